@@ -1,0 +1,1 @@
+"""asmjax: minimax training of dense predictors in JAX."""

@@ -1,0 +1,67 @@
+"""Figures of finished runs: learning curves and grids of predictions."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from asmjax.analysis.runs import Group
+from asmjax.config import experiment
+from asmjax.train.loop import draw, open_checkpoints, restore
+
+
+def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:
+  """Draws a metric over the steps: the mean of each group, and its range as a shade."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(7, 4.2), layout="constrained")
+  axes = figure.subplots()
+  for group in groups:
+    steps, values = group.curve(metric)
+    (line,) = axes.plot(steps, values.mean(0), marker=".", label=group.label)
+    axes.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15)
+  axes.set(xlabel="step", ylabel=metric)
+  axes.grid(alpha=0.3)
+  axes.legend(frameon=False)
+  figure.savefig(path, dpi=110)
+
+
+def predictions(
+  groups: Sequence[Group], path: pathlib.Path, *, count: int = 6, data_root: str | None = None
+) -> None:
+  """Draws input, truth and each group's prediction (its first run's) of held-out examples."""
+  columns = {}
+  for group in groups:
+    for name, rows in _pictures(group.workdirs[0], count, data_root).items():
+      kind = name.rpartition("/")[2]
+      if kind != "error":
+        columns.setdefault(group.label if kind == "prediction" else kind, rows)
+  order = ["input", "truth", *(group.label for group in groups)]
+  _grid([(label, columns[label]) for label in order], path)
+
+
+def _grid(columns: Sequence[tuple[str, np.ndarray]], path: pathlib.Path) -> None:
+  from matplotlib.figure import Figure
+
+  height, width = columns[0][1].shape[1:3]
+  count = len(columns[0][1])
+  size = (1.6 * len(columns), 1.6 * height / width * count + 0.3)
+  figure = Figure(figsize=size, layout="constrained")
+  axes = figure.subplots(count, len(columns), squeeze=False)
+  for j, (label, rows) in enumerate(columns):
+    axes[0, j].set_title(label, fontsize=9)
+    for i, row in enumerate(rows):
+      axes[i, j].imshow(row)
+      axes[i, j].axis("off")
+  figure.savefig(path, dpi=110)
+
+
+def _pictures(workdir: pathlib.Path, count: int, data_root: str | None) -> dict[str, np.ndarray]:
+  config = json.loads((workdir / "config.json").read_text())
+  if data_root:
+    config["data"]["root"] = data_root
+  config["eval"]["batch_size"] = max(count, config["eval"]["batch_size"])
+  run = experiment(config)
+  with open_checkpoints(run, workdir) as checkpoints:
+    return draw(run, restore(run, checkpoints, checkpoints.last()), count)

@@ -1,0 +1,75 @@
+"""What finished runs left behind, read and compared."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Runs that differ in their seeds alone.
+
+  Attributes:
+    label: of the group in tables and figures.
+    workdirs: folders of the runs.
+  """
+
+  label: str
+  workdirs: tuple[pathlib.Path, ...]
+
+  @classmethod
+  def parse(cls, text: str) -> "Group":
+    """Reads "LABEL=DIR,DIR,...".
+
+    Raises:
+      ValueError: the text has another form.
+      FileNotFoundError: a folder holds no finished run.
+    """
+    label, _, folders = text.partition("=")
+    if not label or not folders:
+      raise ValueError(f"a group of runs is LABEL=DIR,DIR,...; found {text!r}")
+    workdirs = tuple(pathlib.Path(folder) for folder in folders.split(","))
+    for workdir in workdirs:
+      if not (workdir / "results.json").exists():
+        raise FileNotFoundError(f"{workdir / 'results.json'} is missing; expected a finished run")
+    return cls(label, workdirs)
+
+  def final(self, metric: str) -> np.ndarray:
+    """The metric's final value of every run."""
+    return np.array([_value(json.loads((w / "results.json").read_text())["metrics"], metric)
+                     for w in self.workdirs])
+
+  def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (t,) and values (runs, t) wherever every run logged the metric."""
+    curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return np.array(steps), np.array([[curve[step] for step in steps] for curve in curves])
+
+
+def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
+  """A Markdown table: mean and, in brackets, every run's value, in per cent."""
+  head = ["runs", *(metric.rpartition("/")[2] for metric in metrics)]
+  rows = [
+    [group.label, *(_cell(group.final(metric)) for metric in metrics)] for group in groups
+  ]
+  lines = [head, ["---"] * len(head), *rows]
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(values: np.ndarray) -> str:
+  each = ", ".join(f"{100 * value:.2f}" for value in values)
+  return f"**{100 * values.mean():.2f}** ({each})" if len(values) > 1 else each
+
+
+def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  return {line["step"]: line[metric] for line in lines if line.get(metric) is not None}
+
+
+def _value(metrics: dict, metric: str) -> float:
+  if metric not in metrics:
+    raise ValueError(f"unknown metric {metric!r}; known: {', '.join(sorted(metrics))}")
+  return float("nan") if metrics[metric] is None else metrics[metric]

@@ -1,0 +1,79 @@
+"""The batch contract: what a batch holds, checked once where it enters a step.
+
+| key        | type    | shape        | meaning                                   |
+|------------|---------|--------------|-------------------------------------------|
+| `image`    | uint8   | (n, h, w, 3) | RGB                                       |
+| `label`    | int32   | (n, h, w)    | class id, 255 = unlabelled                |
+| `depth`    | float32 | (n, h, w)    | metres, 0 = missing                       |
+| `normals`  | float32 | (n, h, w, 3) | unit vectors in the camera frame, 0 = missing |
+| `instance` | int32   | (n, h, w)    | instance id, evaluation only              |
+| `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
+"""
+
+from collections.abc import Iterable, Mapping
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt8
+
+from asmjax import resize
+
+UNLABELLED = 255
+
+_CONTRACT = {
+  "image": ("uint8", ("n", "h", "w", 3)),
+  "label": ("int32", ("n", "h", "w")),
+  "depth": ("float32", ("n", "h", "w")),
+  "normals": ("float32", ("n", "h", "w", 3)),
+  "instance": ("int32", ("n", "h", "w")),
+  "weight": ("float32", ("n",)),
+}
+
+
+def check(batch: Mapping[str, ArrayLike], *, required: Iterable[str] = ()) -> None:
+  """Holds a batch against the contract.
+
+  Args:
+    batch: arrays by key.
+    required: keys that must be there besides `image` and `weight`.
+
+  Raises:
+    ValueError: a key is missing or unknown, or its dtype or shape is not the contract's; the
+      message names the key, what was found and what was expected.
+  """
+  missing = [key for key in ("image", "weight", *required) if key not in batch]
+  if missing:
+    raise ValueError(f"the batch lacks {missing}; it holds {sorted(batch)}")
+  sizes: dict[str, int] = {}
+  for key, value in batch.items():
+    if key not in _CONTRACT:
+      raise ValueError(f"unknown batch key {key!r}; known: {sorted(_CONTRACT)}")
+    dtype, dims = _CONTRACT[key]
+    fits = len(value.shape) == len(dims) and all(
+      size == (dim if isinstance(dim, int) else sizes.setdefault(dim, size))
+      for dim, size in zip(dims, value.shape, strict=True)
+    )
+    if not fits or value.dtype != dtype:
+      expected = tuple(sizes.get(dim, dim) for dim in dims)
+      raise ValueError(
+        f"batch key {key!r} is {value.dtype}{tuple(value.shape)}; expected {dtype}{expected}"
+      )
+
+
+def shrink(batch: Mapping[str, ArrayLike], size: tuple[int, int]) -> dict[str, ArrayLike]:
+  """The truth at the predictor's output size, nearest neighbour; the image stays as it is.
+
+  Predictors with an output stride are trained on shrunk truth, their logits are not upscaled
+  (Hwang et al. 2019, Sec. 4.1).
+  """
+  return {
+    key: value if key in ("image", "weight") else resize.nearest(value, size)
+    for key, value in batch.items()
+  }
+
+
+def normalise(image: UInt8[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
+  """uint8 RGB to roughly zero mean and unit variance (ImageNet statistics)."""
+  mean = jnp.array([[[[0.485, 0.456, 0.406]]]], jnp.float32) * 255
+  std = jnp.array([[[[0.229, 0.224, 0.225]]]], jnp.float32) * 255
+  return (jnp.asarray(image, jnp.float32) - mean) / std

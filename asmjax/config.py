@@ -1,0 +1,241 @@
+"""From a config to an experiment: sections are the keyword arguments of constructors.
+
+Whatever a section names wrongly is refused here, with what is known, before anything is compiled.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from asmjax.data import SOURCES
+from asmjax.data.loader import Cached
+from asmjax.data.transforms import Augment
+from asmjax.minimax import PREDICTOR, Game
+from asmjax.models.predictors import PREDICTORS
+from asmjax.tasks import TASKS
+from asmjax.terms import TERMS
+from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Training
+from asmjax.train.optim import Optimizer
+
+SECTIONS = (
+  "seed", "data", "tasks", "predictor", "terms", "optimizer", "train", "eval", "checkpoint",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Which examples, and what is done to them.
+
+  Attributes:
+    source: name of the data set's format.
+    root: folder of the data set; a source that draws its examples needs none.
+    split: that is trained on.
+    options: further arguments of the source.
+    cache: keep decoded examples in memory.
+    size: (h, w) of the network's input.
+    resize: see `asmjax.data.transforms.Augment`, as are the following; evaluation uses `size`
+      and `resize` only.
+    mirror: mirror every second training example.
+    scale: range of the random scale of training examples.
+    random_crop: crop training examples at random where they exceed `size`.
+  """
+
+  source: str
+  size: tuple[int, int]
+  root: str = ""
+  split: str = "train"
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  cache: bool = False
+  resize: str = "none"
+  mirror: bool = True
+  scale: tuple[float, float] = (1.0, 1.0)
+  random_crop: bool = False
+
+
+def experiment(config: Mapping[str, Any]) -> Experiment:
+  """Reads a whole config.
+
+  Args:
+    config: sections `seed`, `data`, `tasks`, `predictor`, `terms`, `optimizer` (`predictor` and
+      `critic`), `train`, `eval` and `checkpoint`.
+
+  Raises:
+    ValueError: a section, key or name is unknown, a key is missing or of a wrong type, or
+      settings contradict each other; the message names the key and what is known.
+    FileNotFoundError: the data set is not where `data.root` says.
+  """
+  _check_keys(config, SECTIONS, SECTIONS, "config")
+  training = construct(Training, config["train"], "train")
+  evaluation = construct(Evaluation, config["eval"], "eval")
+  data = construct(Data, config["data"], "data")
+  augment = Augment(data.size, data.resize, data.mirror, data.scale, data.random_crop)
+  source, held_out = (_source(data, split) for split in (data.split, evaluation.split))
+  dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
+  game = _game(config, source.descriptor, dtype)
+  optimizers = {
+    key: construct(Optimizer, section, f"optimizer.{key}")
+    for key, section in config["optimizer"].items()
+  }
+  _check_keys(optimizers, (PREDICTOR, "critic"), (PREDICTOR, "critic"), "optimizer")
+  critics = dict.fromkeys(game.critics, optimizers["critic"])
+  return Experiment(
+    seed=_coerce(config["seed"], int, "seed"),
+    game=game,
+    optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
+    source=source,
+    augment=augment,
+    held_out=held_out,
+    prepare=Augment(data.size, data.resize),
+    image_size=data.size,
+    training=training,
+    evaluation=evaluation,
+    checkpointing=construct(Checkpointing, config["checkpoint"], "checkpoint"),
+  )
+
+
+def construct(constructor: type, section: Mapping[str, Any], path: str, **given: Any) -> Any:
+  """Calls a dataclass or Linen module with a section's entries.
+
+  Args:
+    constructor: its fields are what is known.
+    section: values by field name.
+    path: of the section in the config, for messages.
+    **given: fields that no section may set.
+
+  Raises:
+    ValueError: an unknown or missing key, or a value of a wrong type.
+  """
+  if not isinstance(section, Mapping) and not hasattr(section, "items"):
+    raise ValueError(f"{path} is {section!r}; expected a section with {_known(constructor)}")
+  fields = [field for field in _fields(constructor) if field.name not in given]
+  required = [field.name for field in fields if _default(field) is dataclasses.MISSING]
+  _check_keys(section, [field.name for field in fields], required, path)
+  hints = typing.get_type_hints(constructor)
+  values = {key: _coerce(value, hints[key], f"{path}.{key}") for key, value in section.items()}
+  try:
+    return constructor(**values, **given)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
+def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
+  """A section with every optional field of a constructor, nested ones expanded.
+
+  Required fields and the compute type of modules are left out.
+  """
+  section = {}
+  for field in _fields(constructor):
+    default = _default(field)
+    if default is not dataclasses.MISSING:
+      section[field.name] = defaults(type(default)) if _is_section(default) else default
+  return section | overrides
+
+
+def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
+  tasks = {
+    name: construct(
+      choose(TASKS, name, "task"), section, f"tasks.{name}", classes=descriptor.classes
+    )
+    for name, section in config["tasks"].items()
+  }
+  lacking = [name for name, task in tasks.items() if task.truth not in descriptor.provides]
+  if lacking or not tasks:
+    raise ValueError(
+      f"data set {descriptor.name} gives no truth for the tasks {lacking or 'of an empty list'}; "
+      f"it provides {sorted(descriptor.provides)}"
+    )
+  predictor = dict(config["predictor"].items())
+  kind = choose(PREDICTORS, predictor.pop("name", None), "predictor")
+  heads = {name: task.channels for name, task in tasks.items()}
+  terms = {
+    name: construct(choose(TERMS, name, "term"), section, f"terms.{name}")
+    for name, section in config["terms"].items()
+  }
+  if not terms:
+    raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
+  return Game(
+    predictor=construct(kind, predictor, "predictor", heads=heads, dtype=dtype),
+    tasks=tasks,
+    terms={
+      name: dataclasses.replace(term, critic=term.critic.clone(dtype=dtype))
+      if term.critic else term
+      for name, term in terms.items()
+    },
+  )
+
+
+def _source(data: Data, split: str) -> Any:
+  kind = choose(SOURCES, data.source, "data.source")
+  names = {field.name for field in _fields(kind)}
+  given = {"split": split} | ({"root": data.root} if "root" in names else {})
+  source = construct(kind, data.options, "data.options", **given)
+  return Cached(source) if data.cache else source
+
+
+def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
+  """`table[name]`, or a ValueError that lists the known names."""
+  if name not in table:
+    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}")
+  return table[name]
+
+
+def _check_keys(section: Any, known: Any, required: Any, path: str) -> None:
+  unknown = [key for key in section if key not in known]
+  if unknown:
+    raise ValueError(f"unknown key {path}.{unknown[0]}; known: {', '.join(sorted(known))}")
+  missing = [key for key in required if key not in section]
+  if missing:
+    raise ValueError(f"missing key {path}.{missing[0]}")
+
+
+def _fields(constructor: type) -> list[dataclasses.Field]:
+  """What a section may set: of a module neither Linen's own fields nor the compute type."""
+  reserved = ("parent", "name", "dtype") if issubclass(constructor, nn.Module) else ()
+  return [field for field in dataclasses.fields(constructor) if field.name not in reserved]
+
+
+def _known(constructor: type) -> str:
+  return ", ".join(field.name for field in _fields(constructor))
+
+
+def _default(field: dataclasses.Field) -> Any:
+  if field.default_factory is not dataclasses.MISSING:
+    return field.default_factory()
+  return field.default
+
+
+def _is_section(value: Any) -> bool:
+  return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _coerce(value: Any, hint: Any, path: str) -> Any:
+  """`value` as what the annotation says, sections constructed; ValueError if it is not that."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    section = hasattr(value, "items")
+    hint = next(option for option in arguments if dataclasses.is_dataclass(option) == section)
+    return _coerce(value, hint, path)
+  if dataclasses.is_dataclass(hint):
+    return construct(hint, value, path)
+  if origin is tuple and isinstance(value, list | tuple):
+    if arguments[-1] is ...:
+      arguments = arguments[:1] * len(value)
+    if len(arguments) == len(value):
+      return tuple(_coerce(v, h, f"{path}[{i}]")
+                   for i, (v, h) in enumerate(zip(value, arguments, strict=True)))
+  if origin is not None and issubclass(origin, Mapping) and hasattr(value, "items"):
+    return {key: _coerce(each, arguments[1], f"{path}.{key}") for key, each in value.items()}
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if hint is Any or (isinstance(hint, type) and type(value) is hint):
+    return value
+  raise ValueError(f"{path} is {value!r}, a {type(value).__name__}; expected {_written(hint)}")
+
+
+def _written(hint: Any) -> str:
+  return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

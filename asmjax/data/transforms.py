@@ -1,0 +1,188 @@
+"""Transforms of one example on the host: pure functions that act on all of its arrays together.
+
+An example is a dict with `image` uint8 (h, w, 3) and any of `label` int32 (h, w), `depth` float32
+(h, w), `normals` float32 (h, w, 3) with x to the right and z along the optical axis, `instance`
+int32 (h, w).
+"""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+
+from asmjax.batch import UNLABELLED
+
+Example = dict[str, np.ndarray]
+
+# What a pixel holds that nobody saw: mean grey, and "missing" for every kind of truth.
+FILL = {"image": 127, "label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+
+_RESIZES = ("none", "squash", "fit")
+
+
+def interpolate(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes uint8 (h, w) or (h, w, c) to `size` = (height, width), with half-pixel centres.
+
+  Averages over areas where both sides shrink (bilinear alone would alias), bilinear otherwise.
+  """
+  if image.shape[:2] == tuple(size):
+    return image
+  shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+  method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+  return cv2.resize(np.ascontiguousarray(image), (size[1], size[0]), interpolation=method)
+
+
+def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes (h, w, ...) of any type to `size` by the nearest pixel, with half-pixel centres.
+
+  `cv2.INTER_NEAREST` takes pixel floor(i * h / h'), which shifts labels against the image by up to
+  half a pixel; here output pixel i reads floor((i + 1/2) * h / h').
+  """
+  rows, columns = (
+    (2 * np.arange(new) + 1) * old // (2 * new)
+    for new, old in zip(size, array.shape[:2], strict=True)
+  )
+  return array[rows[:, None], columns]
+
+
+def mirror(example: Example) -> Example:
+  """Left to right; the normals' x changes its sign too."""
+  mirrored = {key: np.ascontiguousarray(value[:, ::-1]) for key, value in example.items()}
+  if "normals" in mirrored:
+    mirrored["normals"] = mirrored["normals"] * np.array([-1, 1, 1], np.float32)
+  return mirrored
+
+
+def resize(example: Example, size: tuple[int, int]) -> Example:
+  """To `size` = (height, width): the image interpolated, everything else by the nearest pixel.
+
+  Values do not change: a smaller picture of the same scene has the same depths and normals.
+  """
+  _check_size(size)
+  return {
+    key: interpolate(value, size) if key == "image" else nearest(value, size)
+    for key, value in example.items()
+  }
+
+
+def zoom(example: Example, factor: float) -> Example:
+  """Enlarges by `factor` as if the scene were closer, which is what a fixed camera would see.
+
+  Depths are divided by the factor (Eigen et al. 2014).  That squeezes the scene along z alone, so
+  normals follow by the inverse transpose: z times the factor, then unit length again.
+  """
+  height, width = (max(1, round(side * factor)) for side in example["image"].shape[:2])
+  zoomed = resize(example, (height, width))
+  if "depth" in zoomed:
+    zoomed["depth"] = zoomed["depth"] / np.float32(factor)
+  if "normals" in zoomed:
+    normals = zoomed["normals"] * np.array([1, 1, factor], np.float32)
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    zoomed["normals"] = normals / np.where(length > 0, length, 1)
+  return zoomed
+
+
+def pad(example: Example, size: tuple[int, int]) -> Example:
+  """Extends bottom and right to at least `size` with pixels that count as missing (`FILL`)."""
+  _check_size(size)
+  height, width = example["image"].shape[:2]
+  bottom, right = max(0, size[0] - height), max(0, size[1] - width)
+  if not (bottom or right):
+    return dict(example)
+  return {
+    key: np.pad(
+      value,
+      ((0, bottom), (0, right)) + ((0, 0),) * (value.ndim - 2),
+      constant_values=FILL[key],
+    )
+    for key, value in example.items()
+  }
+
+
+def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Example:
+  """The window of `size` whose first pixel is (top, left); ValueError unless it lies inside."""
+  _check_size(size)
+  height, width = example["image"].shape[:2]
+  bottom, right = top + size[0], left + size[1]
+  if not (0 <= top and bottom <= height and 0 <= left and right <= width):
+    raise ValueError(
+      f"crop rows {top}:{bottom}, columns {left}:{right} leaves the image of size {height}x{width}"
+    )
+  return {key: value[top:bottom, left:right] for key, value in example.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """Brings every example to one size, at random in training and without loss in evaluation.
+
+  Resizes, scales at random, pads, crops, mirrors, in this order.
+
+  Attributes:
+    size: (height, width) of the result.
+    resize: "none"; "squash": to `size` exactly; "fit": to the largest size of the same aspect
+      inside `size`.
+    mirror: mirror every second example.
+    scale: range of the random factor, uniform in its logarithm; see `zoom`.
+    random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
+      since evaluation must never lose pixels.
+  """
+
+  size: tuple[int, int]
+  resize: str = "none"
+  mirror: bool = False
+  scale: tuple[float, float] = (1.0, 1.0)
+  random_crop: bool = False
+
+  def __post_init__(self) -> None:
+    """Checks the fields; configs hand over `size` and `scale` as lists."""
+    object.__setattr__(self, "size", tuple(self.size))
+    object.__setattr__(self, "scale", tuple(self.scale))
+    _check_size(self.size)
+    if self.resize not in _RESIZES:
+      raise ValueError(f"unknown resize {self.resize!r}; known: {', '.join(_RESIZES)}")
+    if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+      raise ValueError(f"scale {self.scale}: expected (low, high) with 0 < low <= high")
+    if self.scale[1] > 1 and self.resize != "none" and not self.random_crop:
+      raise ValueError(f"scale {self.scale} enlarges images beyond {self.size}: set random_crop")
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    """An example of `size`; ValueError if that would lose pixels without `random_crop`."""
+    example = self._resized(example)
+    if self.scale != (1.0, 1.0):
+      example = zoom(example, math.exp(rng.uniform(*np.log(self.scale))))
+    example = self._cropped(pad(example, self.size), rng)
+    return mirror(example) if self.mirror and rng.random() < 0.5 else example
+
+  def _resized(self, example: Example) -> Example:
+    if self.resize == "none":
+      return example
+    if self.resize == "squash":
+      return resize(example, self.size)
+    return resize(example, _fitting(example["image"].shape[:2], self.size))
+
+  def _cropped(self, example: Example, rng: np.random.Generator) -> Example:
+    height, width = example["image"].shape[:2]
+    if (height, width) == self.size:
+      return example
+    if not self.random_crop:
+      raise ValueError(
+        f"image of {height}x{width} exceeds size {self.size[0]}x{self.size[1]} and would be cut:"
+        " choose a larger size, resize 'fit' or 'squash', or random_crop in training"
+      )
+    top = int(rng.integers(height - self.size[0] + 1))
+    left = int(rng.integers(width - self.size[1] + 1))
+    return crop(example, top, left, self.size)
+
+
+def _fitting(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:
+  factor = min(outer[0] / inner[0], outer[1] / inner[1])
+  height, width = (
+    min(limit, max(1, round(side * factor))) for side, limit in zip(inner, outer, strict=True)
+  )
+  return height, width
+
+
+def _check_size(size: tuple[int, int]) -> None:
+  if len(size) != 2 or min(size) < 1:
+    raise ValueError(f"size {tuple(size)}: expected (height, width), both at least 1")

@@ -1,0 +1,233 @@
+"""The minimax core: who climbs, who descends, who moves, and the one scalar they share.
+
+A game is a predictor and a set of weighted terms; a term may bring a critic of its own. One
+evaluation of the game yields summands whose weighted sum is differentiated once, with respect to
+every player that moves. A player that climbs sees the shared value through `ascend`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
+
+from asmjax import batch as batches
+from asmjax.moments import Moments
+
+PREDICTOR = "predictor"
+
+
+@jax.custom_vjp
+def ascend(tree: PyTree, weight: Any = 1.0) -> PyTree:
+  """Identity whose cotangent is multiplied by `-weight`: gradient reversal.
+
+  Wrapping a critic's parameters lets it climb a value that everybody else descends, so that one
+  backward pass serves both sides of min_S max_A V(S, A) (Hwang et al. 2019, Eq. 1). A negative
+  weight scales the gradient without reversing it.
+
+  Args:
+    tree: any pytree of floating-point arrays.
+    weight: a number or a scalar array; it receives no gradient.
+
+  Returns:
+    `tree`, unchanged.
+  """
+  del weight
+  return tree
+
+
+def _ascend_forward(tree: PyTree, weight: Any = 1.0) -> tuple[PyTree, Array]:
+  return tree, jnp.asarray(weight, jnp.result_type(float))
+
+
+def _ascend_backward(weight: Array, cotangent: PyTree) -> tuple[PyTree, Array]:
+  reverse = lambda g: g * (-weight).astype(g.dtype)
+  return jax.tree.map(reverse, cotangent), jnp.zeros_like(weight)
+
+
+ascend.defvjp(_ascend_forward, _ascend_backward)
+
+
+class Summand(NamedTuple):
+  """One summand of the scalar: `weight` times the mean of `moments`."""
+
+  weight: Float[Array, ""] | float
+  moments: Moments
+
+
+class Critique(NamedTuple):
+  """What a term returns: its summands, and its critic's new statistics if it keeps any."""
+
+  summands: dict[str, Summand]
+  batch_stats: PyTree = {}
+
+
+class Played(NamedTuple):
+  """One evaluation of a game."""
+
+  summands: dict[str, Summand]
+  batch_stats: dict[str, PyTree]
+
+
+@runtime_checkable
+class Task(Protocol):
+  """What is predicted: see `asmjax.tasks`."""
+
+  channels: int
+  truth: str
+
+
+@runtime_checkable
+class Term(Protocol):
+  """A loss on the predictor's outputs, with or without a critic.
+
+  Attributes:
+    critic: the module that judges, a player of its own; None without one.
+  """
+
+  critic: nn.Module | None
+
+  def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
+    """The critic's variables for outputs of `size` (h, w); only asked of terms with a critic."""
+
+  def __call__(
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+  ) -> Critique:
+    """Summands for the predictor's outputs and the truth at the same size.
+
+    `progress` is t/T in [0, 1], the part of the training that is done.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+  """What is optimised: a predictor and the terms it is judged by.
+
+  Attributes:
+    predictor: module from a normalised image to `{task: map}`.
+    tasks: what the maps mean.
+    terms: by name; a term with a critic lends its name to that player.
+  """
+
+  predictor: nn.Module
+  tasks: Mapping[str, Task]
+  terms: Mapping[str, Term]
+
+  @property
+  def critics(self) -> tuple[str, ...]:
+    """The names of the terms with a critic, which are players beside the predictor."""
+    return tuple(name for name, term in self.terms.items() if term.critic is not None)
+
+  def init(self, rng: Array, image_size: tuple[int, int]) -> dict[str, PyTree]:
+    """Every player's variables, `{"params": ..., "batch_stats": ...}`, for (h, w) images."""
+    keys = dict(zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)),
+                    strict=True))
+    image = jnp.zeros((1, *image_size, 3))
+    outputs, variables = self.predictor.init_with_output(keys[PREDICTOR], image, train=False)
+    size = next(iter(outputs.values())).shape[1:3]
+    critics = {
+      name: self.terms[name].init(keys[name], self.tasks, size) for name in self.critics
+    }
+    return {PREDICTOR: variables, **critics}
+
+  def predict(self, variables: PyTree, image: ArrayLike) -> dict[str, Float[Array, "n h w c"]]:
+    """The predictor's outputs by task in evaluation mode, for uint8 images (n, h, w, 3)."""
+    return self.predictor.apply(variables, batches.normalise(image), train=False)
+
+  def play(
+    self,
+    params: Mapping[str, PyTree],
+    batch_stats: Mapping[str, PyTree],
+    batch: Mapping[str, ArrayLike],
+    *,
+    progress: Array | float = 0.0,
+    rng: Array,
+  ) -> Played:
+    """Evaluates every term on one batch in training mode.
+
+    Args:
+      params: parameters by player.
+      batch_stats: running statistics by player.
+      batch: see `asmjax.batch`.
+      progress: the part of the training that is done, t/T.
+      rng: key for dropout and the like.
+    """
+    rngs = dict(zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)),
+                    strict=True))
+    outputs, updated = self.predictor.apply(
+      {"params": params[PREDICTOR], "batch_stats": batch_stats[PREDICTOR]},
+      batches.normalise(batch["image"]), train=True, mutable=["batch_stats"],
+      rngs={"dropout": rngs[PREDICTOR]},
+    )
+    outputs = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), outputs)
+    truth = batches.shrink(batch, next(iter(outputs.values())).shape[1:3])
+    played = Played({}, {PREDICTOR: updated.get("batch_stats", {})})
+    for name, term in self.terms.items():
+      critic = {"params": params.get(name, {}), "batch_stats": batch_stats.get(name, {})}
+      critique = term(critic, self.tasks, outputs, truth, progress=progress, rng=rngs[name])
+      played.summands.update({f"{name}/{key}": part for key, part in critique.summands.items()})
+      if term.critic is not None:
+        played.batch_stats[name] = critique.batch_stats
+    return played
+
+
+def joint_value(
+  summands: Mapping[str, Summand], counts: Mapping[str, Array] | None = None
+) -> Float[Array, ""]:
+  """The one scalar of a step: the weighted means of all summands, added.
+
+  Args:
+    summands: from `Game.play`.
+    counts: divide by these instead of the summands' own counts. With the counts of the global
+      batch, averaged over devices, the mean over devices of the value and of its gradient is that
+      of the global batch, however unevenly the valid pixels lie.
+  """
+  means = {
+    name: (moments if counts is None else moments._replace(count=counts[name])).mean()
+    for name, (_, moments) in summands.items()
+  }
+  return sum(
+    (jnp.sum(summand.weight * means[name]) for name, summand in summands.items()),
+    start=jnp.zeros(()),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Turns:
+  """Who moves when.
+
+  `joint` (0, 0): everybody, every step, from the same pass. `alternate(c, p)`: the critics for c
+  steps, then the predictor for p steps, each step on a fresh minibatch: (1, 1) is Algorithm 1 of
+  Hwang et al. 2019, (500, 500) the slow scheme of Luc et al. 2016.
+  """
+
+  critics: int = 0
+  predictor: int = 0
+
+  @classmethod
+  def parse(cls, text: str) -> "Turns":
+    """Reads "joint", "alternate" (meaning 1, 1) or "alternate(c, p)".
+
+    Raises:
+      ValueError: anything else.
+    """
+    if text == "joint":
+      return cls()
+    match = re.fullmatch(r"alternate(?:\(\s*(\d+)\s*,\s*(\d+)\s*\))?", text)
+    if not match or "0" in match.groups():
+      raise ValueError(f"unknown turns {text!r}; known: 'joint', 'alternate', 'alternate(c, p)'")
+    return cls(*(int(group or 1) for group in match.groups()))
+
+  def movers(self, step: int, players: tuple[str, ...]) -> tuple[str, ...]:
+    """The players that move at `step` (counted from 0); a game without critics never waits."""
+    critics = tuple(name for name in players if name != PREDICTOR)
+    if not self.critics or not critics:
+      return players
+    turn = step % (self.critics + self.predictor)
+    return critics if turn < self.critics else (PREDICTOR,)

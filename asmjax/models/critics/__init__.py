@@ -1,0 +1,1 @@
+"""Critics: networks that judge a structure."""

@@ -1,0 +1,5 @@
+"""Predictors: networks from an image to one map a task."""
+
+from asmjax.models.predictors.unet import UNet
+
+PREDICTORS = {"unet": UNet}

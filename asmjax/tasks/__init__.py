@@ -1,0 +1,5 @@
+"""Tasks: what a predictor's map means, and how it and its truth become a structure."""
+
+from asmjax.tasks.segmentation import Segmentation
+
+TASKS = {"segmentation": Segmentation}

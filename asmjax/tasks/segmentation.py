@@ -1,0 +1,113 @@
+"""Semantic segmentation."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from asmjax.losses.pixel import cross_entropy
+from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
+from asmjax.moments import Moments
+from asmjax.resize import bilinear
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+  """One of C classes for every pixel; the structure is the map of class probabilities.
+
+  Attributes:
+    classes: names of the classes, in the order of their ids.
+    weight: of this task in the pixel and the reconstruction loss.
+  """
+
+  classes: tuple[str, ...]
+  weight: float = 1.0
+
+  truth: ClassVar[str] = "label"
+  protocol: ClassVar[str] = (
+    "one confusion matrix over all labelled pixels of the split; a class in neither truth nor "
+    "prediction is left out of the means; logits upscaled bilinearly to the label's size"
+  )
+
+  @property
+  def channels(self) -> int:
+    """Channels of the predictor's head and of the structure."""
+    return len(self.classes)
+
+  def valid(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
+    """1 where the pixel has a class."""
+    label = jnp.asarray(truth["label"])
+    return ((label >= 0) & (label < self.channels)).astype(jnp.float32)[..., None]
+
+  def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w c"]:
+    """One-hot labels, 0 where unlabelled."""
+    return jax.nn.one_hot(jnp.asarray(truth["label"]), self.channels)
+
+  def structure(self, logits: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Class probabilities."""
+    return jax.nn.softmax(logits)
+
+  def binarised(self, logits: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Winner-take-all, without gradient (Hwang et al. 2019, Sec. 3.2)."""
+    return jax.nn.one_hot(jnp.argmax(logits, axis=-1), self.channels, dtype=logits.dtype)
+
+  def pixel_loss(self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]) -> Moments:
+    """Cross-entropy of the labelled pixels."""
+    return cross_entropy(logits, truth["label"])
+
+  def reconstruction_loss(
+    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
+  ) -> Moments:
+    """IID(y, R(A(y))): cross-entropy again."""
+    return cross_entropy(logits, truth["label"])
+
+  def measure(
+    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
+  ) -> Int[Array, "c c"]:
+    """What evaluation adds up: the confusion matrix of a batch at the label's size."""
+    logits = bilinear(logits, truth["label"].shape[1:3])
+    return count_confusions(truth["label"], self.decide(logits), classes=self.channels)
+
+  def scores(self, total: np.ndarray) -> dict[str, float]:
+    """Metrics by name, from the sum of all `measure`s."""
+    matrix = ConfusionMatrix(total)
+    means = {
+      "mean_iou": matrix.mean_iou(),
+      "pixel_accuracy": matrix.pixel_accuracy(),
+      "mean_class_accuracy": matrix.mean_class_accuracy(),
+      "frequency_weighted_iou": matrix.frequency_weighted_iou(),
+    }
+    return means | {
+      f"iou/{name}": float(iou) for name, iou in zip(self.classes, matrix.iou(), strict=True)
+    }
+
+  def decide(self, logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
+    """The class of every pixel."""
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+  def pictures(
+    self, logits: np.ndarray, truth: Mapping[str, np.ndarray], palette: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Truth, prediction and error as uint8 (n, h, w, 3) at the label's size.
+
+    Args:
+      logits: (n, h2, w2, c).
+      truth: a batch with `label` (n, h, w).
+      palette: uint8 (c, 3); unlabelled pixels are drawn white, wrong ones red.
+    """
+    label = np.asarray(truth["label"])
+    decided = np.asarray(self.decide(bilinear(jnp.asarray(logits), label.shape[1:3])))
+    colours = np.full((256, 3), 255, np.uint8)
+    colours[: self.channels] = palette
+    labelled = (label >= 0) & (label < self.channels)
+    wrong = (labelled & (decided != label))[..., None]
+    return {
+      "truth": colours[label],
+      "prediction": colours[decided],
+      "error": np.where(wrong, np.array([220, 30, 30], np.uint8), colours[label] // 4),
+    }

@@ -1,0 +1,147 @@
+"""Adversarial structure matching (Hwang et al. 2019)."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, PyTree
+
+from asmjax.losses.matching import layer_distances, matching_hinge, pooled_valid
+from asmjax.minimax import Critique, Summand, Task, ascend
+from asmjax.models.critics.autoencoder import StructureAutoencoder
+from asmjax.moments import Moments
+from asmjax.terms.weight import Weight, at
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+  """V(S, A) = E[1/2 ||A(S(x)) - A(y)||^2] over chosen layers; S descends it, A climbs it.
+
+  A also descends `reconstruction` * IID(y, R(A(y))), which keeps its filters a basis of
+  structures (Eq. 3). The defaults are the paper's settings for the horses; `released` are those
+  of the authors' code.
+
+  Attributes:
+    weight: of V for the predictor.
+    ascent: of V for the analyzer; 0 is the paper's ablation "w/o adv.".
+    reconstruction: lambda; 0 is the ablation "w/o rec.".
+    layers: whose features enter V, each with the mean over its pixels.
+    normalise: L2-normalise features over channels (and leave out the 1/2).
+    margin: if positive, the analyzer climbs through a hinge and stops where the distance of a
+      pixel has reached this margin.
+    binarise: show the analyzer the winner-take-all prediction when it is the analyzer's turn.
+    partly: count features that see any labelled pixel; otherwise only those whose cell is all
+      labelled.
+    critic: the autoencoder A, R.
+
+  Raises:
+    ValueError: an unknown layer, or no layer.
+  """
+
+  weight: Weight = 1.0
+  ascent: Weight = 1.0
+  reconstruction: float = 2.0
+  layers: tuple[str, ...] = ("conv1", "conv2")
+  normalise: bool = False
+  margin: float = 0.0
+  binarise: bool = False
+  partly: bool = True
+  critic: StructureAutoencoder = StructureAutoencoder()
+
+  def __post_init__(self):
+    unknown = [layer for layer in self.layers if layer not in self.critic.layers]
+    if unknown or not self.layers:
+      raise ValueError(f"unknown layers {unknown} in {self.layers}; known: {self.critic.layers}")
+
+  def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
+    """The autoencoder's variables."""
+    return self.critic.init(rng, jnp.zeros((1, *size, sum(t.channels for t in tasks.values()))))
+
+  def __call__(
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+  ) -> Critique:
+    """V by layer, what the analyzer climbs where that differs from V, and the reconstruction."""
+    del rng
+    params = critic["params"]
+    weight, ascent = at(self.weight, progress), at(self.ascent, progress)
+    valids = {name: task.valid(truth) for name, task in tasks.items()}
+    join = lambda parts: jnp.concatenate([parts[name] * valids[name] for name in tasks], -1)
+    true = join({name: task.true_structure(truth) for name, task in tasks.items()})
+    predicted = join({name: task.structure(outputs[name]) for name, task in tasks.items()})
+
+    features, rebuilt = self._features(params, true)
+    valid = self._valid(valids, features)
+    if self.margin or self.binarise or not self.ascent:
+      # The two players see different values: each gets its own half of the scalar.
+      frozen = jax.lax.stop_gradient((params, features))
+      value = self._value(frozen[0], predicted, frozen[1], valid)
+      summands = {layer: Summand(weight, moments) for layer, moments in value.items()}
+      if self.ascent:
+        if self.binarise:
+          predicted = join({name: task.binarised(outputs[name]) for name, task in tasks.items()})
+        shown = jax.lax.stop_gradient(predicted)
+        climbed = self._climbed(params, shown, features, valid, ascent)
+        summands |= {f"climb_{layer}": summand for layer, summand in climbed.items()}
+    else:
+      # One value for both, each player's gradient with its own sign and weight. The true
+      # features are reversed themselves: their parameters also serve the reconstruction.
+      value = self._value(
+        ascend(params, ascent), ascend(predicted, -weight), ascend(features, ascent), valid
+      )
+      summands = {layer: Summand(1.0, moments) for layer, moments in value.items()}
+    if self.reconstruction:
+      summands |= self._reconstruction(rebuilt, tasks, truth)
+    return Critique(summands)
+
+  def _features(self, params: PyTree, structure: Array) -> tuple[dict[str, Array], Array]:
+    return self.critic.apply({"params": params}, structure)
+
+  def _valid(self, valids: Mapping[str, Array], features: Mapping[str, Array]) -> dict[str, Array]:
+    """A feature counts if the cell of any task does."""
+    return {
+      layer: jnp.max(jnp.stack([
+        pooled_valid(valid, features[layer].shape[1:3], partly=self.partly)
+        for valid in valids.values()
+      ]), axis=0)
+      for layer in self.layers
+    }
+
+  def _value(
+    self, params: PyTree, predicted: Array, features: Mapping[str, Array],
+    valid: Mapping[str, Array],
+  ) -> dict[str, Moments]:
+    shown, _ = self._features(params, predicted)
+    return layer_distances(shown, features, self.layers, valid=valid, normalise=self.normalise)
+
+  def _climbed(
+    self, params: PyTree, shown: Array, features: Mapping[str, Array],
+    valid: Mapping[str, Array], ascent: Array | float,
+  ) -> dict[str, Summand]:
+    """The analyzer's half: minus V, or the hinge on V."""
+    if not self.margin:
+      value = self._value(params, shown, features, valid)
+      return {layer: Summand(-ascent, moments) for layer, moments in value.items()}
+    seen, _ = self._features(params, shown)
+    return {
+      layer: Summand(ascent, matching_hinge(
+        seen[layer], features[layer], margin=self.margin, valid=valid[layer],
+        normalise=self.normalise,
+      ))
+      for layer in self.layers
+    }
+
+  def _reconstruction(
+    self, rebuilt: Array, tasks: Mapping[str, Task], truth: Mapping[str, ArrayLike]
+  ) -> dict[str, Summand]:
+    ends = list(itertools.accumulate(task.channels for task in tasks.values()))
+    parts = jnp.split(rebuilt, ends[:-1], axis=-1)
+    return {
+      f"reconstruction_{name}": Summand(
+        self.reconstruction * task.weight, task.reconstruction_loss(part, truth)
+      )
+      for (name, task), part in zip(tasks.items(), parts, strict=True)
+    }

@@ -1,0 +1,86 @@
+"""Checkpoints: the best and the last state of a run, written atomically in the background."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from asmjax.train.state import TrainState
+
+
+class Checkpoints:
+  """The checkpoints under one directory.
+
+  A checkpoint appears under its final name only when it is complete, so a run that is killed
+  while writing resumes from the one before.
+  """
+
+  def __init__(self, directory: str | pathlib.Path, *, metric: str, keep: int = 1):
+    """Opens a directory, which need not exist.
+
+    Args:
+      directory: where the checkpoints are, one folder a step.
+      metric: name of the metric by which a checkpoint is the best; larger is better.
+      keep: how many of the best are kept, and how many of the last.
+    """
+    self.metric = metric
+    score = lambda metrics: -math.inf if math.isnan(metrics[metric]) else metrics[metric]
+    best = policies.BestN(get_metric_fn=score, n=keep, keep_checkpoints_without_metrics=False)
+    self._manager = ocp.CheckpointManager(
+      pathlib.Path(directory).absolute(),
+      item_names=("state",),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+        save_decision_policy=_Always(),
+        best_fn=score,
+        cleanup_tmp_directories=True,
+      ),
+    )
+
+  def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+    """Writes `state` in the background, with the metrics it was evaluated to."""
+    args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+    self._manager.save(int(state.step), args=args, metrics=dict(metrics) if metrics else None)
+
+  def last(self) -> int | None:
+    """The step of the last checkpoint, if there is one."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """The step of the checkpoint with the best metric, if one was evaluated."""
+    return self._manager.best_step()
+
+  def restore(self, like: TrainState, step: int) -> TrainState:
+    """The state of `step`; `like` gives structure, shapes and types.
+
+    Raises:
+      ValueError: the checkpoint is of another game than `like`.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+    try:
+      return self._manager.restore(step, args=args)["state"]
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(
+        f"checkpoint {step} in {self._manager.directory} does not fit this config: {error}"
+      ) from error
+
+  def __enter__(self) -> "Checkpoints":
+    """Itself."""
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    """Waits until everything is written."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+class _Always(policies.SaveDecisionPolicy):
+  """The loop decides when to save."""
+
+  def should_save(self, *args: Any, **kwargs: Any) -> bool:
+    return True

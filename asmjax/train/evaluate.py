@@ -1,0 +1,79 @@
+"""Evaluation on a whole split: padded, masked, summed on device, divided last."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from asmjax import batch as batches
+from asmjax.minimax import Game
+from asmjax.models.layers import DEVICES
+from asmjax.train.parallel import spread
+
+# Counts are int32 on device; more pixels than this are added up on the host, in int64.
+_LIMIT = 2**30
+
+
+def make_evaluate(
+  game: Game, **options: Any
+) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], dict[str, float]]:
+  """Evaluation of `game`'s predictor, compiled once.
+
+  Args:
+    game: whose predictor and tasks.
+    **options: of `asmjax.train.parallel.spread`.
+
+  Returns:
+    `evaluate(variables, batches) -> {"task/metric": number}` over all examples of the batches
+    whose weight is 1.
+  """
+
+  def measure(variables: PyTree, batch: Mapping[str, Array]) -> dict[str, PyTree]:
+    batch = _masked(batch)
+    outputs = game.predict(variables, batch["image"])
+    measured = {name: task.measure(outputs[name], batch) for name, task in game.tasks.items()}
+    return lax.psum(measured, DEVICES)
+
+  measure = spread(measure, **options)
+
+  def evaluate(variables: PyTree, examples: Iterable[Mapping[str, np.ndarray]]):
+    total, pending, pixels = None, None, 0
+    for batch in examples:
+      batches.check(batch, required=[task.truth for task in game.tasks.values()])
+      measured = measure(variables, batch)
+      pending = measured if pending is None else jax.tree.map(jnp.add, pending, measured)
+      pixels += jax.process_count() * batch["image"][..., 0].size
+      if pixels > _LIMIT:
+        total, pending, pixels = _flushed(total, pending), None, 0
+    total = _flushed(total, pending)
+    if total is None:
+      raise ValueError("nothing to evaluate: the split has no batch")
+    return {
+      f"{name}/{metric}": value
+      for name, task in game.tasks.items()
+      for metric, value in task.scores(total[name]).items()
+    }
+
+  return evaluate
+
+
+def _masked(batch: Mapping[str, Array]) -> dict[str, Array]:
+  """Without the truth of the examples that only pad."""
+  label = batch.get("label")
+  if label is None:
+    return dict(batch)
+  real = batch["weight"][:, None, None] > 0
+  return {**batch, "label": jnp.where(real, label, batches.UNLABELLED)}
+
+
+def _flushed(total: PyTree | None, pending: PyTree | None) -> PyTree | None:
+  """`pending` added to `total` on the host, integers as int64."""
+  if pending is None:
+    return total
+  wide = lambda x: np.asarray(x, np.int64 if jnp.issubdtype(x.dtype, jnp.integer) else np.float64)
+  pending = jax.tree.map(wide, jax.device_get(pending))
+  return pending if total is None else jax.tree.map(np.add, total, pending)

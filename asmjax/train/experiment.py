@@ -1,0 +1,154 @@
+"""All that a run is made of, checked before anything is compiled."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+
+from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.loader import Epochs, Transform, eval_batches, train_batches
+from asmjax.minimax import PREDICTOR, Game, Turns
+from asmjax.train.optim import Optimizer, require_slow_critics
+from asmjax.train.parallel import check_divisible
+from asmjax.train.state import TrainState, Transformations, init_state
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """How long and in what portions.
+
+  Attributes:
+    steps: T; each takes one minibatch, whoever moves.
+    batch_size: examples of the global batch.
+    turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.minimax.Turns`.
+    accumulate: microbatches that a device's share of the batch is cut into.
+    dtype: of the networks' computations: "float32" or "bfloat16".
+    log_every: steps between logged means.
+    fast_critic: allow a critic a larger learning rate than the predictor's.
+  """
+
+  steps: int
+  batch_size: int
+  turns: str = "joint"
+  accumulate: int = 1
+  dtype: str = "float32"
+  log_every: int = 50
+  fast_critic: bool = False
+
+  def __post_init__(self):
+    Turns.parse(self.turns)
+    check_divisible(self.batch_size, name="train.batch_size", parts=self.accumulate)
+    if self.dtype not in DTYPES:
+      raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
+    if self.steps < 1 or self.log_every < 1:
+      raise ValueError(f"train.steps={self.steps}, train.log_every={self.log_every}: both from 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """When and on what the predictor is evaluated.
+
+  Attributes:
+    every: steps between evaluations; 0 evaluates at the end only.
+    batch_size: examples of the global batch.
+    split: of the data set.
+  """
+
+  every: int = 0
+  batch_size: int = 8
+  split: str = "val"
+
+  def __post_init__(self):
+    check_divisible(self.batch_size, name="eval.batch_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpointing:
+  """When the state is saved; it is saved after each evaluation and at the end in any case.
+
+  Attributes:
+    every: steps between checkpoints; 0 for none in between.
+    keep: how many of the last are kept, and how many of the best.
+    metric: what the best is measured by; larger is better.
+  """
+
+  every: int = 0
+  keep: int = 1
+  metric: str = "segmentation/mean_iou"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A run, as data: `asmjax.config.experiment` reads it from a config.
+
+  Attributes:
+    seed: of parameters, order, augmentation and dropout.
+    game: what is optimised.
+    optimizers: by player.
+    source: of the training examples.
+    augment: their transform.
+    held_out: source of the evaluation's examples.
+    prepare: their transform.
+    image_size: (h, w) that both transforms give.
+    training: settings of the loop.
+    evaluation: likewise.
+    checkpointing: likewise.
+  """
+
+  seed: int
+  game: Game
+  optimizers: Mapping[str, Optimizer]
+  source: Source
+  augment: Transform
+  held_out: Source
+  prepare: Transform
+  image_size: tuple[int, int]
+  training: Training
+  evaluation: Evaluation
+  checkpointing: Checkpointing
+
+  def __post_init__(self):
+    critics = {name: each for name, each in self.optimizers.items() if name != PREDICTOR}
+    if not self.training.fast_critic:
+      require_slow_critics(self.optimizers[PREDICTOR], critics, self.training.steps)
+
+  @property
+  def descriptor(self) -> Descriptor:
+    """Of the data set."""
+    return self.held_out.descriptor
+
+  @property
+  def turns(self) -> Turns:
+    """Who moves when."""
+    return Turns.parse(self.training.turns)
+
+  def transformations(self) -> Transformations:
+    """The optax transformation of each player."""
+    steps = self.training.steps
+    return {name: each.transformation(steps) for name, each in self.optimizers.items()}
+
+  def init_state(self) -> TrainState:
+    """The state at step 0."""
+    return init_state(
+      self.game, self.transformations(), seed=self.seed, image_size=self.image_size
+    )
+
+  def train_batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """Endless training batches from step `start` on; this process's share."""
+    epochs = Epochs(self.source, self.augment, self.seed)
+    return train_batches(
+      epochs, batch_size=self.training.batch_size, start=start, **_process()
+    )
+
+  def eval_batches(self) -> Iterator[dict[str, np.ndarray]]:
+    """One pass over the held-out examples; this process's share."""
+    return eval_batches(
+      self.held_out, self.prepare, batch_size=self.evaluation.batch_size, **_process()
+    )
+
+
+def _process() -> dict[str, int]:
+  return {"process": jax.process_index(), "processes": jax.process_count()}

@@ -1,0 +1,157 @@
+"""The loop: batches, step, log, evaluate, checkpoint. The only one."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from asmjax import batch as batches
+from asmjax.minimax import PREDICTOR
+from asmjax.train.checkpoint import Checkpoints
+from asmjax.train.evaluate import make_evaluate
+from asmjax.train.experiment import Experiment
+from asmjax.train.parallel import spread
+from asmjax.train.record import Record, Silence, check_finite, write_json
+from asmjax.train.state import TrainState
+from asmjax.train.step import make_step
+
+
+def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]:
+  """Trains, from the last checkpoint in `workdir` if there is one, and evaluates at the end.
+
+  Args:
+    experiment: what to do.
+    workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`.
+
+  Returns:
+    What it wrote to `results.json`.
+
+  Raises:
+    FloatingPointError: the run diverged.
+    ValueError: the data or the checkpoint does not fit the config.
+  """
+  workdir = pathlib.Path(workdir)
+  steps = experiment.training.steps
+  evaluate = make_evaluate(experiment.game)
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
+    state = restore(experiment, checkpoints, checkpoints.last())
+    start = int(state.step)
+    record = stack.enter_context(contextlib.closing(_open_record(workdir, start, steps)))
+    take_step = _stepper(experiment)
+    log: list[Mapping[str, jax.Array]] = []
+    scores: Mapping[str, float] = {}
+    for done, batch in _training_batches(experiment, start):
+      state, metrics = take_step(done - 1, state, batch)
+      log.append(metrics)
+      evaluates = done == steps or _due(done, experiment.evaluation.every)
+      saves = evaluates or _due(done, experiment.checkpointing.every)
+      if saves or _due(done, experiment.training.log_every):
+        # A checkpoint closes a log interval, so that a resumed run logs the same means.
+        means = _means(log)
+        check_finite(done, means)
+        scores = evaluate(state.variables(), experiment.eval_batches()) if evaluates else {}
+        record.step(done, means, scores)
+        log.clear()
+      if evaluates and isinstance(record, Record):
+        record.pictures(done, draw(experiment, state))
+      if saves:
+        checkpoints.save(state, scores)
+    if start >= steps:
+      scores = evaluate(state.variables(), experiment.eval_batches())
+  return write_results(experiment, workdir, int(state.step), scores)
+
+
+def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
+  """The checkpoints of a run."""
+  settings = experiment.checkpointing
+  return Checkpoints(workdir / "checkpoints", metric=settings.metric, keep=settings.keep)
+
+
+def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
+  """The state of `step`, or the state to start from if that is None."""
+  state = experiment.init_state()
+  return state if step is None else checkpoints.restore(state, step)
+
+
+def write_results(
+  experiment: Experiment, workdir: pathlib.Path, step: int, scores: Mapping[str, float]
+) -> dict[str, Any]:
+  """Writes and returns what `results.json` holds: the metrics, and what they are metrics of."""
+  results = {
+    "step": step,
+    "data_set": experiment.descriptor.name,
+    "split": experiment.held_out.split,
+    "examples": len(experiment.held_out),
+    "protocol": {
+      name: f"{task.protocol}; images {experiment.prepare}"
+      for name, task in experiment.game.tasks.items()
+    },
+    "metrics": dict(scores),
+  }
+  if jax.process_index() == 0:
+    write_json(workdir / "results.json", results)
+  return results
+
+
+def draw(experiment: Experiment, state: TrainState, count: int = 4) -> dict[str, np.ndarray]:
+  """Pictures of the first held-out examples: uint8 (n, h, w, 3) by "task/kind"."""
+  batch = next(iter(experiment.eval_batches()))
+  batch = {key: value[:count] for key, value in batch.items()}
+  outputs = jax.jit(experiment.game.predict)(jax.device_get(state.variables()), batch["image"])
+  palette = np.array(experiment.descriptor.palette, np.uint8)
+  return {"input": batch["image"]} | {
+    f"{name}/{kind}": rows
+    for name, task in experiment.game.tasks.items()
+    for kind, rows in task.pictures(outputs[name], batch, palette).items()
+  }
+
+
+def _open_record(workdir: pathlib.Path, start: int, steps: int) -> Record | Silence:
+  return Record(workdir, start=start, steps=steps) if jax.process_index() == 0 else Silence()
+
+
+def _training_batches(
+  experiment: Experiment, start: int
+) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
+  """Pairs of (steps done with it, batch), each batch held against the contract."""
+  examples = experiment.train_batches(start)
+  required = [task.truth for task in experiment.game.tasks.values()]
+  for done in range(start + 1, experiment.training.steps + 1):
+    batch = next(examples)
+    batches.check(batch, required=required)
+    yield done, batch
+
+
+def _stepper(experiment: Experiment) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """`take_step(step, state, batch)`, compiled once for every set of players that move together."""
+  transformations, compiled = experiment.transformations(), {}
+  players = (PREDICTOR, *experiment.game.critics)
+
+  def take_step(step: int, state: TrainState, batch: Mapping[str, np.ndarray]):
+    movers = experiment.turns.movers(step, players)
+    if movers not in compiled:
+      function = make_step(
+        experiment.game, transformations, movers=movers, steps=experiment.training.steps,
+        accumulate=experiment.training.accumulate,
+      )
+      compiled[movers] = spread(function, donate=True)
+    return compiled[movers](state, batch)
+
+  return take_step
+
+
+def _due(done: int, every: int) -> bool:
+  return every > 0 and done % every == 0
+
+
+def _means(log: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
+  """The mean of each metric over the steps that have it (players that wait have no gradient)."""
+  values: dict[str, list[float]] = {}
+  for metrics in jax.device_get(list(log)):
+    for name, value in metrics.items():
+      values.setdefault(name, []).append(float(value))
+  return {name: float(np.mean(each)) for name, each in values.items()}

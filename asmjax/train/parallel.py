@@ -1,0 +1,61 @@
+"""How a step is spread over devices and hosts; nothing else knows.
+
+The state is replicated, the batch is split along its first axis: over processes by the loader and
+over this process's devices here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from asmjax.models.layers import DEVICES
+
+Spread = Callable[[Any, Mapping[str, Array]], Any]
+
+
+def spread(
+  function: Spread, *, devices: Sequence[jax.Device] | None = None, donate: bool = False
+) -> Spread:
+  """Maps `function(state, batch)` over devices.
+
+  Inside, the axis is called `DEVICES`, and the results must be the same on every device.
+
+  Args:
+    function: pure, of a replicated pytree and a batch.
+    devices: of this process; all local ones by default.
+    donate: let the results take the memory of `state`, which is then gone.
+
+  Returns:
+    A function of (state, batch); the batch has its examples along the first axis.
+  """
+  devices = list(devices or jax.local_devices())
+  mapped = jax.pmap(
+    function, axis_name=DEVICES, in_axes=(None, 0), out_axes=None, devices=devices,
+    donate_argnums=0 if donate else (),
+  )
+  return lambda state, batch: mapped(state, _split(batch, len(devices)))
+
+
+def check_divisible(batch_size: int, *, name: str, parts: int = 1) -> None:
+  """Refuses a global batch that all devices of all processes cannot share evenly.
+
+  Args:
+    batch_size: examples of the global batch.
+    name: of the setting, for the message.
+    parts: microbatches of every device's share.
+
+  Raises:
+    ValueError: naming the setting, the batch size and the number of shares.
+  """
+  shares = jax.device_count() * parts
+  if batch_size < 1 or batch_size % shares:
+    raise ValueError(
+      f"{name}={batch_size} is no multiple of {shares} "
+      f"({jax.device_count()} devices x {parts} microbatches)"
+    )
+
+
+def _split(batch: Mapping[str, Array], parts: int) -> dict[str, Array]:
+  return {key: value.reshape(parts, -1, *value.shape[1:]) for key, value in batch.items()}

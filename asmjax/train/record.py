@@ -1,0 +1,194 @@
+"""What a run leaves behind: config, metrics, results, TensorBoard events, lines on the terminal."""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes a file that appears whole or not at all; a number that is not finite becomes null."""
+  _replace(path, json.dumps(_finite(content), indent=2) + "\n")
+
+
+def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Refuses to continue a run under another config.
+
+  Settings that do not change what is computed may differ: `data.root`, `data.cache`,
+  `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
+
+  Raises:
+    ValueError: naming the keys that differ, with both values.
+  """
+  if not path.exists():
+    return
+  before, now = (_flat(each) for each in (json.loads(path.read_text()), _plain(config)))
+  free = ("data.root", "data.cache", "train.log_every", "eval.every", "eval.batch_size",
+          "checkpoint.")
+  differing = [
+    f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+    for key in sorted(before.keys() | now.keys())
+    if before.get(key) != now.get(key) and not key.startswith(free)
+  ]
+  if differing:
+    raise ValueError(
+      f"{path.parent} holds a run with another config ({'; '.join(differing)}); "
+      "give the same settings, or another --workdir"
+    )
+
+
+class Record:
+  """The files of one run, continued from a step."""
+
+  def __init__(self, workdir: pathlib.Path, *, start: int, steps: int):
+    """Opens the files; what was recorded after `start` by a run that was killed is dropped.
+
+    Args:
+      workdir: folder of the run.
+      start: steps that are done.
+      steps: of the whole run.
+    """
+    from tensorboardX import SummaryWriter
+
+    self._metrics = workdir / "metrics.jsonl"
+    kept = [line for line in _lines(self._metrics) if json.loads(line)["step"] <= start]
+    _replace(self._metrics, "".join(f"{line}\n" for line in kept))
+    self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+    self._progress = _Bar(start, steps) if sys.stdout.isatty() else _Lines(start, steps)
+
+  def step(
+    self, step: int, means: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
+  ) -> None:
+    """One logged step: the means since the last one, and the scores of an evaluation."""
+    values = _finite({**means, **scores})
+    with self._metrics.open("a") as file:
+      file.write(json.dumps({"step": step, **values}) + "\n")
+    for name, value in values.items():
+      if value is not None:
+        self._board.add_scalar(name, value, step)
+    brief = {name: value for name, value in values.items() if "/iou/" not in name}
+    self._progress.show(step, brief)
+
+  def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+    """uint8 (n, h, w, 3) by name, each as one row."""
+    for name, rows in pictures.items():
+      self._board.add_images(name, rows, step, dataformats="NHWC")
+
+  def close(self) -> None:
+    """Writes what is pending."""
+    self._progress.close()
+    self._board.close()
+
+
+class Silence:
+  """Stands in for `Record` on all processes but the first."""
+
+  def step(self, *_: Any) -> None:
+    """Nothing."""
+
+  def close(self) -> None:
+    """Nothing."""
+
+
+def check_finite(step: int, values: Mapping[str, float]) -> None:
+  """Stops a run that has diverged.
+
+  Raises:
+    FloatingPointError: naming the values that are not finite.
+  """
+  broken = {name: value for name, value in values.items() if not math.isfinite(value)}
+  if broken:
+    raise FloatingPointError(
+      f"the run diverged before step {step}: {broken}. The last checkpoint is from before. Lower "
+      "the learning rates, cap the critic's gradient (optimizer.critic.clip) or its ascent"
+    )
+
+
+class _Lines:
+  """One plain line a log interval."""
+
+  def __init__(self, start: int, steps: int):
+    self._pace = _Pace(start, steps)
+
+  def show(self, step: int, values: Mapping[str, float]) -> None:
+    print(f"{self._pace.at(step)}  {_brief(values)}", flush=True)
+
+  def close(self) -> None:
+    pass
+
+
+class _Bar:
+  """A progress bar with the latest losses."""
+
+  def __init__(self, start: int, steps: int):
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    self._pace = _Pace(start, steps)
+    self._bar = Progress(BarColumn(30), TextColumn("{task.fields[text]}"))
+    self._task = self._bar.add_task("train", total=steps, completed=start, text="compiling")
+    self._bar.start()
+
+  def show(self, step: int, values: Mapping[str, float]) -> None:
+    text = f"{self._pace.at(step)}\n{_brief(values)}"
+    self._bar.update(self._task, completed=step, text=text)
+
+  def close(self) -> None:
+    self._bar.stop()
+
+
+class _Pace:
+  """Steps a second and the time left."""
+
+  def __init__(self, start: int, steps: int):
+    self._steps = steps
+    self._since = (start, time.perf_counter())
+
+  def at(self, step: int) -> str:
+    (before, then), now = self._since, time.perf_counter()
+    self._since = (step, now)
+    speed = max(step - before, 1) / max(now - then, 1e-9)
+    minutes, seconds = divmod(round((self._steps - step) / speed), 60)
+    return f"step {step}/{self._steps}  {speed:.2f} steps/s  {minutes}:{seconds:02d} left"
+
+
+def _brief(values: Mapping[str, float]) -> str:
+  return "  ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
+
+
+def _finite(tree: Any) -> Any:
+  """JSON has no NaN: a metric without a value, as the IoU of an absent class, is null."""
+  if isinstance(tree, Mapping):
+    return {name: _finite(each) for name, each in tree.items()}
+  return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+  """Complete lines only."""
+  return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  temporary.write_text(text)
+  os.replace(temporary, path)
+
+
+def _plain(config: Mapping[str, Any]) -> Any:
+  return json.loads(json.dumps(config))
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+  if not isinstance(tree, Mapping):
+    return {path: tree}
+  return {
+    key: value for name, each in tree.items()
+    for key, value in _flat(each, f"{path}.{name}" if path else name).items()
+  }

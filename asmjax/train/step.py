@@ -1,0 +1,126 @@
+"""The training step: one scalar, one `value_and_grad`, one update for every player that moves."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from asmjax.minimax import Game, Played, joint_value
+from asmjax.models.layers import DEVICES
+from asmjax.moments import Moments
+from asmjax.train.state import Player, TrainState, Transformations
+
+Step = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Float[Array, ""]]]]
+
+
+def make_step(
+  game: Game,
+  transformations: Transformations,
+  *,
+  movers: tuple[str, ...],
+  steps: int,
+  accumulate: int = 1,
+) -> Step:
+  """The step of one device, to be mapped over the axis `DEVICES`.
+
+  Masked means are divided by the counts of the global batch, so that any number of devices, and
+  any `accumulate`, gives the same value and the same gradient (batch statistics are those of
+  the microbatch that is computed at once).
+
+  Args:
+    game: what is optimised.
+    transformations: by player, with `step` as extra argument of `update`.
+    movers: the players that move; the others are not differentiated and stay as they are.
+    steps: of the whole run, T.
+    accumulate: microbatches that a device's share is cut into.
+
+  Returns:
+    `step(state, batch) -> (state, metrics)`. Metrics are means over the global batch, by
+    summand, and for each mover the global norm of its gradient.
+  """
+
+  def step(state: TrainState, batch: Mapping[str, Array]):
+    params = {name: player.params for name, player in state.players.items()}
+    stats = {name: player.batch_stats for name, player in state.players.items()}
+    rng = jax.random.fold_in(state.key(), lax.axis_index(DEVICES))
+    play = functools.partial(game.play, progress=state.step / steps, rng=rng)
+    differentiate = _differentiate if accumulate == 1 else _accumulated(accumulate)
+    grads, played = differentiate(
+      lambda moving, stats, batch: play({**params, **moving}, stats, batch),
+      {name: params[name] for name in movers}, stats, batch,
+    )
+    grads = lax.pmean(grads, DEVICES)
+    updates = lax.pmean({name: played.batch_stats[name] for name in movers}, DEVICES)
+    moved = {
+      name: _move(player, transformations[name], grads[name], updates[name], state.step)
+      for name, player in state.players.items() if name in movers
+    }
+    metrics = _metrics(played) | {
+      f"gradient/{name}": optax.tree.norm(grads[name]) for name in movers
+    }
+    players = state.players | moved
+    return state.replace(step=state.step + 1, players=players), metrics
+
+  return step
+
+
+Play = Callable[[PyTree, PyTree, Mapping[str, Array]], Played]
+
+
+def _differentiate(
+  play: Play, moving: PyTree, stats: PyTree, batch: Mapping[str, Array],
+  counts: Mapping[str, Array] | None = None,
+) -> tuple[PyTree, Played]:
+  """The gradient of the joint value with respect to `moving`, and what was played."""
+
+  def objective(moving: PyTree) -> tuple[Array, Played]:
+    played = play(moving, stats, batch)
+    return joint_value(played.summands, _counts(played) if counts is None else counts), played
+
+  (_, played), grads = jax.value_and_grad(objective, has_aux=True)(moving)
+  return grads, played
+
+
+def _accumulated(parts: int) -> Callable[..., tuple[PyTree, Played]]:
+  """`_differentiate` in `parts` microbatches, one after the other."""
+
+  def differentiate(play: Play, moving: PyTree, stats: PyTree, batch: Mapping[str, Array]):
+    # Only the counts are used, which depend on the truth alone: no network is run for them.
+    counts = _counts(play(moving, stats, batch))
+    micro = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+
+    def body(carry: PyTree, batch: PyTree):
+      total, stats = carry
+      grads, played = _differentiate(play, moving, stats, batch, counts)
+      return (jax.tree.map(jnp.add, total, grads), stats | played.batch_stats), played.summands
+
+    nothing = jax.tree.map(jnp.zeros_like, moving)
+    (grads, stats), summands = lax.scan(body, (nothing, stats), micro)
+    return grads, Played(summands, stats)
+
+  return differentiate
+
+
+def _counts(played: Played) -> dict[str, Array]:
+  """Counts of the global batch, averaged over devices."""
+  return lax.stop_gradient(
+    lax.pmean({name: part.moments.count for name, part in played.summands.items()}, DEVICES)
+  )
+
+
+def _move(
+  player: Player, transformation: optax.GradientTransformationExtraArgs, grads: PyTree,
+  batch_stats: PyTree, step: Array,
+) -> Player:
+  updates, opt_state = transformation.update(grads, player.opt_state, player.params, step=step)
+  return Player(optax.apply_updates(player.params, updates), batch_stats, opt_state)
+
+
+def _metrics(played: Played) -> dict[str, Array]:
+  """The unweighted mean of every summand over the global batch."""
+  moments = {name: jax.tree.map(jnp.sum, part.moments) for name, part in played.summands.items()}
+  return {name: Moments(*each).mean() for name, each in lax.psum(moments, DEVICES).items()}

@@ -1,0 +1,25 @@
+"""Procedural scenes of thin things: no download, and structure matters."""
+
+from ml_collections import ConfigDict
+
+from asmjax.config import Data, defaults
+from asmjax.train.experiment import Training
+from configs import common
+
+
+def get_config(variant: str = "asm") -> ConfigDict:
+  """Five classes of wheels, chairs, fences, ladders and frames at 96 x 96.
+
+  Args:
+    variant: the method; see `configs.common.METHODS`.
+  """
+  config = common.base(variant)
+  options = {"seed": 0, "size": (96, 96), "length": 0}
+  config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
+  config.predictor.update(levels=5, width=16)
+  config.optimizer.predictor.learning_rate = 2e-3
+  config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
+  config.train = defaults(Training, steps=1500, batch_size=8)
+  config.eval.update(every=500, batch_size=16)
+  config.checkpoint.every = 250
+  return config

@@ -1,0 +1,37 @@
+"""Trains: `python launch/main.py --config=configs/FILE.py:VARIANT --workdir=DIR`.
+
+Any setting can be overridden: `--config.train.steps=100`. A run whose workdir holds a checkpoint
+is resumed.
+"""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+
+
+def main(_: list[str]) -> None:
+  """Checks the config, then trains."""
+  from asmjax.config import experiment
+  from asmjax.train.loop import train
+  from asmjax.train.record import check_same_config, write_json
+
+  logging.set_verbosity(logging.WARNING)
+  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  run = experiment(config)
+  check_same_config(workdir / "config.json", config.to_dict())
+  write_json(workdir / "config.json", config.to_dict())
+  results = train(run, workdir)
+  print(json.dumps(results["metrics"], indent=2))
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)

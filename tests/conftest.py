@@ -1,0 +1,30 @@
+"""Eight simulated devices, shapes checked at run time, no silent rank promotion."""
+
+import os
+
+# Tiny networks compile for longer than they run: hardly optimise them.
+os.environ["XLA_FLAGS"] = (
+  "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+  [f"asmjax.{part}" for part in (
+    "batch", "losses", "metrics", "minimax", "models", "moments", "resize", "tasks", "terms",
+  )],
+  "beartype.beartype",
+)
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def float64():
+  """Double precision for one test."""
+  with jax.enable_x64(True):
+    yield

@@ -1,0 +1,234 @@
+"""Loaders: what a batch holds depends on its step alone, however it is computed."""
+
+import dataclasses
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+from asmjax.batch import UNLABELLED
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.loader import Cached, Epochs, eval_batches, train_batches
+from asmjax.data.scenes import Scenes
+from asmjax.data.transforms import Augment
+
+KINDS = ("image", "label", "depth", "normals", "instance")
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting:
+  """Example i is filled with i + 1 in every array; reads are recorded."""
+
+  length: int = 10
+  split: str = "train"
+  reads: list = dataclasses.field(default_factory=list)
+  descriptor = Descriptor("counting", ("thing",), ((0, 0, 0),), ("train",), frozenset(KINDS[1:]))
+
+  def __len__(self):
+    return self.length
+
+  def __getitem__(self, index):
+    self.reads.append(index)
+    shapes = ((4, 4, 3), (4, 4), (4, 4), (4, 4, 3), (4, 4))
+    types = (np.uint8, np.int32, np.float32, np.float32, np.int32)
+    arrays = zip(KINDS, shapes, types, strict=True)
+    return {key: np.full(shape, index + 1, dtype) for key, shape, dtype in arrays}
+
+
+def keep(example, rng):
+  return example
+
+
+def noisy(example, rng):
+  return {**example, "depth": example["depth"] + rng.random((4, 4), np.float32)}
+
+
+def take(batches, count):
+  return list(itertools.islice(batches, count))
+
+
+def ids(batches):
+  return [int(k) - 1 for batch in batches for k in batch["instance"][:, 0, 0]]
+
+
+def assert_same(a, b):
+  assert len(a) == len(b)
+  for one, other in zip(a, b, strict=True):
+    assert one.keys() == other.keys()
+    for key in one:
+      assert one[key].dtype == other[key].dtype
+      np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_batch_holds_every_kind_and_weight_one():
+  (batch,) = take(train_batches(Epochs(Counting(), keep, seed=0), batch_size=4), 1)
+  assert set(batch) == {*KINDS, "weight"}
+  assert batch["weight"].dtype == np.float32 and batch["weight"].tolist() == [1] * 4
+  for key in KINDS:
+    assert batch[key].dtype == Counting()[0][key].dtype and batch[key].shape[:3] == (4, 4, 4)
+    assert (batch[key].reshape(4, -1) == batch["label"][:, :1, 0]).all()
+
+
+def test_each_epoch_is_another_permutation():
+  epochs = Epochs(Counting(10), keep, seed=0)
+  order = np.reshape(ids(take(train_batches(epochs, batch_size=4), 10)), (4, 10))
+  assert (np.sort(order) == np.arange(10)).all()
+  assert len({tuple(epoch) for epoch in order}) == 4
+
+
+def test_order_depends_on_the_seed_and_not_at_all_without_shuffle():
+  def order(seed, shuffle=True):
+    epochs = Epochs(Counting(10), keep, seed=seed, shuffle=shuffle)
+    return ids(take(train_batches(epochs, batch_size=5), 4))
+
+  assert order(0) == order(0) != order(1)
+  assert order(0, shuffle=False) == [*range(10)] * 2
+
+
+@pytest.mark.parametrize("start", [1, 4, 7])
+def test_resuming_replays_the_uninterrupted_run(start):
+  epochs = Epochs(Counting(7), noisy, seed=3)
+  whole = take(train_batches(epochs, batch_size=4), 12)
+  assert_same(take(train_batches(epochs, batch_size=4, start=start), 12 - start), whole[start:])
+
+
+def test_starting_late_reads_nothing_before():
+  source = Counting(200)
+  epochs = Epochs(source, keep, seed=0, shuffle=False)
+  batches = train_batches(epochs, batch_size=10, start=10**9 + 5, threads=0)
+  assert ids(take(batches, 1)) == [*range(50, 60)] == source.reads
+
+
+@pytest.mark.parametrize("processes", [2, 3, 6])
+def test_processes_share_the_global_batch(processes):
+  epochs = Epochs(Counting(7), noisy, seed=3)
+  options = {"batch_size": 6, "start": 2}
+  whole = take(train_batches(epochs, **options), 5)
+  parts = [
+    take(train_batches(epochs, **options, process=k, processes=processes), 5)
+    for k in range(processes)
+  ]
+  for t, batch in enumerate(whole):
+    for k in range(processes):
+      assert_same([parts[k][t]], [{key: value[k::processes] for key, value in batch.items()}])
+
+
+def test_threads_and_prefetch_change_nothing():
+  source = Scenes("train", size=(32, 32), length=9)
+  transform = Augment((24, 24), mirror=True, scale=(0.5, 2.0), random_crop=True)
+  epochs = Epochs(source, transform, seed=1)
+  plain = take(train_batches(epochs, batch_size=4, threads=0, prefetch=0), 6)
+  for threads, prefetch in [(1, 1), (4, 2), (8, 1), (3, 0)]:
+    options = {"batch_size": 4, "threads": threads, "prefetch": prefetch}
+    assert_same(take(train_batches(epochs, **options), 6), plain)
+
+
+def test_any_example_can_be_made_alone():
+  epochs = Epochs(Counting(7), noisy, seed=3)
+  batches = take(train_batches(epochs, batch_size=7), 3)
+  for epoch, batch in enumerate(batches):
+    for row, index in enumerate(ids([batch])):
+      np.testing.assert_array_equal(batch["depth"][row], epochs.example(epoch, index)["depth"])
+
+
+def test_randomness_differs_between_epochs_examples_and_seeds():
+  noise = {
+    (seed, epoch, index): Epochs(Counting(3), noisy, seed=seed).example(epoch, index)["depth"]
+    for seed, epoch, index in itertools.product(range(3), repeat=3)
+  }
+  assert len({(depth % 1).tobytes() for depth in noise.values()}) == 27
+
+
+@pytest.mark.parametrize(("length", "processes"), [(10, 1), (10, 2), (8, 2), (1, 4), (9, 4)])
+def test_evaluation_sees_every_example_once(length, processes):
+  source = Counting(length, split="val")
+  parts = [
+    list(eval_batches(source, keep, batch_size=4, process=k, processes=processes))
+    for k in range(processes)
+  ]
+  assert {len(part) for part in parts} == {-(-length // 4)}
+  assert {len(batch["weight"]) for part in parts for batch in part} == {4 // processes}
+  seen = []
+  for part in parts:
+    weights = np.concatenate([batch["weight"] for batch in part])
+    seen += [k for k, weight in zip(ids(part), weights, strict=True) if weight == 1]
+    assert set(weights) <= {0, 1}
+  assert sorted(seen) == [*range(length)]
+
+
+def test_evaluation_keeps_the_order_and_pads_without_truth():
+  first, last = eval_batches(Counting(6, split="val"), keep, batch_size=4)
+  assert ids([first]) == [0, 1, 2, 3] and last["weight"].tolist() == [1, 1, 0, 0]
+  assert (last["image"][2:] == 1).all() and (last["label"][2:] == UNLABELLED).all()
+  assert not any(last[key][2:].any() for key in ("depth", "normals", "instance"))
+  assert (last["label"][:2].max((1, 2)) == [5, 6]).all()
+
+
+def test_cached_decodes_once_and_protects_what_it_keeps():
+  source = Counting(3)
+  cached = Cached(source)
+  assert (len(cached), cached.split, cached.descriptor) == (3, "train", source.descriptor)
+  cached[1].clear()
+  assert_same([cached[1]], [Counting(3)[1]])
+  assert source.reads == [1]
+  with pytest.raises(ValueError, match="read-only"):
+    cached[1]["image"][:] = 0
+
+
+def test_cached_batches_equal_uncached_ones():
+  source = Scenes("train", size=(32, 32), length=5)
+  transform = Augment((24, 24), mirror=True, random_crop=True)
+  plain, kept = (Epochs(s, transform, seed=0) for s in (source, Cached(source)))
+  assert_same(
+    take(train_batches(kept, batch_size=4), 6), take(train_batches(plain, batch_size=4), 6)
+  )
+
+
+def test_closing_or_dropping_the_iterator_stops_its_threads():
+  before = threading.active_count()
+  batches = train_batches(Epochs(Counting(), keep, seed=0), batch_size=4)
+  next(batches)
+  batches.close()
+  workers = [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+  for worker in workers:
+    worker.join(5)
+  assert threading.active_count() <= before
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+  def broken(example, rng):
+    raise ValueError("one.jpg cannot be decoded")
+
+  with pytest.raises(ValueError, match="one.jpg cannot be decoded"):
+    next(train_batches(Epochs(Counting(), broken, seed=0), batch_size=2))
+
+
+def test_examples_of_different_sizes_are_named():
+  def uneven(example, rng):
+    return {"image": np.zeros((2 + int(example["label"][0, 0]), 4, 3), np.uint8)}
+
+  epochs = Epochs(Counting(), uneven, seed=0, shuffle=False)
+  with pytest.raises(ValueError, match=r"image of shapes \[\(3, 4, 3\), \(4, 4, 3\)\]"):
+    next(train_batches(epochs, batch_size=2))
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"batch_size": 5, "processes": 2}, "batch_size 5: .* 2 processes"),
+    ({"batch_size": 0}, "batch_size 0"),
+    ({"batch_size": 4, "process": 2, "processes": 2}, r"process 2: expected 0\.\.1"),
+    ({"batch_size": 4, "start": -1}, "start -1"),
+  ],
+)
+def test_bad_options_raise_before_the_first_batch(options, message):
+  with pytest.raises(ValueError, match=message):
+    train_batches(Epochs(Counting(), keep, seed=0), **options)
+
+
+def test_empty_sources_raise():
+  with pytest.raises(ValueError, match="'train' of counting has no examples"):
+    Epochs(Counting(0), keep, seed=0)
+  with pytest.raises(ValueError, match="'train' of counting has no examples"):
+    eval_batches(Counting(0), keep, batch_size=1)

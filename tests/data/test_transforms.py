@@ -1,0 +1,291 @@
+"""Transforms act on all arrays together, keep them aligned, and never invent truth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from asmjax.batch import UNLABELLED
+from asmjax.data import transforms
+from asmjax.data.transforms import Augment
+
+SIZES = [(7, 11), (20, 32), (13, 40), (31, 5), (40, 64), (1, 1)]
+FIXED = np.random.default_rng(0)
+
+
+def example(height=20, width=32, seed=0):
+  """Random arrays of every kind; a tenth of the depths and normals are missing."""
+  rng = np.random.default_rng(seed)
+  seen = rng.random((height, width)) > 0.1
+  normals = rng.standard_normal((height, width, 3))
+  normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+  return {
+    "image": rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+    "label": rng.integers(0, 5, (height, width), dtype=np.int32),
+    "depth": (seen * rng.uniform(1, 9, (height, width))).astype(np.float32),
+    "normals": (seen[..., None] * normals).astype(np.float32),
+    "instance": rng.integers(0, 70000, (height, width), dtype=np.int32),
+  }
+
+
+def assert_same(a, b):
+  assert a.keys() == b.keys()
+  for key in a:
+    assert a[key].dtype == b[key].dtype
+    np.testing.assert_array_equal(a[key], b[key])
+
+
+def disk(height, width, centre, radius):
+  """A white disk on black with its mask, and its depth the label times two."""
+  rows, columns = np.arange(height)[:, None] + 0.5, np.arange(width)[None] + 0.5
+  inside = np.hypot(rows - centre[0], columns - centre[1]) < radius
+  image = np.repeat(inside[..., None] * np.uint8(255), 3, -1)
+  return {
+    "image": image, "label": inside.astype(np.int32), "depth": (2 * inside).astype(np.float32)
+  }
+
+
+def centroid(weights):
+  """Centre of mass as fractions of height and width."""
+  rows, columns = (np.arange(side) + 0.5 for side in weights.shape)
+  moments = np.array([weights.sum(1) @ rows, weights.sum(0) @ columns])
+  return moments / weights.sum() / weights.shape
+
+
+def slow_nearest(array, size):
+  """For each output centre the input pixel whose centre is nearest; the later one where two are."""
+  out = np.zeros(size + array.shape[2:], array.dtype)
+  for i in range(size[0]):
+    for j in range(size[1]):
+      y, x = (i + 0.5) * array.shape[0] / size[0], (j + 0.5) * array.shape[1] / size[1]
+      row = max(range(array.shape[0]), key=lambda k: (-round(abs(k + 0.5 - y), 9), k))
+      column = max(range(array.shape[1]), key=lambda k: (-round(abs(k + 0.5 - x), 9), k))
+      out[i, j] = array[row, column]
+  return out
+
+
+def slow_bilinear(image, size):
+  """Bilinear interpolation between pixel centres, constant beyond the outer ones."""
+
+  def taps(new, old):
+    at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    low = np.minimum(at.astype(int), max(old - 2, 0))
+    return low, np.minimum(low + 1, old - 1), at - low
+
+  top, bottom, v = taps(size[0], image.shape[0])
+  left, right, u = taps(size[1], image.shape[1])
+  u, v = u[:, None], v[:, None, None]
+  image = image.astype(float)
+  upper = image[top][:, left] * (1 - u) + image[top][:, right] * u
+  lower = image[bottom][:, left] * (1 - u) + image[bottom][:, right] * u
+  return upper * (1 - v) + lower * v
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_nearest_takes_the_nearest_centre(size):
+  ours = transforms.resize(example(), size)
+  for key in ("label", "depth", "normals", "instance"):
+    np.testing.assert_array_equal(ours[key], slow_nearest(example()[key], size))
+    assert ours[key].dtype == example()[key].dtype
+
+
+def test_nearest_keeps_values_that_do_not_fit_in_smaller_types():
+  ids = np.array([[2**24 + 1, -7]], np.int32)
+  assert transforms.nearest(ids, (2, 4)).tolist() == [[2**24 + 1] * 2 + [-7] * 2] * 2
+
+
+@pytest.mark.parametrize("size", [(40, 64), (33, 47), (25, 32)])
+def test_enlarged_image_is_bilinear(size):
+  image = example()["image"]
+  resized = transforms.interpolate(image, size)
+  np.testing.assert_allclose(resized, slow_bilinear(image, size), atol=1.01)
+
+
+def test_reduced_image_is_the_mean_over_areas():
+  image = example()["image"]
+  blocks = image.reshape(5, 4, 8, 4, 3).mean((1, 3))
+  np.testing.assert_allclose(transforms.interpolate(image, (5, 8)), blocks, atol=0.51)
+
+
+@pytest.mark.parametrize("size", [(37, 51), (64, 96), (101, 149), (300, 140), (48, 200)])
+def test_resize_keeps_image_and_truth_aligned(size):
+  original = disk(64, 96, centre=(24.3, 60.2), radius=15)
+  resized = transforms.resize(original, size)
+  where = centroid(original["label"])
+  # In output pixels; labels are quantised, and a half-pixel error in alignment would be 0.5.
+  for key in ("label", "depth"):
+    np.testing.assert_allclose(centroid(resized[key]) * size, where * size, atol=0.3)
+  grey = resized["image"][..., 0].astype(float)
+  np.testing.assert_allclose(centroid(grey) * size, where * size, atol=0.1)
+
+
+def test_nearest_agrees_with_the_image_better_than_opencvs():
+  """On a ramp, the value at a label's pixel is the interpolated one up to half an input pixel."""
+  ramp = np.tile(np.arange(0, 250, 10, dtype=np.int32), (4, 1))
+  picture = np.repeat(ramp[..., None], 3, -1).astype(np.uint8)
+  for width in (60, 75, 101):
+    resized = transforms.resize({"image": picture, "label": ramp}, (4, width))
+    error = resized["label"] - resized["image"][..., 0].astype(int)
+    assert np.abs(error).max() <= 6 and abs(error.mean()) < 0.5
+
+
+def test_resize_to_the_same_size_changes_nothing():
+  assert_same(transforms.resize(example(), (20, 32)), example())
+
+
+def test_mirror_twice_is_the_identity_and_once_is_not():
+  once = transforms.mirror(example())
+  assert_same(transforms.mirror(once), example())
+  for key, value in example().items():
+    assert not np.array_equal(once[key], value)
+
+
+def test_mirror_moves_pixels_and_turns_normals():
+  once, original = transforms.mirror(example()), example()
+  for key in ("image", "label", "depth", "instance"):
+    np.testing.assert_array_equal(once[key][:, 3], original[key][:, -4])
+  np.testing.assert_array_equal(once["normals"][:, 3, 0], -original["normals"][:, -4, 0])
+  np.testing.assert_array_equal(once["normals"][:, 3, 1:], original["normals"][:, -4, 1:])
+
+
+def plane(height, width, focal, slope):
+  """Depth and normals of the plane z = 2 + slope . (x, y) before a pinhole camera in the middle."""
+  u = (np.arange(width) + 0.5 - width / 2)[None] / focal
+  v = (np.arange(height) + 0.5 - height / 2)[:, None] / focal
+  depth = 2 / (1 - slope[0] * u - slope[1] * v)
+  normal = np.array([slope[0], slope[1], -1]) / np.linalg.norm([*slope, 1])
+  return depth.astype(np.float32), np.broadcast_to(normal, (height, width, 3)).astype(np.float32)
+
+
+def normals_of(depth, focal):
+  """Normals by finite differences of the back-projected points."""
+  height, width = depth.shape
+  u = (np.arange(width) + 0.5 - width / 2)[None] / focal
+  v = (np.arange(height) + 0.5 - height / 2)[:, None] / focal
+  points = np.stack([u * depth, v * depth, depth], -1)
+  across, down = points[:-1, 1:] - points[:-1, :-1], points[1:, :-1] - points[:-1, :-1]
+  normal = np.cross(across, down)
+  return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("factor", [0.5, 3])
+def test_zoom_keeps_depth_and_normals_consistent_for_one_camera(factor):
+  """Normals computed from the zoomed depth with the old focal length are the zoomed normals."""
+  depth, normals = plane(40, 60, focal=50, slope=(0.4, -0.3))
+  image = np.zeros((40, 60, 3), np.uint8)
+  zoomed = transforms.zoom({"image": image, "depth": depth, "normals": normals}, factor)
+  np.testing.assert_allclose(zoomed["depth"].mean(), depth.mean() / factor, rtol=0.02)
+  # An enlarged depth is piecewise constant: compare at the middle of every input pixel's copies.
+  step = max(1, int(factor))
+  computed = -normals_of(zoomed["depth"][step // 2 :: step, step // 2 :: step], 50 / step)
+  given = zoomed["normals"][: computed.shape[0], : computed.shape[1]]
+  np.testing.assert_allclose(computed, given, atol=0.02)
+
+
+def test_zoom_keeps_missing_missing_and_normals_unit():
+  zoomed = transforms.zoom(example(), 1.7)
+  missing = zoomed["depth"] == 0
+  length = np.linalg.norm(zoomed["normals"], axis=-1)
+  assert missing.any() and (length[missing] == 0).all()
+  np.testing.assert_allclose(length[~missing], 1, atol=1e-5)
+
+
+def test_padding_is_never_truth():
+  padded = transforms.pad(example(), (26, 40))
+  for key, value in example().items():
+    np.testing.assert_array_equal(padded[key][:20, :32], value)
+    assert padded[key].dtype == value.dtype and padded[key].shape[:2] == (26, 40)
+  outside = np.ones((26, 40), bool)
+  outside[:20, :32] = False
+  fill = {"image": 127, "label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+  for key, value in fill.items():
+    assert (padded[key][outside] == value).all()
+
+
+def test_padding_never_cuts_and_cropping_undoes_it():
+  assert transforms.pad(example(), (10, 40))["label"].shape == (20, 40)
+  assert_same(transforms.crop(transforms.pad(example(), (50, 50)), 0, 0, (20, 32)), example())
+
+
+def test_crop_takes_the_same_window_of_everything():
+  window = transforms.crop(example(), 3, 5, (10, 12))
+  for key, value in example().items():
+    np.testing.assert_array_equal(window[key], value[3:13, 5:17])
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, -1), (11, 0), (0, 23)])
+def test_crop_outside_raises(place):
+  with pytest.raises(ValueError, match="leaves the image of size 20x32"):
+    transforms.crop(example(), *place, (10, 10))
+
+
+def test_transforms_leave_their_input_alone():
+  original = example()
+  for value in original.values():
+    value.setflags(write=False)
+  augment = Augment((24, 24), resize="none", mirror=True, scale=(0.5, 2), random_crop=True)
+  for seed in range(10):
+    augment(original, np.random.default_rng(seed))
+  assert_same(original, example())
+
+
+def test_augment_is_a_function_of_its_generator():
+  augment = Augment((16, 16), mirror=True, scale=(0.5, 2.0), random_crop=True)
+  runs = [augment(example(), np.random.default_rng(seed)) for seed in (1, 1, 2)]
+  assert_same(runs[0], runs[1])
+  assert not np.array_equal(runs[0]["image"], runs[2]["image"])
+  assert {value.shape[:2] for run in runs for value in run.values()} == {(16, 16)}
+
+
+def test_fit_keeps_the_aspect_and_squash_fills():
+  fitted = Augment((32, 32), resize="fit")(example(20, 40), FIXED)
+  assert (fitted["label"][:16] != UNLABELLED).all() and (fitted["label"][16:] == UNLABELLED).all()
+  squashed = Augment((32, 32), resize="squash")(example(20, 40), FIXED)
+  assert_same(squashed, transforms.resize(example(20, 40), (32, 32)))
+
+
+@pytest.mark.parametrize("inner", [(333, 500), (500, 333), (1, 700), (64, 64), (63, 65)])
+def test_fit_always_fits_and_touches(inner):
+  fitted = Augment((64, 48), resize="fit")
+  seen = fitted(example(*inner), FIXED)["label"] != UNLABELLED
+  assert seen.any(1).all() or seen.any(0).all()
+
+
+def test_random_crops_reach_every_place_and_mirror_half():
+  ids = np.arange(20 * 32, dtype=np.int32).reshape(20, 32)
+  original = {"image": example()["image"], "instance": ids}
+  augment = Augment((18, 30), mirror=True, random_crop=True)
+  crops = [augment(original, np.random.default_rng(seed))["instance"] for seed in range(300)]
+  assert len({(int(ids.min()), ids[0, 0] < ids[0, 1]) for ids in crops}) == 3 * 3 * 2
+  assert 0.4 < np.mean([ids[0, 0] > ids[0, 1] for ids in crops]) < 0.6
+
+
+def test_scale_is_uniform_in_its_logarithm():
+  white = {"image": np.full((40, 40, 3), 255, np.uint8), "label": np.zeros((40, 40), np.int32)}
+  augment = Augment((160, 160), scale=(0.25, 4.0))
+  sides = [
+    (augment(white, np.random.default_rng(seed))["label"][0] == 0).sum() for seed in range(400)
+  ]
+  assert min(sides) < 12 and max(sides) > 140 and 30 < np.median(sides) < 53
+
+
+def test_evaluation_never_loses_pixels():
+  with pytest.raises(ValueError, match="20x32 exceeds size 20x30.*random_crop"):
+    Augment((20, 30))(example(), FIXED)
+  assert_same(Augment((20, 32))(example(), FIXED), example())
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"resize": "stretch"}, "'stretch'; known: none, squash, fit"),
+    ({"size": (0, 5)}, r"\(0, 5\).*at least 1"),
+    ({"size": (5,)}, r"\(5,\).*height, width"),
+    ({"scale": (2.0, 1.0)}, "0 < low <= high"),
+    ({"scale": (0.0, 1.0)}, "0 < low <= high"),
+    ({"scale": (1.0, 2.0), "resize": "fit"}, "set random_crop"),
+  ],
+)
+def test_bad_settings_are_named(change, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(Augment((8, 8)), **change)

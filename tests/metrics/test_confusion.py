@@ -1,0 +1,72 @@
+"""The confusion matrix."""
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.metrics import ConfusionMatrix, count_confusions
+from tests import reference
+
+
+def maps(seed=0, shape=(3, 7, 5), classes=4):
+  rng = np.random.default_rng(seed)
+  label = rng.integers(-1, classes + 1, shape).astype(np.int32)
+  label[rng.random(shape) < 0.2] = 255
+  return label, rng.integers(0, classes, shape).astype(np.int32)
+
+
+def test_counts_on_device_and_on_host_agree_with_the_oracle():
+  label, predicted = maps()
+  expected = reference.confusion(label, predicted, 4)
+  counted = jax.jit(lambda a, b: count_confusions(a, b, classes=4))(label, predicted)
+  np.testing.assert_array_equal(counted, expected)
+  np.testing.assert_array_equal(ConfusionMatrix.of(label, predicted, classes=4).counts, expected)
+
+
+def test_merging_is_associative_and_shards_equal_the_whole():
+  label, predicted = maps(shape=(6, 7, 5))
+  a, b, c = (
+    ConfusionMatrix.of(label[i : i + 2], predicted[i : i + 2], classes=4) for i in (0, 2, 4)
+  )
+  whole = ConfusionMatrix.of(label, predicted, classes=4)
+  for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), ConfusionMatrix.empty(4).merge(whole)):
+    np.testing.assert_array_equal(merged.counts, whole.counts)
+
+
+def test_scores_by_hand():
+  matrix = ConfusionMatrix(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]))
+  np.testing.assert_allclose(matrix.iou(), [3 / 6, 4 / 7, np.nan])
+  assert matrix.mean_iou() == pytest.approx((3 / 6 + 4 / 7) / 2)
+  assert matrix.pixel_accuracy() == pytest.approx(0.7)
+  np.testing.assert_allclose(matrix.class_accuracy(), [3 / 4, 4 / 6, np.nan])
+  assert matrix.mean_class_accuracy() == pytest.approx((3 / 4 + 4 / 6) / 2)
+  assert matrix.frequency_weighted_iou() == pytest.approx(0.4 * 3 / 6 + 0.6 * 4 / 7)
+
+
+def test_perfect_wrong_and_empty():
+  label, _ = maps()
+  known = np.where((label >= 0) & (label < 4), label, 0)
+  perfect = ConfusionMatrix.of(label, known, classes=4)
+  assert perfect.mean_iou() == perfect.pixel_accuracy() == perfect.frequency_weighted_iou() == 1
+  assert ConfusionMatrix.of(label, (known + 1) % 4, classes=4).mean_iou() == 0
+  nothing = ConfusionMatrix.of(np.full((2, 2), 255), np.zeros((2, 2), int), classes=4)
+  assert all(np.isnan(x) for x in (
+    nothing.mean_iou(), nothing.pixel_accuracy(), nothing.mean_class_accuracy(),
+    nothing.frequency_weighted_iou(),
+  ))
+
+
+def test_a_class_predicted_but_never_true_scores_zero_and_counts():
+  matrix = ConfusionMatrix.of([0, 0, 0, 0], [0, 0, 0, 1], classes=3)
+  np.testing.assert_allclose(matrix.iou(), [0.75, 0, np.nan])
+  assert matrix.mean_iou() == pytest.approx(0.375)
+
+
+def test_relabelling_classes_permutes_the_scores():
+  label, predicted = maps()
+  label = np.where((label < 0) | (label > 3), 255, label)
+  order = np.array([2, 0, 3, 1, *range(4, 256)])
+  plain = ConfusionMatrix.of(label, predicted, classes=4)
+  renamed = ConfusionMatrix.of(order[label], order[predicted], classes=4)
+  np.testing.assert_allclose(renamed.iou()[order[:4]], plain.iou())
+  assert renamed.mean_iou() == pytest.approx(plain.mean_iou())

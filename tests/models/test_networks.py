@@ -1,0 +1,72 @@
+"""The predictor's and the analyzer's architecture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.models.critics.autoencoder import StructureAutoencoder
+from asmjax.models.predictors import UNet
+
+
+def kernels(variables):
+  flat = jax.tree_util.tree_leaves_with_path(variables["params"])
+  return {path[0].key: leaf.shape for path, leaf in flat if path[-1].key == "kernel"}
+
+
+def shapes(module, x, **kwargs):
+  return jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), x, **kwargs))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_unet_of_four_levels_has_seven_convolutional_layers(stride):
+  net = UNet({"segmentation": 2}, levels=4, width=4, stride=stride)
+  outputs, variables = shapes(net, jnp.zeros((1, 32, 48, 3)), train=False)
+  assert len(kernels(variables)) == 7 + 1
+  assert outputs["segmentation"].shape == (1, 32 // stride, 48 // stride, 2)
+  assert kernels(variables)["up1_1"] == (3, 3, 8 + 4, 4)
+
+
+def test_levels_widths_convolutions_and_norms_are_settings():
+  net = UNet(
+    {"a": 2, "b": 1}, levels=3, width=32, max_width=64, encoder_convs=2, decoder_convs=3,
+    norm="group",
+  )
+  outputs, variables = shapes(net, jnp.zeros((1, 13, 10, 3)), train=False)
+  found = kernels(variables)
+  assert len(found) == 3 * 2 + 2 * 3 + 2 and found["down3_2"] == (3, 3, 64, 64)
+  assert outputs["a"].shape == (1, 13, 10, 2) and outputs["b"].shape == (1, 13, 10, 1)
+  assert "batch_stats" not in variables
+
+
+def test_the_unet_ends_in_logits_that_every_input_pixel_nearby_reaches():
+  net = UNet({"segmentation": 1}, levels=3, width=4, norm="none")
+  x = jnp.array(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), jnp.float32)
+  variables = jax.jit(lambda: net.init(jax.random.key(0), x, train=False))()
+  centre = lambda x: net.apply(variables, x, train=False)["segmentation"][0, 8, 8, 0]
+  reach = jnp.any(jax.jit(jax.grad(centre))(x)[0] != 0, -1)
+  assert np.all(reach[4:12, 4:12])
+
+
+@pytest.mark.parametrize("filters, layers", [((4, 4, 4), 5), ((4, 4, 4, 4), 7), ((2,) * 5, 9)])
+def test_the_autoencoder_has_the_papers_number_of_layers_and_rebuilds_the_size(filters, layers):
+  net = StructureAutoencoder(filters)
+  (taps, rebuilt), variables = shapes(net, jnp.zeros((1, 21, 30, 3)))
+  assert tuple(taps) == net.layers == tuple(f"conv{i + 1}" for i in range(layers))
+  assert len(kernels(variables)) == layers + 1
+  assert rebuilt.shape == (1, 21, 30, 3)
+  assert taps["conv1"].shape == (1, 11, 15, filters[0])
+
+
+def test_the_last_layer_has_a_skip_from_the_first():
+  net = StructureAutoencoder((4, 6, 8))
+  _, variables = shapes(net, jnp.zeros((1, 16, 16, 3)))
+  assert kernels(variables)["reconstruction"] == (1, 1, 4 + 4, 3)
+  assert kernels(variables)["conv5"] == (3, 3, 6 + 6, 4)
+
+
+def test_taps_are_before_the_relu():
+  net = StructureAutoencoder((4, 6))
+  x = jnp.array(np.random.default_rng(0).normal(size=(1, 8, 8, 3)), jnp.float32)
+  (taps, _), _ = jax.jit(lambda: net.init_with_output(jax.random.key(0), x))()
+  assert all(np.any(tap < 0) for tap in taps.values())

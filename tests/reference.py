@@ -1,0 +1,59 @@
+"""Slow NumPy oracles."""
+
+import numpy as np
+
+
+def cross_entropy(logits, label):
+  """Mean over labelled pixels, pixel by pixel."""
+  losses = []
+  for index in np.ndindex(label.shape):
+    if 0 <= label[index] < logits.shape[-1]:
+      shifted = logits[index].astype(np.float64) - logits[index].max()
+      losses.append(np.log(np.exp(shifted).sum()) - shifted[label[index]])
+  return np.mean(losses) if losses else 0.0
+
+
+def matching_distance(predicted, truth, valid, normalise):
+  """Mean over valid pixels, pixel by pixel."""
+  distances = []
+  for index in np.ndindex(predicted.shape[:-1]):
+    if valid[index]:
+      a, b = (x[index].astype(np.float64) for x in (predicted, truth))
+      if normalise:
+        a, b = a / max(np.linalg.norm(a), 1e-6), b / max(np.linalg.norm(b), 1e-6)
+      distances.append(((a - b) ** 2).sum() * (1 if normalise else 0.5))
+  return np.mean(distances) if distances else 0.0
+
+
+def pooled_valid(valid, size, partly):
+  """Cell by cell; cells are counted from the top left."""
+  n, h, w, _ = valid.shape
+  out = np.zeros((n, *size, 1))
+  for b, i, j in np.ndindex(n, *size):
+    cell = valid[b, i * h // size[0]:(i + 1) * h // size[0],
+                 j * w // size[1]:(j + 1) * w // size[1]]
+    out[b, i, j] = cell.max() if partly else cell.min()
+  return out
+
+
+def convolve(x, kernel, bias, stride, dilation):
+  """k x k convolution with (k - 1) // 2 * dilation pixels of padding, output by output."""
+  k = kernel.shape[0]
+  pad = (k - 1) // 2 * dilation
+  x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  reach = (k - 1) * dilation + 1
+  h, w = ((side - reach) // stride + 1 for side in x.shape[1:3])
+  out = np.zeros((x.shape[0], h, w, kernel.shape[-1]))
+  for i, j in np.ndindex(h, w):
+    patch = x[:, i * stride:i * stride + reach:dilation, j * stride:j * stride + reach:dilation]
+    out[:, i, j] = np.einsum("nabc,abcf->nf", patch, kernel) + bias
+  return out
+
+
+def confusion(label, predicted, classes):
+  """Pixel by pixel."""
+  counts = np.zeros((classes, classes), np.int64)
+  for true, guess in zip(label.ravel(), predicted.ravel(), strict=True):
+    if 0 <= true < classes:
+      counts[true, guess] += 1
+  return counts

@@ -1,0 +1,74 @@
+"""Shipped configs made small."""
+
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# The processes of one session compile everything once.
+_CACHE = tempfile.TemporaryDirectory(prefix="asmjax_tests_")
+
+SMALL = {
+  "data.options.size": (16, 16),
+  "data.options.length": 24,
+  "data.size": (16, 16),
+  "predictor.levels": 2,
+  "predictor.width": 4,
+  "terms.structure.critic.filters": (4, 6),
+  "train.batch_size": 8,
+  "train.steps": 12,
+  "train.log_every": 5,
+  "eval.every": 6,
+  "eval.batch_size": 16,
+  "checkpoint.every": 4,
+}
+
+
+def config(variant="asm", file="scenes", **changes):
+  """A config as `launch/main.py` would get it."""
+  made = importlib.import_module(f"configs.{file}").get_config(variant)
+  for key, value in (SMALL | changes).items():
+    section, _, name = key.rpartition(".")
+    target = made
+    for part in filter(None, section.split(".")):
+      target = target.get(part)
+      if target is None:
+        break
+    if target is not None:
+      target[name] = value
+  return made
+
+
+def flags(**changes):
+  """The same changes as command line flags."""
+  return [f"--config.{key}={value}" for key, value in (SMALL | changes).items()]
+
+
+def launch(script, *arguments, devices=2, wait=True):
+  """Runs a launcher in a process of its own."""
+  environment = os.environ | {
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+                 "--xla_backend_optimization_level=0",
+    "JAX_COMPILATION_CACHE_DIR": _CACHE.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  process = subprocess.Popen(
+    [sys.executable, str(ROOT / "launch" / script), *arguments], env=environment, cwd=ROOT,
+    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+  )
+  if not wait:
+    return process
+  output, _ = process.communicate(timeout=600)
+  return process.returncode, output
+
+
+def logged(workdir):
+  """The complete lines of `metrics.jsonl`."""
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  lines = path.read_text().split("\n")[:-1] if path.exists() else []
+  return [json.loads(line) for line in lines]

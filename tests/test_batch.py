@@ -1,0 +1,61 @@
+"""The batch contract and masked means."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax import batch as batches
+from asmjax.moments import Moments
+from tests import games
+
+
+def test_a_good_batch_passes_and_everything_in_the_contract_is_known():
+  n, (h, w) = 2, games.SIZE
+  batches.check({
+    **games.batch(n),
+    "depth": np.zeros((n, h, w), np.float32),
+    "normals": np.zeros((n, h, w, 3), np.float32),
+    "instance": np.zeros((n, h, w), np.int32),
+  }, required=["label", "depth"])
+
+
+@pytest.mark.parametrize("change, message", [
+  ({"label": np.zeros((2, 8, 12), np.int64)}, r"'label' is int64\(2, 8, 12\); expected int32"),
+  ({"label": np.zeros((2, 8, 11), np.int32)}, r"'label' .*expected int32\(2, 8, 12\)"),
+  ({"image": np.zeros((2, 8, 12, 4), np.uint8)}, "'image' .*expected uint8"),
+  ({"weight": np.zeros((3,), np.float32)}, r"'weight' is float32\(3,\); expected float32\(2,\)"),
+  ({"labels": np.zeros((2, 8, 12), np.int32)}, "unknown batch key 'labels'; known"),
+])
+def test_a_bad_array_is_named_with_what_was_expected(change, message):
+  with pytest.raises(ValueError, match=message):
+    batches.check(games.batch(2) | change)
+
+
+def test_a_missing_key_is_named():
+  with pytest.raises(ValueError, match=r"lacks \['depth'\]"):
+    batches.check(games.batch(2), required=["label", "depth"])
+
+
+def test_shrinking_takes_nearest_labels_and_leaves_the_image():
+  examples = games.batch(2)
+  small = batches.shrink(examples, (4, 6))
+  assert small["image"].shape == (2, 8, 12, 3)
+  assert set(np.unique(small["label"])) <= set(np.unique(examples["label"]))
+  np.testing.assert_array_equal(small["label"], examples["label"][:, 1::2, 1::2])
+
+
+def test_normalised_images_have_the_imagenet_statistics():
+  mean = np.array([0.485, 0.456, 0.406]) * 255
+  image = np.broadcast_to(np.round(mean), (1, 2, 2, 3)).astype(np.uint8)
+  np.testing.assert_allclose(batches.normalise(image), 0, atol=0.01)
+
+
+def test_moments_add_up_over_any_split_and_an_empty_mean_is_zero():
+  rng = np.random.default_rng(0)
+  values, valid = rng.normal(size=(6, 5)).astype(np.float32), rng.random((6, 5)) < 0.4
+  whole = Moments.over(values, valid)
+  parts = Moments.over(values[:1], valid[:1]) + Moments.over(values[1:], valid[1:])
+  np.testing.assert_allclose(whole.mean(), values[valid].mean(), rtol=1e-5)
+  np.testing.assert_allclose(parts.mean(), whole.mean(), rtol=1e-5)
+  assert Moments.over(values, np.zeros_like(values)).mean() == 0
+  assert Moments.over(jnp.array([jnp.nan, 2.0]), jnp.array([0.0, 1.0])).mean() == 2

@@ -1,0 +1,131 @@
+"""Configs: every shipped one builds, every mistake is refused with what is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asmjax.config import construct, defaults, experiment
+from asmjax.minimax import PREDICTOR
+from asmjax.terms import Structure
+from asmjax.terms.weight import Exponential
+from asmjax.train.optim import Optimizer
+from configs import common
+from tests import small
+
+
+@pytest.fixture(scope="module")
+def horses(tmp_path_factory):
+  """A data set of two photos."""
+  root = tmp_path_factory.mktemp("data") / "weizmann_horse_db"
+  for folder in ("rgb", "figure_ground"):
+    (root / folder).mkdir(parents=True)
+  for name in ("train", "val"):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / "rgb" / f"{name}.jpg")
+    Image.fromarray(np.zeros((10, 15), np.uint8)).save(root / "figure_ground" / f"{name}.jpg")
+    (root / f"{name}.txt").write_text(f"{name}\n")
+  return str(root)
+
+
+@pytest.mark.parametrize("variant", common.METHODS)
+@pytest.mark.parametrize("file", ["scenes", "horse"])
+def test_every_variant_of_every_config_builds_a_run(file, variant, horses):
+  changes = {"data.root": horses, "data.options": {}, "data.size": (48, 64)}
+  made = small.config(variant, file, **(changes if file == "horse" else {}))
+  run = experiment(made)
+  assert set(run.game.terms) == set(common.METHODS[variant])
+  assert run.game.tasks["segmentation"].classes == run.descriptor.classes
+  assert (PREDICTOR, *run.game.critics) == tuple(run.optimizers)
+
+
+def test_every_config_has_the_documented_keys():
+  for file in ("scenes", "horse"):
+    made = small.config("asm", file)
+    for key in ("seed", "data.root", "train.steps", "train.batch_size", "train.turns",
+                "eval.every", "checkpoint.every"):
+      section, _, name = key.rpartition(".")
+      assert name in (made[section] if section else made)
+
+
+def test_the_released_preset_is_the_papers_released_code():
+  term = experiment(small.config("asm_released")).game.terms["structure"]
+  assert term.ascent == Exponential(0.012, 0.0012) and term.margin == 0.8 and term.normalise
+
+
+@pytest.mark.parametrize("key, value, message", [
+  ("data.source", "cityscape", "unknown data.source 'cityscape'; known: scenes, weizmann_horse"),
+  ("predictor.name", "vgg", "unknown predictor 'vgg'; known: unet"),
+  ("predictor.norm", 3, "predictor.norm is 3, a int; expected str"),
+  ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
+  ("terms.adversary", {}, "unknown term 'adversary'; known: pixel, structure"),
+  ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),
+  ("terms.structure.critic.filter", 3, "unknown key terms.structure.critic.filter; known: filters"),
+  ("terms.structure.weight", "one", "terms.structure.weight is 'one', a str; expected float"),
+  ("tasks.depths", {}, "unknown task 'depths'; known: segmentation"),
+  ("optimizer.predictor.rule", "lion", "optimizer.predictor: unknown rule 'lion'; known"),
+  ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
+  ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor"),
+  ("train.turns", "sometimes", "train: unknown turns 'sometimes'; known: 'joint'"),
+  ("train.steps", 1.5, "train.steps is 1.5, a float; expected int"),
+  ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
+  ("train.dtype", "float8", "unknown train.dtype 'float8'"),
+  ("eval.split", "test2", "unknown split 'test2'; known"),
+  ("data.size", (16,), r"data.size is \(16,\)"),
+  ("seed", "zero", "seed is 'zero', a str; expected int"),
+  ("extra", 1, "unknown key config.extra; known: .*checkpoint"),
+])
+def test_a_mistake_is_refused_and_named(key, value, message):
+  made = small.config().to_dict()
+  target = made
+  *path, name = key.split(".")
+  for part in path:
+    target = target[part]
+  target[name] = value
+  with pytest.raises(ValueError, match=message):
+    experiment(made)
+
+
+def test_an_unknown_variant_is_refused_and_the_known_listed():
+  with pytest.raises(ValueError, match="unknown variant 'gan9'; known: asm, asm_binarised"):
+    small.config("gan9")
+
+
+def test_a_missing_key_is_named():
+  made = small.config().to_dict()
+  del made["train"]["steps"]
+  with pytest.raises(ValueError, match="missing key train.steps"):
+    experiment(made)
+
+
+def test_a_critic_may_outpace_the_predictor_if_asked():
+  made = small.config(**{"optimizer.critic.learning_rate": 1.0, "train.fast_critic": True})
+  assert experiment(made).optimizers["structure"].learning_rate == 1.0
+
+
+def test_a_warm_up_that_lets_the_critic_run_ahead_is_refused():
+  made = small.config(**{"train.steps": 100, "optimizer.predictor.warmup": 50})
+  with pytest.raises(ValueError, match="first at step 0"):
+    experiment(made)
+
+
+def test_no_term_and_no_task_are_refused():
+  made = small.config().to_dict()
+  with pytest.raises(ValueError, match="config.terms is empty"):
+    experiment(made | {"terms": {}})
+  with pytest.raises(ValueError, match="no truth"):
+    experiment(made | {"tasks": {}})
+
+
+def test_defaults_and_construct_are_inverse():
+  for constructor in (Structure, Optimizer):
+    assert construct(constructor, defaults(constructor), "section") == constructor()
+  changed = defaults(Structure, weight={"start": 1.0, "end": 0.5}, critic={"filters": [4, 4]})
+  term = construct(Structure, changed, "terms.structure")
+  assert term.weight == Exponential(1.0, 0.5) and term.critic.filters == (4, 4)
+
+
+def test_bfloat16_reaches_predictor_and_critic():
+  run = experiment(small.config(**{"train.dtype": "bfloat16"}))
+  assert run.game.predictor.dtype == run.game.terms["structure"].critic.dtype == "bfloat16"
+  assert dataclasses.replace(run.training, dtype="float32").dtype == "float32"

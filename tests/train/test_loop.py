@@ -1,0 +1,162 @@
+"""Whole runs: a shipped config made small, killed and resumed, evaluated again."""
+
+import json
+import pathlib
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.config import experiment
+from asmjax.train.evaluate import make_evaluate
+from asmjax.train.loop import open_checkpoints, restore, train
+from asmjax.train.record import check_finite, check_same_config
+from tests import small
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """The workdir of a run that was never killed, in a process of its own."""
+  workdir = tmp_path_factory.mktemp("finished")
+  code, output = small.launch(
+    "main.py", "--config=configs/scenes.py:asm", f"--workdir={workdir}", *small.flags()
+  )
+  assert code == 0, output
+  return workdir, output
+
+
+def last_state(workdir):
+  run = experiment(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
+  with open_checkpoints(run, pathlib.Path(workdir)) as checkpoints:
+    return jax.device_get(restore(run, checkpoints, checkpoints.last()))
+
+
+def test_a_run_leaves_what_it_should(finished):
+  workdir, output = finished
+  results = json.loads((workdir / "results.json").read_text())
+  assert results["step"] == 12 and results["split"] == "val" and results["data_set"] == "scenes"
+  assert results["examples"] == 24 and "confusion" in results["protocol"]["segmentation"]
+  assert 0 < results["metrics"]["segmentation/mean_iou"] < 1
+  assert [line["step"] for line in small.logged(workdir)] == [4, 5, 6, 8, 10, 12]
+  last = small.logged(workdir)[-1]
+  assert last["segmentation/mean_iou"] == results["metrics"]["segmentation/mean_iou"]
+  assert {"structure/conv1", "structure/conv2", "gradient/structure"} <= set(last)
+  assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
+  assert list((workdir / "tensorboard").glob("events*"))
+  assert "step 10/12" in output and "steps/s" in output and "left" in output
+
+
+def test_best_and_last_checkpoints_are_kept(finished):
+  workdir, _ = finished
+  kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+  scored = {
+    line["step"]: line["segmentation/mean_iou"]
+    for line in small.logged(workdir) if "segmentation/mean_iou" in line
+  }
+  assert set(scored) == {6, 12}
+  assert kept == {12, max(scored, key=scored.get)}
+
+
+def test_a_killed_run_resumes_to_the_very_same_end(finished, tmp_path):
+  workdir, _ = finished
+  rng = np.random.default_rng()  # Any step, any moment.
+  at, pause = rng.integers(4, 11), rng.uniform(0, 0.1)
+  arguments = ("--config=configs/scenes.py:asm", f"--workdir={tmp_path}", *small.flags())
+  process = small.launch("main.py", *arguments, wait=False)
+  while process.poll() is None and not any(line["step"] >= at for line in small.logged(tmp_path)):
+    time.sleep(0.005)
+  time.sleep(pause)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  code, output = small.launch("main.py", *arguments)
+  assert code == 0, output
+  jax.tree.map(np.testing.assert_array_equal, last_state(tmp_path), last_state(workdir))
+  for name in ("metrics.jsonl", "results.json"):
+    assert (tmp_path / name).read_text() == (workdir / name).read_text()
+
+
+def test_evaluating_again_gives_the_same_results(finished):
+  workdir, _ = finished
+  before = (workdir / "results.json").read_text()
+  code, output = small.launch("evaluate.py", f"--workdir={workdir}", devices=1)
+  assert code == 0, output
+  assert json.loads(before)["metrics"] == pytest.approx(
+    json.loads((workdir / "results.json").read_text())["metrics"], nan_ok=True
+  )
+  assert "segmentation/iou/wheel" in output and "segmentation/mean_iou" in output
+  (workdir / "results.json").write_text(before)
+
+
+def test_a_finished_run_is_evaluated_and_not_trained_again(finished):
+  workdir, _ = finished
+  before = (workdir / "metrics.jsonl").read_text()
+  run = experiment(json.loads((workdir / "config.json").read_text()))
+  results = train(run, workdir)
+  assert results["step"] == 12 and (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_another_config_in_the_same_folder_is_refused_and_the_keys_named(finished):
+  workdir, _ = finished
+  path = workdir / "config.json"
+  with pytest.raises(ValueError, match=r"train\.steps: 12 -> 13"):
+    check_same_config(path, small.config(**{"train.steps": 13}).to_dict())
+  check_same_config(path, small.config(**{"data.root": "/elsewhere"}).to_dict())
+
+
+def test_a_checkpoint_of_another_game_is_refused(finished):
+  workdir, _ = finished
+  run = experiment(small.config(**{"predictor.width": 6}))
+  with open_checkpoints(run, workdir) as checkpoints:
+    with pytest.raises(ValueError, match="checkpoint 12 .* does not fit this config"):
+      restore(run, checkpoints, 12)
+
+
+def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
+  run = experiment(small.config(**{"data.options.length": 21, "eval.batch_size": 8}))
+  variables = run.init_state().variables()
+  scores = make_evaluate(run.game)(variables, run.eval_batches())
+  predict = jax.jit(run.game.predict)
+  counts = np.zeros((6, 6), np.int64)
+  for i in range(21):
+    example = run.held_out[i]
+    guess = np.argmax(predict(variables, example["image"][None])["segmentation"][0], -1)
+    np.add.at(counts, (example["label"].ravel(), guess.ravel()), 1)
+  expected = run.game.tasks["segmentation"].scores(counts)
+  assert scores == pytest.approx(
+    {f"segmentation/{name}": value for name, value in expected.items()}, nan_ok=True
+  )
+  assert counts.sum() == 21 * 16 * 16
+
+
+def test_an_empty_evaluation_is_refused():
+  run = experiment(small.config())
+  with pytest.raises(ValueError, match="nothing to evaluate"):
+    make_evaluate(run.game)(run.init_state().variables(), [])
+
+
+def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
+  with pytest.raises(FloatingPointError, match="structure/conv1.*critic.clip"):
+    check_finite(7, {"structure/conv1": float("inf"), "pixel/segmentation": 1.0})
+  made = small.config(**{
+    "optimizer.predictor.rule": "sgd", "optimizer.predictor.learning_rate": 1e30,
+    "optimizer.predictor.schedule": "constant",
+  })
+  with pytest.raises(FloatingPointError, match="diverged before step 4"):
+    train(experiment(made), tmp_path)
+  assert not any(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("flag, message", [
+  ("--config.train.step=3", "step"),
+  ("--config.train.steps=many", "many"),
+  ("--config.terms.structure.layers=('conv8',)", "conv8"),
+])
+def test_a_wrong_flag_is_refused_before_anything_is_written(tmp_path, flag, message):
+  code, output = small.launch(
+    "main.py", "--config=configs/scenes.py:asm", f"--workdir={tmp_path / 'run'}", *small.flags(),
+    flag, devices=1,
+  )
+  assert code != 0 and message in output
+  assert not (tmp_path / "run").exists()

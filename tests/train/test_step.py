@@ -1,0 +1,199 @@
+"""The step: the same numbers however it is spread; only movers move."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from asmjax.minimax import PREDICTOR, Turns
+from asmjax.train.optim import Optimizer
+from asmjax.train.parallel import spread
+from asmjax.train.state import Player, TrainState, init_state
+from asmjax.train.step import make_step
+from tests import games
+
+OPTIMIZER = Optimizer(rule="adam", learning_rate=1e-2, weight_decay=1e-3, clip=5.0)
+STEPS = 40
+
+
+@functools.cache
+def take_step(devices, movers, method="asm", norm="sync_batch", accumulate=1, wide=False):
+  """A compiled step on the first `devices` devices, and the game's initial state.
+
+  `wide` is double precision, which the fixture `float64` must have turned on.
+  """
+  players = games.game(norm, **games.METHODS[method])
+  tx = dict.fromkeys((PREDICTOR, *players.critics), OPTIMIZER.transformation(STEPS))
+  step = make_step(players, tx, movers=movers, steps=STEPS, accumulate=accumulate)
+  state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
+  return spread(step, devices=jax.local_devices()[:devices]), games.double(state) if wide else state
+
+
+def run(steps, devices, turns="joint", **options):
+  """The state and the last metrics after some steps, each on its own batch."""
+  movers = Turns.parse(turns).movers
+  players = (PREDICTOR, "structure")
+  _, state = take_step(devices, movers(0, players), **options)
+  for i in range(steps):
+    step, _ = take_step(devices, movers(i, players), **options)
+    state, metrics = step(state, games.batch(seed=i))
+  return jax.device_get(state), jax.device_get(metrics)
+
+
+def assert_close(found, expected, rtol):
+  """Relative to the size of each array."""
+  compare = lambda a, b: np.testing.assert_allclose(
+    a, b, rtol=rtol, atol=rtol * max(float(np.max(np.abs(b), initial=0)), 1e-12)
+  )
+  jax.tree.map(compare, found, expected)
+
+
+@pytest.mark.parametrize("turns", ["joint", "alternate"])
+def test_any_number_of_devices_gives_the_same_numbers_in_double_precision(turns, float64):
+  expected = run(20, 1, turns, wide=True)
+  for devices in (2, 8):
+    assert_close(run(20, devices, turns, wide=True), expected, 1e-9)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_any_number_of_devices_gives_the_same_numbers_in_single_precision(devices):
+  assert_close(run(5, devices)[0].players, run(5, 1)[0].players, 1e-4)
+
+
+def test_microbatches_give_the_numbers_of_the_whole_batch(float64):
+  options = {"norm": "none", "wide": True}
+  whole, parts = run(3, 1, **options), run(3, 2, accumulate=4, **options)
+  assert_close(parts, whole, 1e-9)
+
+
+@pytest.mark.parametrize("mover, waiter", [(PREDICTOR, "structure"), ("structure", PREDICTOR)])
+def test_who_waits_stays_bit_for_bit_as_it_is(mover, waiter):
+  step, before = take_step(2, (mover,))
+  after, metrics = step(before, games.batch())
+  after = jax.device_get(after)
+  jax.tree.map(np.testing.assert_array_equal, after.players[waiter], before.players[waiter])
+  assert f"gradient/{mover}" in metrics and f"gradient/{waiter}" not in metrics
+  assert not np.array_equal(
+    jax.tree.leaves(after.players[mover].params)[0],
+    jax.tree.leaves(before.players[mover].params)[0],
+  )
+  assert after.step == before.step + 1
+
+
+def test_an_unlabelled_batch_changes_nothing_but_what_decays():
+  step, state = take_step(2, (PREDICTOR, "structure"))
+  blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
+  after, metrics = step(state, blank)
+  assert metrics["gradient/predictor"] == 0 and metrics["gradient/structure"] == 0
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(after)))
+
+
+def test_metrics_are_means_over_the_whole_batch():
+  step, state = take_step(8, (PREDICTOR,), method="iid")
+  _, metrics = step(state, games.batch())
+  single, _ = take_step(1, (PREDICTOR,), method="iid")
+  _, expected = single(state, games.batch())
+  np.testing.assert_allclose(
+    metrics["pixel/segmentation"], expected["pixel/segmentation"], rtol=1e-6
+  )
+
+
+def test_training_against_the_analyzer_learns(float64):
+  rng = np.random.default_rng(0)
+  label = rng.integers(0, 3, (8, 2, 3)).repeat(4, 1).repeat(4, 2).astype(np.int32)
+  image = np.stack([label * 100, 255 - label * 60, label * 10], -1).astype(np.uint8)
+  examples = {"image": image, "label": label, "weight": np.ones(8, np.float32)}
+  step, state = take_step(1, (PREDICTOR, "structure"), norm="none", wide=True)
+  players = games.game("none", **games.METHODS["asm"])
+  predict = jax.jit(players.predict)
+  accuracy = lambda state: np.mean(
+    np.argmax(predict(jax.device_get(state.variables()), image)["segmentation"], -1) == label
+  )
+  before = accuracy(state)
+  for _ in range(STEPS):
+    state, _ = step(state, examples)
+  assert before < 0.5 and accuracy(state) > 0.65
+
+
+def numpy_adam(gradients, rate, decay):
+  """Adam with an L2 penalty, step by step, for a scalar parameter of value 1."""
+  p, m, v = 1.0, 0.0, 0.0
+  for t, g in enumerate(gradients):
+    g = g + decay * p
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+    p -= rate(t) * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
+  return p
+
+
+def descend(optimizer, gradients, steps=10, name="kernel"):
+  """The parameters, all 1, after the given gradients."""
+  params = {"head_a": {name: jnp.ones(1)}, "body": {name: jnp.ones(1)}}
+  tx = optimizer.transformation(steps)
+  state = tx.init(params)
+  for t, g in enumerate(gradients):
+    updates, state = tx.update(
+      jax.tree.map(lambda p, g=g: g * jnp.ones_like(p), params), state, params, step=jnp.array(t)
+    )
+    params = optax.apply_updates(params, updates)
+  return params, state
+
+
+def test_adam_with_poly_schedule_and_decay_agrees_with_the_oracle():
+  gradients = [0.5, -0.2, 1.0, 0.3]
+  optimizer = Optimizer("adam", learning_rate=0.1, weight_decay=0.3)
+  expected = numpy_adam(gradients, lambda t: 0.1 * (1 - t / 10) ** 0.9, 0.3)
+  params, _ = descend(optimizer, gradients)
+  np.testing.assert_allclose(params["body"]["kernel"], expected, rtol=1e-5)
+
+
+def test_decay_reaches_kernels_alone():
+  optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, weight_decay=0.5)
+  assert descend(optimizer, [0.0], name="bias")[0]["body"]["bias"] == 1
+  np.testing.assert_allclose(descend(optimizer, [0.0])[0]["body"]["kernel"], 0.95)
+
+
+def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
+  sgd = Optimizer("sgd", learning_rate=0.1, schedule="constant")
+  np.testing.assert_allclose(descend(sgd, [1.0, 1.0])[0]["body"]["kernel"], 1 - 0.1 - 0.19)
+  adagrad = Optimizer("adagrad", learning_rate=0.1, schedule="constant")
+  np.testing.assert_allclose(
+    descend(adagrad, [2.0])[0]["body"]["kernel"], 1 - 0.1 * 2 / np.sqrt(4.1), rtol=1e-5
+  )
+  clipped = Optimizer("sgd", learning_rate=0.1, clip=0.5, schedule="constant")
+  np.testing.assert_allclose(
+    descend(clipped, [3.0])[0]["body"]["kernel"], 1 - 0.1 * 0.5 / np.sqrt(2), rtol=1e-6
+  )
+  grouped = Optimizer("sgd", learning_rate=0.01, groups={"^head": 10.0}, schedule="constant")
+  params, _ = descend(grouped, [1.0])
+  np.testing.assert_allclose([params["head_a"]["kernel"][0], params["body"]["kernel"][0]],
+                             [0.9, 0.99], rtol=1e-6)
+
+
+def test_warm_up_grows_linearly_and_poly_ends_at_zero():
+  optimizer = Optimizer(learning_rate=1.0, warmup=4)
+  rates = np.array([optimizer.rate(step, 100) for step in range(101)])
+  poly = (1 - np.arange(101) / 100) ** 0.9
+  np.testing.assert_allclose(rates[:4], poly[:4] * [0.2, 0.4, 0.6, 0.8], rtol=1e-5)
+  np.testing.assert_allclose(rates[4:], poly[4:], rtol=1e-5)
+
+
+def test_evaluation_uses_the_moving_average_where_one_is_kept():
+  optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, schedule="constant", average=0.5)
+  params, opt_state = descend(optimizer, [1.0, 1.0])
+  state = TrainState(jnp.array(2), {PREDICTOR: Player(params, {}, opt_state)}, jnp.zeros(2))
+  keep = [1 / 10, 2 / 11]
+  first = keep[0] * 1 + (1 - keep[0]) * 0.9
+  expected = keep[1] * first + (1 - keep[1]) * 0.8
+  np.testing.assert_allclose(state.variables()["params"]["body"]["kernel"], expected, rtol=1e-6)
+  plain, opt_state = descend(Optimizer(), [1.0])
+  state = TrainState(jnp.array(1), {PREDICTOR: Player(plain, {}, opt_state)}, jnp.zeros(2))
+  assert state.variables()["params"] is plain
+
+
+@pytest.mark.parametrize("field", ["rule", "schedule"])
+def test_unknown_rules_and_schedules_are_refused(field):
+  with pytest.raises(ValueError, match=f"unknown {field} 'lion'; known"):
+    Optimizer(**{field: "lion"})
