@@ -10,10 +10,14 @@ from configs import common
 def get_config(variant: str = "asm") -> ConfigDict:
   """Five classes of wheels, chairs, fences, ladders and frames at 96 x 96.
 
+  The analyzer's features are normalised and its climb ends at a margin, as in the released code:
+  with thin objects of many classes the paper's unbounded V drowns the prediction's own errors, and
+  a network that starts from scratch does not learn (docs/results.md).
+
   Args:
     variant: the method; see `configs.common.METHODS`.
   """
-  config = common.base(variant)
+  config = common.base(variant, normalise=True, margin=0.8)
   options = {"seed": 0, "size": (96, 96), "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
   config.predictor.update(levels=5, width=16)
