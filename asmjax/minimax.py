@@ -138,7 +138,7 @@ class Game:
 
   def predict(self, variables: PyTree, image: ArrayLike) -> dict[str, Float[Array, "n h w c"]]:
     """The predictor's outputs by task in evaluation mode, for uint8 images (n, h, w, 3)."""
-    return self.predictor.apply(variables, batches.normalise(image), train=False)
+    return _single(self.predictor.apply(variables, batches.normalise(image), train=False))
 
   def play(
     self,
@@ -165,7 +165,7 @@ class Game:
       batches.normalise(batch["image"]), train=True, mutable=["batch_stats"],
       rngs={"dropout": rngs[PREDICTOR]},
     )
-    outputs = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), outputs)
+    outputs = _single(outputs)
     truth = batches.shrink(batch, next(iter(outputs.values())).shape[1:3])
     played = Played({}, {PREDICTOR: updated.get("batch_stats", {})})
     for name, term in self.terms.items():
@@ -175,6 +175,13 @@ class Game:
       if term.critic is not None:
         played.batch_stats[name] = critique.batch_stats
     return played
+
+
+def _single(outputs: Mapping[str, Array]) -> dict[str, Array]:
+  """At least single precision: losses and metrics are not computed in bfloat16."""
+  return {
+    name: each.astype(jnp.promote_types(each.dtype, jnp.float32)) for name, each in outputs.items()
+  }
 
 
 def joint_value(

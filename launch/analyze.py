@@ -23,7 +23,7 @@ def main(_: list[str]) -> None:
   """Prints the table and writes `curves.png` and `predictions.png`."""
   from asmjax.analysis import figures, runs
 
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)
   groups = [runs.Group.parse(text) for text in _GROUPS.value]
   print(runs.table(groups, _METRICS.value))
   out = pathlib.Path(_OUT.value)

@@ -23,7 +23,7 @@ def main(_: list[str]) -> None:
   from asmjax.train.evaluate import make_evaluate
   from asmjax.train.loop import open_checkpoints, restore, write_results
 
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
   run = experiment(read_config(workdir))
   with open_checkpoints(run, workdir) as checkpoints:

@@ -10,10 +10,14 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
+_DISTRIBUTED = flags.DEFINE_string(
+  "distributed", None, "'auto' on a pod or cluster that JAX knows, or HOST:PORT,PROCESSES,INDEX"
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 
 
@@ -21,15 +25,20 @@ def main(_: list[str]) -> None:
   """Checks the config, then trains."""
   from asmjax.config import experiment
   from asmjax.train.loop import train
+  from asmjax.train.parallel import connect
   from asmjax.train.record import check_same_config, write_json
 
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)
+  if _DISTRIBUTED.value:
+    connect(_DISTRIBUTED.value)
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
   run = experiment(config)
   check_same_config(workdir / "config.json", config.to_dict())
-  write_json(workdir / "config.json", config.to_dict())
+  if jax.process_index() == 0:
+    write_json(workdir / "config.json", config.to_dict())
   results = train(run, workdir)
-  print(json.dumps(results["metrics"], indent=2))
+  if jax.process_index() == 0:
+    print(json.dumps(results["metrics"], indent=2))
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class Segmentation:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
   def pictures(
-    self, logits: np.ndarray, truth: Mapping[str, np.ndarray], palette: np.ndarray
+    self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike], palette: np.ndarray
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and error as uint8 (n, h, w, 3) at the label's size.
 
@@ -101,7 +101,7 @@ class Segmentation:
       palette: uint8 (c, 3); unlabelled pixels are drawn white, wrong ones red.
     """
     label = np.asarray(truth["label"])
-    decided = np.asarray(self.decide(bilinear(jnp.asarray(logits), label.shape[1:3])))
+    decided = np.asarray(self.decide(bilinear(logits, label.shape[1:3])))
     colours = np.full((256, 3), 255, np.uint8)
     colours[: self.channels] = palette
     labelled = (label >= 0) & (label < self.channels)

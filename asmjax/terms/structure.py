@@ -76,26 +76,38 @@ class Structure:
     features, rebuilt = self._features(params, true)
     valid = self._valid(valids, features)
     if self.margin or self.binarise or not self.ascent:
-      # The two players see different values: each gets its own half of the scalar.
-      frozen = jax.lax.stop_gradient((params, features))
-      value = self._value(frozen[0], predicted, frozen[1], valid)
-      summands = {layer: Summand(weight, moments) for layer, moments in value.items()}
-      if self.ascent:
-        if self.binarise:
-          predicted = join({name: task.binarised(outputs[name]) for name, task in tasks.items()})
-        shown = jax.lax.stop_gradient(predicted)
-        climbed = self._climbed(params, shown, features, valid, ascent)
-        summands |= {f"climb_{layer}": summand for layer, summand in climbed.items()}
+      shown = predicted
+      if self.binarise:
+        shown = join({name: task.binarised(outputs[name]) for name, task in tasks.items()})
+      summands = self._halves(params, predicted, shown, features, valid, weight, ascent)
     else:
-      # One value for both, each player's gradient with its own sign and weight. The true
-      # features are reversed themselves: their parameters also serve the reconstruction.
-      value = self._value(
-        ascend(params, ascent), ascend(predicted, -weight), ascend(features, ascent), valid
-      )
-      summands = {layer: Summand(1.0, moments) for layer, moments in value.items()}
+      summands = self._shared(params, predicted, features, valid, weight, ascent)
     if self.reconstruction:
       summands |= self._reconstruction(rebuilt, tasks, truth)
     return Critique(summands)
+
+  def _shared(self, params, predicted, features, valid, weight, ascent) -> dict[str, Summand]:
+    """One value for both players, each one's gradient with its own sign and weight.
+
+    The true features are reversed themselves: their parameters also serve the reconstruction.
+    """
+    value = self._value(
+      ascend(params, ascent), ascend(predicted, -weight), ascend(features, ascent), valid
+    )
+    return {layer: Summand(1.0, moments) for layer, moments in value.items()}
+
+  def _halves(self, params, predicted, shown, features, valid, weight, ascent):
+    """A value for each player, with the other side held constant; forward passes are merged."""
+    fixed_params, fixed_features = jax.lax.stop_gradient((params, features))
+    value = self._value(fixed_params, predicted, fixed_features, valid)
+    summands = {layer: Summand(weight, moments) for layer, moments in value.items()}
+    if self.ascent:
+      climbed = self._climbed(params, jax.lax.stop_gradient(shown), features, valid)
+      sign = 1 if self.margin else -1
+      summands |= {
+        f"climb_{layer}": Summand(sign * ascent, moments) for layer, moments in climbed.items()
+      }
+    return summands
 
   def _features(self, params: PyTree, structure: Array) -> tuple[dict[str, Array], Array]:
     return self.critic.apply({"params": params}, structure)
@@ -119,18 +131,17 @@ class Structure:
 
   def _climbed(
     self, params: PyTree, shown: Array, features: Mapping[str, Array],
-    valid: Mapping[str, Array], ascent: Array | float,
-  ) -> dict[str, Summand]:
-    """The analyzer's half: minus V, or the hinge on V."""
+    valid: Mapping[str, Array],
+  ) -> dict[str, Moments]:
+    """What the analyzer climbs, V, or with a margin descends, the hinge on it."""
     if not self.margin:
-      value = self._value(params, shown, features, valid)
-      return {layer: Summand(-ascent, moments) for layer, moments in value.items()}
+      return self._value(params, shown, features, valid)
     seen, _ = self._features(params, shown)
     return {
-      layer: Summand(ascent, matching_hinge(
+      layer: matching_hinge(
         seen[layer], features[layer], margin=self.margin, valid=valid[layer],
         normalise=self.normalise,
-      ))
+      )
       for layer in self.layers
     }
 

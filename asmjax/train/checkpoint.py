@@ -43,7 +43,9 @@ class Checkpoints:
 
   def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
     """Writes `state` in the background, with the metrics it was evaluated to."""
-    args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+    # From the host: the device's memory is donated to the next step, and with several processes
+    # every one of them has the whole state.
+    args = ocp.args.Composite(state=ocp.args.StandardSave(jax.device_get(state)))
     self._manager.save(int(state.step), args=args, metrics=dict(metrics) if metrics else None)
 
   def last(self) -> int | None:
@@ -60,8 +62,7 @@ class Checkpoints:
     Raises:
       ValueError: the checkpoint is of another game than `like`.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.device_get(like)))
     try:
       return self._manager.restore(step, args=args)["state"]
     except (ValueError, KeyError, TypeError) as error:

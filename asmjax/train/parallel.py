@@ -4,6 +4,7 @@ The state is replicated, the batch is split along its first axis: over processes
 over this process's devices here.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,18 +25,37 @@ def spread(
 
   Args:
     function: pure, of a replicated pytree and a batch.
-    devices: of this process; all local ones by default.
+    devices: to use; by default all of all processes.
     donate: let the results take the memory of `state`, which is then gone.
 
   Returns:
     A function of (state, batch); the batch has its examples along the first axis.
   """
-  devices = list(devices or jax.local_devices())
   mapped = jax.pmap(
     function, axis_name=DEVICES, in_axes=(None, 0), out_axes=None, devices=devices,
-    donate_argnums=0 if donate else (),
+    # With several processes, pmap deletes donated arrays before it uses them (jax 0.10).
+    donate_argnums=0 if donate and jax.process_count() == 1 else (),
   )
-  return lambda state, batch: mapped(state, _split(batch, len(devices)))
+  shares = len(devices) if devices else jax.local_device_count()
+  return lambda state, batch: mapped(state, _split(batch, shares))
+
+
+def connect(processes: str) -> None:
+  """Joins the processes of all hosts; to be called before JAX is used.
+
+  Args:
+    processes: "auto" where JAX knows the cluster, or "HOST:PORT,PROCESSES,INDEX".
+
+  Raises:
+    ValueError: neither of the two.
+  """
+  if processes == "auto":
+    jax.distributed.initialize()
+    return
+  match = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", processes)
+  if not match:
+    raise ValueError(f"processes are 'auto' or HOST:PORT,PROCESSES,INDEX; found {processes!r}")
+  jax.distributed.initialize(match[1], int(match[2]), int(match[3]))
 
 
 def check_divisible(batch_size: int, *, name: str, parts: int = 1) -> None:

@@ -217,7 +217,7 @@ def test_capping_makes_the_growth_polynomial_and_decay_bounds_it(climb):
   assert capped[-1] < 1e-3 * free[-1]
   # |W| grows by at most 0.5 a step: the root of V settles to linear growth.
   paces = np.diff(np.sqrt(capped))
-  np.testing.assert_allclose(paces[-1], paces[-20], rtol=5e-3)
+  np.testing.assert_allclose(paces[-1], paces[-20], rtol=2e-2)
   decayed = climb(
     optax.chain(optax.clip_by_global_norm(1.0), optax.add_decayed_weights(0.5), optax.sgd(0.5)),
     steps=400,

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import socket
 import time
 
 import jax
@@ -146,6 +147,50 @@ def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
   with pytest.raises(FloatingPointError, match="diverged before step 4"):
     train(experiment(made), tmp_path)
   assert not any(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())
+
+
+def test_options_work_together(tmp_path):
+  run = experiment(small.config("iid_asm", **{
+    "train.turns": "alternate(1, 2)", "train.batch_size": 16, "train.accumulate": 2,
+    "train.dtype": "bfloat16", "train.steps": 6, "train.log_every": 1,
+    "predictor.norm": "sync_batch",
+    "optimizer.predictor.average": 0.9, "optimizer.predictor.warmup": 2,
+    "optimizer.critic.warmup": 2, "optimizer.predictor.groups": {"^head": 10.0},
+    "eval.every": 3, "data.scale": (0.5, 2.0), "data.random_crop": True,
+  }))
+  train(run, tmp_path)
+  lines = small.logged(tmp_path)
+  moved = [[name for name in line if name.startswith("gradient/")] for line in lines]
+  assert moved == [["gradient/structure"], ["gradient/predictor"], ["gradient/predictor"]] * 2
+  assert all(np.isfinite(line["structure/conv1"]) for line in lines)
+  with open_checkpoints(run, tmp_path) as checkpoints:
+    state = restore(run, checkpoints, 6)
+  player = state.players["predictor"]
+  assert {leaf.dtype for leaf in jax.tree.leaves(player.params)} == {np.dtype("float32")}
+  averaged = state.variables()["params"]["head_segmentation"]["kernel"]
+  assert not np.array_equal(averaged, player.params["head_segmentation"]["kernel"])
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path):
+  arguments = ["--config=configs/scenes.py:asm", *small.flags(**{
+    "predictor.norm": "sync_batch", "train.steps": 4, "checkpoint.every": 2,
+  })]
+  code, output = small.launch(
+    "main.py", *arguments, f"--workdir={tmp_path / 'one'}", devices=4
+  )
+  assert code == 0, output
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  processes = [
+    small.launch("main.py", *arguments, f"--workdir={tmp_path / 'two'}",
+                 f"--distributed={address},2,{index}", wait=False)
+    for index in range(2)
+  ]
+  outputs = [process.communicate(timeout=600)[0] for process in processes]
+  assert all(process.returncode == 0 for process in processes), outputs
+  for one, two in zip(*(small.logged(tmp_path / name) for name in ("one", "two")), strict=True):
+    assert one == pytest.approx(two, rel=1e-3, nan_ok=True)
 
 
 @pytest.mark.parametrize("flag, message", [
