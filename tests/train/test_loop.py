@@ -9,7 +9,10 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from asmjax.analysis.figures import curves, predictions
+from asmjax.analysis.runs import Group
 from asmjax.config import experiment
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import open_checkpoints, restore, train
@@ -88,6 +91,16 @@ def test_evaluating_again_gives_the_same_results(finished):
   )
   assert "segmentation/iou/wheel" in output and "segmentation/mean_iou" in output
   (workdir / "results.json").write_text(before)
+
+
+def test_runs_are_compared_in_a_table_and_pictures(finished, tmp_path):
+  workdir, _ = finished
+  group = Group.parse(f"ASM={workdir}")
+  curves([group], "segmentation/mean_iou", tmp_path / "curves.png")
+  predictions([group], tmp_path / "predictions.png", count=2)
+  for name in ("curves", "predictions"):
+    with Image.open(tmp_path / f"{name}.png") as picture:
+      assert len(np.unique(np.asarray(picture))) > 20
 
 
 def test_a_finished_run_is_evaluated_and_not_trained_again(finished):

@@ -1,0 +1,44 @@
+"""Comparing finished runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from asmjax.analysis.runs import Group, table
+
+
+@pytest.fixture
+def runs(tmp_path):
+  """Two runs that were evaluated at steps 2 and 4, one of them at 3 too."""
+  for name, curve in (("a_0", {2: 0.2, 3: 0.25, 4: 0.3}), ("a_1", {2: 0.4, 4: 0.5})):
+    folder = tmp_path / name
+    folder.mkdir()
+    lines = [json.dumps({"step": step, "miou": value}) for step, value in curve.items()]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 5, "loss": 1.0}']) + "\n")
+    (folder / "results.json").write_text(json.dumps({"metrics": {"miou": curve[4], "lost": None}}))
+  return tmp_path
+
+
+def test_a_group_has_final_values_and_the_steps_that_all_runs_share(runs):
+  group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
+  np.testing.assert_allclose(group.final("miou"), [0.3, 0.5])
+  assert np.all(np.isnan(group.final("lost")))
+  steps, values = group.curve("miou")
+  assert steps.tolist() == [2, 4]
+  np.testing.assert_allclose(values, [[0.2, 0.3], [0.4, 0.5]])
+
+
+def test_the_table_gives_mean_and_every_seed(runs):
+  group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
+  lines = table([group], ["miou"]).splitlines()
+  assert lines[0] == "| runs | miou |" and lines[2] == "| A | **40.00** (30.00, 50.00) |"
+
+
+def test_what_is_wrong_is_named(runs):
+  with pytest.raises(ValueError, match="LABEL=DIR"):
+    Group.parse(str(runs / "a_0"))
+  with pytest.raises(FileNotFoundError, match="results.json is missing"):
+    Group.parse(f"A={runs / 'a_2'}")
+  with pytest.raises(ValueError, match="unknown metric 'iou'; known: lost, miou"):
+    Group.parse(f"A={runs / 'a_0'}").final("iou")
