@@ -8,7 +8,7 @@ import numpy as np
 
 from asmjax.analysis.runs import Group
 from asmjax.config import experiment
-from asmjax.train.loop import draw, open_checkpoints, restore
+from asmjax.train.loop import make_draw, open_checkpoints, restore
 
 
 def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:
@@ -61,7 +61,6 @@ def _pictures(workdir: pathlib.Path, count: int, data_root: str | None) -> dict[
   config = json.loads((workdir / "config.json").read_text())
   if data_root:
     config["data"]["root"] = data_root
-  config["eval"]["batch_size"] = max(count, config["eval"]["batch_size"])
   run = experiment(config)
   with open_checkpoints(run, workdir) as checkpoints:
-    return draw(run, restore(run, checkpoints, checkpoints.last()), count)
+    return make_draw(run, count)(restore(run, checkpoints, checkpoints.last()))

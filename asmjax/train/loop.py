@@ -35,7 +35,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
   """
   workdir = pathlib.Path(workdir)
   steps = experiment.training.steps
-  evaluate = make_evaluate(experiment.game)
+  evaluate, draw = make_evaluate(experiment.game), make_draw(experiment)
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
     state = restore(experiment, checkpoints, checkpoints.last())
@@ -57,7 +57,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
         record.step(done, means, scores)
         log.clear()
       if evaluates and isinstance(record, Record):
-        record.pictures(done, draw(experiment, state))
+        record.pictures(done, draw(state))
       if saves:
         checkpoints.save(state, scores)
     if start >= steps:
@@ -97,17 +97,30 @@ def write_results(
   return results
 
 
-def draw(experiment: Experiment, state: TrainState, count: int = 4) -> dict[str, np.ndarray]:
-  """Pictures of the first held-out examples: uint8 (n, h, w, 3) by "task/kind"."""
-  batch = next(iter(experiment.eval_batches()))
-  batch = {key: value[:count] for key, value in batch.items()}
-  outputs = jax.jit(experiment.game.predict)(jax.device_get(state.variables()), batch["image"])
+def make_draw(
+  experiment: Experiment, count: int = 4
+) -> Callable[[TrainState], dict[str, np.ndarray]]:
+  """Pictures of the first held-out examples, compiled once.
+
+  Returns:
+    `draw(state)`: uint8 (n, h, w, 3) by "input" and "task/kind".
+  """
+  predict = jax.jit(experiment.game.predict)
   palette = np.array(experiment.descriptor.palette, np.uint8)
-  return {"input": batch["image"]} | {
-    f"{name}/{kind}": rows
-    for name, task in experiment.game.tasks.items()
-    for kind, rows in task.pictures(outputs[name], batch, palette).items()
-  }
+  examples = range(min(count, len(experiment.held_out)))
+  rng = np.random.default_rng(0)
+  rows = [experiment.prepare(experiment.held_out[i], rng) for i in examples]
+  batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+  def draw(state: TrainState) -> dict[str, np.ndarray]:
+    outputs = predict(jax.device_get(state.variables()), batch["image"])
+    return {"input": batch["image"]} | {
+      f"{name}/{kind}": pictures
+      for name, task in experiment.game.tasks.items()
+      for kind, pictures in task.pictures(outputs[name], batch, palette).items()
+    }
+
+  return draw
 
 
 def _open_record(workdir: pathlib.Path, start: int, steps: int) -> Record | Silence:
