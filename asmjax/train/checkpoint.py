@@ -63,12 +63,19 @@ class Checkpoints:
       ValueError: the checkpoint is of another game than `like`.
     """
     args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.device_get(like)))
+    misfit = f"checkpoint {step} in {self._manager.directory} does not fit this config"
     try:
-      return self._manager.restore(step, args=args)["state"]
+      state = self._manager.restore(step, args=args)["state"]
     except (ValueError, KeyError, TypeError) as error:
-      raise ValueError(
-        f"checkpoint {step} in {self._manager.directory} does not fit this config: {error}"
-      ) from error
+      raise ValueError(f"{misfit}: {error}") from error
+    expected = jax.tree_util.tree_leaves_with_path(like)
+    for (path, leaf), found in zip(expected, jax.tree.leaves(state), strict=True):
+      if (leaf.shape, leaf.dtype) != (found.shape, found.dtype):
+        raise ValueError(
+          f"{misfit}: {jax.tree_util.keystr(path)} is {found.dtype}{found.shape}; "
+          f"expected {leaf.dtype}{leaf.shape}"
+        )
+    return state
 
   def __enter__(self) -> "Checkpoints":
     """Itself."""
