@@ -177,6 +177,17 @@ def _source(data: Data, split: str) -> Any:
   return Cached(source) if data.cache else source
 
 
+def check_path(config: Mapping[str, Any], path: str) -> None:
+  """Raises ValueError unless `path`, keys joined by dots, leads to a value of the config."""
+  section, seen = config, []
+  for key in path.split("."):
+    keys = list(section.keys()) if hasattr(section, "keys") else []
+    seen.append(key)
+    if key not in keys:
+      raise ValueError(f"unknown key {'.'.join(seen)}; known: {', '.join(sorted(keys))}")
+    section = section[key]
+
+
 def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
   """`table[name]`, or a ValueError that lists the known names."""
   if name not in table:

@@ -6,6 +6,7 @@ is resumed.
 
 import json
 import pathlib
+import runpy
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -41,6 +42,25 @@ def main(_: list[str]) -> None:
     print(json.dumps(results["metrics"], indent=2))
 
 
+def parse(arguments: list[str]) -> list[str]:
+  """Parses the flags, and refuses an override of an unknown key with the known ones listed."""
+  from asmjax.config import check_path
+
+  try:
+    return app.parse_flags_with_usage(arguments)
+  except (AttributeError, KeyError):  # What ml_collections makes of an unknown key.
+    values = dict(each.lstrip("-").partition("=")[::2] for each in arguments)
+    path, _, variant = values["config"].partition(":")
+    config = runpy.run_path(path)["get_config"](*filter(None, [variant]))
+    for key in values:
+      if key.startswith("config."):
+        try:
+          check_path(config, key.removeprefix("config."))
+        except ValueError as error:
+          sys.exit(f"FATAL Flags parsing error: --{key}: {error}")
+    raise
+
+
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main)
+  app.run(main, flags_parser=parse)

@@ -207,7 +207,8 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 
 
 @pytest.mark.parametrize("flag, message", [
-  ("--config.train.step=3", "step"),
+  ("--config.train.step=3", "unknown key train.step; known: accumulate, batch_size"),
+  ("--config.terms.pixel.weight=2", "unknown key terms.pixel; known: structure"),
   ("--config.train.steps=many", "many"),
   ("--config.terms.structure.layers=('conv8',)", "conv8"),
 ])
