@@ -10,7 +10,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# The processes of one session compile everything once.
+# The processes of one test run compile everything once.
 _CACHE = tempfile.TemporaryDirectory(prefix="asmjax_tests_")
 
 SMALL = {
