@@ -11,8 +11,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
   """Five classes of wheels, chairs, fences, ladders and frames at 96 x 96.
 
   The analyzer's features are normalised and its climb ends at a margin, as in the released code:
-  with thin objects of many classes the paper's unbounded V drowns the prediction's own errors, and
-  a network that starts from scratch does not learn (docs/results.md).
+  with thin objects of many classes the paper's V hardly trains a network from scratch
+  (docs/results.md).
 
   Args:
     variant: the method; see `configs.common.METHODS`.

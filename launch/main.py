@@ -50,7 +50,9 @@ def parse(arguments: list[str]) -> list[str]:
     return app.parse_flags_with_usage(arguments)
   except (AttributeError, KeyError):  # What ml_collections makes of an unknown key.
     values = dict(each.lstrip("-").partition("=")[::2] for each in arguments)
-    path, _, variant = values["config"].partition(":")
+    path, _, variant = values.get("config", "").partition(":")
+    if not path:
+      raise
     config = runpy.run_path(path)["get_config"](*filter(None, [variant]))
     for key in values:
       if key.startswith("config."):

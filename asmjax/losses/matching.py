@@ -70,13 +70,13 @@ def layer_distances(
   truth: Mapping[str, Float[ArrayLike, "n _ _ _"]],
   layers: Sequence[str],
   *,
-  valid: Mapping[str, Float[ArrayLike, "n _ _ 1"]],
+  valid: Mapping[str, Float[ArrayLike, "n _ _ 1"]] | None = None,
   normalise: bool = False,
 ) -> dict[str, Moments]:
-  """`matching_distance` of each named layer; V is the sum of their means."""
+  """`matching_distance` of each named layer, `valid` by layer; V is the sum of their means."""
   return {
     layer: matching_distance(
-      predicted[layer], truth[layer], valid=valid[layer], normalise=normalise
+      predicted[layer], truth[layer], valid=valid and valid[layer], normalise=normalise
     )
     for layer in layers
   }

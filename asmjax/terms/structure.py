@@ -21,8 +21,8 @@ class Structure:
   """V(S, A) = E[1/2 ||A(S(x)) - A(y)||^2] over chosen layers; S descends it, A climbs it.
 
   A also descends `reconstruction` * IID(y, R(A(y))), which keeps its filters a basis of
-  structures (Eq. 3). The defaults are the paper's settings for the horses; `released` are those
-  of the authors' code.
+  structures (Eq. 3). The defaults are the paper's settings for the horses; those of the authors'
+  code are `RELEASED` in `configs/common.py`.
 
   Attributes:
     weight: of V for the predictor.
