@@ -1,7 +1,8 @@
 """What a data set is: its classes and splits, and the protocol that every source follows."""
 
 import dataclasses
-from collections.abc import Iterable
+import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,10 @@ class Descriptor:
     palette: one (r, g, b) colour in 0..255 per class.
     splits: names of the splits.
     provides: keys of an example besides `image`.
+    ignored: ids in the published files that are read as unlabelled.
+
+  Raises:
+    ValueError: not one colour per class, or a class twice.
   """
 
   name: str
@@ -24,14 +29,26 @@ class Descriptor:
   palette: tuple[tuple[int, int, int], ...]
   splits: tuple[str, ...]
   provides: frozenset[str]
+  ignored: frozenset[int] = frozenset()
+
+  def __post_init__(self) -> None:
+    """Holds classes and palette against each other."""
+    if len(self.palette) != len(self.classes):
+      raise ValueError(
+        f"{self.name} has {len(self.palette)} colours for {len(self.classes)} classes"
+      )
+    twice = sorted({each for each in self.classes if self.classes.count(each) > 1})
+    if twice:
+      raise ValueError(f"{self.name} has two classes called {twice[0]!r}")
 
 
 class Source(Protocol):
   """Random access to the examples of one split: deterministic and safe to read from many threads.
 
   An example is a dict with `image` uint8 (h, w, 3) RGB at its original size and, as `provides`
-  says, `label` int32 (h, w) with 255 = unlabelled, `depth` float32 (h, w) metres with 0 = missing,
-  `normals` float32 (h, w, 3) with 0 = missing, `instance` int32 (h, w).
+  says, `label` int32 (h, w) with 255 = unlabelled, `depth` float32 (h, w) metres along the optical
+  axis with 0 = missing, `normals` float32 (h, w, 3) unit vectors with 0 = missing (x to the right,
+  y down, z towards the camera), `instance` int32 (h, w) with 0 = no instance.
   """
 
   descriptor: Descriptor
@@ -42,7 +59,17 @@ class Source(Protocol):
     ...
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """Example `index`; IndexError outside 0..len-1."""
+    """Example `index`.
+
+    Raises:
+      IndexError: outside 0..len-1.
+      ValueError: a file cannot be read as what it should be; the message names it.
+      OSError: a file is missing or unreadable.
+    """
+    ...
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that example `index` is read from, by key; empty where there are none."""
     ...
 
 

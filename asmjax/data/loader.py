@@ -6,8 +6,9 @@ arithmetic on the position: any batch of any process can be computed without the
 
 import dataclasses
 import functools
+import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class Cached:
         value.setflags(write=False)
       self._examples[index] = example
     return dict(self._examples[index])
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that example `index` is read from, by key."""
+    return self._source.files(index)
 
 
 @dataclasses.dataclass(frozen=True)

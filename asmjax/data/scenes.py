@@ -6,6 +6,7 @@ the arrangement of parts does.  Lengths are in units of an object's scale; x poi
 """
 
 import dataclasses
+import pathlib
 from typing import ClassVar, NamedTuple
 
 import cv2
@@ -82,6 +83,10 @@ class Scenes:
   def __len__(self) -> int:
     """Number of images."""
     return self.length or _LENGTHS[self.split]
+
+  def files(self, index: int) -> dict[str, pathlib.Path]:
+    """None."""
+    return {}
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """`image` uint8 (h, w, 3) and `label` int32 (h, w)."""

@@ -1,0 +1,122 @@
+"""What all data sets share that lie in a folder as their owners publish them."""
+
+import abc
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import ClassVar
+
+from asmjax.data import decode
+from asmjax.data.descriptor import Descriptor, Source, check_index, check_split
+from asmjax.data.transforms import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSource(abc.ABC):
+  """One split of a data set in a folder.
+
+  A subclass says what the folder looks like (`landmark`, `folders`, `layout`), which examples the
+  split has (`names`), which files hold one (`files`) and how they are read (`read`).
+
+  Attributes:
+    root: the data set's folder, or one above it.
+    split: one of the descriptor's splits.
+
+  Raises:
+    ValueError: no root, an unknown split, or a split without examples.
+    FileNotFoundError: the folder does not look as it should, or a list of names is missing.
+  """
+
+  root: str
+  split: str
+
+  descriptor: ClassVar[Descriptor]
+  landmark: ClassVar[str]  # A path in the data set's folder by which it is recognised.
+  folders: ClassVar[tuple[str, ...]] = ()  # The data set's folder as seen from the ones above it.
+  layout: ClassVar[str]  # What is expected in the folder, for messages.
+
+  def __post_init__(self) -> None:
+    """Reads the names; opens no image."""
+    check_split(self.split, self.descriptor.splits)
+    if not self.names:
+      raise ValueError(
+        f"split {self.split!r} of {self.descriptor.name} in {self.folder} is empty; "
+        f"expected {self.layout}"
+      )
+
+  @property
+  @abc.abstractmethod
+  def names(self) -> tuple[str, ...]:
+    """Names of the split's examples, in order."""
+
+  @abc.abstractmethod
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that example `index` is read from, by key."""
+
+  @abc.abstractmethod
+  def read(self, files: Mapping[str, pathlib.Path]) -> Example:
+    """The example that is in `files`."""
+
+  def listed(self, path: str) -> tuple[str, ...]:
+    """The lines of a list at `path` in the data set's folder; see `asmjax.data.decode.lines`."""
+    decode.check_exists(self.folder / path, f"expected {self.layout}")
+    return decode.lines(self.folder / path)
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    return len(self.names)
+
+  def __getitem__(self, index: int) -> Example:
+    """Example `index`; see `asmjax.data.descriptor.Source`."""
+    check_index(index, len(self))
+    files = self.files(index)
+    example = self.read(files)
+    height, width = example["image"].shape[:2]
+    for key, value in example.items():
+      if value.shape[:2] != (height, width):
+        found = f"{value.shape[0]}x{value.shape[1]} (height x width)"
+        raise ValueError(
+          f"{files.get(key, files['image'])} is {found}; "
+          f"expected {height}x{width} as {files['image']}"
+        )
+    return example
+
+  @functools.cached_property
+  def folder(self) -> pathlib.Path:
+    """The data set's folder: `root` or, below it, the first of `folders` with the landmark."""
+    expected = f"expected {self.layout}"
+    if not self.root:
+      raise ValueError(f"data.root is {self.root!r}: set it to {self.descriptor.name}; {expected}")
+    root = pathlib.Path(self.root)
+    if not root.is_dir():
+      raise FileNotFoundError(f"data.root {root} is no folder; {expected}")
+    for folder in (root, *(root / each for each in self.folders)):
+      if (folder / self.landmark).exists():
+        return folder
+    raise FileNotFoundError(f"{root / self.landmark} does not exist; {expected}")
+
+
+def check_files(source: Source) -> None:
+  """Looks for every file of a source, but opens none.
+
+  Raises:
+    FileNotFoundError: naming the first few that are missing, and how many there are.
+  """
+  present: dict[pathlib.Path, set[str]] = {}
+  missing = []
+  for index in range(len(source)):
+    for path in source.files(index).values():
+      if path.parent not in present:
+        present[path.parent] = _names_in(path.parent)
+      if path.name not in present[path.parent]:
+        missing.append(path)
+  if missing:
+    raise FileNotFoundError(
+      f"split {source.split!r} of {source.descriptor.name} lacks {len(missing)} files: "
+      + ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+    )
+
+
+def _names_in(folder: pathlib.Path) -> set[str]:
+  return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
