@@ -5,7 +5,7 @@
 | `image`    | uint8   | (n, h, w, 3) | RGB                                       |
 | `label`    | int32   | (n, h, w)    | class id, 255 = unlabelled                |
 | `depth`    | float32 | (n, h, w)    | metres along the optical axis, 0 = missing |
-| `normals`  | float32 | (n, h, w, 3) | unit vectors, 0 = missing; x right, y down, z to the camera |
+| `normals`  | float32 | (n, h, w, 3) | unit vectors, 0 = missing; x right, y down, z to camera |
 | `instance` | int32   | (n, h, w)    | instance id, 0 = none; evaluation only |
 | `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
 """
