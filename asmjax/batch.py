@@ -10,7 +10,7 @@
 | `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -58,6 +58,15 @@ def check(batch: Mapping[str, ArrayLike], *, required: Iterable[str] = ()) -> No
       raise ValueError(
         f"batch key {key!r} is {value.dtype}{tuple(value.shape)}; expected {dtype}{expected}"
       )
+
+
+def checked(
+  batches: Iterable[Mapping[str, ArrayLike]], *, required: Iterable[str] = ()
+) -> Iterator[Mapping[str, ArrayLike]]:
+  """Each of the batches, held against the contract when its turn comes; see `check`."""
+  for batch in batches:
+    check(batch, required=required)
+    yield batch
 
 
 def shrink(batch: Mapping[str, ArrayLike], size: tuple[int, int]) -> dict[str, ArrayLike]:

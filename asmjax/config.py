@@ -13,8 +13,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from asmjax.data import SOURCES
-from asmjax.data.loader import Cached
+from asmjax.data.descriptor import Source
+from asmjax.data.files import check_files
+from asmjax.data.loader import Reading
 from asmjax.data.transforms import Augment
+from asmjax.data.wrappers import Cached, Relabelled
 from asmjax.minimax import PREDICTOR, Game
 from asmjax.models.predictors import PREDICTORS
 from asmjax.tasks import TASKS
@@ -36,12 +39,16 @@ class Data:
     root: folder of the data set; a source that draws its examples needs none.
     split: that is trained on.
     options: further arguments of the source.
-    cache: keep decoded examples in memory.
+    classes: new ids by class name, the rest unlabelled; see `asmjax.data.wrappers.Relabelled`.
+      Empty for the classes as they are published.
+    cache: keep decoded examples in memory, in each process that reads.
+    reading: how examples are read; see `asmjax.data.loader.Reading`.
     size: (h, w) of the network's input.
     resize: see `asmjax.data.transforms.Augment`, as are the following; evaluation uses `size`
       and `resize` only.
     mirror: mirror every second training example.
     scale: range of the random scale of training examples.
+    divide_depth: divide depths by that scale.
     random_crop: crop training examples at random where they exceed `size`.
   """
 
@@ -50,10 +57,13 @@ class Data:
   root: str = ""
   split: str = "train"
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   cache: bool = False
+  reading: Reading = Reading()
   resize: str = "none"
   mirror: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
+  divide_depth: bool = True
   random_crop: bool = False
 
 
@@ -73,10 +83,15 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   data = construct(Data, config["data"], "data")
-  augment = Augment(data.size, data.resize, data.mirror, data.scale, data.random_crop)
-  source, held_out = (_source(data, split) for split in (data.split, evaluation.split))
+  augment = Augment(
+    data.size, data.resize, data.mirror, data.scale, data.divide_depth, data.random_crop
+  )
+  train, held_out = (source(data, split) for split in (data.split, evaluation.split))
+  if data.reading.on_error == "raise":
+    check_files(train)
+    check_files(held_out)
   dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
-  game = _game(config, source.descriptor, dtype)
+  game = _game(config, train.descriptor, dtype)
   optimizers = {
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
@@ -87,10 +102,11 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     seed=_coerce(config["seed"], int, "seed"),
     game=game,
     optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
-    source=source,
+    source=train,
     augment=augment,
     held_out=held_out,
     prepare=Augment(data.size, data.resize),
+    reading=data.reading,
     image_size=data.size,
     training=training,
     evaluation=evaluation,
@@ -169,12 +185,19 @@ def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
   )
 
 
-def _source(data: Data, split: str) -> Any:
+def source(data: Data, split: str) -> Source:
+  """The examples of a split as a config describes them, without their transforms.
+
+  Raises:
+    ValueError: the source or one of its options is unknown, or the split is.
+    FileNotFoundError: the data set is not where `data.root` says.
+  """
   kind = choose(SOURCES, data.source, "data.source")
   names = {field.name for field in _fields(kind)}
   given = {"split": split} | ({"root": data.root} if "root" in names else {})
-  source = construct(kind, data.options, "data.options", **given)
-  return Cached(source) if data.cache else source
+  made = construct(kind, data.options, "data.options", **given)
+  made = Relabelled(made, data.classes) if data.classes else made
+  return Cached(made) if data.cache else made
 
 
 def check_path(config: Mapping[str, Any], path: str) -> None:

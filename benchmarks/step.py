@@ -40,13 +40,12 @@ from asmjax import batch as batches
 from asmjax.config import construct
 from asmjax.losses.matching import layer_distances, matching_hinge, pooled_valid
 from asmjax.minimax import PREDICTOR, Game
-from asmjax.models.layers import DEVICES
 from asmjax.models.predictors import UNet
 from asmjax.tasks import Segmentation
 from asmjax.terms import Structure
 from asmjax.terms.weight import at
 from asmjax.train.optim import Optimizer
-from asmjax.train.parallel import spread
+from asmjax.train.parallel import place, spread
 from asmjax.train.state import TrainState, init_state
 from asmjax.train.step import make_step
 from configs import horse
@@ -133,12 +132,13 @@ def random_batch(n: int, size: tuple[int, int], classes: int) -> dict[str, np.nd
 
 def ours(setting: Setting) -> Callable[[], None]:
   """The library's joint step, as the loop runs it."""
-  step = spread(_joint(setting), devices=jax.local_devices()[:1], donate=True)
+  devices = jax.local_devices()[:1]
+  step = spread(_joint(setting), devices=devices, donate=True)
   state = setting.init_state()
 
   def run() -> None:
     nonlocal state
-    state, metrics = step(state, setting.batch)
+    state, metrics = step(state, place(setting.batch, devices=devices))
     jax.block_until_ready((state, metrics))
 
   return run
@@ -146,12 +146,9 @@ def ours(setting: Setting) -> Callable[[], None]:
 
 def ours_flops(setting: Setting) -> float:
   """Floating-point operations of the compiled joint step."""
-  batch = {key: value[None] for key, value in setting.batch.items()}
-  mapped = jax.pmap(
-    _joint(setting), axis_name=DEVICES, in_axes=(None, 0), out_axes=None,
-    devices=jax.local_devices()[:1],
-  )
-  return _flops(mapped, setting.init_state(), batch)
+  devices = jax.local_devices()[:1]
+  step = spread(_joint(setting), devices=devices)
+  return _flops(step, setting.init_state(), place(setting.batch, devices=devices))
 
 
 def joint_gradients(setting: Setting) -> dict[str, Any]:
@@ -162,10 +159,9 @@ def joint_gradients(setting: Setting) -> dict[str, Any]:
   )
   state = setting.init_state()
   players = {name: each.replace(opt_state=each.params) for name, each in state.players.items()}
-  step = spread(
-    _joint(setting, {PREDICTOR: recorder, CRITIC: recorder}), devices=jax.local_devices()[:1]
-  )
-  state, _ = step(state.replace(players=players), setting.batch)
+  devices = jax.local_devices()[:1]
+  step = spread(_joint(setting, {PREDICTOR: recorder, CRITIC: recorder}), devices=devices)
+  state, _ = step(state.replace(players=players), place(setting.batch, devices=devices))
   return {name: player.opt_state for name, player in state.players.items()}
 
 

@@ -21,7 +21,7 @@ def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
   from asmjax.config import experiment
   from asmjax.train.evaluate import make_evaluate
-  from asmjax.train.loop import open_checkpoints, restore, write_results
+  from asmjax.train.loop import open_checkpoints, open_skips, restore, write_results
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
@@ -31,8 +31,9 @@ def main(_: list[str]) -> None:
     if step is None:
       raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}; train first")
     state = restore(run, checkpoints, step)
-  scores = make_evaluate(run.game)(state.variables(), run.eval_batches())
-  results = write_results(run, workdir, step, scores)
+  skips = open_skips(workdir)
+  scores = make_evaluate(run.game)(state.variables(), run.eval_batches(skips.add))
+  results = write_results(run, workdir, step, scores, skips.faults)
   print_table(results)
 
 

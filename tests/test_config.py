@@ -1,6 +1,8 @@
 """Configs: every shipped one builds, every mistake is refused with what is known."""
 
 import dataclasses
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -26,6 +28,32 @@ def horses(tmp_path_factory):
     Image.fromarray(np.zeros((10, 15), np.uint8)).save(root / "figure_ground" / f"{name}.jpg")
     (root / f"{name}.txt").write_text(f"{name}\n")
   return str(root)
+
+
+def horse(root, **changes):
+  small_horse = {"data.root": root, "data.options": {}, "data.size": (48, 64)}
+  return small.config("iid", "horse", **(small_horse | changes))
+
+
+def test_classes_are_renumbered_by_name(horses):
+  run = experiment(horse(horses, **{"data.classes": {"horse": 0}}))
+  assert run.game.tasks["segmentation"].classes == ("horse",)
+  assert (run.source[0]["label"] == 255).all()  # Nothing but background, which is not named.
+  with pytest.raises(ValueError, match="no class 'cow'; known: background, horse"):
+    experiment(horse(horses, **{"data.classes": {"cow": 0}}))
+
+
+def test_missing_files_end_a_run_before_it_begins_unless_they_are_skipped(horses, tmp_path):
+  root = shutil.copytree(horses, tmp_path / "horses")
+  (root / "rgb" / "three.jpg").write_bytes((root / "rgb" / "train.jpg").read_bytes()[:300])
+  (root / "train.txt").write_text("two\nthree\ntrain\n")
+  with pytest.raises(FileNotFoundError, match=r"lacks 3 files: .*rgb/two\.jpg"):
+    experiment(horse(str(root)))
+  config = horse(str(root), **{"data.reading.on_error": "skip", "data.size": (20, 30)})
+  run, faults = experiment(config), []
+  batches = list(run.train_batches(run.training.steps - 3, faults.append))
+  assert [batch["weight"].sum() for batch in batches] == [8] * 3
+  assert {pathlib.Path(fault.split()[0]).stem for fault in faults} == {"two", "three"}
 
 
 @pytest.mark.parametrize("variant", common.METHODS)
@@ -54,7 +82,7 @@ def test_the_released_preset_is_the_papers_released_code():
 
 
 @pytest.mark.parametrize("key, value, message", [
-  ("data.source", "cityscape", "unknown data.source 'cityscape'; known: scenes, weizmann_horse"),
+  ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
   ("predictor.name", "vgg", "unknown predictor 'vgg'; known: unet"),
   ("predictor.norm", 3, "predictor.norm is 3, a int; expected str"),
   ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),

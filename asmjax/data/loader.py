@@ -1,55 +1,57 @@
 """From a source to batches: endless shuffled training batches and one complete pass for evaluation.
 
-Grain reads ahead in threads and batches; which example stands where, and its randomness, is
-arithmetic on the position: any batch of any process can be computed without the ones before it.
+Grain reads ahead in threads and processes and batches; which example stands where, and its
+randomness, is arithmetic on the position: any batch of any process can be computed without the ones
+before it.
 """
 
 import dataclasses
 import functools
-import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from absl import flags
 
-from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.descriptor import Source
 from asmjax.data.transforms import FILL, Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
 _KEYS = ("image", "label", "depth", "normals", "instance", "weight")
+_POLICIES = ("raise", "skip")
 
 
-class Cached:
-  """A source that keeps every decoded example in memory after its first use.
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How examples are read; unless a file is broken, the batches do not depend on it.
 
-  Two threads may decode the same example at once; both results are equal and either is kept.
-  The arrays are read-only: a transform that wrote into them would change later epochs.
+  Attributes:
+    workers: processes that read and transform; 0 leaves it to threads of this process, which is
+      enough while decoding, which runs in parallel, takes most of the time.
+    threads: threads that read and transform, in each process; with 0 the caller does it himself.
+    prefetch: batches that are prepared ahead, by this process or by each worker.
+    on_error: what becomes of an example that cannot be read: "raise", or "skip" to list it and
+      take the next readable one, which in evaluation counts with weight 0.
+
+  Raises:
+    ValueError: a negative number, or an unknown policy.
   """
 
-  def __init__(self, source: Source) -> None:
-    """Wraps `source`; nothing is read yet."""
-    self.descriptor: Descriptor = source.descriptor
-    self.split: str = source.split
-    self._source = source
-    self._examples: dict[int, Example] = {}
+  workers: int = 0
+  threads: int = 4
+  prefetch: int = 2
+  on_error: str = "raise"
 
-  def __len__(self) -> int:
-    """Number of examples."""
-    return len(self._source)
-
-  def __getitem__(self, index: int) -> Example:
-    """Example `index`, decoded at most once if read by one thread."""
-    if index not in self._examples:
-      example = self._source[index]
-      for value in example.values():
-        value.setflags(write=False)
-      self._examples[index] = example
-    return dict(self._examples[index])
-
-  def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """The files that example `index` is read from, by key."""
-    return self._source.files(index)
+  def __post_init__(self) -> None:
+    """Checks the fields."""
+    if min(self.workers, self.threads, self.prefetch) < 0:
+      raise ValueError(
+        f"workers={self.workers}, threads={self.threads}, prefetch={self.prefetch}: "
+        "expected 0 or more"
+      )
+    if self.on_error not in _POLICIES:
+      raise ValueError(f"unknown on_error {self.on_error!r}; known: {', '.join(_POLICIES)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,17 +74,20 @@ class Epochs:
     """Raises ValueError for a source without examples."""
     _check_filled(self.source)
 
-  def __getitem__(self, position: int) -> Example:
-    """The example at `position` = epoch * len(source) + place in the epoch's order."""
+  def place(self, position: int) -> tuple[int, int]:
+    """(epoch, index in the source) of `position` = epoch * len(source) + place in its order."""
     epoch, place = divmod(position, len(self.source))
     if self.shuffle:
       place = int(_permutation(self.seed, epoch, len(self.source))[place])
-    return self.example(epoch, place)
+    return epoch, place
 
   def example(self, epoch: int, index: int) -> Example:
     """The source's example `index` as `epoch` shows it, wherever it stands in the order."""
-    rng = np.random.default_rng([self.seed, epoch, index])
-    return self.transform(self.source[index], rng)
+    return self.transform(self.source[index], self.rng(epoch, index))
+
+  def rng(self, epoch: int, index: int) -> np.random.Generator:
+    """The randomness of an example in an epoch."""
+    return np.random.default_rng([self.seed, epoch, index])
 
 
 def train_batches(
@@ -92,8 +97,8 @@ def train_batches(
   start: int = 0,
   process: int = 0,
   processes: int = 1,
-  threads: int = 4,
-  prefetch: int = 2,
+  reading: Reading = Reading(),
+  on_skip: Callable[[str], None] = print,
 ) -> Iterator[Example]:
   """This process's part of endless training batches, from global step `start` on.
 
@@ -107,8 +112,8 @@ def train_batches(
     start: first global step.
     process: this process, 0..processes-1.
     processes: number of processes; divides batch_size.
-    threads: threads that read and transform; 0 does both in the caller's.
-    prefetch: batches to prepare ahead.
+    reading: how examples are read.
+    on_skip: called with what is wrong with an example, each time that it is skipped.
 
   Returns:
     Dicts of arrays (batch_size / processes, ...): the example's keys and `weight`, float32 ones.
@@ -120,11 +125,14 @@ def train_batches(
   if start < 0:
     raise ValueError(f"start {start}: expected a step, 0 or more")
 
-  def read(position: int) -> Example:
-    return {**epochs[position], "weight": np.float32(1)}
+  def read(position: int) -> tuple[Example, list[str]]:
+    epoch, index = epochs.place(position)
+    example, faults = _readable(epochs.source, index, reading.on_error)
+    shown = epochs.transform(example, epochs.rng(epoch, index))
+    return {**shown, "weight": np.float32(1)}, faults
 
   positions = range(start * batch_size + process, sys.maxsize, processes)
-  return _batches(read, positions, batch_size // processes, threads, prefetch)
+  return _batches(read, positions, batch_size // processes, reading, on_skip)
 
 
 def eval_batches(
@@ -134,13 +142,13 @@ def eval_batches(
   batch_size: int,
   process: int = 0,
   processes: int = 1,
-  threads: int = 4,
-  prefetch: int = 2,
+  reading: Reading = Reading(),
+  on_skip: Callable[[str], None] = print,
 ) -> Iterator[Example]:
   """This process's part of one pass over `source` in order.
 
   Every process gets equally many full batches, since collective operations must meet: places past
-  the end hold the first example with weight 0 and all of its truth missing.
+  the end and places of skipped examples hold another one with weight 0 and all truth missing.
 
   Args:
     source: the examples.
@@ -148,8 +156,8 @@ def eval_batches(
     batch_size: examples in a global batch, over all processes.
     process: this process, 0..processes-1.
     processes: number of processes; divides batch_size.
-    threads: threads that read and transform; 0 does both in the caller's.
-    prefetch: batches to prepare ahead.
+    reading: how examples are read.
+    on_skip: called with what is wrong with an example that is skipped.
 
   Returns:
     Dicts of arrays (batch_size / processes, ...): the example's keys and `weight`, 0 for padding.
@@ -159,34 +167,83 @@ def eval_batches(
   """
   _check_sharding(batch_size, process, processes)
   _check_filled(source)
-
-  def read(position: int) -> Example:
-    real = position < len(source)
-    index = position if real else 0
-    example = transform(source[index], np.random.default_rng(index))
-    return {**(example if real else _without_truth(example)), "weight": np.float32(real)}
-
   steps = -(-len(source) // batch_size)
+
+  def read(position: int) -> tuple[Example, list[str]]:
+    inside = position < len(source)
+    index = position if inside else 0
+    example, faults = _readable(source, index, reading.on_error)
+    shown = transform(example, np.random.default_rng([0, 0, index]))
+    if inside and not faults:
+      return {**shown, "weight": np.float32(1)}, faults
+    return {**_without_truth(shown), "weight": np.float32(0)}, faults
+
   positions = range(process, steps * batch_size, processes)
-  return _batches(read, positions, batch_size // processes, threads, prefetch)
+  return _batches(read, positions, batch_size // processes, reading, on_skip)
+
+
+def _readable(source: Source, index: int, on_error: str) -> tuple[Example, list[str]]:
+  """Example `index`, or the next one that can be read and what is wrong with those before it."""
+  if on_error == "raise":
+    return source[index], []
+  faults = []
+  for offset in range(len(source)):
+    try:
+      return source[(index + offset) % len(source)], faults
+    except (OSError, ValueError) as error:
+      faults.append(str(error))
+  raise ValueError(
+    f"no example of split {source.split!r} of {source.descriptor.name} can be read; {faults[0]}"
+  )
 
 
 def _batches(
-  read: Callable[[int], Example], positions: range, size: int, threads: int, prefetch: int
+  read: Callable[[int], tuple[Example, list[str]]],
+  positions: range,
+  size: int,
+  reading: Reading,
+  on_skip: Callable[[str], None],
 ) -> Iterator[Example]:
   import grain  # Here, so that reading a source alone does not need it.
 
-  # Grain counts examples, and warns where fewer are buffered than threads could read.
+  # Grain warns where fewer elements, here batches, are buffered than threads could read.
   ahead = grain.ReadOptions(
-    num_threads=threads, prefetch_buffer_size=max(prefetch * size, threads) if prefetch else 0
+    num_threads=reading.threads,
+    prefetch_buffer_size=max(reading.prefetch, reading.threads) if reading.prefetch else 0,
   )
   examples = grain.MapDataset.range(positions.start, positions.stop, positions.step).map(read)
-  return iter(examples.to_iter_dataset(ahead).batch(size, batch_fn=_stack))
+  batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(ahead)
+  if reading.workers:
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # Grain's processes read flags; a library's user has none.
+    workers = grain.MultiprocessingOptions(reading.workers, max(1, reading.prefetch))
+    batches = batches.mp_prefetch(workers)
+  return _reported(iter(batches), on_skip)
 
 
-def _stack(examples: Sequence[Example]) -> Example:
+def _reported(
+  batches: Iterator[tuple[Example, list[str]]], on_skip: Callable[[str], None]
+) -> Iterator[Example]:
+  """The batches alone; ends the threads and processes behind them when it is closed."""
+  try:
+    for batch, faults in batches:
+      for fault in faults:
+        on_skip(fault)
+      yield {key: _owned(value) for key, value in batch.items()}
+  finally:
+    batches.close()
+
+
+def _owned(value: np.ndarray) -> np.ndarray:
+  """Workers hand over arrays in shared memory, of which there is little: a copy frees it."""
+  return value if type(value) is np.ndarray else np.array(value)
+
+
+def _stack(read: Sequence[tuple[Example, list[str]]]) -> tuple[Example, list[str]]:
+  examples = [example for example, _ in read]
   keys = [key for key in _KEYS if key in examples[0]]
-  return {key: _stack_key(key, [example[key] for example in examples]) for key in keys}
+  batch = {key: _stack_key(key, [example[key] for example in examples]) for key in keys}
+  return batch, [fault for _, faults in read for fault in faults]
 
 
 def _stack_key(key: str, values: list[np.ndarray]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Transforms of one example on the host: pure functions that act on all of its arrays together.
 
 An example is a dict with `image` uint8 (h, w, 3) and any of `label` int32 (h, w), `depth` float32
-(h, w), `normals` float32 (h, w, 3) with x to the right and z along the optical axis, `instance`
-int32 (h, w).
+(h, w), `normals` float32 (h, w, 3) with x to the right and z towards the camera, `instance` int32
+(h, w).
 """
 
 import dataclasses
@@ -66,14 +66,18 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
   }
 
 
-def zoom(example: Example, factor: float) -> Example:
-  """Enlarges by `factor` as if the scene were closer, which is what a fixed camera would see.
+def zoom(example: Example, factor: float, divide_depth: bool = True) -> Example:
+  """Enlarges by `factor`.
 
-  Depths are divided by the factor (Eigen et al. 2014).  That squeezes the scene along z alone, so
-  normals follow by the inverse transpose: z times the factor, then unit length again.
+  Depth and normals stay those of the scene seen through a lens `factor` times as long.  If depth
+  is to be divided by the factor, the camera stays as it is and the scene moves (Eigen et al. 2014);
+  that squeezes it along z alone, so normals follow by the inverse transpose: z times the factor,
+  then unit length again (Eigen and Fergus 2015).
   """
   height, width = (max(1, round(side * factor)) for side in example["image"].shape[:2])
   zoomed = resize(example, (height, width))
+  if not divide_depth:
+    return zoomed
   if "depth" in zoomed:
     zoomed["depth"] = zoomed["depth"] / np.float32(factor)
   if "normals" in zoomed:
@@ -123,7 +127,8 @@ class Augment:
     resize: "none"; "squash": to `size` exactly; "fit": to the largest size of the same aspect
       inside `size`.
     mirror: mirror every second example.
-    scale: range of the random factor, uniform in its logarithm; see `zoom`.
+    scale: range of the random factor, uniform in its logarithm.
+    divide_depth: divide depths by the factor; see `zoom`.
     random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
       since evaluation must never lose pixels.
   """
@@ -132,6 +137,7 @@ class Augment:
   resize: str = "none"
   mirror: bool = False
   scale: tuple[float, float] = (1.0, 1.0)
+  divide_depth: bool = True
   random_crop: bool = False
 
   def __post_init__(self) -> None:
@@ -150,7 +156,8 @@ class Augment:
     """An example of `size`; ValueError if that would lose pixels without `random_crop`."""
     example = self._resized(example)
     if self.scale != (1.0, 1.0):
-      example = zoom(example, math.exp(rng.uniform(*np.log(self.scale))))
+      factor = math.exp(rng.uniform(*np.log(self.scale)))
+      example = zoom(example, factor, self.divide_depth)
     example = self._cropped(pad(example, self.size), rng)
     return mirror(example) if self.mirror and rng.random() < 0.5 else example
 

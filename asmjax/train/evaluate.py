@@ -1,7 +1,7 @@
 """Evaluation on a whole split: padded, masked, summed on device, divided last."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +12,19 @@ from jaxtyping import Array, PyTree
 from asmjax import batch as batches
 from asmjax.minimax import Game
 from asmjax.models.layers import DEVICES
-from asmjax.train.parallel import spread
+from asmjax.train.parallel import placed, spread
 
 # Counts are int32 on device; more pixels than this are added up on the host, in int64.
 _LIMIT = 2**30
 
 
 def make_evaluate(
-  game: Game, **options: Any
+  game: Game,
 ) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], dict[str, float]]:
   """Evaluation of `game`'s predictor, compiled once.
 
   Args:
     game: whose predictor and tasks.
-    **options: of `asmjax.train.parallel.spread`.
 
   Returns:
     `evaluate(variables, batches) -> {"task/metric": number}` over all examples of the batches
@@ -38,15 +37,15 @@ def make_evaluate(
     measured = {name: task.measure(outputs[name], batch) for name, task in game.tasks.items()}
     return lax.psum(measured, DEVICES)
 
-  measure = spread(measure, **options)
+  measure = spread(measure)
 
   def evaluate(variables: PyTree, examples: Iterable[Mapping[str, np.ndarray]]):
     total, pending, pixels = None, None, 0
-    for batch in examples:
-      batches.check(batch, required=[task.truth for task in game.tasks.values()])
+    checked = batches.checked(examples, required=[task.truth for task in game.tasks.values()])
+    for batch in placed(checked):
       measured = measure(variables, batch)
       pending = measured if pending is None else jax.tree.map(jnp.add, pending, measured)
-      pixels += jax.process_count() * batch["image"][..., 0].size
+      pixels += jax.process_count() * math.prod(batch["image"].shape[:-1])
       if pixels > _LIMIT:
         total, pending, pixels = _flushed(total, pending), None, 0
     total = _flushed(total, pending)

@@ -1,13 +1,16 @@
 """All that a run is made of, checked before anything is compiled."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from asmjax.data.descriptor import Descriptor, Source
-from asmjax.data.loader import Epochs, Transform, eval_batches, train_batches
+from asmjax.data.loader import Epochs, Reading, Transform, eval_batches, train_batches
 from asmjax.minimax import PREDICTOR, Game, Turns
 from asmjax.train.optim import Optimizer, require_slow_critics
 from asmjax.train.parallel import check_divisible
@@ -92,6 +95,7 @@ class Experiment:
     augment: their transform.
     held_out: source of the evaluation's examples.
     prepare: their transform.
+    reading: how examples of both are read.
     image_size: (h, w) that both transforms give.
     training: settings of the loop.
     evaluation: likewise.
@@ -105,6 +109,7 @@ class Experiment:
   augment: Transform
   held_out: Source
   prepare: Transform
+  reading: Reading
   image_size: tuple[int, int]
   training: Training
   evaluation: Evaluation
@@ -136,19 +141,26 @@ class Experiment:
       self.game, self.transformations(), seed=self.seed, image_size=self.image_size
     )
 
-  def train_batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
-    """Endless training batches from step `start` on; this process's share."""
+  def train_batches(
+    self, start: int, on_skip: Callable[[str], None] = print
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Training batches from step `start` to the last; this process's share."""
     epochs = Epochs(self.source, self.augment, self.seed)
-    return train_batches(
-      epochs, batch_size=self.training.batch_size, start=start, **_process()
+    batches = train_batches(
+      epochs, batch_size=self.training.batch_size, start=start, on_skip=on_skip, **self._options()
     )
+    with contextlib.closing(batches):
+      yield from itertools.islice(batches, self.training.steps - start)
 
-  def eval_batches(self) -> Iterator[dict[str, np.ndarray]]:
+  def eval_batches(
+    self, on_skip: Callable[[str], None] = print
+  ) -> Iterator[dict[str, np.ndarray]]:
     """One pass over the held-out examples; this process's share."""
     return eval_batches(
-      self.held_out, self.prepare, batch_size=self.evaluation.batch_size, **_process()
+      self.held_out, self.prepare, batch_size=self.evaluation.batch_size, on_skip=on_skip,
+      **self._options(),
     )
 
-
-def _process() -> dict[str, int]:
-  return {"process": jax.process_index(), "processes": jax.process_count()}
+  def _options(self) -> dict[str, Any]:
+    where = {"process": jax.process_index(), "processes": jax.process_count()}
+    return {"reading": self.reading, **where}

@@ -13,8 +13,8 @@ from asmjax.minimax import PREDICTOR
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.train.parallel import spread
-from asmjax.train.record import Record, Silence, check_finite, write_json
+from asmjax.train.parallel import placed, spread
+from asmjax.train.record import Record, Silence, Skips, check_finite, write_json
 from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
 
@@ -24,7 +24,8 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
 
   Args:
     experiment: what to do.
-    workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`.
+    workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`, and for
+      `skipped.0.json` if examples cannot be read and are to be skipped.
 
   Returns:
     What it wrote to `results.json`.
@@ -35,7 +36,9 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
   """
   workdir = pathlib.Path(workdir)
   steps = experiment.training.steps
-  evaluate, draw = make_evaluate(experiment.game), make_draw(experiment)
+  skips = open_skips(workdir)
+  evaluate, draw = make_evaluate(experiment.game), make_draw(experiment, skips.add)
+  measure = lambda state: evaluate(state.variables(), experiment.eval_batches(skips.add))
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
     state = restore(experiment, checkpoints, checkpoints.last())
@@ -44,7 +47,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
     take_step = _stepper(experiment)
     log: list[Mapping[str, jax.Array]] = []
     scores: Mapping[str, float] = {}
-    for done, batch in _training_batches(experiment, start):
+    for done, batch in _training_batches(experiment, start, skips.add):
       state, metrics = take_step(done - 1, state, batch)
       log.append(metrics)
       evaluates = done == steps or _due(done, experiment.evaluation.every)
@@ -53,7 +56,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
         # A checkpoint closes a log interval, so that a resumed run logs the same means.
         means = _means(log)
         check_finite(done, means)
-        scores = evaluate(state.variables(), experiment.eval_batches()) if evaluates else {}
+        scores = measure(state) if evaluates else {}
         record.step(done, means, scores)
         log.clear()
       if evaluates and isinstance(record, Record):
@@ -61,8 +64,8 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
       if saves:
         checkpoints.save(state, scores)
     if start >= steps:
-      scores = evaluate(state.variables(), experiment.eval_batches())
-  return write_results(experiment, workdir, int(state.step), scores)
+      scores = measure(state)
+  return write_results(experiment, workdir, int(state.step), scores, skips.faults)
 
 
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
@@ -77,8 +80,17 @@ def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) 
   return state if step is None else checkpoints.restore(state, step)
 
 
+def open_skips(workdir: pathlib.Path) -> Skips:
+  """The list of examples that this process could not read."""
+  return Skips(workdir / f"skipped.{jax.process_index()}.json")
+
+
 def write_results(
-  experiment: Experiment, workdir: pathlib.Path, step: int, scores: Mapping[str, float]
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  step: int,
+  scores: Mapping[str, float],
+  skipped: Sequence[str],
 ) -> dict[str, Any]:
   """Writes and returns what `results.json` holds: the metrics, and what they are metrics of."""
   results = {
@@ -86,6 +98,7 @@ def write_results(
     "data_set": experiment.descriptor.name,
     "split": experiment.held_out.split,
     "examples": len(experiment.held_out),
+    "skipped": list(skipped),
     "protocol": {
       name: f"{task.protocol}; images {experiment.prepare}"
       for name, task in experiment.game.tasks.items()
@@ -98,19 +111,22 @@ def write_results(
 
 
 def make_draw(
-  experiment: Experiment, count: int = 4
+  experiment: Experiment, on_skip: Callable[[str], None] = print, count: int = 4
 ) -> Callable[[TrainState], dict[str, np.ndarray]]:
   """Pictures of the first held-out examples, compiled once.
+
+  Args:
+    experiment: whose predictor, tasks and held-out examples.
+    on_skip: see `asmjax.data.loader.eval_batches`.
+    count: of pictures.
 
   Returns:
     `draw(state)`: uint8 (n, h, w, 3) by "input" and "task/kind".
   """
   predict = jax.jit(experiment.game.predict)
   palette = np.array(experiment.descriptor.palette, np.uint8)
-  examples = range(min(count, len(experiment.held_out)))
-  rng = np.random.default_rng(0)
-  rows = [experiment.prepare(experiment.held_out[i], rng) for i in examples]
-  batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+  with contextlib.closing(experiment.eval_batches(on_skip)) as examples:
+    batch = {key: value[:count] for key, value in next(examples).items()}
 
   def draw(state: TrainState) -> dict[str, np.ndarray]:
     outputs = predict(jax.device_get(state.variables()), batch["image"])
@@ -128,15 +144,12 @@ def _open_record(workdir: pathlib.Path, start: int, steps: int) -> Record | Sile
 
 
 def _training_batches(
-  experiment: Experiment, start: int
-) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
-  """Pairs of (steps done with it, batch), each batch held against the contract."""
-  examples = experiment.train_batches(start)
+  experiment: Experiment, start: int, on_skip: Callable[[str], None]
+) -> Iterator[tuple[int, Mapping[str, jax.Array]]]:
+  """Pairs of (steps done with it, batch on devices), each held against the contract."""
+  examples = experiment.train_batches(start, on_skip)
   required = [task.truth for task in experiment.game.tasks.values()]
-  for done in range(start + 1, experiment.training.steps + 1):
-    batch = next(examples)
-    batches.check(batch, required=required)
-    yield done, batch
+  return enumerate(placed(batches.checked(examples, required=required)), start + 1)
 
 
 def _stepper(experiment: Experiment) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
@@ -144,7 +157,7 @@ def _stepper(experiment: Experiment) -> Callable[..., tuple[TrainState, dict[str
   transformations, compiled = experiment.transformations(), {}
   players = (PREDICTOR, *experiment.game.critics)
 
-  def take_step(step: int, state: TrainState, batch: Mapping[str, np.ndarray]):
+  def take_step(step: int, state: TrainState, batch: Mapping[str, jax.Array]):
     movers = experiment.turns.movers(step, players)
     if movers not in compiled:
       function = make_step(

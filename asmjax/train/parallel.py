@@ -4,11 +4,15 @@ The state is replicated, the batch is split along its first axis: over processes
 over this process's devices here.
 """
 
+import collections
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from asmjax.models.layers import DEVICES
@@ -29,15 +33,51 @@ def spread(
     donate: let the results take the memory of `state`, which is then gone.
 
   Returns:
-    A function of (state, batch); the batch has its examples along the first axis.
+    A function of (state, batch), the batch as `place` gives it.
   """
-  mapped = jax.pmap(
+  return jax.pmap(
     function, axis_name=DEVICES, in_axes=(None, 0), out_axes=None, devices=devices,
     # With several processes, pmap deletes donated arrays before it uses them (jax 0.10).
     donate_argnums=0 if donate and jax.process_count() == 1 else (),
   )
-  shares = len(devices) if devices else jax.local_device_count()
-  return lambda state, batch: mapped(state, _split(batch, shares))
+
+
+def place(
+  batch: Mapping[str, ArrayLike], *, devices: Sequence[jax.Device] | None = None
+) -> dict[str, Array]:
+  """Sends this process's part of a batch to its devices, without waiting for its arrival.
+
+  Args:
+    batch: arrays (n, ...), their examples along the first axis.
+    devices: of this process; by default all.
+
+  Returns:
+    Arrays (devices, n / devices, ...), one row on each device.
+  """
+  devices = devices or jax.local_devices()
+  sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec(DEVICES))
+  rows = {key: value.reshape(len(devices), -1, *value.shape[1:]) for key, value in batch.items()}
+  return jax.device_put(rows, sharding)
+
+
+def placed(
+  batches: Iterable[Mapping[str, ArrayLike]], *, ahead: int = 2
+) -> Iterator[dict[str, Array]]:
+  """Batches on devices, each sent there while those before it are still being worked on.
+
+  Args:
+    batches: see `place`.
+    ahead: batches that are on the devices, or on their way, before their turn.
+
+  Yields:
+    What `place` returns.
+  """
+  waiting = collections.deque()
+  for batch in batches:
+    waiting.append(place(batch))
+    if len(waiting) > ahead:
+      yield waiting.popleft()
+  yield from waiting
 
 
 def connect(processes: str) -> None:
@@ -75,7 +115,3 @@ def check_divisible(batch_size: int, *, name: str, parts: int = 1) -> None:
       f"{name}={batch_size} is no multiple of {shares} "
       f"({jax.device_count()} devices x {parts} microbatches)"
     )
-
-
-def _split(batch: Mapping[str, Array], parts: int) -> dict[str, Array]:
-  return {key: value.reshape(parts, -1, *value.shape[1:]) for key, value in batch.items()}

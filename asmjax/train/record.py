@@ -22,7 +22,7 @@ def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Refuses to continue a run under another config.
 
   Settings that do not change what is computed may differ: `data.root`, `data.cache`,
-  `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
+  `data.reading`, `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
 
   Raises:
     ValueError: naming the keys that differ, with both values.
@@ -30,8 +30,8 @@ def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   if not path.exists():
     return
   before, now = (_flat(each) for each in (json.loads(path.read_text()), _plain(config)))
-  free = ("data.root", "data.cache", "train.log_every", "eval.every", "eval.batch_size",
-          "checkpoint.")
+  free = ("data.root", "data.cache", "data.reading", "train.log_every", "eval.every",
+          "eval.batch_size", "checkpoint.")
   differing = [
     f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
     for key in sorted(before.keys() | now.keys())
@@ -95,6 +95,22 @@ class Silence:
 
   def close(self) -> None:
     """Nothing."""
+
+
+class Skips:
+  """What is wrong with the examples that one process skipped, each listed once in a file."""
+
+  def __init__(self, path: pathlib.Path):
+    """Goes on with the list that a run before left at `path`."""
+    self._path = path
+    self.faults: list[str] = json.loads(path.read_text()) if path.exists() else []
+
+  def add(self, fault: str) -> None:
+    """Lists and prints a fault unless it is known."""
+    if fault not in self.faults:
+      self.faults.append(fault)
+      write_json(self._path, self.faults)
+      print(f"skipped: {fault}", file=sys.stderr, flush=True)
 
 
 def check_finite(step: int, values: Mapping[str, float]) -> None:

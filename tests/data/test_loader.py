@@ -1,5 +1,6 @@
 """Loaders: what a batch holds depends on its step alone, however it is computed."""
 
+import contextlib
 import dataclasses
 import itertools
 import threading
@@ -9,7 +10,7 @@ import pytest
 
 from asmjax.batch import UNLABELLED
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.loader import Cached, Epochs, eval_batches, train_batches
+from asmjax.data.loader import Epochs, Reading, eval_batches, train_batches
 from asmjax.data.scenes import Scenes
 from asmjax.data.transforms import Augment
 
@@ -96,7 +97,7 @@ def test_resuming_replays_the_uninterrupted_run(start):
 def test_starting_late_reads_nothing_before():
   source = Counting(200)
   epochs = Epochs(source, keep, seed=0, shuffle=False)
-  batches = train_batches(epochs, batch_size=10, start=10**9 + 5, threads=0)
+  batches = train_batches(epochs, batch_size=10, start=10**9 + 5, reading=Reading(threads=0))
   assert ids(take(batches, 1)) == [*range(50, 60)] == source.reads
 
 
@@ -118,10 +119,30 @@ def test_threads_and_prefetch_change_nothing():
   source = Scenes("train", size=(32, 32), length=9)
   transform = Augment((24, 24), mirror=True, scale=(0.5, 2.0), random_crop=True)
   epochs = Epochs(source, transform, seed=1)
-  plain = take(train_batches(epochs, batch_size=4, threads=0, prefetch=0), 6)
+  plain = take(train_batches(epochs, batch_size=4, reading=Reading(threads=0, prefetch=0)), 6)
   for threads, prefetch in [(1, 1), (4, 2), (8, 1), (3, 0)]:
-    options = {"batch_size": 4, "threads": threads, "prefetch": prefetch}
-    assert_same(take(train_batches(epochs, **options), 6), plain)
+    reading = Reading(threads=threads, prefetch=prefetch)
+    assert_same(take(train_batches(epochs, batch_size=4, reading=reading), 6), plain)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_worker_processes_change_nothing(workers):
+  """Neither in one process, nor in several that share the batches, nor after a resume."""
+  source = Scenes("train", size=(32, 32), length=9)
+  transform = Augment((24, 24), mirror=True, scale=(0.5, 2.0), random_crop=True)
+  epochs = Epochs(source, transform, seed=1)
+  whole = take(train_batches(epochs, batch_size=4), 6)
+  options = {"batch_size": 4, "reading": Reading(workers=workers, threads=1), "start": 3}
+  with contextlib.closing(train_batches(epochs, **options)) as batches:
+    assert_same(take(batches, 3), whole[3:])
+  with contextlib.closing(train_batches(epochs, **options, process=1, processes=4)) as batches:
+    mine = [{key: value[1::4] for key, value in batch.items()} for batch in whole[3:]]
+    assert_same(take(batches, 3), mine)
+  with contextlib.closing(eval_batches(source, transform, batch_size=4)) as batches:
+    expected = list(batches)
+  options.pop("start")
+  with contextlib.closing(eval_batches(source, transform, **options)) as batches:
+    assert_same(list(batches), expected)
 
 
 def test_any_example_can_be_made_alone():
@@ -163,26 +184,6 @@ def test_evaluation_keeps_the_order_and_pads_without_truth():
   assert (last["image"][2:] == 1).all() and (last["label"][2:] == UNLABELLED).all()
   assert not any(last[key][2:].any() for key in ("depth", "normals", "instance"))
   assert (last["label"][:2].max((1, 2)) == [5, 6]).all()
-
-
-def test_cached_decodes_once_and_protects_what_it_keeps():
-  source = Counting(3)
-  cached = Cached(source)
-  assert (len(cached), cached.split, cached.descriptor) == (3, "train", source.descriptor)
-  cached[1].clear()
-  assert_same([cached[1]], [Counting(3)[1]])
-  assert source.reads == [1]
-  with pytest.raises(ValueError, match="read-only"):
-    cached[1]["image"][:] = 0
-
-
-def test_cached_batches_equal_uncached_ones():
-  source = Scenes("train", size=(32, 32), length=5)
-  transform = Augment((24, 24), mirror=True, random_crop=True)
-  plain, kept = (Epochs(s, transform, seed=0) for s in (source, Cached(source)))
-  assert_same(
-    take(train_batches(kept, batch_size=4), 6), take(train_batches(plain, batch_size=4), 6)
-  )
 
 
 def test_closing_or_dropping_the_iterator_stops_its_threads():
@@ -232,3 +233,86 @@ def test_empty_sources_raise():
     Epochs(Counting(0), keep, seed=0)
   with pytest.raises(ValueError, match="'train' of counting has no examples"):
     eval_batches(Counting(0), keep, batch_size=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken(Counting):
+  """As `Counting`, but the examples `broken` cannot be read."""
+
+  broken: tuple = (2, 5, 6)
+
+  def __getitem__(self, index):
+    if index in self.broken:
+      raise (OSError if index == 2 else ValueError)(f"{index}.png cannot be decoded")
+    return super().__getitem__(index)
+
+
+SKIP = Reading(on_error="skip")
+
+
+def test_broken_examples_end_the_run_unless_they_are_skipped():
+  epochs = Epochs(Broken(), keep, seed=0, shuffle=False)
+  with pytest.raises(OSError, match=r"2\.png"):
+    take(train_batches(epochs, batch_size=2), 5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_skipped_examples_are_listed_and_replaced(workers):
+  faults = []
+  epochs = Epochs(Broken(), keep, seed=0, shuffle=False)
+  reading = dataclasses.replace(SKIP, workers=workers)
+  batches = train_batches(epochs, batch_size=5, reading=reading, on_skip=faults.append)
+  with contextlib.closing(batches):
+    taken = take(batches, 2)
+  assert ids(taken) == [0, 1, 3, 3, 4, 7, 7, 7, 8, 9]
+  assert all((batch["weight"] == 1).all() for batch in taken)
+  named = [int(fault.split(".")[0]) for fault in faults]
+  assert named == [2, 5, 6, 6]
+
+
+def test_skipping_leaves_the_other_examples_of_the_run_as_they_were():
+  whole = take(train_batches(Epochs(Counting(), noisy, seed=3), batch_size=5), 4)
+  epochs = Epochs(Broken(), noisy, seed=3)
+  reading = {"reading": SKIP, "on_skip": lambda fault: None}
+  for before, after in zip(
+    whole, take(train_batches(epochs, batch_size=5, **reading), 4), strict=True
+  ):
+    intact = ~np.isin(before["instance"][:, 0, 0] - 1, Broken.broken)
+    assert intact.any()
+    assert_same([{key: value[intact] for key, value in after.items()}],
+                [{key: value[intact] for key, value in before.items()}])
+
+
+def test_skipped_examples_do_not_count_in_evaluation():
+  faults = []
+  source = Broken(broken=(0, 3, 9), split="val")
+  options = {"reading": SKIP, "on_skip": faults.append}
+  batches = list(eval_batches(source, keep, batch_size=4, **options))
+  weights = np.concatenate([batch["weight"] for batch in batches])
+  assert weights.tolist() == [0, 1, 1, 0, 1, 1, 1, 1, 1, 0, 0, 0]
+  labels = np.concatenate([batch["label"][:, 0, 0] for batch in batches])
+  assert (labels[weights == 0] == UNLABELLED).all()
+  assert (labels[weights == 1] - 1).tolist() == [1, 2, 4, 5, 6, 7, 8]
+  assert {fault.split(".")[0] for fault in faults} == {"0", "3", "9"}
+
+
+def test_a_source_without_a_readable_example_ends_the_run():
+  epochs = Epochs(Broken(length=2, broken=(0, 1)), keep, seed=0)
+  with pytest.raises(ValueError, match=r"no example of split 'train' of counting.*\.png"):
+    next(train_batches(epochs, batch_size=2, reading=SKIP))
+
+
+def test_errors_of_the_transform_are_never_skipped():
+  """They are the config's fault, and would silently shrink the data set."""
+  source = Scenes("train", size=(32, 32), length=9)
+  with pytest.raises(ValueError, match="exceeds size 24x24"):
+    next(eval_batches(source, Augment((24, 24)), batch_size=2, reading=SKIP))
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [({"workers": -1}, "workers=-1"), ({"on_error": "ignore"}, "'ignore'; known: raise, skip")],
+)
+def test_bad_reading(change, message):
+  with pytest.raises(ValueError, match=message):
+    Reading(**change)

@@ -182,6 +182,19 @@ def test_zoom_keeps_depth_and_normals_consistent_for_one_camera(factor):
   np.testing.assert_allclose(computed, given, atol=0.02)
 
 
+def test_zoom_without_dividing_is_a_longer_lens():
+  """Every pixel keeps its depth and normal; they agree under a focal length `factor` times as long.
+  """
+  depth, normals = plane(40, 60, focal=50, slope=(0.4, -0.3))
+  image = np.zeros((40, 60, 3), np.uint8)
+  example = {"image": image, "depth": depth, "normals": normals}
+  zoomed = transforms.zoom(example, 3, divide_depth=False)
+  assert set(np.unique(zoomed["depth"])) == set(np.unique(depth))
+  np.testing.assert_array_equal(zoomed["normals"][1::3, 1::3], normals)
+  computed = -normals_of(zoomed["depth"][1::3, 1::3], 50)
+  np.testing.assert_allclose(computed, normals[:-1, :-1], atol=0.02)
+
+
 def test_zoom_keeps_missing_missing_and_normals_unit():
   zoomed = transforms.zoom(example(), 1.7)
   missing = zoomed["depth"] == 0

@@ -10,7 +10,7 @@ import pytest
 
 from asmjax.minimax import PREDICTOR, Turns
 from asmjax.train.optim import Optimizer
-from asmjax.train.parallel import spread
+from asmjax.train.parallel import place, spread
 from asmjax.train.state import Player, TrainState, init_state
 from asmjax.train.step import make_step
 from tests import games
@@ -29,7 +29,12 @@ def take_step(devices, movers, method="asm", norm="sync_batch", accumulate=1, wi
   tx = dict.fromkeys((PREDICTOR, *players.critics), OPTIMIZER.transformation(STEPS))
   step = make_step(players, tx, movers=movers, steps=STEPS, accumulate=accumulate)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
-  return spread(step, devices=jax.local_devices()[:devices]), games.double(state) if wide else state
+  where = jax.local_devices()[:devices]
+  spread_step = spread(step, devices=where)
+  return (
+    lambda state, batch: spread_step(state, place(batch, devices=where)),
+    games.double(state) if wide else state,
+  )
 
 
 def run(steps, devices, turns="joint", **options):

@@ -1,0 +1,110 @@
+"""Sources made of other sources: decoded examples kept in memory, classes renumbered."""
+
+import functools
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from asmjax.batch import UNLABELLED
+from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.transforms import Example
+
+
+class Cached:
+  """A source that keeps every decoded example in memory after its first use.
+
+  Two threads may decode the same example at once; both results are equal and either is kept.
+  The arrays are read-only: a transform that wrote into them would change later epochs.  A copy
+  that is sent to another process starts empty.
+  """
+
+  def __init__(self, source: Source) -> None:
+    """Wraps `source`; nothing is read yet."""
+    self.descriptor: Descriptor = source.descriptor
+    self.split: str = source.split
+    self._source = source
+    self._examples: dict[int, Example] = {}
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Example:
+    """Example `index`, decoded at most once if read by one thread."""
+    if index not in self._examples:
+      example = self._source[index]
+      for value in example.values():
+        value.setflags(write=False)
+      self._examples[index] = example
+    return dict(self._examples[index])
+
+  def __getstate__(self) -> dict:
+    return {**self.__dict__, "_examples": {}}
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that example `index` is read from, by key."""
+    return self._source.files(index)
+
+
+class Relabelled:
+  """A source whose classes are renumbered, joined or left out.
+
+  The new classes take the colours and, joined by "+", the names of the old ones.
+  """
+
+  def __init__(self, source: Source, classes: Mapping[str, int]) -> None:
+    """Wraps `source`.
+
+    Args:
+      source: has labels.
+      classes: new id by the name of the old class; whatever is not named becomes unlabelled.
+
+    Raises:
+      ValueError: a class that `source` does not have, or new ids that are not 0, 1, 2, ...
+    """
+    self.descriptor = _relabelled(source.descriptor, classes)
+    self.split: str = source.split
+    self._source = source
+    self._classes = dict(classes)
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Example:
+    """Example `index` with its new labels."""
+    example = self._source[index]
+    return {**example, "label": self._table[example["label"]]}
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that example `index` is read from, by key."""
+    return self._source.files(index)
+
+  @functools.cached_property
+  def _table(self) -> np.ndarray:
+    """The new label of each old one, int32 (256,)."""
+    table = np.full(256, UNLABELLED, np.int32)
+    for name, label in self._classes.items():
+      table[self._source.descriptor.classes.index(name)] = label
+    return table
+
+
+def _relabelled(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
+  unknown = [name for name in classes if name not in old.classes]
+  if unknown:
+    raise ValueError(
+      f"{old.name} has no class {unknown[0]!r}; known: {', '.join(old.classes) or 'none'}"
+    )
+  ids = sorted(set(classes.values()))
+  if ids != list(range(len(ids))):
+    raise ValueError(f"new ids {ids} of classes of {old.name}: expected 0, 1, 2, ... without gaps")
+  members = [[name for name in old.classes if classes.get(name) == label] for label in ids]
+  return Descriptor(
+    name=old.name,
+    classes=tuple("+".join(names) for names in members),
+    palette=tuple(old.palette[old.classes.index(names[0])] for names in members),
+    splits=old.splits,
+    provides=old.provides,
+    ignored=old.ignored,
+  )

@@ -1,0 +1,89 @@
+"""Wrapped sources: the same examples from memory, or with other classes."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from asmjax.batch import UNLABELLED
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.wrappers import Cached, Relabelled
+
+NAMES = ("sky", "cat", "road", "dog")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pets:
+  """Every example holds all classes and unlabelled pixels; reads are recorded."""
+
+  split: str = "train"
+  reads: list = dataclasses.field(default_factory=list)
+  descriptor = Descriptor(
+    "pets", NAMES, ((1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4)), ("train",), frozenset({"label"})
+  )
+
+  def __len__(self):
+    return 3
+
+  def __getitem__(self, index):
+    self.reads.append(index)
+    label = np.array([[0, 1, 2, 3, UNLABELLED]], np.int32)
+    return {"image": np.full((1, 5, 3), index, np.uint8), "label": np.roll(label, index)}
+
+  def files(self, index):
+    return {"image": f"{index}.jpg"}
+
+
+def test_cached_decodes_once_and_protects_what_it_keeps():
+  source = Pets()
+  cached = Cached(source)
+  assert (len(cached), cached.split, cached.descriptor) == (3, "train", source.descriptor)
+  cached[1].clear()
+  for key, value in Pets()[1].items():
+    np.testing.assert_array_equal(cached[1][key], value)
+  assert source.reads == [1] and cached.files(2) == {"image": "2.jpg"}
+  with pytest.raises(ValueError, match="read-only"):
+    cached[1]["image"][:] = 0
+
+
+def test_a_cache_is_sent_to_other_processes_empty():
+  cached = Cached(Pets())
+  cached[0], cached[1]
+  sent = pickle.loads(pickle.dumps(cached))
+  assert len(pickle.dumps(cached)) == len(pickle.dumps(sent))
+  before = len(sent._source.reads)
+  np.testing.assert_array_equal(sent[1]["label"], cached[1]["label"])
+  assert len(sent._source.reads) == before + 1
+
+
+def test_relabelling_renumbers_joins_and_drops():
+  source = Relabelled(Pets(), {"dog": 1, "road": 0, "cat": 1})
+  assert source.descriptor.classes == ("road", "cat+dog")
+  assert source.descriptor.palette == ((3, 3, 3), (2, 2, 2))
+  assert (len(source), source.split, source.files(0)) == (3, "train", {"image": "0.jpg"})
+  for index in range(3):
+    example = source[index]
+    expected = np.roll([[UNLABELLED, 1, 0, 1, UNLABELLED]], index)
+    np.testing.assert_array_equal(example["label"], expected)
+    assert example["label"].dtype == np.int32
+    np.testing.assert_array_equal(example["image"], Pets()[index]["image"])
+
+
+def test_relabelling_by_the_same_ids_changes_nothing():
+  same = Relabelled(Pets(), {name: index for index, name in enumerate(NAMES)})
+  assert same.descriptor == Pets().descriptor
+  np.testing.assert_array_equal(same[2]["label"], Pets()[2]["label"])
+
+
+@pytest.mark.parametrize(
+  ("classes", "message"),
+  [
+    ({"cow": 0}, "pets has no class 'cow'; known: sky, cat, road, dog"),
+    ({"cat": 1, "dog": 2}, r"new ids \[1, 2\].*expected 0, 1, 2"),
+    ({"cat": 0, "dog": 255}, r"new ids \[0, 255\]"),
+  ],
+)
+def test_bad_classes(classes, message):
+  with pytest.raises(ValueError, match=message):
+    Relabelled(Pets(), classes)
