@@ -66,25 +66,21 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
   }
 
 
-def zoom(example: Example, factor: float, divide_depth: bool = True) -> Example:
-  """Enlarges by `factor`.
+def approach(example: Example, factor: float) -> Example:
+  """The truth of a scene that a fixed camera sees `factor` times as large.
 
-  Depth and normals stay those of the scene seen through a lens `factor` times as long.  If depth
-  is to be divided by the factor, the camera stays as it is and the scene moves (Eigen et al. 2014);
-  that squeezes it along z alone, so normals follow by the inverse transpose: z times the factor,
-  then unit length again (Eigen and Fergus 2015).
+  Depths are divided by the factor (Eigen et al. 2014).  That squeezes the scene along z alone, so
+  normals follow by the inverse transpose: z times the factor, then unit length again (Eigen and
+  Fergus 2015).  Without it, an enlarged example is the same scene through a longer lens.
   """
-  height, width = (max(1, round(side * factor)) for side in example["image"].shape[:2])
-  zoomed = resize(example, (height, width))
-  if not divide_depth:
-    return zoomed
-  if "depth" in zoomed:
-    zoomed["depth"] = zoomed["depth"] / np.float32(factor)
-  if "normals" in zoomed:
-    normals = zoomed["normals"] * np.array([1, 1, factor], np.float32)
+  nearer = dict(example)
+  if "depth" in example:
+    nearer["depth"] = example["depth"] / np.float32(factor)
+  if "normals" in example:
+    normals = example["normals"] * np.array([1, 1, factor], np.float32)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    zoomed["normals"] = normals / np.where(length > 0, length, 1)
-  return zoomed
+    nearer["normals"] = normals / np.where(length > 0, length, 1)
+  return nearer
 
 
 def pad(example: Example, size: tuple[int, int]) -> Example:
@@ -120,7 +116,7 @@ def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Exampl
 class Augment:
   """Brings every example to one size, at random in training and without loss in evaluation.
 
-  Resizes, scales at random, pads, crops, mirrors, in this order.
+  Resizes; crops and scales at random; pads and mirrors, in this order.
 
   Attributes:
     size: (height, width) of the result.
@@ -128,7 +124,7 @@ class Augment:
       inside `size`.
     mirror: mirror every second example.
     scale: range of the random factor, uniform in its logarithm.
-    divide_depth: divide depths by the factor; see `zoom`.
+    divide_depth: divide depths by the factor; see `approach`.
     random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
       since evaluation must never lose pixels.
   """
@@ -155,10 +151,11 @@ class Augment:
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     """An example of `size`; ValueError if that would lose pixels without `random_crop`."""
     example = self._resized(example)
-    if self.scale != (1.0, 1.0):
-      factor = math.exp(rng.uniform(*np.log(self.scale)))
-      example = zoom(example, factor, self.divide_depth)
-    example = self._cropped(pad(example, self.size), rng)
+    factor = math.exp(rng.uniform(*np.log(self.scale))) if self.scale != (1.0, 1.0) else 1.0
+    example = self._scaled(example, factor, rng)
+    if self.divide_depth and factor != 1:
+      example = approach(example, factor)
+    example = pad(example, self.size)
     return mirror(example) if self.mirror and rng.random() < 0.5 else example
 
   def _resized(self, example: Example) -> Example:
@@ -168,18 +165,24 @@ class Augment:
       return resize(example, self.size)
     return resize(example, _fitting(example["image"].shape[:2], self.size))
 
-  def _cropped(self, example: Example, rng: np.random.Generator) -> Example:
-    height, width = example["image"].shape[:2]
-    if (height, width) == self.size:
-      return example
+  def _scaled(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
+    """Crops first: what the crop would lose need not be resized."""
+    sides = example["image"].shape[:2]
+    scaled = tuple(max(1, round(side * factor)) for side in sides)
+    if scaled[0] <= self.size[0] and scaled[1] <= self.size[1]:
+      return resize(example, scaled)
     if not self.random_crop:
       raise ValueError(
-        f"image of {height}x{width} exceeds size {self.size[0]}x{self.size[1]} and would be cut:"
-        " choose a larger size, resize 'fit' or 'squash', or random_crop in training"
+        f"image of {scaled[0]}x{scaled[1]} exceeds size {self.size[0]}x{self.size[1]} and would be"
+        " cut: choose a larger size, resize 'fit' or 'squash', or random_crop in training"
       )
-    top = int(rng.integers(height - self.size[0] + 1))
-    left = int(rng.integers(width - self.size[1] + 1))
-    return crop(example, top, left, self.size)
+    window = tuple(
+      min(side, max(1, round(limit / factor))) if new > limit else side
+      for side, new, limit in zip(sides, scaled, self.size, strict=True)
+    )
+    top, left = (int(rng.integers(s - w + 1)) for s, w in zip(sides, window, strict=True))
+    shown = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
+    return resize(crop(example, top, left, window), shown)
 
 
 def _fitting(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:

@@ -153,7 +153,7 @@ def plane(height, width, focal, slope):
   u = (np.arange(width) + 0.5 - width / 2)[None] / focal
   v = (np.arange(height) + 0.5 - height / 2)[:, None] / focal
   depth = 2 / (1 - slope[0] * u - slope[1] * v)
-  normal = np.array([slope[0], slope[1], -1]) / np.linalg.norm([*slope, 1])
+  normal = np.array([*slope, 1]) / np.linalg.norm([*slope, 1])
   return depth.astype(np.float32), np.broadcast_to(normal, (height, width, 3)).astype(np.float32)
 
 
@@ -164,43 +164,47 @@ def normals_of(depth, focal):
   v = (np.arange(height) + 0.5 - height / 2)[:, None] / focal
   points = np.stack([u * depth, v * depth, depth], -1)
   across, down = points[:-1, 1:] - points[:-1, :-1], points[1:, :-1] - points[:-1, :-1]
-  normal = np.cross(across, down)
+  # Across and down span a normal away from the camera, in a frame whose z points away as well.
+  normal = np.cross(across, down) * [-1, -1, 1]
   return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("factor", [0.5, 3])
-def test_zoom_keeps_depth_and_normals_consistent_for_one_camera(factor):
-  """Normals computed from the zoomed depth with the old focal length are the zoomed normals."""
-  depth, normals = plane(40, 60, focal=50, slope=(0.4, -0.3))
-  image = np.zeros((40, 60, 3), np.uint8)
-  zoomed = transforms.zoom({"image": image, "depth": depth, "normals": normals}, factor)
-  np.testing.assert_allclose(zoomed["depth"].mean(), depth.mean() / factor, rtol=0.02)
-  # An enlarged depth is piecewise constant: compare at the middle of every input pixel's copies.
-  step = max(1, int(factor))
-  computed = -normals_of(zoomed["depth"][step // 2 :: step, step // 2 :: step], 50 / step)
-  given = zoomed["normals"][: computed.shape[0], : computed.shape[1]]
-  np.testing.assert_allclose(computed, given, atol=0.02)
-
-
-def test_zoom_without_dividing_is_a_longer_lens():
-  """Every pixel keeps its depth and normal; they agree under a focal length `factor` times as long.
-  """
+def enlarged(factor, approaching):
+  """A plane's depth and normals, and the normals that the depth alone gives after enlarging."""
   depth, normals = plane(40, 60, focal=50, slope=(0.4, -0.3))
   image = np.zeros((40, 60, 3), np.uint8)
   example = {"image": image, "depth": depth, "normals": normals}
-  zoomed = transforms.zoom(example, 3, divide_depth=False)
-  assert set(np.unique(zoomed["depth"])) == set(np.unique(depth))
-  np.testing.assert_array_equal(zoomed["normals"][1::3, 1::3], normals)
-  computed = -normals_of(zoomed["depth"][1::3, 1::3], 50)
-  np.testing.assert_allclose(computed, normals[:-1, :-1], atol=0.02)
+  result = transforms.resize(example, (round(40 * factor), round(60 * factor)))
+  result = transforms.approach(result, factor) if approaching else result
+  # An enlarged depth is piecewise constant: compare at the middle of every input pixel's copies.
+  step = max(1, int(factor))
+  middle = {key: value[step // 2 :: step, step // 2 :: step] for key, value in result.items()}
+  focal = 50 if approaching else 50 * factor
+  return example, middle, normals_of(middle["depth"], focal / step)
 
 
-def test_zoom_keeps_missing_missing_and_normals_unit():
-  zoomed = transforms.zoom(example(), 1.7)
-  missing = zoomed["depth"] == 0
-  length = np.linalg.norm(zoomed["normals"], axis=-1)
+@pytest.mark.parametrize("factor", [0.5, 3])
+@pytest.mark.parametrize("approaching", [True, False])
+def test_enlarged_depth_and_normals_agree(factor, approaching):
+  """With the old focal length if the scene comes nearer, with a longer one if it stays."""
+  before, after, computed = enlarged(factor, approaching)
+  ratio = after["depth"].mean() / before["depth"].mean()
+  np.testing.assert_allclose(ratio, 1 / factor if approaching else 1, rtol=0.02)
+  np.testing.assert_allclose(after["normals"][:-1, :-1], computed, atol=0.02)
+
+
+def test_approaching_keeps_missing_missing_and_normals_unit():
+  nearer = transforms.approach(example(), 1.7)
+  missing = nearer["depth"] == 0
+  length = np.linalg.norm(nearer["normals"], axis=-1)
   assert missing.any() and (length[missing] == 0).all()
   np.testing.assert_allclose(length[~missing], 1, atol=1e-5)
+
+
+def test_approaching_and_going_back_is_the_identity():
+  back = transforms.approach(transforms.approach(example(), 1.7), 1 / 1.7)
+  for key, value in example().items():
+    np.testing.assert_allclose(back[key], value, rtol=1e-5, atol=1e-6)
 
 
 def test_padding_is_never_truth():
@@ -280,6 +284,48 @@ def test_scale_is_uniform_in_its_logarithm():
     (augment(white, np.random.default_rng(seed))["label"][0] == 0).sum() for seed in range(400)
   ]
   assert min(sides) < 12 and max(sides) > 140 and 30 < np.median(sides) < 53
+
+
+def test_scaled_crops_show_the_scene_enlarged_and_reach_all_of_it():
+  """A crop's neighbours are 1 / factor apart in the image, and every input pixel may be seen."""
+  columns = np.tile(np.arange(64, dtype=np.int32), (48, 1))
+  rows = np.tile(np.arange(48, dtype=np.int32)[:, None], (1, 64))
+  image = np.zeros((48, 64, 3), np.uint8)
+  augment = Augment((24, 24), scale=(2.0, 2.0), random_crop=True)
+  seen = set()
+  for seed in range(600):
+    across, down = (
+      augment({"image": image, "instance": ids}, np.random.default_rng(seed))["instance"]
+      for ids in (columns, rows)
+    )
+    np.testing.assert_array_equal(across[0], across[0, 0] + np.arange(24) // 2)
+    np.testing.assert_array_equal(down[:, 0], down[0, 0] + np.arange(24) // 2)
+    seen |= {(int(across[0, 0]), int(down[0, 0]))}
+  assert {x for x, _ in seen} == set(range(53)) and {y for _, y in seen} == set(range(37))
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.3, 2.0])
+def test_cropping_first_equals_cropping_last(factor):
+  """Of a linear ramp: whatever pixel one looks at, image and depth tell the same place."""
+  ramp = np.tile(np.arange(60, dtype=np.float32) * 4 + 2, (50, 1))
+  original = {"image": np.repeat(ramp[..., None], 3, -1).astype(np.uint8), "depth": ramp}
+  augment = Augment((32, 32), scale=(factor, factor), divide_depth=False, random_crop=True)
+  for seed in range(5):
+    shown = augment(original, np.random.default_rng(seed))
+    inside = shown["depth"] > 0
+    error = (shown["image"][..., 0].astype(float) - shown["depth"])[inside]
+    assert np.abs(error).max() <= 5 and abs(error.mean()) <= 2
+    slope = np.diff(shown["image"][0, inside[0], 0].astype(float))[1:-1].mean()
+    np.testing.assert_allclose(slope, 4 / factor, rtol=0.1)
+
+
+def test_depth_is_divided_by_the_drawn_factor_unless_told_not_to():
+  one = {"image": np.zeros((20, 20, 3), np.uint8), "depth": np.ones((20, 20), np.float32)}
+  augment = Augment((24, 24), scale=(0.5, 2.0), random_crop=True)
+  depths = {augment(one, np.random.default_rng(seed))["depth"].max() for seed in range(50)}
+  assert 0.5 <= min(depths) < 0.6 and 1.7 < max(depths) <= 2
+  plain = dataclasses.replace(augment, divide_depth=False)
+  assert {plain(one, np.random.default_rng(seed))["depth"].max() for seed in range(50)} == {1}
 
 
 def test_evaluation_never_loses_pixels():
