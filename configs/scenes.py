@@ -1,4 +1,4 @@
-"""Procedural scenes of thin things: no download, and structure matters."""
+"""Procedural rooms of furniture: no download, and structure matters."""
 
 from ml_collections import ConfigDict
 
@@ -8,7 +8,7 @@ from configs import common
 
 
 def get_config(variant: str = "asm") -> ConfigDict:
-  """Five classes of wheels, chairs, fences, ladders and frames at 96 x 96.
+  """Nine classes of walls, floor and furniture at 96 x 96.
 
   The analyzer's features are normalised and its climb ends at a margin, as in the released code:
   with thin objects of many classes the paper's V hardly trains a network from scratch

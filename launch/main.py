@@ -6,7 +6,6 @@ is resumed.
 
 import json
 import pathlib
-import runpy
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -14,6 +13,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from launch.overrides import parse
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _DISTRIBUTED = flags.DEFINE_string(
@@ -40,27 +41,6 @@ def main(_: list[str]) -> None:
   results = train(run, workdir)
   if jax.process_index() == 0:
     print(json.dumps(results["metrics"], indent=2))
-
-
-def parse(arguments: list[str]) -> list[str]:
-  """Parses the flags, and refuses an override of an unknown key with the known ones listed."""
-  from asmjax.config import check_path
-
-  try:
-    return app.parse_flags_with_usage(arguments)
-  except (AttributeError, KeyError):  # What ml_collections makes of an unknown key.
-    values = dict(each.lstrip("-").partition("=")[::2] for each in arguments)
-    path, _, variant = values.get("config", "").partition(":")
-    if not path:
-      raise
-    config = runpy.run_path(path)["get_config"](*filter(None, [variant]))
-    for key in values:
-      if key.startswith("config."):
-        try:
-          check_path(config, key.removeprefix("config."))
-        except ValueError as error:
-          sys.exit(f"FATAL Flags parsing error: --{key}: {error}")
-    raise
 
 
 if __name__ == "__main__":

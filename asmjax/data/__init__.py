@@ -1,6 +1,25 @@
 """Data: sources of examples, transforms of an example, and loaders of batches."""
 
 from asmjax.data.scenes import Scenes
+from asmjax.data.sources.cityscapes import Cityscapes
+from asmjax.data.sources.folder import Folder
+from asmjax.data.sources.gta5 import Gta5
+from asmjax.data.sources.pascal_voc import PascalVoc
+from asmjax.data.sources.rgbd_sweep import RgbdSweep
+from asmjax.data.sources.stanford2d3ds import Stanford2d3ds
+from asmjax.data.sources.stanford_background import StanfordBackground
 from asmjax.data.sources.weizmann_horse import WeizmannHorse
+from asmjax.data.tfds import Tfds
 
-SOURCES = {"scenes": Scenes, "weizmann_horse": WeizmannHorse}
+SOURCES = {
+  "cityscapes": Cityscapes,
+  "folder": Folder,
+  "gta5": Gta5,
+  "pascal_voc": PascalVoc,
+  "rgbd_sweep": RgbdSweep,
+  "scenes": Scenes,
+  "stanford2d3ds": Stanford2d3ds,
+  "stanford_background": StanfordBackground,
+  "tfds": Tfds,
+  "weizmann_horse": WeizmannHorse,
+}

@@ -7,16 +7,17 @@ found and what was expected; a missing file raises FileNotFoundError.
 import functools
 import pathlib
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from asmjax.batch import UNLABELLED
 
 Colour = tuple[int, int, int]
 
-# Single-channel modes of Pillow whose values are numbers: ids or measurements.
-_NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B")
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
+_UNKNOWN = 65535  # No label: those end at 255.
 
 
 def photo(path: pathlib.Path) -> np.ndarray:
@@ -24,15 +25,19 @@ def photo(path: pathlib.Path) -> np.ndarray:
 
   Grey photos get three equal channels, transparency is dropped.
   """
-  image = ImageOps.exif_transpose(_open(path))
-  if image.mode.startswith(("I", "F")):
-    raise ValueError(f"{path} has {image.mode!r} pixels; expected a photo of 8 bits a channel")
-  return np.array(image.convert("RGB"))
+  return np.array(_opaque(ImageOps.exif_transpose(_open(path)), path).convert("RGB"))
+
+
+def is_turned(path: pathlib.Path) -> bool:
+  """Whether a photo's EXIF orientation swaps its height and width, which `photo` obeys."""
+  check_exists(path)
+  with Image.open(path) as image:
+    return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
 def grey(path: pathlib.Path) -> np.ndarray:
   """A picture as uint8 (h, w) grey values."""
-  return np.array(_open(path).convert("L"))
+  return np.array(_opaque(_open(path), path).convert("L"))
 
 
 def ids(path: pathlib.Path) -> np.ndarray:
@@ -40,21 +45,33 @@ def ids(path: pathlib.Path) -> np.ndarray:
 
   Palette indices are the ids, whatever their colours.
   """
+  return _ids(_lossless(path), path).astype(np.int32)
+
+
+def labels(
+  path: pathlib.Path,
+  by_id: Mapping[int, int],
+  by_colour: Mapping[Colour, int] = MappingProxyType({}),
+) -> np.ndarray:
+  """Labels int32 (h, w): by id, but by colour where there are colours and the file has no ids.
+
+  Args:
+    path: of a map of ids or, if there are colours to look up, of three channels.
+    by_id: see `lookup`; for files of one channel or with a palette.
+    by_colour: see `lookup_colours`; if empty, three channels must be equal and hold ids.
+
+  Raises:
+    ValueError: an id or a colour that the tables do not have.
+  """
   image = _lossless(path)
-  if image.mode in _NUMBERS:
-    return np.array(image, np.int32)
-  channels = np.array(image.convert("RGB"))
-  if (channels != channels[..., :1]).any():
-    raise ValueError(f"{path} has colours ({image.mode}); expected one id a pixel")
-  return channels[..., 0].astype(np.int32)
+  if by_colour and not _is_single(image):
+    return lookup_colours(np.array(_opaque(image, path).convert("RGB")), by_colour, path)
+  return lookup(_ids(image, path), by_id, path)
 
 
 def colours(path: pathlib.Path) -> np.ndarray:
   """A map of colours as uint8 (h, w, 3); transparency is dropped."""
-  image = _lossless(path)
-  if image.mode.startswith(("I", "F")):
-    raise ValueError(f"{path} has {image.mode!r} pixels; expected colours of 8 bits a channel")
-  return np.array(image.convert("RGB"))
+  return np.array(_opaque(_lossless(path), path).convert("RGB"))
 
 
 def raw16(path: pathlib.Path) -> np.ndarray:
@@ -62,26 +79,35 @@ def raw16(path: pathlib.Path) -> np.ndarray:
   image = _lossless(path)
   if not image.mode.startswith("I"):
     raise ValueError(f"{path} has {image.mode!r} pixels; expected one channel of 16 bits")
-  return np.array(image).astype(np.uint16)
+  values = np.array(image)
+  if values.min() < 0 or values.max() > 65535:
+    raise ValueError(f"{path} holds {values.min()}..{values.max()}; expected 0..65535")
+  return values.astype(np.uint16)
+
+
+def text(path: pathlib.Path) -> str:
+  """A text file in UTF-8, with or without a byte order mark; every line ends in a line feed."""
+  check_exists(path)
+  try:
+    return path.read_text("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path} is no text ({error}); expected UTF-8") from error
 
 
 def lines(path: pathlib.Path) -> tuple[str, ...]:
-  """The lines of a text file that are not blank, stripped; any line ends, with or without a BOM."""
-  check_exists(path)
-  try:
-    text = path.read_text("utf-8-sig")
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{path} is no text ({error}); expected UTF-8") from error
-  return tuple(line.strip() for line in text.splitlines() if line.strip())
+  """The lines of a text file that are not blank, stripped; see `text`."""
+  return tuple(line.strip() for line in text(path).splitlines() if line.strip())
 
 
-def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path) -> np.ndarray:
+def lookup(
+  raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str
+) -> np.ndarray:
   """Ids in a file to labels.
 
   Args:
-    raw: int32 (h, w).
+    raw: whole numbers (h, w).
     table: label of each id; `UNLABELLED` where the id is to be ignored.
-    path: where `raw` comes from, for the message.
+    path: of the file, or whatever says where `raw` comes from, for the message.
 
   Returns:
     int32 (h, w).
@@ -89,12 +115,18 @@ def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path) -> np.
   Raises:
     ValueError: an id that the table does not have.
   """
-  values, places = np.unique(raw, return_inverse=True)
-  unknown = [int(value) for value in values if int(value) not in table]
-  if unknown:
+  low, high = min(0, *table), max(table)
+  # The last place is for ids not in between; what 8 bits can hold has a place and needs no clip.
+  dense = np.full(max(high - low + 2, 256), _UNKNOWN, np.int32)
+  dense[np.array(list(table)) - low] = list(table.values())
+  places = raw
+  if raw.dtype != np.uint8 or low:
+    places = np.clip(raw.astype(np.int64) - low, -1, high - low + 1)
+  label = np.take(dense, places)
+  if label.max(initial=0) == _UNKNOWN:
+    unknown = np.unique(raw[label == _UNKNOWN]).tolist()
     raise ValueError(f"{path} holds the ids {_few(unknown)}; expected {_ranges(table)}")
-  found = np.array([table[int(value)] for value in values], np.int32)
-  return found[places.reshape(raw.shape)]
+  return label
 
 
 def lookup_colours(
@@ -121,7 +153,7 @@ def _open(path: pathlib.Path) -> Image.Image:
     with Image.open(path) as image:
       image.load()
       return image
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise ValueError(
       f"{path} cannot be decoded ({error}; {path.stat().st_size} bytes); expected a whole image"
     ) from error
@@ -129,12 +161,38 @@ def _open(path: pathlib.Path) -> Image.Image:
 
 def _lossless(path: pathlib.Path) -> Image.Image:
   image = _open(path)
-  if image.format == "JPEG":
-    raise ValueError(f"{path} is a JPEG, which blurs ids and colours; expected a PNG")
-  return image
+  if image.format in _LOSSY:
+    raise ValueError(f"{path} is a {image.format}, which blurs ids and colours; expected a PNG")
+  if not _is_single(image):
+    with Image.open(path) as header:
+      # Of channels of 16 bits Pillow keeps the upper byte, which is 0 for small ids.
+      if ";16" in str(header.tile):
+        raise ValueError(f"{path} has {image.mode!r} channels of 16 bits; expected 8")
+  return image.getchannel("L") if image.mode == "LA" else image
 
 
-_UNKNOWN = 65535
+def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+  """Whole numbers (h, w), in 8 bits where the file has no more."""
+  if _is_single(image):
+    values = np.array(image)
+    return values.astype(np.uint8) if values.dtype == bool else values
+  channels = np.array(_opaque(image, path).convert("RGB"))
+  if (channels != channels[..., :1]).any():
+    raise ValueError(f"{path} has colours ({image.mode}); expected one id a pixel")
+  return channels[..., 0]
+
+
+def _is_single(image: Image.Image) -> bool:
+  """Whether pixels are whole numbers of one channel, or indices of a palette."""
+  return image.mode in ("1", "L", "P") or image.mode.startswith("I")
+
+
+def _opaque(image: Image.Image, path: pathlib.Path) -> Image.Image:
+  """The picture if it has 8 bits a channel, ready for `convert`."""
+  if image.mode.startswith(("I", "F")):
+    raise ValueError(f"{path} has {image.mode!r} pixels; expected 8 bits a channel")
+  # Dropping a palette's transparency in one step makes Pillow warn.
+  return image.convert("RGBA") if "transparency" in image.info else image
 
 
 @functools.lru_cache(maxsize=4)

@@ -43,12 +43,12 @@ def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     (2 * np.arange(new) + 1) * old // (2 * new)
     for new, old in zip(size, array.shape[:2], strict=True)
   )
-  return array[rows[:, None], columns]
+  return array[rows][:, columns]  # Faster than both at once.
 
 
 def mirror(example: Example) -> Example:
   """Left to right; the normals' x changes its sign too."""
-  mirrored = {key: np.ascontiguousarray(value[:, ::-1]) for key, value in example.items()}
+  mirrored = {key: cv2.flip(value, 1) for key, value in example.items()}
   if "normals" in mirrored:
     mirrored["normals"] = mirrored["normals"] * np.array([-1, 1, 1], np.float32)
   return mirrored

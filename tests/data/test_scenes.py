@@ -1,166 +1,299 @@
-"""Scenes: a pure function of the index, labels by structure that colour does not give away."""
+"""Scenes: a pure function of the index, truths that agree with each other, classes by structure."""
 
 import concurrent.futures
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
 from asmjax.data import SOURCES
-from asmjax.data.scenes import Part, Pose, Scenes, chair, coverage, fence, frame, ladder, wheel
+from asmjax.data.scenes import Scenes
+from asmjax.data.scenes.furniture import KINDS
+from asmjax.data.transforms import mirror
 
-SIZES = [(64, 64), (96, 96), (128, 160)]
-UPRIGHT = Pose(centre=(48.0, 48.0), scale=80.0, angle=0.0, mirrored=False)
+CLASSES = Scenes.descriptor.classes
+OBJECTS = [CLASSES.index(kind) for kind in KINDS]
+
+
+@pytest.fixture(scope="module")
+def many():
+  source = Scenes("train", size=(48, 64))
+  return [source[index] for index in range(150)]
 
 
 def same(a, b):
   return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
 
 
-def holes(mask):
-  """Regions outside the mask that do not reach the border, by flood fill from outside."""
-  outside = np.zeros(np.array(mask.shape) + 2, bool)
-  outside[0] = True
-  free = np.pad(~mask, 1, constant_values=True)
-  while True:
-    grown = outside.copy()
-    grown[1:] |= outside[:-1]
-    grown[:-1] |= outside[1:]
-    grown[:, 1:] |= outside[:, :-1]
-    grown[:, :-1] |= outside[:, 1:]
-    grown &= free
-    if np.array_equal(grown, outside):
-      return (free & ~outside)[1:-1, 1:-1]
-    outside = grown
+def points(example, intrinsics):
+  """Back-projected pixels (h, w, 3) with x to the right, y down and z forward."""
+  height, width = example["depth"].shape
+  columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+  rays = np.stack([columns, rows, np.ones_like(rows)], -1) @ np.linalg.inv(intrinsics).T
+  return rays * example["depth"][..., None].astype(np.float64)
 
 
-def test_image_does_not_depend_on_order_threads_or_instance():
-  source = Scenes("train", seed=3, size=(64, 64))
+def disagreement(example, intrinsics, edge=0.9):
+  """Angles in degrees between the normals and the gradient of depth, away from edges.
+
+  Returns:
+    angles (h - 2, w - 2), NaN where a neighbour shows another instance or another face.
+  """
+  spots, normals = points(example, intrinsics), example["normals"].astype(np.float64)
+  across, down = spots[1:-1, 2:] - spots[1:-1, :-2], spots[2:, 1:-1] - spots[:-2, 1:-1]
+  # x right, y down, z forward is right-handed: down x across points to the camera.
+  gradient = np.cross(down, across) * [1, 1, -1]
+  gradient /= np.linalg.norm(gradient, axis=-1, keepdims=True)
+  middle = normals[1:-1, 1:-1]
+  smooth = np.ones(middle.shape[:2], bool)
+  for rows, columns in [(slice(1, -1), slice(2, None)), (slice(1, -1), slice(None, -2)),
+                        (slice(2, None), slice(1, -1)), (slice(None, -2), slice(1, -1))]:
+    smooth &= (normals[rows, columns] * middle).sum(-1) > edge
+    smooth &= example["instance"][rows, columns] == example["instance"][1:-1, 1:-1]
+    # Two parallel faces of one object, one behind the other.
+    step = np.abs(((spots[rows, columns] - spots[1:-1, 1:-1]) * [1, 1, -1] * middle).sum(-1))
+    smooth &= step < 0.35 * np.linalg.norm(spots[rows, columns] - spots[1:-1, 1:-1], axis=-1)
+  angles = np.degrees(np.arccos(np.clip((gradient * middle).sum(-1), -1, 1)))
+  return np.where(smooth, angles, np.nan)
+
+
+def test_example_does_not_depend_on_order_threads_or_instance():
+  source = Scenes("train", seed=3, size=(32, 48))
   forward = [source[i] for i in range(12)]
   backward = [source[i] for i in reversed(range(12))][::-1]
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    threaded = list(pool.map(Scenes("train", seed=3, size=(64, 64)).__getitem__, range(12)))
+    threaded = list(pool.map(Scenes("train", seed=3, size=(32, 48)).__getitem__, range(12)))
   for one, two, three in zip(forward, backward, threaded, strict=True):
     assert same(one, two) and same(one, three)
 
 
-def test_seed_split_and_index_each_change_the_image():
-  first = Scenes("train", size=(64, 64))[0]
-  others = [
-    Scenes("train", seed=1, size=(64, 64))[0],
-    Scenes("val", size=(64, 64))[0],
-    Scenes("train", size=(64, 64))[1],
+def test_seed_split_and_index_each_change_image_and_geometry():
+  variants = [
+    Scenes("train", size=(32, 32))[0],
+    Scenes("train", seed=1, size=(32, 32))[0],
+    Scenes("val", size=(32, 32))[0],
+    Scenes("test", size=(32, 32))[0],
+    Scenes("train", size=(32, 32))[1],
   ]
-  assert not any(np.array_equal(first["image"], other["image"]) for other in others)
+  for key in ("image", "depth"):
+    assert len({example[key].tobytes() for example in variants}) == len(variants)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [(16, 16), (64, 48), (48, 64), (16, 128)])
 def test_contract(size):
   source = Scenes("val", size=size)
-  for index in range(8):
+  kinds = {"image": np.uint8, "label": np.int32, "depth": np.float32, "normals": np.float32,
+           "instance": np.int32}
+  assert set(kinds) == {"image"} | source.descriptor.provides
+  for index in range(6):
     example = source[index]
-    assert set(example) == {"image"} | source.descriptor.provides
-    assert example["image"].shape == (*size, 3) and example["image"].dtype == np.uint8
-    assert example["label"].shape == size and example["label"].dtype == np.int32
-    assert example["label"].max() < len(source.descriptor.classes)
+    assert {key: value.dtype for key, value in example.items()} == kinds
+    for key, value in example.items():
+      assert value.shape == size + ((3,) if key in ("image", "normals") else ())
+    assert 0 <= example["label"].min() and example["label"].max() < len(CLASSES)
+    assert 0.5 < example["depth"].min() and example["depth"].max() < 10
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_every_class_is_frequent_in_images_and_pixels(size):
+@pytest.mark.parametrize("size", [(16, 16), (48, 64), (96, 96)])
+def test_normals_are_unit_and_face_the_camera(size):
   source = Scenes("train", size=size)
-  labels = np.stack([source[i]["label"] for i in range(150)])
-  for k in range(len(source.descriptor.classes)):
-    assert (labels == k).any((1, 2)).mean() > 0.25
-    assert 0.02 < (labels == k).mean() < 0.85
+  for index in range(30):
+    example = source[index]
+    towards = -points(example, source.intrinsics) * [1, 1, -1]
+    np.testing.assert_allclose(np.linalg.norm(example["normals"], axis=-1), 1, atol=1e-6)
+    assert ((example["normals"] * towards).sum(-1) > 0).all()
 
 
-def test_colour_alone_tells_nothing_but_a_little():
-  """The most likely class given a colour, counted over many images, barely beats 'background'."""
+def test_normals_are_the_gradient_of_depth():
+  """Exactly on flat faces; on balls up to an error that falls with the square of a pixel."""
+  errors = []
+  for side in (64, 128):
+    source = Scenes("train", size=(side, side))
+    balls = []
+    for index in range(25):
+      example = source[index]
+      angles = disagreement(example, source.intrinsics)
+      label, normals = example["label"][1:-1, 1:-1], example["normals"][1:-1, 1:-1]
+      flat = angles[np.isin(label, [CLASSES.index(name) for name in ("wall", "floor", "box")])]
+      assert np.nanmax(flat) < 0.05 and np.isfinite(flat).mean() > 0.6
+      # Not towards the silhouette, to which a finer image comes closer.
+      balls.append(angles[(label == CLASSES.index("sphere")) & (normals[..., 2] > 0.6)])
+    errors.append(np.nanmean(np.concatenate(balls)))
+  coarse, fine = errors
+  assert 0.2 * coarse < fine < 0.3 * coarse and coarse < 1
+
+
+def test_mirrored_truths_still_agree():
+  source = Scenes("train", size=(48, 64))
+  for index in range(5):
+    angles = disagreement(mirror(source[index]), source.intrinsics)
+    assert np.nanmedian(angles) < 0.05 and np.nanquantile(angles, 0.99) < 3
+
+
+def test_every_size_shows_the_same_scene():
+  """Every third pixel of a three times larger image looks through the same point."""
+  small, large = Scenes("val", size=(32, 48)), Scenes("val", size=(96, 144))
+  for index in range(6):
+    coarse, fine = small[index], large[index]
+    for key in ("label", "depth", "normals", "instance"):
+      found = fine[key][1::3, 1::3]
+      assert np.isclose(coarse[key], found, atol=1e-4).mean() > 0.999
+
+
+def test_paints_stick_to_surfaces():
+  """So a three times larger image, averaged, is the smaller one but for noise and fine patterns."""
+  small, large = Scenes("val", size=(32, 48)), Scenes("val", size=(96, 144))
+  alike = []
+  for index in range(12):
+    blocks = large[index]["image"].reshape(32, 3, 48, 3, 3).mean((1, 3))
+    alike.append(np.corrcoef(blocks.ravel(), small[index]["image"].ravel())[0, 1])
+  assert min(alike) > 0.8 and np.median(alike) > 0.93
+
+
+def test_oblong_images_are_the_middle_of_the_square():
+  for index in range(4):
+    square = Scenes("val", size=(64, 64))[index]
+    for size, window in [((48, 64), np.s_[8:56]), ((64, 32), np.s_[:, 16:48])]:
+      oblong = Scenes("val", size=size)[index]
+      for key in ("label", "depth", "normals"):
+        np.testing.assert_array_equal(oblong[key], square[key][window])
+
+
+def test_instances_are_numbered_objects_of_one_class(many):
+  for example in many:
+    label, instance = example["label"], example["instance"]
+    assert np.array_equal(np.unique(instance), np.arange(instance.max() + 1))
+    assert set(np.unique(label[instance == 0])) <= {0, 1}
+    for k in range(1, instance.max() + 1):
+      classes = np.unique(label[instance == k])
+      assert len(classes) == 1 and classes[0] in OBJECTS
+
+
+def test_label_is_the_kind_of_what_is_there():
+  """The objects seen are among those of the scene, in their order."""
   source = Scenes("train", size=(64, 64))
-  examples = [source[i] for i in range(300)]
-  colour = np.concatenate([(e["image"] // 64).reshape(-1, 3) for e in examples]) @ [16, 4, 1]
-  label = np.concatenate([e["label"].ravel() for e in examples])
-  counts = np.zeros((64, 6))
-  np.add.at(counts, (colour, label), 1)
-  assert counts.max(1).sum() / counts.sum() < (label == 0).mean() + 0.02
+  for index in range(20):
+    kinds = iter([thing.kind for thing in source.scene(index).things])
+    label, instance = source[index]["label"], source[index]["instance"]
+    for k in range(1, instance.max() + 1):
+      assert CLASSES[label[instance == k][0]] in kinds
 
 
-@pytest.mark.parametrize("draw", [wheel, chair, fence, ladder, frame])
-def test_objects_have_holes_at_every_scale(draw):
-  for seed in range(5):
-    for scale, side in [(40.0, 64), (80.0, 96)]:
-      pose = Pose((side / 2, side / 2), scale, 0.0, False)
-      mask = coverage(draw(np.random.default_rng(seed)), pose, (side, side)) >= 0.5
-      assert holes(mask).sum() > 8
+def test_two_to_five_objects_are_seen_and_not_too_small(many):
+  counts = np.array([example["instance"].max() for example in many])
+  assert set(counts) <= {1, 2, 3, 4, 5} and (counts >= 2).mean() > 0.95
+  assert all((counts == k).sum() > 5 for k in range(2, 6))
+  areas = np.concatenate([np.bincount(example["instance"].ravel())[1:] for example in many])
+  assert np.median(areas) > 0.03 * 48 * 64 and np.quantile(areas, 0.05) > 0.004 * 48 * 64
 
 
-def test_only_the_wheel_has_something_in_its_middle():
-  rings = coverage(frame(np.random.default_rng(0)), UPRIGHT, (96, 96))
-  wheels = coverage(wheel(np.random.default_rng(0)), UPRIGHT, (96, 96))
-  assert rings[46:50, 46:50].max() == 0 and wheels[46:50, 46:50].min() == 1
+def test_every_class_is_frequent_in_images_and_pixels(many):
+  labels = np.stack([example["label"] for example in many])
+  for k in range(len(CLASSES)):
+    assert (labels == k).any((1, 2)).mean() > 0.2
+    assert 0.005 < (labels == k).mean() < 0.6
 
 
-def test_holes_show_what_is_behind(monkeypatch):
-  """A fence painted over a filled square: square in its gaps, fence on its posts."""
-  square = Part(np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]), 0)
-  bars = fence(np.random.default_rng(0))
-  things = (
-    (lambda rng: [square], lambda rng, size: UPRIGHT),
-    (lambda rng: bars, lambda rng, size: UPRIGHT),
-  )
-  monkeypatch.setattr("asmjax.data.scenes._OBJECTS", things)
-  behind = coverage([square], UPRIGHT, (96, 96)) >= 0.5
-  before = coverage(bars, UPRIGHT, (96, 96)) >= 0.5
-  over = np.where(before, 2, np.where(behind, 1, 0))
-  under = np.where(behind, 1, np.where(before, 2, 0))
-  found = [Scenes("train", seed=seed)[0]["label"] for seed in range(20)]
-  assert any(np.array_equal(label, over) for label in found)
-  assert all(
-    any(np.array_equal(label, known) for known in (over, under, before * 2, behind * 1))
-    for label in found
-  )
+def test_the_floor_is_level_and_all_is_inside_the_room():
+  """Back-projected into the world: the floor at z = 0, nothing below it, beyond a wall or above."""
+  source = Scenes("train", size=(48, 64))
+  for index in range(20):
+    example, scene = source[index], source.scene(index)
+    flat = points(example, source.intrinsics).reshape(-1, 3).T
+    world = scene.camera.pose.apply(flat)
+    half = np.array(scene.room.half)[:, None]
+    floor = example["label"].ravel() == CLASSES.index("floor")
+    np.testing.assert_allclose(world[2, floor], 0, atol=1e-4)
+    assert (np.abs(world - [[0], [0], half[2]]) < half + 1e-4).all()
+    walls = (example["instance"].ravel() == 0) & ~floor
+    beyond = (np.abs(world - [[0], [0], half[2]]) / half).max(0)
+    np.testing.assert_allclose(beyond[walls], 1, atol=1e-4)
+    objects = example["instance"].ravel() > 0
+    assert (world[2, objects] > -1e-4).all() and world[2, objects].min() < 0.3
 
 
-def test_coverage_is_area_and_lies_where_it_should():
-  """OpenCV fills the outline too: at most one of four steps more than the exact area at an edge."""
-  corners = np.array([(10.25, 20.5), (30.75, 20.5), (30.75, 40.0), (10.25, 40.0)])
-  cover = coverage([Part(corners, 0)], Pose((0, 0), 1.0, 0.0, False), (48, 48))
-  starts = np.arange(48)
-  columns = np.clip(30.75 - starts, 0, 1) * np.clip(starts + 1 - 10.25, 0, 1)
-  rows = np.clip(40.0 - starts, 0, 1) * np.clip(starts + 1 - 20.5, 0, 1)
-  np.testing.assert_allclose(cover, np.outer(rows, columns), atol=0.26)
-  centre = np.array([cover.sum(0), cover.sum(1)]) @ (starts + 0.5) / cover.sum()
-  np.testing.assert_allclose(centre, [20.5, 30.25], atol=0.13)
+def test_the_floor_is_darker_under_objects():
+  source = Scenes("train", size=(64, 64))
+  ratios = []
+  for index in range(40):
+    example, scene = source[index], source.scene(index)
+    floor = example["label"] == CLASSES.index("floor")
+    seen = points(example, source.intrinsics)[floor].T
+    spots = scene.camera.pose.apply(seen)[:2].T
+    distances = [
+      np.linalg.norm(spots - thing.pose.translation[:2], axis=1) / thing.radius
+      for thing in scene.things
+    ]
+    brightness, near = example["image"][floor].mean(1), np.min(distances, 0)
+    if (near < 0.6).sum() > 20:
+      ratios.append(brightness[near < 0.6].mean() / brightness[near > 1.2].mean())
+  assert len(ratios) > 25 and np.median(ratios) < 0.9
 
 
-@pytest.mark.parametrize("angle", [0.0, 0.4, 1.2])
-def test_thinnest_strokes_do_not_break(angle):
-  """A hair across the image labels at least one pixel in every column or row that it crosses."""
-  hair = Part(np.array([(-0.5, 0.0), (0.5, 0.0)]), 1e-6)
-  for offset in np.linspace(0, 1, 9):
-    cover = coverage([hair], Pose((32 + offset, 32 + offset), 40.0, angle, False), (64, 64))
-    hit = (cover >= 0.5).any(1 if angle > np.pi / 4 else 0)
-    first, last = np.flatnonzero(hit)[[0, -1]]
-    assert hit[first : last + 1].all() and last - first > 20
+def test_objects_keep_apart_from_each_other_walls_and_camera():
+  """Every part's bounding box lies above its object's disc, and discs do not meet."""
+  signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(8, 3).T
+  for index in range(200):
+    scene = Scenes("train").scene(index)
+    middles = np.array([thing.pose.translation[:2] for thing in scene.things])
+    radii = np.array([thing.radius for thing in scene.things])
+    for thing, middle in zip(scene.things, middles, strict=True):
+      for part in thing.parts:
+        corners = (thing.pose @ part.pose).apply(signs * np.array(part.solid.half)[:, None])
+        assert (np.linalg.norm(corners[:2].T - middle, axis=1) < thing.radius + 1e-6).all()
+    gaps = np.linalg.norm(middles[:, None] - middles, axis=-1) - radii[:, None] - radii
+    assert (gaps[~np.eye(len(radii), dtype=bool)] > 0).all()
+    assert (np.abs(middles) + radii[:, None] < scene.room.half[:2]).all()
+    eye = scene.camera.pose.translation
+    assert (np.linalg.norm(middles - eye[:2], axis=1) - radii > 0.99).all()
+    assert (np.abs(eye[:2]) < scene.room.half[:2]).all() and 1.2 <= eye[2] <= 1.9
 
 
-def test_pose_mirrors_before_it_rotates():
-  mark = [Part(np.array([(0.2, -0.05), (0.4, -0.05), (0.4, 0.05), (0.2, 0.05)]), 0)]
-  plain = coverage(mark, UPRIGHT, (96, 96))
-  mirrored = coverage(mark, UPRIGHT._replace(mirrored=True), (96, 96))
-  turned = coverage(mark, UPRIGHT._replace(angle=np.pi / 2), (96, 96))
-  np.testing.assert_allclose(mirrored, plain[:, ::-1], atol=0.3)
-  np.testing.assert_allclose(turned, np.rot90(plain, -1), atol=0.3)
-  assert plain[:, :48].max() == 0 and plain.max() == 1
+def room_within(mask, instance):
+  """The room's share of the pixels inside an object's convex outline."""
+  hull = cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32))
+  filled = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), hull, 1)
+  # Outlines pass through the middles of pixels.
+  inside = cv2.erode(filled, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+  return (instance[inside] == 0).mean()
+
+
+def test_the_room_is_seen_through_holes_and_only_there():
+  """Never inside the outline of a convex object, but of thin parts in most."""
+  source = Scenes("train", size=(96, 96))
+  shares = {kind: [] for kind in KINDS}
+  for index in range(80):
+    label, instance = (source[index][key] for key in ("label", "instance"))
+    for mask in (instance == k for k in range(1, instance.max() + 1)):
+      if mask.sum() > 100:
+        shares[CLASSES[label[mask][0]]].append(room_within(mask, instance))
+  for kind in ("box", "sphere", "cylinder"):
+    assert len(shares[kind]) > 10 and max(shares[kind]) == 0
+  for kind, least in [("wheel", 0.3), ("chair", 0.2), ("table", 0.2), ("shelf", 0.05)]:
+    assert np.median(shares[kind]) > least
+
+
+def test_mean_colours_do_not_tell_objects_apart(many):
+  """The classes' mean colours differ by little of what colours differ by within a class."""
+  colours = {k: [] for k in OBJECTS}
+  for example in many:
+    for k in set(np.unique(example["label"])) & set(OBJECTS):
+      colours[k].append(example["image"][example["label"] == k].mean(0))
+  means = np.stack([np.mean(each, 0) for each in colours.values()])
+  within = np.mean([np.std(each, 0) for each in colours.values()], 0)
+  assert (means.std(0) < 0.35 * within).all()
 
 
 def test_length_and_its_limits():
   assert [len(Scenes(split)) for split in ("train", "val", "test")] == [1024, 256, 256]
   source = Scenes("train", length=5)
   assert len(list(source)) == len(source) == 5
-  with pytest.raises(IndexError, match="5 of a source with 5"):
-    source[5]
+  for index in (-1, 5):
+    with pytest.raises(IndexError, match=f"{index} of a source with 5"):
+      source[index]
   assert same(source[4], Scenes("train")[4])
+  assert source.files(0) == {}
 
 
 @pytest.mark.parametrize(
@@ -168,6 +301,7 @@ def test_length_and_its_limits():
   [
     ({"split": "training"}, "'training'.*train, val, test"),
     ({"size": (8, 64)}, r"\(8, 64\).*at least 16"),
+    ({"size": (64,)}, r"\(64,\).*height, width"),
     ({"length": -1}, "length -1"),
   ],
 )

@@ -132,7 +132,7 @@ def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
   variables = run.init_state().variables()
   scores = make_evaluate(run.game)(variables, run.eval_batches())
   predict = jax.jit(run.game.predict)
-  counts = np.zeros((6, 6), np.int64)
+  counts = np.zeros((len(run.descriptor.classes),) * 2, np.int64)
   for i in range(21):
     example = run.held_out[i]
     guess = np.argmax(predict(variables, example["image"][None])["segmentation"][0], -1)

@@ -1,0 +1,155 @@
+"""What a data set holds, for the eye: the report of an inspection as text, and contact sheets."""
+
+import collections
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from asmjax import pictures
+from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.inspection import Problem, Report, Statistics, evenly
+from asmjax.data.transforms import Example
+
+
+def text(report: Report, most: int = 20) -> str:
+  """The report in lines; of every kind of problem the first `most` are listed."""
+  lines = []
+  for name, split in report.splits.items():
+    lines += [f"{split.descriptor.name} {name}", *_facts(split.summary()), ""]
+  kinds = collections.defaultdict(list)
+  for problem in report.problems:
+    kinds[problem.kind].append(problem)
+  lines.append(f"problems: {len(report.problems) or 'none'}")
+  for kind, problems in kinds.items():
+    lines += [f"  {kind}: {len(problems)}", *map(_line, problems[:most])]
+    if len(problems) > most:
+      lines.append(f"    and {len(problems) - most} more")
+  return "\n".join(lines)
+
+
+def _line(problem: Problem) -> str:
+  return f"    {problem.split}: {problem.message}"
+
+
+def _facts(summary: dict[str, Any]) -> Iterator[str]:
+  yield f"  examples   {summary['examples']}, of which {summary['whole']} were read and are whole"
+  if size := summary.get("size"):
+    least, median, greatest = ("x".join(map(str, size[key])) for key in ("min", "median", "max"))
+    yield f"  size       {least} to {greatest}, median {median}; {size['distinct']} different"
+  if depth := summary.get("depth"):
+    values = [f"{key} {depth[key]:.3g} m, " for key in ("min", "median", "max") if key in depth]
+    yield f"  depth      {''.join(values)}missing {depth['missing']:.2%}"
+  if normals := summary.get("normals"):
+    yield f"  normals    missing {normals['missing']:.2%}"
+  if instance := summary.get("instance"):
+    yield f"  instances  {instance['number']}, {instance['per_image']:.1f} an image"
+  if label := summary.get("label"):
+    yield from _class_lines(label)
+
+
+def _class_lines(label: dict[str, Any]) -> Iterator[str]:
+  width = max(map(len, label["classes"]))
+  yield f"  unlabelled {label['unlabelled']:.2%} of the pixels"
+  yield f"  {'class':{width}}  {'labelled':>8}  {'images':>6}"
+  for name, row in label["classes"].items():
+    yield f"  {name:{width}}  {row['share']:8.2%}  {row['images']:6}"
+  if label["absent"]:
+    yield f"  never seen: {', '.join(label['absent'])}"
+
+
+def contact_sheet(
+  source: Source, statistics: Statistics, path: pathlib.Path, *, count: int = 8
+) -> None:
+  """Draws whole examples, evenly spread over a split, with the colours of the classes.
+
+  Args:
+    source: one split.
+    statistics: what `asmjax.data.inspection.inspect` found in it.
+    path: of the PNG.
+    count: of examples.
+
+  Raises:
+    ValueError: no example is whole.
+  """
+  from matplotlib.figure import Figure
+
+  if not statistics.whole:
+    raise ValueError(f"split {source.split!r} of {source.descriptor.name} has no whole example")
+  indices = [statistics.whole[place] for place in evenly(len(statistics.whole), count)]
+  rows = panels([_thinned(source[index]) for index in indices], source.descriptor)
+  # About as many columns whatever the data set provides: examples with few pictures share a row.
+  across = min(max(1, 8 // len(rows[0])), len(rows))
+  shape = -(-len(rows) // across), across * len(rows[0])
+  aspect = float(np.median([row["image"].shape[0] / row["image"].shape[1] for row in rows]))
+  handles = _legend(statistics)
+  height = (2 * aspect + 0.2) * shape[0] + 0.2 * -(-len(handles) // shape[1])
+  figure = Figure(figsize=(2 * shape[1], height), layout="constrained")
+  axes = figure.subplots(*shape, squeeze=False)
+  for place in axes.flat:
+    place.axis("off")
+  cells = [(index, title) for index, row in zip(indices, rows, strict=True) for title in row]
+  drawn = [picture for row in rows for picture in row.values()]
+  for place, (index, title), picture in zip(axes.flat, cells, drawn, strict=False):
+    place.imshow(picture)
+    place.set_title(_name(source, index) if title == "image" else title, fontsize=7)
+  if handles:
+    figure.legend(
+      handles=handles, loc="outside lower center", ncols=shape[1], fontsize=7, frameon=False
+    )
+  figure.savefig(path, dpi=130)
+
+
+def panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str, np.ndarray]]:
+  """The pictures of every example, uint8 (h, w, 3) by title; depths share one range of colours."""
+  depths = np.concatenate([each["depth"].ravel() for each in examples if "depth" in each] or [[]])
+  valid = depths[np.isfinite(depths) & (depths > 0)]
+  # Percentiles: one stray pixel would leave the others one colour.
+  low, high = np.percentile(valid, (2, 98)) if valid.size else (0.0, 1.0)
+  draw = {
+    "label": ("label", lambda e: pictures.overlay(e["image"], e["label"], descriptor.palette)),
+    "depth": (
+      f"depth, {low:.2g} to {high:.2g} m", lambda e: pictures.depth_colours(e["depth"], low, high)
+    ),
+    "normals": ("normals", lambda e: pictures.normal_colours(e["normals"])),
+    "instance": ("instances", lambda e: pictures.instance_colours(e["instance"])),
+  }
+  return [
+    {"image": each["image"]}
+    | {title: make(each) for key, (title, make) in draw.items() if key in descriptor.provides}
+    for each in examples
+  ]
+
+
+def _thinned(example: Example) -> Example:
+  """Every k-th pixel: several large examples are held at once, and drawn small."""
+  step = max(1, min(example["image"].shape[:2]) // _LEAST_SIDE)
+  return {key: value[::step, ::step] for key, value in example.items()}
+
+
+_LEAST_SIDE = 300
+
+
+def _name(source: Source, index: int) -> str:
+  files = source.files(index)
+  return files["image"].name if "image" in files else f"{source.split}[{index}]"
+
+
+def _legend(statistics: Statistics) -> list[Any]:
+  from matplotlib.patches import Patch
+
+  descriptor = statistics.descriptor
+  if "label" not in descriptor.provides:
+    return []
+  label = statistics.summary()["label"]
+  entries = [
+    (colour, f"{name} {row['share']:.2%}" if row["pixels"] else f"{name} (never)")
+    for (name, row), colour in zip(label["classes"].items(), descriptor.palette, strict=True)
+  ]
+  if label["unlabelled"]:
+    entries.append(((255, 255, 255), f"unlabelled {label['unlabelled']:.2%}"))
+  return [
+    Patch(facecolor=np.array(colour) / 255, edgecolor="grey", label=name)
+    for colour, name in entries
+  ]

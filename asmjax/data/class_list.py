@@ -1,0 +1,183 @@
+"""The classes of a user's own data set, from a YAML or CSV file."""
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from asmjax.batch import UNLABELLED
+from asmjax.data import decode
+from asmjax.data.sources.pascal_voc import colour_map
+
+_KEYS = ("name", "id", "color")
+_COLUMNS = ("name", "id", "r", "g", "b")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassList:
+  """Classes, and which ids and colours of a mask they are.
+
+  Attributes:
+    names: of the classes, in the order of their labels.
+    palette: their colours.
+    by_id: label of each id; `UNLABELLED` where it is ignored.
+    by_colour: label of each colour; empty if the file gives the classes no colours.
+  """
+
+  names: tuple[str, ...]
+  palette: tuple[decode.Colour, ...]
+  by_id: Mapping[int, int]
+  by_colour: Mapping[decode.Colour, int]
+
+  @property
+  def ignored(self) -> frozenset[int]:
+    """The ids that are read as unlabelled."""
+    return frozenset(id for id, label in self.by_id.items() if label == UNLABELLED)
+
+
+def read_classes(path: pathlib.Path) -> ClassList:
+  """Reads a list of classes.
+
+  YAML holds `classes`, a list of `{name: road, id: 3, color: [128, 64, 128]}`, and may hold
+  `ignored`, a list of ids and colours that are read as unlabelled; without it, the id 255 is.  CSV
+  has a header with `name` and any of `id` and `r`, `g`, `b`; lines without a name are ignored, and
+  if there are none, the id 255 is.  Either all classes have an id or none, then they count from 0;
+  either all have a colour or none, then they are shown in VOC's colours.
+
+  Raises:
+    ValueError: something else, or a name, an id or a colour twice; names the file and the place.
+    FileNotFoundError: there is no such file.
+  """
+  readers = {".yaml": _from_yaml, ".yml": _from_yaml, ".csv": _from_csv}
+  if path.suffix.lower() not in readers:
+    raise ValueError(f"{path} is {path.suffix!r}; expected one of {', '.join(readers)}")
+  entries = readers[path.suffix.lower()](path)
+  classes = [each for each in entries if each.name is not None]
+  ignored = [each for each in entries if each.name is None]
+  if not 0 < len(classes) <= UNLABELLED:
+    raise ValueError(f"{path} has {len(classes)} classes; expected 1..{UNLABELLED}")
+  if not _all_have(classes, "id"):
+    classes = [dataclasses.replace(each, id=number) for number, each in enumerate(classes)]
+  coloured = _all_have(classes, "color")
+  for key in _KEYS:
+    _check_unique([*classes, *ignored], key)
+  return ClassList(
+    names=tuple(each.name for each in classes),
+    palette=tuple(each.color for each in classes) if coloured else colour_map(len(classes)),
+    by_id=_labels(classes, ignored, "id"),
+    by_colour=_labels(classes, ignored, "color") if coloured else {},
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  """A class, or without a name something to ignore, and where it stands in which file."""
+
+  where: str
+  name: str | None = None
+  id: int | None = None
+  color: decode.Colour | None = None
+
+  def __post_init__(self) -> None:
+    if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
+      raise ValueError(f"{self.where}: name is {self.name!r}; expected text (in quotes?)")
+    if self.id is not None and not _is_number(self.id, 65535):
+      raise ValueError(f"{self.where}: id is {self.id!r}; expected a whole number in 0..65535")
+    if self.name is None and self.id is None and self.color is None:
+      raise ValueError(f"{self.where} is empty; expected a name, an id or a color")
+    if self.color is not None:
+      channels = self.color if isinstance(self.color, list | tuple) else []
+      if len(channels) != 3 or not all(_is_number(each, 255) for each in channels):
+        raise ValueError(
+          f"{self.where}: color is {self.color!r}; expected three whole numbers in 0..255"
+        )
+      object.__setattr__(self, "color", tuple(channels))
+
+
+def _from_yaml(path: pathlib.Path) -> list[_Entry]:
+  try:
+    document = yaml.safe_load(decode.text(path))
+  except yaml.YAMLError as error:
+    raise ValueError(f"{path} is no YAML: {error}") from error
+  if not isinstance(document, dict) or not isinstance(document.get("classes"), list):
+    raise ValueError(f"{path} has no list under `classes`; expected {{classes: [{{name: ...}}]}}")
+  _check_keys(document, ("classes", "ignored"), str(path))
+  ignored = document.get("ignored", [UNLABELLED])
+  if not isinstance(ignored, list):
+    raise ValueError(f"{path}: ignored is {ignored!r}; expected a list of ids and colours")
+  entries = []
+  for number, fields in enumerate(document["classes"], 1):
+    where = f"{path}, class {number}"
+    if not isinstance(fields, dict) or "name" not in fields:
+      raise ValueError(f"{where} is {fields!r}; expected {{name: ..., id: ..., color: [r, g, b]}}")
+    _check_keys(fields, _KEYS, where)
+    name = "" if fields["name"] is None else fields["name"]
+    entries.append(_Entry(where, name, fields.get("id"), fields.get("color")))
+  place = "ignored" if "ignored" in document else "ignored by default"
+  for number, value in enumerate(ignored, 1):
+    key = "color" if isinstance(value, list) else "id"
+    entries.append(_Entry(f"{path}, {place}, entry {number}", **{key: value}))
+  return entries
+
+
+def _from_csv(path: pathlib.Path) -> list[_Entry]:
+  rows = csv.reader(decode.text(path).splitlines())
+  header = [cell.strip() for cell in next(rows, [])]
+  _check_keys(header, _COLUMNS, f"{path}, line 1")
+  if "name" not in header or len(set("rgb") & set(header)) not in (0, 3):
+    raise ValueError(f"{path}, line 1 is {','.join(header)}; expected name,id,r,g,b")
+  entries = []
+  for cells in filter(None, rows):
+    where = f"{path}, line {rows.line_num}"
+    if len(cells) != len(header):
+      raise ValueError(f"{where} has {len(cells)} cells; expected {len(header)}")
+    fields = {key: cell.strip() or None for key, cell in zip(header, cells, strict=True)}
+    colour = [_number(fields.get(channel)) for channel in "rgb"]
+    if colour == [None, None, None]:
+      colour = None
+    entries.append(_Entry(where, fields["name"], _number(fields.get("id")), colour))
+  if all(each.name for each in entries):
+    entries.append(_Entry(f"{path}, ignored by default", id=UNLABELLED))
+  return entries
+
+
+def _number(cell: str | None) -> int | str | None:
+  return int(cell) if cell and cell.isdecimal() else cell
+
+
+def _is_number(value: Any, most: int) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _labels(classes: list[_Entry], ignored: list[_Entry], key: str) -> dict[Any, int]:
+  known = {getattr(each, key): label for label, each in enumerate(classes)}
+  values = (getattr(each, key) for each in ignored)
+  return known | {value: UNLABELLED for value in values if value is not None}
+
+
+def _all_have(classes: list[_Entry], key: str) -> bool:
+  lacking = [each for each in classes if getattr(each, key) is None]
+  if lacking and len(lacking) < len(classes):
+    raise ValueError(f"{lacking[0].where} has no {key}; expected one for all classes or for none")
+  return not lacking
+
+
+def _check_unique(entries: list[_Entry], key: str) -> None:
+  first: dict[Any, _Entry] = {}
+  for entry in entries:
+    value = getattr(entry, key)
+    if value is None:
+      continue
+    if value in first:
+      other = first[value].where
+      raise ValueError(f"{entry.where}: {key} {value!r} is taken by {other}; expected it once")
+    first[value] = entry
+
+
+def _check_keys(found: Iterable[Any], known: tuple[str, ...], where: str) -> None:
+  unknown = [each for each in found if each not in known]
+  if unknown:
+    raise ValueError(f"{where} has the unknown key {unknown[0]!r}; known: {', '.join(known)}")

@@ -1,0 +1,193 @@
+"""Surface normals from a depth map: planes fitted to inverse depth, kept apart at edges."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+# Rounding of float32 depths, relative: noise that is always there.
+_ROUNDING = 1e-6
+# The variance in a window scatters about the noise's: below twice that, it is no sign of a bend.
+_SCATTER = 2
+# A parabola with variance s^2 about its mean over x = -r..r has a squared slope of 45 s^2 / r^2 at
+# the ends: 7.5 times 6 s^2 / r^2, which is s^2 tr C^-1 of a square window.
+_OFF_CENTRE = 7.5
+# A pixel leaves the window around it, which is symmetric, only for one of this share of its error.
+_BETTER = 0.5
+
+
+class _Planes(NamedTuple):
+  """One plane for each pixel; all fields are float64 (h, w).
+
+  Attributes:
+    right: change of inverse depth by column.
+    down: change of inverse depth by row.
+    value: inverse depth at the pixel.
+    variance: of the window's inverse depths about the plane.
+    error: expected squared error of (right, down); infinite where nothing could be fitted.
+  """
+
+  right: np.ndarray
+  down: np.ndarray
+  value: np.ndarray
+  variance: np.ndarray
+  error: np.ndarray
+
+
+def normals_from_depth(
+  depth: np.ndarray,
+  intrinsics: np.ndarray,
+  *,
+  windows: Sequence[int] = (9, 17, 33),
+  noise: float = 0.0,
+  tolerance: float = 0.02,
+) -> np.ndarray:
+  """Unit normals of the surfaces in a depth map.
+
+  A pixel (u, v) of depth z shows the point z K^-1 (u, v, 1).  If it lies on the plane n . p = d,
+  then 1/z = (K^-T n / d) . (u, v, 1): inverse depth is linear in the pixel coordinates,
+  1/z = a u + b v + c, and n is K^T (a, b, c) up to length.  A least-squares fit of a, b, c is exact
+  on planes, and right for stereo and structured light, whose noise is uniform in inverse depth.
+
+  A window across an edge mixes two surfaces.  So every pixel chooses among the windows that contain
+  it, its own and the eight with the pixel in a corner or in the middle of a side, of each size: on
+  its side of a straight edge, one of them lies clear of the edge (Kuwahara et al. 1976).  It takes
+  the one whose slope has the least expected squared error at the pixel,
+
+    (noise^2 / m + max(0, s^2 - 2 noise^2) (1 + 7.5 q)) tr C^-1,
+
+  where m pixels with covariance C of their coordinates lie about the plane with variance s^2, and
+  q = 0 in the middle of the window, 1 at a side and 2 in a corner.  Noise averages out; a bend does
+  not, and shows most off the middle.  Flat places take large windows, details small ones.  The
+  pixel's own window is left only for one of half its error.
+
+  Args:
+    depth: (h, w), along the optical axis in any unit; what is not positive and finite is missing.
+    intrinsics: K, (3, 3): [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, for coordinates in which
+      column c, row r has its centre at (c, r).  Where it is at (c + 1/2, r + 1/2), subtract 1/2
+      from cx and cy.
+    windows: sides of the windows in pixels, odd; the smallest bounds the detail that is kept.
+    noise: standard deviation of inverse depth, in 1 / the unit of depth.
+    tolerance: largest distance from the plane relative to depth, of the pixel itself and, as a root
+      mean square, of its window.
+
+  Returns:
+    float32 (h, w, 3): x to the right, y down, z towards the camera.  0 = missing: the pixel has no
+    depth, no window has depth in half of its pixels, or the plane is not within the tolerance.
+
+  Raises:
+    ValueError: depth is no map, intrinsics are malformed, or an option is out of its range.
+  """
+  _check(depth, windows, noise, tolerance)
+  check_intrinsics(intrinsics)
+  valid = np.isfinite(depth) & (depth > 0)
+  inverse = np.divide(1, depth, out=np.zeros(depth.shape), where=valid)
+  plane = _best([_fit(inverse, valid.astype(float), window, noise) for window in windows])
+  allowed = tolerance * inverse
+  found = valid & (np.abs(plane.value - inverse) <= allowed) & (plane.variance <= allowed**2)
+  row, column = np.indices(depth.shape, sparse=True)
+  constant = plane.value - plane.right * column - plane.down * row
+  # K^T (a, b, c) points away from the camera, with z counted away from it too: turn x and y round.
+  normals = np.stack([plane.right, plane.down, constant], -1) @ (intrinsics * (-1, -1, 1))
+  length = np.linalg.norm(normals, axis=-1, keepdims=True)
+  return np.where(found[..., None], normals / np.where(length > 0, length, 1), 0).astype(np.float32)
+
+
+def check_intrinsics(intrinsics: np.ndarray) -> None:
+  """Raises ValueError unless these are intrinsics as `normals_from_depth` expects them."""
+  if (
+    intrinsics.shape != (3, 3)
+    or not np.isfinite(intrinsics).all()
+    or (intrinsics[[1, 2, 2, 2], [0, 0, 1, 2]] != (0, 0, 0, 1)).any()
+    or min(intrinsics[0, 0], intrinsics[1, 1]) <= 0
+  ):
+    raise ValueError(
+      f"intrinsics {intrinsics.tolist()}; expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with "
+      "positive fx and fy"
+    )
+
+
+def _check(depth: np.ndarray, windows: Sequence[int], noise: float, tolerance: float) -> None:
+  if depth.ndim != 2:
+    raise ValueError(f"depth has the shape {depth.shape}; expected (height, width)")
+  if not windows or any(window < 3 or window % 2 == 0 for window in windows):
+    raise ValueError(f"windows {tuple(windows)}: expected odd numbers of pixels, at least 3")
+  if noise < 0:
+    raise ValueError(f"noise {noise}: expected a standard deviation, 0 or more")
+  if tolerance <= 0:
+    raise ValueError(f"tolerance {tolerance}: expected a positive fraction of depth")
+
+
+def _fit(inverse: np.ndarray, weight: np.ndarray, window: int, noise: float) -> _Planes:
+  """The best plane of one size for every pixel; `weight` is 0 where there is no depth, else 1."""
+  planes, bend = _centred(inverse, weight, window, noise)
+  rows, columns, error = _best_window(planes.error, bend, window // 2)
+  right, down, centre, variance, _ = (field[rows, columns] for field in planes)
+  row, column = np.indices(inverse.shape, sparse=True)
+  value = centre + right * (column - columns) + down * (row - rows)
+  return _Planes(right, down, value, variance, error)
+
+
+def _centred(
+  inverse: np.ndarray, weight: np.ndarray, window: int, noise: float
+) -> tuple[_Planes, np.ndarray]:
+  """Least-squares planes in the windows around the pixels, with the error that noise gives them.
+
+  Returns:
+    The planes, and what a bend of the surface adds to their errors.
+  """
+  one, x = np.ones(window), np.arange(window) - window // 2.0
+
+  def total(values: np.ndarray, across: np.ndarray = one, along: np.ndarray = one) -> np.ndarray:
+    return cv2.sepFilter2D(values, -1, across, along, borderType=cv2.BORDER_CONSTANT)
+
+  count = total(weight)
+  enough = count >= window**2 / 2
+  scale = np.divide(1, count, out=np.zeros_like(count), where=enough)
+  mx, my, mz = scale * total(weight, x), scale * total(weight, one, x), scale * total(inverse)
+  xx = scale * total(weight, x * x) - mx * mx
+  xy = scale * total(weight, x, x) - mx * my
+  yy = scale * total(weight, one, x * x) - my * my
+  xz = scale * total(inverse, x) - mx * mz
+  yz = scale * total(inverse, one, x) - my * mz
+  zz = scale * total(inverse * inverse) - mz * mz
+  # More than half of a square is never on one line, so that the determinant is positive.
+  over = np.divide(1, xx * yy - xy * xy, out=np.zeros_like(count), where=enough)
+  right, down = (yy * xz - xy * yz) * over, (xx * yz - xy * xz) * over
+  unbiased = np.divide(count, count - 3, out=np.ones_like(count), where=enough)
+  variance = np.maximum(zz - right * xz - down * yz, 0) * unbiased
+  floor = noise**2 + (_ROUNDING * mz) ** 2
+  spread = (xx + yy) * over
+  error = np.where(enough, floor * scale * spread, np.inf)
+  bend = np.maximum(variance - _SCATTER * floor, 0) * spread
+  return _Planes(right, down, mz - right * mx - down * my, variance, error), bend
+
+
+def _best_window(
+  error: np.ndarray, bend: np.ndarray, radius: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Row and column of the centre of the window that each pixel chooses, and its error there."""
+  height, width = error.shape
+  rows, columns, own = *np.indices(error.shape), error + bend
+  row, column, least = rows.copy(), columns.copy(), _BETTER * own
+  error, bend = (np.pad(each, radius, constant_values=np.inf) for each in (error, bend))
+  for down, right in itertools.product((-1, 0, 1), repeat=2):
+    top, left = radius * (1 + down), radius * (1 + right)
+    there = np.s_[top : top + height, left : left + width]
+    total = error[there] + (1 + _OFF_CENTRE * (down**2 + right**2)) * bend[there]
+    better = total < least
+    np.copyto(least, total, where=better)
+    np.copyto(rows, row + radius * down, where=better)
+    np.copyto(columns, column + radius * right, where=better)
+  return rows, columns, np.where(least < _BETTER * own, least, own)
+
+
+def _best(candidates: Sequence[_Planes]) -> _Planes:
+  """At each pixel the plane of least error."""
+  best, *others = candidates
+  for other in others:
+    better = other.error < best.error
+    best = _Planes(*(np.where(better, *pair) for pair in zip(other, best, strict=True)))
+  return best

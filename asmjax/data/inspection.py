@@ -1,0 +1,366 @@
+"""A data set read once before a run is: what it holds, and what is wrong with it."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asmjax import batch
+from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.transforms import Example
+
+# Normals that were stored with 16 bits or normalised in float32 pass; 8 bits as they are do not.
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """One thing that is wrong.
+
+  Attributes:
+    kind: "split" (cannot be opened), "unreadable" (an example cannot be read), "contract" (an
+      array of another type or shape, or values that its key may not have), "no truth" (nothing but
+      missing values), "blank" (an image of one colour), "duplicate" (the same image twice in a
+      split) or "overlap" (the same image in two splits).
+    split: where; of an overlap all splits, joined by commas.
+    file: which file, or "split[index]" of an example without files; empty for a whole split.
+    message: what was found and what was expected; names the file.
+  """
+
+  kind: str
+  split: str
+  file: str
+  message: str
+
+
+@dataclasses.dataclass
+class Statistics:
+  """What the examples of a split hold.
+
+  Examples that cannot be read, or have an array of a wrong type or shape, are left out.
+
+  Attributes:
+    descriptor: of the data set.
+    examples: length of the split.
+    sizes: number of images by (height, width).
+    whole: indices of the examples that are counted here.
+    label_pixels: int64 (c + 1,), pixels of every class and, last, of none.
+    label_images: int64 (c + 1,), images with at least one such pixel.
+    depth: (least, median, greatest) depth in metres of every image with any.
+    depth_missing: pixels without depth.
+    normals_missing: pixels without normal.
+    instances: number of instances over all images.
+  """
+
+  descriptor: Descriptor
+  examples: int
+  sizes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+  whole: list[int] = dataclasses.field(default_factory=list)
+  label_pixels: np.ndarray = dataclasses.field(init=False)
+  label_images: np.ndarray = dataclasses.field(init=False)
+  depth: list[tuple[float, float, float]] = dataclasses.field(default_factory=list)
+  depth_missing: int = 0
+  normals_missing: int = 0
+  instances: int = 0
+
+  def __post_init__(self) -> None:
+    """No pixel of any class yet."""
+    self.label_pixels = np.zeros(len(self.descriptor.classes) + 1, np.int64)
+    self.label_images = np.zeros_like(self.label_pixels)
+
+  def add(self, index: int, counts: "_Counts") -> None:
+    """Counts example `index`."""
+    self.whole.append(index)
+    self.sizes[counts.size] += 1
+    if counts.label is not None:
+      self.label_pixels += counts.label
+      self.label_images += counts.label > 0
+    if counts.depth is not None:
+      self.depth.append(counts.depth)
+    self.depth_missing += counts.depth_missing
+    self.normals_missing += counts.normals_missing
+    self.instances += counts.instances
+
+  @property
+  def pixels(self) -> int:
+    """Of all images together."""
+    return sum(height * width * count for (height, width), count in self.sizes.items())
+
+  def summary(self) -> dict[str, Any]:
+    """The statistics of what the data set provides, as they stand in a report."""
+    by_area = sorted(self.sizes.elements(), key=lambda size: (size[0] * size[1], size))
+    found = {"examples": self.examples, "whole": len(self.whole)}
+    if not by_area:
+      return found
+    found["size"] = {
+      "min": by_area[0], "median": by_area[len(by_area) // 2], "max": by_area[-1],
+      "distinct": len(self.sizes),
+    }
+    sections = {
+      "label": self._label_summary,
+      "depth": self._depth_summary,
+      "normals": lambda: {"missing": self.normals_missing / self.pixels},
+      "instance": lambda: {
+        "number": self.instances, "per_image": self.instances / len(self.whole)
+      },
+    }
+    provided = {key: make() for key, make in sections.items() if key in self.descriptor.provides}
+    return found | provided
+
+  def _label_summary(self) -> dict[str, Any]:
+    *pixels, unlabelled = self.label_pixels.tolist()
+    rows = list(zip(self.descriptor.classes, pixels, self.label_images.tolist()[:-1], strict=True))
+    return {
+      "unlabelled": unlabelled / self.pixels,
+      "classes": {
+        name: {"pixels": count, "share": count / max(sum(pixels), 1), "images": images}
+        for name, count, images in rows
+      },
+      "absent": [name for name, count, _ in rows if not count],
+    }
+
+  def _depth_summary(self) -> dict[str, float]:
+    missing = {"missing": self.depth_missing / self.pixels}
+    if not self.depth:
+      return missing
+    least, median, greatest = np.array(self.depth).T
+    return {
+      "min": float(least.min()), "median": float(np.median(median)), "max": float(greatest.max()),
+      **missing,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What `inspect` found.
+
+  Attributes:
+    splits: statistics by split.
+    problems: by split in the order of the examples; images that appear twice come last.
+  """
+
+  splits: Mapping[str, Statistics]
+  problems: tuple[Problem, ...]
+
+  def to_dict(self) -> dict[str, Any]:
+    """The report as JSON can hold it."""
+    return {
+      "splits": {name: split.summary() for name, split in self.splits.items()},
+      "problems": [dataclasses.asdict(problem) for problem in self.problems],
+    }
+
+
+def open_splits(
+  make: Callable[[str], Source], splits: Iterable[str]
+) -> tuple[dict[str, Source], tuple[Problem, ...]]:
+  """The sources of those splits that can be opened, and a problem for each of the others."""
+  sources, problems = {}, []
+  for split in splits:
+    try:
+      sources[split] = make(split)
+    except (ValueError, OSError) as error:
+      problems.append(Problem("split", split, "", str(error)))
+  return sources, tuple(problems)
+
+
+def inspect(
+  sources: Mapping[str, Source],
+  *,
+  limit: int | None = None,
+  advance: Callable[[str], None] = lambda split: None,
+) -> Report:
+  """Reads every example once, in threads, and keeps counts and hashes only.
+
+  Images are compared by their decoded pixels, so that names and encodings do not matter; only
+  equal ones are found, not similar ones.
+
+  Args:
+    sources: by split. They should not cache.
+    limit: read only so many examples of every split, evenly spread.
+    advance: called with the split after every example.
+  """
+  statistics, problems = {}, []
+  seen: dict[Any, list[tuple[str, str]]] = {}
+  with ThreadPoolExecutor() as pool:
+    for split, source in sources.items():
+      statistics[split] = Statistics(source.descriptor, len(source))
+      examine = functools.partial(_examine, split, source)
+      for found in pool.map(examine, evenly(len(source), limit)):
+        problems += found.problems
+        seen.setdefault(found.key, []).append((split, found.file))
+        if found.counts is not None:
+          statistics[split].add(found.index, found.counts)
+        advance(split)
+  return Report(statistics, (*problems, *_repeated(seen.values())))
+
+
+def evenly(length: int, limit: int | None) -> list[int]:
+  """At most `limit` indices of 0..length-1, evenly spread from first to last."""
+  if limit is None or limit >= length:
+    return list(range(length))
+  return np.linspace(0, length - 1, limit).round().astype(int).tolist()
+
+
+class _Counts(NamedTuple):
+  """What one example adds to `Statistics`, under the same names."""
+
+  size: tuple[int, int]
+  label: np.ndarray | None = None
+  depth: tuple[float, float, float] | None = None
+  depth_missing: int = 0
+  normals_missing: int = 0
+  instances: int = 0
+
+
+class _Finding(NamedTuple):
+  """What is kept of one example: `key` is equal for equal images, `counts` None unless whole."""
+
+  index: int
+  file: str
+  key: Any
+  problems: list[Problem]
+  counts: _Counts | None = None
+
+
+def _examine(split: str, source: Source, index: int) -> _Finding:
+  files = {key: str(path) for key, path in source.files(index).items()}
+  name = files.get("image", f"{split}[{index}]")
+  try:
+    example = source[index]
+  except Exception as error:  # Whatever a reader's library raises: the others are still checked.
+    kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+    file = next((each for each in files.values() if each in str(error)), name)
+    return _Finding(index, name, name, [_problem("unreadable", split, file, f"{kind}{error}")])
+  faults = _shape_faults(example, source.descriptor)
+  whole = not faults
+  if whole:
+    faults = _value_faults(example, source.descriptor)
+  problems = [
+    _problem(kind, split, files.get(key, name), message) for kind, key, message in faults
+  ]
+  if not whole:
+    return _Finding(index, name, name, problems)
+  counts = _counts(example, source.descriptor)
+  return _Finding(index, name, _digest(example["image"]), problems, counts)
+
+
+def _problem(kind: str, split: str, file: str, message: str) -> Problem:
+  return Problem(kind, split, file, message if file in message else f"{file}: {message}")
+
+
+# A fault is (kind, key of the example, message).
+_Fault = tuple[str, str, str]
+
+
+def _shape_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
+  """What the batch contract says about types and shapes, asked for one key after the other."""
+  faults = []
+  for key in ("image", *sorted(descriptor.provides)):
+    alone = {each: np.asarray(example[each])[None] for each in ("image", key) if each in example}
+    try:
+      batch.check({**alone, "weight": _ONE}, required=(key,))
+    except ValueError as error:
+      faults.append(("contract", key, str(error)))
+      if key == "image":  # The others would be held against a wrong size.
+        break
+  if not faults and not example["image"].size:
+    faults.append(("contract", "image", f"the image has no pixels: {example['image'].shape}"))
+  return faults
+
+
+_ONE = np.ones(1, np.float32)
+
+
+def _value_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
+  image = example["image"]
+  faults = []
+  if (image == image[0, 0]).all():
+    faults.append(("blank", "image", f"every pixel is {tuple(image[0, 0].tolist())}"))
+  for key in sorted(descriptor.provides):
+    bad, missing, expected = _CHECKS[key](example[key], descriptor)
+    if bad.any():
+      row, column = np.argwhere(bad)[0].tolist()
+      found = f"{bad.sum()} of {bad.size} pixels, the first at row {row}, column {column}"
+      value = example[key][row, column].tolist()
+      faults.append(("contract", key, f"{key} is {value} ({found}); expected {expected}"))
+    if key != "instance" and missing.all():
+      faults.append(("no truth", key, f"{key} is missing at every pixel"))
+  return faults
+
+
+# Each gives the pixels with impossible values, those without truth, and what is expected.
+_Verdict = tuple[np.ndarray, np.ndarray, str]
+
+
+def _check_label(label: np.ndarray, descriptor: Descriptor) -> _Verdict:
+  classes = len(descriptor.classes)
+  missing = label == batch.UNLABELLED
+  expected = f"0..{classes - 1}, or {batch.UNLABELLED} where unlabelled"
+  return ((label < 0) | (label >= classes)) & ~missing, missing, expected
+
+
+def _check_depth(depth: np.ndarray, _: Descriptor) -> _Verdict:
+  return ~(np.isfinite(depth) & (depth >= 0)), depth == 0, "metres, or 0 where missing"
+
+
+def _check_normals(normals: np.ndarray, _: Descriptor) -> _Verdict:
+  length = np.linalg.norm(normals, axis=-1)
+  missing = length == 0
+  # Written so that NaN is bad.
+  bad = ~(np.abs(length - 1) <= _UNIT_TOLERANCE) & ~missing
+  return bad, missing, "a vector of length 1, or 0 where missing"
+
+
+def _check_instance(instance: np.ndarray, _: Descriptor) -> _Verdict:
+  return instance < 0, instance == 0, "an id from 1, or 0 for none"
+
+
+_CHECKS = {
+  "label": _check_label,
+  "depth": _check_depth,
+  "normals": _check_normals,
+  "instance": _check_instance,
+}
+
+
+def _counts(example: Example, descriptor: Descriptor) -> _Counts:
+  counts: dict[str, Any] = {"size": example["image"].shape[:2]}
+  if "label" in descriptor.provides:
+    classes, label = len(descriptor.classes), example["label"]
+    known = (label >= 0) & (label < classes)
+    counts["label"] = np.bincount(np.where(known, label, classes).ravel(), minlength=classes + 1)
+  if "depth" in descriptor.provides:
+    depth = example["depth"]
+    there = depth[np.isfinite(depth) & (depth > 0)]
+    counts["depth_missing"] = depth.size - there.size
+    if there.size:
+      counts["depth"] = (float(there.min()), float(np.median(there)), float(there.max()))
+  if "normals" in descriptor.provides:
+    counts["normals_missing"] = int((example["normals"] == 0).all(-1).sum())
+  if "instance" in descriptor.provides:
+    counts["instances"] = int((np.unique(example["instance"]) > 0).sum())
+  return _Counts(**counts)
+
+
+def _digest(image: np.ndarray) -> bytes:
+  digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+  digest.update(np.ascontiguousarray(image))
+  return digest.digest()
+
+
+def _repeated(groups: Iterable[Sequence[tuple[str, str]]]) -> list[Problem]:
+  """A problem for every image that stands in two places."""
+  problems = []
+  for places in groups:
+    if len(places) > 1:
+      splits = list(dict.fromkeys(split for split, _ in places))
+      kind = "overlap" if len(splits) > 1 else "duplicate"
+      written = ", ".join(f"{file} ({split})" for split, file in places)
+      message = f"one image {len(places)} times: {written}"
+      problems.append(Problem(kind, ",".join(splits), places[0][1], message))
+  return problems

@@ -1,0 +1,250 @@
+"""Packs any source into ArrayRecord shards in the layout of tensorflow-datasets.
+
+What is packed is read by `asmjax.data.tfds.Tfds`.  TensorFlow is neither needed nor imported.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from asmjax import batch
+from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.transforms import Example
+
+# Says what a folder is meant to hold.  It is written first, the metadata of TFDS last.
+PLAN = "asmjax.json"
+
+# Threads that read and compress, and how many examples these are ahead of what is written.
+_THREADS = min(16, os.cpu_count() or 1)
+
+_PARTIAL = ".part"
+_ONE = {"weight": np.array(1, np.float32)}
+
+
+def pack(
+  sources: Mapping[str, Source],
+  folder: str | pathlib.Path,
+  *,
+  examples_per_shard: int = 256,
+  progress: Callable[[str, int], None] = lambda split, examples: None,
+) -> None:
+  """Writes sources into one folder of ArrayRecord shards, in order and without loss.
+
+  Images stay the JPEGs they are where those are read as the same pixels; other images and labels
+  become PNGs, all else zlib-compressed bytes.  Shards appear under their names when they are
+  complete: called again after an interruption, `pack` keeps those and writes the others, and the
+  result is, byte for byte, that of an uninterrupted call.
+
+  Args:
+    sources: the splits by name, all of one data set.
+    folder: a local folder: new, empty, or begun by an earlier call with the same arguments.
+    examples_per_shard: examples in every shard of a split but its last.
+    progress: called with (split, n) whenever n more examples of a split are packed.
+
+  Raises:
+    ValueError: no or empty sources, of several data sets, with examples that are not what the
+      descriptor says, or a folder that holds something else; the message says what differs.
+  """
+  import tensorflow_datasets as tfds
+
+  plan = _plan(sources, examples_per_shard)
+  folder = _begin(folder, plan)
+  descriptor = next(iter(sources.values())).descriptor
+  features = _features(descriptor)
+  infos = []
+  for split, source in sources.items():
+    encode = functools.partial(_encoded, source, features)
+    starts = range(0, len(source), examples_per_shard)
+    lengths = [min(examples_per_shard, len(source) - start) for start in starts]
+    paths = tfds.core.ShardedFileTemplate(
+      folder, dataset_name=descriptor.name, split=split, filetype_suffix="array_record"
+    ).sharded_filepaths(len(starts))
+    for path, start, length in zip(map(pathlib.Path, paths), starts, lengths, strict=True):
+      indices = range(start, start + length)
+      _pack_shard(path, encode, indices, functools.partial(progress, split))
+    size = sum(pathlib.Path(path).stat().st_size for path in paths)
+    infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size))
+  tfds.folder_dataset.write_metadata(
+    data_dir=folder, features=features, split_infos=infos, version="1.0.0",
+    disable_shuffling=True, check_data=False,  # The check would read with TensorFlow.
+  )
+
+
+def check_example(example: Example, keys: Iterable[str], where: str) -> None:
+  """Raises ValueError, saying `where`, unless the example has these keys, and what they must be."""
+  if set(example) != set(keys):
+    raise ValueError(f"{where} has {sorted(example)}; expected {sorted(keys)}")
+  try:
+    batch.check({key: value[None] for key, value in (example | _ONE).items()})
+  except ValueError as error:
+    raise ValueError(f"{where}, as a batch of one: {error}") from error
+
+
+def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, Any]:
+  """What a folder will hold, in JSON's types; the digests tell sources of one shape apart."""
+  if not sources:
+    raise ValueError("nothing to pack: expected at least one split")
+  descriptors = {split: source.descriptor for split, source in sources.items()}
+  descriptor = next(iter(descriptors.values()))
+  for split, each in descriptors.items():
+    if each != descriptor:
+      raise ValueError(f"split {split!r} is of another data set: {each}; expected {descriptor}")
+    if not len(sources[split]):
+      raise ValueError(f"split {split!r} of {each.name} has no examples")
+  for name in (descriptor.name, *sources):
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+      raise ValueError(f"{name!r} cannot name files: expected lower-case letters, digits and _")
+  if examples_per_shard < 1:
+    raise ValueError(f"examples_per_shard {examples_per_shard}: expected 1 or more")
+  splits = {
+    split: {"examples": len(source), "first": _digest(source[0])}
+    for split, source in sources.items()
+  }
+  facts = {
+    key: sorted(value) if isinstance(value, frozenset) else value
+    for key, value in dataclasses.asdict(descriptor).items()
+  }
+  plan = {"descriptor": facts, "examples_per_shard": examples_per_shard, "splits": splits}
+  return json.loads(json.dumps(plan))
+
+
+def _digest(example: Example) -> str:
+  digest = hashlib.sha256()
+  for key, value in sorted(example.items()):
+    digest.update(f"{key} {value.dtype} {value.shape} ".encode() + value.tobytes())
+  return digest.hexdigest()
+
+
+def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
+  """Makes the folder, or checks that it was begun with the same plan."""
+  if "://" in str(folder):
+    raise ValueError(f"cannot pack into {folder}: pack into a local folder and copy that")
+  folder = pathlib.Path(folder)
+  path = folder / PLAN
+  if path.exists():
+    differences = _differences(json.loads(path.read_text()), plan)
+    if differences:
+      raise ValueError(
+        f"{folder} was begun with something else: {'; '.join(differences)}. Pack into a new folder"
+      )
+    return folder
+  folder.mkdir(parents=True, exist_ok=True)
+  others = sorted(each.name for each in folder.iterdir() if each.suffix != _PARTIAL)
+  if others:
+    raise ValueError(f"{folder} holds {others[0]} but no {PLAN}; expected a new folder")
+  with _completed(path) as partial:
+    partial.write_text(json.dumps(plan, indent=2))
+  return folder
+
+
+def _differences(begun: Any, now: Any, path: str = "") -> list[str]:
+  """What differs between two trees of dicts, by dotted name."""
+  if isinstance(begun, dict) and isinstance(now, dict):
+    return [
+      each
+      for key in sorted(begun.keys() | now.keys())
+      for each in _differences(begun.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+    ]
+  return [] if begun == now else [f"{path} was {reprlib.repr(begun)}, now {reprlib.repr(now)}"]
+
+
+@contextlib.contextmanager
+def _completed(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A temporary path that becomes `path` when the block ends without an exception."""
+  partial = path.with_name(path.name + _PARTIAL)
+  yield partial
+  partial.replace(path)
+
+
+def _pack_shard(
+  path: pathlib.Path,
+  encode: Callable[[int], bytes],
+  indices: range,
+  progress: Callable[[int], None],
+) -> None:
+  """Writes one shard unless it is there with as many examples."""
+  import grain
+  from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
+
+  if _holds(path, len(indices)):
+    return progress(len(indices))
+  ahead = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_THREADS)
+  examples = grain.MapDataset.range(indices.start, indices.stop).map(encode)
+
+  def records() -> Iterator[tuple[None, bytes]]:
+    for record in examples.to_iter_dataset(ahead):
+      yield None, record
+      progress(1)
+
+  with _completed(path) as partial:
+    ArrayRecordFileAdapter.write_examples(partial, records())
+
+
+def _holds(path: pathlib.Path, examples: int) -> bool:
+  from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
+
+  try:
+    return path.exists() and ArrayRecordFileAdapter.num_examples(path) == examples
+  except RuntimeError:  # Cut short after it was complete, as by a crash of the machine.
+    return False
+
+
+def _features(descriptor: Descriptor) -> Any:
+  from tensorflow_datasets import features as kinds
+
+  zlib = functools.partial(kinds.Tensor, encoding="zlib")
+  made = {
+    "image": lambda: kinds.Image(shape=(None, None, 3)),
+    "label": lambda: kinds.LabeledImage(labels=list(descriptor.classes), encoding_format="png"),
+    "depth": lambda: zlib(shape=(None, None), dtype=np.float32),
+    "normals": lambda: zlib(shape=(None, None, 3), dtype=np.float32),
+    "instance": lambda: zlib(shape=(None, None), dtype=np.int32),
+  }
+  return kinds.FeaturesDict({key: made[key]() for key in ("image", *sorted(descriptor.provides))})
+
+
+def _encoded(source: Source, features: Any, index: int) -> bytes:
+  """Example `index` as a serialised `tf.train.Example`."""
+  from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+  example = source[index]
+  where = f"example {index} of split {source.split!r} of {source.descriptor.name}"
+  check_example(example, features, where)
+  encoded = dict(example, image=_encoded_image(source, features["image"], index, example["image"]))
+  if "label" in example:
+    low, high = example["label"].min(), example["label"].max()
+    if low < 0 or high > 255:
+      raise ValueError(f"label of {where} holds {low if low < 0 else high}; expected 0..255")
+    encoded["label"] = _png(example["label"].astype(np.uint8))
+  serializer = ExampleSerializer(features.get_serialized_info())
+  proto = serializer.get_tf_example(features.encode_example(encoded))
+  # By default the order of a proto's entries changes from process to process.
+  return proto.SerializeToString(deterministic=True)
+
+
+def _encoded_image(source: Source, feature: Any, index: int, image: np.ndarray) -> bytes:
+  """The image's own file if that is a JPEG and read as just this image, else a PNG.
+
+  A PNG of a photo is several times as large as its JPEG and takes longer to decode.
+  """
+  path = source.files(index).get("image")
+  if path is not None and path.suffix.lower() in (".jpg", ".jpeg"):
+    published = path.read_bytes()
+    if np.array_equal(feature.decode_example_np(published), image):
+      return published
+  return _png(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def _png(image: np.ndarray) -> bytes:
+  return cv2.imencode(".png", image)[1].tobytes()

@@ -1,0 +1,128 @@
+"""The kinds of objects in `asmjax.data.scenes`: functions from a random stream to parts.
+
+Each object stands on z = 0 about the z axis, its back (if it has one) towards +y; sizes are those
+of the real things.
+"""
+
+import numpy as np
+
+from asmjax.data.scenes.primitives import Ball, Box, Cylinder, Pose, turn
+from asmjax.data.scenes.render import Part
+
+
+def box(rng: np.random.Generator) -> list[Part]:
+  """A crate of 0.3 to 0.9 m a side."""
+  return [_block((0, 0, 0), rng.uniform(0.3, 0.9, 3))]
+
+
+def sphere(rng: np.random.Generator) -> list[Part]:
+  """A ball of 0.4 to 0.9 m."""
+  radius = rng.uniform(0.2, 0.45)
+  return [Part(Ball(radius), _at(0, 0, radius))]
+
+
+def cylinder(rng: np.random.Generator) -> list[Part]:
+  """A bin or drum, upright or on its side."""
+  radius, half = rng.uniform(0.15, 0.4), rng.uniform(0.2, 0.55)
+  solid = Cylinder(radius, half)
+  if rng.random() < 0.3:
+    return [Part(solid, _at(0, 0, radius, turn(0, np.pi / 2)))]
+  return [Part(solid, _at(0, 0, half))]
+
+
+def wheel(rng: np.random.Generator) -> list[Part]:
+  """A cart's wheel of 0.7 to 1.2 m with 5 to 8 spokes, upright or leaning by up to 20 degrees."""
+  radius, half_width, lean = rng.uniform(0.35, 0.6), rng.uniform(0.03, 0.05), rng.uniform(0, 0.35)
+  height = radius * np.cos(lean) + half_width * np.sin(lean)
+  # The wheel's axis is the z of its solids; it points along y here.
+  hub = _at(0, 0, height, turn(0, np.pi / 2 + lean) @ turn(2, rng.uniform(0, 2 * np.pi)))
+  bore = radius - rng.uniform(0.05, 0.08)
+  parts = [
+    Part(Cylinder(radius, half_width, bore), hub),
+    Part(Cylinder(rng.uniform(0.05, 0.09), half_width), hub),
+  ]
+  count, thickness = rng.integers(5, 9), rng.uniform(0.014, 0.022)
+  # A little longer than the bore, so that no gap opens before the curved rim.
+  spoke = Cylinder(thickness, bore / 2 + 0.01)
+  for angle in 2 * np.pi * np.arange(count) / count:
+    outwards = _at(0, 0, 0, turn(2, angle) @ turn(1, np.pi / 2))
+    parts.append(Part(spoke, hub @ outwards @ _at(0, 0, spoke.half_length)))
+  return parts
+
+
+def table(rng: np.random.Generator) -> list[Part]:
+  """A top on four legs."""
+  width, depth, height = rng.uniform((0.7, 0.55, 0.55), (1.3, 0.8, 0.76))
+  thickness, leg = rng.uniform(0.03, 0.06), rng.uniform(0.045, 0.075)
+  top = _block((0, 0, height - thickness), (width, depth, thickness))
+  return [top, *_legs(rng, width, depth, height - thickness, leg)]
+
+
+def chair(rng: np.random.Generator) -> list[Part]:
+  """Four thin legs, a seat, and a back of slats between two posts."""
+  width, depth, height = rng.uniform((0.4, 0.4, 0.4), (0.52, 0.5, 0.48))
+  leg, thickness, back = rng.uniform((0.035, 0.03, 0.4), (0.05, 0.05, 0.6))
+  parts = _legs(rng, width, depth, height, leg)
+  parts.append(_block((0, 0, height), (width, depth, thickness)))
+  foot = height + thickness
+  posts = [(side * (width - leg) / 2, (depth - leg) / 2) for side in (-1, 1)]
+  parts += [_block((x, y, foot), (leg, leg, back)) for x, y in posts]
+  if rng.random() < 0.5:
+    slat = rng.uniform(0.045, 0.07)
+    for bottom in np.linspace(foot + back - slat, foot + 0.1, rng.integers(2, 5)):
+      parts.append(_block((0, posts[0][1], bottom), (width - 2 * leg, 0.02, slat)))
+  else:
+    parts.append(_block((0, posts[0][1], foot + back - 0.06), (width - 2 * leg, leg, 0.06)))
+    inner = np.linspace(posts[0][0], posts[1][0], rng.integers(4, 7))[1:-1]
+    parts += [_block((x, posts[0][1], foot), (0.03, 0.02, back - 0.06)) for x in inner]
+  return parts
+
+
+def shelf(rng: np.random.Generator) -> list[Part]:
+  """Three to five boards between two sides; half of them with a back behind their lower part."""
+  width, depth, height = rng.uniform((0.6, 0.25, 0.8), (1.1, 0.4, 1.8))
+  board = rng.uniform(0.025, 0.04)
+  parts = [
+    _block((side * (width - board) / 2, 0, 0), (board, depth, height)) for side in (-1, 1)
+  ]
+  for bottom in np.linspace(0.05, height - board, rng.integers(3, 6)):
+    parts.append(_block((0, 0, bottom), (width - 2 * board, depth, board)))
+  if rng.random() < 0.5:
+    # With a whole back it could not be told from a crate from behind.
+    back = (width - 2 * board, 0.02, height * rng.uniform(0.3, 0.6))
+    parts.append(_block((0, depth / 2 - 0.01, 0.05), back))
+  return parts
+
+
+# By the name of their class.
+KINDS = {
+  "box": box,
+  "sphere": sphere,
+  "cylinder": cylinder,
+  "wheel": wheel,
+  "table": table,
+  "chair": chair,
+  "shelf": shelf,
+}
+
+
+def _legs(
+  rng: np.random.Generator, width: float, depth: float, height: float, thickness: float
+) -> list[Part]:
+  """Four legs at the corners of a rectangle, all square or all round."""
+  x, y = (width - thickness) / 2, (depth - thickness) / 2
+  corners = [(-x, -y), (-x, y), (x, -y), (x, y)]
+  if rng.random() < 0.5:
+    rod = Cylinder(thickness / 2, height / 2)
+    return [Part(rod, _at(*corner, height / 2)) for corner in corners]
+  return [_block((*corner, 0), (thickness, thickness, height)) for corner in corners]
+
+
+def _block(foot: tuple[float, float, float], sides: tuple[float, float, float]) -> Part:
+  """An upright box of full `sides` whose bottom's centre is `foot`."""
+  half = np.asarray(sides) / 2
+  return Part(Box(tuple(half)), _at(foot[0], foot[1], foot[2] + half[2]))
+
+
+def _at(x: float, y: float, z: float, rotation: np.ndarray | None = None) -> Pose:
+  return Pose(np.eye(3) if rotation is None else rotation, np.array([x, y, z]))

@@ -1,0 +1,186 @@
+"""Solids that rays can hit, each in a frame of its own, and the poses that place them.
+
+All lengths are in metres.  A ray is origin + t * direction; directions need not have unit length.
+A solid answers with the smallest positive t, infinite where the ray misses, and with the outward
+normal there, which may be off unit length where two faces meet at exactly the same t.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+# Added to what is divided by: in float32 it changes nothing but a zero.
+_TINY = np.float32(1e-20)
+# Rays closer than this to a silhouette, relative to the squared radius, miss: roundoff could turn
+# the normal of a hit away from the viewer.
+_GRAZING = np.float32(1e-6)
+
+
+class Pose(NamedTuple):
+  """A frame in its parent's: p -> rotation @ p + translation, float64 (3, 3) and (3,)."""
+
+  rotation: np.ndarray
+  translation: np.ndarray
+
+  def __matmul__(self, inner: "Pose") -> "Pose":
+    """The pose in this one's parent of a frame that is posed in this one."""
+    return Pose(
+      self.rotation @ inner.rotation, self.rotation @ inner.translation + self.translation
+    )
+
+  def apply(self, points: np.ndarray) -> np.ndarray:
+    """Points (3, n) of this frame in its parent's, in the precision they come in."""
+    shift = self.translation.astype(points.dtype)
+    return self.rotation.astype(points.dtype) @ points + shift[:, None]
+
+  def inverse(self) -> "Pose":
+    """The parent in this frame."""
+    return Pose(self.rotation.T, -self.rotation.T @ self.translation)
+
+
+def turn(axis: int, angle: float) -> np.ndarray:
+  """Rotation by `angle` radians about axis 0, 1 or 2, counterclockwise; float64 (3, 3)."""
+  rotation = np.eye(3)
+  first, second = (axis + 1) % 3, (axis + 2) % 3
+  rotation[first, first] = rotation[second, second] = np.cos(angle)
+  rotation[second, first] = np.sin(angle)
+  rotation[first, second] = -rotation[second, first]
+  return rotation
+
+
+class Solid(Protocol):
+  """Something that rays can hit."""
+
+  @property
+  def half(self) -> tuple[float, float, float]:
+    """Half the sides of the box about the origin that bounds the solid."""
+    ...
+
+  def intersect(
+    self, origin: np.ndarray, directions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """First hits of rays from one point.
+
+    Args:
+      origin: float32 (3,), outside of the solid.
+      directions: float32 (3, h, w).
+
+    Returns:
+      t (h, w), infinite for a miss, and outward normals (3, h, w), arbitrary for a miss.
+    """
+    ...
+
+
+class Box(NamedTuple):
+  """|x|, |y|, |z| <= half."""
+
+  half: tuple[float, float, float]
+
+  def intersect(
+    self, origin: np.ndarray, directions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """See `Solid`."""
+    near, far = _slabs(origin, directions, self.half)
+    enter = near.max(0)
+    normals = np.copysign(near == enter, -directions)
+    return _hit(enter, far.min(0)), normals
+
+
+class Room(NamedTuple):
+  """A box seen from within: rays hit where they would leave it, and normals point inwards."""
+
+  half: tuple[float, float, float]
+
+  def intersect(
+    self, origin: np.ndarray, directions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """See `Solid`, but with the origin inside; every ray hits."""
+    _, far = _slabs(origin, directions, self.half)
+    leave = far.min(0)
+    return leave, np.copysign(far == leave, -directions)
+
+
+class Ball(NamedTuple):
+  """x^2 + y^2 + z^2 <= radius^2."""
+
+  radius: float
+
+  @property
+  def half(self) -> tuple[float, float, float]:
+    """See `Solid`."""
+    return (self.radius,) * 3
+
+  def intersect(
+    self, origin: np.ndarray, directions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """See `Solid`."""
+    enter, leave = _round(origin, directions, self.radius)
+    return _hit(enter, leave), _along(origin, directions, enter) / np.float32(self.radius)
+
+
+class Cylinder(NamedTuple):
+  """bore^2 <= x^2 + y^2 <= radius^2 and |z| <= half_length: a rod, or a ring if it has a bore."""
+
+  radius: float
+  half_length: float
+  bore: float = 0.0
+
+  @property
+  def half(self) -> tuple[float, float, float]:
+    """See `Solid`."""
+    return (self.radius, self.radius, self.half_length)
+
+  def intersect(
+    self, origin: np.ndarray, directions: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """See `Solid`."""
+    near, far = _slabs(origin[2:], directions[2:], (self.half_length,))
+    curved, leave = _round(origin[:2], directions[:2], self.radius)
+    enter, leave = np.maximum(curved, near[0]), np.minimum(leave, far[0])
+    side = curved > near[0]
+    inwards = False
+    if self.bore:
+      into, out = _round(origin[:2], directions[:2], self.bore)
+      inwards = (into < enter) & (enter < out)
+      enter, side = np.where(inwards, out, enter), side | inwards
+    normals = np.empty_like(directions)
+    radial = _along(origin[:2], directions[:2], enter) / np.float32(self.bore or self.radius)
+    normals[:2] = np.where(side, np.where(inwards, -radial, radial), 0)
+    normals[2] = np.where(side, 0, np.copysign(np.float32(1), -directions[2]))
+    return _hit(enter, leave), normals
+
+
+def _slabs(
+  origin: np.ndarray, directions: np.ndarray, half: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Where rays enter and leave the slabs |p_k| <= half_k (Kay and Kajiya 1986); each (k, h, w)."""
+  inverse = 1 / (directions + _TINY)
+  middle = -origin[:, None, None] * inverse
+  reach = np.array(half, np.float32)[:, None, None] * np.abs(inverse)
+  return middle - reach, middle + reach
+
+
+def _round(
+  origin: np.ndarray, directions: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Where rays enter and leave |p| <= radius, in two dimensions or three; NaN for a miss.
+
+  Starts from the point of each ray that is closest to the centre.  The textbook's discriminant
+  loses a thin rod some metres away in the roundoff of float32.
+  """
+  squared = np.einsum("khw,khw->hw", directions, directions) + _TINY
+  middle = -np.einsum("k,khw->hw", origin, directions) / squared
+  closest = _along(origin, directions, middle)
+  gap = np.float32(radius**2) - np.einsum("khw,khw->hw", closest, closest)
+  gap[gap <= _GRAZING * np.float32(radius**2)] = np.nan
+  reach = np.sqrt(gap / squared)
+  return middle - reach, middle + reach
+
+
+def _along(origin: np.ndarray, directions: np.ndarray, t: np.ndarray) -> np.ndarray:
+  return origin[:, None, None] + t * directions
+
+
+def _hit(enter: np.ndarray, leave: np.ndarray) -> np.ndarray:
+  """`enter` where a ray spends any time inside, ahead of its origin; infinite elsewhere."""
+  return np.where((enter < leave) & (enter > 0), enter, np.float32(np.inf))

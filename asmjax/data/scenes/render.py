@@ -1,0 +1,124 @@
+"""What a camera sees of a scene of solids: depth, normals and owners from the same ray hits.
+
+The camera's frame has x to the right, y down and z forward.  The ray through a pixel is (x, y, 1)
+there, so the ray's parameter is the depth along the optical axis.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from asmjax.data.scenes.primitives import Pose, Solid
+
+# Solids that come closer to the camera's plane than this are looked for in the whole image.
+_NEAR = 0.05
+
+_CORNERS = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(8, 3)
+
+
+class Camera(NamedTuple):
+  """A pinhole without distortion.
+
+  Attributes:
+    pose: the camera's frame in the world.
+    intrinsics: float64 (3, 3), with zero skew; the pixel in row r and column c looks through
+      (c + 1/2, r + 1/2).
+    size: (height, width) in pixels.
+  """
+
+  pose: Pose
+  intrinsics: np.ndarray
+  size: tuple[int, int]
+
+  def rays(self) -> tuple[np.ndarray, np.ndarray]:
+    """x of every column and y of every row at z = 1; float32 (w,) and (h,)."""
+    (focal_x, _, centre_x), (_, focal_y, centre_y), _ = self.intrinsics
+    columns, rows = np.arange(self.size[1]) + 0.5, np.arange(self.size[0]) + 0.5
+    return (
+      ((columns - centre_x) / focal_x).astype(np.float32),
+      ((rows - centre_y) / focal_y).astype(np.float32),
+    )
+
+
+class Part(NamedTuple):
+  """A solid and its pose in the frame of what it belongs to."""
+
+  solid: Solid
+  pose: Pose
+
+
+class View(NamedTuple):
+  """The first hit of every pixel's ray.
+
+  Attributes:
+    depth: float32 (h, w), infinite where there is nothing.
+    normals: float32 (3, h, w) in the camera's frame, unit, towards the camera.
+    owner: int32 (h, w), index of the part that is seen; -1 for none.
+  """
+
+  depth: np.ndarray
+  normals: np.ndarray
+  owner: np.ndarray
+
+
+def render(camera: Camera, parts: Sequence[Part]) -> View:
+  """Sees `parts`, which are posed in the world.
+
+  A solid is intersected only within the rectangle of pixels that its bounding box can cover.
+  """
+  x, y = camera.rays()
+  view = View(
+    np.full(camera.size, np.inf, np.float32),
+    np.zeros((3, *camera.size), np.float32),
+    np.full(camera.size, -1, np.int32),
+  )
+  seen_from = camera.pose.inverse()
+  poses = [seen_from @ part.pose for part in parts]
+  windows = _windows(camera, poses, np.array([part.solid.half for part in parts]))
+  for index, (part, pose, (rows, columns)) in enumerate(zip(parts, poses, windows, strict=True)):
+    if rows.start < rows.stop and columns.start < columns.stop:
+      window = View(view.depth[rows, columns], view.normals[:, rows, columns],
+                    view.owner[rows, columns])
+      _draw(window, part.solid, pose, x[columns], y[rows], index)
+  length = np.sqrt(np.einsum("khw,khw->hw", view.normals, view.normals))
+  view.normals[...] /= np.maximum(length, np.float32(0.5))
+  return view
+
+
+def _draw(
+  view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, index: int
+) -> None:
+  """Enters the hits of one solid that are closer than those that `view` has."""
+  rotation = pose.rotation.astype(np.float32)
+  origin = (-pose.rotation.T @ pose.translation).astype(np.float32)
+  # Rays are linear in x and y, so is their rotation to the solid's frame.
+  across = rotation[0, :, None] * x
+  down = rotation[1, :, None] * y + rotation[2, :, None]
+  depth, normals = solid.intersect(origin, across[:, None, :] + down[:, :, None])
+  closer = depth < view.depth
+  if closer.any():
+    turned = (rotation @ normals.reshape(3, -1)).reshape(normals.shape)
+    np.copyto(view.depth, depth, where=closer)
+    np.copyto(view.normals, turned, where=closer)
+    np.copyto(view.owner, np.int32(index), where=closer)
+
+
+def _windows(
+  camera: Camera, poses: Sequence[Pose], halves: np.ndarray
+) -> list[tuple[slice, slice]]:
+  """Rows and columns whose rays can pass through each bounding box, (n, 3) half sides."""
+  rotations = np.stack([pose.rotation for pose in poses])
+  centres = np.stack([pose.translation for pose in poses])
+  corners = (_CORNERS * halves[:, None]) @ rotations.transpose(0, 2, 1) + centres[:, None]
+  depth = corners[..., 2:]
+  spots = corners @ camera.intrinsics.T / np.maximum(depth, _NEAR)
+  least, most = spots[..., :2].min(1), spots[..., :2].max(1)
+  close = (depth < _NEAR).any(1)
+  limits = np.array([camera.size[1], camera.size[0]])
+  starts = np.where(close, 0, np.ceil(least - 0.5).clip(0, limits)).astype(int)
+  stops = np.where(close, limits, (np.floor(most - 0.5) + 1).clip(0, limits)).astype(int)
+  return [
+    (slice(top, bottom), slice(left, right))
+    for (left, top), (right, bottom) in zip(starts.tolist(), stops.tolist(), strict=True)
+  ]

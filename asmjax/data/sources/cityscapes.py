@@ -1,0 +1,125 @@
+"""Cityscapes (Cordts et al. 2016): street scenes of 50 cities with fine masks of 19 classes."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from asmjax.batch import UNLABELLED
+from asmjax.data import decode
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.files import FileSource
+from asmjax.data.transforms import Example
+
+
+class Label(NamedTuple):
+  """A row of the official table.
+
+  Attributes:
+    id: what the files hold; -1 is drawn into none.
+    name: the official name.
+    label: the official training id; `UNLABELLED` where the row is neither trained nor evaluated.
+    colour: the official colour, which some rows share.
+  """
+
+  id: int
+  name: str
+  label: int
+  colour: decode.Colour
+
+
+LABELS = (
+  Label(-1, "license plate", UNLABELLED, (0, 0, 142)),
+  Label(0, "unlabeled", UNLABELLED, (0, 0, 0)),
+  Label(1, "ego vehicle", UNLABELLED, (0, 0, 0)),
+  Label(2, "rectification border", UNLABELLED, (0, 0, 0)),
+  Label(3, "out of roi", UNLABELLED, (0, 0, 0)),
+  Label(4, "static", UNLABELLED, (0, 0, 0)),
+  Label(5, "dynamic", UNLABELLED, (111, 74, 0)),
+  Label(6, "ground", UNLABELLED, (81, 0, 81)),
+  Label(7, "road", 0, (128, 64, 128)),
+  Label(8, "sidewalk", 1, (244, 35, 232)),
+  Label(9, "parking", UNLABELLED, (250, 170, 160)),
+  Label(10, "rail track", UNLABELLED, (230, 150, 140)),
+  Label(11, "building", 2, (70, 70, 70)),
+  Label(12, "wall", 3, (102, 102, 156)),
+  Label(13, "fence", 4, (190, 153, 153)),
+  Label(14, "guard rail", UNLABELLED, (180, 165, 180)),
+  Label(15, "bridge", UNLABELLED, (150, 100, 100)),
+  Label(16, "tunnel", UNLABELLED, (150, 120, 90)),
+  Label(17, "pole", 5, (153, 153, 153)),
+  Label(18, "polegroup", UNLABELLED, (153, 153, 153)),
+  Label(19, "traffic light", 6, (250, 170, 30)),
+  Label(20, "traffic sign", 7, (220, 220, 0)),
+  Label(21, "vegetation", 8, (107, 142, 35)),
+  Label(22, "terrain", 9, (152, 251, 152)),
+  Label(23, "sky", 10, (70, 130, 180)),
+  Label(24, "person", 11, (220, 20, 60)),
+  Label(25, "rider", 12, (255, 0, 0)),
+  Label(26, "car", 13, (0, 0, 142)),
+  Label(27, "truck", 14, (0, 0, 70)),
+  Label(28, "bus", 15, (0, 60, 100)),
+  Label(29, "caravan", UNLABELLED, (0, 0, 90)),
+  Label(30, "trailer", UNLABELLED, (0, 0, 110)),
+  Label(31, "train", 16, (0, 80, 100)),
+  Label(32, "motorcycle", 17, (0, 0, 230)),
+  Label(33, "bicycle", 18, (119, 11, 32)),
+)
+TRAINED = tuple(each for each in LABELS if each.label != UNLABELLED)
+
+_TABLE = {each.id: each.label for each in LABELS if each.id >= 0}
+_PHOTO = "_leftImg8bit.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cityscapes(FileSource):
+  """Photos of 2048x1024 pixels with the 19 classes of the benchmark, and instances of things.
+
+  There is no split `test`: its published masks are void.  A group of things that the annotators
+  did not take apart has no instance.
+  """
+
+  descriptor: ClassVar[Descriptor] = Descriptor(
+    name="cityscapes",
+    classes=tuple(each.name for each in TRAINED),
+    palette=tuple(each.colour for each in TRAINED),
+    splits=("train", "val"),
+    provides=frozenset({"label", "instance"}),
+    ignored=frozenset(each.id for each in LABELS if each.label == UNLABELLED),
+  )
+  landmark: ClassVar[str] = "leftImg8bit"
+  folders: ClassVar[tuple[str, ...]] = ("cityscapes",)
+  layout: ClassVar[str] = (
+    "ROOT/leftImg8bit/SPLIT/CITY/CITY_SEQUENCE_FRAME_leftImg8bit.png and, with the same start, "
+    "ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png and *_gtFine_instanceIds.png"
+  )
+
+  @functools.cached_property
+  def names(self) -> tuple[str, ...]:
+    """CITY/CITY_SEQUENCE_FRAME of the split's photos, sorted."""
+    photos = self.folder / "leftImg8bit" / self.split
+    found = (path.relative_to(photos).as_posix() for path in photos.glob(f"*/*{_PHOTO}"))
+    return tuple(sorted(each.removesuffix(_PHOTO) for each in found))
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """A photo, its mask and its instances."""
+    name = f"{self.split}/{self.names[index]}"
+    return {
+      "image": self.folder / "leftImg8bit" / f"{name}{_PHOTO}",
+      "label": self.folder / "gtFine" / f"{name}_gtFine_labelIds.png",
+      "instance": self.folder / "gtFine" / f"{name}_gtFine_instanceIds.png",
+    }
+
+  def read(self, files: Mapping[str, pathlib.Path]) -> Example:
+    """The photo, its mask and its instances."""
+    label = decode.labels(files["label"], _TABLE)
+    # An instance is 1000 times its label's id, plus a number; other pixels hold that id alone.
+    instance = decode.ids(files["instance"])
+    return {
+      "image": decode.photo(files["image"]),
+      "label": label,
+      "instance": np.where(instance < 1000, 0, instance),
+    }

@@ -1,0 +1,200 @@
+"""Any folder of photos and masks, with a file that lists the classes."""
+
+import collections
+import dataclasses
+import functools
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+from asmjax.data import decode
+from asmjax.data.class_list import ClassList, read_classes
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.files import FileSource
+from asmjax.data.transforms import Example
+
+_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SPLIT = "{split}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder(FileSource):
+  """Photos and masks that belong together by name, whatever their extensions.
+
+  A split has all photos of its folder, sorted by name, or those in its list, in the list's order.
+  Every photo needs a mask; in a folder that belongs to one split, every mask needs a photo.  Grey
+  masks and those with a palette hold ids.  Masks of three channels hold colours if the classes have
+  some, else the same id in every channel.
+
+  Attributes:
+    root: folder of all that follows.
+    split: stands for `{split}` in what follows.
+    images: folder of the photos.
+    masks: folder of the masks.
+    mask_suffix: what the masks' names end in, as `_L` in CamVid.
+    lists: text file with the name of one photo a line; empty if a split is a folder.
+    classes: the list of classes, in YAML or CSV; see `asmjax.data.class_list.read_classes`.
+
+  Raises:
+    ValueError: also if two photos or two masks have one name, or for the list of classes.
+    FileNotFoundError: also if a photo lacks its mask, or the other way around.
+  """
+
+  images: str = "images/{split}"
+  masks: str = "masks/{split}"
+  mask_suffix: str = ""
+  lists: str = ""
+  classes: str = "classes.yaml"
+
+  # Name and what it provides; the rest is read from the folder.
+  descriptor: ClassVar[Descriptor] = Descriptor(
+    name="folder", classes=(), palette=(), splits=(), provides=frozenset({"label"})
+  )
+
+  def __post_init__(self) -> None:
+    """Reads the classes, looks for the splits and pairs the split's photos with their masks."""
+    splits = self._splits()
+    if self.split not in splits:
+      needed = f"ROOT/{self.lists}" if self.lists else f"ROOT/{self.images} and ROOT/{self.masks}"
+      raise ValueError(
+        f"unknown split {self.split!r}; known, by {needed} in {self.folder}: "
+        f"{', '.join(splits) or 'none'}"
+      )
+    described = dataclasses.replace(
+      self.descriptor,
+      classes=self._classes.names,
+      palette=self._classes.palette,
+      splits=splits,
+      ignored=self._classes.ignored,
+    )
+    object.__setattr__(self, "descriptor", described)
+    super().__post_init__()
+
+  @property
+  def landmark(self) -> str:
+    """The list of classes."""
+    return self.classes
+
+  @property
+  def layout(self) -> str:
+    """The folder as the options have it."""
+    names = f" and names in ROOT/{self.lists}" if self.lists else ""
+    return (
+      f"ROOT/{self.classes}, photos ROOT/{self.images}/NAME.*, masks "
+      f"ROOT/{self.masks}/NAME{self.mask_suffix}.*{names}"
+    )
+
+  @functools.cached_property
+  def names(self) -> tuple[str, ...]:
+    """Names of the split's photos, without extensions."""
+    return tuple(pair.name for pair in self._pairs)
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """A photo and its mask."""
+    pair = self._pairs[index]
+    return {"image": pair.image, "label": pair.label}
+
+  def read(self, files: Mapping[str, pathlib.Path]) -> Example:
+    """The photo and its mask."""
+    image = decode.photo(files["image"])
+    label = decode.labels(files["label"], self._classes.by_id, self._classes.by_colour)
+    height, width = image.shape[:2]
+    if label.shape == (width, height) != (height, width) and decode.is_turned(files["image"]):
+      raise ValueError(
+        f"{files['label']} is {width}x{height} (height x width), as {files['image']} is stored, but"
+        f" the photo's EXIF orientation turns it; expected the mask upright, {height}x{width}"
+      )
+    return {"image": image, "label": label}
+
+  @functools.cached_property
+  def _classes(self) -> ClassList:
+    return read_classes(self.folder / self.classes)
+
+  def _splits(self) -> tuple[str, ...]:
+    """What `{split}` may be: lists, or folders of photos that have one of masks."""
+    option = "lists" if self.lists else "images"
+    pattern = getattr(self, option)
+    start, *rest = map(re.escape, pattern.split(_SPLIT))
+    if not rest:
+      raise ValueError(f"{option} is {pattern!r}; expected {_SPLIT} in it")
+    form = re.compile(start + "([^/]+)" + r"\1".join(rest))
+    paths = self.folder.glob(pattern.replace(_SPLIT, "*"))
+    found = (form.fullmatch(path.relative_to(self.folder).as_posix()) for path in paths)
+    splits = sorted(match[1] for match in found if match)
+    return tuple(each for each in splits if self.lists or self._at(self.masks, each).is_dir())
+
+  def _at(self, pattern: str, split: str) -> pathlib.Path:
+    return self.folder / pattern.replace(_SPLIT, split)
+
+  @functools.cached_property
+  def _pairs(self) -> tuple["_Pair", ...]:
+    images, masks = (self._at(pattern, self.split) for pattern in (self.images, self.masks))
+    names = self._listed() if self.lists else tuple(sorted(_pictures(images)))
+    pairs = _pair(names, images, masks, self.mask_suffix)
+    if not self.lists and _SPLIT in self.masks:
+      _check_all_used(masks, self.mask_suffix, names)
+    return pairs
+
+  def _listed(self) -> tuple[str, ...]:
+    path = self.lists.replace(_SPLIT, self.split)
+    names = tuple(map(_bare, self.listed(path)))
+    twice = [name for name, times in collections.Counter(names).items() if times > 1]
+    if twice:
+      raise ValueError(f"{self.folder / path} has {twice[0]!r} twice; expected every name once")
+    return names
+
+
+class _Pair(NamedTuple):
+  name: str
+  image: pathlib.Path
+  label: pathlib.Path
+
+
+def _pair(
+  names: tuple[str, ...], images: pathlib.Path, masks: pathlib.Path, suffix: str
+) -> tuple[_Pair, ...]:
+  pictures = functools.cache(_pictures)
+  pairs, missing = [], []
+  for name in names:
+    wanted = images / name, masks / f"{name}{suffix}"
+    found = [pictures(path.parent).get(path.name) for path in wanted]
+    if all(found):
+      pairs.append(_Pair(name, *found))
+    else:
+      either = zip(found, wanted, strict=True)
+      missing.append(" and ".join(str(path or f"{bare}.*") for path, bare in either))
+  if missing:
+    raise FileNotFoundError(
+      f"{len(missing)} of {len(names)} names lack a photo or a mask; the first: expected both "
+      f"{missing[0]}"
+    )
+  return tuple(pairs)
+
+
+def _check_all_used(masks: pathlib.Path, suffix: str, names: tuple[str, ...]) -> None:
+  used = {f"{name}{suffix}" for name in names}
+  left = [
+    path
+    for name, path in _pictures(masks).items()
+    if name.endswith(suffix) and name not in used
+  ]
+  if left:
+    raise FileNotFoundError(f"{len(left)} masks have no photo; the first: {min(left)}")
+
+
+def _pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Pictures in a folder by their names without extensions."""
+  found: dict[str, pathlib.Path] = {}
+  for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    if path.suffix.lower() not in _EXTENSIONS or path.name.startswith("."):
+      continue
+    if path.stem in found:
+      raise ValueError(f"{found[path.stem]} and {path} have one name; expected one picture a name")
+    found[path.stem] = path
+  return found
+
+
+def _bare(name: str) -> str:
+  path = pathlib.PurePosixPath(name)
+  return str(path.with_suffix("") if path.suffix.lower() in _EXTENSIONS else path)

@@ -1,0 +1,141 @@
+"""PASCAL VOC 2012 segmentation (Everingham et al. 2010), also with the SBD's additional masks."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from asmjax.batch import UNLABELLED
+from asmjax.data import decode
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.files import FileSource
+from asmjax.data.transforms import Example
+
+
+def colour_map(count: int) -> tuple[decode.Colour, ...]:
+  """The first `count` of VOC's 256 colours, no two of which are equal.
+
+  Bits 0, 3, 6 of an index are the upper three bits of red in falling order; green has bits 1, 4, 7
+  and blue bits 2, 5.
+  """
+  return tuple(
+    tuple(
+      sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(3))
+      for channel in range(3)
+    )
+    for index in range(count)
+  )
+
+
+_CLASSES = (
+  "background",
+  "aeroplane",
+  "bicycle",
+  "bird",
+  "boat",
+  "bottle",
+  "bus",
+  "car",
+  "cat",
+  "chair",
+  "cow",
+  "diningtable",
+  "dog",
+  "horse",
+  "motorbike",
+  "person",
+  "pottedplant",
+  "sheep",
+  "sofa",
+  "train",
+  "tvmonitor",
+)
+_TABLE = {index: index for index in range(len(_CLASSES))} | {UNLABELLED: UNLABELLED}
+
+# The usual names of each split's list.
+_LISTS = {
+  "train": ("train.txt",),
+  "val": ("val.txt",),
+  "trainval": ("trainval.txt",),
+  "train_aug": ("train_aug.txt", "trainaug.txt"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PascalVoc(FileSource):
+  """Photos with 20 classes of objects on a background; the objects' outlines are unlabelled.
+
+  `train_aug` reads its masks from `SegmentationClassAug`: the masks that Hariharan et al. (2011)
+  added, in the common list of 10582 names.  The other splits read `SegmentationClass` where that
+  folder exists and `SegmentationClassAug` where it does not, and give `instance` where
+  `SegmentationObject` exists.
+  """
+
+  descriptor: ClassVar[Descriptor] = Descriptor(
+    name="pascal_voc",
+    classes=_CLASSES,
+    palette=colour_map(len(_CLASSES)),
+    splits=tuple(_LISTS),
+    provides=frozenset({"label"}),
+    ignored=frozenset({UNLABELLED}),
+  )
+  landmark: ClassVar[str] = "JPEGImages"
+  folders: ClassVar[tuple[str, ...]] = ("VOC2012", "VOCdevkit/VOC2012")
+  layout: ClassVar[str] = (
+    "ROOT/JPEGImages/NAME.jpg, ROOT/SegmentationClass/NAME.png (train_aug: "
+    "ROOT/SegmentationClassAug/NAME.png) and ROOT/ImageSets/Segmentation/SPLIT.txt with one NAME a "
+    "line"
+  )
+
+  def __post_init__(self) -> None:
+    """Looks for the instances' folder."""
+    super().__post_init__()
+    if self.split != "train_aug" and (self.folder / "SegmentationObject").is_dir():
+      provides = self.descriptor.provides | {"instance"}
+      described = dataclasses.replace(self.descriptor, provides=provides)
+      object.__setattr__(self, "descriptor", described)
+
+  @functools.cached_property
+  def names(self) -> tuple[str, ...]:
+    """Names of the split's photos in the order of its list.
+
+    A line is a name, or the paths of a photo and its mask as in some lists of `train_aug`.
+    """
+    paths = [f"ImageSets/Segmentation/{name}" for name in _LISTS[self.split]]
+    path = next((each for each in paths if (self.folder / each).is_file()), paths[0])
+    return tuple(_name(line, self.folder / path) for line in self.listed(path))
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """A photo, its mask and its instances."""
+    name = self.names[index]
+    files = {
+      "image": self.folder / "JPEGImages" / f"{name}.jpg",
+      "label": self.folder / self._masks / f"{name}.png",
+    }
+    if "instance" in self.descriptor.provides:
+      files["instance"] = self.folder / "SegmentationObject" / f"{name}.png"
+    return files
+
+  def read(self, files: Mapping[str, pathlib.Path]) -> Example:
+    """The photo, its mask and its instances."""
+    label = decode.labels(files["label"], _TABLE)
+    example = {"image": decode.photo(files["image"]), "label": label}
+    if "instance" in files:
+      instance = decode.ids(files["instance"])
+      example["instance"] = np.where(instance == UNLABELLED, 0, instance)
+    return example
+
+  @functools.cached_property
+  def _masks(self) -> str:
+    published = self.split != "train_aug" and (self.folder / "SegmentationClass").is_dir()
+    return "SegmentationClass" if published else "SegmentationClassAug"
+
+
+def _name(line: str, path: pathlib.Path) -> str:
+  stems = {pathlib.PurePosixPath(each).stem for each in line.split()}
+  if len(stems) > 1:
+    raise ValueError(f"{path} has the line {line!r}; expected a name or a photo and its mask")
+  return stems.pop()

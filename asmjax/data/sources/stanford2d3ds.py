@@ -1,0 +1,180 @@
+"""2D-3D-Semantics (Armeni et al. 2017, arXiv 1702.01105): rendered views of six indoor areas."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from asmjax.batch import UNLABELLED
+from asmjax.data import decode
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.files import FileSource
+from asmjax.data.transforms import Example
+
+_AREAS = ("area_1", "area_2", "area_3", "area_4", "area_5a", "area_5b", "area_6")
+# The three folds of the paper, by the areas they are tested on; no building is on both sides.
+_TESTED = {
+  "fold1": ("area_5a", "area_5b"),
+  "fold2": ("area_2", "area_4"),
+  "fold3": ("area_1", "area_3", "area_6"),
+}
+_SPLITS = {
+  **{f"{fold}_train": tuple(each for each in _AREAS if each not in tested)
+     for fold, tested in _TESTED.items()},
+  **{f"{fold}_test": tested for fold, tested in _TESTED.items()},
+  **{area: (area,) for area in _AREAS},
+}
+_CLASSES = (
+  "ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa",
+  "bookcase", "board", "clutter",
+)
+_UNKNOWN = "<UNK>"
+_IDS = {**{name: label for label, name in enumerate(_CLASSES)}, _UNKNOWN: UNLABELLED}
+
+_RGB = "_domain_rgb.png"
+# Folder and end of the name of what belongs to a photo.
+_MAPS = {
+  "label": ("semantic", "_domain_semantic.png"),
+  "depth": ("depth", "_domain_depth.png"),
+  "normals": ("normal", "_domain_normals.png"),
+}
+_LABELS = ("assets/semantic_labels.json", "semantic_labels.json")
+
+_UNSEEN = 0x0D0D0D
+_FAR = 65535
+_STEPS_PER_METRE = 512
+_NO_NORMAL = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Stanford2d3ds(FileSource):
+  """Views of 1080x1080 pixels with labels, instances, depth and normals, rendered from meshes.
+
+  An instance is an index into `semantic_labels.json`, which lists every object of every room once:
+  its number is the same in all views of the object, and no other object's.  Fold 1 is the one
+  that Hwang et al. (2019) report on, with 52903 views to train on and 17593 to test on.
+  """
+
+  descriptor: ClassVar[Descriptor] = Descriptor(
+    name="stanford2d3ds",
+    classes=_CLASSES,
+    palette=(
+      (230, 230, 220), (140, 110, 80), (190, 200, 210), (150, 90, 60), (110, 60, 120),
+      (110, 190, 230), (170, 50, 50), (240, 180, 60), (70, 160, 80), (40, 100, 160),
+      (210, 120, 160), (30, 60, 50), (120, 120, 120),
+    ),
+    splits=tuple(_SPLITS),
+    provides=frozenset({"label", "instance", "depth", "normals"}),
+    ignored=frozenset({0, _UNSEEN}),
+  )
+  # Any part of the data set will do, so that no path marks it: the areas are looked for by `names`.
+  landmark: ClassVar[str] = "."
+  layout: ClassVar[str] = (
+    "ROOT/AREA/data/rgb/NAME_domain_rgb.png, data/depth/NAME_domain_depth.png, "
+    "data/normal/NAME_domain_normals.png, data/semantic/NAME_domain_semantic.png for AREA in "
+    f"{', '.join(_AREAS)}, and ROOT/assets/semantic_labels.json"
+  )
+
+  def __post_init__(self) -> None:
+    """Reads the names and the list of labels."""
+    super().__post_init__()
+    _ = self.table  # A list that cannot be used is better found now than at the first example.
+
+  @functools.cached_property
+  def names(self) -> tuple[str, ...]:
+    """AREA/NAME of the split's views, area by area, sorted."""
+    areas = _SPLITS[self.split]
+    missing = [area for area in areas if not (self.folder / area / "data" / "rgb").is_dir()]
+    if missing:
+      raise FileNotFoundError(
+        f"split {self.split!r} of {self.descriptor.name} lacks data/rgb of {', '.join(missing)} in "
+        f"{self.folder}; expected {self.layout}"
+      )
+    return tuple(
+      f"{area}/{name.removesuffix(_RGB)}"
+      for area in areas
+      for name in sorted(os.listdir(self.folder / area / "data" / "rgb"))
+      if name.endswith(_RGB)
+    )
+
+  @functools.cached_property
+  def table(self) -> np.ndarray:
+    """The label of each index in `semantic_labels.json`, int32 (number of indices,)."""
+    found = [path for each in _LABELS if (path := self.folder / each).is_file()]
+    if not found:
+      raise FileNotFoundError(
+        f"{self.folder / _LABELS[0]} does not exist, nor does {_LABELS[1]} beside the areas; "
+        f"expected {self.layout}"
+      )
+    return read_table(found[0])
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """A view and what belongs to it; labels and instances share a file."""
+    area, name = self.names[index].split("/")
+    data = self.folder / area / "data"
+    maps = {key: data / folder / f"{name}{end}" for key, (folder, end) in _MAPS.items()}
+    return {"image": data / "rgb" / f"{name}{_RGB}", **maps}
+
+  def read(self, files: Mapping[str, pathlib.Path]) -> Example:
+    """The view and all of its maps."""
+    raw = decode.raw16(files["depth"])
+    depth = np.where(raw == _FAR, 0, raw).astype(np.float32) / _STEPS_PER_METRE
+    label, instance = self._labels(files["label"])
+    return {
+      "image": decode.photo(files["image"]),
+      "label": label,
+      "instance": instance,
+      "depth": depth,
+      "normals": unit_normals(decode.colours(files["normals"])),
+    }
+
+  def _labels(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    index = decode.colours(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    index[index == _UNSEEN] = 0
+    if index.max() >= len(self.table):
+      raise ValueError(
+        f"{path} holds the index {index.max()}; expected 0..{len(self.table) - 1}, the indices of "
+        f"{pathlib.Path(_LABELS[0]).name}, or, unlabelled, {_UNSEEN}"
+      )
+    label = self.table[index]
+    return label, np.where(label == UNLABELLED, 0, index)
+
+
+def unit_normals(rgb: np.ndarray) -> np.ndarray:
+  """Colours to normals: red to the right, green down, blue to the camera, centred on 127.5.
+
+  Args:
+    rgb: uint8 (h, w, 3); (128, 128, 128) is missing.
+
+  Returns:
+    float32 (h, w, 3) unit vectors, 0 = missing.
+  """
+  seen = (rgb != _NO_NORMAL).any(-1, keepdims=True)
+  vectors = rgb.astype(np.float32) - 127.5
+  return seen * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def read_table(path: pathlib.Path) -> np.ndarray:
+  """The label of each entry CLASS_NUMBER_ROOM_NUMBER_AREA of a JSON list, int32 (entries,).
+
+  Raises:
+    ValueError: it is no list of such entries, or the first is not the unknown one.
+  """
+  try:
+    entries = json.loads(path.read_text("utf-8"))
+  except ValueError as error:
+    raise ValueError(f"{path} is no JSON ({error}); expected a list of labels") from error
+  if not isinstance(entries, list) or not all(isinstance(each, str) for each in entries):
+    raise ValueError(f"{path} holds something else than text; expected a list of labels")
+  classes = [entry.split("_")[0] for entry in entries]
+  unknown = sorted(set(classes) - set(_IDS))
+  if unknown:
+    raise ValueError(f"{path} holds the classes {', '.join(unknown)}; expected {', '.join(_IDS)}")
+  if classes[:1] != [_UNKNOWN]:
+    raise ValueError(f"{path} starts with {classes[:1]}; expected {_UNKNOWN} as entry 0")
+  return np.array([_IDS[each] for each in classes], np.int32)

@@ -1,0 +1,243 @@
+"""Times the input pipeline against a PyTorch DataLoader, and how long a training step waits for it.
+
+Both sides decode the photos and masks of a data set in PASCAL VOC's layout with Pillow, scale them
+by 0.5 to 2 with OpenCV, cut a window of 336 x 336 at random, mirror every second one and batch 8.
+
+  threads    the library's loader with as many threads in one process.
+  processes  the library's loader with as many worker processes, of one thread each.
+  pytorch    a Dataset as it is usually written, which resizes before it crops, in a DataLoader with
+             as many worker processes.
+  adapter    the library's source and transform in that DataLoader: what is left is the difference
+             between the loaders.
+
+The sides take turns, so that other work on the machine falls on all of them: the ratios are what
+counts. Then the same training steps run once from the loader and once from a batch that is already
+on the device; the difference is the time spent waiting for data.
+
+  python benchmarks/input.py --data_root=VOCdevkit
+  python benchmarks/input.py            # draws photos and masks of VOC's sizes first
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import math
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import cv2
+import jax
+import numpy as np
+from PIL import Image
+
+from asmjax.data.loader import Epochs, Reading, train_batches
+from asmjax.data.sources.pascal_voc import PascalVoc
+from asmjax.data.transforms import Augment
+from asmjax.minimax import PREDICTOR, Game
+from asmjax.models.predictors import UNet
+from asmjax.tasks import Segmentation
+from asmjax.terms import Pixel
+from asmjax.train.optim import Optimizer
+from asmjax.train.parallel import placed, spread
+from asmjax.train.state import init_state
+from asmjax.train.step import make_step
+
+try:
+  import torch
+except ImportError:
+  torch = None
+
+BATCH = 8
+CROP = (336, 336)
+SCALE = (0.5, 2.0)
+FILL = (127, 127, 127)
+
+
+class UsualDataset:
+  """What a PyTorch project has: decode, resize, pad, crop, mirror, one after the other."""
+
+  def __init__(self, source: PascalVoc):
+    self.files = [source.files(index) for index in range(len(source))]
+
+  def __len__(self) -> int:
+    return len(self.files)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng()
+    image = np.array(Image.open(self.files[index]["image"]).convert("RGB"))
+    label = np.array(Image.open(self.files[index]["label"]))
+    factor = math.exp(rng.uniform(*np.log(SCALE)))
+    size = round(image.shape[1] * factor), round(image.shape[0] * factor)
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, size, interpolation=method)
+    label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+    down, right = max(0, CROP[0] - size[1]), max(0, CROP[1] - size[0])
+    image = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_CONSTANT, value=FILL)
+    label = cv2.copyMakeBorder(label, 0, down, 0, right, cv2.BORDER_CONSTANT, value=255)
+    top = rng.integers(image.shape[0] - CROP[0] + 1)
+    left = rng.integers(image.shape[1] - CROP[1] + 1)
+    window = slice(top, top + CROP[0]), slice(left, left + CROP[1])
+    image, label = image[window], label[window]
+    if rng.random() < 0.5:
+      image, label = image[:, ::-1], label[:, ::-1]
+    return {"image": np.ascontiguousarray(image), "label": label.astype(np.int32)}
+
+
+class Adapter:
+  """The library's source and transform as a map-style data set."""
+
+  def __init__(self, epochs: Epochs):
+    self.epochs = epochs
+
+  def __len__(self) -> int:
+    return len(self.epochs.source)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    return self.epochs.example(0, index)
+
+
+def ours(epochs: Epochs, reading: Reading) -> Iterator[Any]:
+  """The library's batches."""
+  return train_batches(epochs, batch_size=BATCH, reading=reading)
+
+
+def pytorch(dataset: Any, workers: int) -> Iterator[Any]:
+  """Endless batches of a DataLoader whose workers stay."""
+  loader = torch.utils.data.DataLoader(
+    dataset, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=workers,
+    persistent_workers=True, worker_init_fn=_one_thread, multiprocessing_context="fork",
+  )
+  while True:
+    yield from loader
+
+
+def _one_thread(_: int) -> None:
+  cv2.setNumThreads(0)
+
+
+def speeds(
+  sides: Mapping[str, Callable[[], Iterator[Any]]], *, batches: int, rounds: int
+) -> dict[str, np.ndarray]:
+  """Images a second by side and round; the sides take turns, and start anew each time."""
+  found: dict[str, list[float]] = {name: [] for name in sides}
+  for _, (name, make) in itertools.product(range(rounds), sides.items()):
+    with contextlib.closing(make()) as iterator:
+      for _ in itertools.islice(iterator, 4):
+        pass  # Until the workers run and what they had prepared is used up.
+      start = time.perf_counter()
+      for _ in itertools.islice(iterator, batches):
+        pass
+      found[name].append(batches * BATCH / (time.perf_counter() - start))
+  return {name: np.asarray(each) for name, each in found.items()}
+
+
+def report(found: Mapping[str, np.ndarray]) -> None:
+  """Prints medians, and the library's sides over PyTorch's, round by round."""
+  for name, speed in found.items():
+    against = "".join(
+      f"   / {other} = {np.median(speed / found[other]):.2f} "
+      f"({(speed / found[other]).min():.2f} to {(speed / found[other]).max():.2f})"
+      for other in ("pytorch", "adapter") if other in found and name in ("threads", "processes")
+    )
+    print(f"  {name:10}{np.median(speed):8.1f} images/s{against}", flush=True)
+
+
+def waiting_share(epochs: Epochs, reading: Reading, *, steps: int, rounds: int) -> None:
+  """Prints by how much training steps from the loader take longer than those from one batch."""
+  step, state = _training_step(epochs)
+  shares = []
+  for _ in range(rounds + 1):
+    with contextlib.closing(ours(epochs, reading)) as batches:
+      batches = placed(batches)
+      same = next(batches)
+      loaded = _seconds(step, state, itertools.islice(batches, steps))
+    shares.append((loaded, _seconds(step, state, itertools.repeat(same, steps))))
+  loaded, kept = np.median(shares[1:], axis=0)
+  print(f"  a training step takes {1e3 * loaded / steps:.0f} ms from the loader and "
+        f"{1e3 * kept / steps:.0f} ms from memory: {100 * (1 - kept / loaded):.1f} % waiting")
+
+
+def _training_step(epochs: Epochs) -> tuple[Callable[..., Any], Any]:
+  """A step of a small U-Net with the pixel-wise loss: the less it computes, the more it waits."""
+  tasks = {"segmentation": Segmentation(classes=epochs.source.descriptor.classes)}
+  heads = {name: task.channels for name, task in tasks.items()}
+  game = Game(UNet(heads=heads, levels=4, width=8, stride=4), tasks, {"pixel": Pixel()})
+  transformations = {PREDICTOR: Optimizer().transformation(1000)}
+  state = init_state(game, transformations, seed=0, image_size=CROP)
+  return spread(make_step(game, transformations, movers=(PREDICTOR,), steps=1000)), state
+
+
+def _seconds(step: Callable[..., Any], state: Any, batches: Iterator[Any]) -> float:
+  start = time.perf_counter()
+  for batch in batches:
+    state, metrics = step(state, batch)
+    jax.block_until_ready(metrics)
+  return time.perf_counter() - start
+
+
+def draw(root: pathlib.Path, count: int = 64) -> None:
+  """Writes photos and palette masks of VOC's sizes: smooth blobs, which compress as photos do."""
+  for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+    (root / folder).mkdir(parents=True)
+  rng = np.random.default_rng(0)
+  for index in range(count):
+    size = (375, 500) if index % 4 else (500, 375)
+    coarse = rng.integers(0, 256, (size[0] // 6, size[1] // 6, 3)).astype(np.uint8)
+    photo = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(photo).save(root / "JPEGImages" / f"{index:04}.jpg", quality=90)
+    ids = cv2.resize(rng.integers(0, 21, (5, 7)).astype(np.uint8), size[::-1],
+                     interpolation=cv2.INTER_NEAREST)
+    mask = Image.fromarray(ids)
+    mask.putpalette(rng.integers(0, 256, 768).astype(np.uint8).tobytes())
+    mask.save(root / "SegmentationClass" / f"{index:04}.png")
+  names = "".join(f"{index:04}\n" for index in range(count))
+  (root / "ImageSets" / "Segmentation" / "train.txt").write_text(names)
+
+
+def parse() -> argparse.Namespace:
+  """The flags."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--data_root", help="folder of PASCAL VOC; drawn if not given")
+  parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of each side")
+  parser.add_argument("--batches", type=int, default=40, help="measured in each round")
+  parser.add_argument("--rounds", type=int, default=7)
+  parser.add_argument("--steps", type=int, default=20, help="measured in each round")
+  return parser.parse_args()
+
+
+def main() -> None:
+  """Benchmarks what the flags say."""
+  args = parse()
+  print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
+        f"{args.workers} workers")
+  with tempfile.TemporaryDirectory() as folder:
+    if not args.data_root:
+      draw(pathlib.Path(folder) / "VOC2012")
+    source = PascalVoc(args.data_root or folder, "train")
+    augment = Augment(CROP, mirror=True, scale=SCALE, random_crop=True)
+    epochs = Epochs(source, augment, seed=0)
+    threads = Reading(threads=args.workers)
+    processes = Reading(workers=args.workers, threads=1)
+    sides = {"threads": lambda: ours(epochs, threads), "processes": lambda: ours(epochs, processes)}
+    if torch is None:
+      print("PyTorch is not installed and left out")
+    else:
+      sides["pytorch"] = lambda: pytorch(UsualDataset(source), args.workers)
+      sides["adapter"] = lambda: pytorch(Adapter(epochs), args.workers)
+    report(speeds(sides, batches=args.batches, rounds=args.rounds))
+    reading = dataclasses.replace(threads, prefetch=4)
+    waiting_share(epochs, reading, steps=args.steps, rounds=3)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,27 @@
+"""The launchers' flags: settings of a config, with a useful message for those that do not exist."""
+
+import runpy
+import sys
+
+from absl import app
+
+
+def parse(arguments: list[str]) -> list[str]:
+  """Parses the flags, and refuses an override of an unknown key with the known ones listed."""
+  from asmjax.config import check_path
+
+  try:
+    return app.parse_flags_with_usage(arguments)
+  except (AttributeError, KeyError):  # What ml_collections makes of an unknown key.
+    values = dict(each.lstrip("-").partition("=")[::2] for each in arguments)
+    path, _, variant = values.get("config", "").partition(":")
+    if not path:
+      raise
+    config = runpy.run_path(path)["get_config"](*filter(None, [variant]))
+    for key in values:
+      if key.startswith("config."):
+        try:
+          check_path(config, key.removeprefix("config."))
+        except ValueError as error:
+          sys.exit(f"FATAL Flags parsing error: --{key}: {error}")
+    raise

@@ -1,0 +1,117 @@
+"""Lists of classes in YAML and CSV, and every mistake in one that must be named."""
+
+import pytest
+
+from asmjax.data.class_list import read_classes
+
+YAML = """
+classes:
+  - {name: ground, id: 0, color: [0, 0, 0]}
+  - {name: road, id: 3, color: [128, 64, 128]}
+  - {name: wall, id: 7, color: [70, 70, 70]}
+ignored: [255, [255, 255, 255]]
+"""
+CSV = "name,id,r,g,b\nground,0,0,0,0\nroad,3,128,64,128\nwall,7,70,70,70\n,255,255,255,255\n"
+
+
+def test_yaml_and_csv_say_the_same(tmp_path):
+  (tmp_path / "a.yaml").write_text(YAML)
+  (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())
+  assert read_classes(tmp_path / "a.yaml") == read_classes(tmp_path / "a.csv")
+
+
+def test_names_alone_are_enough(tmp_path):
+  (tmp_path / "a.yaml").write_text("classes: [{name: x}, {name: y}, {name: z}]")
+  (tmp_path / "a.csv").write_text("name\nx\ny\nz\n")
+  found = read_classes(tmp_path / "a.yaml")
+  assert found == read_classes(tmp_path / "a.csv")
+  assert found.names == ("x", "y", "z") and len(set(found.palette)) == 3
+  assert found.by_id == {0: 0, 1: 1, 2: 2, 255: 255} and found.by_colour == {}
+
+
+def test_generated_colours_differ_for_as_many_classes_as_there_can_be(tmp_path):
+  (tmp_path / "a.csv").write_text("name\n" + "\n".join(f"c{index}" for index in range(255)))
+  assert len(set(read_classes(tmp_path / "a.csv").palette)) == 255
+  (tmp_path / "a.csv").write_text("name\n" + "\n".join(f"c{index}" for index in range(256)))
+  with pytest.raises(ValueError, match=r"a\.csv has 256 classes; expected 1\.\.255"):
+    read_classes(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", r"no list under `classes`"),
+    ("- {name: x}", r"no list under `classes`"),
+    ("classes: []", r"has 0 classes; expected 1\.\.255"),
+    ("classes: [x]", r"class 1 is 'x'; expected \{name"),
+    ("classes: [{id: 1}]", r"class 1 is \{'id': 1\}; expected \{name"),
+    ("classes: [{name: x}]\nvoid: [1]", r"unknown key 'void'; known: classes, ignored"),
+    ("classes: [{name: x, colour: [0, 0, 0]}]", r"class 1 has the unknown key 'colour'; known: na"),
+    ("classes: [{name: x}, {name: x}]", r"class 2: name 'x' is taken by .*class 1"),
+    ("classes: [{name: no}]", r"class 1: name is False; expected text \(in quotes\?\)"),
+    ("classes: [{name: }]", r"class 1: name is ''; expected text"),
+    ("classes: [{name: x, id: 1}, {name: y, id: 1}]", r"class 2: id 1 is taken by .*class 1"),
+    ("classes: [{name: x, id: 1}, {name: y}]", r"class 2 has no id; expected one for all classes"),
+    ("classes: [{name: x, id: -1}]", r"class 1: id is -1; expected a whole number in 0\.\.65535"),
+    ("classes: [{name: x, id: 1.0}]", r"id is 1\.0; expected a whole"),
+    ("classes: [{name: x, id: yes}]", r"id is True; expected a whole"),
+    ("classes: [{name: x, color: [0, 0, 256]}]", r"color is \[0, 0, 256\]; expected three whole"),
+    ("classes: [{name: x, color: [0, 0]}]", r"color is \[0, 0\]; expected three whole"),
+    ("classes: [{name: x, color: red}]", r"color is 'red'; expected three whole"),
+    (
+      "classes: [{name: x, color: [0, 0, 1]}, {name: y, color: [0, 0, 1]}]",
+      r"class 2: color \(0, 0, 1\) is taken by .*class 1",
+    ),
+    ("classes: [{name: x, color: [0, 0, 1]}, {name: y}]", r"class 2 has no color; expected one"),
+    ("classes: [{name: x}]\nignored: 255", r"ignored is 255; expected a list"),
+    ("classes: [{name: x}]\nignored: [void]", r"ignored, entry 1: id is 'void'; expected a whole"),
+    ("classes: [{name: x}]\nignored: [null]", r"ignored, entry 1 is empty"),
+    ("classes: [{name: x}]\nignored: [1, 0]", r"ignored, entry 2: id 0 is taken by .*class 1"),
+    (
+      "classes: [{name: x, color: [0, 0, 1]}]\nignored: [[0, 0, 1]]",
+      r"ignored, entry 1: color \(0, 0, 1\) is taken by .*class 1",
+    ),
+    ("classes: [{name: x}", r"is no YAML: .*line 1"),
+  ],
+)
+def test_errors_in_yaml_name_the_place(tmp_path, text, message):
+  (tmp_path / "a.yaml").write_text(text)
+  with pytest.raises(ValueError, match=r"(?s)a\.yaml.*" + message):
+    read_classes(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", r"line 1 is ; expected name,id,r,g,b"),
+    ("id,r,g,b\n1,2,3,4", r"line 1 is id,r,g,b; expected name,id,r,g,b"),
+    ("name,r,g\nx,1,2", r"line 1 is name,r,g; expected"),
+    ("name,colour\nx,red", r"line 1 has the unknown key 'colour'; known: name, id, r, g, b"),
+    ("name,id\nx,1\n\ny,1\n", r"line 4: id 1 is taken by .*line 2"),
+    ("name,id\nx,one\n", r"line 2: id is 'one'; expected a whole number in 0\.\.65535"),
+    ("name,r,g,b\nx,1,2,300\n", r"line 2: color is \[1, 2, 300\]; expected three whole"),
+    ("name,r,g,b\nx,1,,3\n", r"line 2: color is \[1, None, 3\]; expected three whole"),
+    ("name,id\nx,1,2\n", r"line 2 has 3 cells; expected 2"),
+    ("name,id\nx,1\n,\n", r"line 3 is empty; expected a name, an id or a color"),
+  ],
+)
+def test_errors_in_csv_name_the_line(tmp_path, text, message):
+  (tmp_path / "a.csv").write_text(text)
+  with pytest.raises(ValueError, match=r"a\.csv.*" + message):
+    read_classes(tmp_path / "a.csv")
+
+
+def test_other_files_are_no_list_of_classes(tmp_path):
+  with pytest.raises(ValueError, match=r"a\.txt is '\.txt'; expected one of \.yaml, \.yml, \.csv"):
+    read_classes(tmp_path / "a.txt")
+  (tmp_path / "a.yaml").write_bytes("classes: [{name: Straße}]".encode("latin-1"))
+  with pytest.raises(ValueError, match=r"a\.yaml is no text"):
+    read_classes(tmp_path / "a.yaml")
+
+
+def test_csv_ignores_255_unless_it_says_what_is_ignored(tmp_path):
+  (tmp_path / "a.csv").write_text("name,id\nground,0\nfigure,255\n")
+  with pytest.raises(ValueError, match=r"a\.csv, ignored by default: id 255 is taken by .*line 3"):
+    read_classes(tmp_path / "a.csv")
+  (tmp_path / "a.csv").write_text("name,id\nground,0\nfigure,255\n,128\n")
+  assert read_classes(tmp_path / "a.csv").by_id == {0: 0, 255: 1, 128: 255}

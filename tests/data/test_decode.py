@@ -1,0 +1,318 @@
+"""Decoders: every kind of file that photos and masks come as, and every kind that they must not."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from asmjax.data import decode
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (6, 9), np.uint8)
+COLOUR = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+ALPHA = RNG.integers(0, 256, (6, 9, 1), np.uint8)
+IDS = RNG.integers(0, 4, (6, 9), np.uint8)
+WIDE = RNG.integers(256, 65536, (6, 9), np.uint16)
+# Two ids of one colour: only the indices tell them apart.
+PALETTE = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 142], [0, 0, 142]], np.uint8)
+SMOOTH = np.kron(RNG.integers(0, 256, (3, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+
+
+def save(path, array, mode=None, **options):
+  Image.fromarray(array).convert(mode).save(path, **options)
+  return path
+
+
+def save_wide(path, array):
+  """16 bits a channel; red first, which Pillow cannot write."""
+  cv2.imwrite(str(path), array if array.ndim == 2 else array[..., ::-1])
+  return path
+
+
+def save_palette(path, **options):
+  image = Image.fromarray(IDS)
+  image.putpalette(PALETTE.ravel().tolist())
+  image.save(path, **options)
+  return path
+
+
+# Photos
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "ppm", "tif"])
+def test_photo_is_what_was_saved(tmp_path, extension):
+  found = decode.photo(save(tmp_path / f"a.{extension}", COLOUR))
+  assert found.dtype == np.uint8 and np.array_equal(found, COLOUR)
+
+
+def test_transparency_is_dropped_without_touching_the_colours(tmp_path):
+  path = save(tmp_path / "a.png", np.concatenate([COLOUR, ALPHA], -1))
+  assert np.array_equal(decode.photo(path), COLOUR)
+  assert np.array_equal(decode.colours(path), COLOUR)
+
+
+def test_grey_photo_has_equal_channels(tmp_path):
+  for name, array in (("l.png", GREY), ("la.png", np.stack([GREY, ALPHA[..., 0]], -1))):
+    assert np.array_equal(decode.photo(save(tmp_path / name, array)), np.dstack([GREY] * 3))
+  bits = decode.photo(save(tmp_path / "1.png", GREY > 128))
+  assert np.array_equal(bits, np.dstack([(GREY > 128) * 255] * 3))
+
+
+@pytest.mark.parametrize("transparency", [None, 0, bytes([0, 128, 255])])
+def test_palette_photo_has_its_colours(tmp_path, transparency):
+  """A palette with several transparencies makes Pillow warn, which is an error here."""
+  options = {} if transparency is None else {"transparency": transparency}
+  path = save_palette(tmp_path / "a.png", **options)
+  assert np.array_equal(decode.photo(path), PALETTE[IDS])
+  assert np.array_equal(decode.colours(path), PALETTE[IDS])
+  assert np.array_equal(decode.ids(path), IDS)
+  assert decode.grey(path).shape == IDS.shape
+
+
+def test_four_inks_become_red_green_and_blue(tmp_path):
+  path = save(tmp_path / "a.jpg", SMOOTH, "CMYK", quality=95)
+  with Image.open(path) as stored:
+    assert stored.mode == "CMYK"
+  assert np.abs(decode.photo(path).astype(int) - SMOOTH).mean() < 8
+
+
+# Where the top left corner of the upright picture lies in the stored one, by orientation.
+@pytest.mark.parametrize(
+  ("orientation", "stored"),
+  [
+    (1, lambda upright: upright),
+    (2, lambda upright: upright[:, ::-1]),
+    (3, lambda upright: upright[::-1, ::-1]),
+    (4, lambda upright: upright[::-1]),
+    (5, lambda upright: upright.transpose(1, 0, 2)),
+    (6, lambda upright: np.rot90(upright, 1)),
+    (7, lambda upright: upright[::-1, ::-1].transpose(1, 0, 2)),
+    (8, lambda upright: np.rot90(upright, -1)),
+  ],
+)
+def test_photo_is_upright(tmp_path, orientation, stored):
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = orientation
+  path = save(tmp_path / "a.png", np.ascontiguousarray(stored(COLOUR)), exif=exif)
+  assert np.array_equal(decode.photo(path), COLOUR)
+  assert decode.is_turned(path) == (orientation >= 5)
+
+
+def test_photo_without_orientation_is_not_turned(tmp_path):
+  assert not decode.is_turned(save(tmp_path / "a.jpg", COLOUR))
+
+
+def test_photo_of_sixteen_bits_a_channel_keeps_the_upper_ones(tmp_path):
+  wide = COLOUR.astype(np.uint16) * 256 + 255
+  assert np.array_equal(decode.photo(save_wide(tmp_path / "a.png", wide)), COLOUR)
+
+
+@pytest.mark.parametrize("read", [decode.photo, decode.colours, decode.grey])
+def test_one_channel_of_sixteen_bits_is_no_picture(tmp_path, read):
+  """Pillow would cut the values at 255, which makes a white picture."""
+  path = save_wide(tmp_path / "a.png", WIDE)
+  with pytest.raises(ValueError, match=r"a\.png has 'I;16' pixels; expected 8 bits a channel"):
+    read(path)
+
+
+# Masks
+
+
+def test_ids_in_every_kind_of_file(tmp_path):
+  equal = np.dstack([IDS] * 3)
+  files = [
+    save(tmp_path / "grey.png", IDS),
+    save_palette(tmp_path / "palette.png"),
+    save(tmp_path / "equal.png", equal),
+    save(tmp_path / "transparent.png", np.concatenate([equal, ALPHA], -1)),
+    save(tmp_path / "grey_transparent.png", np.stack([IDS, ALPHA[..., 0]], -1)),
+    save_wide(tmp_path / "wide.png", IDS.astype(np.uint16)),
+    save(tmp_path / "grey.tif", IDS),
+  ]
+  for path in files:
+    found = decode.ids(path)
+    assert found.dtype == np.int32 and np.array_equal(found, IDS), path.name
+
+
+def test_ids_of_one_bit_and_of_sixteen(tmp_path):
+  assert np.array_equal(decode.ids(save(tmp_path / "1.png", IDS > 1)), IDS > 1)
+  path = save_wide(tmp_path / "16.png", WIDE)
+  assert np.array_equal(decode.ids(path), WIDE)
+  raw = decode.raw16(path)
+  assert raw.dtype == np.uint16 and np.array_equal(raw, WIDE)
+
+
+def test_colours_are_no_ids(tmp_path):
+  path = save(tmp_path / "a.png", COLOUR)
+  with pytest.raises(ValueError, match=r"a\.png has colours \(RGB\); expected one id a pixel"):
+    decode.ids(path)
+
+
+def test_fractions_are_no_ids(tmp_path):
+  path = save(tmp_path / "a.tif", IDS + np.float32(0.5))
+  with pytest.raises(ValueError, match=r"a\.tif has 'F' pixels"):
+    decode.ids(path)
+
+
+@pytest.mark.parametrize("read", [decode.ids, decode.colours])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_channels_of_sixteen_bits_would_lose_the_ids(tmp_path, read, channels):
+  """Pillow keeps the upper bytes, which are all 0 here."""
+  path = save_wide(tmp_path / "a.png", np.dstack([IDS.astype(np.uint16)] * channels))
+  with Image.open(path) as stored:
+    assert not np.array(stored).any()
+  with pytest.raises(ValueError, match=r"a\.png has 'RGBA?' channels of 16 bits; expected 8"):
+    read(path)
+
+
+@pytest.mark.parametrize("read", [decode.ids, decode.colours, decode.raw16])
+@pytest.mark.parametrize(("name", "format"), [("a.jpg", "JPEG"), ("a.webp", "WEBP")])
+def test_lossy_mask_is_refused(tmp_path, read, name, format):
+  path = save(tmp_path / name, IDS)
+  with pytest.raises(ValueError, match=rf"{name} is a {format}, which blurs.*expected a PNG"):
+    read(path)
+
+
+def test_jpeg_called_png_is_refused(tmp_path):
+  path = save(tmp_path / "a.png", IDS, format="JPEG")
+  with pytest.raises(ValueError, match=r"a\.png is a JPEG"):
+    decode.ids(path)
+
+
+@pytest.mark.parametrize("array", [GREY, COLOUR, GREY > 128])
+def test_raw16_wants_sixteen_bits(tmp_path, array):
+  path = save(tmp_path / "a.png", array)
+  with pytest.raises(ValueError, match="expected one channel of 16 bits"):
+    decode.raw16(path)
+
+
+def test_raw16_does_not_wrap_around(tmp_path):
+  path = save(tmp_path / "a.tif", WIDE.astype(np.int32) + 65536)
+  with pytest.raises(ValueError, match=r"a\.tif holds \d+\.\.\d+; expected 0\.\.65535"):
+    decode.raw16(path)
+
+
+# Broken files
+
+
+@pytest.mark.parametrize("read", [decode.photo, decode.grey, decode.ids, decode.colours])
+@pytest.mark.parametrize("extension", ["png", "ppm", "jpg"])
+@pytest.mark.parametrize("keep", [0, 1, 6, 30, -40])
+def test_broken_file_is_named(tmp_path, read, extension, keep):
+  path = save(tmp_path / f"a.{extension}", COLOUR)
+  path.write_bytes(path.read_bytes()[:keep])
+  with pytest.raises(ValueError, match=rf"a\.{extension} cannot be decoded \(.*bytes\); expected"):
+    read(path)
+
+
+def test_text_is_no_picture(tmp_path):
+  (tmp_path / "a.png").write_text("<html>not found</html>")
+  with pytest.raises(ValueError, match=r"a\.png cannot be decoded.*22 bytes"):
+    decode.photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [decode.photo, decode.ids, decode.lines, decode.is_turned])
+def test_missing_file_is_named(tmp_path, read):
+  with pytest.raises(FileNotFoundError, match=r"nothing\.png does not exist"):
+    read(tmp_path / "nothing.png")
+  (tmp_path / "folder").mkdir()
+  with pytest.raises(FileNotFoundError, match="folder does not exist"):
+    read(tmp_path / "folder")
+
+
+# Ids and colours to labels
+
+
+def test_lookup_against_a_loop():
+  table = {0: 255, 7: 0, 8: 1, 300: 2, 65535: 255}
+  raw = RNG.choice(list(table), (20, 30)).astype(np.int32)
+  found = decode.lookup(raw, table, "a.png")
+  assert found.dtype == np.int32
+  assert found.tolist() == [[table[value] for value in row] for row in raw.tolist()]
+
+
+@pytest.mark.parametrize("bad", [-1, 2, 9, 255, 2**31 - 1, -(2**31)])
+def test_unknown_id_is_named_with_what_is_known(bad):
+  table = {0: 0, 1: 1, 4: 2, 8: 255}
+  raw = np.array([[0, 1], [bad, bad]], np.int32)
+  expected = rf"a\.png holds the ids {bad}; expected 0\.\.1, 4 or, unlabelled, 8"
+  with pytest.raises(ValueError, match=expected):
+    decode.lookup(raw, table, "a.png")
+
+
+def test_of_many_unknown_ids_a_few_are_named():
+  with pytest.raises(ValueError, match=r"ids 1, 2, 3, 4, 5, 6, 7, 8 and 12 more; expected 0$"):
+    decode.lookup(np.arange(21)[None], {0: 0}, "a.png")
+
+
+def test_lookup_of_colours_against_a_loop():
+  table = {(0, 0, 1): 0, (0, 1, 0): 1, (1, 0, 0): 2, (255, 255, 255): 255}
+  rgb = RNG.choice(np.array(list(table), np.uint8), (20, 30))
+  found = decode.lookup_colours(rgb, table, "a.png")
+  assert found.dtype == np.int32
+  assert found.tolist() == [[table[tuple(pixel)] for pixel in row] for row in rgb.tolist()]
+
+
+def test_unknown_colour_is_named():
+  rgb = np.array([[[0, 0, 1], [0, 0, 2]]], np.uint8)
+  expected = r"a\.png holds the colours \(0, 0, 2\); expected \(0, 0, 1\)"
+  with pytest.raises(ValueError, match=expected):
+    decode.lookup_colours(rgb, {(0, 0, 1): 0}, "a.png")
+
+
+def test_two_tables_of_colours_do_not_mix():
+  rgb = np.zeros((1, 1, 3), np.uint8)
+  assert decode.lookup_colours(rgb, {(0, 0, 0): 3}, "a.png").item() == 3
+  assert decode.lookup_colours(rgb, {(0, 0, 0): 4}, "a.png").item() == 4
+
+
+def test_labels_by_id_or_by_colour(tmp_path):
+  by_id = {index: index + 10 for index in range(4)}
+  by_colour = {(0, 0, 0): 20, (128, 64, 128): 21, (0, 0, 142): 22}
+  alpha = np.full((*IDS.shape, 1), 9, np.uint8)
+  for path in (
+    save(tmp_path / "grey.png", IDS),
+    save_palette(tmp_path / "palette.png"),
+    save(tmp_path / "transparent.png", np.dstack([IDS, alpha])),
+  ):
+    assert np.array_equal(decode.labels(path, by_id, by_colour), IDS + 10), path.name
+  expected = np.array([20, 21, 22, 22])[IDS]
+  for name, array in (("rgb", PALETTE[IDS]), ("rgba", np.dstack([PALETTE[IDS], alpha]))):
+    path = save(tmp_path / f"{name}.png", array)
+    assert np.array_equal(decode.labels(path, by_id, by_colour), expected), name
+
+
+def test_colours_of_equal_channels_are_colours_all_the_same(tmp_path):
+  """A mask of black and grey classes only must not turn into ids."""
+  path = save(tmp_path / "a.png", np.full((2, 2, 3), 70, np.uint8))
+  assert (decode.labels(path, {70: 1}, {(70, 70, 70): 2}) == 2).all()
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+  "written",
+  [
+    b"one\ntwo words\nthree",
+    b"one\r\ntwo words\r\nthree\r\n",
+    b"\xef\xbb\xbfone\r\ntwo words\r\nthree\r\n",
+    b"one\rtwo words\rthree",
+    b"\n  one \n\n\ttwo words\nthree\n\n \n",
+  ],
+)
+def test_lines_of_any_editor(tmp_path, written):
+  (tmp_path / "a.txt").write_bytes(written)
+  assert decode.lines(tmp_path / "a.txt") == ("one", "two words", "three")
+
+
+@pytest.mark.parametrize("written", ["fünf".encode("latin-1"), "five".encode("utf-16")])
+def test_list_in_another_encoding_is_named(tmp_path, written):
+  (tmp_path / "a.txt").write_bytes(written)
+  with pytest.raises(ValueError, match=r"a\.txt is no text.*expected UTF-8"):
+    decode.lines(tmp_path / "a.txt")
+
+
+def test_empty_list_has_no_lines(tmp_path):
+  (tmp_path / "a.txt").write_bytes(b"")
+  assert decode.lines(tmp_path / "a.txt") == ()

@@ -1,0 +1,297 @@
+"""A user's own folder: its layouts, and what is wrong with such folders."""
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from asmjax.data.files import check_files
+from asmjax.data.sources.folder import Folder
+
+IDS = np.array([[0, 3], [7, 255]], np.uint8).repeat(6, 0).repeat(10, 1)
+EXPECTED = np.array([[0, 1], [2, 255]]).repeat(6, 0).repeat(10, 1)
+COLOURS = {0: (0, 0, 0), 3: (128, 64, 128), 7: (70, 70, 70), 255: (255, 255, 255)}
+YAML = """
+classes:
+  - {name: ground, id: 0, color: [0, 0, 0]}
+  - {name: road, id: 3, color: [128, 64, 128]}
+  - {name: wall, id: 7, color: [70, 70, 70]}
+ignored: [255, [255, 255, 255]]
+"""
+CSV = "name,id,r,g,b\nground,0,0,0,0\nroad,3,128,64,128\nwall,7,70,70,70\n,255,255,255,255\n"
+
+
+def coloured(ids):
+  table = np.zeros((256, 3), np.uint8)
+  for value, colour in COLOURS.items():
+    table[value] = colour
+  return table[ids]
+
+
+def save(path, array, **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(array).save(path, **options)
+
+
+def photo(path, value=99, size=IDS.shape, **options):
+  save(path, np.full((*size, 3), value, np.uint8), **options)
+
+
+@pytest.fixture
+def root(tmp_path):
+  (tmp_path / "classes.yaml").write_text(YAML)
+  for split, names in (("train", ("b.JPG", "a.png", "c.tif")), ("val", ("d.jpeg",))):
+    for value, name in enumerate(names):
+      photo(tmp_path / "images" / split / name, 10 * value)
+      save(tmp_path / "masks" / split / f"{name[0]}.png", IDS)
+  return tmp_path
+
+
+# Layouts
+
+
+def test_a_folder_for_each_split(root):
+  source = Folder(str(root), "train")
+  check_files(source)
+  assert source.names == ("a", "b", "c")
+  assert [int(example["image"].mean().round()) for example in source] == [10, 0, 20]
+  assert all(np.array_equal(example["label"], EXPECTED) for example in source)
+  facts = source.descriptor
+  assert facts.name == "folder" and facts.provides == {"label"} and facts.ignored == {255}
+  assert facts.classes == ("ground", "road", "wall") and facts.splits == ("train", "val")
+  assert facts.palette == ((0, 0, 0), (128, 64, 128), (70, 70, 70))
+
+
+def test_class_without_a_folder_says_what_it_provides():
+  assert Folder.descriptor.name == "folder" and Folder.descriptor.provides == {"label"}
+
+
+@pytest.mark.parametrize("text", ["b\na", "b.jpg\r\na.png\r\n\r\n", "\ufeffb.JPG\r\n\r\na"])
+def test_lists_of_names(tmp_path, text):
+  (tmp_path / "classes.csv").write_text(CSV)
+  (tmp_path / "train.txt").write_bytes(text.encode())
+  for value, name in enumerate(("a", "b", "not_listed")):
+    photo(tmp_path / "images" / f"{name}.jpg", 50 * value)
+    save(tmp_path / "masks" / f"{name}.png", IDS)
+  options = {"images": "images", "masks": "masks", "lists": "{split}.txt"}
+  source = Folder(str(tmp_path), "train", classes="classes.csv", **options)
+  assert source.names == ("b", "a") and source.descriptor.splits == ("train",)
+  assert [int(example["image"].mean().round()) for example in source] == [50, 0]
+
+
+def test_names_in_a_list_may_have_folders(tmp_path):
+  (tmp_path / "classes.yaml").write_text(YAML)
+  (tmp_path / "train.txt").write_text("one/a\ntwo/a.png\n")
+  for value, folder in enumerate(("one", "two")):
+    photo(tmp_path / "images" / folder / "a.png", value)
+    save(tmp_path / "masks" / folder / "a.png", IDS)
+  source = Folder(str(tmp_path), "train", images="images", masks="masks", lists="{split}.txt")
+  assert source.names == ("one/a", "two/a")
+  assert [example["image"].max() for example in source] == [0, 1]
+
+
+def test_camvid_as_segnet_has_it(tmp_path):
+  """`train` and `trainannot`; the second must not be taken for a split."""
+  (tmp_path / "classes.yaml").write_text(YAML)
+  for split in ("train", "val"):
+    photo(tmp_path / split / "0001TP_1.png")
+    save(tmp_path / f"{split}annot" / "0001TP_1.png", IDS)
+  source = Folder(str(tmp_path), "val", images="{split}", masks="{split}annot")
+  assert source.descriptor.splits == ("train", "val")
+  assert np.array_equal(source[0]["label"], EXPECTED)
+
+
+def test_camvid_as_published(tmp_path):
+  """All photos in one folder, all masks, in colours and with a suffix, in another."""
+  (tmp_path / "colours.csv").write_text(
+    "name,r,g,b\nground,0,0,0\nroad,128,64,128\nwall,70,70,70\n,255,255,255\n"
+  )
+  (tmp_path / "train.txt").write_text("0001TP_1.png\n")
+  for name in ("0001TP_1", "0001TP_2"):
+    photo(tmp_path / "701_StillsRaw_full" / f"{name}.png")
+    save(tmp_path / "LabeledApproved_full" / f"{name}_L.png", coloured(IDS))
+  options = {
+    "images": "701_StillsRaw_full",
+    "masks": "LabeledApproved_full",
+    "mask_suffix": "_L",
+    "lists": "{split}.txt",
+    "classes": "colours.csv",
+  }
+  source = Folder(str(tmp_path), "train", **options)
+  assert len(source) == 1 and source.files(0)["label"].name == "0001TP_1_L.png"
+  assert np.array_equal(source[0]["label"], EXPECTED)
+
+
+# Masks
+
+
+def palette_of_other_colours(ids):
+  image = Image.fromarray(ids)
+  image.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+  return image
+
+
+@pytest.mark.parametrize(
+  "mask",
+  [
+    Image.fromarray(IDS),
+    palette_of_other_colours(IDS),
+    Image.fromarray(coloured(IDS)),
+    Image.fromarray(np.dstack([coloured(IDS), IDS])),
+    Image.fromarray(IDS.astype(np.uint16)),
+  ],
+  ids=["grey", "palette", "colours", "transparent", "16 bits"],
+)
+def test_one_list_serves_ids_and_colours(root, mask):
+  mask.save(root / "masks" / "val" / "d.png")
+  assert np.array_equal(Folder(str(root), "val")[0]["label"], EXPECTED)
+
+
+def test_without_colours_equal_channels_are_ids(root):
+  (root / "classes.yaml").write_text("classes: [{name: ground}, {name: road}]")
+  save(root / "masks" / "val" / "d.png", np.dstack([IDS % 2] * 3))
+  assert np.array_equal(Folder(str(root), "val")[0]["label"], IDS % 2)
+
+
+def test_black_and_white_masks_need_ignored_to_be_said(root):
+  save(root / "masks" / "val" / "d.png", (IDS > 3).astype(np.uint8) * 255)
+  classes = "classes: [{name: ground, id: 0}, {name: figure, id: 255}]\n"
+  (root / "classes.yaml").write_text(classes)
+  with pytest.raises(ValueError, match="ignored by default, entry 1: id 255 is taken by .*class 2"):
+    Folder(str(root), "val")
+  (root / "classes.yaml").write_text(classes + "ignored: []")
+  assert np.array_equal(Folder(str(root), "val")[0]["label"], IDS > 3)
+
+
+def test_id_and_colour_of_no_class_are_named(root):
+  save(root / "masks" / "val" / "d.png", np.where(IDS == 255, 255, IDS + 1).astype(np.uint8))
+  expected = r"val/d\.png holds the ids 1, 4, 8; expected 0, 3, 7 or, unlabelled, 255"
+  with pytest.raises(ValueError, match=expected):
+    Folder(str(root), "val")[0]
+  save(root / "masks" / "val" / "d.png", coloured(IDS) // 2)
+  with pytest.raises(ValueError, match=r"val/d\.png holds the colours \(35, 35, 35\)"):
+    Folder(str(root), "val")[0]
+
+
+def test_jpeg_mask_is_refused(root):
+  save(root / "masks" / "val" / "d.jpg", IDS)
+  (root / "masks" / "val" / "d.png").unlink()
+  with pytest.raises(ValueError, match=r"masks/val/d\.jpg is a JPEG"):
+    Folder(str(root), "val")[0]
+
+
+def test_mask_of_the_stored_size_of_a_turned_photo(root):
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = 6
+  photo(root / "images" / "val" / "d.jpeg", exif=exif)
+  message = (
+    r"masks/val/d\.png is 12x20 .*as .*images/val/d\.jpeg is stored.*EXIF.*expected.*upright, 20x12"
+  )
+  with pytest.raises(ValueError, match=message):
+    Folder(str(root), "val")[0]
+  save(root / "masks" / "val" / "d.png", np.rot90(IDS))
+  example = Folder(str(root), "val")[0]
+  assert example["image"].shape[:2] == example["label"].shape == (20, 12)
+
+
+def test_other_sizes_do_not_speak_of_exif(root):
+  save(root / "masks" / "val" / "d.png", IDS.T)
+  with pytest.raises(ValueError, match=r"masks/val/d\.png is 20x12 .*12x20 as .*d\.jpeg$"):
+    Folder(str(root), "val")[0]
+
+
+# Names
+
+
+def test_photo_without_mask_names_both(root):
+  (root / "masks" / "train" / "b.png").unlink()
+  message = r"1 of 3 names .*images/train/b\.JPG and .*masks/train/b\.\*"
+  with pytest.raises(FileNotFoundError, match=message):
+    Folder(str(root), "train")
+
+
+def test_listed_photo_that_is_missing(root):
+  (root / "train.txt").write_text("a\nnothing\n")
+  message = r"1 of 2 names .*images/train/nothing\.\* and .*masks/train/nothing\.\*"
+  with pytest.raises(FileNotFoundError, match=message):
+    Folder(str(root), "train", lists="{split}.txt")
+
+
+def test_name_twice_in_a_list(root):
+  (root / "train.txt").write_text("a\nb\na.png\n")
+  with pytest.raises(ValueError, match=r"train\.txt has 'a' twice"):
+    Folder(str(root), "train", lists="{split}.txt")
+
+
+def test_mask_without_photo(root):
+  save(root / "masks" / "val" / "e.png", IDS)
+  with pytest.raises(FileNotFoundError, match=r"1 masks have no photo; the first: .*val/e\.png"):
+    Folder(str(root), "val")
+
+
+def test_masks_of_all_splits_in_one_folder(root):
+  for path in (root / "masks").glob("*/*.png"):
+    path.rename(root / "masks" / path.name)
+  (root / "masks" / "train").rmdir()
+  (root / "masks" / "val").rmdir()
+  source = Folder(str(root), "val", masks="masks")
+  assert source.names == ("d",) and source.descriptor.splits == ("train", "val")
+
+
+@pytest.mark.parametrize("twin", ["images/val/d.png", "masks/val/d.tif"])
+def test_two_pictures_of_one_name(root, twin):
+  photo(root / twin)
+  with pytest.raises(ValueError, match=r"val/d\.\w+ and .*val/d\.\w+ have one name"):
+    Folder(str(root), "val")
+
+
+def test_what_is_no_picture_does_not_count(root):
+  for name in ("Thumbs.db", ".DS_Store", "._d.jpeg", "d.json"):
+    (root / "images" / "val" / name).write_text("")
+  assert Folder(str(root), "val").names == ("d",)
+
+
+def test_photos_and_masks_of_every_awkward_kind(root):
+  Image.fromarray(IDS).save(root / "images" / "val" / "grey.png")
+  Image.fromarray(np.dstack([coloured(IDS), IDS])).save(root / "images" / "val" / "alpha.png")
+  save(root / "images" / "val" / "wide.png", IDS.astype(np.uint16))
+  for name in ("grey", "alpha", "wide"):
+    save(root / "masks" / "val" / f"{name}.png", IDS)
+  source = Folder(str(root), "val")
+  images = dict(zip(source.names, (source.files(index) for index in range(4)), strict=True))
+  assert np.array_equal(source.read(images["grey"])["image"], np.dstack([IDS] * 3))
+  assert np.array_equal(source.read(images["alpha"])["image"], coloured(IDS))
+  with pytest.raises(ValueError, match=r"val/wide\.png has 'I;16' pixels; expected 8 bits"):
+    source.read(images["wide"])
+
+
+# Splits
+
+
+def test_unknown_split_says_where_splits_come_from(root):
+  (root / "images" / "test").mkdir()
+  message = r"'test'; known, by ROOT/images/\{split\} and ROOT/masks/\{split\} in .*: train, val"
+  with pytest.raises(ValueError, match=message):
+    Folder(str(root), "test")
+  with pytest.raises(ValueError, match=r"'train'; known, by ROOT/\{split\}\.txt in .*: none"):
+    Folder(str(root), "train", lists="{split}.txt")
+
+
+def test_empty_split(root):
+  for kind in ("images", "masks"):
+    (root / kind / "test").mkdir()
+  with pytest.raises(ValueError, match="split 'test' of folder .* is empty; expected ROOT/classes"):
+    Folder(str(root), "test")
+  (root / "test.txt").write_bytes(b"\r\n")
+  with pytest.raises(ValueError, match="split 'test' of folder .* is empty"):
+    Folder(str(root), "test", lists="{split}.txt")
+
+
+@pytest.mark.parametrize("option", ["images", "lists"])
+def test_options_must_say_the_split(root, option):
+  with pytest.raises(ValueError, match=rf"{option} is 'all'; expected \{{split\}} in it"):
+    Folder(str(root), "train", **{option: "all"})
+
+
+def test_missing_list_of_classes_names_the_layout(root):
+  with pytest.raises(FileNotFoundError, match=r"classes\.csv does not exist; expected ROOT/cl"):
+    Folder(str(root), "train", classes="classes.csv")

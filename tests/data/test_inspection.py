@@ -1,0 +1,212 @@
+"""Inspecting a data set: planted problems are found, and nothing else."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.inspection import evenly, inspect, open_splits
+
+CLASSES = ("floor", "wall", "lamp", "door")
+SIZE = (6, 8)
+
+
+class Listed:
+  """Examples from a list; an exception in it is raised when its turn comes."""
+
+  def __init__(self, examples, *, split="train", provides=("label",), files=None):
+    self.descriptor = Descriptor(
+      "listed", CLASSES, ((0, 0, 0),) * 4, ("train", "val"), frozenset(provides)
+    )
+    self.split, self.examples, self.names = split, examples, files
+
+  def __len__(self):
+    return len(self.examples)
+
+  def __getitem__(self, index):
+    example = self.examples[index]
+    if isinstance(example, Exception):
+      raise example
+    return example
+
+  def files(self, index):
+    if not self.names:
+      return {}
+    return {key: pathlib.Path(f"/{key}/{self.names[index]}.png") for key in ("image", "label")}
+
+
+def example(seed, size=SIZE, **changes):
+  """All keys filled within the contract."""
+  rng = np.random.default_rng(seed)
+  normals = rng.standard_normal((*size, 3))
+  made = {
+    "image": rng.integers(0, 256, (*size, 3), np.uint8),
+    "label": rng.choice(np.array([0, 1, 255], np.int32), size),
+    "depth": rng.choice([0, 1, 2, 5], size) * rng.uniform(0.5, 2, size).astype(np.float32),
+    "normals": normals / np.linalg.norm(normals, axis=-1, keepdims=True),
+    "instance": rng.integers(0, 4, size).astype(np.int32),
+  }
+  made["normals"][rng.random(size) < 0.3] = 0
+  types = {"depth": np.float32, "normals": np.float32}
+  return {key: value.astype(types.get(key, value.dtype)) for key, value in made.items()} | changes
+
+
+def spoiled(key, value, seed=1):
+  """An example with one pixel, at row 2 and column 3, that is not what it may be."""
+  made = example(seed)
+  made[key][2, 3] = value
+  return made
+
+
+ALL = ("label", "depth", "normals", "instance")
+
+
+def test_a_clean_set_has_no_problems_and_is_counted():
+  examples = [example(seed, size) for seed, size in enumerate([(6, 8), (9, 4), (6, 8), (20, 30)])]
+  examples[2]["label"][0, 0] = CLASSES.index("lamp")
+  report = inspect({"train": Listed(examples, provides=ALL)})
+  assert report.problems == ()
+  found = report.splits["train"].summary()
+  assert found["examples"] == found["whole"] == 4
+  assert found["size"] == {"min": (9, 4), "median": (6, 8), "max": (20, 30), "distinct": 3}
+  flat = {key: [each[key].reshape(-1, *each[key].shape[2:]) for each in examples] for key in ALL}
+  label, depth = np.concatenate(flat["label"]), np.concatenate(flat["depth"])
+  assert found["label"]["unlabelled"] == pytest.approx((label == 255).mean())
+  for index, name in enumerate(CLASSES):
+    assert found["label"]["classes"][name] == {
+      "pixels": (label == index).sum(),
+      "share": pytest.approx((label == index).sum() / (label != 255).sum()),
+      "images": sum((each == index).any() for each in flat["label"]),
+    }
+  assert found["label"]["absent"] == ["door"]
+  medians = [np.median(each[each > 0]) for each in flat["depth"]]
+  assert found["depth"] == pytest.approx({
+    "min": depth[depth > 0].min(), "max": depth.max(), "median": np.median(medians),
+    "missing": (depth == 0).mean(),
+  })
+  without = ~np.concatenate(flat["normals"]).any(-1)
+  assert found["normals"] == {"missing": pytest.approx(without.mean())}
+  number = sum(len(set(each) - {0}) for each in flat["instance"])
+  assert found["instance"] == {"number": number, "per_image": number / 4}
+
+
+ALTERED = {
+  "unknown label": (spoiled("label", 4), "contract", "label is 4 .*row 2, column 3.*0..3"),
+  "negative label": (spoiled("label", -1), "contract", "label is -1 "),
+  "negative depth": (spoiled("depth", -0.5), "contract", "depth is -0.5 .1 of 48 pix.*metres"),
+  "depth without end": (spoiled("depth", np.inf), "contract", "depth is inf"),
+  "depth that is no number": (spoiled("depth", np.nan), "contract", "depth is nan"),
+  "long normal": (spoiled("normals", (0, 0, 1.1)), "contract", r"normals is \[0.0, 0.0, 1.1.*th 1"),
+  "normal that is no number": (spoiled("normals", np.nan), "contract", "normals is .nan"),
+  "negative instance": (spoiled("instance", -2), "contract", "instance is -2"),
+  "wide label": (
+    example(1, label=np.zeros(SIZE, np.int64)), "contract", "'label' is int64.*expected int32"
+  ),
+  "small depth": (
+    example(1, depth=np.ones((3, 4), np.float32)), "contract", r"\(1, 3, 4\).*\(1, 6, 8\)"
+  ),
+  "grey image": (example(1, image=np.zeros(SIZE, np.uint8)), "contract", "'image' is uint8"),
+  "no pixels": (example(1, (0, 8)), "contract", "no pixels"),
+  "no normals": (
+    {key: value for key, value in example(1).items() if key != "normals"}, "contract",
+    r"lacks \['normals'\]",
+  ),
+  "no label": (
+    example(1, label=np.full(SIZE, 255, np.int32)), "no truth", "label is missing at every"
+  ),
+  "no depth": (example(1, depth=np.zeros(SIZE, np.float32)), "no truth", "depth is missing"),
+  "one colour": (
+    example(1, image=np.full((*SIZE, 3), (1, 2, 3), np.uint8)), "blank", r"every pixel is \(1, 2, 3"
+  ),
+  "cut file": (ValueError("/label/b.png cannot be decoded"), "unreadable", "^/label/b.png cannot"),
+  "lost file": (FileNotFoundError("/image/b.png does not exist"), "unreadable", "does not exist"),
+  "reader's mistake": (KeyError("depth"), "unreadable", "/image/b.png: KeyError: 'depth'"),
+}
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_exactly_the_planted_problem_is_reported(what):
+  broken, kind, message = ALTERED[what]
+  source = Listed([example(0), broken, example(2)], provides=ALL, files="abc")
+  (problem,) = inspect({"train": source}).problems
+  assert (problem.kind, problem.split) == (kind, "train")
+  assert problem.file in problem.message and problem.file.endswith("/b.png")
+  with pytest.raises(ValueError, match=message):
+    raise ValueError(problem.message)
+
+
+def test_the_file_of_the_key_in_question_is_named():
+  no_label = example(1, label=np.full(SIZE, 255, np.int32))
+  blank = example(2, image=np.zeros((*SIZE, 3), np.uint8))
+  cut = ValueError("/label/d.png cannot be decoded")
+  source = Listed([spoiled("label", 9, seed=0), no_label, blank, cut], files="abcd")
+  files = [problem.file for problem in inspect({"train": source}).problems]
+  assert files == ["/label/a.png", "/label/b.png", "/image/c.png", "/label/d.png"]
+
+
+def test_what_cannot_be_read_is_not_counted_and_ends_nothing():
+  source = Listed([example(0), OSError("no disk"), example(2)])
+  report = inspect({"train": source})
+  assert [problem.file for problem in report.problems] == ["train[1]"]
+  assert report.splits["train"].whole == [0, 2]
+  assert report.splits["train"].pixels == 2 * 6 * 8
+
+
+def test_no_instance_is_no_problem():
+  source = Listed([example(0, instance=np.zeros(SIZE, np.int32))], provides=ALL)
+  assert not inspect({"train": source}).problems
+
+
+def test_equal_images_are_found_whatever_their_names_and_labels():
+  train = Listed([example(0), example(1), example(2), example(1, label=example(3)["label"])],
+                 files="abcd")
+  val = Listed([example(4), example(2), example(5)], split="val")
+  overlap, duplicate = sorted(
+    inspect({"train": train, "val": val}).problems, key=lambda problem: problem.kind, reverse=True
+  )
+  assert (duplicate.kind, duplicate.split) == ("duplicate", "train")
+  assert "/image/b.png (train), /image/d.png (train)" in duplicate.message
+  assert (overlap.kind, overlap.split) == ("overlap", "train,val")
+  assert "/image/c.png (train), val[1] (val)" in overlap.message
+
+
+def test_images_of_equal_bytes_and_other_shape_differ():
+  image = example(0)["image"]
+  turned = example(1, (8, 6), image=image.reshape(8, 6, 3))
+  assert not inspect({"train": Listed([example(0), turned])}).problems
+
+
+def test_one_name_in_two_lists_is_an_overlap_even_if_the_file_is_broken():
+  broken = ValueError("/image/a.png cannot be decoded")
+  splits = {name: Listed([broken], split=name, files="a") for name in ("train", "val")}
+  kinds = [problem.kind for problem in inspect(splits).problems]
+  assert kinds == ["unreadable", "unreadable", "overlap"]
+
+
+def test_a_limit_reads_so_many_from_first_to_last():
+  seen = []
+  source = Listed([example(0), OSError("skipped"), example(2), OSError("skipped"), example(4)])
+  report = inspect({"train": source}, limit=3, advance=seen.append)
+  assert not report.problems and report.splits["train"].whole == [0, 2, 4]
+  assert seen == ["train"] * 3
+
+
+@pytest.mark.parametrize(("length", "limit"), [(10, 3), (7, 7), (4, 9), (5, 1), (3, None)])
+def test_spread_indices_are_distinct_and_reach_both_ends(length, limit):
+  indices = evenly(length, limit)
+  assert len(set(indices)) == len(indices) == min(length, limit or length)
+  assert indices[0] == 0 and (limit == 1 or indices[-1] == length - 1)
+
+
+def test_a_split_that_cannot_be_opened_is_a_problem_of_its_own():
+  def make(split):
+    if split == "val":
+      raise FileNotFoundError("val.txt does not exist")
+    return Listed([example(0)])
+
+  sources, problems = open_splits(make, ["val", "train"])
+  assert list(sources) == ["train"]
+  assert [(each.kind, each.split, each.message) for each in problems] == [
+    ("split", "val", "val.txt does not exist")
+  ]

@@ -1,0 +1,153 @@
+"""Stanford Background: a tiny copy of its layout with what can be wrong in it."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asmjax.data.files import check_files
+from asmjax.data.sources.stanford_background import StanfordBackground, matrix, partition
+
+SIZE = (6, 8)
+SPLITS = {"luc_train": 573, "luc_test": 142, "load_train": 400, "load_val": 172, "load_test": 143}
+
+
+def regions(values=None):
+  values = np.arange(48).reshape(SIZE) % 8 if values is None else np.asarray(values)
+  return "\n".join(" ".join(map(str, row)) for row in values) + "\n"
+
+
+@pytest.fixture
+def root(tmp_path):
+  for folder in ("images", "labels"):
+    (tmp_path / folder).mkdir()
+  for name in ("0000047", "9005273"):
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "labels" / f"{name}.regions.txt").write_text(regions())
+  (tmp_path / "luc_train.txt").write_text("9005273\n0000047\n")
+  return tmp_path
+
+
+def horizons(root, count):
+  (root / "horizons.txt").write_text("".join(f"{n:07d} 320 240 117\n" for n in range(count)))
+
+
+def test_ids_are_the_classes_and_negative_ones_unlabelled(root):
+  values = np.arange(48).reshape(SIZE) % 8
+  values[2, 3:5] = -1, -7
+  (root / "labels" / "9005273.regions.txt").write_text(regions(values))
+  example = StanfordBackground(str(root), "luc_train")[0]
+  assert example["label"].dtype == np.int32
+  np.testing.assert_array_equal(example["label"], np.where(values < 0, 255, values))
+  classes = StanfordBackground.descriptor.classes
+  assert (classes[0], classes[5], classes[7], len(classes)) == ("sky", "building", "foreground", 8)
+
+
+def test_windows_line_ends_and_blanks_change_nothing(root):
+  (root / "luc_train.txt").write_bytes(b"\xef\xbb\xbf9005273\r\n\r\n0000047\r\n")
+  path = root / "labels" / "9005273.regions.txt"
+  path.write_bytes(regions().replace(" ", "\t").replace("\n", " \r\n").encode())
+  source = StanfordBackground(str(root), "luc_train")
+  assert source.names == ("9005273", "0000047")
+  np.testing.assert_array_equal(source[0]["label"], source[1]["label"])
+
+
+def test_root_may_be_the_folder_above(root, tmp_path_factory):
+  above = tmp_path_factory.mktemp("above")
+  (above / "iccv09Data").symlink_to(root, target_is_directory=True)
+  assert len(StanfordBackground(str(above), "luc_train")) == 2
+
+
+def test_published_sizes_without_overlap(root):
+  (root / "luc_train.txt").unlink()
+  horizons(root, 715)
+  names = {split: StanfordBackground(str(root), split).names for split in SPLITS}
+  assert {split: len(each) for split, each in names.items()} == SPLITS
+  for parts in (("luc_train", "luc_test"), ("load_train", "load_val", "load_test")):
+    union = set().union(*(names[part] for part in parts))
+    assert union == {f"{n:07d}" for n in range(715)}
+  # What one paper's model was tested on, the other's was not trained on.
+  assert not set(names["luc_test"]) & {*names["load_train"], *names["load_val"]}
+
+
+def test_a_list_overrides_the_partition(root):
+  horizons(root, 715)
+  assert StanfordBackground(str(root), "luc_train").names == ("9005273", "0000047")
+  assert len(StanfordBackground(str(root), "luc_test")) == 142
+
+
+@pytest.mark.parametrize("count", [714, 2])
+def test_incomplete_data_say_how_many_and_the_way_out(root, count):
+  horizons(root, count)
+  with pytest.raises(ValueError, match=rf"names {count} photos; expected 715.*load_val\.txt"):
+    StanfordBackground(str(root), "load_val")
+
+
+def test_neither_list_nor_horizons(root):
+  with pytest.raises(FileNotFoundError, match=r"horizons\.txt does not exist.*ROOT/SPLIT\.txt"):
+    StanfordBackground(str(root), "luc_test")
+
+
+def test_unknown_split_and_empty_list(root):
+  with pytest.raises(ValueError, match="'train'; known: luc_train, luc_test, load_train"):
+    StanfordBackground(str(root), "train")
+  (root / "luc_train.txt").write_text("\n")
+  with pytest.raises(ValueError, match="'luc_train' of stanford_background.*is empty"):
+    StanfordBackground(str(root), "luc_train")
+
+
+def test_partition_depends_on_the_names_alone():
+  names = [f"{n:04d}" for n in range(30)]
+  parts = partition(names, {"a": 20, "b": 10})
+  assert parts == partition(names[::-1], {"a": 20, "b": 10})
+  assert sorted(parts["a"] + parts["b"]) == names and list(parts["b"]) == sorted(parts["b"])
+  digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+  assert max(digests[name] for name in parts["a"]) < min(digests[name] for name in parts["b"])
+  # A shuffle, not a run: both parts come from everywhere.
+  assert set(parts["a"]) != set(names[:20]) and set(parts["b"]) & set(names[:20])
+
+
+def test_partition_must_use_up_the_names():
+  with pytest.raises(ValueError, match=r"3 names cannot be cut into parts of \{'a': 2, 'b': 2\}"):
+    partition(["x", "y", "z"], {"a": 2, "b": 2})
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("", "is empty; expected rows of integers"),
+    ("1 2 3\n1 2\n", "has 2 numbers in row 2; expected 3 as in row 1"),
+    ("1 2\n3 sky\n", "holds no matrix .*'sky'"),
+    ("1 2\n3 4.5\n", r"holds no matrix .*'4\.5'"),
+    ("1 2\n3 99999999999\n", "holds no matrix"),
+  ],
+)
+def test_malformed_regions_are_named(root, text, message):
+  path = root / "labels" / "9005273.regions.txt"
+  path.write_text(text)
+  with pytest.raises(ValueError, match=rf"9005273\.regions\.txt {message}"):
+    matrix(path)
+  with pytest.raises(ValueError, match=r"9005273\.regions\.txt"):
+    StanfordBackground(str(root), "luc_train")[0]
+
+
+def test_ids_above_the_classes(root):
+  (root / "labels" / "9005273.regions.txt").write_text(regions(np.full(SIZE, 8)))
+  with pytest.raises(ValueError, match=r"9005273\.regions\.txt holds the ids 8; expected 0\.\.7"):
+    StanfordBackground(str(root), "luc_train")[0]
+
+
+def test_regions_of_another_size(root):
+  (root / "labels" / "9005273.regions.txt").write_text(regions(np.zeros((8, 6), int)))
+  with pytest.raises(ValueError, match=r"regions\.txt is 8x6.*expected 6x8.*9005273\.jpg"):
+    StanfordBackground(str(root), "luc_train")[0]
+
+
+@pytest.mark.parametrize("path", ["images/0000047.jpg", "labels/0000047.regions.txt"])
+def test_missing_file_is_found_without_reading_any(root, path):
+  source = StanfordBackground(str(root), "luc_train")
+  check_files(source)
+  (root / path).unlink()
+  with pytest.raises(FileNotFoundError, match=f"lacks 1 files: .*{path}"):
+    check_files(source)
