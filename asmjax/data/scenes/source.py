@@ -1,0 +1,194 @@
+"""Procedural rooms with furniture, seen by a camera: every truth comes from the same ray hit.
+
+Colours and textures of all objects, walls and floors come from one distribution, and shapes as wide
+as the objects' parts are painted on walls, floor and ceiling: a pixel's neighbourhood tells little
+about its class, the arrangement of parts does.
+"""
+
+import dataclasses
+import pathlib
+from typing import ClassVar
+
+import numpy as np
+
+from asmjax.data.descriptor import Descriptor, check_index, check_split
+from asmjax.data.scenes import rooms, textures
+from asmjax.data.scenes.furniture import KINDS
+from asmjax.data.scenes.render import View, render
+
+_LENGTHS = {"train": 1024, "val": 256, "test": 256}
+_CLASSES = ("wall", "floor", *KINDS)
+
+# Axis of a wall's, the floor's and the ceiling's normal, and its sign.
+_FACES = ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenes:
+  """Rooms with objects; example `index` is a function of (seed, split, index, size).
+
+  All truths hold at the pixel's centre and agree exactly: `label` and `instance` (0 is the room)
+  say what the ray hits first, `depth` how far along the optical axis, `normals` how the surface
+  lies there.  What is seen through a hole is labelled as what it is.  Every size shows the same
+  scene; an oblong image is the middle of the square one.
+
+  Attributes:
+    split: "train", "val" or "test".
+    seed: another seed is another data set.
+    size: (height, width) in pixels.
+    length: number of images; 0 = 1024 for train, 256 for val and test.
+
+  Raises:
+    ValueError: unknown split, negative length or a side below 16 pixels.
+  """
+
+  split: str
+  seed: int = 0
+  size: tuple[int, int] = (96, 96)
+  length: int = 0
+
+  descriptor: ClassVar[Descriptor] = Descriptor(
+    name="scenes",
+    classes=_CLASSES,
+    palette=(
+      (150, 150, 150), (90, 70, 50), (230, 80, 60), (70, 160, 240), (110, 200, 80), (240, 200, 60),
+      (190, 100, 220), (60, 210, 200), (240, 140, 190),
+    ),
+    splits=tuple(_LENGTHS),
+    provides=frozenset({"label", "depth", "normals", "instance"}),
+  )
+
+  def __post_init__(self) -> None:
+    """Checks the fields; configs hand over `size` as a list."""
+    check_split(self.split, _LENGTHS)
+    object.__setattr__(self, "size", tuple(self.size))
+    if len(self.size) != 2 or min(self.size) < 16:
+      raise ValueError(f"size {self.size}: expected (height, width), both at least 16")
+    if self.length < 0:
+      raise ValueError(f"length {self.length}: expected a number of images, or 0 for the default")
+
+  def __len__(self) -> int:
+    """Number of images."""
+    return self.length or _LENGTHS[self.split]
+
+  def files(self, index: int) -> dict[str, pathlib.Path]:
+    """None."""
+    return {}
+
+  @property
+  def intrinsics(self) -> np.ndarray:
+    """The camera matrix float64 (3, 3) of every example.
+
+    The pixel in row r and column c looks through (c + 1/2, r + 1/2).
+    """
+    height, width = self.size
+    focal = rooms.FOCAL * max(height, width)
+    return np.array([(focal, 0, width / 2), (0, focal, height / 2), (0, 0, 1)])
+
+  def scene(self, index: int) -> rooms.Scene:
+    """The geometry of example `index`."""
+    return rooms.draw(self._rng(index), self.intrinsics, self.size)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """`image`, `label`, `depth`, `normals`, `instance`; see `asmjax.data.descriptor.Source`."""
+    rng = self._rng(index)
+    scene = rooms.draw(rng, self.intrinsics, self.size)
+    parts, instances = scene.parts()
+    view = render(scene.camera, parts)
+    upright = np.einsum("jk,khw->jhw", scene.camera.pose.rotation.astype(np.float32), view.normals)
+    instance = instances[view.owner]
+    classes = np.array([0, *(_CLASSES.index(thing.kind) for thing in scene.things)], np.int32)
+    label = classes[instance]
+    label[(instance == 0) & (upright[2] > 0.5)] = _CLASSES.index("floor")
+    radiance = _radiance(rng, scene, view, upright, instance)
+    seen = np.bincount(instance.ravel(), minlength=len(classes)) > 0
+    return {
+      "image": textures.photograph(rng, radiance),
+      "label": label,
+      "depth": view.depth,
+      "normals": np.stack([view.normals[0], view.normals[1], -view.normals[2]], -1),
+      "instance": (np.cumsum(seen, dtype=np.int32) - 1)[instance],
+    }
+
+  def _rng(self, index: int) -> np.random.Generator:
+    check_index(index, len(self))
+    # The last word keeps the stream apart from those that augmentation derives from three words.
+    return np.random.default_rng([self.seed, self.descriptor.splits.index(self.split), index, 1])
+
+
+def _radiance(
+  rng: np.random.Generator,
+  scene: rooms.Scene,
+  view: View,
+  upright: np.ndarray,
+  instance: np.ndarray,
+) -> np.ndarray:
+  """Light that reaches the camera, float32 (h, w, 3).
+
+  Args:
+    rng: where paints, shapes and light are drawn from.
+    scene: the geometry.
+    view: what the camera sees of it.
+    upright: float32 (3, h, w), the view's normals in the world.
+    instance: int32 (h, w), 0 for the room.
+  """
+  x, y = scene.camera.rays()
+  points = np.stack([view.depth * x, view.depth * y[:, None], view.depth])
+  flat, owner = points.reshape(3, -1), instance.ravel()
+  colours = np.empty((owner.size, 3), np.float32)
+  where = np.flatnonzero(owner == 0)
+  colours[where] = _room_colours(
+    rng, scene, scene.camera.pose.apply(flat[:, where]), upright.reshape(3, -1)[:, where]
+  )
+  for index, thing in enumerate(scene.things, 1):
+    paint, where = textures.paint(rng), np.flatnonzero(owner == index)
+    local = thing.pose.inverse() @ scene.camera.pose
+    colours[where] = paint(local.apply(flat[:, where]))
+  light = _light(rng, scene)
+  return colours.reshape(*instance.shape, 3) * light.shade(points, view.normals)[..., None]
+
+
+def _light(rng: np.random.Generator, scene: rooms.Scene) -> textures.Light:
+  """A lamp below the ceiling, in the camera's frame."""
+  spot = rng.uniform((-0.8, -0.8, 1.5), (0.8, 0.8, 1.9)) * scene.room.half
+  return textures.Light(
+    position=scene.camera.pose.inverse().apply(spot[:, None])[:, 0],
+    ambient=rng.uniform(0.3, 0.55),
+    reach=rng.uniform(2, 4),
+  )
+
+
+def _room_colours(
+  rng: np.random.Generator, scene: rooms.Scene, points: np.ndarray, normals: np.ndarray
+) -> np.ndarray:
+  """Colours (n, 3) of points (3, n) of the room: three paints, painted shapes and dark blobs."""
+  colours = np.empty((points.shape[1], 3), np.float32)
+  walls, floor, ceiling, *others = (textures.paint(rng) for _ in range(7))
+  half = np.array(scene.room.half)
+  middle = np.array([0, 0, half[2]], np.float32)[:, None]
+  for axis, sign in _FACES:
+    where = np.flatnonzero(normals[axis] * sign > 0.5)
+    spots, along = points[:, where], [each for each in range(3) if each != axis]
+    ground = walls if axis < 2 else floor if sign > 0 else ceiling
+    face = ground(spots)
+    for _ in range(rng.integers(1, 6)):
+      shape, paint = textures.shape(rng, half[along]), others[rng.integers(len(others))]
+      covered = np.flatnonzero(shape.covers((spots - middle)[along]))
+      face[covered] = paint(spots[:, covered])
+    if ground is floor:
+      face *= _shadows(rng, scene, spots[:2])[:, None]
+    colours[where] = face
+  return colours
+
+
+def _shadows(rng: np.random.Generator, scene: rooms.Scene, spots: np.ndarray) -> np.ndarray:
+  """Brightness (n,) of spots (2, n) on the floor: dark below each object and in two more places."""
+  half = np.array(scene.room.half[:2])
+  blobs = [(thing.pose.translation[:2], thing.radius) for thing in scene.things]
+  blobs += [(rng.uniform(-0.9, 0.9, 2) * half, rng.uniform(0.2, 0.6)) for _ in range(2)]
+  brightness = np.ones(spots.shape[1], np.float32)
+  for centre, radius in blobs:
+    offset = (spots - centre.astype(np.float32)[:, None]) / np.float32(radius)
+    darkness = np.float32(rng.uniform(0.2, 0.6))
+    brightness *= 1 - darkness * np.exp(-2 * np.einsum("kn,kn->n", offset, offset))
+  return brightness
