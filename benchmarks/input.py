@@ -12,7 +12,8 @@ by 0.5 to 2 with OpenCV, cut a window of 336 x 336 at random, mirror every secon
 
 The sides take turns, so that other work on the machine falls on all of them: the ratios are what
 counts. Then the same training steps run once from the loader and once from a batch that is already
-on the device; the difference is the time spent waiting for data.
+on the device. The share of the time that passes until the next batch is there is the wait for data;
+where step and loader share the same cores, the step itself also takes longer.
 
   python benchmarks/input.py --data_root=VOCdevkit
   python benchmarks/input.py            # draws photos and masks of VOC's sizes first
@@ -151,18 +152,18 @@ def report(found: Mapping[str, np.ndarray]) -> None:
 
 
 def waiting_share(epochs: Epochs, reading: Reading, *, steps: int, rounds: int) -> None:
-  """Prints by how much training steps from the loader take longer than those from one batch."""
+  """Prints the share of training steps that is spent waiting for the loader."""
   step, state = _training_step(epochs)
-  shares = []
-  for _ in range(rounds + 1):
+  found = []
+  for _ in range(rounds + 1):  # The first compiles.
     with contextlib.closing(ours(epochs, reading)) as batches:
       batches = placed(batches)
       same = next(batches)
       loaded = _seconds(step, state, itertools.islice(batches, steps))
-    shares.append((loaded, _seconds(step, state, itertools.repeat(same, steps))))
-  loaded, kept = np.median(shares[1:], axis=0)
-  print(f"  a training step takes {1e3 * loaded / steps:.0f} ms from the loader and "
-        f"{1e3 * kept / steps:.0f} ms from memory: {100 * (1 - kept / loaded):.1f} % waiting")
+    found.append((*loaded, *_seconds(step, state, itertools.repeat(same, steps))))
+  total, waited, kept, _ = np.median(found[1:], axis=0)
+  print(f"  a training step takes {1e3 * total / steps:.0f} ms, of which {100 * waited / total:.1f} % "
+        f"are spent waiting for data; {1e3 * kept / steps:.0f} ms while nothing is loaded")
 
 
 def _training_step(epochs: Epochs) -> tuple[Callable[..., Any], Any]:
@@ -175,12 +176,19 @@ def _training_step(epochs: Epochs) -> tuple[Callable[..., Any], Any]:
   return spread(make_step(game, transformations, movers=(PREDICTOR,), steps=1000)), state
 
 
-def _seconds(step: Callable[..., Any], state: Any, batches: Iterator[Any]) -> float:
-  start = time.perf_counter()
-  for batch in batches:
+def _seconds(
+  step: Callable[..., Any], state: Any, batches: Iterator[Any]
+) -> tuple[float, float]:
+  """Of all steps, and of those the part until a batch was there."""
+  start, waited = time.perf_counter(), 0.0
+  while True:
+    asked = time.perf_counter()
+    batch = next(batches, None)
+    if batch is None:
+      return time.perf_counter() - start, waited
+    waited += time.perf_counter() - asked
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
-  return time.perf_counter() - start
 
 
 def draw(root: pathlib.Path, count: int = 64) -> None:

@@ -1,0 +1,28 @@
+"""Any source with a U-Net from scratch: to inspect or pack a data set, and to start from."""
+
+from ml_collections import ConfigDict
+
+from asmjax.config import Data, choose, defaults
+from asmjax.data import SOURCES
+from asmjax.train.experiment import Training
+from configs import common
+
+
+def get_config(argument: str = "folder") -> ConfigDict:
+  """Photos fitted into 240 x 320; nothing is tuned to the data set.
+
+  Args:
+    argument: SOURCE or SOURCE,VARIANT, where the source is a key of `asmjax.data.SOURCES` and the
+      method one of `configs.common.METHODS`.
+  """
+  source, _, variant = argument.partition(",")
+  options = defaults(choose(SOURCES, source, "source"))
+  config = common.base(variant or "iid_asm_released")
+  config.data = defaults(Data, source=source, size=(240, 320), resize="fit", options=options)
+  config.predictor.update(levels=5, width=32, stride=2)
+  config.optimizer.predictor.learning_rate = 1e-3
+  config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
+  config.train = defaults(Training, steps=5000, batch_size=8)
+  config.eval.every = 500
+  config.checkpoint.every = 500
+  return config
