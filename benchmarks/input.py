@@ -162,8 +162,8 @@ def waiting_share(epochs: Epochs, reading: Reading, *, steps: int, rounds: int) 
       loaded = _seconds(step, state, itertools.islice(batches, steps))
     found.append((*loaded, *_seconds(step, state, itertools.repeat(same, steps))))
   total, waited, kept, _ = np.median(found[1:], axis=0)
-  print(f"  a training step takes {1e3 * total / steps:.0f} ms, of which {100 * waited / total:.1f} % "
-        f"are spent waiting for data; {1e3 * kept / steps:.0f} ms while nothing is loaded")
+  print(f"  a training step takes {1e3 * total / steps:.0f} ms, {100 * waited / total:.1f} % of it "
+        f"waiting for data; {1e3 * kept / steps:.0f} ms while nothing is loaded")
 
 
 def _training_step(epochs: Epochs) -> tuple[Callable[..., Any], Any]:
