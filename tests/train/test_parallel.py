@@ -1,0 +1,37 @@
+"""Batches on their way to the devices: none is lost, and each lies where it is worked on."""
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.train.parallel import place, placed
+
+
+def batch(start):
+  return {"image": np.arange(start, start + 48, dtype=np.float32).reshape(8, 2, 3)}
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_every_device_gets_its_rows(devices):
+  where = jax.local_devices()[:devices]
+  image = place(batch(0), devices=where)["image"]
+  assert image.shape == (devices, 8 // devices, 2, 3)
+  for shard in image.addressable_shards:
+    row = where.index(shard.device)
+    rows = batch(0)["image"].reshape(image.shape)[row]
+    np.testing.assert_array_equal(shard.data[0], rows)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_batches_keep_their_order_and_their_number(count):
+  found = [float(each["image"].ravel()[0]) for each in placed(map(batch, range(count)))]
+  assert found == [*range(count)]
+
+
+def test_batches_are_sent_ahead_of_their_turn_but_not_all_at_once():
+  asked = []
+  batches = placed((asked.append(i) or batch(i) for i in range(9)), ahead=3)
+  next(batches)
+  assert asked == [0, 1, 2, 3]
+  next(batches)
+  assert asked == [0, 1, 2, 3, 4]
