@@ -1,0 +1,338 @@
+"""Packing and reading back: lossless, resumable, deterministic, and without TensorFlow."""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from asmjax.data import decode
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.packing import pack
+from asmjax.data.scenes import Scenes
+from asmjax.data.tfds import Tfds
+from tests.small import ROOT
+
+EVERYTHING = Descriptor(
+  name="everything",
+  classes=("sky", "traffic light"),
+  palette=((1, 2, 3), (4, 5, 6)),
+  splits=("train", "val", "unpublished"),
+  provides=frozenset({"label", "depth", "normals", "instance"}),
+  ignored=frozenset({7}),
+)
+
+
+@dataclasses.dataclass
+class Listed:
+  """A source over a list; an example may be an exception to raise."""
+
+  examples: list
+  split: str = "train"
+  descriptor: Descriptor = EVERYTHING
+
+  def __len__(self):
+    return len(self.examples)
+
+  def __getitem__(self, index):
+    if isinstance(self.examples[index], BaseException):
+      raise self.examples[index]
+    return dict(self.examples[index])
+
+  def files(self, index):
+    return {}
+
+
+def noise(seed, size=None):
+  """An example whose arrays hold any values that their types can, each at its own size."""
+  rng = np.random.default_rng(seed)
+  size = size or tuple(rng.integers(3, 40, 2))
+  return {
+    "image": rng.integers(0, 256, (*size, 3), np.uint8),
+    "label": rng.choice(np.array([0, 1, 255], np.int32), size),
+    "depth": (rng.random(size, np.float32) * 80) * (rng.random(size) < 0.9).astype(np.float32),
+    "normals": rng.normal(size=(*size, 3)).astype(np.float32),
+    "instance": rng.integers(0, 2**31, size, np.int32),
+  }
+
+
+def two_splits():
+  return {
+    "train": Listed([noise(seed) for seed in range(5)]),
+    "val": Listed([noise(seed) for seed in range(10, 12)], "val"),
+  }
+
+
+def assert_same(source, packed):
+  assert len(packed) == len(source) > 0
+  for index in range(len(source)):
+    expected, found = source[index], packed[index]
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+      assert found[key].dtype == value.dtype
+      np.testing.assert_array_equal(found[key], value)
+
+
+def contents(folder):
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("packed")
+  pack(two_splits(), folder, examples_per_shard=2)
+  return folder
+
+
+def test_every_key_of_every_size_comes_back_in_order(packed):
+  for split, source in two_splits().items():
+    assert_same(source, Tfds(str(packed), split))
+
+
+def test_scenes_come_back(tmp_path):
+  sources = {split: Scenes(split, size=(16, 24), length=3) for split in ("train", "test")}
+  pack(sources, tmp_path)
+  for split, source in sources.items():
+    assert_same(source, Tfds(str(tmp_path), split))
+
+
+@dataclasses.dataclass
+class Photos(Listed):
+  """Images that come with a file."""
+
+  paths: tuple = ()
+
+  def files(self, index):
+    return {"image": self.paths[index]}
+
+
+def test_photos_stay_jpegs_where_that_loses_nothing(tmp_path):
+  """Not where the source shows something else than the file: here a mirrored photo, and a PNG."""
+  descriptor = dataclasses.replace(EVERYTHING, provides=frozenset())
+  paths = tuple(tmp_path / name for name in ("a.jpg", "mirrored.JPG", "c.png", "grey.jpeg"))
+  rng = np.random.default_rng(0)
+  examples = []
+  for path in paths:
+    pixels = rng.integers(0, 256, (33, 47) if "grey" in path.name else (33, 47, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(path)
+    image = decode.photo(path)
+    examples.append({"image": image[:, ::-1] if "mirrored" in path.name else image})
+  source = Photos(examples, descriptor=descriptor, paths=paths)
+  pack({"train": source}, tmp_path / "packed")
+  packed = Tfds(str(tmp_path / "packed"), "train")
+  assert_same(source, packed)
+  verbatim = [path.read_bytes() in packed._records[i] for i, path in enumerate(paths)]
+  assert verbatim == [True, False, False, True]
+
+
+def test_descriptor_travels_along(packed):
+  found = Tfds(str(packed), "val").descriptor
+  assert found == dataclasses.replace(EVERYTHING, splits=("train", "val"))
+
+
+def test_arrays_are_the_callers_own(packed):
+  source = Tfds(str(packed), "train")
+  for value in source[0].values():
+    value[:] = 1
+  assert_same(two_splits()["train"], source)
+
+
+def test_many_threads_and_other_processes_read_the_same(packed):
+  source = Tfds(str(packed), "train")
+  expected = [source[index]["depth"].sum() for index in range(5)]
+  sent = pickle.dumps(source)
+  assert len(sent) < 500
+  received = pickle.loads(sent)
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    found = list(pool.map(lambda place: received[place % 5]["depth"].sum(), range(80)))
+  assert found == expected * 16
+
+
+def test_parts_of_splits(packed):
+  source = Listed([noise(seed) for seed in (3, 4, 10)])
+  assert_same(source, Tfds(str(packed), "train[60%:]+val[:1]"))
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("stop", [ValueError("unreadable"), KeyboardInterrupt()], ids=repr)
+def test_packing_goes_on_where_it_stopped(packed, tmp_path, stop):
+  sources = two_splits()
+  broken = dict(sources, train=Listed([*sources["train"].examples[:3], stop, noise(4)]))
+  with pytest.raises(type(stop)):
+    pack(broken, tmp_path, examples_per_shard=2)
+  with pytest.raises(FileNotFoundError, match=r"not packed to the end: run launch/prepare\.py"):
+    Tfds(str(tmp_path), "train")
+  complete = tmp_path / "everything-train.array_record-00000-of-00003"
+  before = complete.stat().st_mtime_ns, complete.stat().st_ino
+  seen = {"train": 0, "val": 0}
+
+  def progress(split, examples):
+    seen[split] += examples
+
+  pack(sources, tmp_path, examples_per_shard=2, progress=progress)
+  assert contents(tmp_path) == contents(packed)
+  assert (complete.stat().st_mtime_ns, complete.stat().st_ino) == before
+  assert seen == {"train": 5, "val": 2}
+
+
+@pytest.mark.parametrize("name", [
+  "asmjax.json.part", "everything-train.array_record-00001-of-00003",
+  "everything-val.array_record-00000-of-00001.part", "dataset_info.json",
+])
+def test_what_a_kill_leaves_is_not_taken_for_whole(packed, tmp_path, name):
+  """A file cut short: one in the making, or one the system had not yet written to the disk."""
+  complete = contents(packed)
+  if name != "asmjax.json.part":
+    shutil.copytree(packed, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "dataset_info.json").unlink()
+    (tmp_path / name.removesuffix(".part")).unlink(missing_ok=True)
+  (tmp_path / name).write_bytes(complete[name.removesuffix(".part")][:100])
+  with pytest.raises((FileNotFoundError, ValueError)):
+    Tfds(str(tmp_path), "train")
+  pack(two_splits(), tmp_path, examples_per_shard=2)
+  assert contents(tmp_path) == complete
+
+
+def test_a_shard_of_another_length_is_written_again(packed, tmp_path):
+  shutil.copytree(packed, tmp_path, dirs_exist_ok=True)
+  last, second = (tmp_path / f"everything-train.array_record-0000{i}-of-00003" for i in (2, 1))
+  shutil.copy(last, second)
+  pack(two_splits(), tmp_path, examples_per_shard=2)
+  assert contents(tmp_path) == contents(packed)
+
+
+@pytest.mark.parametrize("sources, options, message", [
+  (two_splits(), {"examples_per_shard": 3}, "examples_per_shard was 2, now 3"),
+  ({"train": two_splits()["train"]}, {}, r"splits\.val was .*, now None"),
+  (two_splits() | {"train": Listed([noise(0)])}, {}, r"splits\.train\.examples was 5, now 1"),
+  (two_splits() | {"val": Listed([noise(1)] * 2)}, {}, r"splits\.val\.first was "),
+  ({split: Listed(each.examples, split, dataclasses.replace(EVERYTHING, classes=("sky", "tram")))
+    for split, each in two_splits().items()}, {}, r"descriptor\.classes was .*light.* now .*tram"),
+], ids=["shards", "splits", "length", "data", "classes"])
+def test_a_folder_begun_with_something_else_is_refused(packed, sources, options, message):
+  before = contents(packed)
+  with pytest.raises(ValueError, match=f"was begun with something else: {message}"):
+    pack(sources, packed, **{"examples_per_shard": 2, **options})
+  assert contents(packed) == before
+
+
+def test_folders_that_are_not_for_packing(tmp_path):
+  (tmp_path / "thesis.tex").write_text("")
+  with pytest.raises(ValueError, match=r"holds thesis\.tex but no asmjax\.json"):
+    pack(two_splits(), tmp_path)
+  with pytest.raises(ValueError, match="gs://bucket/x: pack into a local folder and copy that"):
+    pack(two_splits(), "gs://bucket/x")
+
+
+# Sources that are not what they should be
+
+
+def changed(**arrays):
+  return [noise(0), noise(1) | arrays]
+
+
+@pytest.mark.parametrize("examples, message", [
+  (changed(label=noise(1)["label"] + 1), "label of example 1 .*'train' of everything holds 256"),
+  (changed(label=noise(1)["label"] - 1), "label of example 1 .* holds -1; expected 0..255"),
+  (changed(depth=noise(1)["depth"].astype(float)), "example 1 .*depth' is float64.*float32"),
+  (changed(depth=noise(1)["depth"][1:]), "example 1 .*'(depth|label)' is "),
+  (changed(rubbish=np.zeros((3, 3))), "example 1 .* has .*'rubbish'.*; expected .*'depth'"),
+  ([noise(0), {"image": noise(1)["image"]}], r"example 1 .* has \['image'\]; expected .*'depth'"),
+  ([], "split 'train' of everything has no examples"),
+])
+def test_examples_that_break_the_contract(tmp_path, examples, message):
+  with pytest.raises(ValueError, match=message):
+    pack({"train": Listed(examples)}, tmp_path)
+  with pytest.raises(FileNotFoundError):
+    Tfds(str(tmp_path), "train")
+
+
+def test_splits_of_two_data_sets(tmp_path):
+  other = dataclasses.replace(EVERYTHING, name="other")
+  with pytest.raises(ValueError, match="split 'val' is of another data set: .*'other'"):
+    pack(two_splits() | {"val": Listed([noise(0)], "val", other)}, tmp_path)
+  with pytest.raises(ValueError, match=r"'train\[:1\]' cannot name files"):
+    pack({"train[:1]": Listed([noise(0)])}, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+# Folders that are not what they should be
+
+
+def test_roots_that_hold_nothing(tmp_path):
+  with pytest.raises(ValueError, match=r"data\.root is ''; expected the folder"):
+    Tfds("", "train")
+  with pytest.raises(FileNotFoundError, match=r"dataset_info\.json does not exist; expected"):
+    Tfds(str(tmp_path), "train")
+
+
+def test_splits_and_indices_that_are_not_there(packed):
+  with pytest.raises(ValueError, match="unknown split 'test' of .*; known: train, val"):
+    Tfds(str(packed), "test")
+  with pytest.raises(ValueError, match=r"split 'train\[:0\]' of .* is empty"):
+    Tfds(str(packed), "train[:0]")
+  source = Tfds(str(packed), "val")
+  for index in (-1, 2):
+    with pytest.raises(IndexError, match=f"example {index} of a source with 2"):
+      source[index]
+
+
+def test_a_broken_shard_is_named_with_the_example(packed, tmp_path):
+  shutil.copytree(packed, tmp_path, dirs_exist_ok=True)
+  shard = tmp_path / "everything-train.array_record-00001-of-00003"
+  broken = bytearray(shard.read_bytes())
+  broken[500] ^= 255  # In the first of the shard's two examples.
+  shard.write_bytes(broken)
+  source = Tfds(str(tmp_path), "train")
+  with pytest.raises(ValueError, match=r"example 2 of split 'train' in .* cannot be read"):
+    source[2]
+  np.testing.assert_array_equal(source[3]["image"], noise(3)["image"])
+
+
+def test_tensorflow_is_not_wanted(packed, tmp_path):
+  """Packing and reading work, to the byte, where it is installed but cannot be imported."""
+  code = (
+    "import pathlib, sys\n"
+    "from importlib.machinery import ModuleSpec\n"
+    "class Broken:\n"
+    "  def find_spec(self, name, *_):\n"
+    "    return ModuleSpec(name, self) if name == 'tensorflow' else None\n"
+    "  def create_module(self, spec): raise ImportError('tensorflow was imported')\n"
+    "  def exec_module(self, module): pass\n"
+    "sys.meta_path.insert(0, Broken())\n"
+    "from asmjax.data.packing import pack; from asmjax.data.tfds import Tfds\n"
+    "packed, again = map(pathlib.Path, sys.argv[1:])\n"
+    "sources = {split: Tfds(str(packed), split) for split in ('train', 'val')}\n"
+    "pack(sources, again, examples_per_shard=2)\n"
+    "assert 'tensorflow' not in sys.modules\n"
+  )
+  arguments = [sys.executable, "-c", code, str(packed), str(tmp_path)]
+  subprocess.run(arguments, check=True, cwd=ROOT, timeout=300)
+  expected, found = contents(packed), contents(tmp_path)
+  del expected["asmjax.json"], found["asmjax.json"]  # Knows splits that were not packed.
+  assert found == expected
+
+
+def test_a_packed_folder_is_a_data_set_of_tfds(packed):
+  """Its own reader finds the splits, the class names and the same arrays."""
+  import tensorflow_datasets as tfds
+
+  builder = tfds.builder_from_directory(packed)
+  assert builder.info.features["label"].names == list(EVERYTHING.classes)
+  assert {name: each.num_examples for name, each in builder.info.splits.items()} == {
+    "train": 5, "val": 2
+  }
+  assert builder.info.splits["train"].num_bytes == sum(
+    path.stat().st_size for path in pathlib.Path(packed).glob("*-train.*")
+  )
+  example = builder.as_data_source("train")[4]
+  np.testing.assert_array_equal(example["image"], noise(4)["image"])
+  np.testing.assert_array_equal(example["instance"], noise(4)["instance"])
