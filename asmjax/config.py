@@ -6,7 +6,7 @@ Whatever a section names wrongly is refused here, with what is known, before any
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -46,7 +46,7 @@ class Data:
     size: (h, w) of the network's input.
     resize: see `asmjax.data.transforms.Augment`, as are the following; evaluation uses `size`
       and `resize` only.
-    mirror: mirror every second training example.
+    mirror: mirror a training example with probability 1/2.
     scale: range of the random scale of training examples.
     divide_depth: divide depths by that scale.
     random_crop: crop training examples at random where they exceed `size`.
@@ -126,17 +126,24 @@ def construct(constructor: type, section: Mapping[str, Any], path: str, **given:
   Raises:
     ValueError: an unknown or missing key, or a value of a wrong type.
   """
+  values = _arguments(constructor, section, path, given)
+  try:
+    return constructor(**values, **given)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
+def _arguments(
+  constructor: type, section: Mapping[str, Any], path: str, given: Iterable[str]
+) -> dict[str, Any]:
+  """A section's entries, each as its field's annotation says; see `construct`."""
   if not isinstance(section, Mapping) and not hasattr(section, "items"):
     raise ValueError(f"{path} is {section!r}; expected a section with {_known(constructor)}")
   fields = [field for field in _fields(constructor) if field.name not in given]
   required = [field.name for field in fields if _default(field) is dataclasses.MISSING]
   _check_keys(section, [field.name for field in fields], required, path)
   hints = typing.get_type_hints(constructor)
-  values = {key: _coerce(value, hints[key], f"{path}.{key}") for key, value in section.items()}
-  try:
-    return constructor(**values, **given)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  return {key: _coerce(value, hints[key], f"{path}.{key}") for key, value in section.items()}
 
 
 def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
@@ -195,7 +202,8 @@ def source(data: Data, split: str) -> Source:
   kind = choose(SOURCES, data.source, "data.source")
   names = {field.name for field in _fields(kind)}
   given = {"split": split} | ({"root": data.root} if "root" in names else {})
-  made = construct(kind, data.options, "data.options", **given)
+  # What a source refuses may be an option, the root or the split: its message says which.
+  made = kind(**_arguments(kind, data.options, "data.options", given), **given)
   made = Relabelled(made, data.classes) if data.classes else made
   return Cached(made) if data.cache else made
 

@@ -16,13 +16,18 @@ def get_config(argument: str = "folder") -> ConfigDict:
       method one of `configs.common.METHODS`.
   """
   source, _, variant = argument.partition(",")
-  options = defaults(choose(SOURCES, source, "source"))
+  kind = choose(SOURCES, source, "source")
   config = common.base(variant or "iid_asm_released")
-  config.data = defaults(Data, source=source, size=(240, 320), resize="fit", options=options)
+  config.data = defaults(
+    Data, source=source, size=(240, 320), resize="fit", options=defaults(kind)
+  )
   config.predictor.update(levels=5, width=32, stride=2)
   config.optimizer.predictor.learning_rate = 1e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
   config.train = defaults(Training, steps=5000, batch_size=8)
   config.eval.every = 500
+  splits = getattr(kind.descriptor, "splits", ())
+  if splits and "train" not in splits:
+    config.data.split, config.eval.split = splits[:2]
   config.checkpoint.every = 500
   return config

@@ -1,6 +1,7 @@
 """Evaluates a trained run: `python launch/evaluate.py --workdir=DIR [--split=val]`.
 
-Prints the IoU of every class and the means, and rewrites `DIR/results.json`.
+Prints the IoU of every class and the means, and rewrites `DIR/results.json`; for another split than
+the run's own, `DIR/results.SPLIT.json`.
 """
 
 import json
@@ -11,6 +12,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
+from launch.overrides import plainly
+
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _SPLIT = flags.DEFINE_string("split", None, "split of the data set; the run's own by default")
 _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
@@ -20,25 +23,29 @@ _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkp
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
   from asmjax.config import experiment
-  from asmjax.train.evaluate import make_evaluate
-  from asmjax.train.loop import open_checkpoints, open_skips, restore, write_results
+  from asmjax.train.loop import make_measure, open_checkpoints, open_skips, restore
+  from asmjax.train.record import write_json
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
-  run = experiment(read_config(workdir))
+  with plainly():
+    config = read_config(workdir)
+    own = config["eval"]["split"]
+    config["eval"]["split"] = _SPLIT.value or own
+    run = experiment(config)
   with open_checkpoints(run, workdir) as checkpoints:
     step = getattr(checkpoints, _WHICH.value)()
     if step is None:
       raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}; train first")
     state = restore(run, checkpoints, step)
-  skips = open_skips(workdir)
-  scores = make_evaluate(run.game)(state.variables(), run.eval_batches(skips.add))
-  results = write_results(run, workdir, step, scores, skips.faults)
+  results = make_measure(run, open_skips(workdir).add)(state)
+  name = "results.json" if results["split"] == own else f"results.{results['split']}.json"
+  write_json(workdir / name, results)
   print_table(results)
 
 
 def read_config(workdir: pathlib.Path) -> dict:
-  """The run's config with what the flags change.
+  """The run's config, with the data where it lies now.
 
   Raises:
     FileNotFoundError: there is no run in `workdir`.
@@ -47,8 +54,6 @@ def read_config(workdir: pathlib.Path) -> dict:
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist; expected the workdir of a run")
   config = json.loads(path.read_text())
-  if _SPLIT.value:
-    config["eval"]["split"] = _SPLIT.value
   if _ROOT.value:
     config["data"]["root"] = _ROOT.value
   return config

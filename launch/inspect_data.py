@@ -50,9 +50,11 @@ def main(_: list[str]) -> int:
   report = dataclasses.replace(report, problems=(*broken, *report.problems))
   print(text(report))
   write_json(out / "report.json", report.to_dict())
-  for split, each in sources.items():
-    if report.splits[split].whole:
-      contact_sheet(each, report.splits[split], out / f"{split}.png")
+  for split in splits:
+    sheet = out / f"{split}.png"
+    sheet.unlink(missing_ok=True)
+    if split in sources and report.splits[split].whole:
+      contact_sheet(sources[split], report.splits[split], sheet)
   return 1 if report.problems else 0
 
 

@@ -4,7 +4,6 @@ Any setting can be overridden: `--config.train.steps=100`. A run whose workdir h
 is resumed.
 """
 
-import json
 import pathlib
 import sys
 
@@ -14,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from launch.overrides import parse
+from launch.overrides import parse, plainly
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _DISTRIBUTED = flags.DEFINE_string(
@@ -28,19 +27,20 @@ def main(_: list[str]) -> None:
   from asmjax.config import experiment
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
-  from asmjax.train.record import check_same_config, write_json
+  from asmjax.train.record import as_json, check_same_config, write_json
 
   logging.set_verbosity(logging.ERROR)
   if _DISTRIBUTED.value:
     connect(_DISTRIBUTED.value)
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-  run = experiment(config)
-  check_same_config(workdir / "config.json", config.to_dict())
+  with plainly():
+    run = experiment(config)
+    check_same_config(workdir / "config.json", config.to_dict())
   if jax.process_index() == 0:
     write_json(workdir / "config.json", config.to_dict())
   results = train(run, workdir)
   if jax.process_index() == 0:
-    print(json.dumps(results["metrics"], indent=2))
+    print(as_json(results["metrics"]))
 
 
 if __name__ == "__main__":

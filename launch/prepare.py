@@ -1,7 +1,9 @@
 """Packs a data set: `python launch/prepare.py --config=configs/FILE.py --out=DIR [--splits=val]`.
 
-Writes the splits of the config's data set, as they are published, into ArrayRecord shards that
-`--config.data.source=tfds --config.data.root=DIR` reads.  Run again, it finishes what was begun.
+Writes the splits that the config trains and evaluates on, or those that are named, as they are
+published into ArrayRecord shards that the source `tfds` reads.  Run again, it finishes what was
+begun.  With `--config.data.reading.on_error=skip` everything is read twice, and what cannot be read
+is listed and left out.
 """
 
 import dataclasses
@@ -11,55 +13,53 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from launch.overrides import parse
+from launch.overrides import parse, plainly
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _OUT = flags.DEFINE_string("out", None, "local folder to pack into")
 _SHARD = flags.DEFINE_integer("examples_per_shard", 256, "of a split's shards but its last")
-_SPLITS = flags.DEFINE_list("splits", None, "splits to pack; all that are there by default")
+_SPLITS = flags.DEFINE_list("splits", None, "splits to pack; by default those of the run")
 
 
 def main(_: list[str]) -> None:
   """Packs with a progress bar, then says what there is."""
   import tensorflow_datasets as tfds
 
-  from asmjax.config import Data, construct
-
   logging.set_verbosity(logging.ERROR)
-  data = construct(Data, _CONFIG.value.data, "data")
-  sources = find(dataclasses.replace(data, cache=False, classes={}), _SPLITS.value)
-  pack_visibly(sources, _OUT.value)
+  with plainly():
+    pack_visibly(find(_CONFIG.value, _SPLITS.value), _OUT.value)
   for split in tfds.builder_from_directory(_OUT.value).info.splits.values():
     print(f"{split.name}: {split.num_examples} examples, {split.num_shards} shards, "
           f"{split.num_bytes / 1e6:.1f} MB")
-  print(f"read it with --config.data.source=tfds --config.data.root={_OUT.value}")
+  print(f"read it with --config=configs/any.py:tfds --config.data.root={_OUT.value}")
 
 
-def find(data, splits: list[str] | None) -> dict:
-  """The sources of `splits`, or of every split that is there.
+def find(config: ConfigDict, splits: list[str] | None) -> dict:
+  """The sources of splits, by name; what cannot be read is left out if the config says so.
 
   Args:
-    data: section `data` of the config.
-    splits: names, or None for all that the descriptor names.
+    config: of a run.
+    splits: names; by default those that the run trains and is evaluated on.
 
   Raises:
-    FileNotFoundError: one of `splits`, or the config's own split, is not there.
+    FileNotFoundError: a split, or one of its files, is not there.
     ValueError: an unknown split.
   """
-  from asmjax.config import source
+  from asmjax.config import Data, construct, source
+  from asmjax.data.files import check_files
+  from asmjax.data.wrappers import readable
 
-  if splits:
-    return {split: source(data, split) for split in splits}
-  sources = {data.split: source(data, data.split)}
-  names = sources[data.split].descriptor.splits
-  for split in names:
-    try:
-      sources[split] = source(data, split)
-    except FileNotFoundError as error:
-      print(f"skipped split {split}: {error}")
-  return {split: sources[split] for split in names if split in sources}
+  data = dataclasses.replace(construct(Data, config.data, "data"), cache=False, classes={})
+  names = dict.fromkeys(splits or (data.split, config.eval.split))
+  sources = {split: source(data, split) for split in names}
+  for split, each in sources.items():
+    if data.reading.on_error == "skip":
+      sources[split] = readable(each, lambda fault: print(f"skipped: {fault}", file=sys.stderr))
+    else:
+      check_files(each)
+  return sources
 
 
 def pack_visibly(sources: dict, folder: str) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.config import construct, defaults, experiment
+from asmjax.config import Data, construct, defaults, experiment
 from asmjax.minimax import PREDICTOR
 from asmjax.terms import Structure
 from asmjax.terms.weight import Exponential
 from asmjax.train.optim import Optimizer
+from configs import any as any_source
 from configs import common
 from tests import small
 
@@ -74,6 +75,20 @@ def test_every_config_has_the_documented_keys():
                 "eval.every", "checkpoint.every"):
       section, _, name = key.rpartition(".")
       assert name in (made[section] if section else made)
+
+
+@pytest.mark.parametrize("source, splits", [
+  ("pascal_voc", ("train", "val")), ("gta5", ("part1", "part2")), ("tfds", ("train", "val")),
+  ("stanford_background", ("luc_train", "luc_test")), ("folder", ("train", "val")),
+  ("stanford2d3ds", ("fold1_train", "fold1_test")),
+])
+def test_any_source_has_a_config(source, splits):
+  made = any_source.get_config(f"{source},iid")
+  assert (made.data.source, made.data.split, made.eval.split) == (source, *splits)
+  assert set(made.terms) == {"pixel"}
+  construct(Data, made.data, "data")
+  with pytest.raises(ValueError, match="unknown source 'voc'; known: .*pascal_voc"):
+    any_source.get_config("voc")
 
 
 def test_the_released_preset_is_the_papers_released_code():

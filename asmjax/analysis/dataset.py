@@ -12,6 +12,9 @@ from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.inspection import Problem, Report, Statistics, evenly
 from asmjax.data.transforms import Example
 
+# Pixels of a drawn example's smaller side, at least.
+_LEAST_SIDE = 300
+
 
 def text(report: Report, most: int = 20) -> str:
   """The report in lines; of every kind of problem the first `most` are listed."""
@@ -51,7 +54,8 @@ def _facts(summary: dict[str, Any]) -> Iterator[str]:
 
 def _class_lines(label: dict[str, Any]) -> Iterator[str]:
   width = max(map(len, label["classes"]))
-  yield f"  unlabelled {label['unlabelled']:.2%} of the pixels"
+  ids = ", ".join(map(str, label["ignored_ids"]))
+  yield f"  unlabelled {label['unlabelled']:.2%} of the pixels" + (f" (ids {ids})" if ids else "")
   yield f"  {'class':{width}}  {'labelled':>8}  {'images':>6}"
   for name, row in label["classes"].items():
     yield f"  {name:{width}}  {row['share']:8.2%}  {row['images']:6}"
@@ -126,9 +130,6 @@ def _thinned(example: Example) -> Example:
   """Every k-th pixel: several large examples are held at once, and drawn small."""
   step = max(1, min(example["image"].shape[:2]) // _LEAST_SIDE)
   return {key: value[::step, ::step] for key, value in example.items()}
-
-
-_LEAST_SIDE = 300
 
 
 def _name(source: Source, index: int) -> str:

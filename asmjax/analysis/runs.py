@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,11 @@ class Group:
 
   def final(self, metric: str) -> np.ndarray:
     """The metric's final value of every run."""
-    return np.array([_value(json.loads((w / "results.json").read_text())["metrics"], metric)
-                     for w in self.workdirs])
+    return np.array([_value(results["metrics"], metric) for results in self.results()])
+
+  def results(self) -> list[dict[str, Any]]:
+    """What each run's `results.json` holds."""
+    return [json.loads((workdir / "results.json").read_text()) for workdir in self.workdirs]
 
   def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps (t,) and values (runs, t) wherever every run logged the metric."""
@@ -50,13 +54,29 @@ class Group:
 
 
 def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
-  """A Markdown table: mean and, in brackets, every run's value, in per cent."""
+  """A Markdown table: mean and, in brackets, every run's value, in per cent.
+
+  Raises:
+    ValueError: the runs were not evaluated on the same examples.
+  """
+  _check_comparable(groups)
   head = ["runs", *(metric.rpartition("/")[2] for metric in metrics)]
   rows = [
     [group.label, *(_cell(group.final(metric)) for metric in metrics)] for group in groups
   ]
   lines = [head, ["---"] * len(head), *rows]
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _check_comparable(groups: Sequence[Group]) -> None:
+  seen: dict[tuple, pathlib.Path] = {}
+  for group in groups:
+    for workdir, results in zip(group.workdirs, group.results(), strict=True):
+      seen.setdefault(tuple(results[key] for key in ("data_set", "split", "examples")), workdir)
+  if len(seen) > 1:
+    found = "; ".join(f"{workdir} on {key[0]} {key[1]}, {key[2]} examples"
+                      for key, workdir in seen.items())
+    raise ValueError(f"runs were evaluated on different examples: {found}")
 
 
 def _cell(values: np.ndarray) -> str:

@@ -52,6 +52,8 @@ def labels(
   path: pathlib.Path,
   by_id: Mapping[int, int],
   by_colour: Mapping[Colour, int] = MappingProxyType({}),
+  *,
+  palette_agrees: bool = False,
 ) -> np.ndarray:
   """Labels int32 (h, w): by id, but by colour where there are colours and the file has no ids.
 
@@ -59,13 +61,17 @@ def labels(
     path: of a map of ids or, if there are colours to look up, of three channels.
     by_id: see `lookup`; for files of one channel or with a palette.
     by_colour: see `lookup_colours`; if empty, three channels must be equal and hold ids.
+    palette_agrees: refuse a palette whose colours are all known, but as others than the ids: tools
+      that shrink PNGs turn colours into palettes and number them as they like.
 
   Raises:
-    ValueError: an id or a colour that the tables do not have.
+    ValueError: an id or a colour that the tables do not have, or a palette that does not agree.
   """
   image = _lossless(path)
   if by_colour and not _is_single(image):
     return lookup_colours(np.array(_opaque(image, path).convert("RGB")), by_colour, path)
+  if palette_agrees and image.mode == "P":
+    _check_palette(image, by_id, by_colour, path)
   return lookup(_ids(image, path), by_id, path)
 
 
@@ -144,12 +150,16 @@ def lookup_colours(
 def check_exists(path: pathlib.Path, why: str = "") -> None:
   """Raises FileNotFoundError, with `why` the file is needed, unless `path` is a file."""
   if not path.is_file():
-    raise FileNotFoundError(f"{path} does not exist" + (f"; {why}" if why else ""))
+    found = "is no file" if path.exists() else "does not exist"
+    raise FileNotFoundError(f"{path} {found}" + (f"; {why}" if why else ""))
 
 
 def _open(path: pathlib.Path) -> Image.Image:
   check_exists(path)
   try:
+    with Image.open(path) as header:
+      if header.format == "PNG":
+        header.verify()  # Decoding leaves the checksums of the pixels unread.
     with Image.open(path) as image:
       image.load()
       return image
@@ -180,6 +190,21 @@ def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
   if (channels != channels[..., :1]).any():
     raise ValueError(f"{path} has colours ({image.mode}); expected one id a pixel")
   return channels[..., 0]
+
+
+def _check_palette(
+  image: Image.Image, by_id: Mapping[int, int], by_colour: Mapping[Colour, int], path: pathlib.Path
+) -> None:
+  palette = np.reshape(image.getpalette(), (-1, 3)).tolist()
+  used = {id: tuple(palette[id]) for id in np.unique(image).tolist() if id < len(palette)}
+  if not all(colour in by_colour for colour in used.values()):
+    return
+  for id, colour in used.items():
+    if by_id.get(id) != by_colour[colour]:
+      raise ValueError(
+        f"{path} has a palette in which {id} is {colour}, by id label {by_id.get(id)}, by colour "
+        f"label {by_colour[colour]}; expected them to agree, or a mask of three channels"
+      )
 
 
 def _is_single(image: Image.Image) -> bool:

@@ -1,8 +1,10 @@
 """What all data sets share that lie in a folder as their owners publish them."""
 
 import abc
+import collections
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import ClassVar
@@ -24,7 +26,7 @@ class FileSource(abc.ABC):
     split: one of the descriptor's splits.
 
   Raises:
-    ValueError: no root, an unknown split, or a split without examples.
+    ValueError: no root, an unknown split, or a split without examples or with a name twice.
     FileNotFoundError: the folder does not look as it should, or a list of names is missing.
   """
 
@@ -39,11 +41,12 @@ class FileSource(abc.ABC):
   def __post_init__(self) -> None:
     """Reads the names; opens no image."""
     check_split(self.split, self.descriptor.splits)
+    where = f"split {self.split!r} of {self.descriptor.name} in {self.folder}"
     if not self.names:
-      raise ValueError(
-        f"split {self.split!r} of {self.descriptor.name} in {self.folder} is empty; "
-        f"expected {self.layout}"
-      )
+      raise ValueError(f"{where} is empty; expected {self.layout}")
+    twice = [name for name, times in collections.Counter(self.names).items() if times > 1]
+    if twice:
+      raise ValueError(f"{where} has {twice[0]!r} twice; expected every name once")
 
   @property
   @abc.abstractmethod
@@ -88,7 +91,7 @@ class FileSource(abc.ABC):
     expected = f"expected {self.layout}"
     if not self.root:
       raise ValueError(f"data.root is {self.root!r}: set it to {self.descriptor.name}; {expected}")
-    root = pathlib.Path(self.root)
+    root = pathlib.Path(self.root).expanduser()
     if not root.is_dir():
       raise FileNotFoundError(f"data.root {root} is no folder; {expected}")
     for folder in (root, *(root / each for each in self.folders)):
@@ -108,7 +111,7 @@ def check_files(source: Source) -> None:
   for index in range(len(source)):
     for path in source.files(index).values():
       if path.parent not in present:
-        present[path.parent] = _names_in(path.parent)
+        present[path.parent] = _files_in(path.parent)
       if path.name not in present[path.parent]:
         missing.append(path)
   if missing:
@@ -118,5 +121,8 @@ def check_files(source: Source) -> None:
     )
 
 
-def _names_in(folder: pathlib.Path) -> set[str]:
-  return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+def _files_in(folder: pathlib.Path) -> set[str]:
+  if not folder.is_dir():
+    return set()
+  with os.scandir(folder) as entries:  # Tells files from folders without asking for each.
+    return {entry.name for entry in entries if entry.is_file()}

@@ -17,6 +17,8 @@ from asmjax.data.transforms import Example
 # Normals that were stored with 16 bits or normalised in float32 pass; 8 bits as they are do not.
 _UNIT_TOLERANCE = 1e-3
 
+_ONE = np.ones(1, np.float32)
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -73,7 +75,7 @@ class Statistics:
     self.label_pixels = np.zeros(len(self.descriptor.classes) + 1, np.int64)
     self.label_images = np.zeros_like(self.label_pixels)
 
-  def add(self, index: int, counts: "_Counts") -> None:
+  def _add(self, index: int, counts: "_Counts") -> None:
     """Counts example `index`."""
     self.whole.append(index)
     self.sizes[counts.size] += 1
@@ -116,6 +118,7 @@ class Statistics:
     *pixels, unlabelled = self.label_pixels.tolist()
     rows = list(zip(self.descriptor.classes, pixels, self.label_images.tolist()[:-1], strict=True))
     return {
+      "ignored_ids": sorted(self.descriptor.ignored),
       "unlabelled": unlabelled / self.pixels,
       "classes": {
         name: {"pixels": count, "share": count / max(sum(pixels), 1), "images": images}
@@ -194,7 +197,7 @@ def inspect(
         problems += found.problems
         seen.setdefault(found.key, []).append((split, found.file))
         if found.counts is not None:
-          statistics[split].add(found.index, found.counts)
+          statistics[split]._add(found.index, found.counts)
         advance(split)
   return Report(statistics, (*problems, *_repeated(seen.values())))
 
@@ -271,9 +274,6 @@ def _shape_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
   if not faults and not example["image"].size:
     faults.append(("contract", "image", f"the image has no pixels: {example['image'].shape}"))
   return faults
-
-
-_ONE = np.ones(1, np.float32)
 
 
 def _value_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:

@@ -30,9 +30,10 @@ class Reading:
     workers: processes that read and transform; 0 leaves it to threads of this process, which is
       enough while decoding, which runs in parallel, takes most of the time.
     threads: threads that read and transform, in each process; with 0 the caller does it himself.
-    prefetch: batches that are prepared ahead, by this process or by each worker.
+    prefetch: batches that are prepared ahead, by this process or by each worker, and at least one
+      for each thread; 0 for none.
     on_error: what becomes of an example that cannot be read: "raise", or "skip" to list it and
-      take the next readable one, which in evaluation counts with weight 0.
+      take another one, which in evaluation counts with weight 0.
 
   Raises:
     ValueError: a negative number, or an unknown policy.
@@ -127,7 +128,8 @@ def train_batches(
 
   def read(position: int) -> tuple[Example, list[str]]:
     epoch, index = epochs.place(position)
-    example, faults = _readable(epochs.source, index, reading.on_error)
+    others = np.random.default_rng([epochs.seed, epoch, index, 2])
+    example, faults = _readable(epochs.source, index, reading.on_error, others)
     shown = epochs.transform(example, epochs.rng(epoch, index))
     return {**shown, "weight": np.float32(1)}, faults
 
@@ -172,8 +174,9 @@ def eval_batches(
   def read(position: int) -> tuple[Example, list[str]]:
     inside = position < len(source)
     index = position if inside else 0
-    example, faults = _readable(source, index, reading.on_error)
-    shown = transform(example, np.random.default_rng([0, 0, index]))
+    rng = np.random.default_rng([0, 0, index])
+    example, faults = _readable(source, index, reading.on_error, rng)
+    shown = transform(example, rng)
     if inside and not faults:
       return {**shown, "weight": np.float32(1)}, faults
     return {**_without_truth(shown), "weight": np.float32(0)}, faults
@@ -182,14 +185,20 @@ def eval_batches(
   return _batches(read, positions, batch_size // processes, reading, on_skip)
 
 
-def _readable(source: Source, index: int, on_error: str) -> tuple[Example, list[str]]:
-  """Example `index`, or the next one that can be read and what is wrong with those before it."""
+def _readable(
+  source: Source, index: int, on_error: str, rng: np.random.Generator
+) -> tuple[Example, list[str]]:
+  """Example `index`, or a random one that can be read and what is wrong with those before it."""
   if on_error == "raise":
     return source[index], []
   faults = []
-  for offset in range(len(source)):
+  try:
+    return source[index], faults
+  except (OSError, ValueError) as error:
+    faults.append(str(error))
+  for other in rng.permutation(len(source)).tolist():
     try:
-      return source[(index + offset) % len(source)], faults
+      return source[other], faults
     except (OSError, ValueError) as error:
       faults.append(str(error))
   raise ValueError(
@@ -230,6 +239,10 @@ def _reported(
       for fault in faults:
         on_skip(fault)
       yield {key: _owned(value) for key, value in batch.items()}
+  except (OSError, ValueError) as error:
+    # Below the message that matters, Grain notes which of its own frames it leaves out.
+    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if "Grain" not in note]
+    raise
   finally:
     batches.close()
 

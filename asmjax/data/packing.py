@@ -98,8 +98,12 @@ def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, A
   descriptors = {split: source.descriptor for split, source in sources.items()}
   descriptor = next(iter(descriptors.values()))
   for split, each in descriptors.items():
-    if each != descriptor:
-      raise ValueError(f"split {split!r} is of another data set: {each}; expected {descriptor}")
+    differing = _differences(dataclasses.asdict(descriptor), dataclasses.asdict(each))
+    if differing:
+      raise ValueError(
+        f"split {split!r} is not of the kind of split {next(iter(sources))!r} "
+        f"({'; '.join(differing)}); pack it into a folder of its own"
+      )
     if not len(sources[split]):
       raise ValueError(f"split {split!r} of {each.name} has no examples")
   for name in (descriptor.name, *sources):
@@ -108,7 +112,7 @@ def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, A
   if examples_per_shard < 1:
     raise ValueError(f"examples_per_shard {examples_per_shard}: expected 1 or more")
   splits = {
-    split: {"examples": len(source), "first": _digest(source[0])}
+    split: {"examples": len(source), "first": _digest(source[0]), "files": _file_digest(source)}
     for split, source in sources.items()
   }
   facts = {
@@ -126,6 +130,15 @@ def _digest(example: Example) -> str:
   return digest.hexdigest()
 
 
+def _file_digest(source: Source) -> str:
+  """Changes with the name or size of any file."""
+  digest = hashlib.sha256()
+  for index in range(len(source)):
+    for key, path in source.files(index).items():
+      digest.update(f"{key} {path.name} {path.stat().st_size} ".encode())
+  return digest.hexdigest()
+
+
 def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
   """Makes the folder, or checks that it was begun with the same plan."""
   if "://" in str(folder):
@@ -136,7 +149,8 @@ def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
     differences = _differences(json.loads(path.read_text()), plan)
     if differences:
       raise ValueError(
-        f"{folder} was begun with something else: {'; '.join(differences)}. Pack into a new folder"
+        f"{folder} was begun with something else, before and now: {'; '.join(differences)}. Pack "
+        "into a new folder"
       )
     return folder
   folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +170,7 @@ def _differences(begun: Any, now: Any, path: str = "") -> list[str]:
       for key in sorted(begun.keys() | now.keys())
       for each in _differences(begun.get(key), now.get(key), f"{path}.{key}".lstrip("."))
     ]
-  return [] if begun == now else [f"{path} was {reprlib.repr(begun)}, now {reprlib.repr(now)}"]
+  return [] if begun == now else [f"{path} is {reprlib.repr(begun)} and {reprlib.repr(now)}"]
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ class Tfds:
 
   What `asmjax.data.packing.pack` wrote needs no options.  Of other data sets `features` says where
   the arrays are: `image`, uint8 of 1, 3 or 4 channels, and any of `label` and `instance`, of an
-  integer type, `depth` in metres and `normals`, of a floating type.
+  integer type, `depth` in metres (missing where not finite and positive) and `normals`, of a
+  floating type.
 
   Attributes:
     root: folder with `dataset_info.json`, local or in a bucket.
@@ -89,6 +90,9 @@ class Tfds:
     check_example(example, self._names, where)
     if self.features and "label" in example:
       example["label"] = decode.lookup(example["label"], self._table, where)
+    if self.features and "depth" in example:
+      there = np.isfinite(example["depth"]) & (example["depth"] > 0)
+      example["depth"] = np.where(there, example["depth"], 0)
     return example
 
   def files(self, index: int) -> dict[str, pathlib.Path]:
@@ -160,13 +164,13 @@ def _open(root: str) -> Any:
   expected = "expected the folder of a prepared data set, such as DIR/NAME/1.0.0 of TFDS's"
   if not root:
     raise ValueError(f"data.root is {root!r}; {expected}")
-  folder = epath.Path(root)
+  folder = epath.Path(root).expanduser()
   if not (folder / _INFO).exists():
     if (folder / PLAN).exists():
       raise FileNotFoundError(f"{root} is not packed to the end: run launch/prepare.py again")
     raise FileNotFoundError(f"{folder / _INFO} does not exist; {expected}")
   try:
-    builder = tfds.builder_from_directory(root)
+    builder = tfds.builder_from_directory(folder)
   except ParseError as error:
     raise ValueError(f"{folder / _INFO} cannot be read ({error}); expected a whole file") from error
   if "array_record" not in {each.value for each in builder.info.available_file_formats()}:
@@ -194,13 +198,16 @@ def _restored(root: str, info: Any) -> Descriptor:
   """The descriptor that `pack` left in the folder."""
   from etils import epath
 
-  path = epath.Path(root) / PLAN
+  path = epath.Path(root).expanduser() / PLAN
   if not path.exists():
     raise ValueError(
       f"{root} was not packed by launch/prepare.py: data.options.features must say which feature "
       f"is the image, the label, ...; known features: {', '.join(_flat(info.features))}"
     )
-  facts = json.loads(path.read_text())["descriptor"]
+  try:
+    facts = json.loads(path.read_text())["descriptor"]
+  except (ValueError, KeyError) as error:
+    raise ValueError(f"{path} cannot be read ({error!r}); expected a whole file") from error
   return Descriptor(
     name=facts["name"],
     classes=tuple(facts["classes"]),

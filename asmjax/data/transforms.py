@@ -122,7 +122,7 @@ class Augment:
     size: (height, width) of the result.
     resize: "none"; "squash": to `size` exactly; "fit": to the largest size of the same aspect
       inside `size`.
-    mirror: mirror every second example.
+    mirror: mirror an example with probability 1/2.
     scale: range of the random factor, uniform in its logarithm.
     divide_depth: divide depths by the factor; see `approach`.
     random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,

@@ -1,13 +1,14 @@
-"""Sources made of other sources: decoded examples kept in memory, classes renumbered."""
+"""Sources made of other sources: kept in memory, with other classes, or only in part."""
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from asmjax.batch import UNLABELLED
-from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
 
 
@@ -88,6 +89,51 @@ class Relabelled:
     for name, label in self._classes.items():
       table[self._source.descriptor.classes.index(name)] = label
     return table
+
+
+class Subset:
+  """Some examples of a source."""
+
+  def __init__(self, source: Source, indices: Sequence[int]) -> None:
+    """Takes the examples `indices` of `source`, in this order."""
+    self.descriptor: Descriptor = source.descriptor
+    self.split: str = source.split
+    self._source = source
+    self._indices = tuple(indices)
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    return len(self._indices)
+
+  def __getitem__(self, index: int) -> Example:
+    """Example `index` of those that were taken."""
+    check_index(index, len(self))
+    return self._source[self._indices[index]]
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that example `index` is read from, by key."""
+    return self._source.files(self._indices[index])
+
+
+def readable(source: Source, on_skip: Callable[[str], None]) -> Source:
+  """The examples of a source that can be read; reads all of them, in threads.
+
+  Args:
+    source: should not cache.
+    on_skip: called with what is wrong with each of the others.
+  """
+
+  def fault(index: int) -> str | None:
+    try:
+      source[index]
+    except (OSError, ValueError) as error:
+      return str(error)
+
+  with ThreadPoolExecutor() as pool:
+    faults = list(pool.map(fault, range(len(source))))
+  for each in filter(None, faults):
+    on_skip(each)
+  return Subset(source, [index for index, each in enumerate(faults) if each is None])
 
 
 def _relabelled(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +19,35 @@ from asmjax.train.parallel import placed, spread
 _LIMIT = 2**30
 
 
+class Scores(NamedTuple):
+  """What an evaluation found.
+
+  Attributes:
+    examples: that were evaluated.
+    metrics: by "task/metric".
+  """
+
+  examples: int
+  metrics: dict[str, float]
+
+
 def make_evaluate(
   game: Game,
-) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], dict[str, float]]:
+) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], Scores]:
   """Evaluation of `game`'s predictor, compiled once.
 
   Args:
     game: whose predictor and tasks.
 
   Returns:
-    `evaluate(variables, batches) -> {"task/metric": number}` over all examples of the batches
-    whose weight is 1.
+    `evaluate(variables, batches) -> Scores` over all examples of the batches whose weight is 1.
   """
 
   def measure(variables: PyTree, batch: Mapping[str, Array]) -> dict[str, PyTree]:
     batch = _masked(batch)
     outputs = game.predict(variables, batch["image"])
     measured = {name: task.measure(outputs[name], batch) for name, task in game.tasks.items()}
-    return lax.psum(measured, DEVICES)
+    return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES)
 
   measure = spread(measure)
 
@@ -51,11 +63,12 @@ def make_evaluate(
     total = _flushed(total, pending)
     if total is None:
       raise ValueError("nothing to evaluate: the split has no batch")
-    return {
+    examples, measured = total
+    return Scores(int(examples), {
       f"{name}/{metric}": value
       for name, task in game.tasks.items()
-      for metric, value in task.scores(total[name]).items()
-    }
+      for metric, value in task.scores(measured[name]).items()
+    })
 
   return evaluate
 

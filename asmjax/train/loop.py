@@ -25,7 +25,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
   Args:
     experiment: what to do.
     workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`, and for
-      `skipped.0.json` if examples cannot be read and are to be skipped.
+      `skipped.0.jsonl` if examples cannot be read and are to be skipped.
 
   Returns:
     What it wrote to `results.json`.
@@ -37,8 +37,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
   workdir = pathlib.Path(workdir)
   steps = experiment.training.steps
   skips = open_skips(workdir)
-  evaluate, draw = make_evaluate(experiment.game), make_draw(experiment, skips.add)
-  measure = lambda state: evaluate(state.variables(), experiment.eval_batches(skips.add))
+  measure, draw = (make(experiment, skips.add) for make in (make_measure, make_draw))
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
     state = restore(experiment, checkpoints, checkpoints.last())
@@ -46,7 +45,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
     record = stack.enter_context(contextlib.closing(_open_record(workdir, start, steps)))
     take_step = _stepper(experiment)
     log: list[Mapping[str, jax.Array]] = []
-    scores: Mapping[str, float] = {}
+    results: dict[str, Any] = {}
     for done, batch in _training_batches(experiment, start, skips.add):
       state, metrics = take_step(done - 1, state, batch)
       log.append(metrics)
@@ -56,16 +55,18 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
         # A checkpoint closes a log interval, so that a resumed run logs the same means.
         means = _means(log)
         check_finite(done, means)
-        scores = measure(state) if evaluates else {}
-        record.step(done, means, scores)
+        results = measure(state) if evaluates else {}
+        record.step(done, means, results.get("metrics", {}))
         log.clear()
       if evaluates and isinstance(record, Record):
         record.pictures(done, draw(state))
       if saves:
-        checkpoints.save(state, scores)
+        checkpoints.save(state, results.get("metrics", {}))
     if start >= steps:
-      scores = measure(state)
-  return write_results(experiment, workdir, int(state.step), scores, skips.faults)
+      results = measure(state)
+  if jax.process_index() == 0:
+    write_json(workdir / "results.json", results)
+  return results
 
 
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
@@ -82,32 +83,45 @@ def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) 
 
 def open_skips(workdir: pathlib.Path) -> Skips:
   """The list of examples that this process could not read."""
-  return Skips(workdir / f"skipped.{jax.process_index()}.json")
+  return Skips(workdir / f"skipped.{jax.process_index()}.jsonl")
 
 
-def write_results(
-  experiment: Experiment,
-  workdir: pathlib.Path,
-  step: int,
-  scores: Mapping[str, float],
-  skipped: Sequence[str],
-) -> dict[str, Any]:
-  """Writes and returns what `results.json` holds: the metrics, and what they are metrics of."""
-  results = {
-    "step": step,
-    "data_set": experiment.descriptor.name,
-    "split": experiment.held_out.split,
-    "examples": len(experiment.held_out),
-    "skipped": list(skipped),
-    "protocol": {
-      name: f"{task.protocol}; images {experiment.prepare}"
-      for name, task in experiment.game.tasks.items()
-    },
-    "metrics": dict(scores),
-  }
-  if jax.process_index() == 0:
-    write_json(workdir / "results.json", results)
-  return results
+def make_measure(
+  experiment: Experiment, on_skip: Callable[[str], None] = print
+) -> Callable[[TrainState], dict[str, Any]]:
+  """Evaluation on the held-out examples, compiled once.
+
+  Args:
+    experiment: whose predictor, tasks and held-out examples.
+    on_skip: see `asmjax.data.loader.eval_batches`.
+
+  Returns:
+    `measure(state)`: the metrics and what they are metrics of, as `results.json` holds them.
+  """
+  evaluate = make_evaluate(experiment.game)
+
+  def measure(state: TrainState) -> dict[str, Any]:
+    skipped: dict[str, None] = {}
+
+    def skip(fault: str) -> None:
+      skipped[fault] = None
+      on_skip(fault)
+
+    scores = evaluate(state.variables(), experiment.eval_batches(skip))
+    return {
+      "step": int(state.step),
+      "data_set": experiment.descriptor.name,
+      "split": experiment.held_out.split,
+      "examples": scores.examples,
+      "skipped": list(skipped),
+      "protocol": {
+        name: f"{task.protocol}; images {experiment.prepare}"
+        for name, task in experiment.game.tasks.items()
+      },
+      "metrics": scores.metrics,
+    }
+
+  return measure
 
 
 def make_draw(

@@ -13,9 +13,14 @@ from typing import Any
 import numpy as np
 
 
+def as_json(content: Any) -> str:
+  """Readable JSON; a number that is not finite becomes null."""
+  return json.dumps(_finite(content), indent=2)
+
+
 def write_json(path: pathlib.Path, content: Any) -> None:
-  """Writes a file that appears whole or not at all; a number that is not finite becomes null."""
-  _replace(path, json.dumps(_finite(content), indent=2) + "\n")
+  """Writes a file that appears whole or not at all; see `as_json`."""
+  _replace(path, as_json(content) + "\n")
 
 
 def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -27,8 +32,8 @@ def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   Raises:
     ValueError: naming the keys that differ, with both values.
   """
-  if not path.exists():
-    return
+  if not path.exists() or not any(path.parent.glob("checkpoints/[0-9]*")):
+    return  # A run that failed before its first checkpoint has nothing to go on with.
   before, now = (_flat(each) for each in (json.loads(path.read_text()), _plain(config)))
   free = ("data.root", "data.cache", "data.reading", "train.log_every", "eval.every",
           "eval.batch_size", "checkpoint.")
@@ -98,18 +103,20 @@ class Silence:
 
 
 class Skips:
-  """What is wrong with the examples that one process skipped, each listed once in a file."""
+  """What is wrong with the examples that one process skipped: a file with one JSON text a line."""
 
   def __init__(self, path: pathlib.Path):
     """Goes on with the list that a run before left at `path`."""
     self._path = path
-    self.faults: list[str] = json.loads(path.read_text()) if path.exists() else []
+    self._known = {json.loads(line) for line in _lines(path)}
 
   def add(self, fault: str) -> None:
     """Lists and prints a fault unless it is known."""
-    if fault not in self.faults:
-      self.faults.append(fault)
-      write_json(self._path, self.faults)
+    if fault not in self._known:
+      self._known.add(fault)
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      with self._path.open("a") as file:
+        file.write(json.dumps(fault) + "\n")
       print(f"skipped: {fault}", file=sys.stderr, flush=True)
 
 

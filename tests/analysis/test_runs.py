@@ -16,7 +16,9 @@ def runs(tmp_path):
     folder.mkdir()
     lines = [json.dumps({"step": step, "miou": value}) for step, value in curve.items()]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 5, "loss": 1.0}']) + "\n")
-    (folder / "results.json").write_text(json.dumps({"metrics": {"miou": curve[4], "lost": None}}))
+    results = {"data_set": "cats", "split": "val", "examples": 7,
+               "metrics": {"miou": curve[4], "lost": None}}
+    (folder / "results.json").write_text(json.dumps(results))
   return tmp_path
 
 
@@ -33,6 +35,15 @@ def test_the_table_gives_mean_and_every_seed(runs):
   group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
   lines = table([group], ["miou"]).splitlines()
   assert lines[0] == "| runs | miou |" and lines[2] == "| A | **40.00** (30.00, 50.00) |"
+
+
+@pytest.mark.parametrize("change", [{"data_set": "dogs"}, {"split": "test"}, {"examples": 6}])
+def test_runs_on_different_examples_are_not_compared(runs, change):
+  path = runs / "a_1" / "results.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
+  with pytest.raises(ValueError, match=r"different examples: .*a_0 on cats val, 7 .*a_1 on"):
+    table(groups, ["miou"])
 
 
 def test_what_is_wrong_is_named(runs):

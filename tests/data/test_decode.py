@@ -216,7 +216,7 @@ def test_missing_file_is_named(tmp_path, read):
   with pytest.raises(FileNotFoundError, match=r"nothing\.png does not exist"):
     read(tmp_path / "nothing.png")
   (tmp_path / "folder").mkdir()
-  with pytest.raises(FileNotFoundError, match="folder does not exist"):
+  with pytest.raises(FileNotFoundError, match="folder is no file"):
     read(tmp_path / "folder")
 
 
@@ -316,3 +316,31 @@ def test_list_in_another_encoding_is_named(tmp_path, written):
 def test_empty_list_has_no_lines(tmp_path):
   (tmp_path / "a.txt").write_bytes(b"")
   assert decode.lines(tmp_path / "a.txt") == ()
+
+
+def test_a_palette_that_contradicts_the_ids_is_refused_on_request(tmp_path):
+  """Tools that shrink PNGs renumber colours as they like."""
+  by_id, by_colour = {0: 0, 1: 1}, {(0, 0, 0): 0, (128, 64, 128): 1}
+  ids = np.array([[0, 1], [1, 1]], np.uint8)
+  for name, colours in (("agrees", (0, 0, 0, 128, 64, 128)), ("swapped", (128, 64, 128, 0, 0, 0)),
+                        ("painted", (9, 9, 9, 8, 8, 8))):
+    picture = Image.fromarray(ids)
+    picture.putpalette(colours)
+    picture.save(tmp_path / f"{name}.png")
+  for name in ("agrees", "painted"):  # Unknown colours are decoration.
+    label = decode.labels(tmp_path / f"{name}.png", by_id, by_colour, palette_agrees=True)
+    np.testing.assert_array_equal(label, ids)
+  with pytest.raises(ValueError, match=r"swapped\.png .* in which 0 is \(128, 64, 128\)"):
+    decode.labels(tmp_path / "swapped.png", by_id, by_colour, palette_agrees=True)
+  np.testing.assert_array_equal(decode.labels(tmp_path / "swapped.png", by_id, by_colour), ids)
+
+
+def test_a_damaged_png_is_never_read_as_another(tmp_path):
+  path = tmp_path / "mask.png"
+  ids = np.random.default_rng(0).integers(0, 5, (40, 60)).astype(np.uint8)
+  Image.fromarray(ids).save(path)
+  whole = path.read_bytes()
+  for place in range(60, len(whole) - 20, 97):
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+    with pytest.raises(ValueError, match=r"mask\.png cannot be decoded"):
+      decode.ids(path)

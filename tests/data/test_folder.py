@@ -218,7 +218,7 @@ def test_listed_photo_that_is_missing(root):
 
 def test_name_twice_in_a_list(root):
   (root / "train.txt").write_text("a\nb\na.png\n")
-  with pytest.raises(ValueError, match=r"train\.txt has 'a' twice"):
+  with pytest.raises(ValueError, match=r"split 'train' of folder .* has 'a' twice"):
     Folder(str(root), "train", lists="{split}.txt")
 
 

@@ -210,18 +210,29 @@ def test_a_shard_of_another_length_is_written_again(packed, tmp_path):
 
 
 @pytest.mark.parametrize("sources, options, message", [
-  (two_splits(), {"examples_per_shard": 3}, "examples_per_shard was 2, now 3"),
-  ({"train": two_splits()["train"]}, {}, r"splits\.val was .*, now None"),
-  (two_splits() | {"train": Listed([noise(0)])}, {}, r"splits\.train\.examples was 5, now 1"),
-  (two_splits() | {"val": Listed([noise(1)] * 2)}, {}, r"splits\.val\.first was "),
+  (two_splits(), {"examples_per_shard": 3}, "examples_per_shard is 2 and 3"),
+  ({"train": two_splits()["train"]}, {}, r"splits\.val is .* and None"),
+  (two_splits() | {"train": Listed([noise(0)])}, {}, r"splits\.train\.examples is 5 and 1"),
+  (two_splits() | {"val": Listed([noise(1)] * 2)}, {}, r"splits\.val\.first is "),
   ({split: Listed(each.examples, split, dataclasses.replace(EVERYTHING, classes=("sky", "tram")))
-    for split, each in two_splits().items()}, {}, r"descriptor\.classes was .*light.* now .*tram"),
+    for split, each in two_splits().items()}, {}, r"descriptor\.classes is .*light.* and .*tram"),
 ], ids=["shards", "splits", "length", "data", "classes"])
 def test_a_folder_begun_with_something_else_is_refused(packed, sources, options, message):
   before = contents(packed)
-  with pytest.raises(ValueError, match=f"was begun with something else: {message}"):
+  with pytest.raises(ValueError, match=f"begun with something else, before and now: {message}"):
     pack(sources, packed, **{"examples_per_shard": 2, **options})
   assert contents(packed) == before
+
+
+def test_files_that_changed_since_are_not_taken_for_packed_ones(tmp_path):
+  path = tmp_path / "a.png"
+  PIL.Image.fromarray(noise(0)["image"]).save(path)
+  source = Photos([noise(0)] * 2)
+  source.files = lambda index: {"image": path, "label": path}
+  pack({"train": source}, tmp_path / "packed")
+  path.write_bytes(path.read_bytes() + b" ")
+  with pytest.raises(ValueError, match=r"splits\.train\.files is"):
+    pack({"train": source}, tmp_path / "packed")
 
 
 def test_folders_that_are_not_for_packing(tmp_path):
@@ -257,7 +268,7 @@ def test_examples_that_break_the_contract(tmp_path, examples, message):
 
 def test_splits_of_two_data_sets(tmp_path):
   other = dataclasses.replace(EVERYTHING, name="other")
-  with pytest.raises(ValueError, match="split 'val' is of another data set: .*'other'"):
+  with pytest.raises(ValueError, match="split 'val' is not of the kind .*everything' and 'other'"):
     pack(two_splits() | {"val": Listed([noise(0)], "val", other)}, tmp_path)
   with pytest.raises(ValueError, match=r"'train\[:1\]' cannot name files"):
     pack({"train[:1]": Listed([noise(0)])}, tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from asmjax.batch import UNLABELLED
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.wrappers import Cached, Relabelled
+from asmjax.data.wrappers import Cached, Relabelled, readable
 
 NAMES = ("sky", "cat", "road", "dog")
 
@@ -55,6 +55,23 @@ def test_a_cache_is_sent_to_other_processes_empty():
   before = len(sent._source.reads)
   np.testing.assert_array_equal(sent[1]["label"], cached[1]["label"])
   assert len(sent._source.reads) == before + 1
+
+
+def test_what_can_be_read_is_kept_in_order():
+  @dataclasses.dataclass(frozen=True)
+  class Broken(Pets):
+    def __getitem__(self, index):
+      if index == 1:
+        raise ValueError("1.jpg is cut")
+      return super().__getitem__(index)
+
+  faults = []
+  kept = readable(Broken(), faults.append)
+  assert faults == ["1.jpg is cut"] and len(kept) == 2 and kept.descriptor == Pets().descriptor
+  assert [int(kept[index]["image"].max()) for index in range(2)] == [0, 2]
+  assert kept.files(1) == {"image": "2.jpg"}
+  with pytest.raises(IndexError):
+    kept[2]
 
 
 def test_relabelling_renumbers_joins_and_drops():

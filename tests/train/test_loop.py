@@ -93,6 +93,15 @@ def test_evaluating_again_gives_the_same_results(finished):
   (workdir / "results.json").write_text(before)
 
 
+def test_another_split_has_results_of_its_own(finished):
+  workdir, _ = finished
+  before = (workdir / "results.json").read_text()
+  code, output = small.launch("evaluate.py", f"--workdir={workdir}", "--split=test", devices=1)
+  assert code == 0, output
+  assert (workdir / "results.json").read_text() == before
+  assert json.loads((workdir / "results.test.json").read_text())["split"] == "test"
+
+
 def test_runs_are_compared_in_a_table_and_pictures(finished, tmp_path):
   workdir, _ = finished
   group = Group.parse(f"ASM={workdir}")
@@ -138,10 +147,43 @@ def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
     guess = np.argmax(predict(variables, example["image"][None])["segmentation"][0], -1)
     np.add.at(counts, (example["label"].ravel(), guess.ravel()), 1)
   expected = run.game.tasks["segmentation"].scores(counts)
-  assert scores == pytest.approx(
+  assert scores.examples == 21
+  assert scores.metrics == pytest.approx(
     {f"segmentation/{name}": value for name, value in expected.items()}, nan_ok=True
   )
   assert counts.sum() == 21 * 16 * 16
+
+
+@pytest.fixture
+def photos(tmp_path):
+  """Eight photos to train on and three to evaluate, of which one each is broken."""
+  for split, count in (("train", 8), ("val", 3)):
+    for kind in ("images", "masks"):
+      (tmp_path / kind / split).mkdir(parents=True)
+    for index in range(count):
+      rng = np.random.default_rng(index)
+      for kind, shape, high in (("images", (16, 16, 3), 256), ("masks", (16, 16), 2)):
+        picture = Image.fromarray(rng.integers(0, high, shape, np.uint8))
+        picture.save(tmp_path / kind / split / f"{index}.png")
+  for path in ("images/train/3.png", "masks/val/1.png"):
+    (tmp_path / path).write_bytes((tmp_path / path).read_bytes()[:60])
+  (tmp_path / "classes.yaml").write_text("classes: [{name: ground}, {name: thing}]")
+  return tmp_path
+
+
+def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
+  made = small.config("folder,iid", "any", **{
+    "data.root": str(photos), "data.options": {}, "train.steps": 3, "eval.batch_size": 8,
+  })
+  with pytest.raises(ValueError, match=r"(3|1)\.png cannot be decoded"):
+    train(experiment(made), tmp_path / "run")
+  made.data.reading.on_error = "skip"
+  results = train(experiment(made), tmp_path / "run")
+  assert results["examples"] == 2 and results["split"] == "val"
+  (skipped,) = results["skipped"]
+  assert "masks/val/1.png" in skipped
+  listed = (tmp_path / "run" / "skipped.0.jsonl").read_text().splitlines()
+  assert len(listed) == 2 and any("images/train/3.png" in line for line in listed)
 
 
 def test_an_empty_evaluation_is_refused():

@@ -27,6 +27,8 @@ _FACES = ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1))
 class Scenes:
   """Rooms with objects; example `index` is a function of (seed, split, index, size).
 
+  That holds on one kind of CPU: another may round the last bit of images and normals otherwise.
+
   All truths hold at the pixel's centre and agree exactly: `label` and `instance` (0 is the room)
   say what the ray hits first, `depth` how far along the optical axis, `normals` how the surface
   lies there.  What is seen through a hole is labelled as what it is.  Every size shows the same

@@ -1,6 +1,5 @@
 """Any folder of photos and masks, with a file that lists the classes."""
 
-import collections
 import dataclasses
 import functools
 import pathlib
@@ -98,7 +97,9 @@ class Folder(FileSource):
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """The photo and its mask."""
     image = decode.photo(files["image"])
-    label = decode.labels(files["label"], self._classes.by_id, self._classes.by_colour)
+    label = decode.labels(
+      files["label"], self._classes.by_id, self._classes.by_colour, palette_agrees=True
+    )
     height, width = image.shape[:2]
     if label.shape == (width, height) != (height, width) and decode.is_turned(files["image"]):
       raise ValueError(
@@ -114,7 +115,9 @@ class Folder(FileSource):
   def _splits(self) -> tuple[str, ...]:
     """What `{split}` may be: lists, or folders of photos that have one of masks."""
     option = "lists" if self.lists else "images"
-    pattern = getattr(self, option)
+    pattern = str(pathlib.PurePosixPath(getattr(self, option)))  # Without "./" and a last "/".
+    if pattern.startswith("/"):
+      raise ValueError(f"{option} is {pattern!r}; expected a path below data.root")
     start, *rest = map(re.escape, pattern.split(_SPLIT))
     if not rest:
       raise ValueError(f"{option} is {pattern!r}; expected {_SPLIT} in it")
@@ -137,12 +140,7 @@ class Folder(FileSource):
     return pairs
 
   def _listed(self) -> tuple[str, ...]:
-    path = self.lists.replace(_SPLIT, self.split)
-    names = tuple(map(_bare, self.listed(path)))
-    twice = [name for name, times in collections.Counter(names).items() if times > 1]
-    if twice:
-      raise ValueError(f"{self.folder / path} has {twice[0]!r} twice; expected every name once")
-    return names
+    return tuple(map(_bare, self.listed(self.lists.replace(_SPLIT, self.split))))
 
 
 class _Pair(NamedTuple):

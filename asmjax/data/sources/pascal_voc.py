@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -135,7 +136,7 @@ class PascalVoc(FileSource):
 
 
 def _name(line: str, path: pathlib.Path) -> str:
-  stems = {pathlib.PurePosixPath(each).stem for each in line.split()}
+  stems = {re.sub(r"\.(jpg|png)$", "", pathlib.PurePosixPath(each).name) for each in line.split()}
   if len(stems) > 1:
     raise ValueError(f"{path} has the line {line!r}; expected a name or a photo and its mask")
   return stems.pop()

@@ -24,11 +24,10 @@ _TESTED = {
   "fold3": ("area_1", "area_3", "area_6"),
 }
 _SPLITS = {
-  **{f"{fold}_train": tuple(each for each in _AREAS if each not in tested)
-     for fold, tested in _TESTED.items()},
-  **{f"{fold}_test": tested for fold, tested in _TESTED.items()},
-  **{area: (area,) for area in _AREAS},
-}
+  f"{fold}_{part}": tuple(each for each in _AREAS if (each in tested) == (part == "test"))
+  for fold, tested in _TESTED.items()
+  for part in ("train", "test")
+} | {area: (area,) for area in _AREAS}
 _CLASSES = (
   "ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa",
   "bookcase", "board", "clutter",
