@@ -5,6 +5,7 @@ found and what was expected; a missing file raises FileNotFoundError.
 """
 
 import functools
+import io
 import pathlib
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -25,7 +26,9 @@ def photo(path: pathlib.Path) -> np.ndarray:
 
   Grey photos get three equal channels, transparency is dropped.
   """
-  return np.array(_opaque(ImageOps.exif_transpose(_open(path)), path).convert("RGB"))
+  image = _open(path)
+  ImageOps.exif_transpose(image, in_place=True)
+  return _rgb(image, path)
 
 
 def is_turned(path: pathlib.Path) -> bool:
@@ -69,7 +72,7 @@ def labels(
   """
   image = _lossless(path)
   if by_colour and not _is_single(image):
-    return lookup_colours(np.array(_opaque(image, path).convert("RGB")), by_colour, path)
+    return lookup_colours(_rgb(image, path), by_colour, path)
   if palette_agrees and image.mode == "P":
     _check_palette(image, by_id, by_colour, path)
   return lookup(_ids(image, path), by_id, path)
@@ -77,7 +80,7 @@ def labels(
 
 def colours(path: pathlib.Path) -> np.ndarray:
   """A map of colours as uint8 (h, w, 3); transparency is dropped."""
-  return np.array(_opaque(_lossless(path), path).convert("RGB"))
+  return _rgb(_lossless(path), path)
 
 
 def raw16(path: pathlib.Path) -> np.ndarray:
@@ -156,16 +159,17 @@ def check_exists(path: pathlib.Path, why: str = "") -> None:
 
 def _open(path: pathlib.Path) -> Image.Image:
   check_exists(path)
+  content = path.read_bytes()
   try:
-    with Image.open(path) as header:
-      if header.format == "PNG":
-        header.verify()  # Decoding leaves the checksums of the pixels unread.
-    with Image.open(path) as image:
-      image.load()
-      return image
+    image = Image.open(io.BytesIO(content))
+    if image.format == "PNG":
+      image.verify()  # Decoding leaves the checksums of the pixels unread.
+      image = Image.open(io.BytesIO(content))
+    image.load()
+    return image
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise ValueError(
-      f"{path} cannot be decoded ({error}; {path.stat().st_size} bytes); expected a whole image"
+      f"{path} cannot be decoded ({error}; {len(content)} bytes); expected a whole image"
     ) from error
 
 
@@ -186,7 +190,7 @@ def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
   if _is_single(image):
     values = np.array(image)
     return values.astype(np.uint8) if values.dtype == bool else values
-  channels = np.array(_opaque(image, path).convert("RGB"))
+  channels = _rgb(image, path)
   if (channels != channels[..., :1]).any():
     raise ValueError(f"{path} has colours ({image.mode}); expected one id a pixel")
   return channels[..., 0]
@@ -210,6 +214,11 @@ def _check_palette(
 def _is_single(image: Image.Image) -> bool:
   """Whether pixels are whole numbers of one channel, or indices of a palette."""
   return image.mode in ("1", "L", "P") or image.mode.startswith("I")
+
+
+def _rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+  image = _opaque(image, path)
+  return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _opaque(image: Image.Image, path: pathlib.Path) -> Image.Image:

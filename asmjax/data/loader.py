@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -30,8 +31,8 @@ class Reading:
     workers: processes that read and transform; 0 leaves it to threads of this process, which is
       enough while decoding, which runs in parallel, takes most of the time.
     threads: threads that read and transform, in each process; with 0 the caller does it himself.
-    prefetch: batches that are prepared ahead, by this process or by each worker, and at least one
-      for each thread; 0 for none.
+    prefetch: batches that are prepared ahead by this process, or by each worker, which then has at
+      least one for each of its threads; 0 for none.
     on_error: what becomes of an example that cannot be read: "raise", or "skip" to list it and
       take another one, which in evaluation counts with weight 0.
 
@@ -215,19 +216,25 @@ def _batches(
 ) -> Iterator[Example]:
   import grain  # Here, so that reading a source alone does not need it.
 
-  # Grain warns where fewer elements, here batches, are buffered than threads could read.
-  ahead = grain.ReadOptions(
-    num_threads=reading.threads,
-    prefetch_buffer_size=max(reading.prefetch, reading.threads) if reading.prefetch else 0,
-  )
   examples = grain.MapDataset.range(positions.start, positions.stop, positions.step).map(read)
-  batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(ahead)
-  if reading.workers:
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()  # Grain's processes read flags; a library's user has none.
-    workers = grain.MultiprocessingOptions(reading.workers, max(1, reading.prefetch))
-    batches = batches.mp_prefetch(workers)
-  return _reported(iter(batches), on_skip)
+  if not reading.workers:
+    batches = examples.to_iter_dataset(_ahead(reading, size)).batch(size, batch_fn=_stack)
+    return _reported(iter(batches), on_skip)
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # Grain's processes read flags; a library's user has none.
+  # Workers take whole batches in turn, so that their number cannot change what is in a batch.
+  batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(_ahead(reading, 1))
+  workers = grain.MultiprocessingOptions(reading.workers, max(1, reading.prefetch))
+  return _reported(iter(batches.mp_prefetch(workers)), on_skip)
+
+
+def _ahead(reading: Reading, size: int) -> Any:
+  """Grain's options for reading ahead where a batch is `size` of its elements."""
+  import grain
+
+  # Grain warns where fewer elements are buffered than threads could read.
+  elements = max(reading.prefetch * size, reading.threads) if reading.prefetch else 0
+  return grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=elements)
 
 
 def _reported(
