@@ -20,6 +20,9 @@ from asmjax import resize
 
 UNLABELLED = 255
 
+# What a pixel of each kind of truth holds where it is unknown.
+MISSING = {"label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+
 _CONTRACT = {
   "image": ("uint8", ("n", "h", "w", 3)),
   "label": ("int32", ("n", "h", "w")),

@@ -44,8 +44,9 @@ class Data:
     cache: keep decoded examples in memory, in each process that reads.
     reading: how examples are read; see `asmjax.data.loader.Reading`.
     size: (h, w) of the network's input.
-    resize: see `asmjax.data.transforms.Augment`, as are the following; evaluation uses `size`
-      and `resize` only.
+    eval_size: (h, w) in evaluation; empty if it is the same.
+    resize: see `asmjax.data.transforms.Augment`, as are the following.
+    eval_resize: in evaluation; empty if it is the same. All else is for training examples only.
     mirror: mirror a training example with probability 1/2.
     scale: range of the random scale of training examples.
     divide_depth: divide depths by that scale.
@@ -60,7 +61,9 @@ class Data:
   classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   cache: bool = False
   reading: Reading = Reading()
+  eval_size: tuple[int, ...] = ()
   resize: str = "none"
+  eval_resize: str = ""
   mirror: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
   divide_depth: bool = True
@@ -105,7 +108,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     source=train,
     augment=augment,
     held_out=held_out,
-    prepare=Augment(data.size, data.resize),
+    prepare=Augment(data.eval_size or data.size, data.eval_resize or data.resize),
     reading=data.reading,
     image_size=data.size,
     training=training,
@@ -160,12 +163,9 @@ def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
 
 
 def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
-  tasks = {
-    name: construct(
-      choose(TASKS, name, "task"), section, f"tasks.{name}", classes=descriptor.classes
-    )
-    for name, section in config["tasks"].items()
-  }
+  made = {name: _task(name, section, descriptor) for name, section in config["tasks"].items()}
+  # In one order, whatever that of the config: joint critics have parameters for each task.
+  tasks = {name: made[name] for name in TASKS if name in made}
   lacking = [name for name, task in tasks.items() if task.truth not in descriptor.provides]
   if lacking or not tasks:
     raise ValueError(
@@ -175,10 +175,7 @@ def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
   predictor = dict(config["predictor"].items())
   kind = choose(PREDICTORS, predictor.pop("name", None), "predictor")
   heads = {name: task.channels for name, task in tasks.items()}
-  terms = {
-    name: construct(choose(TERMS, name, "term"), section, f"terms.{name}")
-    for name, section in config["terms"].items()
-  }
+  terms = {name: _term(name, section) for name, section in config["terms"].items()}
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
   return Game(
@@ -190,6 +187,20 @@ def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
       for name, term in terms.items()
     },
   )
+
+
+def _task(name: str, section: Mapping[str, Any], descriptor: Any) -> Any:
+  kind = choose(TASKS, name, "task")
+  classes = "classes" in {field.name for field in _fields(kind)}
+  given = {"classes": descriptor.classes} if classes else {}
+  return construct(kind, section, f"tasks.{name}", **given)
+
+
+def _term(name: str, section: Mapping[str, Any]) -> Any:
+  """A term is of the kind that its name says, unless it says so itself."""
+  settings = dict(section.items())
+  kind = choose(TERMS, settings.pop("kind", name), "term")
+  return construct(kind, settings, f"terms.{name}")
 
 
 def source(data: Data, split: str) -> Source:

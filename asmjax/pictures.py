@@ -36,6 +36,14 @@ def depth_colours(depth: np.ndarray, low: float, high: float) -> np.ndarray:
   return np.where(valid[..., None], colours[..., ::-1], 0).astype(np.uint8)
 
 
+def error_colours(error: np.ndarray, high: float) -> np.ndarray:
+  """Errors (h, w) from black at 0 to yellow at `high`, clipped; what is not finite is grey."""
+  known = np.isfinite(error)
+  place = np.clip(np.where(known, error, 0) / high, 0, 1)
+  colours = cv2.applyColorMap(np.round(place * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+  return np.where(known[..., None], colours[..., ::-1], 128).astype(np.uint8)
+
+
 def normal_colours(normals: np.ndarray) -> np.ndarray:
   """Unit normals (h, w, 3) as colours (n + 1) / 2; what is missing is black.
 

@@ -12,12 +12,14 @@ def get_config(argument: str = "folder") -> ConfigDict:
   """Photos fitted into 240 x 320; nothing is tuned to the data set.
 
   Args:
-    argument: SOURCE or SOURCE,VARIANT, where the source is a key of `asmjax.data.SOURCES` and the
-      method one of `configs.common.METHODS`.
+    argument: SOURCE or SOURCE,METHOD[,TASKS[,apart]], where the source is a key of
+      `asmjax.data.SOURCES`; for the rest see `configs.common.base`.
   """
   source, _, variant = argument.partition(",")
   kind = choose(SOURCES, source, "source")
-  config = common.base(variant or "iid_asm_released")
+  provides = getattr(kind.descriptor, "provides", {"label"})
+  tasks = "segmentation" if "label" in provides else "depth"
+  config = common.base(variant or "iid_asm_released", tasks=tasks)
   config.data = defaults(
     Data, source=source, size=(240, 320), resize="fit", options=defaults(kind)
   )

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from asmjax.config import choose, defaults
 from asmjax.models.predictors import UNet
-from asmjax.tasks import Segmentation
+from asmjax.tasks import TASKS
 from asmjax.terms import Pixel, Structure
 from asmjax.train.experiment import Checkpointing, Evaluation
 from asmjax.train.optim import Optimizer
@@ -36,30 +36,62 @@ METHODS = {
 }
 
 
-def base(variant: str, **structure) -> ConfigDict:
+def base(argument: str, tasks: str = "segmentation", **structure) -> ConfigDict:
   """Everything but the data set and the schedule.
 
   Args:
-    variant: the method, a key of `METHODS`.
-    **structure: the data set's own settings of the structure term; what the method says comes
+    argument: METHOD, METHOD,TASKS or METHOD,TASKS,apart: a key of `METHODS`; one or several of
+      "segmentation", "depth" and "normals", joined by "+", or "all"; and whether each task has a
+      critic of its own.
+    tasks: those of the data set where the argument names none.
+    **structure: the data set's own settings of the structure terms; what the method says comes
       first.
 
   Raises:
-    ValueError: an unknown variant; the message lists the known ones.
+    ValueError: an unknown method or task; the message lists the known ones.
   """
-  terms = {
-    name: defaults(_TERMS[name], **({**structure, **changes} if name == "structure" else changes))
-    for name, changes in choose(METHODS, variant, "variant").items()
-  }
+  method, tasks, apart = _parsed(argument, tasks)
+  terms = {}
+  for name, changes in choose(METHODS, method, "variant").items():
+    if name != "structure":
+      terms[name] = defaults(_TERMS[name], **changes)
+      continue
+    settings = {**structure, **changes}
+    for names in ([(task,) for task in tasks] if apart else [()]):
+      suffix = "".join(f"_{task}" for task in names)
+      terms[name + suffix] = {
+        "kind": name, **defaults(_TERMS[name], **{**settings, "tasks": names})
+      }
+  released = {"released": True} if method.endswith("released") else {}
   return ConfigDict({
     "seed": 0,
-    "tasks": {"segmentation": defaults(Segmentation)},
+    "tasks": {
+      task: defaults(TASKS[task], **(released if task != "segmentation" else {})) for task in tasks
+    },
     "predictor": {"name": "unet", **defaults(UNet)},
     "terms": terms,
     "optimizer": {"predictor": defaults(Optimizer), "critic": defaults(Optimizer)},
     "eval": defaults(Evaluation),
-    "checkpoint": defaults(Checkpointing),
+    "checkpoint": defaults(Checkpointing, metric=_BEST[tasks[0]]),
   })
 
+
+def _parsed(argument: str, tasks: str) -> tuple[str, tuple[str, ...], bool]:
+  method, *rest = argument.split(",")
+  named, *rest = rest or [tasks]
+  tasks = tuple(TASKS) if named == "all" else tuple(named.split("+"))
+  for task in tasks:
+    choose(TASKS, task, "task")
+  if rest not in ([], ["apart"]):
+    raise ValueError(f"variant {argument!r}; expected METHOD,TASKS or METHOD,TASKS,apart")
+  return method, tasks, bool(rest)
+
+
+# By what the best checkpoint of a task is known.
+_BEST = {
+  "segmentation": "segmentation/mean_iou",
+  "depth": "depth/delta_1.25",
+  "normals": "normals/within_11.25",
+}
 
 _TERMS = {"pixel": Pixel, "structure": Structure}

@@ -7,17 +7,17 @@ from asmjax.train.experiment import Training
 from configs import common
 
 
-def get_config(variant: str = "asm") -> ConfigDict:
-  """Nine classes of walls, floor and furniture at 96 x 96.
+def get_config(argument: str = "asm") -> ConfigDict:
+  """Nine classes of walls, floor and furniture at 96 x 96, or their depth, normals, or all three.
 
   The analyzer's features are normalised and its climb ends at a margin, as in the released code:
   with thin objects of many classes the paper's V hardly trains a network from scratch
   (docs/results.md).
 
   Args:
-    variant: the method; see `configs.common.METHODS`.
+    argument: METHOD[,TASKS[,apart]]; see `configs.common.base`.
   """
-  config = common.base(variant, normalise=True, margin=0.8)
+  config = common.base(argument, normalise=True, margin=0.8)
   options = {"seed": 0, "size": (96, 96), "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
   config.predictor.update(levels=5, width=16)

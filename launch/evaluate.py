@@ -64,7 +64,7 @@ def print_table(results: dict) -> None:
   print(f"{results['data_set']} {results['split']}, {results['examples']} examples, "
         f"step {results['step']}")
   for name, value in sorted(results["metrics"].items(), key=lambda item: "/iou/" not in item[0]):
-    print(f"{name:48s} {100 * value:6.2f}")
+    print(f"{name:48s} {value:9.4f}")
 
 
 if __name__ == "__main__":

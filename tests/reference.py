@@ -37,10 +37,10 @@ def pooled_valid(valid, size, partly):
 
 
 def convolve(x, kernel, bias, stride, dilation):
-  """k x k convolution with (k - 1) // 2 * dilation pixels of padding, output by output."""
+  """k x k convolution with (k - 1) // 2 and k // 2 dilated pixels of padding, output by output."""
   k = kernel.shape[0]
-  pad = (k - 1) // 2 * dilation
-  x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  pad = (k - 1) // 2 * dilation, k // 2 * dilation
+  x = np.pad(x, ((0, 0), pad, pad, (0, 0)))
   reach = (k - 1) * dilation + 1
   h, w = ((side - reach) // stride + 1 for side in x.shape[1:3])
   out = np.zeros((x.shape[0], h, w, kernel.shape[-1]))

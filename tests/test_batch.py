@@ -16,7 +16,7 @@ def test_a_good_batch_passes_and_everything_in_the_contract_is_known():
     "depth": np.zeros((n, h, w), np.float32),
     "normals": np.zeros((n, h, w, 3), np.float32),
     "instance": np.zeros((n, h, w), np.int32),
-  }, required=["label", "depth"])
+  }, required=["label", "instance"])
 
 
 @pytest.mark.parametrize("change, message", [
@@ -32,8 +32,8 @@ def test_a_bad_array_is_named_with_what_was_expected(change, message):
 
 
 def test_a_missing_key_is_named():
-  with pytest.raises(ValueError, match=r"lacks \['depth'\]"):
-    batches.check(games.batch(2), required=["label", "depth"])
+  with pytest.raises(ValueError, match=r"lacks \['instance'\]"):
+    batches.check(games.batch(2), required=["label", "instance"])
 
 
 def test_shrinking_takes_nearest_labels_and_leaves_the_image():

@@ -98,14 +98,14 @@ def test_the_released_preset_is_the_papers_released_code():
 
 @pytest.mark.parametrize("key, value, message", [
   ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
-  ("predictor.name", "vgg", "unknown predictor 'vgg'; known: unet"),
+  ("predictor.name", "vgg", "unknown predictor 'vgg'; known: fcrn, unet"),
   ("predictor.norm", 3, "predictor.norm is 3, a int; expected str"),
   ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
   ("terms.adversary", {}, "unknown term 'adversary'; known: pixel, structure"),
   ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),
   ("terms.structure.critic.filter", 3, "unknown key terms.structure.critic.filter; known: filters"),
   ("terms.structure.weight", "one", "terms.structure.weight is 'one', a str; expected float"),
-  ("tasks.depths", {}, "unknown task 'depths'; known: segmentation"),
+  ("tasks.depths", {}, "unknown task 'depths'; known: depth, normals, segmentation"),
   ("optimizer.predictor.rule", "lion", "optimizer.predictor: unknown rule 'lion'; known"),
   ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
   ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor"),

@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+# Metrics that are parts of a whole.
+_PARTS = re.compile("iou|accuracy|delta|within")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Group:
 
 
 def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
-  """A Markdown table: mean and, in brackets, every run's value, in per cent.
+  """A Markdown table: mean and, in brackets, every run's value; parts of a whole in per cent.
 
   Raises:
     ValueError: the runs were not evaluated on the same examples.
@@ -62,7 +66,8 @@ def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
   _check_comparable(groups)
   head = ["runs", *(metric.rpartition("/")[2] for metric in metrics)]
   rows = [
-    [group.label, *(_cell(group.final(metric)) for metric in metrics)] for group in groups
+    [group.label, *(_cell(_scale(metric) * group.final(metric)) for metric in metrics)]
+    for group in groups
   ]
   lines = [head, ["---"] * len(head), *rows]
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -80,8 +85,16 @@ def _check_comparable(groups: Sequence[Group]) -> None:
 
 
 def _cell(values: np.ndarray) -> str:
-  each = ", ".join(f"{100 * value:.2f}" for value in values)
-  return f"**{100 * values.mean():.2f}** ({each})" if len(values) > 1 else each
+  each = ", ".join(_written(value) for value in values)
+  return f"**{_written(values.mean())}** ({each})" if len(values) > 1 else each
+
+
+def _written(value: float) -> str:
+  return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def _scale(metric: str) -> int:
+  return 100 if _PARTS.search(metric) else 1
 
 
 def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:

@@ -11,12 +11,12 @@ import math
 import cv2
 import numpy as np
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import MISSING
 
 Example = dict[str, np.ndarray]
 
 # What a pixel holds that nobody saw: mean grey, and "missing" for every kind of truth.
-FILL = {"image": 127, "label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+FILL = {"image": 127, **MISSING}
 
 _RESIZES = ("none", "squash", "fit")
 

@@ -4,6 +4,9 @@ Each returns `Moments(sum, count)`; `.mean()` divides, and gives 0 where nothing
 """
 
 from asmjax.losses.matching import layer_distances, matching_distance, matching_hinge
-from asmjax.losses.pixel import cross_entropy
+from asmjax.losses.pixel import cross_entropy, negative_cosine, squared_error
 
-__all__ = ["cross_entropy", "layer_distances", "matching_distance", "matching_hinge"]
+__all__ = [
+  "cross_entropy", "layer_distances", "matching_distance", "matching_hinge", "negative_cosine",
+  "squared_error",
+]

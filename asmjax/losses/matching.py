@@ -7,6 +7,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from asmjax.losses.pixel import unit
 from asmjax.moments import Moments
 
 
@@ -104,10 +105,6 @@ def pooled_valid(
 def _distance(predicted: ArrayLike, truth: ArrayLike, normalise: bool) -> Array:
   predicted, truth = jnp.asarray(predicted), jnp.asarray(truth)
   if normalise:
-    predicted, truth = _unit(predicted), _unit(truth)
+    predicted, truth = unit(predicted), unit(truth)
   squared = jnp.sum((predicted - truth) ** 2, axis=-1, keepdims=True)
   return squared if normalise else squared / 2
-
-
-def _unit(x: Array, eps: float = 1e-12) -> Array:
-  return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), eps))

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from asmjax.moments import Moments
 
@@ -37,3 +38,69 @@ def cross_entropy(
   valid = known if valid is None else known & (jnp.asarray(valid)[..., 0] > 0)
   chosen = jax.nn.one_hot(jnp.where(known, label, 0), classes, dtype=logits.dtype)
   return Moments.over(-jnp.sum(chosen * jax.nn.log_softmax(logits), axis=-1), valid)
+
+
+def squared_error(
+  predicted: Float[ArrayLike, "n h w c"],
+  truth: Float[ArrayLike, "n h w c"],
+  *,
+  valid: Float[ArrayLike, "n h w 1"],
+) -> Moments:
+  """Squared Euclidean distance at every valid pixel: the L2 loss of depth, and of normals.
+
+  Args:
+    predicted: depths in metres (c = 1), or unit normals (c = 3), for which it is 2 - 2 cos.
+    truth: likewise; where it does not count it may hold anything.
+    valid: 1 where the truth is known.
+
+  Returns:
+    Sum over valid pixels, and their number.  An ignored pixel has exactly no gradient.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> ones = jnp.ones((1, 1, 2, 3))
+    >>> squared_error(2 * ones, ones, valid=jnp.array([[[[1.0], [0.0]]]]))
+    Moments(sum=Array(3., dtype=float32), count=Array(1., dtype=float32))
+  """
+  # The difference is masked before it is squared: a truth that is not finite has no gradient then.
+  difference = jnp.where(jnp.asarray(valid) > 0, jnp.asarray(predicted) - jnp.asarray(truth), 0)
+  return Moments.over(jnp.sum(difference**2, axis=-1, keepdims=True), valid)
+
+
+def negative_cosine(
+  predicted: Float[ArrayLike, "n h w c"],
+  truth: Float[ArrayLike, "n h w c"],
+  *,
+  valid: Float[ArrayLike, "n h w 1"],
+) -> Moments:
+  """Minus the cosine between vectors at every valid pixel.
+
+  Args:
+    predicted: vectors of any length; that of 0 has the cosine 0.
+    truth: unit vectors.
+    valid: 1 where the truth is known.
+
+  Returns:
+    Sum over valid pixels, and their number.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> up, slanted = jnp.array([[[[0.0, 0.0, 1.0]]]]), jnp.array([[[[3.0, 0.0, 4.0]]]])
+    >>> print(f"{negative_cosine(slanted, up, valid=jnp.ones((1, 1, 1, 1))).mean():.2f}")
+    -0.80
+  """
+  cosine = jnp.sum(unit(predicted) * jnp.asarray(truth), axis=-1, keepdims=True)
+  return Moments.over(-cosine, valid)
+
+
+def unit(x: Float[ArrayLike, "... c"], eps: float = 1e-12) -> Float[Array, "... c"]:
+  """Vectors along the last axis at length 1; those whose squared length is below `eps` are shorter.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+    [[0.6 0.8]
+     [0.  0. ]]
+  """
+  x = jnp.asarray(x)
+  return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), eps))

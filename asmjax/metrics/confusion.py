@@ -8,6 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
+from asmjax.metrics.grouped import mean_of_known, ratio
+
 
 def count_confusions(
   label: Int[ArrayLike, "..."], predicted: Int[ArrayLike, "..."], *, classes: int
@@ -64,34 +66,25 @@ class ConfusionMatrix:
   def iou(self) -> np.ndarray:
     """Intersection over union by class; NaN for a class in neither truth nor prediction."""
     hits = np.diag(self.counts)
-    return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+    return ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
 
   def mean_iou(self) -> float:
     """Mean of `iou` over the classes that occur; NaN without any pixel."""
-    return _mean(self.iou())
+    return mean_of_known(self.iou())
 
   def class_accuracy(self) -> np.ndarray:
     """Recall by class; NaN for a class that the truth does not hold."""
-    return _ratio(np.diag(self.counts), self.counts.sum(1))
+    return ratio(np.diag(self.counts), self.counts.sum(1))
 
   def mean_class_accuracy(self) -> float:
     """Mean of `class_accuracy` over the classes of the truth."""
-    return _mean(self.class_accuracy())
+    return mean_of_known(self.class_accuracy())
 
   def pixel_accuracy(self) -> float:
     """Part of all pixels that are right; NaN without any pixel."""
-    return float(_ratio(np.trace(self.counts), self.counts.sum()))
+    return float(ratio(np.trace(self.counts), self.counts.sum()))
 
   def frequency_weighted_iou(self) -> float:
     """IoU averaged with the frequencies of the true classes."""
-    frequency = _ratio(self.counts.sum(1), self.counts.sum())
+    frequency = ratio(self.counts.sum(1), self.counts.sum())
     return float(np.nansum(frequency * self.iou())) if self.counts.any() else float("nan")
-
-
-def _ratio(part: Any, whole: Any) -> np.ndarray:
-  return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
-
-
-def _mean(values: np.ndarray) -> float:
-  known = values[~np.isnan(values)]
-  return float(known.mean()) if known.size else float("nan")

@@ -19,7 +19,9 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class Conv(nn.Module):
-  """k x k convolution with (k - 1) // 2 pixels of zero padding on every side.
+  """k x k convolution with (k - 1) // 2 pixels of zero padding above and left, k // 2 elsewhere.
+
+  So the output has 1/stride of the size, rounded up.
 
   A 1x1 kernel is applied as a matrix product, which the CPU differentiates about twice as fast.
 
@@ -69,9 +71,9 @@ class Conv(nn.Module):
   def _convolve(self, x: Array, kernel: Array) -> Array:
     if self.kernel == 1:
       return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
-    pad = (self.kernel - 1) // 2 * self.dilation
+    before, after = (self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation
     return lax.conv_general_dilated(
-      x, kernel, (self.stride,) * 2, ((pad, pad),) * 2,
+      x, kernel, (self.stride,) * 2, ((before, after),) * 2,
       rhs_dilation=(self.dilation,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 

@@ -1,8 +1,7 @@
 """Adversarial structure matching (Hwang et al. 2019)."""
 
 import dataclasses
-import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +34,8 @@ class Structure:
     binarise: show the analyzer the winner-take-all prediction when it is the analyzer's turn.
     partly: count features that see any labelled pixel; otherwise only those whose cell is all
       labelled.
+    tasks: names of those whose structures are judged together; empty for all. One such term for
+      each task gives each a critic of its own.
     critic: the autoencoder A, R.
 
   Raises:
@@ -49,6 +50,7 @@ class Structure:
   margin: float = 0.0
   binarise: bool = False
   partly: bool = True
+  tasks: tuple[str, ...] = ()
   critic: StructureAutoencoder = StructureAutoencoder()
 
   def __post_init__(self):
@@ -57,8 +59,16 @@ class Structure:
       raise ValueError(f"unknown layers {unknown} in {self.layers}; known: {self.critic.layers}")
 
   def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
-    """The autoencoder's variables."""
-    return self.critic.init(rng, jnp.zeros((1, *size, sum(t.channels for t in tasks.values()))))
+    """The autoencoder's variables.
+
+    Raises:
+      ValueError: a task that is to be judged is not trained.
+    """
+    unknown = [name for name in self.tasks if name not in tasks]
+    if unknown:
+      raise ValueError(f"structure of unknown tasks {unknown}; known: {', '.join(tasks)}")
+    judged = self._judged(tasks).values()
+    return self.critic.init(rng, *(jnp.zeros((1, *size, task.channels)) for task in judged))
 
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
@@ -66,19 +76,22 @@ class Structure:
   ) -> Critique:
     """V by layer, what the analyzer climbs where that differs from V, and the reconstruction."""
     del rng
-    params = critic["params"]
+    params, tasks = critic["params"], self._judged(tasks)
     weight, ascent = at(self.weight, progress), at(self.ascent, progress)
     valids = {name: task.valid(truth) for name, task in tasks.items()}
-    join = lambda parts: jnp.concatenate([parts[name] * valids[name] for name in tasks], -1)
-    true = join({name: task.true_structure(truth) for name, task in tasks.items()})
-    predicted = join({name: task.structure(outputs[name]) for name, task in tasks.items()})
+    masked = lambda structure: tuple(
+      structure(name, task) * valids[name] for name, task in tasks.items()
+    )
+    predicted = masked(lambda name, task: task.structure(outputs[name]))
 
-    features, rebuilt = self._features(params, true)
+    features, *rebuilt = self._features(
+      params, masked(lambda name, task: task.true_structure(truth))
+    )
     valid = self._valid(valids, features)
     if self.margin or self.binarise or not self.ascent:
       shown = predicted
       if self.binarise:
-        shown = join({name: task.binarised(outputs[name]) for name, task in tasks.items()})
+        shown = masked(lambda name, task: task.binarised(outputs[name]))
       summands = self._halves(params, predicted, shown, features, valid, weight, ascent)
     else:
       summands = self._shared(params, predicted, features, valid, weight, ascent)
@@ -109,8 +122,13 @@ class Structure:
       }
     return summands
 
-  def _features(self, params: PyTree, structure: Array) -> tuple[dict[str, Array], Array]:
-    return self.critic.apply({"params": params}, structure)
+  def _judged(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
+    return {name: task for name, task in tasks.items() if not self.tasks or name in self.tasks}
+
+  def _features(
+    self, params: PyTree, structures: Sequence[Array]
+  ) -> tuple[dict[str, Array], *tuple[Array, ...]]:
+    return self.critic.apply({"params": params}, *structures)
 
   def _valid(self, valids: Mapping[str, Array], features: Mapping[str, Array]) -> dict[str, Array]:
     """A feature counts if the cell of any task does."""
@@ -123,20 +141,20 @@ class Structure:
     }
 
   def _value(
-    self, params: PyTree, predicted: Array, features: Mapping[str, Array],
+    self, params: PyTree, predicted: Sequence[Array], features: Mapping[str, Array],
     valid: Mapping[str, Array],
   ) -> dict[str, Moments]:
-    shown, _ = self._features(params, predicted)
+    shown, *_ = self._features(params, predicted)
     return layer_distances(shown, features, self.layers, valid=valid, normalise=self.normalise)
 
   def _climbed(
-    self, params: PyTree, shown: Array, features: Mapping[str, Array],
+    self, params: PyTree, shown: Sequence[Array], features: Mapping[str, Array],
     valid: Mapping[str, Array],
   ) -> dict[str, Moments]:
     """What the analyzer climbs, V, or with a margin descends, the hinge on it."""
     if not self.margin:
       return self._value(params, shown, features, valid)
-    seen, _ = self._features(params, shown)
+    seen, *_ = self._features(params, shown)
     return {
       layer: matching_hinge(
         seen[layer], features[layer], margin=self.margin, valid=valid[layer],
@@ -146,13 +164,11 @@ class Structure:
     }
 
   def _reconstruction(
-    self, rebuilt: Array, tasks: Mapping[str, Task], truth: Mapping[str, ArrayLike]
+    self, rebuilt: Sequence[Array], tasks: Mapping[str, Task], truth: Mapping[str, ArrayLike]
   ) -> dict[str, Summand]:
-    ends = list(itertools.accumulate(task.channels for task in tasks.values()))
-    parts = jnp.split(rebuilt, ends[:-1], axis=-1)
     return {
       f"reconstruction_{name}": Summand(
         self.reconstruction * task.weight, task.reconstruction_loss(part, truth)
       )
-      for (name, task), part in zip(tasks.items(), parts, strict=True)
+      for (name, task), part in zip(tasks.items(), rebuilt, strict=True)
     }

@@ -75,11 +75,11 @@ def make_evaluate(
 
 def _masked(batch: Mapping[str, Array]) -> dict[str, Array]:
   """Without the truth of the examples that only pad."""
-  label = batch.get("label")
-  if label is None:
-    return dict(batch)
-  real = batch["weight"][:, None, None] > 0
-  return {**batch, "label": jnp.where(real, label, batches.UNLABELLED)}
+  real = lambda value: jnp.expand_dims(batch["weight"] > 0, range(1, value.ndim))
+  return {
+    key: jnp.where(real(value), value, batches.MISSING[key]) if key in batches.MISSING else value
+    for key, value in batch.items()
+  }
 
 
 def _flushed(total: PyTree | None, pending: PyTree | None) -> PyTree | None:

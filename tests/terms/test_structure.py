@@ -30,14 +30,23 @@ def own_values(players, params, stats, examples):
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
     normalise(examples["image"]), train=True, mutable=["batch_stats"],
   )
-  logits = outputs["segmentation"]
-  valid = games.TASK.valid(examples)
-  critic = lambda x: term.critic.apply({"params": params["structure"]}, x * valid)
-  truth, rebuilt = critic(games.TASK.true_structure(examples))
-  soft, _ = critic(jax.nn.softmax(logits))
-  shown, _ = critic(games.TASK.binarised(logits)) if term.binarise else (soft, None)
+  tasks = players.tasks
+  valid = {name: task.valid(examples) for name, task in tasks.items()}
+
+  def critic(of_task):
+    structures = [of_task(name, task) * valid[name] for name, task in tasks.items()]
+    return term.critic.apply({"params": params["structure"]}, *structures)
+
+  truth, *rebuilt = critic(lambda name, task: task.true_structure(examples))
+  soft, *_ = critic(lambda name, task: task.structure(outputs[name]))
+  shown = soft
+  if term.binarise:
+    shown, *_ = critic(lambda name, task: task.binarised(outputs[name]))
   cells = {
-    layer: pooled_valid(valid, truth[layer].shape[1:3], partly=term.partly) for layer in term.layers
+    layer: functools.reduce(jnp.maximum, (
+      pooled_valid(each, truth[layer].shape[1:3], partly=term.partly) for each in valid.values()
+    ))
+    for layer in term.layers
   }
   distance = lambda features: sum(moments.mean() for moments in layer_distances(
     features, truth, term.layers, valid=cells, normalise=term.normalise
@@ -46,9 +55,12 @@ def own_values(players, params, stats, examples):
     matching_hinge(shown[layer], truth[layer], margin=term.margin, valid=cells[layer]).mean()
     for layer in term.layers
   )
-  iid = games.TASK.pixel_loss(logits, examples).mean()
+  iid = sum(task.pixel_loss(outputs[name], examples).mean() for name, task in tasks.items())
   pixel = players.terms["pixel"].weight * iid if "pixel" in players.terms else 0.0
-  rebuilding = games.TASK.reconstruction_loss(rebuilt, examples).mean()
+  rebuilding = sum(
+    task.reconstruction_loss(each, examples).mean()
+    for task, each in zip(tasks.values(), rebuilt, strict=True)
+  )
   climbed = hinge if term.margin else -distance(shown)
   return {
     PREDICTOR: term.weight * distance(soft) + pixel,
@@ -60,7 +72,7 @@ def own_values(players, params, stats, examples):
 @functools.cache
 def compiled(method):
   """The values, each player's own gradient, and the joint gradient, in double precision."""
-  players = games.game(**games.METHODS[method])
+  players = games.of_method(method)
 
   @jax.jit
   def everything(params, stats, examples):
@@ -76,6 +88,9 @@ def compiled(method):
     }
 
   params, stats = games.double(games.variables(players))
+  # Biases of 0 would leave cells without any truth in the kink of their ReLU.
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda p: p + rng.normal(scale=0.02, size=p.shape), params)
   return lambda **moved: everything({**params, **moved}, stats, games.batch()), params
 
 
@@ -126,7 +141,9 @@ def test_the_critic_raises_the_distance_it_sees(method, float64):
   assert change_of_distance(method, "structure") > 0
 
 
-@pytest.mark.parametrize("method", ["asm", "asm_no_rec", "asm_released"])
+@pytest.mark.parametrize("method", [
+  "asm", "asm_no_rec", "asm_released", "asm_depth", "asm_normals", "asm_released_all",
+])
 def test_the_predictor_lowers_the_distance(method, float64):
   assert change_of_distance(method, PREDICTOR) < 0
 
@@ -140,30 +157,72 @@ def change_of_distance(method, player):
   return after["values"]["seen"] - before["values"]["seen"]
 
 
-@pytest.mark.parametrize("method", ["asm", "asm_released", "asm_binarised"])
-def test_ignored_pixels_have_exactly_no_gradient_in_predictor_and_critic(method):
-  term = games.METHODS[method]["structure"]
-  examples = games.batch(4)
+@pytest.mark.parametrize("method", [
+  "asm", "asm_released", "asm_binarised", "iid_asm_all", "asm_released_all",
+])
+def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method):
+  """Each task's own missing pixels, also where another task has a truth."""
+  players = games.of_method(method)
+  term, tasks, examples = players.terms["structure"], players.tasks, games.batch(4)
   rng = np.random.default_rng(1)
-  logits = jnp.array(rng.normal(size=(4, *games.SIZE, 3)), jnp.float32)
-  tasks = {"segmentation": games.TASK}
+  outputs = {
+    name: jnp.array(rng.normal(size=(4, *games.SIZE, task.channels)), jnp.float32)
+    for name, task in tasks.items()
+  }
   params = term.init(jax.random.key(0), tasks, games.SIZE)["params"]
 
   @jax.jit
-  def gradients(params, logits):
-    def value(params, logits):
+  def gradients(params, outputs):
+    def value(params, outputs):
       critique = term(
-        {"params": params}, tasks, {"segmentation": logits}, examples, progress=0.0,
-        rng=jax.random.key(0),
+        {"params": params}, tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
       )
       return sum(s.weight * s.moments.mean() for s in critique.summands.values())
-    return jax.grad(value, (0, 1))(params, logits)
+    return jax.grad(value, (0, 1))(params, outputs)
 
-  of_critic, of_logits = gradients(params, logits)
-  ignored = examples["label"] == 255
-  assert np.all(of_logits[ignored] == 0) and np.any(of_logits[~ignored] != 0)
-  elsewhere = jnp.where(ignored[..., None], rng.normal(size=logits.shape), logits)
+  of_critic, of_outputs = gradients(params, outputs)
+  elsewhere = {}
+  for name, task in tasks.items():
+    missing = task.valid(examples)[..., 0] == 0
+    assert np.all(of_outputs[name][missing] == 0) and np.any(of_outputs[name][~missing] != 0)
+    other = rng.normal(size=outputs[name].shape)
+    elsewhere[name] = jnp.where(missing[..., None], other, outputs[name])
   jax.tree.map(np.testing.assert_array_equal, of_critic, gradients(params, elsewhere)[0])
+
+
+def test_a_critic_for_each_task_plays_the_games_of_single_tasks():
+  """Two terms that judge one task each have the values of two games."""
+  names = ("depth", "normals")
+  terms = {f"structure_{name}": games.structure(tasks=(name,)) for name in names}
+  players = games.game(tasks=names, **terms)
+  params, stats = games.variables(players)
+  together = players.play(params, stats, games.batch(), rng=jax.random.key(0)).summands
+  for name in names:
+    heads = [f"head_{other}" for other in names if other != name]
+    predictor = {key: value for key, value in params[PREDICTOR].items() if key not in heads}
+    alone = games.game(tasks=(name,)).play(
+      {PREDICTOR: predictor, "structure": params[f"structure_{name}"]},
+      {PREDICTOR: stats[PREDICTOR], "structure": {}}, games.batch(), rng=jax.random.key(0),
+    ).summands
+    assert alone.keys() == {
+      key.replace(f"structure_{name}/", "structure/") for key in together if f"_{name}/" in key
+    }
+    for key, summand in alone.items():
+      expected = together[key.replace("structure/", f"structure_{name}/")]
+      np.testing.assert_allclose(summand.moments.sum, expected.moments.sum, rtol=1e-5)
+
+
+def test_tasks_judged_together_have_a_first_layer_each():
+  params = games.variables(games.of_method("iid_asm_all"))[0]["structure"]
+  shapes = {name: value["kernel"].shape for name, value in params.items()}
+  assert shapes["conv1_1"] == (3, 3, 3, 2) and shapes["conv1_2"] == (3, 3, 1, 2)
+  assert shapes["conv1_3"] == (3, 3, 3, 2) and shapes["conv2"] == (3, 3, 6, 6)
+  assert shapes["reconstruction"][-1] == 3 + 1 + 3
+
+
+def test_a_task_that_is_not_trained_cannot_be_judged():
+  with pytest.raises(ValueError, match=r"unknown tasks \['depth'\]; known: segmentation"):
+    games.variables(games.game(structure=games.structure(tasks=("depth",))))
 
 
 def value_of(term, params, predicted, truth):
@@ -240,11 +299,11 @@ def test_the_weights_of_both_players_follow_their_schedules(float64):
     reconstruction=0.0, weight=Exponential(3.0, 0.3), ascent=Exponential(0.5, 0.05)
   )
   players = games.game(structure=falling)
-  params, stats = games.double(games.variables(players))
+  plain, params = compiled("asm_no_rec")
+  _, stats = games.double(games.variables(players))
   gradients = jax.jit(
     lambda progress: games.joint_gradients(players, params, stats, games.batch(), progress=progress)
   )
-  plain, _ = compiled("asm_no_rec")
   for progress, factor in ((0.0, 1.0), (0.5, 0.1**0.5), (1.0, 0.1)):
     scaled = gradients(progress)
     for player, weight in ((PREDICTOR, 3.0), ("structure", 0.5)):

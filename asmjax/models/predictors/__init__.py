@@ -1,5 +1,6 @@
 """Predictors: networks from an image to one map a task."""
 
+from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.unet import UNet
 
-PREDICTORS = {"unet": UNet}
+PREDICTORS = {"fcrn": FCRN, "unet": UNet}

@@ -1,0 +1,1 @@
+"""Backbones: classification networks that predictors take their features from."""

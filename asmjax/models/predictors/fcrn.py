@@ -1,0 +1,131 @@
+"""Fully convolutional residual network: ResNet and up-projections (Laina et al. 2016)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from asmjax.models.backbones.resnet import BLOCKS, ResNet, normalised
+from asmjax.models.layers import Conv, norm
+
+
+class FCRN(nn.Module):
+  """ResNet, a 1x1 convolution that halves the channels, and four up-projections.
+
+  The defaults are FCRN-50, with 63.6 million parameters for depth alone.
+
+  Attributes:
+    heads: output channels by task; each head is a 3x3 convolution.
+    blocks: bottlenecks a stage of the ResNet.
+    width: channels of the ResNet's stem and of the last up-projection.
+    dropout: rate before the heads, of single values.
+    norm: "none", "batch", "sync_batch" or "group", after each convolution but the heads.
+    dtype: compute type.
+  """
+
+  heads: Mapping[str, int]
+  blocks: tuple[int, ...] = BLOCKS[50]
+  width: int = 64
+  dropout: float = 0.5
+  norm: str = "batch"
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "n h w 3"], *, train: bool
+  ) -> dict[str, Float[Array, "n h2 w2 c"]]:
+    """Maps by task, at half of the image's size, rounded up.
+
+    Of an image whose sides are no multiples of 32 the network sees cells that reach beyond it;
+    what it says of them is cut off.
+    """
+    h, w = (-(-side // 2) for side in x.shape[1:3])
+    settings = {"norm": self.norm, "dtype": self.dtype}
+    x = ResNet(self.blocks, self.width, **settings, name="resnet")(x, train=train)[-1]
+    x = normalised(
+      x, 16 * self.width, 1, kind=self.norm, train=train, dtype=self.dtype, name="reduce"
+    )
+    for i in range(4):
+      x = UpProjection(self.width * 2 ** (3 - i), **settings, name=f"up{i + 1}")(x, train=train)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x[:, :h, :w])
+    return {
+      task: Conv(channels, 3, dtype=self.dtype, name=f"head_{task}")(x)
+      for task, channels in self.heads.items()
+    }
+
+
+class UpProjection(nn.Module):
+  """Doubles the size: 5x5 and 3x3 up-convolution plus a projection by 5x5 (Sec. 3.2, Fig. 2).
+
+  The 5x5 up-convolutions of the two branches see the same map, so they are one (`conv1`) with
+  twice the filters; the first half belongs to the branch that goes on to the 3x3 convolution.
+
+  Attributes:
+    features: output channels.
+    norm: see `asmjax.models.layers.norm`.
+    dtype: compute type.
+  """
+
+  features: int
+  norm: str
+  dtype: Any
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "n h w c"], *, train: bool
+  ) -> Float[Array, "n 2*h 2*w f"]:
+    """Features at twice the size."""
+    x = UpConv(2 * self.features, self.norm == "none", self.dtype, name="conv1")(x)
+    x = norm(self.norm, train=train, name="conv1_norm", dtype=self.dtype)(x)
+    x, projected = jnp.split(x, 2, -1)
+    x = normalised(
+      nn.relu(x), self.features, 3, kind=self.norm, train=train, dtype=self.dtype, name="conv2"
+    )
+    return nn.relu(x + projected)
+
+
+class UpConv(nn.Module):
+  """Unpooling and 5x5 convolution (Sec. 3.2).
+
+  Unpooling doubles the size and puts each value at the top left of its 2x2 cell, among zeros. So
+  an output at an even place meets 3 of the 5 taps of an axis, and one at an odd place the other
+  2: four small convolutions, interleaved, give the same without a product with zero.
+
+  Attributes:
+    features: output channels.
+    bias: add a bias.
+    dtype: compute type; parameters are float32.
+  """
+
+  features: int
+  bias: bool = True
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n 2*h 2*w f"]:
+    """The convolution of the unpooled map, with two pixels of zero padding."""
+    # He et al.'s variance, of the 25 / 4 taps that meet a value on average.
+    init = nn.initializers.variance_scaling(8.0, "fan_in", "normal")
+    kernel = self.param("kernel", init, (5, 5, x.shape[-1], self.features))
+    bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+    pads = ((1, 1), (0, 1))
+    y = _interleaved([
+      _interleaved([
+        lax.conv_general_dilated(
+          x, kernel[i::2, j::2], (1, 1), (pads[i], pads[j]),
+          dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        ) for j in (0, 1)
+      ], 2) for i in (0, 1)
+    ], 1)
+    return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
+
+
+def _interleaved(parts: Sequence[Array], axis: int) -> Array:
+  """The slices of all parts along `axis`, in turn."""
+  shape = list(parts[0].shape)
+  shape[axis] *= len(parts)
+  return jnp.stack(parts, axis + 1).reshape(shape)

@@ -1,0 +1,123 @@
+"""Monocular depth in metres."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
+
+from asmjax.losses.pixel import squared_error
+from asmjax.metrics.depth import FARTHEST, DepthErrors, sum_depth_errors
+from asmjax.moments import Moments
+from asmjax.pictures import depth_colours, error_colours
+from asmjax.resize import bilinear
+
+# Structures are logarithms of depths of at least so many metres.
+NEAREST = 1e-2
+# What a map of zeros means, in metres: a network that starts near 0 must not start where the
+# rectifier has no slope.
+START = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Depth:
+  """The distance of every pixel along the optical axis; the structure is its logarithm.
+
+  The predictor's map, plus 1 m, is rectified to metres.
+
+  Attributes:
+    weight: of this task in the pixel and the reconstruction loss.
+    released: reconstruct metres from the rectified map, as the released code does, instead of
+      logarithms on the structure's scale.
+    cap: metres beyond which nothing is evaluated.
+  """
+
+  weight: float = 1.0
+  released: bool = False
+  cap: float = FARTHEST
+
+  truth: ClassVar[str] = "depth"
+  channels: ClassVar[int] = 1
+
+  @property
+  def protocol(self) -> str:
+    """How the metrics are computed."""
+    rules = DepthErrors.empty(cap=self.cap).protocol
+    return f"{rules}; metres upscaled bilinearly to the truth's size"
+
+  def valid(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
+    """1 where the depth is known."""
+    depth = jnp.asarray(truth["depth"])
+    return ((depth > 0) & jnp.isfinite(depth)).astype(jnp.float32)[..., None]
+
+  def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
+    """log(max(d, 0.01)), 0 where missing."""
+    valid = self.valid(truth) > 0
+    return jnp.where(valid, _log(jnp.where(valid, _metres(truth), 1)), 0)
+
+  def structure(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
+    """log(max(d, 0.01)) of the prediction."""
+    return _log(self.decide(output))
+
+  def binarised(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
+    """The structure, without gradient: a depth has no winner to take all."""
+    return jax.lax.stop_gradient(self.structure(output))
+
+  def pixel_loss(self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]) -> Moments:
+    """Squared error in metres."""
+    return squared_error(self.decide(output), _metres(truth), valid=self.valid(truth))
+
+  def reconstruction_loss(
+    self, rebuilt: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
+  ) -> Moments:
+    """IID(y, R(A(y))): squared error of logarithms, or as `released` says."""
+    if self.released:
+      return self.pixel_loss(rebuilt, truth)
+    return squared_error(rebuilt, self.true_structure(truth), valid=self.valid(truth))
+
+  def measure(
+    self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
+  ) -> dict[str, Num[Array, ""]]:
+    """What evaluation adds up: sums of errors at the truth's size."""
+    metres = bilinear(self.decide(output), truth["depth"].shape[1:3])[..., 0]
+    return sum_depth_errors(truth["depth"], metres, cap=self.cap)
+
+  def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Metrics by name, from the sum of all `measure`s."""
+    return DepthErrors(total, self.cap).compute()
+
+  def pictures(
+    self, output: Float[ArrayLike, "n _ _ 1"], truth: Mapping[str, ArrayLike], palette: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Truth, prediction and relative error as uint8 (n, h, w, 3) at the truth's size.
+
+    All depths share one range of colours, that of the truths; an error of a half is the brightest.
+    """
+    del palette
+    depth = np.asarray(truth["depth"])
+    metres = np.asarray(bilinear(self.decide(jnp.asarray(output)), depth.shape[1:3]))[..., 0]
+    known = np.isfinite(depth) & (depth > 0)
+    low, high = np.percentile(depth[known], (2, 98)) if known.any() else (0.0, 1.0)
+    colours = lambda maps: np.stack([depth_colours(each, low, high) for each in maps])
+    error = np.where(known, np.abs(metres - depth) / np.where(known, depth, 1), np.nan)
+    return {
+      "truth": colours(depth),
+      "prediction": colours(np.maximum(metres, NEAREST)),
+      "error": np.stack([error_colours(each, 0.5) for each in error]),
+    }
+
+  def decide(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
+    """Metres."""
+    return jax.nn.relu(output + START)
+
+
+def _metres(truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
+  return jnp.asarray(truth["depth"])[..., None]
+
+
+def _log(metres: Array) -> Array:
+  return jnp.log(jnp.maximum(metres, NEAREST))

@@ -1,0 +1,114 @@
+"""Surface normals."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
+
+from asmjax.losses.pixel import negative_cosine, squared_error, unit
+from asmjax.metrics.normals import NormalErrors, sum_normal_errors
+from asmjax.moments import Moments
+from asmjax.pictures import error_colours, normal_colours
+from asmjax.resize import bilinear
+
+# What the released code multiplies its pixel loss by.
+_RELEASED = 10.0
+# What a map of zeros means: facing the camera.  The direction of a zero vector has no gradient, and
+# that of a tiny one a huge one.
+_START = (0.0, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normals:
+  """The direction in which every pixel's surface looks; the structure is the unit vector.
+
+  The predictor's map is the difference from (0, 0, 1), the direction to the camera, before the
+  length is made 1.
+
+  Attributes:
+    weight: of this task in the pixel and the reconstruction loss.
+    released: the pixel loss is minus ten times the cosine, as in the released code, instead of the
+      squared distance of unit vectors, 2 - 2 cos.
+  """
+
+  weight: float = 1.0
+  released: bool = False
+
+  truth: ClassVar[str] = "normals"
+  channels: ClassVar[int] = 3
+  protocol: ClassVar[str] = (
+    f"{NormalErrors.empty().protocol}; upscaled bilinearly to the truth's size"
+  )
+
+  def valid(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
+    """1 where the normal is known."""
+    normals = jnp.asarray(truth["normals"])
+    known = jnp.any(normals != 0, axis=-1, keepdims=True)
+    return (known & jnp.all(jnp.isfinite(normals), axis=-1, keepdims=True)).astype(jnp.float32)
+
+  def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 3"]:
+    """The normals, 0 where missing."""
+    return jnp.where(self.valid(truth) > 0, jnp.asarray(truth["normals"]), 0)
+
+  def structure(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Unit vectors."""
+    return self.decide(output)
+
+  def binarised(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """The structure, without gradient: a direction has no winner to take all."""
+    return jax.lax.stop_gradient(self.structure(output))
+
+  def pixel_loss(self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]) -> Moments:
+    """Squared distance of unit vectors, or as `released` says."""
+    valid, true = self.valid(truth), self.true_structure(truth)
+    if not self.released:
+      return squared_error(self.decide(output), true, valid=valid)
+    loss = self.reconstruction_loss(output, truth)
+    return loss._replace(sum=_RELEASED * loss.sum)
+
+  def reconstruction_loss(
+    self, rebuilt: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
+  ) -> Moments:
+    """IID(y, R(A(y))): minus the cosine."""
+    return negative_cosine(
+      self.decide(rebuilt), self.true_structure(truth), valid=self.valid(truth)
+    )
+
+  def measure(
+    self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
+  ) -> dict[str, Num[Array, "..."]]:
+    """What evaluation adds up: sums of errors at the truth's size."""
+    normals = bilinear(self.decide(output), truth["normals"].shape[1:3])
+    return sum_normal_errors(truth["normals"], normals)
+
+  def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Metrics by name, from the sum of all `measure`s."""
+    return NormalErrors(total).compute()
+
+  def pictures(
+    self, output: Float[ArrayLike, "n _ _ 3"], truth: Mapping[str, ArrayLike], palette: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Truth, prediction and angle between them as uint8 (n, h, w, 3) at the truth's size.
+
+    60 degrees are the brightest.
+    """
+    del palette
+    true = np.asarray(truth["normals"])
+    found = np.asarray(bilinear(self.decide(jnp.asarray(output)), true.shape[1:3]))
+    found = found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), 1e-6)
+    angle = np.degrees(np.arccos(np.clip(np.sum(true * found, -1), -1, 1)))
+    error = np.where((true != 0).any(-1), angle, np.nan)
+    return {
+      "truth": np.stack([normal_colours(each) for each in true]),
+      "prediction": np.stack([normal_colours(each) for each in found]),
+      "error": np.stack([error_colours(each, 60.0) for each in error]),
+    }
+
+  def decide(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Unit vectors."""
+    return unit(output + jnp.asarray(_START, output.dtype).reshape(1, 1, 1, 3))

@@ -1,0 +1,30 @@
+"""A kitchen seen by an RGB-D camera: depth and normals of one room, from real photos."""
+
+from ml_collections import ConfigDict
+
+from asmjax.config import Data, defaults
+from asmjax.data import SOURCES
+from asmjax.train.experiment import Training
+from configs import common
+
+
+def get_config(argument: str = "iid_asm") -> ConfigDict:
+  """The first part of a sweep teaches its last part: `--split=test` of `launch/evaluate.py`.
+
+  Between them lies the part that is evaluated during training, so that no frame of one lies between
+  frames of another. Photos of 480 x 640 are shrunk to a quarter.
+
+  Args:
+    argument: METHOD[,TASKS[,apart]]; depth and normals by default, see `configs.common.base`.
+  """
+  config = common.base(argument, tasks="depth+normals", normalise=True, margin=0.8)
+  config.data = defaults(
+    Data, source="rgbd_sweep", size=(120, 160), resize="squash", cache=True,
+    options=defaults(SOURCES["rgbd_sweep"]),
+  )
+  config.predictor.update(levels=6, width=16)
+  config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
+  config.train = defaults(Training, steps=2000, batch_size=8)
+  config.eval.update(every=500, batch_size=4)
+  config.checkpoint.every = 500
+  return config

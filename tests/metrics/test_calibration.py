@@ -1,0 +1,111 @@
+"""Calibration error."""
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.metrics.calibration import Calibration, count_calibration
+from tests import reference_labels as reference
+
+
+def example(seed=0, shape=(3, 6, 7), classes=3):
+  rng = np.random.default_rng(seed)
+  probabilities = rng.dirichlet(np.ones(classes), shape).astype(np.float32)
+  label = rng.integers(-1, classes + 1, shape).astype(np.int32)
+  label[rng.random(shape) < 0.2] = 255
+  return probabilities, label
+
+
+def counted(probabilities, label, bins=15):
+  count = jax.jit(lambda p, t: count_calibration(p, t, bins=bins))
+  return Calibration(*(np.asarray(x) for x in count(probabilities, label)))
+
+
+@pytest.mark.parametrize("bins", [1, 4, 15])
+@pytest.mark.parametrize("count", [counted, Calibration.of])
+def test_device_and_host_agree_with_the_oracle(count, bins):
+  found = count(*example(), bins=bins)
+  expected, largest = reference.calibration(*example(), bins)
+  assert found.expected_error() == pytest.approx(expected, rel=1e-5)
+  assert found.maximum_error() == pytest.approx(largest, rel=1e-5)
+
+
+def test_device_and_host_hold_the_same_bins():
+  device, host = counted(*example()), Calibration.of(*example())
+  np.testing.assert_allclose(device.confidence, host.confidence, rtol=1e-5)
+  np.testing.assert_array_equal(device.hits, host.hits)
+  np.testing.assert_array_equal(device.counts, host.counts)
+
+
+def test_shards_merge_to_the_whole():
+  probabilities, label = example()
+  whole = Calibration.of(probabilities, label)
+  merged = Calibration.empty()
+  for p, t in zip(probabilities, label, strict=True):
+    merged = merged.merge(Calibration.of(p, t))
+  np.testing.assert_allclose(merged.confidence, whole.confidence)
+  np.testing.assert_array_equal(merged.counts, whole.counts)
+  assert merged.compute() == pytest.approx(whole.compute())
+
+
+def test_confidence_that_is_kept_has_no_error():
+  rng = np.random.default_rng(0)
+  p = rng.uniform(0.5, 1, 200_000)
+  label = (rng.random(p.shape) > p).astype(int)
+  score = Calibration.of(np.stack([p, 1 - p], -1), label)
+  assert score.expected_error() < 0.005
+  assert score.accuracy() == pytest.approx(score.mean_confidence(), abs=0.005)
+
+
+@pytest.mark.parametrize("right, error", [(True, 0), (False, 1)])
+def test_certainty_errs_by_all_or_nothing(right, error):
+  label = np.random.default_rng(0).integers(0, 3, (1, 4, 5))
+  guess = np.eye(3)[label if right else (label + 1) % 3]
+  for score in (counted(guess, label), Calibration.of(guess, label)):
+    assert score.expected_error() == score.maximum_error() == error
+    assert score.mean_confidence() == 1 and score.accuracy() == 1 - error
+
+
+def test_scores_by_hand():
+  p = np.array([0.6, 0.7, 0.9, 0.9, 0.95])
+  score = Calibration.of(np.stack([p, 1 - p], -1), [0, 1, 0, 1, 0], bins=5)
+  np.testing.assert_array_equal(score.counts, [0, 0, 1, 1, 3])
+  np.testing.assert_allclose(score.gaps()[2:], [-0.4, 0.7, 2.75 / 3 - 2 / 3])
+  assert score.expected_error() == pytest.approx((0.4 + 0.7 + 0.75) / 5)
+  assert score.maximum_error() == pytest.approx(0.7)
+  assert score.mean_confidence() == pytest.approx(0.81)
+
+
+def test_bins_are_closed_above_and_the_first_holds_zero():
+  p = np.array([[0, 0.25, 0.5, 0.75, 1, 0.26]])[..., None]
+  label = np.zeros((1, 1, 6), int)
+  for score in (counted(p[None], label, bins=4), Calibration.of(p[None], label, bins=4)):
+    np.testing.assert_array_equal(score.counts, [2, 2, 1, 1])
+
+
+def test_unlabelled_pixels_change_nothing():
+  probabilities, label = example()
+  wild = np.where(((label < 0) | (label > 2))[..., None], [1, 0, 0], probabilities)
+  assert counted(wild, label).compute() == counted(probabilities, label).compute()
+
+
+def test_errors_are_bounded_by_each_other_and_by_one_bin():
+  score, single = (Calibration.of(*example(), bins=bins) for bins in (15, 1))
+  assert single.expected_error() == pytest.approx(
+    abs(score.accuracy() - score.mean_confidence())
+  )
+  assert single.expected_error() <= score.expected_error() <= score.maximum_error()
+
+
+def test_a_million_pixels_do_not_lose_the_confidence():
+  p = np.full((2, 1024, 1024), 0.53, np.float32)
+  score = counted(np.stack([p, 1 - p], -1), np.zeros(p.shape, np.int32))
+  assert score.mean_confidence() == pytest.approx(0.53, rel=1e-5)
+
+
+def test_nothing_has_no_score_and_other_bins_do_not_merge():
+  assert all(np.isnan(x) for x in (*Calibration.empty().compute().values(),
+                                   Calibration.empty().accuracy()))
+  with pytest.raises(ValueError, match="15 bins of confidence do not merge with 10"):
+    Calibration.empty().merge(Calibration.empty(10))
+  assert "10 equal bins" in Calibration.empty(10).protocol

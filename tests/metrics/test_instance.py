@@ -1,0 +1,120 @@
+"""Instance-wise IoU."""
+
+import numpy as np
+import pytest
+
+from asmjax.metrics import ConfusionMatrix
+from asmjax.metrics.instance import InstanceIou
+from tests import reference_labels as reference
+
+CLASSES = 4
+
+
+def images(number=5, shape=(9, 8), seed=0):
+  rng = np.random.default_rng(seed)
+  for _ in range(number):
+    label = rng.integers(-1, CLASSES + 1, shape)
+    label[rng.random(shape) < 0.2] = 255
+    yield label, rng.integers(0, CLASSES, shape), rng.integers(0, 7, shape)
+
+
+def merged(images, **kwargs):
+  total = InstanceIou.empty(CLASSES, **kwargs)
+  for maps in images:
+    total = total.merge(InstanceIou.of(*maps, classes=CLASSES, **kwargs))
+  return total
+
+
+def test_the_score_agrees_with_the_oracle():
+  found = merged(images())
+  expected = np.array(reference.instance_iou(list(images()), CLASSES), np.float64)
+  np.testing.assert_allclose(found.iou(), expected)
+  assert found.mean_iou() == pytest.approx(np.nanmean(expected))
+  assert found.compute() == {"instance_mean_iou": found.mean_iou()}
+  assert found.instances.sum() == 5 * 6
+
+
+def test_images_weigh_by_their_number_of_instances():
+  one = InstanceIou.of([[0, 0, 0, 0]], [[0, 1, 1, 1]], [[1, 1, 1, 1]], classes=2)
+  three = InstanceIou.of([[0, 0, 0, 0]], [[0, 0, 0, 1]], [[1, 2, 3, 3]], classes=2)
+  both = one.merge(three)
+  np.testing.assert_allclose(both.iou(), [(1 * 1 / 4 + 3 * 3 / 4) / 4, np.nan])
+  assert both.mean_iou() == pytest.approx(0.625)
+
+
+def test_with_one_instance_a_class_in_one_image_it_is_the_plain_iou():
+  label, predicted, _ = next(images())
+  score = InstanceIou.of(label, predicted, label + 2, classes=CLASSES)
+  plain = ConfusionMatrix.of(label, predicted, classes=CLASSES)
+  np.testing.assert_allclose(score.iou(), plain.iou())
+
+
+def test_merging_is_associative_and_has_a_neutral_element():
+  a, b, c = (InstanceIou.of(*maps, classes=CLASSES) for maps in images(3))
+  for total in (a.merge(b).merge(c), InstanceIou.empty(CLASSES).merge(a).merge(b.merge(c))):
+    np.testing.assert_allclose(total.weighted, merged(images(3)).weighted)
+    np.testing.assert_array_equal(total.instances, merged(images(3)).instances)
+
+
+def test_an_instance_is_of_the_class_that_most_of_its_labelled_pixels_have():
+  label = np.array([[255, 255, 255, 2, 1, 1], [255, 255, 0, 0, 1, 1]])
+  instance = np.array([[1, 1, 1, 2, 2, 2], [3, 3, 4, 0, 5, 5]])
+  score = InstanceIou.of(label, np.zeros_like(label), instance, classes=3)
+  np.testing.assert_array_equal(score.instances, [1, 2, 0])
+
+
+def test_renumbering_instances_changes_nothing():
+  label, predicted, instance = next(images())
+  order = np.array([0, 90, 17, 3, 1000, 2, 5])
+  plain, renamed = (
+    InstanceIou.of(label, predicted, ids, classes=CLASSES) for ids in (instance, order[instance])
+  )
+  np.testing.assert_array_equal(renamed.weighted, plain.weighted)
+
+
+def test_what_is_predicted_in_an_image_without_the_class_counts_nowhere():
+  here = InstanceIou.of([[0, 1]], [[0, 1]], [[1, 2]], classes=2)
+  there = InstanceIou.of([[0, 0]], [[0, 1]], [[1, 1]], classes=2)
+  np.testing.assert_allclose(here.merge(there).iou(), [0.75, 1])
+
+
+@pytest.mark.parametrize("without_ids, expected", [
+  ("left_out", [0, 2, 0, 0]), ("once", [1, 2, 1, 0]), ("components", [2, 2, 1, 0]),
+])
+def test_a_class_without_ids_counts_as_it_is_told_to(without_ids, expected):
+  label = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 1, 2]])
+  instance = np.array([[0, 7, 0, 0], [0, 7, 0, 0], [0, 8, 8, 0]])
+  score = InstanceIou.of(label, label, instance, classes=4, without_ids=without_ids)
+  np.testing.assert_array_equal(score.instances, expected)
+  assert score.mean_iou() == 1
+
+
+def test_components_agree_with_flooding():
+  rng = np.random.default_rng(0)
+  label = (rng.random((20, 20)) < 0.3).astype(int)
+  score = InstanceIou.of(label, label, 0 * label, classes=2, without_ids="components")
+  expected = [reference.components(label == c) for c in (0, 1)]
+  assert expected[1] > 5
+  np.testing.assert_array_equal(score.instances, expected)
+
+
+def test_without_an_instance_there_is_no_score():
+  label = np.zeros((2, 2), int)
+  assert np.isnan(InstanceIou.of(label, label, label, classes=2).mean_iou())
+
+
+def test_other_shapes_and_settings_are_refused():
+  label = np.zeros((2, 2), int)
+  with pytest.raises(ValueError, match=r"label \(2, 2\).*instance \(2,\); expected three maps"):
+    InstanceIou.of(label, label, label[0], classes=2)
+  with pytest.raises(ValueError, match=r"label \(1, 2, 2\)"):
+    InstanceIou.of(label[None], label[None], label[None], classes=2)
+  with pytest.raises(ValueError, match="unknown without_ids 'twice'; known: .*'once'"):
+    InstanceIou.empty(2, without_ids="twice")
+  with pytest.raises(ValueError, match="'left_out' does not merge with 'once'"):
+    InstanceIou.empty(2).merge(InstanceIou.empty(2, without_ids="once"))
+
+
+def test_the_protocol_says_how_classes_without_ids_count():
+  names = ("left_out", "once", "components")
+  assert len({InstanceIou.empty(2, without_ids=name).protocol for name in names}) == 3

@@ -1,0 +1,211 @@
+"""Angles between normals."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from asmjax.metrics.grouped import GroupMeans, instance_groups
+from asmjax.metrics.normals import ANGLES, BIN, NormalErrors, sum_normal_errors
+from tests import reference_dense as reference
+
+BAD = ([0, 0, 0], [np.nan, 0, 1], [np.inf, 0, 0], [0, -np.inf, np.nan])
+
+
+def fields(seed=0, shape=(3, 9, 7), spread=0.3):
+  rng = np.random.default_rng(seed)
+  truth = rng.normal(size=(*shape, 3))
+  truth /= np.linalg.norm(truth, axis=-1, keepdims=True)
+  predicted = 3 * (truth + spread * rng.normal(size=truth.shape))
+  truth[rng.random(shape) < 0.2] = 0
+  return truth.astype(np.float32), predicted.astype(np.float32)
+
+
+def segments(seed=0, shape=(3, 9, 7), classes=4):
+  rng = np.random.default_rng(seed)
+  instance = rng.integers(0, 6, shape).astype(np.int32)
+  label = ((instance + rng.integers(0, 2, shape)) % classes).astype(np.int32)
+  label[rng.random(shape) < 0.2] = 255
+  return instance, label
+
+
+def awkward():
+  """Every kind of bad or extreme vector against every other."""
+  vectors = [*BAD, [0, 0, 1], [0, 0, -1], [1e-30, 0, 0], [3e38, 3e38, 0], [0.6, 0, 0.8],
+             [0, 1e-4, 1]]
+  first, second = np.meshgrid(range(len(vectors)), range(len(vectors)))
+  vectors = np.array(vectors, np.float32)
+  return vectors[first], vectors[second]
+
+
+CASES = {
+  "random": fields(),
+  "hardly related": fields(1, spread=5.0),
+  "one pixel": (np.array([[0, 0, 1.0]]), np.array([[0, 1.0, 1.0]])),
+  "two far apart": (np.array([[0, 0, 1.0]] * 2), np.array([[0, 0.1, 1], [1, 0, -1.0]])),
+  "all missing": (np.zeros((4, 4, 3)), np.ones((4, 4, 3))),
+  "nothing predicted": (np.ones((4, 4, 3)), np.zeros((4, 4, 3))),
+  "perfect": (fields()[0], fields()[0]),
+  "opposite": (fields()[0], -fields()[0]),
+  "awkward": awkward(),
+}
+
+
+def assert_scores(found, expected, atol):
+  assert found.keys() == expected.keys()
+  for name in expected:
+    slack = BIN / 2 + atol if name == "median" else atol
+    np.testing.assert_allclose(found[name], expected[name], err_msg=name, atol=slack, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_oracle_on_host_and_on_device(case):
+  truth, predicted = CASES[case]
+  expected = reference.normal_scores(truth, predicted)
+  assert_scores(NormalErrors.of(truth, predicted).compute(), expected, atol=1e-9)
+  summed = jax.jit(sum_normal_errors)(truth, predicted)
+  assert_scores(NormalErrors(jax.device_get(summed)).compute(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [1e-6, 1e-3, 0.5, 2.8, 45, 90, 135, 179.9])
+def test_a_known_angle_everywhere(angle):
+  rng = np.random.default_rng(0)
+  axis = rng.normal(size=(50, 3))
+  truth = np.cross(axis, rng.normal(size=(50, 3)))
+  axis *= np.radians(angle) / np.linalg.norm(axis, axis=1, keepdims=True)
+  scores = NormalErrors.of(truth, Rotation.from_rotvec(axis).apply(truth)).compute()
+  assert scores["mean"] == pytest.approx(angle, rel=1e-6)
+  assert scores["median"] == pytest.approx(angle, abs=BIN / 2 * 1.001)
+  assert [scores[name] for name in ANGLES] == [angle < limit for limit in ANGLES.values()]
+
+
+def test_perfect_is_exactly_zero_and_one():
+  scores = NormalErrors.of(fields()[0], 2 * fields()[0]).compute()
+  assert scores["mean"] == scores["median"] == 0
+  assert all(scores[name] == 1 for name in ANGLES)
+
+
+def test_no_prediction_is_a_right_angle_and_no_truth_is_left_out():
+  up = [0.0, 0, 1]
+  for bad in BAD:
+    scores = NormalErrors.of([up, up], [bad, up]).compute()
+    assert scores["mean"] == 45 and scores["within_30"] == 0.5
+    assert NormalErrors.of([bad, up], [up, up]).sums["pixels"] == 1
+  assert np.isnan(list(NormalErrors.of([bad], [up]).compute().values())).all()
+  assert np.isnan(list(NormalErrors.empty().compute().values())).all()
+
+
+def test_turning_or_mirroring_both_fields_changes_nothing():
+  truth, predicted = fields()
+  plain = NormalErrors.of(truth, predicted).compute()
+  turn = Rotation.random(random_state=0).as_matrix()
+  for matrix in (turn, np.diag([-1, 1, 1]), turn @ np.diag([1, -1, 1])):
+    assert_scores(NormalErrors.of(truth @ matrix, predicted @ matrix).compute(), plain, atol=1e-9)
+  flipped = NormalErrors.of(truth[:, :, ::-1], predicted[:, :, ::-1]).compute()
+  assert_scores(flipped, plain, atol=1e-9)
+  one_only = NormalErrors.of(truth @ turn, predicted).compute()
+  assert abs(one_only["mean"] - plain["mean"]) > 10
+
+
+def test_the_angle_is_symmetric_and_opposite_adds_up_to_180():
+  truth, predicted = fields()
+  predicted[~truth.any(-1)] = 0
+  mean = lambda a, b: NormalErrors.of(a, b).compute()["mean"]
+  assert mean(truth, predicted) == pytest.approx(mean(predicted, truth))
+  assert mean(truth, predicted) + mean(truth, -predicted) == pytest.approx(180)
+
+
+def test_a_wider_angle_never_accepts_fewer():
+  scores = NormalErrors.of(*fields(spread=0.15)).compute()
+  parts = [scores[name] for name in ANGLES]
+  assert list(ANGLES.values()) == sorted(ANGLES.values())
+  assert parts == sorted(parts) and parts[0] < parts[-1]
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 10, 11])
+def test_the_median_is_within_half_a_bin(pixels):
+  rng = np.random.default_rng(pixels)
+  for angles in rng.uniform(0, 180, (20, pixels)):
+    radians = np.radians(angles)
+    predicted = np.stack([np.sin(radians), 0 * radians, np.cos(radians)], -1)
+    found = NormalErrors.of(np.tile([0.0, 0, 1], (pixels, 1)), predicted).compute()["median"]
+    assert abs(found - np.median(angles)) <= BIN / 2 + 1e-9
+
+
+def test_merging_is_associative_and_shards_equal_the_whole():
+  truth, predicted = fields(shape=(6, 5, 4))
+  a, b, c = (NormalErrors.of(truth[i : i + 2], predicted[i : i + 2]) for i in (0, 2, 4))
+  whole = NormalErrors.of(truth, predicted)
+  for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), NormalErrors.empty().merge(whole)):
+    np.testing.assert_array_equal(merged.sums["histogram"], whole.sums["histogram"])
+    assert_scores(merged.compute(), whole.compute(), atol=1e-11)
+
+
+def test_class_wise_equals_class_by_class():
+  (truth, predicted), (_, label) = fields(), segments()
+  errors = NormalErrors.of(truth, predicted, group=label, groups=6)
+  by_class = errors.scores()
+  for c in range(6):
+    expected = reference.normal_scores(truth[label == c], predicted[label == c])
+    assert_scores({k: v[c] for k, v in by_class.items()}, expected, atol=1e-9)
+  assert np.isnan(by_class["median"][4:]).all()
+  assert errors.mean()["median"] == pytest.approx(np.mean(by_class["median"][:4]))
+  known = label < 6
+  expected = reference.normal_scores(truth[known], predicted[known])
+  assert_scores(errors.compute(), expected, atol=1e-9)
+  summed = jax.jit(functools.partial(sum_normal_errors, groups=6))(truth, predicted, group=label)
+  assert_scores(NormalErrors(jax.device_get(summed)).scores(), by_class, atol=1e-4)
+  nothing = NormalErrors.empty(groups=6)
+  assert_scores(nothing.merge(errors).scores(), by_class, atol=0)
+
+
+def test_instance_wise_equals_instance_by_instance():
+  (truth, predicted), (instance, label) = fields(), segments()
+  groups = instance_groups(instance, label, classes=6)
+  errors = NormalErrors.of(truth, predicted, group=groups.ids, groups=groups.members)
+  means = GroupMeans.of(errors, groups)
+  expected = reference.instance_scores(
+    reference.normal_scores, truth, predicted, instance, label, 6
+  )
+  assert_scores(means.scores(), expected, atol=1e-9)
+  present = ~np.isnan(expected["mean"])
+  assert 0 < present.sum() < 6
+  assert means.compute()["mean"] == pytest.approx(expected["mean"][present].mean())
+  assert "each instance" in means.protocol and "0.005" in means.protocol
+
+
+def test_group_ids_of_few_bits_do_not_overflow():
+  truth, predicted = fields(shape=(1, 4, 5))
+  label = np.full((1, 4, 5), 200, np.uint8)
+  expected = NormalErrors.of(truth, predicted).scores()
+  summed = sum_normal_errors(truth, predicted, group=label, groups=201)
+  for errors in (
+    NormalErrors.of(truth, predicted, group=label, groups=201),
+    NormalErrors(jax.device_get(summed)),
+  ):
+    assert_scores({k: v[200] for k, v in errors.scores().items()}, expected, atol=1e-4)
+
+
+def test_histogram_and_counts_hold_the_same_pixels():
+  truth, predicted = fields(shape=(2, 60, 80))
+  label = np.arange(truth[..., 0].size, dtype=np.int32).reshape(truth.shape[:-1]) % 5 - 1
+  host = NormalErrors.of(truth, predicted, group=label, groups=3).sums
+  summed = jax.jit(functools.partial(sum_normal_errors, groups=3))(truth, predicted, group=label)
+  device = jax.device_get(summed)
+  np.testing.assert_array_equal(host["histogram"].sum(-1), host["pixels"])
+  np.testing.assert_array_equal(device["histogram"].sum(-1), host["pixels"])
+  np.testing.assert_allclose(device["mean"], host["mean"], rtol=1e-6)
+  # Rounded angles that differ lie in neighbouring bins.
+  shifted = np.abs(np.cumsum(device["histogram"] - host["histogram"], axis=-1))
+  assert shifted.max() <= 1
+
+
+def test_what_does_not_fit_is_refused():
+  with pytest.raises(ValueError, match="one shape"):
+    NormalErrors.of(np.ones((2, 3)), np.ones((1, 3)))
+  with pytest.raises(ValueError, match=r"\(\.\.\., 3\)"):
+    NormalErrors.of(np.ones((2, 4)), np.ones((2, 4)))
+  with pytest.raises(ValueError, match="group"):
+    NormalErrors.of(np.ones((2, 3)), np.ones((2, 3)), group=np.zeros((2, 3), int), groups=1)

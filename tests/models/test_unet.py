@@ -1,0 +1,109 @@
+"""The U-Net that was released with structure matching, as a setting of the module."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.models.layers import Conv
+from asmjax.models.predictors import UNet
+from asmjax.resize import bilinear
+
+RELEASED = {
+  "levels": 9, "stride": 2, "down_kernel": 4, "decoder_convs": 3, "join": 1, "head_kernel": 3,
+}
+FILTERS = (64, 128, 256, 512, 512, 512, 512, 512, 512)
+
+
+def shapes(net, size, **kwargs):
+  x = jnp.zeros((2, *size, 3))
+  return jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), x, train=False, **kwargs))
+
+
+def made(net, x, **kwargs):
+  return jax.jit(lambda: net.init(jax.random.key(0), x, train=False, **kwargs))()
+
+
+def test_the_released_net_has_the_layers_of_the_released_code():
+  outputs, variables = shapes(UNet({"depth": 1, "normals": 3}, width=64, **RELEASED), (512, 512))
+  found = {
+    name: leaf["kernel"].shape for name, leaf in variables["params"].items() if "kernel" in leaf
+  }
+  expected = {"head_depth": (3, 3, 64, 1), "head_normals": (3, 3, 64, 3)}
+  for i, (before, width) in enumerate(itertools.pairwise((3, *FILTERS))):
+    expected[f"down{i + 1}_1"] = (4, 4, before, width)
+  for i, (width, below) in enumerate(itertools.pairwise(FILTERS)):
+    for j, channels in enumerate((below, 2 * width, width)):
+      expected[f"up{i + 1}_{j + 1}"] = (3, 3, channels, width)
+  assert found == expected
+  convolutions = sum(math.prod(shape) for shape in expected.values())
+  scales = 2 * (sum(FILTERS) + 3 * sum(FILTERS[:-1]))
+  total = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+  assert total == convolutions + scales + (1 + 3)
+  assert outputs["depth"].shape == (2, 256, 256, 1)
+
+
+@pytest.mark.parametrize("size", [(540, 540), (333, 250), (480, 640), (1, 3)])
+def test_any_size_comes_out_halved_and_rounded_up(size):
+  outputs, _ = shapes(UNet({"depth": 1}, width=2, max_width=4, **RELEASED), size)
+  assert outputs["depth"].shape == (2, -(-size[0] // 2), -(-size[1] // 2), 1)
+
+
+@pytest.mark.parametrize("size", [(12, 20), (13, 21), (10, 7)])
+def test_an_even_kernel_halves_with_zeros_beyond_the_border(size):
+  x = jnp.array(np.random.default_rng(0).normal(size=(1, *size, 3)), jnp.float32)
+  net = UNet({"depth": 2}, levels=1, width=2, stride=2, down_kernel=4, norm="none")
+  variables = made(net, x)
+  kernel = np.asarray(variables["params"]["down1_1"]["kernel"])
+  (h, w), wide = size, np.pad(x[0], ((1, 2), (1, 2), (0, 0)))
+  expected = np.array([
+    [np.einsum("abc,abcf->f", wide[i:i + 4, j:j + 4], kernel) for j in range(0, w, 2)]
+    for i in range(0, h, 2)
+  ])
+  head = variables["params"]["head_depth"]["kernel"][0, 0]
+  np.testing.assert_allclose(
+    net.apply(variables, x, train=False)["depth"][0], np.maximum(expected, 0) @ head,
+    rtol=1e-4, atol=1e-5,
+  )
+
+
+def test_the_skip_joins_where_it_is_told_to():
+  x = jnp.array(np.random.default_rng(0).normal(size=(1, 9, 12, 3)), jnp.float32)
+  net = UNet(
+    {"a": 2}, levels=2, width=4, decoder_convs=3, join=1, head_kernel=3, norm="none",
+  )
+  variables = made(net, x)
+
+  def layer(name, *inputs, width=4, stride=1):
+    return Conv(width, 3, stride).apply({"params": variables["params"][name]}, *inputs)
+
+  skip = jax.nn.relu(layer("down1_1", x))
+  y = jax.nn.relu(layer("up1_1", jax.nn.relu(layer("down2_1", skip, width=8, stride=2))))
+  assert y.shape == (1, 5, 6, 4)
+  y = jax.nn.relu(layer("up1_2", jnp.concatenate([bilinear(y, (9, 12)), skip], -1)))
+  expected = layer("head_a", jax.nn.relu(layer("up1_3", y)), width=2)
+  np.testing.assert_allclose(
+    net.apply(variables, x, train=False)["a"], expected, rtol=1e-4, atol=1e-5
+  )
+
+
+def test_every_level_of_the_released_net_learns():
+  rng = np.random.default_rng(0)
+  x = jnp.array(rng.normal(size=(1, 40, 33, 3)), jnp.float32)
+  net = UNet({"depth": 1}, width=8, max_width=8, norm="none", **RELEASED)
+  _, variables = shapes(net, (40, 33))
+  params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) / 10, variables["params"])
+  loss = lambda params: jnp.sum(net.apply({"params": params}, x, train=False)["depth"] ** 2)
+  grads = jax.jit(jax.grad(loss))(params)
+  assert len(grads) == 9 + 8 * 3 + 1
+  idle = [name for name, leaf in grads.items() if not np.any(leaf["kernel"])]
+  assert not idle
+
+
+@pytest.mark.parametrize("convs, join", [(1, 1), (3, 3), (2, -1)])
+def test_a_skip_that_no_convolution_sees_is_refused(convs, join):
+  with pytest.raises(ValueError, match=f"join={join} of {convs} decoder .* to {convs - 1}"):
+    UNet({"a": 1}, decoder_convs=convs, join=join)

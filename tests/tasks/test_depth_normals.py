@@ -1,0 +1,108 @@
+"""Depth and normals: losses against oracles, starts with a slope, and what is missing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.losses import negative_cosine, squared_error
+from asmjax.tasks import Depth, Normals
+from tests import games
+
+BATCH = games.batch(3)
+RNG = np.random.default_rng(5)
+DEPTHS = jnp.array(RNG.normal(size=(3, *games.SIZE, 1)), jnp.float32)
+VECTORS = jnp.array(RNG.normal(size=(3, *games.SIZE, 3)), jnp.float32)
+
+
+def mean_over_valid(values, valid):
+  return np.mean([values[index] for index in np.ndindex(valid.shape) if valid[index]])
+
+
+def unit(vectors):
+  return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def test_depth_losses_are_squared_errors_of_metres_and_of_logarithms():
+  depth, valid = BATCH["depth"].astype(np.float64), BATCH["depth"] > 0
+  metres = np.maximum(np.float64(DEPTHS[..., 0]) + 1, 0)
+  expected = mean_over_valid((metres - depth) ** 2, valid)
+  np.testing.assert_allclose(Depth().pixel_loss(DEPTHS, BATCH).mean(), expected, rtol=1e-5)
+  released = Depth(released=True).reconstruction_loss(DEPTHS, BATCH).mean()
+  np.testing.assert_allclose(released, expected, rtol=1e-5)
+  logs = (DEPTHS[..., 0] - np.log(np.where(valid, depth, 1))) ** 2
+  found = Depth().reconstruction_loss(DEPTHS, BATCH).mean()
+  np.testing.assert_allclose(found, mean_over_valid(logs, valid), rtol=1e-5)
+
+
+def test_normal_losses_are_distances_of_unit_vectors_and_cosines():
+  valid = (BATCH["normals"] != 0).any(-1)
+  found = unit(np.float64(VECTORS) + [0, 0, 1])
+  cosine = (found * BATCH["normals"]).sum(-1)
+  expected = mean_over_valid(cosine, valid)
+  loss = lambda task, name: getattr(task, name)(VECTORS, BATCH).mean()
+  np.testing.assert_allclose(loss(Normals(), "pixel_loss"), 2 - 2 * expected, rtol=1e-5)
+  np.testing.assert_allclose(
+    loss(Normals(released=True), "pixel_loss"), -10 * expected, rtol=1e-4
+  )
+  for task in (Normals(), Normals(released=True)):
+    np.testing.assert_allclose(loss(task, "reconstruction_loss"), -expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
+def test_a_true_prediction_has_the_structure_of_the_truth(task):
+  """And the least pixel loss; structures are 0 where the truth is missing."""
+  if task.truth == "depth":
+    output = jnp.array(BATCH["depth"][..., None] - 1)
+  else:
+    output = jnp.array(BATCH["normals"] - np.array([0, 0, 1], np.float32))
+  valid = np.asarray(task.valid(BATCH)) > 0
+  true, found = task.true_structure(BATCH), task.structure(output)
+  close = np.abs(true - found).max(-1, keepdims=True) < 1e-5
+  assert close[valid].all() and not np.any(np.where(valid, 0, true))
+  assert abs(task.pixel_loss(output, BATCH).mean()) < 1e-6
+  scores = task.scores(jax.device_get(task.measure(jnp.asarray(output), BATCH)))
+  perfect = {"depth": ("delta_1.25^0.125", "rel"), "normals": ("within_2.82", "mean")}[task.truth]
+  assert scores[perfect[0]] == 1 and scores[perfect[1]] < 0.05
+
+
+@pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
+def test_an_output_of_zeros_has_a_gradient(task):
+  """A network that starts at zero is neither stuck nor thrown off."""
+  zeros = jnp.zeros((3, *games.SIZE, task.channels))
+  for of in (task.pixel_loss, lambda x, b: squared_error(
+    task.structure(x), task.true_structure(b), valid=task.valid(b)
+  )):
+    slope = jax.grad(lambda x, of=of: of(x, BATCH).sum)(zeros)
+    valid = np.asarray(task.valid(BATCH))[..., 0] > 0
+    steepest = np.abs(slope).max(-1)
+    assert (steepest[valid] > 0).mean() > 0.95 and steepest.max() < 50
+    assert not steepest[~valid].any()
+
+
+def test_missing_truths_that_are_not_finite_spoil_nothing():
+  bad = {"depth": BATCH["depth"].copy(), "normals": BATCH["normals"].copy()}
+  bad["depth"][0, 0, :3] = [np.nan, np.inf, -1]
+  bad["normals"][0, 0, 0] = np.nan
+  for task, output in ((Depth(), DEPTHS), (Normals(), VECTORS)):
+    value, slope = jax.value_and_grad(lambda x, t=task: t.pixel_loss(x, bad).mean())(output)
+    assert np.isfinite(value) and np.isfinite(slope).all() and not slope[0, 0, 0].any()
+    assert np.isfinite(task.true_structure(bad)).all()
+    assert np.isfinite(list(task.scores(jax.device_get(task.measure(output, bad))).values())).all()
+
+
+def test_losses_ignore_what_is_not_valid():
+  valid = np.zeros((3, *games.SIZE, 1), np.float32)
+  for loss in (squared_error, negative_cosine):
+    assert loss(VECTORS, VECTORS[::-1], valid=valid) == (0, 0)
+
+
+@pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
+def test_pictures_show_missing_truth_black_and_errors_bright(task):
+  output = jnp.zeros((3, 4, 6, task.channels))
+  pictures = task.pictures(output, BATCH, np.zeros((0, 3), np.uint8))
+  assert set(pictures) == {"truth", "prediction", "error"}
+  missing = np.asarray(task.valid(BATCH))[..., 0] == 0
+  assert all(each.shape == (3, *games.SIZE, 3) for each in pictures.values())
+  assert not pictures["truth"][missing].any() and (pictures["error"][missing] == 128).all()
+  assert pictures["truth"][~missing].any(-1).all() and pictures["prediction"].any(-1).all()
