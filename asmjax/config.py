@@ -13,11 +13,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from asmjax.data import SOURCES
-from asmjax.data.descriptor import Source
+from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
 from asmjax.data.loader import Reading
 from asmjax.data.transforms import Augment
-from asmjax.data.wrappers import Cached, Relabelled
+from asmjax.data.wrappers import Cached, Relabelled, Selected
 from asmjax.minimax import PREDICTOR, Game
 from asmjax.models.predictors import PREDICTORS
 from asmjax.tasks import TASKS
@@ -95,6 +95,9 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     check_files(held_out)
   dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
   game = _game(config, train.descriptor, dtype)
+  truths = {task.truth for task in game.tasks.values()}
+  needs = {key for task in game.tasks.values() for key in task.needs}
+  _check_provided(needs, held_out.descriptor, "the details of its tasks")
   optimizers = {
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
@@ -105,9 +108,9 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     seed=_coerce(config["seed"], int, "seed"),
     game=game,
     optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
-    source=train,
+    source=_kept(data, train, truths),
     augment=augment,
-    held_out=held_out,
+    held_out=_kept(data, held_out, truths | needs),
     prepare=Augment(data.eval_size or data.size, data.eval_resize or data.resize),
     reading=data.reading,
     image_size=data.size,
@@ -166,12 +169,9 @@ def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
   made = {name: _task(name, section, descriptor) for name, section in config["tasks"].items()}
   # In one order, whatever that of the config: joint critics have parameters for each task.
   tasks = {name: made[name] for name in TASKS if name in made}
-  lacking = [name for name, task in tasks.items() if task.truth not in descriptor.provides]
-  if lacking or not tasks:
-    raise ValueError(
-      f"data set {descriptor.name} gives no truth for the tasks {lacking or 'of an empty list'}; "
-      f"it provides {sorted(descriptor.provides)}"
-    )
+  if not tasks:
+    raise ValueError(f"config.tasks is empty: nothing to predict; known: {', '.join(TASKS)}")
+  _check_provided({task.truth for task in tasks.values()}, descriptor, "its tasks")
   predictor = dict(config["predictor"].items())
   kind = choose(PREDICTORS, predictor.pop("name", None), "predictor")
   heads = {name: task.channels for name, task in tasks.items()}
@@ -215,8 +215,22 @@ def source(data: Data, split: str) -> Source:
   given = {"split": split} | ({"root": data.root} if "root" in names else {})
   # What a source refuses may be an option, the root or the split: its message says which.
   made = kind(**_arguments(kind, data.options, "data.options", given), **given)
-  made = Relabelled(made, data.classes) if data.classes else made
-  return Cached(made) if data.cache else made
+  return Relabelled(made, data.classes) if data.classes else made
+
+
+def _kept(data: Data, source: Source, keys: Iterable[str]) -> Source:
+  """What a run uses of a source, in memory if the config says so."""
+  kept = Selected(source, keys)
+  return Cached(kept) if data.cache else kept
+
+
+def _check_provided(keys: Iterable[str], descriptor: Descriptor, what: str) -> None:
+  lacking = sorted(set(keys) - descriptor.provides)
+  if lacking:
+    raise ValueError(
+      f"data set {descriptor.name} gives no {', '.join(lacking)}, which {what} need; it provides "
+      f"{', '.join(sorted(descriptor.provides))}"
+    )
 
 
 def check_path(config: Mapping[str, Any], path: str) -> None:

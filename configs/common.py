@@ -65,15 +65,19 @@ def base(argument: str, tasks: str = "segmentation", **structure) -> ConfigDict:
   released = {"released": True} if method.endswith("released") else {}
   return ConfigDict({
     "seed": 0,
-    "tasks": {
-      task: defaults(TASKS[task], **(released if task != "segmentation" else {})) for task in tasks
-    },
+    "tasks": {task: _task(task, released) for task in tasks},
     "predictor": {"name": "unet", **defaults(UNet)},
     "terms": terms,
     "optimizer": {"predictor": defaults(Optimizer), "critic": defaults(Optimizer)},
     "eval": defaults(Evaluation),
     "checkpoint": defaults(Checkpointing, metric=_BEST[tasks[0]]),
   })
+
+
+def _task(name: str, released: dict) -> dict:
+  section = defaults(TASKS[name], **(released if name != "segmentation" else {}))
+  section.pop("classes", None)  # The data set's own.
+  return section
 
 
 def _parsed(argument: str, tasks: str) -> tuple[str, tuple[str, ...], bool]:

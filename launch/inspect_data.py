@@ -36,7 +36,7 @@ def main(_: list[str]) -> int:
 
   logging.set_verbosity(logging.ERROR)
   config, out = _CONFIG.value, pathlib.Path(_OUT.value)
-  data = dataclasses.replace(construct(Data, config.data, "data"), cache=False)
+  data = construct(Data, config.data, "data")
   splits = dict.fromkeys(_SPLITS.value or (data.split, config.eval.split))
   sources, broken = open_splits(lambda split: source(data, split), splits)
   with Progress(console=Console(stderr=True), transient=True) as progress:

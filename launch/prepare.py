@@ -51,7 +51,7 @@ def find(config: ConfigDict, splits: list[str] | None) -> dict:
   from asmjax.data.files import check_files
   from asmjax.data.wrappers import readable
 
-  data = dataclasses.replace(construct(Data, config.data, "data"), cache=False, classes={})
+  data = dataclasses.replace(construct(Data, config.data, "data"), classes={})
   names = dict.fromkeys(splits or (data.split, config.eval.split))
   sources = {split: source(data, split) for split in names}
   for split, each in sources.items():

@@ -156,7 +156,7 @@ def test_no_term_and_no_task_are_refused():
   made = small.config().to_dict()
   with pytest.raises(ValueError, match="config.terms is empty"):
     experiment(made | {"terms": {}})
-  with pytest.raises(ValueError, match="no truth"):
+  with pytest.raises(ValueError, match="tasks is empty"):
     experiment(made | {"tasks": {}})
 
 

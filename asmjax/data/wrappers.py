@@ -1,8 +1,9 @@
 """Sources made of other sources: kept in memory, with other classes, or only in part."""
 
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,6 +90,30 @@ class Relabelled:
     for name, label in self._classes.items():
       table[self._source.descriptor.classes.index(name)] = label
     return table
+
+
+class Selected:
+  """A source that gives only some kinds of truth: what is not wanted need not be transformed."""
+
+  def __init__(self, source: Source, keys: Iterable[str]) -> None:
+    """Keeps `image` and those of `keys` that `source` provides."""
+    kept = source.descriptor.provides & frozenset(keys)
+    self.descriptor = dataclasses.replace(source.descriptor, provides=kept)
+    self.split: str = source.split
+    self._source = source
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Example:
+    """Example `index` without the rest."""
+    kept = self.descriptor.provides | {"image"}
+    return {key: value for key, value in self._source[index].items() if key in kept}
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that example `index` is read from, by key."""
+    return self._source.files(index)
 
 
 class Subset:

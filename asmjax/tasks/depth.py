@@ -12,9 +12,11 @@ from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import squared_error
 from asmjax.metrics.depth import FARTHEST, DepthErrors, sum_depth_errors
+from asmjax.metrics.grouped import GroupMeans, Groups, image_groups, instance_groups
 from asmjax.moments import Moments
 from asmjax.pictures import depth_colours, error_colours
 from asmjax.resize import bilinear
+from asmjax.tasks.detail import Detail, Detailed
 
 # Structures are logarithms of depths of at least so many metres.
 NEAREST = 1e-2
@@ -23,8 +25,37 @@ NEAREST = 1e-2
 START = 1.0
 
 
+def _grouped(task: "Depth", predicted: np.ndarray, truth: Mapping, groups: Groups) -> GroupMeans:
+  errors = DepthErrors.of(
+    truth["depth"], predicted, cap=task.cap, group=groups.ids, groups=groups.members
+  )
+  return GroupMeans.of(errors, groups)
+
+
+KINDS = {
+  "image": Detail(
+    lambda task, found, truth: _grouped(task, found, truth, image_groups(found.shape[:3]))
+  ),
+  "instance": Detail(
+    lambda task, found, truth: _grouped(
+      task, found, truth,
+      instance_groups(truth["instance"], truth["label"], classes=len(task.classes)),
+    ),
+    needs=("instance", "label"),
+  ),
+  "class": Detail(
+    lambda task, found, truth: DepthErrors.of(
+      truth["depth"], found, cap=task.cap, group=truth["label"], groups=len(task.classes)
+    ),
+    read=lambda state: state.mean(),
+    needs=("label",),
+    rule="for each class, then the mean over classes with pixels: ",
+  ),
+}
+
+
 @dataclasses.dataclass(frozen=True)
-class Depth:
+class Depth(Detailed):
   """The distance of every pixel along the optical axis; the structure is its logarithm.
 
   The predictor's map, plus 1 m, is rectified to metres.
@@ -34,14 +65,18 @@ class Depth:
     released: reconstruct metres from the rectified map, as the released code does, instead of
       logarithms on the structure's scale.
     cap: metres beyond which nothing is evaluated.
+    classes: of the data set, for class- and instance-wise metrics.
+    details: any of "image", "instance" and "class": means over these of the metrics of each.
   """
 
   weight: float = 1.0
   released: bool = False
   cap: float = FARTHEST
+  classes: tuple[str, ...] = ()
 
   truth: ClassVar[str] = "depth"
   channels: ClassVar[int] = 1
+  kinds: ClassVar[Mapping[str, Detail]] = KINDS
 
   @property
   def protocol(self) -> str:
@@ -83,7 +118,7 @@ class Depth:
     self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
   ) -> dict[str, Num[Array, ""]]:
     """What evaluation adds up: sums of errors at the truth's size."""
-    metres = bilinear(self.decide(output), truth["depth"].shape[1:3])[..., 0]
+    metres = self.prediction(output, truth["depth"].shape[1:3])
     return sum_depth_errors(truth["depth"], metres, cap=self.cap)
 
   def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -99,7 +134,7 @@ class Depth:
     """
     del palette
     depth = np.asarray(truth["depth"])
-    metres = np.asarray(bilinear(self.decide(jnp.asarray(output)), depth.shape[1:3]))[..., 0]
+    metres = np.asarray(self.prediction(jnp.asarray(output), depth.shape[1:3]))
     known = np.isfinite(depth) & (depth > 0)
     low, high = np.percentile(depth[known], (2, 98)) if known.any() else (0.0, 1.0)
     colours = lambda maps: np.stack([depth_colours(each, low, high) for each in maps])
@@ -109,6 +144,12 @@ class Depth:
       "prediction": colours(np.maximum(metres, NEAREST)),
       "error": np.stack([error_colours(each, 0.5) for each in error]),
     }
+
+  def prediction(
+    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int]
+  ) -> Float[Array, "n h w"]:
+    """Metres at any size."""
+    return bilinear(self.decide(output), size)[..., 0]
 
   def decide(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
     """Metres."""

@@ -11,10 +11,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import negative_cosine, squared_error, unit
+from asmjax.metrics.grouped import GroupMeans, Groups, image_groups, instance_groups
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 from asmjax.moments import Moments
 from asmjax.pictures import error_colours, normal_colours
 from asmjax.resize import bilinear
+from asmjax.tasks.detail import Detail, Detailed
 
 # What the released code multiplies its pixel loss by.
 _RELEASED = 10.0
@@ -23,8 +25,34 @@ _RELEASED = 10.0
 _START = (0.0, 0.0, 1.0)
 
 
+def _grouped(predicted: np.ndarray, truth: Mapping, groups: Groups) -> GroupMeans:
+  errors = NormalErrors.of(
+    truth["normals"], predicted, group=groups.ids, groups=groups.members
+  )
+  return GroupMeans.of(errors, groups)
+
+
+KINDS = {
+  "image": Detail(lambda task, found, truth: _grouped(found, truth, image_groups(found.shape[:3]))),
+  "instance": Detail(
+    lambda task, found, truth: _grouped(
+      found, truth, instance_groups(truth["instance"], truth["label"], classes=len(task.classes))
+    ),
+    needs=("instance", "label"),
+  ),
+  "class": Detail(
+    lambda task, found, truth: NormalErrors.of(
+      truth["normals"], found, group=truth["label"], groups=len(task.classes)
+    ),
+    read=lambda state: state.mean(),
+    needs=("label",),
+    rule="for each class, then the mean over classes with pixels: ",
+  ),
+}
+
+
 @dataclasses.dataclass(frozen=True)
-class Normals:
+class Normals(Detailed):
   """The direction in which every pixel's surface looks; the structure is the unit vector.
 
   The predictor's map is the difference from (0, 0, 1), the direction to the camera, before the
@@ -34,13 +62,17 @@ class Normals:
     weight: of this task in the pixel and the reconstruction loss.
     released: the pixel loss is minus ten times the cosine, as in the released code, instead of the
       squared distance of unit vectors, 2 - 2 cos.
+    classes: of the data set, for class- and instance-wise metrics.
+    details: any of "image", "instance" and "class": means over these of the metrics of each.
   """
 
   weight: float = 1.0
   released: bool = False
+  classes: tuple[str, ...] = ()
 
   truth: ClassVar[str] = "normals"
   channels: ClassVar[int] = 3
+  kinds: ClassVar[Mapping[str, Detail]] = KINDS
   protocol: ClassVar[str] = (
     f"{NormalErrors.empty().protocol}; upscaled bilinearly to the truth's size"
   )
@@ -83,7 +115,7 @@ class Normals:
     self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
   ) -> dict[str, Num[Array, "..."]]:
     """What evaluation adds up: sums of errors at the truth's size."""
-    normals = bilinear(self.decide(output), truth["normals"].shape[1:3])
+    normals = self.prediction(output, truth["normals"].shape[1:3])
     return sum_normal_errors(truth["normals"], normals)
 
   def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -99,7 +131,7 @@ class Normals:
     """
     del palette
     true = np.asarray(truth["normals"])
-    found = np.asarray(bilinear(self.decide(jnp.asarray(output)), true.shape[1:3]))
+    found = np.asarray(self.prediction(jnp.asarray(output), true.shape[1:3]))
     found = found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), 1e-6)
     angle = np.degrees(np.arccos(np.clip(np.sum(true * found, -1), -1, 1)))
     error = np.where((true != 0).any(-1), angle, np.nan)
@@ -108,6 +140,12 @@ class Normals:
       "prediction": np.stack([normal_colours(each) for each in found]),
       "error": np.stack([error_colours(each, 60.0) for each in error]),
     }
+
+  def prediction(
+    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int]
+  ) -> Float[Array, "n h w 3"]:
+    """Vectors at any size; between pixels they are a little shorter than 1."""
+    return bilinear(self.decide(output), size)
 
   def decide(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """Unit vectors."""

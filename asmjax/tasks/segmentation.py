@@ -1,6 +1,7 @@
 """Semantic segmentation."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -12,23 +13,38 @@ from jaxtyping import Array, Float, Int
 
 from asmjax.losses.pixel import cross_entropy
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
+from asmjax.metrics.instance import InstanceIou
 from asmjax.moments import Moments
 from asmjax.resize import bilinear
+from asmjax.tasks.detail import Detail, Detailed
+
+
+def _instances(task: "Segmentation", found: np.ndarray, truth: Mapping) -> InstanceIou:
+  images = zip(truth["label"], found, truth["instance"], strict=True)
+  states = (InstanceIou.of(*image, classes=task.channels) for image in images)
+  return functools.reduce(InstanceIou.merge, states, InstanceIou.empty(task.channels))
+
+
+KINDS = {
+  "instance": Detail(_instances, needs=("instance",)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation:
+class Segmentation(Detailed):
   """One of C classes for every pixel; the structure is the map of class probabilities.
 
   Attributes:
     classes: names of the classes, in the order of their ids.
     weight: of this task in the pixel and the reconstruction loss.
+    details: "instance": IoU weighted by the number of instances.
   """
 
   classes: tuple[str, ...]
   weight: float = 1.0
 
   truth: ClassVar[str] = "label"
+  kinds: ClassVar[Mapping[str, Detail]] = KINDS
   protocol: ClassVar[str] = (
     "one confusion matrix over all labelled pixels of the split; a class in neither truth nor "
     "prediction is left out of the means; logits upscaled bilinearly to the label's size"
@@ -70,8 +86,8 @@ class Segmentation:
     self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
   ) -> Int[Array, "c c"]:
     """What evaluation adds up: the confusion matrix of a batch at the label's size."""
-    logits = bilinear(logits, truth["label"].shape[1:3])
-    return count_confusions(truth["label"], self.decide(logits), classes=self.channels)
+    predicted = self.prediction(logits, truth["label"].shape[1:3])
+    return count_confusions(truth["label"], predicted, classes=self.channels)
 
   def scores(self, total: np.ndarray) -> dict[str, float]:
     """Metrics by name, from the sum of all `measure`s."""
@@ -86,9 +102,11 @@ class Segmentation:
       f"iou/{name}": float(iou) for name, iou in zip(self.classes, matrix.iou(), strict=True)
     }
 
-  def decide(self, logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
-    """The class of every pixel."""
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  def prediction(
+    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int]
+  ) -> Int[Array, "n h w"]:
+    """The class of every pixel at any size."""
+    return jnp.argmax(bilinear(logits, size), axis=-1).astype(jnp.int32)
 
   def pictures(
     self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike], palette: np.ndarray
@@ -101,7 +119,7 @@ class Segmentation:
       palette: uint8 (c, 3); unlabelled pixels are drawn white, wrong ones red.
     """
     label = np.asarray(truth["label"])
-    decided = np.asarray(self.decide(bilinear(logits, label.shape[1:3])))
+    decided = np.asarray(self.prediction(jnp.asarray(logits), label.shape[1:3]))
     colours = np.full((256, 3), 255, np.uint8)
     colours[: self.channels] = palette
     labelled = (label >= 0) & (label < self.channels)

@@ -1,8 +1,10 @@
 """Evaluation on a whole split: padded, masked, summed on device, divided last."""
 
+import collections
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +15,13 @@ from jaxtyping import Array, PyTree
 from asmjax import batch as batches
 from asmjax.minimax import Game
 from asmjax.models.layers import DEVICES
-from asmjax.train.parallel import placed, spread
+from asmjax.tasks.detail import Detailed
+from asmjax.train.parallel import gathered, placed, spread
 
 # Counts are int32 on device; more pixels than this are added up on the host, in int64.
 _LIMIT = 2**30
+# Batches whose details are being computed.
+_WAITING = 4
 
 
 class Scores(NamedTuple):
@@ -24,11 +29,13 @@ class Scores(NamedTuple):
 
   Attributes:
     examples: that were evaluated.
-    metrics: by "task/metric".
+    metrics: by "task/metric", and "task/kind/metric" for details.
+    protocols: how they were computed, by "task" and "task/kind".
   """
 
   examples: int
   metrics: dict[str, float]
+  protocols: dict[str, str]
 
 
 def make_evaluate(
@@ -43,19 +50,26 @@ def make_evaluate(
     `evaluate(variables, batches) -> Scores` over all examples of the batches whose weight is 1.
   """
 
-  def measure(variables: PyTree, batch: Mapping[str, Array]) -> dict[str, PyTree]:
+  detailed = {name: task for name, task in game.tasks.items() if task.details}
+  required = {task.truth for task in game.tasks.values()}
+  required |= {key for task in detailed.values() for key in task.needs}
+
+  def measure(variables: PyTree, batch: Mapping[str, Array]) -> tuple[PyTree, PyTree]:
     batch = _masked(batch)
     outputs = game.predict(variables, batch["image"])
     measured = {name: task.measure(outputs[name], batch) for name, task in game.tasks.items()}
-    return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES)
+    size = batch["image"].shape[1:3]
+    shown = {name: task.prediction(outputs[name], size) for name, task in detailed.items()}
+    return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES), shown
 
-  measure = spread(measure)
+  measure = spread(measure, out_axes=(None, 0))
 
   def evaluate(variables: PyTree, examples: Iterable[Mapping[str, np.ndarray]]):
     total, pending, pixels = None, None, 0
-    checked = batches.checked(examples, required=[task.truth for task in game.tasks.values()])
-    for batch in placed(checked):
-      measured = measure(variables, batch)
+    details = Details(detailed)
+    for batch in placed(batches.checked(examples, required=sorted(required))):
+      measured, shown = measure(variables, batch)
+      details.add(shown, batch)
       pending = measured if pending is None else jax.tree.map(jnp.add, pending, measured)
       pixels += jax.process_count() * math.prod(batch["image"].shape[:-1])
       if pixels > _LIMIT:
@@ -64,13 +78,67 @@ def make_evaluate(
     if total is None:
       raise ValueError("nothing to evaluate: the split has no batch")
     examples, measured = total
-    return Scores(int(examples), {
+    metrics = {
       f"{name}/{metric}": value
       for name, task in game.tasks.items()
       for metric, value in task.scores(measured[name]).items()
-    })
+    }
+    protocols = {name: task.protocol for name, task in game.tasks.items()}
+    further, their_protocols = details.read()
+    return Scores(int(examples), metrics | further, protocols | their_protocols)
 
   return evaluate
+
+
+class Details:
+  """Metrics that tasks compute on the host, in threads, while the devices go on."""
+
+  def __init__(self, tasks: Mapping[str, Detailed]):
+    """Of no images yet; `tasks` by name."""
+    self._tasks = tasks
+    self._states: dict[str, dict[str, Any]] = {}
+    self._pool = ThreadPoolExecutor()
+    self._pending: collections.deque = collections.deque()
+
+  def add(self, shown: Mapping[str, Array], batch: Mapping[str, Array]) -> None:
+    """Predictions and truths of a batch on devices; examples that only pad are left out."""
+    if not self._tasks:
+      return
+    # Few batches are held at once.
+    while len(self._pending) >= _WAITING:
+      self._merge(self._pending.popleft().result())
+    self._pending.append(self._pool.submit(self._compute, shown, batch))
+
+  def read(self) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics and protocols, over the images of all processes."""
+    while self._pending:
+      self._merge(self._pending.popleft().result())
+    self._pool.shutdown()
+    for states in gathered(self._states):
+      self._merge(states)
+    metrics, protocols = {}, {}
+    for name, states in self._states.items():
+      for key, value in self._tasks[name].detail_scores(states).items():
+        metrics[f"{name}/{key}"] = value
+      for key, value in self._tasks[name].detail_protocols(states).items():
+        protocols[f"{name}/{key}"] = value
+    return metrics, protocols
+
+  def _compute(self, shown: PyTree, batch: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
+    real = flat(batch["weight"]) > 0
+    keys = {task.truth for task in self._tasks.values()}
+    keys |= {key for task in self._tasks.values() for key in task.needs}
+    truth = {key: flat(batch[key])[real] for key in keys}
+    return {
+      name: task.detail(flat(shown[name])[real], truth) for name, task in self._tasks.items()
+    }
+
+  def _merge(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, each in states.items():
+      mine = self._states.setdefault(name, {})
+      for kind, state in each.items():
+        mine[kind] = mine[kind].merge(state) if kind in mine else state
 
 
 def _masked(batch: Mapping[str, Array]) -> dict[str, Array]:

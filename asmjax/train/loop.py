@@ -114,10 +114,7 @@ def make_measure(
       "split": experiment.held_out.split,
       "examples": scores.examples,
       "skipped": list(skipped),
-      "protocol": {
-        name: f"{task.protocol}; images {experiment.prepare}"
-        for name, task in experiment.game.tasks.items()
-      },
+      "protocol": scores.protocols | {"images": str(experiment.prepare)},
       "metrics": scores.metrics,
     }
 

@@ -5,12 +5,14 @@ over this process's devices here.
 """
 
 import collections
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array
@@ -21,22 +23,29 @@ Spread = Callable[[Any, Mapping[str, Array]], Any]
 
 
 def spread(
-  function: Spread, *, devices: Sequence[jax.Device] | None = None, donate: bool = False
+  function: Spread,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  donate: bool = False,
+  out_axes: Any = None,
 ) -> Spread:
   """Maps `function(state, batch)` over devices.
 
-  Inside, the axis is called `DEVICES`, and the results must be the same on every device.
+  Inside, the axis is called `DEVICES`; results must be the same on every device, unless `out_axes`
+  says otherwise.
 
   Args:
     function: pure, of a replicated pytree and a batch.
     devices: to use; by default all of all processes.
     donate: let the results take the memory of `state`, which is then gone.
+    out_axes: None for results that are the same everywhere, 0 for those of which each device has a
+      row; or a pytree of these.
 
   Returns:
     A function of (state, batch), the batch as `place` gives it.
   """
   return jax.pmap(
-    function, axis_name=DEVICES, in_axes=(None, 0), out_axes=None, devices=devices,
+    function, axis_name=DEVICES, in_axes=(None, 0), out_axes=out_axes, devices=devices,
     # With several processes, pmap deletes donated arrays before it uses them (jax 0.10).
     donate_argnums=0 if donate and jax.process_count() == 1 else (),
   )
@@ -96,6 +105,19 @@ def connect(processes: str) -> None:
   if not match:
     raise ValueError(f"processes are 'auto' or HOST:PORT,PROCESSES,INDEX; found {processes!r}")
   jax.distributed.initialize(match[1], int(match[2]), int(match[3]))
+
+
+def gathered(content: Any) -> list[Any]:
+  """What the other processes gave in the same call; anything that can be pickled."""
+  if jax.process_count() == 1:
+    return []
+  own = np.frombuffer(pickle.dumps(content), np.uint8)
+  lengths = multihost_utils.process_allgather(np.array(own.size))
+  rows = multihost_utils.process_allgather(np.pad(own, (0, int(lengths.max()) - own.size)))
+  return [
+    pickle.loads(rows[index, : lengths[index]].tobytes())
+    for index in range(len(rows)) if index != jax.process_index()
+  ]
 
 
 def check_divisible(batch_size: int, *, name: str, parts: int = 1) -> None:

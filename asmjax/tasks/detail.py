@@ -1,0 +1,71 @@
+"""Metrics that are computed on the host, image by image, for tasks that ask for them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+
+class Detail(NamedTuple):
+  """How one kind of metric comes about.
+
+  Attributes:
+    of: from a task, predictions (n, ...) and truths of n images to a state of `asmjax.metrics`.
+    read: from the state of all images to metrics by name.
+    needs: keys of the truth besides the task's own.
+    rule: what `read` adds to the state's protocol.
+  """
+
+  of: Callable[[Any, np.ndarray, Mapping[str, np.ndarray]], Any]
+  read: Callable[[Any], Mapping[str, float]] = lambda state: state.compute()
+  needs: tuple[str, ...] = ()
+  rule: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detailed:
+  """A task that may ask for further metrics.
+
+  Attributes:
+    details: kinds of further metrics, keys of the task's `kinds`.
+
+  Raises:
+    ValueError: an unknown kind; the message lists the known ones.
+  """
+
+  details: tuple[str, ...] = ()
+
+  kinds: ClassVar[Mapping[str, Detail]] = {}
+
+  def __post_init__(self) -> None:
+    """Checks the kinds."""
+    for name in self.details:
+      if name not in self.kinds:
+        raise ValueError(f"unknown details {name!r}; known: {', '.join(sorted(self.kinds))}")
+
+  @property
+  def needs(self) -> tuple[str, ...]:
+    """Keys of the truth that the details need."""
+    return tuple(dict.fromkeys(key for name in self.details for key in self.kinds[name].needs))
+
+  def detail(self, predicted: np.ndarray, truth: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The state of each kind for some images.
+
+    Args:
+      predicted: what the task's `prediction` gives for them.
+      truth: a batch.
+    """
+    return {name: self.kinds[name].of(self, predicted, truth) for name in self.details}
+
+  def detail_scores(self, states: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics by "kind/metric", from the merged states of all images."""
+    return {
+      f"{name}/{metric}": value
+      for name, state in states.items()
+      for metric, value in self.kinds[name].read(state).items()
+    }
+
+  def detail_protocols(self, states: Mapping[str, Any]) -> dict[str, str]:
+    """How the metrics of each kind were computed."""
+    return {name: self.kinds[name].rule + state.protocol for name, state in states.items()}
