@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
-from asmjax.metrics.grouped import mean_of_known, ratio
+from asmjax.metrics.spread import mean_of_known, ratio
 
 
 def count_confusions(

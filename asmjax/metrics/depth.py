@@ -9,7 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Num
 
-from asmjax.metrics.grouped import PixelErrors, ratio, require_alike, sums_on_device, sums_on_host
+from asmjax.metrics.grouped import PixelErrors, require_alike, sums_on_device, sums_on_host
+from asmjax.metrics.spread import ratio
 
 # Depths in metres that errors are computed with; both keep every float32 sum finite.
 NEAREST, FARTHEST = 1e-3, 1e6

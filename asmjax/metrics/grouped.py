@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from asmjax.metrics.spread import mean_of_known, ratio
+
 _Errors = TypeVar("_Errors", bound="PixelErrors")
 
 
@@ -237,17 +239,6 @@ class GroupMeans:
   def compute(self) -> dict[str, float]:
     """Mean of `scores` over the classes that have members; NaN without any."""
     return {name: mean_of_known(value) for name, value in self.scores().items()}
-
-
-def ratio(part: Any, whole: Any) -> np.ndarray:
-  """`part / whole`, NaN where `whole` is 0."""
-  return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
-
-
-def mean_of_known(values: np.ndarray) -> float:
-  """Mean of what is not NaN; NaN of nothing."""
-  known = values[~np.isnan(values)]
-  return float(known.mean()) if known.size else float("nan")
 
 
 def _wide(value: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Integer, Num
 
-from asmjax.metrics.grouped import PixelErrors, ratio, require_alike, sums_on_device, sums_on_host
+from asmjax.metrics.grouped import PixelErrors, require_alike, sums_on_device, sums_on_host
+from asmjax.metrics.spread import ratio
 
 # Degrees.  Papers print medians with two decimals, and the histogram of one group takes 72 kB.
 BIN = 0.01

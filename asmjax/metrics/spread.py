@@ -49,5 +49,12 @@ class Spread:
 
 
 def ratio(part: Any, whole: Any) -> np.ndarray:
-  """`part / whole` of counts; NaN where the whole is 0."""
-  return np.where(np.asarray(whole) > 0, part / np.maximum(whole, 1), np.nan)
+  """`part / whole`, NaN where `whole` is 0."""
+  whole = np.asarray(whole)
+  return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def mean_of_known(values: np.ndarray) -> float:
+  """Mean of what is not NaN; NaN of nothing."""
+  known = values[~np.isnan(values)]
+  return float(known.mean()) if known.size else float("nan")

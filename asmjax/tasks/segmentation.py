@@ -3,15 +3,17 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from asmjax.losses.pixel import cross_entropy
+from asmjax.metrics.boundary import BFScore, BoundaryIoU, ContourBenchmark, DavisF
+from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.metrics.instance import InstanceIou
 from asmjax.moments import Moments
@@ -25,7 +27,17 @@ def _instances(task: "Segmentation", found: np.ndarray, truth: Mapping) -> Insta
   return functools.reduce(InstanceIou.merge, states, InstanceIou.empty(task.channels))
 
 
+def _contours(kind: type) -> Detail:
+  return Detail(
+    lambda task, found, truth: kind.of(truth["label"], found, classes=task.channels)
+  )
+
+
 KINDS = {
+  "bf": _contours(BFScore),
+  "boundary": _contours(ContourBenchmark),
+  "boundary_iou": _contours(BoundaryIoU),
+  "davis": _contours(DavisF),
   "instance": Detail(_instances, needs=("instance",)),
 }
 
@@ -37,7 +49,8 @@ class Segmentation(Detailed):
   Attributes:
     classes: names of the classes, in the order of their ids.
     weight: of this task in the pixel and the reconstruction loss.
-    details: "instance": IoU weighted by the number of instances.
+    details: any of "boundary" (one-to-one matching of the contour benchmark), "bf" (Csurka et al.),
+      "boundary_iou", "davis" and "instance" (IoU weighted by the number of instances).
   """
 
   classes: tuple[str, ...]
@@ -47,7 +60,8 @@ class Segmentation(Detailed):
   kinds: ClassVar[Mapping[str, Detail]] = KINDS
   protocol: ClassVar[str] = (
     "one confusion matrix over all labelled pixels of the split; a class in neither truth nor "
-    "prediction is left out of the means; logits upscaled bilinearly to the label's size"
+    "prediction is left out of the means; logits upscaled bilinearly to the label's size; expected "
+    "calibration error in 15 equal bins of confidence"
   )
 
   @property
@@ -84,19 +98,24 @@ class Segmentation(Detailed):
 
   def measure(
     self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
-  ) -> Int[Array, "c c"]:
-    """What evaluation adds up: the confusion matrix of a batch at the label's size."""
-    predicted = self.prediction(logits, truth["label"].shape[1:3])
-    return count_confusions(truth["label"], predicted, classes=self.channels)
+  ) -> dict[str, PyTree]:
+    """What evaluation adds up: confusions and calibration of a batch at the label's size."""
+    label = truth["label"]
+    logits = bilinear(logits, label.shape[1:3])
+    return {
+      "confusion": count_confusions(label, self.decide(logits), classes=self.channels),
+      "calibration": count_calibration(jax.nn.softmax(logits), label),
+    }
 
-  def scores(self, total: np.ndarray) -> dict[str, float]:
+  def scores(self, total: Mapping[str, Any]) -> dict[str, float]:
     """Metrics by name, from the sum of all `measure`s."""
-    matrix = ConfusionMatrix(total)
+    matrix = ConfusionMatrix(total["confusion"])
     means = {
       "mean_iou": matrix.mean_iou(),
       "pixel_accuracy": matrix.pixel_accuracy(),
       "mean_class_accuracy": matrix.mean_class_accuracy(),
       "frequency_weighted_iou": matrix.frequency_weighted_iou(),
+      "calibration_error": Calibration(*total["calibration"]).expected_error(),
     }
     return means | {
       f"iou/{name}": float(iou) for name, iou in zip(self.classes, matrix.iou(), strict=True)
@@ -106,7 +125,11 @@ class Segmentation(Detailed):
     self, logits: Float[Array, "n _ _ c"], size: tuple[int, int]
   ) -> Int[Array, "n h w"]:
     """The class of every pixel at any size."""
-    return jnp.argmax(bilinear(logits, size), axis=-1).astype(jnp.int32)
+    return self.decide(bilinear(logits, size))
+
+  def decide(self, logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
+    """The class of every pixel."""
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
   def pictures(
     self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike], palette: np.ndarray

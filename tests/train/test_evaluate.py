@@ -13,7 +13,8 @@ from asmjax.train.evaluate import make_evaluate
 from tests import small
 
 DETAILS = {
-  "tasks.segmentation.details": ("instance",), "tasks.depth.details": ("class", "instance"),
+  "tasks.segmentation.details": ("instance", "boundary", "bf", "boundary_iou", "davis"),
+  "tasks.depth.details": ("class", "instance"),
   "tasks.normals.details": ("image",),
 }
 

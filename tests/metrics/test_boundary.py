@@ -1,0 +1,341 @@
+"""Boundary metrics against their definitions."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from asmjax.metrics.boundary import BFScore, BoundaryIoU, ContourBenchmark, DavisF
+from asmjax.metrics.contours import Tolerance, contours, correspond, covered
+from asmjax.metrics.spread import Spread
+from tests import reference_boundary as slow
+
+CLASSES = 4
+METRICS = (ContourBenchmark, BFScore, BoundaryIoU, DavisF)
+NEAR = Tolerance(1.5, "pixels")
+
+
+def blobs(seed, count=3, shape=(13, 17), void=0.1):
+  """Blocky label maps, and predictions that are them shifted and disturbed."""
+  rng = np.random.default_rng(seed)
+  coarse = rng.integers(0, CLASSES, (count, -(-shape[0] // 4), -(-shape[1] // 4)))
+  label = coarse.repeat(4, 1).repeat(4, 2)[:, : shape[0], : shape[1]].astype(np.int32)
+  guess = np.roll(label, rng.integers(-2, 3, 2), (1, 2))
+  guess = np.where(rng.random(guess.shape) < 0.05, rng.integers(0, CLASSES, guess.shape), guess)
+  label[rng.random(label.shape) < void] = 255
+  label[rng.random(label.shape) < void / 5] = CLASSES
+  return label, guess
+
+
+def _filled(shape, value, *places):
+  ids = np.full(shape, value)
+  for place, c in places:
+    ids[place] = c
+  return ids
+
+
+SQUARE = (9, 9)
+PLAIN = _filled(SQUARE, 0)
+BLOCK = _filled(SQUARE, 0, (np.s_[2:6, 3:7], 1))
+ADVERSARIAL = {
+  "nothing predicted": (BLOCK, PLAIN),
+  "nothing true": (PLAIN, BLOCK),
+  "one class": (PLAIN, PLAIN),
+  "another class": (PLAIN, PLAIN + 1),
+  "all unlabelled": (PLAIN + 255, BLOCK),
+  "one image pixel": (np.ones((1, 1), int), np.zeros((1, 1), int)),
+  "one row": (np.array([[0, 0, 1, 1, 2, 2]]), np.array([[0, 1, 1, 1, 1, 2]])),
+  "single pixels": (_filled(SQUARE, 0, ((4, 4), 1)), _filled(SQUARE, 0, ((4, 5), 1))),
+  "thin lines": (_filled(SQUARE, 0, (np.s_[4], 1)), _filled(SQUARE, 0, (np.s_[:, 4], 1))),
+  "at the border": (_filled(SQUARE, 0, (np.s_[:3], 2)), _filled(SQUARE, 0, (np.s_[6:], 2))),
+  "touching corners": (
+    _filled(SQUARE, 0, (np.s_[:4, :4], 1), (np.s_[4:, 4:], 1)), _filled(SQUARE, 0, (np.s_[:4], 1)),
+  ),
+  "unlabelled outline": (_filled(SQUARE, 0, (np.s_[2:7, 2:7], 255), (np.s_[3:6, 3:6], 1)), BLOCK),
+  "every pixel a boundary": (np.indices(SQUARE).sum(0) % 2, np.indices(SQUARE).sum(0) % 3),
+}
+RANDOM = {f"random {seed}": blobs(seed) for seed in range(4)} | {
+  "noise": (blobs(9)[0], np.random.default_rng(9).integers(0, CLASSES, (3, 13, 17))),
+}
+CASES = {name: (x[None], y[None]) for name, (x, y) in ADVERSARIAL.items()} | RANDOM
+
+
+@pytest.fixture(params=CASES, ids=lambda name: name.replace(" ", "_"))
+def maps(request):
+  return CASES[request.param]
+
+
+def score(metric, maps, tolerance=NEAR, classes=CLASSES):
+  return metric.of(*maps, classes=classes, tolerance=tolerance)
+
+
+def numbers(state):
+  """All numbers of a state, whatever it nests."""
+  found = []
+  for value in dataclasses.asdict(state).values():
+    nested = value.values() if isinstance(value, dict) else [value]
+    found += [np.asarray(x, np.float64) for x in nested if not isinstance(x, str)]
+  return found
+
+
+def assert_same(one, other):
+  for x, y in zip(numbers(one), numbers(other), strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("reach", (0, 1, 1.5, 2.9))
+def test_contour_benchmark_equals_the_oracle(maps, reach):
+  found = score(ContourBenchmark, maps, Tolerance(reach, "pixels"))
+  counts, image_mean = slow.contour_benchmark(*maps, CLASSES, reach)
+  np.testing.assert_array_equal([found.matched, found.predicted, found.true], counts)
+  matched, predicted, true = counts
+  ratios = [[slow.over(*x) for x in zip(matched, y, strict=True)] for y in (predicted, true)]
+  np.testing.assert_allclose([found.precision(), found.recall()], ratios)
+  expected = [slow.f_of(*x) for x in zip(*ratios, strict=True)]
+  np.testing.assert_allclose(found.f(), expected)
+  np.testing.assert_allclose(list(found.compute().values()), [
+    *map(slow.mean, (*ratios, expected)), image_mean,
+  ])
+
+
+@pytest.mark.parametrize("reach", (0, 1, 2.5))
+def test_bf_equals_the_oracle(maps, reach):
+  found = score(BFScore, maps, Tolerance(reach, "pixels"))
+  images, scores = slow.bf(*maps, CLASSES, reach)
+  for i, read in enumerate((found.precision, found.recall, found.f)):
+    np.testing.assert_allclose(read(), [slow.mean(column) for column in scores[:, i].T])
+  known = [x for x in images if not np.isnan(x)]
+  expected = (np.mean(known), np.std(known)) if known else (np.nan, np.nan)
+  np.testing.assert_allclose(list(found.compute().values()), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("reach", (1, 3))
+def test_boundary_iou_equals_the_oracle(maps, reach):
+  found = score(BoundaryIoU, maps, Tolerance(reach, "pixels"))
+  expected = slow.boundary_iou(*maps, CLASSES, reach)
+  np.testing.assert_allclose(found.iou(), expected)
+  np.testing.assert_allclose(found.compute()["boundary_iou"], slow.mean(expected))
+
+
+@pytest.mark.parametrize("reach", (0, 1, 3))
+def test_davis_f_equals_the_oracle(maps, reach):
+  found = score(DavisF, maps, Tolerance(reach, "pixels"))
+  expected = slow.davis(*maps, CLASSES, reach)
+  np.testing.assert_allclose(found.f(), expected)
+  np.testing.assert_allclose(found.compute()["davis_f"], slow.mean(expected))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_correspondence_is_maximum(seed):
+  rng = np.random.default_rng(seed)
+  side = rng.integers(2, 6)
+  one, other = (np.argwhere(rng.random((side, side)) < rng.uniform(0.1, 0.6)) for _ in range(2))
+  one, other, reach = one[:6], other[:6], rng.choice([0, 1, 1.5, 2, 3])
+  places = [tuple(map(int, p)) for p in one], [tuple(map(int, p)) for p in other]
+  expected = slow.exhaustive_matching(*places, reach)
+  assert correspond(one.T, other.T, reach) == correspond(other.T, one.T, reach) == expected
+  assert slow.matching(*places, reach) == expected
+
+
+def test_matching_gives_up_an_exact_match_where_that_makes_two_of_one():
+  one, other = np.array([[0, 0], [1, 2]]), np.array([[0, 0], [0, 1]])
+  assert correspond(one, other, 1) == 2  # (0, 1) leaves its twin to (0, 2).
+
+
+def test_matching_follows_a_chain_that_nearest_first_breaks():
+  # All but the first pixel have one 2 to the left and one 3 to the right. Taking the nearest leaves
+  # the first pixel alone, and the one augmenting path that helps it runs through all the others.
+  one = np.array([[0], [1]]) * np.arange(0, 400, 5)
+  other = one + [[0], [3]]
+  assert correspond(one, other, 3) == one.shape[1]
+  assert correspond(one, other, 2.9) == one.shape[1] - 1
+  assert correspond(one[::-1], other[::-1, :-1], 3) == one.shape[1] - 1
+
+
+def test_matching_ends_where_pixels_are_dense():
+  """Tens of candidates each; searches without bounds on what they revisit do not end here."""
+  rng = np.random.default_rng(0)
+  one, other = (np.stack(np.nonzero(rng.integers(0, 2, (120, 120)))) for _ in range(2))
+  assert correspond(one, other, 4.7) == min(one.shape[1], other.shape[1])
+
+
+def test_one_to_one_is_stricter_than_closest_match():
+  """A thick prediction around a thin line: all of it is near, but only a part finds a partner."""
+  line = _filled((20, 20), 0, (np.s_[10], 1))
+  noise = _filled((20, 20), 0, (np.s_[9:12:2], 1))
+  one_to_one = score(ContourBenchmark, (line, noise), classes=2)
+  closest = score(BFScore, (line, noise), classes=2)
+  assert closest.precision()[1] == closest.recall()[1] == 1
+  assert (one_to_one.precision()[1], one_to_one.recall()[1]) == (0.5, 1)
+
+
+@pytest.mark.parametrize("metric", (ContourBenchmark, BFScore))
+def test_swapping_truth_and_prediction_swaps_precision_and_recall(metric):
+  label, guess = blobs(3, count=1, void=0)
+  forth, back = score(metric, (label, guess)), score(metric, (guess, label))
+  np.testing.assert_allclose(forth.precision(), back.recall())
+  np.testing.assert_allclose(forth.recall(), back.precision())
+  np.testing.assert_allclose(forth.f(), back.f())
+  assert 0 < np.mean(forth.f()) < 1 and np.any(forth.precision() != forth.recall())
+
+
+@pytest.mark.parametrize("metric", (BoundaryIoU, DavisF))
+def test_swapping_truth_and_prediction_changes_no_symmetric_score(metric):
+  label, guess = blobs(3, void=0)
+  assert_same(score(metric, (label, guess)), score(metric, (guess, label)))
+
+
+TURNS = {
+  "mirror": lambda x: x[:, :, ::-1],
+  "upside down": lambda x: x[:, ::-1],
+  "transpose": lambda x: x.transpose(0, 2, 1),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_turning_the_images_changes_nothing(metric, turn):
+  label, guess = blobs(4)
+  if metric is DavisF and turn != "transpose":
+    # Its contour lies on the left of and above steps; the last row and column have no right side.
+    label, guess = (np.pad(x, [(0, 0), (4, 4), (4, 4)]) for x in (label, guess))
+    label[label == 255] = 0
+    label[label == CLASSES] = 0
+  assert_same(
+    score(metric, (label, guess)), score(metric, (TURNS[turn](label), TURNS[turn](guess)))
+  )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_relabelling_classes_permutes_the_scores(metric):
+  label, guess = blobs(5)
+  order = np.array([2, 0, 3, 1, *range(CLASSES, 256)])
+  plain, renamed = score(metric, (label, guess)), score(metric, (order[label], order[guess]))
+  read = "iou" if metric is BoundaryIoU else "f"
+  by_class = getattr(plain, read)()
+  np.testing.assert_allclose(getattr(renamed, read)()[order[:CLASSES]], by_class)
+  assert len(set(by_class)) == CLASSES
+  for name, value in plain.compute().items():
+    assert renamed.compute()[name] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_merging_is_associative_and_shards_equal_the_whole(metric):
+  label, guess = blobs(6, count=6)
+  label[2] = 255  # An image without a score.
+  shards = [score(metric, (label[i], guess[i])) for i in range(6)]
+  whole = score(metric, (label, guess))
+  a, b, c = shards[0].merge(shards[1]), shards[2].merge(shards[3]), shards[4].merge(shards[5])
+  empty = metric.empty(CLASSES, tolerance=NEAR)
+  for merged in (
+    a.merge(b).merge(c), a.merge(b.merge(c)), c.merge(a).merge(b), empty.merge(whole),
+    whole.merge(empty), functools.reduce(metric.merge, shards),
+  ):
+    assert_same(merged, whole)
+    assert merged.compute() == pytest.approx(whole.compute())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_perfect_scores_one_and_nothing_scores_nan(metric):
+  label, _ = blobs(7)
+  perfect = metric.of(label, label, classes=CLASSES)
+  assert {k: v for k, v in perfect.compute().items() if k != "bf_std"} == pytest.approx(
+    dict.fromkeys(set(perfect.compute()) - {"bf_std"}, 1)
+  )
+  for nothing in (metric.empty(CLASSES), metric.of(label * 0 + 255, label, classes=CLASSES)):
+    assert np.isnan(list(nothing.compute().values())).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_predicted_in_unlabelled_pixels_does_not_matter(metric):
+  label, guess = blobs(8, void=0.3)
+  unlabelled = (label < 0) | (label >= CLASSES)
+  noise = np.random.default_rng(0).integers(-9, 999, label.shape)
+  assert_same(score(metric, (label, guess)),
+              score(metric, (label, np.where(unlabelled, noise, guess))))
+
+
+def test_a_step_to_unlabelled_pixels_is_no_boundary():
+  label = _filled(SQUARE, 0, (np.s_[:, 4], 255), (np.s_[:, 5:], 1))
+  found = score(ContourBenchmark, (label, np.where(np.arange(9) < 4, 0, 1)[None].repeat(9, 0)))
+  assert not found.true.any() and not found.predicted.any()
+  assert BoundaryIoU.of(_filled(SQUARE, 255, (np.s_[4, 4], 0)), PLAIN, classes=1).either == 0
+
+
+def test_tolerances_follow_the_diagonal_and_round_as_the_benchmarks_do():
+  shape = (375, 500)  # Diagonal 625.
+  assert Tolerance(0.0075).pixels(shape) == pytest.approx(4.6875)
+  line, far = (_filled(shape, 0, (np.s_[:, 200 + i :], 1)) for i in (0, 5))
+  near = _filled(shape, 0, (np.s_[:, 204:], 1))
+  assert ContourBenchmark.of(line, near, classes=2).compute()["boundary_f"] == 1
+  assert ContourBenchmark.of(line, far, classes=2).compute()["boundary_f"] == 0
+  assert BFScore.of(line, far, classes=2).compute()["bf"] == 1
+  luc = Tolerance(5 / np.hypot(300, 410))
+  small = _filled((300, 410), 0, (np.s_[:, 100:], 1)), _filled((300, 410), 0, (np.s_[:, 105:], 1))
+  assert BFScore.of(*small, classes=2, tolerance=luc).compute()["bf"] == 1
+  # 0.8 % of 625 are 5 pixels; 0.81 % are 5.06 and rounded up.
+  six = _filled(shape, 0, (np.s_[:, 206:], 1))
+  assert DavisF.of(line, six, classes=2).compute()["davis_f"] == 0
+  assert DavisF.of(line, six, classes=2, tolerance=Tolerance(0.0081)).compute()["davis_f"] == 1
+  for part, reach in ((0.02, 12), (0.03, 19)):  # 12.5 is rounded to even, 18.75 to the nearest.
+    band = BoundaryIoU.of(line * 0, line * 0, classes=1, tolerance=Tolerance(part))
+    assert band.either == 375 * 500 - (375 - 2 * reach) * (500 - 2 * reach)
+
+
+def test_classes_in_one_map_alone():
+  label, guess = _filled(SQUARE, 0, (np.s_[:3], 1)), _filled(SQUARE, 0, (np.s_[:3], 2))
+  contour, bf, davis = (score(m, (label, guess)) for m in (ContourBenchmark, BFScore, DavisF))
+  np.testing.assert_array_equal(contour.f(), [1, 0, 0, np.nan])
+  np.testing.assert_array_equal(contour.precision(), [1, np.nan, 0, np.nan])
+  np.testing.assert_array_equal(contour.recall(), [1, 0, np.nan, np.nan])
+  np.testing.assert_array_equal(bf.f(), [1, 0, np.nan, np.nan])
+  assert bf.compute() == {"bf": 0.5, "bf_std": 0}
+  np.testing.assert_array_equal(davis.f(), [1, 0, 0, np.nan])
+
+
+@pytest.mark.parametrize("reach", (0, 1, 2, 5, 7.3))
+def test_disc_decides_as_distances_do(reach):
+  rng = np.random.default_rng(0)
+  one, other = (rng.random((40, 50)) < 0.01 for _ in range(2))
+  distances = np.hypot(*(np.argwhere(one)[:, None] - np.argwhere(other)).transpose(2, 0, 1))
+  near = distances <= reach
+  expected = near.any(1).sum(), near.any(0).sum()
+  assert covered(np.argwhere(one).T, np.argwhere(other).T, reach) == expected
+
+
+def test_contours_of_all_classes_are_masks_less_their_erosion():
+  ids, _ = blobs(11, count=1, void=0)
+  found = contours(ids[0], np.ones(ids[0].shape, bool))
+  for c in range(CLASSES):
+    mask = ids[0] == c
+    eroded = ndimage.binary_erosion(mask, border_value=1)
+    np.testing.assert_array_equal(found & mask, mask & ~eroded)
+
+
+def test_spread_is_sound_where_sums_of_squares_are_not():
+  values = 1e8 + np.random.default_rng(0).random(1000)
+  parts = [Spread.of(part) for part in np.split(values, [1, 3, 400, 400])]
+  merged = functools.reduce(Spread.merge, parts)
+  assert merged.mean() == pytest.approx(values.mean(), rel=1e-15)
+  assert merged.std() == pytest.approx(stats.tstd(values, ddof=0), rel=1e-7)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bad_input_and_protocols(metric):
+  label, guess = blobs(1)
+  with pytest.raises(ValueError, match=r"\(3, 13, 17\).*\(2, 13, 17\)"):
+    metric.of(label, guess[:2], classes=CLASSES)
+  with pytest.raises(ValueError, match=r"predicted id 7; expected ids in \[0, 4\)"):
+    metric.of(label, guess * 0 + 7, classes=CLASSES)
+  with pytest.raises(ValueError, match="1.5 px and 0.1 of the image diagonal"):
+    score(metric, (label, guess)).merge(metric.empty(CLASSES, tolerance=Tolerance(0.1)))
+  assert "1.5 px" in score(metric, (label, guess)).protocol
+
+
+def test_bad_tolerances():
+  with pytest.raises(ValueError, match="'metres'.*diagonal, pixels"):
+    Tolerance(1, "metres")
+  with pytest.raises(ValueError, match="-1"):
+    Tolerance(-1)

@@ -1,0 +1,153 @@
+"""Slow oracles of the boundary metrics, pixel by pixel, from their definitions."""
+
+import math
+
+import numpy as np
+
+FOUR = ((-1, 0), (1, 0), (0, -1), (0, 1))
+
+
+def pixels(shape):
+  return np.ndindex(*shape)
+
+
+def at(ids, known, place):
+  """The id at a place; None outside the image and where nothing is known."""
+  inside = all(0 <= x < side for x, side in zip(place, ids.shape, strict=True))
+  return ids[place] if inside and known[place] else None
+
+
+def contour(ids, known, c):
+  """Places of class c with a known neighbour of another class."""
+  return [
+    (y, x) for y, x in pixels(ids.shape)
+    if at(ids, known, (y, x)) == c
+    and any(at(ids, known, (y + i, x + j)) not in (None, c) for i, j in FOUR)
+  ]
+
+
+def davis_contour(ids, known, c):
+  """Places that differ, in being of class c, from a known one right, below or right below."""
+  found = []
+  for y, x in pixels(ids.shape):
+    near = [at(ids, known, (y + i, x + j)) for i, j in ((0, 1), (1, 0), (1, 1))]
+    if known[y, x] and any(n is not None and (n == c) != (ids[y, x] == c) for n in near):
+      found.append((y, x))
+  return found
+
+
+def band(ids, known, c, reach):
+  """Places of class c with a known other class, or the image's outside, in a square around."""
+  found = set()
+  for y, x in pixels(ids.shape):
+    if at(ids, known, (y, x)) != c:
+      continue
+    for i, j in np.ndindex(2 * reach + 1, 2 * reach + 1):
+      place = y + i - reach, x + j - reach
+      outside = not (0 <= place[0] < ids.shape[0] and 0 <= place[1] < ids.shape[1])
+      if outside or (known[place] and ids[place] != c):
+        found.add((y, x))
+  return found
+
+
+def near(places, others, reach):
+  """How many places have another within reach."""
+  return sum(any(math.dist(p, q) <= reach + 1e-6 for q in others) for p in places)
+
+
+def matching(places, others, reach):
+  """Maximum one-to-one matching by augmenting paths, one place at a time (Kuhn 1955)."""
+  partner = {}
+
+  def augment(p, seen):
+    for q in others:
+      if q not in seen and math.dist(p, q) <= reach + 1e-6:
+        seen.add(q)
+        if q not in partner or augment(partner[q], seen):
+          partner[q] = p
+          return True
+    return False
+
+  return sum(augment(p, set()) for p in places)
+
+
+def exhaustive_matching(places, others, reach):
+  """Maximum one-to-one matching by trying every choice."""
+  if not places:
+    return 0
+  first, rest = places[0], places[1:]
+  best = exhaustive_matching(rest, others, reach)
+  for q in others:
+    if math.dist(first, q) <= reach + 1e-6:
+      left = [o for o in others if o != q]
+      best = max(best, 1 + exhaustive_matching(rest, left, reach))
+  return best
+
+
+def mean(values):
+  values = [v for v in values if not math.isnan(v)]
+  return sum(values) / len(values) if values else math.nan
+
+
+def over(part, whole):
+  return part / whole if whole else math.nan
+
+
+def f_of(precision, recall):
+  """F with undefined precision or recall counted as 0; undefined if both are."""
+  if math.isnan(precision) and math.isnan(recall):
+    return math.nan
+  p, r = np.nan_to_num([precision, recall])
+  return 2 * p * r / (p + r) if p + r else 0.0
+
+
+def contour_benchmark(labels, guesses, classes, reach):
+  """(3, c) pairs, predicted and true boundary pixels over images, and the mean image's F."""
+  counts, images = np.zeros((3, classes), int), []
+  for label, guess in zip(labels, guesses, strict=True):
+    known = (label >= 0) & (label < classes)
+    found = np.zeros((3, classes), int)
+    for c in range(classes):
+      true, said = contour(label, known, c), contour(guess, known, c)
+      found[:, c] = matching(said, true, reach), len(said), len(true)
+    images.append(mean([f_of(over(m, p), over(m, t)) for m, p, t in found.T]))
+    counts += found
+  return counts, mean(images)
+
+
+def bf(labels, guesses, classes, reach):
+  """Scores of all images (NaN where undefined), and (n, 3, c) precision, recall and F."""
+  scores = np.full((len(labels), 3, classes), math.nan)
+  for i, (label, guess) in enumerate(zip(labels, guesses, strict=True)):
+    known = (label >= 0) & (label < classes)
+    for c in range(classes):
+      true, said = contour(label, known, c), contour(guess, known, c)
+      if true:
+        precision = over(near(said, true, reach), len(said))
+        recall = near(true, said, reach) / len(true)
+        scores[i, :, c] = precision, recall, f_of(precision, recall)
+  return [mean(image[2]) for image in scores], scores
+
+
+def boundary_iou(labels, guesses, classes, reach):
+  """(c,) IoU of bands, pooled."""
+  common, either = np.zeros((2, classes))
+  for label, guess in zip(labels, guesses, strict=True):
+    known = (label >= 0) & (label < classes)
+    for c in range(classes):
+      true, said = (band(ids, known, c, reach) for ids in (label, guess))
+      common[c] += len(true & said)
+      either[c] += len(true | said)
+  return [over(*x) for x in zip(common, either, strict=True)]
+
+
+def davis(labels, guesses, classes, reach):
+  """(c,) mean F over the images with a contour."""
+  scores = np.full((len(labels), classes), math.nan)
+  for i, (label, guess) in enumerate(zip(labels, guesses, strict=True)):
+    known = (label >= 0) & (label < classes)
+    for c in range(classes):
+      true, said = davis_contour(label, known, c), davis_contour(guess, known, c)
+      precision = over(near(said, true, reach), len(said))
+      scores[i, c] = f_of(precision, over(near(true, said, reach), len(true)))
+  return [mean(column) for column in scores.T]
