@@ -10,11 +10,12 @@ from PIL import Image
 
 from asmjax.config import Data, construct, defaults, experiment
 from asmjax.minimax import PREDICTOR
+from asmjax.models.predictors import UNet
 from asmjax.terms import Structure
 from asmjax.terms.weight import Exponential
 from asmjax.train.optim import Optimizer
 from configs import any as any_source
-from configs import common
+from configs import common, stanford2d3ds
 from tests import small
 
 
@@ -75,6 +76,43 @@ def test_every_config_has_the_documented_keys():
                 "eval.every", "checkpoint.every"):
       section, _, name = key.rpartition(".")
       assert name in (made[section] if section else made)
+
+
+@pytest.mark.parametrize("argument, tasks, critics", [
+  ("asm", ["segmentation"], ["structure"]),
+  ("iid,depth", ["depth"], []),
+  ("iid_asm_released,normals", ["normals"], ["structure"]),
+  ("asm,all", ["segmentation", "depth", "normals"], ["structure"]),
+  ("asm,normals+depth,apart", ["depth", "normals"], ["structure_depth", "structure_normals"]),
+])
+def test_tasks_and_their_critics_are_named_after_the_method(argument, tasks, critics):
+  run = experiment(small.config(argument))
+  assert list(run.game.tasks) == tasks and sorted(run.game.critics) == critics
+  assert run.source.descriptor.provides == {task.truth for task in run.game.tasks.values()}
+  released = {task.released for name, task in run.game.tasks.items() if name != "segmentation"}
+  assert released <= {"released" in argument}
+  for name in critics:
+    judged = run.game.terms[name].tasks
+    assert judged == (tuple(name.split("_")[1:]) if "apart" in argument else ())
+
+
+@pytest.mark.parametrize("argument, message", [
+  ("asm,depths", "unknown task 'depths'; known: depth, normals, segmentation"),
+  ("asm,depth,together", "'asm,depth,together'; expected METHOD,TASKS or METHOD,TASKS,apart"),
+])
+def test_unknown_tasks_are_refused(argument, message):
+  with pytest.raises(ValueError, match=message):
+    small.config(argument)
+
+
+def test_the_papers_config_of_2d3ds_has_the_released_networks():
+  made = stanford2d3ds.get_config("asm_released,depth+normals")
+  assert dict(made.tasks.depth)["released"] and made.terms.structure.critic.filters[-1] == 128
+  unet = construct(UNet, {k: v for k, v in made.predictor.items() if k != "name"}, "predictor",
+                   heads={"normals": 3}, dtype=None)
+  assert (unet.levels, unet.stride, unet.down_kernel, unet.decoder_convs) == (9, 2, 4, 3)
+  assert stanford2d3ds.get_config("iid,depth,fcrn").predictor.name == "fcrn"
+  assert made.data.size == (512, 512) and made.data.eval_size == (540, 540)
 
 
 @pytest.mark.parametrize("source, splits", [
