@@ -30,15 +30,19 @@ def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:
 def predictions(
   groups: Sequence[Group], path: pathlib.Path, *, count: int = 6, data_root: str | None = None
 ) -> None:
-  """Draws input, truth and each group's prediction (its first run's) of held-out examples."""
+  """Draws input, truths and each group's predictions (its first run's) of held-out examples."""
   columns = {}
   for group in groups:
     for name, rows in _pictures(group.workdirs[0], count, data_root).items():
-      kind = name.rpartition("/")[2]
+      task, _, kind = name.rpartition("/")
       if kind != "error":
-        columns.setdefault(group.label if kind == "prediction" else kind, rows)
-  order = ["input", "truth", *(group.label for group in groups)]
-  _grid([(label, columns[label]) for label in order], path)
+        columns.setdefault((task, group.label if kind == "prediction" else kind), rows)
+  tasks = list(dict.fromkeys(task for task, _ in columns if task))
+  order = [("", "input")]
+  order += [(task, each) for task in tasks for each in ("truth", *(g.label for g in groups))]
+  title = lambda task, each: f"{task}\n{each}" if len(tasks) > 1 and task else each
+  # Groups may have trained different tasks.
+  _grid([(title(*key), columns[key]) for key in order if key in columns], path)
 
 
 def _grid(columns: Sequence[tuple[str, np.ndarray]], path: pathlib.Path) -> None:
@@ -63,4 +67,4 @@ def _pictures(workdir: pathlib.Path, count: int, data_root: str | None) -> dict[
     config["data"]["root"] = data_root
   run = experiment(config)
   with open_checkpoints(run, workdir) as checkpoints:
-    return make_draw(run, count)(restore(run, checkpoints, checkpoints.last()))
+    return make_draw(run, count=count)(restore(run, checkpoints, checkpoints.last()))

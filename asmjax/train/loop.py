@@ -1,6 +1,7 @@
 """The loop: batches, step, log, evaluate, checkpoint. The only one."""
 
 import contextlib
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -137,7 +138,10 @@ def make_draw(
   predict = jax.jit(experiment.game.predict)
   palette = np.array(experiment.descriptor.palette, np.uint8)
   with contextlib.closing(experiment.eval_batches(on_skip)) as examples:
-    batch = {key: value[:count] for key, value in next(examples).items()}
+    count = min(count, len(experiment.held_out))
+    share = experiment.evaluation.batch_size // jax.process_count()
+    rows = list(itertools.islice(examples, -(-count // share)))
+  batch = {key: np.concatenate([row[key] for row in rows])[:count] for key in rows[0]}
 
   def draw(state: TrainState) -> dict[str, np.ndarray]:
     outputs = predict(jax.device_get(state.variables()), batch["image"])

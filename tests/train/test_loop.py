@@ -15,7 +15,7 @@ from asmjax.analysis.figures import curves, predictions
 from asmjax.analysis.runs import Group
 from asmjax.config import experiment
 from asmjax.train.evaluate import make_evaluate
-from asmjax.train.loop import open_checkpoints, restore, train
+from asmjax.train.loop import make_draw, open_checkpoints, restore, train
 from asmjax.train.record import check_finite, check_same_config
 from tests import small
 
@@ -187,6 +187,16 @@ def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
   assert "masks/val/1.png" in skipped
   listed = (tmp_path / "run" / "skipped.0.jsonl").read_text().splitlines()
   assert len(listed) == 2 and any("images/train/3.png" in line for line in listed)
+
+
+@pytest.mark.parametrize("count", [2, 18, 99])
+def test_pictures_are_of_the_first_examples_whatever_the_batches(count):
+  run = experiment(small.config("iid"))
+  pictures = make_draw(run, count=count)(run.init_state())
+  expected = min(count, len(run.held_out))
+  assert {len(each) for each in pictures.values()} == {expected}
+  for index in (0, expected - 1):
+    np.testing.assert_array_equal(pictures["input"][index], run.held_out[index]["image"])
 
 
 def test_an_empty_evaluation_is_refused():
