@@ -12,11 +12,10 @@ from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import squared_error
 from asmjax.metrics.depth import FARTHEST, DepthErrors, sum_depth_errors
-from asmjax.metrics.grouped import GroupMeans, Groups, image_groups, instance_groups
 from asmjax.moments import Moments
 from asmjax.pictures import depth_colours, error_colours
 from asmjax.resize import bilinear
-from asmjax.tasks.detail import Detail, Detailed
+from asmjax.tasks.detail import Detail, Detailed, of_groups
 
 # Structures are logarithms of depths of at least so many metres.
 NEAREST = 1e-2
@@ -25,33 +24,11 @@ NEAREST = 1e-2
 START = 1.0
 
 
-def _grouped(task: "Depth", predicted: np.ndarray, truth: Mapping, groups: Groups) -> GroupMeans:
-  errors = DepthErrors.of(
-    truth["depth"], predicted, cap=task.cap, group=groups.ids, groups=groups.members
+KINDS = of_groups(
+  lambda task, found, truth, group, groups: DepthErrors.of(
+    truth["depth"], found, cap=task.cap, group=group, groups=groups
   )
-  return GroupMeans.of(errors, groups)
-
-
-KINDS = {
-  "image": Detail(
-    lambda task, found, truth: _grouped(task, found, truth, image_groups(found.shape[:3]))
-  ),
-  "instance": Detail(
-    lambda task, found, truth: _grouped(
-      task, found, truth,
-      instance_groups(truth["instance"], truth["label"], classes=len(task.classes)),
-    ),
-    needs=("instance", "label"),
-  ),
-  "class": Detail(
-    lambda task, found, truth: DepthErrors.of(
-      truth["depth"], found, cap=task.cap, group=truth["label"], groups=len(task.classes)
-    ),
-    read=lambda state: state.mean(),
-    needs=("label",),
-    rule="for each class, then the mean over classes with pixels: ",
-  ),
-}
+)
 
 
 @dataclasses.dataclass(frozen=True)

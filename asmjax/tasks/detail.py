@@ -6,6 +6,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from asmjax.metrics.grouped import (
+  GroupMeans,
+  Groups,
+  PixelErrors,
+  image_groups,
+  instance_groups,
+)
+
 
 class Detail(NamedTuple):
   """How one kind of metric comes about.
@@ -69,3 +77,33 @@ class Detailed:
   def detail_protocols(self, states: Mapping[str, Any]) -> dict[str, str]:
     """How the metrics of each kind were computed."""
     return {name: self.kinds[name].rule + state.protocol for name, state in states.items()}
+
+
+def of_groups(
+  errors: Callable[[Any, np.ndarray, Mapping[str, np.ndarray], np.ndarray, int], PixelErrors],
+) -> dict[str, Detail]:
+  """Means over images, over the instances of each class, and over classes, of pixels' errors.
+
+  Args:
+    errors: from a task, predictions, truths, group ids (n, h, w) and the number of groups.
+  """
+
+  def means(task: Any, found: np.ndarray, truth: Mapping, groups: Groups) -> GroupMeans:
+    return GroupMeans.of(errors(task, found, truth, groups.ids, groups.members), groups)
+
+  def instances(task: Any, found: np.ndarray, truth: Mapping) -> GroupMeans:
+    groups = instance_groups(truth["instance"], truth["label"], classes=len(task.classes))
+    return means(task, found, truth, groups)
+
+  return {
+    "image": Detail(
+      lambda task, found, truth: means(task, found, truth, image_groups(found.shape[:3]))
+    ),
+    "instance": Detail(instances, needs=("instance", "label")),
+    "class": Detail(
+      lambda task, found, truth: errors(task, found, truth, truth["label"], len(task.classes)),
+      read=lambda state: state.mean(),
+      needs=("label",),
+      rule="for each class, then the mean over classes with pixels: ",
+    ),
+  }

@@ -11,12 +11,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import negative_cosine, squared_error, unit
-from asmjax.metrics.grouped import GroupMeans, Groups, image_groups, instance_groups
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 from asmjax.moments import Moments
 from asmjax.pictures import error_colours, normal_colours
 from asmjax.resize import bilinear
-from asmjax.tasks.detail import Detail, Detailed
+from asmjax.tasks.detail import Detail, Detailed, of_groups
 
 # What the released code multiplies its pixel loss by.
 _RELEASED = 10.0
@@ -25,30 +24,11 @@ _RELEASED = 10.0
 _START = (0.0, 0.0, 1.0)
 
 
-def _grouped(predicted: np.ndarray, truth: Mapping, groups: Groups) -> GroupMeans:
-  errors = NormalErrors.of(
-    truth["normals"], predicted, group=groups.ids, groups=groups.members
+KINDS = of_groups(
+  lambda task, found, truth, group, groups: NormalErrors.of(
+    truth["normals"], found, group=group, groups=groups
   )
-  return GroupMeans.of(errors, groups)
-
-
-KINDS = {
-  "image": Detail(lambda task, found, truth: _grouped(found, truth, image_groups(found.shape[:3]))),
-  "instance": Detail(
-    lambda task, found, truth: _grouped(
-      found, truth, instance_groups(truth["instance"], truth["label"], classes=len(task.classes))
-    ),
-    needs=("instance", "label"),
-  ),
-  "class": Detail(
-    lambda task, found, truth: NormalErrors.of(
-      truth["normals"], found, group=truth["label"], groups=len(task.classes)
-    ),
-    read=lambda state: state.mean(),
-    needs=("label",),
-    rule="for each class, then the mean over classes with pixels: ",
-  ),
-}
+)
 
 
 @dataclasses.dataclass(frozen=True)
