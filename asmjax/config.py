@@ -18,7 +18,8 @@ from asmjax.data.files import check_files
 from asmjax.data.loader import Reading
 from asmjax.data.transforms import Augment
 from asmjax.data.wrappers import Cached, Relabelled, Selected
-from asmjax.minimax import PREDICTOR, Game
+from asmjax.minimax import PREDICTOR, Game, Term
+from asmjax.models.critics import CRITICS
 from asmjax.models.predictors import PREDICTORS
 from asmjax.tasks import TASKS
 from asmjax.terms import TERMS
@@ -74,8 +75,9 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   """Reads a whole config.
 
   Args:
-    config: sections `seed`, `data`, `tasks`, `predictor`, `terms`, `optimizer` (`predictor` and
-      `critic`), `train`, `eval` and `checkpoint`.
+    config: sections `seed`, `data`, `tasks`, `predictor`, `terms`, `optimizer` (`predictor`,
+      `critic`, and by its term's name a critic that has settings of its own), `train`, `eval` and
+      `checkpoint`.
 
   Raises:
     ValueError: a section, key or name is unknown, a key is missing or of a wrong type, or
@@ -102,8 +104,10 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
   }
-  _check_keys(optimizers, (PREDICTOR, "critic"), (PREDICTOR, "critic"), "optimizer")
-  critics = dict.fromkeys(game.critics, optimizers["critic"])
+  _check_keys(
+    optimizers, (PREDICTOR, "critic", *game.critics), (PREDICTOR, "critic"), "optimizer"
+  )
+  critics = {name: optimizers.get(name, optimizers["critic"]) for name in game.critics}
   return Experiment(
     seed=_coerce(config["seed"], int, "seed"),
     game=game,
@@ -157,11 +161,14 @@ def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
 
   Required fields and the compute type of modules are left out.
   """
-  section = {}
+  section, hints = {}, typing.get_type_hints(constructor)
   for field in _fields(constructor):
     default = _default(field)
-    if default is not dataclasses.MISSING:
-      section[field.name] = defaults(type(default)) if _is_section(default) else default
+    if _is_section(default):
+      name = _named(_sections(typing.get_args(hints[field.name])), type(default))
+      section[field.name] = name | defaults(type(default))
+    elif default is not dataclasses.MISSING:
+      section[field.name] = default
   return section | overrides
 
 
@@ -181,11 +188,7 @@ def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
   return Game(
     predictor=construct(kind, predictor, "predictor", heads=heads, dtype=dtype),
     tasks=tasks,
-    terms={
-      name: dataclasses.replace(term, critic=term.critic.clone(dtype=dtype))
-      if term.critic else term
-      for name, term in terms.items()
-    },
+    terms={name: _computing_in(dtype, term) for name, term in terms.items()},
   )
 
 
@@ -201,6 +204,12 @@ def _term(name: str, section: Mapping[str, Any]) -> Any:
   settings = dict(section.items())
   kind = choose(TERMS, settings.pop("kind", name), "term")
   return construct(kind, settings, f"terms.{name}")
+
+
+def _computing_in(dtype: Any, term: Term) -> Term:
+  if "critic" not in {field.name for field in _fields(type(term))}:
+    return term
+  return dataclasses.replace(term, critic=term.critic.clone(dtype=dtype))
 
 
 def source(data: Data, split: str) -> Source:
@@ -284,9 +293,7 @@ def _coerce(value: Any, hint: Any, path: str) -> Any:
   """`value` as what the annotation says, sections constructed; ValueError if it is not that."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
-    section = hasattr(value, "items")
-    hint = next(option for option in arguments if dataclasses.is_dataclass(option) == section)
-    return _coerce(value, hint, path)
+    return _coerce_to_one(value, arguments, path)
   if dataclasses.is_dataclass(hint):
     return construct(hint, value, path)
   if origin is tuple and isinstance(value, list | tuple):
@@ -302,6 +309,30 @@ def _coerce(value: Any, hint: Any, path: str) -> Any:
   if hint is Any or (isinstance(hint, type) and type(value) is hint):
     return value
   raise ValueError(f"{path} is {value!r}, a {type(value).__name__}; expected {_written(hint)}")
+
+
+def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
+  """`value` as that of the types that it fits: of several critics the one that it names."""
+  if not hasattr(value, "items"):
+    hint = next(option for option in options if not dataclasses.is_dataclass(option))
+    return _coerce(value, hint, path)
+  kinds = _sections(options)
+  if len(kinds) == 1:
+    return construct(kinds[0], value, path)
+  known = {name: kind for name, kind in CRITICS.items() if kind in kinds}
+  settings = dict(value.items())
+  return construct(choose(known, settings.pop("name", None), f"{path}.name"), settings, path)
+
+
+def _sections(options: Iterable[Any]) -> list[type]:
+  return [option for option in options if dataclasses.is_dataclass(option)]
+
+
+def _named(kinds: list[type], kind: type) -> dict[str, str]:
+  """What tells a section of `kind` from those of the other kinds that may stand there."""
+  if len(kinds) < 2:
+    return {}
+  return {"name": next(name for name, each in CRITICS.items() if each is kind)}
 
 
 def _written(hint: Any) -> str:

@@ -5,9 +5,11 @@ evaluation of the game yields summands whose weighted sum is differentiated once
 every player that moves. A player that climbs sees the shared value through `ascend`.
 """
 
+import abc
 import dataclasses
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -20,6 +22,9 @@ from asmjax import batch as batches
 from asmjax.moments import Moments
 
 PREDICTOR = "predictor"
+
+# Under this name a predictor may `sow` what its heads see into "intermediates".
+FEATURES = "features"
 
 
 @jax.custom_vjp
@@ -53,8 +58,41 @@ def _ascend_backward(weight: Array, cotangent: PyTree) -> tuple[PyTree, Array]:
 ascend.defvjp(_ascend_forward, _ascend_backward)
 
 
+@jax.custom_vjp
+def gauged(tree: PyTree, gauge: ArrayLike) -> PyTree:
+  """Identity that measures what flows back through it.
+
+  Args:
+    tree: any pytree of floating-point arrays.
+    gauge: a scalar, whose value does not matter. Its cotangent is the squared L2 norm of that of
+      `tree`, so that differentiating by it reads the norm off a backward pass that is made anyway.
+
+  Returns:
+    `tree`, unchanged.
+
+  Example:
+    >>> print(jax.grad(lambda gauge: jnp.sum(2 * gauged(jnp.ones(3), gauge)))(0.0))
+    12.0
+  """
+  del gauge
+  return tree
+
+
+def _gauged_forward(tree: PyTree, gauge: ArrayLike) -> tuple[PyTree, None]:
+  del gauge
+  return tree, None
+
+
+def _gauged_backward(_: None, cotangent: PyTree) -> tuple[PyTree, Array]:
+  squares = (jnp.sum(jnp.square(g.astype(float))) for g in jax.tree.leaves(cotangent))
+  return cotangent, sum(squares, start=jnp.zeros(()))
+
+
+gauged.defvjp(_gauged_forward, _gauged_backward)
+
+
 class Summand(NamedTuple):
-  """One summand of the scalar: `weight` times the mean of `moments`."""
+  """One summand of the scalar: `weight` times the mean of `moments`; with 0 it is only reported."""
 
   weight: Float[Array, ""] | float
   moments: Moments
@@ -82,26 +120,47 @@ class Task(Protocol):
   truth: str
 
 
-@runtime_checkable
-class Term(Protocol):
+class Term(abc.ABC):
   """A loss on the predictor's outputs, with or without a critic.
 
   Attributes:
     critic: the module that judges, a player of its own; None without one.
   """
 
-  critic: nn.Module | None
+  critic: nn.Module | None = None
+
+  def check(self, tasks: Mapping[str, Task]) -> None:
+    """Raises ValueError unless it can judge what is predicted."""
+    del tasks
 
   def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
     """The critic's variables for outputs of `size` (h, w); only asked of terms with a critic."""
+    raise NotImplementedError(f"{type(self).__name__} has a critic, but does not initialise it")
 
+  def symptoms(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
+    """What is wrong with the game by the look of this term's metrics, in words, by a short name.
+
+    Args:
+      now: means of the term's summands over the last log interval, by name.
+      first: those of the run's first log interval.
+    """
+    del now, first
+    return {}
+
+  @abc.abstractmethod
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
   ) -> Critique:
     """Summands for the predictor's outputs and the truth at the same size.
 
-    `progress` is t/T in [0, 1], the part of the training that is done.
+    Args:
+      critic: its variables, `{"params": ..., "batch_stats": ...}`.
+      tasks: by name.
+      outputs: the predictor's map by task, and under `FEATURES` what its heads see.
+      truth: a batch, shrunk to the size of the outputs but for `image`.
+      progress: t/T in [0, 1], the part of the training that is done.
+      rng: key for dropout and the like.
     """
 
 
@@ -113,11 +172,21 @@ class Game:
     predictor: module from a normalised image to `{task: map}`.
     tasks: what the maps mean.
     terms: by name; a term with a critic lends its name to that player.
+
+  Raises:
+    ValueError: a term cannot judge the tasks.
   """
 
   predictor: nn.Module
   tasks: Mapping[str, Task]
   terms: Mapping[str, Term]
+
+  def __post_init__(self):
+    for name, term in self.terms.items():
+      try:
+        term.check(self.tasks)
+      except ValueError as error:
+        raise ValueError(f"terms.{name}: {error}") from error
 
   @property
   def critics(self) -> tuple[str, ...]:
@@ -148,6 +217,7 @@ class Game:
     *,
     progress: Array | float = 0.0,
     rng: Array,
+    gauges: Mapping[str, ArrayLike] = MappingProxyType({}),
   ) -> Played:
     """Evaluates every term on one batch in training mode.
 
@@ -157,20 +227,23 @@ class Game:
       batch: see `asmjax.batch`.
       progress: the part of the training that is done, t/T.
       rng: key for dropout and the like.
+      gauges: scalars by term; see `gauged`, which measures what the term sends to the predictor.
     """
     rngs = dict(zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)),
                     strict=True))
     outputs, updated = self.predictor.apply(
       {"params": params[PREDICTOR], "batch_stats": batch_stats[PREDICTOR]},
-      batches.normalise(batch["image"]), train=True, mutable=["batch_stats"],
+      batches.normalise(batch["image"]), train=True, mutable=["batch_stats", "intermediates"],
       rngs={"dropout": rngs[PREDICTOR]},
     )
-    outputs = _single(outputs)
     truth = batches.shrink(batch, next(iter(outputs.values())).shape[1:3])
+    seen = dict(zip((FEATURES,), updated.get("intermediates", {}).get(FEATURES, ()), strict=False))
+    outputs = _single({**outputs, **seen})
     played = Played({}, {PREDICTOR: updated.get("batch_stats", {})})
     for name, term in self.terms.items():
       critic = {"params": params.get(name, {}), "batch_stats": batch_stats.get(name, {})}
-      critique = term(critic, self.tasks, outputs, truth, progress=progress, rng=rngs[name])
+      heard = gauged(outputs, gauges[name]) if name in gauges else outputs
+      critique = term(critic, self.tasks, heard, truth, progress=progress, rng=rngs[name])
       played.summands.update({f"{name}/{key}": part for key, part in critique.summands.items()})
       if term.critic is not None:
         played.batch_stats[name] = critique.batch_stats
@@ -211,30 +284,39 @@ class Turns:
 
   `joint` (0, 0): everybody, every step, from the same pass. `alternate(c, p)`: the critics for c
   steps, then the predictor for p steps, each step on a fresh minibatch: (1, 1) is Algorithm 1 of
-  Hwang et al. 2019, (500, 500) the slow scheme of Luc et al. 2016.
+  Hwang et al. 2019 and the fast scheme of Luc et al. 2016, (500, 500) their slow one. Before that
+  the critics move alone for `pretraining` steps.
   """
 
   critics: int = 0
   predictor: int = 0
+  pretraining: int = 0
 
   @classmethod
-  def parse(cls, text: str) -> "Turns":
+  def parse(cls, text: str, pretraining: int = 0) -> "Turns":
     """Reads "joint", "alternate" (meaning 1, 1) or "alternate(c, p)".
 
     Raises:
       ValueError: anything else.
     """
+    if pretraining < 0:
+      raise ValueError(f"{pretraining} steps of pretraining; expected none or more")
     if text == "joint":
-      return cls()
+      return cls(pretraining=pretraining)
     match = re.fullmatch(r"alternate(?:\(\s*(\d+)\s*,\s*(\d+)\s*\))?", text)
-    if not match or "0" in match.groups():
+    turns = [int(group or 1) for group in match.groups()] if match else [0]
+    if 0 in turns:
       raise ValueError(f"unknown turns {text!r}; known: 'joint', 'alternate', 'alternate(c, p)'")
-    return cls(*(int(group or 1) for group in match.groups()))
+    return cls(*turns, pretraining)
 
   def movers(self, step: int, players: tuple[str, ...]) -> tuple[str, ...]:
     """The players that move at `step` (counted from 0); a game without critics never waits."""
     critics = tuple(name for name in players if name != PREDICTOR)
-    if not self.critics or not critics:
+    if not critics:
       return players
-    turn = step % (self.critics + self.predictor)
+    if step < self.pretraining:
+      return critics
+    if not self.critics:
+      return players
+    turn = (step - self.pretraining) % (self.critics + self.predictor)
     return critics if turn < self.critics else (PREDICTOR,)

@@ -1,11 +1,14 @@
 """What all configs share: every default, and the methods by name."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from asmjax.config import choose, defaults
+from asmjax.models.critics import CRITICS
 from asmjax.models.predictors import UNet
 from asmjax.tasks import TASKS
-from asmjax.terms import Pixel, Structure
+from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation
 from asmjax.train.optim import Optimizer
 
@@ -17,6 +20,33 @@ RELEASED = {
   "reconstruction": 10.0,
   "partly": False,
   "critic": {"filters": (32, 64, 128, 128, 128)},
+}
+
+
+def critic(name: str, **changes) -> dict:
+  """The section of a discriminator; its name is a key of `asmjax.models.critics.CRITICS`."""
+  return {"name": name, **defaults(CRITICS[name], **changes)}
+
+
+# The cGAN that was released with adversarial structure matching.
+CGAN = {
+  "inputs": "concatenated", "weight": 0.01, "critic_weight": 0.01, "critic": critic("patch"),
+}
+
+# What Luc et al. show the two branches of their network for Stanford Background.
+BRANCHES = {"inputs": "branches", "critic": critic("two_branch")}
+
+# 10^(-t / T).
+DECAY = {"start": 1.0, "end": 0.1}
+
+# Adaptive affinity fields as published and as released.
+AAF = {
+  "weight": DECAY, "adaptive": True, "sizes": (3, 5, 7), "neighbours": "full",
+  "weight_by": "channel",
+}
+AAF_RELEASED = {
+  "weight": DECAY, "adaptive": True, "sizes": (3, 5, 7), "neighbours": "corners",
+  "weight_by": "centre", "ignore": "opposite",
 }
 
 # A method is a set of terms, each with what it changes in that term's settings.
@@ -33,10 +63,20 @@ METHODS = {
   "asm_released": {"structure": RELEASED},
   "iid_asm": {"pixel": {}, "structure": {}},
   "iid_asm_released": {"pixel": {}, "structure": RELEASED},
+  "gan_basic": {"pixel": {}, "adversarial": {"inputs": "basic"}},
+  "gan_product": {"pixel": {}, "adversarial": {"inputs": "product"}},
+  "gan_scaling": {"pixel": {}, "adversarial": {"inputs": "scaling"}},
+  "gan_branches": {"pixel": {}, "adversarial": BRANCHES},
+  "cgan": {"pixel": {}, "adversarial": CGAN},
+  "affinity": {"pixel": {}, "affinity": {"weight": DECAY}},
+  "aaf": {"pixel": {}, "affinity": AAF},
+  "aaf_released": {"pixel": {}, "affinity": AAF_RELEASED},
+  "embedding": {"pixel": {}, "embedding": {}},
+  "asm_aaf": {"pixel": {}, "structure": {}, "affinity": AAF},
 }
 
 
-def base(argument: str, tasks: str = "segmentation", **structure) -> ConfigDict:
+def base(argument: str, tasks: str = "segmentation", **of_terms: Mapping) -> ConfigDict:
   """Everything but the data set and the schedule.
 
   Args:
@@ -44,26 +84,23 @@ def base(argument: str, tasks: str = "segmentation", **structure) -> ConfigDict:
       "segmentation", "depth" and "normals", joined by "+", or "all"; and whether each task has a
       critic of its own.
     tasks: those of the data set where the argument names none.
-    **structure: the data set's own settings of the structure terms; what the method says comes
-      first.
+    **of_terms: by kind, the data set's own settings of terms; what the method says comes first.
 
   Raises:
     ValueError: an unknown method or task; the message lists the known ones.
   """
   method, tasks, apart = _parsed(argument, tasks)
   terms = {}
-  for name, changes in choose(METHODS, method, "variant").items():
-    if name != "structure":
-      terms[name] = defaults(_TERMS[name], **changes)
+  for kind, changes in choose(METHODS, method, "variant").items():
+    settings = {**of_terms.get(kind, {}), **changes}
+    section = defaults(TERMS[kind], **settings)
+    if not apart or "tasks" not in section:
+      terms[kind] = section
       continue
-    settings = {**structure, **changes}
-    for names in ([(task,) for task in tasks] if apart else [()]):
-      suffix = "".join(f"_{task}" for task in names)
-      terms[name + suffix] = {
-        "kind": name, **defaults(_TERMS[name], **{**settings, "tasks": names})
-      }
+    for task in tasks:
+      terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
   released = {"released": True} if method.endswith("released") else {}
-  return ConfigDict({
+  config = ConfigDict({
     "seed": 0,
     "tasks": {task: _task(task, released) for task in tasks},
     "predictor": {"name": "unet", **defaults(UNet)},
@@ -72,6 +109,32 @@ def base(argument: str, tasks: str = "segmentation", **structure) -> ConfigDict:
     "eval": defaults(Evaluation),
     "checkpoint": defaults(Checkpointing, metric=_BEST[tasks[0]]),
   })
+  if "affinity" in terms and terms["affinity"]["adaptive"]:
+    config.optimizer.affinity = _at_the_pace_of(config.optimizer.predictor)
+  return config
+
+
+def lighten(config: ConfigDict, shrink: int) -> None:
+  """Makes discriminators small enough for one CPU.
+
+  They judge means of `shrink` x `shrink` pixels; SmallFOV-light stands in for LargeFOV, and the
+  patch network has half the filters.
+  """
+  for term in config.terms.values():
+    if "inputs" not in term:
+      continue
+    if term.critic.name == "luc":
+      term.critic.update(large=False, light=True)
+    if term.critic.name == "patch":
+      term.critic.filters = tuple(filters // 2 for filters in term.critic.filters)
+    else:
+      term.shrink = shrink
+
+
+def _at_the_pace_of(optimizer: ConfigDict) -> dict:
+  """The same rule and rates, even if they change later, without decay."""
+  keys = ("rule", "learning_rate", "momentum", "momentum2", "schedule", "power", "warmup")
+  return defaults(Optimizer, **{key: optimizer.get_ref(key) for key in keys})
 
 
 def _task(name: str, released: dict) -> dict:
@@ -97,5 +160,3 @@ _BEST = {
   "depth": "depth/delta_1.25",
   "normals": "normals/within_11.25",
 }
-
-_TERMS = {"pixel": Pixel, "structure": Structure}

@@ -17,7 +17,10 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   Args:
     argument: METHOD[,TASKS[,apart]]; depth and normals by default, see `configs.common.base`.
   """
-  config = common.base(argument, tasks="depth+normals", normalise=True, margin=0.8)
+  config = common.base(
+    argument, tasks="depth+normals", structure={"normalise": True, "margin": 0.8},
+    adversarial={"weight": 0.1},
+  )
   config.data = defaults(
     Data, source="rgbd_sweep", size=(120, 160), resize="squash", cache=True,
     options=defaults(SOURCES["rgbd_sweep"]),
@@ -27,4 +30,5 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   config.train = defaults(Training, steps=2000, batch_size=8)
   config.eval.update(every=500, batch_size=4)
   config.checkpoint.every = 500
+  common.lighten(config, shrink=4)
   return config

@@ -19,8 +19,8 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
   """
   network = argument.removesuffix(",fcrn")
   config = common.base(
-    network, tasks="normals", reconstruction=10.0,
-    critic={"filters": (32, 64, 128, 128, 128)},
+    network, tasks="normals",
+    structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128, 128, 128)}},
   )
   config.data = defaults(
     Data, source="stanford2d3ds", split="fold1_train", size=(512, 512), scale=(0.5, 0.5),

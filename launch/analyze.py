@@ -1,4 +1,4 @@
-"""Compares finished runs: a table, learning curves and a grid of predictions.
+"""Compares finished runs: a table, learning curves, the critics' health, a grid of predictions.
 
 `python launch/analyze.py --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=DIR`
 """
@@ -20,7 +20,7 @@ _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run'
 
 
 def main(_: list[str]) -> None:
-  """Prints the table and writes `curves.png` and `predictions.png`."""
+  """Prints the table; writes `curves.png`, `predictions.png` and, of critics, `health.png`."""
   from asmjax.analysis import figures, runs
 
   logging.set_verbosity(logging.ERROR)
@@ -29,6 +29,7 @@ def main(_: list[str]) -> None:
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
   figures.curves(groups, _METRICS.value[0], out / "curves.png")
+  figures.health(groups, out / "health.png")
   figures.predictions(
     groups, out / "predictions.png", count=_COUNT.value, data_root=_ROOT.value
   )

@@ -1,6 +1,7 @@
 """Configs: every shipped one builds, every mistake is refused with what is known."""
 
 import dataclasses
+import json
 import pathlib
 import shutil
 
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 
 from asmjax.config import Data, construct, defaults, experiment
-from asmjax.minimax import PREDICTOR
+from asmjax.minimax import PREDICTOR, Turns
+from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
 from asmjax.models.predictors import UNet
 from asmjax.terms import Structure
 from asmjax.terms.weight import Exponential
@@ -29,6 +31,19 @@ def horses(tmp_path_factory):
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / "rgb" / f"{name}.jpg")
     Image.fromarray(np.zeros((10, 15), np.uint8)).save(root / "figure_ground" / f"{name}.jpg")
     (root / f"{name}.txt").write_text(f"{name}\n")
+  return str(root)
+
+
+@pytest.fixture(scope="module")
+def kitchens(tmp_path_factory):
+  """A sweep of ten frames of a wall."""
+  root = tmp_path_factory.mktemp("sweep")
+  (root / "camera-intrinsics.txt").write_text("60 0 32\n0 60 24\n0 0 1\n")
+  for number in range(10):
+    name = f"frame-{number:06d}"
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(root / f"{name}.color.jpg")
+    Image.fromarray(np.full((48, 64), 2000, np.uint16)).save(root / f"{name}.depth.png")
+    (root / f"{name}.pose.txt").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
   return str(root)
 
 
@@ -67,6 +82,142 @@ def test_every_variant_of_every_config_builds_a_run(file, variant, horses):
   assert set(run.game.terms) == set(common.METHODS[variant])
   assert run.game.tasks["segmentation"].classes == run.descriptor.classes
   assert (PREDICTOR, *run.game.critics) == tuple(run.optimizers)
+
+
+@pytest.mark.parametrize("method", ["gan_basic", "gan_product", "gan_branches", "cgan"])
+@pytest.mark.parametrize("apart", ["", ",depth+normals,apart"])
+def test_discriminators_judge_depth_and_normals_together_or_apart(method, apart, kitchens):
+  changes = {"data.root": kitchens, "data.options": {}, "data.size": (48, 64)}
+  run = experiment(small.config(method + apart, "kitchen", **changes))
+  assert sorted(run.game.tasks) == ["depth", "normals"]
+  judged = {name: run.game.terms[name].tasks for name in run.game.critics}
+  assert judged == ({
+    "adversarial_depth": ("depth",), "adversarial_normals": ("normals",),
+  } if apart else {"adversarial": ()})
+  assert {run.game.terms[name].inputs for name in judged} == {
+    {"gan_basic": "basic", "gan_product": "product", "gan_branches": "branches"}.get(
+      method, "concatenated"
+    )
+  }
+
+
+def test_a_discriminator_of_each_task_sees_that_task_alone(kitchens):
+  changes = {"data.root": kitchens, "data.options": {}, "data.size": (48, 64)}
+  made = small.config("gan_basic,depth+normals,apart", "kitchen", **changes)
+  for term in ("adversarial_depth", "adversarial_normals"):
+    made.terms[term].critic = common.critic("patch", filters=(4, 6))
+  players = experiment(made).init_state().players
+  channels = {
+    name: player.params["conv1"]["kernel"].shape[2]
+    for name, player in players.items() if name != PREDICTOR
+  }
+  assert channels == {"adversarial_depth": 1, "adversarial_normals": 3}
+
+
+@pytest.mark.parametrize("argument, message", [
+  ("gan_scaling,depth", "terms.adversarial: inputs 'scaling' need .*; depth have none"),
+  ("gan_scaling,all", "need class probabilities; depth, normals have none"),
+  ("aaf,depth", "terms.affinity: affinity fields need the task segmentation; trained: depth"),
+  ("embedding,depth+normals", "an embedding needs the task segmentation; trained: depth, normals"),
+])
+def test_a_method_for_classes_is_refused_for_other_tasks(argument, message):
+  with pytest.raises(ValueError, match=message):
+    experiment(small.config(argument))
+
+
+@pytest.mark.parametrize("name, kind", [
+  ("luc", LucNet), ("patch", PatchNet), ("mobilenet", MobileNetCritic),
+])
+def test_the_name_of_a_critic_chooses_its_network(name, kind):
+  made = small.config("gan_basic")
+  made.terms.adversarial.critic = common.critic(name)
+  assert type(experiment(made).game.terms["adversarial"].critic) is kind
+
+
+def with_critic(**section):
+  made = small.config("gan_basic").to_dict()
+  made["terms"]["adversarial"]["critic"] = section
+  return made
+
+
+@pytest.mark.parametrize("section, message", [
+  ({"name": "autoencoder"}, "unknown terms.adversarial.critic.name 'autoencoder'; known: luc, "
+   "mobilenet, patch, two_branch"),
+  ({"name": "vgg"}, "unknown terms.adversarial.critic.name 'vgg'; known: luc, mobilenet"),
+  ({}, "unknown terms.adversarial.critic.name None; known: luc"),
+  ({"name": "luc", "filters": (4, 6)},
+   "unknown key terms.adversarial.critic.filters; known: large, light, spectral"),
+  ({"name": "patch", "large": True},
+   "unknown key terms.adversarial.critic.large; known: filters, norm, spectral"),
+  ({"name": "patch", "norm": 1}, "terms.adversarial.critic.norm is 1, a int; expected str"),
+  ({"name": "two_branch"}, "terms.adversarial: inputs 'basic' for TwoBranchNet"),
+])
+def test_a_wrong_critic_is_refused_and_the_known_listed(section, message):
+  with pytest.raises(ValueError, match=message):
+    experiment(with_critic(**section))
+
+
+def test_branches_need_a_network_of_two():
+  made = small.config("gan_branches")
+  assert type(experiment(made).game.terms["adversarial"].critic) is TwoBranchNet
+  made.terms.adversarial.critic = common.critic("patch")
+  with pytest.raises(ValueError, match="terms.adversarial: inputs 'branches' for PatchNet"):
+    experiment(made)
+
+
+@pytest.mark.parametrize("file", ["scenes", "horse"])
+def test_free_weights_follow_the_predictors_rule_and_rates_alone(file, horses):
+  changes = {"data.root": horses, "data.options": {}, "data.size": (48, 64)}
+  made = small.config("aaf", file, **(changes if file == "horse" else {}))
+  own = made.optimizer.predictor
+  # As `--config.optimizer.predictor.learning_rate=0.0123` does.
+  own.learning_rate, own.rule, own.weight_decay, own.clip = 0.0123, "sgd", 0.5, 0.7
+  own.update(warmup=2)
+  found = experiment(made).optimizers
+  assert found[PREDICTOR].learning_rate == 0.0123 and found[PREDICTOR].weight_decay == 0.5
+  assert found["affinity"] == dataclasses.replace(found[PREDICTOR], weight_decay=0.0, clip=0.0)
+  written = json.loads(json.dumps(made.to_dict()))
+  assert experiment(written).optimizers["affinity"] == found["affinity"]
+
+
+def test_critics_without_settings_of_their_own_share_those_of_critic():
+  made = small.config("asm_aaf").to_dict()
+  made["optimizer"]["critic"]["learning_rate"] = 1e-5
+  found = experiment(made).optimizers
+  assert found["structure"].learning_rate == 1e-5 < found["affinity"].learning_rate
+  made["optimizer"]["structure"] = {"learning_rate": 2e-5}
+  found = experiment(made).optimizers
+  assert found["structure"] == Optimizer(learning_rate=2e-5)
+  made["optimizer"]["pixel"] = {}
+  known = "unknown key optimizer.pixel; known: affinity, critic, predictor, structure"
+  with pytest.raises(ValueError, match=known):
+    experiment(made)
+
+
+def test_fixed_fields_have_no_optimizer():
+  made = small.config("affinity")
+  assert "affinity" not in made.optimizer
+  made.optimizer.affinity = {}
+  with pytest.raises(ValueError, match="unknown key optimizer.affinity; known: critic, predictor"):
+    experiment(made)
+
+
+def test_pretraining_reaches_the_turns():
+  made = small.config("gan_basic", **{"train.pretraining": 7, "train.turns": "alternate(2, 1)"})
+  assert experiment(made).turns == Turns(2, 1, 7)
+  made.train.pretraining = -1
+  with pytest.raises(ValueError, match="train: -1 steps of pretraining"):
+    experiment(made)
+
+
+def test_discriminators_are_lightened_for_one_cpu():
+  shipped = {name: small.config(name).terms.adversarial for name in (
+    "gan_basic", "gan_branches", "cgan"
+  )}
+  assert shipped["gan_basic"].critic.light and not shipped["gan_basic"].critic.large
+  assert shipped["gan_basic"].shrink == shipped["gan_branches"].shrink == 4
+  assert shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].shrink == 1
+  assert common.CGAN["critic"]["filters"] == (64, 128, 256, 512, 512)
 
 
 def test_every_config_has_the_documented_keys():
@@ -139,14 +290,14 @@ def test_the_released_preset_is_the_papers_released_code():
   ("predictor.name", "vgg", "unknown predictor 'vgg'; known: fcrn, unet"),
   ("predictor.norm", 3, "predictor.norm is 3, a int; expected str"),
   ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
-  ("terms.adversary", {}, "unknown term 'adversary'; known: pixel, structure"),
+  ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, embed"),
   ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),
   ("terms.structure.critic.filter", 3, "unknown key terms.structure.critic.filter; known: filters"),
   ("terms.structure.weight", "one", "terms.structure.weight is 'one', a str; expected float"),
   ("tasks.depths", {}, "unknown task 'depths'; known: depth, normals, segmentation"),
   ("optimizer.predictor.rule", "lion", "optimizer.predictor: unknown rule 'lion'; known"),
   ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
-  ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor"),
+  ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor, s"),
   ("train.turns", "sometimes", "train: unknown turns 'sometimes'; known: 'joint'"),
   ("train.steps", 1.5, "train.steps is 1.5, a float; expected int"),
   ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
@@ -168,7 +319,7 @@ def test_a_mistake_is_refused_and_named(key, value, message):
 
 
 def test_an_unknown_variant_is_refused_and_the_known_listed():
-  with pytest.raises(ValueError, match="unknown variant 'gan9'; known: asm, asm_binarised"):
+  with pytest.raises(ValueError, match="unknown variant 'gan9'; known: aaf, aaf_released, aff"):
     small.config("gan9")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from asmjax.analysis.runs import Group
 from asmjax.config import experiment
+from asmjax.minimax import PREDICTOR
 from asmjax.train.loop import make_draw, open_checkpoints, restore
 
 
@@ -25,6 +26,47 @@ def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:
   axes.grid(alpha=0.3)
   axes.legend(frameon=False)
   figure.savefig(path, dpi=110)
+
+
+# What is drawn of a critic's health: the title, the metrics of a term, and the scale.
+_HEALTH = (
+  ("accuracy on truth (solid) and on predictions (dotted)",
+   ("{}/accuracy_real", "{}/accuracy_fake"), "linear"),
+  ("discriminator's loss on truth (solid) and on predictions (dotted)",
+   ("{}/judge_real", "{}/judge_fake"), "log"),
+  ("norm of the critic's gradient", ("gradient/{}",), "log"),
+  ("norm of what the term sends to the predictor", ("sent/{}",), "log"),
+)
+
+
+def health(groups: Sequence[Group], path: pathlib.Path) -> bool:
+  """Draws how the critics of all groups fare over the steps, means over the runs of a group.
+
+  Returns:
+    Whether there was a critic to draw; otherwise nothing is written.
+  """
+  from matplotlib.figure import Figure
+
+  players = [
+    (group, name.removeprefix("gradient/")) for group in groups for name in group.logged()
+    if name.startswith("gradient/") and name != f"gradient/{PREDICTOR}"
+  ]
+  figure = Figure(figsize=(11, 7), layout="constrained")
+  for axes, (title, metrics, scale) in zip(figure.subplots(2, 2).flat, _HEALTH, strict=True):
+    for i, (group, critic) in enumerate(players):
+      for metric, style in zip(metrics, ("-", ":"), strict=False):
+        steps, values = group.curve(metric.format(critic))
+        if len(steps):
+          label = f"{group.label}: {critic}" if style == "-" else None
+          axes.plot(steps, values.mean(0), style, color=f"C{i}", label=label)
+    axes.set(title=title, xlabel="step", yscale=scale)
+    axes.title.set_fontsize(10)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+      axes.legend(frameon=False, fontsize=8)
+  if players:
+    figure.savefig(path, dpi=110)
+  return bool(players)
 
 
 def predictions(

@@ -50,6 +50,11 @@ class Group:
     """What each run's `results.json` holds."""
     return [json.loads((workdir / "results.json").read_text()) for workdir in self.workdirs]
 
+  def logged(self) -> list[str]:
+    """The names of all that the first run logged."""
+    lines = (self.workdirs[0] / "metrics.jsonl").read_text().splitlines()
+    return sorted({name for line in lines for name in json.loads(line)})
+
   def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps (t,) and values (runs, t) wherever every run logged the metric."""
     curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]

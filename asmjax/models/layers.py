@@ -32,6 +32,8 @@ class Conv(nn.Module):
     dilation: of both axes; the padding grows with it.
     bias: add a bias.
     dtype: compute type; parameters are float32.
+    groups: equal parts of the channels, each convolved on its own; as many as there are channels
+      make a depthwise convolution.
   """
 
   features: int
@@ -40,6 +42,7 @@ class Conv(nn.Module):
   dilation: int = 1
   bias: bool = True
   dtype: Any = None
+  groups: int = 1
 
   @nn.compact
   def __call__(
@@ -51,15 +54,18 @@ class Conv(nn.Module):
     neither the resized map nor the concatenation is computed.
     """
     channels = x.shape[-1] + (0 if low is None else low.shape[-1])
-    kernel = self.param("kernel", he_normal, (self.kernel, self.kernel, channels, self.features))
+    shape = (self.kernel, self.kernel, channels // self.groups, self.features)
+    kernel = self.param("kernel", he_normal, shape)
     bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
     x, low, kernel, bias = nn.dtypes.promote_dtype(x, low, kernel, bias, dtype=self.dtype)
     y = self._convolve(x, kernel) if low is None else self._join(low, x, kernel)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
 
   def _join(self, low: Array, x: Array, kernel: Array) -> Array:
-    of_low, of_x = jnp.split(kernel, [low.shape[-1]], axis=2)
     size = x.shape[1:3]
+    if self.groups > 1:
+      return self._convolve(jnp.concatenate([bilinear(low, size), x], -1), kernel)
+    of_low, of_x = jnp.split(kernel, [low.shape[-1]], axis=2)
     if (self.kernel, self.stride) == (1, 1):
       return bilinear(self._convolve(low, of_low), size) + self._convolve(x, of_x)
     doubles = (2 * low.shape[1], 2 * low.shape[2]) == size
@@ -69,12 +75,13 @@ class Conv(nn.Module):
     return self._convolve(jnp.concatenate([bilinear(low, size), x], -1), kernel)
 
   def _convolve(self, x: Array, kernel: Array) -> Array:
-    if self.kernel == 1:
+    if (self.kernel, self.groups) == (1, 1):
       return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
     before, after = (self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation
     return lax.conv_general_dilated(
       x, kernel, (self.stride,) * 2, ((before, after),) * 2,
       rhs_dilation=(self.dilation,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      feature_group_count=self.groups,
     )
 
 

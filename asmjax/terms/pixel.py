@@ -2,17 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
 
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.minimax import Critique, Summand, Task
+from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.terms.weight import Weight, at
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixel:
+class Pixel(Term):
   """Each task's own pixel loss.
 
   Attributes:
@@ -20,13 +19,6 @@ class Pixel:
   """
 
   weight: Weight = 1.0
-
-  critic: ClassVar[None] = None
-
-  def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
-    """Nothing to initialise."""
-    del rng, tasks, size
-    return {}
 
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],

@@ -8,15 +8,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.losses.matching import layer_distances, matching_hinge, pooled_valid
-from asmjax.minimax import Critique, Summand, Task, ascend
+from asmjax.losses.matching import layer_distances, matching_hinge
+from asmjax.minimax import Critique, Summand, Task, Term, ascend
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.moments import Moments
+from asmjax.terms.judged import Judged, choose_tasks
 from asmjax.terms.weight import Weight, at
 
 
 @dataclasses.dataclass(frozen=True)
-class Structure:
+class Structure(Term):
   """V(S, A) = E[1/2 ||A(S(x)) - A(y)||^2] over chosen layers; S descends it, A climbs it.
 
   A also descends `reconstruction` * IID(y, R(A(y))), which keeps its filters a basis of
@@ -58,17 +59,24 @@ class Structure:
     if unknown or not self.layers:
       raise ValueError(f"unknown layers {unknown} in {self.layers}; known: {self.critic.layers}")
 
-  def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
-    """The autoencoder's variables.
+  def check(self, tasks: Mapping[str, Task]) -> None:
+    """Raises ValueError if a task that is to be judged is not trained."""
+    choose_tasks(tasks, self.tasks)
 
-    Raises:
-      ValueError: a task that is to be judged is not trained.
-    """
-    unknown = [name for name in self.tasks if name not in tasks]
-    if unknown:
-      raise ValueError(f"structure of unknown tasks {unknown}; known: {', '.join(tasks)}")
-    judged = self._judged(tasks).values()
+  def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
+    """The autoencoder's variables."""
+    judged = choose_tasks(tasks, self.tasks).values()
     return self.critic.init(rng, *(jnp.zeros((1, *size, task.channels)) for task in judged))
+
+  def symptoms(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
+    """V explodes: the analyzer has outgrown the predictor."""
+    value, start = (sum(figures[layer] for layer in self.layers) for figures in (now, first))
+    if value <= 100 * max(start, 1):
+      return {}
+    return {"explodes": (
+      f"V explodes: {value:.3g} after {start:.3g} at the start; give the analyzer a margin, less "
+      "ascent, a smaller learning rate or a gradient clip"
+    )}
 
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
@@ -76,27 +84,21 @@ class Structure:
   ) -> Critique:
     """V by layer, what the analyzer climbs where that differs from V, and the reconstruction."""
     del rng
-    params, tasks = critic["params"], self._judged(tasks)
+    params = critic["params"]
+    judged = Judged(choose_tasks(tasks, self.tasks), outputs, truth)
     weight, ascent = at(self.weight, progress), at(self.ascent, progress)
-    valids = {name: task.valid(truth) for name, task in tasks.items()}
-    masked = lambda structure: tuple(
-      structure(name, task) * valids[name] for name, task in tasks.items()
-    )
-    predicted = masked(lambda name, task: task.structure(outputs[name]))
-
-    features, *rebuilt = self._features(
-      params, masked(lambda name, task: task.true_structure(truth))
-    )
-    valid = self._valid(valids, features)
+    predicted = judged.predicted
+    features, *rebuilt = self._features(params, judged.true)
+    valid = {
+      layer: judged.valid(features[layer].shape[1:3], partly=self.partly) for layer in self.layers
+    }
     if self.margin or self.binarise or not self.ascent:
-      shown = predicted
-      if self.binarise:
-        shown = masked(lambda name, task: task.binarised(outputs[name]))
+      shown = judged.binarised if self.binarise else predicted
       summands = self._halves(params, predicted, shown, features, valid, weight, ascent)
     else:
       summands = self._shared(params, predicted, features, valid, weight, ascent)
     if self.reconstruction:
-      summands |= self._reconstruction(rebuilt, tasks, truth)
+      summands |= self._reconstruction(rebuilt, judged.tasks, truth)
     return Critique(summands)
 
   def _shared(self, params, predicted, features, valid, weight, ascent) -> dict[str, Summand]:
@@ -122,23 +124,10 @@ class Structure:
       }
     return summands
 
-  def _judged(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
-    return {name: task for name, task in tasks.items() if not self.tasks or name in self.tasks}
-
   def _features(
     self, params: PyTree, structures: Sequence[Array]
   ) -> tuple[dict[str, Array], *tuple[Array, ...]]:
     return self.critic.apply({"params": params}, *structures)
-
-  def _valid(self, valids: Mapping[str, Array], features: Mapping[str, Array]) -> dict[str, Array]:
-    """A feature counts if the cell of any task does."""
-    return {
-      layer: jnp.max(jnp.stack([
-        pooled_valid(valid, features[layer].shape[1:3], partly=self.partly)
-        for valid in valids.values()
-      ]), axis=0)
-      for layer in self.layers
-    }
 
   def _value(
     self, params: PyTree, predicted: Sequence[Array], features: Mapping[str, Array],

@@ -27,6 +27,7 @@ class Training:
     steps: T; each takes one minibatch, whoever moves.
     batch_size: examples of the global batch.
     turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.minimax.Turns`.
+    pretraining: steps at the start in which the critics move alone.
     accumulate: microbatches that a device's share of the batch is cut into.
     dtype: of the networks' computations: "float32" or "bfloat16".
     log_every: steps between logged means.
@@ -36,13 +37,14 @@ class Training:
   steps: int
   batch_size: int
   turns: str = "joint"
+  pretraining: int = 0
   accumulate: int = 1
   dtype: str = "float32"
   log_every: int = 50
   fast_critic: bool = False
 
   def __post_init__(self):
-    Turns.parse(self.turns)
+    Turns.parse(self.turns, self.pretraining)
     check_divisible(self.batch_size, name="train.batch_size", parts=self.accumulate)
     if self.dtype not in DTYPES:
       raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
@@ -128,7 +130,7 @@ class Experiment:
   @property
   def turns(self) -> Turns:
     """Who moves when."""
-    return Turns.parse(self.training.turns)
+    return Turns.parse(self.training.turns, self.training.pretraining)
 
   def transformations(self) -> Transformations:
     """The optax transformation of each player."""

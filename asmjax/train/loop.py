@@ -14,6 +14,7 @@ from asmjax.minimax import PREDICTOR
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
+from asmjax.train.health import Health
 from asmjax.train.parallel import placed, spread
 from asmjax.train.record import Record, Silence, Skips, check_finite, write_json
 from asmjax.train.state import TrainState
@@ -25,8 +26,9 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
 
   Args:
     experiment: what to do.
-    workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`, and for
-      `skipped.0.jsonl` if examples cannot be read and are to be skipped.
+    workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`; for
+      `warnings.jsonl` if the game looks unhealthy, and for `skipped.0.jsonl` if examples cannot be
+      read and are to be skipped.
 
   Returns:
     What it wrote to `results.json`.
@@ -45,6 +47,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
     start = int(state.step)
     record = stack.enter_context(contextlib.closing(_open_record(workdir, start, steps)))
     take_step = _stepper(experiment)
+    health = Health(experiment.game.terms, record.logged())
     log: list[Mapping[str, jax.Array]] = []
     results: dict[str, Any] = {}
     for done, batch in _training_batches(experiment, start, skips.add):
@@ -58,6 +61,8 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
         check_finite(done, means)
         results = measure(state) if evaluates else {}
         record.step(done, means, results.get("metrics", {}))
+        for warning in health.check(means):
+          record.warn(done, warning)
         log.clear()
       if evaluates and isinstance(record, Record):
         record.pictures(done, draw(state))

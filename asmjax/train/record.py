@@ -62,9 +62,11 @@ class Record:
     """
     from tensorboardX import SummaryWriter
 
-    self._metrics = workdir / "metrics.jsonl"
-    kept = [line for line in _lines(self._metrics) if json.loads(line)["step"] <= start]
-    _replace(self._metrics, "".join(f"{line}\n" for line in kept))
+    self._metrics, self._warnings = workdir / "metrics.jsonl", workdir / "warnings.jsonl"
+    for path in (self._metrics, self._warnings):
+      kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
+      if kept or path.exists():
+        _replace(path, "".join(f"{line}\n" for line in kept))
     self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
     self._progress = _Bar(start, steps) if sys.stdout.isatty() else _Lines(start, steps)
 
@@ -81,6 +83,17 @@ class Record:
     brief = {name: value for name, value in values.items() if "/iou/" not in name}
     self._progress.show(step, brief)
 
+  def logged(self) -> list[dict[str, float]]:
+    """What the run has logged so far."""
+    return [json.loads(line) for line in _lines(self._metrics)]
+
+  def warn(self, step: int, warning: str) -> None:
+    """Says, and keeps in `warnings.jsonl`, what looks wrong at a step."""
+    with self._warnings.open("a") as file:
+      file.write(json.dumps({"step": step, "warning": warning}) + "\n")
+    self._board.add_text("warnings", warning, step)
+    print(f"step {step}: {warning}", file=sys.stderr, flush=True)
+
   def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
     """uint8 (n, h, w, 3) by name, each as one row."""
     for name, rows in pictures.items():
@@ -95,7 +108,14 @@ class Record:
 class Silence:
   """Stands in for `Record` on all processes but the first."""
 
+  def logged(self) -> list[dict[str, float]]:
+    """Nothing."""
+    return []
+
   def step(self, *_: Any) -> None:
+    """Nothing."""
+
+  def warn(self, *_: Any) -> None:
     """Nothing."""
 
   def close(self) -> None:

@@ -1,6 +1,5 @@
 """The training step: one scalar, one `value_and_grad`, one update for every player that moves."""
 
-import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -9,7 +8,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.minimax import Game, Played, joint_value
+from asmjax.minimax import PREDICTOR, Game, Played, joint_value
 from asmjax.models.layers import DEVICES
 from asmjax.moments import Moments
 from asmjax.train.state import Player, TrainState, Transformations
@@ -40,28 +39,32 @@ def make_step(
 
   Returns:
     `step(state, batch) -> (state, metrics)`. Metrics are means over the global batch, by
-    summand, and for each mover the global norm of its gradient.
+    summand; for each mover the global norm of its gradient; and, where the predictor moves, for
+    each term the norm of what it sends back to the predictor's outputs.
   """
 
   def step(state: TrainState, batch: Mapping[str, Array]):
     params = {name: player.params for name, player in state.players.items()}
     stats = {name: player.batch_stats for name, player in state.players.items()}
     rng = jax.random.fold_in(state.key(), lax.axis_index(DEVICES))
-    play = functools.partial(game.play, progress=state.step / steps, rng=rng)
     differentiate = _differentiate if accumulate == 1 else _accumulated(accumulate)
-    grads, played = differentiate(
-      lambda moving, stats, batch: play({**params, **moving}, stats, batch),
-      {name: params[name] for name in movers}, stats, batch,
-    )
+
+    def play(moving: PyTree, stats: PyTree, batch: Mapping[str, Array]) -> Played:
+      moved, gauges = moving
+      return game.play(
+        {**params, **moved}, stats, batch, progress=state.step / steps, rng=rng, gauges=gauges
+      )
+
+    gauges = dict.fromkeys(game.terms, jnp.zeros(())) if PREDICTOR in movers else {}
+    moving = ({name: params[name] for name in movers}, gauges)
+    (grads, sent), played = differentiate(play, moving, stats, batch)
     grads = lax.pmean(grads, DEVICES)
     updates = lax.pmean({name: played.batch_stats[name] for name in movers}, DEVICES)
     moved = {
       name: _move(player, transformations[name], grads[name], updates[name], state.step)
       for name, player in state.players.items() if name in movers
     }
-    metrics = _metrics(played) | {
-      f"gradient/{name}": optax.tree.norm(grads[name]) for name in movers
-    }
+    metrics = _metrics(played) | _norms(grads, sent)
     players = state.players | moved
     return state.replace(step=state.step + 1, players=players), metrics
 
@@ -118,6 +121,18 @@ def _move(
 ) -> Player:
   updates, opt_state = transformation.update(grads, player.opt_state, player.params, step=step)
   return Player(optax.apply_updates(player.params, updates), batch_stats, opt_state)
+
+
+def _norms(grads: Mapping[str, PyTree], sent: Mapping[str, Array]) -> dict[str, Array]:
+  """Norms of the gradients, and of each term's share in the gradient by the outputs.
+
+  A device's outputs are its own, so there the gradient of the mean over devices is 1/devices of
+  the device's, and squares add up.
+  """
+  share = 1 / lax.psum(1, DEVICES)
+  return {f"gradient/{name}": optax.tree.norm(each) for name, each in grads.items()} | {
+    f"sent/{name}": share * jnp.sqrt(lax.psum(square, DEVICES)) for name, square in sent.items()
+  }
 
 
 def _metrics(played: Played) -> dict[str, Array]:

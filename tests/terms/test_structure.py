@@ -17,7 +17,7 @@ from asmjax.terms import Structure
 from asmjax.terms.weight import Exponential
 from tests import games
 
-WITH_CRITIC = [method for method, terms in games.METHODS.items() if "structure" in terms]
+WITH_CRITIC = games.with_term("structure")
 CLIMBING = [
   method for method in WITH_CRITIC if not games.METHODS[method]["structure"].reconstruction
 ]

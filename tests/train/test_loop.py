@@ -47,6 +47,7 @@ def test_a_run_leaves_what_it_should(finished):
   last = small.logged(workdir)[-1]
   assert last["segmentation/mean_iou"] == results["metrics"]["segmentation/mean_iou"]
   assert {"structure/conv1", "structure/conv2", "gradient/structure"} <= set(last)
+  assert 0 < last["sent/structure"] and not (workdir / "warnings.jsonl").exists()
   assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
   assert list((workdir / "tensorboard").glob("events*"))
   assert "step 10/12" in output and "steps/s" in output and "left" in output

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from asmjax.minimax import PREDICTOR, Turns
+from asmjax.batch import normalise
+from asmjax.minimax import FEATURES, PREDICTOR, Turns, joint_value
 from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import place, spread
 from asmjax.train.state import Player, TrainState, init_state
@@ -20,12 +21,14 @@ STEPS = 40
 
 
 @functools.cache
-def take_step(devices, movers, method="asm", norm="sync_batch", accumulate=1, wide=False):
+def take_step(
+  devices, movers, method="asm", norm="sync_batch", accumulate=1, wide=False, levels=2
+):
   """A compiled step on the first `devices` devices, and the game's initial state.
 
   `wide` is double precision, which the fixture `float64` must have turned on.
   """
-  players = games.game(norm, **games.METHODS[method])
+  players = games.of_method(method, norm=norm, levels=levels)
   tx = dict.fromkeys((PREDICTOR, *players.critics), OPTIMIZER.transformation(STEPS))
   step = make_step(players, tx, movers=movers, steps=STEPS, accumulate=accumulate)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
@@ -94,6 +97,105 @@ def test_an_unlabelled_batch_changes_nothing_but_what_decays():
   after, metrics = step(state, blank)
   assert metrics["gradient/predictor"] == 0 and metrics["gradient/structure"] == 0
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(after)))
+
+
+MEDLEY = ("structure", "adversarial")
+
+
+def take_medley(devices, accumulate=1):
+  """The joint step of all terms together, in double precision."""
+  return take_step(
+    devices, (PREDICTOR, *MEDLEY), method="medley", norm="none", accumulate=accumulate, wide=True,
+    levels=1,
+  )
+
+
+@functools.cache
+def sent_by_definition():
+  """The norm, by term, of the gradient by the predictor's outputs on the whole batch."""
+  players = games.of_method("medley", norm="none", levels=1)
+  _, state = take_medley(1)
+  params = {name: player.params for name, player in state.players.items()}
+  stats = {name: player.batch_stats for name, player in state.players.items()}
+  examples = games.batch()
+  outputs, state = players.predictor.apply(
+    {"params": params[PREDICTOR]}, normalise(examples["image"]), train=True,
+    mutable=["intermediates"],
+  )
+  outputs = {**outputs, FEATURES: state["intermediates"][FEATURES][0]}
+
+  def share(name, outputs):
+    critic = {"params": params.get(name, {}), "batch_stats": stats.get(name, {})}
+    return joint_value(players.terms[name](
+      critic, players.tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
+    ).summands)
+
+  gradients = jax.jit(
+    lambda outputs: {name: jax.grad(share, 1)(name, outputs) for name in players.terms}
+  )(outputs)
+  return {name: float(optax.tree.norm(each)) for name, each in gradients.items()}
+
+
+@pytest.mark.parametrize("devices, accumulate", [(1, 1), (2, 1), (8, 1), (2, 2)])
+def test_what_each_term_sends_is_its_gradient_by_the_outputs(devices, accumulate, float64):
+  expected = sent_by_definition()
+  assert len(expected) == 5 and min(expected.values()) > 1e-3
+  step, state = take_medley(devices, accumulate)
+  _, metrics = jax.device_get(step(state, games.batch()))
+  for name, norm in expected.items():
+    np.testing.assert_allclose(metrics[f"sent/{name}"], norm, rtol=1e-9)
+  step, state = take_medley(1)
+  assert_close(metrics, jax.device_get(step(state, games.batch()))[1], 1e-9)
+
+
+def test_without_truth_nothing_is_sent_and_nobody_is_moved(float64):
+  step, state = take_medley(2)
+  blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
+  _, metrics = jax.device_get(step(state, blank))
+  kinds = {name.split("/")[0] for name in metrics}
+  assert {"sent", "gradient", *MEDLEY, "pixel", "embedding", "affinity"} == kinds
+  assert all(value == 0 for value in metrics.values())
+
+
+def test_nothing_is_sent_where_the_predictor_waits():
+  names = {}
+  for mover in (PREDICTOR, "structure"):
+    step, state = take_step(2, (mover,))
+    _, metrics = step(state, games.batch())
+    names[mover] = {name for name in metrics if name.startswith("sent/")}
+  assert names == {PREDICTOR: {"sent/structure"}, "structure": set()}
+
+
+@pytest.mark.parametrize("mover", [PREDICTOR, "adversarial"])
+def test_the_statistics_of_a_discriminator_are_updated_when_it_moves_and_only_then(mover):
+  step, before = take_step(2, (mover,), method="cgan", norm="none", levels=1)
+  after, _ = step(before, games.batch())
+  critics = [jax.device_get(state).players["adversarial"] for state in (before, after)]
+  same = jax.tree.map(np.array_equal, *((each.params, each.batch_stats) for each in critics))
+  leaves = jax.tree.leaves(same)
+  assert len(leaves) > 8 and set(leaves) == {mover == PREDICTOR}
+
+
+NEW = [method for method in games.METHODS if set(games.METHODS[method]) & {
+  "adversarial", "affinity", "embedding",
+} and method != "medley"]
+
+
+@pytest.mark.parametrize("method", NEW)
+def test_every_method_takes_a_finite_step_in_half_precision(method):
+  plain = games.of_method(method, levels=1)
+  players = games.computing_in(jnp.bfloat16, plain)
+  params, stats = games.variables(players)
+
+  def descend(params):
+    grads = games.joint_gradients(players, params, stats, games.batch(4))
+    return jax.tree.map(lambda p, g: p - 1e-2 * g, params, grads)
+
+  after = jax.jit(descend)(params)
+  for name in params:
+    pairs = list(zip(jax.tree.leaves(params[name]), jax.tree.leaves(after[name]), strict=True))
+    assert all(b.dtype == jnp.float32 and np.isfinite(b).all() for _, b in pairs)
+    assert any(np.any(a != b) for a, b in pairs)
 
 
 def test_metrics_are_means_over_the_whole_batch():

@@ -1,1 +1,13 @@
 """Critics: networks that judge a structure."""
+
+from asmjax.models.critics.autoencoder import StructureAutoencoder
+from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
+from asmjax.models.critics.mobilenet import MobileNetCritic
+
+CRITICS = {
+  "autoencoder": StructureAutoencoder,
+  "luc": LucNet,
+  "mobilenet": MobileNetCritic,
+  "patch": PatchNet,
+  "two_branch": TwoBranchNet,
+}

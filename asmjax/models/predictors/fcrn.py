@@ -51,6 +51,7 @@ class FCRN(nn.Module):
     for i in range(4):
       x = UpProjection(self.width * 2 ** (3 - i), **settings, name=f"up{i + 1}")(x, train=train)
     x = nn.Dropout(self.dropout, deterministic=not train)(x[:, :h, :w])
+    self.sow("intermediates", "features", x)
     return {
       task: Conv(channels, 3, dtype=self.dtype, name=f"head_{task}")(x)
       for task, channels in self.heads.items()

@@ -73,6 +73,7 @@ class UNet(nn.Module):
       for j in range(self.decoder_convs):
         inputs = (skips[i], x) if j == self.join else (x,)
         x = self._conv(*inputs, width=widths[i], name=f"up{i + 1}_{j + 1}", train=train)
+    self.sow("intermediates", "features", x)
     return {
       task: Conv(channels, self.head_kernel, dtype=self.dtype, name=f"head_{task}")(x)
       for task, channels in self.heads.items()

@@ -1,0 +1,19 @@
+"""The critic of adaptive affinity fields: which neighbourhood counts for which class."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from asmjax.losses.affinity import SizeWeights
+
+
+class SizeChooser(nn.Module):
+  """Free variables, at first 0, whose softmax weighs the sizes (Ke et al. 2018, Sec. 3.3)."""
+
+  @nn.compact
+  def __call__(self, classes: int, sizes: int) -> SizeWeights:
+    """Weights on the simplex of sizes, for each class and for either kind of entry."""
+
+    def weights(kind: str) -> Float[Array, "c k"]:
+      return nn.softmax(self.param(kind, nn.initializers.zeros, (classes, sizes)))
+
+    return SizeWeights(weights("edge"), weights("nonedge"))

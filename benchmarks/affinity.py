@@ -1,0 +1,235 @@
+"""Times adaptive affinity fields against the released scheme in PyTorch, and measures memory.
+
+Both sides compute the loss of three sizes from logits, and its gradient by the logits and by the
+free variables whose softmax weighs the sizes (Ke et al. 2018, Eq. 7; weights by the centre's class,
+8 neighbours a size).
+
+  ours     the library's loss, compiled: one channel after the other, forward and backward.
+  pytorch  as released: for each size a tensor (n, c, h, w, 8) of all neighbours, from it one of
+           divergences, and means over what boolean masks gather.
+
+First it is asserted that both sides compute the same value and gradients. Then they take turns on
+the CPU, each with the same number of threads. Memory is the growth of a fresh process's peak over
+what it held before, inputs included in the latter. At full resolution PyTorch's tensors do not fit
+an ordinary machine: it is measured at two smaller shapes, which shows that it is linear in pixels,
+and extrapolated along that line.
+
+  python benchmarks/affinity.py
+  taskset -c 0 python benchmarks/affinity.py --threads=1 --no-memory
+"""
+
+import argparse
+import concurrent.futures
+import math
+import multiprocessing
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asmjax.losses.affinity import SizeWeights, affinity
+
+SIZES = (3, 5, 7)
+MARGIN, FLOOR = 3.0, 1e-4
+SHAPES = ((8, 64, 64, 21), (4, 84, 84, 21))
+LARGE = (8, 512, 512, 19)
+FITTING = ((1, 256, 256, 19), (1, 256, 512, 19))  # PyTorch's, in place of LARGE.
+WARM_UPS = 1
+PAUSE = 0.05  # Seconds until the other side's worker threads sleep.
+
+Shape = tuple[int, int, int, int]
+Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # Logits, labels and free variables (2, c, k).
+# From nothing to the value and the gradients by logits (n, h, w, c) and by free variables.
+Side = Callable[[], tuple[float, np.ndarray, np.ndarray]]
+
+
+def draw(shape: Shape) -> Inputs:
+  """Blocks of 8x8 pixels of random classes, 2 % unlabelled, and logits that are often right."""
+  rng = np.random.default_rng(0)
+  n, h, w, c = shape
+  blocks = rng.integers(0, c, (n, -(-h // 8), -(-w // 8)))
+  label = blocks.repeat(8, 1).repeat(8, 2)[:, :h, :w].astype(np.int32)
+  logits = rng.standard_normal(shape, np.float32)
+  np.put_along_axis(
+    logits, label[..., None], np.take_along_axis(logits, label[..., None], -1) + 3, -1
+  )
+  label[rng.random(label.shape) < 0.02] = 255
+  return logits, label, rng.standard_normal((2, c, len(SIZES)), np.float32)
+
+
+def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
+  """The library's loss, compiled for these inputs."""
+  def loss(logits, free, label):
+    weights = SizeWeights(*jax.nn.softmax(free))
+    fields = affinity(jax.nn.softmax(logits), label, sizes=SIZES, margin=MARGIN, weights=weights)
+    return sum(moments.mean().sum() for moments in fields)
+
+  inputs = jax.device_put((logits, free, label))
+  compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(*inputs).compile()
+
+  def run():
+    value, gradients = jax.block_until_ready(compiled(*inputs))
+    return float(value), *map(np.asarray, gradients)
+
+  return run
+
+
+def pytorch(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
+  """The released scheme, channels first."""
+  logits = torch.from_numpy(logits).permute(0, 3, 1, 2).contiguous().requires_grad_()
+  label, free = torch.from_numpy(label).long(), torch.from_numpy(free).requires_grad_()
+
+  def run():
+    logits.grad = free.grad = None
+    value = _released(logits.softmax(1), label, free.softmax(-1))
+    value.backward()
+    return value.item(), logits.grad.permute(0, 2, 3, 1).numpy(), free.grad.numpy()
+
+  return run
+
+
+def _released(probabilities: Tensor, label: Tensor, weights: Tensor) -> Tensor:
+  """The loss from one tensor of neighbours a size."""
+  classes = probabilities.shape[1]
+  known = label < classes
+  safe = torch.where(known, label, 0)
+  hot = F.one_hot(safe, classes).permute(0, 3, 1, 2).bool()
+  total = 0
+  for k, size in enumerate(SIZES):
+    pairs = known[:, None, :, :, None] & _neighbours(known[:, None], size)
+    edge = _neighbours(hot, size) != hot[..., None]
+    divergence = _divergence(_neighbours(probabilities, size), probabilities)
+    costs = (MARGIN - divergence).clamp(min=0), divergence
+    for by_class, kind, cost in zip(weights, (edge & pairs, ~edge & pairs), costs, strict=True):
+      of_centre = by_class[safe, k][:, None, :, :, None]
+      total = total + torch.masked_select(of_centre * cost, kind).mean()
+  return total
+
+
+def _neighbours(x: Tensor, size: int) -> Tensor:
+  """(n, c, h, w) to (n, c, h, w, 8); 0 outside."""
+  r, (h, w) = size // 2, x.shape[2:]
+  wide = F.pad(x, (r,) * 4)
+  starts = [(y, x) for y in (0, r, 2 * r) for x in (0, r, 2 * r) if (y, x) != (r, r)]
+  return torch.stack([wide[..., y : y + h, x : x + w] for y, x in starts], dim=-1)
+
+
+def _divergence(there: Tensor, here: Tensor) -> Tensor:
+  """KL(there || here)."""
+  here = here[..., None]
+  p, q, p_here, q_here = (x.clamp(FLOOR, 1) for x in (there, 1 - there, here, 1 - here))
+  return p * torch.log(p / p_here) + q * torch.log(q / q_here)
+
+
+SIDES = {"ours": ours, "pytorch": pytorch}
+
+
+def check(sides: dict[str, Side]) -> None:
+  """Asserts that both sides have the same value and gradients."""
+  (value, *gradients), (other, *others) = (side() for side in sides.values())
+  np.testing.assert_allclose(value, other, rtol=1e-4)
+  errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(gradients, others, strict=True)]
+  assert max(errors) < 1e-3, f"gradients differ by {max(errors):.1e} of the largest"
+  print(f"  value {value:.5f} and {other:.5f}; gradients differ by at most {max(errors):.0e} of "
+        "the largest")
+
+
+def measure_time(shape: Shape, rounds: int) -> None:
+  """Checks, and prints median seconds and the ratio of each round."""
+  print(f"{_name(shape)}: forward and backward")
+  inputs = draw(shape)
+  sides = {name: make(*inputs) for name, make in SIDES.items()}
+  check(sides)
+  times = {name: [] for name in sides}
+  for i in range(WARM_UPS + rounds):
+    for name, run in sides.items():
+      time.sleep(PAUSE)
+      start = time.perf_counter()
+      run()
+      if i >= WARM_UPS:
+        times[name].append(time.perf_counter() - start)
+  ratios = np.divide(*times.values())
+  for name, seconds in times.items():
+    print(f"  {name:9}{1e3 * np.median(seconds):9.1f} ms")
+  print(f"  ours / pytorch = {np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f})")
+
+
+def measure_memory() -> None:
+  """Prints what a pass of either side takes at `LARGE`; PyTorch's is extrapolated."""
+  print(f"{_name(LARGE)}: peak of a forward and backward pass, in a fresh process")
+  needed = _fresh("ours", LARGE)
+  print(f"  ours     {needed / 2**20:9.0f} MiB")
+  small, large = (_fresh("pytorch", shape) for shape in FITTING)
+  for shape, size in zip(FITTING, (small, large), strict=True):
+    print(f"  pytorch  {size / 2**20:9.0f} MiB at {_name(shape)}")
+  pixels = [math.prod(shape[:3]) for shape in (*FITTING, LARGE)]
+  slope = (large - small) / (pixels[1] - pixels[0])
+  there = large + slope * (pixels[2] - pixels[1])
+  print(f"  pytorch  {there / 2**20:9.0f} MiB at {_name(LARGE)}, extrapolated: "
+        f"{pixels[1] / pixels[0]:.0f} times the pixels take {large / small:.2f} times the memory")
+  print(f"  ours / pytorch = {needed / there:.3f}")
+
+
+def _fresh(name: str, shape: Shape) -> int:
+  """`grown` in a process of its own."""
+  spawn = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+    return pool.submit(grown, name, shape).result()
+
+
+def grown(name: str, shape: Shape) -> int:
+  """Bytes by which a forward and backward pass of a side exceeds what its process held before."""
+  SIDES[name](*draw((1, 16, 16, shape[-1])))()  # Worker threads and libraries do not count.
+  run = SIDES[name](*draw(shape))
+  pathlib.Path("/proc/self/clear_refs").write_text("5")  # Forgets the peak of preparing.
+  before = _resident("VmRSS")
+  run()
+  return _resident("VmHWM") - before
+
+
+def _resident(key: str) -> int:
+  """Bytes held now (VmRSS) or at the peak (VmHWM); unlike `ru_maxrss` without the parent's."""
+  lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+  return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def _name(shape: Shape) -> str:
+  return "x".join(map(str, shape))
+
+
+def parse() -> argparse.Namespace:
+  """The flags."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--rounds", type=int, default=9, help="measured after a warm-up")
+  parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
+  parser.add_argument("--no-time", action="store_true", help="leave the times out")
+  parser.add_argument("--no-memory", action="store_true", help="leave the memory out (Linux only)")
+  return parser.parse_args()
+
+
+def main() -> None:
+  """Benchmarks what the flags say."""
+  args = parse()
+  # JAX starts as many threads as the process may use cores.
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+  torch.set_num_threads(args.threads)
+  print(f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each")
+  for shape in () if args.no_time else SHAPES:
+    measure_time(shape, args.rounds)
+  if not args.no_memory:
+    measure_memory()
+
+
+if __name__ == "__main__":
+  main()

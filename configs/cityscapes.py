@@ -1,0 +1,33 @@
+"""Cityscapes with the settings of Ke et al. 2018."""
+
+from ml_collections import ConfigDict
+
+from asmjax.config import Data, defaults
+from asmjax.train.experiment import Training
+from configs import common
+
+
+def get_config(variant: str = "aaf") -> ConfigDict:
+  """90000 steps of 8 crops of 720, SGD (Sec. 4.4); photos are evaluated whole.
+
+  Args:
+    variant: the method; see `configs.common.METHODS`.
+  """
+  config = common.base(
+    variant, structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
+  )
+  config.data = defaults(
+    Data, source="cityscapes", size=(720, 720), scale=(0.5, 2.0), random_crop=True,
+    eval_size=(1024, 2048),
+  )
+  config.predictor.update(levels=7, width=64, stride=2)
+  players = config.optimizer
+  for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
+    player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
+  players.critic.clip = 1.0
+  if "affinity" in config.terms:
+    players.predictor.groups = {"^head": 10.0}
+  config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)
+  config.eval.update(every=10_000, batch_size=1)
+  config.checkpoint.every = 1_000
+  return config

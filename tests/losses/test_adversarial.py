@@ -1,0 +1,258 @@
+"""What a discriminator and its opponent descend, and what it is shown."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge, product, soften
+from tests import reference_critics
+
+
+def examples(seed=0, shape=(2, 3, 4, 1)):
+  rng = np.random.default_rng(seed)
+  valid = (rng.random(shape) < 0.6).astype(np.float32)
+  return (rng.normal(size=shape) * 3).astype(np.float32), valid
+
+
+def simplexes(count=40, classes=4, seed=0):
+  """Softmax outputs from undecided to almost sure, and a true class for each."""
+  rng = np.random.default_rng(seed)
+  sharpness = np.geomspace(0.1, 8, count)[:, None]
+  predicted = np.array(jax.nn.softmax(rng.normal(size=(count, classes)) * sharpness))
+  truth = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, count)]
+  return truth[None, None], predicted.astype(np.float32)[None, None]
+
+
+def slope(loss, logit):
+  return float(jax.grad(lambda z: loss(z.reshape(1, 1, 1, 1)).mean())(jnp.float32(logit)))
+
+
+def oracle(logits, target, valid):
+  losses = [reference_critics.binary_cross_entropy(z, target) for z in logits[valid > 0].tolist()]
+  return math.fsum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("real, smoothing, target", [
+  (True, 0.0, 1.0), (True, 0.1, 0.9), (False, 0.0, 0.0), (False, 0.1, 0.0),
+])
+def test_judge_is_the_cross_entropy_with_a_target_smoothed_on_the_real_side_alone(
+  real, smoothing, target
+):
+  logits, valid = examples()
+  found = judge(logits, real=real, smoothing=smoothing, valid=valid)
+  np.testing.assert_allclose(found.mean(), oracle(logits, target, valid), rtol=1e-5)
+  assert found.count == valid.sum()
+
+
+def test_deceive_is_the_cross_entropy_with_the_other_target_or_minus_that_of_the_discriminator():
+  logits, valid = examples()
+  np.testing.assert_allclose(deceive(logits, valid=valid).mean(), oracle(logits, 1, valid), 1e-5)
+  np.testing.assert_allclose(
+    deceive(logits, saturating=True, valid=valid).mean(), -oracle(logits, 0, valid), 1e-5
+  )
+
+
+def test_every_logit_counts_without_a_mask():
+  logits, _ = examples()
+  for loss in (lambda z, **k: judge(z, real=True, **k), deceive,
+               lambda z, **k: accuracy(z, real=False, **k)):
+    assert loss(logits) == loss(logits, valid=np.ones_like(logits))
+
+
+@pytest.mark.parametrize("logit", [-3.0, -0.1, 0.0, 2.0])
+def test_slopes_have_the_published_signs_and_sizes(logit):
+  a = 1 / (1 + math.exp(-logit))
+  assert slope(lambda z: judge(z, real=True), logit) == pytest.approx(a - 1, rel=1e-5)
+  assert slope(lambda z: judge(z, real=False), logit) == pytest.approx(a, rel=1e-5)
+  assert slope(deceive, logit) == pytest.approx(a - 1, rel=1e-5)
+  assert slope(lambda z: deceive(z, saturating=True), logit) == pytest.approx(-a, rel=1e-5)
+
+
+@pytest.mark.parametrize("saturating", [False, True])
+def test_descending_deceive_raises_the_logits_and_what_the_discriminator_loses(saturating):
+  logits = jnp.array(examples()[0])
+  moved = logits - jax.grad(lambda z: deceive(z, saturating=saturating).mean())(logits)
+  assert np.all(moved > logits)
+  assert judge(moved, real=False).mean() > judge(logits, real=False).mean()
+
+
+def test_the_saturating_form_gives_up_where_the_discriminator_is_sure():
+  assert abs(slope(deceive, -20.0)) > 0.99
+  assert abs(slope(lambda z: deceive(z, saturating=True), -20.0)) < 1e-8
+
+
+@pytest.mark.parametrize("smoothing", [0.05, 0.1, 0.3])
+def test_a_smoothed_truth_is_best_judged_at_its_log_odds(smoothing):
+  loss = lambda z: judge(z, real=True, smoothing=smoothing)
+  best = math.log((1 - smoothing) / smoothing)
+  assert slope(loss, best) == pytest.approx(0, abs=1e-6)
+  assert slope(loss, best - 0.1) < 0 < slope(loss, best + 0.1)
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_sure_logits_cost_their_size_with_finite_slopes(logit):
+  z = jnp.full((1, 1, 1, 1), logit)
+  for smoothing in (0.0, 0.25):
+    wrong = (1 - smoothing) if logit < 0 else smoothing
+    found = judge(z, real=True, smoothing=smoothing).mean()
+    np.testing.assert_allclose(found, wrong * 1e4, rtol=1e-5)
+  np.testing.assert_allclose(judge(z, real=False).mean(), max(logit, 0))
+  for loss in (lambda z: judge(z, real=True), lambda z: judge(z, real=False), deceive,
+               lambda z: deceive(z, saturating=True)):
+    assert abs(slope(loss, logit)) in (0, 1)
+
+
+def test_logits_that_do_not_count_add_nothing():
+  logits = jnp.array([1.0, jnp.inf, jnp.nan, -2.0]).reshape(1, 2, 2, 1)
+  valid = jnp.isfinite(logits).astype(jnp.float32)
+  for loss in (lambda z: judge(z, real=True, valid=valid), lambda z: deceive(z, valid=valid),
+               lambda z: accuracy(z, real=True, valid=valid)):
+    assert loss(logits) == loss(jnp.where(valid > 0, logits, 7.0)) and loss(logits).count == 2
+    value, grads = jax.value_and_grad(lambda z, loss=loss: loss(z).mean())(jnp.ones_like(logits))
+    assert np.isfinite(value) and np.all(grads[valid == 0] == 0)
+
+
+def test_nothing_valid_gives_zero():
+  logits, valid = examples()
+  assert judge(logits, real=True, valid=0 * valid).mean() == 0
+  assert deceive(logits, valid=0 * valid).mean() == 0
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
+def test_a_smoothing_that_is_none_is_refused(smoothing):
+  with pytest.raises(ValueError, match=r"expected one in \[0, 1\)"):
+    judge(np.zeros((1, 1, 1, 1), np.float32), real=True, smoothing=smoothing)
+
+
+def test_accuracy_counts_the_right_side_of_zero():
+  logits, valid = examples()
+  logits[0, 0, 0], valid[0, 0, 0] = 0.0, 1.0
+  real, fake = (accuracy(logits, real=side, valid=valid) for side in (True, False))
+  assert real.sum == sum(z > 0 for z in logits[valid > 0])
+  assert real.sum + fake.sum == valid.sum() - 1  # The undecided one is wrong twice.
+  assert real.count == fake.count == valid.sum()
+
+
+def test_product_is_each_colour_times_each_map():
+  rng = np.random.default_rng(0)
+  structure = rng.random((2, 3, 4, 5)).astype(np.float32)
+  image = rng.normal(size=(2, 3, 4, 3)).astype(np.float32)
+  found = product(structure, image)
+  np.testing.assert_allclose(found, reference_critics.product(structure, image), rtol=1e-6)
+
+
+def test_the_product_of_probabilities_holds_the_image():
+  _, predicted = simplexes()
+  image = np.random.default_rng(1).normal(size=(1, 1, 40, 3)).astype(np.float32)
+  crossed = np.reshape(product(predicted, image), (1, 1, 40, 4, 3))
+  np.testing.assert_allclose(crossed.sum(-2), image, atol=1e-6)
+
+
+@pytest.mark.parametrize("mass", [0.3, 0.9, 1.0])
+def test_soften_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_the_truth(mass):
+  truth, predicted = simplexes()
+  truth[:, :, ::5] = 0
+  labelled = truth.any(-1)
+  found = np.array(soften(truth, predicted, mass=mass))
+  np.testing.assert_allclose(found, reference_critics.soften(truth, predicted, mass), atol=1e-6)
+  np.testing.assert_allclose(found.sum(-1), labelled, atol=1e-6)
+  assert np.all(found >= 0) and np.all(found[truth > 0] >= np.float32(mass))
+
+
+def test_where_the_prediction_has_the_mass_it_stays_as_it_is():
+  truth, predicted = simplexes()
+  enough = (truth * predicted).sum(-1) >= 0.5
+  assert 0 < enough.sum() < enough.size
+  found = np.array(soften(truth, predicted, mass=0.5))
+  np.testing.assert_array_equal(found[enough], predicted[enough])
+  np.testing.assert_array_equal(soften(truth, predicted, mass=1.0), truth)
+
+
+@pytest.mark.parametrize("divergence", [
+  lambda y, s: np.sum(y * np.log(y / s)), lambda y, s: np.sum(s * np.log(s / y)),
+], ids=["of_y_from_s", "of_s_from_y"])
+def test_soften_is_the_closest_distribution_with_the_mass_on_the_truth(divergence):
+  truth, predicted = simplexes(count=12)
+  found = np.array(soften(truth, predicted, mass=0.7), np.float64)
+  for y, t, s in zip(found[0, 0], truth[0, 0], predicted[0, 0].astype(np.float64), strict=True):
+    closest = minimize(
+      divergence, 0.1 + 0.6 * t, args=(s,), method="SLSQP", options={"ftol": 1e-12},
+      bounds=[(0.7 if chosen else 1e-9, 1) for chosen in t],
+      constraints={"type": "eq", "fun": lambda y: y.sum() - 1},
+    )
+    assert closest.success
+    assert divergence(y / y.sum(), s) <= closest.fun + 1e-6
+    np.testing.assert_allclose(y, closest.x, atol=1e-3)
+
+
+@pytest.mark.parametrize("mass", [0.9, 1.0])
+@pytest.mark.parametrize("sure", [0.0, 0.9, 1 - 2**-24, 1.0])
+def test_soften_is_finite_up_to_a_sure_prediction(sure, mass):
+  truth = np.eye(3, dtype=np.float32)[:1, None, None]
+  predicted = jnp.array([sure, 1 - sure, 0.0]).reshape(1, 1, 1, 3)
+  found, pull = jax.vjp(lambda s: soften(truth, s, mass=mass), predicted)
+  np.testing.assert_allclose(found.sum(), 1, atol=1e-6)
+  for k in range(3):
+    grads = pull(jnp.eye(3)[k].reshape(found.shape))[0]
+    assert np.all(np.isfinite(grads)) and np.all(np.abs(grads) < 20)
+
+
+def test_soften_has_the_slope_of_its_formula(float64):
+  truth, predicted = simplexes(count=8)
+  predicted = jnp.array(predicted, jnp.float64)
+  jax.test_util.check_grads(lambda s: soften(truth, s, mass=0.6), (predicted,), 1, modes=["rev"])
+
+
+def test_unlabelled_pixels_have_no_softened_truth_and_no_gradient():
+  truth, predicted = np.zeros((1, 1, 2, 3), np.float32), np.full((1, 1, 2, 3), np.nan, np.float32)
+  truth[0, 0, 0, 1], predicted[0, 0, 0] = 1, 1 / 3
+  found, pull = jax.vjp(lambda s: soften(truth, s), predicted)
+  assert np.all(found[0, 0, 1] == 0) and np.all(pull(jnp.ones_like(found))[0][0, 0, 1] == 0)
+
+
+@pytest.mark.parametrize("mass", [0.0, -0.5, 1.1, math.nan])
+def test_a_mass_that_is_none_is_refused(mass):
+  with pytest.raises(ValueError, match=r"expected one in \(0, 1\]"):
+    soften(*simplexes(), mass=mass)
+
+
+def test_the_penalty_of_a_linear_critic_is_its_slope_wherever_it_is():
+  rng = np.random.default_rng(0)
+  weight = jnp.array(rng.normal(size=(3, 4, 2)))
+  x = rng.normal(size=(5, 3, 4, 2)).astype(np.float32)
+  critic = lambda x: jnp.sum(x * weight[None], axis=(1, 2, 3)) + 3
+  found = gradient_penalty(critic, x)
+  np.testing.assert_allclose(found.mean(), (weight**2).sum() / 2, rtol=1e-5)
+  assert found.count == 5
+
+
+def test_the_penalty_of_a_quadratic_critic_grows_with_the_structure():
+  x = np.random.default_rng(0).normal(size=(5, 3, 4, 2)).astype(np.float32)
+  found = gradient_penalty(lambda x: 1.5 * x**2, x)  # One logit for each value: slopes of 3 x.
+  np.testing.assert_allclose(found.sum, 4.5 * (x**2).sum(), rtol=1e-5)
+
+
+def test_the_penalty_counts_labelled_pixels_and_examples_that_have_any():
+  x = np.random.default_rng(0).normal(size=(3, 3, 4, 2)).astype(np.float32)
+  valid = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
+  valid[1] = 0
+  found = gradient_penalty(lambda x: x**2, x, valid=valid)
+  np.testing.assert_allclose(found.sum, 2 * (valid * x**2).sum(), rtol=1e-5)
+  assert found.count == 2
+  assert gradient_penalty(lambda x: x**2, x, valid=0 * valid).mean() == 0
+
+
+def test_the_penalty_pulls_on_the_critics_parameters(float64):
+  x = np.random.default_rng(0).normal(size=(2, 3, 4, 2))
+  rates = jnp.array([0.5, -1.5])
+
+  def penalty(rates):
+    return gradient_penalty(lambda x: jnp.sum(jnp.tanh(x @ rates)), x).mean()
+
+  jax.test_util.check_grads(penalty, (rates,), 1, modes=["rev"])
+  assert penalty(rates - 0.01 * jax.grad(penalty)(rates)) < penalty(rates)

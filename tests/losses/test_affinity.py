@@ -1,0 +1,368 @@
+"""Affinity fields against loops over all entries, finite differences and plain differentiation."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from asmjax.losses.affinity import FLOOR, SizeWeights, affinity
+from asmjax.losses.neighbourhood import offsets, padded
+from tests import reference_affinity
+
+CLASSES, SIZES, SHAPE = 3, (3, 5), (2, 5, 5)
+COMBINATIONS = [
+  dict(zip(("neighbours", "ignore", "weight_by"), each, strict=True))
+  for each in itertools.product(("corners", "full"), ("pair", "opposite"), ("centre", "channel"))
+]
+DEFAULT = COMBINATIONS[0]
+
+
+def names(combinations):
+  return ["-".join(each.values()) for each in combinations]
+
+
+every_combination = pytest.mark.parametrize("options", COMBINATIONS, ids=names(COMBINATIONS))
+EITHER = [DEFAULT, COMBINATIONS[-1]]
+each_option = pytest.mark.parametrize("options", EITHER, ids=names(EITHER))
+
+
+def maps():
+  """Label maps that are hard in one way each."""
+  rng = np.random.default_rng(0)
+  random = rng.integers(0, CLASSES, SHAPE)
+  random[rng.random(SHAPE) < 0.15] = 255
+  random[rng.random(SHAPE) < 0.05] = -1
+  frame = np.ones(SHAPE, int)
+  frame[:, 1:-1, 1:-1] = 0
+  y, x = np.indices(SHAPE[1:])
+  return {
+    "random": random,
+    "one class": np.full(SHAPE, 2),
+    "all unlabelled": np.stack([np.full(SHAPE[1:], 255), np.full(SHAPE[1:], -1)]),
+    "diagonal line": np.stack([y == x, y == 4 - x]).astype(int),
+    "at the border": frame,
+    "unlabelled border": np.where(frame, 255, random % CLASSES),
+    "checkerboard": np.stack([(y + x) % 2, (y + x) % CLASSES]),
+    "one labelled pixel": np.where((y == 2) & (x == 3), 1, 255 * np.ones(SHAPE, int)),
+  }
+
+
+LABELS = {name: label.astype(np.int32) for name, label in maps().items()}
+
+
+def probabilities(seed=0, shape=SHAPE, spread=2.0):
+  """Class distributions, some of them sharp."""
+  logits = spread * np.random.default_rng(seed).normal(size=(*shape, CLASSES))
+  return np.asarray(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+
+
+def extreme_probabilities():
+  """As above, with exact zeros and ones."""
+  p = probabilities()
+  p[0, :2] = np.eye(CLASSES)[np.arange(10).reshape(2, 5) % CLASSES]
+  return p
+
+
+def random_weights(seed=0, sizes=SIZES):
+  return SizeWeights(*np.random.default_rng(seed).random((2, CLASSES, len(sizes))))
+
+
+def ones():
+  """Weights that leave the loss as it is, for a function that is compiled with weights."""
+  return SizeWeights(*2 * [jnp.ones((CLASSES, len(SIZES)))])
+
+
+@functools.partial(
+  jax.jit, static_argnames=("sizes", "neighbours", "ignore", "margin", "weight_by")
+)
+def differentiate(probabilities, label, weights=None, *, sizes=SIZES, **options):
+  """The loss as it is trained on, its parts, and the gradient by probabilities and weights."""
+
+  def loss(arguments):
+    fields = affinity(arguments[0], label, weights=arguments[1], sizes=sizes, **options)
+    return sum(jnp.sum(moments.mean()) for moments in fields), fields
+
+  (value, fields), gradients = jax.value_and_grad(loss, has_aux=True)((probabilities, weights))
+  return value, fields, *gradients
+
+
+def as_float(dtype, *trees):
+  return jax.tree.map(lambda x: jnp.asarray(x, dtype), trees)
+
+
+def check(fields, expected, tolerance):
+  """Sums and counts against the oracle's; a tolerance of the mean."""
+  for moments, (total, count) in zip(fields, expected, strict=True):
+    np.testing.assert_array_equal(moments.count, count)
+    np.testing.assert_allclose(
+      moments.mean(), total / np.maximum(count, 1), rtol=tolerance, atol=tolerance
+    )
+
+
+@each_option
+@pytest.mark.parametrize("name", LABELS)
+def test_sums_and_counts_agree_with_the_oracle(name, options):
+  p, weights = as_float(np.float32, extreme_probabilities(), random_weights())
+  _, fields, *gradients = differentiate(p, LABELS[name], weights, **options)
+  expected = reference_affinity.affinity(
+    np.asarray(p), LABELS[name], sizes=SIZES, weights=weights, **options
+  )
+  check(fields, expected, 1e-5)
+  assert all(np.all(np.isfinite(each)) for each in jax.tree.leaves(gradients))
+
+
+@every_combination
+def test_sums_and_counts_agree_with_the_oracle_in_double_precision(options, float64):
+  p, weights = extreme_probabilities(), random_weights()
+  for label in LABELS.values():
+    _, fields, *_ = differentiate(*as_float(float, p), label, *as_float(float, weights), **options)
+    assert fields.edge.sum.dtype == np.float64
+    expected = reference_affinity.affinity(p, label, sizes=SIZES, weights=weights, **options)
+    check(fields, expected, 1e-10)
+
+
+@pytest.mark.parametrize("shape, sizes, neighbours, ignore", [
+  ((1, 1, 1), (3,), "corners", "pair"), ((2, 2, 3), (3, 13), "corners", "opposite"),
+  ((2, 2, 3), (5,), "full", "pair"),])
+def test_images_smaller_than_a_neighbourhood_agree_with_the_oracle(
+  shape, sizes, neighbours, ignore
+):
+  (p,), label = as_float(np.float32, probabilities(1, shape)), np.ones(shape, np.int32)
+  label[..., ::2] = 2
+  options = {"sizes": sizes, "neighbours": neighbours, "ignore": ignore}
+  _, fields, gradient, _ = differentiate(p, label, **options)
+  check(fields, reference_affinity.affinity(np.asarray(p), label, **options), 1e-5)
+  assert np.all(np.isfinite(gradient))
+
+
+def test_pairs_of_uniform_distributions_cost_nothing_alike_and_the_margin_apart():
+  p = jnp.full((*SHAPE, CLASSES), 1 / CLASSES, np.float32)
+  _, fields, *_ = differentiate(p, LABELS["random"], ones(), **DEFAULT)
+  np.testing.assert_allclose(fields.edge.mean(), 3.0, rtol=1e-6)
+  np.testing.assert_allclose(fields.nonedge.sum, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["one class", "all unlabelled", "one labelled pixel"])
+def test_kinds_without_entries_are_zero_with_finite_gradients(name):
+  (p,) = as_float(np.float32, extreme_probabilities())
+  value, fields, gradient, _ = differentiate(p, LABELS[name], ones(), **DEFAULT)
+  np.testing.assert_array_equal(fields.edge, 0)
+  assert np.all(fields.edge.mean() == 0) and np.all(np.isfinite(gradient))
+  if name != "one class":
+    np.testing.assert_array_equal(fields.nonedge, 0)
+    assert value == 0 and np.all(gradient == 0)
+
+
+@every_combination
+def test_gradients_agree_with_finite_differences_of_the_oracle(options, float64):
+  p, label, step = probabilities(2, spread=3.0), LABELS["random"], 1e-6
+  # Off the simplex and on either side of the clip, but not at its kink.
+  p[0, 0], p[1, 3] = (0.2 * FLOOR, 0.3, 1 - 0.4 * FLOOR), (0.5, 3 * FLOOR, 1 - 3 * FLOOR)
+  *_, by_p, by_weights = differentiate(
+    *as_float(float, p), label, *as_float(float, random_weights()), **options
+  )
+  rng, weights = np.random.default_rng(0), np.stack(random_weights())
+  # Small probabilities matter as much as large ones.
+  scale = np.minimum(p, np.maximum(1 - p, FLOOR))
+  for _ in range(3):
+    p_step, weights_step = scale * rng.normal(size=p.shape), rng.normal(size=weights.shape)
+    ends = [
+      reference_affinity.value(
+        p + sign * step * p_step, label, sizes=SIZES, weights=weights + sign * step * weights_step,
+        **options,
+      )
+      for sign in (1, -1)
+    ]
+    found = np.sum(by_p * p_step) + np.sum(np.stack(by_weights) * weights_step)
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=1e-5)
+
+
+def plain(p, label, weights, *, neighbours, ignore, weight_by, margin=3.0):
+  """The loss from tensors of all neighbours (j n h w c), to be differentiated by JAX."""
+  reach, hot = max(SIZES), jax.nn.one_hot(label, CLASSES, dtype=bool)
+  known = jnp.any(hot, axis=-1, keepdims=True)
+  clipped = [jnp.where(x > FLOOR, x, FLOOR) for x in (p, 1 - p)]
+  total = 0.0
+  for k, size in enumerate(SIZES):
+    at = np.array(offsets(size, neighbours))
+    divergence = sum(
+      a * jnp.log(a / b[None]) for a, b in ((_at(x, at, reach, 1.0), x) for x in clipped)
+    )
+    valid = known[None] & _at(known, at, reach, False)
+    if ignore == "opposite":
+      valid &= _at(known, -at, reach, False)
+    apart = _at(hot, at, reach, False) != hot[None]
+    hinge = jnp.maximum(0, margin - divergence)
+    for by_class, chosen, cost in zip(
+      weights, (valid & apart, valid & ~apart), (hinge, divergence), strict=True
+    ):
+      by_class = by_class[:, k]
+      centre = by_class[jnp.clip(label, 0, CLASSES - 1)][None, ..., None]
+      weight = centre if weight_by == "centre" else by_class.reshape(1, 1, 1, 1, -1)
+      total += jnp.sum(jnp.where(chosen, weight * cost, 0)) / jnp.maximum(1, jnp.sum(chosen))
+  return total
+
+
+def _at(x, at, reach, value):
+  """(n h w c) at all offsets."""
+  wide = padded(jnp.moveaxis(x, -1, 0), reach, value)
+  cut = lambda start: lax.dynamic_slice(wide, (0, 0, *start), (x.shape[-1], *x.shape[:-1]))
+  return jnp.moveaxis(jax.vmap(cut)(at + reach), 1, -1)
+
+
+@every_combination
+def test_gradients_agree_with_plain_differentiation(options, float64):
+  p, label = as_float(float, extreme_probabilities())[0], LABELS["random"]
+  label = np.where(label < 0, 255, label)
+  (weights,) = as_float(float, random_weights())
+  value, _, *found = differentiate(p, label, weights, **options)
+  expected_value, expected = jax.jit(jax.value_and_grad(
+    lambda p, weights: plain(p, label, weights, **options), argnums=(0, 1)
+  ))(p, weights)
+  np.testing.assert_allclose(value, expected_value, rtol=1e-12)
+  assert float(jnp.linalg.norm(expected[0])) > 0.1
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@each_option
+def test_mirrored_or_turned_images_cost_the_same_and_their_gradients_turn_along(options):
+  (p, weights), label = as_float(np.float32, probabilities(), random_weights()), LABELS["random"]
+  _, fields, gradient, by_weights = differentiate(p, label, weights, **options)
+  for turns, mirrored in itertools.product(range(4), (False, True)):
+    turn = lambda x: np.rot90(x[:, ::-1] if mirrored else x, turns, (1, 2))  # noqa: B023
+    _, *found = differentiate(turn(p), turn(label), weights, **options)
+    expected = fields, turn(gradient), by_weights
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+      np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@each_option
+def test_classes_can_be_renamed(options):
+  (p, weights), label = as_float(np.float32, probabilities(), random_weights()), LABELS["random"]
+  order = np.array([2, 0, 1])  # The new channel i shows the old channel order[i].
+  known = (label >= 0) & (label < CLASSES)
+  renamed = np.where(known, np.argsort(order)[label % CLASSES], label).astype(np.int32)
+  value, fields, gradient, by_weights = differentiate(p, label, weights, **options)
+  found = differentiate(
+    p[..., order], renamed, jax.tree.map(lambda w: w[order], weights), **options
+  )
+  expected = (
+    value, fields, gradient[..., order], jax.tree.map(lambda w: w[order], by_weights)
+  )
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+def test_sums_and_counts_of_a_batch_are_those_of_its_images():
+  (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
+  choose = lambda *images: differentiate(
+    p[np.array(images)], label[np.array(images)], ones(), **DEFAULT
+  )[1]
+  for both, twice, other in zip(choose(0, 1), choose(0, 0), choose(1, 1), strict=True):
+    assert np.all(twice.count != other.count)
+    np.testing.assert_array_equal(2 * both.count, (twice + other).count)
+    np.testing.assert_allclose(2 * both.sum, (twice + other).sum, rtol=1e-5)
+
+
+@each_option
+def test_unlabelled_pixels_have_no_gradient_and_no_say(options):
+  label = LABELS["random"]
+  unlabelled = (label < 0) | (label >= CLASSES)
+  (p, weights) = as_float(np.float32, extreme_probabilities(), random_weights())
+  value, _, gradient, _ = differentiate(p, label, weights, **options)
+  assert np.all(gradient[unlabelled] == 0) and np.any(gradient[~unlabelled] != 0)
+  changed = jnp.where(unlabelled[..., None], p[..., ::-1] / 2, p)
+  other, *_ = differentiate(changed, label, weights, **options)
+  assert other == value
+
+
+def test_equal_weights_of_the_sizes_scale_the_unweighted_loss():
+  (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
+  value, _, gradient, _ = differentiate(p, label, **DEFAULT)
+  weights = jax.tree.map(lambda w: w / len(SIZES), ones())
+  found, _, by_p, _ = differentiate(p, label, weights, **DEFAULT)
+  np.testing.assert_allclose(len(SIZES) * found, value, rtol=1e-6)
+  np.testing.assert_allclose(len(SIZES) * by_p, gradient, rtol=1e-5, atol=1e-7)
+
+
+@each_option
+def test_the_loss_is_linear_in_the_weights(options):
+  (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
+  a, b = as_float(np.float32, random_weights(0), random_weights(1))
+  both = jax.tree.map(lambda a, b: a + 2 * b, a, b)
+  (of_a, *_, slope), (of_b, *_), (of_both, *_, other) = (
+    differentiate(p, label, each, **options) for each in (a, b, both)
+  )
+  np.testing.assert_allclose(of_both, of_a + 2 * of_b, rtol=1e-5)
+  for x, y in zip(slope, other, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-6)
+  # Linear without a constant: the value is the slope times the weights.
+  dot = sum(jnp.sum(w * s) for w, s in zip(a, slope, strict=True))
+  np.testing.assert_allclose(of_a, dot, rtol=1e-5)
+
+
+@each_option
+def test_descending_with_the_probabilities_and_ascending_with_the_weights(options):
+  label = LABELS["diagonal line"]
+  p, weights = as_float(np.float32, probabilities(spread=0.3), random_weights())
+  start, _, by_p, by_weights = differentiate(p, label, weights, **options)
+  rate = 0.02 / float(jnp.linalg.norm(by_p))
+  lower, *_ = differentiate(p - rate * by_p, label, weights, **options)
+  stronger = jax.tree.map(lambda w, slope: w + 0.1 * slope, weights, by_weights)
+  higher, *_ = differentiate(p, label, stronger, **options)
+  assert lower < start < higher
+
+
+def test_the_truth_itself_costs_nothing_where_all_is_labelled():
+  label = LABELS["checkerboard"]
+  truth = np.eye(CLASSES, dtype=np.float32)[label]
+  value, fields, gradient, _ = differentiate(truth, label, ones(), **DEFAULT)
+  assert value == 0 and np.all(fields.edge.count > 0) and np.all(fields.nonedge.count > 0)
+  assert np.all(gradient == 0)
+
+
+def test_an_edge_beyond_the_margin_has_no_gradient():
+  p = jnp.array([[0.99, 0.01], [0.01, 0.99]]).reshape(1, 1, 2, 2)
+  label = np.array([[[0, 1]]], np.int32)
+  divergence = 0.98 * np.log(99)
+  for margin in (divergence - 0.1, divergence + 0.1):
+    value, _, gradient, _ = differentiate(p, label, sizes=(3,), margin=float(margin))
+    inside = margin > divergence
+    np.testing.assert_allclose(value, max(0, margin - divergence), atol=1e-5)
+    assert np.all(gradient != 0) if inside else np.all(gradient == 0)
+
+
+def test_counts_beyond_the_integers_of_a_float_stay_true():
+  label = (np.random.default_rng(0).random((1, 2100, 2100)) < 0.3).astype(np.int32)
+  # Only counts leave the compiled function, so that nothing else is computed.
+  count = jax.jit(lambda label: [
+    moments.count for moments in affinity(jnp.zeros((*label.shape, 9)), label, sizes=(3,))
+  ])
+  pairs = edges = 0
+  for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+    a = label[0, dy:, max(dx, 0) : label.shape[2] + min(dx, 0)]
+    b = label[0, : label.shape[1] - dy, max(-dx, 0) : label.shape[2] - max(dx, 0)]
+    pairs, edges = pairs + 2 * a.size, edges + 2 * np.sum(a != b)
+  edge, nonedge = count(label)
+  assert 2 * edges > 2**24
+  np.testing.assert_allclose(edge, 2 * edges, rtol=2e-7)
+  np.testing.assert_allclose(nonedge, 9 * pairs - 2 * edges, rtol=2e-7)
+
+
+@pytest.mark.parametrize("options, message", [
+  ({"neighbours": "some"}, "unknown neighbours 'some'; known: corners, full"),
+  ({"ignore": "none"}, "unknown ignore 'none'; known: pair, opposite"),
+  ({"weight_by": "size"}, "unknown weight_by 'size'; known: centre, channel"),
+  ({"sizes": (3, 4)}, "size 4; expected an odd size"),
+  ({"sizes": (1,)}, "size 1; expected an odd size"),
+  ({"sizes": ()}, "at least one size"),
+])
+def test_impossible_options_are_named(options, message):
+  (p,) = as_float(np.float32, probabilities())
+  with pytest.raises(ValueError, match=message):
+    affinity(p, LABELS["random"], **options)

@@ -1,0 +1,214 @@
+"""The discriminator and its opponent: signs, gradients, masks, and what is shown."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.batch import normalise
+from asmjax.losses.matching import pooled_valid
+from asmjax.minimax import PREDICTOR
+from asmjax.models.critics import PatchNet
+from asmjax.models.layers import Conv
+from asmjax.terms import Adversarial
+from tests import games
+
+METHODS = games.with_term("adversarial")
+
+
+def softened(truth, predicted):
+  """At least 0.9 on the true class, the rest in the proportions of the prediction."""
+  of_true = np.float64(0.9) + jax.nn.relu(jnp.sum(truth * predicted, -1, keepdims=True) - 0.9)
+  others = predicted * (1 - truth)
+  total = jnp.sum(others, -1, keepdims=True)
+  rest = others * (1 - of_true) / jnp.where(total > 0, total, 1)
+  return jnp.where(jnp.any(truth > 0, -1, keepdims=True), truth * of_true + rest, 0)
+
+
+def pooled(x, cell):
+  """Means of `cell` x `cell` pixels."""
+  n, h, w, c = x.shape
+  return x.reshape(n, h // cell, cell, w // cell, cell, c).mean((2, 4))
+
+
+def own_values(players, params, stats, examples):
+  """What predictor and discriminator descend, each written down by itself."""
+  term, tasks = players.terms["adversarial"], players.tasks
+  outputs, _ = players.predictor.apply(
+    {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
+    normalise(examples["image"]), train=True, mutable=["batch_stats"],
+  )
+  image = normalise(examples["image"])
+  valid = {name: task.valid(examples) for name, task in tasks.items()}
+  concatenate = lambda of: jnp.concatenate([of(n, t) * valid[n] for n, t in tasks.items()], -1)
+  truth = concatenate(lambda name, task: task.true_structure(examples))
+  predicted = concatenate(lambda name, task: task.structure(outputs[name]))
+  known = jnp.max(jnp.stack(list(valid.values())), axis=0)
+
+  def shown(structure):
+    if term.inputs == "product":
+      return [(structure[..., None] * image[..., None, :]).reshape(*structure.shape[:3], -1)]
+    if term.inputs == "concatenated":
+      return [jnp.concatenate([structure, image], -1)]
+    return [structure, image] if term.inputs == "branches" else [structure]
+
+  real = shown(softened(truth, predicted) if term.inputs == "scaling" else truth)
+  real, fake = ([pooled(x, term.shrink) for x in each] for each in (real, shown(predicted)))
+
+  def apply(*inputs):
+    variables = {"params": params["adversarial"], "batch_stats": stats["adversarial"]}
+    return term.critic.apply(variables, *inputs, train=True, mutable=["batch_stats"])[0]
+
+  def logits(real, fake):
+    if not term.together:
+      return apply(*real), apply(*fake)
+    return jnp.split(apply(*(jnp.concatenate(pair) for pair in zip(real, fake, strict=True))), 2)
+
+  def mean(values):
+    counts = pooled_valid(known, values.shape[1:3], partly=True)
+    return jnp.sum(values * counts) / jnp.sum(counts)
+
+  fixed = jax.lax.stop_gradient
+  log, log_not = jax.nn.log_sigmoid, lambda z: jax.nn.log_sigmoid(-z)
+  _, of_fake = logits(fixed(real), fake)
+  deceived = mean(log_not(of_fake)) if term.saturating else -mean(log(of_fake))
+  of_real, of_fake = logits(fixed(real), fixed(fake))
+  kept = 1 - term.smoothing
+  judged = -mean(kept * log(of_real) + (1 - kept) * log_not(of_real)) - mean(log_not(of_fake))
+  if term.penalty:
+    # Every logit of an example sees that example alone. Only the structure's slope counts; here
+    # it comes first in the concatenation.
+    slopes = jax.grad(lambda x: jnp.sum(apply(x, *real[1:])))(fixed(real[0]))
+    seen = pooled_valid(known, slopes.shape[1:3], partly=True)
+    judged += term.penalty / 2 * jnp.sum((slopes * seen) ** 2) / len(slopes)
+  iid = sum(task.pixel_loss(outputs[name], examples).mean() for name, task in tasks.items())
+  return {
+    PREDICTOR: players.terms["pixel"].weight * iid + term.weight * deceived,
+    "adversarial": term.critic_weight * judged,
+  }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_backward_pass_gives_each_side_the_gradient_of_its_own_value(method, float64):
+  players = games.of_method(method, levels=1, norm="none")
+  games.assert_each_plays_its_own_game(*games.each_alone(players, own_values))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_missing_pixels_say_nothing(method):
+  games.assert_missing_pixels_say_nothing(games.of_method(method, levels=1), "adversarial")
+
+
+SHOWN = []
+
+
+class Spy(PatchNet):
+  """Keeps what it is shown."""
+
+  @nn.compact
+  def __call__(self, structure, *, train):
+    SHOWN.append(structure)
+    return Conv(1, 1)(structure)
+
+
+def critique(term, outputs, examples, rng=0, tasks=None):
+  """What the term says of outputs, its critic fresh."""
+  tasks = tasks or {"segmentation": games.TASK}
+  critic = term.init(jax.random.key(3), tasks, games.SIZE)
+  SHOWN.clear()
+  return term(critic, tasks, outputs, examples, progress=0.0, rng=jax.random.key(rng))
+
+
+def logits(sharpness=1.0, n=4):
+  """Random ones; with a large `sharpness` the softmax is almost sure, often wrongly."""
+  rng = np.random.default_rng(4)
+  return {"segmentation": jnp.array(sharpness * rng.normal(size=(n, *games.SIZE, 3)), jnp.float32)}
+
+
+@pytest.mark.parametrize("sharpness", [0.1, 3.0, 100.0])
+def test_scaling_shows_distributions_with_most_on_the_truth(sharpness):
+  outputs, examples = logits(sharpness), games.batch(4)
+  critique(Adversarial(inputs="scaling", critic=Spy()), outputs, examples)
+  real, fake = SHOWN[:2]
+  label = examples["label"]
+  labelled = label != 255
+  np.testing.assert_allclose(real.sum(-1)[labelled], 1, rtol=1e-5)
+  assert np.all(real >= 0) and np.all(real[~labelled] == 0) and np.all(fake[~labelled] == 0)
+  on_truth = np.take_along_axis(real, (label * labelled)[..., None], -1)[..., 0][labelled]
+  assert np.all(on_truth >= 0.9 - 1e-6) and np.all(real < 1.0 + 1e-6)
+  np.testing.assert_allclose(
+    fake[labelled], jax.nn.softmax(outputs["segmentation"])[labelled], rtol=1e-5, atol=1e-7
+  )
+
+
+@pytest.mark.parametrize("method", ["gan_scaling", "gan_together", "gan_penalty"])
+def test_no_summand_reaches_the_side_that_it_is_not_for(method):
+  players = games.of_method(method)
+  term, tasks, examples = players.terms["adversarial"], players.tasks, games.batch(4)
+  critic = term.init(jax.random.key(3), tasks, games.SIZE)
+
+  def means(params, outputs):
+    parts = term(
+      {**critic, "params": params}, tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
+    ).summands
+    return {name: parts[name].moments.mean() for name in parts if "accuracy" not in name}
+
+  slopes = jax.jit(jax.jacrev(means, (0, 1)))(critic["params"], logits())
+  for name, (of_critic, of_outputs) in slopes.items():
+    reached = [any(np.any(x != 0) for x in jax.tree.leaves(g)) for g in (of_critic, of_outputs)]
+    assert reached == ([False, True] if name == "deceive" else [True, False]), name
+
+
+@pytest.mark.parametrize("norm, alike", [("none", True), ("batch", False)])
+def test_truth_and_prediction_shown_together_share_the_statistics_of_a_batch_norm(norm, alike):
+  examples, found = games.batch(4), {}
+  for together in (False, True):
+    term = games.adversarial(norm, together=together)
+    found[together] = critique(term, logits(), examples)
+  for name in ("deceive", "judge_real", "judge_fake"):
+    one, other = (float(found[each].summands[name].moments.mean()) for each in (False, True))
+    assert (one == pytest.approx(other, rel=1e-5)) == alike
+  if not alike:
+    # Running statistics of the first layer, from 0: two batches one after the other, or one.
+    mean = lambda each: each.batch_stats["conv1_norm"]["mean"]
+    of_real = critique(games.adversarial(norm), {"segmentation": 100.0 * jax.nn.one_hot(
+      np.where(examples["label"] == 255, 0, examples["label"]), 3)}, examples)
+    truth = mean(of_real) / (0.01 * 1.99)
+    predicted = (mean(found[False]) - 0.99 * 0.01 * truth) / 0.01
+    np.testing.assert_allclose(mean(found[True]), 0.01 * (truth + predicted) / 2, rtol=1e-3)
+
+
+class Forgetful(PatchNet):
+  """Drops half of what it is shown."""
+
+  @nn.compact
+  def __call__(self, structure, *, train):
+    return Conv(1, 1)(nn.Dropout(0.5, deterministic=not train)(structure))
+
+
+def test_a_network_with_dropout_gets_a_key():
+  term = Adversarial(critic=Forgetful())
+  found = [
+    float(critique(term, logits(), games.batch(4), rng=rng).summands["deceive"].moments.mean())
+    for rng in (0, 0, 1)
+  ]
+  assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("settings, message", [
+  ({"inputs": "both"}, "unknown inputs 'both'; known: basic, product, scaling"),
+  ({"inputs": "branches"}, "inputs 'branches' for PatchNet; a network of two branches takes"),
+])
+def test_inputs_that_do_not_fit_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    games.adversarial(**settings)
+
+
+def test_what_has_no_class_probabilities_cannot_be_made_soft():
+  term = games.adversarial(inputs="scaling")
+  with pytest.raises(ValueError, match="need class probabilities; depth, normals have none"):
+    term.check(games.TASKS)
+  alone = games.adversarial(inputs="scaling", tasks=("segmentation",))
+  alone.check(games.TASKS)
+  assert "params" in alone.init(jax.random.key(0), games.TASKS, games.SIZE)

@@ -1,0 +1,130 @@
+"""Affinity fields: who descends, who ascends, and where the weights of the sizes go."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.batch import normalise
+from asmjax.losses.affinity import SizeWeights, affinity
+from asmjax.minimax import PREDICTOR
+from asmjax.terms.weight import Exponential
+from tests import games
+
+METHODS = games.with_term("affinity")
+ADAPTIVE = [method for method in METHODS if method != "affinity"]
+
+
+def fields(term, probabilities, label, weights):
+  """The loss, over all sizes and both kinds."""
+  moments = affinity(
+    probabilities, label, sizes=term.sizes, neighbours=term.neighbours, ignore=term.ignore,
+    margin=term.margin, weights=weights, weight_by=term.weight_by,
+  )
+  return sum(jnp.sum(each.mean()) for each in moments)
+
+
+def simplex(params):
+  return SizeWeights(*(
+    jnp.exp(free) / jnp.sum(jnp.exp(free), axis=1, keepdims=True)
+    for free in (params["edge"], params["nonedge"])
+  ))
+
+
+def own_values(players, params, stats, examples):
+  """The predictor descends the weighted loss, and the weights its negative."""
+  term = players.terms["affinity"]
+  outputs, _ = players.predictor.apply(
+    {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
+    normalise(examples["image"]), train=True, mutable=["batch_stats"],
+  )
+  weights = simplex(params["affinity"]) if term.adaptive else None
+  probabilities = jax.nn.softmax(outputs["segmentation"])
+  value = fields(term, probabilities, examples["label"], weights)
+  iid = games.TASK.pixel_loss(outputs["segmentation"], examples).mean()
+  return {PREDICTOR: iid + term.weight * value, "affinity": -term.ascent * term.weight * value}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_predictor_descends_what_the_weights_ascend(method, float64):
+  players = games.of_method(method, levels=1, norm="none")
+  assert ("affinity" in players.critics) == (method in ADAPTIVE)
+  games.assert_each_plays_its_own_game(*games.each_alone(players, own_values))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_missing_pixels_say_nothing(method):
+  games.assert_missing_pixels_say_nothing(games.of_method(method, levels=1), "affinity")
+
+
+def test_beside_a_structure_analyzer_the_gradients_add_up(float64):
+  both = games.of_method("asm_aaf", levels=1, norm="none")
+  params, stats = games.double(games.variables(both))
+  gradients = {}
+  for names in (("pixel", "structure", "affinity"), ("structure",), ("pixel", "affinity")):
+    terms = {name: both.terms[name] for name in names}
+    players = games.game("none", levels=1, **terms)
+    some = lambda tree, players=players: {k: tree[k] for k in (PREDICTOR, *players.critics)}
+    gradients[names[-1], len(names)] = jax.jit(
+      lambda params, players=players: games.joint_gradients(
+        players, params, stats, games.batch()
+      )
+    )(some(params))
+  whole, asm, aaf = gradients.values()
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+  jax.tree.map(lambda w, a, b: close(w, a + b), *(g[PREDICTOR] for g in (whole, asm, aaf)))
+  for name, alone in (("structure", asm), ("affinity", aaf)):
+    jax.tree.map(close, whole[name], alone[name])
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_weights_of_a_class_go_to_the_size_with_its_largest_loss(method):
+  players = games.of_method(method, levels=1)
+  judge, critic, outputs = games.term_alone(players, "affinity")
+  term, examples = players.terms["affinity"], games.batch(4)
+  params = critic["params"]
+  even = SizeWeights(*(jnp.full((3, 2), 1.0),) * 2)
+  losses = jax.jit(jax.grad(lambda weights: fields(
+    term, jax.nn.softmax(outputs["segmentation"]), examples["label"], weights
+  )))(even)
+  before = simplex(params)
+  np.testing.assert_allclose(before.edge, 0.5)
+  for _ in range(40):
+    _, (gradients, _) = judge({"params": params}, outputs, examples)
+    params = jax.tree.map(lambda p, g: p - 5000.0 * g, params, gradients)
+    for each in simplex(params):
+      np.testing.assert_allclose(each.sum(axis=1), 1, rtol=1e-5)
+      assert np.all(each >= 0)
+  for found, loss in zip(simplex(params), losses, strict=True):
+    apart = np.abs(np.diff(loss, axis=1))[:, 0] > 1e-4
+    assert apart.any()
+    largest = np.argmax(loss, axis=1)
+    assert np.all(np.argmax(found, axis=1)[apart] == largest[apart])
+    assert np.all(np.max(found, axis=1)[apart] > 0.9)
+  means, _ = judge({"params": params}, outputs, examples)
+  found = simplex(params)
+  for kind in SizeWeights._fields:
+    expected = np.mean(np.max(getattr(found, kind), axis=1))
+    np.testing.assert_allclose(means[f"largest_{kind}"], expected, rtol=1e-5)
+
+
+def test_the_weight_decays_and_the_sizes_are_told_apart():
+  term = games.METHODS["affinity"]["affinity"]
+  term = type(term)(weight=Exponential(1.0, 0.1), sizes=(3, 5))
+  outputs = {"segmentation": jnp.zeros((4, *games.SIZE, 3))}
+  ends = [
+    term({}, {"segmentation": games.TASK}, outputs, games.batch(4), progress=progress,
+         rng=jax.random.key(0)).summands
+    for progress in (0.0, 0.5, 1.0)
+  ]
+  assert set(ends[0]) == {"edge_3", "edge_5", "nonedge_3", "nonedge_5"}
+  for name in ends[0]:
+    np.testing.assert_allclose([end[name].weight for end in ends], [1, 0.1**0.5, 0.1], rtol=1e-6)
+  # The same everywhere: no divergence, so that every edge costs the whole margin.
+  assert ends[0]["edge_3"].moments.mean() == 3 and ends[0]["nonedge_5"].moments.mean() == 0
+
+
+@pytest.mark.parametrize("method", ["affinity", "aaf"])
+def test_there_are_no_fields_without_classes(method):
+  with pytest.raises(ValueError, match="need the task segmentation; trained: depth"):
+    games.game(tasks=("depth",), **games.METHODS[method])

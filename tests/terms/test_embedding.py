@@ -1,0 +1,98 @@
+"""Contrast of what the predictor's heads see."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.batch import normalise
+from asmjax.losses.embedding import contrastive
+from asmjax.minimax import FEATURES, PREDICTOR, Game
+from asmjax.terms import Embedding
+from tests import games
+
+
+def own_values(players, params, stats, examples):
+  """Pixel loss of the head's map and contrast of the features below it."""
+  term, name = players.terms["embedding"], "head_segmentation"
+  _, state = players.predictor.apply(
+    {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
+    normalise(examples["image"]), train=True, mutable=["batch_stats", "intermediates"],
+  )
+  (features,) = state["intermediates"][FEATURES]
+  head = params[PREDICTOR][name]
+  output = features @ head["kernel"][0, 0] + head["bias"].reshape(1, 1, 1, -1)
+  contrast = contrastive(
+    features, examples["label"], classes=3, size=term.size, neighbours=term.neighbours,
+    margin=term.margin,
+  )
+  iid = games.TASK.pixel_loss(output, examples).mean()
+  return {PREDICTOR: iid + term.weight * sum(each.mean() for each in contrast)}
+
+
+def test_the_predictor_descends_the_contrast_of_its_features(float64):
+  players = games.of_method("embedding", levels=1, norm="none")
+  assert players.critics == ()
+  play, params = games.each_alone(players, own_values)
+  games.assert_each_plays_its_own_game(play, params)
+  alone = games.game("none", levels=1, pixel=games.METHODS["iid"]["pixel"])
+  _, stats = games.double(games.variables(players))
+  gradients = jax.jit(lambda params: games.joint_gradients(alone, params, stats, games.batch(4)))
+  of_pixel = gradients(params)[PREDICTOR]
+  of_both = play()["joint"][PREDICTOR]
+  # The heads are above the features: only what is below them learns from the contrast.
+  difference = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), of_both, of_pixel)
+  assert max(jax.tree.leaves(difference.pop("head_segmentation"))) < 1e-12
+  assert min(jax.tree.leaves(difference)) > 1e-6
+
+
+def test_missing_pixels_say_nothing():
+  games.assert_missing_pixels_say_nothing(games.of_method("embedding", levels=1), "embedding")
+
+
+def test_sampled_directions_change_with_the_key():
+  features = {FEATURES: jax.random.normal(jax.random.key(1), (4, *games.SIZE, 5))}
+  found = {
+    sampled: [
+      float(Embedding(sampled=sampled)(
+        {}, {"segmentation": games.TASK}, features, games.batch(4), progress=0.0,
+        rng=jax.random.key(seed),
+      ).summands["same"].moments.mean()) for seed in (0, 0, 1, 2, 3)
+    ] for sampled in (0, 1)
+  }
+  assert len(set(found[0])) == 1 and found[1][0] == found[1][1]
+  assert len(set(found[1])) > 1
+
+
+class Silent(nn.Module):
+  """A predictor that says nothing of its features."""
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    return {"segmentation": nn.Dense(3)(x)}
+
+
+def test_features_are_needed():
+  players = Game(Silent(), {"segmentation": games.TASK}, {"embedding": Embedding()})
+  params, stats = games.variables(players)
+  with pytest.raises(ValueError, match="needs what the predictor's heads see, sown as 'features'"):
+    jax.eval_shape(
+      lambda: players.play(params, stats, games.batch(2), rng=jax.random.key(0)).summands["x"]
+    )
+
+
+def test_classes_are_needed():
+  with pytest.raises(ValueError, match="needs the task segmentation; trained: depth"):
+    games.game(tasks=("depth",), embedding=Embedding())
+
+
+def test_the_features_that_are_judged_are_below_the_heads_and_in_single_precision():
+  players = games.computing_in(jnp.bfloat16, games.of_method("embedding", levels=1))
+  params, stats = games.variables(players)
+  gauges = jax.jit(jax.grad(lambda gauge: sum(
+    part.moments.sum for part in players.play(
+      params, stats, games.batch(2), rng=jax.random.key(0), gauges={"embedding": gauge}
+    ).summands.values()
+  )))(0.0)
+  assert np.isfinite(gauges) and gauges > 0 and gauges.dtype == jnp.float32

@@ -1,0 +1,135 @@
+"""Symptoms of games that have gone wrong, and when they are said."""
+
+import json
+
+import pytest
+
+from asmjax.config import experiment
+from asmjax.minimax import Critique, Term
+from asmjax.terms import Adversarial, Affinity, Embedding, Pixel
+from asmjax.train.health import Health
+from asmjax.train.loop import train
+from configs import common
+from tests import games, small
+
+
+def judged(real, fake, judge_real, judge_fake):
+  return {
+    "accuracy_real": real, "accuracy_fake": fake, "judge_real": judge_real,
+    "judge_fake": judge_fake, "deceive": 1.0,
+  }
+
+
+@pytest.mark.parametrize("figures, expected", [
+  (judged(1.0, 0.0, 0.6, 0.8), ["collapsed"]),
+  (judged(0.0, 1.0, 0.8, 0.6), ["collapsed"]),
+  (judged(0.54, 0.55, 0.69, 0.69), ["collapsed"]),
+  (judged(0.56, 0.55, 0.69, 0.69), []),
+  (judged(1.0, 1.0, 1e-3, 1e-3), ["saturated"]),
+  (judged(0.995, 0.99, 0.02, 0.02), ["saturated"]),
+  (judged(1.0, 1.0, 0.1, 0.1), []),  # Sure, but not too sure.
+  (judged(0.95, 0.95, 0.01, 0.01), []),
+  (judged(0.97, 0.96, 0.1, 0.1), []),
+  (judged(0.9, 0.85, 0.25, 0.25), []),
+])
+def test_a_discriminator_is_collapsed_saturated_or_healthy(figures, expected):
+  found = Adversarial().symptoms(figures, {})
+  assert list(found) == expected
+  for words in found.values():
+    assert f"{figures['accuracy_real']:.3f}" in words and "give it" in words
+
+
+@pytest.mark.parametrize("now, first, explodes", [
+  ((0.5, 0.7), (0.4, 0.5), False),
+  ((40.0, 50.0), (0.4, 0.5), False),  # Below 100, whatever the start.
+  ((60.0, 60.0), (0.01, 0.01), True),
+  ((900.0, 900.0), (10.0, 10.0), False),
+  ((1000.0, 1100.0), (10.0, 10.0), True),
+])
+def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
+  layers = lambda values: {"conv1": values[0], "conv2": values[1], "climb_conv1": 1e9}
+  found = games.structure().symptoms(layers(now), layers(first))
+  assert list(found) == ["explodes"] * explodes
+  if explodes:
+    assert f"{sum(now):.3g} after {sum(first):.3g}" in found["explodes"]
+
+
+@pytest.mark.parametrize("edge, nonedge, expected", [
+  (0.4, 0.6, []), (0.99, 0.9, []), (0.995, 0.6, ["one_hot_edge"]),
+  (1.0, 0.999, ["one_hot_edge", "one_hot_nonedge"]),
+])
+def test_weights_that_choose_one_size_are_one_hot(edge, nonedge, expected):
+  figures = {"largest_edge": edge, "largest_nonedge": nonedge}
+  found = games.AAF.symptoms(figures, {})
+  assert list(found) == expected
+  assert all(kind.removeprefix("one_hot_") in words for kind, words in found.items())
+  assert Affinity().symptoms({"edge_3": 1.0}, {}) == {}
+  assert Affinity(adaptive=True, sizes=(3,)).symptoms(figures, {}) == {}
+
+
+@pytest.mark.parametrize("term", [Pixel(), Embedding()])
+def test_a_term_without_a_game_has_no_symptoms(term):
+  assert term.symptoms({"segmentation": 1e9, "same": 1e9}, {}) == {}
+
+
+class Fever(Term):
+  """Is hot above 1 and has grown if it is above its start."""
+
+  def symptoms(self, now, first):
+    found = {"hot": "too hot"} if now["heat"] > 1 else {}
+    return found | ({"grown": f"grown from {first['heat']}"} if now["heat"] > first["heat"] else {})
+
+  def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
+    return Critique({})
+
+
+def said(health, *heats, name="a"):
+  """What is said at each of the checks."""
+  return [health.check({f"{name}/heat": heat, "other/heat": 9.0}) for heat in heats]
+
+
+def test_a_trouble_is_said_once_and_again_after_it_has_gone():
+  health = Health({"a": Fever()}, [{"a/heat": 5.0}, {"a/heat": 0.0}])
+  assert said(health, 0.5, 2, 3, 0.5, 0.7, 2) == [[], ["a: too hot"], [], [], [], ["a: too hot"]]
+
+
+def test_every_term_is_asked_about_its_own_metrics():
+  logged = [dict.fromkeys(("a/heat", "ab/heat"), heat) for heat in (5.0, 0.0)]
+  health = Health({"a": Fever(), "ab": Fever()}, logged)
+  assert health.check({"a/heat": 0.0, "ab/heat": 2.0, "sent/a": 9.0}) == ["ab: too hot"]
+  both = health.check({"a/heat": 2.0, "ab/heat": 6.0})
+  assert both == ["a: too hot", "ab: grown from 5.0"]
+
+
+def test_a_new_run_is_compared_to_its_first_interval_and_a_resumed_one_to_that_of_the_record():
+  assert said(Health({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
+  logged = [{"step": 5, "a/heat": 0.2}, {"step": 10, "a/heat": 0.1}]
+  assert said(Health({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
+
+
+def test_what_was_wrong_when_a_run_was_killed_is_not_said_again():
+  heats = (0.2, 2.0, 3.0, 0.1, 4.0)
+  for killed in range(1, 5):
+    logged = [{"a/heat": heat} for heat in heats[:killed]]
+    rest = said(Health({"a": Fever()}, logged), *heats[killed:])
+    assert rest == said(Health({"a": Fever()}), *heats)[killed:]
+
+
+def run(workdir, **changes):
+  """Trains a shipped config with a tiny discriminator; what was warned of."""
+  made = small.config("gan_basic", **{
+    "train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes
+  })
+  made.terms.adversarial.critic = common.critic("patch", filters=(4, 6), norm="none")
+  train(experiment(made), workdir)
+  path = workdir / "warnings.jsonl"
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_discriminator_that_does_not_learn_is_warned_of(tmp_path, capsys):
+  warnings = run(tmp_path, **{"optimizer.critic.learning_rate": 0.0})
+  assert warnings and warnings[0]["step"] in (2, 4, 6)
+  assert warnings[0]["warning"].startswith("adversarial: the discriminator has collapsed")
+  assert f"step {warnings[0]['step']}: {warnings[0]['warning']}" in capsys.readouterr().err
+  metrics = small.logged(tmp_path)
+  assert {"sent/adversarial", "sent/pixel"} <= set(metrics[0])
