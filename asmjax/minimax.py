@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
-from asmjax.moments import Moments
+from asmjax.moments import Moments, at_least_single
 
 PREDICTOR = "predictor"
 
@@ -252,9 +252,7 @@ class Game:
 
 def _single(outputs: Mapping[str, Array]) -> dict[str, Array]:
   """At least single precision: losses and metrics are not computed in bfloat16."""
-  return {
-    name: each.astype(jnp.promote_types(each.dtype, jnp.float32)) for name, each in outputs.items()
-  }
+  return {name: at_least_single(each) for name, each in outputs.items()}
 
 
 def joint_value(

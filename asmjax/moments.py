@@ -30,3 +30,9 @@ class Moments(NamedTuple):
   def mean(self) -> Array:
     """Sum by count; 0 where the count is 0."""
     return self.sum / jnp.where(self.count > 0, self.count, 1)
+
+
+def at_least_single(x: ArrayLike) -> Num[Array, "..."]:
+  """`x` in single precision or better: sums and counts are not kept in bfloat16."""
+  x = jnp.asarray(x)
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))

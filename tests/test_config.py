@@ -134,6 +134,23 @@ def test_the_name_of_a_critic_chooses_its_network(name, kind):
   assert type(experiment(made).game.terms["adversarial"].critic) is kind
 
 
+@pytest.mark.parametrize("variant, key, value, message", [
+  ("gan_basic", "adversarial.shrink", 0, "terms.adversarial: shrink=0, .*expected at least 1"),
+  ("gan_basic", "adversarial.smoothing", 1.0, "smoothing=1.0; .*below 1"),
+  ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighbourhood of size 4; expected"),
+  ("aaf", "affinity.neighbours", "near", "unknown neighbours 'near'; known: corners, full"),
+  ("aaf", "affinity.ignore", "all", "unknown ignore 'all'; known: pair, opposite"),
+  ("embedding", "embedding.sampled", 5, "terms.embedding: sampled=5 of 4 directions"),
+  ("embedding", "embedding.size", 2, "a neighbourhood of size 2; expected an odd size from 3"),
+])
+def test_numbers_and_names_of_terms_are_refused_before_anything_runs(variant, key, value, message):
+  made = small.config(variant)
+  term, name = key.split(".")
+  made.terms[term][name] = value
+  with pytest.raises(ValueError, match=message):
+    experiment(made)
+
+
 def with_critic(**section):
   made = small.config("gan_basic").to_dict()
   made["terms"]["adversarial"]["critic"] = section

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from asmjax.losses.neighbourhood import Offset, offsets, padded, seen_from
-from asmjax.moments import Moments
+from asmjax.moments import Moments, at_least_single
 
 # Probabilities are clipped to [FLOOR, 1] before their logarithm is taken.
 FLOOR = 1e-4
@@ -37,7 +37,7 @@ class Affinity(NamedTuple):
 
 def affinity(
   probabilities: Float[ArrayLike, "n h w c"],
-  label: Int[ArrayLike, "n h w"],
+  label: Integer[ArrayLike, "n h w"],
   *,
   sizes: tuple[int, ...] = (3, 5, 7),
   neighbours: str = "corners",
@@ -85,8 +85,8 @@ def affinity(
     >>> print(other.edge.count, other.edge.mean().round(4))
     [4.] [2.5606]
   """
-  field = _Field(tuple(sizes), neighbours, ignore, float(margin), weight_by)
-  planes, label = jnp.moveaxis(jnp.asarray(probabilities), -1, 0), jnp.asarray(label)
+  field = Field(tuple(sizes), neighbours, ignore, float(margin), weight_by)
+  planes, label = jnp.moveaxis(at_least_single(probabilities), -1, 0), jnp.asarray(label, int)
   edge, nonedge = _sums(field, planes, label)
   if weights is not None:
     edge, nonedge = edge * weights.edge, nonedge * weights.nonedge
@@ -98,8 +98,12 @@ def affinity(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Field:
-  """Which pairs there are and how they are weighed: all that is known when compiling."""
+class Field:
+  """Which pairs there are and how they are weighed: all that is known when compiling.
+
+  Raises:
+    ValueError: an unknown option or an impossible size.
+  """
 
   sizes: tuple[int, ...]
   neighbours: str
@@ -111,7 +115,7 @@ class _Field:
     for name, known in (("ignore", IGNORE), ("weight_by", WEIGHT_BY)):
       if getattr(self, name) not in known:
         raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
-    if not self.sizes:
+    if not self.pairs:
       raise ValueError("affinity fields need at least one size")
 
   @functools.cached_property
@@ -127,9 +131,11 @@ class _Field:
     return max(self.sizes) // 2 * (2 if self.ignore == "opposite" else 1)
 
   def pad(self, x: ArrayLike, value: ArrayLike = 0) -> Array:
+    """`x` with a border as wide as the reach."""
     return padded(x, self.reach, value)
 
   def see(self, x: Array, offset: Offset = (0, 0)) -> Array:
+    """What each pixel sees at `offset` of a map with such a border."""
     return seen_from(x, offset, self.reach)
 
   def valid(self, known: Array, offset: Offset) -> tuple[Array, Array]:
@@ -166,14 +172,14 @@ def _divergence(a: _Bernoulli, b: _Bernoulli) -> Array:
 class _Channel(NamedTuple):
   """One channel as every pixel sees it, all padded."""
 
-  field: _Field
+  field: Field
   here: _Bernoulli
   around: _Bernoulli
   own: Array
   known: Array
 
   @classmethod
-  def of(cls, field: _Field, plane: Array, channel: Array, label: Array, known: Array):
+  def of(cls, field: Field, plane: Array, channel: Array, label: Array, known: Array):
     here = _Bernoulli.of(plane)
     return cls(field, here, _Bernoulli(*map(field.pad, here)), label == channel, known)
 
@@ -184,12 +190,12 @@ class _Channel(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sums(field: _Field, planes: Array, label: Array) -> tuple[Array, Array]:
+def _sums(field: Field, planes: Array, label: Array) -> tuple[Array, Array]:
   """Sums over the edge and over the non-edge entries, by class and size: two (c, k)."""
   return _sums_forward(field, planes, label)[0]
 
 
-def _sums_forward(field: _Field, planes: Array, label: Array):
+def _sums_forward(field: Field, planes: Array, label: Array):
   known, classes = _known(field, label, len(planes)), field.pad(label, -1)
   nothing = jnp.zeros(label.shape, planes.dtype)
 
@@ -219,7 +225,7 @@ def _sums_forward(field: _Field, planes: Array, label: Array):
   return tuple(jnp.split(sums, 2, axis=1)), (planes, label)
 
 
-def _sums_backward(field: _Field, residuals, cotangents):
+def _sums_backward(field: Field, residuals, cotangents):
   """The gradient, gathered: each pixel visits its neighbours as their centre and as theirs."""
   planes, label = residuals
   known, classes = _known(field, label, len(planes)), field.pad(label, -1)
@@ -253,14 +259,14 @@ def _sums_backward(field: _Field, residuals, cotangents):
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _rate(field: _Field, divergence: Array, apart: Array, valid: Array, price) -> Array:
+def _rate(field: Field, divergence: Array, apart: Array, valid: Array, price) -> Array:
   """The derivative of what an entry costs by its divergence, at the price of its kind."""
   edge, nonedge = price
   split = jnp.where(divergence < field.margin, -edge, 0)
   return jnp.where(valid, jnp.where(apart, split, nonedge), 0)
 
 
-def _prices(field: _Field, cotangents: Array, label: Array) -> tuple[Array | None, Array | None]:
+def _prices(field: Field, cotangents: Array, label: Array) -> tuple[Array | None, Array | None]:
   """What an entry of each kind and size counts for: by channel (c, 2 k), or maps by centre."""
   if field.weight_by == "channel":
     return cotangents, None
@@ -274,11 +280,11 @@ def _held(prices: Array, held_by: tuple[int, ...]) -> tuple[Array, Array]:
   return sum(edge[k] for k in held_by), sum(nonedge[k] for k in held_by)
 
 
-def _known(field: _Field, label: Array, classes: int) -> Array:
+def _known(field: Field, label: Array, classes: int) -> Array:
   return field.pad((label >= 0) & (label < classes), False)
 
 
-def _counts(field: _Field, label: Array, classes: int) -> tuple[Array, Array]:
+def _counts(field: Field, label: Array, classes: int) -> tuple[Array, Array]:
   """Edge entries and all entries of each size; a pair of two classes is an edge in two channels."""
   known, around = _known(field, label, classes), field.pad(label, -1)
   edges, entries = ([jnp.zeros(())] * len(field.sizes) for _ in range(2))

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Integer, Shaped
 
 from asmjax.losses.neighbourhood import offsets
 from asmjax.losses.pixel import unit
-from asmjax.moments import Moments
+from asmjax.moments import Moments, at_least_single
 
 
 class Contrast(NamedTuple):
@@ -22,7 +22,7 @@ class Contrast(NamedTuple):
 
 def contrastive(
   features: Float[ArrayLike, "n h w d"],
-  label: Int[ArrayLike, "n h w"],
+  label: Integer[ArrayLike, "n h w"],
   *,
   classes: int,
   size: int = 3,
@@ -66,7 +66,7 @@ def contrastive(
 different=Moments(sum=Array(0.2, dtype=float32), count=Array(1., dtype=float32)))
   """
   directions = _directions(size, neighbours, sampled, rng)
-  features, label = jnp.asarray(features), jnp.asarray(label)
+  features, label = at_least_single(features), jnp.asarray(label, int)
   known = (label >= 0) & (label < classes)
   # `unit` is steep at 0: dead features would otherwise get a gradient a million times too large.
   alive = known[..., None] & jnp.any(features != 0, axis=-1, keepdims=True)

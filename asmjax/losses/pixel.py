@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from asmjax.moments import Moments
 
 
 def cross_entropy(
   logits: Float[ArrayLike, "n h w c"],
-  label: Int[ArrayLike, "n h w"],
+  label: Integer[ArrayLike, "n h w"],
   *,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
 ) -> Moments:

@@ -55,7 +55,8 @@ class Adversarial(Term):
     critic: the discriminator.
 
   Raises:
-    ValueError: unknown inputs, or inputs of two branches for a critic of one or the reverse.
+    ValueError: unknown inputs, inputs of two branches for a critic of one or the reverse, or a
+      number out of range.
   """
 
   weight: Weight = 1.0
@@ -72,6 +73,11 @@ class Adversarial(Term):
   def __post_init__(self):
     if self.inputs not in INPUTS:
       raise ValueError(f"unknown inputs {self.inputs!r}; known: {', '.join(INPUTS)}")
+    if self.shrink < 1 or not 0 <= self.smoothing < 1:
+      raise ValueError(
+        f"shrink={self.shrink}, smoothing={self.smoothing}; expected at least 1, and from 0 to "
+        "below 1"
+      )
     if (self.inputs == "branches") != isinstance(self.critic, TwoBranchNet):
       raise ValueError(
         f"inputs {self.inputs!r} for {type(self.critic).__name__}; a network of two branches takes "

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.losses.affinity import SizeWeights, affinity
+from asmjax.losses.affinity import Field, SizeWeights, affinity
 from asmjax.minimax import Critique, Summand, Task, Term, ascend
 from asmjax.models.critics.size_chooser import SizeChooser
 from asmjax.moments import Moments
@@ -27,6 +27,9 @@ class Affinity(Term):
     neighbours: see `asmjax.losses.affinity`, as are `ignore`, `margin` and `weight_by`.
     adaptive: weigh the sizes by class, and let the weights ascend.
     ascent: of the loss for the weights.
+
+  Raises:
+    ValueError: an unknown option or an impossible size.
   """
 
   weight: Weight = 1.0
@@ -37,6 +40,9 @@ class Affinity(Term):
   weight_by: str = "centre"
   adaptive: bool = False
   ascent: Weight = 1.0
+
+  def __post_init__(self):
+    Field(self.sizes, self.neighbours, self.ignore, self.margin, self.weight_by)  # Refuses.
 
   @property
   def critic(self) -> SizeChooser | None:

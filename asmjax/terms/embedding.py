@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from asmjax.losses.embedding import contrastive
+from asmjax.losses.neighbourhood import offsets
 from asmjax.minimax import FEATURES, Critique, Summand, Task, Term
 from asmjax.terms.weight import Weight, at
 
@@ -21,6 +22,9 @@ class Embedding(Term):
     weight: of the term.
     size: k of the k x k neighbourhood.
     neighbours: see `asmjax.losses.contrastive`, as are `margin` and `sampled`.
+
+  Raises:
+    ValueError: unknown neighbours, an impossible size, or more sampled than there are.
   """
 
   weight: Weight = 1.0
@@ -28,6 +32,11 @@ class Embedding(Term):
   neighbours: str = "corners"
   margin: float = 0.2
   sampled: int = 0
+
+  def __post_init__(self):
+    directions = len(offsets(self.size, self.neighbours)) // 2
+    if not 0 <= self.sampled <= directions:
+      raise ValueError(f"sampled={self.sampled} of {directions} directions to neighbours")
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless segmentation is trained."""

@@ -366,3 +366,18 @@ def test_impossible_options_are_named(options, message):
   (p,) = as_float(np.float32, probabilities())
   with pytest.raises(ValueError, match=message):
     affinity(p, LABELS["random"], **options)
+
+
+def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
+  rng = np.random.default_rng(3)
+  label = rng.integers(0, 3, (1, 30, 40)).astype(np.uint8)
+  label[rng.random(label.shape) < 0.2] = 255
+  p = jax.nn.softmax(jnp.array(rng.normal(size=(1, 30, 40, 3)), jnp.float32))
+  expected = affinity(p, label.astype(np.int32), sizes=(3,))
+  for each in (p, p.astype(jnp.bfloat16)):
+    found = affinity(each, label, sizes=(3,))
+    for name in expected._fields:
+      assert getattr(found, name).count == getattr(expected, name).count
+      np.testing.assert_allclose(
+        getattr(found, name).sum, getattr(expected, name).sum, rtol=2e-2
+      )

@@ -195,3 +195,16 @@ def test_neither_pass_holds_more_memory_for_a_larger_neighbourhood():
 def test_what_cannot_be_sampled_is_refused(options, message):
   with pytest.raises(ValueError, match=message):
     total(*example(), **options)
+
+
+def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
+  rng = np.random.default_rng(3)
+  label = rng.integers(0, 3, (1, 20, 30)).astype(np.uint8)
+  label[rng.random(label.shape) < 0.2] = 255
+  features = jnp.array(rng.normal(size=(1, 20, 30, 4)), jnp.float32)
+  expected = contrastive(features, label.astype(np.int32), classes=3)
+  for each in (features, features.astype(jnp.bfloat16)):
+    found = contrastive(each, label, classes=3)
+    assert [moments.count for moments in found] == [moments.count for moments in expected]
+    for moments, wanted in zip(found, expected, strict=True):
+      np.testing.assert_allclose(moments.sum, wanted.sum, rtol=2e-2)
