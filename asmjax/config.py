@@ -270,8 +270,9 @@ def _check_keys(section: Any, known: Any, required: Any, path: str) -> None:
 
 
 def _fields(constructor: type) -> list[dataclasses.Field]:
-  """What a section may set: of a module neither Linen's own fields nor the compute type."""
-  reserved = ("parent", "name", "dtype") if issubclass(constructor, nn.Module) else ()
+  """What a section may set: of a module neither Linen's own fields nor what code alone injects."""
+  injected = ("activation", "conv", "dtype", "parent", "name")
+  reserved = injected if issubclass(constructor, nn.Module) else ()
   return [field for field in dataclasses.fields(constructor) if field.name not in reserved]
 
 

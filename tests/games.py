@@ -10,7 +10,7 @@ import optax
 
 from asmjax.minimax import FEATURES, PREDICTOR, Game, joint_value
 from asmjax.models.critics import PatchNet, StructureAutoencoder, TwoBranchNet
-from asmjax.models.layers import Conv
+from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
 from asmjax.tasks import Depth, Normals, Segmentation
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel, Structure
@@ -30,7 +30,7 @@ def structure(**settings) -> Structure:
 
 def adversarial(norm="none", **settings) -> Adversarial:
   """The adversarial term with a tiny network, whose every second pixel has a logit."""
-  return Adversarial(**{"critic": PatchNet((4, 6), norm=norm), **settings})
+  return Adversarial(**{"critic": PatchNet((4, 6), norm=Norm(norm)), **settings})
 
 
 class TinyBranches(TwoBranchNet):
@@ -52,7 +52,7 @@ def game(norm="batch", tasks=("segmentation",), levels=2, **terms) -> Game:
   """A tiny game; with the structure term unless others are given."""
   trained = {name: TASKS[name] for name in tasks}
   heads = {name: task.channels for name, task in trained.items()}
-  predictor = UNet(heads, levels=levels, width=4, norm=norm)
+  predictor = UNet(heads, levels=levels, width=4, norm=Norm(norm))
   return Game(predictor, trained, terms or {"structure": structure()})
 
 

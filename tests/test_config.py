@@ -166,7 +166,8 @@ def with_critic(**section):
    "unknown key terms.adversarial.critic.filters; known: large, light, spectral"),
   ({"name": "patch", "large": True},
    "unknown key terms.adversarial.critic.large; known: filters, norm, spectral"),
-  ({"name": "patch", "norm": 1}, "terms.adversarial.critic.norm is 1, a int; expected str"),
+  ({"name": "patch", "norm": 1},
+   "terms.adversarial.critic.norm is 1; expected a section with kind, momentum, epsilon, frozen"),
   ({"name": "two_branch"}, "terms.adversarial: inputs 'basic' for TwoBranchNet"),
 ])
 def test_a_wrong_critic_is_refused_and_the_known_listed(section, message):
@@ -305,7 +306,7 @@ def test_the_released_preset_is_the_papers_released_code():
 @pytest.mark.parametrize("key, value, message", [
   ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
   ("predictor.name", "vgg", "unknown predictor 'vgg'; known: fcrn, unet"),
-  ("predictor.norm", 3, "predictor.norm is 3, a int; expected str"),
+  ("predictor.norm.kind", 3, "predictor.norm.kind is 3, a int; expected str"),
   ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
   ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, embed"),
   ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),

@@ -1,7 +1,8 @@
 """Layers that all networks share: convolution and normalisation."""
 
-import functools
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -85,27 +86,122 @@ class Conv(nn.Module):
     )
 
 
-NORMS = {
-  "none": lambda **_: lambda x: x,
-  "batch": functools.partial(nn.BatchNorm, momentum=0.99),
-  "sync_batch": functools.partial(nn.BatchNorm, momentum=0.99, axis_name=DEVICES),
-  "group": lambda use_running_average, **kwargs: nn.GroupNorm(**kwargs),
-}
+NORMS = ("none", "batch", "sync_batch", "group")
 
 
-def norm(kind: str, *, train: bool, name: str, dtype: Any = None) -> Any:
-  """A normalisation layer.
+@dataclasses.dataclass(frozen=True)
+class Norm:
+  """A kind of normalisation.
 
-  Args:
+  Attributes:
     kind: "none", "batch" (statistics of each device's own share), "sync_batch" (statistics of
       the global batch) or "group" (32 groups).
-    train: use the batch's statistics and update the running ones.
-    name: of the module.
-    dtype: compute type.
+    momentum: of the running statistics of batch norm: what is kept of them at every step.
+    epsilon: added to the variance.
+    frozen: batch norm uses its running statistics in training too, and leaves them as they are.
 
   Raises:
     ValueError: an unknown kind.
   """
-  if kind not in NORMS:
-    raise ValueError(f"unknown norm {kind!r}; known: {sorted(NORMS)}")
-  return NORMS[kind](use_running_average=not train, name=name, dtype=dtype)
+
+  kind: str = "batch"
+  momentum: float = 0.99
+  epsilon: float = 1e-5
+  frozen: bool = False
+
+  def __post_init__(self):
+    if self.kind not in NORMS:
+      raise ValueError(f"unknown norm {self.kind!r}; known: {', '.join(NORMS)}")
+
+  def layer(self, *, train: bool, name: str, dtype: Any = None) -> Callable[[Array], Array]:
+    """The layer; with `train` it uses the batch's statistics and updates the running ones."""
+    settings = {"epsilon": self.epsilon, "dtype": dtype, "name": name}
+    if self.kind == "none":
+      return lambda x: x
+    if self.kind == "group":
+      return nn.GroupNorm(**settings)
+    axis = DEVICES if self.kind == "sync_batch" else None
+    return nn.BatchNorm(
+      not train or self.frozen, momentum=self.momentum, axis_name=axis, **settings
+    )
+
+
+class Layers(NamedTuple):
+  """What all convolutional layers of a network have in common.
+
+  Attributes:
+    norm: after each convolution, which has a bias only where there is none.
+    activation: after that.
+    conv: makes a convolution, with the arguments of `Conv`.
+    dtype: compute type.
+    train: whether the network is trained.
+  """
+
+  norm: Norm = Norm()
+  activation: Callable[[Array], Array] = nn.relu
+  conv: Callable[..., nn.Module] = Conv
+  dtype: Any = None
+  train: bool = False
+
+  def __call__(
+    self, *x: Float[Array, "n _ _ _"], features: int, kernel: int = 3, stride: int = 1,
+    dilation: int = 1, groups: int = 1, activate: bool = True, name: str,
+  ) -> Float[Array, "n h w features"]:
+    """A convolution `name`, its normalisation `{name}_norm` and its activation.
+
+    They belong to the module that calls this.
+
+    Args:
+      *x: what is convolved; a second one is joined as by `Conv`.
+      features: output channels.
+      kernel: see `Conv`, as are `stride`, `dilation` and `groups`.
+      activate: whether the activation is applied.
+      name: of the convolution.
+    """
+    conv = self.conv(
+      features, kernel, stride, dilation, self.bias, self.dtype, groups=groups, name=name
+    )
+    return self.finish(conv(*x), activate=activate, name=name)
+
+  @property
+  def bias(self) -> bool:
+    """Whether convolutions have one."""
+    return self.norm.kind == "none"
+
+  def finish(
+    self, x: Float[Array, "n h w c"], *, activate: bool = True, name: str
+  ) -> Float[Array, "n h w c"]:
+    """What follows a convolution `name`."""
+    x = self.norm.layer(train=self.train, name=f"{name}_norm", dtype=self.dtype)(x)
+    return self.activation(x) if activate else x
+
+
+class Network(nn.Module, kw_only=True):
+  """What networks have in common: how their layers are made.
+
+  Attributes:
+    norm: after each convolution but the last ones.
+    activation: after that.
+    conv: makes a convolution, with the arguments of `Conv`.
+    dtype: compute type.
+  """
+
+  norm: Norm = Norm()
+  activation: Callable[[Array], Array] = nn.relu
+  conv: Callable[..., nn.Module] = Conv
+  dtype: Any = None
+
+  def style(self) -> dict[str, Any]:
+    """The arguments that make a network within this one like it."""
+    return {"norm": self.norm, "activation": self.activation, "conv": self.conv,
+            "dtype": self.dtype}
+
+  def layers(self, *, train: bool) -> Layers:
+    """The convolutional layers of this network."""
+    return Layers(**self.style(), train=train)
+
+
+def check_output_stride(stride: int) -> None:
+  """Raises ValueError unless a backbone can have this output stride."""
+  if stride not in (8, 16, 32):
+    raise ValueError(f"output_stride={stride}; known: 8, 16, 32")

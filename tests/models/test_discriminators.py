@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
+from asmjax.models.layers import Norm
 
 SMALL = (4, 6, 8)
 
@@ -85,7 +86,7 @@ def test_both_branches_are_joined_with_64_channels_each():
 
 @pytest.mark.parametrize("net, stride", [
   (LucNet(), 4), (LucNet(large=False, light=True), 4), (TwoBranchNet(), 4), (PatchNet(), 16),
-  (PatchNet(SMALL, "none"), 4),
+  (PatchNet(SMALL, norm=Norm("none")), 4),
 ])
 @pytest.mark.parametrize("size", [(32, 48), (13, 18), (1, 7)])
 def test_there_is_a_logit_for_every_patch_however_odd_the_size(net, stride, size):
@@ -109,7 +110,7 @@ def averaging(variables):
   (LucNet(large=False), 48, 6, 17, 18, 0),
   (TwoBranchNet(), 52, 6, 11, 30, 0),
   (TwoBranchNet(), 52, 6, 9, 34, 1),
-  (PatchNet((2, 2, 2, 2, 2), "none"), 176, 4, 17, 142, 0),
+  (PatchNet((2, 2, 2, 2, 2), norm=Norm("none")), 176, 4, 17, 142, 0),
 ])
 def test_a_logit_sees_its_field_of_view_and_nothing_else(net, size, k, first, field, which):
   """Kernels are positive: light passes every ReLU and max pool, and never cancels."""
@@ -193,7 +194,7 @@ def test_spectral_nets_normalise_every_kernel_and_add_no_parameters(kind):
 
 
 def test_training_finds_the_largest_singular_values_and_evaluation_only_uses_them():
-  plain, spectral = (PatchNet((4, 6), "none", spectral) for spectral in (False, True))
+  plain, spectral = (PatchNet((4, 6), spectral, norm=Norm("none")) for spectral in (False, True))
   x = structures(plain, 8, 8)
   variables = initial(spectral, *x)
   params, stats = variables["params"], variables["batch_stats"]

@@ -5,19 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones.resnet import BLOCKS, Bottleneck, ResNet
+from asmjax.models.backbones.resnet import BLOCKS, PLACEMENTS, Bottleneck, ResNet
+from asmjax.models.layers import Layers, Norm
 from asmjax.models.predictors.fcrn import FCRN, UpConv, UpProjection
 from tests import reference
+
+PLAIN = Layers(norm=Norm("none"))
 
 
 def normal(*shape, seed=0):
   return jnp.array(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def filled(module, x):
+def filled(module, x, **options):
   """Random variables that keep the scale, without compiling their initialisation."""
   rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
+  shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, **options))
   return jax.tree.map(
     lambda leaf: rng.normal(size=leaf.shape).astype(np.float32)
     * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1]))),
@@ -36,37 +39,44 @@ def outputs_and_count(module, size):
 def test_the_resnets_have_the_published_number_of_parameters(layers, published):
   features, count = outputs_and_count(ResNet(BLOCKS[layers]), (224, 224))
   assert count + 2048 * 1000 + 1000 == published
-  assert [x.shape[1:] for x in features] == [
-    (56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048)
-  ]
+  assert {stride: x.shape[1:] for stride, x in features.items()} == {
+    2: (112, 112, 64), 4: (56, 56, 256), 8: (28, 28, 512), 16: (14, 14, 1024), 32: (7, 7, 2048)
+  }
   assert layers == 3 * sum(BLOCKS[layers]) + 2
 
 
-def test_dilation_in_place_of_strides_finds_the_same_features_more_densely():
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_dilation_in_place_of_strides_finds_the_same_features_more_densely(placement):
   x = normal(1, 67, 90, 3)
-  nets = {stride: ResNet((1, 1, 1, 2), 4, stride, norm="none") for stride in (32, 16, 8)}
-  variables = filled(nets[32], x)
+  nets = {
+    stride: ResNet((2, 2, 2, 2), 4, stride, placement, norm=PLAIN.norm) for stride in (32, 16, 8)
+  }
+  variables = filled(nets[32], x, train=False)
   run = jax.jit(lambda: {s: net.apply(variables, x, train=False) for s, net in nets.items()})
-  found = run()
-  assert [y.shape[1:3] for y in found[8]] == [(17, 23), (9, 12), (9, 12), (9, 12)]
-  assert [y.shape[1:3] for y in found[16]] == [(17, 23), (9, 12), (5, 6), (5, 6)]
-  assert np.std(found[32][3]) > 0.01
-  for stage, (fine, middle, coarse) in enumerate(zip(found[8], found[16], found[32], strict=True)):
-    step = (1, 1, 2, 4)[stage], (1, 1, 1, 2)[stage]
-    for dense, every in zip((fine, middle), step, strict=True):
-      np.testing.assert_allclose(dense[:, ::every, ::every], coarse, rtol=1e-4, atol=1e-5)
+  for output, features in run().items():
+    for stride, coarse in features.items():
+      size = tuple(-(-side // min(stride, output)) for side in (67, 90))
+      assert coarse.shape[1:3] == size
+  dense, middle, coarse = (run()[stride] for stride in (8, 16, 32))
+  assert np.std(coarse[32]) > 0.01 and list(coarse) == [2, 4, 8, 16, 32]
+  for stride, expected in coarse.items():
+    for found, output in ((dense, 8), (middle, 16)):
+      every = max(stride // output, 1)
+      np.testing.assert_allclose(
+        found[stride][:, ::every, ::every], expected, rtol=1e-4, atol=1e-5
+      )
 
 
 def test_a_bottleneck_is_three_convolutions_and_a_shortcut():
   x = normal(1, 7, 6, 5)
-  block = Bottleneck(2, 2, 1, "none", None)
+  block = Bottleneck(2, 2, 1, True, PLAIN)
   variables = filled(block, x)
   conv = lambda name, x, stride: reference.convolve(
     x, *(variables["params"][name][key] for key in ("kernel", "bias")), stride, 1
   )
   y = np.maximum(conv("conv2", np.maximum(conv("conv1", x, 2), 0), 1), 0)
   expected = np.maximum(conv("conv3", y, 1) + conv("shortcut", x, 2), 0)
-  np.testing.assert_allclose(block.apply(variables, x, train=False), expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(block.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_other_output_strides_are_refused():
@@ -93,7 +103,7 @@ def test_the_up_convolution_keeps_the_scale_of_its_input():
 
 def test_an_up_projection_adds_two_branches():
   x = normal(1, 3, 4, 4)
-  module = UpProjection(2, "none", None)
+  module = UpProjection(2, PLAIN)
   variables = filled(module, x)
   params = variables["params"]
   unpooled = np.zeros((1, 6, 8, 4))
@@ -107,7 +117,7 @@ def test_an_up_projection_adds_two_branches():
     np.maximum(main, 0), params["conv2"]["kernel"], params["conv2"]["bias"], 1, 1
   )
   np.testing.assert_allclose(
-    module.apply(variables, x, train=False), np.maximum(main + projected, 0), rtol=1e-4, atol=1e-5
+    module.apply(variables, x), np.maximum(main + projected, 0), rtol=1e-4, atol=1e-5
   )
 
 
@@ -126,8 +136,8 @@ def test_any_size_comes_out_halved_and_rounded_up(size):
 
 def test_fcrn_drops_while_it_trains_and_every_layer_learns():
   x = normal(1, 40, 33, 3)
-  net = FCRN({"depth": 1}, (1, 1, 1, 1), 4, norm="none")
-  variables = filled(net, x)
+  net = FCRN({"depth": 1}, (1, 1, 1, 1), 4, norm=Norm("none"))
+  variables = filled(net, x, train=False)
 
   def loss(variables, key):
     return jnp.sum(net.apply(variables, x, train=True, rngs={"dropout": key})["depth"] ** 2)

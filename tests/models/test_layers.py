@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax import resize
-from asmjax.models.layers import Conv, norm
+from asmjax.models.layers import Conv, Norm
 from tests import reference
 
 
@@ -55,8 +55,8 @@ def test_parameters_stay_single_precision_under_bfloat16_compute():
 
 
 def test_unknown_norm_is_refused_and_the_known_listed():
-  with pytest.raises(ValueError, match="'weight'.*known: .*'sync_batch'"):
-    norm("weight", train=True, name="norm")
+  with pytest.raises(ValueError, match="'weight'.*known: none, batch, sync_batch, group"):
+    Norm("weight")
 
 
 @pytest.mark.parametrize("size", [(8, 6), (4, 3), (7, 11), (2, 3)])

@@ -9,7 +9,7 @@ import pytest
 
 from asmjax.models.backbones.mobilenet import V1_BLOCKS, MobileNetV1
 from asmjax.models.critics.mobilenet import MobileNetCritic
-from asmjax.models.layers import Conv
+from asmjax.models.layers import Conv, Norm
 from asmjax.resize import bilinear
 from tests import reference
 
@@ -111,7 +111,7 @@ def test_the_critic_judges_the_structure_at_its_own_size():
 
 
 def test_dropout_is_random_in_training_only_and_gradients_reach_everything():
-  net, x = TINY.clone(norm="none"), structure(2, 19, 24, 6)
+  net, x = TINY.clone(norm=Norm("none")), structure(2, 19, 24, 6)
   params = initial(net, x)["params"]
 
   @jax.jit

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.critics.autoencoder import StructureAutoencoder
+from asmjax.models.layers import Norm
 from asmjax.models.predictors import UNet
 
 
@@ -30,7 +31,7 @@ def test_the_unet_of_four_levels_has_seven_convolutional_layers(stride):
 def test_levels_widths_convolutions_and_norms_are_settings():
   net = UNet(
     {"a": 2, "b": 1}, levels=3, width=32, max_width=64, encoder_convs=2, decoder_convs=3,
-    norm="group",
+    norm=Norm("group"),
   )
   outputs, variables = shapes(net, jnp.zeros((1, 13, 10, 3)), train=False)
   found = kernels(variables)
@@ -40,7 +41,7 @@ def test_levels_widths_convolutions_and_norms_are_settings():
 
 
 def test_the_unet_ends_in_logits_that_every_input_pixel_nearby_reaches():
-  net = UNet({"segmentation": 1}, levels=3, width=4, norm="none")
+  net = UNet({"segmentation": 1}, levels=3, width=4, norm=Norm("none"))
   x = jnp.array(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), jnp.float32)
   variables = jax.jit(lambda: net.init(jax.random.key(0), x, train=False))()
   centre = lambda x: net.apply(variables, x, train=False)["segmentation"][0, 8, 8, 0]

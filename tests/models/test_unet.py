@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.layers import Conv
+from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
 from asmjax.resize import bilinear
 
@@ -55,7 +55,7 @@ def test_any_size_comes_out_halved_and_rounded_up(size):
 @pytest.mark.parametrize("size", [(12, 20), (13, 21), (10, 7)])
 def test_an_even_kernel_halves_with_zeros_beyond_the_border(size):
   x = jnp.array(np.random.default_rng(0).normal(size=(1, *size, 3)), jnp.float32)
-  net = UNet({"depth": 2}, levels=1, width=2, stride=2, down_kernel=4, norm="none")
+  net = UNet({"depth": 2}, levels=1, width=2, stride=2, down_kernel=4, norm=Norm("none"))
   variables = made(net, x)
   kernel = np.asarray(variables["params"]["down1_1"]["kernel"])
   (h, w), wide = size, np.pad(x[0], ((1, 2), (1, 2), (0, 0)))
@@ -73,7 +73,7 @@ def test_an_even_kernel_halves_with_zeros_beyond_the_border(size):
 def test_the_skip_joins_where_it_is_told_to():
   x = jnp.array(np.random.default_rng(0).normal(size=(1, 9, 12, 3)), jnp.float32)
   net = UNet(
-    {"a": 2}, levels=2, width=4, decoder_convs=3, join=1, head_kernel=3, norm="none",
+    {"a": 2}, levels=2, width=4, decoder_convs=3, join=1, head_kernel=3, norm=Norm("none"),
   )
   variables = made(net, x)
 
@@ -93,7 +93,7 @@ def test_the_skip_joins_where_it_is_told_to():
 def test_every_level_of_the_released_net_learns():
   rng = np.random.default_rng(0)
   x = jnp.array(rng.normal(size=(1, 40, 33, 3)), jnp.float32)
-  net = UNet({"depth": 1}, width=8, max_width=8, norm="none", **RELEASED)
+  net = UNet({"depth": 1}, width=8, max_width=8, norm=Norm("none"), **RELEASED)
   _, variables = shapes(net, (40, 33))
   params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) / 10, variables["params"])
   loss = lambda params: jnp.sum(net.apply({"params": params}, x, train=False)["depth"] ** 2)

@@ -120,7 +120,7 @@ def run(workdir, **changes):
   made = small.config("gan_basic", **{
     "train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes
   })
-  made.terms.adversarial.critic = common.critic("patch", filters=(4, 6), norm="none")
+  made.terms.adversarial.critic = common.critic("patch", filters=(4, 6), norm={"kind": "none"})
   train(experiment(made), workdir)
   path = workdir / "warnings.jsonl"
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -222,7 +222,7 @@ def test_options_work_together(tmp_path):
   run = experiment(small.config("iid_asm", **{
     "train.turns": "alternate(1, 2)", "train.batch_size": 16, "train.accumulate": 2,
     "train.dtype": "bfloat16", "train.steps": 6, "train.log_every": 1,
-    "predictor.norm": "sync_batch",
+    "predictor.norm.kind": "sync_batch",
     "optimizer.predictor.average": 0.9, "optimizer.predictor.warmup": 2,
     "optimizer.critic.warmup": 2, "optimizer.predictor.groups": {"^head": 10.0},
     "eval.every": 3, "data.scale": (0.5, 2.0), "data.random_crop": True,
@@ -242,7 +242,7 @@ def test_options_work_together(tmp_path):
 
 def test_two_processes_give_the_numbers_of_one(tmp_path):
   arguments = ["--config=configs/scenes.py:asm", *small.flags(**{
-    "predictor.norm": "sync_batch", "train.steps": 4, "checkpoint.every": 2,
+    "predictor.norm.kind": "sync_batch", "train.steps": 4, "checkpoint.every": 2,
   })]
   code, output = small.launch(
     "main.py", *arguments, f"--workdir={tmp_path / 'one'}", devices=4

@@ -1,11 +1,9 @@
 """MobileNets: networks of depthwise separable convolutions."""
 
-from typing import Any
-
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, norm
+from asmjax.models.layers import Network
 
 # Channels and stride of the blocks (Howard et al. 2017, Table 1).
 V1_BLOCKS = (
@@ -13,7 +11,7 @@ V1_BLOCKS = (
 )
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(Network):
   """MobileNet (Howard et al. 2017) without its classifier.
 
   ReLU follows every normalisation, as in the paper's Fig. 3; released weights were trained with
@@ -25,28 +23,17 @@ class MobileNetV1(nn.Module):
 
   Attributes:
     width: alpha, the factor on all numbers of channels.
-    norm: see `asmjax.models.layers.norm`.
-    dtype: compute type.
   """
 
   width: float = 1.0
-  norm: str = "batch"
-  dtype: Any = None
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 f"]:
     """Features at 1/32 of the size, rounded up."""
-    conv = lambda x, features, kernel, stride, name, groups=1: self._layer(
-      x, Conv(features, kernel, stride, bias=self.norm == "none", groups=groups,
-              dtype=self.dtype, name=name), train=train,
-    )
-    x = conv(x, int(32 * self.width), 3, 2, "conv1")
+    layers = self.layers(train=train)
+    x = layers(x, features=int(32 * self.width), stride=2, name="conv1")
     for i, (features, stride) in enumerate(V1_BLOCKS, 1):
       channels = x.shape[-1]
-      x = conv(x, channels, 3, stride, f"block{i}_depthwise", groups=channels)
-      x = conv(x, int(features * self.width), 1, 1, f"block{i}_pointwise")
+      x = layers(x, features=channels, stride=stride, groups=channels, name=f"block{i}_depthwise")
+      x = layers(x, features=int(features * self.width), kernel=1, name=f"block{i}_pointwise")
     return x
-
-  def _layer(self, x: Array, layer: Conv, *, train: bool) -> Array:
-    name = f"{layer.name}_norm"
-    return nn.relu(norm(self.norm, train=train, name=name, dtype=self.dtype)(layer(x)))

@@ -1,22 +1,22 @@
 """Residual networks of bottlenecks, version 1 (He et al. 2016)."""
 
-from typing import Any
-
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, norm
+from asmjax.models.layers import Layers, Network, check_output_stride
 
 # Bottlenecks a stage by the number of layers, the classifier included.
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
+# Which bottleneck of a stage halves the size, and which of its convolutions.
+PLACEMENTS = ("first_1x1", "first_3x3", "last_3x3")
 
-class ResNet(nn.Module):
+
+class ResNet(Network):
   """ResNet without its classifier, with dilation in place of the last strides if so told.
 
-  A stage that gives up its stride dilates all its 3x3 convolutions instead, so that its features
-  at the places that the stride would have kept are the same. The stride of a stage sits on the
-  first 1x1 convolution of its first block, as in the weights published with the paper.
+  Convolutions after a stride that is given up are dilated instead, so that the features at the
+  places that the stride would have kept are the same.
 
   Parameters: `conv1`, then `stage{i}_block{j}` with `conv1` to `conv3` and, in the first block of
   a stage, `shortcut`; each with its normalisation under the name plus `_norm`.
@@ -25,42 +25,58 @@ class ResNet(nn.Module):
     blocks: bottlenecks a stage; see `BLOCKS`.
     width: channels of the stem; stage i ends in 4 * 2^(i - 1) times as many.
     output_stride: of the last stage: 32, 16 or 8.
-    norm: see `asmjax.models.layers.norm`.
-    dtype: compute type.
+    placement: where a stage has its stride: on the "first_1x1" convolution, as in the paper and
+      its weights; on the "first_3x3" one, as in torchvision's; or on the "last_3x3" one of the
+      stage before, as in TF-slim's.
+    remat: compute features of bottlenecks again in the backward pass instead of keeping them.
+
+  Raises:
+    ValueError: an unknown output stride or placement.
   """
 
   blocks: tuple[int, ...] = BLOCKS[50]
   width: int = 64
   output_stride: int = 32
-  norm: str = "batch"
-  dtype: Any = None
+  placement: str = "first_1x1"
+  remat: bool = False
 
   def __post_init__(self):
-    if self.output_stride not in (8, 16, 32):
-      raise ValueError(f"output_stride={self.output_stride}; known: 8, 16, 32")
+    check_output_stride(self.output_stride)
+    if self.placement not in PLACEMENTS:
+      raise ValueError(f"unknown placement {self.placement!r}; known: {', '.join(PLACEMENTS)}")
     super().__post_init__()
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> tuple[Float[Array, "n _ _ _"], ...]:
-    """Features of every stage, the finest (1/4 of the size, rounded up) first."""
-    x = nn.relu(normalised(
-      x, self.width, 7, 2, kind=self.norm, train=train, dtype=self.dtype, name="conv1"
-    ))
+  ) -> dict[int, Float[Array, "n _ _ _"]]:
+    """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
+
+    With an output stride of 8 those of 16 and 32 have an eighth of the size too.
+    """
+    layers = self.layers(train=train)
+    x = layers(x, features=self.width, kernel=7, stride=2, name="conv1")
+    features = {2: x}
     x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-    reached, dilation, features = 4, 1, []
+    block, nominal, dilation = nn.remat(Bottleneck) if self.remat else Bottleneck, 4, 1
     for i, blocks in enumerate(self.blocks):
-      stride = 2 if i > 0 and reached < self.output_stride else 1
-      dilation *= 2 if i > 0 and stride == 1 else 1
-      reached *= stride
       for j in range(blocks):
-        x = Bottleneck(
-          self.width * 2**i, stride if j == 0 else 1, dilation, self.norm, self.dtype,
-          name=f"stage{i + 1}_block{j + 1}",
-        )(x, train=train)
-      features.append(x)
-    return tuple(features)
+        halves = self._halves(i, j)
+        nominal *= 2 if halves else 1
+        gives_up = halves and nominal > self.output_stride
+        after = 2 * dilation if gives_up else dilation
+        x = block(
+          self.width * 2**i, 2 if halves and not gives_up else 1,
+          after if self.placement == "first_1x1" else dilation, self.placement == "first_1x1",
+          layers, name=f"stage{i + 1}_block{j + 1}",
+        )(x)
+        features[nominal], dilation = x, after
+    return features
+
+  def _halves(self, stage: int, block: int) -> bool:
+    if self.placement == "last_3x3":
+      return stage < len(self.blocks) - 1 and block == self.blocks[stage] - 1
+    return stage > 0 and block == 0
 
 
 class Bottleneck(nn.Module):
@@ -68,39 +84,31 @@ class Bottleneck(nn.Module):
 
   Attributes:
     width: channels of the first two convolutions; the third has four times as many.
-    stride: of the first convolution and the projection.
+    stride: of the block.
     dilation: of the 3x3 convolution.
-    norm: see `asmjax.models.layers.norm`.
-    dtype: compute type.
+    early: the stride sits on the first convolution, not on the second one.
+    layers: see `asmjax.models.layers.Layers`.
   """
 
   width: int
   stride: int
   dilation: int
-  norm: str
-  dtype: Any
+  early: bool
+  layers: Layers
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> Float[Array, "n h2 w2 f"]:
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
     """Features at 1/stride of the size, rounded up."""
-    settings = {"kind": self.norm, "train": train, "dtype": self.dtype}
-    y = nn.relu(normalised(x, self.width, 1, self.stride, name="conv1", **settings))
-    y = nn.relu(normalised(y, self.width, 3, 1, self.dilation, name="conv2", **settings))
-    y = normalised(y, 4 * self.width, 1, name="conv3", **settings)
-    if x.shape[-1] != y.shape[-1] or self.stride > 1:
-      x = normalised(x, 4 * self.width, 1, self.stride, name="shortcut", **settings)
-    return nn.relu(x + y)
-
-
-def normalised(
-  x: Float[Array, "n h w c"], features: int, kernel: int, stride: int = 1, dilation: int = 1, *,
-  kind: str, train: bool, dtype: Any, name: str,
-) -> Float[Array, "n h2 w2 f"]:
-  """A convolution `name` and its normalisation `{name}_norm`, in the module that calls this.
-
-  The convolution has a bias only where there is no normalisation (`kind` "none").
-  """
-  x = Conv(features, kernel, stride, dilation, kind == "none", dtype, name=name)(x)
-  return norm(kind, train=train, name=f"{name}_norm", dtype=dtype)(x)
+    wide, strides = 4 * self.width, (self.stride, 1) if self.early else (1, self.stride)
+    y = self.layers(x, features=self.width, kernel=1, stride=strides[0], name="conv1")
+    y = self.layers(
+      y, features=self.width, stride=strides[1], dilation=self.dilation, name="conv2"
+    )
+    y = self.layers(y, features=wide, kernel=1, activate=False, name="conv3")
+    if x.shape[-1] == wide:
+      x = x[:, :: self.stride, :: self.stride]
+    else:
+      x = self.layers(
+        x, features=wide, kernel=1, stride=self.stride, activate=False, name="shortcut"
+      )
+    return self.layers.activation(x + y)

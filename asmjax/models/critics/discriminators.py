@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, norm
+from asmjax.models.layers import Conv, Network
 
 
 class LucNet(nn.Module):
@@ -79,7 +79,7 @@ class TwoBranchNet(nn.Module):
     return _judged(joined, ((128,), (256,), (512,)), (3, 3), **settings, dtype=self.dtype)
 
 
-class PatchNet(nn.Module):
+class PatchNet(Network):
   """The patch discriminator that was released with Hwang et al. 2019, as "cGAN".
 
   4x4 convolutions, each with a normalisation and a ReLU, of stride 2 but for the last, and a 4x4
@@ -88,15 +88,11 @@ class PatchNet(nn.Module):
 
   Attributes:
     filters: of all convolutions but the one to the logit.
-    norm: see `asmjax.models.layers.norm`; convolutions have a bias only with "none".
     spectral: divide every kernel by its largest singular value (Miyato et al. 2018).
-    dtype: compute type.
   """
 
   filters: tuple[int, ...] = (64, 128, 256, 512, 512)
-  norm: str = "batch"
   spectral: bool = False
-  dtype: Any = None
 
   @nn.compact
   def __call__(
@@ -104,14 +100,12 @@ class PatchNet(nn.Module):
   ) -> Float[Array, "n h2 w2 1"]:
     """Logits at 1/2^(number of filters - 1) of the size, rounded up."""
     settings, x = {"train": train, "spectral": self.spectral}, structure
+    layers = self.layers(train=train)
     for i, features in enumerate(self.filters, 1):
       stride, name = 2 if i < len(self.filters) else 1, f"conv{i}"
-      x = _convolved(
-        x, Conv(features, 4, stride, bias=self.norm == "none", dtype=self.dtype, name=name),
-        **settings,
-      )
-      x = nn.relu(norm(self.norm, train=train, name=f"{name}_norm", dtype=self.dtype)(x))
-    return _convolved(x, Conv(1, 4, dtype=self.dtype, name="logit"), **settings)
+      conv = self.conv(features, 4, stride, bias=layers.bias, dtype=self.dtype, name=name)
+      x = layers.finish(_convolved(x, conv, **settings), name=name)
+    return _convolved(x, self.conv(1, 4, dtype=self.dtype, name="logit"), **settings)
 
 
 def _judged(

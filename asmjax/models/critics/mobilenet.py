@@ -1,17 +1,15 @@
 """A classification network as critic, with one logit for the whole structure."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.mobilenet import MobileNetV1
-from asmjax.models.layers import Conv
+from asmjax.models.layers import Network
 from asmjax.resize import bilinear
 
 
-class MobileNetCritic(nn.Module):
+class MobileNetCritic(Network):
   """The discriminator of LoAd: MobileNet with one logit in place of the 1000 classes.
 
   Needs a "dropout" key in training.
@@ -20,15 +18,11 @@ class MobileNetCritic(nn.Module):
     size: (h, w) to which the structure is resized, the network's input.
     dropout: rate before the logit.
     width: see `asmjax.models.backbones.mobilenet.MobileNetV1`.
-    norm: see `asmjax.models.layers.norm`.
-    dtype: compute type.
   """
 
   size: tuple[int, int] = (224, 224)
   dropout: float = 0.01
   width: float = 1.0
-  norm: str = "batch"
-  dtype: Any = None
 
   @nn.compact
   def __call__(
@@ -36,7 +30,7 @@ class MobileNetCritic(nn.Module):
   ) -> Float[Array, "n 1 1 1"]:
     """One logit for each structure."""
     x = bilinear(structure, self.size)
-    x = MobileNetV1(self.width, self.norm, self.dtype, name="backbone")(x, train=train)
+    x = MobileNetV1(self.width, name="backbone", **self.style())(x, train=train)
     x = jnp.mean(x, (1, 2), keepdims=True)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return Conv(1, 1, dtype=self.dtype, name="logit")(x)
+    return self.conv(1, 1, dtype=self.dtype, name="logit")(x)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.models.backbones.resnet import BLOCKS, ResNet, normalised
-from asmjax.models.layers import Conv, norm
+from asmjax.models.backbones.resnet import BLOCKS, ResNet
+from asmjax.models.layers import Layers, Network
 
 
-class FCRN(nn.Module):
+class FCRN(Network):
   """ResNet, a 1x1 convolution that halves the channels, and four up-projections.
 
   The defaults are FCRN-50, with 63.6 million parameters for depth alone.
@@ -22,16 +22,12 @@ class FCRN(nn.Module):
     blocks: bottlenecks a stage of the ResNet.
     width: channels of the ResNet's stem and of the last up-projection.
     dropout: rate before the heads, of single values.
-    norm: "none", "batch", "sync_batch" or "group", after each convolution but the heads.
-    dtype: compute type.
   """
 
   heads: Mapping[str, int]
   blocks: tuple[int, ...] = BLOCKS[50]
   width: int = 64
   dropout: float = 0.5
-  norm: str = "batch"
-  dtype: Any = None
 
   @nn.compact
   def __call__(
@@ -43,17 +39,15 @@ class FCRN(nn.Module):
     what it says of them is cut off.
     """
     h, w = (-(-side // 2) for side in x.shape[1:3])
-    settings = {"norm": self.norm, "dtype": self.dtype}
-    x = ResNet(self.blocks, self.width, **settings, name="resnet")(x, train=train)[-1]
-    x = normalised(
-      x, 16 * self.width, 1, kind=self.norm, train=train, dtype=self.dtype, name="reduce"
-    )
+    layers = self.layers(train=train)
+    x = ResNet(self.blocks, self.width, name="resnet", **self.style())(x, train=train)[32]
+    x = layers(x, features=16 * self.width, kernel=1, activate=False, name="reduce")
     for i in range(4):
-      x = UpProjection(self.width * 2 ** (3 - i), **settings, name=f"up{i + 1}")(x, train=train)
+      x = UpProjection(self.width * 2 ** (3 - i), layers, name=f"up{i + 1}")(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x[:, :h, :w])
     self.sow("intermediates", "features", x)
     return {
-      task: Conv(channels, 3, dtype=self.dtype, name=f"head_{task}")(x)
+      task: self.conv(channels, dtype=self.dtype, name=f"head_{task}")(x)
       for task, channels in self.heads.items()
     }
 
@@ -66,26 +60,20 @@ class UpProjection(nn.Module):
 
   Attributes:
     features: output channels.
-    norm: see `asmjax.models.layers.norm`.
-    dtype: compute type.
+    layers: see `asmjax.models.layers.Layers`.
   """
 
   features: int
-  norm: str
-  dtype: Any
+  layers: Layers
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> Float[Array, "n 2*h 2*w f"]:
+  def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n 2*h 2*w f"]:
     """Features at twice the size."""
-    x = UpConv(2 * self.features, self.norm == "none", self.dtype, name="conv1")(x)
-    x = norm(self.norm, train=train, name="conv1_norm", dtype=self.dtype)(x)
-    x, projected = jnp.split(x, 2, -1)
-    x = normalised(
-      nn.relu(x), self.features, 3, kind=self.norm, train=train, dtype=self.dtype, name="conv2"
-    )
-    return nn.relu(x + projected)
+    layers, activation = self.layers, self.layers.activation
+    x = UpConv(2 * self.features, layers.bias, layers.dtype, name="conv1")(x)
+    x, projected = jnp.split(layers.finish(x, activate=False, name="conv1"), 2, -1)
+    x = layers(activation(x), features=self.features, activate=False, name="conv2")
+    return activation(x + projected)
 
 
 class UpConv(nn.Module):

@@ -1,15 +1,14 @@
 """U-Net: convolutions down, convolutions up, skips between equals (Ronneberger et al. 2015)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, norm
+from asmjax.models.layers import Network
 
 
-class UNet(nn.Module):
+class UNet(Network):
   """U-Net with any number of levels.
 
   With one convolution a level there are 2 L - 1 of them: L = 4 is the net of 7 convolutional
@@ -32,8 +31,6 @@ class UNet(nn.Module):
     join: decoder convolutions of each level that come before the map is resized to the skip's
       size and concatenated with it.
     head_kernel: kernel of the heads, odd.
-    norm: "none", "batch", "sync_batch" or "group", before each ReLU.
-    dtype: compute type.
   """
 
   heads: Mapping[str, int]
@@ -46,8 +43,6 @@ class UNet(nn.Module):
   down_kernel: int = 3
   join: int = 0
   head_kernel: int = 1
-  norm: str = "batch"
-  dtype: Any = None
 
   def __post_init__(self):
     if not 0 <= self.join < self.decoder_convs:
@@ -63,24 +58,19 @@ class UNet(nn.Module):
   ) -> dict[str, Float[Array, "n h2 w2 c"]]:
     """Maps by task, at 1/stride of the image's size."""
     widths = [min(self.width * 2**i, self.max_width) for i in range(self.levels)]
-    skips: list[Array] = []
+    layers, skips = self.layers(train=train), []
     for i, width in enumerate(widths):
       for j in range(self.encoder_convs):
         stride = (self.stride if i == 0 else 2) if j == 0 else 1
-        x = self._conv(x, width=width, name=f"down{i + 1}_{j + 1}", stride=stride, train=train)
+        kernel = self.down_kernel if stride > 1 else 3
+        x = layers(x, features=width, kernel=kernel, stride=stride, name=f"down{i + 1}_{j + 1}")
       skips.append(x)
     for i in reversed(range(self.levels - 1)):
       for j in range(self.decoder_convs):
         inputs = (skips[i], x) if j == self.join else (x,)
-        x = self._conv(*inputs, width=widths[i], name=f"up{i + 1}_{j + 1}", train=train)
+        x = layers(*inputs, features=widths[i], name=f"up{i + 1}_{j + 1}")
     self.sow("intermediates", "features", x)
     return {
-      task: Conv(channels, self.head_kernel, dtype=self.dtype, name=f"head_{task}")(x)
+      task: self.conv(channels, self.head_kernel, dtype=self.dtype, name=f"head_{task}")(x)
       for task, channels in self.heads.items()
     }
-
-  def _conv(self, *x: Array, width: int, name: str, train: bool, stride: int = 1) -> Array:
-    bias = self.norm == "none"
-    kernel = self.down_kernel if stride > 1 else 3
-    x = Conv(width, kernel, stride, bias=bias, dtype=self.dtype, name=name)(*x)
-    return nn.relu(norm(self.norm, train=train, name=f"{name}_norm", dtype=self.dtype)(x))
