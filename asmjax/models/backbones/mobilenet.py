@@ -1,9 +1,10 @@
-"""MobileNets: networks of depthwise separable convolutions."""
+"""MobileNet, version 1: depthwise separable convolutions (Howard et al. 2017)."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Network
+from asmjax.models.backbones.strides import next_stride
+from asmjax.models.layers import Network, check_output_stride
 
 # Channels and stride of the blocks (Howard et al. 2017, Table 1).
 V1_BLOCKS = (
@@ -15,25 +16,58 @@ class MobileNetV1(Network):
   """MobileNet (Howard et al. 2017) without its classifier.
 
   ReLU follows every normalisation, as in the paper's Fig. 3; released weights were trained with
-  ReLU6.
+  ReLU6. With a classifier of 1000 classes it has 4.2 million parameters and does 569 million
+  multiply-adds for 224 x 224 pixels (Table 6).
 
-  Parameters: `conv1`, then `block{i}_depthwise` and `block{i}_pointwise`; each with its
-  normalisation under the name plus `_norm`. Convolutions have a bias only where there is no
+  Parameters: `conv1`, then `block{i}_depthwise` and `block{i}_pointwise`, i = 1 to 13; each with
+  its normalisation under the name plus `_norm`. Convolutions have a bias only where there is no
   normalisation.
 
   Attributes:
     width: alpha, the factor on all numbers of channels.
+    output_stride: of the last block: 32, 16 or 8; convolutions after a stride that is given up
+      are dilated.
+    remat: compute features of blocks again in the backward pass instead of keeping them.
+
+  Raises:
+    ValueError: an unknown output stride.
   """
 
   width: float = 1.0
+  output_stride: int = 32
+  remat: bool = False
+
+  def __post_init__(self):
+    check_output_stride(self.output_stride)
+    super().__post_init__()
 
   @nn.compact
-  def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 f"]:
-    """Features at 1/32 of the size, rounded up."""
-    layers = self.layers(train=train)
-    x = layers(x, features=int(32 * self.width), stride=2, name="conv1")
-    for i, (features, stride) in enumerate(V1_BLOCKS, 1):
-      channels = x.shape[-1]
-      x = layers(x, features=channels, stride=stride, groups=channels, name=f"block{i}_depthwise")
-      x = layers(x, features=int(features * self.width), kernel=1, name=f"block{i}_pointwise")
-    return x
+  def __call__(
+    self, x: Float[Array, "n h w c"], *, train: bool
+  ) -> dict[int, Float[Array, "n _ _ _"]]:
+    """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
+
+    With an output stride of 8 those of 16 and 32 have an eighth of the size too.
+    """
+    x = self.layers(train=train)(x, features=int(32 * self.width), stride=2, name="conv1")
+    features, nominal = {}, 2
+    for i, (channels, stride) in enumerate(V1_BLOCKS, 1):
+      nominal, *strides = next_stride(nominal, stride, self.output_stride)
+      block = _block(f"block{i}", int(channels * self.width), *strides, train=train)
+      x = (nn.remat(block) if self.remat else block)(self, x)
+      features[nominal] = x
+    return features
+
+
+def _block(name: str, features: int, stride: int, dilation: int, *, train: bool):
+  """A function of a network and its features that makes the layers of one block in the network."""
+
+  def block(net, x):
+    layers, channels = net.layers(train=train), x.shape[-1]
+    x = layers(
+      x, features=channels, stride=stride, dilation=dilation, groups=channels,
+      name=f"{name}_depthwise",
+    )
+    return layers(x, features=features, kernel=1, name=f"{name}_pointwise")
+
+  return block

@@ -1,0 +1,92 @@
+"""VGG networks of 3x3 convolutions (Simonyan and Zisserman 2015)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from asmjax.models.backbones.strides import next_stride
+from asmjax.models.layers import Network, Norm, check_output_stride
+
+# Convolutions a stage (Simonyan and Zisserman 2015, Table 1, D).
+VGG16 = (2, 2, 3, 3, 3)
+
+
+class VGG(Network):
+  """VGG-16 without its last layer, and by default without the fully connected ones before it.
+
+  With an output stride of 16 or 8 the last pools are left out and what follows is dilated by 2
+  and 4. That is the front end of Yu and Koltun (2016, Sec. 4). Other backbones only thin out
+  where they have a stride; a pool also takes the maximum, so here features change.
+
+  The pools see cells that reach beyond maps of odd size, as in Caffe; torchvision's cut them off.
+  Padding keeps the size everywhere: FCN pads the image by 100 pixels instead, so that `fc6` needs
+  no padding, and Yu and Koltun reflect the image beyond its borders.
+
+  With `fully=4096` and a classifier of 1000 classes it has 138,357,544 parameters (138 million in
+  Table 2), without them 14,714,688. For 224 x 224 pixels it does 15.5 billion multiply-adds if, as
+  in the paper, the fully connected layers are applied at one place only.
+
+  Parameters: `conv{i}_{j}`, convolution j of stage i, and `fc6` and `fc7`. If there is a `norm`,
+  that of a convolution has its name plus `_norm`; `fc6` and `fc7` have none.
+
+  Attributes:
+    norm: after each 3x3 convolution; the paper's network has none.
+    width: channels of the first stage; each stage up to the fourth has twice as many.
+    fully: channels of `fc6` and `fc7`, a 7x7 and a 1x1 convolution each followed by dropout of
+      half of the values, which needs a "dropout" key in training; 0 leaves them out.
+    output_stride: of the last stage: 32, 16 or 8.
+    remat: compute features of stages again in the backward pass instead of keeping them.
+
+  Raises:
+    ValueError: an unknown output stride.
+  """
+
+  norm: Norm = dataclasses.field(default=Norm("none"), kw_only=True)
+  width: int = 64
+  fully: int = 0
+  output_stride: int = 32
+  remat: bool = False
+
+  def __post_init__(self):
+    check_output_stride(self.output_stride)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "n h w c"], *, train: bool
+  ) -> dict[int, Float[Array, "n _ _ _"]]:
+    """The pooled maps at strides of 2, 4, 8, 16 and 32; the last one is that of `fc7` if there.
+
+    Where a pool is left out, the map that it would have seen takes its place. With an output
+    stride of 8 those of 16 and 32 have an eighth of the size too.
+    """
+    features, nominal = {}, 1
+    for i, count in enumerate(VGG16):
+      nominal, stride, dilation = next_stride(nominal, 2, self.output_stride)
+      names = [f"conv{i + 1}_{j + 1}" for j in range(count)]
+      stage = _stage(names, self.width * 2 ** min(i, 3), stride, dilation, train=train)
+      x = features[nominal] = (nn.remat(stage) if self.remat else stage)(self, x)
+    if self.fully:
+      *_, dilation = next_stride(nominal, 1, self.output_stride)
+      features[nominal] = self._classify(x, dilation, train=train)
+    return features
+
+  def _classify(self, x: Array, dilation: int, *, train: bool) -> Array:
+    for name, kernel in (("fc6", 7), ("fc7", 1)):
+      x = self.conv(self.fully, kernel, dilation=dilation, dtype=self.dtype, name=name)(x)
+      x = nn.Dropout(0.5, deterministic=not train, name=f"{name}_dropout")(self.activation(x))
+    return x
+
+
+def _stage(names: Sequence[str], features: int, stride: int, dilation: int, *, train: bool):
+  """A function of a network and its features that makes the layers of one stage in the network."""
+
+  def stage(net, x):
+    layers = net.layers(train=train)
+    for name in names:
+      x = layers(x, features=features, dilation=dilation, name=name)
+    return nn.max_pool(x, (2, 2), (2, 2), "SAME") if stride == 2 else x
+
+  return stage

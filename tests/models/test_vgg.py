@@ -1,0 +1,108 @@
+"""VGG against published counts, its definition and the front end of dilated networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.models.backbones import vgg
+from asmjax.models.backbones.vgg import VGG, VGG16
+from asmjax.models.layers import Norm
+from tests import backbones, reference
+
+
+def tiny(**options):
+  return VGG(width=4, **options)
+
+
+def defined(net, x, output_stride):
+  """Pooled maps and those of fc7, with the parameters of a variable tree."""
+  params, maps, dilation = jax.tree.map(np.asarray, net["params"]), [], 1
+
+  def layer(x, name, dilation):
+    y = reference.convolve(x, *(params[name][key] for key in ("kernel", "bias")), 1, dilation)
+    return np.maximum(y, 0)
+
+  for i, count in enumerate(VGG16, 1):
+    for j in range(1, count + 1):
+      x = layer(x, f"conv{i}_{j}", dilation)
+    if 2**i > output_stride:
+      dilation *= 2
+    else:
+      pads = ((0, 0), *((0, side % 2) for side in x.shape[1:3]), (0, 0))
+      x = np.pad(x, pads, constant_values=-np.inf)
+      x = np.maximum(x[:, ::2], x[:, 1::2])
+      x = np.maximum(x[:, :, ::2], x[:, :, 1::2])
+    maps.append(x)
+  return [*maps[:-1], layer(layer(x, "fc6", dilation), "fc7", 1)]
+
+
+def test_it_has_the_published_number_of_parameters_and_multiply_adds():
+  features, variables = backbones.shapes(VGG(), 224, 224)
+  _, complete = backbones.shapes(VGG(fully=4096), 32, 32)
+  _, normalised = backbones.shapes(VGG(norm=Norm()), 32, 32)
+  assert backbones.count(variables["params"]) == 14_714_688
+  assert backbones.count(complete["params"]) + 4096 * 1000 + 1000 == 138_357_544
+  fully = sum(complete["params"][name]["kernel"].size for name in ("fc6", "fc7")) + 4096 * 1000
+  # In torchvision's network with normalisation each of the 4224 channels keeps its bias.
+  rest = fully + 2 * 4096 + 1000
+  assert backbones.count(normalised["params"]) + 4224 + rest == 138_365_992
+  products, _ = backbones.costs(VGG(), 224, 224)
+  assert round((products + fully) / 1e9, 2) == 15.47
+  assert {stride: x.shape[1:] for stride, x in features.items()} == {
+    2: (112, 112, 64), 4: (56, 56, 128), 8: (28, 28, 256), 16: (14, 14, 512), 32: (7, 7, 512)
+  }
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_the_network_is_its_definition_with_pools_left_out_and_dilation(output_stride):
+  x = backbones.image(35, 19)
+  net = tiny(fully=16, output_stride=output_stride)
+  variables = backbones.initial(net, x)
+  found = jax.jit(lambda: net.apply(variables, x, train=False))()
+  expected = defined(variables, x, output_stride)
+  for a, b in zip(found.values(), expected, strict=True):
+    assert np.std(b) > 0.01
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.std(b))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (67, 33), (1, 5)])
+def test_features_are_rounded_up(size):
+  backbones.assert_rounded_up(tiny, *size)
+
+
+def test_pools_aside_dilation_finds_the_same_features_more_densely(monkeypatch):
+  monkeypatch.setattr(vgg.nn, "max_pool", lambda x, *_: x[:, ::2, ::2])
+  backbones.assert_denser(lambda **options: tiny(fully=6, **options), backbones.image(67, 90))
+
+
+@pytest.mark.parametrize("norm", [Norm("none"), Norm()])
+def test_computing_features_again_changes_nothing(norm, monkeypatch):
+  monkeypatch.setattr(vgg, "VGG16", (2, 1))
+  backbones.assert_recomputed(
+    lambda **options: tiny(fully=6, norm=norm, **options), backbones.image(8, 9)
+  )
+
+
+def test_statistics_follow_training_unless_frozen():
+  backbones.assert_statistics_follow_training(tiny, backbones.image(40, 33))
+
+
+def test_half_of_the_fully_connected_values_drop_out_in_training_only():
+  x, net = backbones.image(20, 33), tiny(fully=1000)
+  variables = backbones.initial(net, x)
+  run = jax.jit(
+    lambda key, train: net.apply(variables, x, train=train, rngs={"dropout": key})[32],
+    static_argnums=1,
+  )
+  whole, again, first, other = (
+    run(jax.random.key(seed), train) for train in (False, True) for seed in (0, 1)
+  )
+  assert jnp.array_equal(whole, again) and jnp.any(first != other)
+  zeros = lambda x: float(jnp.mean(x == 0))
+  assert zeros(first) - zeros(whole) == pytest.approx((1 - zeros(whole)) / 2, abs=0.05)
+
+
+def test_other_output_strides_are_refused():
+  with pytest.raises(ValueError, match="output_stride=4; known: 8, 16, 32"):
+    VGG(output_stride=4)
