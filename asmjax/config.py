@@ -6,7 +6,7 @@ Whatever a section names wrongly is refused here, with what is known, before any
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,17 +17,23 @@ from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
 from asmjax.data.loader import Reading
 from asmjax.data.transforms import Augment
-from asmjax.data.wrappers import Cached, Relabelled, Selected
+from asmjax.data.wrappers import Cached, Relabelled, Selected, relabelled
 from asmjax.minimax import PREDICTOR, Game, Term
+from asmjax.models.backbones import BACKBONES
 from asmjax.models.critics import CRITICS
+from asmjax.models.layers import computing_in
 from asmjax.models.predictors import PREDICTORS
 from asmjax.tasks import TASKS
 from asmjax.terms import TERMS
-from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Training
+from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Init, Training
 from asmjax.train.optim import Optimizer
 
+# What a section says by `name` where networks of several kinds may stand.
+NETWORKS = {**BACKBONES, **CRITICS}
+
 SECTIONS = (
-  "seed", "data", "tasks", "predictor", "terms", "optimizer", "train", "eval", "checkpoint",
+  "seed", "data", "tasks", "predictor", "init", "terms", "optimizer", "train", "eval",
+  "checkpoint",
 )
 
 
@@ -75,9 +81,9 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   """Reads a whole config.
 
   Args:
-    config: sections `seed`, `data`, `tasks`, `predictor`, `terms`, `optimizer` (`predictor`,
-      `critic`, and by its term's name a critic that has settings of its own), `train`, `eval` and
-      `checkpoint`.
+    config: sections `seed`, `data`, `tasks`, `predictor`, `init`, `terms`, `optimizer`
+      (`predictor`, `critic`, and by its term's name a critic that has settings of its own),
+      `train`, `eval` and `checkpoint`.
 
   Raises:
     ValueError: a section, key or name is unknown, a key is missing or of a wrong type, or
@@ -96,21 +102,22 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     check_files(train)
     check_files(held_out)
   dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
-  game = _game(config, train.descriptor, dtype)
-  truths = {task.truth for task in game.tasks.values()}
-  needs = {key for task in game.tasks.values() for key in task.needs}
+  made = game(config, train.descriptor, dtype)
+  truths = {task.truth for task in made.tasks.values()}
+  needs = {key for task in made.tasks.values() for key in task.needs}
   _check_provided(needs, held_out.descriptor, "the details of its tasks")
   optimizers = {
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
   }
   _check_keys(
-    optimizers, (PREDICTOR, "critic", *game.critics), (PREDICTOR, "critic"), "optimizer"
+    optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer"
   )
-  critics = {name: optimizers.get(name, optimizers["critic"]) for name in game.critics}
+  critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
   return Experiment(
     seed=_coerce(config["seed"], int, "seed"),
-    game=game,
+    game=made,
+    init=construct(Init, config["init"], "init"),
     optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
     source=_kept(data, train, truths),
     augment=augment,
@@ -161,18 +168,40 @@ def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
 
   Required fields and the compute type of modules are left out.
   """
-  section, hints = {}, typing.get_type_hints(constructor)
-  for field in _fields(constructor):
-    default = _default(field)
-    if _is_section(default):
-      name = _named(_sections(typing.get_args(hints[field.name])), type(default))
-      section[field.name] = name | defaults(type(default))
-    elif default is not dataclasses.MISSING:
-      section[field.name] = default
-  return section | overrides
+  return _section(constructor, _default) | overrides
 
 
-def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
+def as_section(made: Any) -> dict[str, Any]:
+  """The section from which `construct` makes the same again; required fields are left out."""
+  return _section(type(made), lambda field: getattr(made, field.name))
+
+
+def _section(kind: type, value: Callable[[dataclasses.Field], Any]) -> dict[str, Any]:
+  hints = typing.get_type_hints(kind)
+  fields = [field for field in _fields(kind) if _default(field) is not dataclasses.MISSING]
+  return {field.name: _expanded(value(field), hints[field.name]) for field in fields}
+
+
+def _expanded(value: Any, hint: Any) -> Any:
+  """A value as it stands in a section; of several kinds of network it names its own."""
+  if not _is_section(value):
+    return value
+  kinds = {kind: name for name, kind in NETWORKS.items()}
+  several = len(_sections(typing.get_args(hint))) > 1
+  return ({"name": kinds[type(value)]} if several else {}) | as_section(value)
+
+
+def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -> Game:
+  """Reads the sections `tasks`, `predictor` and `terms`.
+
+  Args:
+    config: those sections.
+    descriptor: of the data set.
+    dtype: compute type of the networks.
+
+  Raises:
+    ValueError: see `experiment`.
+  """
   made = {name: _task(name, section, descriptor) for name, section in config["tasks"].items()}
   # In one order, whatever that of the config: joint critics have parameters for each task.
   tasks = {name: made[name] for name in TASKS if name in made}
@@ -186,7 +215,7 @@ def _game(config: Mapping[str, Any], descriptor: Any, dtype: Any) -> Game:
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
   return Game(
-    predictor=construct(kind, predictor, "predictor", heads=heads, dtype=dtype),
+    predictor=computing_in(dtype, construct(kind, predictor, "predictor", heads=heads)),
     tasks=tasks,
     terms={name: _computing_in(dtype, term) for name, term in terms.items()},
   )
@@ -209,7 +238,7 @@ def _term(name: str, section: Mapping[str, Any]) -> Any:
 def _computing_in(dtype: Any, term: Term) -> Term:
   if "critic" not in {field.name for field in _fields(type(term))}:
     return term
-  return dataclasses.replace(term, critic=term.critic.clone(dtype=dtype))
+  return dataclasses.replace(term, critic=computing_in(dtype, term.critic))
 
 
 def source(data: Data, split: str) -> Source:
@@ -225,6 +254,22 @@ def source(data: Data, split: str) -> Source:
   # What a source refuses may be an option, the root or the split: its message says which.
   made = kind(**_arguments(kind, data.options, "data.options", given), **given)
   return Relabelled(made, data.classes) if data.classes else made
+
+
+def descriptor(data: Data) -> Descriptor:
+  """The facts about a config's data set, where possible without the data set.
+
+  Raises:
+    ValueError: they are in the data set, and the config does not say where that is.
+    FileNotFoundError: likewise, and it is not there.
+  """
+  try:
+    return source(data, data.split).descriptor
+  except (FileNotFoundError, ValueError):
+    described = getattr(choose(SOURCES, data.source, "data.source"), "descriptor", None)
+    if not getattr(described, "splits", ()):  # It says so only once it has been read.
+      raise
+  return relabelled(described, data.classes) if data.classes else described
 
 
 def _kept(data: Data, source: Source, keys: Iterable[str]) -> Source:
@@ -313,27 +358,20 @@ def _coerce(value: Any, hint: Any, path: str) -> Any:
 
 
 def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
-  """`value` as that of the types that it fits: of several critics the one that it names."""
+  """`value` as that of the types that it fits: of several networks the one that it names."""
   if not hasattr(value, "items"):
     hint = next(option for option in options if not dataclasses.is_dataclass(option))
     return _coerce(value, hint, path)
   kinds = _sections(options)
   if len(kinds) == 1:
     return construct(kinds[0], value, path)
-  known = {name: kind for name, kind in CRITICS.items() if kind in kinds}
+  known = {name: kind for name, kind in NETWORKS.items() if kind in kinds}
   settings = dict(value.items())
   return construct(choose(known, settings.pop("name", None), f"{path}.name"), settings, path)
 
 
 def _sections(options: Iterable[Any]) -> list[type]:
   return [option for option in options if dataclasses.is_dataclass(option)]
-
-
-def _named(kinds: list[type], kind: type) -> dict[str, str]:
-  """What tells a section of `kind` from those of the other kinds that may stand there."""
-  if len(kinds) < 2:
-    return {}
-  return {"name": next(name for name, each in CRITICS.items() if each is kind)}
 
 
 def _written(hint: Any) -> str:

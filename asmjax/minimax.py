@@ -23,8 +23,9 @@ from asmjax.moments import Moments, at_least_single
 
 PREDICTOR = "predictor"
 
-# Under this name a predictor may `sow` what its heads see into "intermediates".
-FEATURES = "features"
+# Under these names a predictor may `sow` into "intermediates" what its heads see, and the maps by
+# task of auxiliary heads, at the size of its outputs.
+FEATURES, AUXILIARY = "features", "auxiliary"
 
 
 @jax.custom_vjp
@@ -157,7 +158,7 @@ class Term(abc.ABC):
     Args:
       critic: its variables, `{"params": ..., "batch_stats": ...}`.
       tasks: by name.
-      outputs: the predictor's map by task, and under `FEATURES` what its heads see.
+      outputs: the predictor's map by task, and what it has sown under `FEATURES` and `AUXILIARY`.
       truth: a batch, shrunk to the size of the outputs but for `image`.
       progress: t/T in [0, 1], the part of the training that is done.
       rng: key for dropout and the like.
@@ -237,7 +238,8 @@ class Game:
       rngs={"dropout": rngs[PREDICTOR]},
     )
     truth = batches.shrink(batch, next(iter(outputs.values())).shape[1:3])
-    seen = dict(zip((FEATURES,), updated.get("intermediates", {}).get(FEATURES, ()), strict=False))
+    sown = updated.get("intermediates", {})
+    seen = {name: sown[name][0] for name in (FEATURES, AUXILIARY) if name in sown}
     outputs = _single({**outputs, **seen})
     played = Played({}, {PREDICTOR: updated.get("batch_stats", {})})
     for name, term in self.terms.items():
@@ -250,9 +252,9 @@ class Game:
     return played
 
 
-def _single(outputs: Mapping[str, Array]) -> dict[str, Array]:
+def _single(outputs: PyTree) -> PyTree:
   """At least single precision: losses and metrics are not computed in bfloat16."""
-  return {name: at_least_single(each) for name, each in outputs.items()}
+  return jax.tree.map(at_least_single, outputs)
 
 
 def joint_value(

@@ -27,6 +27,24 @@ def nearest(
   return jax.image.resize(x, (x.shape[0], *size, *x.shape[3:]), "nearest")
 
 
+def mean_of_bins(x: Float[ArrayLike, "n h w c"], bins: int) -> Float[Array, "n b b c"]:
+  """Means over the cells of a grid of `bins` x `bins` that covers the map, of any size.
+
+  Cell i of an axis of length h goes from floor(i h / bins) to ceil((i + 1) h / bins), so that cells
+  may share a row or column.
+  """
+  x = jnp.asarray(x)
+  for axis in (1, 2):
+    last = x.shape[axis]
+    cells = [(i * last // bins, -(-(i + 1) * last // bins)) for i in range(bins)]
+    means = [
+      jnp.mean(lax.slice_in_dim(x, start, stop, axis=axis), axis, keepdims=True)
+      for start, stop in cells
+    ]
+    x = jnp.concatenate(means, axis)
+  return x
+
+
 def double(x: Array, axis: int) -> Array:
   """Bilinear doubling along an axis: each new pixel is 3/4 the nearer and 1/4 the farther one."""
   last = x.shape[axis]

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from asmjax.config import Data, choose, defaults
 from asmjax.data import SOURCES
+from asmjax.models.predictors import UNet
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -12,18 +13,18 @@ def get_config(argument: str = "folder") -> ConfigDict:
   """Photos fitted into 240 x 320; nothing is tuned to the data set.
 
   Args:
-    argument: SOURCE or SOURCE,METHOD[,TASKS[,apart]], where the source is a key of
+    argument: SOURCE or SOURCE,METHOD[@NETWORK][,TASKS[,apart]], where the source is a key of
       `asmjax.data.SOURCES`; for the rest see `configs.common.base`.
   """
   source, _, variant = argument.partition(",")
   kind = choose(SOURCES, source, "source")
   provides = getattr(kind.descriptor, "provides", {"label"})
   tasks = "segmentation" if "label" in provides else "depth"
-  config = common.base(variant or "iid_asm_released", tasks=tasks)
+  network = UNet({}, levels=5, width=32, stride=2)
+  config = common.base(variant or "iid_asm_released", predictor=network, tasks=tasks)
   config.data = defaults(
     Data, source=source, size=(240, 320), resize="fit", options=defaults(kind)
   )
-  config.predictor.update(levels=5, width=32, stride=2)
   config.optimizer.predictor.learning_rate = 1e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
   config.train = defaults(Training, steps=5000, batch_size=8)

@@ -3,24 +3,27 @@
 from ml_collections import ConfigDict
 
 from asmjax.config import Data, defaults
+from asmjax.models.predictors.published import PUBLISHED
 from asmjax.train.experiment import Training
 from configs import common
 
 
 def get_config(variant: str = "aaf") -> ConfigDict:
-  """90000 steps of 8 crops of 720, SGD (Sec. 4.4); photos are evaluated whole.
+  """PSPNet on ResNet-101, 90000 steps of 8 crops of 720 (Sec. 4.4); photos are evaluated whole.
+
+  The papers' networks start from ImageNet: `init.path=FILE`, `init.part=backbone`.
 
   Args:
-    variant: the method; see `configs.common.METHODS`.
+    variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
   config = common.base(
-    variant, structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
+    variant, predictor=PUBLISHED["pspnet_resnet101"](heads={}),
+    structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
   )
   config.data = defaults(
     Data, source="cityscapes", size=(720, 720), scale=(0.5, 2.0), random_crop=True,
     eval_size=(1024, 2048),
   )
-  config.predictor.update(levels=7, width=64, stride=2)
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 
+import flax.linen as nn
 from ml_collections import ConfigDict
 
-from asmjax.config import choose, defaults
+from asmjax.config import as_section, choose, defaults
 from asmjax.models.critics import CRITICS
-from asmjax.models.predictors import UNet
+from asmjax.models.predictors import PREDICTORS
+from asmjax.models.predictors.published import PUBLISHED
 from asmjax.tasks import TASKS
 from asmjax.terms import TERMS
-from asmjax.train.experiment import Checkpointing, Evaluation
+from asmjax.train.experiment import Checkpointing, Evaluation, Init
 from asmjax.train.optim import Optimizer
 
 # The settings of the released code where they differ from the paper's.
@@ -76,20 +78,25 @@ METHODS = {
 }
 
 
-def base(argument: str, tasks: str = "segmentation", **of_terms: Mapping) -> ConfigDict:
+def base(
+  argument: str, *, predictor: nn.Module, tasks: str = "segmentation", **of_terms: Mapping
+) -> ConfigDict:
   """Everything but the data set and the schedule.
 
   Args:
-    argument: METHOD, METHOD,TASKS or METHOD,TASKS,apart: a key of `METHODS`; one or several of
-      "segmentation", "depth" and "normals", joined by "+", or "all"; and whether each task has a
-      critic of its own.
+    argument: METHOD[@NETWORK][,TASKS[,apart]]: a key of `METHODS`; one of
+      `asmjax.models.predictors.published.PUBLISHED`; one or several of "segmentation", "depth" and
+      "normals", joined by "+", or "all"; and whether each task has a critic of its own.
+    predictor: where the argument names none; of its fields all but the heads count.
     tasks: those of the data set where the argument names none.
     **of_terms: by kind, the data set's own settings of terms; what the method says comes first.
 
   Raises:
-    ValueError: an unknown method or task; the message lists the known ones.
+    ValueError: an unknown method, network or task; the message lists the known ones.
   """
-  method, tasks, apart = _parsed(argument, tasks)
+  method, network, tasks, apart = _parsed(argument, tasks)
+  if network:
+    predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}
   for kind, changes in choose(METHODS, method, "variant").items():
     settings = {**of_terms.get(kind, {}), **changes}
@@ -103,7 +110,8 @@ def base(argument: str, tasks: str = "segmentation", **of_terms: Mapping) -> Con
   config = ConfigDict({
     "seed": 0,
     "tasks": {task: _task(task, released) for task in tasks},
-    "predictor": {"name": "unet", **defaults(UNet)},
+    "predictor": _predictor(predictor),
+    "init": defaults(Init),
     "terms": terms,
     "optimizer": {"predictor": defaults(Optimizer), "critic": defaults(Optimizer)},
     "eval": defaults(Evaluation),
@@ -143,15 +151,21 @@ def _task(name: str, released: dict) -> dict:
   return section
 
 
-def _parsed(argument: str, tasks: str) -> tuple[str, tuple[str, ...], bool]:
+def _predictor(predictor: nn.Module) -> dict:
+  name = next(name for name, kind in PREDICTORS.items() if kind is type(predictor))
+  return {"name": name, **as_section(predictor)}
+
+
+def _parsed(argument: str, tasks: str) -> tuple[str, str, tuple[str, ...], bool]:
   method, *rest = argument.split(",")
+  method, _, network = method.partition("@")
   named, *rest = rest or [tasks]
   tasks = tuple(TASKS) if named == "all" else tuple(named.split("+"))
   for task in tasks:
     choose(TASKS, task, "task")
   if rest not in ([], ["apart"]):
-    raise ValueError(f"variant {argument!r}; expected METHOD,TASKS or METHOD,TASKS,apart")
-  return method, tasks, bool(rest)
+    raise ValueError(f"variant {argument!r}; expected METHOD[@NETWORK][,TASKS[,apart]]")
+  return method, network, tasks, bool(rest)
 
 
 # By what the best checkpoint of a task is known.

@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from asmjax.config import Data, defaults
+from asmjax.models.predictors import UNet
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -17,13 +18,14 @@ def get_config(variant: str = "asm") -> ConfigDict:
   Discriminators have Luc et al.'s smaller weight of 0.1: they meet a predictor that knows nothing.
 
   Args:
-    variant: the method; see `configs.common.METHODS`.
+    variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
-  config = common.base(variant, adversarial={"weight": 0.1})
+  config = common.base(
+    variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial={"weight": 0.1}
+  )
   config.data = defaults(
     Data, source="weizmann_horse", size=(144, 192), resize="fit", cache=True
   )
-  config.predictor.update(levels=4, width=32, stride=2)
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="adam", learning_rate=5e-4, weight_decay=1e-5)
   config.optimizer.critic.clip = 1.0

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from asmjax.config import Data, defaults
 from asmjax.data import SOURCES
+from asmjax.models.predictors import UNet
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -15,17 +16,17 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   frames of another. Photos of 480 x 640 are shrunk to a quarter.
 
   Args:
-    argument: METHOD[,TASKS[,apart]]; depth and normals by default, see `configs.common.base`.
+    argument: METHOD[@NETWORK][,TASKS[,apart]], see `configs.common.base`; depth and normals by
+      default.
   """
   config = common.base(
-    argument, tasks="depth+normals", structure={"normalise": True, "margin": 0.8},
-    adversarial={"weight": 0.1},
+    argument, predictor=UNet({}, levels=6, width=16), tasks="depth+normals",
+    structure={"normalise": True, "margin": 0.8}, adversarial={"weight": 0.1},
   )
   config.data = defaults(
     Data, source="rgbd_sweep", size=(120, 160), resize="squash", cache=True,
     options=defaults(SOURCES["rgbd_sweep"]),
   )
-  config.predictor.update(levels=6, width=16)
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
   config.train = defaults(Training, steps=2000, batch_size=8)
   config.eval.update(every=500, batch_size=4)

@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from asmjax.config import Data, defaults
+from asmjax.models.predictors import UNet
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -16,14 +17,14 @@ def get_config(argument: str = "asm") -> ConfigDict:
   predictor that knows nothing.
 
   Args:
-    argument: METHOD[,TASKS[,apart]]; see `configs.common.base`.
+    argument: METHOD[@NETWORK][,TASKS[,apart]]; see `configs.common.base`.
   """
   config = common.base(
-    argument, structure={"normalise": True, "margin": 0.8}, adversarial={"weight": 0.1}
+    argument, predictor=UNet({}, levels=5, width=16),
+    structure={"normalise": True, "margin": 0.8}, adversarial={"weight": 0.1},
   )
   options = {"seed": 0, "size": (96, 96), "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
-  config.predictor.update(levels=5, width=16)
   config.optimizer.predictor.learning_rate = 2e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
   config.train = defaults(Training, steps=1500, batch_size=8)

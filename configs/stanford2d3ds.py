@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from asmjax.config import Data, defaults
-from asmjax.models.predictors import FCRN
+from asmjax.models.predictors.published import PUBLISHED
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -14,24 +14,17 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
   Views of 1080 x 1080 are shrunk to half, cropped to 512 for training and evaluated whole.
 
   Args:
-    argument: METHOD[,TASKS[,apart]], see `configs.common.base`; normals by default. With ",fcrn" at
-      its end the predictor is FCRN-50.
+    argument: METHOD[@NETWORK][,TASKS[,apart]], see `configs.common.base`; normals by default.
+      "@fcrn50" is the network of Laina et al. 2016.
   """
-  network = argument.removesuffix(",fcrn")
   config = common.base(
-    network, tasks="normals",
+    argument, predictor=PUBLISHED["unet18"](heads={}), tasks="normals",
     structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128, 128, 128)}},
   )
   config.data = defaults(
     Data, source="stanford2d3ds", split="fold1_train", size=(512, 512), scale=(0.5, 0.5),
     divide_depth=False, random_crop=True, eval_size=(540, 540), eval_resize="squash",
   )
-  if network != argument:
-    config.predictor = ConfigDict({"name": "fcrn", **defaults(FCRN)})
-  else:
-    config.predictor.update(
-      levels=9, width=64, stride=2, down_kernel=4, decoder_convs=3, join=1, head_kernel=3
-    )
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="sgd", learning_rate=1e-2, weight_decay=5e-4)
   config.optimizer.critic.clip = 1.0

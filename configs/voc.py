@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from asmjax.config import Data, defaults
+from asmjax.models.predictors.published import PUBLISHED
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -13,27 +14,29 @@ _LUC = {"gan_basic": (1e-4, 0.5), "gan_product": (1e-6, 0.1), "gan_scaling": (1e
 def get_config(variant: str = "asm") -> ConfigDict:
   """30000 steps of 8 crops of 336, SGD (Hwang et al. 2019, Sec. 4.1; Ke et al. 2018, Sec. 4.4).
 
-  Discriminators have the rates of Luc et al. 2016, who start from a trained network, and take turns
-  of 500 steps.
+  PSPNet on ResNet-101; the papers' start from ImageNet: `init.path=FILE`, `init.part=backbone`.
+  With a discriminator Dilated8, the rates of Luc et al. 2016, who start from a trained network, and
+  turns of 500 steps.
 
   Args:
-    variant: the method; see `configs.common.METHODS`.
+    variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
+  method = variant.partition("@")[0]
   config = common.base(
-    variant, structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
+    variant, predictor=PUBLISHED["dilated8" if method in _LUC else "pspnet_resnet101"](heads={}),
+    structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
   )
   config.data = defaults(
     Data, source="pascal_voc", split="train_aug", size=(336, 336), scale=(0.5, 2.0),
     random_crop=True, eval_size=(512, 512),
   )
-  config.predictor.update(levels=6, width=64, stride=2)
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
   players.critic.clip = 1.0
   config.train = defaults(Training, steps=30_000, batch_size=8, log_every=100)
-  if variant in _LUC:
-    players.predictor.learning_rate, players.critic.learning_rate = _LUC[variant]
+  if method in _LUC:
+    players.predictor.learning_rate, players.critic.learning_rate = _LUC[method]
     config.train.update(turns="alternate(500, 500)", fast_critic=True)
   if "affinity" in config.terms:
     players.predictor.groups = {"^head": 10.0}

@@ -4,7 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asmjax.models.layers import Norm
+from asmjax.models.backbones import VGG
+from asmjax.models.layers import Norm, plain_convolutions
+
+
+class Thinned(VGG):
+  """Has pixels of the image for features, so that what sees them can be tested alone.
+
+  Attributes:
+    finest: the stride whose features are all pixels; those of twice the stride are every second
+      one, and so on up to the output stride.
+  """
+
+  finest: int = 4
+
+  def __call__(self, x, *, train):
+    del train
+    every = {s: max(min(s, self.output_stride) // self.finest, 1) for s in (2, 4, 8, 16, 32)}
+    return {stride: x[:, ::step, ::step] for stride, step in every.items()}
 
 
 def image(*size):
@@ -42,7 +59,8 @@ def costs(net, *size):
   """Multiply-adds of all convolutions and matrix products for an image, and values they make."""
   x = jnp.zeros((1, *size, 3))
   variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x, train=False))
-  traced = jax.make_jaxpr(lambda v, x: net.apply(v, x, train=False))(variables, x)
+  with plain_convolutions():
+    traced = jax.make_jaxpr(lambda v, x: net.apply(v, x, train=False))(variables, x)
   products = values = 0
   for equation in traced.eqns:
     if equation.primitive.name in ("conv_general_dilated", "dot_general"):
@@ -88,11 +106,12 @@ def assert_recomputed(make, x):
       return sum(jnp.mean(jnp.sin(x)) for x in features.values()), updates
     return jax.value_and_grad(total, has_aux=True)
 
-  plain, again = (jax.jit(graded(make(remat=remat))) for remat in (False, True))
-  traces = [str(step.trace(variables["params"]).jaxpr) for step in (plain, again)]
+  plain, again = (graded(make(remat=remat)) for remat in (False, True))
+  with plain_convolutions():
+    traces = [str(jax.make_jaxpr(step)(variables["params"])) for step in (plain, again)]
   fewer, more = (trace.count("conv_general_dilated[") for trace in traces)
   assert more > fewer
-  results = (step(variables["params"]) for step in (plain, again))
+  results = (jax.jit(step)(variables["params"]) for step in (plain, again))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *results)
 
 

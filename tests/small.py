@@ -39,7 +39,7 @@ def config(variant="asm", file="scenes", **changes):
       target = target.get(part)
       if target is None:
         break
-    if target is not None:
+    if target is not None and (key in changes or name in target):
       target[name] = value
   return made
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 from asmjax.config import Data, construct, defaults, experiment
 from asmjax.minimax import PREDICTOR, Turns
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
-from asmjax.models.predictors import UNet
+from asmjax.models.layers import Norm
+from asmjax.models.predictors import PREDICTORS, DeepLab, UNet
+from asmjax.models.predictors.published import PUBLISHED
 from asmjax.terms import Structure
 from asmjax.terms.weight import Exponential
 from asmjax.train.optim import Optimizer
@@ -267,7 +270,8 @@ def test_tasks_and_their_critics_are_named_after_the_method(argument, tasks, cri
 
 @pytest.mark.parametrize("argument, message", [
   ("asm,depths", "unknown task 'depths'; known: depth, normals, segmentation"),
-  ("asm,depth,together", "'asm,depth,together'; expected METHOD,TASKS or METHOD,TASKS,apart"),
+  ("asm,depth,together", re.escape("expected METHOD[@NETWORK][,TASKS[,apart]]")),
+  ("asm@vgg", "unknown network 'vgg'; known: deeplab_v2_resnet101, deeplab_v3_"),
 ])
 def test_unknown_tasks_are_refused(argument, message):
   with pytest.raises(ValueError, match=message):
@@ -280,7 +284,7 @@ def test_the_papers_config_of_2d3ds_has_the_released_networks():
   unet = construct(UNet, {k: v for k, v in made.predictor.items() if k != "name"}, "predictor",
                    heads={"normals": 3}, dtype=None)
   assert (unet.levels, unet.stride, unet.down_kernel, unet.decoder_convs) == (9, 2, 4, 3)
-  assert stanford2d3ds.get_config("iid,depth,fcrn").predictor.name == "fcrn"
+  assert stanford2d3ds.get_config("iid@fcrn50,depth").predictor.name == "fcrn"
   assert made.data.size == (512, 512) and made.data.eval_size == (540, 540)
 
 
@@ -305,7 +309,7 @@ def test_the_released_preset_is_the_papers_released_code():
 
 @pytest.mark.parametrize("key, value, message", [
   ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
-  ("predictor.name", "vgg", "unknown predictor 'vgg'; known: fcrn, unet"),
+  ("predictor.name", "vgg", "unknown predictor 'vgg'; known: deeplab, deeplab_v2, dilated"),
   ("predictor.norm.kind", 3, "predictor.norm.kind is 3, a int; expected str"),
   ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
   ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, embed"),
@@ -379,3 +383,36 @@ def test_bfloat16_reaches_predictor_and_critic():
   run = experiment(small.config(**{"train.dtype": "bfloat16"}))
   assert run.game.predictor.dtype == run.game.terms["structure"].critic.dtype == "bfloat16"
   assert dataclasses.replace(run.training, dtype="float32").dtype == "float32"
+
+
+@pytest.mark.parametrize("network", PUBLISHED)
+def test_a_published_network_can_be_named_after_the_method(network):
+  heads = {"segmentation": 21}
+  section = dict(common.base(f"asm@{network}", predictor=UNet({})).predictor)
+  assert construct(PREDICTORS[section.pop("name")], section, "predictor", heads=heads) == (
+    PUBLISHED[network](heads)
+  )
+
+
+def test_a_networks_backbone_is_a_section_of_its_own():
+  made = small.config("iid@deeplab_v3_mobilenet_v2")
+  made.predictor.backbone.update(width=0.5, norm=dict(made.predictor.backbone.norm, frozen=True))
+  made.predictor.features, made.train.dtype = 8, "bfloat16"
+  found = experiment(made).game.predictor
+  assert isinstance(found, DeepLab) and found.features == 8 and found.rates == ()
+  assert found.backbone.width == 0.5 and not found.backbone.top
+  assert found.backbone.norm == Norm(momentum=0.9997, epsilon=1e-3, frozen=True)
+  assert found.norm == Norm()
+  assert found.dtype == found.backbone.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("key, value, message", [
+  ("name", "resnet18", "unknown predictor.backbone.name 'resnet18'; known: mobilenet_v1"),
+  ("width", "wide", "predictor.backbone.width is 'wide', a str; expected float"),
+  ("output_stride", 4, "predictor.backbone: output_stride=4; known: 8, 16, 32"),
+])
+def test_a_backbone_that_cannot_be_is_refused(key, value, message):
+  made = small.config("iid@deeplab_v3_mobilenet_v2")
+  made.predictor.backbone = {**made.predictor.backbone, key: value}
+  with pytest.raises(ValueError, match=message):
+    experiment(made)

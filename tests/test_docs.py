@@ -5,8 +5,11 @@ import pathlib
 import re
 import shlex
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from asmjax.models.predictors.published import PUBLISHED
 from configs import common
 from tests.small import ROOT
 
@@ -38,6 +41,22 @@ def test_the_readme_has_two_one_line_commands():
 def test_every_variant_is_in_the_readme():
   named = set(re.findall(r"`(\w+)`", (ROOT / "README.md").read_text()))
   assert set(common.METHODS) <= named
+
+
+def test_the_page_on_networks_counts_their_parameters():
+  page = (ROOT / "docs" / "models.md").read_text()
+  counts = dict(re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\| ([\d,]+) \|", page, re.M))
+  assert set(counts) == set(PUBLISHED)
+  for name, make in PUBLISHED.items():
+    network, image = make({"segmentation": 21}), jnp.zeros((1, 33, 33, 3))
+    variables = jax.eval_shape(lambda n=network: n.init(jax.random.key(0), image, train=False))
+    found = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert f"{found:,}" == counts[name], name
+
+
+def test_the_example_on_networks_holds():
+  (example,) = blocks((ROOT / "docs" / "models.md").read_text(), "python")
+  exec(compile(example, "models.md", "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -65,7 +65,7 @@ class Relabelled:
     Raises:
       ValueError: a class that `source` does not have, or new ids that are not 0, 1, 2, ...
     """
-    self.descriptor = _relabelled(source.descriptor, classes)
+    self.descriptor = relabelled(source.descriptor, classes)
     self.split: str = source.split
     self._source = source
     self._classes = dict(classes)
@@ -161,7 +161,12 @@ def readable(source: Source, on_skip: Callable[[str], None]) -> Source:
   return Subset(source, [index for index, each in enumerate(faults) if each is None])
 
 
-def _relabelled(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
+def relabelled(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
+  """The facts about a `Relabelled` source, from those about the source itself.
+
+  Raises:
+    ValueError: see `Relabelled`.
+  """
   unknown = [name for name in classes if name not in old.classes]
   if unknown:
     raise ValueError(

@@ -1,7 +1,9 @@
 """Layers that all networks share: convolution and normalisation."""
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,11 +12,29 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from asmjax.models.depthwise import convolve_depthwise
 from asmjax.models.doubling import convolve_doubled
 from asmjax.resize import bilinear
 
 # The mapped axis over which a step is spread; synchronised batch norm averages over it.
 DEVICES = "devices"
+
+_PLAIN = contextvars.ContextVar("plain", default=False)
+
+
+@contextlib.contextmanager
+def plain_convolutions() -> Iterator[None]:
+  """Within, convolutions are traced as such, whatever is faster on a CPU: to count them, say."""
+  token = _PLAIN.set(True)
+  try:
+    yield
+  finally:
+    _PLAIN.reset(token)
+
+
+def _for_cpus() -> bool:
+  return jax.default_backend() == "cpu" and not _PLAIN.get()
+
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -35,6 +55,7 @@ class Conv(nn.Module):
     dtype: compute type; parameters are float32.
     groups: equal parts of the channels, each convolved on its own; as many as there are channels
       make a depthwise convolution.
+    kernel_init: of the kernel (k, k, channels / groups, features).
   """
 
   features: int
@@ -44,6 +65,7 @@ class Conv(nn.Module):
   bias: bool = True
   dtype: Any = None
   groups: int = 1
+  kernel_init: nn.initializers.Initializer = he_normal
 
   @nn.compact
   def __call__(
@@ -56,7 +78,7 @@ class Conv(nn.Module):
     """
     channels = x.shape[-1] + (0 if low is None else low.shape[-1])
     shape = (self.kernel, self.kernel, channels // self.groups, self.features)
-    kernel = self.param("kernel", he_normal, shape)
+    kernel = self.param("kernel", self.kernel_init, shape)
     bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
     x, low, kernel, bias = nn.dtypes.promote_dtype(x, low, kernel, bias, dtype=self.dtype)
     y = self._convolve(x, kernel) if low is None else self._join(low, x, kernel)
@@ -70,14 +92,16 @@ class Conv(nn.Module):
     if (self.kernel, self.stride) == (1, 1):
       return bilinear(self._convolve(low, of_low), size) + self._convolve(x, of_x)
     doubles = (2 * low.shape[1], 2 * low.shape[2]) == size
-    plain = (self.kernel, self.stride, self.dilation) == (3, 1, 1)
-    if doubles and plain and jax.default_backend() == "cpu":
+    if doubles and (self.kernel, self.stride, self.dilation) == (3, 1, 1) and _for_cpus():
       return convolve_doubled(low, of_low) + self._convolve(x, of_x)
     return self._convolve(jnp.concatenate([bilinear(low, size), x], -1), kernel)
 
   def _convolve(self, x: Array, kernel: Array) -> Array:
     if (self.kernel, self.groups) == (1, 1):
       return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+    depthwise = kernel.shape[2:] == (1, self.groups)
+    if depthwise and _for_cpus():
+      return convolve_depthwise(x, kernel, self.stride, self.dilation)
     before, after = (self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation
     return lax.conv_general_dilated(
       x, kernel, (self.stride,) * 2, ((before, after),) * 2,
@@ -191,14 +215,19 @@ class Network(nn.Module, kw_only=True):
   conv: Callable[..., nn.Module] = Conv
   dtype: Any = None
 
-  def style(self) -> dict[str, Any]:
-    """The arguments that make a network within this one like it."""
-    return {"norm": self.norm, "activation": self.activation, "conv": self.conv,
-            "dtype": self.dtype}
-
   def layers(self, *, train: bool) -> Layers:
     """The convolutional layers of this network."""
-    return Layers(**self.style(), train=train)
+    return Layers(self.norm, self.activation, self.conv, self.dtype, train)
+
+
+def computing_in(dtype: Any, module: nn.Module) -> nn.Module:
+  """The module with this compute type, as well as all modules among its fields."""
+  fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
+  inner = {
+    name: computing_in(dtype, each) for name, each in fields.items()
+    if isinstance(each, nn.Module) and name != "parent"
+  }
+  return module.clone(dtype=dtype, **inner)
 
 
 def check_output_stride(stride: int) -> None:

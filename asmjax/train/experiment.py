@@ -6,12 +6,15 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.loader import Epochs, Reading, Transform, eval_batches, train_batches
 from asmjax.minimax import PREDICTOR, Game, Turns
+from asmjax.pretrained import load
 from asmjax.train.optim import Optimizer, require_slow_critics
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
@@ -50,6 +53,46 @@ class Training:
       raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
     if self.steps < 1 or self.log_every < 1:
       raise ValueError(f"train.steps={self.steps}, train.log_every={self.log_every}: both from 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Init:
+  """Published or earlier weights that the predictor starts from.
+
+  Attributes:
+    path: of the file, the checkpoint or the run's folder; empty for random weights.
+    format: see `asmjax.pretrained.read`.
+    part: the part of the predictor that they are of, such as "backbone"; empty for all of it.
+    strict: see `asmjax.pretrained.transfer`, as are `reinitialise` and `ignore`.
+    reinitialise: patterns of parameters that stay random.
+    ignore: patterns of names in the file that have no place in the predictor.
+  """
+
+  path: str = ""
+  format: str = "safetensors"
+  part: str = ""
+  strict: bool = True
+  reinitialise: tuple[str, ...] = ()
+  ignore: tuple[str, ...] = ()
+
+  def variables(
+    self, predictor: nn.Module, variables: PyTree, report: Callable[[str], None]
+  ) -> PyTree:
+    """The predictor's variables with the weights that the file has for them.
+
+    Args:
+      predictor: the module.
+      variables: freshly initialised.
+      report: is told what was loaded and what was not.
+    """
+    if not self.path:
+      return variables
+    loaded, coverage = load(
+      self.path, self.format, predictor, variables, part=self.part, strict=self.strict,
+      reinitialise=self.reinitialise, ignore=self.ignore,
+    )
+    report(f"{self.path}: {coverage}")
+    return loaded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +135,7 @@ class Experiment:
   Attributes:
     seed: of parameters, order, augmentation and dropout.
     game: what is optimised.
+    init: what the predictor starts from.
     optimizers: by player.
     source: of the training examples.
     augment: their transform.
@@ -106,6 +150,7 @@ class Experiment:
 
   seed: int
   game: Game
+  init: Init
   optimizers: Mapping[str, Optimizer]
   source: Source
   augment: Transform
@@ -137,10 +182,27 @@ class Experiment:
     steps = self.training.steps
     return {name: each.transformation(steps) for name, each in self.optimizers.items()}
 
-  def init_state(self) -> TrainState:
-    """The state at step 0."""
+  def hold(self, player: str, params: PyTree) -> PyTree:
+    """The parameters of a player, of which those that never move are not differentiated."""
+    return self.optimizers[player].hold(params)
+
+  def random_state(self) -> TrainState:
+    """The state at step 0 if nothing is loaded: what checkpoints look like."""
+    return self._state(lambda variables: variables)
+
+  def init_state(self, report: Callable[[str], None] = print) -> TrainState:
+    """The state at step 0.
+
+    Args:
+      report: is told what was loaded of the weights that the predictor starts from.
+    """
+    return self._state(
+      lambda variables: self.init.variables(self.game.predictor, variables, report)
+    )
+
+  def _state(self, load: Callable[[PyTree], PyTree]) -> TrainState:
     return init_state(
-      self.game, self.transformations(), seed=self.seed, image_size=self.image_size
+      self.game, self.transformations(), seed=self.seed, image_size=self.image_size, load=load
     )
 
   def train_batches(

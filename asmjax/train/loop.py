@@ -83,8 +83,9 @@ def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoin
 
 def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
   """The state of `step`, or the state to start from if that is None."""
-  state = experiment.init_state()
-  return state if step is None else checkpoints.restore(state, step)
+  if step is not None:
+    return checkpoints.restore(experiment.random_state(), step)
+  return experiment.init_state(print if jax.process_index() == 0 else lambda _: None)
 
 
 def open_skips(workdir: pathlib.Path) -> Skips:
@@ -182,7 +183,7 @@ def _stepper(experiment: Experiment) -> Callable[..., tuple[TrainState, dict[str
     if movers not in compiled:
       function = make_step(
         experiment.game, transformations, movers=movers, steps=experiment.training.steps,
-        accumulate=experiment.training.accumulate,
+        accumulate=experiment.training.accumulate, hold=experiment.hold,
       )
       compiled[movers] = spread(function, donate=True)
     return compiled[movers](state, batch)

@@ -37,7 +37,8 @@ class Optimizer:
     weight_decay: added to the gradient of the kernels (an L2 penalty), before the rule.
     clip: largest global norm of the gradient; 0 leaves it as it is.
     groups: rate multipliers by a regular expression that is searched in a parameter's path; the
-      first that matches counts: {"^head": 10.0}.
+      first that matches counts: {"^head": 10.0}. With 0.0 the parameter never moves, and nothing
+      is computed for its sake; running statistics are held by `asmjax.models.layers.Norm.frozen`.
     average: decay of an exponential moving average of the parameters, which evaluation then
       uses; 0 keeps none.
 
@@ -85,6 +86,11 @@ class Optimizer:
       _track_average(self.average) if self.average else optax.identity(),
     )
 
+  def hold(self, params: PyTree) -> PyTree:
+    """The parameters, under `stop_gradient` where their rate is always 0."""
+    stop = lambda path, x: x if _factor(self.groups, path) else jax.lax.stop_gradient(x)
+    return jax.tree_util.tree_map_with_path(stop, params)
+
 
 class AverageState(NamedTuple):
   """The moving average of the parameters."""
@@ -123,14 +129,15 @@ def _is_kernel(path: tuple, _: Any) -> bool:
   return path[-1].key == "kernel"
 
 
-def _scale_by_group(groups: Mapping[str, float]) -> optax.GradientTransformation:
-  def factor(path: tuple) -> float:
-    name = "/".join(str(entry.key) for entry in path)
-    return next((groups[pattern] for pattern in groups if re.search(pattern, name)), 1.0)
+def _factor(groups: Mapping[str, float], path: tuple) -> float:
+  name = "/".join(str(entry.key) for entry in path)
+  return next((groups[pattern] for pattern in groups if re.search(pattern, name)), 1.0)
 
+
+def _scale_by_group(groups: Mapping[str, float]) -> optax.GradientTransformation:
   def update(updates: PyTree, params: PyTree = None) -> PyTree:
     del params
-    return jax.tree_util.tree_map_with_path(lambda path, u: factor(path) * u, updates)
+    return jax.tree_util.tree_map_with_path(lambda path, u: _factor(groups, path) * u, updates)
 
   return optax.stateless(update) if groups else optax.identity()
 

@@ -1,6 +1,6 @@
 """The state of a run: one pytree, so that saving and rolling back is copying it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.struct
 import jax
@@ -50,15 +50,17 @@ Transformations = Mapping[str, optax.GradientTransformationExtraArgs]
 
 
 def init_state(
-  game: Game, transformations: Transformations, *, seed: int, image_size: tuple[int, int]
+  game: Game, transformations: Transformations, *, seed: int, image_size: tuple[int, int],
+  load: Callable[[PyTree], PyTree] = lambda variables: variables,
 ) -> TrainState:
-  """The state at step 0, a function of the seed alone.
+  """The state at step 0, a function of the seed and of what is loaded.
 
   Args:
     game: whose players to initialise.
     transformations: by player; a critic is looked up by its term's name.
     seed: of parameters and of every later step's randomness.
     image_size: (h, w) of the training images.
+    load: from the predictor's random variables to those that it starts from.
   """
   params_key, rng = jax.random.split(jax.random.key(seed))
   # It runs once: optimising the code of its random numbers would take most of the start-up.
@@ -67,6 +69,7 @@ def init_state(
     compiler_options={"xla_backend_optimization_level": 0},
   )
   variables = init(params_key)
+  variables[PREDICTOR] = load(variables[PREDICTOR])
   players = {
     name: Player(
       params=each["params"],

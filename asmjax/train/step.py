@@ -23,6 +23,7 @@ def make_step(
   movers: tuple[str, ...],
   steps: int,
   accumulate: int = 1,
+  hold: Callable[[str, PyTree], PyTree] = lambda player, params: params,
 ) -> Step:
   """The step of one device, to be mapped over the axis `DEVICES`.
 
@@ -36,6 +37,7 @@ def make_step(
     movers: the players that move; the others are not differentiated and stay as they are.
     steps: of the whole run, T.
     accumulate: microbatches that a device's share is cut into.
+    hold: from a player's parameters to the same under `stop_gradient` where they never move.
 
   Returns:
     `step(state, batch) -> (state, metrics)`. Metrics are means over the global batch, by
@@ -51,6 +53,7 @@ def make_step(
 
     def play(moving: PyTree, stats: PyTree, batch: Mapping[str, Array]) -> Played:
       moved, gauges = moving
+      moved = {name: hold(name, each) for name, each in moved.items()}
       return game.play(
         {**params, **moved}, stats, batch, progress=state.step / steps, rng=rng, gauges=gauges
       )

@@ -129,14 +129,14 @@ def test_fcrn_50_has_the_published_number_of_parameters_and_half_the_resolution(
 
 @pytest.mark.parametrize("size", [(540, 540), (228, 304), (33, 50)])
 def test_any_size_comes_out_halved_and_rounded_up(size):
-  outputs, _ = outputs_and_count(FCRN({"a": 2, "b": 3}, (1, 1, 1, 1), 2), size)
+  outputs, _ = outputs_and_count(FCRN({"a": 2, "b": 3}, ResNet((1, 1, 1, 1), 2)), size)
   shape = (1, -(-size[0] // 2), -(-size[1] // 2))
   assert outputs["a"].shape == (*shape, 2) and outputs["b"].shape == (*shape, 3)
 
 
 def test_fcrn_drops_while_it_trains_and_every_layer_learns():
   x = normal(1, 40, 33, 3)
-  net = FCRN({"depth": 1}, (1, 1, 1, 1), 4, norm=Norm("none"))
+  net = FCRN({"depth": 1}, ResNet((1, 1, 1, 1), 4, norm=Norm("none")), norm=Norm("none"))
   variables = filled(net, x, train=False)
 
   def loss(variables, key):

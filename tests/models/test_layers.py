@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax import resize
+from asmjax.models.depthwise import convolve_depthwise
 from asmjax.models.layers import Conv, Norm
 from tests import reference
 
@@ -44,6 +45,41 @@ def test_joining_is_resizing_concatenating_and_convolving(low, kernel):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results
   )
+
+
+@pytest.mark.parametrize("kernel, stride, dilation, size", [
+  (3, 1, 1, (8, 7)), (3, 2, 1, (9, 6)), (3, 1, 4, (5, 6)), (3, 2, 2, (8, 8)), (4, 2, 1, (7, 8)),
+  (5, 1, 1, (3, 2)),
+])
+def test_depthwise_convolution_and_its_gradients_are_xlas(kernel, stride, dilation, size, float64):
+  rng = np.random.default_rng(0)
+  x, k = rng.normal(size=(2, *size, 6)), rng.normal(size=(kernel, kernel, 1, 6))
+  pads = (((kernel - 1) // 2 * dilation, kernel // 2 * dilation),) * 2
+  plain = lambda x, k: jax.lax.conv_general_dilated(
+    x, k, (stride,) * 2, pads, rhs_dilation=(dilation,) * 2, feature_group_count=6,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  ours = lambda x, k: convolve_depthwise(x, k, stride, dilation)
+
+  def penalised(convolve):
+    """Its gradient contains gradients, as a gradient penalty's does."""
+    total = lambda x, k: jnp.sum(jnp.tanh(convolve(x, k)))
+    return lambda x, k: total(x, k) + jnp.sum(jnp.square(jax.grad(total)(x, k)))
+
+  found, expected = (
+    jax.jit(lambda x, k, f=f: (f(x, k), jax.grad(penalised(f), (0, 1))(x, k)))(x, k)
+    for f in (ours, plain)
+  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+
+
+def test_depthwise_convolution_adds_up_in_single_precision():
+  x, k = jnp.ones((1, 40, 40, 1), jnp.bfloat16), jnp.full((3, 3, 1, 1), 0.5, jnp.bfloat16)
+  y, of_k = jax.jit(lambda: (
+    convolve_depthwise(x, k), jax.grad(lambda k: jnp.sum(convolve_depthwise(x, k)))(k)
+  ))()
+  assert y.dtype == of_k.dtype == jnp.bfloat16
+  assert of_k[1, 1, 0, 0] == 1600 and y[0, 1, 1, 0] == 4.5
 
 
 def test_parameters_stay_single_precision_under_bfloat16_compute():

@@ -137,6 +137,24 @@ def test_a_checkpoint_of_another_game_is_refused(finished):
       restore(run, checkpoints, 12)
 
 
+def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
+  workdir, _ = finished
+  begin = {"init.path": str(workdir), "init.format": "orbax", "optimizer.predictor.average": 0.9}
+  reports = []
+  state = experiment(small.config("iid", **begin)).init_state(reports.append)
+  expected = last_state(workdir).variables()
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.variables()), expected)
+  assert state.step == 0 and len(reports) == 1 and f"{workdir}: loaded " in reports[0]
+  gone = experiment(small.config("iid", **begin | {"init.path": str(tmp_path / "gone")}))
+  with pytest.raises(FileNotFoundError, match="gone"):
+    gone.init_state(reports.append)
+  with open_checkpoints(gone, tmp_path / "run") as checkpoints:
+    checkpoints.save(state)
+  with open_checkpoints(gone, tmp_path / "run") as checkpoints:
+    resumed = restore(gone, checkpoints, checkpoints.last())  # Which needs the file no more.
+  jax.tree.map(np.testing.assert_array_equal, resumed.variables(), expected)
+
+
 def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
   run = experiment(small.config(**{"data.options.length": 21, "eval.batch_size": 8}))
   variables = run.init_state().variables()

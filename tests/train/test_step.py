@@ -1,7 +1,10 @@
 """The step: the same numbers however it is spread; only movers move."""
 
+import dataclasses
 import functools
+import re
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,6 +100,29 @@ def test_an_unlabelled_batch_changes_nothing_but_what_decays():
   after, metrics = step(state, blank)
   assert metrics["gradient/predictor"] == 0 and metrics["gradient/structure"] == 0
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(after)))
+
+
+def test_what_never_moves_is_not_differentiated():
+  players, held = games.of_method("asm"), re.compile("^down1")
+  optimizer = dataclasses.replace(OPTIMIZER, groups={held.pattern: 0.0})
+  tx = dict.fromkeys((PREDICTOR, "structure"), optimizer.transformation(STEPS))
+  make = functools.partial(make_step, players, tx, movers=(PREDICTOR,), steps=STEPS)
+  state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
+  batch, hold = place(games.batch(), devices=jax.local_devices()[:1]), optimizer.hold
+  steps = [
+    spread(make(hold=each), devices=jax.local_devices()[:1])
+    for each in (lambda _, params: params, lambda _, params: hold(params))
+  ]
+  moved = [jax.device_get(step(state, batch)) for step in steps]
+  costs = [step.lower(state, batch).compile().cost_analysis()["flops"] for step in steps]
+  assert costs[1] < costs[0]
+  before = flax.traverse_util.flatten_dict(state.players[PREDICTOR].params, sep="/")
+  for after, _ in moved:
+    now = flax.traverse_util.flatten_dict(after.players[PREDICTOR].params, sep="/")
+    assert {path for path in now if np.array_equal(now[path], before[path])} == {
+      path for path in now if held.search(path)
+    }
+  assert moved[1][1]["gradient/predictor"] < moved[0][1]["gradient/predictor"]
 
 
 MEDLEY = ("structure", "adversarial")

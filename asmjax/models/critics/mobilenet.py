@@ -30,7 +30,8 @@ class MobileNetCritic(Network):
   ) -> Float[Array, "n 1 1 1"]:
     """One logit for each structure."""
     x = bilinear(structure, self.size)
-    x = MobileNetV1(self.width, name="backbone", **self.style())(x, train=train)[32]
+    style = {"norm": self.norm, "activation": self.activation, "conv": self.conv}
+    x = MobileNetV1(self.width, dtype=self.dtype, name="backbone", **style)(x, train=train)[32]
     x = jnp.mean(x, (1, 2), keepdims=True)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return self.conv(1, 1, dtype=self.dtype, name="logit")(x)

@@ -1,6 +1,20 @@
 """Predictors: networks from an image to one map a task."""
 
+from asmjax.models.predictors.deeplab import DeepLab, DeepLabV2
+from asmjax.models.predictors.dilated import Dilated
+from asmjax.models.predictors.farabet import Farabet
+from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
+from asmjax.models.predictors.pspnet import PSPNet
 from asmjax.models.predictors.unet import UNet
 
-PREDICTORS = {"fcrn": FCRN, "unet": UNet}
+PREDICTORS = {
+  "deeplab": DeepLab,
+  "deeplab_v2": DeepLabV2,
+  "dilated": Dilated,
+  "farabet": Farabet,
+  "fcn": FCN,
+  "fcrn": FCRN,
+  "pspnet": PSPNet,
+  "unet": UNet,
+}

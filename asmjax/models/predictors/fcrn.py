@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.models.backbones.resnet import BLOCKS, ResNet
+from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.layers import Layers, Network
 
 
@@ -19,14 +19,12 @@ class FCRN(Network):
 
   Attributes:
     heads: output channels by task; each head is a 3x3 convolution.
-    blocks: bottlenecks a stage of the ResNet.
-    width: channels of the ResNet's stem and of the last up-projection.
+    backbone: the last up-projection has as many channels as its stem.
     dropout: rate before the heads, of single values.
   """
 
   heads: Mapping[str, int]
-  blocks: tuple[int, ...] = BLOCKS[50]
-  width: int = 64
+  backbone: ResNet = ResNet()
   dropout: float = 0.5
 
   @nn.compact
@@ -39,11 +37,11 @@ class FCRN(Network):
     what it says of them is cut off.
     """
     h, w = (-(-side // 2) for side in x.shape[1:3])
-    layers = self.layers(train=train)
-    x = ResNet(self.blocks, self.width, name="resnet", **self.style())(x, train=train)[32]
-    x = layers(x, features=16 * self.width, kernel=1, activate=False, name="reduce")
+    layers, width = self.layers(train=train), self.backbone.width
+    x = self.backbone(x, train=train)[32]
+    x = layers(x, features=16 * width, kernel=1, activate=False, name="reduce")
     for i in range(4):
-      x = UpProjection(self.width * 2 ** (3 - i), layers, name=f"up{i + 1}")(x)
+      x = UpProjection(width * 2 ** (3 - i), layers, name=f"up{i + 1}")(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x[:, :h, :w])
     self.sow("intermediates", "features", x)
     return {

@@ -1,0 +1,80 @@
+"""Dilated8: a dilated VGG-16 and a context module on its scores (Yu and Koltun 2016)."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from asmjax.models.backbones.vgg import VGG
+from asmjax.models.layers import Network
+
+# Dilation, and the factor on the channels of the large module, of the 3x3 layers (Table 1).
+CONTEXT = ((1, 2), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (1, 32))
+
+
+class Dilated(Network):
+  """Scores of the dilated VGG-16, refined by a module of eight layers for each task (Sec. 3, 4).
+
+  The module begins as the identity of positive scores, but for a little noise (Eq. 4 and 5). Here
+  borders are padded with zeros.
+
+  Parameters: `backbone`; `head_{task}`; `head_{task}_context1` to `head_{task}_context8`.
+
+  Attributes:
+    heads: output channels by task; the scores come from a 1x1 convolution.
+    backbone: with an output stride of 8.
+    large: the module has up to 32 times as many channels as scores; otherwise always as many.
+    noise: standard deviation in the large module's first kernels.
+  """
+
+  heads: Mapping[str, int]
+  backbone: VGG = VGG(fully=4096, output_stride=8)
+  large: bool = False
+  noise: float = 1e-3
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "n h w 3"], *, train: bool
+  ) -> dict[str, Float[Array, "n h2 w2 c"]]:
+    """Maps by task, at the backbone's output stride."""
+    x = self.backbone(x, train=train)[32]
+    self.sow("intermediates", "features", x)
+    return {task: self._refined(x, f"head_{task}", c) for task, c in self.heads.items()}
+
+  def _refined(self, x: Array, name: str, channels: int) -> Array:
+    x = self.conv(channels, 1, dtype=self.dtype, name=name)(x)
+    for i, (dilation, factor) in enumerate((*CONTEXT, (1, 1)), 1):
+      conv = self.conv(
+        channels * factor if self.large else channels, 3 if i <= len(CONTEXT) else 1, 1, dilation,
+        dtype=self.dtype, name=f"{name}_context{i}",
+        kernel_init=functools.partial(identity, scores=channels, noise=self.noise * self.large),
+      )
+      x = conv(x) if i > len(CONTEXT) else self.activation(conv(x))
+    return x
+
+
+def identity(
+  key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, scores: int, noise: float = 0.0
+) -> Float[Array, "k k c d"]:
+  """A kernel that passes scores on (Yu and Koltun 2016, Eq. 5; Eq. 4 if c = d = `scores`).
+
+  Both numbers of channels are multiples of `scores`; as many channels, one after the other, stand
+  for the same score, and share it.
+
+  Args:
+    key: of the noise.
+    shape: (k, k, c, d), k odd.
+    dtype: of the kernel.
+    scores: number of scores.
+    noise: standard deviation of all other weights.
+  """
+  k, _, c, d = shape
+  same = np.arange(c)[:, None] * scores // c == np.arange(d) * scores // d
+  passing = np.zeros(shape, bool)
+  passing[k // 2, k // 2] = same
+  return jnp.where(passing, scores / d, noise * jax.random.normal(key, shape)).astype(dtype)

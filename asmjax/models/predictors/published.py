@@ -1,0 +1,53 @@
+"""Predictors as they were published, by name: functions of the heads."""
+
+import functools
+
+from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones.resnet import BLOCKS
+from asmjax.models.layers import Norm
+from asmjax.models.predictors.deeplab import DeepLab, DeepLabV2
+from asmjax.models.predictors.dilated import Dilated
+from asmjax.models.predictors.farabet import Farabet
+from asmjax.models.predictors.fcn import FCN
+from asmjax.models.predictors.fcrn import FCRN
+from asmjax.models.predictors.pspnet import PSPNet
+from asmjax.models.predictors.unet import UNet
+
+# Statistics of pretrained layers move slowly (Hwang et al. 2019, Sec. 4.1).
+_SLOW = Norm(momentum=0.9997)
+_MOBILE = Norm(momentum=0.9997, epsilon=1e-3)
+
+
+def _resnet(layers: int, stride: int) -> ResNet:
+  return ResNet(BLOCKS[layers], output_stride=stride, placement="first_3x3", norm=_SLOW)
+
+
+def _plus(backbone: Xception | MobileNetV2) -> functools.partial:
+  return functools.partial(DeepLab, backbone=backbone, low=48, convs=2, separable=True)
+
+
+_mobilenet = functools.partial(MobileNetV2, top=False, norm=_MOBILE)
+
+PUBLISHED = {
+  "unet7": UNet,
+  "unet18": functools.partial(
+    UNet, levels=9, width=64, stride=2, down_kernel=4, decoder_convs=3, join=1, head_kernel=3
+  ),
+  "fcn32s_vgg16": functools.partial(FCN, stride=32),
+  "fcn16s_vgg16": functools.partial(FCN, stride=16),
+  "fcn8s_vgg16": FCN,
+  "fcn_resnet101": functools.partial(FCN, backbone=_resnet(101, 8), stride=32),
+  "deeplab_v2_resnet101": functools.partial(DeepLabV2, backbone=_resnet(101, 8)),
+  "deeplab_v3_resnet50": functools.partial(DeepLab, backbone=_resnet(50, 16)),
+  "deeplab_v3_resnet101": functools.partial(DeepLab, backbone=_resnet(101, 16)),
+  "deeplab_v3_mobilenet_v2": functools.partial(
+    DeepLab, backbone=_mobilenet(output_stride=16), rates=()
+  ),
+  "deeplab_v3_plus_xception65": _plus(Xception(output_stride=16, norm=_MOBILE)),
+  "deeplab_v3_plus_mobilenet_v2": _plus(_mobilenet(output_stride=16)),
+  "pspnet_resnet50": functools.partial(PSPNet, backbone=_resnet(50, 8)),
+  "pspnet_resnet101": functools.partial(PSPNet, backbone=_resnet(101, 8)),
+  "dilated8": functools.partial(Dilated, backbone=VGG(fully=4096, output_stride=8)),
+  "farabet": Farabet,
+  "fcrn50": FCRN,
+}

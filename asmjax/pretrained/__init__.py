@@ -1,0 +1,23 @@
+"""Published weights: reading them, and placing them into a network by explicit name maps.
+
+    network = DeepLab({"segmentation": 21}, MobileNetV2(top=False), rates=())
+    variables, coverage = load(
+      "mobilenet_v2.safetensors", "safetensors", network, variables, part="backbone"
+    )
+    print(coverage)
+
+A network without a map needs one, a short function that joins the entries of its layers:
+
+    def name_map() -> NameMap:
+      return torch_layer("conv1", "features.0.0", "features.0.1", shift=0.0)
+
+    variables, coverage = transfer(variables, read(path, "safetensors"), name_map())
+"""
+
+from asmjax.pretrained.load import load
+from asmjax.pretrained.maps import name_map
+from asmjax.pretrained.names import NameMap, Origin
+from asmjax.pretrained.readers import read
+from asmjax.pretrained.transfer import Coverage, transfer
+
+__all__ = ["Coverage", "NameMap", "Origin", "load", "name_map", "read", "transfer"]

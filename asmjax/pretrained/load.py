@@ -1,0 +1,96 @@
+"""The one way from a file of weights to a network's variables."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import flax.linen as nn
+from jaxtyping import PyTree
+
+from asmjax.pretrained.maps import name_map
+from asmjax.pretrained.names import NameMap, Origin, by_path, under
+from asmjax.pretrained.readers import Weights, read
+from asmjax.pretrained.transfer import Coverage, transfer, within
+
+# How arrays are named in files of each format; "asmjax" names them by our own paths.
+NAMINGS = {
+  "orbax": "asmjax", "safetensors": "torchvision", "tensorflow": "slim", "torch": "torchvision",
+}
+
+
+def load(
+  path: str | pathlib.Path,
+  format: str,
+  network: nn.Module,
+  variables: PyTree,
+  *,
+  part: str = "",
+  strict: bool = True,
+  reinitialise: Sequence[str] = (),
+  ignore: Sequence[str] = (),
+) -> tuple[PyTree, Coverage]:
+  """A network's variables with published weights, or with those of a run, and what went where.
+
+  Heads whose number of classes differs stay fresh.
+
+  Args:
+    path: of the weights; see `asmjax.pretrained.read`, as for the `format`.
+    format: "safetensors" or "torch" with torchvision's names, "tensorflow" with those of TF-Slim
+      and the DeepLab model zoo, or "orbax", a run of this package.
+    network: whose variables they are.
+    variables: freshly initialised, collections first; they are left as they are.
+    part: a module among the network's fields, such as "backbone", to load that alone: of
+      published weights, from a file of that module alone; of a run, from the part of that name.
+    strict: see `transfer`, as for `reinitialise` and `ignore`.
+
+  Raises:
+    ValueError: the file is damaged or does not fit, there is no map of its names to the
+      network's, or the network has no such part.
+    FileNotFoundError: there is no such file.
+    ImportError: the format needs a package of an extra that is not installed.
+  """
+  parts = _parts(network)
+  if part and part not in parts:
+    raise ValueError(
+      f"{type(network).__name__} has no module {part!r} among its fields; known: {sorted(parts)}"
+    )
+  weights = read(path, format)
+  if NAMINGS[format] == "asmjax":
+    # Of another network, so what is outside of the part may be anything.
+    weights = {name: array for name, array in weights.items() if within(name, part)}
+  try:
+    entries = _entries(network, variables, NAMINGS[format], part)
+    return transfer(
+      variables, weights, entries,
+      part=part, strict=strict, reinitialise=reinitialise, ignore=ignore,
+    )
+  except ValueError as error:
+    hints = [
+      f'\nThe file has all of the {name}: part="{name}" loads that alone.' for name in parts
+      if not part and _has(weights, network, variables, NAMINGS[format], name)
+    ]
+    raise ValueError(f"{path}: {error}{''.join(hints)}") from error
+
+
+def _entries(network: nn.Module, variables: PyTree, naming: str, part: str) -> NameMap:
+  if naming == "asmjax":
+    return {path: Origin((path,)) for path in by_path(variables) if within(path, part)}
+  if part:
+    return under(part, name_map(getattr(network, part), naming))
+  return name_map(network, naming)
+
+
+def _has(
+  weights: Weights, network: nn.Module, variables: PyTree, naming: str, part: str
+) -> bool:
+  """Whether a file has all arrays of a part."""
+  with contextlib.suppress(ValueError):
+    entries = _entries(network, variables, naming, part)
+    return weights.keys() >= {name for origin in entries.values() for name in origin.names}
+  return False
+
+
+def _parts(network: nn.Module) -> list[str]:
+  names = [field.name for field in dataclasses.fields(network) if field.name != "parent"]
+  return [name for name in names if isinstance(getattr(network, name), nn.Module)]

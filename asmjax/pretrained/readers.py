@@ -1,0 +1,190 @@
+"""Files of published weights to arrays by name, as the file names and lays them out."""
+
+import contextlib
+import importlib
+import pathlib
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from asmjax.pretrained.names import by_path, named
+
+Weights = dict[str, np.ndarray]
+
+# The checkpoint's prefix is what is left of the names of its files.
+_CHECKPOINT_FILE = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
+
+
+def read(path: str | pathlib.Path, format: str) -> Weights:
+  """All arrays of a file by name; bfloat16 becomes float32, other types stay.
+
+  Args:
+    path: of the file; of a TensorFlow checkpoint the prefix that its files share, or one of them;
+      of a run the folder of one of its checkpoints, or its own, which means the last of them.
+    format: "safetensors"; "torch", a state_dict as `torch.save` writes it, alone or under
+      "state_dict" or "model", read without running any code that the file holds; "tensorflow", a
+      checkpoint of TensorFlow 1 or 2; "orbax", the predictor of a run of this package by paths
+      such as "params/conv1/kernel", with the moving average of its parameters if it kept one.
+
+  Raises:
+    ValueError: an unknown format, or the file is not of that format or is damaged.
+    FileNotFoundError: there is no such file.
+    ImportError: the format needs a package of an extra that is not installed.
+  """
+  if format not in READERS:
+    raise ValueError(f"unknown format {format!r} of weights; known: {sorted(READERS)}")
+  path = pathlib.Path(path).expanduser()
+  try:
+    weights = READERS[format](path)
+  except (ImportError, OSError):
+    raise
+  except Exception as error:  # What a parser raises on arbitrary bytes is arbitrary.
+    raise ValueError(
+      f"{path}: expected {format} weights, found {_content(path)} "
+      f"({type(error).__name__}: {error})"
+    ) from error
+  return {name: _widened(array) for name, array in weights.items()}
+
+
+def _safetensors(path: pathlib.Path) -> Weights:
+  from safetensors.numpy import load_file
+
+  _check_file(path, "a .safetensors file")
+  return load_file(path)
+
+
+def _torch(path: pathlib.Path) -> Weights:
+  torch = _package("torch", extra="bench")
+  _check_file(path, "a .pth or .pt file")
+  try:
+    found = torch.load(path, map_location="cpu", weights_only=True)
+  except pickle.UnpicklingError as error:
+    # The library's message proposes to run whatever the file holds.
+    raise ValueError("damaged, or more than tensors: save the state_dict alone") from error
+  tensors = _state_dict(found, torch.Tensor)
+  return {
+    name: (each.float() if each.dtype == torch.bfloat16 else each).detach().numpy()
+    for name, each in tensors.items()
+  }
+
+
+def _state_dict(found: Any, tensor: type) -> Mapping[str, Any]:
+  """The tensors by name, without the prefix that `DataParallel` gives to all of them."""
+  if not isinstance(found, Mapping):
+    raise ValueError(f"a {type(found).__name__}; expected a dict of tensors")
+  for key in ("state_dict", "model"):
+    if isinstance(found.get(key), Mapping):
+      found = found[key]
+      break
+  others = [name for name, each in found.items() if not isinstance(each, tensor)]
+  if others:
+    raise ValueError(
+      f"no tensor under {others[:10]}; expected a dict of tensors, alone or under 'state_dict' or "
+      "'model'"
+    )
+  wrapped = all(name.startswith("module.") for name in found)
+  return {name.removeprefix("module.") if wrapped else name: each for name, each in found.items()}
+
+
+def _tensorflow(path: pathlib.Path) -> Weights:
+  tensorflow = _package("tensorflow", extra="tf")
+  reader = tensorflow.train.load_checkpoint(str(_prefix(path)))
+  # Checkpoints of version 2 hold the graph of their objects as a string.
+  return {
+    name: np.asarray(reader.get_tensor(name))
+    for name, dtype in reader.get_variable_to_dtype_map().items() if dtype != tensorflow.string
+  }
+
+
+def _prefix(path: pathlib.Path) -> pathlib.Path:
+  prefix = path.with_name(_CHECKPOINT_FILE.sub("", path.name))
+  if prefix.with_name(f"{prefix.name}.index").is_file():
+    return prefix
+  folder = path if path.is_dir() else path.parent
+  present = sorted(str(each.with_suffix("")) for each in folder.glob("*.index"))
+  raise FileNotFoundError(
+    f"{prefix}.index does not exist; expected the prefix of a TensorFlow checkpoint, as "
+    f"x/model.ckpt of x/model.ckpt.index; in {folder}: {present or 'none'}"
+  )
+
+
+def _orbax(path: pathlib.Path) -> Weights:
+  """Reads no more than it returns: a checkpoint also holds the critics and the optimizers."""
+  import orbax.checkpoint as ocp
+
+  folder = _state(path)
+  with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+    stored = handler.metadata(folder).tree
+    places = _predictor(by_path(stored))
+    wanted = set(places.values())
+    item = jax.tree_util.tree_map_with_path(
+      lambda path, _: 0 if named(path) in wanted else ocp.PLACEHOLDER, stored
+    )
+    types = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+    args = ocp.args.PyTreeRestore(item=item, restore_args=types)
+    restored = by_path(handler.restore(folder, args=args))
+  return {name: restored[place] for name, place in places.items()}
+
+
+def _state(path: pathlib.Path) -> pathlib.Path:
+  """Where a checkpoint has the state of the game."""
+  if (path / "state").is_dir():
+    return path / "state"
+  # A checkpoint that is being written has a longer name.
+  found = [each for each in path.glob("checkpoints/*/state") if each.parent.name.isdigit()]
+  if not found:
+    raise FileNotFoundError(
+      f"{path} holds neither state nor checkpoints/STEP/state; expected the folder of a run or of "
+      "one of its checkpoints"
+    )
+  return max(found, key=lambda each: int(each.parent.name))
+
+
+def _predictor(stored: Iterable[str]) -> dict[str, str]:
+  """Names of the predictor's variables, and where a state has their values for evaluation."""
+  root = "players/predictor"
+  params, stats = ([name for name in stored if name.startswith(f"{root}/{kind}/")]
+                   for kind in ("params", "batch_stats"))
+  if not params:
+    raise ValueError(f"no {root}/params, but {sorted(stored)[:10]}")
+  places = {name.removeprefix(f"{root}/"): name for name in params + stats}
+  kept = re.compile(rf"{root}/opt_state/(?:\d+/)*average/(.+)")
+  averages = {f"params/{found[1]}": found[0] for found in map(kept.fullmatch, stored) if found}
+  return places | averages
+
+
+READERS = {
+  "orbax": _orbax, "safetensors": _safetensors, "tensorflow": _tensorflow, "torch": _torch,
+}
+
+
+def _package(name: str, *, extra: str) -> ModuleType:
+  try:
+    return importlib.import_module(name)
+  except ImportError as error:
+    raise ImportError(
+      f"reading {name} weights needs the package {name}: pip install 'asmjax[{extra}]'"
+    ) from error
+
+
+def _check_file(path: pathlib.Path, expected: str) -> None:
+  if not path.is_file():
+    found = "is a folder" if path.is_dir() else "does not exist"
+    raise FileNotFoundError(f"{path} {found}; expected {expected}")
+
+
+def _content(path: pathlib.Path) -> str:
+  if not path.is_file():  # The prefix of several files, or a folder.
+    return "something else"
+  with path.open("rb") as file:
+    return f"{path.stat().st_size} bytes that begin with {file.read(8)!r}"
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+  return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array

@@ -1,0 +1,102 @@
+"""Name maps for torchvision's networks, as their state_dicts name the arrays."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from asmjax.models.backbones.mobilenet_v2 import V2_BLOCKS, MobileNetV2
+from asmjax.models.backbones.resnet import ResNet
+from asmjax.models.backbones.vgg import VGG, VGG16
+from asmjax.models.predictors.deeplab import DeepLab
+from asmjax.pretrained.names import (
+  NameMap,
+  Origin,
+  hwio_from_oi,
+  hwio_from_oihw,
+  torch_conv,
+  torch_layer,
+)
+from asmjax.pretrained.conditions import epsilon_shift, require
+
+# What all of torchvision's batch norms add to the variance.
+EPSILON = 1e-5
+
+
+def resnet(network: ResNet) -> NameMap:
+  """ResNet-50 and its deeper relatives: `conv1`, `bn1`, `layer{i}.{j}`."""
+  require(network, "torchvision", placement="first_3x3")
+  shift = epsilon_shift(network, EPSILON)
+  entries = torch_layer("conv1", "conv1", "bn1", shift=shift)
+  for i, blocks in enumerate(network.blocks, 1):
+    for j in range(blocks):
+      ours, theirs = f"stage{i}_block{j + 1}", f"layer{i}.{j}"
+      for k in (1, 2, 3):
+        entries |= torch_layer(f"{ours}/conv{k}", f"{theirs}.conv{k}", f"{theirs}.bn{k}",
+                               shift=shift)
+    ours, theirs = f"stage{i}_block1/shortcut", f"layer{i}.0.downsample"
+    entries |= torch_layer(ours, f"{theirs}.0", f"{theirs}.1", shift=shift)
+  return entries
+
+
+def mobilenet_v2(network: MobileNetV2) -> NameMap:
+  """MobileNetV2: `features.{i}`, whose blocks are a list `conv` of layers."""
+  shift = epsilon_shift(network, EPSILON)
+  entries = torch_layer("conv1", "features.0.0", "features.0.1", shift=shift)
+  expansions = [expansion for expansion, _, count, _ in V2_BLOCKS for _ in range(count)]
+  for i, expansion in enumerate(expansions, 1):
+    theirs = f"features.{i}.conv"
+    steps = ("expand", "depthwise") if expansion > 1 else ("depthwise",)
+    for k, step in enumerate(steps):
+      entries |= torch_layer(f"block{i}_{step}", f"{theirs}.{k}.0", f"{theirs}.{k}.1", shift=shift)
+    conv, norm = f"{theirs}.{len(steps)}", f"{theirs}.{len(steps) + 1}"
+    entries |= torch_layer(f"block{i}_project", conv, norm, shift=shift)
+  if network.top:
+    last = f"features.{len(expansions) + 1}"
+    entries |= torch_layer("conv2", f"{last}.0", f"{last}.1", shift=shift)
+  return entries
+
+
+def vgg(network: VGG) -> NameMap:
+  """VGG-16 with and without batch norm: `features.{k}`, k counting all layers, `classifier`."""
+  plain = network.norm.kind == "none"
+  shift = 0.0 if plain else epsilon_shift(network, EPSILON)
+  entries, k = {}, 0
+  for i, count in enumerate(VGG16, 1):
+    for j in range(1, count + 1):
+      ours, conv, norm = f"conv{i}_{j}", f"features.{k}", f"features.{k + 1}"
+      if plain:
+        entries |= torch_conv(ours, conv, bias=True)
+      else:
+        entries |= torch_layer(ours, conv, norm, shift=shift, bias=True)
+      k += 2 if plain else 3
+    k += 1
+  if network.fully:
+    entries |= _linear("fc6", "classifier.0", hwio_from_oi(7))
+    entries |= _linear("fc7", "classifier.3", hwio_from_oi(1))
+  return entries
+
+
+def _linear(ours: str, theirs: str, transform: Callable[[np.ndarray], np.ndarray]) -> NameMap:
+  kernel = Origin((f"{theirs}.weight",), transform)
+  return torch_conv(ours, theirs, bias=True) | {f"params/{ours}/kernel": kernel}
+
+
+def deeplab(network: DeepLab) -> NameMap:
+  """What DeepLab v3 has besides its backbone: `classifier`.
+
+  The concatenation ends in the mean over the image, with which ours begins.
+  """
+  require(network, "torchvision", low=0, convs=1, separable=False)
+  shift = epsilon_shift(network, EPSILON)
+  aspp, mean = "classifier.0", 1 + len(network.rates)
+  entries = torch_layer("aspp_pool", f"{aspp}.convs.{mean}.1", f"{aspp}.convs.{mean}.2",
+                        shift=shift)
+  for i in range(mean):
+    entries |= torch_layer(f"aspp{i}", f"{aspp}.convs.{i}.0", f"{aspp}.convs.{i}.1", shift=shift)
+  entries |= torch_layer("project", f"{aspp}.project.0", f"{aspp}.project.1", shift=shift)
+  rolled = lambda kernel: np.roll(hwio_from_oihw(kernel), network.features, axis=2)
+  entries |= {"params/project/kernel": Origin((f"{aspp}.project.0.weight",), rolled)}
+  entries |= torch_layer("conv1", "classifier.1", "classifier.2", shift=shift)
+  if "segmentation" in network.heads:
+    entries |= torch_conv("head_segmentation", "classifier.4", bias=True)
+  return entries

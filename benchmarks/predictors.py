@@ -1,0 +1,401 @@
+"""Times predictors and their training steps against the same networks in PyTorch.
+
+  ours      asmjax's network, compiled by XLA.
+  eager     PyTorch's, contiguous or channels last, whichever is faster here.
+  compiled  the same through `torch.compile`, which needs a C++ compiler.
+
+A step is forward pass, cross-entropy at the output's resolution, backward pass and SGD with
+momentum, all in float32; the forward pass alone is that of evaluation. First it is asserted that
+both sides compute the same loss from the same weights. Then the sides take turns, so that other
+work on the machine falls on all of them: the ratios are what counts.
+
+Memory is the peak of further steps in a fresh process, less what that process held after its
+imports: weights, gradients, momenta and activations.
+
+  python benchmarks/predictors.py --size=513x513 --batch=4
+  python benchmarks/predictors.py --only=deeplab_v3_resnet50,unet --no-compile
+"""
+
+import argparse
+import concurrent.futures
+import ctypes
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from asmjax.models.backbones import VGG, MobileNetV2, ResNet
+from asmjax.models.backbones.resnet import BLOCKS
+from asmjax.models.layers import Network
+from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
+from asmjax.pretrained import transfer
+from benchmarks import torch_networks as theirs
+from benchmarks.torch_maps import own_map
+
+CLASSES = 21
+HEADS = {"segmentation": CLASSES}
+WARM_UPS = 2
+PAUSE = 0.05  # Seconds until the other side's worker threads sleep.
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9
+
+
+def _resnet(depth: int, output_stride: int) -> tuple[Network, nn.Module]:
+  blocks = BLOCKS[depth]
+  return (
+    ResNet(blocks, output_stride=output_stride, placement="first_3x3"),
+    theirs.ResNet(blocks, output_stride=output_stride),
+  )
+
+
+def _mobilenet(output_stride: int) -> tuple[Network, nn.Module]:
+  return (
+    MobileNetV2(output_stride=output_stride, top=False),
+    theirs.MobileNetV2(output_stride, top=False),
+  )
+
+
+def _deeplab(pair: tuple[Network, nn.Module], **shape: Any) -> tuple[Network, nn.Module]:
+  backbone, other = pair
+  ours = DeepLab(HEADS, backbone, dropout=0.0, **shape)
+  return ours, theirs.DeepLabV3(other, CLASSES, **shape)
+
+
+def _pspnet(pair: tuple[Network, nn.Module]) -> tuple[Network, nn.Module]:
+  backbone, other = pair
+  return PSPNet(HEADS, backbone, dropout=0.0), theirs.PyramidScene(other, CLASSES)
+
+
+def _v3(depth: int) -> tuple[Network, nn.Module]:
+  return _deeplab(_resnet(depth, 8), rates=(12, 24, 36), convs=1)
+
+
+def _fcn() -> tuple[Network, nn.Module]:
+  return (
+    FCN(HEADS, VGG(fully=4096)),
+    theirs.FullyConvolutional(theirs.VGG(fully=4096), CLASSES),
+  )
+
+
+V3_PLUS = {"rates": (6, 12, 18), "low": 48, "convs": 2}
+
+# Both sides of each predictor.
+PREDICTORS: dict[str, Callable[[], tuple[Network, nn.Module]]] = {
+  "unet": lambda: (UNet(HEADS), theirs.Contracting(CLASSES)),
+  "fcn8s_vgg16": _fcn,
+  "deeplab_mobilenet_v2": lambda: _deeplab(_mobilenet(16), rates=(), convs=0),
+  "deeplab_v3_mobilenet_v2": lambda: _deeplab(_mobilenet(16), rates=(6, 12, 18), convs=1),
+  "deeplab_v3_plus_mobilenet_v2": lambda: _deeplab(_mobilenet(16), separable=True, **V3_PLUS),
+  "deeplab_v3_resnet50": lambda: _v3(50),
+  "deeplab_v3_resnet101": lambda: _v3(101),
+  "deeplab_v3_plus_resnet50": lambda: _deeplab(_resnet(50, 16), **V3_PLUS),
+  "pspnet_resnet50": lambda: _pspnet(_resnet(50, 8)),
+  "pspnet_resnet101": lambda: _pspnet(_resnet(101, 8)),
+}
+DEFAULT = (
+  "unet", "fcn8s_vgg16", "deeplab_v3_mobilenet_v2", "deeplab_v3_plus_mobilenet_v2",
+  "deeplab_v3_resnet50", "pspnet_resnet50",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What one row of the table measures.
+
+  Attributes:
+    name: of the predictor.
+    batch: images.
+    size: of an image, height and width.
+  """
+
+  name: str
+  batch: int
+  size: tuple[int, int]
+
+  def image(self) -> np.ndarray:
+    """Random normalised images (n, h, w, 3)."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((self.batch, *self.size, 3), np.float32)
+
+
+def labels(shape: tuple[int, ...]) -> np.ndarray:
+  """Random classes (n, h, w)."""
+  return np.random.default_rng(1).integers(0, CLASSES, shape)
+
+
+class Ours:
+  """asmjax's side of a case.
+
+  Args:
+    case: what is measured.
+    weights: the state dict of the PyTorch side; None for random ones.
+  """
+
+  def __init__(self, case: Case, weights: Mapping[str, np.ndarray] | None = None):
+    self.network, _ = PREDICTORS[case.name]()
+    image = jnp.array(case.image())
+    init = lambda: self.network.init(jax.random.key(0), image[:1], train=False)
+    shapes = jax.eval_shape(init)
+    self.variables = jax.tree.map(_initial, shapes)
+    if weights is not None:
+      self.variables, _ = transfer(self.variables, weights, own_map(self.network))
+    logits, _ = jax.eval_shape(lambda *x: self._logits(*x, train=False), shapes, image)
+    # Arguments, since the compiler would evaluate what depends on constants only.
+    self.batch = image, jnp.array(labels(logits.shape[:3]), jnp.int32)
+    self.tx = optax.sgd(LEARNING_RATE, MOMENTUM)
+    self.momenta = self.tx.init(self.variables["params"])
+    self._predict = jax.jit(lambda *x: self._logits(*x, train=False)[0])
+    self._move = jax.jit(self._updated, donate_argnums=(0, 1))
+
+  def forward(self) -> None:
+    """Evaluates the network."""
+    jax.block_until_ready(self._predict(self.variables, self.batch[0]))
+
+  def step(self) -> None:
+    """Trains the network."""
+    self.variables, self.momenta, loss = self._move(self.variables, self.momenta, self.batch)
+    jax.block_until_ready((self.variables, loss))
+
+  def losses(self) -> tuple[float, float]:
+    """Of evaluation and, with statistics of the batch but without dropout, of training."""
+    loss = jax.jit(self._loss, static_argnames="train")
+    return tuple(
+      float(loss(self.variables["params"], self.variables, self.batch, train=train)[0])
+      for train in (False, True)
+    )
+
+  def _updated(self, variables: Any, momenta: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
+    params = variables["params"]
+    graded = jax.value_and_grad(self._loss, has_aux=True)
+    (loss, updates), grads = graded(params, variables, batch, train=True)
+    moves, momenta = self.tx.update(grads, momenta, params)
+    return {**variables, **updates, "params": optax.apply_updates(params, moves)}, momenta, loss
+
+  def _loss(
+    self, params: Any, variables: Any, batch: Any, *, train: bool
+  ) -> tuple[jax.Array, Any]:
+    image, label = batch
+    logits, updates = self._logits({**variables, "params": params}, image, train=train)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    return losses.mean(), updates
+
+  def _logits(self, variables: Any, image: Any, *, train: bool) -> tuple[jax.Array, Any]:
+    outputs, updates = self.network.apply(
+      variables, image, train=train, mutable=["batch_stats"],
+      rngs={"dropout": jax.random.key(0)},
+    )
+    return outputs["segmentation"], updates
+
+
+def _initial(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+  """Kernels that keep the scale, without compiling the initialisation of a deep network."""
+  if len(leaf.shape) < 4:
+    return jnp.ones(leaf.shape, leaf.dtype)
+  scale = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+  return jnp.array(scale * np.random.default_rng(0).standard_normal(leaf.shape), leaf.dtype)
+
+
+class PyTorch:
+  """PyTorch's side of a case.
+
+  Args:
+    case: what is measured.
+    layout: of weights and maps.
+    compiled: go through `torch.compile`.
+  """
+
+  def __init__(
+    self, case: Case, layout: torch.memory_format = torch.contiguous_format,
+    compiled: bool = False,
+  ):
+    _, net = PREDICTORS[case.name]()
+    theirs.randomise(net)
+    self.net = net.to(memory_format=layout)
+    self.image = theirs.nchw(case.image()).contiguous(memory_format=layout)
+    self.run = torch.compile(self.net) if compiled else self.net
+    self.net.eval()
+    with torch.no_grad():
+      self.label = torch.from_numpy(labels(self._shape()))
+    self.sgd = torch.optim.SGD(self.net.parameters(), LEARNING_RATE, MOMENTUM, fused=True)
+
+  def _shape(self) -> tuple[int, ...]:
+    n, _, h, w = self.net(self.image).shape
+    return n, h, w
+
+  def forward(self) -> None:
+    """Evaluates the network."""
+    self.net.eval()
+    with torch.no_grad():
+      self.run(self.image)
+
+  def step(self) -> None:
+    """Trains the network."""
+    self.net.train()
+    self.sgd.zero_grad()
+    F.cross_entropy(self.run(self.image), self.label).backward()
+    self.sgd.step()
+
+  def losses(self) -> tuple[float, float]:
+    """Of evaluation and of training."""
+    found = []
+    with torch.no_grad():
+      for train in (False, True):
+        self.net.train(train)
+        found.append(F.cross_entropy(self.net(self.image), self.label).item())
+    return tuple(found)
+
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+def check(case: Case) -> None:
+  """Asserts that both sides compute the same losses from the same weights."""
+  other = PyTorch(case)
+  ours = Ours(case, theirs.weights(other.net))
+  found, expected = ours.losses(), other.losses()
+  which = 1 if any(isinstance(each, nn.Dropout) for each in other.net.modules()) else 2
+  np.testing.assert_allclose(found[:which], expected[:which], rtol=1e-3)
+  print(f"  losses of evaluation and training: ours {found[0]:.4f} {found[1]:.4f}, "
+        f"pytorch {expected[0]:.4f} {expected[1]:.4f}"
+        + ("" if which == 2 else " (dropout makes the latter differ)"))
+
+
+def measure(runs: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
+  """Seconds a call by side and round; the sides take turns."""
+  times: dict[str, list[float]] = {name: [] for name in runs}
+  for i in range(WARM_UPS + rounds):
+    for name, run in runs.items():
+      time.sleep(PAUSE)
+      start = time.perf_counter()
+      run()
+      if i >= WARM_UPS:
+        times[name].append(time.perf_counter() - start)
+  return {name: np.asarray(each) for name, each in times.items()}
+
+
+def faster_layout(case: Case) -> str:
+  """The layout in which PyTorch's step is faster."""
+  times = measure({name: PyTorch(case, each).step for name, each in LAYOUTS.items()}, 2)
+  return min(times, key=lambda name: times[name].min())
+
+
+def time_case(case: Case, args: argparse.Namespace) -> None:
+  """Checks a predictor and prints its times and ratios."""
+  check(case)
+  layout = faster_layout(case)
+  eager = PyTorch(case, LAYOUTS[layout])
+  sides = {"ours": Ours(case, theirs.weights(eager.net)), "eager": eager}
+  if not args.no_compile:
+    sides["compiled"] = PyTorch(case, LAYOUTS[layout], compiled=True)
+  print(f"  PyTorch is faster with {layout} maps")
+  for what in ("forward", "step"):
+    times = measure({name: getattr(side, what) for name, side in sides.items()}, args.rounds)
+    medians = "  ".join(f"{name} {1e3 * np.median(each):8.1f} ms" for name, each in times.items())
+    ratios = "  ".join(
+      f"ours/{name} {np.median(times['ours'] / times[name]):.2f}" for name in list(times)[1:]
+    )
+    print(f"  {what:8}{medians}   {ratios}", flush=True)
+
+
+def report_memory(case: Case, args: argparse.Namespace) -> None:
+  """Prints the peak memory of both sides' steps."""
+  sides = ["ours", *LAYOUTS]
+  peaks = {name: _fresh(case, name, args.threads) / 2**20 for name in sides}
+  eager = min(peaks[name] for name in LAYOUTS)
+  listed = "  ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items())
+  print(f"  memory  {listed}   ours/eager {peaks['ours'] / eager:.2f}", flush=True)
+
+
+def _fresh(case: Case, name: str, threads: int) -> int:
+  spawn = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+    return pool.submit(grown, case, name, threads).result()
+
+
+def grown(case: Case, name: str, threads: int) -> int:
+  """Bytes at the peak of two steps, after a first one, beyond what imports take."""
+  use(threads)
+  jax.block_until_ready(jnp.zeros(1) + 1)
+  before = _resident("VmRSS")
+  side = Ours(case) if name == "ours" else PyTorch(case, LAYOUTS[name])
+  side.step()
+  # What compilation has freed goes back to the system; then the peak is forgotten.
+  ctypes.CDLL(None).malloc_trim(0)
+  pathlib.Path("/proc/self/clear_refs").write_text("5")
+  side.step()
+  side.step()
+  return _resident("VmHWM") - before
+
+
+def _resident(key: str) -> int:
+  """Bytes held now (VmRSS) or at the peak (VmHWM)."""
+  lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+  return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def use(threads: int) -> None:
+  """Gives both sides this many threads; JAX starts as many as the process may use cores."""
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+  torch.set_num_threads(threads)
+
+
+def parse() -> argparse.Namespace:
+  """The flags."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--only", type=_names, default=DEFAULT, help=", ".join(PREDICTORS))
+  parser.add_argument("--size", type=_size, default=(225, 225), help="of the images: 225x225")
+  parser.add_argument("--batch", type=int, default=2)
+  parser.add_argument("--rounds", type=int, default=7, help=f"measured after {WARM_UPS} warm-ups")
+  parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
+  parser.add_argument("--no-compile", action="store_true", help="leave `torch.compile` out")
+  parser.add_argument("--no-time", action="store_true", help="leave the times out")
+  parser.add_argument("--no-memory", action="store_true", help="leave the memory out (Linux only)")
+  return parser.parse_args()
+
+
+def _size(text: str) -> tuple[int, ...]:
+  return tuple(int(side) for side in text.split("x"))
+
+
+def _names(text: str) -> tuple[str, ...]:
+  names = tuple(text.split(","))
+  if unknown := set(names) - set(PREDICTORS):
+    raise argparse.ArgumentTypeError(
+      f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(PREDICTORS)}"
+    )
+  return names
+
+
+def main() -> None:
+  """Benchmarks what the flags say."""
+  args = parse()
+  use(args.threads)
+  size = "x".join(map(str, args.size))
+  print(f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each; "
+        f"batch {args.batch}, {size}, {CLASSES} classes")
+  for name in args.only:
+    print(name, flush=True)
+    case = Case(name, args.batch, args.size)
+    if not args.no_time:
+      time_case(case, args)
+    if not args.no_memory:
+      report_memory(case, args)
+
+
+if __name__ == "__main__":
+  main()

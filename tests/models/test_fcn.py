@@ -1,0 +1,68 @@
+"""FCN: doubling begins as interpolation, scores of several strides add up."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.models.backbones import VGG, ResNet
+from asmjax.models.layers import Norm
+from asmjax.models.predictors import FCN
+from asmjax.resize import bilinear
+from tests import backbones
+
+STRIDES = (32, 16, 8)
+
+
+def thinned(output_stride=32):
+  return backbones.Thinned(output_stride=output_stride, finest=8)
+
+
+def test_fcn_32s_is_vgg_16_with_another_classifier():
+  """Published with 138,357,544 parameters for 1000 classes, and as FCN with 134 million."""
+  _, variables = backbones.shapes(FCN({"segmentation": 21}, stride=32), 32, 32)
+  count = backbones.count(variables["params"])
+  assert count == 138_357_544 - 4097 * 1000 + 4097 * 21 and round(count / 1e6) == 134
+
+
+@pytest.fixture(scope="module")
+def scored():
+  """Features of 32x36 pixels at stride 8, initial parameters, and the maps of all three nets.
+
+  Also those of FCN-8s without scores but at stride 32.
+  """
+  x = backbones.image(32, 36)
+  nets = {stride: FCN({"a": 2}, thinned(), stride=stride) for stride in STRIDES}
+  params = jax.jit(lambda: nets[8].init(jax.random.key(0), x, train=False))()["params"]
+  blind = params | {
+    name: jax.tree.map(jnp.zeros_like, params[name]) for name in ("head_a_16", "head_a_8")
+  }
+
+  @jax.jit
+  def run():
+    maps = {s: net.apply({"params": params}, x, train=False)["a"] for s, net in nets.items()}
+    return maps | {"blind": nets[8].apply({"params": blind}, x, train=False)["a"]}
+
+  return x, params, run()
+
+
+def inner(x, border):
+  return x[:, border:-border, border:-border]
+
+
+def test_doubling_begins_as_bilinear_interpolation(scored):
+  _, _, maps = scored
+  assert maps[32].shape == (1, 8, 9, 2)
+  expected = bilinear(bilinear(maps[32], (16, 18)), (32, 36))
+  assert maps["blind"].shape == (1, 32, 36, 2) and np.std(maps[32]) > 0.1
+  np.testing.assert_allclose(inner(maps["blind"], 3), inner(expected, 3), rtol=1e-5, atol=1e-5)
+
+
+def test_each_finer_network_doubles_the_coarser_ones_map_and_adds_its_scores(scored):
+  x, params, maps = jax.tree.map(np.asarray, scored)
+  for coarse, fine, every in ((32, 16, 2), (16, 8, 1)):
+    score = params[f"head_a_{fine}"]
+    own = x[:, ::every, ::every] @ score["kernel"][0, 0] + score["bias"]
+    expected = bilinear(maps[coarse], own.shape[1:3]) + own
+    assert maps[fine].shape == expected.shape
+    np.testing.assert_allclose(inner(maps[fine], 1), inner(expected, 1), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,174 @@
+"""What holds for all predictors, whatever they are made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.models.backbones import VGG, ResNet, Xception
+from asmjax.models.layers import Norm, computing_in, plain_convolutions
+from asmjax.models.predictors import (
+  FCN,
+  FCRN,
+  PREDICTORS,
+  DeepLab,
+  DeepLabV2,
+  Dilated,
+  Farabet,
+  PSPNet,
+  UNet,
+)
+from tests import backbones
+
+HEADS = {"segmentation": 3, "depth": 1}
+SIZE = (33, 41)
+
+
+def resnet(output_stride=32, **options):
+  return ResNet((1, 1, 1, 1), 2, output_stride, **options)
+
+
+# With the stride of their outputs.
+NETS = {
+  "deeplab": (DeepLab(HEADS, resnet(16), rates=(1, 2), features=4), 16),
+  "deeplab_plus": (
+    DeepLab(
+      HEADS, Xception(1, 1 / 32, output_stride=16), rates=(2,), features=4, low=2, convs=2,
+      separable=True,
+    ), 4,
+  ),
+  "deeplab_v2": (DeepLabV2(HEADS, resnet(8), rates=(1, 2)), 8),
+  "dilated": (Dilated(HEADS, VGG(width=2, fully=4, output_stride=8)), 8),
+  "farabet": (Farabet(HEADS, widths=(8, 6, 5), seen=(2, 3), hidden=4), 4),
+  "fcn32": (FCN(HEADS, VGG(width=2, fully=4), stride=32), 32),
+  "fcn8": (FCN(HEADS, VGG(width=2, fully=4)), 8),
+  "fcn_dilated": (FCN(HEADS, resnet(8), stride=32), 8),
+  "fcrn": (FCRN(HEADS, resnet()), 2),
+  "pspnet": (PSPNet(HEADS, resnet(8), features=4, auxiliary=4), 8),
+  "unet": (UNet(HEADS, levels=2, width=2), 1),
+}
+DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
+every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)
+
+
+def test_all_predictors_are_tested():
+  assert {type(net) for net, _ in NETS.values()} == set(PREDICTORS.values())
+
+
+@every
+def test_every_task_has_a_map_of_the_size_over_the_stride_rounded_up(net, stride):
+  for size, train in (((33, 41), False), ((64, 32), True), ((1, 7), True)):
+    outputs = jax.eval_shape(lambda: net.init_with_output(
+      {"params": jax.random.key(0), "dropout": jax.random.key(1)},
+      jnp.zeros((2, *size, 3)), train=train,  # noqa: B023
+    ))[0]
+    rounded = tuple(-(-side // stride) for side in size)
+    assert {task: x.shape for task, x in outputs.items()} == {
+      task: (2, *rounded, channels) for task, channels in HEADS.items()
+    }
+
+
+@every
+def test_parameters_do_not_depend_on_the_images_size(net, stride):
+  del stride
+  small, large = (backbones.shapes(net, *size)[1] for size in ((2, 5), (64, 96)))
+  assert small == large
+
+
+@every
+def test_bfloat16_reaches_every_convolution_and_no_parameter(net, stride):
+  del stride
+  net, x = computing_in(jnp.bfloat16, net), jnp.zeros((1, *SIZE, 3))
+  _, variables = backbones.shapes(net, *SIZE)
+  assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+  with plain_convolutions():
+    jaxpr, (outputs, sown) = jax.make_jaxpr(
+      lambda v, x: net.apply(
+        v, x, train=True, mutable=["batch_stats", "intermediates"],
+        rngs={"dropout": jax.random.key(0)},
+      ), return_shape=True,
+    )(variables, x)
+  products = [
+    equation.outvars[0].aval.dtype for equation in jaxpr.eqns
+    if equation.primitive.name in ("conv_general_dilated", "dot_general")
+  ]
+  wide = [dtype for dtype in products if dtype != jnp.bfloat16]
+  # Colours are turned in single precision.
+  assert len(wide) == isinstance(net, Farabet) and len(products) > 4
+  assert {x.dtype for x in jax.tree.leaves((outputs, sown["intermediates"]))} == {
+    jnp.dtype(jnp.bfloat16)
+  }
+  assert {x.dtype for x in jax.tree.leaves(sown.get("batch_stats", {}))} <= {jnp.dtype("float32")}
+
+
+def plain_dropout(net, **options):
+  """Without any, so that it needs no key."""
+  return net.clone(**({"dropout": 0.0} if hasattr(net, "dropout") else {}), **options)
+
+
+@pytest.mark.parametrize("name", ["deeplab", "pspnet"])
+def test_statistics_follow_training_unless_frozen(name):
+  net = DEEP[name]
+  backbones.assert_statistics_follow_training(
+    lambda norm: plain_dropout(net, norm=norm, backbone=net.backbone.clone(norm=norm)),
+    backbones.image(*SIZE),
+  )
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_a_frozen_backbone_keeps_its_statistics_while_the_heads_follow(name):
+  net, x = DEEP[name], backbones.image(*SIZE)
+  net = plain_dropout(net, backbone=net.backbone.clone(norm=Norm(frozen=True)))
+  variables = backbones.initial(net, x)
+  after = jax.jit(lambda: net.apply(variables, x, train=True, mutable=["batch_stats"])[1])()
+  before, after = variables["batch_stats"], after["batch_stats"]
+  jax.tree.map(np.testing.assert_array_equal, before["backbone"], after["backbone"])
+  heads = set(before) - {"backbone"}
+  assert heads
+  for part in heads:
+    moved = jax.tree.map(lambda a, b: not np.allclose(a, b), before[part], after[part])
+    assert all(jax.tree.leaves(moved))
+
+
+def test_computing_features_again_changes_nothing():
+  net = DEEP["deeplab"]
+  backbones.assert_recomputed(
+    lambda remat=False: net.clone(backbone=net.backbone.clone(remat=remat)),
+    backbones.image(*SIZE),
+  )
+
+
+@pytest.mark.parametrize("name", ["deeplab_plus", "deeplab_v2", "dilated", "fcn8", "pspnet"])
+def test_every_layer_learns_and_dropout_drops(name):
+  net, x = NETS[name][0], backbones.image(*SIZE)
+  # An activation without an idle half, since there are so few channels.
+  smooth = {"norm": Norm("none"), "activation": jax.nn.softplus}
+  net = net.clone(**smooth, backbone=net.backbone.clone(**smooth))
+  params = backbones.initial(net, x)["params"]
+
+  def loss(params, key):
+    maps, sown = net.apply(
+      {"params": params}, x, train=True, mutable=["intermediates"], rngs={"dropout": key}
+    )
+    maps = (maps, sown["intermediates"].get("auxiliary", ()))
+    return sum(jnp.mean(jnp.sin(each)) for each in jax.tree.leaves(maps))
+
+  step = jax.jit(jax.value_and_grad(loss))
+  value, grads = step(params, jax.random.key(0))
+  idle = [
+    jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+    if not np.any(leaf)
+  ]
+  assert not idle
+  assert (value != step(params, jax.random.key(1))[0]) == (name != "deeplab_v2")
+
+
+@pytest.mark.parametrize("name", ["deeplab", "dilated", "fcn8", "pspnet"])
+def test_a_task_is_predicted_alike_whatever_the_other_tasks(name):
+  both, x = NETS[name][0], backbones.image(*SIZE)
+  variables, alone = backbones.initial(both, x), both.clone(heads={"depth": 1})
+  maps, own = jax.jit(
+    lambda: [net.apply(variables, x, train=False) for net in (both, alone)]
+  )()
+  assert set(own) == {"depth"} and np.std(maps["segmentation"]) > 0
+  np.testing.assert_allclose(own["depth"], maps["depth"], rtol=1e-5, atol=1e-6)

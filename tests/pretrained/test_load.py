@@ -1,0 +1,179 @@
+"""From a file to a network: published weights, real and made up, and those of a run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from asmjax.models.backbones import MobileNetV2, ResNet
+from asmjax.models.layers import Norm
+from asmjax.models.predictors import UNet
+from asmjax.models.predictors.deeplab import DeepLab
+from asmjax.pretrained import load, name_map, read
+from asmjax.pretrained.load import NAMINGS
+from asmjax.pretrained.names import by_path
+from asmjax.pretrained.readers import READERS
+from asmjax.train.checkpoint import Checkpoints
+from asmjax.train.optim import Optimizer
+from asmjax.train.state import Player, TrainState
+from tests.pretrained import common
+
+HEADS = {"segmentation": 3}
+BACKBONE = ResNet((1, 1, 1, 1), 2, placement="first_3x3")
+
+
+def network(**options):
+  return DeepLab(HEADS, BACKBONE, rates=(), features=4, convs=1, **options)
+
+
+def stored(net, prefix=""):
+  """A file's arrays for a network; all of them are ones, of torchvision's shapes."""
+  variables = by_path(common.fresh(net))
+  arrays = {}
+  for path, origin in name_map(net, "torchvision").items():
+    shape = variables[path].shape
+    shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
+    arrays |= {prefix + name: np.ones(shape, np.float32) for name in origin.names}
+  return arrays
+
+
+def values(tree):
+  """The values of all leaves, as a set."""
+  return {float(x) for leaf in jax.tree.leaves(tree) for x in np.unique(leaf)}
+
+
+def test_every_format_has_a_naming():
+  assert NAMINGS.keys() == READERS.keys()
+
+
+def test_a_whole_network_is_loaded(tmp_path):
+  net = network()
+  save_file(stored(net), tmp_path / "x.safetensors")
+  variables, coverage = load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net))
+  assert values(variables) == {1.0} and not coverage.faults()
+
+
+def test_a_backbone_alone_is_loaded_and_the_rest_stays_fresh(tmp_path):
+  net = network()
+  save_file(stored(BACKBONE) | {"fc.bias": np.ones(9)}, tmp_path / "x.safetensors")
+  variables, coverage = load(
+    tmp_path / "x.safetensors", "safetensors", net, common.fresh(net), part="backbone"
+  )
+  for collection, tree in variables.items():
+    assert values(tree.pop("backbone")) == {1.0}
+    assert values(tree) == {0.0}, collection
+  assert "fresh outside of backbone" in str(coverage) and set(coverage.ignored) == {"fc.bias"}
+  with pytest.raises(ValueError, match='all of the backbone: part="backbone" loads that alone'):
+    load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net))
+
+
+def test_there_is_no_advice_that_would_not_help(tmp_path):
+  net, arrays = network(), stored(BACKBONE)
+  del arrays["bn1.weight"]
+  save_file(arrays, tmp_path / "x.safetensors")
+  with pytest.raises(ValueError, match="x.safetensors: none of the weights fits") as error:
+    load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net))
+  assert "part=" not in str(error.value)
+  with pytest.raises(ValueError, match="no 'bn1.weight' in the file"):
+    load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net), part="backbone")
+
+
+def test_options_reach_the_transfer(tmp_path):
+  net = network()
+  arrays = stored(net) | {"odd": np.ones(1)}
+  save_file(arrays, tmp_path / "x.safetensors")
+  find = lambda **options: load(
+    tmp_path / "x.safetensors", "safetensors", net, common.fresh(net), **options
+  )[1]
+  with pytest.raises(ValueError, match="unused of the file"):
+    find()
+  assert find(strict=False).unused and find(ignore=("odd",)).ignored
+  assert find(ignore=("odd",), reinitialise=("*/aspp0/*",)).reinitialised
+
+
+@pytest.mark.parametrize("part", ["head", "norm", "parent"])
+def test_parts_are_modules(tmp_path, part):
+  net = network()
+  with pytest.raises(ValueError, match=rf"DeepLab has no module '{part}' .*; known: .'backbone'."):
+    load(tmp_path / "x", "safetensors", net, {}, part=part)
+
+
+def test_the_real_mobilenet_is_complete():
+  net = MobileNetV2()
+  variables, coverage = load(
+    common.real("mobilenet_v2_imagenet.safetensors"), "safetensors", net, common.fresh(net)
+  )
+  assert coverage.parameters() == (2_223_872, 2_223_872) and len(coverage.loaded) == 260
+  assert not coverage.faults() and all(np.std(x) > 0 for x in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize("classes", [21, 4])
+def test_the_real_deeplab_is_complete_but_for_a_head_of_other_classes(classes):
+  pytest.importorskip("tensorflow")
+  net = DeepLab({"segmentation": classes}, MobileNetV2(top=False), rates=())
+  _, coverage = load(
+    common.real("deeplabv3_mnv2_pascal/model.ckpt"), "tensorflow", net, common.fresh(net)
+  )
+  assert len(coverage.shapes) == 272 and not coverage.unused and not coverage.ignored
+  assert len(coverage.loaded) == (272 if classes == 21 else 270)
+  assert len(coverage.reinitialised) == 272 - len(coverage.loaded)
+
+
+def tiny(**options):
+  return UNet(HEADS, levels=2, width=4, **options)
+
+
+def state(net, *, average, value, step):
+  """A state whose parameters and statistics are `value`, and their average twice that."""
+  variables = jax.tree.map(lambda x: x + value, common.fresh(net))
+  params = variables["params"]
+  twice = jax.tree.map(lambda x: 2 * x, params)
+  opt_state = Optimizer(average=average).transformation(10).init(twice)
+  player = Player(params, variables.get("batch_stats", {}), opt_state)
+  critic = Player({"conv1": {"kernel": jnp.ones((1, 1))}}, {}, ())
+  players = {"predictor": player, "structure": critic}
+  return TrainState(jnp.array(step), players, jax.random.key_data(jax.random.key(0)))
+
+
+def run(workdir, *states):
+  with Checkpoints(workdir / "checkpoints", metric="a", keep=len(states)) as checkpoints:
+    for each in states:
+      checkpoints.save(each)
+  return workdir
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_the_predictor_of_a_run_is_read_as_it_is_evaluated(tmp_path, average, norm):
+  net = tiny(norm=Norm(norm))
+  states = [state(net, average=average, value=value, step=value) for value in (9, 10)]
+  workdir = run(tmp_path, *states)
+  for path, expected in ((workdir, states[1]), (workdir / "checkpoints" / "9", states[0])):
+    found = read(path, "orbax")
+    variables = by_path(expected.variables())
+    assert found.keys() == variables.keys()
+    for name, array in variables.items():
+      np.testing.assert_array_equal(found[name], array)
+  variables, coverage = load(workdir, "orbax", net, common.fresh(net))
+  scale = 2.0 if average else 1.0
+  assert values(variables["params"]) == {10 * scale} and not coverage.faults()
+
+
+def test_a_part_of_a_run_goes_into_another_network(tmp_path):
+  workdir = run(tmp_path, state(network(), average=0.0, value=3, step=1))
+  other = DeepLab({"depth": 1}, BACKBONE, features=8)
+  variables, coverage = load(workdir, "orbax", other, common.fresh(other), part="backbone")
+  assert values(variables["params"].pop("backbone")) == {3.0}
+  assert values(variables["params"]) == {0.0} and not coverage.faults()
+  with pytest.raises(ValueError, match='part="backbone" loads that alone'):
+    load(workdir, "orbax", other, common.fresh(other))
+
+
+def test_folders_without_checkpoints_and_damaged_ones_are_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match="expected the folder of a run or of one of its"):
+    read(tmp_path / "nothing", "orbax")
+  workdir = run(tmp_path, state(tiny(), average=0.0, value=1, step=1))
+  (workdir / "checkpoints" / "1" / "state" / "_METADATA").write_text("{")
+  with pytest.raises(ValueError, match="expected orbax weights"):
+    read(workdir, "orbax")

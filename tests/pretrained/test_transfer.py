@@ -1,0 +1,202 @@
+"""Placing arrays into variables: what becomes of each, and what is refused."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.pretrained.names import Origin, hwio_from_hwcm, hwio_from_oihw, torch_layer, under
+from asmjax.pretrained.transfer import transfer
+
+MAP = torch_layer("conv1", "0", "1", shift=0.0) | {
+  "params/head_a/kernel": Origin(("head.weight",), hwio_from_oihw),
+  "params/head_a/bias": Origin(("head.bias",)),
+}
+
+
+def variables(classes=5, dtype=jnp.float32):
+  ones = lambda *shape: jnp.ones(shape, dtype)
+  return {
+    "params": {
+      "conv1": {"kernel": ones(3, 3, 2, 4)}, "conv1_norm": {"scale": ones(4), "bias": ones(4)},
+      "head_a": {"kernel": ones(1, 1, 4, classes), "bias": ones(classes)},
+    },
+    "batch_stats": {"conv1_norm": {"mean": ones(4), "var": ones(4)}},
+  }
+
+
+@pytest.fixture
+def weights():
+  rng = np.random.default_rng(0)
+  shapes = {
+    "0.weight": (4, 2, 3, 3), "1.weight": (4,), "1.bias": (4,), "1.running_mean": (4,),
+    "1.running_var": (4,), "head.weight": (5, 4, 1, 1), "head.bias": (5,),
+  }
+  arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+  return arrays | {"1.num_batches_tracked": np.array(7), "fc.weight": np.ones((9, 4))}
+
+
+def test_all_values_arrive_and_the_rest_is_told(weights):
+  before = variables()
+  after, coverage = transfer(before, weights, MAP)
+  np.testing.assert_array_equal(
+    after["params"]["conv1"]["kernel"], weights["0.weight"].transpose(2, 3, 1, 0)
+  )
+  np.testing.assert_array_equal(after["params"]["conv1_norm"]["scale"], weights["1.weight"])
+  np.testing.assert_array_equal(after["batch_stats"]["conv1_norm"]["var"], weights["1.running_var"])
+  assert float(before["params"]["conv1"]["kernel"].sum()) == 72
+  assert coverage.loaded["params/conv1/kernel"] == ("0.weight",) and len(coverage.loaded) == 7
+  assert coverage.ignored == {"1.num_batches_tracked": (), "fc.weight": (9, 4)}
+  assert coverage.parameters() == (72 + 8 + 25, 72 + 8 + 25) and not coverage.faults()
+  assert str(coverage) == (
+    "loaded 105 of 105 parameters: 7 of 7 arrays; 2 of the file ignored"
+  )
+
+
+def test_a_map_may_name_what_is_otherwise_ignored(weights):
+  entries = MAP | {"params/head_a/bias": Origin(("fc.bias",))}
+  weights["fc.bias"] = weights.pop("head.bias")
+  _, coverage = transfer(variables(), weights, entries)
+  assert coverage.loaded["params/head_a/bias"] == ("fc.bias",)
+
+
+@pytest.mark.parametrize("stored", [np.float64, np.float16])
+@pytest.mark.parametrize("ours", [jnp.float32, jnp.bfloat16])
+def test_values_have_our_types(weights, stored, ours):
+  weights = {name: array.astype(stored) for name, array in weights.items()}
+  after, _ = transfer(variables(dtype=ours), weights, MAP)
+  found = after["params"]["conv1_norm"]["bias"]
+  assert found.dtype == ours
+  np.testing.assert_array_equal(found, weights["1.bias"].astype(ours))
+
+
+def test_values_are_copies(weights):
+  after, _ = transfer(variables(), weights, MAP)
+  kept = weights["1.bias"].copy()
+  weights["1.bias"][:] = 9
+  np.testing.assert_array_equal(after["params"]["conv1_norm"]["bias"], kept)
+
+
+def test_whatever_is_missing_unused_or_of_another_shape_is_refused_and_named(weights):
+  weights["1.bias"] = np.ones(3, np.float32)
+  weights["2.weight"] = np.ones(8)
+  del weights["1.weight"]
+  entries = {path: origin for path, origin in MAP.items() if path != "params/head_a/bias"}
+  with pytest.raises(ValueError) as error:
+    transfer(variables(), weights, entries)
+  for line in (
+    "missing (2):", "params/conv1_norm/scale (4,): no '1.weight' in the file",
+    "params/head_a/bias (5,): not in the map", "of another shape (1):",
+    "params/conv1_norm/bias: found (3,), expected (4,)", "unused of the file (2):",
+    "2.weight (8,)", "head.bias (5,)", "strict=False",
+  ):
+    assert line in str(error.value)
+  after, coverage = transfer(variables(), weights, entries, strict=False)
+  assert coverage.missing == {"params/conv1_norm/scale": ("1.weight",), "params/head_a/bias": ()}
+  assert coverage.misfit == {"params/conv1_norm/bias": (3,)}
+  assert coverage.unused == {"2.weight": (8,), "head.bias": (5,)}
+  np.testing.assert_array_equal(after["params"]["conv1_norm"]["bias"], np.ones(4))
+  assert coverage.parameters() == (72 + 20, 105)
+
+
+def test_a_variable_of_two_arrays_needs_both(weights):
+  entries = MAP | torch_layer("conv1", "0", "1", shift=0.0, bias=True)
+  with pytest.raises(ValueError, match=r"conv1_norm/mean \(4,\): no '0.bias' in the file"):
+    transfer(variables(), weights, entries)
+  weights["0.bias"] = np.arange(4, dtype=np.float32)
+  after, coverage = transfer(variables(), weights, entries)
+  np.testing.assert_allclose(
+    after["batch_stats"]["conv1_norm"]["mean"], weights["1.running_mean"] - np.arange(4)
+  )
+  assert coverage.loaded["batch_stats/conv1_norm/mean"] == ("1.running_mean", "0.bias")
+
+
+def test_a_head_of_other_classes_stays_fresh_even_if_strict(weights):
+  after, coverage = transfer(variables(classes=3), weights, MAP)
+  np.testing.assert_array_equal(after["params"]["head_a"]["kernel"], np.ones((1, 1, 4, 3)))
+  assert coverage.reinitialised == {
+    "params/head_a/kernel": (1, 1, 4, 5), "params/head_a/bias": (5,)
+  }
+  assert "params/head_a/bias (3,), the file has (5,)" in str(coverage)
+  with pytest.raises(ValueError, match=r"head_a/bias: found \(5,\), expected \(3,\)"):
+    transfer(variables(classes=3), weights, MAP, heads=())
+
+
+def test_a_head_that_differs_in_more_than_classes_is_refused(weights):
+  weights["head.weight"] = np.ones((3, 4, 3, 3), np.float32)
+  with pytest.raises(ValueError, match=r"found \(3, 3, 4, 3\), expected \(1, 1, 4, 5\)"):
+    transfer(variables(), weights, MAP)
+
+
+def test_only_heads_may_differ_in_classes(weights):
+  weights["0.weight"] = np.ones((6, 2, 3, 3), np.float32)
+  with pytest.raises(ValueError, match="conv1/kernel: found"):
+    transfer(variables(), weights, MAP)
+  after, coverage = transfer(variables(), weights, MAP, reinitialise=("*/conv1/*",))
+  np.testing.assert_array_equal(after["params"]["conv1"]["kernel"], np.ones((3, 3, 2, 4)))
+  assert coverage.reinitialised == {"params/conv1/kernel": (3, 3, 2, 6)}
+
+
+def test_what_is_to_stay_fresh_does(weights):
+  del weights["head.bias"]
+  after, coverage = transfer(variables(), weights, MAP, reinitialise=("params/head_*",))
+  assert coverage.reinitialised == {
+    "params/head_a/kernel": (1, 1, 4, 5), "params/head_a/bias": None
+  }
+  np.testing.assert_array_equal(after["params"]["head_a"]["kernel"], np.ones((1, 1, 4, 5)))
+  with pytest.raises(ValueError, match="reinitialise: no variable matches 'params/haed_"):
+    transfer(variables(), weights, MAP, reinitialise=("params/haed_*",))
+
+
+def test_arrays_without_a_place_can_be_ignored(weights):
+  weights["extra.a"], weights["extra.b"] = np.ones(2), np.ones(3)
+  with pytest.raises(ValueError, match=r"unused of the file \(2\)"):
+    transfer(variables(), weights, MAP)
+  _, coverage = transfer(variables(), weights, MAP, ignore=("extra.*",))
+  assert coverage.ignored["extra.b"] == (3,) and not coverage.unused
+
+
+def test_a_part_alone_is_strict_within_itself(weights):
+  whole = {kind: {"backbone": tree, "top": {"bias": jnp.ones(2)}}
+           for kind, tree in variables().items()}
+  entries = under("backbone", MAP)
+  after, coverage = transfer(whole, weights, entries, part="backbone")
+  np.testing.assert_array_equal(after["params"]["backbone"]["head_a"]["bias"], weights["head.bias"])
+  assert coverage.outside == {"params/top/bias": (2,), "batch_stats/top/bias": (2,)}
+  assert "\nfresh outside of backbone: 2 arrays" in str(coverage) and not coverage.missing
+  with pytest.raises(ValueError, match=r"missing \(2\)"):
+    transfer(whole, weights, entries)
+  del weights["1.bias"]
+  with pytest.raises(ValueError, match=r"missing \(1\)"):
+    transfer(whole, weights, entries, part="backbone")
+  with pytest.raises(ValueError, match="no variables in part 'trunk'; known: .'backbone', 'top'"):
+    transfer(whole, weights, entries, part="trunk")
+
+
+def test_a_file_of_nothing_that_fits_is_refused_though_not_strict():
+  with pytest.raises(ValueError, match="none of the weights fits the network:\nmissing .7.:"):
+    transfer(variables(), {"a": np.ones(2)}, MAP, strict=False)
+
+
+def test_integers_and_other_ranks_are_refused(weights):
+  with pytest.raises(ValueError, match="conv1_norm/bias: found '1.bias' int64 .*expected a float"):
+    transfer(variables(), weights | {"1.bias": np.arange(4)}, MAP, strict=False)
+  with pytest.raises(ValueError, match="found '0.weight' float64 .4, 2, 9., of another rank"):
+    transfer(variables(), weights | {"0.weight": np.ones((4, 2, 9))}, MAP, strict=False)
+
+
+def test_long_listings_are_cut():
+  weights = {f"extra{i:02}": np.ones(1) for i in range(13)} | {"1.bias": np.ones(4)}
+  _, coverage = transfer(variables(), weights, MAP, strict=False)
+  assert "extra09" in str(coverage) and "extra10" not in str(coverage)
+  assert str(coverage).endswith("... and 3 more")
+
+
+def test_depthwise_kernels_keep_channels_with_their_multiples():
+  kernel = np.arange(2 * 2 * 3 * 2).reshape(2, 2, 3, 2)
+  found = hwio_from_hwcm(kernel)
+  assert found.shape == (2, 2, 1, 6)
+  for channel in range(3):
+    for multiple in range(2):
+      np.testing.assert_array_equal(
+        found[:, :, 0, 2 * channel + multiple], kernel[..., channel, multiple]
+      )

@@ -1,0 +1,97 @@
+"""The pixel term: auxiliary maps are judged as the others are, with a weight of their own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.minimax import AUXILIARY, PREDICTOR, Game, joint_value
+from asmjax.models.backbones import ResNet
+from asmjax.models.layers import Norm
+from asmjax.models.predictors import PSPNet
+from asmjax.tasks import Depth
+from asmjax.terms import Pixel
+from asmjax.terms.weight import Exponential
+from tests import backbones, games, reference
+
+SIZE = (17, 24)
+TASKS = {"segmentation": games.TASK, "depth": Depth(weight=0.3)}
+
+
+def judged(term, outputs, examples, progress=0.0):
+  return term(
+    {}, TASKS, outputs, examples, progress=progress, rng=jax.random.key(0)
+  ).summands
+
+
+@pytest.fixture(scope="module")
+def outputs():
+  rng = np.random.default_rng(0)
+  make = lambda: {
+    name: jnp.array(rng.normal(size=(4, *games.SIZE, task.channels)), jnp.float32)
+    for name, task in TASKS.items()
+  }
+  return {**make(), AUXILIARY: make()}
+
+
+def test_auxiliary_maps_are_judged_as_the_others_with_weights_of_their_own(outputs):
+  examples = games.batch(4)
+  found = judged(Pixel(weight=Exponential(1.0, 0.25), auxiliary=0.4), outputs, examples, 0.5)
+  weights = {"segmentation": 0.5, "depth": 0.15}
+  assert {name: float(part.weight) for name, part in found.items()} == pytest.approx(
+    weights | {f"{name}_auxiliary": 0.4 * weight for name, weight in weights.items()}
+  )
+  for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
+    expected = reference.cross_entropy(np.asarray(maps["segmentation"]), examples["label"])
+    assert float(found[name].moments.mean()) == pytest.approx(expected, rel=1e-5)
+  assert found["depth"].moments.mean() != found["depth_auxiliary"].moments.mean()
+
+
+def test_auxiliary_maps_are_left_out_unless_they_have_a_weight(outputs):
+  assert list(judged(Pixel(), outputs, games.batch(4))) == list(TASKS)
+
+
+def test_a_weight_on_auxiliary_maps_that_nobody_makes_is_refused(outputs):
+  alone = {name: outputs[name] for name in TASKS}
+  with pytest.raises(ValueError, match="auxiliary=0.4, but the predictor has no auxiliary heads"):
+    judged(Pixel(auxiliary=0.4), alone, games.batch(4))
+
+
+def test_each_head_learns_from_its_own_map_and_what_both_see_from_both():
+  predictor = PSPNet(
+    {name: task.channels for name, task in TASKS.items()},
+    ResNet((1, 1, 1, 1), 4, 8, norm=Norm("none"), activation=jnp.tanh), bins=(1, 2), features=4,
+    dropout=0.0, auxiliary=4, norm=Norm("none"), activation=jnp.tanh,
+  )
+  players = {
+    auxiliary: Game(predictor, TASKS, {"pixel": Pixel(auxiliary=auxiliary)})
+    for auxiliary in (0.0, 0.4)
+  }
+  params = backbones.initial(predictor, backbones.image(*SIZE))["params"]
+
+  @jax.jit
+  def gradients(params):
+    def value(params, game):
+      summands = game.play(
+        {PREDICTOR: params}, {PREDICTOR: {}}, games.batch(2, size=SIZE), rng=jax.random.key(0)
+      ).summands
+      return joint_value(summands), {key: part.moments.mean() for key, part in summands.items()}
+
+    return [jax.value_and_grad(value, has_aux=True)(params, game) for game in players.values()]
+
+  ((without, _), none), ((total, means), some) = gradients(params)
+  aside = sum(task.weight * means[f"pixel/{name}_auxiliary"] for name, task in TASKS.items())
+  assert float(aside) > 0
+  assert float(total - without) == pytest.approx(0.4 * float(aside), rel=1e-3)
+  for name in ("aside", *(f"head_{task}_auxiliary" for task in TASKS)):
+    assert not np.any(none[name]["kernel"]) and np.any(some[name]["kernel"])
+  for name in ("fuse", *(f"head_{task}" for task in TASKS)):
+    assert np.any(none[name]["kernel"])
+    np.testing.assert_allclose(none[name]["kernel"], some[name]["kernel"], rtol=1e-4, atol=1e-6)
+  stage = lambda tree, name: tree["backbone"][name]["conv1"]["kernel"]
+  assert not np.allclose(
+    stage(none, "stage3_block1"), stage(some, "stage3_block1"), rtol=1e-3, atol=1e-6
+  )
+  np.testing.assert_allclose(
+    stage(none, "stage4_block1"), stage(some, "stage4_block1"), rtol=1e-4, atol=1e-6
+  )

@@ -1,0 +1,54 @@
+"""Means over the cells of a grid, cell by cell and as in PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.resize import mean_of_bins
+
+GRIDS = (((1, 5), 3), ((2, 9), 6), ((6, 12), 6), ((7, 13), 3), ((9, 5), 1), ((4, 6), 2))
+
+
+@pytest.fixture(scope="module")
+def pooled():
+  """Maps, numbers of bins, and the means."""
+  rng = np.random.default_rng(0)
+  maps = [rng.normal(size=(2, *size, 3)).astype(np.float32) for size, _ in GRIDS]
+  bins = [count for _, count in GRIDS]
+  found = jax.jit(lambda maps: [mean_of_bins(*each) for each in zip(maps, bins, strict=True)])(maps)
+  return list(zip(maps, bins, found, strict=True))
+
+
+def test_every_cell_is_the_mean_of_its_pixels_and_no_pixel_is_left_out(pooled):
+  for x, bins, found in pooled:
+    assert found.shape == (2, bins, bins, 3)
+    (h, w), seen = x.shape[1:3], np.zeros(x.shape[1:3])
+    for i, j in np.ndindex(bins, bins):
+      rows = slice(i * h // bins, int(np.ceil((i + 1) * h / bins)))
+      columns = slice(j * w // bins, int(np.ceil((j + 1) * w / bins)))
+      seen[rows, columns] += 1
+      np.testing.assert_allclose(
+        found[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6
+      )
+    assert seen.min() >= 1
+    if h % bins == w % bins == 0:
+      assert seen.max() == 1
+
+
+def test_it_is_pytorchs_adaptive_pooling(pooled):
+  torch = pytest.importorskip("torch", reason="the pooling to compare with is PyTorch's")
+  for x, bins, found in pooled:
+    expected = torch.nn.functional.adaptive_avg_pool2d(
+      torch.from_numpy(x.transpose(0, 3, 1, 2)), bins
+    )
+    np.testing.assert_allclose(
+      found, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_means_are_added_up_in_single_precision():
+  x = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
+  found = mean_of_bins(x, 2)
+  assert found.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(found, x[:, :2, :2])
