@@ -150,7 +150,7 @@ class Term(abc.ABC):
 
   @abc.abstractmethod
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
   ) -> Critique:
     """Summands for the predictor's outputs and the truth at the same size.

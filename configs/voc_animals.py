@@ -12,7 +12,7 @@ CLASSES = ("background", "cat", "cow", "dog", "horse", "sheep")
 
 
 def get_config(argument: str = "iid") -> ConfigDict:
-  """DeepLab v3 on MobileNetV2 at output stride 16, 800 steps of 8 crops of 224.
+  """DeepLab v3 on MobileNetV2 at output stride 16, 600 steps of 8 crops of 224.
 
   It starts from `--config.init.path=FILE` in torchvision's names; without a file it starts from
   scratch. All other classes, people among them, are unlabelled. Small enough for a CPU.
@@ -32,9 +32,9 @@ def get_config(argument: str = "iid") -> ConfigDict:
     classes={name: i for i, name in enumerate(CLASSES)},
   )
   players = config.optimizer
-  players.predictor.update(rule="sgd", learning_rate=1e-2, weight_decay=5e-4)
+  players.predictor.update(rule="sgd", learning_rate=5e-3, weight_decay=5e-4)
   players.critic.update(learning_rate=5e-4, clip=1.0)
-  config.train = defaults(Training, steps=800, batch_size=8)
-  config.eval.update(every=400, batch_size=8)
-  config.checkpoint.every = 200
+  config.train = defaults(Training, steps=600, batch_size=8)
+  config.eval.update(every=300, batch_size=8)
+  config.checkpoint.every = 150
   return config

@@ -47,8 +47,9 @@ def test_the_page_on_networks_counts_their_parameters():
   page = (ROOT / "docs" / "models.md").read_text()
   counts = dict(re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\| ([\d,]+) \|", page, re.M))
   assert set(counts) == set(PUBLISHED)
+  image = jnp.zeros((1, 33, 33, 3))
   for name, make in PUBLISHED.items():
-    network, image = make({"segmentation": 21}), jnp.zeros((1, 33, 33, 3))
+    network = make({"segmentation": 21})
     variables = jax.eval_shape(lambda n=network: n.init(jax.random.key(0), image, train=False))
     found = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert f"{found:,}" == counts[name], name

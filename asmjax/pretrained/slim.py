@@ -6,8 +6,8 @@ from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.backbones.vgg import VGG, VGG16
 from asmjax.models.backbones.xception import ENTRY, Xception
 from asmjax.models.predictors.deeplab import DeepLab
-from asmjax.pretrained.names import NameMap, slim_conv, slim_layer
 from asmjax.pretrained.conditions import epsilon_shift, require
+from asmjax.pretrained.names import NameMap, slim_conv, slim_layer
 
 # What the batch norms of MobileNets and Xception add to the variance, and those of the others.
 LARGE_EPSILON, EPSILON = 1e-3, 1e-5

@@ -8,6 +8,7 @@ from asmjax.models.backbones.mobilenet_v2 import V2_BLOCKS, MobileNetV2
 from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.backbones.vgg import VGG, VGG16
 from asmjax.models.predictors.deeplab import DeepLab
+from asmjax.pretrained.conditions import epsilon_shift, require
 from asmjax.pretrained.names import (
   NameMap,
   Origin,
@@ -16,7 +17,6 @@ from asmjax.pretrained.names import (
   torch_conv,
   torch_layer,
 )
-from asmjax.pretrained.conditions import epsilon_shift, require
 
 # What all of torchvision's batch norms add to the variance.
 EPSILON = 1e-5

@@ -118,7 +118,7 @@ class Adversarial(Term):
     return {}
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
   ) -> Critique:
     """What each side descends, and the discriminator's accuracy."""

@@ -74,7 +74,7 @@ class Affinity(Term):
     }
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
   ) -> Critique:
     """The loss on edges and on other pairs, by size; and the largest weight of a class."""

@@ -44,7 +44,7 @@ class Embedding(Term):
       raise ValueError(f"an embedding needs the task segmentation; trained: {', '.join(tasks)}")
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
   ) -> Critique:
     """The loss on pairs of the same class and on the others."""

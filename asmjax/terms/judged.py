@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from asmjax.losses.matching import pooled_valid
 from asmjax.minimax import Task
@@ -35,7 +35,7 @@ class Judged(NamedTuple):
   """
 
   tasks: Mapping[str, Task]
-  outputs: Mapping[str, Array]
+  outputs: Mapping[str, PyTree]
   truth: Mapping[str, ArrayLike]
 
   @property

@@ -24,7 +24,7 @@ class Pixel(Term):
   auxiliary: float = 0.0
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
   ) -> Critique:
     """One summand a task, and one for its auxiliary map."""

@@ -79,7 +79,7 @@ class Structure(Term):
     )}
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, Array],
+    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
   ) -> Critique:
     """V by layer, what the analyzer climbs where that differs from V, and the reconstruction."""

@@ -16,9 +16,8 @@ SMALL = {"widths": (8, 6, 5), "seen": (3, 2), "hidden": 7}
 def test_the_pyramid_adds_up_to_the_image():
   sizes = [(33, 48), (5, 1)]
   images = [backbones.image(*size) for size in sizes]
-  for x, levels in zip(
-    images, jax.jit(lambda xs: [laplacian_pyramid(x, 3) for x in xs])(images), strict=True
-  ):
+  pyramids = jax.jit(lambda: [laplacian_pyramid(x, 3) for x in images])()
+  for x, levels in zip(images, pyramids, strict=True):
     assert [each.shape[1:3] for each in levels] == [
       tuple(-(-side // every) for side in x.shape[1:3]) for every in (1, 2, 4)
     ]

@@ -29,7 +29,7 @@ def test_fcn_32s_is_vgg_16_with_another_classifier():
 def scored():
   """Features of 32x36 pixels at stride 8, initial parameters, and the maps of all three nets.
 
-  Also those of FCN-8s without scores but at stride 32.
+  Under 0 the map of FCN-8s with scores at stride 32 alone.
   """
   x = backbones.image(32, 36)
   nets = {stride: FCN({"a": 2}, thinned(), stride=stride) for stride in STRIDES}
@@ -41,7 +41,7 @@ def scored():
   @jax.jit
   def run():
     maps = {s: net.apply({"params": params}, x, train=False)["a"] for s, net in nets.items()}
-    return maps | {"blind": nets[8].apply({"params": blind}, x, train=False)["a"]}
+    return maps | {0: nets[8].apply({"params": blind}, x, train=False)["a"]}
 
   return x, params, run()
 
@@ -54,8 +54,8 @@ def test_doubling_begins_as_bilinear_interpolation(scored):
   _, _, maps = scored
   assert maps[32].shape == (1, 8, 9, 2)
   expected = bilinear(bilinear(maps[32], (16, 18)), (32, 36))
-  assert maps["blind"].shape == (1, 32, 36, 2) and np.std(maps[32]) > 0.1
-  np.testing.assert_allclose(inner(maps["blind"], 3), inner(expected, 3), rtol=1e-5, atol=1e-5)
+  assert maps[0].shape == (1, 32, 36, 2) and np.std(maps[32]) > 0.1
+  np.testing.assert_allclose(inner(maps[0], 3), inner(expected, 3), rtol=1e-5, atol=1e-5)
 
 
 def test_each_finer_network_doubles_the_coarser_ones_map_and_adds_its_scores(scored):
@@ -66,3 +66,32 @@ def test_each_finer_network_doubles_the_coarser_ones_map_and_adds_its_scores(sco
     expected = bilinear(maps[coarse], own.shape[1:3]) + own
     assert maps[fine].shape == expected.shape
     np.testing.assert_allclose(inner(maps[fine], 1), inner(expected, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_on_a_dilated_backbone_scores_are_added_up_as_they_are():
+  x, net = backbones.image(9, 7), FCN({"a": 2}, thinned(8))
+  variables = backbones.initial(net, x)
+  params = jax.tree.map(np.asarray, variables["params"])
+  assert set(params) == {"head_a", "head_a_16", "head_a_8"}
+  expected = sum(np.asarray(x) @ p["kernel"][0, 0] + p["bias"] for p in params.values())
+  found = jax.jit(lambda: net.apply(variables, x, train=False))()
+  np.testing.assert_allclose(found["a"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_linear_classifier_finds_the_same_scores_on_a_denser_backbone():
+  x = backbones.image(67, 50)
+  coarse, dense = (
+    FCN({"a": 2}, ResNet((1, 1, 1, 1), 4, stride, norm=Norm("none")), stride=32)
+    for stride in (32, 16)
+  )
+  variables = backbones.initial(coarse, x)
+  found, expected = jax.jit(
+    lambda: [net.apply(variables, x, train=False)["a"] for net in (dense, coarse)]
+  )()
+  assert expected.shape == (1, 3, 2, 2) and np.std(expected) > 0.01
+  np.testing.assert_allclose(found[:, ::2, ::2], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_other_strides_are_refused():
+  with pytest.raises(ValueError, match="=4; known: 8, 16, 32"):
+    FCN({"a": 2}, VGG(), stride=4)

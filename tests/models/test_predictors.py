@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ResNet, Xception
+from asmjax.models.backbones import VGG, ResNet
 from asmjax.models.layers import Norm, computing_in, plain_convolutions
 from asmjax.models.predictors import (
   FCN,
@@ -32,10 +32,7 @@ def resnet(output_stride=32, **options):
 NETS = {
   "deeplab": (DeepLab(HEADS, resnet(16), rates=(1, 2), features=4), 16),
   "deeplab_plus": (
-    DeepLab(
-      HEADS, Xception(1, 1 / 32, output_stride=16), rates=(2,), features=4, low=2, convs=2,
-      separable=True,
-    ), 4,
+    DeepLab(HEADS, resnet(16), rates=(2,), features=4, low=2, convs=1, separable=True), 4,
   ),
   "deeplab_v2": (DeepLabV2(HEADS, resnet(8), rates=(1, 2)), 8),
   "dilated": (Dilated(HEADS, VGG(width=2, fully=4, output_stride=8)), 8),
@@ -131,14 +128,14 @@ def test_a_frozen_backbone_keeps_its_statistics_while_the_heads_follow(name):
 
 
 def test_computing_features_again_changes_nothing():
-  net = DEEP["deeplab"]
+  net = NETS["fcn8"][0]
   backbones.assert_recomputed(
     lambda remat=False: net.clone(backbone=net.backbone.clone(remat=remat)),
     backbones.image(*SIZE),
   )
 
 
-@pytest.mark.parametrize("name", ["deeplab_plus", "deeplab_v2", "dilated", "fcn8", "pspnet"])
+@pytest.mark.parametrize("name", ["deeplab_plus", "dilated", "fcn8", "pspnet"])
 def test_every_layer_learns_and_dropout_drops(name):
   net, x = NETS[name][0], backbones.image(*SIZE)
   # An activation without an idle half, since there are so few channels.
@@ -160,7 +157,7 @@ def test_every_layer_learns_and_dropout_drops(name):
     if not np.any(leaf)
   ]
   assert not idle
-  assert (value != step(params, jax.random.key(1))[0]) == (name != "deeplab_v2")
+  assert value != step(params, jax.random.key(1))[0]
 
 
 @pytest.mark.parametrize("name", ["deeplab", "dilated", "fcn8", "pspnet"])

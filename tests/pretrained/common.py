@@ -22,9 +22,9 @@ def evaluated(network, variables, x):
   return np.asarray(found[32] if 32 in found else found["segmentation"])
 
 
-def real(name):
-  """A file of real weights."""
-  folder = os.environ.get("ASMJAX_WEIGHTS")
-  if not folder:
-    pytest.skip("ASMJAX_WEIGHTS names no folder of real weights")
-  return pathlib.Path(folder) / name
+def real(name, variable="ASMJAX_WEIGHTS"):
+  """A file of real weights, or a folder of real data."""
+  path = pathlib.Path(os.environ.get(variable, "/nonexistent")) / name
+  if not list(path.parent.glob(f"{name}*")):
+    pytest.skip(f"{variable} names no folder with {name}")
+  return path

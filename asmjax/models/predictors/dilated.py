@@ -29,7 +29,7 @@ class Dilated(Network):
     heads: output channels by task; the scores come from a 1x1 convolution.
     backbone: with an output stride of 8.
     large: the module has up to 32 times as many channels as scores; otherwise always as many.
-    noise: standard deviation in the large module's first kernels.
+    noise: standard deviation in the large module's initial kernels.
   """
 
   heads: Mapping[str, int]

@@ -35,6 +35,9 @@ class Farabet(Network):
     widths: channels of the three convolutions; 10 of 16 filters of the first see luminance.
     seen: maps that each filter of the second and of the third convolution sees.
     hidden: channels of the classifier's hidden layer.
+
+  Raises:
+    ValueError: a filter is to see more maps than there are.
   """
 
   norm: Norm = dataclasses.field(default=Norm("none"), kw_only=True)
@@ -44,6 +47,11 @@ class Farabet(Network):
   widths: tuple[int, int, int] = (16, 64, 256)
   seen: tuple[int, int] = (8, 32)
   hidden: int = 1024
+
+  def __post_init__(self):
+    if any(seen > width for seen, width in zip(self.seen, self.widths[:2], strict=True)):
+      raise ValueError(f"seen={self.seen} maps of widths={self.widths[:2]}: more than there are")
+    super().__post_init__()
 
   @nn.compact
   def __call__(

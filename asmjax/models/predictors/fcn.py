@@ -17,9 +17,9 @@ class FCN(Network):
   """FCN-32s, FCN-16s and FCN-8s (Long et al. 2015, Sec. 4.2), by default on VGG-16.
 
   The scores at stride 32 are doubled in size and added to those at stride 16, and the sums
-  likewise to those at stride 8. Doubling is learned and begins as bilinear interpolation. On a
-  dilated backbone, whose maps already have one size, nothing is doubled; with `stride=32` the
-  network is then a linear classifier of the backbone's last features.
+  likewise to those at stride 8. Doubling is learned and begins as bilinear interpolation with
+  zeros beyond the border. On a dilated backbone, whose maps already have one size, nothing is
+  doubled; with `stride=32` the network is then a linear classifier of the last features.
 
   Parameters: `backbone`; `head_{task}`, and `head_{task}_16`, `head_{task}_8` for the other
   strides; `head_{task}_up16` and `head_{task}_up8`, the kernels of the doubling.

@@ -1,0 +1,57 @@
+"""Real weights know real animals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asmjax.batch import normalise
+from asmjax.config import experiment
+from asmjax.models.backbones import MobileNetV2
+from asmjax.pretrained import load
+from configs import voc_animals
+from tests.backbones import initial
+from tests.pretrained.common import real
+
+# Chosen by cross-validation on the training photos.
+RIDGE = 1e4
+
+
+def animals(split, count):
+  """Photos (count, 224, 224, 3) with one kind of animal in each, in turn, and which: 0 to 4."""
+  config = voc_animals.get_config()
+  config.data.update(root=str(real("VOC2012", "ASMJAX_DATA")), split=split, eval_size=(224, 224))
+  config.data.eval_resize, config.data.cache = "fit", False
+  config.eval.update(split=split, batch_size=16)
+  found = [[] for _ in voc_animals.CLASSES[1:]]
+  for batch in experiment(config).eval_batches():
+    for image, label, weight in zip(batch["image"], batch["label"], batch["weight"], strict=True):
+      kinds = np.setdiff1d(label, [0, 255])
+      if weight and len(kinds) == 1:
+        found[kinds[0] - 1].append(image)
+    if min(map(len, found)) >= count // 5:
+      break
+  kinds = np.arange(count) % 5
+  return np.stack([found[kind][i // 5] for i, kind in enumerate(kinds)]), kinds
+
+
+def probed(variables, photos):
+  """Accuracy on the second set of a ridge regression on the first: means of the last features."""
+  net = MobileNetV2()
+  pool = jax.jit(lambda image: net.apply(variables, normalise(image), train=False)[32].mean((1, 2)))
+  (seen, kinds), (held, truth) = (
+    (np.concatenate([pool(part) for part in np.split(images, len(images) // 25)]), kinds)
+    for images, kinds in photos
+  )
+  scale = lambda x: (x - seen.mean(0)) / (seen.std(0) + 1e-6)
+  x, y = scale(seen), np.eye(5)[kinds]
+  weights = x.T @ np.linalg.solve(x @ x.T + RIDGE * np.eye(len(x)), y - y.mean(0))
+  return np.mean(np.argmax(scale(held) @ weights + y.mean(0), -1) == truth)
+
+
+def test_pretrained_features_tell_animals_apart_and_random_ones_do_not():
+  path = real("mobilenet_v2_imagenet.safetensors")
+  photos = [animals(split, count) for split, count in (("train_aug", 300), ("val", 200))]
+  fresh = initial(MobileNetV2(), jnp.zeros((1, 224, 224, 3)))
+  loaded, coverage = load(path, "safetensors", MobileNetV2(), fresh)
+  assert not coverage.missing and not coverage.unused
+  assert probed(loaded, photos) > 0.8 and probed(fresh, photos) < 0.45
