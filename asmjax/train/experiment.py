@@ -27,7 +27,7 @@ class Training:
   """How long and in what portions.
 
   Attributes:
-    steps: T; each takes one minibatch, whoever moves.
+    steps: T; each takes one minibatch, whoever moves. With 0 the initial weights are evaluated.
     batch_size: examples of the global batch.
     turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.minimax.Turns`.
     pretraining: steps at the start in which the critics move alone.
@@ -51,8 +51,9 @@ class Training:
     check_divisible(self.batch_size, name="train.batch_size", parts=self.accumulate)
     if self.dtype not in DTYPES:
       raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
-    if self.steps < 1 or self.log_every < 1:
-      raise ValueError(f"train.steps={self.steps}, train.log_every={self.log_every}: both from 1")
+    for name, least in (("steps", 0), ("log_every", 1)):
+      if getattr(self, name) < least:
+        raise ValueError(f"train.{name}={getattr(self, name)}; expected at least {least}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,6 +70,8 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
         checkpoints.save(state, results.get("metrics", {}))
     if start >= steps:
       results = measure(state)
+      if checkpoints.last() is None:  # Of a run without steps.
+        checkpoints.save(state, results["metrics"])
   if jax.process_index() == 0:
     write_json(workdir / "results.json", results)
   return results

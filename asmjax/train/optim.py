@@ -67,7 +67,7 @@ class Optimizer:
     """The learning rate at `step` of `steps`."""
     step = jnp.asarray(step, jnp.result_type(float))
     warm = jnp.minimum(1.0, (step + 1) / (self.warmup + 1))
-    return self.learning_rate * warm * _SCHEDULES[self.schedule](step / steps, self.power)
+    return self.learning_rate * warm * _SCHEDULES[self.schedule](step / max(steps, 1), self.power)
 
   def transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
     """The optax transformation; its `update` takes the run's `step` as an extra argument.

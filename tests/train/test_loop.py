@@ -155,6 +155,18 @@ def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed.variables(), expected)
 
 
+def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
+  workdir, _ = finished
+  begin = {"init.path": str(workdir), "init.format": "orbax", "train.steps": 0}
+  run = experiment(small.config("iid", **begin))
+  results = train(run, tmp_path)
+  expected = json.loads((workdir / "results.json").read_text())["metrics"]
+  assert results["step"] == 0 and results["metrics"] == pytest.approx(expected)
+  with open_checkpoints(run, tmp_path) as checkpoints:
+    assert checkpoints.last() == checkpoints.best() == 0
+  assert train(run, tmp_path) == results
+
+
 def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
   run = experiment(small.config(**{"data.options.length": 21, "eval.batch_size": 8}))
   variables = run.init_state().variables()
