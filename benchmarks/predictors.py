@@ -13,7 +13,7 @@ Memory is the peak of further steps in a fresh process, less what that process h
 imports: weights, gradients, momenta and activations.
 
   python benchmarks/predictors.py --size=513x513 --batch=4
-  python benchmarks/predictors.py --only=deeplab_v3_resnet50,unet --no-compile
+  python benchmarks/predictors.py --only=deeplab_v3_resnet50,unet7 --no-compile
 """
 
 import argparse
@@ -38,10 +38,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from asmjax.models.backbones import VGG, MobileNetV2, ResNet
 from asmjax.models.backbones.resnet import BLOCKS
-from asmjax.models.layers import Network
-from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
+from asmjax.models.layers import Network, Norm
+from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import transfer
 from benchmarks import torch_networks as theirs
 from benchmarks.torch_maps import own_map
@@ -53,62 +52,44 @@ PAUSE = 0.05  # Seconds until the other side's worker threads sleep.
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 
 
-def _resnet(depth: int, output_stride: int) -> tuple[Network, nn.Module]:
-  blocks = BLOCKS[depth]
-  return (
-    ResNet(blocks, output_stride=output_stride, placement="first_3x3"),
-    theirs.ResNet(blocks, output_stride=output_stride),
-  )
+def _deeplab(backbone: nn.Module, **shape: Any) -> nn.Module:
+  return theirs.DeepLabV3(backbone, CLASSES, **{"rates": (6, 12, 18), "convs": 0, **shape})
 
 
-def _mobilenet(output_stride: int) -> tuple[Network, nn.Module]:
-  return (
-    MobileNetV2(output_stride=output_stride, top=False),
-    theirs.MobileNetV2(output_stride, top=False),
-  )
+def _resnet(depth: int, output_stride: int) -> nn.Module:
+  return theirs.ResNet(BLOCKS[depth], output_stride=output_stride)
 
 
-def _deeplab(pair: tuple[Network, nn.Module], **shape: Any) -> tuple[Network, nn.Module]:
-  backbone, other = pair
-  ours = DeepLab(HEADS, backbone, dropout=0.0, **shape)
-  return ours, theirs.DeepLabV3(other, CLASSES, **shape)
+def _mobilenet() -> nn.Module:
+  return theirs.MobileNetV2(16, top=False)
 
 
-def _pspnet(pair: tuple[Network, nn.Module]) -> tuple[Network, nn.Module]:
-  backbone, other = pair
-  return PSPNet(HEADS, backbone, dropout=0.0), theirs.PyramidScene(other, CLASSES)
-
-
-def _v3(depth: int) -> tuple[Network, nn.Module]:
-  return _deeplab(_resnet(depth, 8), rates=(12, 24, 36), convs=1)
-
-
-def _fcn() -> tuple[Network, nn.Module]:
-  return (
-    FCN(HEADS, VGG(fully=4096)),
-    theirs.FullyConvolutional(theirs.VGG(fully=4096), CLASSES),
-  )
-
-
-V3_PLUS = {"rates": (6, 12, 18), "low": 48, "convs": 2}
-
-# Both sides of each predictor.
-PREDICTORS: dict[str, Callable[[], tuple[Network, nn.Module]]] = {
-  "unet": lambda: (UNet(HEADS), theirs.Contracting(CLASSES)),
-  "fcn8s_vgg16": _fcn,
-  "deeplab_mobilenet_v2": lambda: _deeplab(_mobilenet(16), rates=(), convs=0),
-  "deeplab_v3_mobilenet_v2": lambda: _deeplab(_mobilenet(16), rates=(6, 12, 18), convs=1),
-  "deeplab_v3_plus_mobilenet_v2": lambda: _deeplab(_mobilenet(16), separable=True, **V3_PLUS),
-  "deeplab_v3_resnet50": lambda: _v3(50),
-  "deeplab_v3_resnet101": lambda: _v3(101),
-  "deeplab_v3_plus_resnet50": lambda: _deeplab(_resnet(50, 16), **V3_PLUS),
-  "pspnet_resnet50": lambda: _pspnet(_resnet(50, 8)),
-  "pspnet_resnet101": lambda: _pspnet(_resnet(101, 8)),
+# PyTorch's side, by the name of ours.
+PREDICTORS: dict[str, Callable[[], nn.Module]] = {
+  "unet7": lambda: theirs.Contracting(CLASSES),
+  "fcn8s_vgg16": lambda: theirs.FullyConvolutional(theirs.VGG(fully=4096), CLASSES),
+  "deeplab_v3_mobilenet_v2": lambda: _deeplab(_mobilenet(), rates=()),
+  "deeplab_v3_plus_mobilenet_v2": lambda: _deeplab(
+    _mobilenet(), low=48, convs=2, separable=True
+  ),
+  "deeplab_v3_resnet50": lambda: _deeplab(_resnet(50, 16)),
+  "deeplab_v3_resnet101": lambda: _deeplab(_resnet(101, 16)),
+  "pspnet_resnet50": lambda: theirs.PyramidScene(_resnet(50, 8), CLASSES),
+  "pspnet_resnet101": lambda: theirs.PyramidScene(_resnet(101, 8), CLASSES),
 }
 DEFAULT = (
-  "unet", "fcn8s_vgg16", "deeplab_v3_mobilenet_v2", "deeplab_v3_plus_mobilenet_v2",
+  "unet7", "fcn8s_vgg16", "deeplab_v3_mobilenet_v2", "deeplab_v3_plus_mobilenet_v2",
   "deeplab_v3_resnet50", "pspnet_resnet50",
 )
+
+
+def our_network(name: str) -> Network:
+  """Ours, with PyTorch's epsilon, and without dropout where PyTorch's side has none."""
+  network = PUBLISHED[name](HEADS)
+  changes = {"dropout": 0.0} if hasattr(network, "dropout") else {}
+  if hasattr(network, "backbone") and network.backbone.norm.kind == "batch":
+    changes["backbone"] = network.backbone.clone(norm=Norm())
+  return network.clone(**changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +126,7 @@ class Ours:
   """
 
   def __init__(self, case: Case, weights: Mapping[str, np.ndarray] | None = None):
-    self.network, _ = PREDICTORS[case.name]()
+    self.network = our_network(case.name)
     image = jnp.array(case.image())
     init = lambda: self.network.init(jax.random.key(0), image[:1], train=False)
     shapes = jax.eval_shape(init)
@@ -221,7 +202,7 @@ class PyTorch:
     self, case: Case, layout: torch.memory_format = torch.contiguous_format,
     compiled: bool = False,
   ):
-    _, net = PREDICTORS[case.name]()
+    net = PREDICTORS[case.name]()
     theirs.randomise(net)
     self.net = net.to(memory_format=layout)
     self.image = theirs.nchw(case.image()).contiguous(memory_format=layout)
@@ -385,9 +366,8 @@ def main() -> None:
   """Benchmarks what the flags say."""
   args = parse()
   use(args.threads)
-  size = "x".join(map(str, args.size))
   print(f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each; "
-        f"batch {args.batch}, {size}, {CLASSES} classes")
+        f"batch {args.batch}, {args.size}, {CLASSES} classes")
   for name in args.only:
     print(name, flush=True)
     case = Case(name, args.batch, args.size)

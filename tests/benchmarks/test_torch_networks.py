@@ -71,11 +71,11 @@ def test_mobilenet_v2(output_stride, top):
 
 
 @pytest.mark.parametrize(("norm", "width", "fully", "output_stride"), [
-  ("none", 64, 0, 32), ("batch", 8, 16, 32), ("batch", 8, 16, 8),
+  (Norm("none"), 64, 0, 32), (Norm(), 8, 16, 32), (Norm(epsilon=0.1), 8, 16, 8),
 ])
 def test_vgg(norm, width, fully, output_stride):
-  ours = VGG(norm=Norm(norm), width=width, fully=fully, output_stride=output_stride)
-  net = theirs.VGG(width, fully, norm == "batch", output_stride)
+  ours = VGG(norm=norm, width=width, fully=fully, output_stride=output_stride)
+  net = theirs.VGG(width, fully, norm.kind == "batch", output_stride)
   assert_equal_maps(ours, net, name_map(ours, "torchvision"))
 
 

@@ -9,10 +9,9 @@ from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xcept
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import UNet
 from asmjax.models.predictors.deeplab import DeepLab
-from asmjax.pretrained import name_map, transfer
+from asmjax.pretrained import name_map
 from asmjax.pretrained.maps import MAPS
 from asmjax.pretrained.names import by_path
-from tests import backbones
 from tests.pretrained import common
 
 HEADS = {"segmentation": 3}
@@ -167,42 +166,6 @@ def test_heads_of_other_tasks_have_no_entry():
   heads = {"depth": 1, "segmentation": 3}
   found = name_map(DeepLab(heads, MobileNetV2(top=False), rates=()), "slim")
   assert "params/head_segmentation/kernel" in found and "params/head_depth/kernel" not in found
-
-
-def torch_cases():
-  """Networks in PyTorch, ours, and the prefix of names in files."""
-  networks = pytest.importorskip("tests.pretrained.torch_networks", exc_type=ImportError)
-  return {
-    "vgg": (networks.vgg(2, batch_norm=False), VGG(width=2), "features."),
-    "vgg-bn": (networks.vgg(2, batch_norm=True), VGG(width=2, norm=Norm()), "features."),
-    "vgg-bn-epsilon": (
-      networks.vgg(2, batch_norm=True), VGG(width=2, norm=Norm(epsilon=0.1)), "features."
-    ),
-    "resnet": (networks.ResNet((1, 2, 1, 1), 2),
-               ResNet((1, 2, 1, 1), 2, placement="first_3x3"), ""),
-    "deeplab": (
-      networks.DeepLab((1, 1, 1, 1), 2, 4, (1, 2)),
-      DeepLab({"segmentation": networks.CLASSES},
-              ResNet((1, 1, 1, 1), 2, 8, placement="first_3x3"),
-              rates=(1, 2), features=4, convs=1), "",
-    ),
-  }
-
-
-@pytest.mark.parametrize("name", ["vgg", "vgg-bn", "vgg-bn-epsilon", "resnet", "deeplab"])
-def test_our_network_computes_what_the_one_in_pytorch_does(name):
-  theirs, ours, prefix = torch_cases()[name]
-  from tests.pretrained import torch_networks as networks
-
-  theirs, x = networks.random(theirs), backbones.image(64, 64)
-  variables, coverage = transfer(
-    common.fresh(ours), networks.arrays(theirs, prefix), name_map(ours, "torchvision")
-  )
-  assert not coverage.unused
-  expected = networks.evaluated(theirs, np.asarray(x))
-  assert np.std(expected) > 0.01
-  found = common.evaluated(ours, variables, x)
-  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.std(expected))
 
 
 def test_fully_connected_layers_become_convolutions():
