@@ -81,7 +81,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   """Reads a whole config.
 
   Args:
-    config: sections `seed`, `data`, `tasks`, `predictor`, `init`, `terms`, `optimizer`
+    config: sections `seed`, `data`, `tasks`, `predictor`, perhaps `init`, `terms`, `optimizer`
       (`predictor`, `critic`, and by its term's name a critic that has settings of its own),
       `train`, `eval` and `checkpoint`.
 
@@ -90,7 +90,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
       settings contradict each other; the message names the key and what is known.
     FileNotFoundError: the data set is not where `data.root` says.
   """
-  _check_keys(config, SECTIONS, SECTIONS, "config")
+  _check_keys(config, SECTIONS, set(SECTIONS) - {"init"}, "config")
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   data = construct(Data, config["data"], "data")
@@ -117,7 +117,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   return Experiment(
     seed=_coerce(config["seed"], int, "seed"),
     game=made,
-    init=construct(Init, config["init"], "init"),
+    init=construct(Init, config.get("init", {}), "init"),
     optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
     source=_kept(data, train, truths),
     augment=augment,
