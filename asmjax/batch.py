@@ -8,6 +8,9 @@
 | `normals`  | float32 | (n, h, w, 3) | unit vectors, 0 = missing; x right, y down, z to camera |
 | `instance` | int32   | (n, h, w)    | instance id, 0 = none; evaluation only |
 | `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
+
+A kind of truth may have a twin, `shown_label` of `label` and so on: an earlier prediction that the
+critics are shown in place of the predictor's.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +25,9 @@ UNLABELLED = 255
 
 # What a pixel of each kind of truth holds where it is unknown.
 MISSING = {"label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+
+# What is predicted bears the name of its kind of truth after this.
+SHOWN = "shown_"
 
 _CONTRACT = {
   "image": ("uint8", ("n", "h", "w", 3)),
@@ -49,9 +55,9 @@ def check(batch: Mapping[str, ArrayLike], *, required: Iterable[str] = ()) -> No
     raise ValueError(f"the batch lacks {missing}; it holds {sorted(batch)}")
   sizes: dict[str, int] = {}
   for key, value in batch.items():
-    if key not in _CONTRACT:
+    if kind(key) not in _CONTRACT:
       raise ValueError(f"unknown batch key {key!r}; known: {sorted(_CONTRACT)}")
-    dtype, dims = _CONTRACT[key]
+    dtype, dims = _CONTRACT[kind(key)]
     fits = len(value.shape) == len(dims) and all(
       size == (dim if isinstance(dim, int) else sizes.setdefault(dim, size))
       for dim, size in zip(dims, value.shape, strict=True)
@@ -61,6 +67,11 @@ def check(batch: Mapping[str, ArrayLike], *, required: Iterable[str] = ()) -> No
       raise ValueError(
         f"batch key {key!r} is {value.dtype}{tuple(value.shape)}; expected {dtype}{expected}"
       )
+
+
+def kind(key: str) -> str:
+  """The kind of truth that `key` holds, or an earlier prediction of it."""
+  return key.removeprefix(SHOWN)
 
 
 def checked(

@@ -1,39 +1,33 @@
-"""From a config to an experiment: sections are the keyword arguments of constructors.
-
-Whatever a section names wrongly is refused here, with what is known, before anything is compiled.
-"""
+"""From a config to an experiment, refused before anything is compiled if anything is wrong."""
 
 import dataclasses
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from asmjax.data import SOURCES
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
+from asmjax.data.frequencies import class_shares
 from asmjax.data.loader import Reading
 from asmjax.data.transforms import Augment
 from asmjax.data.wrappers import Cached, Relabelled, Selected, relabelled
+from asmjax.lookahead.settings import Lookahead
+from asmjax.lookahead.train import check, looking_ahead
 from asmjax.minimax import PREDICTOR, Game, Term
-from asmjax.models.backbones import BACKBONES
-from asmjax.models.critics import CRITICS
 from asmjax.models.layers import computing_in
 from asmjax.models.predictors import PREDICTORS
+from asmjax.sections import arguments, check_keys, choose, coerce, construct, fields_of
 from asmjax.tasks import TASKS
-from asmjax.terms import TERMS
+from asmjax.terms import TERMS, Pixel
 from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Init, Training
+from asmjax.train.loop import MakeSchedule
 from asmjax.train.optim import Optimizer
-
-# What a section says by `name` where networks of several kinds may stand.
-NETWORKS = {**BACKBONES, **CRITICS}
 
 SECTIONS = (
   "seed", "data", "tasks", "predictor", "init", "terms", "optimizer", "train", "eval",
-  "checkpoint",
+  "checkpoint", "lookahead",
 )
 
 
@@ -83,14 +77,14 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   Args:
     config: sections `seed`, `data`, `tasks`, `predictor`, perhaps `init`, `terms`, `optimizer`
       (`predictor`, `critic`, and by its term's name a critic that has settings of its own),
-      `train`, `eval` and `checkpoint`.
+      `train`, `eval` and `checkpoint`, and perhaps `lookahead`; see `schedule`.
 
   Raises:
     ValueError: a section, key or name is unknown, a key is missing or of a wrong type, or
       settings contradict each other; the message names the key and what is known.
     FileNotFoundError: the data set is not where `data.root` says.
   """
-  _check_keys(config, SECTIONS, set(SECTIONS) - {"init"}, "config")
+  check_keys(config, SECTIONS, set(SECTIONS) - {"init", "lookahead"}, "config")
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   data = construct(Data, config["data"], "data")
@@ -110,13 +104,13 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
   }
-  _check_keys(
+  check_keys(
     optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer"
   )
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
   return Experiment(
-    seed=_coerce(config["seed"], int, "seed"),
-    game=made,
+    seed=coerce(config["seed"], int, "seed"),
+    game=_with_shares(made, train, data.reading.on_error),
     init=construct(Init, config.get("init", {}), "init"),
     optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
     source=_kept(data, train, truths),
@@ -131,64 +125,21 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   )
 
 
-def construct(constructor: type, section: Mapping[str, Any], path: str, **given: Any) -> Any:
-  """Calls a dataclass or Linen module with a section's entries.
+def schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule | None:
+  """The order of a run's steps, for `asmjax.train.loop.train`: LoAd if a config has `lookahead`.
 
   Args:
-    constructor: its fields are what is known.
-    section: values by field name.
-    path: of the section in the config, for messages.
-    **given: fields that no section may set.
+    config: perhaps with the section `lookahead`.
+    run: what `experiment` makes of it.
 
   Raises:
-    ValueError: an unknown or missing key, or a value of a wrong type.
+    ValueError: see `experiment`.
   """
-  values = _arguments(constructor, section, path, given)
-  try:
-    return constructor(**values, **given)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
-
-
-def _arguments(
-  constructor: type, section: Mapping[str, Any], path: str, given: Iterable[str]
-) -> dict[str, Any]:
-  """A section's entries, each as its field's annotation says; see `construct`."""
-  if not isinstance(section, Mapping) and not hasattr(section, "items"):
-    raise ValueError(f"{path} is {section!r}; expected a section with {_known(constructor)}")
-  fields = [field for field in _fields(constructor) if field.name not in given]
-  required = [field.name for field in fields if _default(field) is dataclasses.MISSING]
-  _check_keys(section, [field.name for field in fields], required, path)
-  hints = typing.get_type_hints(constructor)
-  return {key: _coerce(value, hints[key], f"{path}.{key}") for key, value in section.items()}
-
-
-def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
-  """A section with every optional field of a constructor, nested ones expanded.
-
-  Required fields and the compute type of modules are left out.
-  """
-  return _section(constructor, _default) | overrides
-
-
-def as_section(made: Any) -> dict[str, Any]:
-  """The section from which `construct` makes the same again; required fields are left out."""
-  return _section(type(made), lambda field: getattr(made, field.name))
-
-
-def _section(kind: type, value: Callable[[dataclasses.Field], Any]) -> dict[str, Any]:
-  hints = typing.get_type_hints(kind)
-  fields = [field for field in _fields(kind) if _default(field) is not dataclasses.MISSING]
-  return {field.name: _expanded(value(field), hints[field.name]) for field in fields}
-
-
-def _expanded(value: Any, hint: Any) -> Any:
-  """A value as it stands in a section; of several kinds of network it names its own."""
-  if not _is_section(value):
-    return value
-  kinds = {kind: name for name, kind in NETWORKS.items()}
-  several = len(_sections(typing.get_args(hint))) > 1
-  return ({"name": kinds[type(value)]} if several else {}) | as_section(value)
+  if "lookahead" not in config:
+    return None
+  settings = construct(Lookahead, config["lookahead"], "lookahead")
+  check(run)
+  return looking_ahead(settings)
 
 
 def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -> Game:
@@ -223,7 +174,7 @@ def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -
 
 def _task(name: str, section: Mapping[str, Any], descriptor: Any) -> Any:
   kind = choose(TASKS, name, "task")
-  classes = "classes" in {field.name for field in _fields(kind)}
+  classes = "classes" in {field.name for field in fields_of(kind)}
   given = {"classes": descriptor.classes} if classes else {}
   return construct(kind, section, f"tasks.{name}", **given)
 
@@ -236,9 +187,20 @@ def _term(name: str, section: Mapping[str, Any]) -> Any:
 
 
 def _computing_in(dtype: Any, term: Term) -> Term:
-  if "critic" not in {field.name for field in _fields(type(term))}:
+  if "critic" not in {field.name for field in fields_of(type(term))}:
     return term
   return dataclasses.replace(term, critic=computing_in(dtype, term.critic))
+
+
+def _with_shares(made: Game, train: Source, on_error: str) -> Game:
+  """The game with the classes' shares counted for those terms that need them and have none."""
+  lacks = lambda term: isinstance(term, Pixel) and term.balanced and not term.shares
+  lacking = {name: term for name, term in made.terms.items() if lacks(term)}
+  if not lacking:
+    return made
+  shares = class_shares(train, made.tasks["segmentation"].channels, on_error=on_error).tolist()
+  counted = {n: dataclasses.replace(term, shares=tuple(shares)) for n, term in lacking.items()}
+  return dataclasses.replace(made, terms={**made.terms, **counted})
 
 
 def source(data: Data, split: str) -> Source:
@@ -249,10 +211,10 @@ def source(data: Data, split: str) -> Source:
     FileNotFoundError: the data set is not where `data.root` says.
   """
   kind = choose(SOURCES, data.source, "data.source")
-  names = {field.name for field in _fields(kind)}
+  names = {field.name for field in fields_of(kind)}
   given = {"split": split} | ({"root": data.root} if "root" in names else {})
   # What a source refuses may be an option, the root or the split: its message says which.
-  made = kind(**_arguments(kind, data.options, "data.options", given), **given)
+  made = kind(**arguments(kind, data.options, "data.options", given), **given)
   return Relabelled(made, data.classes) if data.classes else made
 
 
@@ -285,94 +247,3 @@ def _check_provided(keys: Iterable[str], descriptor: Descriptor, what: str) -> N
       f"data set {descriptor.name} gives no {', '.join(lacking)}, which {what} need; it provides "
       f"{', '.join(sorted(descriptor.provides))}"
     )
-
-
-def check_path(config: Mapping[str, Any], path: str) -> None:
-  """Raises ValueError unless `path`, keys joined by dots, leads to a value of the config."""
-  section, seen = config, []
-  for key in path.split("."):
-    keys = list(section.keys()) if hasattr(section, "keys") else []
-    seen.append(key)
-    if key not in keys:
-      raise ValueError(f"unknown key {'.'.join(seen)}; known: {', '.join(sorted(keys))}")
-    section = section[key]
-
-
-def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
-  """`table[name]`, or a ValueError that lists the known names."""
-  if name not in table:
-    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}")
-  return table[name]
-
-
-def _check_keys(section: Any, known: Any, required: Any, path: str) -> None:
-  unknown = [key for key in section if key not in known]
-  if unknown:
-    raise ValueError(f"unknown key {path}.{unknown[0]}; known: {', '.join(sorted(known))}")
-  missing = [key for key in required if key not in section]
-  if missing:
-    raise ValueError(f"missing key {path}.{missing[0]}")
-
-
-def _fields(constructor: type) -> list[dataclasses.Field]:
-  """What a section may set: of a module neither Linen's own fields nor what code alone injects."""
-  injected = ("activation", "conv", "dtype", "parent", "name")
-  reserved = injected if issubclass(constructor, nn.Module) else ()
-  return [field for field in dataclasses.fields(constructor) if field.name not in reserved]
-
-
-def _known(constructor: type) -> str:
-  return ", ".join(field.name for field in _fields(constructor))
-
-
-def _default(field: dataclasses.Field) -> Any:
-  if field.default_factory is not dataclasses.MISSING:
-    return field.default_factory()
-  return field.default
-
-
-def _is_section(value: Any) -> bool:
-  return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-def _coerce(value: Any, hint: Any, path: str) -> Any:
-  """`value` as what the annotation says, sections constructed; ValueError if it is not that."""
-  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (typing.Union, types.UnionType):
-    return _coerce_to_one(value, arguments, path)
-  if dataclasses.is_dataclass(hint):
-    return construct(hint, value, path)
-  if origin is tuple and isinstance(value, list | tuple):
-    if arguments[-1] is ...:
-      arguments = arguments[:1] * len(value)
-    if len(arguments) == len(value):
-      return tuple(_coerce(v, h, f"{path}[{i}]")
-                   for i, (v, h) in enumerate(zip(value, arguments, strict=True)))
-  if origin is not None and issubclass(origin, Mapping) and hasattr(value, "items"):
-    return {key: _coerce(each, arguments[1], f"{path}.{key}") for key, each in value.items()}
-  if hint is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if hint is Any or (isinstance(hint, type) and type(value) is hint):
-    return value
-  raise ValueError(f"{path} is {value!r}, a {type(value).__name__}; expected {_written(hint)}")
-
-
-def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
-  """`value` as that of the types that it fits: of several networks the one that it names."""
-  if not hasattr(value, "items"):
-    hint = next(option for option in options if not dataclasses.is_dataclass(option))
-    return _coerce(value, hint, path)
-  kinds = _sections(options)
-  if len(kinds) == 1:
-    return construct(kinds[0], value, path)
-  known = {name: kind for name, kind in NETWORKS.items() if kind in kinds}
-  settings = dict(value.items())
-  return construct(choose(known, settings.pop("name", None), f"{path}.name"), settings, path)
-
-
-def _sections(options: Iterable[Any]) -> list[type]:
-  return [option for option in options if dataclasses.is_dataclass(option)]
-
-
-def _written(hint: Any) -> str:
-  return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

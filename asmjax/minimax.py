@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
 from asmjax.moments import Moments, at_least_single
+from asmjax.resize import nearest
 
 PREDICTOR = "predictor"
 
@@ -148,6 +149,18 @@ class Term(abc.ABC):
     del now, first
     return {}
 
+  def critic_loss(
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+  ) -> Array | float:
+    """What the critic descends; only asked of terms with a critic.
+
+    Args:
+      means: of the term's summands, by name.
+      tasks: by name.
+      progress: t/T in [0, 1].
+    """
+    raise NotImplementedError(f"{type(self).__name__} does not say what its critic descends")
+
   @abc.abstractmethod
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
@@ -200,7 +213,7 @@ class Game:
                     strict=True))
     image = jnp.zeros((1, *image_size, 3))
     outputs, variables = self.predictor.init_with_output(keys[PREDICTOR], image, train=False)
-    size = next(iter(outputs.values())).shape[1:3]
+    size = self._size(outputs)
     critics = {
       name: self.terms[name].init(keys[name], self.tasks, size) for name in self.critics
     }
@@ -209,6 +222,34 @@ class Game:
   def predict(self, variables: PyTree, image: ArrayLike) -> dict[str, Float[Array, "n h w c"]]:
     """The predictor's outputs by task in evaluation mode, for uint8 images (n, h, w, 3)."""
     return _single(self.predictor.apply(variables, batches.normalise(image), train=False))
+
+  def _predict(
+    self, predictor: PyTree, batch: Mapping[str, ArrayLike], rng: Array
+  ) -> tuple[dict[str, PyTree], PyTree]:
+    """What the predictor says in training mode, and its new statistics."""
+    outputs, updated = self.predictor.apply(
+      predictor, batches.normalise(batch["image"]), train=True,
+      mutable=["batch_stats", "intermediates"], rngs={"dropout": rng},
+    )
+    sown = updated.get("intermediates", {})
+    seen = {name: sown[name][0] for name in (FEATURES, AUXILIARY) if name in sown}
+    return _single({**outputs, **seen}), updated.get("batch_stats", {})
+
+  def _recall(
+    self, predictor: PyTree, batch: Mapping[str, ArrayLike], rng: Array
+  ) -> tuple[dict[str, PyTree], PyTree]:
+    """The same for the batch's earlier predictions, at the size of the predictor's outputs."""
+    outputs, _ = jax.eval_shape(self._predict, predictor, batch, rng)
+    size = self._size(outputs)
+    recalled = {
+      name: task.output_of(nearest(batch[batches.SHOWN + task.truth], size))
+      for name, task in self.tasks.items()
+    }
+    return recalled, predictor["batch_stats"]
+
+  def _size(self, outputs: Mapping[str, PyTree]) -> tuple[int, int]:
+    """(h, w) of the maps."""
+    return outputs[next(iter(self.tasks))].shape[1:3]
 
   def play(
     self,
@@ -225,24 +266,23 @@ class Game:
     Args:
       params: parameters by player.
       batch_stats: running statistics by player.
-      batch: see `asmjax.batch`.
+      batch: see `asmjax.batch`. If it holds earlier predictions, they take the place of the
+        predictor's, and only terms with a critic are evaluated.
       progress: the part of the training that is done, t/T.
       rng: key for dropout and the like.
       gauges: scalars by term; see `gauged`, which measures what the term sends to the predictor.
     """
     rngs = dict(zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)),
                     strict=True))
-    outputs, updated = self.predictor.apply(
-      {"params": params[PREDICTOR], "batch_stats": batch_stats[PREDICTOR]},
-      batches.normalise(batch["image"]), train=True, mutable=["batch_stats", "intermediates"],
-      rngs={"dropout": rngs[PREDICTOR]},
-    )
-    truth = batches.shrink(batch, next(iter(outputs.values())).shape[1:3])
-    sown = updated.get("intermediates", {})
-    seen = {name: sown[name][0] for name in (FEATURES, AUXILIARY) if name in sown}
-    outputs = _single({**outputs, **seen})
-    played = Played({}, {PREDICTOR: updated.get("batch_stats", {})})
+    predictor = {"params": params[PREDICTOR], "batch_stats": batch_stats[PREDICTOR]}
+    recalled = any(key.startswith(batches.SHOWN) for key in batch)
+    run = self._recall if recalled else self._predict
+    outputs, stats = run(predictor, batch, rngs[PREDICTOR])
+    truth = batches.shrink(batch, self._size(outputs))
+    played = Played({}, {PREDICTOR: stats})
     for name, term in self.terms.items():
+      if recalled and term.critic is None:
+        continue
       critic = {"params": params.get(name, {}), "batch_stats": batch_stats.get(name, {})}
       heard = gauged(outputs, gauges[name]) if name in gauges else outputs
       critique = term(critic, self.tasks, heard, truth, progress=progress, rng=rngs[name])

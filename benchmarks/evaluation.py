@@ -22,7 +22,8 @@ import numpy as np
 from asmjax.config import experiment
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.train.loop import open_checkpoints, restore
+from asmjax.train.loop import open_checkpoints
+from asmjax.train.schedule import restore
 
 
 def prepared(workdir: pathlib.Path, data_root: str | None, detailed: bool) -> Experiment:

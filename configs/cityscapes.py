@@ -2,8 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.models.predictors.published import PUBLISHED
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -11,13 +12,17 @@ from configs import common
 def get_config(variant: str = "aaf") -> ConfigDict:
   """PSPNet on ResNet-101, 90000 steps of 8 crops of 720 (Sec. 4.4); photos are evaluated whole.
 
-  The papers' networks start from ImageNet: `init.path=FILE`, `init.part=backbone`.
+  The papers' networks start from ImageNet: `init.path=FILE`, `init.part=backbone`. LoAd: DeepLab on
+  MobileNetV2, crops of 513, from a network that is trained on Cityscapes (Jamali-Rad and Szabo
+  2022, Sec. 4).
 
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
+  second = variant.partition("@")[0] in common.SECOND_STAGE
+  network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
   config = common.base(
-    variant, predictor=PUBLISHED["pspnet_resnet101"](heads={}),
+    variant, predictor=PUBLISHED[network](heads={}),
     structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
   )
   config.data = defaults(
@@ -33,4 +38,5 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, batch_size=1)
   config.checkpoint.every = 1_000
+  common.second_stage(config, variant, crop=513)
   return config

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from asmjax.config import as_section, choose, defaults
+from asmjax.lookahead.settings import Lookahead
 from asmjax.models.critics import CRITICS
 from asmjax.models.predictors import PREDICTORS
 from asmjax.models.predictors.published import PUBLISHED
+from asmjax.sections import as_section, choose, defaults
 from asmjax.tasks import TASKS
 from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation, Init
@@ -51,9 +52,13 @@ AAF_RELEASED = {
   "weight_by": "centre", "ignore": "opposite",
 }
 
+# The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2).
+LOAD = {"inputs": "product", "weight": 1.0, "critic": critic("mobilenet")}
+
 # A method is a set of terms, each with what it changes in that term's settings.
 METHODS = {
   "iid": {"pixel": {}},
+  "iid_balanced": {"pixel": {"balanced": 1 / 3}},
   "asm": {"structure": {}},
   "asm_conv1": {"structure": {"layers": ("conv1",)}},
   "asm_conv2": {"structure": {"layers": ("conv2",)}},
@@ -75,7 +80,13 @@ METHODS = {
   "aaf_released": {"pixel": {}, "affinity": AAF_RELEASED},
   "embedding": {"pixel": {}, "embedding": {}},
   "asm_aaf": {"pixel": {}, "structure": {}, "affinity": AAF},
+  "load": {"pixel": {}, "adversarial": LOAD},
+  "load_asm": {"pixel": {}, "structure": {"normalise": True, "margin": 0.8}},
+  "alternating": {"pixel": {}, "adversarial": LOAD},
 }
+
+# These start from a predictor that the pixel loss has trained.
+SECOND_STAGE = ("load", "load_asm", "alternating")
 
 
 def base(
@@ -117,23 +128,61 @@ def base(
     "eval": defaults(Evaluation),
     "checkpoint": defaults(Checkpointing, metric=_BEST[tasks[0]]),
   })
+  if method.startswith("load"):
+    config.lookahead = defaults(Lookahead)
   if "affinity" in terms and terms["affinity"]["adaptive"]:
     config.optimizer.affinity = _at_the_pace_of(config.optimizer.predictor)
   return config
 
 
+def second_stage(
+  config: ConfigDict, argument: str, *, rate: float = 1e-6, batch: int = 5, crop: int = 0
+) -> None:
+  """The players of LoAd and of the alternating scheme that it is compared with, if it is either.
+
+  As published: SGD for the predictor, Adagrad for the discriminator, and mirroring alone
+  (Jamali-Rad and Szabo 2022, Sec. 4). Both start from a predictor that the pixel loss has trained:
+  `init.path=WORKDIR`, `init.format=orbax`. An analyzer keeps its optimizer, with a constant rate.
+
+  Args:
+    config: everything else.
+    argument: of `base`.
+    rate: of the predictor.
+    batch: of the predictor.
+    crop: side of its images; 0 leaves it.
+  """
+  method, *_ = _parsed(argument, "segmentation")
+  if method not in SECOND_STAGE:
+    return
+  plain = {"schedule": "constant", "weight_decay": 0.0, "clip": 0.0, "groups": {}}
+  players = config.optimizer
+  players.predictor.update(plain, rule="sgd", learning_rate=rate, momentum=0.95)
+  players.critic.schedule = "constant"
+  if "adversarial" in config.terms:
+    players.critic.update(plain, rule="adagrad", learning_rate=0.01)
+  config.train.update(batch_size=batch, fast_critic=True)
+  if method == "alternating":
+    config.train.turns = "alternate"
+  config.data.scale = (1.0, 1.0)
+  if crop:
+    config.data.size = (crop, crop)
+  config.eval.every = 0
+
+
 def lighten(config: ConfigDict, shrink: int) -> None:
   """Makes discriminators small enough for one CPU.
 
-  They judge means of `shrink` x `shrink` pixels; SmallFOV-light stands in for LargeFOV, and the
-  patch network has half the filters.
+  They judge means of `shrink` x `shrink` pixels; SmallFOV-light stands in for LargeFOV, the patch
+  network has half the filters, and MobileNet sees 64 x 64 pixels with a quarter of the channels.
   """
   for term in config.terms.values():
     if "inputs" not in term:
       continue
     if term.critic.name == "luc":
       term.critic.update(large=False, light=True)
-    if term.critic.name == "patch":
+    if term.critic.name == "mobilenet":
+      term.critic.update(size=(64, 64), width=0.25)
+    elif term.critic.name == "patch":
       term.critic.filters = tuple(filters // 2 for filters in term.critic.filters)
     else:
       term.shrink = shrink

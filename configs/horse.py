@@ -2,8 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.models.predictors import UNet
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -33,4 +34,5 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config.eval.update(every=1920, batch_size=8)
   config.checkpoint.every = 1920
   common.lighten(config, shrink=2)
+  common.second_stage(config, variant, rate=1e-3, batch=4)
   return config

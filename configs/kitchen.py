@@ -2,9 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.data import SOURCES
 from asmjax.models.predictors import UNet
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 

@@ -2,8 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.models.predictors import UNet
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -31,4 +32,5 @@ def get_config(argument: str = "asm") -> ConfigDict:
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
   common.lighten(config, shrink=4)
+  common.second_stage(config, argument, rate=1e-3, batch=8)
   return config

@@ -2,8 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.models.predictors.published import PUBLISHED
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 

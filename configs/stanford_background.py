@@ -2,8 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.models.predictors import Farabet
+from asmjax.models.predictors.published import PUBLISHED
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -13,11 +15,17 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
 
   The paper does not say how long it trains, nor the predictor's rate; they are ours.
 
+  LoAd, and the stage before it, "iid_balanced": DeepLab v3+ on Xception at 321 x 321, 12 epochs of
+  7 photos at 1e-4, the first 4 with balanced classes (Jamali-Rad and Szabo 2022, Sec. 4).
+
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`. The paper's discriminator sees the photo
       in a branch of its own: "gan_branches".
   """
-  config = common.base(variant, predictor=Farabet({}), adversarial={"weight": 2.0})
+  method = variant.partition("@")[0]
+  load = method in ("iid_balanced", *common.SECOND_STAGE)
+  predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
+  config = common.base(variant, predictor=predictor, adversarial={"weight": 2.0})
   config.data = defaults(
     Data, source="stanford_background", split="luc_train", size=(240, 320), scale=(0.5, 2.0),
     random_crop=True, eval_size=(240, 320), eval_resize="fit", cache=True,
@@ -28,4 +36,12 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   config.train = defaults(Training, steps=10_000, batch_size=7)
   config.eval.update(every=1_000, split="luc_test")
   config.checkpoint.every = 500
+  if load:
+    config.data.update(
+      split="load_train", size=(321, 321), scale=(1.0, 1.0), eval_size=(321, 321),
+    )
+    config.optimizer.predictor.update(learning_rate=1e-4, schedule="constant")
+    config.train.steps = 12 * 400 // 7
+    config.eval.update(every=0, split="load_val")
+  common.second_stage(config, variant)
   return config

@@ -2,8 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.models.predictors.published import PUBLISHED
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -16,14 +17,18 @@ def get_config(variant: str = "asm") -> ConfigDict:
 
   PSPNet on ResNet-101; the papers' start from ImageNet: `init.path=FILE`, `init.part=backbone`.
   With a discriminator Dilated8, the rates of Luc et al. 2016, who start from a trained network, and
-  turns of 500 steps.
+  turns of 500 steps. LoAd: DeepLab v3+ on Xception, or "@deeplab_v3_mobilenet_v2", crops of 513,
+  from a network that is trained on VOC (Jamali-Rad and Szabo 2022, Sec. 4).
 
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
   method = variant.partition("@")[0]
+  network = "dilated8" if method in _LUC else "pspnet_resnet101"
+  if method in common.SECOND_STAGE:
+    network = "deeplab_v3_plus_xception65"
   config = common.base(
-    variant, predictor=PUBLISHED["dilated8" if method in _LUC else "pspnet_resnet101"](heads={}),
+    variant, predictor=PUBLISHED[network](heads={}),
     structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
   )
   config.data = defaults(
@@ -42,4 +47,5 @@ def get_config(variant: str = "asm") -> ConfigDict:
     players.predictor.groups = {"^head": 10.0}
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
+  common.second_stage(config, variant, crop=513)
   return config

@@ -2,10 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data, defaults
+from asmjax.config import Data
 from asmjax.models.backbones import MobileNetV2
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import DeepLab
+from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
@@ -39,4 +40,5 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config.train = defaults(Training, steps=500, batch_size=8)
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125
+  common.second_stage(config, argument, rate=1e-3, batch=8)
   return config

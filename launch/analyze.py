@@ -1,30 +1,45 @@
 """Compares finished runs: a table, learning curves, the critics' health, a grid of predictions.
 
 `python launch/analyze.py --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=DIR`
+
+Of groups whose first run is a LoAd run it also shows the cycles: tables of them and of how stable
+they were, the convergence of every run, and an album of a group's first run. With
+`--baseline=LABEL` every other group is held against that one: the IoU of each class, and the
+confusion matrices of the first runs.
 """
 
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
+from launch.overrides import plainly
+
 _GROUPS = flags.DEFINE_multi_string("group", None, "LABEL=DIR,DIR,...: runs that differ in seed")
 _OUT = flags.DEFINE_string("out", None, "folder for the figures")
 _METRICS = flags.DEFINE_list(
   "metrics", ["segmentation/mean_iou", "segmentation/pixel_accuracy"], "the first one is drawn"
 )
-_COUNT = flags.DEFINE_integer("count", 6, "held-out examples in the grid")
+_COUNT = flags.DEFINE_integer("count", 6, "held-out examples in the grid and the album")
 _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
+_BASELINE = flags.DEFINE_string("baseline", None, "LABEL of the group that others are held against")
 
 
 def main(_: list[str]) -> None:
-  """Prints the table; writes `curves.png`, `predictions.png` and, of critics, `health.png`."""
-  from asmjax.analysis import figures, runs
+  """Prints the tables and writes the figures.
+
+  `curves.png`, `predictions.png` and, of critics, `health.png`; of LoAd runs `convergence.png` and
+  `album.png`; with a baseline `confusions_LABEL.png` of every other group.
+  """
+  from asmjax.analysis import figures, lookahead, runs
 
   logging.set_verbosity(logging.ERROR)
   groups = [runs.Group.parse(text) for text in _GROUPS.value]
+  with plainly():
+    baseline, others = _against(groups, _BASELINE.value)
   print(runs.table(groups, _METRICS.value))
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
@@ -33,6 +48,47 @@ def main(_: list[str]) -> None:
   figures.predictions(
     groups, out / "predictions.png", count=_COUNT.value, data_root=_ROOT.value
   )
+  if cycled := [group for group in groups if lookahead.is_lookahead(group)]:
+    _show_cycles(cycled, out)
+  if others:
+    _show_classes(baseline, others, out)
+
+
+def _against(groups: list, label: str | None) -> tuple:
+  """The baseline and the groups to hold against it, of which there are none without one."""
+  if label is None:
+    return None, []
+  by_label = {group.label: group for group in groups}
+  if label not in by_label:
+    raise ValueError(f"--baseline={label} is none of the groups: {', '.join(by_label)}")
+  return by_label.pop(label), list(by_label.values())
+
+
+def _show_cycles(groups: list, out: pathlib.Path) -> None:
+  from asmjax.analysis import lookahead
+
+  for group in groups:
+    for workdir in group.workdirs:
+      history = lookahead.History.read(workdir)
+      print(f"\n{group.label}, {workdir}\n\n{lookahead.cycle_table(history)}")
+  print(f"\n{lookahead.stability_table(groups)}")
+  lookahead.convergence(groups, out / "convergence.png")
+  lookahead.album(groups, out / "album.png", count=_COUNT.value)
+
+
+def _show_classes(baseline, others: list, out: pathlib.Path) -> None:
+  from asmjax.analysis import confusions
+
+  for group in others:
+    print(f"\n{confusions.class_table(baseline, group)}")
+  before, classes = confusions.confusions(baseline.workdirs[0], _ROOT.value)
+  for group in others:
+    after, theirs = confusions.confusions(group.workdirs[0], _ROOT.value)
+    if theirs != classes:
+      raise ValueError(f"{group.label} has classes {theirs}; expected those of the baseline")
+    matrices = {baseline.label: before, group.label: after}
+    safe = re.sub(r"[^\w.+-]+", "_", group.label)
+    confusions.draw(matrices, classes, out / f"confusions_{safe}.png")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkp
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
   from asmjax.config import experiment
-  from asmjax.train.loop import make_measure, open_checkpoints, open_skips, restore
+  from asmjax.train.loop import make_measure, open_checkpoints, open_skips
   from asmjax.train.record import write_json
+  from asmjax.train.schedule import restore
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)

@@ -30,8 +30,9 @@ def main(_: list[str]) -> int:
   from rich.progress import Progress
 
   from asmjax.analysis.dataset import contact_sheet, text
-  from asmjax.config import Data, construct, source
+  from asmjax.config import Data, source
   from asmjax.data.inspection import inspect, open_splits
+  from asmjax.sections import construct
   from asmjax.train.record import write_json
 
   logging.set_verbosity(logging.ERROR)

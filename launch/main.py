@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 
 def main(_: list[str]) -> None:
   """Checks the config, then trains."""
-  from asmjax.config import experiment
+  from asmjax.config import experiment, schedule
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.train.record import as_json, check_same_config, write_json
@@ -35,10 +35,11 @@ def main(_: list[str]) -> None:
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
   with plainly():
     run = experiment(config)
+    order = schedule(config, run)
     check_same_config(workdir / "config.json", config.to_dict())
   if jax.process_index() == 0:
     write_json(workdir / "config.json", config.to_dict())
-  results = train(run, workdir)
+  results = train(run, workdir, order)
   if jax.process_index() == 0:
     print(as_json(results["metrics"]))
 

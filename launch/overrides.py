@@ -10,7 +10,7 @@ from absl import app
 
 def parse(arguments: list[str]) -> list[str]:
   """Parses the flags, and refuses an override of an unknown key with the known ones listed."""
-  from asmjax.config import check_path
+  from asmjax.sections import check_path
 
   try:
     return app.parse_flags_with_usage(arguments)

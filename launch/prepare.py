@@ -47,9 +47,10 @@ def find(config: ConfigDict, splits: list[str] | None) -> dict:
     FileNotFoundError: a split, or one of its files, is not there.
     ValueError: an unknown split.
   """
-  from asmjax.config import Data, construct, source
+  from asmjax.config import Data, source
   from asmjax.data.files import check_files
   from asmjax.data.wrappers import readable
+  from asmjax.sections import construct
 
   data = dataclasses.replace(construct(Data, config.data, "data"), classes={})
   names = dict.fromkeys(splits or (data.split, config.eval.split))

@@ -25,9 +25,10 @@ def main(_: list[str]) -> None:
   import jax
   from rich.console import Console
 
-  from asmjax.config import Data, construct, descriptor
+  from asmjax.config import Data, descriptor
   from asmjax.config import game as networks
   from asmjax.models.summary import critic_summary, summary
+  from asmjax.sections import construct
 
   logging.set_verbosity(logging.ERROR)
   console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)

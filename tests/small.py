@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+from configs import common
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # The processes of one test run compile everything once.
@@ -26,6 +28,19 @@ SMALL = {
   "eval.every": 6,
   "eval.batch_size": 16,
   "checkpoint.every": 4,
+}
+
+# Of LoAd: short cycles, and a small discriminator.
+AHEAD = {
+  "lookahead.every": 2,
+  "lookahead.rules.patience": 2,
+  "lookahead.retraining.every": 2,
+  "lookahead.retraining.patience": 1,
+  "lookahead.retraining.steps": 4,
+  "lookahead.retraining.batch_size": 8,
+  "terms.adversarial.critic": common.critic("patch", filters=(4, 6)),
+  "optimizer.predictor.learning_rate": 0.05,
+  "eval.every": 0,
 }
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.config import Data, construct, defaults, experiment
+from asmjax.config import Data, experiment
 from asmjax.minimax import PREDICTOR, Turns
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import PREDICTORS, DeepLab, UNet
 from asmjax.models.predictors.published import PUBLISHED
+from asmjax.sections import construct, defaults
 from asmjax.terms import Structure
 from asmjax.terms.weight import Exponential
 from asmjax.train.optim import Optimizer

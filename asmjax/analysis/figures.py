@@ -9,7 +9,8 @@ import numpy as np
 from asmjax.analysis.runs import Group
 from asmjax.config import experiment
 from asmjax.minimax import PREDICTOR
-from asmjax.train.loop import make_draw, open_checkpoints, restore
+from asmjax.train.loop import make_draw, open_checkpoints
+from asmjax.train.schedule import restore
 
 
 def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:
@@ -62,9 +63,9 @@ def health(groups: Sequence[Group], path: pathlib.Path) -> bool:
     axes.set(title=title, xlabel="step", yscale=scale)
     axes.title.set_fontsize(10)
     axes.grid(alpha=0.3)
-    if axes.lines:
-      axes.legend(frameon=False, fontsize=8)
   if players:
+    lines, labels = axes.get_legend_handles_labels()  # The last panel has them all.
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
   return bool(players)
 

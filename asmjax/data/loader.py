@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from asmjax.batch import kind
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import FILL, Example
 
@@ -261,7 +262,7 @@ def _owned(value: np.ndarray) -> np.ndarray:
 
 def _stack(read: Sequence[tuple[Example, list[str]]]) -> tuple[Example, list[str]]:
   examples = [example for example, _ in read]
-  keys = [key for key in _KEYS if key in examples[0]]
+  keys = [key for key in examples[0] if kind(key) in _KEYS]
   batch = {key: _stack_key(key, [example[key] for example in examples]) for key in keys}
   return batch, [fault for _, faults in read for fault in faults]
 
@@ -275,7 +276,7 @@ def _stack_key(key: str, values: list[np.ndarray]) -> np.ndarray:
 
 def _without_truth(example: Example) -> Example:
   return {
-    key: value if key == "image" else np.full_like(value, FILL[key])
+    key: value if key == "image" else np.full_like(value, FILL[kind(key)])
     for key, value in example.items()
   }
 

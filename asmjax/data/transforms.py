@@ -2,7 +2,7 @@
 
 An example is a dict with `image` uint8 (h, w, 3) and any of `label` int32 (h, w), `depth` float32
 (h, w), `normals` float32 (h, w, 3) with x to the right and z towards the camera, `instance` int32
-(h, w).
+(h, w), and of earlier predictions of these; see `asmjax.batch`.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import math
 import cv2
 import numpy as np
 
-from asmjax.batch import MISSING
+from asmjax.batch import MISSING, kind
 
 Example = dict[str, np.ndarray]
 
@@ -49,8 +49,9 @@ def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def mirror(example: Example) -> Example:
   """Left to right; the normals' x changes its sign too."""
   mirrored = {key: cv2.flip(value, 1) for key, value in example.items()}
-  if "normals" in mirrored:
-    mirrored["normals"] = mirrored["normals"] * np.array([-1, 1, 1], np.float32)
+  for key in mirrored:
+    if kind(key) == "normals":
+      mirrored[key] = mirrored[key] * np.array([-1, 1, 1], np.float32)
   return mirrored
 
 
@@ -74,12 +75,13 @@ def approach(example: Example, factor: float) -> Example:
   Fergus 2015).  Without it, an enlarged example is the same scene through a longer lens.
   """
   nearer = dict(example)
-  if "depth" in example:
-    nearer["depth"] = example["depth"] / np.float32(factor)
-  if "normals" in example:
-    normals = example["normals"] * np.array([1, 1, factor], np.float32)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    nearer["normals"] = normals / np.where(length > 0, length, 1)
+  for key, value in example.items():
+    if kind(key) == "depth":
+      nearer[key] = value / np.float32(factor)
+    if kind(key) == "normals":
+      normals = value * np.array([1, 1, factor], np.float32)
+      length = np.linalg.norm(normals, axis=-1, keepdims=True)
+      nearer[key] = normals / np.where(length > 0, length, 1)
   return nearer
 
 
@@ -94,7 +96,7 @@ def pad(example: Example, size: tuple[int, int]) -> Example:
     key: np.pad(
       value,
       ((0, bottom), (0, right)) + ((0, 0),) * (value.ndim - 2),
-      constant_values=FILL[key],
+      constant_values=FILL[kind(key)],
     )
     for key, value in example.items()
   }
@@ -150,7 +152,7 @@ class Augment:
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     """An example of `size`; ValueError if that would lose pixels without `random_crop`."""
-    example = self._resized(example)
+    example = self.resized(example)
     factor = math.exp(rng.uniform(*np.log(self.scale))) if self.scale != (1.0, 1.0) else 1.0
     example = self._scaled(example, factor, rng)
     if self.divide_depth and factor != 1:
@@ -158,7 +160,8 @@ class Augment:
     example = pad(example, self.size)
     return mirror(example) if self.mirror and rng.random() < 0.5 else example
 
-  def _resized(self, example: Example) -> Example:
+  def resized(self, example: Example) -> Example:
+    """Only resized: neither cropped nor scaled, padded or mirrored."""
     if self.resize == "none":
       return example
     if self.resize == "squash":

@@ -14,6 +14,7 @@ def cross_entropy(
   label: Integer[ArrayLike, "n h w"],
   *,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
+  weight: Float[ArrayLike, "n h w"] | None = None,
 ) -> Moments:
   """Softmax cross-entropy of every labelled pixel, in nats.
 
@@ -21,9 +22,11 @@ def cross_entropy(
     logits: unnormalised log-probabilities.
     label: class ids; a pixel with an id outside [0, c) is ignored, 255 among them.
     valid: 1 where the pixel counts; by default where the label is a class.
+    weight: factor on each pixel's loss, such as `class_balance`; by default 1.
 
   Returns:
-    Sum over the pixels that count, and their number.  An ignored pixel has exactly no gradient.
+    Sum over the pixels that count, and their number, whatever their weights.  An ignored pixel has
+    exactly no gradient.
 
   Example:
     >>> import jax.numpy as jnp
@@ -37,7 +40,40 @@ def cross_entropy(
   known = (label >= 0) & (label < classes)
   valid = known if valid is None else known & (jnp.asarray(valid)[..., 0] > 0)
   chosen = jax.nn.one_hot(jnp.where(known, label, 0), classes, dtype=logits.dtype)
-  return Moments.over(-jnp.sum(chosen * jax.nn.log_softmax(logits), axis=-1), valid)
+  loss = -jnp.sum(chosen * jax.nn.log_softmax(logits), axis=-1)
+  return Moments.over(loss if weight is None else jnp.asarray(weight) * loss, valid)
+
+
+def class_balance(
+  label: Integer[ArrayLike, "n h w"], shares: Float[ArrayLike, " c"]
+) -> Float[Array, "n h w"]:
+  """Weights by which the classes of an image count as in the average image, whatever their size.
+
+  A pixel of class c in image i weighs N_c / n_ic (Jamali-Rad & Szabo 2022, Sec. 4).  Here both are
+  shares of the labelled pixels instead of numbers, so that crops and strides do not matter.  The
+  "average number of pixels per class" is read as one for each class, the mean over all training
+  images, those without the class included.
+
+  Args:
+    label: class ids; a pixel with an id outside [0, c) is unlabelled, 255 among them.
+    shares: N_c, which add up to 1; see `asmjax.data.frequencies.class_shares`.
+
+  Returns:
+    Finite weights, 0 where unlabelled.  Over an image they add up to the number of its labelled
+    pixels times the shares of the classes that it shows: to that number if it shows them all.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> print(class_balance(jnp.array([[[0, 0, 0, 1, 255]]]), jnp.array([0.5, 0.5])))
+    [[[0.6666667 0.6666667 0.6666667 2.        0.       ]]]
+  """
+  shares = jnp.asarray(shares)
+  chosen = jax.nn.one_hot(jnp.asarray(label), len(shares), dtype=shares.dtype)
+  pixels = jnp.sum(chosen, axis=(1, 2), keepdims=True)
+  labelled = jnp.sum(pixels, axis=-1, keepdims=True)
+  # A class that is absent has no pixel that could pick its weight.
+  ratio = shares[None, None, None] * labelled / jnp.maximum(pixels, 1)
+  return jnp.sum(chosen * ratio, axis=-1)
 
 
 def squared_error(

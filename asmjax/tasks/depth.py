@@ -132,6 +132,10 @@ class Depth(Detailed):
     """Metres."""
     return jax.nn.relu(output + START)
 
+  def output_of(self, prediction: Float[ArrayLike, "n h w"]) -> Float[Array, "n h w 1"]:
+    """The map that means the metres of a `prediction`."""
+    return jnp.asarray(prediction)[..., None] - START
+
 
 def _metres(truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
   return jnp.asarray(truth["depth"])[..., None]

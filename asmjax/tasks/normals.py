@@ -130,3 +130,7 @@ class Normals(Detailed):
   def decide(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """Unit vectors."""
     return unit(output + jnp.asarray(_START, output.dtype).reshape(1, 1, 1, 3))
+
+  def output_of(self, prediction: Float[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """The map that means the directions of a `prediction`."""
+    return jnp.asarray(prediction) - jnp.array(_START).reshape(1, 1, 1, 3)

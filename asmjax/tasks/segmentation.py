@@ -86,9 +86,12 @@ class Segmentation(Detailed):
     """Winner-take-all, without gradient (Hwang et al. 2019, Sec. 3.2)."""
     return jax.nn.one_hot(jnp.argmax(logits, axis=-1), self.channels, dtype=logits.dtype)
 
-  def pixel_loss(self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]) -> Moments:
-    """Cross-entropy of the labelled pixels."""
-    return cross_entropy(logits, truth["label"])
+  def pixel_loss(
+    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike], *,
+    weight: Float[Array, "n h w"] | None = None,
+  ) -> Moments:
+    """Cross-entropy of the labelled pixels, each times its `weight`."""
+    return cross_entropy(logits, truth["label"], weight=weight)
 
   def reconstruction_loss(
     self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
@@ -130,6 +133,10 @@ class Segmentation(Detailed):
   def decide(self, logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
     """The class of every pixel."""
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+  def output_of(self, prediction: Int[ArrayLike, "n h w"]) -> Float[Array, "n h w c"]:
+    """Logits whose probabilities are exactly 0 and 1, for the classes of a `prediction`."""
+    return 1e4 * (jax.nn.one_hot(jnp.asarray(prediction), self.channels) - 1)
 
   def pictures(
     self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike], palette: np.ndarray

@@ -117,6 +117,14 @@ class Adversarial(Term):
       )}
     return {}
 
+  def critic_loss(
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+  ) -> Array | float:
+    """The discriminator's loss on truths and predictions, with the penalty on it."""
+    del tasks, progress
+    penalty = self.penalty * means["penalty"] if self.penalty else 0.0
+    return self.critic_weight * (means["judge_real"] + means["judge_fake"] + penalty)
+
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,

@@ -73,6 +73,15 @@ class Affinity(Term):
       for kind, value in largest.items() if value > 0.99
     }
 
+  def critic_loss(
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+  ) -> Array | float:
+    """The loss with the opposite sign."""
+    del tasks
+    kinds = SizeWeights._fields
+    loss = sum(means[f"{kind}_{size}"] for kind in kinds for size in self.sizes)
+    return -at(self.ascent, progress) * at(self.weight, progress) * loss
+
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,

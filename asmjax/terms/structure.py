@@ -78,6 +78,19 @@ class Structure(Term):
       "ascent, a smaller learning rate or a gradient clip"
     )}
 
+  def critic_loss(
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+  ) -> Array | float:
+    """The reconstruction, and V with the opposite sign, or with a margin the hinge on it."""
+    prefix = "climb_" if self.margin or self.binarise else ""
+    climbed = sum(means[f"{prefix}{layer}"] for layer in self.layers) if self.ascent else 0.0
+    rebuilt = sum(
+      task.weight * means[f"reconstruction_{name}"]
+      for name, task in choose_tasks(tasks, self.tasks).items()
+    ) if self.reconstruction else 0.0
+    sign = 1 if self.margin else -1
+    return sign * at(self.ascent, progress) * climbed + self.reconstruction * rebuilt
+
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
     truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,

@@ -3,13 +3,26 @@
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers as policies
 
 from asmjax.train.state import TrainState
+
+
+class Memory(NamedTuple):
+  """What a schedule must know to go on, besides the state.
+
+  Attributes:
+    arrays: any pytree of arrays.
+    facts: anything that JSON can hold.
+  """
+
+  arrays: PyTree
+  facts: dict[str, Any]
 
 
 class Checkpoints:
@@ -32,7 +45,7 @@ class Checkpoints:
     best = policies.BestN(get_metric_fn=score, n=keep, keep_checkpoints_without_metrics=False)
     self._manager = ocp.CheckpointManager(
       pathlib.Path(directory).absolute(),
-      item_names=("state",),
+      item_names=("state", "arrays", "facts"),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
         save_decision_policy=_Always(),
@@ -41,12 +54,37 @@ class Checkpoints:
       ),
     )
 
-  def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
-    """Writes `state` in the background, with the metrics it was evaluated to."""
+  def save(
+    self, state: TrainState, metrics: Mapping[str, float] | None = None, *,
+    step: int | None = None, memory: Memory | None = None,
+  ) -> None:
+    """Writes in the background, once the checkpoint before is complete.
+
+    Args:
+      state: of the players.
+      metrics: it was evaluated to.
+      step: of the run; by default the state's.
+      memory: of the run's schedule.
+    """
     # From the host: the device's memory is donated to the next step, and with several processes
     # every one of them has the whole state.
-    args = ocp.args.Composite(state=ocp.args.StandardSave(jax.device_get(state)))
-    self._manager.save(int(state.step), args=args, metrics=dict(metrics) if metrics else None)
+    items = {"state": ocp.args.StandardSave(jax.device_get(state))}
+    if memory is not None:
+      items["arrays"] = ocp.args.StandardSave(jax.device_get(memory.arrays))
+      items["facts"] = ocp.args.JsonSave(memory.facts)
+    self._manager.wait_until_finished()
+    self._manager.save(
+      int(state.step) if step is None else step, args=ocp.args.Composite(**items),
+      metrics=dict(metrics) if metrics else None,
+    )
+
+  def recall(self, like: PyTree, step: int) -> Memory:
+    """The schedule's memory at `step`; `like` gives the structure of its arrays."""
+    items = ocp.args.Composite(
+      arrays=ocp.args.StandardRestore(jax.device_get(like)), facts=ocp.args.JsonRestore()
+    )
+    found = self._manager.restore(step, args=items)
+    return Memory(found["arrays"], found["facts"])
 
   def last(self) -> int | None:
     """The step of the last checkpoint, if there is one."""

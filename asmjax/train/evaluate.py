@@ -31,11 +31,13 @@ class Scores(NamedTuple):
     examples: that were evaluated.
     metrics: by "task/metric", and "task/kind/metric" for details.
     protocols: how they were computed, by "task" and "task/kind".
+    totals: what the metrics without details are read off, by task: the sums of all `measure`s.
   """
 
   examples: int
   metrics: dict[str, float]
   protocols: dict[str, str]
+  totals: dict[str, PyTree]
 
 
 def make_evaluate(
@@ -85,7 +87,7 @@ def make_evaluate(
     }
     protocols = {name: task.protocol for name, task in game.tasks.items()}
     further, their_protocols = details.read()
-    return Scores(int(examples), metrics | further, protocols | their_protocols)
+    return Scores(int(examples), metrics | further, protocols | their_protocols, measured)
 
   return evaluate
 

@@ -206,24 +206,36 @@ class Experiment:
       self.game, self.transformations(), seed=self.seed, image_size=self.image_size, load=load
     )
 
+  def epochs(self) -> Epochs:
+    """The training examples as they are shown, epoch after epoch."""
+    return Epochs(self.source, self.augment, self.seed)
+
   def train_batches(
     self, start: int, on_skip: Callable[[str], None] = print
   ) -> Iterator[dict[str, np.ndarray]]:
     """Training batches from step `start` to the last; this process's share."""
-    epochs = Epochs(self.source, self.augment, self.seed)
+    return self.batches(
+      self.epochs(), self.training.batch_size, start, self.training.steps, on_skip
+    )
+
+  def batches(
+    self, epochs: Epochs, batch_size: int, start: int, stop: int,
+    on_skip: Callable[[str], None] = print,
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Batches `start` to `stop` - 1 of any examples; this process's share."""
     batches = train_batches(
-      epochs, batch_size=self.training.batch_size, start=start, on_skip=on_skip, **self._options()
+      epochs, batch_size=batch_size, start=start, on_skip=on_skip, **self._options()
     )
     with contextlib.closing(batches):
-      yield from itertools.islice(batches, self.training.steps - start)
+      yield from itertools.islice(batches, stop - start)
 
   def eval_batches(
-    self, on_skip: Callable[[str], None] = print
+    self, on_skip: Callable[[str], None] = print, source: Source | None = None
   ) -> Iterator[dict[str, np.ndarray]]:
-    """One pass over the held-out examples; this process's share."""
+    """One pass over the held-out examples, or over those of `source`; this process's share."""
     return eval_batches(
-      self.held_out, self.prepare, batch_size=self.evaluation.batch_size, on_skip=on_skip,
-      **self._options(),
+      self.held_out if source is None else source, self.prepare,
+      batch_size=self.evaluation.batch_size, on_skip=on_skip, **self._options(),
     )
 
   def _options(self) -> dict[str, Any]:

@@ -16,23 +16,23 @@ class Health:
       logged: the means of all log intervals so far, if the run goes on from a checkpoint.
     """
     self._terms = terms
-    self._first: Mapping[str, float] = {}
+    self._first: dict[str, Mapping[str, float]] = {}
     self._known: set[tuple[str, str]] = set()
-    for means in (*logged[:1], *logged[-1:]):
+    played = [means for means in logged if any(_of(name, means) for name in terms)]
+    for means in (*played[:1], *played[-1:]):
       self.check(means)
 
   def check(self, means: Mapping[str, float]) -> list[str]:
     """In words, each trouble that was not there at the last check.
 
     Args:
-      means: of a log interval, as `term/summand`.
+      means: of a log interval, as `term/summand`; of some terms there may be none.
     """
-    self._first = self._first or means
-    found = {
-      (name, symptom): f"{name}: {words}"
-      for name, term in self._terms.items()
-      for symptom, words in term.symptoms(_of(name, means), _of(name, self._first)).items()
-    }
+    found = {}
+    for name, term in self._terms.items():
+      if now := _of(name, means):
+        symptoms = term.symptoms(now, self._first.setdefault(name, now))
+        found |= {(name, symptom): f"{name}: {words}" for symptom, words in symptoms.items()}
     news = found.keys() - self._known
     self._known = set(found)
     return [words for symptom, words in found.items() if symptom in news]

@@ -3,25 +3,28 @@
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from asmjax import batch as batches
-from asmjax.minimax import PREDICTOR
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import Health
-from asmjax.train.parallel import placed, spread
+from asmjax.train.parallel import spread
 from asmjax.train.record import Record, Silence, Skips, check_finite, write_json
+from asmjax.train.schedule import Plain, Schedule, Turn, is_due
 from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
 
+MakeSchedule = Callable[[Experiment, pathlib.Path, Callable[[str], None]], Schedule]
 
-def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]:
+
+def train(
+  experiment: Experiment, workdir: str | pathlib.Path, schedule: MakeSchedule | None = None
+) -> dict[str, Any]:
   """Trains, from the last checkpoint in `workdir` if there is one, and evaluates at the end.
 
   Args:
@@ -29,6 +32,7 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
     workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`; for
       `warnings.jsonl` if the game looks unhealthy, and for `skipped.0.jsonl` if examples cannot be
       read and are to be skipped.
+    schedule: of the steps, made when it is known what is told of examples that cannot be read.
 
   Returns:
     What it wrote to `results.json`.
@@ -38,56 +42,59 @@ def train(experiment: Experiment, workdir: str | pathlib.Path) -> dict[str, Any]
     ValueError: the data or the checkpoint does not fit the config.
   """
   workdir = pathlib.Path(workdir)
-  steps = experiment.training.steps
   skips = open_skips(workdir)
+  plan = (schedule or _plain)(experiment, workdir, skips.add)
   measure, draw = (make(experiment, skips.add) for make in (make_measure, make_draw))
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
-    state = restore(experiment, checkpoints, checkpoints.last())
-    start = int(state.step)
-    record = stack.enter_context(contextlib.closing(_open_record(workdir, start, steps)))
-    take_step = _stepper(experiment)
-    health = Health(experiment.game.terms, record.logged())
+    before = checkpoints.last()
+    outcome = plan.begin(checkpoints)
+    start = None if before is None else plan.done
+    record = stack.enter_context(contextlib.closing(_open_record(workdir, start, plan.steps)))
+    if outcome.saves:
+      record.step(plan.done, {}, outcome.scores)
+      checkpoints.save(outcome.state, step=plan.done, memory=plan.memory())
+    take_step, health = _stepper(experiment), Health(experiment.game.terms, record.logged())
     log: list[Mapping[str, jax.Array]] = []
     results: dict[str, Any] = {}
-    for done, batch in _training_batches(experiment, start, skips.add):
-      state, metrics = take_step(done - 1, state, batch)
-      log.append(metrics)
-      evaluates = done == steps or _due(done, experiment.evaluation.every)
-      saves = evaluates or _due(done, experiment.checkpointing.every)
-      if saves or _due(done, experiment.training.log_every):
+    for turn in plan.turns():
+      state, figures = take_step(turn, outcome.state)
+      log.append(figures)
+      outcome, done = plan.after(state), plan.done
+      saves = outcome.evaluates or outcome.saves
+      if saves or outcome.scores or is_due(done, experiment.training.log_every):
         # A checkpoint closes a log interval, so that a resumed run logs the same means.
         means = _means(log)
         check_finite(done, means)
-        results = measure(state) if evaluates else {}
-        record.step(done, means, results.get("metrics", {}))
-        for warning in health.check(means):
-          record.warn(done, warning)
+        results = measure(outcome.state) if outcome.evaluates else {}
+        record.step(done, means, {**outcome.scores, **results.get("metrics", {})})
+        record.warn(done, health.check(means))
         log.clear()
-      if evaluates and isinstance(record, Record):
-        record.pictures(done, draw(state))
+      if outcome.evaluates and isinstance(record, Record):
+        record.pictures(done, draw(outcome.state))
       if saves:
-        checkpoints.save(state, results.get("metrics", {}))
-    if start >= steps:
-      results = measure(state)
-      if checkpoints.last() is None:  # Of a run without steps.
-        checkpoints.save(state, results["metrics"])
+        checkpoints.save(outcome.state, results.get("metrics"), step=done, memory=plan.memory())
+    if not results:  # Of a run without steps, or one that had come to its end.
+      results = measure(outcome.state)
+      if checkpoints.last() is None:
+        checkpoints.save(outcome.state, results["metrics"])
+    results |= plan.summary(outcome.state)
   if jax.process_index() == 0:
     write_json(workdir / "results.json", results)
   return results
+
+
+def _plain(
+  experiment: Experiment, workdir: pathlib.Path, on_skip: Callable[[str], None]
+) -> Schedule:
+  del workdir
+  return Plain(experiment, on_skip)
 
 
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
   """The checkpoints of a run."""
   settings = experiment.checkpointing
   return Checkpoints(workdir / "checkpoints", metric=settings.metric, keep=settings.keep)
-
-
-def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
-  """The state of `step`, or the state to start from if that is None."""
-  if step is not None:
-    return checkpoints.restore(experiment.random_state(), step)
-  return experiment.init_state(print if jax.process_index() == 0 else lambda _: None)
 
 
 def open_skips(workdir: pathlib.Path) -> Skips:
@@ -162,39 +169,28 @@ def make_draw(
   return draw
 
 
-def _open_record(workdir: pathlib.Path, start: int, steps: int) -> Record | Silence:
+def _open_record(
+  workdir: pathlib.Path, start: int | None, steps: int | None
+) -> Record | Silence:
   return Record(workdir, start=start, steps=steps) if jax.process_index() == 0 else Silence()
 
 
-def _training_batches(
-  experiment: Experiment, start: int, on_skip: Callable[[str], None]
-) -> Iterator[tuple[int, Mapping[str, jax.Array]]]:
-  """Pairs of (steps done with it, batch on devices), each held against the contract."""
-  examples = experiment.train_batches(start, on_skip)
-  required = [task.truth for task in experiment.game.tasks.values()]
-  return enumerate(placed(batches.checked(examples, required=required)), start + 1)
-
-
-def _stepper(experiment: Experiment) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-  """`take_step(step, state, batch)`, compiled once for every set of players that move together."""
+def _stepper(
+  experiment: Experiment,
+) -> Callable[[Turn, TrainState], tuple[TrainState, dict[str, jax.Array]]]:
+  """`take_step(turn, state)`, compiled once for every set of players that move together."""
   transformations, compiled = experiment.transformations(), {}
-  players = (PREDICTOR, *experiment.game.critics)
 
-  def take_step(step: int, state: TrainState, batch: Mapping[str, jax.Array]):
-    movers = experiment.turns.movers(step, players)
-    if movers not in compiled:
+  def take_step(turn: Turn, state: TrainState):
+    if turn.movers not in compiled:
       function = make_step(
-        experiment.game, transformations, movers=movers, steps=experiment.training.steps,
+        experiment.game, transformations, movers=turn.movers, steps=experiment.training.steps,
         accumulate=experiment.training.accumulate, hold=experiment.hold,
       )
-      compiled[movers] = spread(function, donate=True)
-    return compiled[movers](state, batch)
+      compiled[turn.movers] = spread(function, donate=True)
+    return compiled[turn.movers](state, turn.batch)
 
   return take_step
-
-
-def _due(done: int, every: int) -> bool:
-  return every > 0 and done % every == 0
 
 
 def _means(log: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:

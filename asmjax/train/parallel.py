@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from asmjax.models.layers import DEVICES
 
@@ -49,6 +49,17 @@ def spread(
     # With several processes, pmap deletes donated arrays before it uses them (jax 0.10).
     donate_argnums=0 if donate and jax.process_count() == 1 else (),
   )
+
+
+def replicated(tree: PyTree) -> PyTree:
+  """A pytree on all devices, laid out as `spread` returns it.
+
+  What is laid out otherwise works too, but makes `spread` compile its function once more.
+  """
+  if jax.process_count() > 1:
+    return tree  # Which each process has to itself.
+  mesh = Mesh(np.array(jax.local_devices()), (DEVICES,))
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def place(
@@ -118,6 +129,12 @@ def gathered(content: Any) -> list[Any]:
     pickle.loads(rows[index, : lengths[index]].tobytes())
     for index in range(len(rows)) if index != jax.process_index()
   ]
+
+
+def meet(place: str) -> None:
+  """Waits until all processes have come to the same place."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(place)
 
 
 def check_divisible(batch_size: int, *, name: str, parts: int = 1) -> None:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +21,15 @@ def as_json(content: Any) -> str:
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Writes a file that appears whole or not at all; see `as_json`."""
   _replace(path, as_json(content) + "\n")
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes a compressed `.npz` that appears whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  with temporary.open("wb") as file:
+    np.savez_compressed(file, **arrays)
+  os.replace(temporary, path)
 
 
 def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -52,23 +61,24 @@ def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
 class Record:
   """The files of one run, continued from a step."""
 
-  def __init__(self, workdir: pathlib.Path, *, start: int, steps: int):
+  def __init__(self, workdir: pathlib.Path, *, start: int | None, steps: int | None):
     """Opens the files; what was recorded after `start` by a run that was killed is dropped.
 
     Args:
       workdir: folder of the run.
-      start: steps that are done.
-      steps: of the whole run.
+      start: steps that are done; None if nothing is.
+      steps: of the whole run; None if nobody knows.
     """
     from tensorboardX import SummaryWriter
 
+    start = -1 if start is None else start
     self._metrics, self._warnings = workdir / "metrics.jsonl", workdir / "warnings.jsonl"
     for path in (self._metrics, self._warnings):
       kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
       if kept or path.exists():
         _replace(path, "".join(f"{line}\n" for line in kept))
     self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
-    self._progress = _Bar(start, steps) if sys.stdout.isatty() else _Lines(start, steps)
+    self._progress = (_Bar if sys.stdout.isatty() else _Lines)(max(start, 0), steps)
 
   def step(
     self, step: int, means: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
@@ -87,12 +97,13 @@ class Record:
     """What the run has logged so far."""
     return [json.loads(line) for line in _lines(self._metrics)]
 
-  def warn(self, step: int, warning: str) -> None:
+  def warn(self, step: int, warnings: Iterable[str]) -> None:
     """Says, and keeps in `warnings.jsonl`, what looks wrong at a step."""
-    with self._warnings.open("a") as file:
-      file.write(json.dumps({"step": step, "warning": warning}) + "\n")
-    self._board.add_text("warnings", warning, step)
-    print(f"step {step}: {warning}", file=sys.stderr, flush=True)
+    for warning in warnings:
+      with self._warnings.open("a") as file:
+        file.write(json.dumps({"step": step, "warning": warning}) + "\n")
+      self._board.add_text("warnings", warning, step)
+      print(f"step {step}: {warning}", file=sys.stderr, flush=True)
 
   def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
     """uint8 (n, h, w, 3) by name, each as one row."""
@@ -157,7 +168,7 @@ def check_finite(step: int, values: Mapping[str, float]) -> None:
 class _Lines:
   """One plain line a log interval."""
 
-  def __init__(self, start: int, steps: int):
+  def __init__(self, start: int, steps: int | None):
     self._pace = _Pace(start, steps)
 
   def show(self, step: int, values: Mapping[str, float]) -> None:
@@ -170,7 +181,7 @@ class _Lines:
 class _Bar:
   """A progress bar with the latest losses."""
 
-  def __init__(self, start: int, steps: int):
+  def __init__(self, start: int, steps: int | None):
     from rich.progress import BarColumn, Progress, TextColumn
 
     self._pace = _Pace(start, steps)
@@ -189,7 +200,7 @@ class _Bar:
 class _Pace:
   """Steps a second and the time left."""
 
-  def __init__(self, start: int, steps: int):
+  def __init__(self, start: int, steps: int | None):
     self._steps = steps
     self._since = (start, time.perf_counter())
 
@@ -197,6 +208,8 @@ class _Pace:
     (before, then), now = self._since, time.perf_counter()
     self._since = (step, now)
     speed = max(step - before, 1) / max(now - then, 1e-9)
+    if self._steps is None:
+      return f"step {step}  {speed:.2f} steps/s"
     minutes, seconds = divmod(round((self._steps - step) / speed), 60)
     return f"step {step}/{self._steps}  {speed:.2f} steps/s  {minutes}:{seconds:02d} left"
 

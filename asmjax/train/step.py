@@ -50,12 +50,14 @@ def make_step(
     stats = {name: player.batch_stats for name, player in state.players.items()}
     rng = jax.random.fold_in(state.key(), lax.axis_index(DEVICES))
     differentiate = _differentiate if accumulate == 1 else _accumulated(accumulate)
+    # Critics that are trained for themselves have no end.
+    progress = jnp.minimum(state.step / max(steps, 1), 1.0)
 
     def play(moving: PyTree, stats: PyTree, batch: Mapping[str, Array]) -> Played:
       moved, gauges = moving
       moved = {name: hold(name, each) for name, each in moved.items()}
       return game.play(
-        {**params, **moved}, stats, batch, progress=state.step / steps, rng=rng, gauges=gauges
+        {**params, **moved}, stats, batch, progress=progress, rng=rng, gauges=gauges
       )
 
     gauges = dict.fromkeys(game.terms, jnp.zeros(())) if PREDICTOR in movers else {}

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from asmjax.losses import cross_entropy
+from asmjax.losses.pixel import class_balance
 from tests import reference
 
 
@@ -13,6 +15,20 @@ def example(seed=0):
   label = rng.integers(0, 5, (2, 3, 4)).astype(np.int32)
   label[rng.random(label.shape) < 0.3] = 255
   return rng.normal(size=(2, 3, 4, 4)).astype(np.float32) * 5, label
+
+
+SHARES = np.array([0.4, 0.3, 0.2, 0.1], np.float32)
+
+
+def balance(label, shares):
+  """The weights of Jamali-Rad & Szabo 2022, pixel by pixel."""
+  weights = np.zeros(label.shape)
+  for index, row, column in np.ndindex(label.shape):
+    c = label[index, row, column]
+    if 0 <= c < len(shares):
+      labelled = np.sum((label[index] >= 0) & (label[index] < len(shares)))
+      weights[index, row, column] = shares[c] / (np.sum(label[index] == c) / labelled)
+  return weights
 
 
 def test_cross_entropy_agrees_with_the_oracle_and_ignores_ids_outside_the_classes():
@@ -54,3 +70,85 @@ def test_the_loss_is_invariant_to_a_shift_of_the_logits():
   np.testing.assert_allclose(
     cross_entropy(logits + 100, label).mean(), cross_entropy(logits, label).mean(), rtol=1e-4
   )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_of_classes_agree_with_the_oracle(seed):
+  _, label = example(seed)
+  label[0, 0, 0] = -1
+  np.testing.assert_allclose(class_balance(label, SHARES), balance(label, SHARES), rtol=1e-6)
+
+
+def test_every_class_of_an_image_weighs_its_share_of_the_labelled_pixels():
+  label = np.array([[[0, 0, 0, 1, 2, 3]], [[2, 2, 2, 1, 255, 4]]], np.int32)
+  weights = np.asarray(class_balance(label, SHARES))
+  for image, found, labelled in ((label[0], weights[0], 6), (label[1], weights[1], 4)):
+    for c in set(image.flat) & {0, 1, 2, 3}:
+      np.testing.assert_allclose(found[image == c].sum(), labelled * SHARES[c], rtol=1e-6)
+  np.testing.assert_allclose(weights.sum(axis=(1, 2)), [6, 4 * (0.2 + 0.3)], rtol=1e-6)
+  assert np.all(weights[1][label[1] >= 4] == 0)
+
+
+def test_images_like_the_average_one_weigh_as_without():
+  label = np.array([[[0] * 4 + [1] * 3 + [2] * 2 + [3, 255]]], np.int32)
+  np.testing.assert_allclose(class_balance(label, SHARES), label != 255, rtol=1e-6)
+
+
+def test_larger_copies_of_an_image_have_the_same_weights():
+  _, label = example()
+  larger = label.repeat(3, axis=1).repeat(2, axis=2)
+  expected = np.asarray(class_balance(label, SHARES)).repeat(3, axis=1).repeat(2, axis=2)
+  np.testing.assert_allclose(class_balance(larger, SHARES), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("label", [255, -1, 2])
+def test_weights_are_finite_whatever_is_absent(label):
+  weights = class_balance(np.full((1, 2, 2), label, np.int32), np.array([0.0, 0.0, 1.0, 0.0]))
+  np.testing.assert_array_equal(weights, np.full((1, 2, 2), float(label == 2)))
+  unseen = class_balance(np.full((1, 2, 2), 1, np.int32), np.array([0.0, 0.0, 1.0, 0.0]))
+  np.testing.assert_array_equal(unseen, np.zeros((1, 2, 2)))
+
+
+def test_more_pixels_of_a_class_do_not_change_what_any_class_adds_to_the_weighted_loss():
+  logits, _ = example()
+  logits = logits[:1]
+  label = np.array([[[0, 0, 1, 2], [3, 1, 0, 2], [255, 0, 1, 3]]], np.int32)
+  means = lambda x, y: [
+    float(cross_entropy(x, np.where(y == c, y, 255), weight=class_balance(y, SHARES)).sum)
+    / np.sum(y < 4)
+    for c in range(4)
+  ]
+  flat = lambda x: x.reshape(1, 1, 12, *x.shape[3:])
+  often = np.repeat(np.arange(12), np.where(label.ravel() == 1, 5, 1))
+  more = flat(logits)[:, :, often], flat(label)[:, :, often]
+  assert more[1].size == 12 + 3 * 4
+  np.testing.assert_allclose(means(*more), means(logits, label), rtol=1e-5)
+  plain = lambda x, y: float(cross_entropy(x, y).mean())
+  assert abs(plain(*more) - plain(logits, label)) > 0.01
+
+
+def test_a_weighted_pixel_has_its_weight_times_the_known_gradient_and_counts_as_one():
+  logits, label = example()
+  weights = class_balance(label, SHARES)
+  loss = cross_entropy(logits, label, weight=weights)
+  each = [
+    balance(label, SHARES)[index] * reference.cross_entropy(logits[index][None], label[index][None])
+    for index in np.ndindex(label.shape)
+  ]
+  np.testing.assert_allclose(loss.sum, np.sum(each), rtol=1e-5)
+  assert loss.count == np.sum(label < 4)
+  mean = lambda x: cross_entropy(x, label, weight=weights).mean()
+  expected = (jax.nn.softmax(logits) - np.eye(256)[label][..., :4]) * weights[..., None]
+  np.testing.assert_allclose(
+    jax.grad(mean)(jnp.array(logits)), expected / np.sum(label < 4), atol=1e-6
+  )
+
+
+def test_logits_of_unlabelled_pixels_do_not_spoil_the_weighted_loss():
+  logits, label = example()
+  logits[label >= 4] = np.inf
+  value, grads = jax.value_and_grad(
+    lambda x: cross_entropy(x, label, weight=class_balance(label, SHARES)).mean()
+  )(jnp.where(np.isinf(logits), 0, logits))
+  spoilt = cross_entropy(logits, label, weight=class_balance(label, SHARES)).mean()
+  assert value == spoilt > 0 and np.all(grads[label >= 4] == 0)

@@ -1,10 +1,12 @@
-"""The pixel term: auxiliary maps are judged as the others are, with a weight of their own."""
+"""The pixel term: auxiliary maps have a weight of their own, and classes weights at first."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.losses import cross_entropy
+from asmjax.losses.pixel import class_balance
 from asmjax.minimax import AUXILIARY, PREDICTOR, Game, joint_value
 from asmjax.models.backbones import ResNet
 from asmjax.models.layers import Norm
@@ -95,3 +97,64 @@ def test_each_head_learns_from_its_own_map_and_what_both_see_from_both():
   np.testing.assert_allclose(
     stage(none, "stage4_block1"), stage(some, "stage4_block1"), rtol=1e-4, atol=1e-6
   )
+
+
+SHARES = (0.5, 0.3, 0.2)
+
+
+@pytest.fixture(scope="module")
+def means(outputs):
+  """The means of a term's summands at a progress that is traced."""
+
+  def found(term, progress):
+    judge = lambda progress: {
+      name: part.moments.mean()
+      for name, part in judged(term, outputs, games.batch(4), progress).items()
+    }
+    return {name: float(mean) for name, mean in jax.jit(judge)(progress).items()}
+
+  return found
+
+
+def test_classes_are_weighed_at_first_and_alike_afterwards(outputs, means):
+  label, part = games.batch(4)["label"], 1 / 3
+  balanced = Pixel(auxiliary=0.4, balanced=part, shares=SHARES)
+  plain, early = means(Pixel(auxiliary=0.4), 0.0), means(balanced, 0.33)
+  for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
+    weight = class_balance(label, jnp.array(SHARES))
+    expected = cross_entropy(maps["segmentation"], label, weight=weight).mean()
+    assert early[name] == pytest.approx(float(expected), rel=1e-5)
+    assert abs(early[name] - plain[name]) > 1e-3 * plain[name]
+  for name in ("depth", "depth_auxiliary"):
+    assert early[name] == pytest.approx(plain[name], rel=1e-6)
+  for progress in (part, 0.34, 1.0):
+    assert means(balanced, progress) == pytest.approx(plain, rel=1e-6)
+
+
+def test_weights_of_classes_change_neither_counts_nor_the_weights_of_summands(outputs):
+  examples = games.batch(4)
+  plain = judged(Pixel(), outputs, examples)
+  balanced = judged(Pixel(balanced=1.0, shares=SHARES), outputs, examples)
+  for name in TASKS:
+    assert balanced[name].weight == plain[name].weight
+    assert balanced[name].moments.count == plain[name].moments.count
+
+
+@pytest.mark.parametrize("settings, tasks, message", [
+  ({"balanced": 1.5}, TASKS, "balanced=1.5; expected a part of the training, 0 to 1"),
+  ({"balanced": -0.1}, TASKS, "balanced=-0.1; expected"),
+  ({"balanced": 0.5}, {"depth": Depth()}, "needs the task segmentation; trained: depth"),
+  ({"balanced": 0.5, "shares": (0.5, 0.5)}, TASKS, "2 shares; .*each of 3 classes"),
+  ({"balanced": 0.5, "shares": (50.0, 30.0, 20.0)}, TASKS, "none below 0 and a sum of 1"),
+  ({"balanced": 0.5, "shares": (1.5, -0.7, 0.2)}, TASKS, "none below 0 and a sum of 1"),
+])
+def test_parts_and_shares_that_cannot_be_are_refused(settings, tasks, message):
+  with pytest.raises(ValueError, match=f"terms.iid: .*{message}"):
+    Game(games.game().predictor, tasks, {"iid": Pixel(**settings)})
+
+
+def test_a_game_without_data_can_be_made_but_not_played_without_shares(outputs):
+  term = Pixel(balanced=0.5)
+  term.check(TASKS)
+  with pytest.raises(ValueError, match="balanced=0.5, but no shares of the classes"):
+    judged(term, outputs, games.batch(4))

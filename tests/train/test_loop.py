@@ -15,8 +15,9 @@ from asmjax.analysis.figures import curves, predictions
 from asmjax.analysis.runs import Group
 from asmjax.config import experiment
 from asmjax.train.evaluate import make_evaluate
-from asmjax.train.loop import make_draw, open_checkpoints, restore, train
+from asmjax.train.loop import make_draw, open_checkpoints, train
 from asmjax.train.record import check_finite, check_same_config
+from asmjax.train.schedule import restore
 from tests import small
 
 

@@ -32,8 +32,8 @@ def test_warnings_are_said_and_kept_in_words(tmp_path, capsys):
   with record(tmp_path) as run:
     run.step(5, {"a/b": 1.0})
     assert not (tmp_path / "warnings.jsonl").exists()
-    run.warn(5, "a: it is ill; give it tea")
-    run.warn(10, "a: it is worse")
+    run.warn(5, ["a: it is ill; give it tea"])
+    run.warn(10, ["a: it is worse"])
   assert warnings(tmp_path) == [
     {"step": 5, "warning": "a: it is ill; give it tea"}, {"step": 10, "warning": "a: it is worse"},
   ]
@@ -45,13 +45,13 @@ def test_a_resumed_run_drops_what_a_killed_one_recorded_after_its_checkpoint(tmp
   with record(tmp_path) as run:
     for step in (5, 10, 15):
       run.step(step, {"a/b": 1.0 / step})
-      run.warn(step, f"warned at {step}")
+      run.warn(step, [f"warned at {step}"])
   with (tmp_path / "warnings.jsonl").open("a") as file:
     file.write('{"step": 16, "warn')  # Killed while it wrote.
   with record(tmp_path, start=10) as run:
     assert [each["step"] for each in warnings(tmp_path)] == [5, 10]
     assert run.logged() == [{"step": 5, "a/b": 0.2}, {"step": 10, "a/b": 0.1}]
-    run.warn(15, "warned again")
+    run.warn(15, ["warned again"])
   assert [each["warning"] for each in warnings(tmp_path)][2:] == ["warned again"]
   with record(tmp_path) as run:
     assert run.logged() == [] and warnings(tmp_path) == []
@@ -67,6 +67,6 @@ def test_a_run_without_warnings_has_no_file_of_them_also_when_resumed(tmp_path):
 def test_other_processes_record_nothing(capsys):
   run = Silence()
   run.step(1, {"a": 1.0})
-  run.warn(1, "a")
+  run.warn(1, ["a"])
   assert run.logged() == []
   assert capsys.readouterr().err == ""

@@ -1,0 +1,163 @@
+"""What a method does to each class: IoUs against a baseline, and who is taken for whom."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asmjax.analysis.runs import Group
+from asmjax.config import experiment
+from asmjax.metrics.confusion import ConfusionMatrix
+from asmjax.metrics.spread import mean_of_known, ratio
+from asmjax.train.evaluate import make_evaluate
+from asmjax.train.loop import open_checkpoints
+from asmjax.train.schedule import restore
+
+_TASK = "segmentation"
+# Numbers are written into the cells of a matrix of this many classes or fewer.
+_LEGIBLE = 12
+
+
+def class_table(baseline: Group, group: Group) -> str:
+  """A Markdown table of IoUs in per cent, means over runs; what gains most comes first.
+
+  A class in neither truth nor prediction of any run of a group has no IoU and comes last.
+
+  Raises:
+    ValueError: the runs have different classes, or none.
+  """
+  before, after = (_ious(each) for each in (baseline, group))
+  if before.keys() != after.keys() or not before:
+    raise ValueError(
+      f"{baseline.label} has IoUs of {sorted(before)}, {group.label} of {sorted(after)}; "
+      "expected the same classes"
+    )
+  gain = {name: after[name] - before[name] for name in before}
+  order = sorted(gain, key=lambda name: (np.isnan(gain[name]), -gain[name]))
+  rows = [[name, before[name], after[name], gain[name]] for name in order]
+  means = [float(each.final(f"{_TASK}/mean_iou").mean()) for each in (baseline, group)]
+  rows.append(["**mean**", *means, means[1] - means[0]])
+  lines = [
+    [name, *(_percent(value) for value in values), _percent(change, sign="+")]
+    for name, *values, change in rows
+  ]
+  head = ["IoU", baseline.label, group.label, "difference"]
+  return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * 4, *lines))
+
+
+def confusions(
+  workdir: pathlib.Path, data_root: str | None = None
+) -> tuple[ConfusionMatrix, tuple[str, ...]]:
+  """Evaluates a run's last checkpoint on the run's own held-out split.
+
+  Args:
+    workdir: of the run.
+    data_root: folder of the data set; the run's own by default.
+
+  Returns:
+    The pixels by true and predicted class, and the names of the classes.
+
+  Raises:
+    ValueError: the run does not segment.
+    FileNotFoundError: the run has no checkpoint.
+  """
+  config = json.loads((workdir / "config.json").read_text())
+  if data_root:
+    config["data"]["root"] = data_root
+  run = experiment(config)
+  if _TASK not in run.game.tasks:
+    raise ValueError(f"{workdir} has tasks {sorted(run.game.tasks)}; expected {_TASK!r}")
+  # Details are costly, and read something else off the predictions.
+  task = dataclasses.replace(run.game.tasks[_TASK], details=())
+  game = dataclasses.replace(run.game, tasks=run.game.tasks | {_TASK: task})
+  with open_checkpoints(run, workdir) as checkpoints:
+    if checkpoints.last() is None:
+      raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}; train first")
+    state = restore(run, checkpoints, checkpoints.last())
+  scores = make_evaluate(game)(state.variables(), run.eval_batches())
+  return ConfusionMatrix(scores.totals[_TASK]["confusion"]), task.classes
+
+
+def by_row(matrix: ConfusionMatrix) -> np.ndarray:
+  """Parts of each true class, with recall on the diagonal; NaN for a class without truth."""
+  return ratio(matrix.counts, matrix.counts.sum(1, keepdims=True))
+
+
+def by_column(matrix: ConfusionMatrix) -> np.ndarray:
+  """Parts of each predicted class, with precision on the diagonal; NaN for one never predicted."""
+  return ratio(matrix.counts, matrix.counts.sum(0, keepdims=True))
+
+
+def draw(
+  matrices: Mapping[str, ConfusionMatrix], classes: Sequence[str], path: pathlib.Path
+) -> None:
+  """Draws matrices side by side, normalised by row above and by column below (Appendix C).
+
+  Args:
+    matrices: by label.
+    classes: their names.
+    path: of the PNG.
+  """
+  from matplotlib.figure import Figure
+
+  side = 1.6 + (0.36 if len(classes) <= _LEGIBLE else 0.2) * len(classes)
+  figure = Figure(figsize=(side * len(matrices) + 0.9, 2 * side), layout="compressed")
+  grid = figure.subplots(2, len(matrices), squeeze=False, sharex=True, sharey=True)
+  kinds = ((by_row, "of the true class"), (by_column, "of the predicted class"))
+  for places, (normalised, title) in zip(grid, kinds, strict=True):
+    for axes, (label, matrix) in zip(places, matrices.items(), strict=True):
+      image = heat(axes, 100 * normalised(matrix), classes)
+      axes.set_title(f"{label}\n% {title}", fontsize=9)
+  for axes in grid[-1]:
+    axes.set_xlabel("predicted")
+  for axes in grid[:, 0]:
+    axes.set_ylabel("true")
+  bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=40, pad=0.02)
+  bar.set_ticks([0, 1, 5, 10, 25, 50, 75, 100])
+  bar.ax.tick_params(labelsize=8)
+  figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def heat(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
+  """Draws one matrix, with the numbers in its cells if there are few.
+
+  Args:
+    axes: of Matplotlib.
+    shares: (c, c) in per cent; what is NaN is grey.
+    classes: their names.
+
+  Returns:
+    Matplotlib's image, for a bar of its colours.
+  """
+  from matplotlib import colormaps
+  from matplotlib.colors import PowerNorm
+
+  # The root brings out the few per cent that are confused.
+  shade = PowerNorm(0.5, 0, 100)
+  image = axes.imshow(shares, colormaps["magma_r"].with_extremes(bad="0.8"), shade)
+  places = range(len(classes))
+  axes.set_xticks(places, classes, rotation=90, fontsize=8)
+  axes.set_yticks(places, classes, fontsize=8)
+  axes.tick_params(length=0)
+  if len(classes) <= _LEGIBLE:
+    for (row, column), share in np.ndenumerate(shares):
+      if not np.isnan(share):
+        axes.text(
+          column, row, f"{share:.1f}", ha="center", va="center", fontsize=6.5,
+          color="white" if shade(share) > 0.42 else "black",
+        )
+  return image
+
+
+def _ious(group: Group) -> dict[str, float]:
+  """Mean IoU of each class over the runs in which it has one."""
+  prefix = f"{_TASK}/iou/"
+  names = [key for key in group.results()[0]["metrics"] if key.startswith(prefix)]
+  return {name.removeprefix(prefix): mean_of_known(group.final(name)) for name in names}
+
+
+def _percent(value: float, sign: str = "") -> str:
+  return "–" if np.isnan(value) else f"{100 * value:{sign}.2f}"

@@ -1,0 +1,1 @@
+"""LoAd: lookahead adversarial learning with map aggregation (Jamali-Rad and Szabo 2022)."""

@@ -1,0 +1,62 @@
+"""Maps of a whole data set, by the evaluation network."""
+
+import collections
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from asmjax.data.descriptor import Source
+from asmjax.data.wrappers import Selected, Subset
+from asmjax.lookahead.maps import Predictions
+from asmjax.train.experiment import Experiment
+from asmjax.train.parallel import placed, spread
+
+Generate = Callable[[PyTree, Source, Sequence[int]], Predictions]
+
+
+def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Generate:
+  """Prediction of many examples, compiled once.
+
+  Args:
+    experiment: whose predictor and tasks.
+    on_skip: is told of examples that cannot be read; they get no map.
+
+  Returns:
+    `generate(variables, source, indices)`: this process's share of those examples, as
+    `asmjax.lookahead.maps.MapStore.write` takes them, at the evaluation's size. While some are
+    being written, the devices predict the next ones.
+  """
+  game, size = experiment.game, experiment.evaluation.batch_size
+
+  def predict(variables: PyTree, batch: Mapping[str, Array]) -> dict[str, Array]:
+    outputs = game.predict(variables, batch["image"])
+    sides = batch["image"].shape[1:3]
+    return {task.truth: task.prediction(outputs[name], sides) for name, task in game.tasks.items()}
+
+  predict = spread(predict, out_axes=0)
+
+  def generate(variables: PyTree, source: Source, indices: Sequence[int]) -> Predictions:
+    images = Subset(Selected(source, ()), indices)
+    waiting = collections.deque()
+    for number, batch in enumerate(placed(experiment.eval_batches(on_skip, images))):
+      places = range(number * size + jax.process_index(), len(images), jax.process_count())
+      waiting.append((places, batch["weight"], predict(variables, batch)))
+      if len(waiting) > 1:
+        yield from _rows(*waiting.popleft(), indices)
+    while waiting:
+      yield from _rows(*waiting.popleft(), indices)
+
+  return generate
+
+
+def _rows(
+  places: range, weight: Array, predicted: Mapping[str, Array], indices: Sequence[int]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+  """The examples of a batch, but for those that only pad."""
+  flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
+  weight, predicted = flat(weight), {key: flat(value) for key, value in predicted.items()}
+  for row, place in enumerate(places[: len(weight)]):
+    if weight[row] > 0:
+      yield indices[place], {key: value[row] for key, value in predicted.items()}

@@ -1,0 +1,183 @@
+"""The predictions of earlier models for whole data sets: written, kept and read as examples.
+
+The maps of a model and a part of the data are one zip file a process, whose members are NumPy
+arrays: compressed, read one by one, and never there before they are complete.
+"""
+
+import functools
+import io
+import mmap
+import os
+import pathlib
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from asmjax.batch import SHOWN
+from asmjax.data.descriptor import Descriptor, Source, check_index
+from asmjax.data.transforms import Example
+
+# How the predictions of each kind of truth are stored, and what a batch holds.
+_STORED = {"label": np.uint8, "depth": np.float16, "normals": np.float16}
+_SHOWN = {"label": np.int32, "depth": np.float32, "normals": np.float32}
+
+Predictions = Iterable[tuple[int, Mapping[str, np.ndarray]]]
+
+
+class MapStore:
+  """The maps under one folder, by model and part of the data."""
+
+  def __init__(self, folder: pathlib.Path, *, memory: int):
+    """Opens a folder, which need not exist.
+
+    Args:
+      folder: one for all processes.
+      memory: bytes of compressed maps that are read into memory; those beyond are memory-mapped.
+    """
+    self._folder = folder
+    self._memory = memory
+
+  def write(self, model: int, part: str, predictions: Predictions) -> None:
+    """Writes this process's share of the maps of a model; they appear whole or not at all.
+
+    Args:
+      model: its number.
+      part: of the data, such as "train".
+      predictions: pairs of an example's index and its predictions by kind of truth.
+    """
+    path = self._shard(model, part, jax.process_index())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Label maps hardly become smaller with more effort.
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+      for index, maps in predictions:
+        for key, value in maps.items():
+          array = np.asarray(value).astype(_STORED[key])
+          with file.open(f"{key}/{index}.npy", "w") as member:
+            np.lib.format.write_array(member, array)
+    os.replace(temporary, path)
+
+  def read(self, models: Sequence[int], part: str) -> list["Maps"]:
+    """The maps of each of the models.
+
+    Raises:
+      FileNotFoundError: those of a process are missing.
+    """
+    room, opened = self._memory, {}
+    for model in dict.fromkeys(models):
+      paths = [self._shard(model, part, process) for process in range(jax.process_count())]
+      missing = [path for path in paths if not path.exists()]
+      if missing:
+        raise FileNotFoundError(f"{missing[0]} is missing; expected the maps of model {model}")
+      size = sum(path.stat().st_size for path in paths)
+      opened[model] = Maps(paths, in_memory=size <= room)
+      room -= size if size <= room else 0
+    return [opened[model] for model in models]
+
+  def keep(self, models: Iterable[int]) -> None:
+    """Removes the maps of all other models."""
+    kept = {str(model) for model in models}
+    if jax.process_index() > 0:
+      return
+    for folder in self._folder.glob("*"):
+      if folder.name not in kept:
+        shutil.rmtree(folder)
+
+  def _shard(self, model: int, part: str, process: int) -> pathlib.Path:
+    name = f"{part}.{process}-of-{jax.process_count()}.zip"
+    return self._folder / str(model) / name
+
+
+class Maps:
+  """The maps of one model, by index; they can be sent to other processes."""
+
+  def __init__(self, paths: Sequence[pathlib.Path], *, in_memory: bool):
+    """Opens complete files.
+
+    Args:
+      paths: of the shards.
+      in_memory: read the files at once; otherwise they are memory-mapped.
+    """
+    self._paths = tuple(paths)
+    self._in_memory = in_memory
+
+  @functools.cached_property
+  def indices(self) -> tuple[int, ...]:
+    """The examples that have maps, in their order."""
+    return tuple(sorted({int(name.rpartition("/")[2]) for name in self._members}))
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """The maps of example `index`, as a batch shows them, by the keys of a batch."""
+    found = {key: self._members.get(f"{key}/{index}") for key in _STORED}
+    return {
+      SHOWN + key: shard[f"{key}/{index}"].astype(_SHOWN[key])
+      for key, shard in found.items() if shard is not None
+    }
+
+  def __getstate__(self) -> dict:
+    return {"_paths": self._paths, "_in_memory": self._in_memory}
+
+  @functools.cached_property
+  def _members(self) -> dict[str, Mapping[str, np.ndarray]]:
+    """The shard that holds each map."""
+    shards = [np.load(self._opened(path)) for path in self._paths]
+    return {name: shard for shard in shards for name in shard.files}
+
+  def _opened(self, path: pathlib.Path) -> io.BytesIO | mmap.mmap:
+    if self._in_memory:
+      return io.BytesIO(path.read_bytes())
+    with path.open("rb") as file:
+      return _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+class _Mapped(mmap.mmap):
+  """What `zipfile` reads from must be able to say that it can seek (Python 3.13 does)."""
+
+  def seekable(self) -> bool:
+    return True
+
+
+class Aggregated:
+  """A data set with its buffer: every example once with the map of each set that has one.
+
+  So truths and predictions weigh the same, however many sets there are (Jamali-Rad and Szabo 2022,
+  Sec. 4): an example's truth is shown as often as all its maps together.
+  """
+
+  def __init__(
+    self, source: Source, sets: Sequence[Maps], resized: Callable[[Example], Example]
+  ) -> None:
+    """Joins them.
+
+    Args:
+      source: the examples.
+      sets: the buffer.
+      resized: brings an example to the scale at which it was predicted.
+    """
+    self.descriptor: Descriptor = source.descriptor
+    self.split: str = source.split
+    self._source = source
+    self._sets = tuple(sets)
+    self._resized = resized
+    self._pairs = [(place, index) for place, each in enumerate(sets) for index in each.indices]
+
+  def __len__(self) -> int:
+    """Number of pairs of an example and a map."""
+    return len(self._pairs)
+
+  def __getitem__(self, index: int) -> Example:
+    """Pair `index`: the example, and what a model has predicted for it."""
+    check_index(index, len(self))
+    place, of_source = self._pairs[index]
+    example = self._resized(self._source[of_source])
+    height, width = example["image"].shape[:2]
+    # The image was padded when it was predicted.
+    shown = {key: value[:height, :width] for key, value in self._sets[place][of_source].items()}
+    return {**example, **shown}
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """The files that pair `index` is read from, by key."""
+    return self._source.files(self._pairs[index][1])

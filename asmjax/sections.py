@@ -1,0 +1,170 @@
+"""Sections of a config: the keyword arguments of one constructor each.
+
+Whatever a section names wrongly is refused, with what is known.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from asmjax.models.backbones import BACKBONES
+from asmjax.models.critics import CRITICS
+
+# What a section says by `name` where networks of several kinds may stand.
+NETWORKS = {**BACKBONES, **CRITICS}
+
+
+def construct(constructor: type, section: Mapping[str, Any], path: str, **given: Any) -> Any:
+  """Calls a dataclass or Linen module with a section's entries.
+
+  Args:
+    constructor: its fields are what is known.
+    section: values by field name.
+    path: of the section in the config, for messages.
+    **given: fields that no section may set.
+
+  Raises:
+    ValueError: an unknown or missing key, or a value of a wrong type.
+  """
+  values = arguments(constructor, section, path, given)
+  try:
+    return constructor(**values, **given)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
+def arguments(
+  constructor: type, section: Mapping[str, Any], path: str, given: Iterable[str]
+) -> dict[str, Any]:
+  """A section's entries, each as its field's annotation says; see `construct`."""
+  if not isinstance(section, Mapping) and not hasattr(section, "items"):
+    raise ValueError(f"{path} is {section!r}; expected a section with {_known(constructor)}")
+  fields = [field for field in fields_of(constructor) if field.name not in given]
+  required = [field.name for field in fields if _default(field) is dataclasses.MISSING]
+  check_keys(section, [field.name for field in fields], required, path)
+  hints = typing.get_type_hints(constructor)
+  return {key: coerce(value, hints[key], f"{path}.{key}") for key, value in section.items()}
+
+
+def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
+  """A section with every optional field of a constructor, nested ones expanded.
+
+  Required fields and the compute type of modules are left out.
+  """
+  return _section(constructor, _default) | overrides
+
+
+def as_section(made: Any) -> dict[str, Any]:
+  """The section from which `construct` makes the same again; required fields are left out."""
+  return _section(type(made), lambda field: getattr(made, field.name))
+
+
+def _section(kind: type, value: Callable[[dataclasses.Field], Any]) -> dict[str, Any]:
+  hints = typing.get_type_hints(kind)
+  fields = [field for field in fields_of(kind) if _default(field) is not dataclasses.MISSING]
+  return {field.name: _expanded(value(field), hints[field.name]) for field in fields}
+
+
+def _expanded(value: Any, hint: Any) -> Any:
+  """A value as it stands in a section; of several kinds of network it names its own."""
+  if not _is_section(value):
+    return value
+  kinds = {kind: name for name, kind in NETWORKS.items()}
+  several = len(_sections(typing.get_args(hint))) > 1
+  return ({"name": kinds[type(value)]} if several else {}) | as_section(value)
+
+
+def check_path(config: Mapping[str, Any], path: str) -> None:
+  """Raises ValueError unless `path`, keys joined by dots, leads to a value of the config."""
+  section, seen = config, []
+  for key in path.split("."):
+    keys = list(section.keys()) if hasattr(section, "keys") else []
+    seen.append(key)
+    if key not in keys:
+      raise ValueError(f"unknown key {'.'.join(seen)}; known: {', '.join(sorted(keys))}")
+    section = section[key]
+
+
+def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
+  """`table[name]`, or a ValueError that lists the known names."""
+  if name not in table:
+    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}")
+  return table[name]
+
+
+def check_keys(section: Any, known: Any, required: Any, path: str) -> None:
+  """Raises ValueError for a key that is not known, or a required one that is missing."""
+  unknown = [key for key in section if key not in known]
+  if unknown:
+    raise ValueError(f"unknown key {path}.{unknown[0]}; known: {', '.join(sorted(known))}")
+  missing = [key for key in required if key not in section]
+  if missing:
+    raise ValueError(f"missing key {path}.{missing[0]}")
+
+
+def fields_of(constructor: type) -> list[dataclasses.Field]:
+  """What a section may set: of a module neither Linen's own fields nor what code alone injects."""
+  injected = ("activation", "conv", "dtype", "parent", "name")
+  reserved = injected if issubclass(constructor, nn.Module) else ()
+  return [field for field in dataclasses.fields(constructor) if field.name not in reserved]
+
+
+def _known(constructor: type) -> str:
+  return ", ".join(field.name for field in fields_of(constructor))
+
+
+def _default(field: dataclasses.Field) -> Any:
+  if field.default_factory is not dataclasses.MISSING:
+    return field.default_factory()
+  return field.default
+
+
+def _is_section(value: Any) -> bool:
+  return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def coerce(value: Any, hint: Any, path: str) -> Any:
+  """`value` as what the annotation says, sections constructed; ValueError if it is not that."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return _coerce_to_one(value, arguments, path)
+  if dataclasses.is_dataclass(hint):
+    return construct(hint, value, path)
+  if origin is tuple and isinstance(value, list | tuple):
+    if arguments[-1] is ...:
+      arguments = arguments[:1] * len(value)
+    if len(arguments) == len(value):
+      return tuple(coerce(v, h, f"{path}[{i}]")
+                   for i, (v, h) in enumerate(zip(value, arguments, strict=True)))
+  if origin is not None and issubclass(origin, Mapping) and hasattr(value, "items"):
+    return {key: coerce(each, arguments[1], f"{path}.{key}") for key, each in value.items()}
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if hint is Any or (isinstance(hint, type) and type(value) is hint):
+    return value
+  raise ValueError(f"{path} is {value!r}, a {type(value).__name__}; expected {_written(hint)}")
+
+
+def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
+  """`value` as that of the types that it fits: of several networks the one that it names."""
+  if not hasattr(value, "items"):
+    hint = next(option for option in options if not dataclasses.is_dataclass(option))
+    return coerce(value, hint, path)
+  kinds = _sections(options)
+  if len(kinds) == 1:
+    return construct(kinds[0], value, path)
+  known = {name: kind for name, kind in NETWORKS.items() if kind in kinds}
+  settings = dict(value.items())
+  return construct(choose(known, settings.pop("name", None), f"{path}.name"), settings, path)
+
+
+def _sections(options: Iterable[Any]) -> list[type]:
+  return [option for option in options if dataclasses.is_dataclass(option)]
+
+
+def _written(hint: Any) -> str:
+  return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

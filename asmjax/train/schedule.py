@@ -1,0 +1,131 @@
+"""Who moves when, on which batch, and what happens between steps: what the loop does not know."""
+
+import abc
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array
+
+from asmjax import batch as batches
+from asmjax.minimax import PREDICTOR
+from asmjax.train.checkpoint import Checkpoints, Memory
+from asmjax.train.experiment import Experiment
+from asmjax.train.parallel import placed, replicated
+from asmjax.train.state import TrainState
+
+
+class Turn(NamedTuple):
+  """One step.
+
+  Attributes:
+    movers: the players that move.
+    batch: on the devices.
+  """
+
+  movers: tuple[str, ...]
+  batch: Mapping[str, Array]
+
+
+class Outcome(NamedTuple):
+  """What follows a step.
+
+  Attributes:
+    state: to go on with.
+    scores: to be logged, if anything was found out.
+    evaluates: whether the state is to be evaluated.
+    saves: whether a checkpoint is due.
+  """
+
+  state: TrainState
+  scores: Mapping[str, float] = MappingProxyType({})
+  evaluates: bool = False
+  saves: bool = False
+
+
+class Schedule(abc.ABC):
+  """The order of a run's steps; the loop takes them, logs, evaluates and saves.
+
+  Attributes:
+    done: steps so far, of all players.
+    steps: of the whole run, if they are known.
+  """
+
+  done: int = 0
+  steps: int | None = None
+
+  @abc.abstractmethod
+  def begin(self, checkpoints: Checkpoints) -> Outcome:
+    """Goes on from the last checkpoint, or from the beginning if there is none."""
+
+  @abc.abstractmethod
+  def turns(self) -> Iterator[Turn]:
+    """The steps to come, until the run ends."""
+
+  @abc.abstractmethod
+  def after(self, state: TrainState) -> Outcome:
+    """What follows the step that led to `state`."""
+
+  def memory(self) -> Memory | None:
+    """What a checkpoint must hold besides the state."""
+    return None
+
+  def summary(self, state: TrainState) -> dict:
+    """What `results.json` holds of the schedule, once the run has ended with `state`."""
+    del state
+    return {}
+
+
+class Plain(Schedule):
+  """A fixed number of steps, each on a fresh minibatch, for those whose turn it is."""
+
+  def __init__(self, experiment: Experiment, on_skip: Callable[[str], None]):
+    """From the first step.
+
+    Args:
+      experiment: what to do.
+      on_skip: see `asmjax.data.loader.train_batches`.
+    """
+    self.steps = experiment.training.steps
+    self._experiment = experiment
+    self._on_skip = on_skip
+
+  def begin(self, checkpoints: Checkpoints) -> Outcome:
+    """The state of the last checkpoint, or that of step 0."""
+    state = restore(self._experiment, checkpoints, checkpoints.last())
+    self.done = int(state.step)
+    return Outcome(state)
+
+  def turns(self) -> Iterator[Turn]:
+    """One step a minibatch."""
+    experiment = self._experiment
+    players = (PREDICTOR, *experiment.game.critics)
+    for batch in on_devices(experiment, experiment.train_batches(self.done, self._on_skip)):
+      yield Turn(experiment.turns.movers(self.done, players), batch)
+
+  def after(self, state: TrainState) -> Outcome:
+    """Evaluation and checkpoints at intervals, and at the end."""
+    self.done += 1
+    evaluates = self.done == self.steps or is_due(self.done, self._experiment.evaluation.every)
+    saves = evaluates or is_due(self.done, self._experiment.checkpointing.every)
+    return Outcome(state, evaluates=evaluates, saves=saves)
+
+
+def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
+  """The state of `step`, or the state to start from if that is None."""
+  if step is not None:
+    return replicated(checkpoints.restore(experiment.random_state(), step))
+  say = print if jax.process_index() == 0 else lambda _: None
+  return replicated(experiment.init_state(say))
+
+
+def on_devices(experiment: Experiment, examples: Iterator) -> Iterator[Mapping[str, Array]]:
+  """Training batches on devices, each held against the contract."""
+  required = [task.truth for task in experiment.game.tasks.values()]
+  return placed(batches.checked(examples, required=required))
+
+
+def is_due(done: int, every: int) -> bool:
+  """Whether `done` is a multiple of `every`; never with 0."""
+  return every > 0 and done % every == 0

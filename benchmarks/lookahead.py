@@ -1,0 +1,88 @@
+"""What LoAd costs beyond plain training: as many steps of the predictor, in one process.
+
+  python benchmarks/lookahead.py --config=configs/scenes.py:load --config.train.steps=400
+
+The plain side trains with the terms that have no critic, and evaluates at the end as LoAd does.
+Both sides run once before they are timed, so that everything is compiled; then they take turns.
+What LoAd spends its time on is booked between its steps.
+"""
+
+import pathlib
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from asmjax.config import experiment, schedule
+from asmjax.lookahead.train import LookingAhead
+from asmjax.train.loop import train
+from launch.overrides import parse
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:load")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "timed runs of each side")
+
+
+def main(_: list[str]) -> None:
+  """Prints the ratio of each round and its median, and where the time goes."""
+  logging.set_verbosity(logging.ERROR)
+  config = _CONFIG.value
+  with tempfile.TemporaryDirectory() as cache:
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    _, plan = ahead(config)
+    plain(config, plan.standing.taken)
+    ratios, booked = [], []
+    for _ in range(_ROUNDS.value):
+      seconds, plan = ahead(config)
+      ratios.append(seconds / plain(config, plan.standing.taken))
+      booked.append(dict(plan.seconds))
+  print(f"\npredictor's steps {plan.standing.taken}, critics' steps {plan.standing.judged}, "
+        f"propagations {plan.standing.propagations}, cycles {plan.standing.ended}")
+  print("LoAd / plain training " + ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        + f"; median {np.median(ratios):.2f}")
+  total = sum(np.median([each[name] for each in booked]) for name in booked[0])
+  for name in booked[0]:
+    seconds = np.median([each[name] for each in booked])
+    print(f"  {name:20s} {seconds:7.1f} s  {seconds / total:6.1%}")
+
+
+def ahead(config: ConfigDict) -> tuple[float, LookingAhead]:
+  """Seconds of a run of LoAd, and its schedule."""
+  run, plans = experiment(config), []
+  make = schedule(config, run)
+
+  def kept(*arguments) -> LookingAhead:
+    plans.append(make(*arguments))
+    return plans[0]
+
+  return timed(run, kept), plans[0]
+
+
+def plain(config: ConfigDict, steps: int) -> float:
+  """Seconds of a run with as many steps and no critic."""
+  config = config.copy_and_resolve_references()
+  del config["lookahead"]
+  for name, section in list(config.terms.items()):
+    if "critic" in {field for field in section} or section.get("adaptive"):
+      del config.terms[name]
+  config.train.steps = steps
+  return timed(experiment(config), None)
+
+
+def timed(run, make) -> float:
+  """Seconds of a run in a folder of its own."""
+  with tempfile.TemporaryDirectory() as workdir:
+    start = time.perf_counter()
+    train(run, workdir, make)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config"])
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,128 @@
+"""The classes' shares of images, and that a run counts them where its loss needs them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from asmjax.batch import UNLABELLED
+from asmjax.config import experiment, game
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.frequencies import class_shares
+from tests import small
+
+CLASSES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+  """A source of labels; None is a file that cannot be read."""
+
+  labels: tuple
+  split: str = "train"
+  descriptor = Descriptor(
+    "labels", ("a", "b", "c"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)), ("train",), frozenset({"label"})
+  )
+
+  def __len__(self):
+    return len(self.labels)
+
+  def __getitem__(self, index):
+    if self.labels[index] is None:
+      raise ValueError(f"{index}.png is cut")
+    return {"label": self.labels[index]}
+
+
+def random_labels(count=12):
+  """Maps of several sizes and frequencies, with ids that are no class."""
+  rng = np.random.default_rng(0)
+  ids = np.array([0, 1, 2, 7, UNLABELLED], np.int32)
+  return tuple(
+    rng.choice(ids, rng.integers(1, 6, 2), p=rng.dirichlet(np.ones(len(ids))))
+    for _ in range(count)
+  )
+
+
+def oracle(labels):
+  """The mean over images with any class, pixel by pixel."""
+  shares = []
+  for label in labels:
+    counts = [0] * CLASSES
+    for row in label.tolist():
+      for c in row:
+        if c < CLASSES:
+          counts[c] += 1
+    if sum(counts):
+      shares.append([count / sum(counts) for count in counts])
+  return np.mean(shares, axis=0)
+
+
+def test_shares_agree_with_the_oracle():
+  labels = random_labels()
+  shares = class_shares(Labels(labels), CLASSES)
+  assert shares.dtype == np.float64
+  np.testing.assert_allclose(shares, oracle(labels), rtol=1e-12)
+  assert shares.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_images_count_alike_whatever_their_size_and_not_without_a_label():
+  small_one, large = np.array([[0]], np.int32), np.full((9, 9), 1, np.int32)
+  blank, foreign = np.full((2, 2), UNLABELLED, np.int32), np.full((2, 2), CLASSES, np.int32)
+  mixed = np.array([[2, 2, 2, 0], [UNLABELLED, UNLABELLED, UNLABELLED, CLASSES]], np.int32)
+  source = Labels((small_one, blank, large, foreign, mixed))
+  np.testing.assert_allclose(
+    class_shares(source, CLASSES), [1.25 / 3, 1 / 3, 0.75 / 3], rtol=1e-12
+  )
+
+
+def test_what_cannot_be_read_is_raised_or_skipped():
+  labels = random_labels()
+  source = Labels((*labels, None))
+  with pytest.raises(ValueError, match="12.png is cut"):
+    class_shares(source, CLASSES)
+  np.testing.assert_array_equal(
+    class_shares(source, CLASSES, on_error="skip"), class_shares(Labels(labels), CLASSES)
+  )
+
+
+@pytest.mark.parametrize("labels", [(), (np.full((2, 2), UNLABELLED, np.int32),)])
+def test_a_split_without_labels_has_no_shares(labels):
+  with pytest.raises(ValueError, match="no example of split 'train' of labels has a labelled pix"):
+    class_shares(Labels(labels), CLASSES)
+
+
+def test_a_run_counts_the_shares_of_its_training_images():
+  made = small.config("iid", **{"terms.pixel.balanced": 0.5})
+  run = experiment(made)
+  term = run.game.terms["pixel"]
+  classes = run.game.tasks["segmentation"].classes
+  assert len(term.shares) == len(classes) and sum(term.shares) == pytest.approx(1)
+  labels = [run.source[index]["label"] for index in range(len(run.source))]
+  expected = [np.mean([(label == c).mean() for label in labels]) for c in range(len(classes))]
+  np.testing.assert_allclose(term.shares, expected, rtol=1e-9)
+  assert game(made, run.descriptor).terms["pixel"].shares == ()
+
+
+@pytest.mark.parametrize("balanced, shares", [(0.0, ()), (0.5, (0.2, *[0.1] * 8))])
+def test_shares_that_are_given_or_not_needed_are_not_counted(balanced, shares, monkeypatch):
+  def read(*_, **__):
+    raise AssertionError("the training images were read")
+
+  monkeypatch.setattr("asmjax.config.class_shares", read)
+  changes = {"terms.pixel.balanced": balanced, "terms.pixel.shares": shares}
+  assert experiment(small.config("iid", **changes)).game.terms["pixel"].shares == shares
+
+
+def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
+  policies = []
+
+  def count(source, classes, *, on_error):
+    policies.append(on_error)
+    return np.full(classes, 1 / classes)
+
+  monkeypatch.setattr("asmjax.config.class_shares", count)
+  for policy in ("raise", "skip"):
+    experiment(small.config("iid", **{
+      "terms.pixel.balanced": 0.5, "data.reading.on_error": policy,
+    }))
+  assert policies == ["raise", "skip"]

@@ -1,0 +1,147 @@
+"""Maps on disk and beside their examples."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from asmjax.data.loader import Epochs
+from asmjax.data.transforms import Augment
+from asmjax.lookahead.maps import Aggregated, MapStore
+from asmjax.lookahead.settings import hold_out
+
+SIZE = (6, 9)
+
+
+class Photos:
+  """Labelled noise, of which example i is i pixels wider."""
+
+  descriptor, split = None, "train"
+
+  def __len__(self):
+    return 5
+
+  def __getitem__(self, index):
+    rng = np.random.default_rng(index)
+    shape = (SIZE[0], SIZE[1] + index)
+    return {
+      "image": rng.integers(0, 256, (*shape, 3), np.uint8),
+      "label": rng.integers(0, 4, shape).astype(np.int32),
+    }
+
+
+def predictions(model, indices=range(5), size=(8, 16)):
+  """Label maps as large as the padded examples."""
+  for index in indices:
+    rng = np.random.default_rng([model, index])
+    yield index, {"label": rng.integers(0, 4, size).astype(np.int32)}
+
+
+@pytest.fixture(params=[1 << 20, 0], ids=["in memory", "memory-mapped"])
+def store(request, tmp_path):
+  return MapStore(tmp_path / "maps", memory=request.param)
+
+
+def test_maps_come_back_as_they_were(store):
+  for model in (3, 7):
+    store.write(model, "train", predictions(model))
+  for model, maps in zip((7, 3), store.read([7, 3], "train"), strict=True):
+    assert maps.indices == tuple(range(5))
+    for index, expected in predictions(model):
+      found = maps[index]
+      assert list(found) == ["shown_label"] and found["shown_label"].dtype == np.int32
+      np.testing.assert_array_equal(found["shown_label"], expected["label"])
+
+
+def test_every_kind_of_truth_is_kept(store):
+  rng = np.random.default_rng(0)
+  depth = rng.uniform(0.5, 8, (4, 4)).astype(np.float32)
+  normals = rng.normal(size=(4, 4, 3)).astype(np.float32)
+  store.write(0, "train", [(2, {"depth": depth, "normals": normals})])
+  (maps,) = store.read([0], "train")
+  np.testing.assert_allclose(maps[2]["shown_depth"], depth, rtol=1e-3)
+  np.testing.assert_allclose(maps[2]["shown_normals"], normals, rtol=1e-3, atol=1e-6)
+  assert {value.dtype for value in maps[2].values()} == {np.dtype("float32")}
+
+
+def test_a_model_that_is_in_the_buffer_twice_is_read_once_and_counts_twice(store):
+  store.write(4, "train", predictions(4))
+  first, second = store.read([4, 4], "train")
+  assert first is second
+  assert len(Aggregated(Photos(), [first, second], lambda example: example)) == 10
+
+
+def test_maps_travel_to_other_processes(store):
+  store.write(1, "train", predictions(1))
+  (maps,) = store.read([1], "train")
+  expected = maps[3]["shown_label"]
+  np.testing.assert_array_equal(pickle.loads(pickle.dumps(maps))[3]["shown_label"], expected)
+
+
+def test_a_set_that_was_not_finished_is_not_there(store, tmp_path):
+  def broken():
+    yield from predictions(2, range(3))
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    store.write(2, "train", broken())
+  with pytest.raises(FileNotFoundError, match=r"train\.0-of-1\.zip.*maps of model 2"):
+    store.read([2], "train")
+  store.write(2, "train", predictions(2))
+  with pytest.raises(KeyboardInterrupt):
+    store.write(2, "train", broken())
+  assert store.read([2], "train")[0].indices == tuple(range(5))
+
+
+def test_what_is_not_kept_is_gone(store):
+  for model in (1, 2, 3):
+    store.write(model, "train", predictions(model))
+  store.keep({1, 3})
+  assert len(store.read([1, 3], "train")) == 2
+  with pytest.raises(FileNotFoundError, match="model 2"):
+    store.read([2], "train")
+
+
+def test_truths_and_maps_weigh_the_same_however_many_sets(store):
+  for model, indices in ((0, range(5)), (1, (1, 3)), (2, (0, 4))):
+    store.write(model, "train", predictions(model, indices))
+  pairs = Aggregated(Photos(), store.read([0, 1, 2], "train"), lambda example: example)
+  assert len(pairs) == 9
+  shown = set()
+  for i in range(len(pairs)):
+    example = pairs[i]
+    index = example["image"].shape[1] - SIZE[1]
+    np.testing.assert_array_equal(example["label"], Photos()[index]["label"])
+    assert example["shown_label"].shape == example["label"].shape
+    model = next(
+      model for model in range(3)
+      if np.array_equal(
+        dict(predictions(model))[index]["label"][: SIZE[0], : SIZE[1] + index],
+        example["shown_label"],
+      )
+    )
+    shown.add((model, index))
+  assert shown == {(0, i) for i in range(5)} | {(1, 1), (1, 3), (2, 0), (2, 4)}
+
+
+def test_maps_are_augmented_with_their_examples(store):
+  photos = Photos()
+  store.write(0, "train", ((i, {"label": photos[i]["label"]}) for i in range(5)))
+  augment = Augment((5, 7), mirror=True, scale=(0.7, 1.6), random_crop=True)
+  pairs = Aggregated(photos, store.read([0], "train"), augment.resized)
+  epochs = Epochs(pairs, augment, seed=3)
+  mirrored = set()
+  for epoch in range(4):
+    for index in range(5):
+      example = epochs.example(epoch, index)
+      np.testing.assert_array_equal(example["shown_label"], example["label"])
+      mirrored.add(example["label"].tobytes())
+  assert len(mirrored) > 10
+
+
+def test_the_hold_out_is_a_fixed_part():
+  held, rest = hold_out(100, 0.3, seed=0)
+  assert len(held) == 30 and sorted((*held, *rest)) == list(range(100))
+  assert hold_out(100, 0.3, seed=0) == (held, rest) and hold_out(100, 0.3, seed=1) != (held, rest)
+  assert held != list(range(30))
+  assert hold_out(2, 0.3, seed=0)[0] in ([0], [1]) and hold_out(5, 1.0, seed=0)[1] == []

@@ -1,0 +1,109 @@
+"""Critics that are shown earlier predictions in place of the predictor's."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.batch import SHOWN, check
+from asmjax.minimax import PREDICTOR, joint_value
+from asmjax.moments import Moments
+from tests import games
+
+# One method of every form that a critic's loss has.
+CRITICS = (
+  "asm", "asm_released", "asm_binarised", "asm_normals", "gan_product", "gan_together",
+  "gan_penalty", "gan_all", "aaf",
+)
+
+
+def with_predictions(players, seed=1):
+  """A batch with random earlier predictions of what is trained."""
+  examples, others = games.batch(4), games.batch(4, seed=seed)
+  keys = [task.truth for task in players.tasks.values()]
+  return examples | {SHOWN + key: np.where(others[key] == 255, 0, others[key]) for key in keys}
+
+
+@functools.cache
+def played(method):
+  """The game, its parameters, and its joint gradients and means, in double precision."""
+  players = games.of_method(method)
+  params, stats = games.double(games.variables(players))
+
+  @jax.jit
+  def everything(params, examples):
+    def value(params):
+      summands = players.play(params, stats, examples, rng=jax.random.key(0)).summands
+      return joint_value(summands), {name: each.moments.mean() for name, each in summands.items()}
+
+    return jax.grad(value, has_aux=True)(params)
+
+  return players, params, everything
+
+
+def loss_of(players, name, means):
+  """What a critic descends, from the means of all terms."""
+  prefix = f"{name}/"
+  own = {key.removeprefix(prefix): each for key, each in means.items() if key.startswith(prefix)}
+  return float(players.terms[name].critic_loss(own, players.tasks, progress=0.0))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("method", CRITICS)
+def test_critics_descend_what_their_terms_say_and_nobody_else_moves(method):
+  players, params, everything = played(method)
+  examples = with_predictions(players)
+  check(examples)
+  gradients, means = everything(params, examples)
+  for leaf in jax.tree.leaves(gradients[PREDICTOR]):
+    assert np.all(leaf == 0)
+  assert {name.partition("/")[0] for name in means} == set(players.critics)
+  for name in players.critics:
+    square = sum(float(np.sum(np.square(each))) for each in jax.tree.leaves(gradients[name]))
+    length = 1e-6 / square**0.5
+    losses = []
+    for sign in (1, -1):
+      step = lambda p, g, s=sign * length: p + s * g
+      moved = {**params, name: jax.tree.map(step, params[name], gradients[name])}
+      losses.append(loss_of(players, name, everything(moved, examples)[1]))
+    # The slope of the loss along its own gradient is the gradient's square.
+    np.testing.assert_allclose((losses[0] - losses[1]) / (2 * length), square, rtol=2e-3)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("method", ["gan_product", "asm", "gan_all", "aaf"])
+def test_they_see_what_a_predictor_would_have_said(method):
+  players, params, everything = played(method)
+  examples = with_predictions(players)
+  told = {
+    name: task.output_of(examples[SHOWN + task.truth]) for name, task in players.tasks.items()
+  }
+  truth = {key: value for key, value in examples.items() if not key.startswith(SHOWN)}
+  _, means = everything(params, examples)
+  for name in players.critics:
+    term = players.terms[name]
+    # The same key as the game's: it splits one for the predictor and each term in turn.
+    keys = jax.random.split(jax.random.key(0), 1 + len(players.terms))
+    key = keys[1 + list(players.terms).index(name)]
+    critique = term(
+      {"params": params[name], "batch_stats": {}}, players.tasks, told, truth, progress=0.0,
+      rng=key,
+    )
+    for summand, expected in critique.summands.items():
+      np.testing.assert_allclose(
+        means[f"{name}/{summand}"], Moments(*expected.moments).mean(), rtol=1e-5, atol=1e-6
+      )
+
+
+@pytest.mark.parametrize("name", list(games.TASKS))
+def test_outputs_mean_the_predictions_that_they_are_made_of(name):
+  task, truth = games.TASKS[name], games.batch(4)
+  known = np.asarray(task.valid(truth))[..., 0] > 0
+  prediction = truth[task.truth]
+  found = np.asarray(task.prediction(task.output_of(prediction), games.SIZE))
+  np.testing.assert_allclose(found[known], prediction[known], rtol=1e-5, atol=1e-6)
+  structure = np.asarray(task.structure(task.output_of(prediction)))
+  np.testing.assert_allclose(
+    structure[known], np.asarray(task.true_structure(truth))[known], rtol=1e-5, atol=1e-6
+  )

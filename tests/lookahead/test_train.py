@@ -1,0 +1,161 @@
+"""Whole runs of LoAd: stepped back, killed, resumed."""
+
+import json
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.analysis.lookahead import History
+from asmjax.config import experiment, schedule
+from asmjax.train.loop import open_checkpoints
+from asmjax.train.schedule import restore
+from tests import small
+from tests.lookahead import watched
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A run on eight devices whose steps back were all held against copies."""
+  workdir = tmp_path_factory.mktemp("watched")
+  return workdir, *watched.run(workdir)
+
+
+def test_the_predictor_steps_back_to_the_very_best_and_the_critics_go_on(finished):
+  _, plan, _ = finished
+  assert jax.device_count() == 8
+  assert plan.backs == plan.standing.ended >= 3 and plan.returns == plan.standing.rounds >= 3
+
+
+def test_on_one_device_too():
+  code, output = small.launch("../tests/lookahead/watched.py", devices=1)
+  assert code == 0 and "1 device: " in output, output
+
+
+def test_the_final_model_is_the_best_one(finished):
+  workdir, plan, results = finished
+  lines = small.logged(workdir)
+  best = max(line["lookahead/miou"] for line in lines if "lookahead/miou" in line)
+  assert results["lookahead"]["hold_out"]["end"] == best == plan.standing.cycle.best
+  assert results["examples"] == 24
+  assert [results["lookahead"][part]["examples"] for part in ("hold_out", "rest")] == [7, 17]
+  history = History.read(workdir)
+  assert history.best.miou == best and len(history.cycles) == plan.standing.ended
+
+
+def test_maps_and_photos_are_of_the_models_of_the_buffer(finished):
+  workdir, plan, _ = finished
+  kept = {int(folder.name) for folder in (workdir / "maps").iterdir()}
+  assert {each.model for each in plan.standing.sets[:-1]} <= kept and len(kept) <= 5
+  with np.load(workdir / "album" / "0.npz") as album:
+    assert len(album["segmentation/prediction"]) == 4
+
+
+def test_a_critics_round_ends_with_its_patience(finished):
+  workdir, _, _ = finished
+  losses, rounds = [], []
+  for line in small.logged(workdir):
+    if "lookahead/miou" in line and "lookahead/critic_loss" in line:
+      losses = [line["lookahead/critic_loss"]]
+      rounds.append(losses)
+    elif "lookahead/critic_loss" in line:
+      losses.append(line["lookahead/critic_loss"])
+  assert len(rounds) >= 3
+  for losses in rounds:  # Patience 1, and two evaluations at most.
+    assert len(losses) == 3 or (len(losses) == 2 and not losses[1] < losses[0])
+
+
+@pytest.mark.parametrize("variant, changes", [
+  ("load", {"lookahead.seen": True, "lookahead.retain": 1}),
+  ("load_asm,depth", {"checkpoint.metric": "depth/delta_1.25"}),
+])
+def test_any_game_with_a_critic_can_look_ahead(tmp_path, variant, changes):
+  plan, results = watched.run(tmp_path, variant, **{"train.steps": 4} | changes)
+  assert plan.backs >= 1 and np.isfinite(results["lookahead"]["hold_out"]["end"])
+
+
+def test_maps_may_be_of_the_images_that_were_drawn(tmp_path):
+  config = small.config("load", **{"lookahead.seen": True})
+  run = experiment(config)
+  plan = schedule(config, run)(run, tmp_path, print)
+  everything = range(len(run.source))
+  assert list(plan._indices(0)) == list(plan._indices(3)) == list(everything)
+  drawn = {index for _, index in (run.epochs().place(position) for position in range(16))}
+  assert plan._indices(2) == sorted(drawn) and len(drawn) == 16
+
+
+@pytest.mark.parametrize("variant, changes, message", [
+  ("load", {"train.turns": "alternate"}, "turns of its own"),
+  ("load", {"train.pretraining": 3}, "turns of its own"),
+  ("load", {"optimizer.critic.schedule": "poly"}, "'adversarial' has the schedule 'poly'"),
+  ("load", {"lookahead.most": 1}, "lookahead: a buffer of 1 sets"),
+  ("load", {"lookahead.rules.fall": 0.0}, r"lookahead\.rules: fall=0\.0"),
+  ("load", {"lookahead.every": 0}, "every=0"),
+  ("load", {"lookahead.part": 1.5}, r"part=1\.5"),
+  ("load", {"lookahead.retraining.batch_size": 7}, "no multiple of 8"),
+  ("load", {"lookahead.retraining.patience": 0}, "patience=0"),
+])
+def test_what_cannot_be_is_refused(variant, changes, message):
+  config = small.config(variant, **changes)
+  with pytest.raises(ValueError, match=message):
+    schedule(config, experiment(config))
+
+
+def test_a_game_without_a_critic_is_refused():
+  config = small.config("iid")
+  config.lookahead = small.config("load").lookahead
+  with pytest.raises(ValueError, match="needs a term with a critic"):
+    schedule(config, experiment(config))
+
+
+# When to kill a run: from its folder and what it has logged since it was started.
+MOMENTS = {
+  "in a cycle": lambda workdir, news: any("lookahead/miou" in line for line in news),
+  "in the critics' training": lambda workdir, news: any(
+    "lookahead/critic_steps" in line for line in news
+  ),
+  "while maps are written": lambda workdir, news: any(
+    path.name.startswith(".") for path in (workdir / "maps").glob("*/*")
+  ),
+  "while a checkpoint is saved": lambda workdir, news: any(
+    "tmp" in path.name for path in (workdir / "checkpoints").glob("*")
+  ),
+}
+
+
+def test_a_run_that_is_killed_at_ten_moments_ends_as_if_it_had_not_been(tmp_path):
+  ahead = {key: value for key, value in small.AHEAD.items() if "adversarial" not in key}
+  arguments = [
+    "--config=configs/scenes.py:load_asm",
+    *small.flags(**ahead | {"train.steps": 30, "predictor.norm.kind": "sync_batch"}),
+  ]
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  code, output = small.launch("main.py", *arguments, f"--workdir={whole}")
+  assert code == 0, output
+  rng, times = np.random.default_rng(), dict.fromkeys(MOMENTS, 0)
+  for attempt in range(10):
+    name = list(MOMENTS)[attempt % len(MOMENTS)]
+    before = small.logged(killed)
+    process = small.launch("main.py", *arguments, f"--workdir={killed}", wait=False)
+    while process.poll() is None:
+      if MOMENTS[name](killed, small.logged(killed)[len(before):]):
+        times[name] += 1
+        break
+      time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.05))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  assert min(times.values()) >= 1, times
+  code, output = small.launch("main.py", *arguments, f"--workdir={killed}")
+  assert code == 0, output
+  for name in ("metrics.jsonl", "results.json"):
+    assert (killed / name).read_text() == (whole / name).read_text()
+  jax.tree.map(np.testing.assert_array_equal, last_state(killed), last_state(whole))
+
+
+def last_state(workdir):
+  run = experiment(json.loads((workdir / "config.json").read_text()))
+  with open_checkpoints(run, workdir) as checkpoints:
+    return jax.device_get(restore(run, checkpoints, checkpoints.last()))
