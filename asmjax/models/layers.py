@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from asmjax.models.depthwise import convolve_depthwise
 from asmjax.models.doubling import convolve_doubled
+from asmjax.models.small import convolve_small
 from asmjax.resize import bilinear
 
 # The mapped axis over which a step is spread; synchronised batch norm averages over it.
@@ -102,6 +103,8 @@ class Conv(nn.Module):
     depthwise = kernel.shape[2:] == (1, self.groups)
     if depthwise and _for_cpus():
       return convolve_depthwise(x, kernel, self.stride, self.dilation)
+    if self.groups == 1 and self.kernel**2 > x.shape[1] * x.shape[2] and _for_cpus():
+      return convolve_small(x, kernel, self.stride, self.dilation)
     before, after = (self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation
     return lax.conv_general_dilated(
       x, kernel, (self.stride,) * 2, ((before, after),) * 2,

@@ -7,7 +7,7 @@ import pytest
 
 from asmjax import resize
 from asmjax.models.depthwise import convolve_depthwise
-from asmjax.models.layers import Conv, Norm
+from asmjax.models.layers import Conv, Norm, plain_convolutions
 from tests import reference
 
 
@@ -70,6 +70,32 @@ def test_depthwise_convolution_and_its_gradients_are_xlas(kernel, stride, dilati
     jax.jit(lambda x, k, f=f: (f(x, k), jax.grad(penalised(f), (0, 1))(x, k)))(x, k)
     for f in (ours, plain)
   )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+
+
+@pytest.mark.parametrize("kernel, stride, dilation, size", [
+  (7, 1, 1, (5, 6)), (7, 2, 1, (6, 3)), (4, 1, 1, (3, 3)), (3, 1, 4, (2, 4)), (3, 2, 2, (1, 1)),
+])
+def test_maps_smaller_than_the_kernel_are_convolved_and_differentiated_alike(
+  kernel, stride, dilation, size, float64
+):
+  conv, rng = Conv(5, kernel, stride, dilation), np.random.default_rng(0)
+  x, weights = (rng.normal(size=shape) for shape in ((2, *size, 3), (kernel, kernel, 3, 5)))
+  params = {"kernel": weights, "bias": np.zeros(5)}
+  shape = jax.eval_shape(lambda x: conv.apply({"params": params}, x), x).shape
+  cotangent = rng.normal(size=shape)
+
+  def value(params, x):
+    y = conv.apply({"params": params}, x)
+    return jnp.sum(y * cotangent), y
+
+  # Of a new function each time: traces are kept.
+  traced = lambda: str(jax.make_jaxpr(lambda params, x: value(params, x))(params, x))
+  found = jax.grad(value, (0, 1), has_aux=True)(params, x)
+  assert "conv_general_dilated" not in traced()
+  with plain_convolutions():
+    assert "conv_general_dilated" in traced()
+    expected = jax.grad(value, (0, 1), has_aux=True)(params, x)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
 
 
