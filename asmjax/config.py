@@ -138,7 +138,7 @@ def schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule | None:
   if "lookahead" not in config:
     return None
   settings = construct(Lookahead, config["lookahead"], "lookahead")
-  check(run)
+  check(run, settings)
   return looking_ahead(settings)
 
 

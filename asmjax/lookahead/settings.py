@@ -7,7 +7,6 @@ import numpy as np
 
 from asmjax.lookahead.buffer import check_room
 from asmjax.lookahead.cycle import Rules
-from asmjax.train.parallel import check_divisible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +29,7 @@ class Retraining:
   steps: int = 1000
 
   def __post_init__(self):
-    check_divisible(self.batch_size, name="lookahead.retraining.batch_size")
-    for name in ("every", "patience", "steps"):
+    for name in ("batch_size", "every", "patience", "steps"):
       if getattr(self, name) < 1:
         raise ValueError(f"retraining.{name}={getattr(self, name)}; expected at least 1")
 

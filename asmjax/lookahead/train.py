@@ -28,7 +28,7 @@ from asmjax.train.checkpoint import Checkpoints, Memory
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.loop import MakeSchedule, make_draw
-from asmjax.train.parallel import meet, replicated
+from asmjax.train.parallel import check_divisible, meet, replicated
 from asmjax.train.record import write_arrays
 from asmjax.train.schedule import Outcome, Schedule, Turn, is_due, on_devices, restore
 from asmjax.train.state import TrainState
@@ -71,7 +71,7 @@ class LookingAhead(Schedule):
     Raises:
       ValueError: the game has no critic, or settings that LoAd does not have.
     """
-    check(experiment)
+    check(experiment, settings)
     self.standing: Standing  # Once it has begun.
     self._experiment, self._workdir, self._settings = experiment, workdir, settings
     self._metric, self._on_skip = experiment.checkpointing.metric, on_skip
@@ -359,8 +359,9 @@ def _bare(game: Game) -> Game:
   return dataclasses.replace(game, tasks=tasks)
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Experiment, settings: Lookahead) -> None:
   """Raises ValueError unless LoAd can be played with the experiment's game and optimizers."""
+  check_divisible(settings.retraining.batch_size, name="lookahead.retraining.batch_size")
   training, critics = experiment.training, experiment.game.critics
   if not critics:
     raise ValueError("lookahead needs a term with a critic; there is none in config.terms")
