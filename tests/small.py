@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,19 @@ def launch(script, *arguments, devices=2, wait=True):
     return process
   output, _ = process.communicate(timeout=600)
   return process.returncode, output
+
+
+def launch_two(script, *arguments):
+  """Runs a launcher on two hosts of two devices each, to a good end."""
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  processes = [
+    launch(script, *arguments, f"--distributed={address},2,{index}", wait=False)
+    for index in range(2)
+  ]
+  outputs = [process.communicate(timeout=600)[0] for process in processes]
+  assert all(process.returncode == 0 for process in processes), outputs
 
 
 def logged(workdir):

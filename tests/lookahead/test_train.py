@@ -15,6 +15,9 @@ from asmjax.train.schedule import restore
 from tests import small
 from tests.lookahead import watched
 
+# What may stand on a command line.
+AHEAD = {key: value for key, value in small.AHEAD.items() if "adversarial" not in key}
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -110,6 +113,20 @@ def test_a_game_without_a_critic_is_refused():
     schedule(config, experiment(config))
 
 
+def test_two_processes_share_the_maps_and_give_the_numbers_of_one(tmp_path):
+  arguments = [
+    "--config=configs/scenes.py:load_asm",
+    *small.flags(**AHEAD | {"train.steps": 4, "predictor.norm.kind": "sync_batch"}),
+  ]
+  code, output = small.launch("main.py", *arguments, f"--workdir={tmp_path / 'one'}", devices=4)
+  assert code == 0, output
+  small.launch_two("main.py", *arguments, f"--workdir={tmp_path / 'two'}")
+  shards = {path.name for path in (tmp_path / "two" / "maps").glob("*/*")}
+  assert shards == {f"{part}.{k}-of-2.zip" for part in ("train", "hold_out") for k in range(2)}
+  for one, two in zip(*(small.logged(tmp_path / name) for name in ("one", "two")), strict=True):
+    assert one == pytest.approx(two, rel=1e-3, nan_ok=True)
+
+
 # When to kill a run: from its folder and what it has logged since it was started.
 MOMENTS = {
   "in a cycle": lambda workdir, news: any("lookahead/miou" in line for line in news),
@@ -126,10 +143,9 @@ MOMENTS = {
 
 
 def test_a_run_that_is_killed_at_ten_moments_ends_as_if_it_had_not_been(tmp_path):
-  ahead = {key: value for key, value in small.AHEAD.items() if "adversarial" not in key}
   arguments = [
     "--config=configs/scenes.py:load_asm",
-    *small.flags(**ahead | {"train.steps": 30, "predictor.norm.kind": "sync_batch"}),
+    *small.flags(**AHEAD | {"train.steps": 30, "predictor.norm.kind": "sync_batch"}),
   ]
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   code, output = small.launch("main.py", *arguments, f"--workdir={whole}")

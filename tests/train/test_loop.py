@@ -3,7 +3,6 @@
 import json
 import pathlib
 import signal
-import socket
 import time
 
 import jax
@@ -279,16 +278,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     "main.py", *arguments, f"--workdir={tmp_path / 'one'}", devices=4
   )
   assert code == 0, output
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    address = f"localhost:{free.getsockname()[1]}"
-  processes = [
-    small.launch("main.py", *arguments, f"--workdir={tmp_path / 'two'}",
-                 f"--distributed={address},2,{index}", wait=False)
-    for index in range(2)
-  ]
-  outputs = [process.communicate(timeout=600)[0] for process in processes]
-  assert all(process.returncode == 0 for process in processes), outputs
+  small.launch_two("main.py", *arguments, f"--workdir={tmp_path / 'two'}")
   for one, two in zip(*(small.logged(tmp_path / name) for name in ("one", "two")), strict=True):
     assert one == pytest.approx(two, rel=1e-3, nan_ok=True)
 
