@@ -66,12 +66,13 @@ def ahead(config: ConfigDict) -> tuple[float, LookingAhead]:
 
 def plain(config: ConfigDict, steps: int) -> float:
   """Seconds of a run with as many steps and no critic."""
-  config = config.copy_and_resolve_references()
+  config = config.to_dict()
   del config["lookahead"]
-  for name, section in list(config.terms.items()):
-    if "critic" in {field for field in section} or section.get("adaptive"):
-      del config.terms[name]
-  config.train.steps = steps
+  config["terms"] = {
+    name: section for name, section in config["terms"].items()
+    if "critic" not in section and not section.get("adaptive")
+  }
+  config["train"]["steps"] = steps
   return timed(experiment(config), None)
 
 
