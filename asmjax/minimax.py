@@ -150,14 +150,13 @@ class Term(abc.ABC):
     return {}
 
   def critic_loss(
-    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task]
   ) -> Array | float:
-    """What the critic descends; only asked of terms with a critic.
+    """What the critic descends at the start of a training; only asked of terms with a critic.
 
     Args:
       means: of the term's summands, by name.
       tasks: by name.
-      progress: t/T in [0, 1].
     """
     raise NotImplementedError(f"{type(self).__name__} does not say what its critic descends")
 

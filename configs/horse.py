@@ -34,5 +34,5 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config.eval.update(every=1920, batch_size=8)
   config.checkpoint.every = 1920
   common.lighten(config, shrink=2)
-  common.second_stage(config, variant, rate=1e-3, batch=4)
+  common.second_stage(config, variant, rate=1e-4, batch=4)
   return config

@@ -1,7 +1,6 @@
 """What LoAd runs went through: cycles, peaks and rollbacks (Jamali-Rad and Szabo 2022)."""
 
 import dataclasses
-import enum
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,20 +10,12 @@ import numpy as np
 
 from asmjax.analysis.runs import Group
 from asmjax.data.inspection import evenly
+from asmjax.lookahead.standing import End
 
 # A run that does not reach this much above its start failed (Sec. 6): 0.1 % of mIoU.
 _SUCCESS = 0.001
 # Models in an album, at most.
 _MOST = 8
-
-
-class End(enum.Enum):
-  """How a cycle ended, as runs log it."""
-
-  OPEN = 0
-  FELL = 1
-  PATIENCE = 2
-  BUDGET = 3
 
 
 _HOW = {

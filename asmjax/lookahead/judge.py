@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from asmjax.train.experiment import Experiment
+from asmjax.train.health import of_term
 from asmjax.train.parallel import spread
 from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
@@ -35,15 +36,7 @@ def make_judge(experiment: Experiment) -> Judge:
     played = jax.device_get([play(state, batch) for batch in batches])
     means = {name: float(np.mean([each[name] for each in played])) for name in played[0]}
     return sum(
-      game.terms[name].critic_loss(_of(name, means), game.tasks, progress=0.0)
-      for name in game.critics
+      game.terms[name].critic_loss(of_term(name, means), game.tasks) for name in game.critics
     )
 
   return judge
-
-
-def _of(name: str, means: Mapping[str, float]) -> dict[str, float]:
-  return {
-    key.removeprefix(f"{name}/"): value for key, value in means.items()
-    if key.startswith(f"{name}/")
-  }

@@ -7,7 +7,6 @@ arrays: compressed, read one by one, and never there before they are complete.
 import functools
 import io
 import mmap
-import os
 import pathlib
 import shutil
 import zipfile
@@ -19,6 +18,7 @@ import numpy as np
 from asmjax.batch import SHOWN
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
+from asmjax.train.record import whole
 
 # How the predictions of each kind of truth are stored, and what a batch holds.
 _STORED = {"label": np.uint8, "depth": np.float16, "normals": np.float16}
@@ -49,16 +49,14 @@ class MapStore:
       predictions: pairs of an example's index and its predictions by kind of truth.
     """
     path = self._shard(model, part, jax.process_index())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # Label maps hardly become smaller with more effort.
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    packed = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
+    with whole(path) as temporary, zipfile.ZipFile(temporary, "w", **packed) as file:
       for index, maps in predictions:
         for key, value in maps.items():
           array = np.asarray(value).astype(_STORED[key])
           with file.open(f"{key}/{index}.npy", "w") as member:
             np.lib.format.write_array(member, array)
-    os.replace(temporary, path)
 
   def read(self, models: Sequence[int], part: str) -> list["Maps"]:
     """The maps of each of the models.

@@ -1,11 +1,21 @@
 """How far a run of LoAd is: what its checkpoints say of it, in numbers."""
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from typing import Any
 
 from asmjax.lookahead.buffer import MapSet
 from asmjax.lookahead.cycle import Cycle
+
+
+class End(enum.Enum):
+  """How a cycle ended, as runs log it."""
+
+  OPEN = 0
+  FELL = 1
+  PATIENCE = 2
+  BUDGET = 3
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from asmjax.lookahead.generate import make_generate
 from asmjax.lookahead.judge import make_judge
 from asmjax.lookahead.maps import Aggregated, MapStore
 from asmjax.lookahead.settings import Lookahead, hold_out
-from asmjax.lookahead.standing import Standing
+from asmjax.lookahead.standing import End, Standing
 from asmjax.minimax import PREDICTOR, Game
 from asmjax.train.checkpoint import Checkpoints, Memory
 from asmjax.train.evaluate import make_evaluate
@@ -34,8 +34,6 @@ from asmjax.train.schedule import Outcome, Schedule, Turn, is_due, on_devices, r
 from asmjax.train.state import TrainState
 
 TRAIN, HOLD_OUT = "train", "hold_out"
-# Why a cycle ended, as it is logged.
-FELL, IMPATIENT, OUT_OF_STEPS = 1, 2, 3
 
 
 def looking_ahead(settings: Lookahead) -> MakeSchedule:
@@ -182,10 +180,10 @@ class LookingAhead(Schedule):
       "lookahead/kept_start": float(Action.KEEP_START in actions),
     }
     if Action.TRAIN in actions and not self._out_of_steps:
-      return Outcome(state, logged | {"lookahead/ended": 0.0})
+      return Outcome(state, logged | {"lookahead/ended": float(End.OPEN.value)})
     fell = not miou > now.cycle.start - rules.fall
-    why = OUT_OF_STEPS if Action.TRAIN in actions else FELL if fell else IMPATIENT
-    return self._end_cycle(state, logged | {"lookahead/ended": float(why)}, actions)
+    end = End.BUDGET if Action.TRAIN in actions else End.FELL if fell else End.PATIENCE
+    return self._end_cycle(state, logged | {"lookahead/ended": float(end.value)}, actions)
 
   def _end_cycle(
     self, state: TrainState, logged: dict[str, float], actions: Sequence[Action]

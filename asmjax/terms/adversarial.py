@@ -118,10 +118,10 @@ class Adversarial(Term):
     return {}
 
   def critic_loss(
-    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task]
   ) -> Array | float:
     """The discriminator's loss on truths and predictions, with the penalty on it."""
-    del tasks, progress
+    del tasks
     penalty = self.penalty * means["penalty"] if self.penalty else 0.0
     return self.critic_weight * (means["judge_real"] + means["judge_fake"] + penalty)
 

@@ -74,13 +74,13 @@ class Affinity(Term):
     }
 
   def critic_loss(
-    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task]
   ) -> Array | float:
     """The loss with the opposite sign."""
     del tasks
     kinds = SizeWeights._fields
     loss = sum(means[f"{kind}_{size}"] for kind in kinds for size in self.sizes)
-    return -at(self.ascent, progress) * at(self.weight, progress) * loss
+    return -at(self.ascent, 0.0) * at(self.weight, 0.0) * loss
 
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],

@@ -79,7 +79,7 @@ class Structure(Term):
     )}
 
   def critic_loss(
-    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task], *, progress: Array | float
+    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task]
   ) -> Array | float:
     """The reconstruction, and V with the opposite sign, or with a margin the hinge on it."""
     prefix = "climb_" if self.margin or self.binarise else ""
@@ -89,7 +89,7 @@ class Structure(Term):
       for name, task in choose_tasks(tasks, self.tasks).items()
     ) if self.reconstruction else 0.0
     sign = 1 if self.margin else -1
-    return sign * at(self.ascent, progress) * climbed + self.reconstruction * rebuilt
+    return sign * at(self.ascent, 0.0) * climbed + self.reconstruction * rebuilt
 
   def __call__(
     self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],

@@ -18,7 +18,7 @@ class Health:
     self._terms = terms
     self._first: dict[str, Mapping[str, float]] = {}
     self._known: set[tuple[str, str]] = set()
-    played = [means for means in logged if any(_of(name, means) for name in terms)]
+    played = [means for means in logged if any(of_term(name, means) for name in terms)]
     for means in (*played[:1], *played[-1:]):
       self.check(means)
 
@@ -30,7 +30,7 @@ class Health:
     """
     found = {}
     for name, term in self._terms.items():
-      if now := _of(name, means):
+      if now := of_term(name, means):
         symptoms = term.symptoms(now, self._first.setdefault(name, now))
         found |= {(name, symptom): f"{name}: {words}" for symptom, words in symptoms.items()}
     news = found.keys() - self._known
@@ -38,7 +38,8 @@ class Health:
     return [words for symptom, words in found.items() if symptom in news]
 
 
-def _of(name: str, means: Mapping[str, float]) -> dict[str, float]:
+def of_term(name: str, means: Mapping[str, float]) -> dict[str, float]:
+  """The means of a term's summands by their own names."""
   return {
     key.removeprefix(f"{name}/"): value for key, value in means.items()
     if key.startswith(f"{name}/")

@@ -1,12 +1,13 @@
 """What a run leaves behind: config, metrics, results, TensorBoard events, lines on the terminal."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -25,10 +26,16 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes a compressed `.npz` that appears whole or not at all."""
+  with whole(path) as temporary, temporary.open("wb") as file:
+    np.savez_compressed(file, **arrays)
+
+
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Where to write a file that gets its name `path` only when the block has ended well."""
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  with temporary.open("wb") as file:
-    np.savez_compressed(file, **arrays)
+  yield temporary
   os.replace(temporary, path)
 
 
@@ -231,10 +238,8 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  temporary.write_text(text)
-  os.replace(temporary, path)
+  with whole(path) as temporary:
+    temporary.write_text(text)
 
 
 def _plain(config: Mapping[str, Any]) -> Any:

@@ -46,7 +46,7 @@ def loss_of(players, name, means):
   """What a critic descends, from the means of all terms."""
   prefix = f"{name}/"
   own = {key.removeprefix(prefix): each for key, each in means.items() if key.startswith(prefix)}
-  return float(players.terms[name].critic_loss(own, players.tasks, progress=0.0))
+  return float(players.terms[name].critic_loss(own, players.tasks))
 
 
 @pytest.mark.usefixtures("float64")
