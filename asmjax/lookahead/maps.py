@@ -9,6 +9,7 @@ import io
 import mmap
 import pathlib
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -23,6 +24,7 @@ from asmjax.train.record import whole
 # How the predictions of each kind of truth are stored, and what a batch holds.
 _STORED = {"label": np.uint8, "depth": np.float16, "normals": np.float16}
 _SHOWN = {"label": np.int32, "depth": np.float32, "normals": np.float32}
+_PARSING = threading.Lock()
 
 Predictions = Iterable[tuple[int, Mapping[str, np.ndarray]]]
 
@@ -56,7 +58,7 @@ class MapStore:
         for key, value in maps.items():
           array = np.asarray(value).astype(_STORED[key])
           with file.open(f"{key}/{index}.npy", "w") as member:
-            np.lib.format.write_array(member, array)
+            np.lib.format.write_array(member, array, version=(1, 0))
 
   def read(self, models: Sequence[int], part: str) -> list["Maps"]:
     """The maps of each of the models.
@@ -105,24 +107,24 @@ class Maps:
   @functools.cached_property
   def indices(self) -> tuple[int, ...]:
     """The examples that have maps, in their order."""
-    return tuple(sorted({int(name.rpartition("/")[2]) for name in self._members}))
+    return tuple(sorted({int(pathlib.PurePath(name).stem) for name in self._members}))
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """The maps of example `index`, as a batch shows them, by the keys of a batch."""
-    found = {key: self._members.get(f"{key}/{index}") for key in _STORED}
+    names = {key: f"{key}/{index}.npy" for key in _STORED}
     return {
-      SHOWN + key: shard[f"{key}/{index}"].astype(_SHOWN[key])
-      for key, shard in found.items() if shard is not None
+      SHOWN + key: _array(self._members[name].read(name)).astype(_SHOWN[key])
+      for key, name in names.items() if name in self._members
     }
 
   def __getstate__(self) -> dict:
     return {"_paths": self._paths, "_in_memory": self._in_memory}
 
   @functools.cached_property
-  def _members(self) -> dict[str, Mapping[str, np.ndarray]]:
+  def _members(self) -> dict[str, zipfile.ZipFile]:
     """The shard that holds each map."""
-    shards = [np.load(self._opened(path)) for path in self._paths]
-    return {name: shard for shard in shards for name in shard.files}
+    shards = [zipfile.ZipFile(self._opened(path)) for path in self._paths]
+    return {name: shard for shard in shards for name in shard.namelist()}
 
   def _opened(self, path: pathlib.Path) -> io.BytesIO | mmap.mmap:
     if self._in_memory:
@@ -136,6 +138,25 @@ class _Mapped(mmap.mmap):
 
   def seekable(self) -> bool:
     return True
+
+
+def _array(member: bytes) -> np.ndarray:
+  """What a `.npy` file of version 1.0 holds."""
+  start = 10 + int.from_bytes(member[8:10], "little")
+  shape, by_column, dtype = _header(member[8:start])
+  order = "F" if by_column else "C"
+  return np.frombuffer(member, dtype, offset=start).reshape(shape, order=order)
+
+
+@functools.lru_cache
+def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Shape, whether it is stored by column, and type.
+
+  `np.load` parses every header anew, and Python 3.11 fails at times where threads do that at once.
+  Most headers are alike; the lock is for the others.
+  """
+  with _PARSING:
+    return np.lib.format.read_array_header_1_0(io.BytesIO(header))
 
 
 class Aggregated:

@@ -1,6 +1,7 @@
 """Maps on disk and beside their examples."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -62,6 +63,30 @@ def test_every_kind_of_truth_is_kept(store):
   np.testing.assert_allclose(maps[2]["shown_depth"], depth, rtol=1e-3)
   np.testing.assert_allclose(maps[2]["shown_normals"], normals, rtol=1e-3, atol=1e-6)
   assert {value.dtype for value in maps[2].values()} == {np.dtype("float32")}
+
+
+def test_maps_may_be_stored_by_column(store):
+  label = np.arange(12, dtype=np.int32).reshape(3, 4).T
+  store.write(0, "train", [(0, {"label": label})])
+  np.testing.assert_array_equal(store.read([0], "train")[0][0]["shown_label"], label)
+
+
+def test_headers_that_are_alike_are_parsed_once_whatever_thread_reads(store, monkeypatch):
+  parsed, parse = [], np.lib.format.read_array_header_1_0
+
+  def counted(file):
+    parsed.append(file)
+    return parse(file)
+
+  monkeypatch.setattr(np.lib.format, "read_array_header_1_0", counted)
+  store.write(0, "train", predictions(0, range(40), size=(3, 41)))
+  (maps,) = store.read([0], "train")
+  _ = maps[0]
+  with ThreadPoolExecutor(8) as pool:
+    found = list(pool.map(lambda i: maps[i]["shown_label"], range(40)))
+  assert len(parsed) <= 1  # Of the second store that the test runs with, not even one.
+  for (_, expected), each in zip(predictions(0, range(40), size=(3, 41)), found, strict=True):
+    np.testing.assert_array_equal(each, expected["label"])
 
 
 def test_a_model_that_is_in_the_buffer_twice_is_read_once_and_counts_twice(store):
