@@ -7,7 +7,6 @@ the further metrics goes on beside the devices' work; on a CPU they share the co
 """
 
 import argparse
-import json
 import pathlib
 import resource
 import sys
@@ -22,15 +21,12 @@ import numpy as np
 from asmjax.config import experiment
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.train.loop import open_checkpoints
-from asmjax.train.schedule import restore
+from asmjax.workdir import read_config, read_state
 
 
 def prepared(workdir: pathlib.Path, data_root: str | None, detailed: bool) -> Experiment:
   """The run, its tasks with all metrics that the data set has the truth for, or with none."""
-  config = json.loads((workdir / "config.json").read_text())
-  if data_root:
-    config["data"]["root"] = data_root
+  config = read_config(workdir, data_root)
   for section in config["tasks"].values():
     section["details"] = ()
   run = experiment(config)
@@ -66,8 +62,7 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=3)
   args = parser.parse_args()
   runs = {name: prepared(args.workdir, args.data_root, name == "all") for name in ("sums", "all")}
-  with open_checkpoints(runs["sums"], args.workdir) as checkpoints:
-    variables = restore(runs["sums"], checkpoints, checkpoints.last()).variables()
+  variables = read_state(runs["sums"], args.workdir).variables()
   sides = {name: side(run, variables) for name, run in runs.items()}
   for each in sides.values():
     each()  # Compiles.

@@ -10,7 +10,8 @@ both sides compute the same loss from the same weights. Then the sides take turn
 work on the machine falls on all of them: the ratios are what counts.
 
 Memory is the peak of further steps in a fresh process, less what that process held after its
-imports: weights, gradients, momenta and activations.
+imports: weights, gradients, momenta and activations, and the compiled program, which is all that
+small images leave of ours. Its arrays alone are printed beside it.
 
   python benchmarks/predictors.py --size=513x513 --batch=4
   python benchmarks/predictors.py --only=deeplab_v3_resnet50,unet7 --no-compile
@@ -158,6 +159,12 @@ class Ours:
       for train in (False, True)
     )
 
+  def arrays(self) -> int:
+    """Bytes of all arrays that a step holds at once."""
+    compiled = self._move.lower(self.variables, self.momenta, self.batch).compile()
+    found = compiled.memory_analysis()
+    return found.argument_size_in_bytes + found.temp_size_in_bytes
+
   def _updated(self, variables: Any, momenta: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
     params = variables["params"]
     graded = jax.value_and_grad(self._loss, has_aux=True)
@@ -293,21 +300,22 @@ def time_case(case: Case, args: argparse.Namespace) -> None:
 
 def report_memory(case: Case, args: argparse.Namespace) -> None:
   """Prints the peak memory of both sides' steps."""
-  sides = ["ours", *LAYOUTS]
-  peaks = {name: _fresh(case, name, args.threads) / 2**20 for name in sides}
+  found = {name: _fresh(case, name, args.threads) for name in ("ours", *LAYOUTS)}
+  peaks = {name: peak / 2**20 for name, (peak, _) in found.items()}
   eager = min(peaks[name] for name in LAYOUTS)
   listed = "  ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items())
-  print(f"  memory  {listed}   ours/eager {peaks['ours'] / eager:.2f}", flush=True)
+  print(f"  memory  {listed}   ours/eager {peaks['ours'] / eager:.2f}; "
+        f"our arrays {found['ours'][1] / 2**20:.0f} MiB", flush=True)
 
 
-def _fresh(case: Case, name: str, threads: int) -> int:
+def _fresh(case: Case, name: str, threads: int) -> tuple[int, int]:
   spawn = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
     return pool.submit(grown, case, name, threads).result()
 
 
-def grown(case: Case, name: str, threads: int) -> int:
-  """Bytes at the peak of two steps, after a first one, beyond what imports take."""
+def grown(case: Case, name: str, threads: int) -> tuple[int, int]:
+  """Bytes at the peak of two steps, after a first one, beyond what imports take; ours in arrays."""
   use(threads)
   jax.block_until_ready(jnp.zeros(1) + 1)
   before = _resident("VmRSS")
@@ -318,7 +326,8 @@ def grown(case: Case, name: str, threads: int) -> int:
   pathlib.Path("/proc/self/clear_refs").write_text("5")
   side.step()
   side.step()
-  return _resident("VmHWM") - before
+  peak = _resident("VmHWM") - before
+  return peak, side.arrays() if name == "ours" else 0
 
 
 def _resident(key: str) -> int:

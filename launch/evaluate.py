@@ -4,7 +4,6 @@ Prints the IoU of every class and the means, and rewrites `DIR/results.json`; fo
 the run's own, `DIR/results.SPLIT.json`.
 """
 
-import json
 import pathlib
 import sys
 
@@ -22,42 +21,20 @@ _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkp
 
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
-  from asmjax.config import experiment
-  from asmjax.train.loop import make_measure, open_checkpoints, open_skips
+  from asmjax.train.loop import make_measure, open_skips
   from asmjax.train.record import write_json
-  from asmjax.train.schedule import restore
+  from asmjax.workdir import read_config, read_state, reopen
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
   with plainly():
-    config = read_config(workdir)
-    own = config["eval"]["split"]
-    config["eval"]["split"] = _SPLIT.value or own
-    run = experiment(config)
-  with open_checkpoints(run, workdir) as checkpoints:
-    step = getattr(checkpoints, _WHICH.value)()
-    if step is None:
-      raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}; train first")
-    state = restore(run, checkpoints, step)
+    own = read_config(workdir)["eval"]["split"]
+    run = reopen(workdir, data_root=_ROOT.value, split=_SPLIT.value)
+    state = read_state(run, workdir, _WHICH.value)
   results = make_measure(run, open_skips(workdir).add)(state)
   name = "results.json" if results["split"] == own else f"results.{results['split']}.json"
   write_json(workdir / name, results)
   print_table(results)
-
-
-def read_config(workdir: pathlib.Path) -> dict:
-  """The run's config, with the data where it lies now.
-
-  Raises:
-    FileNotFoundError: there is no run in `workdir`.
-  """
-  path = workdir / "config.json"
-  if not path.exists():
-    raise FileNotFoundError(f"{path} does not exist; expected the workdir of a run")
-  config = json.loads(path.read_text())
-  if _ROOT.value:
-    config["data"]["root"] = _ROOT.value
-  return config
 
 
 def print_table(results: dict) -> None:

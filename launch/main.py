@@ -28,6 +28,7 @@ def main(_: list[str]) -> None:
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.train.record import as_json, check_same_config, write_json
+  from asmjax.workdir import write_descriptor
 
   logging.set_verbosity(logging.ERROR)
   if _DISTRIBUTED.value:
@@ -39,6 +40,7 @@ def main(_: list[str]) -> None:
     check_same_config(workdir / "config.json", config.to_dict())
   if jax.process_index() == 0:
     write_json(workdir / "config.json", config.to_dict())
+    write_descriptor(workdir, run.descriptor)
   results = train(run, workdir, order)
   if jax.process_index() == 0:
     print(as_json(results["metrics"]))

@@ -1,7 +1,6 @@
 """What a method does to each class: IoUs against a baseline, and who is taken for whom."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from asmjax.analysis.runs import Group
-from asmjax.config import experiment
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.metrics.spread import mean_of_known, ratio
 from asmjax.train.evaluate import make_evaluate
-from asmjax.train.loop import open_checkpoints
-from asmjax.train.schedule import restore
+from asmjax.workdir import read_state, reopen
 
 _TASK = "segmentation"
 # Numbers are written into the cells of a matrix of this many classes or fewer.
@@ -64,20 +61,13 @@ def confusions(
     ValueError: the run does not segment.
     FileNotFoundError: the run has no checkpoint.
   """
-  config = json.loads((workdir / "config.json").read_text())
-  if data_root:
-    config["data"]["root"] = data_root
-  run = experiment(config)
+  run = reopen(workdir, data_root=data_root)
   if _TASK not in run.game.tasks:
     raise ValueError(f"{workdir} has tasks {sorted(run.game.tasks)}; expected {_TASK!r}")
   # Details are costly, and read something else off the predictions.
   task = dataclasses.replace(run.game.tasks[_TASK], details=())
   game = dataclasses.replace(run.game, tasks=run.game.tasks | {_TASK: task})
-  with open_checkpoints(run, workdir) as checkpoints:
-    if checkpoints.last() is None:
-      raise FileNotFoundError(f"no checkpoint in {workdir / 'checkpoints'}; train first")
-    state = restore(run, checkpoints, checkpoints.last())
-  scores = make_evaluate(game)(state.variables(), run.eval_batches())
+  scores = make_evaluate(game)(read_state(run, workdir).variables(), run.eval_batches())
   return ConfusionMatrix(scores.totals[_TASK]["confusion"]), task.classes
 
 

@@ -1,16 +1,14 @@
 """Figures of finished runs: learning curves and grids of predictions."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from asmjax.analysis.runs import Group
-from asmjax.config import experiment
 from asmjax.minimax import PREDICTOR
-from asmjax.train.loop import make_draw, open_checkpoints
-from asmjax.train.schedule import restore
+from asmjax.train.loop import make_draw
+from asmjax.workdir import read_state, reopen
 
 
 def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:
@@ -105,9 +103,5 @@ def _grid(columns: Sequence[tuple[str, np.ndarray]], path: pathlib.Path) -> None
 
 
 def _pictures(workdir: pathlib.Path, count: int, data_root: str | None) -> dict[str, np.ndarray]:
-  config = json.loads((workdir / "config.json").read_text())
-  if data_root:
-    config["data"]["root"] = data_root
-  run = experiment(config)
-  with open_checkpoints(run, workdir) as checkpoints:
-    return make_draw(run, count=count)(restore(run, checkpoints, checkpoints.last()))
+  run = reopen(workdir, data_root=data_root)
+  return make_draw(run, count=count)(read_state(run, workdir))

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,6 +40,23 @@ class Descriptor:
     twice = sorted({each for each in self.classes if self.classes.count(each) > 1})
     if twice:
       raise ValueError(f"{self.name} has two classes called {twice[0]!r}")
+
+  def facts(self) -> dict[str, Any]:
+    """Its fields as JSON can hold them."""
+    unordered = lambda value: sorted(value) if isinstance(value, frozenset) else value
+    return {key: unordered(value) for key, value in dataclasses.asdict(self).items()}
+
+  @classmethod
+  def of_facts(cls, facts: Mapping[str, Any]) -> "Descriptor":
+    """From `facts`, as JSON gives them back."""
+    return cls(
+      name=facts["name"],
+      classes=tuple(facts["classes"]),
+      palette=tuple(map(tuple, facts["palette"])),
+      splits=tuple(facts["splits"]),
+      provides=frozenset(facts["provides"]),
+      ignored=frozenset(facts["ignored"]),
+    )
 
 
 class Source(Protocol):

@@ -115,11 +115,9 @@ def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, A
     split: {"examples": len(source), "first": _digest(source[0]), "files": _file_digest(source)}
     for split, source in sources.items()
   }
-  facts = {
-    key: sorted(value) if isinstance(value, frozenset) else value
-    for key, value in dataclasses.asdict(descriptor).items()
+  plan = {
+    "descriptor": descriptor.facts(), "examples_per_shard": examples_per_shard, "splits": splits
   }
-  plan = {"descriptor": facts, "examples_per_shard": examples_per_shard, "splits": splits}
   return json.loads(json.dumps(plan))
 
 

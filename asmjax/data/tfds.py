@@ -208,14 +208,7 @@ def _restored(root: str, info: Any) -> Descriptor:
     facts = json.loads(path.read_text())["descriptor"]
   except (ValueError, KeyError) as error:
     raise ValueError(f"{path} cannot be read ({error!r}); expected a whole file") from error
-  return Descriptor(
-    name=facts["name"],
-    classes=tuple(facts["classes"]),
-    palette=tuple(map(tuple, facts["palette"])),
-    splits=tuple(facts["splits"]),
-    provides=frozenset(facts["provides"]),
-    ignored=frozenset(facts["ignored"]),
-  )
+  return Descriptor.of_facts(facts)
 
 
 def _classes(

@@ -32,13 +32,17 @@ class Checkpoints:
   while writing resumes from the one before.
   """
 
-  def __init__(self, directory: str | pathlib.Path, *, metric: str, keep: int = 1):
+  def __init__(
+    self, directory: str | pathlib.Path, *, metric: str, keep: int = 1, writes: bool = True
+  ):
     """Opens a directory, which need not exist.
 
     Args:
       directory: where the checkpoints are, one folder a step.
       metric: name of the metric by which a checkpoint is the best; larger is better.
       keep: how many of the best are kept, and how many of the last.
+      writes: whether the directory is this process's to write to; otherwise it may be that of a
+        run which goes on.
     """
     self.metric = metric
     score = lambda metrics: -math.inf if math.isnan(metrics[metric]) else metrics[metric]
@@ -50,7 +54,8 @@ class Checkpoints:
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
         save_decision_policy=_Always(),
         best_fn=score,
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=writes,
+        read_only=not writes,
       ),
     )
 
@@ -93,6 +98,10 @@ class Checkpoints:
   def best(self) -> int | None:
     """The step of the checkpoint with the best metric, if one was evaluated."""
     return self._manager.best_step()
+
+  def folder(self, step: int) -> pathlib.Path:
+    """Where the checkpoint of `step` is."""
+    return pathlib.Path(self._manager.directory) / str(step)
 
   def restore(self, like: TrainState, step: int) -> TrainState:
     """The state of `step`; `like` gives structure, shapes and types.

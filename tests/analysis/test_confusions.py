@@ -92,7 +92,7 @@ def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):
     "data.options.length": 5, "eval.batch_size": 8, "tasks.segmentation.details": ("bf",),
   })
   (tmp_path / "config.json").write_text(json.dumps(made.to_dict()))
-  with pytest.raises(FileNotFoundError, match="no checkpoint in .*checkpoints; train first"):
+  with pytest.raises(FileNotFoundError, match="no last checkpoint in .*checkpoints; train first"):
     confusions(tmp_path)
   run = experiment(made)
   state = run.init_state()

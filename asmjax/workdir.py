@@ -1,0 +1,107 @@
+"""The folder of a run, opened again: its config, its data set, its experiment and its state."""
+
+import json
+import pathlib
+from typing import Any
+
+from asmjax.config import Data, descriptor, experiment
+from asmjax.data.descriptor import Descriptor
+from asmjax.sections import choose, construct
+from asmjax.train.checkpoint import Checkpoints
+from asmjax.train.experiment import Experiment
+from asmjax.train.record import write_json
+from asmjax.train.schedule import restore
+from asmjax.train.state import TrainState
+
+# The descriptor of the data set, so that predictions need no data set.
+DATA_SET = "data_set.json"
+
+
+def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> dict[str, Any]:
+  """The run's config.
+
+  Args:
+    workdir: folder of the run.
+    data_root: where its data set lies now; None where it lay.
+
+  Raises:
+    FileNotFoundError: there is no run in `workdir`.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    raise FileNotFoundError(f"{path} does not exist; expected the workdir of a run")
+  config = json.loads(path.read_text())
+  if data_root:
+    config["data"]["root"] = data_root
+  return config
+
+
+def write_descriptor(workdir: str | pathlib.Path, found: Descriptor) -> None:
+  """Leaves the facts about a run's data set in its folder."""
+  write_json(pathlib.Path(workdir) / DATA_SET, found.facts())
+
+
+def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
+  """The facts about a run's data set, which need not be there any more.
+
+  Raises:
+    ValueError: the run has left none, and neither does its config tell them.
+    FileNotFoundError: there is no run in `workdir`, or its data set is needed and not there.
+  """
+  path = pathlib.Path(workdir) / DATA_SET
+  if path.exists():
+    return Descriptor.of_facts(json.loads(path.read_text()))
+  return descriptor(construct(Data, read_config(workdir)["data"], "data"))
+
+
+def reopen(
+  workdir: str | pathlib.Path, *, data_root: str | None = None, split: str | None = None,
+) -> Experiment:
+  """The experiment of a run.
+
+  Args:
+    workdir: folder of the run.
+    data_root: see `read_config`.
+    split: that is evaluated; None for the run's own.
+
+  Raises:
+    FileNotFoundError: there is no run in `workdir`, or no data set.
+    ValueError: see `asmjax.config.experiment`.
+  """
+  config = read_config(workdir, data_root)
+  if split:
+    config["eval"]["split"] = split
+  return experiment(config)
+
+
+def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last") -> TrainState:
+  """The state of a run that has been trained, on the devices.
+
+  Args:
+    run: the experiment.
+    workdir: its folder.
+    which: of the checkpoints, "last" or "best".
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint.
+    ValueError: the checkpoint is of another game.
+  """
+  with _opened(workdir, run.checkpointing.metric) as checkpoints:
+    return restore(run, checkpoints, _step(checkpoints, workdir, which))
+
+
+def checkpoint_folder(workdir: str | pathlib.Path, which: str = "last") -> pathlib.Path:
+  """The folder of a run's checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
+  with _opened(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
+    return checkpoints.folder(_step(checkpoints, workdir, which))
+
+
+def _opened(workdir: str | pathlib.Path, metric: str) -> Checkpoints:
+  return Checkpoints(pathlib.Path(workdir) / "checkpoints", metric=metric, writes=False)
+
+
+def _step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> int:
+  step = choose({"last": checkpoints.last, "best": checkpoints.best}, which, "checkpoint")()
+  if step is None:
+    raise FileNotFoundError(f"no {which} checkpoint in {workdir}/checkpoints; train first")
+  return step
