@@ -136,13 +136,15 @@ def base(
 
 
 def second_stage(
-  config: ConfigDict, argument: str, *, rate: float = 1e-6, batch: int = 5, crop: int = 0
+  config: ConfigDict, argument: str, *, rate: float = 1e-6, batch: int = 5, crop: int = 0,
+  stride: int = 0,
 ) -> None:
   """The players of LoAd and of the alternating scheme that it is compared with, if it is either.
 
-  As published: SGD for the predictor, Adagrad for the discriminator, and mirroring alone
-  (Jamali-Rad and Szabo 2022, Sec. 4). Both start from a predictor that the pixel loss has trained:
-  `init.path=WORKDIR`, `init.format=orbax`. An analyzer keeps its optimizer, with a constant rate.
+  As published: SGD for the predictor, Adagrad for MobileNet, and mirroring alone (Jamali-Rad and
+  Szabo 2022, Sec. 4). Both start from a predictor that the pixel loss has trained:
+  `init.path=WORKDIR`, `init.format=orbax`. Other critics keep their optimizer, with a constant
+  rate.
 
   Args:
     config: everything else.
@@ -150,6 +152,7 @@ def second_stage(
     rate: of the predictor.
     batch: of the predictor.
     crop: side of its images; 0 leaves it.
+    stride: of the maps that are judged, of a predictor that can enlarge them; 0 leaves them.
   """
   method, *_ = _parsed(argument, "segmentation")
   if method not in SECOND_STAGE:
@@ -158,7 +161,7 @@ def second_stage(
   players = config.optimizer
   players.predictor.update(plain, rule="sgd", learning_rate=rate, momentum=0.95)
   players.critic.schedule = "constant"
-  if "adversarial" in config.terms:
+  if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
     players.critic.update(plain, rule="adagrad", learning_rate=0.01)
   config.train.update(batch_size=batch, fast_critic=True)
   if method == "alternating":
@@ -166,23 +169,24 @@ def second_stage(
   config.data.scale = (1.0, 1.0)
   if crop:
     config.data.size = (crop, crop)
+  if stride:
+    config.predictor.stride = stride
   config.eval.every = 0
 
 
 def lighten(config: ConfigDict, shrink: int) -> None:
   """Makes discriminators small enough for one CPU.
 
-  They judge means of `shrink` x `shrink` pixels; SmallFOV-light stands in for LargeFOV, the patch
-  network has half the filters, and MobileNet sees 64 x 64 pixels with a quarter of the channels.
+  They judge means of `shrink` x `shrink` pixels. SmallFOV-light stands in for LargeFOV and for
+  MobileNet, which with the few pixels and channels that a CPU affords sees no borders, and the
+  patch network has half the filters.
   """
   for term in config.terms.values():
     if "inputs" not in term:
       continue
-    if term.critic.name == "luc":
-      term.critic.update(large=False, light=True)
-    if term.critic.name == "mobilenet":
-      term.critic.update(size=(64, 64), width=0.25)
-    elif term.critic.name == "patch":
+    if term.critic.name in ("luc", "mobilenet"):
+      term.critic = critic("luc", large=False, light=True)
+    if term.critic.name == "patch":
       term.critic.filters = tuple(filters // 2 for filters in term.critic.filters)
     else:
       term.shrink = shrink

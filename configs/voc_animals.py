@@ -40,5 +40,6 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config.train = defaults(Training, steps=500, batch_size=8)
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125
-  common.second_stage(config, argument, rate=1e-3, batch=8)
+  common.lighten(config, shrink=1)
+  common.second_stage(config, argument, rate=1e-4, batch=8, stride=4)
   return config

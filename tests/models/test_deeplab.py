@@ -101,6 +101,22 @@ def test_v3_plus_is_its_definition(separable):
     np.testing.assert_allclose(found[task], expected, rtol=1e-4, atol=1e-4 * scale)
 
 
+def test_maps_are_enlarged_to_the_stride_without_further_parameters():
+  x = backbones.image(15, 11)
+  coarse = DeepLab({"a": 2}, backbones.Thinned(output_stride=8), rates=(), features=4, norm=NONE)
+  variables = backbones.initial(coarse, x)
+
+  def maps(net):
+    outputs, sown = net.apply(variables, x, train=False, mutable=["intermediates"])
+    return [outputs["a"], sown["intermediates"]["features"][0]]
+
+  found, small = jax.jit(lambda: (maps(coarse.clone(stride=1)), maps(coarse)))()
+  for large, each in zip(found, small, strict=True):
+    assert each.shape[1:3] == (8, 6)
+    expected = jax.image.resize(each, (1, 15, 11, each.shape[3]), "bilinear", antialias=False)
+    np.testing.assert_allclose(large, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_v2_adds_up_a_convolution_of_each_rate():
   x = backbones.image(15, 11)
   net = DeepLabV2({"a": 2}, backbones.Thinned(output_stride=8), rates=(1, 3, 9))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
 from asmjax.models.layers import Layers, Network
+from asmjax.resize import bilinear
 
 
 class DeepLab(Network):
@@ -37,6 +38,8 @@ class DeepLab(Network):
     convs: 3x3 convolutions before the heads.
     separable: 3x3 convolutions are depthwise ones followed by 1x1 ones.
     dropout: rate after the pyramid.
+    stride: that the maps are enlarged to, bilinearly, so that losses and critics see the borders
+      (Chen et al. 2017, Sec. 4.1); 0 leaves them.
 
   Raises:
     ValueError: a decoder without convolutions.
@@ -50,6 +53,7 @@ class DeepLab(Network):
   convs: int = 0
   separable: bool = False
   dropout: float = 0.1
+  stride: int = 0
 
   def __post_init__(self):
     if self.low and not self.convs:
@@ -60,7 +64,7 @@ class DeepLab(Network):
   def __call__(
     self, x: Float[Array, "n h w 3"], *, train: bool
   ) -> dict[str, Float[Array, "n h2 w2 c"]]:
-    """Maps by task, at the backbone's output stride, or with a decoder at a stride of 4."""
+    """Maps by task, at `stride`, at the backbone's, or with a decoder at a stride of 4."""
     layers = self.layers(train=train)
     features = self.backbone(x, train=train)
     maps = (self._pyramid(features[32], layers, train=train),)
@@ -69,9 +73,11 @@ class DeepLab(Network):
       maps = (low, *maps)
     for i in range(self.convs):
       maps = (self._conv3x3(*maps, layers=layers, name=f"conv{i + 1}"),)
-    self.sow("intermediates", "features", maps[0])
+    to = lambda stride: tuple(-(-side // stride) for side in x.shape[1:3])
+    enlarged = lambda y: bilinear(y, to(self.stride)) if self.stride else y
+    self.sow("intermediates", "features", enlarged(maps[0]))
     return {
-      task: self.conv(channels, 1, dtype=self.dtype, name=f"head_{task}")(maps[0])
+      task: enlarged(self.conv(channels, 1, dtype=self.dtype, name=f"head_{task}")(maps[0]))
       for task, channels in self.heads.items()
     }
 
