@@ -55,7 +55,7 @@ class Checkpoints:
         save_decision_policy=_Always(),
         best_fn=score,
         cleanup_tmp_directories=writes,
-        read_only=not writes,
+        create=writes,
       ),
     )
 

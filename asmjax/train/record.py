@@ -35,8 +35,11 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Where to write a file that gets its name `path` only when the block has ended well."""
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  yield temporary
-  os.replace(temporary, path)
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
 def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
