@@ -12,8 +12,8 @@ from jaxtyping import install_import_hook
 
 install_import_hook(
   [f"asmjax.{part}" for part in (
-    "batch", "losses", "metrics", "minimax", "models", "moments", "pretrained", "resize", "tasks",
-    "terms",
+    "batch", "inference", "losses", "metrics", "minimax", "models", "moments", "pretrained",
+    "resize", "tasks", "terms",
   )],
   "beartype.beartype",
 )

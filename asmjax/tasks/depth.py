@@ -126,7 +126,27 @@ class Depth(Detailed):
     self, output: Float[Array, "n _ _ 1"], size: tuple[int, int]
   ) -> Float[Array, "n h w"]:
     """Metres at any size."""
-    return bilinear(self.decide(output), size)[..., 0]
+    return self.estimate(output, size)[..., 0]
+
+  def estimate(
+    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int]
+  ) -> Float[Array, "n h w 1"]:
+    """Metres at any size: what may be averaged over views of an image."""
+    return bilinear(self.decide(output), size)
+
+  def mirrored(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w 1"]:
+    """The estimate of an image from that of its mirror image."""
+    return estimate[:, ::-1]
+
+  def receded(
+    self, estimate: Float[np.ndarray, "h w 1"], factor: float
+  ) -> Float[np.ndarray, "h w 1"]:
+    """Undoes `asmjax.data.transforms.approach`: metres times the factor."""
+    return estimate * np.float32(factor)
+
+  def conclude(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w"]:
+    """Metres."""
+    return estimate[..., 0]
 
   def decide(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
     """Metres."""

@@ -22,6 +22,7 @@ _RELEASED = 10.0
 # What a map of zeros means: facing the camera.  The direction of a zero vector has no gradient, and
 # that of a tiny one a huge one.
 _START = (0.0, 0.0, 1.0)
+_TINY = np.float32(1e-6)
 
 
 KINDS = of_groups(
@@ -112,7 +113,7 @@ class Normals(Detailed):
     del palette
     true = np.asarray(truth["normals"])
     found = np.asarray(self.prediction(jnp.asarray(output), true.shape[1:3]))
-    found = found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), 1e-6)
+    found = self.conclude(found)
     angle = np.degrees(np.arccos(np.clip(np.sum(true * found, -1), -1, 1)))
     error = np.where((true != 0).any(-1), angle, np.nan)
     return {
@@ -127,6 +128,27 @@ class Normals(Detailed):
     """Vectors at any size; between pixels they are a little shorter than 1."""
     return bilinear(self.decide(output), size)
 
+  def estimate(
+    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int]
+  ) -> Float[Array, "n h w 3"]:
+    """The prediction at any size: what may be averaged over views of an image."""
+    return self.prediction(output, size)
+
+  def mirrored(self, estimate: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """The estimate of an image from that of its mirror image: x changes its sign too."""
+    return estimate[:, ::-1] * np.array([[[-1, 1, 1]]], np.float32)
+
+  def receded(
+    self, estimate: Float[np.ndarray, "h w 3"], factor: float
+  ) -> Float[np.ndarray, "h w 3"]:
+    """Undoes `asmjax.data.transforms.approach`: z is divided by the factor, lengths stay."""
+    squeezed = estimate / np.array([[[1, 1, factor]]], np.float32)
+    return squeezed * (_length(estimate) / np.maximum(_length(squeezed), _TINY))
+
+  def conclude(self, estimate: Float[np.ndarray, "*n h w 3"]) -> Float[np.ndarray, "*n h w 3"]:
+    """Unit vectors."""
+    return estimate / np.maximum(_length(estimate), _TINY)
+
   def decide(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """Unit vectors."""
     return unit(output + jnp.asarray(_START, output.dtype).reshape(1, 1, 1, 3))
@@ -134,3 +156,7 @@ class Normals(Detailed):
   def output_of(self, prediction: Float[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """The map that means the directions of a `prediction`."""
     return jnp.asarray(prediction) - jnp.array(_START).reshape(1, 1, 1, 3)
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+  return np.linalg.norm(vectors, axis=-1, keepdims=True)

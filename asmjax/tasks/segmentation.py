@@ -134,6 +134,27 @@ class Segmentation(Detailed):
     """The class of every pixel."""
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
+  def estimate(
+    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int]
+  ) -> Float[Array, "n h w c"]:
+    """Class probabilities at any size: what may be averaged over views of an image."""
+    return jax.nn.softmax(bilinear(logits, size))
+
+  def mirrored(self, estimate: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
+    """The estimate of an image from that of its mirror image."""
+    return estimate[:, ::-1]
+
+  def receded(
+    self, estimate: Float[np.ndarray, "h w c"], factor: float
+  ) -> Float[np.ndarray, "h w c"]:
+    """What undoes `asmjax.data.transforms.approach`: nothing, classes know no distance."""
+    del factor
+    return estimate
+
+  def conclude(self, estimate: Float[np.ndarray, "h w c"]) -> Int[np.ndarray, "h w"]:
+    """The most probable class of every pixel."""
+    return np.argmax(estimate, axis=-1).astype(np.int32)
+
   def output_of(self, prediction: Int[ArrayLike, "n h w"]) -> Float[Array, "n h w c"]:
     """Logits whose probabilities are exactly 0 and 1, for the classes of a `prediction`."""
     return 1e4 * (jax.nn.one_hot(jnp.asarray(prediction), self.channels) - 1)

@@ -1,0 +1,217 @@
+"""Fully connected conditional random fields with Gaussian edges (Kraehenbuehl and Koltun 2011)."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
+
+from asmjax.inference.lattice import Lattice, build
+from asmjax.moments import at_least_single
+
+FILTERS = ("released", "close")
+REACH = 5  # Standard deviations to which `Separable` sums: what is beyond weighs less than 4e-6.
+
+
+class Separable(NamedTuple):
+  """D^-1/2 K D^-1/2 for a Gaussian of positions alone, as a sum over rows and one over columns."""
+
+  taps: Float[ArrayLike, " t"]
+  scale: Float[ArrayLike, "h w 1"]
+
+  def __call__(self, values: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+    """The filtered values."""
+    return self.scale * _blurred(self.scale * values, self.taps)
+
+
+class Kernel(NamedTuple):
+  """A normalised filter on maps (h, w, c), and what it weighs."""
+
+  weight: Float[ArrayLike, ""]
+  filter: Lattice | Separable
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseCRF:
+  """A fully connected CRF over an image's pixels, by mean field inference.
+
+  The energy of a labelling is the sum over pixels of the negative logits and over pairs of pixels
+  with different labels (Potts) of two Gaussian kernels: a bilateral one of positions and colours,
+  and one of positions. As in the authors' code (and pydensecrf) each kernel matrix K is normalised
+  to D^-1/2 K D^-1/2, D = diag(K 1), and holds the pixel itself: a message to i sums over all j,
+  i included.
+
+  Two ways to filter are known. "released" gives the numbers of the authors' code up to rounding:
+  one permutohedral lattice a kernel. On small images its probabilities differ from those of exact
+  sums by 0.002 to 0.003 on average and by 0.02 at most, and by up to 0.09 where noise is three
+  times `bilateral_rgb`: then the lattice is mostly empty, and what should pass over vertices that
+  are not there is lost. "close" keeps more vertices, averages over two lattices that are shifted
+  against each other, and sums over positions exactly (at a cost in proportion to `spatial_xy`):
+  within 0.01 of exact sums where noise does not exceed `bilateral_rgb`, within 0.03 at three times
+  that, for about three times the time.
+
+  Attributes:
+    bilateral_weight: of the bilateral kernel; 0 leaves it out.
+    bilateral_xy: its standard deviation in pixels.
+    bilateral_rgb: its standard deviation in colour levels, 0..255.
+    spatial_weight: of the kernel of positions; 0 leaves it out.
+    spatial_xy: its standard deviation in pixels.
+    iterations: of mean field inference.
+    filters: "released" or "close".
+
+  Raises:
+    ValueError: an impossible number or unknown filters.
+  """
+
+  bilateral_weight: float = 1.0
+  bilateral_xy: float = 40.0
+  bilateral_rgb: float = 3.0
+  spatial_weight: float = 1.0
+  spatial_xy: float = 1.0
+  iterations: int = 10
+  filters: str = "released"
+
+  def __post_init__(self):
+    for name in ("bilateral_xy", "bilateral_rgb", "spatial_xy"):
+      if not 0 < getattr(self, name) < np.inf:
+        raise ValueError(f"{name} {getattr(self, name)!r}; expected a positive number")
+    for name in ("bilateral_weight", "spatial_weight"):
+      if not 0 <= getattr(self, name) < np.inf:
+        raise ValueError(f"{name} {getattr(self, name)!r}; expected a number from 0")
+    if not isinstance(self.iterations, int) or self.iterations < 0:
+      raise ValueError(f"iterations {self.iterations!r}; expected an integer from 0")
+    if self.filters not in FILTERS:
+      raise ValueError(f"unknown filters {self.filters!r}; known: {', '.join(FILTERS)}")
+
+  def __call__(
+    self, logits: Shaped[ArrayLike, "..."], image: Shaped[ArrayLike, "..."]
+  ) -> Float[Array, "h w c"]:
+    """The refined probabilities of one image.
+
+    Args:
+      logits: (h, w, c), or log-probabilities; what is added to all classes of a pixel cancels.
+        Differentiable by them, in reverse mode.
+      image: (h, w, 3), uint8. A constant: it may not be traced.
+
+    Returns:
+      The classes' marginals, (h, w, c).
+
+    Raises:
+      ValueError: a wrong shape or type.
+
+    Example:
+      >>> import numpy as np
+      >>> image = np.zeros((4, 6, 3), np.uint8)
+      >>> image[:, 3:] = 200
+      >>> logits = np.zeros((4, 6, 2), np.float32)
+      >>> logits[:, :3, 0] = logits[:, 3:, 1] = 1
+      >>> logits[1, 4, 1] = -1
+      >>> refined = DenseCRF()(logits, image)
+      >>> print(logits.argmax(-1)[1], refined.argmax(-1)[1])
+      [0 0 0 1 0 1] [0 0 0 1 1 1]
+    """
+    logits = jnp.asarray(logits)
+    if logits.ndim != 3 or not jnp.issubdtype(logits.dtype, jnp.floating):
+      raise ValueError(f"logits {logits.shape} {logits.dtype}; expected (h, w, c) floating point")
+    kernels = self.kernels(image)
+    if logits.shape[:2] != np.shape(image)[:2]:
+      raise ValueError(
+        f"logits {logits.shape} for an image {np.shape(image)}; expected the same height and width"
+      )
+    return mean_field(logits, kernels, self.iterations)
+
+  def kernels(self, image: Shaped[ArrayLike, "..."]) -> tuple[Kernel, ...]:
+    """What `mean_field` needs to know of an image (h, w, 3), uint8, as arrays of the host.
+
+    Raises:
+      ValueError: a wrong shape or type.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
+      raise ValueError(f"an image {image.shape} {image.dtype}; expected (h, w, 3) uint8")
+    spatial = self._spatial(*image.shape[:2]) if self.spatial_weight else []
+    bilateral = self._bilateral(image) if self.bilateral_weight else []
+    weighed = ((self.spatial_weight, spatial), (self.bilateral_weight, bilateral))
+    return tuple(
+      Kernel(np.float32(weight / len(filters)), each)
+      for weight, filters in weighed for each in filters
+    )
+
+  def _spatial(self, height: int, width: int) -> list[Lattice | Separable]:
+    make = _lattice_of_positions if self.filters == "released" else _separable
+    return [make(height, width, self.spatial_xy)]
+
+  def _bilateral(self, image: np.ndarray) -> list[Lattice]:
+    colours = image.reshape(-1, 3) / self.bilateral_rgb
+    features = np.concatenate([_positions(*image.shape[:2], self.bilateral_xy), colours], axis=1)
+    if self.filters == "released":
+      return [build(features)]
+    # Some vector that is no multiple of the lattice's own.
+    shifts = (np.zeros(5), np.sqrt([2, 3, 5, 7, 11]) / 2)
+    return [build(features + shift, fill=True) for shift in shifts]
+
+
+@functools.partial(jax.jit, static_argnames="iterations")
+def mean_field(
+  logits: Float[Array, "h w c"], kernels: Sequence[Kernel], iterations: int
+) -> Float[Array, "h w c"]:
+  """Mean field inference in a CRF with Potts compatibility (Algorithm 1).
+
+  Q = softmax(logits + sum of weight * filter(Q)), starting from softmax(logits).
+
+  Pure, so it can be a layer: it is differentiable by the logits and the kernels' weights, and
+  `jax.vmap` takes several images whose lattices were `Lattice.padded` to one size and stacked.
+
+  Args:
+    logits: of the classes.
+    kernels: from `DenseCRF.kernels`.
+    iterations: number of updates.
+
+  Returns:
+    The classes' marginals, in at least single precision.
+  """
+  logits = at_least_single(logits)
+
+  def update(marginals: Array, _) -> tuple[Array, None]:
+    messages = sum(kernel.weight * kernel.filter(marginals) for kernel in kernels)
+    return jax.nn.softmax(logits + messages), None
+
+  return lax.scan(update, jax.nn.softmax(logits), length=iterations)[0]
+
+
+def _positions(height: int, width: int, deviation: float) -> np.ndarray:
+  y, x = np.divmod(np.arange(height * width), width)
+  return np.stack([x, y], axis=1) / deviation
+
+
+@functools.lru_cache(maxsize=8)
+def _lattice_of_positions(height: int, width: int, deviation: float) -> Lattice:
+  return build(_positions(height, width, deviation))
+
+
+@functools.lru_cache(maxsize=8)
+def _separable(height: int, width: int, deviation: float) -> Separable:
+  reach = min(int(np.ceil(REACH * deviation)), max(height, width) - 1)
+  taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2).astype(np.float32)
+  rows, columns = (
+    np.convolve(np.ones(size), taps)[reach : reach + size] for size in (height, width)
+  )
+  return Separable(taps, (1 / np.sqrt(np.outer(rows, columns)))[..., None].astype(np.float32))
+
+
+def _blurred(values: Array, taps: ArrayLike) -> Array:
+  """The values, convolved along both axes; zeros are outside."""
+  reach = len(taps) // 2
+  for axis in (0, 1):
+    size = values.shape[axis]
+    wide = jnp.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(3)])
+    values = sum(
+      taps[t] * lax.slice_in_dim(wide, t, t + size, axis=axis) for t in range(len(taps))
+    )
+  return values

@@ -1,0 +1,83 @@
+"""A trained predictor, without what it was trained with."""
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from asmjax.config import Data, game
+from asmjax.data.descriptor import Descriptor
+from asmjax.data.transforms import Augment
+from asmjax.minimax import Game
+from asmjax.pretrained import Origin, read, transfer
+from asmjax.pretrained.names import by_path
+from asmjax.sections import construct
+from asmjax.workdir import checkpoint_folder, read_config, read_descriptor
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What predictions need of a run: no critic, no optimizer, no data set.
+
+  Attributes:
+    game: the predictor and its tasks, without terms.
+    variables: of the predictor, `{"params": ..., "batch_stats": ...}`, with the moving average of
+      the parameters if the run kept one.
+    descriptor: of the data set.
+    prepare: how the run's evaluation brings images to the network's size.
+    divide_depth: whether the scenes were seen through one camera, so that what an image shows
+      larger is nearer; see `asmjax.data.transforms.approach`.
+  """
+
+  game: Game
+  variables: PyTree
+  descriptor: Descriptor
+  prepare: Augment
+  divide_depth: bool = True
+
+  @classmethod
+  def open(cls, workdir: str | pathlib.Path, which: str = "last") -> "Trained":
+    """Reads the predictor of a run.
+
+    Args:
+      workdir: folder of the run.
+      which: of its checkpoints, "last" or "best".
+
+    Raises:
+      FileNotFoundError: there is no run in `workdir`, or no such checkpoint.
+      ValueError: the checkpoint does not fit the run's config; the message names the arrays.
+    """
+    config = read_config(workdir)
+    data = construct(Data, config["data"], "data")
+    found = read_descriptor(workdir)
+    dtype = config["train"].get("dtype", "float32")
+    made = game(config, found, jnp.dtype(dtype) if dtype != "float32" else None)
+    return cls(
+      game=dataclasses.replace(made, terms={}),
+      variables=_read_variables(checkpoint_folder(workdir, which), made, data.size),
+      descriptor=found,
+      prepare=Augment(data.eval_size or data.size, data.eval_resize or data.resize),
+      divide_depth=data.divide_depth,
+    )
+
+  def resized(self, image: np.ndarray) -> np.ndarray:
+    """An image uint8 (h, w, 3) as evaluation shows it to the network, but for the padding."""
+    return self.prepare.resized({"image": image})["image"]
+
+
+def _read_variables(folder: pathlib.Path, made: Game, size: tuple[int, int]) -> PyTree:
+  """The predictor's variables from a checkpoint, every one of them and nothing else."""
+  image = jnp.zeros((1, *size, 3))
+  expected = jax.eval_shape(
+    lambda key: made.predictor.init(key, image, train=False), jax.random.key(0)
+  )
+  own_names = {path: Origin((path,)) for path in by_path(expected)}
+  variables, coverage = transfer(
+    expected, read(folder, "orbax"), own_names, strict=False, heads=()
+  )
+  if coverage.faults():
+    raise ValueError(f"{folder} is not of the predictor in the run's config:{coverage.faults()}")
+  return variables

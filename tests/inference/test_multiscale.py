@@ -1,0 +1,227 @@
+"""Averages over scales, mirror images and windows, against what evaluation and single views say."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.batch import UNLABELLED
+from asmjax.data.transforms import interpolate, pad
+from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.metrics.confusion import ConfusionMatrix
+from asmjax.minimax import Game
+from asmjax.tasks import Segmentation
+from asmjax.train.evaluate import make_evaluate
+from tests import games
+from tests.inference import common
+
+# Predictors of one network, compiled once.
+predictor = functools.lru_cache(
+  lambda network=common.Local, resize="none", divide=True, **settings: make_predict(
+    common.trained(network, resize=resize, divide_depth=divide), Inference(**settings)
+  )
+)
+
+
+def estimates(predict, *images):
+  """Of each image, in their order."""
+  found = dict(predict(enumerate(images)))
+  assert sorted(found) == list(range(len(images)))
+  return [found[index] for index in range(len(images))]
+
+
+def conclusions(found):
+  return {name: games.TASKS[name].conclude(each) for name, each in found.items()}
+
+
+def evaluated(image):
+  """What evaluation estimates for a padded image, and the classes that it sees there."""
+  seen = pad({"image": image}, common.USUAL)["image"][None]
+  said = evaluation()(seen)
+  return {name: np.asarray(each)[0] for name, each in said.items()}
+
+
+@functools.cache
+def evaluation():
+  trained = common.trained(common.Strided)
+
+  def judge(seen):
+    said = trained.game.predict(trained.variables, seen)
+    found = {n: task.estimate(said[n], common.USUAL) for n, task in trained.game.tasks.items()}
+    return found | {"label": games.TASK.prediction(said["segmentation"], common.USUAL)}
+
+  return jax.jit(judge)
+
+
+def mirrored(found):
+  """Of all predictions, as a mirror would show them."""
+  turned = {name: each[:, ::-1] for name, each in found.items()}
+  return turned | {"normals": turned["normals"] * np.array([-1, 1, 1], np.float32)}
+
+
+@pytest.mark.parametrize("size", [common.USUAL, (11, 24), (13, 7)])
+def test_one_view_is_what_evaluation_sees(size):
+  image = common.image(*size)
+  (found,) = estimates(predictor(common.Strided), image)
+  expected = {name: each[: size[0], : size[1]] for name, each in evaluated(image).items()}
+  for name in games.TASKS:
+    np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+  np.testing.assert_array_equal(conclusions(found)["segmentation"], expected["label"])
+
+
+def test_predictions_score_as_the_evaluation_does():
+  trained = common.trained(common.Strided)
+  sizes = [(16, 24), (9, 24), (16, 5), (12, 12), (3, 20), (1, 1), (16, 23), (8, 8)]
+  rng, images = np.random.default_rng(0), [common.image(*size, seed=sum(size)) for size in sizes]
+  labels = [rng.integers(0, 3, size).astype(np.int32) for size in sizes]
+  batch = games.batch(len(sizes), size=common.USUAL) | {
+    "image": np.stack([pad({"image": each}, common.USUAL)["image"] for each in images]),
+    "label": np.stack([
+      np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELLED)
+      for each in labels
+    ]),
+  }
+  scores = make_evaluate(trained.game)(trained.variables, [batch])
+  matrix = np.zeros((3, 3), np.int64)
+  for label, each in zip(labels, estimates(predictor(common.Strided), *images), strict=True):
+    np.add.at(matrix, (label, conclusions(each)["segmentation"]), 1)
+  np.testing.assert_array_equal(matrix, scores.totals["segmentation"]["confusion"])
+  assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(matrix).mean_iou()
+
+
+@pytest.mark.parametrize(("resize", "inner"), [("fit", (16, 20)), ("squash", (16, 24))])
+def test_estimates_come_back_to_the_size_of_the_image(resize, inner):
+  image = common.image(32, 40)
+  (found,) = estimates(predictor(common.Strided, resize), image)
+  small = evaluated(interpolate(image, inner))
+  for name in games.TASKS:
+    expected = interpolate(small[name][: inner[0], : inner[1]], (32, 40)).reshape(32, 40, -1)
+    np.testing.assert_allclose(found[name], expected, atol=1e-5)
+
+
+def test_several_views_are_the_mean_of_each():
+  image = common.image(14, 20)
+  both = estimates(predictor(scales=(0.5, 1.5)), image)[0]
+  each = [estimates(predictor(scales=(scale,)), image)[0] for scale in (0.5, 1.5)]
+  for name in games.TASKS:
+    np.testing.assert_allclose(both[name], (each[0][name] + each[1][name]) / 2, atol=1e-5)
+    assert np.abs(each[0][name] - each[1][name]).max() > 1e-2
+
+
+@pytest.mark.parametrize("window", [0, 10])
+def test_flips_are_undone_exactly(window):
+  image = common.image(12, 20)
+  predict = predictor(common.Strided, flip=True, window=window)
+  found, turned = estimates(predict, image, image[:, ::-1])
+  for name, each in mirrored(found).items():
+    np.testing.assert_allclose(turned[name], each, atol=1e-6)
+  whole, alone = conclusions(turned), conclusions(mirrored(found))
+  np.testing.assert_array_equal(whole["segmentation"], alone["segmentation"])
+  # A network that sees one side of a pixel only says something else of the mirror image.
+  plain = predictor(common.Strided, window=window)
+  found, turned = estimates(plain, image, image[:, ::-1])
+  assert all(np.abs(turned[n] - each).max() > 1e-2 for n, each in mirrored(found).items())
+
+
+def test_windows_agree_with_the_whole_image_as_far_as_the_network_sees():
+  """Their overlap has four times the network's reach: beyond that they show all that counts."""
+  image, reach = common.image(*common.USUAL), common.REACH
+  (whole,) = estimates(predictor(), image)
+  (found,) = estimates(predictor(window=12, overlap=4 * reach), image)
+  for name in games.TASKS:
+    np.testing.assert_allclose(found[name], whole[name], atol=1e-5)
+  # With less, seams show.
+  (found,) = estimates(predictor(window=12, overlap=1), image)
+  assert np.abs(found["segmentation"] - whole["segmentation"]).max() > 1e-2
+
+
+@pytest.mark.parametrize("divide", [True, False])
+def test_depths_and_normals_follow_the_scale_if_the_camera_is_fixed(divide):
+  """What looks twice as large is half as far."""
+  image = common.image(8, 12)
+  one, two = (
+    estimates(predictor(common.Constant, divide=divide, scales=(scale,)), image)[0]
+    for scale in (1.0, 2.0)
+  )
+  np.testing.assert_allclose(two["segmentation"], one["segmentation"], atol=1e-6)
+  np.testing.assert_allclose(two["depth"], one["depth"] * (2 if divide else 1), rtol=1e-5)
+  expected = one["normals"] / np.array([1, 1, 2 if divide else 1])
+  expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+  np.testing.assert_allclose(conclusions(two)["normals"], expected, atol=1e-5)
+
+
+def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
+  """And images that share batches with others get what they get alone."""
+  traced, estimate = [], Segmentation.estimate
+  monkeypatch.setattr(
+    Segmentation, "estimate", lambda *args: traced.append(args[2]) or estimate(*args)
+  )
+  predict = make_predict(
+    common.trained(tasks=("segmentation",)), Inference(scales=(1.0, 1.5), batch_size=3)
+  )
+  sizes = [(height, width) for height in (3, 9, 14, 16) for width in (5, 12, 19, 24)]
+  images = [common.image(*size, seed=index) for index, size in enumerate(sizes)]
+  found = estimates(predict, *images)
+  assert [each["segmentation"].shape[:2] for each in found] == sizes
+  assert sorted(set(traced)) == [common.USUAL, (32, 64)] and len(traced) == 2
+  for index in (0, 7, 15):
+    (alone,) = estimates(predict, images[index])
+    np.testing.assert_allclose(found[index]["segmentation"], alone["segmentation"], atol=1e-6)
+  assert len(traced) == 2
+  estimates(predict, common.image(17, 30), common.image(30, 20))  # Too large for the evaluation.
+  assert sorted(traced[2:]) == [(32, 32), (64, 32)]
+
+
+def test_images_of_many_shapes_do_not_pile_up():
+  """Some go ahead in part of a batch, before the last one is asked for."""
+  asked, sizes = [], [(32 * (1 + index // 12), 32 * (1 + index % 12)) for index in range(70)]
+
+  def images():
+    for index, size in enumerate(sizes):
+      asked.append(index)
+      yield index, np.zeros((*size, 3), np.uint8)
+
+  predict = make_predict(
+    common.trained(common.Constant, tasks=("depth",)), Inference(batch_size=1)
+  )
+  found = predict(images())
+  first, estimate = next(found)
+  assert len(asked) < len(sizes) and estimate["depth"].shape[:2] == sizes[first]
+
+
+def test_any_number_of_classes_comes_back_from_any_scale():
+  classes = tuple(map(str, range(130)))
+  network = common.Constant({"segmentation": len(classes)})
+  variables = network.init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=False)
+  trained = dataclasses.replace(
+    common.trained(common.Constant), variables=variables,
+    game=Game(network, {"segmentation": Segmentation(classes)}, {}),
+  )
+  predict = make_predict(trained, Inference(scales=(0.7, 1.3)))
+  (found,) = estimates(predict, common.image(14, 21))
+  expected = jax.nn.softmax(variables["params"]["segmentation"])
+  expected = np.broadcast_to(expected, (14, 21, len(classes)))
+  np.testing.assert_allclose(found["segmentation"], expected, rtol=1e-4)
+
+
+def test_only_the_wanted_tasks_are_predicted():
+  (found,) = estimates(predictor(tasks=("depth",)), common.image(8, 12))
+  assert list(found) == ["depth"]
+  with pytest.raises(ValueError, match="unknown task 'dept'; known: depth, normals, segmentation"):
+    make_predict(common.trained(), Inference(tasks=("dept",)))
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"scales": ()}, "scales"), ({"scales": (1.0, 0.0)}, "scales"), ({"window": -1}, "window=-1"),
+    ({"batch_size": 0}, "batch_size=0"), ({"overlap": 3}, "overlap=3 of windows of 0"),
+    ({"overlap": 8, "window": 8}, "overlap=8 of windows of 8"),
+  ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    Inference(**settings)

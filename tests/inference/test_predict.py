@@ -1,0 +1,156 @@
+"""Files in, files out."""
+
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from asmjax.data import decode
+from asmjax.inference import outputs
+from asmjax.inference.inputs import find
+from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.outputs import Products, Writer
+from asmjax.inference.predict import Job
+from tests import games
+from tests.inference import common
+
+PALETTE = common.DESCRIPTOR.palette
+
+
+def save(path, size=(12, 20), seed=0):
+  """Noise as a picture, and where it is."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(common.image(*size, seed=seed)).save(path)
+  return path
+
+
+def names(source, **options):
+  return [each.name for each in find(source, **options).read()]
+
+
+def written(folder):
+  return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
+  images = [save(tmp_path / name, seed=seed) for seed, name in enumerate(("a.png", "x/y/b.PNG"))]
+  broken = save(tmp_path / "x" / "c.jpg")
+  broken.write_bytes(broken.read_bytes()[:200])
+  (tmp_path / "notes.md").write_text("not an image")
+  out, trained = tmp_path / "out", common.trained(common.Strided)
+  for _ in range(2):  # The second time with predictions below the folder.
+    summary = Job(trained, tmp_path, out, Inference(batch_size=2)).run()
+    assert summary.images == 2 and len(summary.faults) == 1
+    assert str(broken) in summary.faults[0] and "2 images" in str(summary)
+    assert written(out) == sorted(
+      f"{task}/{name}.png" for task in games.TASKS for name in ("a", "x/y/b")
+    )
+  read = [(path.stem, decode.photo(path)) for path in images]
+  for name, found in make_predict(trained)(read):
+    path = {"a": "a.png", "b": "x/y/b.png"}[name]
+    label = games.TASK.conclude(found["segmentation"])
+    np.testing.assert_array_equal(decode.ids(out / "segmentation" / path), label)
+    depth = decode.raw16(out / "depth" / path)
+    np.testing.assert_allclose(depth / 1000, found["depth"][..., 0], atol=5.1e-4)
+    normals = decode.colours(out / "normals" / path) / 127.5 - 1
+    expected = games.TASKS["normals"].conclude(found["normals"])
+    np.testing.assert_allclose(normals, expected, atol=0.5 / 127.5 + 1e-6)
+
+
+def test_masks_show_the_palette_and_hold_ids(tmp_path):
+  label = np.random.default_rng(0).integers(0, 3, (6, 8))
+  outputs.mask(label, PALETTE).save(tmp_path / "mask.png")
+  with Image.open(tmp_path / "mask.png") as picture:
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.array(picture), label)
+    np.testing.assert_array_equal(np.array(picture.convert("RGB")), np.array(PALETTE)[label])
+
+
+def test_depths_are_millimetres_within_16_bits():
+  metres = np.array([[0.0, 0.0004, 0.0016, 1.2344, 65.535, 80.0, -1.0]], np.float32)
+  assert outputs.millimetres(metres).tolist() == [[0, 0, 2, 1234, 65535, 65535, 0]]
+
+
+def test_further_products(tmp_path, monkeypatch):
+  """Probabilities, refined before anything is made of them, and pictures."""
+  rng, image = np.random.default_rng(0), common.image(6, 8)
+  # Turns classes round.
+  monkeypatch.setattr(outputs, "dense_crf", lambda: lambda each, _: each[..., ::-1])
+  probabilities = rng.dirichlet((1, 1, 1), (6, 8)).astype(np.float32)
+  depth = rng.uniform(1, 5, (6, 8, 1)).astype(np.float32)
+  writer = Writer(tmp_path, games.TASKS, PALETTE, Products(True, True, True))
+  estimates = {"segmentation": probabilities, "depth": depth}
+  writer.write("x/a.b", image, estimates)
+  missing = {"normals/x/a.b.png"}
+  assert set(written(tmp_path)) | missing == {
+    str(path.relative_to(tmp_path)) for path in writer.paths("x/a.b")
+  }
+  with np.load(tmp_path / "segmentation_probabilities/x/a.b.npz") as kept:
+    assert kept["probabilities"].dtype == np.float16
+    np.testing.assert_allclose(kept["probabilities"], probabilities[..., ::-1], atol=1e-3)
+  label = decode.ids(tmp_path / "segmentation/x/a.b.png")
+  np.testing.assert_array_equal(label, probabilities[..., ::-1].argmax(-1))
+  drawn = decode.colours(tmp_path / "segmentation_overlay/x/a.b.png")
+  expected = 0.4 * image + 0.6 * np.array(PALETTE)[label]
+  np.testing.assert_allclose(drawn, expected, atol=0.51)
+  shown = decode.colours(tmp_path / "depth_overlay/x/a.b.png")
+  place = np.unravel_index(depth[..., 0].argmin(), (6, 8))
+  np.testing.assert_array_equal(shown[place], (48, 18, 59))  # The blue end of the colours.
+
+
+@pytest.mark.parametrize("wanted", ["probabilities", "crf"])
+def test_only_classes_have_probabilities(tmp_path, wanted):
+  with pytest.raises(ValueError, match=f"{wanted} needs the task segmentation; predicted: depth"):
+    Writer(tmp_path, {"depth": games.TASKS["depth"]}, (), Products(**{wanted: True}))
+
+
+def test_lists_are_seen_from_their_own_folder(tmp_path):
+  for name in ("photos/a.png", "photos/sub/b.png", "elsewhere/c.png"):
+    save(tmp_path / name)
+  listed = tmp_path / "photos" / "some.txt"
+  listed.write_text("sub/b.png\n\na.png\n")
+  assert names(listed) == ["sub/b", "a"]
+  listed.write_text(f"sub/b.png\n../elsewhere/c.png\n{tmp_path}/photos/a.png\n")
+  assert names(listed) == ["photos/sub/b", "elsewhere/c", "photos/a"]
+  each = next(iter(find(listed).read()))
+  np.testing.assert_array_equal(each.load(), common.image(12, 20))
+
+
+def test_frames_of_a_video_are_numbered(tmp_path):
+  path, colours = tmp_path / "clip.avi", [(250, 10, 10), (10, 240, 10), (20, 30, 230)]
+  video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (32, 24))
+  for colour in colours:
+    video.write(np.full((24, 32, 3), colour[::-1], np.uint8))
+  video.release()
+  found = find(path)
+  frames = list(found.read())
+  assert found.count == 3
+  assert [each.name for each in frames] == ["clip/000000", "clip/000001", "clip/000002"]
+  for each, colour in zip(frames, colours, strict=True):
+    np.testing.assert_allclose(each.load().mean((0, 1)), colour, atol=8)
+  path.write_bytes(b"no video")
+  with pytest.raises(ValueError, match=r"clip\.avi cannot be read as a video"):
+    find(path)
+
+
+def test_predictions_of_one_name_and_no_images_are_refused(tmp_path):
+  with pytest.raises(ValueError, match=f"no images in {tmp_path}; known suffixes: .bmp"):
+    find(tmp_path)
+  with pytest.raises(FileNotFoundError, match=r"gone does not exist; expected an image, a folder"):
+    find(tmp_path / "gone")
+  one, other = save(tmp_path / "s" / "a.jpg"), save(tmp_path / "s" / "a.png")
+  with pytest.raises(ValueError, match=f"{one} and {other} would both be predicted as 's/a'"):
+    find(tmp_path)
+
+
+def test_inputs_are_not_written_over(tmp_path):
+  trained = common.trained(common.Strided)
+  image = save(tmp_path / "depth" / "a.png")
+  with pytest.raises(ValueError, match="predictions would go to"):
+    Job(trained, image.parent, image.parent)
+  with pytest.raises(ValueError, match=f"{image} would overwrite an input"):
+    Job(trained, image, tmp_path)
+  assert pathlib.Path(image).is_file()
+  Job(trained, image, tmp_path, Inference(tasks=("normals",)))

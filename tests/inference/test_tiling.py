@@ -1,0 +1,66 @@
+"""Arithmetic on sizes."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from asmjax.inference.tiling import canvas, rounded_up, spans, tiles
+
+CASES = [
+  (length, window, overlap)
+  for length, window in itertools.product((1, 9, 10, 11, 19, 40, 97), (10, 16))
+  for overlap in (0, 1, 3, 5, 9)
+]
+
+
+@pytest.mark.parametrize(("length", "window", "overlap"), CASES)
+def test_windows_cover_an_axis_evenly_and_weigh_one(length, window, overlap):
+  found = spans(length, window, overlap)
+  total, covered = np.zeros(length), np.zeros(length)
+  for each in found:
+    assert 0 <= each.start < each.stop <= length and (each.weights >= 0).all()
+    assert each.stop - each.start == min(window, length)
+    total[each.start : each.stop] += each.weights
+    covered[each.start : each.stop] += 1
+  np.testing.assert_allclose(total, 1, atol=1e-6)
+  assert covered.min() == 1 or length > window
+  for one, other in itertools.pairwise(found):
+    assert one.stop - other.start >= overlap
+  # One window fewer would not do.
+  assert len(found) == 1 or (len(found) - 1) * (window - overlap) + overlap < length
+
+
+def test_what_lies_within_a_quarter_of_the_overlap_from_a_window_counts_nothing():
+  first, second, third = spans(24, 12, 6)
+  for each, inner in ((first, [-1]), (second, [0, -1]), (third, [0])):
+    assert all(each.weights[place] == 0 for place in inner)
+  assert first.weights[0] == third.weights[-1] == 1
+  # And they fall smoothly in between.
+  falling = spans(60, 40, 20)[0].weights[20:]
+  assert (np.diff(falling) <= 0).all() and np.abs(np.diff(falling)).max() < 0.16
+
+
+def test_weights_of_tiles_add_up_to_one_over_an_image():
+  total = np.zeros((30, 47, 1))
+  for rows, columns in (tile for tile in tiles((30, 47), 16, 7)):
+    total[rows.start : rows.stop, columns.start : columns.stop] += (
+      np.outer(rows.weights, columns.weights)[..., None]
+    )
+  np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_sides_are_rounded_up_to_few_that_are_not_much_longer():
+  sides = np.arange(1, 3000)
+  rounded = np.array([rounded_up(int(side)) for side in sides])
+  assert (rounded >= sides).all() and not (rounded % 32).any()
+  assert (rounded[sides > 128] < 1.25 * sides[sides > 128]).all()
+  assert len(set(rounded[:2048])) == 20
+  assert all(rounded_up(int(side)) == side for side in set(rounded))
+
+
+def test_what_fits_into_the_size_of_the_evaluation_is_shown_at_that_size():
+  assert canvas((10, 20), (100, 70)) == canvas((100, 70), (100, 70)) == (100, 70)
+  assert canvas((101, 20), (100, 70)) == (128, 32)
+  assert canvas((150, 105), (100, 70), 1.5) == (160, 128)
+  assert canvas((40, 20), (100, 70), 0.5) == (64, 64)

@@ -1,0 +1,79 @@
+"""Predictors of runs, opened without anything that they were trained with."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.data.descriptor import Descriptor
+from asmjax.inference.trained import Trained
+from asmjax.minimax import PREDICTOR
+from asmjax.workdir import write_descriptor
+from tests import small
+from tests.inference import common
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  return folder, *common.run(folder, "iid,all", **{
+    "data.eval_size": (24, 32), "data.eval_resize": "fit", "data.divide_depth": False,
+    "optimizer.predictor.average": 0.9,
+  })
+
+
+@pytest.mark.parametrize(("which", "index"), [("best", 0), ("last", 1)])
+def test_it_has_the_predictor_of_a_checkpoint_and_nothing_else(run, which, index):
+  folder, made, states = run
+  trained = Trained.open(folder, which)
+  jax.tree.map(np.testing.assert_array_equal, trained.variables, states[index].variables())
+  # Of the parameters the moving average.
+  kernel = states[index].players[PREDICTOR].params["head_depth"]["kernel"]
+  assert (trained.variables["params"]["head_depth"]["kernel"] != kernel).any()
+  assert trained.game.predictor == made.game.predictor and trained.game.tasks == made.game.tasks
+  assert not trained.game.terms and made.game.terms
+  assert trained.prepare == made.prepare and not trained.divide_depth
+  assert trained.descriptor.classes == made.descriptor.classes
+
+
+def test_it_needs_no_data_set(run, tmp_path):
+  folder, _, states = run
+  (tmp_path / "checkpoints").symlink_to(folder / "checkpoints")
+  config = json.loads((folder / "config.json").read_text())
+  config["data"] |= {"source": "folder", "root": "/nowhere", "options": {}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  names = Trained.open(folder).descriptor.classes
+  facts = Descriptor(
+    "gone", names[::-1], ((1, 2, 3),) * len(names), ("train",),
+    frozenset({"label", "depth", "normals"}),
+  )
+  write_descriptor(tmp_path, facts)
+  trained = Trained.open(tmp_path)
+  assert trained.descriptor == facts and trained.game.tasks["segmentation"].classes == names[::-1]
+  jax.tree.map(np.testing.assert_array_equal, trained.variables, states[1].variables())
+
+
+def test_arrays_that_do_not_fit_are_named(run, tmp_path):
+  folder, _, _ = run
+  (tmp_path / "checkpoints").symlink_to(folder / "checkpoints")
+  config = json.loads((folder / "config.json").read_text())
+  config["predictor"]["width"] = small.SMALL["predictor.width"] + 1
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(ValueError, match=r"of another shape(.|\n)*params/down1_1/kernel: found"):
+    Trained.open(tmp_path)
+  config["predictor"]["width"] -= 1
+  config["predictor"]["levels"] += 1
+  del config["tasks"]["normals"]
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(ValueError) as error:
+    Trained.open(tmp_path)
+  assert "missing" in str(error.value) and "params/down3_1/kernel" in str(error.value)
+  assert "unused" in str(error.value) and "params/head_normals/bias" in str(error.value)
+
+
+def test_what_is_missing_is_named(run, tmp_path):
+  with pytest.raises(FileNotFoundError, match="expected the workdir of a run"):
+    Trained.open(tmp_path)
+  with pytest.raises(ValueError, match="unknown checkpoint 'first'"):
+    Trained.open(run[0], "first")

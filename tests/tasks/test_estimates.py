@@ -1,0 +1,70 @@
+"""Estimates: what may be averaged, and how a mirror image or another scale is undone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.data.transforms import approach, mirror
+from tests import games
+
+SIZE = (10, 18)
+TRUTH = {key: value[0] for key, value in games.batch(1).items()}
+named = pytest.mark.parametrize("name", list(games.TASKS))
+
+
+def output(task):
+  rng = np.random.default_rng(1)
+  return jnp.asarray(rng.normal(size=(1, 5, 9, task.channels)), jnp.float32)
+
+
+@named
+def test_the_conclusion_of_an_estimate_is_the_prediction(name):
+  task = games.TASKS[name]
+  estimate = np.asarray(task.estimate(output(task), SIZE))[0]
+  predicted = np.asarray(task.prediction(output(task), SIZE))[0]
+  concluded = task.conclude(estimate)
+  if name == "normals":
+    predicted = predicted / np.linalg.norm(predicted, axis=-1, keepdims=True)
+    np.testing.assert_allclose(concluded, predicted, atol=1e-6)
+  else:
+    np.testing.assert_array_equal(concluded, predicted)
+  assert concluded.dtype == predicted.dtype
+
+
+def test_probabilities_are_those_of_upscaled_logits():
+  logits = output(games.TASK)
+  upscaled = np.float64(jax.image.resize(logits, (1, *SIZE, 3), "bilinear"))
+  powers = np.exp(upscaled)
+  np.testing.assert_allclose(
+    games.TASK.estimate(logits, SIZE), powers / powers.sum(-1, keepdims=True), rtol=1e-5
+  )
+
+
+@named
+def test_a_mirrored_truth_is_undone(name):
+  """What a perfect predictor says of the mirror image becomes the truth."""
+  task = games.TASKS[name]
+  truth = np.atleast_3d(TRUTH[task.truth]).astype(np.float32)
+  seen = np.atleast_3d(mirror({task.truth: truth})[task.truth])
+  np.testing.assert_array_equal(task.mirrored(seen), truth)
+  assert (seen != truth).any()
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.7])
+@pytest.mark.parametrize("name", ["depth", "normals"])
+def test_an_approach_is_undone(name, factor):
+  task = games.TASKS[name]
+  seen = approach({task.truth: TRUTH[task.truth]}, factor)[task.truth]
+  shape = (*games.SIZE, task.channels)
+  np.testing.assert_allclose(
+    task.receded(seen.reshape(shape), factor), TRUTH[task.truth].reshape(shape), atol=1e-6
+  )
+  # Half as sure of a direction before, half as sure afterwards.
+  half = task.receded(seen.reshape(shape) / 2, factor)
+  np.testing.assert_allclose(half, TRUTH[task.truth].reshape(shape) / 2, atol=1e-6)
+
+
+def test_classes_know_no_distance():
+  estimate = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
+  np.testing.assert_array_equal(games.TASK.receded(estimate, 2.0), estimate)
