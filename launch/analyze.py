@@ -5,7 +5,10 @@
 Of groups whose first run is a LoAd run it also shows the cycles: tables of them and of how stable
 they were, the convergence of every run, and an album of a group's first run. With
 `--baseline=LABEL` every other group is held against that one: the IoU of each class, and the
-confusion matrices of the first runs.
+confusion matrices of the first runs. Of a group's first run with a structure analyzer it shows what
+that looks at: `losses_LABEL.png` (ASM Fig. 4), `patches_LABEL.png` (Fig. 5) and, where it rebuilds
+structures, `errors_LABEL.png` (Fig. 3); of adaptive affinity fields the sizes they chose for each
+class, `sizes.png` (AAF Fig. 4).
 """
 
 import pathlib
@@ -52,6 +55,9 @@ def main(_: list[str]) -> None:
     _show_cycles(cycled, out)
   if others:
     _show_classes(baseline, others, out)
+  for group in groups:
+    _show_analyzer(group, out)
+  _show_sizes(groups, out)
 
 
 def _against(groups: list, label: str | None) -> tuple:
@@ -87,8 +93,40 @@ def _show_classes(baseline, others: list, out: pathlib.Path) -> None:
     if theirs != classes:
       raise ValueError(f"{group.label} has classes {theirs}; expected those of the baseline")
     matrices = {baseline.label: before, group.label: after}
-    safe = re.sub(r"[^\w.+-]+", "_", group.label)
-    confusions.draw(matrices, classes, out / f"confusions_{safe}.png")
+    confusions.draw(matrices, classes, out / f"confusions_{_safe(group)}.png")
+
+
+def _show_analyzer(group, out: pathlib.Path) -> None:
+  from asmjax.analysis import analyzer, stimuli
+
+  workdir, shown = group.workdirs[0], {"count": _COUNT.value, "data_root": _ROOT.value}
+  sections = analyzer.term_sections(workdir, "structure").values()
+  if not sections:
+    return
+  analyzer.loss_maps(workdir, out / f"losses_{_safe(group)}.png", **shown)
+  stimuli.patches(workdir, out / f"patches_{_safe(group)}.png", data_root=_ROOT.value)
+  if all(section["reconstruction"] for section in sections):
+    analyzer.error_maps(workdir, out / f"errors_{_safe(group)}.png", **shown)
+
+
+def _show_sizes(groups: list, out: pathlib.Path) -> None:
+  from asmjax.analysis import analyzer, kernels
+
+  is_adaptive = lambda workdir: any(
+    section["adaptive"] for section in analyzer.term_sections(workdir, "affinity").values()
+  )
+  found = {
+    group.label: [kernels.kernel_sizes(workdir, _ROOT.value) for workdir in group.workdirs]
+    for group in groups if is_adaptive(group.workdirs[0])
+  }
+  if found:
+    print(f"\n{kernels.table(found)}")
+    kernels.draw(found, out / "sizes.png")
+
+
+def _safe(group) -> str:
+  """A group's label as part of a file's name."""
+  return re.sub(r"[^\w.+-]+", "_", group.label)
 
 
 if __name__ == "__main__":

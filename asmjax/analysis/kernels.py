@@ -1,0 +1,163 @@
+"""Which neighbourhoods adaptive affinity fields have chosen for each class: Ke et al. 2018."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from asmjax.losses.affinity import SizeWeights
+from asmjax.terms import Affinity
+from asmjax.workdir import read_state, reopen
+
+# The rows of a table and the panels of a figure; fields of `KernelSizes`.
+_KINDS = {"edge": "edge pairs", "nonedge": "other pairs"}
+
+
+class KernelSizes(NamedTuple):
+  """The size k of the k x k neighbourhood that counts on average (Sec. 5.4), by class.
+
+  Attributes:
+    classes: their names.
+    sizes: that were there to choose from.
+    edge: of pairs that a class's channel tells apart, by class.
+    nonedge: of all other pairs.
+  """
+
+  classes: tuple[str, ...]
+  sizes: tuple[int, ...]
+  edge: np.ndarray
+  nonedge: np.ndarray
+
+
+def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelSizes:
+  """Reads the sizes off a run's last checkpoint.
+
+  Args:
+    workdir: of the run.
+    data_root: folder of the data set; the run's own by default.
+
+  Raises:
+    ValueError: the run has no adaptive affinity field, or several.
+    FileNotFoundError: the run has no checkpoint.
+  """
+  run = reopen(workdir, data_root=data_root)
+  state = jax.device_get(read_state(run, workdir))
+  terms = run.game.terms
+  adaptive = [name for name, term in terms.items() if isinstance(term, Affinity) and term.adaptive]
+  if len(adaptive) != 1:
+    raise ValueError(
+      f"{workdir} has the terms {', '.join(terms)}, of which adaptive affinity fields: "
+      f"{', '.join(adaptive) or 'none'}; expected one"
+    )
+  (name,) = adaptive
+  task, term = run.game.tasks["segmentation"], terms[name]
+  weights = term.critic.apply(
+    {"params": state.players[name].params}, task.channels, len(term.sizes)
+  )
+  mean = expected(weights, term.sizes)
+  return KernelSizes(task.classes, term.sizes, mean.edge, mean.nonedge)
+
+
+def expected(weights: SizeWeights, sizes: Sequence[int]) -> SizeWeights:
+  """k_c = sum_k w_ck k, by class, for either kind of pair."""
+  return SizeWeights(*(np.asarray(each) @ np.array(sizes, np.float32) for each in weights))
+
+
+def table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
+  """A Markdown table: of each class the mean over the runs of a group and, in brackets, the range.
+
+  Args:
+    groups: the runs of each group, by label.
+
+  Raises:
+    ValueError: runs have different classes or sizes.
+  """
+  classes, _ = _in_common(groups)
+  titles = [f"{label}, {said}" for label in groups for said in _KINDS.values()]
+  columns = [_stacked(runs, kind) for runs in groups.values() for kind in _KINDS]
+  rows = [
+    [name, *(_cell(values[:, index]) for values in columns)] for index, name in enumerate(classes)
+  ]
+  lines = [["kernel size", *titles], ["---"] * (1 + len(titles)), *rows]
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def draw(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -> None:
+  """Draws the sizes as bars (Fig. 4), means over the runs of a group, with their range.
+
+  Classes are in the order of their edge pairs in the first group. A dashed line is where all
+  began: all sizes count the same.
+
+  Args:
+    groups: the runs of each group, by label.
+    path: of the PNG.
+
+  Raises:
+    ValueError: runs have different classes or sizes.
+  """
+  from matplotlib.figure import Figure
+
+  classes, sizes = _in_common(groups)
+  order = np.argsort(_stacked(next(iter(groups.values())), "edge").mean(0), kind="stable")
+  thick = 0.8 / len(groups)
+  height = max(1.8, (0.16 + 0.12 * len(groups)) * len(classes) + 0.9)
+  figure = Figure(figsize=(7.5, height), layout="constrained")
+  panels = figure.subplots(1, 2, sharey=True)
+  for axes, (kind, said) in zip(panels, _KINDS.items(), strict=True):
+    for i, (label, runs) in enumerate(groups.items()):
+      places = np.arange(len(classes)) - 0.4 + (len(groups) - i - 0.5) * thick
+      _draw_bars(axes, places, thick, label, _stacked(runs, kind)[:, order], min(sizes), f"C{i}")
+    axes.axvline(np.mean(sizes), color="0.3", linestyle="--", linewidth=1, label="at the start")
+    axes.set(xlabel=r"kernel size $k_c = \sum_k w_{ck}\, k$", xticks=sizes)
+    axes.set_xlim(min(sizes), max(*sizes, min(sizes) + 1))
+    axes.set_title(said, fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+  panels[0].set_yticks(range(len(classes)), [classes[index] for index in order], fontsize=9)
+  start, *bars = panels[0].get_legend_handles_labels()[0]
+  figure.legend(
+    handles=[*bars, start], loc="outside lower center", ncols=3, fontsize=8, frameon=False
+  )
+  figure.savefig(path, dpi=150)
+
+
+def _draw_bars(
+  axes: Any, places: np.ndarray, thick: float, label: str, values: np.ndarray, low: int, colour: str
+) -> None:
+  """Bars from the smallest size to the means of values (runs, classes), with their range."""
+  mean, said, whiskers = values.mean(0), label, None
+  if len(values) > 1:
+    said = f"{label}: mean and range of {len(values)} runs"
+    # Rounding may put the mean of equal values beside them.
+    whiskers = np.maximum(np.stack([mean - values.min(0), values.max(0) - mean]), 0)
+  axes.barh(
+    places, mean - low, 0.9 * thick, left=low, xerr=whiskers, label=said, color=colour,
+    error_kw={"elinewidth": 1, "capsize": 2},
+  )
+
+
+def _in_common(
+  groups: Mapping[str, Sequence[KernelSizes]]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+  """The classes and sizes of all runs."""
+  found = {(run.classes, run.sizes): label for label, runs in groups.items() for run in runs}
+  if len(found) != 1:
+    each = "; ".join(
+      f"{label} has classes {', '.join(classes)} and sizes {sizes}"
+      for (classes, sizes), label in found.items()
+    )
+    raise ValueError(f"{each or 'no runs'}; expected runs of the same classes and sizes")
+  return next(iter(found))
+
+
+def _stacked(runs: Sequence[KernelSizes], kind: str) -> np.ndarray:
+  """(runs, classes)."""
+  return np.stack([getattr(run, kind) for run in runs])
+
+
+def _cell(values: np.ndarray) -> str:
+  mean = f"{values.mean():.2f}"
+  return f"{mean} ({values.min():.2f}–{values.max():.2f})" if len(values) > 1 else mean

@@ -1,0 +1,329 @@
+"""Which structures excite the filters of an analyzer most: Fig. 5 of Hwang et al. 2019."""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from asmjax import batch as batches
+from asmjax.analysis.analyzer import structure_terms
+from asmjax.minimax import Task
+from asmjax.models.fields import Value, image, propagate
+from asmjax.models.layers import plain_convolutions
+from asmjax.terms import Structure
+from asmjax.terms.judged import Judged, choose_tasks
+from asmjax.train.experiment import Experiment
+from asmjax.workdir import read_state, reopen
+
+# A patch shows at least this part of the image's smaller side, around the field of view.
+_SHOWN = 0.2
+# Inches of a patch.
+_SIDE = 0.75
+# The space below a filter's rows, of which one is 1 high.
+_GAP = 0.15
+
+
+class Stimuli(NamedTuple):
+  """What most excites the filters of a layer: maxima of k images at most, the largest first.
+
+  Attributes:
+    activation: (k, f) before the ReLU.
+    example: (k, f) index in the split.
+    place: (k, f) row * width + column in the layer's map.
+    selectivity: (f,) how many standard deviations of all positions the mean of these maxima is
+      above the mean of all positions; -inf for a filter that does not vary.
+  """
+
+  activation: np.ndarray
+  example: np.ndarray
+  place: np.ndarray
+  selectivity: np.ndarray
+
+
+class Field(NamedTuple):
+  """The pixels of a structure that each position of a layer sees, which may be beyond its border.
+
+  Attributes:
+    rows: (h, 2) start and stop.
+    columns: (w, 2) likewise.
+  """
+
+  rows: np.ndarray
+  columns: np.ndarray
+
+  def window(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns that the place, row * w + column, sees."""
+    row, column = divmod(int(place), len(self.columns))
+    return self.rows[row], self.columns[column]
+
+  def scaled(self, down: float, across: float) -> "Field":
+    """In pixels of which so many make one of the structure."""
+    return Field(self.rows * down, self.columns * across)
+
+
+class Strip(NamedTuple):
+  """Patches that excite a filter.
+
+  Attributes:
+    title: of the filter.
+    examples: (k,) indices in the split.
+    windows: of each of them rows (start, stop) and columns (start, stop) in pixels of the photo.
+  """
+
+  title: str
+  examples: np.ndarray
+  windows: list[np.ndarray]
+
+
+class Block(NamedTuple):
+  """Patches that excite filters of one layer, by the tasks whose structures it sees."""
+
+  title: str
+  tasks: tuple[str, ...]
+  strips: Sequence[Strip]
+
+
+def patches(
+  workdir: pathlib.Path, path: pathlib.Path, *, layers: Sequence[str] = (), filters: int = 3,
+  count: int = 10, data_root: str | None = None,
+) -> None:
+  """Draws the held-out patches that most excite filters of the analyzer (Fig. 5), a block a layer.
+
+  A patch lies where the true structure of an image excites the filter most; its field of view is
+  framed. Every image gives one patch at most.
+
+  Args:
+    workdir: of the run.
+    path: of the PNG.
+    layers: of the analyzer; by default all on its way down.
+    filters: of each layer, the most selective ones.
+    count: of patches of a filter, at most.
+    data_root: folder of the data set; the run's own by default.
+
+  Raises:
+    ValueError: the run has no structure term, or that has no such layer.
+    FileNotFoundError: the run has no checkpoint.
+  """
+  run = reopen(workdir, data_root=data_root)
+  state = jax.device_get(read_state(run, workdir))
+  terms = structure_terms(run.game, workdir)
+  tasks, sides = run.game.tasks, run.prepare.size
+  photo = jax.ShapeDtypeStruct((1, *sides, 3), jnp.uint8)
+  outputs = jax.eval_shape(run.game.predict, state.variables(), photo)
+  size = outputs[next(iter(tasks))].shape[1:3]
+  blocks = []
+  for name, term in terms.items():
+    own = tuple(layers) or term.critic.layers[: len(term.critic.filters)]
+    term, params = dataclasses.replace(term, layers=own), state.players[name].params
+    with contextlib.closing(run.eval_batches()) as examples:
+      best = stimuli(term, tasks, params, size, examples, count)
+    for layer, field in fields(term, tasks, params, size).items():
+      scaled = field.scaled(*(big / small for big, small in zip(sides, size, strict=True)))
+      seen = " x ".join(f"{float(np.diff(each[0])[0]):g}" for each in scaled)
+      of = f"{name}, " if len(terms) > 1 else ""
+      title = f"{of}{layer}: sees {seen} pixels"
+      found = strips(best[layer], scaled, filters)
+      blocks.append(Block(title, tuple(choose_tasks(tasks, term.tasks)), found))
+  if not any(block.strips for block in blocks):
+    raise ValueError(f"no filter of {', '.join(terms)} in {workdir} responds to the truth")
+  album(run, [block for block in blocks if block.strips]).savefig(path, dpi=150)
+
+
+def strips(best: Stimuli, field: Field, filters: int) -> list[Strip]:
+  """The patches of so many filters, the most selective one first.
+
+  A filter is left out if most of its patches are of images that one of those shows.
+  """
+  found: list[Strip] = []
+  for index in np.argsort(-best.selectivity, kind="stable"):
+    there = np.isfinite(best.activation[:, index])
+    examples = best.example[there, index]
+    common = [np.isin(examples, strip.examples).mean() for strip in found]
+    new = np.isfinite(best.selectivity[index]) and max(common, default=0) <= 0.5
+    if new and len(found) < filters:
+      windows = [np.stack(field.window(place)) for place in best.place[there, index]]
+      found.append(Strip(f"filter {index}", examples, windows))
+  return found
+
+
+def stimuli(
+  term: Structure, tasks: Mapping[str, Task], params: PyTree, size: tuple[int, int],
+  examples: Iterable[Mapping[str, np.ndarray]], count: int = 10,
+) -> dict[str, Stimuli]:
+  """The true structures that most excite each filter of the term's layers.
+
+  Positions count as they do in the term's loss: there must be truth.
+
+  Args:
+    term: with the analyzer.
+    tasks: that are trained.
+    params: of the analyzer.
+    size: (h, w) of the predictor's outputs.
+    examples: batches of a split, of which one at a time is held.
+    count: of images, at most.
+  """
+  excite = jax.jit(functools.partial(_excited, term, tasks, size))
+  best: dict[str, list[np.ndarray]] = {}
+  sums: dict[str, np.ndarray] = {}
+  start = 0
+  for batch in examples:
+    truth = {task.truth: batch[task.truth] for task in tasks.values()}
+    for layer, (activation, place, total) in jax.device_get(excite(params, truth)).items():
+      number = np.arange(start, start + len(activation))[:, None]
+      found = [activation, np.broadcast_to(number, activation.shape), place]
+      best[layer] = _largest(best.get(layer), found, count)
+      sums[layer] = sums.get(layer, 0) + np.asarray(total, np.float64)
+    start += len(batch["image"])
+  return {layer: Stimuli(*each, _selectivity(each[0], sums[layer])) for layer, each in best.items()}
+
+
+def fields(
+  term: Structure, tasks: Mapping[str, Task], params: PyTree, size: tuple[int, int]
+) -> dict[str, Field]:
+  """What the positions of each of the term's layers see of structures of `size`.
+
+  All fields of a layer are as large as its largest: those that the border cuts off go beyond.
+  """
+  shapes = [
+    jax.ShapeDtypeStruct((1, *size, task.channels), jnp.float32)
+    for task in choose_tasks(tasks, term.tasks).values()
+  ]
+
+  def taps(params, *structures):
+    features, *_ = term.critic.apply({"params": params}, *structures)
+    return [features[layer] for layer in term.layers]
+
+  with plain_convolutions():
+    traced, made = jax.make_jaxpr(taps, return_shape=True)(params, *shapes)
+  known = [Value()] * len(jax.tree.leaves(params)) + [image(each.shape) for each in shapes]
+  values = propagate(traced.jaxpr, traced.consts, known, lambda *_: None)
+  found = {}
+  for layer, value, features in zip(term.layers, values, made, strict=True):
+    ends = (view.ends.max((0, 2 - axis, 3)) for axis, view in enumerate(value.views))
+    found[layer] = Field(*(
+      _whole(np.broadcast_to(each, (side, 2)))
+      for each, side in zip(ends, features.shape[1:3], strict=True)
+    ))
+  return found
+
+
+def _excited(
+  term: Structure, tasks: Mapping[str, Task], size: tuple[int, int], params: PyTree,
+  truth: Mapping[str, Array],
+) -> dict[str, tuple[Array, Array, Array]]:
+  """By layer: maxima (n, f), their places, and (3, f) number, sum and sum of squares."""
+  judged = Judged(choose_tasks(tasks, term.tasks), {}, batches.shrink(truth, size))
+  features, *_ = term.critic.apply({"params": params}, *judged.true)
+  found = {}
+  for layer in term.layers:
+    valid = judged.valid(features[layer].shape[1:3], partly=term.partly) > 0
+    x = features[layer].astype(jnp.float32)
+    flat = jnp.where(valid, x, -jnp.inf).reshape(len(x), -1, x.shape[-1])
+    sums = [jnp.sum(jnp.where(valid, each, 0), (0, 1, 2)) for each in (jnp.ones_like(x), x, x * x)]
+    found[layer] = jnp.max(flat, 1), jnp.argmax(flat, 1), jnp.stack(sums)
+  return found
+
+
+def _largest(
+  old: list[np.ndarray] | None, new: list[np.ndarray], count: int
+) -> list[np.ndarray]:
+  """Activations and what belongs to them, filter by filter; of equal ones the first come first."""
+  both = new if old is None else [np.concatenate(pair) for pair in zip(old, new, strict=True)]
+  order = np.argsort(-both[0], axis=0, kind="stable")[:count]
+  return [np.take_along_axis(each, order, 0) for each in both]
+
+
+def _selectivity(activation: np.ndarray, sums: np.ndarray) -> np.ndarray:
+  number, total, squares = sums
+  mean = total / np.maximum(number, 1)
+  # Rounding alone leaves the squares of a constant this far from its square.
+  deviation = np.sqrt(np.maximum(squares / np.maximum(number, 1) - mean**2, 0))
+  varies = deviation > 1e-3 * np.abs(mean)
+  above = np.where(np.isfinite(activation), activation, mean).mean(0) - mean
+  return np.where(varies, above / np.where(varies, deviation, 1), -np.inf)
+
+
+def _whole(ends: np.ndarray) -> np.ndarray:
+  """From minus the first and the last pixel (h, 2) to start and stop of equally long fields."""
+  start, stop = -ends[:, 0], ends[:, 1] + 1
+  lack = np.max(stop - start) - (stop - start)
+  return np.stack([start - lack * (start == 0), stop + lack * (start > 0)], -1)
+
+
+def album(run: Experiment, blocks: Sequence[Block]) -> Any:
+  """Of each filter a row of photos and one of each task's truth; two blocks stand side by side.
+
+  Returns:
+    Matplotlib's figure.
+  """
+  from matplotlib.figure import Figure
+
+  drawn = _drawn(run, blocks)
+  across = max(len(strip.examples) for block in blocks for strip in block.strips)
+  shape = -(-len(blocks) // 2), min(2, len(blocks))
+  rows = max(len(block.strips) * (1 + len(block.tasks) + _GAP) for block in blocks)
+  size = shape[1] * (_SIDE * across + 0.8), shape[0] * (_SIDE * rows + 0.35)
+  figure = Figure(figsize=size, layout="constrained")
+  figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+  parts = figure.subfigures(*shape, squeeze=False).ravel()
+  for part, block in zip(parts, blocks, strict=False):
+    part.suptitle(block.title, fontsize=10, fontweight="bold")
+    titles = block.tasks if len(run.game.tasks) > 1 else ["truth"]
+    ratios = [*[1] * (1 + len(titles)), _GAP]
+    grid = part.subplots(
+      len(ratios) * len(block.strips), across, squeeze=False,
+      height_ratios=ratios * len(block.strips),
+    )
+    for axes in grid.flat:
+      axes.set(xticks=[], yticks=[])
+      axes.spines[:].set_visible(False)
+    for strip, rows in zip(block.strips, np.split(grid, len(block.strips)), strict=True):
+      titled = zip(rows, (f"{strip.title}\nphoto", *titles), ("", *block.tasks), strict=False)
+      for places, title, kind in titled:
+        places[0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
+        for axes, example, window in zip(places, strip.examples, strip.windows, strict=False):
+          _draw_patch(axes, drawn[kind][example], window)
+  return figure
+
+
+def _draw_patch(axes: Any, picture: np.ndarray, window: np.ndarray) -> None:
+  """The window of a picture, with what is around it if it is small; beyond the border is grey."""
+  from matplotlib.patches import Rectangle
+  from matplotlib.patheffects import withStroke
+
+  height, width, _ = picture.shape
+  (top, left), (bottom, right) = window.T
+  sides = bottom - top, right - left
+  shown = [max(side, _SHOWN * min(height, width)) for side in sides]
+  axes.imshow(picture, extent=(0, width, height, 0), interpolation="nearest")
+  axes.set(
+    xlim=((left + right - shown[1]) / 2, (left + right + shown[1]) / 2),
+    ylim=((top + bottom + shown[0]) / 2, (top + bottom - shown[0]) / 2), facecolor="0.85",
+  )
+  if max(shown) > max(sides):
+    axes.add_patch(Rectangle(
+      (left, top), sides[1], sides[0], fill=False, edgecolor="white", linewidth=0.8,
+      path_effects=[withStroke(linewidth=2, foreground="black")],
+    ))
+
+
+def _drawn(run: Experiment, blocks: Sequence[Block]) -> dict[str, dict[int, np.ndarray]]:
+  """Photos as "", and pictures of the truth by task, of all examples that are shown."""
+  strips = [strip for block in blocks for strip in block.strips]
+  shown = sorted({int(each) for strip in strips for each in strip.examples})
+  # In evaluation examples are prepared without randomness.
+  rows = [run.prepare(run.held_out[index], np.random.default_rng(0)) for index in shown]
+  batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+  palette = np.array(run.descriptor.palette, np.uint8)
+  pictures = {"": batch["image"]}
+  for name, task in run.game.tasks.items():
+    said = task.output_of(batch[task.truth])
+    pictures[name] = task.pictures(said, batch, palette)["truth"]
+  return {kind: dict(zip(shown, each, strict=True)) for kind, each in pictures.items()}
