@@ -1,0 +1,120 @@
+"""Training on your own photos and masks, from a folder to a picture of predictions.
+
+    python examples/own_masks.py                                    # Draws a small folder first.
+    python examples/own_masks.py --root=YOUR_FOLDER --out=runs/mine --size=128 --steps=2000
+
+YOUR_FOLDER holds `classes.yaml`, photos `images/train/*` and `images/val/*`, and in `masks/train`
+and `masks/val` a PNG of the same name for each: docs/data.md has other layouts, colours and more.
+"""
+
+# %% What you may change. In a notebook write `parse_args([])`.
+import argparse
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
+
+from asmjax.config import experiment
+from asmjax.train.loop import make_draw, open_checkpoints, train
+from asmjax.train.record import check_same_config, write_json
+from asmjax.train.schedule import restore
+from configs import any as any_source
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--root", type=pathlib.Path, help="your folder; one is drawn if there is none")
+parser.add_argument("--out", type=pathlib.Path, help="folder of the run; a temporary one if none")
+parser.add_argument("--method", default="iid_asm_released", help="see README.md; iid: no critic")
+parser.add_argument("--steps", type=int, default=200)
+parser.add_argument("--size", type=int, default=64, help="side of the network's input in pixels")
+parser.add_argument("--levels", type=int, default=3, help="resolutions of the network")
+parser.add_argument("--width", type=int, default=8, help="channels of the network's first layer")
+flags = parser.parse_args()
+
+root = flags.root or pathlib.Path(tempfile.mkdtemp(prefix="own_masks_"))
+out = flags.out or pathlib.Path(tempfile.mkdtemp(prefix="own_masks_run_"))
+
+
+# %% A folder to try things on: reddish discs and bluish boxes before grey noise.
+#
+# A mask is a grey PNG that holds the id of every pixel's class; 255 means unlabelled.
+def draw_folder(split: str, length: int, seed: int) -> None:
+  """Writes `length` photos and masks."""
+  rng = np.random.default_rng(seed)
+  for index in range(length):
+    grey = np.repeat(rng.integers(60, 196, (60, 80, 1), np.uint8), 3, axis=-1)
+    pictures = {"images": Image.fromarray(grey), "masks": Image.new("L", (80, 60), 0)}
+    for _ in range(3):
+      (x, y), radius = rng.integers((10, 10), (70, 50)), rng.integers(6, 16)
+      shape, colour = int(rng.integers(2)), rng.integers(0, 128, 3)
+      colour[2 * shape] += 128
+      for kind, fill in (("images", tuple(colour.tolist())), ("masks", shape + 1)):
+        pencil = ImageDraw.Draw(pictures[kind])
+        draw = pencil.rectangle if shape else pencil.ellipse
+        draw((x - radius, y - radius, x + radius, y + radius), fill)
+    for kind, picture in pictures.items():
+      path = root / kind / split / f"{index:03}.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      picture.save(path)
+
+
+if flags.root is None:
+  draw_folder("train", 96, seed=0)
+  draw_folder("val", 16, seed=1)
+  (root / "classes.yaml").write_text("""classes:
+  - {name: background, id: 0, color: [150, 150, 150]}
+  - {name: disc, id: 1, color: [230, 80, 60]}
+  - {name: box, id: 2, color: [70, 160, 240]}
+""")
+
+# %% The config: `configs/any.py` for any folder, made small. See docs/data.md for the settings.
+#
+# With "fit" a photo keeps its aspect and is padded to the input's size; padding is unlabelled.
+config = any_source.get_config(f"folder,{flags.method}")
+config.data.update(root=str(root), size=(flags.size, flags.size), resize="fit", cache=True)
+config.predictor.update(levels=flags.levels, width=flags.width)
+if "structure" in config.terms:
+  config.terms.structure.critic.filters = (16, 32)
+config.optimizer.predictor.learning_rate = 3e-3
+config.train.update(steps=flags.steps, batch_size=8, log_every=max(flags.steps // 4, 1))
+config.eval.batch_size = 8
+config.checkpoint.every = 0  # One follows each evaluation, of which there is one at the end.
+
+# %% Train. What is wrong with the folder or a setting is said before anything is compiled.
+#
+# A line that is printed holds means over the steps since the last one: `pixel/segmentation` is the
+# cross-entropy in nats; `structure/conv1` and `conv2` are V, the squared distance between features
+# of prediction and truth, which the predictor descends; `climb_...` is what the critic descends,
+# by how much V falls short of a margin; `reconstruction_...` is how badly it rebuilds the truth.
+# `gradient/...` is the norm of a player's gradient, `sent/...` of what a term sends the predictor.
+#
+# The run's folder keeps config, metrics and checkpoints: the same command goes on from there, and
+# `launch/evaluate.py` and `launch/analyze.py` read it.
+run = experiment(config)
+print(f"{len(run.source)} photos to train on, {len(run.held_out)} held out; classes: "
+      f"{', '.join(run.descriptor.classes)}")
+check_same_config(out / "config.json", config.to_dict())
+write_json(out / "config.json", config.to_dict())
+results = train(run, out)
+
+# %% What came out, on the held-out photos.
+#
+# IoU is, for a class, the pixels that truth and prediction share by those that either has. It is
+# nan for a class in neither, and the mean is over the others.
+metrics = results["metrics"]
+for name in run.descriptor.classes:
+  print(f"IoU {name:20} {metrics[f'segmentation/iou/{name}']:.3f}")
+print(f"mean IoU {metrics['segmentation/mean_iou']:19.3f}")
+print(f"pixel accuracy {metrics['segmentation/pixel_accuracy']:13.3f}  (part of labelled pixels)")
+
+# %% A picture: photo, truth, prediction and, in red, what is wrong, for four held-out photos.
+with open_checkpoints(run, out) as checkpoints:
+  state = restore(run, checkpoints, checkpoints.last())
+drawn = make_draw(run)(state)
+columns = ("input", "segmentation/truth", "segmentation/prediction", "segmentation/error")
+sheet = np.concatenate([np.concatenate(drawn[column]) for column in columns], axis=1)
+Image.fromarray(sheet).save(out / "predictions.png")
+print(f"written: {out / 'predictions.png'}")
