@@ -2,10 +2,9 @@
 
 import os
 
-# Tiny networks compile for longer than they run: hardly optimise them.
-os.environ["XLA_FLAGS"] = (
-  "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+from tests.quickly import xla_flags
+
+os.environ["XLA_FLAGS"] = xla_flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from jaxtyping import install_import_hook

@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 from configs import common
+from tests.quickly import xla_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -68,8 +69,7 @@ def flags(**changes):
 def launch(script, *arguments, devices=2, wait=True):
   """Runs a launcher in a process of its own."""
   environment = os.environ | {
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-                 "--xla_backend_optimization_level=0",
+    "XLA_FLAGS": xla_flags(devices),
     "JAX_COMPILATION_CACHE_DIR": _CACHE.name,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
