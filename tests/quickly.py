@@ -1,4 +1,4 @@
-"""How tests run XLA: several simulated devices, and programs that compile fast rather than run fast.
+"""How tests run XLA: on simulated devices, with programs that compile fast rather than run fast.
 
 Tiny networks compile for longer than they run.
 """
