@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
 from asmjax.models.depthwise import convolve_depthwise
@@ -85,6 +86,11 @@ class Conv(nn.Module):
     y = self._convolve(x, kernel) if low is None else self._join(low, x, kernel)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
 
+  def _exceeds(self, x: Array) -> bool:
+    """Whether the kernel has more taps than the map pixels; no, if nobody knows its size yet."""
+    pixels = x.shape[1] * x.shape[2]
+    return not is_symbolic_dim(pixels) and self.kernel**2 > pixels
+
   def _join(self, low: Array, x: Array, kernel: Array) -> Array:
     size = x.shape[1:3]
     if self.groups > 1:
@@ -103,7 +109,7 @@ class Conv(nn.Module):
     depthwise = kernel.shape[2:] == (1, self.groups)
     if depthwise and _for_cpus():
       return convolve_depthwise(x, kernel, self.stride, self.dilation)
-    if self.groups == 1 and self.kernel**2 > x.shape[1] * x.shape[2] and _for_cpus():
+    if self.groups == 1 and self._exceeds(x) and _for_cpus():
       return convolve_small(x, kernel, self.stride, self.dilation)
     before, after = (self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation
     return lax.conv_general_dilated(

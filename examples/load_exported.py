@@ -1,0 +1,25 @@
+"""Labels a photo with an exported predictor; needs jax, flatbuffers, numpy and pillow alone.
+
+    python launch/export.py --workdir=RUN --out=horse.stablehlo
+    python examples/load_exported.py horse.stablehlo photo.jpg labelled.png
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+import jax.export
+import numpy as np
+from PIL import Image, ImageOps
+
+path, photo, out = map(pathlib.Path, sys.argv[1:])
+predict = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
+facts = json.loads(path.with_suffix(".json").read_text())
+height, width = facts["evaluated"]["size"]
+picture = ImageOps.pad(Image.open(photo).convert("RGB"), (width, height), color=(127,) * 3,
+                       centering=(0, 0))  # What is best for a run with the resize "fit".
+label = np.asarray(predict(np.asarray(picture)[None])["segmentation"][0])
+labelled = Image.fromarray(label.astype(np.uint8))
+labelled.putpalette(np.array(facts["palette"], np.uint8).tobytes())
+labelled.save(out)

@@ -1,0 +1,182 @@
+"""Predictors exported, and run where there is no library."""
+
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+from asmjax.data.transforms import FILL
+from asmjax.inference.export import FixedSizeOnlyError, export, export_widely, save
+from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.models.layers import Conv
+from asmjax.models.predictors import UNet
+from tests.inference import common
+
+SHAPES = {"two": (2, 32, 64), "three": (3, 64, 32)}
+UNTRAINED = functools.partial(UNet, levels=2, width=4)
+
+ELSEWHERE = """
+import sys
+sys.modules["asmjax"] = None  # Not even if it is installed.
+import jax, jax.export
+import numpy as np
+
+predict = jax.jit(jax.export.deserialize(bytearray(open("net.stablehlo", "rb").read())).call)
+with np.load("images.npz") as images:
+  found = {f"{name} {task}": each for name in images
+           for task, each in predict(images[name]).items()}
+assert not [name for name in sys.modules if name.startswith(("asmjax.", "flax", "orbax"))]
+np.savez("found.npz", **found)
+"""
+
+
+class Pairs(nn.Module):
+  """Needs an even number of rows, two of which make one."""
+
+  heads: dict
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = x[:, ::2] + 2 * x[:, 1::2]
+    return {name: Conv(count, name=name)(x) for name, count in self.heads.items()}
+
+
+class Rows(nn.Module):
+  """Cannot be told apart from other heights."""
+
+  heads: dict
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = sum(x[:, row : row + 1] for row in range(x.shape[1]))
+    return {name: Conv(count, 1, name=name)(x) for name, count in self.heads.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchecked():
+  """A symbol for a side is no int."""
+  jaxtyping.config.update("jaxtyping_disable", True)
+  yield
+  jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def images(n, h, w):
+  return np.stack([common.image(h, w, seed=seed) for seed in range(n)])
+
+
+@functools.cache
+def expected():
+  """What predictions of files are made of, by name and task."""
+  trained = common.trained(UNTRAINED)
+  predict, found = make_predict(trained, Inference()), {}
+  for name, shape in SHAPES.items():
+    each = dict(predict(enumerate(images(*shape))))
+    for task in trained.game.tasks:
+      found[name, task] = np.stack([each[i][task] for i in range(shape[0])])
+  return found
+
+
+def check(name, found):
+  """Holds outputs against what is expected, but for classes that are equally probable."""
+  tasks = common.trained(UNTRAINED).game.tasks
+  estimates = {task: expected()[name, task] for task in tasks}
+  for task in ("depth", "normals"):
+    concluded = np.stack([tasks[task].conclude(each) for each in estimates[task]])
+    np.testing.assert_allclose(found[task], concluded, atol=1e-5, err_msg=f"{name} {task}")
+  probabilities = estimates["segmentation"]
+  np.testing.assert_allclose(found["segmentation_probabilities"], probabilities, atol=1e-5)
+  assert found["segmentation"].dtype == np.int32
+  chosen = np.take_along_axis(probabilities, found["segmentation"][..., None], -1)[..., 0]
+  np.testing.assert_allclose(chosen, probabilities.max(-1), atol=1e-5)
+
+
+def test_without_the_library_any_number_of_any_size_is_predicted_as_ever(tmp_path):
+  artifact = export(common.trained(UNTRAINED), probabilities=True)
+  save(artifact, tmp_path / "net.stablehlo")
+  np.savez(tmp_path / "images.npz", **{name: images(*shape) for name, shape in SHAPES.items()})
+  environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+  subprocess.run([sys.executable, "-c", ELSEWHERE], cwd=tmp_path, env=environment, check=True)
+  with np.load(tmp_path / "found.npz") as kept:
+    outputs = dict(kept)
+  assert len(outputs) == len(SHAPES) * 4
+  for name in SHAPES:
+    check(name, {key.split()[1]: each for key, each in outputs.items() if key.split()[0] == name})
+
+
+def test_what_other_platforms_run_is_the_same(tmp_path):
+  artifact = export(common.trained(UNTRAINED), platforms=("cuda",), probabilities=True)
+  with pytest.raises(ValueError, match="platform"):
+    artifact.exported.call(images(*SHAPES["two"]))
+  anywhere = dataclasses.replace(
+    artifact.exported, disabled_safety_checks=(jax.export.DisabledSafetyCheck.platform(),)
+  )
+  found = jax.jit(anywhere.call)(images(*SHAPES["two"]))
+  check("two", jax.tree.map(np.asarray, found))
+
+
+def test_facts_tell_what_the_function_does_not():
+  trained = common.trained(UNTRAINED)
+  facts = export(trained, tasks=("segmentation",), platforms=("cpu",)).facts
+  assert facts["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
+  assert facts["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
+  assert facts["sides"] == {"least": min(common.USUAL), "multiple": 1}
+  assert facts["evaluated"] == {"size": list(common.USUAL), "resize": "none"}
+  assert facts["classes"] == list(trained.descriptor.classes) and facts["platforms"] == ["cpu"]
+  assert [tuple(each) for each in facts["palette"]] == list(trained.descriptor.palette)
+
+
+def test_images_are_padded_where_the_network_needs_multiples():
+  trained = common.trained(Pairs, ("segmentation", "depth"))
+  artifact = export(trained, platforms=("cpu",))
+  assert artifact.facts["sides"] == {"least": min(common.USUAL), "multiple": 16}
+  image = images(2, 35, 50)
+  padded = np.pad(image, ((0, 0), (0, 13), (0, 14), (0, 0)), constant_values=FILL["image"])
+  outputs = trained.game.predict(trained.variables, padded)
+  found = jax.jit(artifact.exported.call)(image)
+  assert found["depth"].shape == (2, 35, 50)
+  depth = trained.game.tasks["depth"].prediction(outputs["depth"], padded.shape[1:3])
+  np.testing.assert_allclose(found["depth"], depth[:, :35, :50], atol=1e-5)
+
+
+def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
+  trained = common.trained(Rows, ("depth",))
+  with pytest.raises(FixedSizeOnlyError, match=r"give a size, as --size=16x24. JAX says: .+"):
+    export(trained, platforms=("cpu",))
+  said = []
+  artifact = export_widely(trained, say=said.append, batch=2, platforms=("cpu",))
+  assert len(said) == 1 and said[0].startswith("for images of 16x24 alone: the network cannot")
+  assert artifact.facts["sides"] is None
+  assert artifact.facts["inputs"]["image"]["shape"] == [2, 16, 24, 3]
+  image = images(2, *common.USUAL)
+  outputs = trained.game.predict(trained.variables, image)
+  depth = trained.game.tasks["depth"].prediction(outputs["depth"], common.USUAL)
+  np.testing.assert_allclose(artifact.exported.call(image)["depth"], depth, atol=1e-5)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+  ({"tasks": ("edges",)}, "unknown task 'edges'; known: "),
+  ({"platforms": ("cpu", "gpu")}, "unknown platform 'gpu'; known: cpu, cuda, tpu"),
+  ({"platforms": ()}, "no platforms; known: cpu"),
+  ({"tasks": ("depth",), "probabilities": True}, "need the task segmentation; predicted: depth"),
+])
+def test_what_cannot_be_exported_is_named(settings, message):
+  with pytest.raises(ValueError, match=message):
+    export(common.trained(UNTRAINED), **settings)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+  artifact = export(common.trained(Rows, ("depth",)), size=(2, 2), platforms=("cpu",))
+  with pytest.raises(ValueError, match="net.json is where the facts go"):
+    save(artifact, tmp_path / "net.json")
+  with pytest.raises(AttributeError):
+    save(artifact._replace(exported=None), tmp_path / "net.stablehlo")
+  assert not list(tmp_path.iterdir())
+  save(artifact, tmp_path / "there" / "net.stablehlo")
+  assert {path.name for path in (tmp_path / "there").iterdir()} == {"net.stablehlo", "net.json"}
