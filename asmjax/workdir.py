@@ -1,8 +1,14 @@
 """The folder of a run, opened again: its config, its data set, its experiment and its state."""
 
+import importlib.metadata
 import json
 import pathlib
+import platform
+import subprocess
+from collections.abc import Sequence
 from typing import Any
+
+import jax
 
 from asmjax.config import Data, descriptor, experiment
 from asmjax.data.descriptor import Descriptor
@@ -13,8 +19,8 @@ from asmjax.train.record import write_json
 from asmjax.train.schedule import restore
 from asmjax.train.state import TrainState
 
-# The descriptor of the data set, so that predictions need no data set.
-DATA_SET = "data_set.json"
+# The descriptor of the data set, so that predictions need no data set, and what ran where.
+DATA_SET, ENVIRONMENT = "data_set.json", "environment.json"
 
 
 def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> dict[str, Any]:
@@ -52,6 +58,21 @@ def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
   if path.exists():
     return Descriptor.of_facts(json.loads(path.read_text()))
   return descriptor(construct(Data, read_config(workdir)["data"], "data"))
+
+
+def environment() -> dict[str, str]:
+  """Versions and devices of this process, and the commit if the code lies in a Git repository."""
+  kinds = [device.device_kind for device in jax.devices()]
+  versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")}
+  found = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+  return {"python": platform.python_version(), **versions, "devices": found, **_commit()}
+
+
+def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> None:
+  """Leaves in a run's folder what `environment` says, and the command that it was started with."""
+  write_json(
+    pathlib.Path(workdir) / ENVIRONMENT, {"command": ["python", *command], **environment()}
+  )
 
 
 def reopen(
@@ -94,6 +115,17 @@ def checkpoint_folder(workdir: str | pathlib.Path, which: str = "last") -> pathl
   """The folder of a run's checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
   with _opened(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
     return checkpoints.folder(_step(checkpoints, workdir, which))
+
+
+def _commit() -> dict[str, str]:
+  """The commit of the code, with a plus if files differ from it."""
+  describe = ["git", "describe", "--always", "--abbrev=40", "--match=", "--dirty=+"]
+  root = pathlib.Path(__file__).resolve().parent
+  try:
+    found = subprocess.run(describe, cwd=root, capture_output=True, text=True, check=True)
+  except (OSError, subprocess.CalledProcessError):  # No Git, or no repository.
+    return {}
+  return {"commit": found.stdout.strip()}
 
 
 def _opened(workdir: str | pathlib.Path, metric: str) -> Checkpoints:

@@ -28,7 +28,7 @@ def main(_: list[str]) -> None:
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.train.record import as_json, check_same_config, write_json
-  from asmjax.workdir import write_descriptor
+  from asmjax.workdir import write_descriptor, write_environment
 
   logging.set_verbosity(logging.ERROR)
   if _DISTRIBUTED.value:
@@ -41,6 +41,7 @@ def main(_: list[str]) -> None:
   if jax.process_index() == 0:
     write_json(workdir / "config.json", config.to_dict())
     write_descriptor(workdir, run.descriptor)
+    write_environment(workdir, sys.argv)
   results = train(run, workdir, order)
   if jax.process_index() == 0:
     print(as_json(results["metrics"]))

@@ -68,17 +68,18 @@ def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
   Raises:
     ValueError: the runs were not evaluated on the same examples.
   """
-  _check_comparable(groups)
+  check_comparable(groups)
   head = ["runs", *(metric.rpartition("/")[2] for metric in metrics)]
   rows = [
-    [group.label, *(_cell(_scale(metric) * group.final(metric)) for metric in metrics)]
+    [group.label, *(_cell(scale(metric) * group.final(metric)) for metric in metrics)]
     for group in groups
   ]
   lines = [head, ["---"] * len(head), *rows]
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _check_comparable(groups: Sequence[Group]) -> None:
+def check_comparable(groups: Sequence[Group]) -> None:
+  """Raises ValueError unless all runs were evaluated on the same examples."""
   seen: dict[tuple, pathlib.Path] = {}
   for group in groups:
     for workdir, results in zip(group.workdirs, group.results(), strict=True):
@@ -90,15 +91,17 @@ def _check_comparable(groups: Sequence[Group]) -> None:
 
 
 def _cell(values: np.ndarray) -> str:
-  each = ", ".join(_written(value) for value in values)
-  return f"**{_written(values.mean())}** ({each})" if len(values) > 1 else each
+  each = ", ".join(written(value) for value in values)
+  return f"**{written(values.mean())}** ({each})" if len(values) > 1 else each
 
 
-def _written(value: float) -> str:
+def written(value: float) -> str:
+  """A metric in as many digits as are worth reading."""
   return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
-def _scale(metric: str) -> int:
+def scale(metric: str) -> int:
+  """What a metric is multiplied by to be shown: parts of a whole become per cent."""
   return 100 if _PARTS.search(metric) else 1
 
 

@@ -1,0 +1,179 @@
+"""Numbers that papers report, and how far a run's settings are from theirs."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict
+
+_IOU = "segmentation/mean_iou"
+
+# Settings by dotted key, as far as the papers tell them.
+_HORSE = {
+  "predictor.name": "unet", "predictor.levels": 4, "train.batch_size": 1, "train.steps": 19200,
+  "data.mirror": True, "optimizer.predictor.rule": "adam",
+  "optimizer.predictor.learning_rate": 5e-4, "optimizer.predictor.weight_decay": 1e-5,
+}
+_VOC = {
+  "train.batch_size": 8, "train.steps": 30_000, "data.size": [336, 336],
+  "data.scale": [0.5, 2.0], "optimizer.predictor.rule": "sgd",
+  "optimizer.predictor.learning_rate": 1e-3, "optimizer.predictor.weight_decay": 5e-4,
+}
+_ROOMS = {
+  "train.batch_size": 8, "train.steps": 120_000, "data.size": [512, 512],
+  "data.eval_size": [540, 540], "optimizer.predictor.learning_rate": 1e-2,
+  "optimizer.predictor.weight_decay": 5e-4,
+}
+_CITIES = {
+  "train.batch_size": 8, "train.steps": 90_000, "data.size": [720, 720],
+  "optimizer.predictor.learning_rate": 1e-3, "optimizer.predictor.weight_decay": 5e-4,
+}
+_ASM, _AAF = "Hwang et al. 2019", "Ke et al. 2018"
+_LUC, _LOOKAHEAD = "Luc et al. 2016", "Jamali-Rad and Szabo 2022"
+
+
+class Published(NamedTuple):
+  """A row of a paper's table.
+
+  Attributes:
+    data_set: its name in `results.json`.
+    method: see `method`.
+    source: the paper.
+    values: by metric, in the units of `results.json`.
+    settings: that the paper tells, by dotted key of a config.
+    caveat: why no run is comparable, whatever its settings.
+    network: the predictor's name in a config; empty where the paper's may be any.
+  """
+
+  data_set: str
+  method: str
+  source: str
+  values: Mapping[str, float]
+  settings: Mapping[str, Any] = MappingProxyType({})
+  caveat: str = ""
+  network: str = ""
+
+
+def _gain(
+  data_set: str, source: str, networks: Mapping[str, tuple[float, float]], to: str,
+  settings: Mapping[str, Any] = MappingProxyType({}), caveat: str = "",
+) -> list[Published]:
+  """Rows of mean IoU in per cent by network: of the pixel loss, and of the method `to`."""
+  return [
+    Published(data_set, method, source, {_IOU: value / 100}, settings, caveat, network)
+    for network, values in networks.items()
+    for method, value in zip(("iid", to), values, strict=True)
+  ]
+
+
+def _rooms(before: Mapping[str, float], after: Mapping[str, float]) -> list[Published]:
+  rows = {"iid": before, "asm": after}
+  return [
+    Published("stanford2d3ds", method, _ASM, values, _ROOMS) for method, values in rows.items()
+  ]
+
+
+_SPLIT = "the paper's split is not published"
+_UNTOLD = "not all of the paper's settings are compared"
+
+PUBLISHED: Sequence[Published] = (
+  *_gain("weizmann_horse", f"{_ASM}, Table 1", {"unet": (77.28, 79.62)}, "asm", _HORSE, _SPLIT),
+  *_gain(
+    "pascal_voc", _ASM,
+    {"fcn": (68.91, 72.14), "deeplab": (77.54, 78.05), "pspnet": (80.12, 81.43)}, "asm", _VOC,
+  ),
+  *_gain("pascal_voc", _AAF, {"pspnet": (80.12, 82.39), "fcn": (68.91, 71.95)}, "aaf", _VOC),
+  *_gain("cityscapes", _AAF, {"pspnet": (76.72, 79.24)}, "aaf", _CITIES),
+  Published("pascal_voc", "iid", _LUC, {_IOU: 0.7179, "segmentation/bf/bf": 0.4736},
+            caveat=_UNTOLD, network="dilated"),
+  Published("pascal_voc", "gan", _LUC, {_IOU: 0.7204, "segmentation/bf/bf": 0.4785},
+            caveat=_UNTOLD, network="dilated"),
+  *(
+    Published("stanford_background", name, _LUC, {
+      "segmentation/mean_class_accuracy": mean, "segmentation/pixel_accuracy": pixel, _IOU: iou,
+    }, caveat=_UNTOLD, network="farabet")
+    for name, mean, pixel, iou in (("iid", 0.665, 0.733, 0.513), ("gan", 0.687, 0.752, 0.543))
+  ),
+  *(
+    row
+    for data_set, network, values in (
+      ("pascal_voc", "Xception-65", (82.20, 83.08)), ("pascal_voc", "MobileNetV2", (75.32, 75.70)),
+      ("cityscapes", "", (70.67, 71.57)), ("stanford_background", "", (74.33, 75.05)),
+    )
+    for row in _gain(
+      data_set, ", ".join(filter(None, (_LOOKAHEAD, network))), {"deeplab": values}, "load",
+      caveat=_UNTOLD,
+    )
+  ),
+  *_rooms(
+    {"depth/rel_by_prediction": 0.267, "depth/delta_1.25": 0.466},
+    {"depth/rel_by_prediction": 0.252, "depth/delta_1.25": 0.540},
+  ),
+  *_rooms(
+    {"normals/median": 9.20, "normals/within_11.25": 0.5801},
+    {"normals/median": 8.28, "normals/within_11.25": 0.6329},
+  ),
+)
+
+
+class Compared(NamedTuple):
+  """A published row beside a run.
+
+  Attributes:
+    row: what was published.
+    differences: why it is another protocol; empty if the run is comparable.
+  """
+
+  row: Published
+  differences: tuple[str, ...]
+
+
+def compared(config: Mapping[str, Any], data_set: str) -> list[Compared]:
+  """The published rows of a run's method, network and data set.
+
+  Args:
+    config: of the run.
+    data_set: that it was evaluated on; with other classes than the published ones there is no row.
+  """
+  if config["data"]["classes"]:
+    return []
+  flat = flatten_dict(config, sep=".", keep_empty_nodes=True)
+  name, network = method(config), config["predictor"]["name"]
+  return [
+    Compared(row, _differences(row, flat)) for row in PUBLISHED
+    if (row.data_set, row.method) == (data_set, name) and row.network in ("", network)
+  ]
+
+
+def method(config: Mapping[str, Any]) -> str:
+  """Which published method a run trains by; empty if none is known that does exactly this.
+
+  "iid" is the pixel loss alone, "asm" structure matching alone on conv1 and conv2 as in the paper,
+  "aaf" adaptive affinity fields, "gan" a discriminator, both beside the pixel loss, and "load"
+  lookahead with a discriminator.
+  """
+  terms = {section.get("kind", name): section for name, section in config["terms"].items()}
+  kinds = "+".join(sorted(terms))
+  if kinds == "pixel":
+    return "" if terms["pixel"].get("balanced") else "iid"
+  if kinds == "structure":
+    settings = terms["structure"]
+    paper = (
+      list(settings["layers"]) == ["conv1", "conv2"] and settings["ascent"] == 1
+      and settings["reconstruction"] and not settings["normalise"] and not settings["margin"]
+    )
+    return "asm" if paper else ""
+  if kinds == "affinity+pixel":
+    return "aaf" if terms["affinity"]["adaptive"] else ""
+  if kinds == "adversarial+pixel":
+    return "load" if "lookahead" in config else "gan"
+  return ""
+
+
+def _differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
+  plain = lambda value: list(value) if isinstance(value, tuple) else value
+  differing = tuple(
+    f"{key} is {config.get(key)}, in the paper {value}" for key, value in row.settings.items()
+    if plain(config.get(key)) != value
+  )
+  return (row.caveat,) * bool(row.caveat) + differing

@@ -1,0 +1,310 @@
+"""The page of a report: its numbers, pictures and HTML, and how it behaves in a browser."""
+
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asmjax.analysis import report
+from asmjax.analysis.report import contents, page, repeat
+from asmjax.analysis.runs import Group
+from asmjax.config import experiment
+from asmjax.train.loop import make_draw, open_checkpoints
+from tests.analysis.finished import Parsed, decoded, table, write_run
+
+STRANGE = '<b>IID</b> & "co"'
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """Groups of two runs and of one; the first run of each has a checkpoint."""
+  folder = tmp_path_factory.mktemp("runs")
+  scores = {
+    "iid_0": (0.5, 0.8, 0.03, 0.9, 0.1), "iid_1": (0.6, 0.7, 0.05, 0.8, 0.4),
+    "asm_0": (0.7, 0.6, None, 0.9, 0.5),
+  }
+  for seed, (name, values) in enumerate(scores.items()):
+    variant = name.partition("_")[0]
+    health = {"gradient/structure": 100.0, "sent/structure": 0.1} if variant == "asm" else {}
+    config = write_run(folder / name, values, variant=variant, log=health, seed=seed)
+    if seed != 1:
+      run = experiment(config)
+      with open_checkpoints(run, folder / name) as checkpoints:
+        checkpoints.save(run.random_state())
+  warning = {"step": 3, "warning": "structure: V explodes: 2.21e+03 after 20.1"}
+  lines = [warning, {"step": 4, "warning": warning["warning"].replace("20.1", "3")}]
+  (folder / "asm_0" / "warnings.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines))
+  return (
+    Group(STRANGE, (folder / "iid_0", folder / "iid_1")), Group("ASM", (folder / "asm_0",)),
+  )
+
+
+@pytest.fixture(scope="module")
+def made(runs, tmp_path_factory):
+  """What the report on the runs says, and its file."""
+  path = tmp_path_factory.mktemp("report") / "report.html"
+  command = ["python", "launch/report.py", "--group=a b"]
+  return report.write(runs, path, count=3, command=command), path
+
+
+@pytest.fixture(scope="module")
+def parsed(made):
+  return Parsed(made[1].read_text(encoding="utf-8"))
+
+
+def test_the_table_has_the_numbers_of_the_results(parsed):
+  head, first, second = table(parsed, "segmentation: means over runs")
+  assert [name.split("\N{NO-BREAK SPACE}") for name in head[1:]] == [
+    ["mean IoU", "↑"], ["pixel accuracy", "↑"], ["calibration error", "↓"]
+  ]
+  assert first == [STRANGE, "55.00|50.00, 60.00", "75.00|80.00, 70.00", "0.040|0.030, 0.050"]
+  assert second == ["ASM", "70.00 +15.00", "60.00 −15.00", "–"]
+  head, wall, floor = table(parsed, "IoU of each class")
+  assert head == ["class", STRANGE, "ASM"]
+  assert wall == ["wall", "85.00", "90.00 +5.00"] and floor == ["floor", "25.00", "50.00 +25.00"]
+
+
+def test_the_best_mean_is_bold_and_less_of_an_error_is_better(parsed):
+  bold = [text for tag, text in parsed.texts if tag == "b"]
+  assert bold == ["75.00", "70.00", "90.00", "50.00"]  # An error that one group has is none.
+  kinds = [each["class"] for each in parsed.all("span") if "change" in each.get("class", "")]
+  assert kinds == ["change better", "change worse", "change better", "change better"]
+  falling = contents.Scores("depth", ("depth/rel",), {
+    "a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}}, {})
+  assert [contents.better(name) for name in falling.metrics] == [-1]
+  assert contents.better("segmentation/bf/bf_std") == 0
+  means = np.array([0.2, 0.1])
+  text = page._score("depth/rel", np.array([0.1]), means, 1, 0)
+  assert text == '<b>0.100</b> <span class="change better">−0.100</span>'
+
+
+def test_the_page_refers_to_nothing_outside(parsed, made):
+  text = made[1].read_text(encoding="utf-8")
+  for tag, attributes in parsed.elements:
+    for name in ("src", "href", "srcset", "data", "poster", "action", "xlink:href"):
+      assert re.match("data:image/webp;base64,|#", attributes.get(name) or "#"), (tag, name)
+  assert not [each for each in parsed.all("link") + parsed.all("base") + parsed.all("iframe")]
+  assert all(each.startswith("#") for each in re.findall(r"url\(['\"]?(.)", text))
+  assert "@import" not in text and "http:" not in text and "https:" not in text
+  (policy,) = [each["content"] for each in parsed.all("meta") if "http-equiv" in each]
+  assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_the_page_is_a_valid_tree_with_names_that_resolve(parsed, made):
+  assert made[1].read_text(encoding="utf-8").startswith("<!DOCTYPE html>\n<html lang=\"en\">")
+  ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+  assert len(set(ids)) == len(ids)
+  used = set()
+  for _, attributes in parsed.elements:
+    used |= {attributes["href"][1:]} if "href" in attributes else set()
+    used |= {attributes["aria-labelledby"]} if "aria-labelledby" in attributes else set()
+    used |= set(re.findall(r"url\(#([^)]+)\)", " ".join(map(str, attributes.values()))))
+  assert used and used <= set(ids)
+  assert any(each.get("name") == "viewport" for each in parsed.all("meta"))
+  assert all(each["alt"] for each in parsed.all("img"))
+  assert all("aria-label" in each or "aria-hidden" in each for each in parsed.all("svg"))
+
+
+def test_labels_and_rules_are_text(parsed, made):
+  assert len(parsed.all("script")) == 1
+  said = [text for _, text in parsed.texts]
+  assert STRANGE in said and "a < b" in said
+  assert made[0].title in said and made[0].title.startswith(STRANGE)
+  assert f"Photo 1: {STRANGE}" in [each["alt"] for each in parsed.all("img")]
+
+
+def flattened(tree, path=()):
+  """An oracle: the leaves of a config, empty sections among them."""
+  if isinstance(tree, dict) and tree:
+    return {key: leaf for name, each in tree.items()
+            for key, leaf in flattened(each, (*path, name)).items()}
+  return {".".join(path): tree}
+
+
+def test_every_difference_of_settings_is_listed_and_nothing_else(parsed, made, runs):
+  configs = [flattened(json.loads((workdir / "config.json").read_text()))
+             for group in runs for workdir in group.workdirs]
+  keys = {key for config in configs for key in config}
+  expected = {
+    key for key in keys
+    if any(key not in config or config[key] != configs[0].get(key) for config in configs)
+  }
+  assert set(made[0].differences) == expected
+  assert {"seed", "terms.pixel.weight", "terms.structure.layers"} <= expected
+  assert "train.steps" not in expected
+  listed = [row for caption, rows in parsed.tables.items() if caption.startswith("Settings that")
+            for row in rows[1:]]
+  assert {row[0] for row in listed} == expected
+  values = {row[0]: row[1:] for row in listed}
+  assert values["seed"] == ["0, 1", "2"]
+  assert values["terms.structure.layers"] == ["–", '["conv1", "conv2"]']
+
+
+def test_pictures_are_what_the_checkpoints_predict(made, runs, parsed):
+  photos = made[0].gallery.photos
+  assert len(photos) == 3
+  expected = {}
+  for group in runs:
+    run = contents.read_config(group.workdirs[0])
+    run = experiment(run)
+    drawn = make_draw(run, count=3)(run.random_state())
+    expected |= {"input": drawn["input"], "truth": drawn["segmentation/truth"],
+                 group.label: drawn["segmentation/prediction"]}
+  assert np.any(expected[STRANGE] != expected["ASM"])
+  for index, photo in enumerate(photos):
+    assert [each.title for each in photo] == ["input", "truth", STRANGE, "ASM"]
+    for each in photo:
+      np.testing.assert_array_equal(decoded(each.uri), expected[each.title][index])
+  on_page = [each["src"] for each in parsed.all("img")]
+  assert on_page == [each.uri for photo in photos for each in photo]
+
+
+def test_what_is_missing_is_said(tmp_path):
+  for name, value in (("a", 0.5), ("b", 0.6)):
+    write_run(tmp_path / name, (value, 0.8, 0.03, 0.9, 0.1))
+  (tmp_path / "a" / "metrics.jsonl").unlink()
+  (tmp_path / "b" / "config.json").unlink()
+  groups = [Group("A", (tmp_path / "a",)), Group("B", (tmp_path / "b",))]
+  made = report.collect(groups)
+  assert len(made.notes) == 4
+  for note, said in zip(made.notes, (
+    f"B: {tmp_path / 'b' / 'config.json'} is missing", "A: a run left no metrics.jsonl",
+    f"A: no pictures, since no last checkpoint in {tmp_path / 'a'}/checkpoints",
+    f"B: no pictures, since {tmp_path / 'b' / 'config.json'} does not exist",
+  ), strict=True):
+    assert note.startswith(said)
+  parsed = Parsed(report.render(made))
+  assert set(made.notes) <= {text for tag, text in parsed.texts if tag == "li"}
+  assert not parsed.all("img") and made.curves[0].curves[0].label == "B"
+
+
+def test_a_report_appears_whole_or_not_at_all(runs, tmp_path, monkeypatch):
+  def fail(_):
+    raise RuntimeError("out of ink")
+
+  monkeypatch.setattr(report, "render", fail)
+  with pytest.raises(RuntimeError, match="out of ink"):
+    report.write(runs, tmp_path / "report.html", count=0)
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_compared_is_refused(runs, tmp_path):
+  with pytest.raises(ValueError, match="the baseline 'GAN' is none of the groups: .*ASM"):
+    report.collect(runs, baseline="GAN")
+  with pytest.raises(ValueError, match="labels are ASM, ASM; expected different ones"):
+    report.collect([runs[1], runs[1]])
+  with pytest.raises(ValueError, match="labels are truth; .* none of them 'input' or 'truth'"):
+    report.collect([Group("truth", runs[1].workdirs)])
+  write_run(tmp_path / "other", (0.5, 0.8, 0.03, 0.9, 0.1))
+  path = tmp_path / "other" / "results.json"
+  path.write_text(path.read_text().replace('"scenes"', '"cats"'))
+  with pytest.raises(ValueError, match="different examples: .*asm_0 on scenes val, 5 .*on cats"):
+    report.collect([runs[1], Group("other", (tmp_path / "other",))])
+
+
+def test_critics_have_curves_and_their_warnings_are_counted(made, parsed):
+  titles = {chart.title: chart for chart in made[0].health}
+  assert set(titles) == {
+    "norm of the critic's gradient", "norm of what the term sends to the predictor"
+  }
+  (curve,) = titles["norm of the critic's gradient"].curves
+  assert curve.label == "ASM" and curve.style == 1 and curve.values.tolist() == [[100, 100]]
+  (row,) = table(parsed, "What looked wrong")[1:]
+  assert row == ["ASM, asm_0", "3", "2", "structure: V explodes: 2.21e+03 after 20.1"]
+
+
+def test_the_config_file_on_the_page_repeats_a_run(runs, parsed, made, monkeypatch):
+  workdir = runs[1].workdirs[0]
+  blocks = [text for tag, text in parsed.texts if tag == "pre"]
+  assert repeat.RERUN in blocks
+  (commands,) = [text for text in blocks if "--config=rerun.py" in text]
+  assert f"--config=rerun.py:{workdir}/config.json --workdir=again/asm_0" in commands
+  assert "data.root" not in commands  # Rooms are drawn.
+  scope = {}
+  exec(repeat.RERUN, scope)
+  config = scope["get_config"](str(workdir / "config.json"))
+  assert json.loads(json.dumps(config.to_dict())) == json.loads(
+    (workdir / "config.json").read_text()
+  )
+  assert experiment(config).training.steps == 12
+  assert any(json.loads(text) == config.to_dict() for text in blocks if text.startswith("{"))
+  assert "python launch/report.py '--group=a b'" in blocks
+
+
+@pytest.fixture
+def browser():
+  """Chromium without a window."""
+  webdriver = pytest.importorskip("selenium.webdriver")
+  names = ("chromium", "chromium-browser", "google-chrome")
+  program, driver = next(filter(None, map(shutil.which, names)), ""), shutil.which("chromedriver")
+  if not program or not driver:
+    pytest.skip("needs a Chromium and its chromedriver; as root on Debian: "
+                "apt-get install chromium chromium-driver")
+  options = webdriver.ChromeOptions()
+  options.binary_location = program
+  # So tall that nothing need be scrolled.
+  for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage",
+               "window-size=1200,2500"):
+    options.add_argument(f"--{flag}")
+  found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+  yield found
+  found.quit()
+
+
+def shot(element):
+  return np.array(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
+
+
+def test_sliders_wipe_between_predictions_in_a_browser(browser, made):
+  found, path = made
+  browser.get(path.as_uri())
+  stage = browser.find_element("css selector", ".stage")
+  slider = browser.find_element("css selector", ".wipe input")
+  assert slider.accessible_name == f"Photo 1: {STRANGE} over ASM"
+  before = shot(stage)
+  assert before.std() > 5
+  ends = {}
+  for key, title in (("\ue010", STRANGE), ("\ue011", "ASM")):  # End and Home.
+    slider.send_keys(key)
+    ends[title] = shot(stage)
+    assert np.any(ends[title] != before)
+  height, width = before.shape[:2]
+  # Between the names, which lie on the corners.
+  inside = np.s_[height // 4 : -height // 8, width // 8 : -width // 8]
+  for title, screenshot in ends.items():
+    away = {}
+    for each in found.gallery.photos[0]:
+      picture = Image.fromarray(decoded(each.uri))
+      picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+      away[each.title] = np.abs(np.asarray(picture, int) - screenshot)[inside].mean()
+    assert min(away, key=away.get) == title
+  assert not browser.get_log("browser")
+
+
+def test_without_scripts_and_beside_each_other_all_pictures_are_seen(browser, made):
+  browser.get(made[1].as_uri())
+  pictures = browser.find_elements("css selector", ".row img")
+  assert [each.is_displayed() for each in pictures] == 3 * [True, True, False, False]
+  browser.find_element("css selector", ".choice input").click()
+  assert all(each.is_displayed() for each in pictures)
+  browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+  browser.refresh()
+  pictures = browser.find_elements("css selector", ".row img")
+  assert len(pictures) == 12 and all(each.is_displayed() for each in pictures)
+  assert not browser.find_elements("css selector", ".stage")
+
+
+def test_a_phone_scrolls_tables_in_their_boxes_and_never_the_page(browser, made):
+  browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+    "width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True,
+  })
+  browser.get(made[1].as_uri())
+  assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+  wide = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > 390).length"
+  browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
+  assert browser.execute_script(wide) > 0
+  assert browser.execute_script("return document.documentElement.scrollWidth") == 390
