@@ -41,5 +41,5 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125
   common.lighten(config, shrink=1)
-  common.second_stage(config, argument, rate=1e-4, batch=8, stride=4)
+  common.second_stage(config, argument, rate=1e-5, batch=8, stride=4)
   return config
