@@ -171,6 +171,7 @@ def second_stage(
     config.data.size = (crop, crop)
   if stride:
     config.predictor.stride = stride
+  config.init.part = ""  # All of the trained predictor, not only the part that began as published.
   config.eval.every = 0
 
 

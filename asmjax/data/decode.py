@@ -17,6 +17,8 @@ from asmjax.batch import UNLABELLED
 
 Colour = tuple[int, int, int]
 
+# Suffixes of the images that are looked for in folders.
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 _UNKNOWN = 65535  # No label: those end at 255.
 

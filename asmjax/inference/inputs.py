@@ -12,7 +12,6 @@ import numpy as np
 
 from asmjax.data import decode
 
-IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 LIST = ".txt"
 
@@ -50,7 +49,7 @@ def find(source: str | pathlib.Path, *, besides: str | pathlib.Path = "") -> Inp
   """The images that a path stands for; opens none of them.
 
   Args:
-    source: an image; a folder, of which and of whose folders all files with a suffix of `IMAGES`
+    source: an image; a folder, of which and of whose folders all images
       count; a text file with one path a line, seen from its own folder; or a video.
     besides: the folder of the predictions, which is left out where it lies inside of `source`.
 
@@ -77,7 +76,7 @@ def _in_folder(folder: pathlib.Path, besides: str | pathlib.Path) -> list[pathli
   if left_out == root:
     raise ValueError(f"predictions would go to {folder} like the images; choose another folder")
   inside = left_out is not None and root in left_out.parents
-  found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+  found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in decode.IMAGES)
   return [
     path for path in found
     if path.is_file() and not (inside and left_out in path.resolve().parents)
@@ -86,7 +85,7 @@ def _in_folder(folder: pathlib.Path, besides: str | pathlib.Path) -> list[pathli
 
 def _of_images(paths: list[pathlib.Path], root: pathlib.Path, where: str) -> Inputs:
   if not paths:
-    raise ValueError(f"no images {where}; known suffixes: {', '.join(IMAGES)}")
+    raise ValueError(f"no images {where}; known suffixes: {', '.join(decode.IMAGES)}")
   named: dict[str, pathlib.Path] = {}
   for name, path in zip(_names(paths, root), paths, strict=True):
     if name in named:

@@ -13,7 +13,6 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
 from asmjax.data.transforms import Example
 
-_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLIT = "{split}"
 
 
@@ -185,7 +184,7 @@ def _pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   """Pictures in a folder by their names without extensions."""
   found: dict[str, pathlib.Path] = {}
   for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-    if path.suffix.lower() not in _EXTENSIONS or path.name.startswith("."):
+    if path.suffix.lower() not in decode.IMAGES or path.name.startswith("."):
       continue
     if path.stem in found:
       raise ValueError(f"{found[path.stem]} and {path} have one name; expected one picture a name")
@@ -195,4 +194,4 @@ def _pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _bare(name: str) -> str:
   path = pathlib.PurePosixPath(name)
-  return str(path.with_suffix("") if path.suffix.lower() in _EXTENSIONS else path)
+  return str(path.with_suffix("") if path.suffix.lower() in decode.IMAGES else path)
