@@ -18,6 +18,6 @@ def fresh(network, size=32):
 def real(name, variable="ASMJAX_WEIGHTS"):
   """A file of real weights, or a folder of real data."""
   path = pathlib.Path(os.environ.get(variable, "/nonexistent")) / name
-  if not list(path.parent.glob(f"{name}*")):
+  if not list(path.parent.glob(f"{path.name}*")):
     pytest.skip(f"{variable} names no folder with {name}")
   return path
