@@ -49,8 +49,8 @@ def find(source: str | pathlib.Path, *, besides: str | pathlib.Path = "") -> Inp
   """The images that a path stands for; opens none of them.
 
   Args:
-    source: an image; a folder, of which and of whose folders all images
-      count; a text file with one path a line, seen from its own folder; or a video.
+    source: an image; a folder, of which and of whose folders all images count but hidden
+      ones; a text file with one path a line, seen from its own folder; or a video.
     besides: the folder of the predictions, which is left out where it lies inside of `source`.
 
   Raises:
@@ -80,6 +80,7 @@ def _in_folder(folder: pathlib.Path, besides: str | pathlib.Path) -> list[pathli
   return [
     path for path in found
     if path.is_file() and not (inside and left_out in path.resolve().parents)
+    and not any(part.startswith(".") for part in path.relative_to(folder).parts)
   ]
 
 

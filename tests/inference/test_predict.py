@@ -39,6 +39,8 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
   broken = save(tmp_path / "x" / "c.jpg")
   broken.write_bytes(broken.read_bytes()[:200])
   (tmp_path / "notes.md").write_text("not an image")
+  for hidden in ("x/._a.png", ".cache/a.png"):
+    save(tmp_path / hidden)
   out, trained = tmp_path / "out", common.trained(common.Strided)
   for _ in range(2):  # The second time with predictions below the folder.
     summary = Job(trained, tmp_path, out, Inference(batch_size=2)).run()
