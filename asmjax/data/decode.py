@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from asmjax.batch import UNLABELLED
 
@@ -170,8 +170,10 @@ def _open(path: pathlib.Path) -> Image.Image:
     image.load()
     return image
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # Pillow names the buffer that it was given.
+    fault = "unknown format" if isinstance(error, UnidentifiedImageError) else error
     raise ValueError(
-      f"{path} cannot be decoded ({error}; {len(content)} bytes); expected a whole image"
+      f"{path} cannot be decoded ({fault}; {len(content)} bytes); expected a whole image"
     ) from error
 
 
