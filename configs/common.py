@@ -137,7 +137,7 @@ def base(
 
 def second_stage(
   config: ConfigDict, argument: str, *, rate: float = 1e-6, batch: int = 5, crop: int = 0,
-  stride: int = 0,
+  stride: int = 0, steps: int = 0, ahead: Mapping | None = None,
 ) -> None:
   """The players of LoAd and of the alternating scheme that it is compared with, if it is either.
 
@@ -153,6 +153,8 @@ def second_stage(
     batch: of the predictor.
     crop: side of its images; 0 leaves it.
     stride: of the maps that are judged, of a predictor that can enlarge them; 0 leaves them.
+    steps: that the predictor takes; 0 leaves them as they are.
+    ahead: settings of `asmjax.lookahead.settings.Lookahead` that are not its defaults.
   """
   method, *_ = _parsed(argument, "segmentation")
   if method not in SECOND_STAGE:
@@ -164,8 +166,13 @@ def second_stage(
   if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
     players.critic.update(plain, rule="adagrad", learning_rate=0.01)
   config.train.update(batch_size=batch, fast_critic=True)
-  if method == "alternating":
+  alternates = method == "alternating"
+  if steps:
+    config.train.steps = steps * (2 if alternates else 1)  # Half of the turns are the critic's.
+  if alternates:
     config.train.turns = "alternate"
+  else:
+    config.lookahead.update(ahead or {})
   config.data.scale = (1.0, 1.0)
   if crop:
     config.data.size = (crop, crop)

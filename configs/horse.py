@@ -34,5 +34,11 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config.eval.update(every=1920, batch_size=8)
   config.checkpoint.every = 1920
   common.lighten(config, shrink=2)
-  common.second_stage(config, variant, rate=1e-4, batch=4)
+  common.second_stage(
+    config, variant, rate=1e-4, batch=4, steps=200,
+    ahead={
+      "every": 10, "rules": {"patience": 8, "cycles": 4, "fall": 0.02},
+      "retraining": {"every": 64, "steps": 384},
+    },
+  )
   return config

@@ -32,5 +32,11 @@ def get_config(argument: str = "asm") -> ConfigDict:
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
   common.lighten(config, shrink=4)
-  common.second_stage(config, argument, rate=1e-3, batch=8)
+  common.second_stage(
+    config, argument, rate=2e-5, batch=8, steps=300,
+    ahead={
+      "every": 20, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
+      "retraining": {"every": 50, "steps": 150},
+    },
+  )
   return config

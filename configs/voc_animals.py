@@ -41,5 +41,11 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125
   common.lighten(config, shrink=1)
-  common.second_stage(config, argument, rate=1e-5, batch=8, stride=4)
+  common.second_stage(
+    config, argument, rate=1e-5, batch=8, stride=4, steps=150,
+    ahead={
+      "every": 10, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
+      "retraining": {"batch_size": 8, "every": 48, "steps": 192},
+    },
+  )
   return config
