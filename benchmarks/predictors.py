@@ -39,12 +39,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Network, Norm
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import transfer
 from benchmarks import torch_networks as theirs
 from benchmarks.torch_maps import own_map
+from benchmarks.torch_networks.published import PREDICTORS
 
 CLASSES = 21
 HEADS = {"segmentation": CLASSES}
@@ -53,31 +53,6 @@ PAUSE = 0.05  # Seconds until the other side's worker threads sleep.
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 
 
-def _deeplab(backbone: nn.Module, **shape: Any) -> nn.Module:
-  return theirs.DeepLabV3(backbone, CLASSES, **{"rates": (6, 12, 18), "convs": 0, **shape})
-
-
-def _resnet(depth: int, output_stride: int) -> nn.Module:
-  return theirs.ResNet(BLOCKS[depth], output_stride=output_stride)
-
-
-def _mobilenet() -> nn.Module:
-  return theirs.MobileNetV2(16, top=False)
-
-
-# PyTorch's side, by the name of ours.
-PREDICTORS: dict[str, Callable[[], nn.Module]] = {
-  "unet7": lambda: theirs.Contracting(CLASSES),
-  "fcn8s_vgg16": lambda: theirs.FullyConvolutional(theirs.VGG(fully=4096), CLASSES),
-  "deeplab_v3_mobilenet_v2": lambda: _deeplab(_mobilenet(), rates=()),
-  "deeplab_v3_plus_mobilenet_v2": lambda: _deeplab(
-    _mobilenet(), low=48, convs=2, separable=True
-  ),
-  "deeplab_v3_resnet50": lambda: _deeplab(_resnet(50, 16)),
-  "deeplab_v3_resnet101": lambda: _deeplab(_resnet(101, 16)),
-  "pspnet_resnet50": lambda: theirs.PyramidScene(_resnet(50, 8), CLASSES),
-  "pspnet_resnet101": lambda: theirs.PyramidScene(_resnet(101, 8), CLASSES),
-}
 DEFAULT = (
   "unet7", "fcn8s_vgg16", "deeplab_v3_mobilenet_v2", "deeplab_v3_plus_mobilenet_v2",
   "deeplab_v3_resnet50", "pspnet_resnet50",
@@ -209,7 +184,7 @@ class PyTorch:
     self, case: Case, layout: torch.memory_format = torch.contiguous_format,
     compiled: bool = False,
   ):
-    net = PREDICTORS[case.name]()
+    net = PREDICTORS[case.name](CLASSES)
     theirs.randomise(net)
     self.net = net.to(memory_format=layout)
     self.image = theirs.nchw(case.image()).contiguous(memory_format=layout)

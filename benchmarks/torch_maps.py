@@ -1,9 +1,20 @@
-"""Name maps of the networks in `torch_networks.py` that torchvision has no names for."""
+"""Name maps of the networks in `torch_networks` that torchvision has no names for."""
 
 import numpy as np
 
+from asmjax.models.backbones import ResNet, Xception
+from asmjax.models.backbones.xception import ENTRY
 from asmjax.models.layers import Network
-from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
+from asmjax.models.predictors import (
+  FCN,
+  FCRN,
+  DeepLab,
+  DeepLabV2,
+  Dilated,
+  Farabet,
+  PSPNet,
+  UNet,
+)
 from asmjax.pretrained import name_map
 from asmjax.pretrained.names import (
   NameMap,
@@ -55,15 +66,18 @@ def _pspnet(net: PSPNet) -> NameMap:
 
 
 def _fcn(net: FCN) -> NameMap:
-  entries = _backbone(net)
-  for suffix in ("", "_16", "_8"):
-    entries |= torch_conv(HEAD + suffix, HEAD + suffix, bias=True)
+  entries = _backbone(net) | torch_conv(HEAD, HEAD, bias=True)
+  for stride in (16, 8):
+    if stride >= net.stride:
+      entries |= torch_conv(f"{HEAD}_{stride}", f"{HEAD}_{stride}", bias=True)
+      entries |= _transposed(f"{HEAD}_up{stride}", f"{HEAD}_up{stride}")
+  return entries
+
+
+def _transposed(ours: str, theirs: str) -> NameMap:
   # PyTorch's is the gradient of a convolution, whose kernel is flipped.
   flipped = lambda kernel: kernel.transpose(2, 3, 0, 1)[::-1, ::-1]
-  return entries | {
-    f"params/{HEAD}_up{stride}/kernel": Origin((f"{HEAD}_up{stride}.weight",), flipped)
-    for stride in (16, 8)
-  }
+  return {f"params/{ours}/kernel": Origin((f"{theirs}.weight",), flipped)}
 
 
 def _unet(net: UNet) -> NameMap:
@@ -71,16 +85,77 @@ def _unet(net: UNet) -> NameMap:
   for i in range(net.levels):
     entries |= _layer(f"down{i + 1}_1", f"down.{i}")
   for i in range(net.levels - 1):
-    entries |= _layer(f"up{i + 1}_1", f"up.{i}")
+    for j in range(net.decoder_convs):
+      entries |= _layer(f"up{i + 1}_{j + 1}", f"up.{i}.{j}")
   return entries
 
 
-def _backbone(net: DeepLab | PSPNet | FCN) -> NameMap:
-  return under("backbone", prefixed("backbone.", name_map(net.backbone, "torchvision")))
+def _deeplab_v2(net: DeepLabV2) -> NameMap:
+  entries = _backbone(net)
+  for rate in net.rates:
+    entries |= torch_conv(f"{HEAD}_rate{rate}", f"heads.rate{rate}", bias=True)
+  return entries
+
+
+def _dilated(net: Dilated) -> NameMap:
+  entries = _backbone(net) | torch_conv(HEAD, HEAD, bias=True)
+  for i in range(8):
+    entries |= torch_conv(f"{HEAD}_context{i + 1}", f"context.{2 * i}", bias=True)
+  return entries
+
+
+def _fcrn(net: FCRN) -> NameMap:
+  entries = _backbone(net) | _layer("reduce", "reduce") | torch_conv(HEAD, HEAD, bias=True)
+  for i in range(4):
+    ours, theirs = f"up{i + 1}", f"up.{i}"
+    entries |= torch_layer(f"{ours}/conv1", f"{theirs}.conv1", f"{theirs}.bn1", shift=0.0)
+    entries |= _transposed(f"{ours}/conv1", f"{theirs}.conv1")
+    entries |= _layer(f"{ours}/conv2", f"{theirs}.conv2")
+  return entries
+
+
+def _farabet(net: Farabet) -> NameMap:
+  entries = torch_conv("hidden", "hidden", bias=True) | torch_conv(HEAD, HEAD, bias=True)
+  for i in range(3):
+    entries |= torch_conv(f"conv{i + 1}", f"convs.{3 * i}", bias=True)
+  return entries
+
+
+def _backbone(net: DeepLab | DeepLabV2 | Dilated | FCN | FCRN | PSPNet) -> NameMap:
+  backbone = net.backbone
+  if isinstance(backbone, Xception):
+    entries = _xception(backbone)
+  else:
+    # The names are the same wherever a stride is.
+    placed = {"placement": "first_3x3"} if isinstance(backbone, ResNet) else {}
+    entries = name_map(backbone.clone(**placed), "torchvision")
+  return under("backbone", prefixed("backbone.", entries))
+
+
+def _xception(net: Xception) -> NameMap:
+  entries = _layer("conv1", "stem.0") | _layer("conv2", "stem.1")
+  entry = [f"entry{i + 1}" for i in range(len(ENTRY))]
+  modules = [*entry, *(f"middle{i + 1}" for i in range(net.middle)), "exit1", "exit2"]
+  for i, ours in enumerate(modules):
+    for j in range(3):
+      for k, step in enumerate(("depthwise", "pointwise")):
+        entries |= _layer(f"{ours}/conv{j + 1}_{step}", f"stages.{i}.convs.{j}.{k}")
+    if ours in (*entry, "exit1"):
+      entries |= _layer(f"{ours}/shortcut", f"stages.{i}.shortcut")
+  return entries
 
 
 def _layer(ours: str, theirs: str, at: int = 0) -> NameMap:
   return torch_layer(ours, f"{theirs}.{at}", f"{theirs}.{at + 1}", shift=0.0)
 
 
-MAPS = {DeepLab: _deeplab, FCN: _fcn, PSPNet: _pspnet, UNet: _unet}
+MAPS = {
+  DeepLab: _deeplab,
+  DeepLabV2: _deeplab_v2,
+  Dilated: _dilated,
+  FCN: _fcn,
+  FCRN: _fcrn,
+  Farabet: _farabet,
+  PSPNet: _pspnet,
+  UNet: _unet,
+}

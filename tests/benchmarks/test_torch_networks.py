@@ -5,16 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, MobileNetV2, ResNet
+from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
+from asmjax.models.predictors import (
+  FCN,
+  FCRN,
+  DeepLab,
+  DeepLabV2,
+  Dilated,
+  Farabet,
+  PSPNet,
+  UNet,
+)
+from asmjax.models.predictors.farabet import connections
+from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import name_map, transfer
+from asmjax.pretrained.names import by_path
 
 torch = pytest.importorskip("torch", reason="the networks to compare with are in PyTorch")
 
 from benchmarks import torch_maps
 from benchmarks import torch_networks as theirs
+from benchmarks.torch_networks.published import PREDICTORS
 
 SIZE = (65, 97)
 SMALL = (1, 2, 2, 1)
@@ -113,12 +126,81 @@ def test_pspnet():
   assert_equal_maps(ours, theirs.PyramidScene(net, 5, features=6), torch_maps.own_map(ours))
 
 
-def test_fcn():
-  ours = FCN(CLASSES, VGG(width=8, fully=16))
-  net = theirs.FullyConvolutional(theirs.VGG(8, 16), 5)
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_deeplab_v3_plus_on_xception(output_stride):
+  backbone = Xception(1, 1 / 32, output_stride)
+  shape = dict(rates=(6,), low=3, convs=1, separable=True, features=8)
+  ours = DeepLab(CLASSES, backbone, **shape)
+  net = theirs.DeepLabV3(theirs.Xception(1, 1 / 32, output_stride), 5, **shape)
+  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+
+
+def test_deeplab_v2():
+  backbone, net = small_resnet(8)
+  ours = DeepLabV2(CLASSES, backbone, rates=(3, 6))
+  assert_equal_maps(ours, theirs.DeepLabV2(net, 5, (3, 6)), torch_maps.own_map(ours))
+
+
+@pytest.mark.parametrize("stride", [32, 16, 8])
+def test_fcn(stride):
+  ours = FCN(CLASSES, VGG(width=4, fully=16), stride)
+  net = theirs.FullyConvolutional(theirs.VGG(4, 16), 5, stride)
+  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+
+
+def test_fcn_on_a_dilated_backbone():
+  backbone, net = small_resnet(8)
+  ours = FCN(CLASSES, backbone, 32)
+  assert_equal_maps(ours, theirs.FullyConvolutional(net, 5, 32), torch_maps.own_map(ours))
+
+
+def test_dilated():
+  ours = Dilated(CLASSES, VGG(width=4, fully=16, output_stride=8))
+  net = theirs.Dilated(theirs.VGG(4, 16, output_stride=8), 5)
+  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+
+
+def test_fcrn():
+  ours = FCRN(CLASSES, ResNet(SMALL, 4))
+  net = theirs.UpProjecting(theirs.ResNet(SMALL, 4, first=True), 5, 4)
+  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+
+
+def test_farabet():
+  widths, seen = (8, 6, 10), (3, 4)
+  ours = Farabet(CLASSES, widths=widths, seen=seen, hidden=7)
+  net = theirs.MultiScale(5, connections((3, *widths), seen), hidden=7)
   assert_equal_maps(ours, net, torch_maps.own_map(ours))
 
 
 def test_unet():
   ours = UNet(CLASSES, levels=3, width=4)
   assert_equal_maps(ours, theirs.Contracting(5, (4, 8, 16)), torch_maps.own_map(ours))
+
+
+def test_unet_of_several_convolutions():
+  # Six levels, so that sides are halved that are odd, even and 1.
+  shape = dict(stride=2, down_kernel=4, join=1, head_kernel=3)
+  ours = UNet(CLASSES, levels=6, width=2, max_width=8, decoder_convs=3, **shape)
+  net = theirs.Contracting(5, (2, 4, 8, 8, 8, 8), convs=3, **shape)
+  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_published_networks_have_the_same_variables(name):
+  ours = PUBLISHED[name](CLASSES)
+  image = jax.ShapeDtypeStruct((1, *SIZE, 3), jnp.float32)
+  shapes = jax.eval_shape(lambda x: ours.init(jax.random.key(0), x, train=False), image)
+  with torch.device("meta"):
+    state = PREDICTORS[name](5).state_dict()
+  weights = {
+    name: np.broadcast_to(np.float32(0), tuple(value.shape)) for name, value in state.items()
+    if not name.endswith("num_batches_tracked")
+  }
+  entries = torch_maps.own_map(ours)
+  found = {
+    path: origin.transform(*map(weights.get, origin.names)).shape
+    for path, origin in entries.items()
+  }
+  assert found == {path: leaf.shape for path, leaf in by_path(shapes).items()}
+  assert weights.keys() == {name for origin in entries.values() for name in origin.names}

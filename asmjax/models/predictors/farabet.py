@@ -72,7 +72,7 @@ class Farabet(Network):
 
   def _convolutions(self, *, train: bool) -> Callable[[Array], Array]:
     """The three convolutions, made once and applied to any level."""
-    masks, bias = _connections((3, *self.widths), self.seen), self.layers(train=train).bias
+    masks, bias = connections((3, *self.widths), self.seen), self.layers(train=train).bias
     init = lambda mask: nn.initializers.variance_scaling(1 / mask.mean(), "fan_in", "normal")
     convs = [
       nn.Conv(
@@ -115,10 +115,16 @@ def locally_normalised(
   Where the deviation is below its mean over the image it is that mean, so that flat parts stay
   flat (Jarrett et al. 2009).
   """
-  mean = lambda x: nn.avg_pool(x, (window, window), (1, 1), "SAME", count_include_pad=False)
-  x = x - mean(x)
-  deviation = jnp.sqrt(mean(jnp.square(x)) + 1e-8)
+  x = x - _means(x, window)
+  deviation = jnp.sqrt(_means(jnp.square(x), window) + 1e-8)
   return x / jnp.maximum(deviation, jnp.mean(deviation, (1, 2), keepdims=True))
+
+
+def _means(x: Array, window: int) -> Array:
+  """The mean of the pixels in the window around each, axis by axis, of those within the image."""
+  for shape in ((window, 1), (1, window)):
+    x = nn.avg_pool(x, shape, (1, 1), "SAME", count_include_pad=False)
+  return x
 
 
 def _blurred(x: Array) -> Array:
@@ -132,7 +138,7 @@ def _blurred(x: Array) -> Array:
   return x
 
 
-def _connections(widths: Sequence[int], seen: Sequence[int]) -> list[np.ndarray]:
+def connections(widths: Sequence[int], seen: Sequence[int]) -> list[np.ndarray]:
   """For each convolution 1 where a filter sees an input: (7, 7, inputs, filters)."""
   rng = np.random.default_rng(0)
   masks = [np.zeros(pair, np.float32) for pair in itertools.pairwise(widths)]
