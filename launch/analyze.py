@@ -24,7 +24,7 @@ from launch.overrides import plainly
 _GROUPS = flags.DEFINE_multi_string("group", None, "LABEL=DIR,DIR,...: runs that differ in seed")
 _OUT = flags.DEFINE_string("out", None, "folder for the figures")
 _METRICS = flags.DEFINE_list(
-  "metrics", ["segmentation/mean_iou", "segmentation/pixel_accuracy"], "the first one is drawn"
+  "metrics", [], "the first one is drawn; by default the usual ones of the runs' tasks"
 )
 _COUNT = flags.DEFINE_integer("count", 6, "held-out examples in the grid and the album")
 _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
@@ -43,10 +43,11 @@ def main(_: list[str]) -> None:
   groups = [runs.Group.parse(text) for text in _GROUPS.value]
   with plainly():
     baseline, others = _against(groups, _BASELINE.value)
-  print(runs.table(groups, _METRICS.value))
+    metrics = _METRICS.value or runs.usual_metrics(groups)
+  print(runs.table(groups, metrics))
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
-  figures.curves(groups, _METRICS.value[0], out / "curves.png")
+  figures.curves(groups, metrics[0], out / "curves.png")
   figures.health(groups, out / "health.png")
   figures.predictions(
     groups, out / "predictions.png", count=_COUNT.value, data_root=_ROOT.value

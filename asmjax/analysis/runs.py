@@ -12,6 +12,12 @@ import numpy as np
 # Metrics that are parts of a whole.
 _PARTS = re.compile("iou|accuracy|delta|within")
 
+# What runs are judged by first, in this order.
+_USUAL = (
+  "segmentation/mean_iou", "segmentation/pixel_accuracy", "depth/delta_1.25", "depth/rel",
+  "normals/within_11.25", "normals/mean",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -60,6 +66,23 @@ class Group:
     curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     return np.array(steps), np.array([[curve[step] for step in steps] for curve in curves])
+
+
+def usual_metrics(groups: Sequence[Group]) -> list[str]:
+  """The metrics that runs of their tasks are judged by, of those that all runs have.
+
+  Raises:
+    ValueError: there are none.
+  """
+  shared = set.intersection(
+    *(set(results["metrics"]) for group in groups for results in group.results())
+  )
+  found = [metric for metric in _USUAL if metric in shared]
+  if not found:
+    raise ValueError(
+      f"no task is evaluated in all runs; metrics in all: {', '.join(sorted(shared)) or 'none'}"
+    )
+  return found
 
 
 def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:

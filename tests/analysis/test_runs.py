@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from asmjax.analysis.runs import Group, table
+from asmjax.analysis.runs import Group, table, usual_metrics
 
 
 @pytest.fixture
@@ -35,6 +35,18 @@ def test_the_table_gives_mean_and_every_seed(runs):
   group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
   lines = table([group], ["miou"]).splitlines()
   assert lines[0] == "| runs | miou |" and lines[2] == "| A | **40.00** (30.00, 50.00) |"
+
+
+def test_the_usual_metrics_are_those_that_all_runs_have(runs):
+  groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
+  with pytest.raises(ValueError, match="no task is evaluated in all runs; .* lost, miou"):
+    usual_metrics(groups)
+  for name, metrics in (("a_0", ("normals/mean", "depth/rel", "depth/rms")),
+                        ("a_1", ("depth/rel", "normals/mean", "segmentation/mean_iou"))):
+    path = runs / name / "results.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps(results | {"metrics": dict.fromkeys(metrics, 0.5)}))
+  assert usual_metrics(groups) == ["depth/rel", "normals/mean"]
 
 
 @pytest.mark.parametrize("change", [{"data_set": "dogs"}, {"split": "test"}, {"examples": 6}])
