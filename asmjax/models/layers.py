@@ -10,12 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
 from asmjax.models.depthwise import convolve_depthwise
 from asmjax.models.doubling import convolve_doubled
-from asmjax.models.small import convolve_small
+from asmjax.models.small import Pads, convolve_far, convolve_small, is_far, is_small, sizes
 from asmjax.resize import bilinear
 
 # The mapped axis over which a step is spread; synchronised batch norm averages over it.
@@ -39,6 +38,31 @@ def _for_cpus() -> bool:
 
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+def convolve(
+  x: Float[Array, "n h w c"], kernel: Float[Array, "k l _ d"], pads: Pads, stride: int = 1,
+  dilation: int = 1, groups: int = 1,
+) -> Float[Array, "n h2 w2 d"]:
+  """Convolution, on a CPU by what is fastest there.
+
+  Args:
+    x: map.
+    kernel: of c / groups channels.
+    pads: zeros above and below, and left and right.
+    stride: of both axes.
+    dilation: of both axes.
+    groups: equal parts of the channels, each convolved on its own.
+  """
+  if groups == 1 and _for_cpus():
+    if stride == 1 and is_far(x.shape, dilation):
+      return convolve_far(x, kernel, pads, dilation)
+    if is_small(x.shape, kernel.shape, sizes(x.shape, kernel.shape, pads, stride, dilation)):
+      return convolve_small(x, kernel, pads, stride, dilation)
+  return lax.conv_general_dilated(
+    x, kernel, (stride,) * 2, pads, rhs_dilation=(dilation,) * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+  )
 
 
 class Conv(nn.Module):
@@ -86,11 +110,6 @@ class Conv(nn.Module):
     y = self._convolve(x, kernel) if low is None else self._join(low, x, kernel)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
 
-  def _exceeds(self, x: Array) -> bool:
-    """Whether the kernel has more taps than the map pixels; no, if nobody knows its size yet."""
-    pixels = x.shape[1] * x.shape[2]
-    return not is_symbolic_dim(pixels) and self.kernel**2 > pixels
-
   def _join(self, low: Array, x: Array, kernel: Array) -> Array:
     size = x.shape[1:3]
     if self.groups > 1:
@@ -106,17 +125,10 @@ class Conv(nn.Module):
   def _convolve(self, x: Array, kernel: Array) -> Array:
     if (self.kernel, self.groups) == (1, 1):
       return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
-    depthwise = kernel.shape[2:] == (1, self.groups)
-    if depthwise and _for_cpus():
+    if kernel.shape[2:] == (1, self.groups) and _for_cpus():
       return convolve_depthwise(x, kernel, self.stride, self.dilation)
-    if self.groups == 1 and self._exceeds(x) and _for_cpus():
-      return convolve_small(x, kernel, self.stride, self.dilation)
-    before, after = (self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation
-    return lax.conv_general_dilated(
-      x, kernel, (self.stride,) * 2, ((before, after),) * 2,
-      rhs_dilation=(self.dilation,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-      feature_group_count=self.groups,
-    )
+    pad = ((self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation)
+    return convolve(x, kernel, (pad, pad), self.stride, self.dilation, self.groups)
 
 
 NORMS = ("none", "batch", "sync_batch", "group")

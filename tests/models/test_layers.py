@@ -73,15 +73,20 @@ def test_depthwise_convolution_and_its_gradients_are_xlas(kernel, stride, dilati
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
 
 
-@pytest.mark.parametrize("kernel, stride, dilation, size", [
-  (7, 1, 1, (5, 6)), (7, 2, 1, (6, 3)), (4, 1, 1, (3, 3)), (3, 1, 4, (2, 4)), (3, 2, 2, (1, 1)),
+@pytest.mark.parametrize("kernel, stride, dilation, size, features", [
+  # Fewer pixels than taps.
+  (7, 1, 1, (5, 6), 5), (7, 2, 1, (6, 3), 5), (4, 1, 1, (3, 3), 5), (3, 2, 2, (1, 1), 5),
+  # More weights than patches.
+  (3, 1, 1, (5, 4), 41), (3, 2, 1, (9, 5), 31), (4, 2, 1, (7, 8), 33),
+  # Taps a third of the map apart, half of it, and beyond it.
+  (3, 1, 4, (9, 12), 5), (3, 1, 3, (5, 6), 5), (3, 1, 4, (2, 4), 5), (4, 1, 5, (7, 13), 5),
 ])
-def test_maps_smaller_than_the_kernel_are_convolved_and_differentiated_alike(
-  kernel, stride, dilation, size, float64
+def test_maps_that_are_small_beside_the_kernel_are_convolved_and_differentiated_alike(
+  kernel, stride, dilation, size, features, float64
 ):
-  conv, rng = Conv(5, kernel, stride, dilation), np.random.default_rng(0)
-  x, weights = (rng.normal(size=shape) for shape in ((2, *size, 3), (kernel, kernel, 3, 5)))
-  params = {"kernel": weights, "bias": np.zeros(5)}
+  conv, rng = Conv(features, kernel, stride, dilation), np.random.default_rng(0)
+  x, weights = (rng.normal(size=shape) for shape in ((2, *size, 3), (kernel, kernel, 3, features)))
+  params = {"kernel": weights, "bias": np.zeros(features)}
   shape = jax.eval_shape(lambda x: conv.apply({"params": params}, x), x).shape
   cotangent = rng.normal(size=shape)
 

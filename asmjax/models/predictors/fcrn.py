@@ -5,11 +5,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.resnet import ResNet
-from asmjax.models.layers import Layers, Network
+from asmjax.models.layers import Layers, Network, convolve
 
 
 class FCRN(Network):
@@ -102,10 +101,7 @@ class UpConv(nn.Module):
     pads = ((1, 1), (0, 1))
     y = _interleaved([
       _interleaved([
-        lax.conv_general_dilated(
-          x, kernel[i::2, j::2], (1, 1), (pads[i], pads[j]),
-          dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        ) for j in (0, 1)
+        convolve(x, kernel[i::2, j::2], (pads[i], pads[j])) for j in (0, 1)
       ], 2) for i in (0, 1)
     ], 1)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
