@@ -45,6 +45,7 @@ class Lookahead:
     retain: earlier peaks whose sets stay when there is a new one.
     seen: only aggregate maps of the images that the predictor has been shown since it began, as
       the paper suggests (Sec. 6); the start's are of all.
+    images: training images that a set has maps of, drawn anew for each model; 0: all of them.
     part: of the evaluation's examples, held out for everything that is decided on the way.
     part_seed: determines which these are; not the run's seed, so that runs can be compared.
     memory: MiB of compressed maps that are kept in memory; more are memory-mapped.
@@ -60,6 +61,7 @@ class Lookahead:
   most: int = 3
   retain: int = 0
   seen: bool = False
+  images: int = 0
   part: float = 0.3
   part_seed: int = 0
   memory: int = 1024
@@ -68,11 +70,9 @@ class Lookahead:
 
   def __post_init__(self):
     check_room(self.most, self.retain)
-    if self.every < 1 or self.memory < 0 or self.photos < 1:
-      raise ValueError(
-        f"every={self.every}, memory={self.memory}, photos={self.photos}; expected at least 1, 0 "
-        "and 1"
-      )
+    for name, least in (("every", 1), ("images", 0), ("memory", 0), ("photos", 1)):
+      if getattr(self, name) < least:
+        raise ValueError(f"{name}={getattr(self, name)}; expected at least {least}")
     if not 0 < self.part <= 1:
       raise ValueError(f"part={self.part}; expected a part of the examples, above 0 and at most 1")
 

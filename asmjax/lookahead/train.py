@@ -306,11 +306,15 @@ class LookingAhead(Schedule):
 
   def _indices(self, model: int) -> Sequence[int]:
     """The training examples that get a map."""
-    epochs = self._experiment.epochs()
-    drawn = model * self._experiment.training.batch_size
-    if not self._settings.seen or not model or drawn >= len(epochs.source):
-      return range(len(epochs.source))
-    return sorted(epochs.place(position)[1] for position in range(drawn))
+    run, settings = self._experiment, self._settings
+    epochs = run.epochs()
+    indices, drawn = range(len(epochs.source)), model * run.training.batch_size
+    if settings.seen and model and drawn < len(indices):
+      indices = [epochs.place(position)[1] for position in range(drawn)]
+    if 0 < settings.images < len(indices):
+      random = np.random.default_rng((run.seed, model))
+      indices = random.choice(indices, settings.images, replace=False).tolist()
+    return sorted(indices)
 
   def _keep_best(self, state: TrainState) -> None:
     self._best = _copied({"step": state.step, "player": state.players[PREDICTOR]})

@@ -73,19 +73,29 @@ def test_a_critics_round_ends_with_its_patience(finished):
 def test_any_game_with_a_critic_can_look_ahead(tmp_path):
   plan, results = watched.run(tmp_path, "load_asm,depth", **{
     "train.steps": 4, "checkpoint.metric": "depth/delta_1.25", "lookahead.seen": True,
-    "lookahead.retain": 1,
+    "lookahead.retain": 1, "lookahead.images": 8,
   })
   assert plan.backs >= 1 and np.isfinite(results["lookahead"]["hold_out"]["end"])
 
 
-def test_maps_may_be_of_the_images_that_were_drawn(tmp_path):
-  config = small.config("load", **{"lookahead.seen": True})
-  run = experiment(config)
-  plan = schedule(config, run)(run, tmp_path, print)
-  everything = range(len(run.source))
-  assert list(plan._indices(0)) == list(plan._indices(3)) == list(everything)
+def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path):
+  def indices(*models, **changes):
+    config = small.config("load", **{f"lookahead.{key}": value for key, value in changes.items()})
+    run = experiment(config)
+    plan = schedule(config, run)(run, tmp_path, print)
+    return run, [list(plan._indices(model)) for model in models]
+
+  run, (of_start, of_second, of_third) = indices(0, 2, 3, seen=True)
+  assert of_start == of_third == list(range(len(run.source)))
   drawn = {index for _, index in (run.epochs().place(position) for position in range(16))}
-  assert plan._indices(2) == sorted(drawn) and len(drawn) == 16
+  assert of_second == sorted(drawn) and len(drawn) == 16
+
+  _, some = indices(0, 2, 3, 3, images=5)
+  assert [len(each) for each in some] == [5] * 4 and all(each == sorted(set(each)) for each in some)
+  assert some[0] != some[1] != some[2] == some[3]
+  _, (first, second) = indices(0, 2, seen=True, images=15)
+  assert len(first) == len(second) == 15 and set(second) < drawn
+  assert indices(2, images=10**6)[1] == [of_start]
 
 
 @pytest.mark.parametrize("variant, changes, message", [
@@ -95,6 +105,7 @@ def test_maps_may_be_of_the_images_that_were_drawn(tmp_path):
   ("load", {"lookahead.most": 1}, "lookahead: a buffer of 1 sets"),
   ("load", {"lookahead.rules.fall": 0.0}, r"lookahead\.rules: fall=0\.0"),
   ("load", {"lookahead.every": 0}, "every=0"),
+  ("load", {"lookahead.images": -1}, "images=-1; expected at least 0"),
   ("load", {"lookahead.part": 1.5}, r"part=1\.5"),
   ("load", {"lookahead.retraining.batch_size": 7}, "no multiple of 8"),
   ("load", {"lookahead.retraining.patience": 0}, "patience=0"),
