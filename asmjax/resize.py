@@ -6,6 +6,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
+from asmjax.moments import at_least_single
+
 
 def bilinear(x: Float[ArrayLike, "n h w c"], size: tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
   """Bilinear resize to `size` (h2, w2), without antialiasing; exact doubling takes a cheap path."""
@@ -43,6 +45,24 @@ def mean_of_bins(x: Float[ArrayLike, "n h w c"], bins: int) -> Float[Array, "n b
     ]
     x = jnp.concatenate(means, axis)
   return x
+
+
+def mean_of_cells(x: Float[ArrayLike, "n h w c"], side: int) -> Float[Array, "n h2 w2 c"]:
+  """Means of `side` x `side` pixels, of fewer in the cells at the border that reach beyond it.
+
+  The grid is centred, and has 1/side of the size, rounded up. At least single precision is added
+  up in.
+  """
+  x = jnp.asarray(x)
+  pads = ((0, 0), *lax.padtype_to_pads(x.shape[1:3], (side,) * 2, (side,) * 2, "SAME"), (0, 0))
+
+  def total(x: Array) -> Array:
+    n, h, w, c = (padded := jnp.pad(x, pads)).shape
+    return padded.reshape(n, h // side, side, w // side, side, c).sum((2, 4))
+
+  whole = at_least_single(x)
+  count = total(jnp.ones((1, *x.shape[1:3], 1), whole.dtype))
+  return (total(whole) / count).astype(x.dtype)
 
 
 def double(x: Array, axis: int) -> Array:

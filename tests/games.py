@@ -174,7 +174,7 @@ def each_alone(players: Game, own_values):
     Compiled `play(**moved)` from parameters to "values", "own" and "joint" gradients, by player;
     and the parameters that it takes where none are given.
   """
-  params, stats = double(variables(players))
+  (params, stats), examples = double(variables(players)), double(batch(4))
   # Biases of 0 would put what sees nothing in the kink of its ReLU.
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda p: p + rng.normal(scale=0.02, size=p.shape), params)
@@ -182,12 +182,12 @@ def each_alone(players: Game, own_values):
   @jax.jit
   def everything(params):
     own = lambda player: jax.value_and_grad(
-      lambda mine: own_values(players, {**params, player: mine}, stats, batch(4))[player]
+      lambda mine: own_values(players, {**params, player: mine}, stats, examples)[player]
     )(params[player])
     values, gradients = {}, {}
     for player in params:
       values[player], gradients[player] = own(player)
-    joint = joint_gradients(players, params, stats, batch(4))
+    joint = joint_gradients(players, params, stats, examples)
     return {"values": values, "own": gradients, "joint": joint}
 
   return lambda **moved: everything({**params, **moved}), params

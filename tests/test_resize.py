@@ -1,11 +1,12 @@
 """Means over the cells of a grid, cell by cell and as in PyTorch."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.resize import mean_of_bins
+from asmjax.resize import mean_of_bins, mean_of_cells
 
 GRIDS = (((1, 5), 3), ((2, 9), 6), ((6, 12), 6), ((7, 13), 3), ((9, 5), 1), ((4, 6), 2))
 
@@ -52,3 +53,16 @@ def test_means_are_added_up_in_single_precision():
   found = mean_of_bins(x, 2)
   assert found.dtype == jnp.bfloat16
   np.testing.assert_array_equal(found, x[:, :2, :2])
+
+
+@pytest.mark.parametrize("size, side", [((8, 12), 4), ((7, 9), 4), ((3, 2), 4), ((5, 6), 1)])
+def test_means_of_cells_are_flaxs_and_their_gradients_too(size, side, float64):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, *size, 3))
+  pooled = lambda x: nn.avg_pool(x, (side,) * 2, (side,) * 2, "SAME", count_include_pad=False)
+  cotangent = rng.normal(size=pooled(x).shape)
+  for_both = [jax.vjp(f, x) for f in (lambda x: mean_of_cells(x, side), pooled)]
+  found, expected = ((y, *back(cotangent)) for y, back in for_both)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, expected)
+  low = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
+  np.testing.assert_array_equal(mean_of_cells(low, 32), low[:, :2, :2])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from asmjax.models.pointwise import convolve_pointwise
 from asmjax.resize import double
 
 
@@ -19,7 +20,7 @@ def convolve_doubled(
 ) -> Float[Array, "n 2*h 2*w f"]:
   """The convolution of `bilinear(x, (2 h, 2 w))` with one pixel of zero padding."""
   taps = kernel.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
-  return _join(_join(x @ taps, 1), 2)
+  return _join(_join(convolve_pointwise(x, taps), 1), 2)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -10,10 +10,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
 from asmjax.models.depthwise import convolve_depthwise
 from asmjax.models.doubling import convolve_doubled
+from asmjax.models.pointwise import convolve_pointwise
+from asmjax.models.pooling import max_pool_by_taps
 from asmjax.models.small import Pads, convolve_far, convolve_small, is_far, is_small, sizes
 from asmjax.resize import bilinear
 
@@ -65,12 +68,28 @@ def convolve(
   )
 
 
+def max_pool(
+  x: Float[Array, "n h w c"], window: int, stride: int, pads: str | Pads = "SAME"
+) -> Float[Array, "n h2 w2 c"]:
+  """Maxima of windows, with a gradient that is fast on a CPU too.
+
+  Args:
+    x: map.
+    window: side of it.
+    stride: of both axes.
+    pads: around the map, or "SAME" or "VALID".
+  """
+  if _for_cpus() and not any(map(is_symbolic_dim, x.shape)):
+    return max_pool_by_taps(x, window, stride, pads)
+  return nn.max_pool(x, (window,) * 2, (stride,) * 2, pads)
+
+
 class Conv(nn.Module):
   """k x k convolution with (k - 1) // 2 pixels of zero padding above and left, k // 2 elsewhere.
 
   So the output has 1/stride of the size, rounded up.
 
-  A 1x1 kernel is applied as a matrix product, which the CPU differentiates about twice as fast.
+  A 1x1 kernel is applied as a matrix product, which the CPU differentiates faster.
 
   Attributes:
     features: output channels.
@@ -124,7 +143,7 @@ class Conv(nn.Module):
 
   def _convolve(self, x: Array, kernel: Array) -> Array:
     if (self.kernel, self.groups) == (1, 1):
-      return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+      return convolve_pointwise(x[:, :: self.stride, :: self.stride], kernel[0, 0])
     if kernel.shape[2:] == (1, self.groups) and _for_cpus():
       return convolve_depthwise(x, kernel, self.stride, self.dilation)
     pad = ((self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation)

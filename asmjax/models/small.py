@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
+from asmjax.models.pointwise import convolve_pointwise
 from asmjax.moments import at_least_single
 
 # Zeros above and below, left and right.
@@ -72,7 +73,7 @@ def convolve_small(
     for i in range(0, kernel.shape[0] * dilation, dilation)
     for j in range(0, kernel.shape[1] * dilation, dilation)
   ]
-  return jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1])
+  return convolve_pointwise(jnp.concatenate(taps, -1), kernel.reshape(-1, kernel.shape[-1]))
 
 
 @functools.partial(jax.checkpoint, static_argnums=(2, 3))
@@ -98,7 +99,7 @@ def convolve_far(
   )
   for i, in_rows, above_below in rows:
     for j, in_columns, left_right in columns:
-      part = jnp.matmul(x[:, in_rows, in_columns], kernel[i, j], preferred_element_type=dtype)
+      part = convolve_pointwise(x[:, in_rows, in_columns], kernel[i, j], dtype)
       total += jnp.pad(part, ((0, 0), above_below, left_right, (0, 0)))
   return total.astype(x.dtype)
 

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -15,6 +14,7 @@ from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.critics.mobilenet import MobileNetCritic
 from asmjax.moments import Moments
+from asmjax.resize import mean_of_cells
 from asmjax.terms.judged import Judged, choose_tasks
 from asmjax.terms.weight import Weight, at
 
@@ -166,9 +166,8 @@ class Adversarial(Term):
     return self._encoded(truth, predicted, image)
 
   def _encoded(self, truth: Array, predicted: Array, image: Array) -> tuple[Inputs, Inputs]:
-    cell = (self.shrink, self.shrink)
-    means = lambda x: nn.avg_pool(x, cell, cell, "SAME", count_include_pad=False)
-    return jax.tree.map(means, INPUTS[self.inputs](truth, predicted, image))
+    inputs = INPUTS[self.inputs](truth, predicted, image)
+    return jax.tree.map(lambda x: mean_of_cells(x, self.shrink), inputs)
 
   def _apply(self, critic: PyTree, inputs: Inputs, rng: Array) -> tuple[Array, PyTree]:
     logits, updated = self.critic.apply(

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Layers, Network, check_output_stride
+from asmjax.models.layers import Layers, Network, check_output_stride, max_pool
 
 # Bottlenecks a stage by the number of layers, the classifier included.
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -57,7 +57,7 @@ class ResNet(Network):
     layers = self.layers(train=train)
     x = layers(x, features=self.width, kernel=7, stride=2, name="conv1")
     features = {2: x}
-    x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    x = max_pool(x, 3, 2, ((1, 1), (1, 1)))
     block, nominal, dilation = nn.remat(Bottleneck) if self.remat else Bottleneck, 4, 1
     for i, blocks in enumerate(self.blocks):
       for j in range(blocks):

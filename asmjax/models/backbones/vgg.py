@@ -7,7 +7,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.strides import next_stride
-from asmjax.models.layers import Network, Norm, check_output_stride
+from asmjax.models.layers import Network, Norm, check_output_stride, max_pool
 
 # Convolutions a stage (Simonyan and Zisserman 2015, Table 1, D).
 VGG16 = (2, 2, 3, 3, 3)
@@ -87,6 +87,6 @@ def _stage(names: Sequence[str], features: int, stride: int, dilation: int, *, t
     layers = net.layers(train=train)
     for name in names:
       x = layers(x, features=features, dilation=dilation, name=name)
-    return nn.max_pool(x, (2, 2), (2, 2), "SAME") if stride == 2 else x
+    return max_pool(x, 2, 2) if stride == 2 else x
 
   return stage

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, Network
+from asmjax.models.layers import Conv, Network, max_pool
 
 
 class LucNet(nn.Module):
@@ -128,7 +128,7 @@ def _judged(
   names = (f"conv{i}" for i in itertools.count(1))
   for i, stage in enumerate(stages):
     if i > 0:
-      x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+      x = max_pool(x, 2, 2)
     for features, kernel in zip(stage, itertools.cycle(kernels), strict=False):
       x = nn.relu(conv(x, features, kernel, next(names)))
   x = conv(x, 2, kernels[1], "outputs")

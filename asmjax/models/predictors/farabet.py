@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Network, Norm
+from asmjax.models.layers import Network, Norm, max_pool
 from asmjax.resize import bilinear
 
 # Of RGB: luminance first.
@@ -86,7 +86,7 @@ class Farabet(Network):
 
     def convolve(x: Array) -> Array:
       for i, (conv, norm) in enumerate(zip(convs, norms, strict=True)):
-        x = x if i == 0 else nn.max_pool(x, (2, 2), (2, 2), "SAME")
+        x = x if i == 0 else max_pool(x, 2, 2)
         x = self.activation(norm(conv(x)))
       return x
 
