@@ -35,8 +35,8 @@ def get_config(argument: str = "asm") -> ConfigDict:
   common.second_stage(
     config, argument, rate=2e-5, batch=8, steps=300,
     ahead={
-      "every": 20, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
-      "retraining": {"every": 50, "steps": 150},
+      "every": 20, "images": 256, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
+      "retraining": {"steps": 50},
     },
   )
   return config
