@@ -143,7 +143,8 @@ class Conv(nn.Module):
 
   def _convolve(self, x: Array, kernel: Array) -> Array:
     if (self.kernel, self.groups) == (1, 1):
-      return convolve_pointwise(x[:, :: self.stride, :: self.stride], kernel[0, 0])
+      x = x[:, :: self.stride, :: self.stride]
+      return convolve_pointwise(x, kernel[0, 0]) if _for_cpus() else x @ kernel[0, 0]
     if kernel.shape[2:] == (1, self.groups) and _for_cpus():
       return convolve_depthwise(x, kernel, self.stride, self.dilation)
     pad = ((self.kernel - 1) // 2 * self.dilation, self.kernel // 2 * self.dilation)
