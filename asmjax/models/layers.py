@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
@@ -101,6 +102,7 @@ class Conv(nn.Module):
     groups: equal parts of the channels, each convolved on its own; as many as there are channels
       make a depthwise convolution.
     kernel_init: of the kernel (k, k, channels / groups, features).
+    mask: what the kernel is multiplied by; where it is 0, the kernel neither acts nor learns.
   """
 
   features: int
@@ -111,6 +113,7 @@ class Conv(nn.Module):
   dtype: Any = None
   groups: int = 1
   kernel_init: nn.initializers.Initializer = he_normal
+  mask: np.ndarray | None = None
 
   @nn.compact
   def __call__(
@@ -124,6 +127,7 @@ class Conv(nn.Module):
     channels = x.shape[-1] + (0 if low is None else low.shape[-1])
     shape = (self.kernel, self.kernel, channels // self.groups, self.features)
     kernel = self.param("kernel", self.kernel_init, shape)
+    kernel = kernel if self.mask is None else kernel * self.mask
     bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
     x, low, kernel, bias = nn.dtypes.promote_dtype(x, low, kernel, bias, dtype=self.dtype)
     y = self._convolve(x, kernel) if low is None else self._join(low, x, kernel)

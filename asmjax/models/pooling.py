@@ -22,7 +22,7 @@ def max_pool_by_taps(
 
   Args:
     x: map.
-    window: side of it, at most 16.
+    window: side of it.
     stride: of both axes.
     pads: around the map, where nothing is a maximum; or "SAME" or "VALID".
   """
@@ -47,12 +47,13 @@ def _forward(
   padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=jnp.array(-jnp.inf, x.dtype))
   rows, columns = (side - window + 1 for side in padded.shape[1:3])
   best = found = None
+  number = np.min_scalar_type(window**2)
   for tap, (i, j) in enumerate(np.ndindex(window, window)):
     seen = padded[:, i : i + rows : stride, j : j + columns : stride]
     if best is None:
-      best, found = seen, jnp.zeros(seen.shape, jnp.uint8)
+      best, found = seen, jnp.zeros(seen.shape, number)
     else:
-      found = jnp.where(seen > best, jnp.uint8(tap), found)
+      found = jnp.where(seen > best, number.type(tap), found)
       best = jnp.maximum(best, seen)
   return _maxima(x, size, window, stride, pads), found
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Network, Norm, max_pool
+from asmjax.models.layers import Conv, Network, Norm, max_pool
 from asmjax.resize import bilinear
 
 # Of RGB: luminance first.
@@ -75,8 +75,8 @@ class Farabet(Network):
     masks, bias = connections((3, *self.widths), self.seen), self.layers(train=train).bias
     init = lambda mask: nn.initializers.variance_scaling(1 / mask.mean(), "fan_in", "normal")
     convs = [
-      nn.Conv(
-        mask.shape[-1], (7, 7), use_bias=bias, dtype=self.dtype, mask=mask, kernel_init=init(mask),
+      Conv(
+        mask.shape[-1], 7, bias=bias, dtype=self.dtype, kernel_init=init(mask), mask=mask,
         name=f"conv{i}",
       ) for i, mask in enumerate(masks, 1)
     ]
