@@ -1,6 +1,6 @@
 """Max pooling, whose gradient XLA scatters value by value on CPUs.
 
-Written out tap by tap it is a fused loop, which takes 0.02 to 0.15 of the time.
+Written out tap by tap it is a fused loop, which takes 0.07 to 0.35 of the time.
 """
 
 import functools
