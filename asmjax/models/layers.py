@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from asmjax.models.depthwise import convolve_depthwise
 from asmjax.models.doubling import convolve_doubled
+from asmjax.models.normalisation import BatchNorm
 from asmjax.models.pointwise import convolve_pointwise
 from asmjax.models.pooling import max_pool_by_taps
 from asmjax.models.small import Pads, convolve_far, convolve_small, is_far, is_small, sizes
@@ -190,7 +191,7 @@ class Norm:
     if self.kind == "group":
       return nn.GroupNorm(**settings)
     axis = DEVICES if self.kind == "sync_batch" else None
-    return nn.BatchNorm(
+    return BatchNorm(
       not train or self.frozen, momentum=self.momentum, axis_name=axis, **settings
     )
 
