@@ -17,9 +17,10 @@ class Moments(NamedTuple):
   def over(cls, values: ArrayLike, valid: ArrayLike) -> "Moments":
     """Moments of `values` where `valid`, of the same shape, is 1.
 
-    A value that is not finite where `valid` is 0 does not spoil the sum.
+    A value that is not finite where `valid` is 0 does not spoil the sum. At least single precision
+    is summed and counted in: bfloat16 has no number between 71168 and 71680.
     """
-    values = jnp.asarray(values)
+    values = at_least_single(values)
     valid = jnp.asarray(valid, values.dtype)
     return cls(jnp.sum(jnp.where(valid > 0, values * valid, 0)), jnp.sum(valid))
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asmjax.losses.matching import EPSILON
 from asmjax.terms import Structure
 from asmjax.terms.weight import at
 from asmjax.train.optim import Optimizer
@@ -155,7 +156,10 @@ class ReleasedStep:
     predicted = F.softmax(logits, 1) * valid
 
     features, rebuilt = critic(true)
-    seen = critic.features(predicted.detach(), self.depth)
+    climbed = predicted.detach()
+    if term.binarise:
+      climbed = F.one_hot(logits.argmax(1), logits.shape[1]).permute(0, 3, 1, 2).float() * valid
+    seen = critic.features(climbed, self.depth)
     rec = F.cross_entropy(rebuilt, label, ignore_index=255)
     loss = self._climbed(seen, features, valid) + term.reconstruction * rec
     loss.backward(inputs=list(critic.parameters()))
@@ -184,7 +188,7 @@ class ReleasedStep:
     """The mean of `of(distance)` over the valid features, by layer."""
     for layer in self.term.layers:
       a, b = seen[layer], true[layer]
-      if self.term.normalise:
+      if self.term.normalize == "pixel":
         distance = (_unit(a) - _unit(b)).square().sum(1, keepdim=True)
       else:
         distance = (a - b).square().sum(1, keepdim=True) / 2
@@ -245,7 +249,7 @@ def _bilinear(x: Tensor, size: Iterable[int]) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-  return x * x.square().sum(1, keepdim=True).clamp(min=1e-12).rsqrt()
+  return x * x.square().sum(1, keepdim=True).clamp(min=EPSILON).rsqrt()
 
 
 def _pooled_valid(valid: Tensor, size: Iterable[int], partly: bool) -> Tensor:

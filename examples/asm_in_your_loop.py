@@ -76,7 +76,7 @@ params = {
 # %% One scalar for both. S descends V and A climbs it: A's parameters pass through `ascend`.
 #
 # The truth's features `known` are reversed themselves, because the reconstruction, which A is to
-# descend, comes from the same pass. `normalise` compares directions of features: lengths would let
+# descend, comes from the same pass. `normalize` compares directions of features: lengths would let
 # A raise V without end by growing its weights. Of unlabelled pixels, if you have any, set both
 # structures to 0.
 def value(params, image, label):
@@ -84,7 +84,7 @@ def value(params, image, label):
   logits = network.apply({"params": params["S"]}, image)
   shown, _ = critic.apply({"params": ascend(params["A"])}, jax.nn.softmax(logits))
   known, rebuilt = critic.apply({"params": params["A"]}, jax.nn.one_hot(label, CLASSES))
-  distances = layer_distances(shown, ascend(known), ("conv1", "conv2"), normalise=True)
+  distances = layer_distances(shown, ascend(known), ("conv1", "conv2"), normalize="pixel")
   v = sum(distance.mean() for distance in distances.values())
   pixel, rebuilding = cross_entropy(logits, label).mean(), cross_entropy(rebuilt, label).mean()
   wrong = jnp.mean(jnp.argmax(logits, axis=-1) != label)

@@ -13,15 +13,19 @@ def cross_entropy(logits, label):
   return np.mean(losses) if losses else 0.0
 
 
-def matching_distance(predicted, truth, valid, normalise):
-  """Mean over valid pixels, pixel by pixel."""
+def matching_distance(predicted, truth, valid, normalize):
+  """Mean over valid pixels, image by image and pixel by pixel."""
   distances = []
-  for index in np.ndindex(predicted.shape[:-1]):
-    if valid[index]:
-      a, b = (x[index].astype(np.float64) for x in (predicted, truth))
-      if normalise:
-        a, b = a / max(np.linalg.norm(a), 1e-6), b / max(np.linalg.norm(b), 1e-6)
-      distances.append(((a - b) ** 2).sum() * (1 if normalise else 0.5))
+  for x, y, known in zip(predicted.astype(float), truth.astype(float), valid, strict=True):
+    pairs = [(x[index], y[index]) for index in np.ndindex(known.shape) if known[index]]
+    if normalize == "pixel":
+      pairs = [(a / np.linalg.norm(a), b / np.linalg.norm(b)) for a, b in pairs]
+    squares = [((a - b) ** 2).sum() for a, b in pairs]
+    if normalize == "image":
+      energy = sum((a**2).sum() + (b**2).sum() for a, b in pairs)
+      distances += [len(pairs) * square / energy for square in squares]
+    else:
+      distances += [square / (2 if normalize == "none" else 1) for square in squares]
   return np.mean(distances) if distances else 0.0
 
 

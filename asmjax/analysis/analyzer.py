@@ -232,7 +232,7 @@ def distances(
   shown, true = (
     term.critic.apply({"params": params}, *each)[0] for each in (judged.predicted, judged.true)
   )
-  distance = lambda a, b, valid: matching_distance(a, b, valid=valid, normalise=term.normalise)
+  distance = lambda a, b, valid: matching_distance(a, b, valid=valid, normalize=term.normalize)
   return {
     layer: pixelwise(
       distance, shown[layer], true[layer],

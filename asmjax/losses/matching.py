@@ -8,7 +8,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from asmjax.losses.pixel import unit
-from asmjax.moments import Moments
+from asmjax.moments import Moments, at_least_single
+
+# Squared length below which a feature is not stretched to length 1, and squared root mean square
+# below which an image's features are not scaled to 1.  Features have lengths of about 1; with
+# TensorFlow's 1e-12, as released, a feature near zero sends a gradient of 1e6.
+EPSILON = 1e-4
+
+# By what features may be divided, and the distance of orthogonal features of equal size then.
+NORMALIZATIONS = {"none": None, "pixel": 2.0, "image": 1.0}
 
 
 def matching_distance(
@@ -16,28 +24,40 @@ def matching_distance(
   truth: Float[ArrayLike, "n h w c"],
   *,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
-  normalise: bool = False,
+  normalize: str = "none",
 ) -> Moments:
   """Squared distance between two feature maps (Hwang et al. 2019, Eq. 1).
 
+  With `normalize`, what is compared does not depend on the size of the features, so that a critic
+  cannot raise the distance by enlarging them:
+
+  - "none": 1/2 ||a - b||^2 as published, without bound.
+  - "pixel": ||a - b||^2 of a and b at length 1 at every pixel, as in the authors' code; 2 - 2 cos,
+    at most 4. Where the truth has one value, as depth has one channel, directions tell little.
+  - "image": 1/2 ||a - b||^2 of features divided by their root mean square over the valid pixels of
+    an image, of both maps together. The mean over an image is then
+    sum ||a - b||^2 / sum (||a||^2 + ||b||^2), at most 2.
+
   Args:
-    predicted: features of the predicted structure.
-    truth: features of the true structure.
+    predicted: Features of the predicted structure.
+    truth: Features of the true structure.
     valid: 1 where the structure is labelled, 0 elsewhere; 1 everywhere by default.
-    normalise: as the released code: features are L2-normalised over channels first, and the
-      factor 1/2 of Eq. 1 is left out.
+    normalize: "none", "pixel" or "image".
 
   Returns:
-    Sum over valid pixels of 1/2 ||.||^2, and their number.
+    Sum over valid pixels of the distance, and their number.
+
+  Raises:
+    ValueError: Unknown `normalize`.
 
   Example:
     >>> import jax.numpy as jnp
     >>> a, b = jnp.array([[[[3.0, 0.0]]]]), jnp.array([[[[0.0, 4.0]]]])
-    >>> print(matching_distance(a, b).mean(), matching_distance(a, b, normalise=True).mean())
-    12.5 2.0
+    >>> print(*(matching_distance(a, b, normalize=n).mean() for n in ("none", "pixel", "image")))
+    12.5 2.0 1.0
   """
-  distance = _distance(predicted, truth, normalise)
-  return Moments.over(distance, jnp.ones_like(distance) if valid is None else valid)
+  distance, valid = _distance(predicted, truth, valid, normalize)
+  return Moments.over(distance, valid)
 
 
 def matching_hinge(
@@ -46,24 +66,27 @@ def matching_hinge(
   *,
   margin: float = 0.8,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
-  normalise: bool = True,
+  normalize: str = "pixel",
 ) -> Moments:
   """What the released analyzer descends: max(0, margin - distance) of every pixel.
 
   It stops climbing where the distance has reached the margin, which bounds the game.
 
   Args:
-    predicted: features of the predicted structure.
-    truth: features of the true structure.
-    margin: distance at which a pixel no longer counts.
+    predicted: Features of the predicted structure.
+    truth: Features of the true structure.
+    margin: Distance at which a pixel no longer counts.
     valid: 1 where the structure is labelled, 0 elsewhere; 1 everywhere by default.
-    normalise: see `matching_distance`.
+    normalize: See `matching_distance`.
 
   Returns:
     Sum over valid pixels, and their number.
+
+  Raises:
+    ValueError: Unknown `normalize`.
   """
-  hinge = jnp.maximum(0, margin - _distance(predicted, truth, normalise))
-  return Moments.over(hinge, jnp.ones_like(hinge) if valid is None else valid)
+  distance, valid = _distance(predicted, truth, valid, normalize)
+  return Moments.over(jnp.maximum(0, margin - distance), valid)
 
 
 def layer_distances(
@@ -72,12 +95,12 @@ def layer_distances(
   layers: Sequence[str],
   *,
   valid: Mapping[str, Float[ArrayLike, "n _ _ 1"]] | None = None,
-  normalise: bool = False,
+  normalize: str = "none",
 ) -> dict[str, Moments]:
   """`matching_distance` of each named layer, `valid` by layer; V is the sum of their means."""
   return {
     layer: matching_distance(
-      predicted[layer], truth[layer], valid=valid and valid[layer], normalise=normalise
+      predicted[layer], truth[layer], valid=valid and valid[layer], normalize=normalize
     )
     for layer in layers
   }
@@ -102,9 +125,40 @@ def pooled_valid(
   return lax.stop_gradient(pooled)
 
 
-def _distance(predicted: ArrayLike, truth: ArrayLike, normalise: bool) -> Array:
-  predicted, truth = jnp.asarray(predicted), jnp.asarray(truth)
-  if normalise:
-    predicted, truth = unit(predicted), unit(truth)
+def smallest_norm(
+  features: Float[ArrayLike, "n h w c"], *, valid: Float[ArrayLike, "n h w 1"]
+) -> Moments:
+  """Length of the shortest feature of an image: near 0, a normalized distance means nothing.
+
+  It is reported, and has no gradient.
+
+  Args:
+    features: Of one layer.
+    valid: 1 where a feature counts.
+
+  Returns:
+    Sum over images with any valid pixel, and their number.
+  """
+  features = lax.stop_gradient(at_least_single(features))
+  norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
+  smallest = jnp.min(jnp.where(jnp.asarray(valid) > 0, norms, jnp.inf), axis=(1, 2, 3))
+  return Moments.over(smallest, jnp.isfinite(smallest))
+
+
+def _distance(
+  predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None, normalize: str
+) -> tuple[Float[Array, "n h w 1"], Float[Array, "n h w 1"]]:
+  """The distance of every pixel, and which of them count."""
+  if normalize not in NORMALIZATIONS:
+    raise ValueError(f"unknown normalize {normalize!r}; known: {', '.join(NORMALIZATIONS)}")
+  predicted, truth = at_least_single(predicted), at_least_single(truth)
+  valid = jnp.ones_like(truth[..., :1]) if valid is None else jnp.asarray(valid)
+  if normalize == "pixel":
+    predicted, truth = unit(predicted, EPSILON), unit(truth, EPSILON)
   squared = jnp.sum((predicted - truth) ** 2, axis=-1, keepdims=True)
-  return squared if normalise else squared / 2
+  if normalize == "image":
+    energy = jnp.where(valid > 0, jnp.sum(predicted**2 + truth**2, -1, keepdims=True) / 2, 0)
+    count = jnp.maximum(jnp.sum(valid, axis=(1, 2, 3), keepdims=True), 1)
+    mean = jnp.sum(energy * valid, axis=(1, 2, 3), keepdims=True) / count
+    squared = squared / jnp.maximum(mean, EPSILON)
+  return (squared if normalize == "pixel" else squared / 2), valid

@@ -45,6 +45,12 @@ def _for_cpus() -> bool:
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
+def uniform_bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+  """Draws biases (f,) from +-sqrt(3 / f), TensorFlow's default initializer of a vector."""
+  limit = (3 / shape[-1]) ** 0.5
+  return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
 def convolve(
   x: Float[Array, "n h w c"], kernel: Float[Array, "k l _ d"], pads: Pads, stride: int = 1,
   dilation: int = 1, groups: int = 1,
@@ -103,6 +109,7 @@ class Conv(nn.Module):
     groups: equal parts of the channels, each convolved on its own; as many as there are channels
       make a depthwise convolution.
     kernel_init: of the kernel (k, k, channels / groups, features).
+    bias_init: of the bias (features,).
     mask: what the kernel is multiplied by; where it is 0, the kernel neither acts nor learns.
   """
 
@@ -114,6 +121,7 @@ class Conv(nn.Module):
   dtype: Any = None
   groups: int = 1
   kernel_init: nn.initializers.Initializer = he_normal
+  bias_init: nn.initializers.Initializer = nn.initializers.zeros
   mask: np.ndarray | None = None
 
   @nn.compact
@@ -129,7 +137,7 @@ class Conv(nn.Module):
     shape = (self.kernel, self.kernel, channels // self.groups, self.features)
     kernel = self.param("kernel", self.kernel_init, shape)
     kernel = kernel if self.mask is None else kernel * self.mask
-    bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
+    bias = self.param("bias", self.bias_init, (self.features,)) if self.bias else None
     x, low, kernel, bias = nn.dtypes.promote_dtype(x, low, kernel, bias, dtype=self.dtype)
     y = self._convolve(x, kernel) if low is None else self._join(low, x, kernel)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))

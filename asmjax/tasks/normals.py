@@ -41,8 +41,8 @@ class Normals(Detailed):
 
   Attributes:
     weight: of this task in the pixel and the reconstruction loss.
-    released: the pixel loss is minus ten times the cosine, as in the released code, instead of the
-      squared distance of unit vectors, 2 - 2 cos.
+    released: as in the released code the pixel loss is minus ten times the cosine, and the
+      reconstruction minus the cosine, instead of the squared distance of unit vectors, 2 - 2 cos.
     classes: of the data set, for class- and instance-wise metrics.
     details: any of "image", "instance" and "class": means over these of the metrics of each.
   """
@@ -78,19 +78,15 @@ class Normals(Detailed):
 
   def pixel_loss(self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]) -> Moments:
     """Squared distance of unit vectors, or as `released` says."""
-    valid, true = self.valid(truth), self.true_structure(truth)
-    if not self.released:
-      return squared_error(self.decide(output), true, valid=valid)
     loss = self.reconstruction_loss(output, truth)
-    return loss._replace(sum=_RELEASED * loss.sum)
+    return loss._replace(sum=_RELEASED * loss.sum) if self.released else loss
 
   def reconstruction_loss(
     self, rebuilt: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
   ) -> Moments:
-    """IID(y, R(A(y))): minus the cosine."""
-    return negative_cosine(
-      self.decide(rebuilt), self.true_structure(truth), valid=self.valid(truth)
-    )
+    """IID(y, R(A(y))): squared distance of unit vectors, or as `released` says."""
+    distance = negative_cosine if self.released else squared_error
+    return distance(self.decide(rebuilt), self.true_structure(truth), valid=self.valid(truth))
 
   def measure(
     self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.losses import layer_distances, matching_distance, matching_hinge
-from asmjax.losses.matching import pooled_valid
+from asmjax.losses.matching import NORMALIZATIONS, pooled_valid, smallest_norm
 from tests import reference
 
 
@@ -16,38 +16,81 @@ def features(seed=0, shape=(2, 3, 4, 5)):
   return a, b, (rng.random((*shape[:-1], 1)) < 0.6).astype(np.float32)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_distance_agrees_with_the_oracle(normalise):
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_distance_agrees_with_the_oracle(normalize):
   a, b, valid = features()
-  found = matching_distance(a, b, valid=valid, normalise=normalise)
-  expected = reference.matching_distance(a, b, valid[..., 0], normalise)
+  found = matching_distance(a, b, valid=valid, normalize=normalize)
+  expected = reference.matching_distance(a, b, valid[..., 0], normalize)
   np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
   assert found.count == valid.sum()
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_distance_is_symmetric_zero_on_the_diagonal_and_bounded_if_normalised(normalise):
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_distance_is_symmetric_and_zero_on_the_diagonal(normalize):
   a, b, _ = features()
-  there, back = (matching_distance(x, y, normalise=normalise).mean() for x, y in ((a, b), (b, a)))
+  there, back = (matching_distance(x, y, normalize=normalize).mean() for x, y in ((a, b), (b, a)))
   np.testing.assert_allclose(there, back, rtol=1e-6)
-  assert matching_distance(a, a, normalise=normalise).mean() == 0
-  np.testing.assert_allclose(
-    matching_distance(a, -a, normalise=True).mean(), 4.0, rtol=1e-5
-  )
+  assert matching_distance(a, a, normalize=normalize).mean() == 0
 
 
-def test_normalised_distance_does_not_see_scale():
-  a, b, _ = features()
-  np.testing.assert_allclose(
-    matching_distance(7 * a, 0.1 * b, normalise=True).mean(),
-    matching_distance(a, b, normalise=True).mean(), rtol=1e-5,
-  )
+@pytest.mark.parametrize("normalize, bound", [("pixel", 4.0), ("image", 2.0)])
+def test_normalized_distance_is_bounded_and_orthogonal_features_are_halfway(normalize, bound):
+  a, b, valid = features()
+  distance = lambda x, y: matching_distance(x, y, valid=valid, normalize=normalize).mean()
+  np.testing.assert_allclose(distance(a, -a), bound, rtol=1e-5)
+  assert NORMALIZATIONS[normalize] == bound / 2
+  x, y = (np.zeros_like(a) for _ in range(2))
+  x[..., 0] = y[..., 1] = np.linalg.norm(a, axis=-1)
+  np.testing.assert_allclose(distance(x, y), bound / 2, rtol=1e-5)
+  for scale in (1e-1, 1.0, 1e3):
+    assert 0 < distance(scale * a, b) < bound
 
 
-def test_normalising_a_zero_vector_keeps_gradients_finite():
-  zero, one = jnp.zeros((1, 1, 1, 3)), jnp.ones((1, 1, 1, 3))
-  grads = jax.grad(lambda x: matching_distance(x, one, normalise=True).mean())(zero)
-  assert np.all(np.isfinite(grads))
+def test_normalized_distance_does_not_see_scale():
+  """Of either map by the pixel, of both together by the image."""
+  a, b, valid = features()
+  distance = lambda x, y, how: matching_distance(x, y, valid=valid, normalize=how).mean()
+  pixel, image = distance(a, b, "pixel"), distance(a, b, "image")
+  np.testing.assert_allclose(distance(7 * a, 0.1 * b, "pixel"), pixel, rtol=1e-5)
+  np.testing.assert_allclose(distance(70 * a, 70 * b, "image"), image, rtol=1e-5)
+  # Hence a critic gains nothing by its weights' size: the slope along them is 0.
+  slope = jax.grad(lambda s: distance(s * a, s * b, "image"))(2.0)
+  np.testing.assert_allclose(slope, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", ["pixel", "image"])
+def test_normalizing_features_near_zero_keeps_gradients_small(normalize):
+  """They are at most 1 / 0.01, the length below which nothing is stretched."""
+  zero, one = jnp.zeros((1, 1, 1, 3)), jnp.array([[[[0.6, 0.0, 0.8]]]])
+  distance = lambda x, y: matching_distance(x, y, normalize=normalize).mean()
+  for near in (zero, zero + 1e-6, zero.at[..., 0].set(1e-3)):
+    for slope in jax.grad(distance, (0, 1))(near, one):
+      assert np.linalg.norm(slope) <= 201
+  assert np.linalg.norm(jax.grad(distance)(1e-3 * one, -1e-3 * one)) <= 401
+
+
+def test_an_unknown_normalization_is_refused():
+  with pytest.raises(ValueError, match="unknown normalize 'batch'; known: none, pixel, image"):
+    matching_distance(*features()[:2], normalize="batch")
+
+
+def test_distances_of_half_precision_are_summed_and_counted_in_single():
+  """bfloat16 would make 71680 of the count."""
+  a = jnp.zeros((1, 8, 8933, 1), jnp.bfloat16)
+  for loss in (matching_distance, matching_hinge):
+    found = loss(a + 1, a, normalize="none")
+    assert found.sum.dtype == found.count.dtype == jnp.float32 and found.count == 71464
+
+
+def test_smallest_norm_is_that_of_the_valid_pixels_and_has_no_gradient():
+  a, _, valid = features()
+  valid[0] = 0
+  norms = np.where(valid[..., 0] > 0, np.linalg.norm(a, axis=-1), np.inf)
+  found = smallest_norm(a, valid=valid)
+  assert found.count == 1
+  np.testing.assert_allclose(found.mean(), norms[1].min(), rtol=1e-6)
+  slope = jax.grad(lambda x: smallest_norm(x, valid=valid).mean())(jnp.zeros_like(a))
+  assert np.all(slope == 0)
 
 
 def test_the_hinge_falls_with_the_distance_up_to_the_margin_and_no_further():

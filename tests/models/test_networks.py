@@ -15,6 +15,15 @@ def kernels(variables):
   return {path[0].key: leaf.shape for path, leaf in flat if path[-1].key == "kernel"}
 
 
+def test_the_analyzers_biases_start_uniform_as_those_of_tensorflow():
+  truth = jnp.zeros((1, 8, 8, 3))
+  params = StructureAutoencoder((64, 128)).init(jax.random.key(0), truth)["params"]
+  for layer in ("conv1", "conv2", "conv3"):
+    bias, limit = params[layer]["bias"], (3 / params[layer]["bias"].size) ** 0.5
+    assert 0.8 * limit < bias.max() <= limit and 0.8 * limit < -bias.min() <= limit
+    np.testing.assert_allclose(bias.std(), limit / 3**0.5, rtol=0.2)
+
+
 def shapes(module, x, **kwargs):
   return jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), x, **kwargs))
 

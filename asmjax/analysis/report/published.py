@@ -160,7 +160,7 @@ def method(config: Mapping[str, Any]) -> str:
     settings = terms["structure"]
     paper = (
       list(settings["layers"]) == ["conv1", "conv2"] and settings["ascent"] == 1
-      and settings["reconstruction"] and not settings["normalise"] and not settings["margin"]
+      and settings["reconstruction"] and settings["normalize"] == "none" and not settings["margin"]
     )
     return "asm" if paper else ""
   if kinds == "affinity+pixel":

@@ -1,14 +1,14 @@
 """The structure analyzer and its regularizer, which together are one autoencoder."""
 
+import functools
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv
+from asmjax.models.layers import Conv, uniform_bias
 from asmjax.resize import bilinear
 
 
@@ -21,10 +21,15 @@ class StructureAutoencoder(nn.Module):
   horses, L = 3 the 5-layer net for VOC, and L = 5 the 9-layer net for 2D-3D-S as it was released.
 
   Structures of several tasks that are judged together each have a first convolution of their own,
-  with half the filters, whose features are concatenated (as in the authors' code).
+  whose features are concatenated, as in the authors' code: there with 16 filters each, also for
+  the structure of one task.
+
+  Biases start as TensorFlow's default has them, uniform in +-sqrt(3 / filters). With biases of 0
+  the direction of a feature would not depend on the scale of its structure, so that normalized
+  features could not tell one depth from another.
 
   Attributes:
-    filters: of the stride-2 convolutions on the way down.
+    filters: of the stride-2 convolutions on the way down; the first for each structure.
     dtype: compute type.
   """
 
@@ -44,32 +49,27 @@ class StructureAutoencoder(nn.Module):
 
     What the caller does not use costs nothing once compiled.
     """
-    names = iter(self.layers)
     taps: dict[str, Array] = {}
 
     def tap(features: Array) -> Array:
-      taps[next(names)] = features
+      taps[self.layers[len(taps)]] = features
       return nn.relu(features)
 
-    def conv(*x: Array, features: int, name: str, stride: int = 1) -> Array:
-      return Conv(features, 3, stride, dtype=self.dtype, name=name)(*x)
-
-    skips = [tap(self._first(structures))]
-    for i, features in enumerate(self.filters[1:]):
-      skips.append(tap(conv(skips[-1], features=features, name=self.layers[i + 1], stride=2)))
+    conv = functools.partial(Conv, dtype=self.dtype, bias_init=uniform_bias)
+    names = [self.layers[0]]
+    if len(structures) > 1:
+      names = [f"{self.layers[0]}_{i + 1}" for i in range(len(structures))]
+    first = [
+      conv(self.filters[0], 3, 2, name=name)(structure)
+      for name, structure in zip(names, structures, strict=True)
+    ]
+    skips = [tap(jnp.concatenate(first, axis=-1))]
+    for features, name in zip(self.filters[1:], self.layers[1:], strict=False):
+      skips.append(tap(conv(features, 3, 2, name=name)(skips[-1])))
     joined = (skips.pop(),)
-    for i, (features, skip) in enumerate(zip(self.filters[-2::-1], skips[::-1], strict=True)):
-      name = self.layers[len(self.filters) + i]
-      joined = (skip, tap(conv(*joined, features=features, name=name)))
+    for skip, name in zip(reversed(skips), self.layers[len(self.filters):], strict=True):
+      joined = (skip, tap(conv(skip.shape[-1], 3, name=name)(*joined)))
     channels = [structure.shape[-1] for structure in structures]
-    x = Conv(sum(channels), 1, dtype=self.dtype, name="reconstruction")(*joined)
+    x = conv(sum(channels), 1, name="reconstruction")(*joined)
     x = bilinear(x, structures[0].shape[1:3])
     return taps, *jnp.split(x, list(itertools.accumulate(channels))[:-1], axis=-1)
-
-  def _first(self, structures: Sequence[Array]) -> Array:
-    if len(structures) == 1:
-      return Conv(self.filters[0], 3, 2, dtype=self.dtype, name=self.layers[0])(*structures)
-    return jnp.concatenate([
-      Conv(self.filters[0] // 2, 3, 2, dtype=self.dtype, name=f"{self.layers[0]}_{i + 1}")(each)
-      for i, each in enumerate(structures)
-    ], axis=-1)

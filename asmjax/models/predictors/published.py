@@ -31,7 +31,8 @@ _mobilenet = functools.partial(MobileNetV2, top=False, norm=_MOBILE)
 PUBLISHED = {
   "unet7": UNet,
   "unet18": functools.partial(
-    UNet, levels=9, width=64, stride=2, down_kernel=4, decoder_convs=3, join=1, head_kernel=3
+    UNet, levels=9, width=64, stride=2, down_kernel=4, decoder_convs=3, join=1, head_kernel=3,
+    norm=Norm(epsilon=1e-3),  # TensorFlow's default.
   ),
   "fcn32s_vgg16": functools.partial(FCN, stride=32),
   "fcn16s_vgg16": functools.partial(FCN, stride=16),
