@@ -7,10 +7,11 @@ every player that moves. A player that climbs sees the shared value through `asc
 
 import abc
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -60,37 +61,91 @@ def _ascend_backward(weight: Array, cotangent: PyTree) -> tuple[PyTree, Array]:
 ascend.defvjp(_ascend_forward, _ascend_backward)
 
 
-@jax.custom_vjp
-def gauged(tree: PyTree, gauge: ArrayLike) -> PyTree:
-  """Identity that measures what flows back through it.
+class Probe(NamedTuple):
+  """Two scalars whose values do not matter; see `fan_out`.
+
+  Attributes:
+    raw: Its cotangent is the squared L2 norm of what comes back from a branch.
+    sent: Its cotangent is the squared L2 norm of what is passed on of that.
+  """
+
+  raw: ArrayLike = 0.0
+  sent: ArrayLike = 0.0
+
+
+class Branch(NamedTuple):
+  """How the gradient of one branch of `fan_out` is passed on.
+
+  Attributes:
+    balance: Largest norm of what is passed on, as a multiple of the norm of all that comes back
+      from the branches that are a `reference`; 0 passes on everything.
+    reference: Whether it counts among those.
+  """
+
+  balance: float = 0.0
+  reference: bool = False
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def fan_out(
+  tree: PyTree, probes: Mapping[str, Probe], branches: Mapping[str, Branch],
+  total: Callable[[Array], Array] = lambda square: square,
+) -> dict[str, PyTree]:
+  """Copies of a tree, one a branch, that measure and balance the gradients which come back.
+
+  A branch with a balance r passes on g * min(1, r ||g_reference|| / ||g||) of its gradient g. So
+  its loss cannot outweigh the reference's, whatever its scale; the factor has no gradient. Esser
+  et al. 2021 (VQGAN, Eq. 7) set the weight of a discriminator by such a ratio.
 
   Args:
-    tree: any pytree of floating-point arrays.
-    gauge: a scalar, whose value does not matter. Its cotangent is the squared L2 norm of that of
-      `tree`, so that differentiating by it reads the norm off a backward pass that is made anyway.
+    tree: Any pytree of floating-point arrays.
+    probes: By branch. Differentiating by them reads norms off a backward pass that is made anyway.
+    branches: By name.
+    total: From the squared norm of a device's gradient to that of all devices.
 
   Returns:
-    `tree`, unchanged.
+    `tree` by the name of the branch.
 
   Example:
-    >>> print(jax.grad(lambda gauge: jnp.sum(2 * gauged(jnp.ones(3), gauge)))(0.0))
-    12.0
+    >>> def value(x, probes):
+    ...   branches = {"pixel": Branch(reference=True), "structure": Branch(balance=0.5)}
+    ...   copies = fan_out(x, probes, branches)
+    ...   return jnp.sum(2 * copies["pixel"]) + jnp.sum(100 * copies["structure"])
+    >>> probes = {"pixel": Probe(), "structure": Probe()}
+    >>> slope, read = jax.grad(value, (0, 1))(jnp.ones(4), probes)
+    >>> print(slope, read["structure"].raw, read["structure"].sent)
+    [3. 3. 3. 3.] 40000.0 4.0
   """
-  del gauge
-  return tree
+  del probes, total
+  return dict.fromkeys(branches, tree)
 
 
-def _gauged_forward(tree: PyTree, gauge: ArrayLike) -> tuple[PyTree, None]:
-  del gauge
-  return tree, None
+def _fan_out_forward(tree, probes, branches, total):
+  return fan_out(tree, probes, branches, total), None
 
 
-def _gauged_backward(_: None, cotangent: PyTree) -> tuple[PyTree, Array]:
-  squares = (jnp.sum(jnp.square(g.astype(float))) for g in jax.tree.leaves(cotangent))
-  return cotangent, sum(squares, start=jnp.zeros(()))
+def _fan_out_backward(branches, total, _, cotangents):
+  squares = {name: _square(each) for name, each in cotangents.items()}
+  limit = total(sum(squares[name] for name, branch in branches.items() if branch.reference))
+  sums, probes = [], {}
+  for name, branch in branches.items():
+    factor = jnp.ones(())
+    if branch.balance:
+      whole = total(squares[name])
+      ratio = branch.balance * jnp.sqrt(limit / jnp.where(whole > 0, whole, 1))
+      factor = jnp.where(whole > 0, jnp.minimum(1.0, ratio), 1.0)
+    sums.append(jax.tree.map(lambda g, f=factor: g * f.astype(g.dtype), cotangents[name]))
+    probes[name] = Probe(squares[name], factor**2 * squares[name])
+  return jax.tree.map(lambda *each: sum(each), *sums), probes
 
 
-gauged.defvjp(_gauged_forward, _gauged_backward)
+def _square(tree: PyTree) -> Float[Array, ""]:
+  """Squared L2 norm, added up in single precision or better."""
+  squares = (jnp.sum(jnp.square(g.astype(float))) for g in jax.tree.leaves(tree))
+  return sum(squares, start=jnp.zeros(()))
+
+
+fan_out.defvjp(_fan_out_forward, _fan_out_backward)
 
 
 class Summand(NamedTuple):
@@ -122,14 +177,22 @@ class Task(Protocol):
   truth: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Term(abc.ABC):
   """A loss on the predictor's outputs, with or without a critic.
 
   Attributes:
-    critic: the module that judges, a player of its own; None without one.
+    balance: Largest norm of the gradient that the term sends to the predictor's outputs, as a
+      multiple of the norm of the pixel loss's gradient there, measured at every step; 0 for no
+      limit. See `fan_out`. Within that, the term's weight decides.
+    critic: Module that judges, a player of its own; None without one.
+    is_reference: Whether other terms are balanced against this one.
   """
 
-  critic: nn.Module | None = None
+  balance: float = 0.0
+
+  critic: ClassVar[nn.Module | None] = None
+  is_reference: ClassVar[bool] = False
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless it can judge what is predicted."""
@@ -143,7 +206,8 @@ class Term(abc.ABC):
     """What is wrong with the game by the look of this term's metrics, in words, by a short name.
 
     Args:
-      now: means of the term's summands over the last log interval, by name.
+      now: means of the term's summands over the last log interval, by name, and the norm of its
+        critic's gradient as "gradient".
       first: those of the run's first log interval.
     """
     del now, first
@@ -187,7 +251,7 @@ class Game:
     terms: by name; a term with a critic lends its name to that player.
 
   Raises:
-    ValueError: a term cannot judge the tasks.
+    ValueError: a term cannot judge the tasks, or is to be balanced where no pixel loss is.
   """
 
   predictor: nn.Module
@@ -195,7 +259,13 @@ class Game:
   terms: Mapping[str, Term]
 
   def __post_init__(self):
+    references = [name for name, term in self.terms.items() if term.is_reference]
     for name, term in self.terms.items():
+      if term.balance < 0 or term.balance and (term.is_reference or not references):
+        raise ValueError(
+          f"terms.{name}: balance={term.balance}; expected 0, or in a term beside a pixel loss a "
+          "positive multiple of its gradient's norm"
+        )
       try:
         term.check(self.tasks)
       except ValueError as error:
@@ -258,7 +328,8 @@ class Game:
     *,
     progress: Array | float = 0.0,
     rng: Array,
-    gauges: Mapping[str, ArrayLike] = MappingProxyType({}),
+    probes: Mapping[str, Probe] = MappingProxyType({}),
+    total: Callable[[Array], Array] = lambda square: square,
   ) -> Played:
     """Evaluates every term on one batch in training mode.
 
@@ -269,7 +340,9 @@ class Game:
         predictor's, and only terms with a critic are evaluated.
       progress: the part of the training that is done, t/T.
       rng: key for dropout and the like.
-      gauges: scalars by term; see `gauged`, which measures what the term sends to the predictor.
+      probes: by term, to measure and balance what the terms send to the predictor's outputs; none
+        if the predictor does not move.
+      total: see `fan_out`.
     """
     rngs = dict(zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)),
                     strict=True))
@@ -279,12 +352,17 @@ class Game:
     outputs, stats = run(predictor, batch, rngs[PREDICTOR])
     truth = batches.shrink(batch, self._size(outputs))
     played = Played({}, {PREDICTOR: stats})
+    copies = dict.fromkeys(self.terms, outputs)
+    if probes:
+      branches = {
+        name: Branch(term.balance, term.is_reference) for name, term in self.terms.items()
+      }
+      copies = fan_out(outputs, dict(probes), branches, total)
     for name, term in self.terms.items():
       if recalled and term.critic is None:
         continue
       critic = {"params": params.get(name, {}), "batch_stats": batch_stats.get(name, {})}
-      heard = gauged(outputs, gauges[name]) if name in gauges else outputs
-      critique = term(critic, self.tasks, heard, truth, progress=progress, rng=rngs[name])
+      critique = term(critic, self.tasks, copies[name], truth, progress=progress, rng=rngs[name])
       played.summands.update({f"{name}/{key}": part for key, part in critique.summands.items()})
       if term.critic is not None:
         played.batch_stats[name] = critique.batch_stats

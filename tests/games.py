@@ -19,7 +19,7 @@ SIZE = (8, 12)
 TASK = Segmentation(("ground", "wheel", "chair"))
 TASKS = {"segmentation": TASK, "depth": Depth(), "normals": Normals()}
 RELEASED = {
-  "normalise": True, "margin": 0.8, "ascent": 0.5, "partly": False, "reconstruction": 0.0,
+  "normalize": "pixel", "margin": 0.8, "ascent": 0.5, "partly": False, "reconstruction": 0.0,
 }
 
 
@@ -66,11 +66,16 @@ METHODS = {
   "asm": {"structure": structure()},
   "asm_released": {"structure": structure(**RELEASED)},
   "asm_binarised": {"structure": structure(binarise=True, reconstruction=0.0)},
+  "asm_by_image": {"structure": structure(normalize="image", reconstruction=0.0)},
+  "asm_released_binarised": {"structure": structure(binarise=True, **RELEASED)},
   "asm_no_adv": {"structure": structure(ascent=0.0)},
   "asm_no_rec": {"structure": structure(reconstruction=0.0)},
   "iid_asm": {
     "pixel": Pixel(weight=0.5),
     "structure": structure(weight=0.7, ascent=0.3, reconstruction=0.0),
+  },
+  "iid_asm_balanced": {
+    "pixel": Pixel(), "structure": structure(weight=20.0, balance=0.3, reconstruction=0.0),
   },
   "asm_depth": {"structure": structure(reconstruction=0.0)},
   "asm_normals": {"structure": structure(reconstruction=0.0)},

@@ -5,8 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.minimax import PREDICTOR, Critique, Summand, Term, Turns, ascend, gauged, joint_value
+from asmjax.minimax import (
+  PREDICTOR,
+  Branch,
+  Critique,
+  Probe,
+  Summand,
+  Term,
+  Turns,
+  ascend,
+  fan_out,
+  joint_value,
+)
 from asmjax.moments import Moments
+from asmjax.terms import Pixel
 from tests import games
 
 
@@ -38,45 +50,109 @@ def test_a_bilinear_saddle_is_descended_by_one_and_climbed_by_the_other():
   assert grads == {"x": 3.0, "y": -2.0}
 
 
-def read(tree, cotangent, gauge=0.0):
-  """What `gauged` gives for `tree`, sends back for `cotangent`, and reads."""
-  found, back = jax.vjp(gauged, tree, gauge)
-  sent, reading = back(cotangent)
-  return found, sent, reading
-
-
-@pytest.mark.parametrize("gauge", [0.0, -7.0, jnp.array(3.0)])
-def test_gauged_is_the_identity_and_reads_the_norm_of_what_comes_back(gauge):
-  rng = np.random.default_rng(0)
-  draw = lambda: {
-    "a": jnp.array(rng.normal(size=(2, 3)), jnp.float32),
-    "b": [jnp.array(rng.normal(), jnp.float32), jnp.array(rng.normal(size=5), jnp.float32)],
+def cotangents(branches, *, seed=0):
+  """A random tree for each branch, of unlike sizes."""
+  rng = np.random.default_rng(seed)
+  draw = lambda scale: {
+    "a": jnp.array(scale * rng.normal(size=(2, 3)), jnp.float32),
+    "b": [jnp.array(scale * rng.normal(), jnp.float32)],
   }
-  tree, cotangent = draw(), draw()
-  found, sent, reading = read(tree, cotangent, gauge)
-  jax.tree.map(np.testing.assert_array_equal, found, tree)
-  jax.tree.map(np.testing.assert_array_equal, sent, cotangent)
-  squares = sum(np.sum(np.square(leaf, dtype=float)) for leaf in jax.tree.leaves(cotangent))
-  np.testing.assert_allclose(reading, squares, rtol=1e-6)
+  return {name: draw(10.0**i) for i, name in enumerate(branches)}
 
 
-def test_gauged_adds_up_half_precision_in_single():
+def norm(tree):
+  return np.sqrt(sum(np.sum(np.square(leaf, dtype=float)) for leaf in jax.tree.leaves(tree)))
+
+
+def pulled(branches, back, total=lambda square: square):
+  """What `fan_out` gives, sends back for the cotangents of its branches, and reads."""
+  tree = jax.tree.map(jnp.ones_like, next(iter(back.values())))
+  probes = {name: Probe(jnp.zeros(()), jnp.zeros(())) for name in branches}
+  copies, pull = jax.vjp(lambda tree, probes: fan_out(tree, probes, branches, total), tree, probes)
+  for copy in copies.values():
+    jax.tree.map(np.testing.assert_array_equal, copy, tree)
+  return pull(back)
+
+
+def test_fan_out_adds_up_gradients_and_reads_the_norm_of_each():
+  branches = {"pixel": Branch(reference=True), "structure": Branch(), "affinity": Branch()}
+  back = cotangents(branches)
+  sent, read = pulled(branches, back)
+  expected = jax.tree.map(lambda *each: sum(each), *back.values())
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), sent, expected)
+  for name in branches:
+    np.testing.assert_allclose(read[name].raw, norm(back[name]) ** 2, rtol=1e-6)
+    assert read[name].sent == read[name].raw
+
+
+@pytest.mark.parametrize("balance, capped", [(0.3, True), (1e3, False)])
+def test_fan_out_caps_a_branch_at_a_multiple_of_the_reference(balance, capped):
+  branches = {"structure": Branch(balance), "one": Branch(reference=True),
+              "two": Branch(reference=True)}
+  back = cotangents(branches)
+  back = {**back, "structure": jax.tree.map(lambda x: 1e3 * x, back["structure"])}
+  sent, read = pulled(branches, back)
+  limit = balance * np.hypot(norm(back["one"]), norm(back["two"]))
+  factor = min(1.0, limit / norm(back["structure"]))
+  assert (factor < 1) == capped
+  np.testing.assert_allclose(read["structure"].raw, norm(back["structure"]) ** 2, rtol=1e-6)
+  np.testing.assert_allclose(
+    read["structure"].sent, (factor * norm(back["structure"])) ** 2, rtol=1e-5
+  )
+  expected = jax.tree.map(lambda s, a, b: factor * s + a + b, *(back[name] for name in branches))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), sent, expected)
+
+
+def test_fan_out_measures_what_all_devices_send():
+  """A device whose part is small is scaled like the others."""
+  branches = {"pixel": Branch(reference=True), "structure": Branch(0.5)}
+  back = cotangents(branches)
+  factors = {"pixel": 9.0, "structure": 4.0}
+  of_all = {name: factor * norm(back[name]) ** 2 for name, factor in factors.items()}
+  total = lambda square: jnp.where(square > 1e2, of_all["structure"], of_all["pixel"])
+  assert norm(back["pixel"]) ** 2 < 1e2 < norm(back["structure"]) ** 2
+  factor = 0.5 * np.sqrt(of_all["pixel"] / of_all["structure"])
+  _, read = pulled(branches, back, total)
+  np.testing.assert_allclose(read["structure"].sent, factor**2 * read["structure"].raw, rtol=1e-5)
+
+
+def test_fan_out_lets_nothing_pass_beside_a_reference_that_is_zero_and_knows_no_nan():
+  branches = {"pixel": Branch(reference=True), "structure": Branch(0.5)}
+  back = cotangents(branches)
+  zero = jax.tree.map(jnp.zeros_like, back["pixel"])
+  sent, read = pulled(branches, {**back, "pixel": zero})
+  assert norm(sent) == read["structure"].sent == 0 < read["structure"].raw
+  sent, _ = pulled(branches, {**back, "structure": zero})
+  jax.tree.map(np.testing.assert_array_equal, sent, back["pixel"])
+
+
+def test_fan_out_adds_up_half_precision_in_single():
   """bfloat16 knows no number between 4096 and 4128."""
-  tree = {"half": jnp.zeros(4099, jnp.bfloat16), "single": jnp.zeros(3)}
-  found, sent, reading = read(tree, jax.tree.map(jnp.ones_like, tree))
-  assert found["half"].dtype == sent["half"].dtype == jnp.bfloat16
-  assert reading.dtype == jnp.float32 and reading == 4099 + 3
+  branches = {"pixel": Branch(reference=True), "structure": Branch(0.5)}
+  ones = {"half": jnp.ones(4099, jnp.bfloat16), "single": jnp.ones(3)}
+  sent, read = pulled(branches, dict.fromkeys(branches, ones))
+  assert sent["half"].dtype == jnp.bfloat16
+  assert read["pixel"].raw.dtype == jnp.float32 and read["pixel"].raw == 4099 + 3
 
 
-def test_gauges_read_what_each_branch_sends_and_several_add_up():
-  def value(x, gauges):
-    one, two = (gauged(x, gauge) for gauge in gauges)
-    return jnp.sum(3 * one) + jnp.sum(two**2)
+def test_a_game_balances_a_term_against_its_pixel_loss_alone():
+  terms = lambda **settings: {"pixel": Pixel(), "structure": games.structure(**settings)}
+  players = games.game(**terms(weight=50.0, balance=0.2))
+  params, stats = games.variables(players)
+  probes = {name: Probe(jnp.zeros(()), jnp.zeros(())) for name in players.terms}
 
-  x = jnp.array([1.0, -2.0])
-  slope, readings = jax.jit(jax.grad(value, (0, 1)))(x, (0.0, 0.0))
-  np.testing.assert_allclose(slope, 3 + 2 * x)
-  assert readings == (18, 20)
+  @jax.jit
+  def read(probes):
+    played = players.play(params, stats, games.batch(2), rng=jax.random.key(0), probes=probes)
+    return joint_value(played.summands)
+
+  found = jax.grad(read)(probes)
+  assert found["structure"].raw > found["pixel"].raw == found["pixel"].sent > 0
+  np.testing.assert_allclose(found["structure"].sent, 0.2**2 * found["pixel"].sent, rtol=1e-5)
+  for wrong in ({"structure": games.structure(balance=0.2)}, terms(balance=-1.0),
+                {"pixel": Pixel(balance=0.2)}):
+    with pytest.raises(ValueError, match=r"terms\.\w+: balance=.*beside a pixel loss"):
+      games.game(**wrong)
 
 
 def test_joint_value_divides_last_and_an_empty_mean_is_zero():
@@ -147,7 +223,7 @@ def test_a_game_names_its_players_and_prefixes_their_summands():
   played = players.play(params, stats, games.batch(2), rng=jax.random.key(0))
   assert set(played.summands) == {
     "pixel/segmentation", "structure/conv1", "structure/conv2",
-    "structure/reconstruction_segmentation",
+    "structure/reconstruction_segmentation", "structure/smallest_conv1", "structure/smallest_conv2",
   }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -30,6 +31,8 @@ class Pixel(Term):
     shares: of each class in the labelled pixels of a training image, on average; only needed if
       `balanced`.  Empty in a config: a run counts them.
   """
+
+  is_reference: ClassVar[bool] = True
 
   weight: Weight = 1.0
   auxiliary: float = 0.0

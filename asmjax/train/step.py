@@ -1,6 +1,6 @@
 """The training step: one scalar, one `value_and_grad`, one update for every player that moves."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.minimax import PREDICTOR, Game, Played, joint_value
+from asmjax.minimax import PREDICTOR, Game, Played, Probe, joint_value
 from asmjax.models.layers import DEVICES
 from asmjax.moments import Moments
 from asmjax.train.state import Player, TrainState, Transformations
@@ -28,8 +28,8 @@ def make_step(
   """The step of one device, to be mapped over the axis `DEVICES`.
 
   Masked means are divided by the counts of the global batch, so that any number of devices, and
-  any `accumulate`, gives the same value and the same gradient (batch statistics are those of
-  the microbatch that is computed at once).
+  any `accumulate`, gives the same value and the same gradient (batch statistics, and the norms by
+  which terms are balanced, are those of the microbatches that are computed at once).
 
   Args:
     game: what is optimised.
@@ -42,7 +42,8 @@ def make_step(
   Returns:
     `step(state, batch) -> (state, metrics)`. Metrics are means over the global batch, by
     summand; for each mover the global norm of its gradient; and, where the predictor moves, for
-    each term the norm of what it sends back to the predictor's outputs.
+    each term the norm of what it sends back to the predictor's outputs, and for a term with a
+    balance what its gradient was multiplied by.
   """
 
   def step(state: TrainState, batch: Mapping[str, Array]):
@@ -54,22 +55,25 @@ def make_step(
     progress = jnp.minimum(state.step / max(steps, 1), 1.0)
 
     def play(moving: PyTree, stats: PyTree, batch: Mapping[str, Array]) -> Played:
-      moved, gauges = moving
+      moved, probes = moving
       moved = {name: hold(name, each) for name, each in moved.items()}
       return game.play(
-        {**params, **moved}, stats, batch, progress=progress, rng=rng, gauges=gauges
+        {**params, **moved}, stats, batch, progress=progress, rng=rng, probes=probes,
+        total=lambda square: lax.psum(square, DEVICES),
       )
 
-    gauges = dict.fromkeys(game.terms, jnp.zeros(())) if PREDICTOR in movers else {}
-    moving = ({name: params[name] for name in movers}, gauges)
-    (grads, sent), played = differentiate(play, moving, stats, batch)
+    probe = Probe(jnp.zeros(()), jnp.zeros(()))
+    probes = dict.fromkeys(game.terms, probe) if PREDICTOR in movers else {}
+    moving = ({name: params[name] for name in movers}, probes)
+    (grads, probed), played = differentiate(play, moving, stats, batch)
     grads = lax.pmean(grads, DEVICES)
     updates = lax.pmean({name: played.batch_stats[name] for name in movers}, DEVICES)
     moved = {
       name: _move(player, transformations[name], grads[name], updates[name], state.step)
       for name, player in state.players.items() if name in movers
     }
-    metrics = _metrics(played) | _norms(grads, sent)
+    balanced = [name for name, term in game.terms.items() if term.balance]
+    metrics = _metrics(played) | _norms(grads, probed, balanced)
     players = state.players | moved
     return state.replace(step=state.step + 1, players=players), metrics
 
@@ -128,16 +132,20 @@ def _move(
   return Player(optax.apply_updates(player.params, updates), batch_stats, opt_state)
 
 
-def _norms(grads: Mapping[str, PyTree], sent: Mapping[str, Array]) -> dict[str, Array]:
+def _norms(
+  grads: Mapping[str, PyTree], probed: Mapping[str, Probe], balanced: Sequence[str]
+) -> dict[str, Array]:
   """Norms of the gradients, and of each term's share in the gradient by the outputs.
 
   A device's outputs are its own, so there the gradient of the mean over devices is 1/devices of
   the device's, and squares add up.
   """
   share = 1 / lax.psum(1, DEVICES)
+  norms = jax.tree.map(jnp.sqrt, lax.psum(dict(probed), DEVICES))
+  factor = lambda norm: norm.sent / jnp.where(norm.raw > 0, norm.raw, 1)
   return {f"gradient/{name}": optax.tree.norm(each) for name, each in grads.items()} | {
-    f"sent/{name}": share * jnp.sqrt(lax.psum(square, DEVICES)) for name, square in sent.items()
-  }
+    f"sent/{name}": share * norm.sent for name, norm in norms.items()
+  } | {f"balance/{name}": factor(norms[name]) for name in balanced if name in norms}
 
 
 def _metrics(played: Played) -> dict[str, Array]:

@@ -8,7 +8,7 @@ import pytest
 
 from asmjax.batch import normalise
 from asmjax.losses.embedding import contrastive
-from asmjax.minimax import FEATURES, PREDICTOR, Game
+from asmjax.minimax import FEATURES, PREDICTOR, Game, Probe
 from asmjax.terms import Embedding
 from tests import games
 
@@ -90,9 +90,10 @@ def test_classes_are_needed():
 def test_the_features_that_are_judged_are_below_the_heads_and_in_single_precision():
   players = games.computing_in(jnp.bfloat16, games.of_method("embedding", levels=1))
   params, stats = games.variables(players)
-  gauges = jax.jit(jax.grad(lambda gauge: sum(
+  probes = {name: Probe(0.0, 0.0) for name in players.terms}
+  read = jax.jit(jax.grad(lambda probes: sum(
     part.moments.sum for part in players.play(
-      params, stats, games.batch(2), rng=jax.random.key(0), gauges={"embedding": gauge}
+      params, stats, games.batch(2), rng=jax.random.key(0), probes=probes
     ).summands.values()
-  )))(0.0)
-  assert np.isfinite(gauges) and gauges > 0 and gauges.dtype == jnp.float32
+  )))(probes)["embedding"].raw
+  assert np.isfinite(read) and read > 0 and read.dtype == jnp.float32
