@@ -1,35 +1,87 @@
 """Weights of terms: a number, or a schedule over the training."""
 
 import dataclasses
+import re
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+SHAPES = ("exponential", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
-class Exponential:
-  """From `start` to `end` along start * (end / start)^(t / T).
+class Ramp:
+  """Weight that goes from one value to another over a part of the training, and stays there.
 
-  A decay 10^(-t/T) is `Exponential(1.0, 0.1)`.
+  A decay 10^(-t/T) is `Ramp(1.0, 0.1)`. A term that sets in after a warm-up of a tenth of the
+  training is `Ramp(0.0, 1.0, shape="linear", begin=0.1, end=0.3)`.
+
+  Attributes:
+    start: Weight until `begin`.
+    stop: Weight from `end` on.
+    shape: "exponential", start * (stop / start)^p, or "linear", where p goes from 0 to 1.
+    begin: Part t/T of the training that is done when the weight begins to change.
+    end: Part t/T of the training that is done when it no longer changes.
 
   Raises:
-    ValueError: an end that is not positive.
+    ValueError: An exponential weight that is not positive, an unknown shape, or parts of the
+      training that are not in order.
   """
 
   start: float
-  end: float
+  stop: float
+  shape: str = "exponential"
+  begin: float = 0.0
+  end: float = 1.0
 
   def __post_init__(self):
-    if self.start <= 0 or self.end <= 0:
-      raise ValueError(f"an exponential weight needs positive ends, not {self}")
+    if self.shape not in SHAPES:
+      raise ValueError(f"unknown shape {self.shape!r} of a weight; known: {', '.join(SHAPES)}")
+    if self.shape == "exponential" and min(self.start, self.stop) <= 0:
+      raise ValueError(f"an exponential weight must be positive, not {self}")
+    if not 0 <= self.begin < self.end <= 1:
+      raise ValueError(f"{self}: expected 0 <= begin < end <= 1")
 
-  def __call__(self, progress: Array | float) -> Float[Array, ""] | float:
+  def __call__(self, progress: Array | float) -> Float[Array, ""]:
     """The weight when the part `progress` = t / T of the training is done."""
-    return self.start * (self.end / self.start) ** progress
+    part = jnp.clip((progress - self.begin) / (self.end - self.begin), 0.0, 1.0)
+    if self.shape == "linear":
+      return self.start + (self.stop - self.start) * part
+    return self.start * (self.stop / self.start) ** part
 
 
-Weight = float | Exponential
+Weight = float | Ramp
 
 
 def at(weight: Weight, progress: Array | float) -> Float[Array, ""] | float:
   """The weight's value when the part `progress` = t / T of the training is done."""
   return weight(progress) if callable(weight) else weight
+
+
+def parse_weight(text: str) -> float | dict[str, float | str]:
+  """Reads a weight as it stands on a command line, as the value of its key in a config.
+
+  Args:
+    text: A number, or "SHAPE(START, STOP)" or "SHAPE(START, STOP, BEGIN, END)".
+
+  Raises:
+    ValueError: Anything else.
+
+  Example:
+    >>> parse_weight("0.5"), parse_weight("linear(0, 1, 0.1, 0.3)")
+    (0.5, {'start': 0.0, 'stop': 1.0, 'shape': 'linear', 'begin': 0.1, 'end': 0.3})
+  """
+  match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", text)
+  try:
+    if not match:
+      return float(text)
+    numbers = [float(each) for each in match[2].split(",")]
+    if match[1] in SHAPES and len(numbers) in (2, 4):
+      start, stop, begin, end = (*numbers, 0.0, 1.0)[:4]
+      return dataclasses.asdict(Ramp(start, stop, match[1], begin, end))
+  except ValueError as error:
+    raise ValueError(f"weight {text!r}: {error}") from error
+  raise ValueError(
+    f"weight {text!r}; expected a number, or {' or '.join(SHAPES)} with (start, stop) or "
+    "(start, stop, begin, end)"
+  )

@@ -8,7 +8,7 @@ import pytest
 from asmjax.batch import normalise
 from asmjax.losses.affinity import SizeWeights, affinity
 from asmjax.minimax import PREDICTOR
-from asmjax.terms.weight import Exponential
+from asmjax.terms.weight import Ramp
 from tests import games
 
 METHODS = games.with_term("affinity")
@@ -110,7 +110,7 @@ def test_the_weights_of_a_class_go_to_the_size_with_its_largest_loss(method):
 
 def test_the_weight_decays_and_the_sizes_are_told_apart():
   term = games.METHODS["affinity"]["affinity"]
-  term = type(term)(weight=Exponential(1.0, 0.1), sizes=(3, 5))
+  term = type(term)(weight=Ramp(1.0, 0.1), sizes=(3, 5))
   outputs = {"segmentation": jnp.zeros((4, *games.SIZE, 3))}
   ends = [
     term({}, {"segmentation": games.TASK}, outputs, games.batch(4), progress=progress,

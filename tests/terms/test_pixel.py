@@ -13,7 +13,7 @@ from asmjax.models.layers import Norm
 from asmjax.models.predictors import PSPNet
 from asmjax.tasks import Depth
 from asmjax.terms import Pixel
-from asmjax.terms.weight import Exponential
+from asmjax.terms.weight import Ramp
 from tests import backbones, games, reference
 
 SIZE = (17, 24)
@@ -38,7 +38,7 @@ def outputs():
 
 def test_auxiliary_maps_are_judged_as_the_others_with_weights_of_their_own(outputs):
   examples = games.batch(4)
-  found = judged(Pixel(weight=Exponential(1.0, 0.25), auxiliary=0.4), outputs, examples, 0.5)
+  found = judged(Pixel(weight=Ramp(1.0, 0.25), auxiliary=0.4), outputs, examples, 0.5)
   weights = {"segmentation": 0.5, "depth": 0.15}
   assert {name: float(part.weight) for name, part in found.items()} == pytest.approx(
     weights | {f"{name}_auxiliary": 0.4 * weight for name, weight in weights.items()}
