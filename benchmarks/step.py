@@ -191,12 +191,14 @@ def critic_loss(
   """-ascent * V (or the hinge, with a margin) + lambda * reconstruction."""
   term = setting.term
   logits, _ = _predict(setting, predictor, batch_stats, batch)
-  shown, features, valid, rebuilt, truth = _analyze(setting, params, logits, batch)
+  shown, features, valid, rebuilt, truth = _analyze(
+    setting, params, logits, batch, climbs=True
+  )
   if term.margin:
     climbed = sum(
       matching_hinge(
         shown[layer], features[layer], margin=term.margin, valid=valid[layer],
-        normalise=term.normalise,
+        normalize=term.normalize,
       ).mean()
       for layer in term.layers
     )
@@ -214,13 +216,19 @@ def _predict(setting: Setting, params: Any, batch_stats: Any, batch: Mapping[str
   return outputs["segmentation"], updated["batch_stats"]
 
 
-def _analyze(setting: Setting, critic: Any, logits: Any, batch: Mapping[str, Any]):
-  """Features of prediction and truth, where they are valid, the reconstruction and the truth."""
+def _analyze(
+  setting: Setting, critic: Any, logits: Any, batch: Mapping[str, Any], climbs: bool = False
+):
+  """Features of prediction and truth, where they are valid, the reconstruction and the truth.
+
+  Where the critic `climbs`, the prediction is binarized if its term says so.
+  """
   task, term = setting.task, setting.term
   truth = batches.shrink(batch, logits.shape[1:3])
   labelled = task.valid(truth)
   features, rebuilt = term.critic.apply({"params": critic}, task.true_structure(truth) * labelled)
-  shown, _ = term.critic.apply({"params": critic}, task.structure(logits) * labelled)
+  structure = task.binarised if climbs and term.binarise else task.structure
+  shown, _ = term.critic.apply({"params": critic}, structure(logits) * labelled)
   valid = {
     layer: pooled_valid(labelled, features[layer].shape[1:3], partly=term.partly)
     for layer in term.layers
@@ -230,7 +238,7 @@ def _analyze(setting: Setting, critic: Any, logits: Any, batch: Mapping[str, Any
 
 def _value(setting: Setting, shown: Any, features: Any, valid: Any) -> jax.Array:
   distances = layer_distances(
-    shown, features, setting.term.layers, valid=valid, normalise=setting.term.normalise
+    shown, features, setting.term.layers, valid=valid, normalize=setting.term.normalize
   )
   return sum(moments.mean() for moments in distances.values())
 

@@ -23,7 +23,9 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
   config = common.base(
     variant, predictor=PUBLISHED[network](heads={}),
-    structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
+    structure={
+      **common.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
+    },
   )
   config.data = defaults(
     Data, source="cityscapes", size=(720, 720), scale=(0.5, 2.0), random_crop=True,
@@ -32,7 +34,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
-  players.critic.clip = 1.0
+  players.predictor.clip, players.critic.clip = 10.0, 1.0
   if "affinity" in config.terms:
     players.predictor.groups = {"^head": 10.0}
   config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)

@@ -15,14 +15,27 @@ from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation, Init
 from asmjax.train.optim import Optimizer
 
-# The settings of the released code where they differ from the paper's.
+# The settings of the authors' script for segmentation where they differ from the paper's.
 RELEASED = {
-  "normalise": True,
+  "normalize": "pixel",
   "margin": 0.8,
-  "ascent": {"start": 0.012, "end": 0.0012},
-  "reconstruction": 10.0,
+  "ascent": {"start": 0.012, "stop": 0.0012},
+  "reconstruction": 1.0,
+  "binarise": True,
   "partly": False,
-  "critic": {"filters": (32, 64, 128, 128, 128)},
+  "critic": {"filters": (16, 64, 128, 128, 128)},
+}
+
+
+# Structure matching that no growth of the analyzer's weights can blow up.
+BOUNDED = {"normalize": "pixel", "margin": 0.8, "binarise": True}
+
+# A discriminator that meets a predictor which knows nothing: it sets in slowly, sends at most a
+# third of the pixel loss's gradient, and does not learn to be sure.
+GAN_FROM_SCRATCH = {
+  "weight": {"start": 0.0, "stop": 0.1, "shape": "linear", "begin": 0.1, "end": 0.3},
+  "balance": 0.3,
+  "smoothing": 0.1,
 }
 
 
@@ -40,7 +53,7 @@ CGAN = {
 BRANCHES = {"inputs": "branches", "critic": critic("two_branch")}
 
 # 10^(-t / T).
-DECAY = {"start": 1.0, "end": 0.1}
+DECAY = {"start": 1.0, "stop": 0.1}
 
 # Adaptive affinity fields as published and as released.
 AAF = {
@@ -53,11 +66,15 @@ AAF_RELEASED = {
 }
 
 # The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2).
-LOAD = {"inputs": "product", "weight": 1.0, "critic": critic("mobilenet")}
+LOAD = {
+  "inputs": "product", "weight": 1.0, "balance": 0.0, "smoothing": 0.0,
+  "critic": critic("mobilenet"),
+}
 
 # A method is a set of terms, each with what it changes in that term's settings.
 METHODS = {
   "iid": {"pixel": {}},
+  "iid_released": {"pixel": {}},
   "iid_balanced": {"pixel": {"balanced": 1 / 3}},
   "asm": {"structure": {}},
   "asm_conv1": {"structure": {"layers": ("conv1",)}},
@@ -81,7 +98,7 @@ METHODS = {
   "embedding": {"pixel": {}, "embedding": {}},
   "asm_aaf": {"pixel": {}, "structure": {}, "affinity": AAF},
   "load": {"pixel": {}, "adversarial": LOAD},
-  "load_asm": {"pixel": {}, "structure": {"normalise": True, "margin": 0.8}},
+  "load_asm": {"pixel": {}, "structure": BOUNDED},
   "alternating": {"pixel": {}, "adversarial": LOAD},
 }
 
@@ -117,7 +134,8 @@ def base(
       continue
     for task in tasks:
       terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
-  released = {"released": True} if method.endswith("released") else {}
+  # The authors' code has these losses for all of its methods, cGAN and the pixel loss among them.
+  released = {"released": True} if method.endswith("released") or method == "cgan" else {}
   config = ConfigDict({
     "seed": 0,
     "tasks": {task: _task(task, released) for task in tasks},

@@ -22,7 +22,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
   config = common.base(
-    variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial={"weight": 0.1}
+    variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial=common.GAN_FROM_SCRATCH
   )
   config.data = defaults(
     Data, source="weizmann_horse", size=(144, 192), resize="fit", cache=True

@@ -22,7 +22,7 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   """
   config = common.base(
     argument, predictor=UNet({}, levels=6, width=16), tasks="depth+normals",
-    structure={"normalise": True, "margin": 0.8}, adversarial={"weight": 0.1},
+    structure=common.BOUNDED, adversarial=common.GAN_FROM_SCRATCH,
   )
   config.data = defaults(
     Data, source="rgbd_sweep", size=(120, 160), resize="squash", cache=True,

@@ -22,7 +22,7 @@ def get_config(argument: str = "asm") -> ConfigDict:
   """
   config = common.base(
     argument, predictor=UNet({}, levels=5, width=16),
-    structure={"normalise": True, "margin": 0.8}, adversarial={"weight": 0.1},
+    structure=common.BOUNDED, adversarial=common.GAN_FROM_SCRATCH,
   )
   options = {"seed": 0, "size": (96, 96), "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)

@@ -20,7 +20,9 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
   """
   config = common.base(
     argument, predictor=PUBLISHED["unet18"](heads={}), tasks="normals",
-    structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128, 128, 128)}},
+    structure={
+      **common.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128, 128, 128)},
+    },
   )
   config.data = defaults(
     Data, source="stanford2d3ds", split="fold1_train", size=(512, 512), scale=(0.5, 0.5),
@@ -28,7 +30,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
   )
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="sgd", learning_rate=1e-2, weight_decay=5e-4)
-  config.optimizer.critic.clip = 1.0
+  config.optimizer.predictor.clip, config.optimizer.critic.clip = 10.0, 1.0
   config.train = defaults(Training, steps=120_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, split="fold1_test")
   config.checkpoint.every = 2_000

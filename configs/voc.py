@@ -29,7 +29,9 @@ def get_config(variant: str = "asm") -> ConfigDict:
     network = "deeplab_v3_plus_xception65"
   config = common.base(
     variant, predictor=PUBLISHED[network](heads={}),
-    structure={"reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}}
+    structure={
+      **common.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
+    },
   )
   config.data = defaults(
     Data, source="pascal_voc", split="train_aug", size=(336, 336), scale=(0.5, 2.0),
@@ -38,7 +40,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
-  players.critic.clip = 1.0
+  players.predictor.clip, players.critic.clip = 10.0, 1.0
   config.train = defaults(Training, steps=30_000, batch_size=8, log_every=100)
   if method in _LUC:
     players.predictor.learning_rate, players.critic.learning_rate = _LUC[method]

@@ -26,7 +26,7 @@ def get_config(argument: str = "iid") -> ConfigDict:
   backbone = MobileNetV2(top=False, output_stride=16, norm=Norm(frozen=True))
   config = common.base(
     argument, predictor=DeepLab({}, backbone, rates=()),
-    structure={"normalise": True, "margin": 0.8}, adversarial={"weight": 0.1},
+    structure=common.BOUNDED, adversarial=common.GAN_FROM_SCRATCH,
   )
   config.init.part = "backbone"
   config.data = defaults(

@@ -18,7 +18,7 @@ from asmjax.models.predictors import PREDICTORS, DeepLab, UNet
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.sections import construct, defaults
 from asmjax.terms import Structure
-from asmjax.terms.weight import Exponential
+from asmjax.terms.weight import Ramp
 from asmjax.train.optim import Optimizer
 from configs import any as any_source
 from configs import common, stanford2d3ds
@@ -305,7 +305,9 @@ def test_any_source_has_a_config(source, splits):
 
 def test_the_released_preset_is_the_papers_released_code():
   term = experiment(small.config("asm_released")).game.terms["structure"]
-  assert term.ascent == Exponential(0.012, 0.0012) and term.margin == 0.8 and term.normalise
+  assert term.ascent == Ramp(0.012, 0.0012) and term.margin == 0.8 and term.normalize == "pixel"
+  assert term.binarise and term.reconstruction == 1.0
+  assert term.critic.filters == (16, 64, 128, 128, 128)
 
 
 @pytest.mark.parametrize("key, value, message", [
@@ -375,9 +377,9 @@ def test_no_term_and_no_task_are_refused():
 def test_defaults_and_construct_are_inverse():
   for constructor in (Structure, Optimizer):
     assert construct(constructor, defaults(constructor), "section") == constructor()
-  changed = defaults(Structure, weight={"start": 1.0, "end": 0.5}, critic={"filters": [4, 4]})
+  changed = defaults(Structure, weight={"start": 1.0, "stop": 0.5}, critic={"filters": [4, 4]})
   term = construct(Structure, changed, "terms.structure")
-  assert term.weight == Exponential(1.0, 0.5) and term.critic.filters == (4, 4)
+  assert term.weight == Ramp(1.0, 0.5) and term.critic.filters == (4, 4)
 
 
 def test_bfloat16_reaches_predictor_and_critic():

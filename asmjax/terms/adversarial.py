@@ -1,6 +1,7 @@
 """A discriminator of true and predicted structures (Luc et al. 2016)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -13,7 +14,7 @@ from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge
 from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.critics.mobilenet import MobileNetCritic
-from asmjax.moments import Moments
+from asmjax.moments import Moments, at_least_single
 from asmjax.resize import mean_of_cells
 from asmjax.terms.judged import Judged, choose_tasks
 from asmjax.terms.weight import Weight, at
@@ -110,7 +111,7 @@ class Adversarial(Term):
         f"the discriminator has collapsed: it tells nothing apart ({found}); give it a larger "
         "learning rate, more turns or pretraining"
       )}
-    if real + fake > 1.98 and loss < 0.05:
+    if real + fake > 1.98 and loss - _least_loss(self.smoothing) < 0.05:
       return {"saturated": (
         f"the discriminator is saturated: it is sure of everything ({found}) and teaches little; "
         "give it a smaller learning rate, label smoothing, a gradient penalty or other inputs"
@@ -173,7 +174,7 @@ class Adversarial(Term):
     logits, updated = self.critic.apply(
       critic, *inputs, train=True, mutable=["batch_stats"], rngs={"dropout": rng}
     )
-    return logits.astype(inputs[0].dtype), updated.get("batch_stats", {})
+    return at_least_single(logits), updated.get("batch_stats", {})
 
   def _logits(
     self, critic: PyTree, real: Inputs, fake: Inputs, rng: Array
@@ -192,3 +193,9 @@ class Adversarial(Term):
     logits = lambda structure: self._apply(critic, (structure, *real[1:]), rng)[0]
     size = real[0].shape[1:3]
     return gradient_penalty(logits, real[0], valid=judged.valid(size, partly=True))
+
+
+def _least_loss(smoothing: float) -> float:
+  """Loss of a discriminator that is as sure of everything as its targets are, in nats."""
+  parts = (smoothing, 1 - smoothing)
+  return -sum(part * math.log(part) for part in parts if part > 0)

@@ -8,12 +8,21 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.losses.matching import layer_distances, matching_hinge
+from asmjax.losses.matching import (
+  EPSILON,
+  NORMALIZATIONS,
+  layer_distances,
+  matching_hinge,
+  smallest_norm,
+)
 from asmjax.minimax import Critique, Summand, Task, Term, ascend
 from asmjax.models.critics.autoencoder import StructureAutoencoder
-from asmjax.moments import Moments
+from asmjax.moments import Moments, at_least_single
 from asmjax.terms.judged import Judged, choose_tasks
 from asmjax.terms.weight import Weight, at
+
+# How many times its value at the start, or 1, a quantity must have grown to be a warning.
+_EXPLODED = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +38,12 @@ class Structure(Term):
     ascent: of V for the analyzer; 0 is the paper's ablation "w/o adv.".
     reconstruction: lambda; 0 is the ablation "w/o rec.".
     layers: whose features enter V, each with the mean over its pixels.
-    normalise: L2-normalise features over channels (and leave out the 1/2).
+    normalize: what features are divided by, "none", "pixel" or "image"; see
+      `asmjax.losses.matching_distance`. Without it the analyzer can enlarge V by its weights alone.
     margin: if positive, the analyzer climbs through a hinge and stops where the distance of a
       pixel has reached this margin.
-    binarise: show the analyzer the winner-take-all prediction when it is the analyzer's turn.
+    binarise: the analyzer climbs on the winner-take-all prediction, without gradient. Otherwise
+      it learns to tell soft maps from one-hot ones, where there is no error too.
     partly: count features that see any labelled pixel; otherwise only those whose cell is all
       labelled.
     tasks: names of those whose structures are judged together; empty for all. One such term for
@@ -40,14 +51,14 @@ class Structure(Term):
     critic: the autoencoder A, R.
 
   Raises:
-    ValueError: an unknown layer, or no layer.
+    ValueError: an unknown layer or normalization, or no layer.
   """
 
   weight: Weight = 1.0
   ascent: Weight = 1.0
   reconstruction: float = 2.0
   layers: tuple[str, ...] = ("conv1", "conv2")
-  normalise: bool = False
+  normalize: str = "none"
   margin: float = 0.0
   binarise: bool = False
   partly: bool = True
@@ -58,6 +69,8 @@ class Structure(Term):
     unknown = [layer for layer in self.layers if layer not in self.critic.layers]
     if unknown or not self.layers:
       raise ValueError(f"unknown layers {unknown} in {self.layers}; known: {self.critic.layers}")
+    if self.normalize not in NORMALIZATIONS:
+      raise ValueError(f"unknown normalize {self.normalize!r}; known: {', '.join(NORMALIZATIONS)}")
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if a task that is to be judged is not trained."""
@@ -69,14 +82,34 @@ class Structure(Term):
     return self.critic.init(rng, *(jnp.zeros((1, *size, task.channels)) for task in judged))
 
   def symptoms(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
-    """V explodes: the analyzer has outgrown the predictor."""
-    value, start = (sum(figures[layer] for layer in self.layers) for figures in (now, first))
-    if value <= 100 * max(start, 1):
-      return {}
-    return {"explodes": (
-      f"V explodes: {value:.3g} after {start:.3g} at the start; give the analyzer a margin, less "
-      "ascent, a smaller learning rate or a gradient clip"
-    )}
+    """V or the analyzer's gradient explodes, V is saturated, or features vanish."""
+    found = {}
+    value, start = (sum(means[layer] for layer in self.layers) for means in (now, first))
+    advice = "normalize features, or give the analyzer a margin, less ascent or a smaller rate"
+    if value > _EXPLODED * max(start, 1):
+      found["explodes"] = f"V explodes: {value:.3g} after {start:.3g} at the start; {advice}"
+    gradient, before = now.get("gradient", 0.0), first.get("gradient", 0.0)
+    if gradient > _EXPLODED * max(before, 1):
+      found["gradient"] = (
+        f"the analyzer's gradient explodes: its norm is {gradient:.3g} after {before:.3g} at the "
+        f"start; {advice}"
+      )
+    orthogonal = NORMALIZATIONS[self.normalize]
+    far = [layer for layer in self.layers if orthogonal and now[layer] > 0.9 * orthogonal]
+    if far:
+      found["saturated"] = (
+        f"the features of prediction and truth at {', '.join(far)} have little in common "
+        f"(distance {now[far[0]]:.3g}, {orthogonal} if orthogonal): the analyzer tells them apart "
+        "by more than their errors; binarise what it climbs on, or give it a margin"
+      )
+    near_zero = [layer for layer in self.layers if 0 < now[f"smallest_{layer}"] < EPSILON**0.5]
+    if near_zero:
+      found["vanishing"] = (
+        f"features vanish: the shortest of an image at {', '.join(near_zero)} has the length "
+        f"{now[f'smallest_{near_zero[0]}']:.3g} on average, and no direction to speak of; binarise "
+        "what the analyzer climbs on, or give it more reconstruction"
+      )
+    return found
 
   def critic_loss(
     self, means: Mapping[str, Array | float], tasks: Mapping[str, Task]
@@ -112,7 +145,10 @@ class Structure(Term):
       summands = self._shared(params, predicted, features, valid, weight, ascent)
     if self.reconstruction:
       summands |= self._reconstruction(rebuilt, judged.tasks, truth)
-    return Critique(summands)
+    return Critique(summands | {
+      f"smallest_{layer}": Summand(0.0, smallest_norm(features[layer], valid=valid[layer]))
+      for layer in self.layers
+    })
 
   def _shared(self, params, predicted, features, valid, weight, ascent) -> dict[str, Summand]:
     """One value for both players, each one's gradient with its own sign and weight.
@@ -140,14 +176,14 @@ class Structure(Term):
   def _features(
     self, params: PyTree, structures: Sequence[Array]
   ) -> tuple[dict[str, Array], *tuple[Array, ...]]:
-    return self.critic.apply({"params": params}, *structures)
+    return jax.tree.map(at_least_single, self.critic.apply({"params": params}, *structures))
 
   def _value(
     self, params: PyTree, predicted: Sequence[Array], features: Mapping[str, Array],
     valid: Mapping[str, Array],
   ) -> dict[str, Moments]:
     shown, *_ = self._features(params, predicted)
-    return layer_distances(shown, features, self.layers, valid=valid, normalise=self.normalise)
+    return layer_distances(shown, features, self.layers, valid=valid, normalize=self.normalize)
 
   def _climbed(
     self, params: PyTree, shown: Sequence[Array], features: Mapping[str, Array],
@@ -160,7 +196,7 @@ class Structure(Term):
     return {
       layer: matching_hinge(
         seen[layer], features[layer], margin=self.margin, valid=valid[layer],
-        normalise=self.normalise,
+        normalize=self.normalize,
       )
       for layer in self.layers
     }

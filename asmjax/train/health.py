@@ -39,8 +39,10 @@ class Health:
 
 
 def of_term(name: str, means: Mapping[str, float]) -> dict[str, float]:
-  """The means of a term's summands by their own names."""
-  return {
+  """The means of a term's summands by their own names, and its critic's "gradient"."""
+  found = {
     key.removeprefix(f"{name}/"): value for key, value in means.items()
     if key.startswith(f"{name}/")
   }
+  gradient = f"gradient/{name}"
+  return found | {"gradient": means[gradient]} if found and gradient in means else found

@@ -14,7 +14,7 @@ from asmjax.losses.matching import pooled_valid
 from asmjax.minimax import PREDICTOR
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.terms import Structure
-from asmjax.terms.weight import Exponential
+from asmjax.terms.weight import Ramp
 from tests import games
 
 WITH_CRITIC = games.with_term("structure")
@@ -49,10 +49,12 @@ def own_values(players, params, stats, examples):
     for layer in term.layers
   }
   distance = lambda features: sum(moments.mean() for moments in layer_distances(
-    features, truth, term.layers, valid=cells, normalise=term.normalise
+    features, truth, term.layers, valid=cells, normalize=term.normalize
   ).values())
   hinge = sum(
-    matching_hinge(shown[layer], truth[layer], margin=term.margin, valid=cells[layer]).mean()
+    matching_hinge(
+      shown[layer], truth[layer], margin=term.margin, valid=cells[layer], normalize=term.normalize
+    ).mean()
     for layer in term.layers
   )
   iid = sum(task.pixel_loss(outputs[name], examples).mean() for name, task in tasks.items())
@@ -88,7 +90,7 @@ def compiled(method):
     }
 
   params, stats = games.double(games.variables(players))
-  # Biases of 0 would leave cells without any truth in the kink of their ReLU.
+  # The predictor's biases of 0 would leave cells in the kink of their ReLU.
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda p: p + rng.normal(scale=0.02, size=p.shape), params)
   return lambda **moved: everything({**params, **moved}, stats, games.batch()), params
@@ -142,7 +144,8 @@ def test_the_critic_raises_the_distance_it_sees(method, float64):
 
 
 @pytest.mark.parametrize("method", [
-  "asm", "asm_no_rec", "asm_released", "asm_depth", "asm_normals", "asm_released_all",
+  "asm", "asm_no_rec", "asm_released", "asm_by_image", "asm_depth", "asm_normals",
+  "asm_released_all",
 ])
 def test_the_predictor_lowers_the_distance(method, float64):
   assert change_of_distance(method, PREDICTOR) < 0
@@ -215,8 +218,9 @@ def test_a_critic_for_each_task_plays_the_games_of_single_tasks():
 def test_tasks_judged_together_have_a_first_layer_each():
   params = games.variables(games.of_method("iid_asm_all"))[0]["structure"]
   shapes = {name: value["kernel"].shape for name, value in params.items()}
-  assert shapes["conv1_1"] == (3, 3, 3, 2) and shapes["conv1_2"] == (3, 3, 1, 2)
-  assert shapes["conv1_3"] == (3, 3, 3, 2) and shapes["conv2"] == (3, 3, 6, 6)
+  assert shapes["conv1_1"] == (3, 3, 3, 4) and shapes["conv1_2"] == (3, 3, 1, 4)
+  assert shapes["conv1_3"] == (3, 3, 3, 4) and shapes["conv2"] == (3, 3, 12, 6)
+  assert shapes["conv3"] == (3, 3, 6, 12)  # Up to the width of its skip.
   assert shapes["reconstruction"][-1] == 3 + 1 + 3
 
 
@@ -229,12 +233,12 @@ def value_of(term, params, predicted, truth):
   """V for structures given directly, all valid."""
   features = [term.critic.apply({"params": params}, x)[0] for x in (predicted, truth)]
   valid = {layer: jnp.ones((*features[0][layer].shape[:3], 1)) for layer in term.layers}
-  layers = layer_distances(*features, term.layers, valid=valid, normalise=term.normalise)
+  layers = layer_distances(*features, term.layers, valid=valid, normalize=term.normalize)
   return sum(moments.mean() for moments in layers.values())
 
 
 def test_the_value_is_zero_where_the_prediction_is_true():
-  for method in ("asm", "asm_released"):
+  for method in ("asm", "asm_released", "asm_by_image"):
     term = games.METHODS[method]["structure"]
     truth = games.TASK.true_structure(games.batch())
     for seed in range(3):
@@ -246,17 +250,24 @@ def test_the_value_is_zero_where_the_prediction_is_true():
 @pytest.fixture(scope="module")
 def climb():
   """V after n ascents of an analyzer that is linear: one convolution, tapped before its ReLU."""
-  term = Structure(layers=("conv1",), critic=StructureAutoencoder(filters=(4,)))
+  terms = {
+    normalize: Structure(
+      layers=("conv1",), critic=StructureAutoencoder(filters=(4,)), normalize=normalize
+    ) for normalize in ("none", "image")
+  }
+  term = terms["none"]
   truth = games.TASK.true_structure({"label": jnp.array(games.batch()["label"])})
   wrong = truth[:, :, ::-1]
   start = term.critic.init(jax.random.key(0), truth)["params"]
 
-  def run(tx, steps=100):
+  def run(tx, steps=100, normalize="none"):
+    value = lambda params: value_of(terms[normalize], params, wrong, truth)
+
     def body(carry, _):
       params, state = carry
-      value, grads = jax.value_and_grad(lambda p: value_of(term, p, wrong, truth))(params)
+      reached, grads = jax.value_and_grad(value)(params)
       updates, state = tx.update(jax.tree.map(jnp.negative, grads), state, params)
-      return (optax.apply_updates(params, updates), state), value
+      return (optax.apply_updates(params, updates), state), reached
     return jax.jit(lambda: jax.lax.scan(body, (start, tx.init(start)), length=steps)[1])()
 
   return run
@@ -296,7 +307,7 @@ def test_the_hinge_stops_the_climb_at_the_margin():
 
 def test_the_weights_of_both_players_follow_their_schedules(float64):
   falling = games.structure(
-    reconstruction=0.0, weight=Exponential(3.0, 0.3), ascent=Exponential(0.5, 0.05)
+    reconstruction=0.0, weight=Ramp(3.0, 0.3), ascent=Ramp(0.5, 0.05)
   )
   players = games.game(structure=falling)
   plain, params = compiled("asm_no_rec")
@@ -316,5 +327,49 @@ def test_the_weights_of_both_players_follow_their_schedules(float64):
 def test_an_unknown_layer_is_refused_and_the_known_listed():
   with pytest.raises(ValueError, match=r"conv9.*known: \('conv1', 'conv2', 'conv3'\)"):
     games.structure(layers=("conv1", "conv9"))
-  with pytest.raises(ValueError, match="positive"):
-    Exponential(1.0, 0.0)
+  with pytest.raises(ValueError, match="unknown normalize 'layer'; known: none, pixel, image"):
+    games.structure(normalize="layer")
+
+
+@pytest.mark.parametrize("normalize", ["pixel", "image"])
+def test_the_value_of_depth_tells_every_distance_from_the_true_one(normalize):
+  """A plane at 0.5 to 20 m against one at 4 m: V grows with the error, its slope leads back.
+
+  With biases of 0 a feature's direction would be that of its kernel, at any depth.
+  """
+  depth, critic = games.TASKS["depth"], StructureAutoencoder()
+  term = Structure(normalize=normalize)
+  at_metres = lambda log: jnp.broadcast_to(log, (1, 16, 16, 1))
+  truth = depth.true_structure({"depth": jnp.full((1, 16, 16), 4.0)})
+  nearer, farther = jnp.log(jnp.array([0.5, 1.0, 2.0, 3.0])), jnp.log(jnp.array([5.0, 8.0, 20.0]))
+
+  @jax.jit
+  def values(seed):
+    params = critic.init(jax.random.key(seed), truth)["params"]
+    value = jax.value_and_grad(lambda log: value_of(term, params, at_metres(log), truth))
+    return jax.lax.map(value, nearer), jax.lax.map(value, farther)
+
+  for seed in range(4):
+    (near, down), (far, up) = values(seed)
+    assert np.all(np.diff(near) < 0) and np.all(np.diff(far) > 0)
+    assert min(near[-1], far[0]) > 1e-4
+    assert np.all(down < 0) and np.all(up > 0)
+    for slopes in (down, up):
+      assert 1e-4 < np.abs(slopes).min() and np.abs(slopes).max() < 10
+
+
+def test_what_is_normalized_by_the_image_bounds_the_free_analyzer(climb):
+  """Where the published V grows without bound, this one comes to rest below 2."""
+  values = climb(optax.sgd(0.5), normalize="image")
+  assert values[-1] > values[0] and np.all(values < 2)
+
+
+def test_critics_judge_half_precision_in_single():
+  for method in ("asm", "asm_released", "gan_basic"):
+    players = games.computing_in(jnp.bfloat16, games.of_method(method))
+    params, stats = games.variables(players)
+    played = jax.eval_shape(
+      lambda p=players, v=params, s=stats: p.play(v, s, games.batch(2), rng=jax.random.key(0))
+    )
+    for name, summand in played.summands.items():
+      assert {x.dtype for x in summand.moments} == {jnp.dtype("float32")}, name

@@ -47,11 +47,54 @@ def test_a_discriminator_is_collapsed_saturated_or_healthy(figures, expected):
   ((1000.0, 1100.0), (10.0, 10.0), True),
 ])
 def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
-  layers = lambda values: {"conv1": values[0], "conv2": values[1], "climb_conv1": 1e9}
+  layers = lambda values: {
+    "conv1": values[0], "conv2": values[1], "climb_conv1": 1e9,
+    "smallest_conv1": 1.0, "smallest_conv2": 1.0,
+  }
   found = games.structure().symptoms(layers(now), layers(first))
   assert list(found) == ["explodes"] * explodes
   if explodes:
     assert f"{sum(now):.3g} after {sum(first):.3g}" in found["explodes"]
+
+
+HEALTHY = {
+  "conv1": 0.3, "conv2": 0.4, "smallest_conv1": 0.8, "smallest_conv2": 0.7, "gradient": 0.5,
+}
+
+
+@pytest.mark.parametrize("normalize", ["none", "pixel", "image"])
+@pytest.mark.parametrize("changes, symptom, words", [
+  ({}, None, ""),
+  ({"gradient": 99.0}, None, ""),
+  ({"gradient": 101.0}, "gradient", "norm is 101 after 0.5 at the start"),
+  ({"smallest_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
+  ({"smallest_conv1": 0.0}, None, ""),  # Nothing was labelled.
+])
+def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
+  normalize, changes, symptom, words
+):
+  found = games.structure(normalize=normalize).symptoms(HEALTHY | changes, HEALTHY)
+  assert list(found) == [symptom] * (symptom is not None)
+  assert not symptom or words in found[symptom]
+
+
+@pytest.mark.parametrize("normalize, distance, saturated", [
+  ("none", 50.0, False), ("pixel", 1.7, False), ("pixel", 1.9, True), ("image", 0.8, False),
+  ("image", 0.95, True),
+])
+def test_a_bounded_value_is_saturated_where_features_have_nothing_in_common(
+  normalize, distance, saturated
+):
+  found = games.structure(normalize=normalize).symptoms(HEALTHY | {"conv1": distance}, HEALTHY)
+  assert list(found) == ["saturated"] * saturated
+  assert not saturated or "truth at conv1 have little in common" in found["saturated"]
+
+
+def test_a_discriminator_with_smoothed_targets_can_be_saturated():
+  """Its loss is never below 0.325, the entropy of (0.1, 0.9)."""
+  figures = judged(1.0, 1.0, 0.33, 0.01)
+  assert not Adversarial().symptoms(figures, {})
+  assert list(Adversarial(smoothing=0.1).symptoms(figures, {})) == ["saturated"]
 
 
 @pytest.mark.parametrize("edge, nonedge, expected", [
