@@ -52,8 +52,11 @@ AAF_RELEASED = {
   "weight_by": "centre", "ignore": "opposite",
 }
 
-# The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2).
-LOAD = {"inputs": "product", "weight": 1.0, "critic": critic("mobilenet")}
+# The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2), in
+# batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
+LOAD = {
+  "inputs": "product", "weight": 1.0, "together": True, "hard": True, "critic": critic("mobilenet"),
+}
 
 # A method is a set of terms, each with what it changes in that term's settings.
 METHODS = {
