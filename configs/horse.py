@@ -38,7 +38,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
     config, variant, rate=1e-4, batch=4, steps=200,
     ahead={
       "every": 10, "rules": {"patience": 8, "cycles": 4, "fall": 0.02},
-      "retraining": {"every": 64, "steps": 384},
+      "retraining": {"every": 48},
     },
   )
   return config

@@ -36,7 +36,7 @@ def get_config(argument: str = "asm") -> ConfigDict:
     config, argument, rate=2e-5, batch=8, steps=300,
     ahead={
       "every": 20, "images": 256, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
-      "retraining": {"steps": 50},
+      "retraining": {"every": 32},
     },
   )
   return config

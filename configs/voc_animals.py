@@ -45,7 +45,7 @@ def get_config(argument: str = "iid") -> ConfigDict:
     config, argument, rate=1e-5, batch=8, stride=4, steps=150,
     ahead={
       "every": 10, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
-      "retraining": {"batch_size": 8, "every": 48, "steps": 192},
+      "retraining": {"batch_size": 8, "every": 48},
     },
   )
   return config

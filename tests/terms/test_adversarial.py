@@ -182,6 +182,36 @@ def test_truth_and_prediction_shown_together_share_the_statistics_of_a_batch_nor
     np.testing.assert_allclose(mean(found[True]), 0.01 * (truth + predicted) / 2, rtol=1e-3)
 
 
+class Pointwise(PatchNet):
+  """Sees pixels one by one, normalised."""
+
+  @nn.compact
+  def __call__(self, structure, *, train):
+    x = self.layers(train=train)(structure, features=8, kernel=1, name="conv1")
+    return Conv(1, 1, name="logit")(x)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(together):
+  tasks, examples = {"segmentation": games.TASK}, games.batch(4)
+  examples["label"] = np.zeros_like(examples["label"])
+  wrong = {"segmentation": jnp.full((4, *games.SIZE, 3), jnp.array([0.0, 0.0, 1e4]))}
+  term = Adversarial(together=together, critic=Pointwise())
+  critic = term.init(jax.random.key(3), tasks, games.SIZE)
+
+  def judged(params):
+    found = term(
+      {**critic, "params": params}, tasks, wrong, examples, progress=0.0, rng=jax.random.key(0)
+    ).summands
+    return sum(found[f"judge_{name}"].moments.mean() for name in ("real", "fake"))
+
+  params, step = critic["params"], jax.jit(jax.value_and_grad(judged))
+  for _ in range(100):
+    loss, slope = step(params)
+    params = jax.tree.map(lambda p, g: p - 0.5 * g, params, slope)
+  assert loss < 0.1 if together else loss >= 2 * np.log(2) - 1e-5
+
+
 def slopes_of_deceiving(term, outputs, examples):
   """By the outputs."""
   of = lambda outputs: critique(term, outputs, examples).summands["deceive"].moments.mean()
