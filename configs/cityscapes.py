@@ -14,7 +14,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
 
   The papers' networks start from ImageNet: `init.path=FILE`, `init.part=backbone`. LoAd: DeepLab on
   MobileNetV2, crops of 513, from a network that is trained on Cityscapes (Jamali-Rad and Szabo
-  2022, Sec. 4).
+  2022, Sec. 4); maps are judged at stride 4, the paper's at full size.
 
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
@@ -40,5 +40,5 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, batch_size=1)
   config.checkpoint.every = 1_000
-  common.second_stage(config, variant, crop=513)
+  common.second_stage(config, variant, crop=513, stride=4)
   return config

@@ -1,6 +1,7 @@
 """What all configs share: every default, and the methods by name."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -65,10 +66,12 @@ AAF_RELEASED = {
   "weight_by": "centre", "ignore": "opposite",
 }
 
-# The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2).
+# The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2), in
+# batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
+# It meets a trained predictor, with lambda 1 from the start.
 LOAD = {
-  "inputs": "product", "weight": 1.0, "balance": 0.0, "smoothing": 0.0,
-  "critic": critic("mobilenet"),
+  "inputs": "product", "weight": 1.0, "balance": 0.0, "smoothing": 0.0, "together": True,
+  "hard": True, "critic": critic("mobilenet"),
 }
 
 # A method is a set of terms, each with what it changes in that term's settings.
@@ -164,13 +167,18 @@ def second_stage(
   `init.path=WORKDIR`, `init.format=orbax`. Other critics keep their optimizer, with a constant
   rate.
 
+  The predictor keeps the running statistics that it starts with, and trains with them: those of a
+  few images would make another predictor of it than the one that is evaluated and whose maps the
+  critic knows. The paper does not say so.
+
   Args:
     config: everything else.
     argument: of `base`.
     rate: of the predictor.
     batch: of the predictor.
     crop: side of its images; 0 leaves it.
-    stride: of the maps that are judged, of a predictor that can enlarge them; 0 leaves them.
+    stride: of the maps that are judged, if the predictor is a DeepLab, which can enlarge them; 0
+      leaves them.
     steps: that the predictor takes; 0 leaves them as they are.
     ahead: settings of `asmjax.lookahead.settings.Lookahead` that are not its defaults.
   """
@@ -179,10 +187,10 @@ def second_stage(
     return
   plain = {"schedule": "constant", "weight_decay": 0.0, "clip": 0.0, "groups": {}}
   players = config.optimizer
-  players.predictor.update(plain, rule="sgd", learning_rate=rate, momentum=0.95)
+  _replace(players.predictor, **plain, rule="sgd", learning_rate=rate, momentum=0.95)
   players.critic.schedule = "constant"
   if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
-    players.critic.update(plain, rule="adagrad", learning_rate=0.01)
+    _replace(players.critic, **plain, rule="adagrad", learning_rate=0.01)
   config.train.update(batch_size=batch, fast_critic=True)
   alternates = method == "alternating"
   if steps:
@@ -194,8 +202,9 @@ def second_stage(
   config.data.scale = (1.0, 1.0)
   if crop:
     config.data.size = (crop, crop)
-  if stride:
+  if stride and config.predictor.name == "deeplab":
     config.predictor.stride = stride
+  _freeze_statistics(config.predictor)
   config.init.part = ""  # All of the trained predictor, not only the part that began as published.
   config.eval.every = 0
 
@@ -216,6 +225,21 @@ def lighten(config: ConfigDict, shrink: int) -> None:
       term.critic.filters = tuple(filters // 2 for filters in term.critic.filters)
     else:
       term.shrink = shrink
+
+
+def _replace(section: ConfigDict, **values: Any) -> None:
+  """Sets values as they are; `ConfigDict.update` would merge mappings into what was there."""
+  for key, value in values.items():
+    section[key] = value
+
+
+def _freeze_statistics(network: ConfigDict) -> None:
+  """Batch norm uses and keeps its running statistics, in networks within the network too."""
+  for name, section in network.items():
+    if name == "norm":
+      section.frozen = True
+    elif isinstance(section, ConfigDict):
+      _freeze_statistics(section)
 
 
 def _at_the_pace_of(optimizer: ConfigDict) -> dict:

@@ -17,6 +17,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
   that size.
 
   Discriminators have Luc et al.'s smaller weight of 0.1: they meet a predictor that knows nothing.
+  LoAd goes on from an `iid` that random scales and crops have kept from learning its photos by
+  heart, or the critic would have nothing to see (docs/results.md).
 
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
@@ -38,7 +40,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
     config, variant, rate=1e-4, batch=4, steps=200,
     ahead={
       "every": 10, "rules": {"patience": 8, "cycles": 4, "fall": 0.02},
-      "retraining": {"every": 64, "steps": 384},
+      "retraining": {"every": 48, "epochs": 40.0},
     },
   )
   return config

@@ -15,7 +15,7 @@ def get_config(argument: str = "asm") -> ConfigDict:
   The analyzer's features are normalised and its climb ends at a margin, as in the released code:
   with thin objects of many classes the paper's V hardly trains a network from scratch
   (docs/results.md). Discriminators have Luc et al.'s smaller weight of 0.1: they too meet a
-  predictor that knows nothing.
+  predictor that knows nothing. LoAd goes on from what `iid` reaches here.
 
   Args:
     argument: METHOD[@NETWORK][,TASKS[,apart]]; see `configs.common.base`.
@@ -36,7 +36,7 @@ def get_config(argument: str = "asm") -> ConfigDict:
     config, argument, rate=2e-5, batch=8, steps=300,
     ahead={
       "every": 20, "images": 256, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
-      "retraining": {"steps": 50},
+      "retraining": {"every": 32, "epochs": 30.0},
     },
   )
   return config

@@ -17,8 +17,9 @@ def get_config(variant: str = "asm") -> ConfigDict:
 
   PSPNet on ResNet-101; the papers' start from ImageNet: `init.path=FILE`, `init.part=backbone`.
   With a discriminator Dilated8, the rates of Luc et al. 2016, who start from a trained network, and
-  turns of 500 steps. LoAd: DeepLab v3+ on Xception, or "@deeplab_v3_mobilenet_v2", crops of 513,
-  from a network that is trained on VOC (Jamali-Rad and Szabo 2022, Sec. 4).
+  turns of 500 steps. LoAd: DeepLab v3+ on Xception, or "@deeplab_v3_mobilenet_v2", crops of 513 of
+  the 1464 photos of `train`, from a network that is trained on VOC (Jamali-Rad and Szabo 2022,
+  Sec. 4); maps are judged at stride 4, the paper's at full size.
 
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
@@ -49,5 +50,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
     players.predictor.groups = {"^head": 10.0}
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
-  common.second_stage(config, variant, crop=513)
+  if method in common.SECOND_STAGE:
+    config.data.split = "train"
+  common.second_stage(config, variant, crop=513, stride=4)
   return config

@@ -87,6 +87,7 @@ METHODS = {
   "gan_branches": gan(inputs="branches", critic=TinyBranches()),
   "cgan": gan(inputs="concatenated", norm="batch", weight=0.02, critic_weight=0.01),
   "gan_together": gan(inputs="scaling", norm="batch", together=True),
+  "gan_hard": gan(inputs="product", norm="batch", together=True, hard=True, critic_weight=0.4),
   "gan_saturating": gan(saturating=True, smoothing=0.1, critic_weight=0.3),
   "gan_penalty": gan(inputs="concatenated", penalty=3.0, critic_weight=0.4),
   "gan_depth": gan(pixel=0.5),

@@ -38,7 +38,7 @@ AHEAD = {
   "lookahead.rules.patience": 2,
   "lookahead.retraining.every": 2,
   "lookahead.retraining.patience": 1,
-  "lookahead.retraining.steps": 4,
+  "lookahead.retraining.epochs": 0.5,
   "lookahead.retraining.batch_size": 8,
   "terms.adversarial.critic": common.critic("patch", filters=(4, 6)),
   "optimizer.predictor.learning_rate": 0.05,

@@ -1,16 +1,19 @@
 """Configs: every shipped one builds, every mistake is refused with what is known."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from asmjax.config import Data, experiment
+from asmjax.lookahead.settings import Retraining
 from asmjax.minimax import PREDICTOR, Turns
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
 from asmjax.models.layers import Norm
@@ -21,7 +24,7 @@ from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
 from asmjax.train.optim import Optimizer
 from configs import any as any_source
-from configs import common, stanford2d3ds
+from configs import common, stanford2d3ds, voc, voc_animals
 from tests import small
 
 
@@ -240,6 +243,87 @@ def test_discriminators_are_lightened_for_one_cpu():
   assert shipped["gan_basic"].shrink == shipped["gan_branches"].shrink == 4
   assert shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].shrink == 1
   assert common.CGAN["critic"]["filters"] == (64, 128, 256, 512, 512)
+
+
+SECOND_STAGES = [
+  f"{file}:{method}"
+  for file in ("scenes", "horse", "voc", "voc_animals", "cityscapes", "stanford_background")
+  for method in common.SECOND_STAGE
+]
+
+
+def norms(network):
+  """The sections `norm` of a network and of those within it."""
+  for name, section in network.items():
+    if name == "norm":
+      yield section
+    elif hasattr(section, "items"):
+      yield from norms(section)
+
+
+@pytest.mark.parametrize("stage", SECOND_STAGES)
+def test_a_second_stage_is_plain_descent_with_the_statistics_of_the_first(stage):
+  file, method = stage.split(":")
+  made = importlib.import_module(f"configs.{file}").get_config(method)
+  player = made.optimizer.predictor
+  assert (player.rule, player.momentum, player.schedule) == ("sgd", 0.95, "constant")
+  assert player.groups.to_dict() == {} and player.clip == player.weight_decay == 0
+  found = list(norms(made.predictor))
+  assert len(found) == 1 + ("backbone" in made.predictor) and all(n.frozen for n in found)
+  for term in made.terms.values():
+    assert not any(norm.frozen for norm in norms(term.get("critic", {})))
+  if method != "load_asm":
+    assert made.terms.adversarial.together and made.terms.adversarial.hard
+
+
+def test_a_first_stage_may_move_a_network_at_several_rates_and_moves_its_statistics():
+  made = voc_animals.get_config("iid")
+  assert made.optimizer.predictor.groups.to_dict() == {"^(?!backbone/)": 5.0}
+  assert [norm.frozen for norm in norms(made.predictor)] in ([True, False], [False, True])
+  assert not any(norm.frozen for norm in norms(small.config("iid").predictor))
+
+
+def test_a_second_stage_trains_the_very_network_that_is_evaluated():
+  predictor = experiment(small.config("load")).game.predictor
+  image = jax.random.normal(jax.random.key(1), (3, 16, 16, 3))
+  variables = predictor.init(jax.random.key(0), image, train=False)
+  variables = jax.tree.map(lambda x: x + 0.3, variables)
+  trained, updated = predictor.apply(variables, image, train=True, mutable=["batch_stats"])
+  np.testing.assert_array_equal(
+    trained["segmentation"], predictor.apply(variables, image, train=False)["segmentation"]
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal, updated.get("batch_stats", variables["batch_stats"]),
+    variables["batch_stats"],
+  )
+
+
+@pytest.mark.parametrize("stage", [
+  "cityscapes:load", "cityscapes:alternating", "voc:load@deeplab_v3_mobilenet_v2", "voc:load",
+])
+def test_critics_of_a_second_stage_judge_maps_of_stride_4(stage):
+  file, method = stage.split(":")
+  made = importlib.import_module(f"configs.{file}").get_config(method)
+  settings = {key: value for key, value in made.predictor.items() if key != "name"}
+  network = construct(DeepLab, settings, "predictor", heads={"segmentation": 19})
+  image = jax.ShapeDtypeStruct((1, *made.data.size, 3), "float32")
+  of = lambda image: network.init_with_output(jax.random.key(0), image, train=False)[0]
+  assert jax.eval_shape(of, image)["segmentation"].shape == (1, 129, 129, 19)
+
+
+@pytest.mark.parametrize("variant", ["load", "load@fcn8s_vgg16", "alternating"])
+def test_load_trains_on_the_official_photos_of_voc(variant):
+  made = voc.get_config(variant)
+  assert made.data.split == "train" and voc.get_config("asm").data.split == "train_aug"
+  assert made.predictor.get("stride") in (4, 8)  # The latter is FCN-8s, not an enlarged map.
+
+
+def test_a_round_of_the_critic_is_bounded_in_passes_over_the_buffer():
+  retraining = construct(Retraining, small.config("load").lookahead.retraining, "retraining")
+  assert (retraining.epochs, retraining.batch_size) == (10.0, 16)
+  assert [retraining.most_steps(1464 * sets) for sets in (1, 2, 3)] == [915, 1830, 2745]
+  quick = dataclasses.replace(retraining, epochs=0.25)
+  assert [quick.most_steps(pairs) for pairs in (1, 256, 640)] == [1, 4, 10]
 
 
 def test_every_config_has_the_documented_keys():

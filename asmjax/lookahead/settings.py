@@ -1,6 +1,7 @@
 """What LoAd can be told."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,8 @@ class Retraining:
     batch_size: pairs of an example and a map in a global batch.
     every: steps between evaluations on the hold-out examples.
     patience: evaluations without improvement after which it ends, with the best critic.
-    steps: after which it ends in any case.
+    epochs: passes over the buffer, every map once with its truth, after which it ends in any case;
+      may be a fraction.
 
   Raises:
     ValueError: a number out of range.
@@ -26,12 +28,18 @@ class Retraining:
   batch_size: int = 16
   every: int = 50
   patience: int = 3
-  steps: int = 1000
+  epochs: float = 10.0
 
   def __post_init__(self):
-    for name in ("batch_size", "every", "patience", "steps"):
+    for name in ("batch_size", "every", "patience"):
       if getattr(self, name) < 1:
-        raise ValueError(f"retraining.{name}={getattr(self, name)}; expected at least 1")
+        raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
+    if not 0 < self.epochs < math.inf:
+      raise ValueError(f"epochs={self.epochs}; expected a number above 0")
+
+  def most_steps(self, pairs: int) -> int:
+    """Steps in which it ends in any case, of a buffer of so many maps; at least one."""
+    return max(1, round(self.epochs * pairs / self.batch_size))
 
 
 @dataclasses.dataclass(frozen=True)

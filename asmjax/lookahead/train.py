@@ -71,6 +71,9 @@ class LookingAhead(Schedule):
     """
     check(experiment, settings)
     self.standing: Standing  # Once it has begun.
+    # Of a round of the critics' training.
+    self._pairs: Aggregated
+    self._most_steps: int
     self._experiment, self._workdir, self._settings = experiment, workdir, settings
     self._metric, self._on_skip = experiment.checkpointing.metric, on_skip
     count = len(experiment.held_out)
@@ -110,7 +113,7 @@ class LookingAhead(Schedule):
       arrays = replicated(memory.arrays)
       self._best, self._critics = arrays["best"], arrays["critics"]
       if self.standing.retraining:
-        self._read_shown()
+        self._read_buffer()
       return Outcome(state)
     scores, others = self._held_out_scores(state), self._other_scores(state)
     miou = scores[self._metric]
@@ -224,7 +227,7 @@ class LookingAhead(Schedule):
     self._keep_critics(state)
     state = state.replace(step=replicated(jnp.int32(self.standing.judged)))
     self._set(retraining=True, mark=self.standing.judged, rounds=self.standing.rounds + 1, waited=0)
-    self._read_shown()
+    self._read_buffer()
     self._lap("maps")
     loss = self._judge(state, self._shown)
     self._set(loss=loss)
@@ -234,7 +237,7 @@ class LookingAhead(Schedule):
   def _after_critics(self, state: TrainState) -> Outcome:
     now, settings = self.standing, self._settings.retraining
     gone = now.judged - now.mark
-    if gone % settings.every and gone < settings.steps:
+    if gone % settings.every and gone < self._most_steps:
       return Outcome(state)
     self._lap("critics", state)
     loss = self._judge(state, self._shown)
@@ -245,7 +248,7 @@ class LookingAhead(Schedule):
       self._set(loss=loss, waited=0)
     else:
       self._set(waited=now.waited + 1)
-    if self.standing.waited < settings.patience and gone < settings.steps:
+    if self.standing.waited < settings.patience and gone < self._most_steps:
       return Outcome(state, logged)
     self._set(retraining=False, mark=now.taken)
     players = {**state.players, **_copied(self._critics)}
@@ -259,12 +262,14 @@ class LookingAhead(Schedule):
       return run.train_batches(now.taken, self._on_skip)
     settings = self._settings.retraining
     # Every round has an order of its own.
-    epochs = Epochs(self._aggregated(TRAIN), run.augment, run.seed + now.rounds)
+    epochs = Epochs(self._pairs, run.augment, run.seed + now.rounds)
     start = now.judged - now.mark
-    return run.batches(epochs, settings.batch_size, start, settings.steps, self._on_skip)
+    return run.batches(epochs, settings.batch_size, start, self._most_steps, self._on_skip)
 
-  def _read_shown(self) -> None:
-    """The hold-out examples with their maps, augmented alike in every round."""
+  def _read_buffer(self) -> None:
+    """What the critics are trained on, and what they are judged by, augmented alike every time."""
+    self._pairs = self._aggregated(TRAIN)
+    self._most_steps = self._settings.retraining.most_steps(len(self._pairs))
     pairs, size = self._aggregated(HOLD_OUT), self._settings.retraining.batch_size
     epochs = Epochs(pairs, self._experiment.augment, self._experiment.seed, shuffle=False)
     examples = self._experiment.batches(epochs, size, 0, -(-len(pairs) // size), self._on_skip)

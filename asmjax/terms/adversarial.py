@@ -52,12 +52,14 @@ class Adversarial(Term):
     shrink: judge cells of that many pixels a side, by their means. Luc et al. judge the maps of a
       network of stride 8.
     together: show truth and prediction in one batch, so that they share its statistics.
+    hard: show what is predicted once it is decided, for classes the winner-take-all one-hot; the
+      predictor's gradient is that of the probabilities, taken there (straight-through).
     tasks: names of those whose structures are judged together; empty for all.
     critic: the discriminator.
 
   Raises:
-    ValueError: unknown inputs, inputs of two branches for a critic of one or the reverse, or a
-      number out of range.
+    ValueError: unknown inputs, inputs of two branches for a critic of one or the reverse, a truth
+      that is to be as soft as a hard prediction, or a number out of range.
   """
 
   weight: Weight = 1.0
@@ -68,6 +70,7 @@ class Adversarial(Term):
   penalty: float = 0.0
   shrink: int = 1
   together: bool = False
+  hard: bool = False
   tasks: tuple[str, ...] = ()
   critic: LucNet | MobileNetCritic | PatchNet | TwoBranchNet = LucNet()
 
@@ -78,6 +81,11 @@ class Adversarial(Term):
       raise ValueError(
         f"shrink={self.shrink}, smoothing={self.smoothing}; expected at least 1, and from 0 to "
         "below 1"
+      )
+    if self.hard and self.inputs == "scaling":
+      raise ValueError(
+        "inputs 'scaling' make the truth as soft as the prediction, which hard=True shows decided; "
+        "expected one of them"
       )
     if (self.inputs == "branches") != isinstance(self.critic, TwoBranchNet):
       raise ValueError(
@@ -159,9 +167,8 @@ class Adversarial(Term):
     return Critique(summands, stats)
 
   def _shown(self, judged: Judged, image: ArrayLike) -> tuple[Inputs, Inputs]:
-    truth, predicted = (
-      jnp.concatenate(structures, axis=-1) for structures in (judged.true, judged.predicted)
-    )
+    predicted = judged.straight_through if self.hard else judged.predicted
+    truth, predicted = (jnp.concatenate(each, axis=-1) for each in (judged.true, predicted))
     shape = (*predicted.shape[:3], 3)
     image = jax.image.resize(batches.normalise(image), shape, "bilinear", antialias=True)
     return self._encoded(truth, predicted, image)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
@@ -52,6 +53,18 @@ class Judged(NamedTuple):
   def binarised(self) -> tuple[Float[Array, "n h w _"], ...]:
     """Of the prediction once it is decided, without gradient."""
     return self._masked(lambda name, task: task.binarised(self.outputs[name]))
+
+  @property
+  def straight_through(self) -> tuple[Float[Array, "n h w _"], ...]:
+    """Of the prediction once it is decided, with the slope of what it is decided from.
+
+    The straight-through estimator (Bengio et al. 2013, Sec. 4): a critic's slope is taken where
+    the decided structure lies, and goes on to the outputs as if that were `predicted`.
+    """
+    return tuple(
+      decided + (predicted - jax.lax.stop_gradient(predicted))
+      for decided, predicted in zip(self.binarised, self.predicted, strict=True)
+    )
 
   def valid(self, size: tuple[int, int], *, partly: bool) -> Float[Array, "n h2 w2 1"]:
     """Which cells of a layer of `size` count: those that do for any task; see `pooled_valid`."""

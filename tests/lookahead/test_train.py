@@ -57,7 +57,7 @@ def test_maps_and_photos_are_of_the_models_of_the_buffer(finished):
 
 
 def test_a_critics_round_ends_with_its_patience(finished):
-  workdir, _, _ = finished
+  workdir, plan, _ = finished
   losses, rounds = [], []
   for line in small.logged(workdir):
     if "lookahead/miou" in line and "lookahead/critic_loss" in line:
@@ -66,8 +66,12 @@ def test_a_critics_round_ends_with_its_patience(finished):
     elif "lookahead/critic_loss" in line:
       losses.append(line["lookahead/critic_loss"])
   assert len(rounds) >= 3
-  for losses in rounds:  # Patience 1, and two evaluations at most.
-    assert len(losses) == 3 or (len(losses) == 2 and not losses[1] < losses[0])
+  # Of 24 maps a set half are shown, at most: two to four steps of 8, evaluated every other one.
+  most = [-(-limit // 2) for limit in plan.limits]
+  assert set(plan.limits) <= {2, 3, 4} and len(set(plan.limits)) > 1
+  for losses, limit in zip(rounds, most, strict=True):
+    assert len(losses) == 1 + limit or (len(losses) <= limit and not losses[-1] < min(losses[:-1]))
+    assert len(losses) > 1 and losses[1:-1] == sorted(losses[1:-1], reverse=True)
 
 
 def test_any_game_with_a_critic_can_look_ahead(tmp_path):
@@ -108,7 +112,9 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
   ("load", {"lookahead.images": -1}, "images=-1; expected at least 0"),
   ("load", {"lookahead.part": 1.5}, r"part=1\.5"),
   ("load", {"lookahead.retraining.batch_size": 7}, "no multiple of 8"),
-  ("load", {"lookahead.retraining.patience": 0}, "patience=0"),
+  ("load", {"lookahead.retraining.patience": 0}, r"lookahead\.retraining: patience=0"),
+  ("load", {"lookahead.retraining.epochs": 0.0}, r"epochs=0\.0; expected a number above 0"),
+  ("load", {"lookahead.retraining.epochs": float("nan")}, "epochs=nan"),
 ])
 def test_what_cannot_be_is_refused(variant, changes, message):
   config = small.config(variant, **changes)

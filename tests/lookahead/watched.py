@@ -28,6 +28,14 @@ class Watched(LookingAhead):
     self._copy = (0, jax.device_get(outcome.state.players[PREDICTOR]), 0)
     return outcome
 
+  def _read_buffer(self):
+    """Notes how many steps the round may have."""
+    super()._read_buffer()
+    sets = [each.model for each in self.standing.sets]
+    maps = sum(len(each.indices) for each in self._store.read(sets, "train"))
+    assert len(self._pairs) == maps
+    self.limits = [*getattr(self, "limits", []), max(1, round(0.5 * maps / 8))]
+
   def after(self, state):
     """Copies first: the state is not to be touched any more once it has been handed on."""
     before, copy = self.standing, jax.device_get(state)
@@ -36,6 +44,11 @@ class Watched(LookingAhead):
       self._copy = (self.standing.taken, copy.players[PREDICTOR], int(copy.step))
     if self.standing.ended > before.ended:
       self._assert_back(outcome.state, copy)
+    if before.retraining:
+      taken = self.standing.judged - before.mark
+      assert taken <= self.limits[-1]
+      over = taken == self.limits[-1] or self.standing.waited == 1
+      assert over is not self.standing.retraining
     if before.retraining and not self.standing.retraining:
       self._assert_same(outcome.state.players[PREDICTOR], self._copy[1])
       assert int(outcome.state.step) == self._copy[2]

@@ -44,6 +44,9 @@ def own_values(players, params, stats, examples):
   concatenate = lambda of: jnp.concatenate([of(n, t) * valid[n] for n, t in tasks.items()], -1)
   truth = concatenate(lambda name, task: task.true_structure(examples))
   predicted = concatenate(lambda name, task: task.structure(outputs[name]))
+  if term.hard:
+    winner = jax.nn.one_hot(jnp.argmax(predicted, -1), predicted.shape[-1])
+    predicted += jax.lax.stop_gradient(winner * valid["segmentation"] - predicted)
   known = jnp.max(jnp.stack(list(valid.values())), axis=0)
 
   def shown(structure):
@@ -142,7 +145,7 @@ def test_scaling_shows_distributions_with_most_on_the_truth(sharpness):
   )
 
 
-@pytest.mark.parametrize("method", ["gan_scaling", "gan_together", "gan_penalty"])
+@pytest.mark.parametrize("method", ["gan_scaling", "gan_together", "gan_penalty", "gan_hard"])
 def test_no_summand_reaches_the_side_that_it_is_not_for(method):
   players = games.of_method(method)
   term, tasks, examples = players.terms["adversarial"], players.tasks, games.batch(4)
@@ -179,6 +182,71 @@ def test_truth_and_prediction_shown_together_share_the_statistics_of_a_batch_nor
     np.testing.assert_allclose(mean(found[True]), 0.01 * (truth + predicted) / 2, rtol=1e-3)
 
 
+class Pointwise(PatchNet):
+  """Sees pixels one by one, normalised."""
+
+  @nn.compact
+  def __call__(self, structure, *, train):
+    x = self.layers(train=train)(structure, features=8, kernel=1, name="conv1")
+    return Conv(1, 1, name="logit")(x)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(together):
+  tasks, examples = {"segmentation": games.TASK}, games.batch(4)
+  examples["label"] = np.zeros_like(examples["label"])
+  wrong = {"segmentation": jnp.full((4, *games.SIZE, 3), jnp.array([0.0, 0.0, 1e4]))}
+  term = Adversarial(together=together, critic=Pointwise())
+  critic = term.init(jax.random.key(3), tasks, games.SIZE)
+
+  def judged(params):
+    found = term(
+      {**critic, "params": params}, tasks, wrong, examples, progress=0.0, rng=jax.random.key(0)
+    ).summands
+    return sum(found[f"judge_{name}"].moments.mean() for name in ("real", "fake"))
+
+  params, step = critic["params"], jax.jit(jax.value_and_grad(judged))
+  for _ in range(100):
+    loss, slope = step(params)
+    params = jax.tree.map(lambda p, g: p - 0.5 * g, params, slope)
+  assert loss < 0.1 if together else loss >= 2 * np.log(2) - 1e-5
+
+
+def slopes_of_deceiving(term, outputs, examples):
+  """By the outputs."""
+  of = lambda outputs: critique(term, outputs, examples).summands["deceive"].moments.mean()
+  return np.asarray(jax.grad(of)(outputs)["segmentation"])
+
+
+def test_hard_shows_winners_and_passes_the_slope_there_on_to_the_probabilities():
+  outputs, examples = logits(), games.batch(4)
+  hard, soft = (Adversarial(hard=hard, critic=Spy()) for hard in (True, False))
+  labelled = examples["label"][..., None] != 255
+  winners = np.eye(3)[np.argmax(outputs["segmentation"], -1)] * labelled
+  found = slopes_of_deceiving(hard, outputs, examples)
+  np.testing.assert_array_equal(critique(hard, outputs, examples) and SHOWN[1], winners)
+
+  # The critic's slope where the winners lie, times that of the softmax where the outputs lie.
+  decided = {"segmentation": 1e4 * jnp.asarray(np.eye(3)[np.argmax(outputs["segmentation"], -1)])}
+  critic = hard.init(jax.random.key(3), {"segmentation": games.TASK}, games.SIZE)
+
+  def deceived(structure):
+    z = hard.critic.apply(critic, structure, train=True)
+    valid = pooled_valid(jnp.float32(labelled), z.shape[1:3], partly=True)
+    return jnp.sum(jax.nn.softplus(-z) * valid) / jnp.sum(valid)
+
+  slope = jax.grad(deceived)(jnp.float32(winners)) * labelled
+  _, pull = jax.vjp(jax.nn.softmax, outputs["segmentation"])
+  np.testing.assert_allclose(found, pull(slope)[0], rtol=1e-4, atol=1e-9)
+  assert np.any(found != 0)
+
+  # What is decided already is shown alike, but a softmax that is sure lets nothing through.
+  np.testing.assert_array_equal(critique(hard, decided, examples) and SHOWN[1], winners)
+  np.testing.assert_array_equal(critique(soft, decided, examples) and SHOWN[1], winners)
+  assert not np.any(slopes_of_deceiving(hard, decided, examples))
+  assert np.any(np.abs(slopes_of_deceiving(soft, outputs, examples) - found) > 1e-6)
+
+
 class Forgetful(PatchNet):
   """Drops half of what it is shown."""
 
@@ -198,6 +266,7 @@ def test_a_network_with_dropout_gets_a_key():
 
 @pytest.mark.parametrize("settings, message", [
   ({"inputs": "both"}, "unknown inputs 'both'; known: basic, product, scaling"),
+  ({"inputs": "scaling", "hard": True}, "which hard=True shows decided"),
   ({"inputs": "branches"}, "inputs 'branches' for PatchNet; a network of two branches takes"),
 ])
 def test_inputs_that_do_not_fit_are_refused(settings, message):
