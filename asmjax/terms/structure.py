@@ -26,7 +26,8 @@ class Structure(Term):
 
   Attributes:
     weight: of V for the predictor.
-    ascent: of V for the analyzer; 0 is the paper's ablation "w/o adv.".
+    ascent: of V for the analyzer; 0 is the paper's ablation "w/o adv.". Without a reconstruction
+      Adam divides it out: there the analyzer's learning rate is what to change.
     reconstruction: lambda; 0 is the ablation "w/o rec.".
     layers: whose features enter V, each with the mean over its pixels.
     normalise: L2-normalise features over channels (and leave out the 1/2).
@@ -58,6 +59,11 @@ class Structure(Term):
     unknown = [layer for layer in self.layers if layer not in self.critic.layers]
     if unknown or not self.layers:
       raise ValueError(f"unknown layers {unknown} in {self.layers}; known: {self.critic.layers}")
+
+  @property
+  def critic_scale(self) -> Weight:
+    """The ascent, unless it is held against a reconstruction."""
+    return 1.0 if self.reconstruction else self.ascent
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if a task that is to be judged is not trained."""
