@@ -10,7 +10,9 @@
 | `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
 
 A kind of truth may have a twin, `shown_label` of `label` and so on: an earlier prediction that the
-critics are shown in place of the predictor's.
+critics are shown in place of the predictor's. In evaluation it may have another, float32
+(n, h, w, c), `estimate_label` and so on: what the task's `estimate` gives, averaged over views of
+the image. It is scored in place of what the predictor says of the image as it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +31,9 @@ MISSING = {"label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
 # What is predicted bears the name of its kind of truth after this.
 SHOWN = "shown_"
 
+# What has been averaged over views of an image bears it after this.
+ESTIMATE = "estimate_"
+
 _CONTRACT = {
   "image": ("uint8", ("n", "h", "w", 3)),
   "label": ("int32", ("n", "h", "w")),
@@ -36,6 +41,9 @@ _CONTRACT = {
   "normals": ("float32", ("n", "h", "w", 3)),
   "instance": ("int32", ("n", "h", "w")),
   "weight": ("float32", ("n",)),
+  "estimate_label": ("float32", ("n", "h", "w", "classes")),
+  "estimate_depth": ("float32", ("n", "h", "w", 1)),
+  "estimate_normals": ("float32", ("n", "h", "w", 3)),
 }
 
 

@@ -194,6 +194,15 @@ class Term(abc.ABC):
   critic: ClassVar[nn.Module | None] = None
   is_reference: ClassVar[bool] = False
 
+  @property
+  def critic_scale(self) -> Any:
+    """What all that the critic descends is multiplied by: a number, or a schedule of progress.
+
+    1 also where its objectives have weights of their own, whose ratio counts. Adam divides such a
+    factor out again: there it is the critic's learning rate that says how fast it moves.
+    """
+    return 1.0
+
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless it can judge what is predicted."""
     del tasks
@@ -403,6 +412,14 @@ class Turns:
   steps, then the predictor for p steps, each step on a fresh minibatch: (1, 1) is Algorithm 1 of
   Hwang et al. 2019 and the fast scheme of Luc et al. 2016, (500, 500) their slow one. Before that
   the critics move alone for `pretraining` steps.
+
+  A training of T steps is one in which the predictor takes T, whoever else moves and when: so
+  schemes can be compared. How many it has taken is a function of the steps of all.
+
+  Example:
+    >>> slow = Turns.parse("alternate(500, 500)", pretraining=100)
+    >>> slow.total(600), slow.taken(1100), slow.taken(slow.total(600))
+    (1700, 500, 600)
   """
 
   critics: int = 0
@@ -426,14 +443,35 @@ class Turns:
       raise ValueError(f"unknown turns {text!r}; known: 'joint', 'alternate', 'alternate(c, p)'")
     return cls(*turns, pretraining)
 
+  def taken(self, step: ArrayLike) -> ArrayLike:
+    """The predictor's steps among the first `step` of all, a number or an array of integers."""
+    late = _above_zero(step - self.pretraining)
+    if not self.critics:
+      return late
+    rounds, rest = divmod(late, self.critics + self.predictor)
+    return rounds * self.predictor + _above_zero(rest - self.critics)
+
+  def total(self, steps: int) -> int:
+    """The steps of all players in which the predictor takes `steps`; the last one is its own."""
+    if not steps:
+      return 0
+    rounds = -(-steps // self.predictor) if self.critics else 0
+    return self.pretraining + rounds * self.critics + steps
+
   def movers(self, step: int, players: tuple[str, ...]) -> tuple[str, ...]:
-    """The players that move at `step` (counted from 0); a game without critics never waits."""
+    """The players that move at `step` (counted from 0) of a game with critics."""
     critics = tuple(name for name in players if name != PREDICTOR)
-    if not critics:
-      return players
     if step < self.pretraining:
       return critics
     if not self.critics:
       return players
     turn = (step - self.pretraining) % (self.critics + self.predictor)
     return critics if turn < self.critics else (PREDICTOR,)
+
+
+JOINT = Turns()
+
+
+def _above_zero(number: ArrayLike) -> ArrayLike:
+  """max(number, 0), of a Python number a Python number."""
+  return number * (number > 0)

@@ -35,8 +35,10 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
   players.predictor.clip, players.critic.clip = 10.0, 1.0
-  if "affinity" in config.terms:
-    players.predictor.groups = {"^head": 10.0}
+  if not second:
+    common.released_aaf(config)
+  if "segmentation" in config.tasks:
+    config.tasks.segmentation.without_ids = "once"  # As in Table 7 of Ke et al. 2018.
   config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, batch_size=1)
   config.checkpoint.every = 1_000

@@ -45,7 +45,7 @@ def critic(name: str, **changes) -> dict:
   return {"name": name, **defaults(CRITICS[name], **changes)}
 
 
-# The cGAN that was released with adversarial structure matching.
+# The cGAN that was released with adversarial structure matching, for SGD; see `without_scales`.
 CGAN = {
   "inputs": "concatenated", "weight": 0.01, "critic_weight": 0.01, "critic": critic("patch"),
 }
@@ -179,7 +179,7 @@ def second_stage(
     crop: side of its images; 0 leaves it.
     stride: of the maps that are judged, if the predictor is a DeepLab, which can enlarge them; 0
       leaves them.
-    steps: that the predictor takes; 0 leaves them as they are.
+    steps: that the predictor takes, at most with LoAd; 0 leaves them as they are.
     ahead: settings of `asmjax.lookahead.settings.Lookahead` that are not its defaults.
   """
   method, *_ = _parsed(argument, "segmentation")
@@ -192,10 +192,9 @@ def second_stage(
   if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
     _replace(players.critic, **plain, rule="adagrad", learning_rate=0.01)
   config.train.update(batch_size=batch, fast_critic=True)
-  alternates = method == "alternating"
   if steps:
-    config.train.steps = steps * (2 if alternates else 1)  # Half of the turns are the critic's.
-  if alternates:
+    config.train.steps = steps
+  if method == "alternating":
     config.train.turns = "alternate"
   else:
     config.lookahead.update(ahead or {})
@@ -209,13 +208,36 @@ def second_stage(
   config.eval.every = 0
 
 
+def without_scales(config: ConfigDict) -> None:
+  """Takes away the weights of discriminators, which do nothing where these have Adam.
+
+  How fast they learn is the rate of their optimizer.
+  """
+  for term in config.terms.values():
+    if "critic_weight" in term:
+      term.critic_weight = 1.0
+
+
+def released_aaf(config: ConfigDict) -> None:
+  """What all methods share in the released code of Ke et al. 2018, the baseline among them.
+
+  All that follows the backbone (the pools, the convolution that joins them, the classifier) has ten
+  times its rate, and PSPNet has no dropout.
+  """
+  if "backbone" in config.predictor:
+    config.optimizer.predictor.groups = {"^(?!backbone/)": 10.0}
+  if config.predictor.name == "pspnet":
+    config.predictor.dropout = 0.0
+
+
 def lighten(config: ConfigDict, shrink: int) -> None:
   """Makes discriminators small enough for one CPU.
 
   They judge means of `shrink` x `shrink` pixels. SmallFOV-light stands in for LargeFOV and for
   MobileNet, which with the few pixels and channels that a CPU affords sees no borders, and the
-  patch network has half the filters.
+  patch network has half the filters. All these configs have Adam; see `without_scales`.
   """
+  without_scales(config)
   for term in config.terms.values():
     if "inputs" not in term:
       continue

@@ -13,7 +13,10 @@ from configs import common
 def get_config(variant: str = "gan_branches") -> ConfigDict:
   """Farabet et al.'s network, lambda 2, discriminator's rate 1e-3 (Luc et al. 2016, Sec. 4).
 
-  The paper does not say how long it trains, nor the predictor's rate; they are ours.
+  The paper does not say how long it trains, nor the predictor's rate; they are ours. As in the
+  paper an eighth of the training photos is held out, and the final model chosen by it. For the
+  scores on the test photos: `launch/evaluate.py --workdir=DIR --checkpoint=best --split=luc_test`,
+  and of LoAd `--split=load_test`.
 
   LoAd, and the stage before it, "iid_balanced": DeepLab v3+ on Xception at 321 x 321, 12 epochs of
   7 photos at 1e-4, the first 4 with balanced classes (Jamali-Rad and Szabo 2022, Sec. 4).
@@ -27,14 +30,15 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
   config = common.base(variant, predictor=predictor, adversarial={"weight": 2.0})
   config.data = defaults(
-    Data, source="stanford_background", split="luc_train", size=(240, 320), scale=(0.5, 2.0),
+    Data, source="stanford_background", split="luc_fit", size=(240, 320), scale=(0.5, 2.0),
     random_crop=True, eval_size=(240, 320), eval_resize="fit", cache=True,
   )
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="adam", learning_rate=1e-3)
   config.optimizer.critic.clip = 1.0
+  common.without_scales(config)
   config.train = defaults(Training, steps=10_000, batch_size=7)
-  config.eval.update(every=1_000, split="luc_test")
+  config.eval.update(every=1_000, split="luc_val")
   config.checkpoint.every = 500
   if load:
     config.data.update(

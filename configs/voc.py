@@ -8,23 +8,30 @@ from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
-# Learning rates of the predictor and of LargeFOV (Luc et al. 2016, supplement, Table 2).
+# Learning rates of Dilated8 and of LargeFOV, and of Dilated8 alone (Luc et al. 2016, supplement,
+# Table 2).
 _LUC = {"gan_basic": (1e-4, 0.5), "gan_product": (1e-6, 0.1), "gan_scaling": (1e-5, 0.1)}
+_LUC_BASELINE = 1e-6
 
 
 def get_config(variant: str = "asm") -> ConfigDict:
   """30000 steps of 8 crops of 336, SGD (Hwang et al. 2019, Sec. 4.1; Ke et al. 2018, Sec. 4.4).
 
-  PSPNet on ResNet-101; the papers' start from ImageNet: `init.path=FILE`, `init.part=backbone`.
-  With a discriminator Dilated8, the rates of Luc et al. 2016, who start from a trained network, and
-  turns of 500 steps. LoAd: DeepLab v3+ on Xception, or "@deeplab_v3_mobilenet_v2", crops of 513 of
-  the 1464 photos of `train`, from a network that is trained on VOC (Jamali-Rad and Szabo 2022,
-  Sec. 4); maps are judged at stride 4, the paper's at full size.
+  PSPNet on ResNet-101; the papers' start from ImageNet: `init.path=FILE`, `init.part=backbone`. All
+  methods share the predictor's optimizer.
+
+  With a discriminator of Luc et al. 2016 Dilated8, their rates, and turns of 500 steps; they start
+  from a trained network. Their baseline is "iid@dilated8". With another network, as in
+  "gan_basic@pspnet_resnet101", a discriminator has the rates and turns of all other methods.
+
+  LoAd: DeepLab v3+ on Xception, or "@deeplab_v3_mobilenet_v2", crops of 513 of the 1464 photos of
+  `train`, from a network that is trained on VOC (Jamali-Rad and Szabo 2022, Sec. 4); maps are
+  judged at stride 4, the paper's at full size.
 
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
-  method = variant.partition("@")[0]
+  method = variant.partition(",")[0].partition("@")[0]
   network = "dilated8" if method in _LUC else "pspnet_resnet101"
   if method in common.SECOND_STAGE:
     network = "deeplab_v3_plus_xception65"
@@ -42,12 +49,16 @@ def get_config(variant: str = "asm") -> ConfigDict:
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
   players.predictor.clip, players.critic.clip = 10.0, 1.0
+  if "segmentation" in config.tasks:
+    config.tasks.segmentation.without_ids = "once"  # As in Table 6 of Ke et al. 2018.
   config.train = defaults(Training, steps=30_000, batch_size=8, log_every=100)
-  if method in _LUC:
-    players.predictor.learning_rate, players.critic.learning_rate = _LUC[method]
+  if config.predictor.name == "dilated":
+    rates = _LUC.get(method, (_LUC_BASELINE, _LUC_BASELINE))
+    players.predictor.learning_rate, players.critic.learning_rate = rates
+  elif method not in common.SECOND_STAGE:
+    common.released_aaf(config)
+  if config.predictor.name == "dilated" and method in _LUC:
     config.train.update(turns="alternate(500, 500)", fast_critic=True)
-  if "affinity" in config.terms:
-    players.predictor.groups = {"^head": 10.0}
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
   if method in common.SECOND_STAGE:

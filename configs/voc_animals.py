@@ -37,7 +37,7 @@ def get_config(argument: str = "iid") -> ConfigDict:
   )
   players = config.optimizer
   players.predictor.update(rule="adam", learning_rate=2e-4, groups={"^(?!backbone/)": 5.0})
-  players.critic.update(learning_rate=5e-4, clip=1.0)
+  players.critic.update(learning_rate=2e-4, clip=1.0)
   config.train = defaults(Training, steps=500, batch_size=8)
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125

@@ -1,7 +1,9 @@
 """Evaluates a trained run: `python launch/evaluate.py --workdir=DIR [--split=val]`.
 
 Prints the IoU of every class and the means, and rewrites `DIR/results.json`; for another split than
-the run's own, `DIR/results.SPLIT.json`.
+the run's own, `DIR/results.SPLIT.json`. Scales, mirror images, windows and a dense CRF are those of
+`launch/predict.py`, at the size of the evaluation; the protocol says which there were. Without any
+of them the results are those that training ended with.
 """
 
 import pathlib
@@ -11,6 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
+from launch import views
 from launch.overrides import plainly
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
@@ -21,6 +24,7 @@ _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkp
 
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
+  from asmjax.inference.evaluation import InferenceViews
   from asmjax.train.loop import make_measure, open_skips
   from asmjax.train.record import write_json
   from asmjax.workdir import read_config, read_state, reopen
@@ -28,10 +32,13 @@ def main(_: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
   with plainly():
+    inference, crf = views.inference(), views.crf()
     own = read_config(workdir)["eval"]["split"]
     run = reopen(workdir, data_root=_ROOT.value, split=_SPLIT.value)
     state = read_state(run, workdir, _WHICH.value)
-  results = make_measure(run, open_skips(workdir).add)(state)
+    plain = inference.is_plain and not crf
+    looked = None if plain else InferenceViews(run, inference, crf)
+  results = make_measure(run, open_skips(workdir).add, looked)(state)
   name = "results.json" if results["split"] == own else f"results.{results['split']}.json"
   write_json(workdir / name, results)
   print_table(results)
@@ -40,7 +47,7 @@ def main(_: list[str]) -> None:
 def print_table(results: dict) -> None:
   """One line a metric, IoUs first."""
   print(f"{results['data_set']} {results['split']}, {results['examples']} examples, "
-        f"step {results['step']}")
+        f"step {results['step']}, {results['protocol'].get('views', 'each image once')}")
   for name, value in sorted(results["metrics"].items(), key=lambda item: "/iou/" not in item[0]):
     print(f"{name:48s} {value:9.4f}")
 

@@ -8,6 +8,7 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,9 +23,9 @@ from asmjax.models.predictors.published import PUBLISHED
 from asmjax.sections import construct, defaults
 from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
-from asmjax.train.optim import Optimizer
+from asmjax.train.optim import Optimizer, require_slow_critics
 from configs import any as any_source
-from configs import common, stanford2d3ds, voc, voc_animals
+from configs import cityscapes, common, stanford2d3ds, stanford_background, voc, voc_animals
 from tests import small
 
 
@@ -227,6 +228,126 @@ def test_fixed_fields_have_no_optimizer():
     experiment(made)
 
 
+@pytest.mark.parametrize("file", [voc, cityscapes])
+def test_all_methods_of_a_paper_share_the_predictors_optimizer(file):
+  """All but those that go on from a trained network: they have settings of their own."""
+  found = {
+    method: file.get_config(f"{method}@pspnet_resnet101")
+    for method in common.METHODS if method not in common.SECOND_STAGE
+  }
+  assert {"iid", "aaf", "gan_basic", "gan_product", "asm", "embedding"} <= set(found)
+  for config in found.values():
+    assert config.optimizer.predictor.to_dict() == found["iid"].optimizer.predictor.to_dict()
+    assert config.train.to_dict() == found["iid"].train.to_dict()
+    assert config.predictor.to_dict() == found["iid"].predictor.to_dict()
+  assert found["iid"].predictor.dropout == 0 and found["iid"].train.turns == "joint"
+  assert found["aaf"].tasks.segmentation.without_ids == "once"
+
+
+def test_all_that_follows_the_backbone_learns_tenfold():
+  config = voc.get_config("iid@pspnet_resnet50")
+  network = PUBLISHED["pspnet_resnet50"]({"segmentation": 21})
+  params = jax.eval_shape(
+    lambda key: network.init(key, jnp.zeros((1, 48, 48, 3)), train=False), jax.random.key(0)
+  )["params"]
+  optimizer = construct(Optimizer, config.optimizer.predictor, "optimizer.predictor")
+  transformation = dataclasses.replace(
+    optimizer, rule="sgd", momentum=0.0, weight_decay=0.0, schedule="constant"
+  ).transformation(1)
+  ones = jax.tree.map(lambda x: jnp.ones(()), params)
+  updates, _ = transformation.update(ones, transformation.init(ones), ones, step=0)
+  assert set(updates) == {
+    "backbone", "fuse", "fuse_norm", "head_segmentation",
+    *(f"pool{bins}{norm}" for bins in (1, 2, 3, 6) for norm in ("", "_norm")),
+  }
+  for name, each in updates.items():
+    rates = {round(-float(u) / optimizer.learning_rate, 4) for u in jax.tree.leaves(each)}
+    assert rates == {1.0 if name == "backbone" else 10.0}, name
+
+
+@pytest.mark.parametrize("variant, rates", [
+  ("gan_basic", (1e-4, 0.5)), ("gan_product", (1e-6, 0.1)), ("gan_scaling@dilated8", (1e-5, 0.1)),
+  ("iid@dilated8", (1e-6, 1e-6)), ("gan_product@fcn8s_vgg16", (1e-3, 5e-4)), ("asm", (1e-3, 5e-4)),
+])
+def test_the_rates_of_luc_et_al_belong_to_their_network(variant, rates):
+  config = voc.get_config(variant)
+  players = config.optimizer
+  assert (players.predictor.learning_rate, players.critic.learning_rate) == rates
+  theirs = config.predictor.name == "dilated" and "gan" in variant
+  assert config.train.turns == ("alternate(500, 500)" if theirs else "joint")
+  assert config.train.fast_critic is theirs
+  assert bool(players.predictor.groups) is (config.predictor.name != "dilated")
+
+
+def test_the_final_model_is_not_chosen_by_the_test_photos():
+  for variant in ("iid", "gan_branches"):
+    config = stanford_background.get_config(variant)
+    assert (config.data.split, config.eval.split) == ("luc_fit", "luc_val")
+  config = stanford_background.get_config("iid_balanced")
+  assert (config.data.split, config.eval.split) == ("load_train", "load_val")
+
+
+SHIPPED = {
+  "any": "folder,{}", "cityscapes": "{}", "horse": "{}", "kitchen": "{}", "scenes": "{}",
+  "stanford2d3ds": "{}", "stanford_background": "{}", "voc": "{}", "voc_animals": "{}",
+}
+
+
+@pytest.mark.parametrize("file", SHIPPED)
+def test_no_shipped_discriminator_has_a_weight_that_adam_divides_out(file):
+  made = importlib.import_module(f"configs.{file}").get_config(SHIPPED[file].format("cgan"))
+  released = made.optimizer.critic.rule == "sgd"
+  assert made.terms.adversarial.critic_weight == (0.01 if released else 1.0)
+  assert made.terms.adversarial.weight == 0.01
+
+
+@pytest.mark.parametrize("file", SHIPPED)
+@pytest.mark.parametrize("method", ["asm", "asm_aaf", "gan_basic", "cgan"])
+def test_no_shipped_critic_outpaces_the_predictor_but_those_of_luc_et_al(file, method):
+  made = importlib.import_module(f"configs.{file}").get_config(SHIPPED[file].format(method))
+  players = {
+    name: construct(Optimizer, section, name) for name, section in made.optimizer.items()
+  }
+  if made.train.fast_critic:
+    assert (file, method) == ("voc", "gan_basic")
+  else:
+    require_slow_critics(players.pop(PREDICTOR), players, made.train.steps)
+
+
+def test_the_alternating_scheme_gives_the_predictor_the_steps_of_load():
+  for file in ("horse", "scenes", "voc_animals"):
+    module = importlib.import_module(f"configs.{file}")
+    load, alternating = (module.get_config(name) for name in ("load", "alternating"))
+    assert alternating.train.turns == "alternate" and load.train.turns == "joint"
+    assert alternating.train.steps == load.train.steps
+
+
+@pytest.mark.parametrize("variant, changes, scale", [
+  ("cgan", {"terms.adversarial.critic_weight": 0.01}, "0.01"),
+  ("aaf", {"terms.affinity.ascent": 0.5}, "0.5"),
+  ("asm_no_rec", {"terms.structure.ascent": 0.1}, "0.1"),
+  ("asm", {"terms.structure.ascent": 0.1}, None),  # The reconstruction weighs against it.
+  ("asm_no_adv", {}, None),
+  ("cgan", {}, None), ("asm_released", {}, None), ("iid", {}, None),
+])
+def test_a_critics_weight_that_its_optimizer_divides_out_is_named(variant, changes, scale):
+  found = experiment(small.config(variant, **changes)).warnings()
+  assert len(found) == (scale is not None)
+  if scale:
+    assert f"is multiplied by {scale}, which Adam divides out" in found[0]
+    player = "affinity" if variant == "aaf" else "critic"
+    plain = {f"optimizer.{player}.rule": "sgd", "train.fast_critic": True}
+    assert not experiment(small.config(variant, **changes, **plain)).warnings()
+
+
+def test_turns_of_a_game_without_critics_are_joint():
+  changes = {"train.turns": "alternate(2, 1)", "train.pretraining": 7}
+  run = experiment(small.config("iid", **changes))
+  assert run.turns == Turns() and len(list(run.train_batches(0))) == run.training.steps
+  run = experiment(small.config("asm", **changes))
+  assert len(list(run.train_batches(0))) == 7 + 3 * run.training.steps
+
+
 def test_pretraining_reaches_the_turns():
   made = small.config("gan_basic", **{"train.pretraining": 7, "train.turns": "alternate(2, 1)"})
   assert experiment(made).turns == Turns(2, 1, 7)
@@ -375,7 +496,7 @@ def test_the_papers_config_of_2d3ds_has_the_released_networks():
 
 @pytest.mark.parametrize("source, splits", [
   ("pascal_voc", ("train", "val")), ("gta5", ("part1", "part2")), ("tfds", ("train", "val")),
-  ("stanford_background", ("luc_train", "luc_test")), ("folder", ("train", "val")),
+  ("stanford_background", ("luc_fit", "luc_val")), ("folder", ("train", "val")),
   ("stanford2d3ds", ("fold1_train", "fold1_test")),
 ])
 def test_any_source_has_a_config(source, splits):
@@ -442,6 +563,24 @@ def test_a_missing_key_is_named():
 def test_a_critic_may_outpace_the_predictor_if_asked():
   made = small.config(**{"optimizer.critic.learning_rate": 1.0, "train.fast_critic": True})
   assert experiment(made).optimizers["structure"].learning_rate == 1.0
+
+
+@pytest.mark.parametrize("predictor, critic, refused", [
+  ({}, {}, False), ({"^head": 10.0}, {}, False), ({"^down": 0.0}, {}, False),
+  ({"^down": 0.5}, {}, True), ({"^down": 0.0, "^head": 0.9}, {}, True),
+  ({}, {"^conv1": 1.5}, True), ({}, {"^conv1": 0.5}, False), ({}, {"^conv1": 0.0}, False),
+])
+def test_groups_count_where_the_critic_is_held_to_the_predictors_pace(predictor, critic, refused):
+  rate = small.config().optimizer.predictor.learning_rate
+  made = small.config(**{
+    "optimizer.critic.learning_rate": rate, "optimizer.predictor.groups": predictor,
+    "optimizer.critic.groups": critic,
+  })
+  if not refused:
+    experiment(made)
+    return
+  with pytest.raises(ValueError, match="'structure' would outpace the predictor: .*groups incl"):
+    experiment(made)
 
 
 def test_a_warm_up_that_lets_the_critic_run_ahead_is_refused():

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from asmjax.minimax import Turns
+from asmjax.train.loop import VIEWS
+
 # Metrics that are parts of a whole.
 _PARTS = re.compile("iou|accuracy|delta|within")
 
@@ -62,10 +65,11 @@ class Group:
     return sorted({name for line in lines for name in json.loads(line)})
 
   def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (t,) and values (runs, t) wherever every run logged the metric."""
+    """The predictor's steps (t,) and values (runs, t) wherever every run logged the metric."""
     curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return np.array(steps), np.array([[curve[step] for step in steps] for curve in curves])
+    values = np.array([[curve[step] for step in steps] for curve in curves])
+    return _turns(self.workdirs[0]).taken(np.array(steps, int)), values
 
 
 def usual_metrics(groups: Sequence[Group]) -> list[str]:
@@ -102,15 +106,17 @@ def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
 
 
 def check_comparable(groups: Sequence[Group]) -> None:
-  """Raises ValueError unless all runs were evaluated on the same examples."""
+  """Raises ValueError unless all runs were evaluated on the same examples, looked at alike."""
   seen: dict[tuple, pathlib.Path] = {}
   for group in groups:
     for workdir, results in zip(group.workdirs, group.results(), strict=True):
-      seen.setdefault(tuple(results[key] for key in ("data_set", "split", "examples")), workdir)
+      views = results.get("protocol", {}).get(VIEWS, "each image once")
+      key = tuple(results[key] for key in ("data_set", "split", "examples"))
+      seen.setdefault((*key, views), workdir)
   if len(seen) > 1:
-    found = "; ".join(f"{workdir} on {key[0]} {key[1]}, {key[2]} examples"
+    found = "; ".join(f"{workdir} on {key[0]} {key[1]}, {key[2]} examples, {key[3]}"
                       for key, workdir in seen.items())
-    raise ValueError(f"runs were evaluated on different examples: {found}")
+    raise ValueError(f"runs were evaluated on different examples, or in other ways: {found}")
 
 
 def _cell(values: np.ndarray) -> str:
@@ -131,6 +137,16 @@ def scale(metric: str) -> int:
 def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   return {line["step"]: line[metric] for line in lines if line.get(metric) is not None}
+
+
+def _turns(workdir: pathlib.Path) -> Turns:
+  """Who moved when in a run; without a critic nobody waited."""
+  path = workdir / "config.json"
+  config = json.loads(path.read_text()) if path.exists() else {}
+  terms, training = config.get("terms", {}), config.get("train", {})
+  if not any("critic" in term or term.get("adaptive") for term in terms.values()):
+    return Turns()
+  return Turns.parse(training["turns"], training["pretraining"])
 
 
 def _value(metrics: dict, metric: str) -> float:

@@ -64,17 +64,35 @@ class Inference:
         "than the window"
       )
 
+  @property
+  def is_plain(self) -> bool:
+    """Whether each image is seen once and whole, at the size that evaluation gives it."""
+    return (self.scales, self.flip, self.window) == ((1.0,), False, 0)
+
+  @property
+  def protocol(self) -> str:
+    """How images are looked at, in words."""
+    scales = ", ".join(f"{scale:g}" for scale in self.scales)
+    flip = " and mirror images" if self.flip else ""
+    windows = f", in windows of {self.window} that share {self._overlap} pixels at least"
+    return f"averaged over scales {scales}{flip}{windows if self.window else ''}"
+
+  @property
+  def _overlap(self) -> int:
+    return self.window // 3 if self.overlap is None else self.overlap
+
   def tiles(self, size: Size) -> tuple[Tile, ...]:
     """The windows of an image of `size`, (h, w)."""
-    overlap = self.window // 3 if self.overlap is None else self.overlap
-    return tuple(tiles(size, self.window, overlap))
+    return tuple(tiles(size, self.window, self._overlap))
 
   def chosen(self, tasks: dict[str, Task]) -> dict[str, Task]:
     """The tasks that are predicted; ValueError for one that the network does not have."""
     return {name: choose(tasks, name, "task") for name in self.tasks or tasks}
 
 
-def make_predict(trained: Trained, inference: Inference = Inference()) -> Predict:
+def make_predict(
+  trained: Trained, inference: Inference = Inference(), *, own_size: bool = True
+) -> Predict:
   """Prediction of many images, compiled once for every size of the network's input.
 
   At scale 1, unmirrored and whole, what the network sees and says is what it does in evaluation.
@@ -85,11 +103,12 @@ def make_predict(trained: Trained, inference: Inference = Inference()) -> Predic
   Args:
     trained: the predictor.
     inference: how it looks at an image.
+    own_size: give estimates at the size of the image, or else at that which evaluation gives it.
 
   Returns:
     `predict(images)` of pairs (key, image uint8 (h, w, 3)), which yields pairs (key, estimates) as
     they are done, mostly in another order: of every task what its `estimate` gives, averaged, at
-    the image's size (h, w, c). The task's `conclude` makes a prediction of it.
+    that size (h, w, c). The task's `conclude` makes a prediction of it.
 
   Raises:
     ValueError: a task that is to be predicted is unknown.
@@ -101,7 +120,7 @@ def make_predict(trained: Trained, inference: Inference = Inference()) -> Predic
   group = 1 if inference.window else batch_size
 
   def predict(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, Estimates]]:
-    jobs = (_Job(key, image, trained, inference, tasks) for key, image in images)
+    jobs = (_Job(key, image, trained, inference, tasks, own_size) for key, image in images)
     batches = (batch for each in _grouped(jobs, group) for batch in _batches(each, batch_size))
     for pieces, estimates in _lagging(run, batches):
       for row, piece in enumerate(pieces):
@@ -131,10 +150,11 @@ class _Job:
 
   def __init__(
     self, key: Any, image: np.ndarray, trained: Trained, inference: Inference,
-    tasks: dict[str, Task],
+    tasks: dict[str, Task], own_size: bool,
   ):
     self.key, self.image, self.tasks = key, image, tasks
     self.base = trained.resized(image)
+    self._size = (image if own_size else self.base).shape[:2]
     self.divide_depth = trained.divide_depth
     self.views = [_View(self, scale, trained.prepare.size, inference) for scale in inference.scales]
     self._count = len(inference.scales) * (1 + inference.flip)
@@ -146,7 +166,7 @@ class _Job:
     for name, each in sums.items():
       if self.divide_depth and factor != 1:
         each = self.tasks[name].receded(each, factor)
-      each = _resized(each, self.image.shape[:2])
+      each = _resized(each, self._size)
       self._sums[name] = self._sums[name] + each if name in self._sums else each
     self._missing -= 1
 

@@ -5,8 +5,9 @@ import dataclasses
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def _loaded(
   inputs: Iterable[Input], pool: ThreadPoolExecutor, ahead: int, faults: list[str]
 ) -> Iterator[tuple[tuple[Input, np.ndarray], np.ndarray]]:
   """Images, and as their keys what they are; some are read `ahead` of their turn."""
-  for each, future in _ahead(inputs, pool, ahead):
+  for each, future in read_ahead(lambda each: each.load(), inputs, pool, ahead):
     try:
       image = future.result()
     except (OSError, ValueError) as error:
@@ -100,12 +101,13 @@ def _loaded(
       yield (each, image), image
 
 
-def _ahead(
-  inputs: Iterable[Input], pool: ThreadPoolExecutor, count: int
-) -> Iterator[tuple[Input, Future]]:
-  waiting: collections.deque[tuple[Input, Future]] = collections.deque()
+def read_ahead(
+  load: Callable[[Any], Any], inputs: Iterable[Any], pool: ThreadPoolExecutor, count: int
+) -> Iterator[tuple[Any, Future]]:
+  """Each input and what will have been loaded of it, `count` of them ahead of their turn."""
+  waiting: collections.deque[tuple[Any, Future]] = collections.deque()
   for each in inputs:
-    waiting.append((each, pool.submit(each.load)))
+    waiting.append((each, pool.submit(load, each)))
     if len(waiting) > count:
       yield waiting.popleft()
   yield from waiting

@@ -15,6 +15,8 @@ from asmjax.minimax import Game
 from asmjax.pretrained import Origin, read, transfer
 from asmjax.pretrained.names import by_path
 from asmjax.sections import construct
+from asmjax.train.experiment import Experiment
+from asmjax.train.state import TrainState
 from asmjax.workdir import checkpoint_folder, read_config, read_descriptor
 
 
@@ -61,6 +63,17 @@ class Trained:
       descriptor=found,
       prepare=Augment(data.eval_size or data.size, data.eval_resize or data.resize),
       divide_depth=data.divide_depth,
+    )
+
+  @classmethod
+  def of(cls, experiment: Experiment, state: TrainState) -> "Trained":
+    """The predictor of an experiment, as a state of it knows it."""
+    return cls(
+      game=dataclasses.replace(experiment.game, terms={}),
+      variables=jax.device_get(state.variables()),
+      descriptor=experiment.descriptor,
+      prepare=experiment.prepare,
+      divide_depth=experiment.augment.divide_depth,
     )
 
   def resized(self, image: np.ndarray) -> np.ndarray:

@@ -156,6 +156,12 @@ class Depth(Detailed):
     """The map that means the metres of a `prediction`."""
     return jnp.asarray(prediction)[..., None] - START
 
+  def output_of_estimate(
+    self, estimate: Float[Array, "n h w 1"]
+  ) -> Float[Array, "n h w 1"]:
+    """The map that means the metres of an `estimate`."""
+    return self.output_of(estimate[..., 0])
+
 
 def _metres(truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
   return jnp.asarray(truth["depth"])[..., None]

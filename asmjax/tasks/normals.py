@@ -153,6 +153,12 @@ class Normals(Detailed):
     """The map that means the directions of a `prediction`."""
     return jnp.asarray(prediction) - jnp.array(_START).reshape(1, 1, 1, 3)
 
+  def output_of_estimate(
+    self, estimate: Float[Array, "n h w 3"]
+  ) -> Float[Array, "n h w 3"]:
+    """The map that means the directions of an `estimate`."""
+    return self.output_of(estimate)
+
 
 def _length(vectors: np.ndarray) -> np.ndarray:
   return np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -23,8 +23,9 @@ from asmjax.tasks.detail import Detail, Detailed
 
 def _instances(task: "Segmentation", found: np.ndarray, truth: Mapping) -> InstanceIou:
   images = zip(truth["label"], found, truth["instance"], strict=True)
-  states = (InstanceIou.of(*image, classes=task.channels) for image in images)
-  return functools.reduce(InstanceIou.merge, states, InstanceIou.empty(task.channels))
+  rule = {"without_ids": task.without_ids}
+  states = (InstanceIou.of(*image, classes=task.channels, **rule) for image in images)
+  return functools.reduce(InstanceIou.merge, states, InstanceIou.empty(task.channels, **rule))
 
 
 def _contours(kind: type) -> Detail:
@@ -51,10 +52,13 @@ class Segmentation(Detailed):
     weight: of this task in the pixel and the reconstruction loss.
     details: any of "boundary" (one-to-one matching of the contour benchmark), "bf" (Csurka et al.),
       "boundary_iou", "davis" and "instance" (IoU weighted by the number of instances).
+    without_ids: what "instance" counts of a class without instances, "left_out", "once" or
+      "components"; see `asmjax.metrics.instance.InstanceIou`.
   """
 
   classes: tuple[str, ...]
   weight: float = 1.0
+  without_ids: str = "left_out"
 
   truth: ClassVar[str] = "label"
   kinds: ClassVar[Mapping[str, Detail]] = KINDS
@@ -63,6 +67,11 @@ class Segmentation(Detailed):
     "prediction is left out of the means; logits upscaled bilinearly to the label's size; expected "
     "calibration error in 15 equal bins of confidence"
   )
+
+  def __post_init__(self) -> None:
+    """Checks the names."""
+    super().__post_init__()
+    InstanceIou.empty(self.channels, without_ids=self.without_ids)  # Refuses.
 
   @property
   def channels(self) -> int:
@@ -158,6 +167,12 @@ class Segmentation(Detailed):
   def output_of(self, prediction: Int[ArrayLike, "n h w"]) -> Float[Array, "n h w c"]:
     """Logits whose probabilities are exactly 0 and 1, for the classes of a `prediction`."""
     return 1e4 * (jax.nn.one_hot(jnp.asarray(prediction), self.channels) - 1)
+
+  def output_of_estimate(
+    self, estimate: Float[Array, "n h w c"]
+  ) -> Float[Array, "n h w c"]:
+    """Logits that mean the class probabilities of an `estimate`."""
+    return jnp.log(jnp.maximum(estimate, jnp.finfo(estimate.dtype).tiny))
 
   def pictures(
     self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike], palette: np.ndarray

@@ -42,7 +42,8 @@ class Adversarial(Term):
 
   Attributes:
     weight: lambda, of what the predictor descends.
-    critic_weight: of what the discriminator descends.
+    critic_weight: of what the discriminator descends. Adam divides it out: there its learning rate
+      (`optimizer.critic`) is what to change.
     inputs: what it is shown: "basic" structures, their "product" with the image, "scaling" (the
       truth made as soft as the prediction; segmentation only), structure and image
       "concatenated", or both for a network of two "branches".
@@ -92,6 +93,11 @@ class Adversarial(Term):
         f"inputs {self.inputs!r} for {type(self.critic).__name__}; a network of two branches takes "
         "'branches', and no other does"
       )
+
+  @property
+  def critic_scale(self) -> float:
+    """The critic's weight, which the penalty is multiplied by too."""
+    return self.critic_weight
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if a task is not trained, or its structure cannot be softened."""

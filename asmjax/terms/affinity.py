@@ -26,7 +26,8 @@ class Affinity(Term):
     sizes: k of each k x k neighbourhood.
     neighbours: see `asmjax.losses.affinity`, as are `ignore`, `margin` and `weight_by`.
     adaptive: weigh the sizes by class, and let the weights ascend.
-    ascent: of the loss for the weights.
+    ascent: of the loss for the weights. Adam divides it out: there their learning rate
+      (`optimizer.affinity`) is what to change.
 
   Raises:
     ValueError: an unknown option or an impossible size.
@@ -48,6 +49,11 @@ class Affinity(Term):
   def critic(self) -> SizeChooser | None:
     """The weights, if they are free."""
     return SizeChooser() if self.adaptive else None
+
+  @property
+  def critic_scale(self) -> Weight:
+    """The ascent: the weights have no other objective."""
+    return self.ascent
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless segmentation is trained."""

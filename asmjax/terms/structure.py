@@ -35,7 +35,8 @@ class Structure(Term):
 
   Attributes:
     weight: of V for the predictor.
-    ascent: of V for the analyzer; 0 is the paper's ablation "w/o adv.".
+    ascent: of V for the analyzer; 0 is the paper's ablation "w/o adv.". Without a reconstruction
+      Adam divides it out: there the analyzer's learning rate is what to change.
     reconstruction: lambda; 0 is the ablation "w/o rec.".
     layers: whose features enter V, each with the mean over its pixels.
     normalize: what features are divided by, "none", "pixel" or "image"; see
@@ -71,6 +72,11 @@ class Structure(Term):
       raise ValueError(f"unknown layers {unknown} in {self.layers}; known: {self.critic.layers}")
     if self.normalize not in NORMALIZATIONS:
       raise ValueError(f"unknown normalize {self.normalize!r}; known: {', '.join(NORMALIZATIONS)}")
+
+  @property
+  def critic_scale(self) -> Weight:
+    """The ascent, unless it is held against a reconstruction."""
+    return 1.0 if self.reconstruction else self.ascent
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if a task that is to be judged is not trained."""

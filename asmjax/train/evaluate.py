@@ -49,7 +49,8 @@ def make_evaluate(
     game: whose predictor and tasks.
 
   Returns:
-    `evaluate(variables, batches) -> Scores` over all examples of the batches whose weight is 1.
+    `evaluate(variables, batches) -> Scores` over all examples of the batches whose weight is 1. If
+    a batch holds estimates, they are scored in place of what the predictor says of its images.
   """
 
   detailed = {name: task for name, task in game.tasks.items() if task.details}
@@ -58,7 +59,7 @@ def make_evaluate(
 
   def measure(variables: PyTree, batch: Mapping[str, Array]) -> tuple[PyTree, PyTree]:
     batch = _masked(batch)
-    outputs = game.predict(variables, batch["image"])
+    outputs = _estimated(game, batch) or game.predict(variables, batch["image"])
     measured = {name: task.measure(outputs[name], batch) for name, task in game.tasks.items()}
     size = batch["image"].shape[1:3]
     shown = {name: task.prediction(outputs[name], size) for name, task in detailed.items()}
@@ -90,6 +91,14 @@ def make_evaluate(
     return Scores(int(examples), metrics | further, protocols | their_protocols, measured)
 
   return evaluate
+
+
+def _estimated(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
+  """The maps that mean a batch's estimates, by task; none if it has none."""
+  return {
+    name: task.output_of_estimate(batch[batches.ESTIMATE + task.truth])
+    for name, task in game.tasks.items() if batches.ESTIMATE + task.truth in batch
+  }
 
 
 class Details:

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.loader import Epochs, Reading, Transform, eval_batches, train_batches
-from asmjax.minimax import PREDICTOR, Game, Turns
+from asmjax.minimax import JOINT, PREDICTOR, Game, Turns
 from asmjax.pretrained import load
 from asmjax.train.optim import Optimizer, require_slow_critics
 from asmjax.train.parallel import check_divisible
@@ -27,13 +27,14 @@ class Training:
   """How long and in what portions.
 
   Attributes:
-    steps: T; each takes one minibatch, whoever moves. With 0 the initial weights are evaluated.
+    steps: T, of the predictor; the critics' steps between them and before them come on top. Each
+      takes one minibatch, whoever moves. With 0 the initial weights are evaluated.
     batch_size: examples of the global batch.
     turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.minimax.Turns`.
-    pretraining: steps at the start in which the critics move alone.
+    pretraining: steps before the first of the predictor, in which the critics move alone.
     accumulate: microbatches that a device's share of the batch is cut into.
     dtype: of the networks' computations: "float32" or "bfloat16".
-    log_every: steps between logged means.
+    log_every: steps, of all players, between logged means.
     fast_critic: allow a critic a larger learning rate than the predictor's.
   """
 
@@ -101,7 +102,7 @@ class Evaluation:
   """When and on what the predictor is evaluated.
 
   Attributes:
-    every: steps between evaluations; 0 evaluates at the end only.
+    every: steps of the predictor between evaluations; 0 evaluates at the end only.
     batch_size: examples of the global batch.
     split: of the data set.
   """
@@ -119,7 +120,7 @@ class Checkpointing:
   """When the state is saved; it is saved after each evaluation and at the end in any case.
 
   Attributes:
-    every: steps between checkpoints; 0 for none in between.
+    every: steps, of all players, between checkpoints; 0 for none in between.
     keep: how many of the last are kept, and how many of the best.
     metric: what the best is measured by; larger is better.
   """
@@ -175,8 +176,19 @@ class Experiment:
 
   @property
   def turns(self) -> Turns:
-    """Who moves when."""
-    return Turns.parse(self.training.turns, self.training.pretraining)
+    """Who moves when; in a game without critics the predictor never waits."""
+    turns = Turns.parse(self.training.turns, self.training.pretraining)
+    return turns if self.game.critics else JOINT
+
+  def warnings(self) -> list[str]:
+    """Settings without effect, in words: weights of critics that their optimizer divides out."""
+    scales = {name: self.game.terms[name].critic_scale for name in self.game.critics}
+    return [
+      f"{name}: all that its critic descends is multiplied by {scale}, which Adam divides out; it "
+      "is the learning rate of its optimizer that says how fast it moves"
+      for name, scale in scales.items()
+      if scale not in (0, 1) and self.optimizers[name].rule == "adam"
+    ]
 
   def transformations(self) -> Transformations:
     """The optax transformation of each player."""
@@ -213,10 +225,9 @@ class Experiment:
   def train_batches(
     self, start: int, on_skip: Callable[[str], None] = print
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Training batches from step `start` to the last; this process's share."""
-    return self.batches(
-      self.epochs(), self.training.batch_size, start, self.training.steps, on_skip
-    )
+    """Training batches from step `start` of all players to the last; this process's share."""
+    stop = self.turns.total(self.training.steps)
+    return self.batches(self.epochs(), self.training.batch_size, start, stop, on_skip)
 
   def batches(
     self, epochs: Epochs, batch_size: int, start: int, stop: int,

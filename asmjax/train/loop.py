@@ -3,8 +3,8 @@
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -18,6 +18,9 @@ from asmjax.train.record import Record, Silence, Skips, check_finite, write_json
 from asmjax.train.schedule import Plain, Schedule, Turn, is_due
 from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
+
+# Where the protocol of `results.json` says how images were looked at, if not each once and whole.
+VIEWS = "views"
 
 MakeSchedule = Callable[[Experiment, pathlib.Path, Callable[[str], None]], Schedule]
 
@@ -51,6 +54,8 @@ def train(
     outcome = plan.begin(checkpoints)
     start = None if before is None else plan.done
     record = stack.enter_context(contextlib.closing(_open_record(workdir, start, plan.steps)))
+    if before is None:
+      record.warn(plan.done, experiment.warnings())
     if outcome.saves:
       record.step(plan.done, {}, outcome.scores)
       checkpoints.save(outcome.state, step=plan.done, memory=plan.memory())
@@ -102,14 +107,30 @@ def open_skips(workdir: pathlib.Path) -> Skips:
   return Skips(workdir / f"skipped.{jax.process_index()}.jsonl")
 
 
+class Views(Protocol):
+  """How images are looked at, if not each once and whole: see `asmjax.inference.evaluation`.
+
+  Attributes:
+    protocol: in words.
+  """
+
+  protocol: str
+
+  def batches(
+    self, state: TrainState, on_skip: Callable[[str], None]
+  ) -> Iterator[Mapping[str, np.ndarray]]:
+    """The held-out examples with the estimates of all views, in batches for evaluation."""
+
+
 def make_measure(
-  experiment: Experiment, on_skip: Callable[[str], None] = print
+  experiment: Experiment, on_skip: Callable[[str], None] = print, views: Views | None = None
 ) -> Callable[[TrainState], dict[str, Any]]:
   """Evaluation on the held-out examples, compiled once.
 
   Args:
     experiment: whose predictor, tasks and held-out examples.
     on_skip: see `asmjax.data.loader.eval_batches`.
+    views: of each image; None shows it to the predictor as it is.
 
   Returns:
     `measure(state)`: the metrics and what they are metrics of, as `results.json` holds them.
@@ -123,14 +144,16 @@ def make_measure(
       skipped[fault] = None
       on_skip(fault)
 
-    scores = evaluate(state.variables(), experiment.eval_batches(skip))
+    examples = views.batches(state, skip) if views else experiment.eval_batches(skip)
+    scores = evaluate(state.variables(), examples)
+    looked = {VIEWS: views.protocol} if views else {}
     return {
-      "step": int(state.step),
+      "step": experiment.turns.taken(int(state.step)),
       "data_set": experiment.descriptor.name,
       "split": experiment.held_out.split,
       "examples": scores.examples,
       "skipped": list(skipped),
-      "protocol": scores.protocols | {"images": str(experiment.prepare)},
+      "protocol": scores.protocols | {"images": str(experiment.prepare)} | looked,
       "metrics": scores.metrics,
     }
 
@@ -185,7 +208,7 @@ def _stepper(
     if turn.movers not in compiled:
       function = make_step(
         experiment.game, transformations, movers=turn.movers, steps=experiment.training.steps,
-        accumulate=experiment.training.accumulate, hold=experiment.hold,
+        turns=experiment.turns, accumulate=experiment.training.accumulate, hold=experiment.hold,
       )
       compiled[turn.movers] = spread(function, donate=True)
     return compiled[turn.movers](state, turn.batch)

@@ -33,7 +33,7 @@ class Optimizer:
     momentum2: beta2 of Adam.
     schedule: "poly", (1 - t/T)^power, or "constant".
     power: of the poly schedule.
-    warmup: steps over which the rate first grows linearly from 0.
+    warmup: steps of the predictor over which the rate first grows linearly from 0.
     weight_decay: added to the gradient of the kernels (an L2 penalty), before the rule.
     clip: largest global norm of the gradient; 0 leaves it as it is.
     groups: rate multipliers by a regular expression that is searched in a parameter's path; the
@@ -64,16 +64,26 @@ class Optimizer:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
 
   def rate(self, step: Array | int, steps: int) -> Array:
-    """The learning rate at `step` of `steps`."""
+    """The learning rate after `step` of the predictor's `steps`."""
     step = jnp.asarray(step, jnp.result_type(float))
     warm = jnp.minimum(1.0, (step + 1) / (self.warmup + 1))
     return self.learning_rate * warm * _SCHEDULES[self.schedule](step / max(steps, 1), self.power)
 
-  def transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
-    """The optax transformation; its `update` takes the run's `step` as an extra argument.
+  @property
+  def fastest(self) -> float:
+    """The largest factor that a parameter's rate may have."""
+    return max((1.0, *self.groups.values()))
 
-    The schedule follows the run's step rather than a count of this player's own updates, so that
-    players that take turns still share one schedule.
+  @property
+  def slowest(self) -> float:
+    """The smallest factor that the rate of a parameter that moves may have."""
+    return min((1.0, *filter(None, self.groups.values())))
+
+  def transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
+    """The optax transformation; its `update` takes the predictor's `step` as an extra argument.
+
+    Schedules of all players follow the predictor's steps rather than counts of their own updates,
+    so that players that take turns share one schedule, and any turns give the predictor the same.
     """
     kernels = lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params)
     return optax.chain(
@@ -103,18 +113,21 @@ def require_slow_critics(
 ) -> None:
   """A critic's learning rate is never larger than the predictor's (Hwang et al. 2019, Alg. 1).
 
+  That is the largest rate of any of the critic's parameters and the smallest of any of the
+  predictor's that move: `groups` may raise the one and lower the other.
+
   Raises:
     ValueError: it is, at some step of the run.
   """
   times = np.unique(np.linspace(0, max(steps - 1, 0), 101).astype(int))
-  limit = np.asarray(predictor.rate(times, steps))
+  limit = predictor.slowest * np.asarray(predictor.rate(times, steps))
   for name, critic in critics.items():
-    rate = np.asarray(critic.rate(times, steps))
+    rate = critic.fastest * np.asarray(critic.rate(times, steps))
     if np.any(rate > limit * (1 + 1e-6)):
       at = int(times[np.argmax(rate > limit * (1 + 1e-6))])
       raise ValueError(
         f"the critic of term {name!r} would outpace the predictor: learning rate "
-        f"{rate.max():g} against {limit.max():g} (first at step {at}); lower "
+        f"{rate.max():g} against {limit.max():g}, groups included (first at step {at}); lower "
         "optimizer.critic.learning_rate or set train.fast_critic=True"
       )
 

@@ -49,7 +49,7 @@ class Schedule(abc.ABC):
 
   Attributes:
     done: steps so far, of all players.
-    steps: of the whole run, if they are known.
+    steps: of all players in the whole run, if they are known.
   """
 
   done: int = 0
@@ -78,7 +78,12 @@ class Schedule(abc.ABC):
 
 
 class Plain(Schedule):
-  """A fixed number of steps, each on a fresh minibatch, for those whose turn it is."""
+  """A fixed number of the predictor's steps, and those of the critics between them.
+
+  Each step is on a fresh minibatch, for those whose turn it is. What is compared, the length of the
+  run and its evaluations, counts the predictor's steps; checkpoints, which only save time, and
+  the minibatches count all.
+  """
 
   def __init__(self, experiment: Experiment, on_skip: Callable[[str], None]):
     """From the first step.
@@ -87,7 +92,7 @@ class Plain(Schedule):
       experiment: what to do.
       on_skip: see `asmjax.data.loader.train_batches`.
     """
-    self.steps = experiment.training.steps
+    self.steps = experiment.turns.total(experiment.training.steps)
     self._experiment = experiment
     self._on_skip = on_skip
 
@@ -106,8 +111,11 @@ class Plain(Schedule):
 
   def after(self, state: TrainState) -> Outcome:
     """Evaluation and checkpoints at intervals, and at the end."""
+    before = self._experiment.turns.taken(self.done)
     self.done += 1
-    evaluates = self.done == self.steps or is_due(self.done, self._experiment.evaluation.every)
+    taken = self._experiment.turns.taken(self.done)
+    due = taken > before and is_due(taken, self._experiment.evaluation.every)
+    evaluates = due or self.done == self.steps
     saves = evaluates or is_due(self.done, self._experiment.checkpointing.every)
     return Outcome(state, evaluates=evaluates, saves=saves)
 

@@ -26,7 +26,8 @@ class TrainState:
   """Everything that changes from step to step.
 
   Attributes:
-    step: steps done; with the seed it determines the batch and the randomness of the next one.
+    step: steps done, of all players; with the seed it determines the batch and the randomness of
+      the next one, and with `asmjax.minimax.Turns` how many of them the predictor has taken.
     players: "predictor" and, by the name of its term, every critic.
     rng: key data of the run, constant.
   """

@@ -8,7 +8,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.minimax import PREDICTOR, Game, Played, Probe, joint_value
+from asmjax.minimax import JOINT, PREDICTOR, Game, Played, Probe, Turns, joint_value
 from asmjax.models.layers import DEVICES
 from asmjax.moments import Moments
 from asmjax.train.state import Player, TrainState, Transformations
@@ -22,6 +22,7 @@ def make_step(
   *,
   movers: tuple[str, ...],
   steps: int,
+  turns: Turns = JOINT,
   accumulate: int = 1,
   hold: Callable[[str, PyTree], PyTree] = lambda player, params: params,
 ) -> Step:
@@ -33,9 +34,10 @@ def make_step(
 
   Args:
     game: what is optimised.
-    transformations: by player, with `step` as extra argument of `update`.
+    transformations: by player; `update` is given the predictor's steps so far as `step`.
     movers: the players that move; the others are not differentiated and stay as they are.
-    steps: of the whole run, T.
+    steps: of the predictor in the whole run, T.
+    turns: how many of the state's steps were the predictor's; all schedules follow those alone.
     accumulate: microbatches that a device's share is cut into.
     hold: from a player's parameters to the same under `stop_gradient` where they never move.
 
@@ -51,8 +53,9 @@ def make_step(
     stats = {name: player.batch_stats for name, player in state.players.items()}
     rng = jax.random.fold_in(state.key(), lax.axis_index(DEVICES))
     differentiate = _differentiate if accumulate == 1 else _accumulated(accumulate)
+    taken = turns.taken(state.step)
     # Critics that are trained for themselves have no end.
-    progress = jnp.minimum(state.step / max(steps, 1), 1.0)
+    progress = jnp.minimum(taken / max(steps, 1), 1.0)
 
     def play(moving: PyTree, stats: PyTree, batch: Mapping[str, Array]) -> Played:
       moved, probes = moving
@@ -69,7 +72,7 @@ def make_step(
     grads = lax.pmean(grads, DEVICES)
     updates = lax.pmean({name: played.batch_stats[name] for name in movers}, DEVICES)
     moved = {
-      name: _move(player, transformations[name], grads[name], updates[name], state.step)
+      name: _move(player, transformations[name], grads[name], updates[name], taken)
       for name, player in state.players.items() if name in movers
     }
     balanced = [name for name, term in game.terms.items() if term.balance]

@@ -54,7 +54,7 @@ def test_runs_on_different_examples_are_not_compared(runs, change):
   path = runs / "a_1" / "results.json"
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
   groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
-  with pytest.raises(ValueError, match=r"different examples: .*a_0 on cats val, 7 .*a_1 on"):
+  with pytest.raises(ValueError, match=r"different examples, .*: .*a_0 on cats val, 7 .*a_1 on"):
     table(groups, ["miou"])
 
 
@@ -65,3 +65,24 @@ def test_what_is_wrong_is_named(runs):
     Group.parse(f"A={runs / 'a_2'}")
   with pytest.raises(ValueError, match="unknown metric 'iou'; known: lost, miou"):
     Group.parse(f"A={runs / 'a_0'}").final("iou")
+
+
+def test_runs_that_looked_at_images_in_other_ways_are_not_compared(runs):
+  path = runs / "a_1" / "results.json"
+  views = {"protocol": {"views": "scales 0.5, 1"}}
+  path.write_text(json.dumps(json.loads(path.read_text()) | views))
+  groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
+  with pytest.raises(ValueError, match=r"a_0 on .*, each image once; .*a_1 on .*, scales 0\.5, 1"):
+    table(groups, ["miou"])
+
+
+@pytest.mark.parametrize("terms, steps", [
+  ({"structure": {"critic": {}}}, [0, 1, 1]), ({"affinity": {"adaptive": True}}, [0, 1, 1]),
+  ({"pixel": {}}, [2, 3, 4]),
+])
+def test_curves_are_drawn_over_the_predictors_steps(runs, terms, steps):
+  train = {"turns": "alternate(2, 1)", "pretraining": 0}
+  (runs / "a_0" / "config.json").write_text(json.dumps({"terms": terms, "train": train}))
+  found, values = Group.parse(f"A={runs / 'a_0'}").curve("miou")
+  assert found.tolist() == steps
+  np.testing.assert_allclose(values, [[0.2, 0.25, 0.3]])

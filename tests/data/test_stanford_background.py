@@ -77,6 +77,22 @@ def test_a_list_overrides_the_partition(root):
   assert len(StanfordBackground(str(root), "luc_test")) == 142
 
 
+def test_an_eighth_of_lucs_training_photos_is_held_out(root):
+  (root / "luc_train.txt").unlink()
+  horizons(root, 715)
+  names = {split: StanfordBackground(str(root), split).names for split in ("luc_fit", "luc_val")}
+  assert {split: len(each) for split, each in names.items()} == {"luc_fit": 501, "luc_val": 72}
+  train = StanfordBackground(str(root), "luc_train").names
+  assert tuple(sorted(names["luc_fit"] + names["luc_val"])) == train
+  # Of the photos in a list, if there is one; and a list of its own overrides that.
+  (root / "luc_train.txt").write_text("".join(f"{n:07d}\n" for n in range(100, 180)))
+  listed = {split: StanfordBackground(str(root), split).names for split in names}
+  assert {split: len(each) for split, each in listed.items()} == {"luc_fit": 70, "luc_val": 10}
+  assert {*listed["luc_fit"], *listed["luc_val"]} == {f"{n:07d}" for n in range(100, 180)}
+  (root / "luc_val.txt").write_text("0000047\n")
+  assert StanfordBackground(str(root), "luc_val").names == ("0000047",)
+
+
 @pytest.mark.parametrize("count", [714, 2])
 def test_incomplete_data_say_how_many_and_the_way_out(root, count):
   horizons(root, count)
@@ -90,7 +106,7 @@ def test_neither_list_nor_horizons(root):
 
 
 def test_unknown_split_and_empty_list(root):
-  with pytest.raises(ValueError, match="'train'; known: luc_train, luc_test, load_train"):
+  with pytest.raises(ValueError, match="'train'; known: luc_fit, luc_val, luc_train, luc_test, "):
     StanfordBackground(str(root), "train")
   (root / "luc_train.txt").write_text("\n")
   with pytest.raises(ValueError, match="'luc_train' of stanford_background.*is empty"):

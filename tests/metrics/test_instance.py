@@ -5,6 +5,7 @@ import pytest
 
 from asmjax.metrics import ConfusionMatrix
 from asmjax.metrics.instance import InstanceIou
+from asmjax.tasks import Segmentation
 from tests import reference_labels as reference
 
 CLASSES = 4
@@ -118,3 +119,15 @@ def test_other_shapes_and_settings_are_refused():
 def test_the_protocol_says_how_classes_without_ids_count():
   names = ("left_out", "once", "components")
   assert len({InstanceIou.empty(2, without_ids=name).protocol for name in names}) == 3
+
+
+@pytest.mark.parametrize("without_ids, expected", [("left_out", [1]), ("once", [1, 1])])
+def test_a_segmentation_counts_classes_without_ids_as_it_is_told_to(without_ids, expected):
+  task = Segmentation(("sky", "car"), details=("instance",), without_ids=without_ids)
+  label = np.array([[[0, 1]]])
+  states = task.detail(label, {"label": label, "instance": label})
+  score = states["instance"].merge(states["instance"])
+  assert score.instances[score.instances > 0].tolist() == [2 * each for each in expected]
+  assert task.detail_protocols(states)["instance"] == states["instance"].protocol
+  with pytest.raises(ValueError, match="unknown without_ids 'twice'"):
+    Segmentation(("sky", "car"), without_ids="twice")

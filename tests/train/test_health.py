@@ -170,9 +170,14 @@ def run(workdir, **changes):
 
 
 def test_a_discriminator_that_does_not_learn_is_warned_of(tmp_path, capsys):
-  warnings = run(tmp_path, **{"optimizer.critic.learning_rate": 0.0})
+  settings, *warnings = run(tmp_path, **{
+    "optimizer.critic.learning_rate": 0.0, "terms.adversarial.critic_weight": 0.5,
+  })
+  assert settings["step"] == 0 and "multiplied by 0.5, which Adam divides" in settings["warning"]
   assert warnings and warnings[0]["step"] in (2, 4, 6)
   assert warnings[0]["warning"].startswith("adversarial: the discriminator has collapsed")
-  assert f"step {warnings[0]['step']}: {warnings[0]['warning']}" in capsys.readouterr().err
+  printed = capsys.readouterr().err
+  for each in (settings, warnings[0]):
+    assert f"step {each['step']}: {each['warning']}" in printed
   metrics = small.logged(tmp_path)
   assert {"sent/adversarial", "sent/pixel"} <= set(metrics[0])

@@ -8,6 +8,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from asmjax.analysis.figures import curves, predictions
@@ -16,7 +17,7 @@ from asmjax.config import experiment
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import make_draw, open_checkpoints, train
 from asmjax.train.record import check_finite, check_same_config
-from asmjax.train.schedule import restore
+from asmjax.train.schedule import Plain, restore
 from tests import small
 
 
@@ -155,6 +156,31 @@ def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed.variables(), expected)
 
 
+def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_path):
+  """Ke et al. 2018, Sec. 5.1: the sizes' weights start anew, and so do optimizers and schedules."""
+  first = experiment(small.config("aaf"))
+  moved = jax.tree.map(lambda x: x + np.ones_like(x), first.random_state())
+  with open_checkpoints(first, tmp_path) as checkpoints:
+    checkpoints.save(moved, step=12)
+  made = small.config("aaf", **{
+    "seed": 1, "init.path": str(tmp_path), "init.format": "orbax", "init.part": "",
+    "optimizer.predictor.learning_rate": 1e-4,
+  })
+  second, reports = experiment(made), []
+  state = jax.device_get(second.init_state(reports.append))
+  jax.tree.map(np.testing.assert_array_equal, state.variables(), moved.variables())
+  fresh = jax.device_get(second.random_state())
+  assert state.step == 0 and all((leaf == 0).all() for leaf in jax.tree.leaves(
+    state.players["affinity"].params
+  ))
+  jax.tree.map(np.testing.assert_array_equal, state.players["affinity"], fresh.players["affinity"])
+  jax.tree.map(
+    np.testing.assert_array_equal, state.players["predictor"].opt_state,
+    fresh.players["predictor"].opt_state,
+  )
+  assert {each.learning_rate for each in second.optimizers.values()} == {1e-4}
+
+
 def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
   workdir, _ = finished
   begin = {"init.path": str(workdir), "init.format": "orbax", "train.steps": 0}
@@ -248,25 +274,74 @@ def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
   assert not any(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())
 
 
-def test_options_work_together(tmp_path):
+class Killed(Exception):
+  """Ends a run between two steps."""
+
+
+class Mortal(Plain):
+  """Ends after some steps of all players."""
+
+  def __init__(self, *arguments, after):
+    super().__init__(*arguments)
+    self._life = after
+
+  def after(self, state):
+    if self.done == self._life:
+      raise Killed
+    return super().after(state)
+
+
+@pytest.fixture
+def compiled_once(tmp_path_factory):
+  """Runs of one test do not compile again what one of them has."""
+  settings = {
+    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+  }
+  before = {name: getattr(jax.config, name) for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
+def test_options_work_together_and_resume(tmp_path, compiled_once):
+  """The predictor takes 6 steps, and is evaluated after 3 and 6, whatever the critic does."""
   run = experiment(small.config("iid_asm", **{
-    "train.turns": "alternate(1, 2)", "train.batch_size": 16, "train.accumulate": 2,
-    "train.dtype": "bfloat16", "train.steps": 6, "train.log_every": 1,
+    "train.turns": "alternate(1, 2)", "train.pretraining": 1, "train.batch_size": 16,
+    "train.accumulate": 2, "train.dtype": "bfloat16", "train.steps": 6, "train.log_every": 1,
     "predictor.norm.kind": "sync_batch",
     "optimizer.predictor.average": 0.9, "optimizer.predictor.warmup": 2,
     "optimizer.critic.warmup": 2, "optimizer.predictor.groups": {"^head": 10.0},
-    "eval.every": 3, "data.scale": (0.5, 2.0), "data.random_crop": True,
+    "eval.every": 3, "checkpoint.every": 4, "data.scale": (0.5, 2.0), "data.random_crop": True,
   }))
-  train(run, tmp_path)
-  lines = small.logged(tmp_path)
-  moved = [[name for name in line if name.startswith("gradient/")] for line in lines]
-  assert moved == [["gradient/structure"], ["gradient/predictor"], ["gradient/predictor"]] * 2
+  results = train(run, tmp_path / "whole")
+  lines = small.logged(tmp_path / "whole")
+  moved = [
+    [name.removeprefix("gradient/") for name in line if name.startswith("gradient/")]
+    for line in lines
+  ]
+  assert moved == [["structure"], *[["structure"], ["predictor"], ["predictor"]] * 3]
+  evaluated = [line["step"] for line in lines if "segmentation/mean_iou" in line]
+  assert evaluated == [6, 10] and results["step"] == 6
   assert all(np.isfinite(line["structure/conv1"]) for line in lines)
-  with open_checkpoints(run, tmp_path) as checkpoints:
-    state = restore(run, checkpoints, 6)
-  player = state.players["predictor"]
+  for step in (5, 9):  # They go on from 4, after the predictor's turn, and 8, after the critic's.
+    mortal = lambda run, _, on_skip, at=step: Mortal(run, on_skip, after=at)
+    with pytest.raises(Killed):
+      train(run, tmp_path / "killed", mortal)
+  assert train(run, tmp_path / "killed") == results
+  assert small.logged(tmp_path / "killed") == lines
+  states = []
+  for name in ("whole", "killed"):
+    with open_checkpoints(run, tmp_path / name) as checkpoints:
+      states.append(jax.device_get(restore(run, checkpoints, 10)))
+  jax.tree.map(np.testing.assert_array_equal, *states)
+  player = states[0].players["predictor"]
   assert {leaf.dtype for leaf in jax.tree.leaves(player.params)} == {np.dtype("float32")}
-  averaged = state.variables()["params"]["head_segmentation"]["kernel"]
+  averaged = states[0].variables()["params"]["head_segmentation"]["kernel"]
   assert not np.array_equal(averaged, player.params["head_segmentation"]["kernel"])
 
 

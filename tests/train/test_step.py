@@ -5,6 +5,7 @@ import functools
 import re
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,9 @@ import optax
 import pytest
 
 from asmjax.batch import normalise
-from asmjax.minimax import FEATURES, PREDICTOR, Turns, joint_value
+from asmjax.minimax import FEATURES, PREDICTOR, Critique, Summand, Term, Turns, joint_value
+from asmjax.moments import Moments
+from asmjax.terms import Pixel
 from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import place, spread
 from asmjax.train.state import Player, TrainState, init_state
@@ -85,6 +88,50 @@ def test_microbatches_give_the_numbers_of_the_whole_batch(float64):
   options = {"norm": "none", "wide": True}
   whole, parts = run(3, 1, **options), run(3, 2, accumulate=4, **options)
   assert_close(parts, whole, 1e-9)
+
+
+class Clock(Term):
+  """Says what progress it is told of, and has a critic, which never moves."""
+
+  critic = nn.Dense(1)
+
+  def init(self, rng, tasks, size):
+    return self.critic.init(rng, jnp.zeros((1, 1)))
+
+  def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
+    told = Moments(jnp.asarray(progress, jnp.float32), jnp.ones(()))
+    return Critique({"progress": Summand(0.0, told)})
+
+
+def keep_step():
+  """An optimizer that moves nothing, and whose state is the step that it was told last."""
+  update = lambda updates, state, params=None, *, step: (
+    jax.tree.map(jnp.zeros_like, updates), jnp.asarray(step)
+  )
+  return optax.GradientTransformationExtraArgs(lambda params: jnp.int32(-1), update)
+
+
+def test_whoever_moves_when_the_predictors_schedules_are_the_same():
+  """Its T updates are at 0 .. T-1 of T, and the critics' at those of the predictor's next one."""
+  players, steps = games.game(levels=1, pixel=Pixel(), clock=Clock()), 5
+  names = (PREDICTOR, "clock")
+  tx = dict.fromkeys(names, keep_step())
+  state = init_state(players, tx, seed=0, image_size=games.SIZE)
+  take = {}
+  for turns in (Turns(), Turns(0, 0, 3), Turns(1, 1), Turns(3, 2, 1)):
+    now, found = state, []
+    for i in range(turns.total(steps)):
+      movers = turns.movers(i, names)
+      if (turns, movers) not in take:
+        step = make_step(players, tx, movers=movers, steps=steps, turns=turns)
+        take[turns, movers] = spread(step, devices=jax.local_devices()[:1])
+      batch = place(games.batch(2), devices=jax.local_devices()[:1])
+      now, metrics = take[turns, movers](now, batch)
+      clocks = {int(now.players[name].opt_state) for name in movers}
+      assert clocks == {turns.taken(i)}
+      assert metrics["clock/progress"] == np.float32(turns.taken(i) / steps)
+      found += [clocks.pop()] if PREDICTOR in movers else []
+    assert found == list(range(steps)) and now.step == turns.total(steps)
 
 
 @pytest.mark.parametrize("mover, waiter", [(PREDICTOR, "structure"), ("structure", PREDICTOR)])

@@ -21,6 +21,8 @@ _PARTITIONS = (
   {"luc_train": 573, "luc_test": 142},
   {"load_train": 400, "load_val": 172, "load_test": 143},
 )
+# Luc et al. train on seven eighths of their training photos and choose by the last one.
+_FIT, _VAL = "luc_fit", "luc_val"
 _PHOTOS = 715
 _UNKNOWN = -1
 _LABELS = {**{label: label for label in range(8)}, _UNKNOWN: UNLABELLED}
@@ -32,7 +34,8 @@ class StanfordBackground(FileSource):
 
   The papers give the sizes of their parts, but not the names.  A list SPLIT.txt in the folder
   decides; without it the parts are those of `partition`, so that the numbers are comparable with
-  published ones only up to the choice of images.
+  published ones only up to the choice of images. "luc_fit" and "luc_val" are seven eighths and one
+  eighth of "luc_train", on which Luc et al. train and by which they choose the final model.
   """
 
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -42,7 +45,7 @@ class StanfordBackground(FileSource):
       (120, 180, 230), (40, 110, 50), (110, 100, 110), (130, 190, 80), (30, 70, 170),
       (180, 80, 60), (150, 120, 80), (240, 190, 40),
     ),
-    splits=tuple(itertools.chain(*_PARTITIONS)),
+    splits=(_FIT, _VAL, *itertools.chain(*_PARTITIONS)),
     provides=frozenset({"label"}),
     ignored=frozenset({_UNKNOWN}),
   )
@@ -58,6 +61,10 @@ class StanfordBackground(FileSource):
     """Names of the split's photos: in the order of its list, or sorted."""
     if (self.folder / f"{self.split}.txt").is_file():
       return self.listed(f"{self.split}.txt")
+    if self.split in (_FIT, _VAL):
+      names = dataclasses.replace(self, split="luc_train").names
+      val = round(len(names) / 8)
+      return partition(names, {_FIT: len(names) - val, _VAL: val})[self.split]
     names = {line.split()[0] for line in self.listed("horizons.txt")}
     if len(names) != _PHOTOS:
       raise ValueError(

@@ -1,0 +1,168 @@
+"""Scores of estimates from scales, mirror images and windows, against the evaluation itself."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.config import experiment
+from asmjax.inference import evaluation
+from asmjax.inference.evaluation import InferenceViews
+from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.trained import Trained
+from asmjax.metrics.confusion import ConfusionMatrix
+from asmjax.train.loop import make_measure, open_checkpoints
+from asmjax.train.record import write_json
+from tests import small
+
+# Photos of 16 x 16 become 20 x 20 in a canvas of 24 x 20; the last batch is not full.
+FITTED = {
+  "data.resize": "fit", "data.eval_size": (24, 20), "data.options.length": 11, "eval.batch_size": 8,
+  "tasks.segmentation.details": ("bf",),
+}
+THOROUGH = Inference(scales=(0.5, 1.0, 1.5), flip=True, window=16, overlap=4, batch_size=8)
+
+
+@functools.cache
+def run(variant="iid,all", fitted=True):
+  """An experiment and a state with random weights."""
+  own = FITTED if fitted else {"data.options.length": 11, "eval.batch_size": 8}
+  made = experiment(small.config(variant, **own))
+  return made, made.random_state()
+
+
+def scored(made, state, **views):
+  return make_measure(made, print, InferenceViews(made, **views))(state)
+
+
+def test_images_seen_once_and_whole_have_the_scores_of_the_evaluation():
+  made, state = run()
+  plain, looked = make_measure(made)(state), scored(made, state, inference=Inference())
+  assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
+  assert {"depth/rel", "normals/mean", "segmentation/bf/bf"} <= set(looked["metrics"])
+  assert "views" not in plain["protocol"]
+  assert looked["protocol"] == plain["protocol"] | {"views": "averaged over scales 1"}
+  assert {key: looked[key] for key in ("examples", "split", "step", "skipped")} == {
+    key: plain[key] for key in ("examples", "split", "step", "skipped")
+  }
+
+
+def test_scores_are_those_of_what_is_predicted():
+  made, state = run("iid", fitted=False)
+  predict = make_predict(Trained.of(made, state), THOROUGH)
+  task, classes = made.game.tasks["segmentation"], len(made.descriptor.classes)
+  matrix = ConfusionMatrix.empty(classes)
+  images = ((example, example["image"]) for example in map(made.held_out.__getitem__, range(11)))
+  for example, estimates in predict(images):
+    found = task.conclude(estimates["segmentation"])
+    matrix = matrix.merge(ConfusionMatrix.of(example["label"], found, classes=classes))
+  results = scored(made, state, inference=THOROUGH)
+  metrics = results["metrics"]
+  assert results["examples"] == 11 and metrics["segmentation/mean_iou"] == matrix.mean_iou()
+  assert metrics["segmentation/pixel_accuracy"] == matrix.pixel_accuracy()
+  assert results["protocol"]["views"] == (
+    "averaged over scales 0.5, 1, 1.5 and mirror images, in windows of 16 that share 4 pixels at "
+    "least"
+  )
+  plain = make_measure(made)(state)["metrics"]
+  assert metrics["segmentation/pixel_accuracy"] != plain["segmentation/pixel_accuracy"]
+
+
+def test_a_crf_refines_what_is_scored(monkeypatch):
+  """One that sees walls alone, and photos at the size of the evaluation."""
+  made, state = run()
+  wall = made.descriptor.classes.index("wall")
+
+  def refine(probabilities, image):
+    assert image.shape == (20, 20, 3) and image.dtype == np.uint8
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-4)
+    return np.broadcast_to(np.eye(probabilities.shape[-1])[wall], probabilities.shape)
+
+  monkeypatch.setattr(evaluation, "dense_crf", lambda: refine)
+  results = scored(made, state, inference=Inference(), crf=True)
+  truth = np.concatenate([batch["label"].ravel() for batch in made.eval_batches()])
+  expected = (truth == wall).sum() / (truth < 255).sum()
+  assert results["metrics"]["segmentation/pixel_accuracy"] == pytest.approx(expected)
+  assert results["protocol"]["views"] == "averaged over scales 1; refined by a dense CRF"
+
+
+class Torn:
+  """A source whose examples 2 and 10 cannot be read."""
+
+  def __init__(self, source):
+    self.source, self.descriptor, self.split = source, source.descriptor, source.split
+
+  def __len__(self):
+    return len(self.source)
+
+  def __getitem__(self, index):
+    if index in (2, 10):
+      raise ValueError(f"{index} is torn")
+    return self.source[index]
+
+
+def test_what_cannot_be_read_is_skipped_if_asked():
+  made, state = run()
+  torn = dataclasses.replace(made, held_out=Torn(made.held_out))
+  with pytest.raises(ValueError, match="2 is torn"):
+    scored(torn, state, inference=Inference())
+  lenient = dataclasses.replace(torn, reading=dataclasses.replace(made.reading, on_error="skip"))
+  looked, plain = scored(lenient, state, inference=Inference()), make_measure(lenient)(state)
+  assert looked["skipped"] == ["2 is torn", "10 is torn"] and looked["examples"] == 9
+  assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
+
+
+def test_only_a_segmentation_is_refined_and_no_task_is_left_out():
+  with pytest.raises(ValueError, match="crf needs the task segmentation; trained: depth"):
+    InferenceViews(run("iid,depth", fitted=False)[0], Inference(), crf=True)
+  with pytest.raises(ValueError, match=r"tasks=\('depth',\); expected all: segmentation, depth"):
+    InferenceViews(run()[0], Inference(tasks=("depth",)))
+
+
+def test_estimates_mean_what_they_say():
+  """Scoring an estimate is scoring the outputs that mean it."""
+  made, _ = run()
+  rng = np.random.default_rng(0)
+  for task in made.game.tasks.values():
+    outputs = jnp.array(rng.normal(size=(2, 5, 6, task.channels)), jnp.float32)
+    estimate = task.estimate(outputs, (5, 6))
+    again = task.estimate(task.output_of_estimate(estimate), (5, 6))
+    np.testing.assert_allclose(again, estimate, atol=1e-6)
+
+
+@pytest.mark.parametrize("inference, plain", [
+  (Inference(), True), (Inference(batch_size=3), True), (Inference(flip=True), False),
+  (Inference(scales=(1.0, 1.0)), False), (Inference(window=9), False),
+])
+def test_only_the_defaults_are_plain(inference, plain):
+  assert inference.is_plain is plain
+
+
+def test_a_finished_runs_results_name_how_images_were_looked_at(tmp_path):
+  made, state = run("iid", fitted=False)
+  config = small.config("iid", **{"data.options.length": 11, "eval.batch_size": 8})
+  (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+  with open_checkpoints(made, tmp_path) as checkpoints:
+    checkpoints.save(state, {"segmentation/mean_iou": 0.5})
+  path = tmp_path / "results.json"
+
+  def evaluate(*options):
+    code, output = small.launch("evaluate.py", f"--workdir={tmp_path}", *options, devices=8)
+    assert code == 0, output
+    return output, json.loads(path.read_text())
+
+  write_json(path, make_measure(made)(jax.device_get(state)))
+  before = path.read_text()
+  output, thorough = evaluate(
+    "--scales=0.5,1,1.5", "--flip", "--window=16", "--overlap=4", "--batch_size=8"
+  )
+  assert thorough["protocol"]["views"] == THOROUGH.protocol and THOROUGH.protocol in output
+  expected = scored(made, state, inference=THOROUGH)
+  assert thorough["metrics"] == pytest.approx(expected["metrics"], nan_ok=True)
+  output, _ = evaluate("--scales=1", "--noflip")
+  assert "step 0, each image once" in output
+  assert path.read_text() == before  # Digit for digit.
