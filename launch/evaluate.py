@@ -14,7 +14,9 @@ from absl import app, flags, logging
 from launch.overrides import plainly
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
-_SPLIT = flags.DEFINE_string("split", None, "split of the data set; the run's own by default")
+_SPLIT = flags.DEFINE_string(
+  "split", None, "split, or a part of one as 'train[80%:]'; by default the run's own"
+)
 _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
 _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
 
