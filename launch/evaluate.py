@@ -23,19 +23,18 @@ _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkp
 
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
+  from asmjax.analysis.runs import results_path
   from asmjax.train.loop import make_measure, open_skips
   from asmjax.train.record import write_json
-  from asmjax.workdir import read_config, read_state, reopen
+  from asmjax.workdir import read_state, reopen
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
   with plainly():
-    own = read_config(workdir)["eval"]["split"]
     run = reopen(workdir, data_root=_ROOT.value, split=_SPLIT.value)
     state = read_state(run, workdir, _WHICH.value)
   results = make_measure(run, open_skips(workdir).add)(state)
-  name = "results.json" if results["split"] == own else f"results.{results['split']}.json"
-  write_json(workdir / name, results)
+  write_json(results_path(workdir, results["split"]), results)
   print_table(results)
 
 
