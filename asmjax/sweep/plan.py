@@ -224,11 +224,11 @@ def read_config(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
   path, _, variant = config.partition(":")
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f"config file {path} does not exist")
-  plain = runpy.run_path(path)["get_config"](*filter(None, [variant]))
+  made = runpy.run_path(path)["get_config"](*filter(None, [variant]))
   for key in overrides:
-    check_path(plain, key)
-  values, argv = flags.FlagValues(), ["sweep", *config_arguments(config, overrides)]
-  config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    check_path(made, key)
+  values, argv = flags.FlagValues(), ["sweep", *config_arguments(config, overrides)[1:]]
+  config_flags.DEFINE_config_dict("config", made, flag_values=values, sys_argv=argv)
   try:
     values(argv)
   except flags.Error as error:

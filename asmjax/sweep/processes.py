@@ -95,7 +95,7 @@ class Pool:
         fail are added.
 
     Raises:
-      KeyboardInterrupt: On SIGINT or SIGTERM, once all processes have ended.
+      KeyboardInterrupt: On SIGINT, SIGTERM or SIGHUP, once all processes have ended.
     """
     self._waiting, self._num_jobs = list(jobs), len(jobs)
     with _terminable():
@@ -115,8 +115,8 @@ class Pool:
     return next((job for job in self._waiting if job.needs not in ahead), None)
 
   def _drop_hopeless(self, faults: dict[str, str]) -> None:
-    """Gives up those that need a job that failed."""
-    for job in [job for job in self._waiting if job.needs in faults]:
+    """Gives up those that need a job that failed, and those that need these."""
+    while job := next((job for job in self._waiting if job.needs in faults), None):
       self._waiting.remove(job)
       self._end(job, faults, f"not started, since {job.needs} failed")
 
@@ -274,16 +274,21 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-  """SIGTERM raises KeyboardInterrupt, as SIGINT does."""
+  """SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, unless they are ignored."""
 
   def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
-  before = signal.signal(signal.SIGTERM, interrupt)
+  numbers = (signal.SIGTERM, signal.SIGHUP)
+  before = {number: signal.getsignal(number) for number in numbers}
+  for number in numbers:
+    if before[number] != signal.SIG_IGN:
+      signal.signal(number, interrupt)
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number in numbers:
+      signal.signal(number, before[number])
 
 
 def _clock(seconds: float) -> str:

@@ -117,14 +117,14 @@ def run_sweep(
     Pool(slots, say=say, on_end=update_table).run(jobs, faults)
   by_name = {run.name: run for run in runs}
   for name, fault in faults.items():
-    say(f"\nFAILED {name}: {fault}")
+    say(f"FAILED {name}: {fault}")
     if fault.startswith(("exit status", "SIG")):
       say(tail(by_name[name].log))
   return len(faults)
 
 
 def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
-  """Writes `table.md` and `table.json` of the finished runs.
+  """Writes `table.md` and `table.json` of the finished runs, unless there are none.
 
   Args:
     sweep: Whose rows, metrics and baseline.
@@ -138,16 +138,17 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
     ValueError: A metric is unknown, or runs were evaluated on different examples.
   """
   finished = [run for run in runs if run.is_finished()]
-  missing = [run for run in runs if run not in finished]
-  note = f"Not finished: {', '.join(run.name for run in missing)}." if missing else ""
+  missing = [run.name for run in runs if run not in finished]
+  note = [f"Not finished: {', '.join(missing)}."] if missing else []
   compared = _compared(sweep, finished)
-  parts = [compared.markdown(), compared.caption()] if compared else []
-  text = "\n\n".join([*parts, *filter(None, [note])]) + "\n"
-  content = compared.to_dict() if compared else {"rows": []}
+  if compared is None:
+    return "".join(note)
+  text = "\n\n".join([compared.markdown(), compared.caption(), *note]) + "\n"
+  content = compared.to_dict() | {"missing": missing}
   _add_settings(content, sweep, finished)
   with whole(out / "table.md") as path:
     path.write_text(text)
-  write_json(out / "table.json", content | {"missing": [run.name for run in missing]})
+  write_json(out / "table.json", content)
   return text
 
 

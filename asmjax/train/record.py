@@ -95,7 +95,7 @@ class Record:
         _replace(path, "".join(f"{line}\n" for line in kept))
     # What is left of the times, the last of the files.
     spent = json.loads(kept[-1])["seconds"] if kept else 0.0
-    self._began = time.perf_counter() - spent
+    self._began = _now() - spent
     self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
     self._progress = (_Bar if sys.stdout.isatty() else _Lines)(max(start, 0), steps)
 
@@ -111,7 +111,7 @@ class Record:
     with self._metrics.open("a") as file:
       file.write(json.dumps({"step": step, **values}) + "\n")
     with self._times.open("a") as file:
-      seconds = round(time.perf_counter() - self._began, 3)
+      seconds = round(_now() - self._began, 3)
       file.write(json.dumps({"step": step, "seconds": seconds}) + "\n")
     for name, value in values.items():
       if value is not None:
@@ -249,6 +249,11 @@ def _finite(tree: Any) -> Any:
   if isinstance(tree, Mapping):
     return {name: _finite(each) for name, each in tree.items()}
   return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _now() -> float:
+  """Seconds since some moment."""
+  return time.perf_counter()
 
 
 def _lines(path: pathlib.Path) -> list[str]:
