@@ -6,6 +6,7 @@ import pytest
 
 from asmjax.analysis.comparison import Metric
 from asmjax.sweep.plan import Row, Sweep, parse_pairs, read_config, read_sweep
+from tests.small import ROOT
 
 SECTION = {
   "runs": {
@@ -155,3 +156,10 @@ def test_parse_pairs_splits_at_the_first_sign():
   for texts in (["a"], ["=b"], ["a="], ["a=1", "a=2"]):
     with pytest.raises(ValueError, match="--run=.*expected NAME=VALUE"):
       parse_pairs(texts, "run")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweeps").glob("*.py")),
+                         ids=lambda path: path.stem)
+def test_shipped_sweeps_have_configs_that_build(path, tmp_path):
+  runs = read_sweep(str(path)).runs(tmp_path)
+  assert len(runs) >= 12 and len({run.workdir for run in runs}) == len(runs)

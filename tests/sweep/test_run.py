@@ -198,5 +198,3 @@ def test_the_launcher_trains_scores_a_part_of_a_split_and_does_nothing_twice(tmp
   assert rows(tmp_path)["IID"]["metrics"][IOU]["values"] == {"0": scores[IOU]}
   code, output = small.launch("sweep.py", *flags)
   assert code == 0 and output.startswith("IID seed 0 was finished before")
-  code, output = small.launch("sweep.py", *flags, "--set=train.stepz=1")
-  assert code == 1 and "FATAL IID: unknown key train.stepz; known: accumulate" in output
