@@ -11,8 +11,9 @@ from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
 from asmjax.data.frequencies import class_shares
 from asmjax.data.loader import Reading
+from asmjax.data.tfds import Tfds
 from asmjax.data.transforms import Augment
-from asmjax.data.wrappers import Cached, Relabelled, Selected, relabelled
+from asmjax.data.wrappers import Cached, Relabelled, Selected, open_split, relabelled
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, looking_ahead
 from asmjax.minimax import PREDICTOR, Game, Term
@@ -38,7 +39,8 @@ class Data:
   Attributes:
     source: name of the data set's format.
     root: folder of the data set; a source that draws its examples needs none.
-    split: that is trained on.
+    split: that is trained on; a part of it as "train[:80%]", see
+      `asmjax.data.wrappers.open_split`.
     options: further arguments of the source.
     classes: new ids by class name, the rest unlabelled; see `asmjax.data.wrappers.Relabelled`.
       Empty for the classes as they are published.
@@ -206,15 +208,23 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
 def source(data: Data, split: str) -> Source:
   """The examples of a split as a config describes them, without their transforms.
 
+  Args:
+    data: which data set, and its options.
+    split: name of a split, or a part of one such as "train[:80%]".
+
   Raises:
-    ValueError: the source or one of its options is unknown, or the split is.
+    ValueError: the source or one of its options is unknown, or the split is, or its part is
+      malformed, empty or not in it.
     FileNotFoundError: the data set is not where `data.root` says.
   """
   kind = choose(SOURCES, data.source, "data.source")
   names = {field.name for field in fields_of(kind)}
-  given = {"split": split} | ({"root": data.root} if "root" in names else {})
+  given = {"root": data.root} if "root" in names else {}
+  options = arguments(kind, data.options, "data.options", {"split", *given})
   # What a source refuses may be an option, the root or the split: its message says which.
-  made = kind(**arguments(kind, data.options, "data.options", given), **given)
+  open_whole = lambda name: kind(**options, **given, split=name)
+  # TFDS reads slices, and sums of them, itself.
+  made = open_whole(split) if kind is Tfds else open_split(open_whole, split)
   return Relabelled(made, data.classes) if data.classes else made
 
 

@@ -12,7 +12,6 @@ class, `sizes.png` (AAF Fig. 4).
 """
 
 import pathlib
-import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -38,13 +37,15 @@ def main(_: list[str]) -> None:
   `album.png`; with a baseline `confusions_LABEL.png` of every other group.
   """
   from asmjax.analysis import figures, lookahead, runs
+  from asmjax.analysis.comparison import compare
 
   logging.set_verbosity(logging.ERROR)
   groups = [runs.Group.parse(text) for text in _GROUPS.value]
   with plainly():
     baseline, others = _against(groups, _BASELINE.value)
     metrics = _METRICS.value or runs.usual_metrics(groups)
-  print(runs.table(groups, metrics))
+    compared = compare(groups, metrics, baseline=_BASELINE.value)
+  print(f"{compared.markdown()}\n\n{compared.caption()}")
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
   figures.curves(groups, metrics[0], out / "curves.png")
@@ -84,7 +85,7 @@ def _show_cycles(groups: list, out: pathlib.Path) -> None:
 
 
 def _show_classes(baseline, others: list, out: pathlib.Path) -> None:
-  from asmjax.analysis import confusions
+  from asmjax.analysis import confusions, runs
 
   for group in others:
     print(f"\n{confusions.class_table(baseline, group)}")
@@ -94,20 +95,21 @@ def _show_classes(baseline, others: list, out: pathlib.Path) -> None:
     if theirs != classes:
       raise ValueError(f"{group.label} has classes {theirs}; expected those of the baseline")
     matrices = {baseline.label: before, group.label: after}
-    confusions.draw(matrices, classes, out / f"confusions_{_safe(group)}.png")
+    confusions.draw(matrices, classes, out / f"confusions_{runs.file_name(group.label)}.png")
 
 
 def _show_analyzer(group, out: pathlib.Path) -> None:
-  from asmjax.analysis import analyzer, stimuli
+  from asmjax.analysis import analyzer, runs, stimuli
 
   workdir, shown = group.workdirs[0], {"count": _COUNT.value, "data_root": _ROOT.value}
+  name = runs.file_name(group.label)
   sections = analyzer.term_sections(workdir, "structure").values()
   if not sections:
     return
-  analyzer.loss_maps(workdir, out / f"losses_{_safe(group)}.png", **shown)
-  stimuli.patches(workdir, out / f"patches_{_safe(group)}.png", data_root=_ROOT.value)
+  analyzer.loss_maps(workdir, out / f"losses_{name}.png", **shown)
+  stimuli.patches(workdir, out / f"patches_{name}.png", data_root=_ROOT.value)
   if all(section["reconstruction"] for section in sections):
-    analyzer.error_maps(workdir, out / f"errors_{_safe(group)}.png", **shown)
+    analyzer.error_maps(workdir, out / f"errors_{name}.png", **shown)
 
 
 def _show_sizes(groups: list, out: pathlib.Path) -> None:
@@ -123,11 +125,6 @@ def _show_sizes(groups: list, out: pathlib.Path) -> None:
   if found:
     print(f"\n{kernels.table(found)}")
     kernels.draw(found, out / "sizes.png")
-
-
-def _safe(group) -> str:
-  """A group's label as part of a file's name."""
-  return re.sub(r"[^\w.+-]+", "_", group.label)
 
 
 if __name__ == "__main__":

@@ -17,30 +17,31 @@ from launch import views
 from launch.overrides import plainly
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
-_SPLIT = flags.DEFINE_string("split", None, "split of the data set; the run's own by default")
+_SPLIT = flags.DEFINE_string(
+  "split", None, "split, or a part of one as 'train[80%:]'; by default the run's own"
+)
 _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
 _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
 
 
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
+  from asmjax.analysis.runs import results_path
   from asmjax.inference.evaluation import InferenceViews
   from asmjax.train.loop import make_measure, open_skips
   from asmjax.train.record import write_json
-  from asmjax.workdir import read_config, read_state, reopen
+  from asmjax.workdir import read_state, reopen
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
   with plainly():
     inference, crf = views.inference(), views.crf()
-    own = read_config(workdir)["eval"]["split"]
     run = reopen(workdir, data_root=_ROOT.value, split=_SPLIT.value)
     state = read_state(run, workdir, _WHICH.value)
     plain = inference.is_plain and not crf
     looked = None if plain else InferenceViews(run, inference, crf)
   results = make_measure(run, open_skips(workdir).add, looked)(state)
-  name = "results.json" if results["split"] == own else f"results.{results['split']}.json"
-  write_json(workdir / name, results)
+  write_json(results_path(workdir, results["split"]), results)
   print_table(results)
 
 

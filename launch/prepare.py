@@ -41,7 +41,8 @@ def find(config: ConfigDict, splits: list[str] | None) -> dict:
 
   Args:
     config: of a run.
-    splits: names; by default those that the run trains and is evaluated on.
+    splits: names; by default those that the run trains and is evaluated on, whole even if the run
+      has slices of them.
 
   Raises:
     FileNotFoundError: a split, or one of its files, is not there.
@@ -49,11 +50,11 @@ def find(config: ConfigDict, splits: list[str] | None) -> dict:
   """
   from asmjax.config import Data, source
   from asmjax.data.files import check_files
-  from asmjax.data.wrappers import readable
+  from asmjax.data.wrappers import readable, whole_split
   from asmjax.sections import construct
 
   data = dataclasses.replace(construct(Data, config.data, "data"), classes={})
-  names = dict.fromkeys(splits or (data.split, config.eval.split))
+  names = dict.fromkeys(splits or map(whole_split, (data.split, config.eval.split)))
   sources = {split: source(data, split) for split in names}
   for split, each in sources.items():
     if data.reading.on_error == "skip":

@@ -515,6 +515,15 @@ def test_the_released_preset_is_the_papers_released_code():
   assert term.critic.filters == (16, 64, 128, 128, 128)
 
 
+def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
+  parts = {"data.split": "train[:80%]", "eval.split": "train[80%:]"}
+  whole, run = experiment(small.config()), experiment(small.config(**parts))
+  assert (run.source.split, run.held_out.split) == tuple(parts.values())
+  assert (len(run.source), len(run.held_out)) == (19, 5)
+  for part, index, same in ((run.source, 18, 18), (run.held_out, 0, 19)):
+    np.testing.assert_array_equal(part[index]["image"], whole.source[same]["image"])
+
+
 @pytest.mark.parametrize("key, value, message", [
   ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
   ("predictor.name", "vgg", "unknown predictor 'vgg'; known: deeplab, deeplab_v2, dilated"),
@@ -533,6 +542,9 @@ def test_the_released_preset_is_the_papers_released_code():
   ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
   ("train.dtype", "float8", "unknown train.dtype 'float8'"),
   ("eval.split", "test2", "unknown split 'test2'; known"),
+  ("eval.split", "test2[:80%]", "unknown split 'test2'; known: train, val, test"),
+  ("data.split", "train[:80%", r"malformed slice 'train\[:80%'; expected NAME"),
+  ("data.split", "train[:1000]", "beyond the 24 examples"),
   ("data.size", (16,), r"data.size is \(16,\)"),
   ("seed", "zero", "seed is 'zero', a str; expected int"),
   ("extra", 1, "unknown key config.extra; known: .*checkpoint"),

@@ -15,6 +15,12 @@ from asmjax.train.loop import VIEWS
 # Metrics that are parts of a whole.
 _PARTS = re.compile("iou|accuracy|delta|within")
 
+# Metrics of which less is better, by the last part of their names.
+_FALLING = frozenset((
+  "calibration_error", "rel", "rel_by_prediction", "sq_rel", "rms", "log_rms", "log10", "mean",
+  "median",
+))
+
 # What runs are judged by first, in this order.
 _USUAL = (
   "segmentation/mean_iou", "segmentation/pixel_accuracy", "depth/delta_1.25", "depth/rel",
@@ -29,10 +35,13 @@ class Group:
   Attributes:
     label: of the group in tables and figures.
     workdirs: folders of the runs.
+    split: Split whose results are read, as `launch/evaluate.py --split` left them; empty for that
+      of the run's own evaluation.
   """
 
   label: str
   workdirs: tuple[pathlib.Path, ...]
+  split: str = ""
 
   @classmethod
   def parse(cls, text: str) -> "Group":
@@ -51,13 +60,35 @@ class Group:
         raise FileNotFoundError(f"{workdir / 'results.json'} is missing; expected a finished run")
     return cls(label, workdirs)
 
+  def seeds(self) -> tuple[int, ...]:
+    """Returns the seed of each run, from its `config.json`.
+
+    Raises:
+      ValueError: A run has left no config, or two runs have one seed.
+    """
+    seeds = []
+    for workdir in self.workdirs:
+      if not (workdir / "config.json").exists():
+        raise ValueError(f"{workdir / 'config.json'} is missing; expected the seed of a run there")
+      seeds.append(json.loads((workdir / "config.json").read_text())["seed"])
+    if len(set(seeds)) < len(seeds):
+      raise ValueError(f"runs of {self.label} have the seeds {seeds}; expected different ones")
+    return tuple(seeds)
+
+  def seconds(self) -> np.ndarray:
+    """Returns the wall time of each run in seconds, NaN where it recorded none."""
+    paths = [workdir / "wall_time.jsonl" for workdir in self.workdirs]
+    lines = [path.read_text().splitlines() if path.exists() else [] for path in paths]
+    return np.array([json.loads(each[-1])["seconds"] if each else np.nan for each in lines])
+
   def final(self, metric: str) -> np.ndarray:
     """The metric's final value of every run."""
     return np.array([_value(results["metrics"], metric) for results in self.results()])
 
   def results(self) -> list[dict[str, Any]]:
-    """What each run's `results.json` holds."""
-    return [json.loads((workdir / "results.json").read_text()) for workdir in self.workdirs]
+    """What each run's results hold: `results.json`, or those of `split`."""
+    paths = [results_path(workdir, self.split) for workdir in self.workdirs]
+    return [json.loads(path.read_text()) for path in paths]
 
   def logged(self) -> list[str]:
     """The names of all that the first run logged."""
@@ -89,20 +120,10 @@ def usual_metrics(groups: Sequence[Group]) -> list[str]:
   return found
 
 
-def table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
-  """A Markdown table: mean and, in brackets, every run's value; parts of a whole in per cent.
-
-  Raises:
-    ValueError: the runs were not evaluated on the same examples.
-  """
-  check_comparable(groups)
-  head = ["runs", *(metric.rpartition("/")[2] for metric in metrics)]
-  rows = [
-    [group.label, *(_cell(scale(metric) * group.final(metric)) for metric in metrics)]
-    for group in groups
-  ]
-  lines = [head, ["---"] * len(head), *rows]
-  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def results_path(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
+  """Returns the file with a run's results on a split; empty for that of its own evaluation."""
+  own = not split or split == json.loads((workdir / "config.json").read_text())["eval"]["split"]
+  return workdir / ("results.json" if own else f"results.{split}.json")
 
 
 def check_comparable(groups: Sequence[Group]) -> None:
@@ -119,11 +140,6 @@ def check_comparable(groups: Sequence[Group]) -> None:
     raise ValueError(f"runs were evaluated on different examples, or in other ways: {found}")
 
 
-def _cell(values: np.ndarray) -> str:
-  each = ", ".join(written(value) for value in values)
-  return f"**{written(values.mean())}** ({each})" if len(values) > 1 else each
-
-
 def written(value: float) -> str:
   """A metric in as many digits as are worth reading."""
   return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
@@ -132,6 +148,17 @@ def written(value: float) -> str:
 def scale(metric: str) -> int:
   """What a metric is multiplied by to be shown: parts of a whole become per cent."""
   return 100 if _PARTS.search(metric) else 1
+
+
+def better(metric: str) -> int:
+  """1 if more of a metric is better, -1 if less is, 0 if neither."""
+  last = metric.rpartition("/")[2]
+  return -1 if last in _FALLING else 0 if last.endswith("_std") else 1
+
+
+def file_name(label: str) -> str:
+  """A label as part of a file's name."""
+  return re.sub(r"[^\w.+-]+", "_", label)
 
 
 def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:

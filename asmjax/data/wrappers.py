@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,10 @@ import numpy as np
 from asmjax.batch import UNLABELLED
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
+
+# NAME[FROM:TO] in numbers of examples or in percent, either of which may be missing.
+_COUNT, _PERCENT = r"(-?\d+)?", r"(-?\d+(?:\.\d+)?%)?"
+_SLICE = re.compile(rf"([^\[\]]+)\[(?:{_COUNT}:{_COUNT}|{_PERCENT}:{_PERCENT})\]")
 
 
 class Cached:
@@ -119,10 +124,10 @@ class Selected:
 class Subset:
   """Some examples of a source."""
 
-  def __init__(self, source: Source, indices: Sequence[int]) -> None:
-    """Takes the examples `indices` of `source`, in this order."""
+  def __init__(self, source: Source, indices: Sequence[int], split: str | None = None) -> None:
+    """Takes the examples `indices` of `source`, in this order; `split` names them."""
     self.descriptor: Descriptor = source.descriptor
-    self.split: str = source.split
+    self.split: str = split or source.split
     self._source = source
     self._indices = tuple(indices)
 
@@ -138,6 +143,60 @@ class Subset:
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """The files that example `index` is read from, by key."""
     return self._source.files(self._indices[index])
+
+
+def open_split(open_whole: Callable[[str], Source], split: str) -> Source:
+  """Opens a split, or the slice of one that `NAME[FROM:TO]` names, as TFDS writes it.
+
+  Boundaries are numbers of examples or percentages, negative ones count from the end, and
+  percentages are rounded to the closest example: the slices `train[:80%]` and `train[80%:]` have
+  every example of `train` once.
+
+  Args:
+    open_whole: Opens a split by its name.
+    split: Name of a split, or a slice such as "train[:80%]", "train[100:]" or "train[-20%:]".
+
+  Returns:
+    The examples, in their order; `split` of the source is `split`.
+
+  Raises:
+    ValueError: The slice is malformed, empty or reaches beyond the split.
+  """
+  if "[" not in split:
+    return open_whole(split)
+  parts = _SLICE.fullmatch(split)
+  if not parts:
+    raise ValueError(
+      f"malformed slice {split!r}; expected NAME[FROM:TO] with numbers of examples or percentages, "
+      "as train[:80%], train[100:200] or train[-20%:]"
+    )
+  name, *bounds = parts.groups()
+  source = open_whole(name)
+  length = len(source)
+  start, stop = (
+    _position(count or percent or default, length, split)
+    for count, percent, default in zip(bounds[:2], bounds[2:], ("0", "100%"), strict=True)
+  )
+  if start >= stop:
+    raise ValueError(f"slice {split!r} is empty: examples {start} to {stop} of {length}")
+  return Subset(source, range(start, stop), split)
+
+
+def whole_split(split: str) -> str:
+  """Returns the name of the split that a slice is of, and any other name as it is."""
+  parts = _SLICE.fullmatch(split)
+  return parts[1] if parts else split
+
+
+def _position(bound: str, length: int, split: str) -> int:
+  """Index of a boundary from the start of a split with `length` examples."""
+  if bound.endswith("%"):
+    index = round(float(bound[:-1]) * length / 100)
+  else:
+    index = int(bound)
+  if abs(index) > length:
+    raise ValueError(f"slice {split!r} reaches beyond the {length} examples of the split")
+  return index + length if bound.startswith("-") else index
 
 
 def readable(source: Source, on_skip: Callable[[str], None]) -> Source:

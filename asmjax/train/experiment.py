@@ -104,7 +104,7 @@ class Evaluation:
   Attributes:
     every: steps of the predictor between evaluations; 0 evaluates at the end only.
     batch_size: examples of the global batch.
-    split: of the data set.
+    split: of the data set, or a part of one as "train[80%:]".
   """
 
   every: int = 0

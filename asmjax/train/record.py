@@ -53,19 +53,24 @@ def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   """
   if not path.exists() or not any(path.parent.glob("checkpoints/[0-9]*")):
     return  # A run that failed before its first checkpoint has nothing to go on with.
-  before, now = (_flat(each) for each in (json.loads(path.read_text()), _plain(config)))
-  free = ("data.root", "data.cache", "data.reading", "train.log_every", "eval.every",
-          "eval.batch_size", "checkpoint.")
-  differing = [
-    f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
-    for key in sorted(before.keys() | now.keys())
-    if before.get(key) != now.get(key) and not key.startswith(free)
-  ]
+  differing = config_differences(json.loads(path.read_text()), config)
   if differing:
     raise ValueError(
       f"{path.parent} holds a run with another config ({'; '.join(differing)}); "
       "give the same settings, or another --workdir"
     )
+
+
+def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+  """Returns "key: before -> now" for each setting that changes what is computed and differs."""
+  before, now = (_flat(_plain(each)) for each in (before, now))
+  free = ("data.root", "data.cache", "data.reading", "train.log_every", "eval.every",
+          "eval.batch_size", "checkpoint.")
+  return [
+    f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+    for key in sorted(before.keys() | now.keys())
+    if before.get(key) != now.get(key) and not key.startswith(free)
+  ]
 
 
 class Record:
@@ -83,20 +88,31 @@ class Record:
 
     start = -1 if start is None else start
     self._metrics, self._warnings = workdir / "metrics.jsonl", workdir / "warnings.jsonl"
-    for path in (self._metrics, self._warnings):
+    self._times = workdir / "wall_time.jsonl"
+    for path in (self._metrics, self._warnings, self._times):
       kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
       if kept or path.exists():
         _replace(path, "".join(f"{line}\n" for line in kept))
+    # What is left of the times, the last of the files.
+    spent = json.loads(kept[-1])["seconds"] if kept else 0.0
+    self._began = _now() - spent
     self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
     self._progress = (_Bar if sys.stdout.isatty() else _Lines)(max(start, 0), steps)
 
   def step(
     self, step: int, means: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
   ) -> None:
-    """One logged step: the means since the last one, and the scores of an evaluation."""
+    """One logged step: the means since the last one, and the scores of an evaluation.
+
+    The time goes into a file of its own, `wall_time.jsonl`: the seconds of all processes that have
+    worked on the run, compiling and evaluating included, without what a resumed run repeats.
+    """
     values = _finite({**means, **scores})
     with self._metrics.open("a") as file:
       file.write(json.dumps({"step": step, **values}) + "\n")
+    with self._times.open("a") as file:
+      seconds = round(_now() - self._began, 3)
+      file.write(json.dumps({"step": step, "seconds": seconds}) + "\n")
     for name, value in values.items():
       if value is not None:
         self._board.add_scalar(name, value, step)
@@ -233,6 +249,11 @@ def _finite(tree: Any) -> Any:
   if isinstance(tree, Mapping):
     return {name: _finite(each) for name, each in tree.items()}
   return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _now() -> float:
+  """Seconds since some moment."""
+  return time.perf_counter()
 
 
 def _lines(path: pathlib.Path) -> list[str]:

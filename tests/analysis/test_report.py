@@ -11,7 +11,7 @@ from PIL import Image
 
 from asmjax.analysis import report
 from asmjax.analysis.report import contents, page, repeat
-from asmjax.analysis.runs import Group
+from asmjax.analysis.runs import Group, better
 from asmjax.config import experiment
 from asmjax.train.loop import make_draw, open_checkpoints
 from tests.analysis.finished import Parsed, decoded, table, write_run
@@ -75,8 +75,8 @@ def test_the_best_mean_is_bold_and_less_of_an_error_is_better(parsed):
   assert kinds == ["change better", "change worse", "change better", "change better"]
   falling = contents.Scores("depth", ("depth/rel",), {
     "a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}}, {})
-  assert [contents.better(name) for name in falling.metrics] == [-1]
-  assert contents.better("segmentation/bf/bf_std") == 0
+  assert [better(name) for name in falling.metrics] == [-1]
+  assert better("segmentation/bf/bf_std") == 0
   means = np.array([0.2, 0.1])
   text = page._score("depth/rel", np.array([0.1]), means, 1, 0)
   assert text == '<b>0.100</b> <span class="change better">−0.100</span>'

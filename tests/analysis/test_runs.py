@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from asmjax.analysis.runs import Group, table, usual_metrics
+from asmjax.analysis.runs import Group, check_comparable, file_name, results_path, usual_metrics
 
 
 @pytest.fixture
@@ -31,10 +31,33 @@ def test_a_group_has_final_values_and_the_steps_that_all_runs_share(runs):
   np.testing.assert_allclose(values, [[0.2, 0.3], [0.4, 0.5]])
 
 
-def test_the_table_gives_mean_and_every_seed(runs):
+def test_seeds_and_wall_times_are_those_of_the_runs(runs):
   group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
-  lines = table([group], ["miou"]).splitlines()
-  assert lines[0] == "| runs | miou |" and lines[2] == "| A | **40.00** (30.00, 50.00) |"
+  with pytest.raises(ValueError, match="a_0/config.json is missing"):
+    group.seeds()
+  for name, seed in (("a_0", 3), ("a_1", 5)):
+    (runs / name / "config.json").write_text(json.dumps({"seed": seed, "eval": {"split": "val"}}))
+  assert group.seeds() == (3, 5)
+  (runs / "a_1" / "wall_time.jsonl").write_text(
+    '{"step": 2, "seconds": 1.0}\n{"step": 4, "seconds": 2.5}\n'
+  )
+  np.testing.assert_array_equal(group.seconds(), [np.nan, 2.5])
+  with pytest.raises(ValueError, match=r"runs of A have the seeds \[3, 3\]"):
+    Group.parse(f"A={runs / 'a_0'},{runs / 'a_0'}").seeds()
+
+
+def test_results_of_another_split_are_read_from_their_own_file(runs):
+  workdir = runs / "a_0"
+  (workdir / "config.json").write_text(json.dumps({"seed": 0, "eval": {"split": "val"}}))
+  assert results_path(workdir) == results_path(workdir, "val") == workdir / "results.json"
+  other = results_path(workdir, "train[80%:]")
+  assert other.name == "results.train[80%:].json"
+  other.write_text(json.dumps({"metrics": {"miou": 0.7}}))
+  assert Group("A", (workdir,), "train[80%:]").final("miou") == [0.7]
+
+
+def test_labels_become_names_of_files():
+  assert file_name("ASM w/o adv., λ=2") == "ASM_w_o_adv._λ_2"
 
 
 def test_the_usual_metrics_are_those_that_all_runs_have(runs):
@@ -55,7 +78,7 @@ def test_runs_on_different_examples_are_not_compared(runs, change):
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
   groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
   with pytest.raises(ValueError, match=r"different examples, .*: .*a_0 on cats val, 7 .*a_1 on"):
-    table(groups, ["miou"])
+    check_comparable(groups)
 
 
 def test_what_is_wrong_is_named(runs):

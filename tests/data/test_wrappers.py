@@ -8,7 +8,7 @@ import pytest
 
 from asmjax.batch import UNLABELLED
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.wrappers import Cached, Relabelled, readable
+from asmjax.data.wrappers import Cached, Relabelled, open_split, readable, whole_split
 
 NAMES = ("sky", "cat", "road", "dog")
 
@@ -104,3 +104,75 @@ def test_relabelling_by_the_same_ids_changes_nothing():
 def test_bad_classes(classes, message):
   with pytest.raises(ValueError, match=message):
     Relabelled(Pets(), classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+  """Examples that are their own indices."""
+
+  length: int
+  split: str
+  descriptor = Pets.descriptor
+
+  def __len__(self):
+    return self.length
+
+  def __getitem__(self, index):
+    return index
+
+  def files(self, index):
+    return {"image": f"{index}.jpg"}
+
+
+def sliced(part, length):
+  return open_split(lambda name: Numbers(length, name), f"train[{part}]")
+
+
+def examples(source):
+  return [source[index] for index in range(len(source))]
+
+
+@pytest.mark.parametrize("length", [7, 100, 192, 715, 1464])
+@pytest.mark.parametrize("part", [
+  ":80%", "80%:", "-20%:", ":-20%", "25%:75%", "-60%:90%", "33.3%:66.7%", ":5", "2:", "-3:", ":-1",
+  "1:-1", "0%:100%",
+])
+def test_open_split_takes_what_tfds_takes(part, length):
+  splits = pytest.importorskip("tensorflow_datasets").core.splits
+  info = splits.SplitInfo(name="train", shard_lengths=[length], num_bytes=1)
+  (known,) = splits.ReadInstruction.from_spec(f"train[{part}]").to_absolute({"train": info})
+  source = sliced(part, length)
+  assert examples(source) == list(range(length))[known.from_:known.to] != []
+  assert source.split == f"train[{part}]" and source.files(0)["image"] == f"{source[0]}.jpg"
+  with pytest.raises(IndexError):
+    source[len(source)]
+
+
+@pytest.mark.parametrize("length", range(1, 60))
+def test_open_split_puts_every_example_on_one_side_of_a_boundary(length):
+  for bound in ("50%", "12.5%", "80%", "-20%", "-1", "1"):
+    found = []
+    for part in (f":{bound}", f"{bound}:"):
+      try:
+        found += examples(sliced(part, length))
+      except ValueError as error:
+        assert "is empty" in str(error)
+    assert found == list(range(length))
+
+
+def test_open_split_opens_whole_splits_as_they_are():
+  assert open_split(lambda name: Numbers(3, name), "val") == Numbers(3, "val")
+  assert whole_split("train[-20%:]") == "train" and whole_split("fold1_train") == "fold1_train"
+  assert whole_split("train[:2]+test[2:]") == "train[:2]+test[2:]"
+
+
+@pytest.mark.parametrize(("part", "message"), [
+  ("80%", r"malformed slice 'train\[80%\]'; expected NAME\[FROM:TO\]"),
+  ("a:b", "malformed"), ("", "malformed"), ("1:2:3", "malformed"), ("1.5:", "malformed"),
+  ("3:50%", "malformed"),
+  ("5:5", "'train.5:5.' is empty: examples 5 to 5 of 10"), ("80%:20%", "empty: examples 8 to 2 of"),
+  (":11", "beyond the 10 examples"), ("-11:", "beyond the 10"), (":110%", "beyond the 10 examples"),
+])
+def test_open_split_refuses_what_is_no_part(part, message):
+  with pytest.raises(ValueError, match=message):
+    sliced(part, 10)

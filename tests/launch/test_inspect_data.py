@@ -56,3 +56,12 @@ def test_the_splits_of_a_run_pass_when_clean(root):
     "train": 1, "val": 1
   }
   assert sorted(path.name for path in out.iterdir()) == ["report.json", "train.png", "val.png"]
+
+
+def test_parts_of_a_split_are_checked_on_their_own(root):
+  code, output, report, out = inspect(root, "--splits=train[:50%],train[50%:]")
+  assert code == 0 and "problems: none" in output
+  assert {name: split["whole"] for name, split in report["splits"].items()} == {
+    "train[:50%]": 1, "train[50%:]": 1
+  }
+  assert (out / "train[:50%].png").exists()

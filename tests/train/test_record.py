@@ -64,6 +64,18 @@ def test_a_run_without_warnings_has_no_file_of_them_also_when_resumed(tmp_path):
   assert (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "warnings.jsonl").exists()
 
 
+def test_wall_time_adds_up_over_the_parts_of_a_run(tmp_path, monkeypatch):
+  clock = iter([100.0, 103.0, 104.0, 110.0, 500.0, 507.5])
+  monkeypatch.setattr("asmjax.train.record._now", lambda: next(clock))
+  # A start and three steps, then one that is done again: it is not counted twice.
+  for start, steps in ((0, (5, 10, 15)), (10, (15,))):
+    with record(tmp_path, start=start) as run:
+      for step in steps:
+        run.step(step, {"a/b": 1.0})
+  lines = [json.loads(line) for line in (tmp_path / "wall_time.jsonl").read_text().splitlines()]
+  assert [(line["step"], line["seconds"]) for line in lines] == [(5, 3.0), (10, 4.0), (15, 11.5)]
+
+
 def test_other_processes_record_nothing(capsys):
   run = Silence()
   run.step(1, {"a": 1.0})

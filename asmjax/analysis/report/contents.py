@@ -22,11 +22,6 @@ from asmjax.minimax import PREDICTOR
 from asmjax.workdir import read_config
 
 _CLASSES = "segmentation/iou/"
-# Metrics of which less is better, by the last part of their names.
-_FALLING = frozenset((
-  "calibration_error", "rel", "rel_by_prediction", "sq_rel", "rms", "log_rms", "log10", "mean",
-  "median",
-))
 # Longer curves are smoothed.
 MOST_POINTS = 60
 # How a critic fares: title, metric of a term, and whether its scale is logarithmic.
@@ -186,12 +181,6 @@ def collect(
     cycles=_cycles(logging), runs=tuple(runs), differences=differences(runs),
     notes=(*notes, *strange, *pictures.notes), command=shlex.join(command),
   )
-
-
-def better(metric: str) -> int:
-  """1 if more of a metric is better, -1 if less is, 0 if neither."""
-  last = metric.rpartition("/")[2]
-  return -1 if last in _FALLING else 0 if last.endswith("_std") else 1
 
 
 def differences(runs: Sequence[Run]) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -8,13 +8,14 @@ import numpy as np
 
 from asmjax.analysis.lookahead import cycle_table
 from asmjax.analysis.report import charts
-from asmjax.analysis.report.contents import MOST_POINTS, Report, Scores, better
+from asmjax.analysis.report.contents import MOST_POINTS, Report, Scores
 from asmjax.analysis.report.pictures import Gallery
 from asmjax.analysis.report.published import Compared
 from asmjax.analysis.report.repeat import repeating
 from asmjax.analysis.report.summary import summary
 from asmjax.analysis.report.tables import table
 from asmjax.analysis.report.words import number, signed, spelled
+from asmjax.analysis.runs import better
 
 # No request leaves the page, even if what it shows should ask for one.
 _POLICY = (

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from asmjax.analysis.report.contents import Report, better
+from asmjax.analysis.report.contents import Report
 from asmjax.analysis.report.words import number, signed, spelled
+from asmjax.analysis.runs import better
 
 
 def summary(report: Report) -> str:

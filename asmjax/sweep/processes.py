@@ -1,0 +1,297 @@
+"""Commands side by side, each on cores or a device of its own, until all are done."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+# Seconds that a process has to end by itself once it is asked to.
+_GRACE = 10.0
+# Seconds between looks at the processes.
+_PERIOD = 0.1
+# Lines of a failed job's log that are shown.
+_TAIL = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Commands to run one after the other.
+
+  Attributes:
+    name: What it is called in messages.
+    kind: Jobs of one kind take about as long as each other.
+    commands: Argument lists, as `subprocess.Popen` takes them.
+    log: File that their output is appended to.
+    needs: Name of a job that must end well before this one starts; empty for none.
+    fds: File descriptors that the processes inherit.
+  """
+
+  name: str
+  kind: str
+  commands: tuple[tuple[str, ...], ...]
+  log: pathlib.Path
+  needs: str = ""
+  fds: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+  """A place for one job at a time.
+
+  Attributes:
+    cores: Ids of the CPU cores that its processes are pinned to; empty for no pinning.
+    environment: Variables that are added to this process's.
+  """
+
+  cores: tuple[int, ...] = ()
+  environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class _Running:
+  """A job that has been started."""
+
+  job: Job
+  slot: Slot
+  began: float
+  process: subprocess.Popen
+  next_command: int = 1
+
+
+class Pool:
+  """Runs jobs in slots; a job that fails stops none but those that need it."""
+
+  def __init__(
+    self, slots: Sequence[Slot], *, say: Callable[[str], None] = print,
+    on_end: Callable[[Job], None] = lambda job: None,
+  ) -> None:
+    """Prepares to run.
+
+    Args:
+      slots: As many jobs run at a time.
+      say: Called with a line for each job that starts or ends.
+      on_end: Called with each job that ends well.
+    """
+    self._free = list(slots)
+    self._num_slots = len(slots)
+    self._say, self._on_end = say, on_end
+    self._waiting: list[Job] = []
+    self._running: list[_Running] = []
+    self._seconds: dict[str, list[float]] = {}
+    self._num_ended = self._num_jobs = 0
+
+  def run(self, jobs: Sequence[Job], faults: dict[str, str]) -> None:
+    """Runs all jobs, in order as far as slots and needs allow.
+
+    Args:
+      jobs: What to run.
+      faults: By the name of each job that failed or could not start what went wrong; those that
+        fail are added.
+
+    Raises:
+      KeyboardInterrupt: On SIGINT, SIGTERM or SIGHUP, once all processes have ended.
+    """
+    self._waiting, self._num_jobs = list(jobs), len(jobs)
+    with _terminable():
+      try:
+        while self._waiting or self._running:
+          self._drop_hopeless(faults)
+          while self._free and (job := self._next_ready()):
+            self._start(job, faults)
+          self._reap(faults)
+          time.sleep(_PERIOD)
+      finally:
+        self._stop()
+
+  def _next_ready(self) -> Job | None:
+    """The first waiting job that needs none of those to come."""
+    ahead = {job.name for job in self._waiting} | {each.job.name for each in self._running}
+    return next((job for job in self._waiting if job.needs not in ahead), None)
+
+  def _drop_hopeless(self, faults: dict[str, str]) -> None:
+    """Gives up those that need a job that failed, and those that need these."""
+    while job := next((job for job in self._waiting if job.needs in faults), None):
+      self._waiting.remove(job)
+      self._end(job, faults, f"not started, since {job.needs} failed")
+
+  def _start(self, job: Job, faults: dict[str, str]) -> None:
+    self._waiting.remove(job)
+    slot = self._free.pop(0)
+    try:
+      process = _launch(job, slot, job.commands[0])
+    except OSError as error:
+      self._free.append(slot)
+      self._end(job, faults, str(error))
+      return
+    self._running.append(_Running(job, slot, time.monotonic(), process))
+    self._say(f"{job.name} started ({len(self._running)} running, {len(self._waiting)} waiting)")
+
+  def _reap(self, faults: dict[str, str]) -> None:
+    """Goes on with jobs whose command has ended."""
+    for each in list(self._running):
+      code = each.process.poll()
+      if code is None:
+        continue
+      if code == 0 and each.next_command < len(each.job.commands):
+        each.process = _launch(each.job, each.slot, each.job.commands[each.next_command])
+        each.next_command += 1
+        continue
+      self._running.remove(each)
+      self._free.insert(0, each.slot)
+      seconds = time.monotonic() - each.began
+      if code == 0:
+        self._seconds.setdefault(each.job.kind, []).append(seconds)
+        self._on_end(each.job)
+        self._end(each.job, faults, None, seconds)
+      else:
+        reason = f"exit status {code}" if code > 0 else signal.Signals(-code).name
+        self._end(each.job, faults, f"{reason} after {_clock(seconds)}; see {each.job.log}")
+
+  def _end(
+    self, job: Job, faults: dict[str, str], fault: str | None, seconds: float = 0.0
+  ) -> None:
+    self._num_ended += 1
+    count = f"[{self._num_ended}/{self._num_jobs}]"
+    if fault is not None:
+      faults[job.name] = fault
+      self._say(f"{count} {job.name} FAILED: {fault}")
+    else:
+      self._say(f"{count} {job.name} finished in {_clock(seconds)}{self._time_left()}")
+
+  def _time_left(self) -> str:
+    """An estimate from the jobs of the same kind, or from all, that have ended."""
+    if not self._waiting and not self._running:
+      return ""
+    every = np.mean([each for seconds in self._seconds.values() for each in seconds])
+    expected = lambda job: float(np.mean(self._seconds.get(job.kind, every)))
+    now = time.monotonic()
+    running = [max(expected(each.job) - (now - each.began), 0) for each in self._running]
+    total = sum(map(expected, self._waiting)) + sum(running)
+    return f", about {_clock(max([total / self._num_slots, *running]))} left"
+
+  def _stop(self) -> None:
+    """Ends what is still running, with all of its processes."""
+    for each in self._running:
+      _signal(each.process, signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE
+    for each in self._running:
+      try:
+        each.process.wait(max(deadline - time.monotonic(), 0))
+      except subprocess.TimeoutExpired:
+        _signal(each.process, signal.SIGKILL)
+        each.process.wait()
+    self._running.clear()
+
+
+def tail(path: pathlib.Path, lines: int = _TAIL) -> str:
+  """Returns the last lines of a file, as far as they are text; empty if there is no such file."""
+  if not path.exists():
+    return ""
+  return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def core_slots(jobs: int, threads: int) -> list[Slot]:
+  """Slots that are pinned to CPU cores of their own.
+
+  With one thread XLA, too, computes on one: its pool of threads costs more than it brings there.
+
+  Args:
+    jobs: Number of slots; 0 for as many as there are cores for.
+    threads: Number of cores of each; 0 shares them out among `jobs`, or gives each one.
+
+  Raises:
+    ValueError: There are not so many cores.
+  """
+  cores = available_cores()
+  threads = threads or (max(len(cores) // jobs, 1) if jobs else 1)
+  jobs = jobs or max(len(cores) // threads, 1)
+  if jobs * threads > len(cores):
+    raise ValueError(
+      f"{jobs} jobs of {threads} threads need {jobs * threads} cores; available: {len(cores)}"
+    )
+  return [
+    Slot(tuple(cores[start:start + threads]), _thread_environment(threads))
+    for start in range(0, jobs * threads, threads)
+  ]
+
+
+def device_slots(jobs: int, devices: Sequence[str]) -> list[Slot]:
+  """Slots that take turns at the GPUs, and share the memory of those that they share.
+
+  Args:
+    jobs: Number of slots.
+    devices: Ids for `CUDA_VISIBLE_DEVICES`.
+  """
+  sharing = -(-jobs // len(devices))
+  # JAX would take 0.75 for each; a tenth is left for what is not JAX's.
+  memory = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / sharing:.3f}"} if sharing > 1 else {}
+  return [
+    Slot(environment={"CUDA_VISIBLE_DEVICES": devices[index % len(devices)], **memory})
+    for index in range(jobs)
+  ]
+
+
+def available_cores() -> list[int]:
+  """Returns the ids of the cores that this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return sorted(os.sched_getaffinity(0))
+  return list(range(os.cpu_count() or 1))
+
+
+def _thread_environment(threads: int) -> dict[str, str]:
+  count = str(threads)
+  pools = {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+  if threads > 1:
+    return pools
+  given = os.environ.get("XLA_FLAGS", "")
+  return {**pools, "XLA_FLAGS": f"{given} --xla_cpu_multi_thread_eigen=false".strip()}
+
+
+def _launch(job: Job, slot: Slot, command: Sequence[str]) -> subprocess.Popen:
+  """Starts a command in a process group of its own."""
+  job.log.parent.mkdir(parents=True, exist_ok=True)
+  with job.log.open("ab") as log:
+    process = subprocess.Popen(
+      command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+      env={**os.environ, **slot.environment}, process_group=0, pass_fds=job.fds,
+    )
+  if slot.cores and hasattr(os, "sched_setaffinity"):
+    with contextlib.suppress(ProcessLookupError):  # It has ended already.
+      os.sched_setaffinity(process.pid, slot.cores)
+  return process
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, number)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+  """SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, unless they are ignored."""
+
+  def interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+  numbers = (signal.SIGTERM, signal.SIGHUP)
+  before = {number: signal.getsignal(number) for number in numbers}
+  for number in numbers:
+    if before[number] != signal.SIG_IGN:
+      signal.signal(number, interrupt)
+  try:
+    yield
+  finally:
+    for number in numbers:
+      signal.signal(number, before[number])
+
+
+def _clock(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

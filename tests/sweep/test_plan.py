@@ -1,0 +1,165 @@
+"""What a sweep is read from, and when a run of it is finished."""
+
+import json
+
+import pytest
+
+from asmjax.analysis.comparison import Metric
+from asmjax.sweep.plan import Row, Sweep, parse_pairs, read_config, read_sweep
+from tests.small import ROOT
+
+SECTION = {
+  "runs": {
+    "IID": "configs/scenes.py:iid",
+    "LoAd": {"config": "configs/scenes.py:load", "start": "IID", "overrides": {"train.steps": 9}},
+  },
+  "overrides": {"train.steps": 7, "tasks.segmentation.details": ("boundary",)},
+  "seeds": (0, 3), "baseline": "IID", "metrics": ["segmentation/mean_iou"],
+}
+
+
+def finish(run, step=None, split="", **changes):
+  """Writes what a run leaves that has come to its end."""
+  run.workdir.mkdir(parents=True, exist_ok=True)
+  (run.workdir / "config.json").write_text(json.dumps(run.config.to_dict()))
+  name = f"results.{split}.json" if split else "results.json"
+  results = {"step": run.config.train.steps if step is None else step, **changes}
+  (run.workdir / name).write_text(json.dumps(results))
+
+
+def test_from_dict_makes_a_run_of_each_row_and_seed(tmp_path):
+  runs = Sweep.from_dict(SECTION).runs(tmp_path)
+  assert [run.name for run in runs] == [
+    "IID seed 0", "LoAd seed 0", "IID seed 3", "LoAd seed 3"
+  ]
+  assert [run.config.seed for run in runs] == [0, 0, 3, 3]
+  assert [run.config.train.steps for run in runs] == [7, 9, 7, 9]  # A row's own come first.
+  assert all(run.config.tasks.segmentation.details == ("boundary",) for run in runs)
+  last = runs[-1]
+  assert (last.workdir, last.log) == (tmp_path / "LoAd" / "3", tmp_path / "LoAd" / "3.log")
+  assert last.start == "IID seed 3" and last.config.init.path == str(tmp_path / "IID" / "3")
+  assert last.config.init.format == "orbax" and runs[0].start == runs[0].config.init.path == ""
+
+
+def test_arguments_of_a_run_make_its_config(tmp_path):
+  (run,) = Sweep((Row("A/b", "configs/scenes.py:asm", {
+    "data.size": (32, 48), "data.cache": False, "train.dtype": "bfloat16",
+    "optimizer.critic.learning_rate": 1e-4, "data.split": "train[:80%]",
+    "data.classes": {"wall": 0, "floor": 1},
+  }),)).runs(tmp_path)
+  assert run.workdir == tmp_path / "A_b" / "0" and run.arguments[0].endswith("scenes.py:asm")
+  assert "--config.data.size=(32, 48)" in run.arguments
+  config = run.config
+  assert (config.data.size, config.data.cache, config.train.dtype) == ((32, 48), False, "bfloat16")
+  assert config.optimizer.critic.learning_rate == 1e-4 and config.data.split == "train[:80%]"
+  assert config.data.classes.to_dict() == {"wall": 0, "floor": 1}
+
+
+def test_only_keeps_rows_and_what_they_start_from():
+  sweep = Sweep.from_dict(SECTION)
+  assert [row.label for row in sweep.only(["LoAd"]).rows] == ["IID", "LoAd"]
+  alone = Sweep.from_dict({**SECTION, "baseline": "LoAd"}).only(["IID"])
+  assert [row.label for row in alone.rows] == ["IID"] and alone.baseline == ""
+  with pytest.raises(ValueError, match="no row is called 'ASM'; known: IID, LoAd"):
+    sweep.only(["ASM"])
+
+
+def test_override_comes_before_what_rows_say(tmp_path):
+  runs = Sweep.from_dict(SECTION).override({"train.steps": "5"}).runs(tmp_path)
+  assert [run.config.train.steps for run in runs] == [5] * 4
+
+
+def test_is_finished_at_the_last_step_of_the_same_config_alone(tmp_path):
+  run, load, *_ = Sweep.from_dict(SECTION).runs(tmp_path)
+  assert not run.is_finished()
+  finish(run, step=6)
+  assert not run.is_finished()
+  finish(run)
+  assert run.is_finished()
+  run.config.train.log_every = 3  # Changes nothing that is computed.
+  assert run.is_finished()
+  run.config.train.batch_size = 16
+  assert not run.is_finished()
+  run.check()  # Without a checkpoint there is nothing to protect.
+  (run.workdir / "checkpoints" / "7").mkdir(parents=True)
+  with pytest.raises(ValueError, match="another config .train.batch_size: 8 -> 16"):
+    run.check()
+  finish(load, step=3)  # How many steps LoAd takes is found out on the way.
+  assert not load.is_finished()
+  finish(load, step=3, lookahead={})
+  assert load.is_finished()
+
+
+def test_is_finished_where_the_split_is_scored_too(tmp_path):
+  run, *_ = Sweep.from_dict({**SECTION, "split": "test"}).runs(tmp_path)
+  finish(run)
+  assert run.is_trained() and not run.is_finished()
+  finish(run, step=6, split="test")
+  assert not run.is_finished()
+  finish(run, split="test")
+  assert run.is_finished()
+
+
+def test_read_sweep_calls_get_sweep_with_the_argument(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text("def get_sweep(steps='2'):\n"
+                  "  return {'runs': {'A': 'configs/scenes.py:iid'},\n"
+                  "          'overrides': {'train.steps': int(steps)}}\n")
+  assert read_sweep(str(path)) == Sweep((Row("A", "configs/scenes.py:iid"),), (0,),
+                                        {"train.steps": 2})
+  assert read_sweep(f"{path}:5").overrides == {"train.steps": 5}
+  assert Sweep.from_dict(SECTION).metrics == (Metric.parse("segmentation/mean_iou"),)
+  with pytest.raises(FileNotFoundError, match="none.py does not exist"):
+    read_sweep("none.py")
+  path.write_text("")
+  with pytest.raises(ValueError, match="mine.py has no get_sweep"):
+    read_sweep(str(path))
+
+
+@pytest.mark.parametrize("change, message", [
+  ({"runs": {}}, "at least one row"),
+  ({"seeds": ()}, "at least one row and one seed"),
+  ({"seeds": (1, 1)}, "expected different ones"),
+  ({"seed": 1}, "unknown key sweep.seed; known: baseline, metrics, overrides, runs, seeds, split"),
+  ({"baseline": "AAF"}, "no row is called 'AAF'; known: IID, LoAd"),
+  ({"runs": {"IID": {"config": "a", "overides": {}}}}, "unknown key sweep.runs.IID.overides"),
+  ({"runs": {"IID": "a", "B b": "a", "B_b": "a"}}, "expected names of different folders"),
+  ({"metrics": [{"title": "x"}]}, "expected name and any of"),
+])
+def test_from_dict_refuses_what_is_no_sweep(change, message):
+  with pytest.raises(ValueError, match=message):
+    Sweep.from_dict({**SECTION, **change})
+
+
+@pytest.mark.parametrize("config, overrides, message", [
+  ("configs/scene.py", {}, "A: config file configs/scene.py does not exist"),
+  ("configs/scenes.py:asn", {}, "A: unknown variant 'asn'; known: aaf"),
+  ("configs/scenes.py", {"train.step": 3}, "A: unknown key train.step; known: .*steps"),
+  ("configs/scenes.py", {"train.steps": 1.5}, "A: .*train.steps=1.5"),
+  ("configs/scenes.py", {"seed": 1}, "A: seed is an override"),
+])
+def test_a_wrong_config_is_refused_with_its_row(config, overrides, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    Sweep((Row("A", config, overrides),)).runs(tmp_path)
+
+
+def test_read_config_is_what_get_config_gives():
+  from configs import scenes
+
+  assert read_config("configs/scenes.py:iid_asm", {}).to_dict() == (
+    scenes.get_config("iid_asm").to_dict()
+  )
+
+
+def test_parse_pairs_splits_at_the_first_sign():
+  assert parse_pairs(["a=b=c", "d=1"], "set") == {"a": "b=c", "d": "1"}
+  for texts in (["a"], ["=b"], ["a="], ["a=1", "a=2"]):
+    with pytest.raises(ValueError, match="--run=.*expected NAME=VALUE"):
+      parse_pairs(texts, "run")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweeps").glob("*.py")),
+                         ids=lambda path: path.stem)
+def test_shipped_sweeps_have_configs_that_build(path, tmp_path):
+  runs = read_sweep(str(path)).runs(tmp_path)
+  assert len(runs) >= 12 and len({run.workdir for run in runs}) == len(runs)

@@ -1,0 +1,144 @@
+"""Commands side by side: order, places, failures, and the end of everything on a signal."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from asmjax.sweep import processes
+from asmjax.sweep.processes import Job, Pool, Slot, core_slots, device_slots, tail
+
+
+def job(tmp_path, name, *codes, needs="", kind="k"):
+  """A job of small Python programs, which append to `told`."""
+  commands = tuple(
+    (sys.executable, "-S", "-c", f"told = open({str(tmp_path / 'told')!r}, 'a')\n{code}")
+    for code in codes
+  )
+  return Job(name, kind, commands, tmp_path / f"{name}.log", needs)
+
+
+def say(word):
+  return f"print({word!r}, file=told)"
+
+
+def told(tmp_path):
+  return (tmp_path / "told").read_text().split()
+
+
+def run(slots, jobs, faults=None, **options):
+  said, faults = [], {} if faults is None else faults
+  Pool(slots, say=said.append, **options).run(jobs, faults)
+  return said, faults
+
+
+def test_commands_of_a_job_follow_each_other_and_jobs_keep_their_order(tmp_path):
+  ended = []
+  jobs = [job(tmp_path, "a", say("a1"), say("a2")), job(tmp_path, "b", say("b"))]
+  said, faults = run([Slot()], jobs, on_end=lambda each: ended.append(each.name))
+  assert told(tmp_path) == ["a1", "a2", "b"] and faults == {} and ended == ["a", "b"]
+  assert said[0] == "a started (1 running, 1 waiting)"
+  assert re.fullmatch(r"\[1/2\] a finished in 0:0\d, about 0:0\d left", said[1])
+  assert re.fullmatch(r"\[2/2\] b finished in 0:0\d", said[3])
+
+
+def test_a_failing_job_stops_its_own_commands_and_those_that_need_it_alone(tmp_path):
+  jobs = [
+    job(tmp_path, "bad", "print('boom', flush=True); raise SystemExit(3)", say("never")),
+    job(tmp_path, "child", say("never"), needs="bad"),
+    job(tmp_path, "grandchild", say("never"), needs="child"),
+    job(tmp_path, "good", say("good")),
+  ]
+  said, faults = run([Slot()], jobs)
+  assert told(tmp_path) == ["good"]
+  assert re.fullmatch(r"exit status 3 after 0:0\d; see .*bad\.log", faults.pop("bad"))
+  assert faults == {"child": "not started, since bad failed",
+                    "grandchild": "not started, since child failed"}
+  assert tail(tmp_path / "bad.log") == "boom" and said[-1].startswith("[4/4] good finished")
+
+
+def test_a_job_waits_for_the_one_it_needs_while_others_go_on(tmp_path):
+  jobs = [
+    job(tmp_path, "first", f"import time; time.sleep(0.6); {say('first')}"),
+    job(tmp_path, "second", say("second"), needs="first"),
+    job(tmp_path, "other", say("other")),
+    job(tmp_path, "resumed", say("resumed"), needs="finished before"),
+  ]
+  run([Slot(), Slot()], jobs)
+  assert told(tmp_path)[-2:] == ["first", "second"]
+  assert set(told(tmp_path)[:2]) == {"other", "resumed"}
+
+
+def test_faults_from_before_keep_jobs_from_starting(tmp_path):
+  _, faults = run([Slot()], [job(tmp_path, "a", say("a"), needs="x")], {"x": "refused"})
+  assert faults["a"] == "not started, since x failed" and not (tmp_path / "told").exists()
+
+
+def test_a_command_that_cannot_be_started_is_a_fault(tmp_path):
+  jobs = [Job("none", "k", (("/no/such/program",),), tmp_path / "log"),
+          job(tmp_path, "a", say("a"))]
+  _, faults = run([Slot()], jobs)
+  assert "/no/such/program" in faults["none"] and told(tmp_path) == ["a"]
+
+
+def test_as_many_jobs_run_at_a_time_as_there_are_slots_in_their_environments(tmp_path):
+  code = "import os, time; time.sleep(0.4); print(os.environ['PLACE'], file=told)"
+  began = time.monotonic()
+  said, _ = run([Slot(environment={"PLACE": "x"}), Slot(environment={"PLACE": "y"})],
+                [job(tmp_path, name, code) for name in "abcd"])
+  assert sorted(told(tmp_path)) == ["x", "x", "y", "y"]
+  assert max(int(re.search(r"(\d) running", line)[1]) for line in said if "running" in line) == 2
+  assert time.monotonic() - began > 0.8
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_core_slots_pin_processes_to_cores_of_their_own(tmp_path):
+  cores = processes.available_cores()
+  code = "import os, time; time.sleep(0.2); print(*os.sched_getaffinity(0), file=told)"
+  for slot in core_slots(1, 1):
+    assert "--xla_cpu_multi_thread_eigen=false" in slot.environment["XLA_FLAGS"]
+    run([slot], [job(tmp_path, "a", code)])
+  assert told(tmp_path) == [str(cores[0])]
+
+
+def test_core_slots_share_out_the_cores(monkeypatch):
+  monkeypatch.setattr(processes, "available_cores", lambda: [0, 2, 4, 6, 8])
+  cores = lambda *arguments: [slot.cores for slot in core_slots(*arguments)]
+  assert cores(0, 0) == [(0,), (2,), (4,), (6,), (8,)]
+  assert cores(2, 0) == [(0, 2), (4, 6)] and cores(0, 2) == [(0, 2), (4, 6)]
+  assert cores(2, 1) == [(0,), (2,)] and cores(0, 5) == [(0, 2, 4, 6, 8)]
+  assert "XLA_FLAGS" not in core_slots(2, 2)[0].environment
+  with pytest.raises(ValueError, match="3 jobs of 2 threads need 6 cores; available: 5"):
+    core_slots(3, 2)
+
+
+def test_device_slots_take_turns_and_share_memory():
+  found = [slot.environment for slot in device_slots(2, ["3", "5"])]
+  assert found == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+  found = [slot.environment for slot in device_slots(10, ["0"])]
+  assert {each["CUDA_VISIBLE_DEVICES"] for each in found} == {"0"}
+  assert sum(float(each["XLA_PYTHON_CLIENT_MEM_FRACTION"]) for each in found) <= 0.9
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all_processes_and_their_own(number, tmp_path):
+  child = f"import time\nopen({str(tmp_path / 'child')!r}, 'w').close()\ntime.sleep(60)"
+  code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-S', '-c', {child!r}])"
+
+  def interrupt():
+    while not (tmp_path / "child").exists():
+      time.sleep(0.02)
+    os.kill(os.getpid(), number)
+
+  threading.Thread(target=interrupt).start()
+  began, before = time.monotonic(), signal.getsignal(number)
+  with pytest.raises(KeyboardInterrupt):
+    run([Slot()], [job(tmp_path, "a", code), job(tmp_path, "b", say("b"))])
+  assert time.monotonic() - began < 9 and signal.getsignal(number) == before
+  listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+  assert str(tmp_path / "child") not in listed and told(tmp_path) == []

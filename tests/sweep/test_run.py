@@ -1,0 +1,200 @@
+"""A sweep from its plan to its table: with launchers that only pretend, and once with real ones."""
+
+import json
+import subprocess
+
+import pytest
+
+from asmjax.analysis.comparison import Metric
+from asmjax.sweep.plan import Row, Sweep
+from asmjax.sweep.processes import Slot
+from asmjax.sweep.run import Resources, _locked, run_sweep, write_table
+from tests import small
+
+# Leaves what a run leaves: what it "scores" lies beside its folder, and so does its config.
+MAIN = """
+import json, pathlib, shutil, sys
+workdir = pathlib.Path(next(a for a in sys.argv if a.startswith("--workdir=")).partition("=")[2])
+beside = lambda end: workdir.with_name(workdir.name + end)
+print("trains", workdir.name)
+if beside(".fails").exists():
+  sys.exit("no luck")
+workdir.mkdir(exist_ok=True)
+shutil.copy(beside(".config"), workdir / "config.json")
+config = json.loads(beside(".config").read_text())
+results = {"step": config["train"]["steps"], "data_set": "scenes", "split": "val", "examples": 4,
+           "metrics": {"segmentation/mean_iou": float(beside(".score").read_text())}}
+(workdir / "results.json").write_text(json.dumps(results))
+(workdir / "wall_time.jsonl").write_text('{"step": 1, "seconds": 30.0}\\n')
+"""
+
+EVALUATE = """
+import json, pathlib, sys
+workdir, split = (a.partition("=")[2] for a in sys.argv[1:])
+results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
+results |= {"split": split, "metrics": {"segmentation/mean_iou": 0.25}}
+(pathlib.Path(workdir) / f"results.{split}.json").write_text(json.dumps(results))
+"""
+
+IOU = "segmentation/mean_iou"
+SCORES = {"A": {0: 0.5, 1: 0.6}, "B": {0: 0.55, 1: 0.75}}
+SWEEP = Sweep(
+  tuple(Row(label, "configs/scenes.py:iid", {"train.steps": 3}) for label in SCORES), (0, 1),
+  baseline="A", metrics=(Metric.parse(IOU),),
+)
+
+
+@pytest.fixture
+def launchers(tmp_path):
+  folder = tmp_path / "launch"
+  folder.mkdir()
+  (folder / "main.py").write_text(MAIN)
+  (folder / "evaluate.py").write_text(EVALUATE)
+  return folder
+
+
+def run(sweep, out, launchers):
+  """Runs a sweep; the number of failures and what was said."""
+  for each in sweep.runs(out):
+    each.workdir.parent.mkdir(parents=True, exist_ok=True)
+    each.workdir.with_name(f"{each.seed}.config").write_text(json.dumps(each.config.to_dict()))
+    each.workdir.with_name(f"{each.seed}.score").write_text(str(SCORES[each.label][each.seed]))
+  said = []
+  return run_sweep(sweep, out, launchers, [Slot(), Slot()], said.append), said
+
+
+def rows(out):
+  return {row["label"]: row for row in json.loads((out / "table.json").read_text())["rows"]}
+
+
+def trainings(out):
+  return sum(path.read_text().count("trains") for path in out.glob("*/*.log"))
+
+
+def test_run_sweep_runs_all_and_compares_them(tmp_path, launchers):
+  out = tmp_path / "out"
+  failed, said = run(SWEEP, out, launchers)
+  assert failed == 0 and sum("finished in" in line for line in said) == 4
+  found = rows(out)
+  difference = found["B"]["metrics"][IOU]["difference"]
+  assert difference["mean"] == pytest.approx(0.1) and difference["ahead"] == 2
+  assert found["B"]["seconds"]["ratio"] == 1 and found["A"]["config"] == "configs/scenes.py:iid"
+  assert found["A"]["overrides"] == {"train.steps": "3"}
+  assert found["A"]["workdirs"] == {str(seed): str(out / "A" / str(seed)) for seed in (0, 1)}
+  text = (out / "table.md").read_text()
+  assert "| B | **65.00** ± 14.14 (55.00, 75.00) | +10.00 [-53.53, +73.53], 2 of 2 |" in text
+  assert "Not finished" not in text
+
+
+def test_run_sweep_does_again_only_what_is_not_finished(tmp_path, launchers):
+  out = tmp_path / "out"
+  run(SWEEP, out, launchers)
+  (out / "B" / "1" / "results.json").unlink()
+  failed, said = run(SWEEP, out, launchers)
+  assert failed == 0 and trainings(out) == 5
+  assert [line for line in said if "before" in line] == [
+    f"{name} was finished before" for name in ("A seed 0", "B seed 0", "A seed 1")
+  ]
+
+
+def test_run_sweep_goes_on_after_failures_and_shows_their_logs(tmp_path, launchers):
+  out = tmp_path / "out"
+  (out / "A").mkdir(parents=True)
+  (out / "A" / "1.fails").touch()
+  failed, said = run(SWEEP, out, launchers)
+  assert failed == 1 and said[-1].endswith("no luck")
+  assert said[-2].startswith("FAILED A seed 1: exit status 1 after")
+  found, text = rows(out), (out / "table.md").read_text()
+  assert found["B"]["metrics"][IOU]["difference"]["values"] == {"0": pytest.approx(0.05)}
+  assert "Not finished: A seed 1." in text
+  (out / "A" / "1.fails").unlink()
+  assert run(SWEEP, out, launchers)[0] == 0 and "Not finished" not in (out / "table.md").read_text()
+
+
+def test_run_sweep_leaves_runs_of_another_config_and_their_table_alone(tmp_path, launchers):
+  out = tmp_path / "out"
+  run(SWEEP, out, launchers)
+  for seed in (0, 1):
+    (out / "A" / str(seed) / "checkpoints" / "3").mkdir(parents=True)
+  before = (out / "table.md").read_text()
+  failed, said = run(SWEEP.override({"train.steps": 4}).only(["A"]), out, launchers)
+  assert failed == 2 and trainings(out) == 4 and (out / "table.md").read_text() == before
+  assert "A/0 holds a run with another config (train.steps: 3 -> 4)" in said[0]
+
+
+def test_run_sweep_starts_rows_from_others(tmp_path, launchers):
+  out = tmp_path / "out"
+  sweep = Sweep((Row("B", "configs/scenes.py:iid", start="A"), *SWEEP.rows[:1]), (0,))
+  (out / "A").mkdir(parents=True)
+  (out / "A" / "0.fails").touch()
+  failed, said = run(sweep, out, launchers)
+  assert failed == 2 and "FAILED B seed 0: not started, since A seed 0 failed" in said
+  (out / "A" / "0.fails").unlink()
+  failed, said = run(sweep, out, launchers)
+  assert failed == 0 and [line.split()[0] for line in said if "started" in line] == ["A", "B"]
+
+
+def test_run_sweep_scores_another_split(tmp_path, launchers):
+  out = tmp_path / "out"
+  sweep = Sweep(SWEEP.rows, (0,), split="test")
+  assert run(sweep, out, launchers)[0] == 0
+  assert rows(out)["B"]["metrics"][IOU]["mean"] == 0.25
+  (out / "A" / "0" / "results.test.json").unlink()
+  run(sweep, out, launchers)
+  assert trainings(out) == 2 and rows(out)["A"]["metrics"][IOU]["mean"] == 0.25
+
+
+def test_a_mistake_in_the_table_ends_no_runs(tmp_path, launchers):
+  out = tmp_path / "out"
+  sweep = Sweep(SWEEP.rows, (0,), metrics=(Metric.parse("miou"),))
+  failed, said = run(sweep, out, launchers)
+  assert failed == 0 and "no table: unknown metric 'miou'; known: segmentation/mean_iou" in said
+  with pytest.raises(ValueError, match="unknown metric 'miou'"):
+    write_table(sweep, sweep.runs(out), out)
+
+
+def test_a_table_without_finished_runs_says_so(tmp_path):
+  text = write_table(SWEEP, SWEEP.runs(tmp_path), tmp_path)
+  assert text.startswith("Not finished: A seed 0, B seed 0") and not list(tmp_path.iterdir())
+
+
+def test_a_sweep_keeps_others_out_of_its_folder_as_long_as_a_run_of_it_lives(tmp_path, launchers):
+  out = tmp_path / "out"
+  with _locked(out) as lock:
+    child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
+    with pytest.raises(ValueError, match="another sweep, or a run that it started, is at work"):
+      run(SWEEP, out, launchers)
+  with pytest.raises(ValueError, match="another sweep"):  # As after a sweep that was killed.
+    run(SWEEP, out, launchers)
+  child.kill()
+  child.wait()
+  assert run(SWEEP, out, launchers)[0] == 0
+
+
+def test_resources_find_places_for_runs():
+  assert [slot.environment for slot in Resources().slots("gpu", ["0", "1"])] == [{}]
+  assert len(Resources(jobs=3).slots("gpu", ["0", "1"])) == 3
+  found = Resources(jobs_per_device=2).slots("gpu", ["0", "1"])
+  assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1", "0", "1"]
+  assert Resources().slots("tpu", ["0"]) == [Slot()] and len(Resources(1, 1).slots("cpu", [])) == 1
+  with pytest.raises(ValueError, match="2 jobs on tpu; only GPUs and CPUs can be shared"):
+    Resources(jobs=2).slots("tpu", ["0"])
+  with pytest.raises(ValueError, match="expected one of them"):
+    Resources(jobs=2, jobs_per_device=2)
+  with pytest.raises(ValueError, match="threads=-1; expected 0 or more"):
+    Resources(threads=-1)
+
+
+def test_the_launcher_trains_scores_a_part_of_a_split_and_does_nothing_twice(tmp_path):
+  settings = {key: value for key, value in small.SMALL.items() if "structure" not in key}
+  flags = [
+    "--run=IID=configs/scenes.py:iid", f"--out={tmp_path}", "--jobs=1", "--split=train[:8]",
+    *(f"--set={key}={value}" for key, value in settings.items()),
+  ]
+  code, output = small.launch("sweep.py", *flags)
+  assert code == 0 and "[1/1] IID seed 0 finished in" in output, output
+  assert "scenes train[:8], 8 examples" in output
+  scores = json.loads((tmp_path / "IID" / "0" / "results.train[:8].json").read_text())["metrics"]
+  assert rows(tmp_path)["IID"]["metrics"][IOU]["values"] == {"0": scores[IOU]}
+  code, output = small.launch("sweep.py", *flags)
+  assert code == 0 and output.startswith("IID seed 0 was finished before")
