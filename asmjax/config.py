@@ -19,6 +19,7 @@ from asmjax.lookahead.train import check, looking_ahead
 from asmjax.minimax import PREDICTOR, Game, Term
 from asmjax.models.layers import computing_in
 from asmjax.models.predictors import PREDICTORS
+from asmjax.reference import Reference
 from asmjax.sections import arguments, check_keys, choose, coerce, construct, fields_of
 from asmjax.tasks import TASKS
 from asmjax.terms import TERMS, Pixel
@@ -28,7 +29,7 @@ from asmjax.train.optim import Optimizer
 
 SECTIONS = (
   "seed", "data", "tasks", "predictor", "init", "terms", "optimizer", "train", "eval",
-  "checkpoint", "lookahead",
+  "checkpoint", "lookahead", "reference",
 )
 
 
@@ -79,14 +80,17 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   Args:
     config: sections `seed`, `data`, `tasks`, `predictor`, perhaps `init`, `terms`, `optimizer`
       (`predictor`, `critic`, and by its term's name a critic that has settings of its own),
-      `train`, `eval` and `checkpoint`, and perhaps `lookahead`; see `schedule`.
+      `train`, `eval` and `checkpoint`, perhaps `lookahead`, see `schedule`, and perhaps
+      `reference`, see `asmjax.reference`.
 
   Raises:
     ValueError: a section, key or name is unknown, a key is missing or of a wrong type, or
       settings contradict each other; the message names the key and what is known.
     FileNotFoundError: the data set is not where `data.root` says.
   """
-  check_keys(config, SECTIONS, set(SECTIONS) - {"init", "lookahead"}, "config")
+  check_keys(config, SECTIONS, set(SECTIONS) - {"init", "lookahead", "reference"}, "config")
+  if config.get("reference"):
+    construct(Reference, config["reference"], "reference")
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   data = construct(Data, config["data"], "data")

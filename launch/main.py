@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from launch.overrides import parse, plainly
+from launch.overrides import default_config, parse, plainly
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _DISTRIBUTED = flags.DEFINE_string(
@@ -25,6 +25,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 def main(_: list[str]) -> None:
   """Checks the config, then trains."""
   from asmjax.config import experiment, schedule
+  from asmjax.reference import compare_to_reference
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.train.record import as_json, check_same_config, write_json
@@ -45,6 +46,9 @@ def main(_: list[str]) -> None:
   results = train(run, workdir, order)
   if jax.process_index() == 0:
     print(as_json(results["metrics"]))
+    default = default_config(sys.argv).to_dict()
+    if lines := compare_to_reference(config.to_dict(), default, results["metrics"]):
+      print(lines)
 
 
 if __name__ == "__main__":

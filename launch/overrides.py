@@ -17,7 +17,7 @@ def parse(arguments: list[str]) -> list[str]:
   """
   from asmjax.sections import check_path
 
-  config = _default_config(arguments)
+  config = default_config(arguments)
   try:
     weights = {} if config is None else _weights(config, arguments)
     taken = {argument for argument, _ in weights.values()}
@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> list[str]:
   return others
 
 
-def _default_config(arguments: list[str]) -> Any:
+def default_config(arguments: list[str]) -> Any:
   """The config before any override; None if the flags name no file that has one."""
   path, _, variant = _values(arguments).get("config", "").partition(":")
   if not path:

@@ -252,7 +252,7 @@ def test_all_that_follows_the_backbone_learns_tenfold():
   )["params"]
   optimizer = construct(Optimizer, config.optimizer.predictor, "optimizer.predictor")
   transformation = dataclasses.replace(
-    optimizer, rule="sgd", momentum=0.0, weight_decay=0.0, schedule="constant"
+    optimizer, rule="sgd", momentum=0.0, weight_decay=0.0, clip=0.0, schedule="constant"
   ).transformation(1)
   ones = jax.tree.map(lambda x: jnp.ones(()), params)
   updates, _ = transformation.update(ones, transformation.init(ones), ones, step=0)
@@ -440,7 +440,7 @@ def test_load_trains_on_the_official_photos_of_voc(variant):
 
 
 def test_a_round_of_the_critic_is_bounded_in_passes_over_the_buffer():
-  retraining = construct(Retraining, small.config("load").lookahead.retraining, "retraining")
+  retraining = Retraining()
   assert (retraining.epochs, retraining.batch_size) == (10.0, 16)
   assert [retraining.most_steps(1464 * sets) for sets in (1, 2, 3)] == [915, 1830, 2745]
   quick = dataclasses.replace(retraining, epochs=0.25)
@@ -512,7 +512,8 @@ def test_the_released_preset_is_the_papers_released_code():
   term = experiment(small.config("asm_released")).game.terms["structure"]
   assert term.ascent == Ramp(0.012, 0.0012) and term.margin == 0.8 and term.normalize == "pixel"
   assert term.binarise and term.reconstruction == 1.0
-  assert term.critic.filters == (16, 64, 128, 128, 128)
+  critic = stanford2d3ds.get_config("asm_released").terms.structure.critic
+  assert critic.filters == (16, 64, 128, 128, 128)
 
 
 def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
@@ -522,6 +523,44 @@ def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
   assert (len(run.source), len(run.held_out)) == (19, 5)
   for part, index, same in ((run.source, 18, 18), (run.held_out, 0, 19)):
     np.testing.assert_array_equal(part[index]["image"], whole.source[same]["image"])
+
+
+@pytest.mark.parametrize("config", [
+  voc.get_config("asm"), cityscapes.get_config("asm"), stanford2d3ds.get_config("asm"),
+  voc_animals.get_config("iid_asm"), small.config("asm"),
+])
+def test_structure_matching_is_bounded_and_on_decided_maps_where_no_paper_shows_it_is_not(config):
+  term = config.terms.structure
+  assert term.normalize != "none" and term.margin > 0 and term.binarise
+  assert config.optimizer.critic.clip > 0
+
+
+@pytest.mark.parametrize("config", [voc, cityscapes, stanford2d3ds])
+def test_the_predictors_gradient_is_capped_under_sgd(config):
+  for method in ("iid", "asm"):
+    player = config.get_config(method).optimizer.predictor
+    assert player.rule == "sgd" and player.clip > 0
+
+
+@pytest.mark.parametrize("method, released", [
+  ("iid", False), ("asm", False), ("iid_released", True), ("asm_released", True), ("cgan", True),
+])
+def test_the_released_losses_of_depth_and_normals_are_those_of_all_released_methods(
+  method, released
+):
+  tasks = stanford2d3ds.get_config(f"{method},depth+normals").tasks
+  assert tasks.depth.released == tasks.normals.released == released
+
+
+def test_the_released_unet_has_tensorflows_epsilon():
+  assert PUBLISHED["unet18"]({}).norm.epsilon == 1e-3
+
+
+@pytest.mark.parametrize("method", ["gan_basic", "gan_product", "gan_scaling"])
+def test_discriminators_of_untrained_predictors_set_in_late_and_softly(method):
+  term = small.config(method).terms.adversarial
+  assert term.weight.start == 0 and 0 < term.weight.begin < term.weight.end < 1
+  assert 0 < term.balance < 1 / 3 and term.smoothing > 0
 
 
 @pytest.mark.parametrize("key, value, message", [
