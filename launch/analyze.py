@@ -4,8 +4,8 @@
 
 Of groups whose first run is a LoAd run it also shows the cycles: tables of them and of how stable
 they were, the convergence of every run, and an album of a group's first run. With
-`--baseline=LABEL` every other group is held against that one: the IoU of each class, and the
-confusion matrices of the first runs. Of a group's first run with a structure analyzer it shows what
+`--baseline=LABEL` every other group is held against that one: differences at the same seed, the IoU
+of each class, and the confusion matrices of the first runs. Of a group's first run with a structure analyzer it shows what
 that looks at: `losses_LABEL.png` (ASM Fig. 4), `patches_LABEL.png` (Fig. 5) and, where it rebuilds
 structures, `errors_LABEL.png` (Fig. 3); of adaptive affinity fields the sizes they chose for each
 class, `sizes.png` (AAF Fig. 4).

@@ -1,6 +1,7 @@
 """What a sweep is read from, and when a run of it is finished."""
 
 import json
+import re
 
 import pytest
 
@@ -163,3 +164,10 @@ def test_parse_pairs_splits_at_the_first_sign():
 def test_shipped_sweeps_have_configs_that_build(path, tmp_path):
   runs = read_sweep(str(path)).runs(tmp_path)
   assert len(runs) >= 12 and len({run.workdir for run in runs}) == len(runs)
+
+
+def test_the_example_of_the_page_on_sweeps_has_configs_that_build(tmp_path):
+  (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S)
+  scope = {}
+  exec(compile(example, "sweeps.md", "exec"), scope)
+  assert len(Sweep.from_dict(scope["get_sweep"]()).runs(tmp_path)) == 9
