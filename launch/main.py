@@ -44,7 +44,7 @@ def main(_: list[str]) -> None:
     write_environment(workdir, sys.argv)
   results = train(run, workdir, order)
   if jax.process_index() == 0:
-    print(as_json(results["metrics"]))
+    print(as_json(logged(results["metrics"])))
 
 
 if __name__ == "__main__":
