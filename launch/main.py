@@ -25,6 +25,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 def main(_: list[str]) -> None:
   """Checks the config, then trains."""
   from asmjax.config import experiment, schedule
+  from asmjax.metrics.names import logged
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.train.record import as_json, check_same_config, write_json
