@@ -7,6 +7,7 @@
 | `depth`    | float32 | (n, h, w)    | metres along the optical axis, 0 = missing |
 | `normals`  | float32 | (n, h, w, 3) | unit vectors, 0 = missing; x right, y down, z to camera |
 | `instance` | int32   | (n, h, w)    | instance id, 0 = none; evaluation only |
+| `size`     | int32   | (n, 2)       | height and width without padding; evaluation only |
 | `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
 
 A kind of truth may have a twin, `shown_label` of `label` and so on: an earlier prediction that the
@@ -40,6 +41,7 @@ _CONTRACT = {
   "depth": ("float32", ("n", "h", "w")),
   "normals": ("float32", ("n", "h", "w", 3)),
   "instance": ("int32", ("n", "h", "w")),
+  "size": ("int32", ("n", 2)),
   "weight": ("float32", ("n",)),
   "estimate_label": ("float32", ("n", "h", "w", "classes")),
   "estimate_depth": ("float32", ("n", "h", "w", 1)),
@@ -98,7 +100,7 @@ def shrink(batch: Mapping[str, ArrayLike], size: tuple[int, int]) -> dict[str, A
   (Hwang et al. 2019, Sec. 4.1).
   """
   return {
-    key: value if key in ("image", "weight") else resize.nearest(value, size)
+    key: value if key in ("image", "size", "weight") else resize.nearest(value, size)
     for key, value in batch.items()
   }
 

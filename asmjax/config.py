@@ -5,17 +5,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from asmjax.data import SOURCES
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
-from asmjax.data.frequencies import class_shares
+from asmjax.data.frequencies import class_shares, smallest_diagonal
 from asmjax.data.loader import Reading
 from asmjax.data.tfds import Tfds
 from asmjax.data.transforms import Augment
 from asmjax.data.wrappers import Cached, Relabelled, Selected, open_split, relabelled
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, looking_ahead
+from asmjax.metrics.contours import Tolerance
 from asmjax.minimax import PREDICTOR, Game, Term
 from asmjax.models.layers import computing_in
 from asmjax.models.predictors import PREDICTORS
@@ -114,6 +116,11 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer"
   )
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
+  held_out = _kept(data, held_out, truths | needs)
+  prepare = Augment(
+    data.eval_size or data.size, data.eval_resize or data.resize, keep_size=True
+  )
+  made = _with_theta(made, held_out, prepare, data.reading.on_error)
   return Experiment(
     seed=coerce(config["seed"], int, "seed"),
     game=_with_shares(made, train, data.reading.on_error),
@@ -121,8 +128,8 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
     source=_kept(data, train, truths),
     augment=augment,
-    held_out=_kept(data, held_out, truths | needs),
-    prepare=Augment(data.eval_size or data.size, data.eval_resize or data.resize),
+    held_out=held_out,
+    prepare=prepare,
     reading=data.reading,
     image_size=data.size,
     training=training,
@@ -207,6 +214,20 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
   shares = class_shares(train, made.tasks["segmentation"].channels, on_error=on_error).tolist()
   counted = {n: dataclasses.replace(term, shares=tuple(shares)) for n, term in lacking.items()}
   return dataclasses.replace(made, terms={**made.terms, **counted})
+
+
+def _with_theta(made: Game, held_out: Source, prepare: Augment, on_error: str) -> Game:
+  """The game with BF's tolerance as the smallest image has it, where it is asked for and unset."""
+  task = made.tasks.get("segmentation")
+  if task is None or "bf" not in task.details or task.theta:
+    return made
+  if prepare.resize == "squash":
+    diagonal = float(np.hypot(*prepare.size))
+  else:
+    diagonal = smallest_diagonal(held_out, prepare.resized_size, on_error=on_error)
+  theta = Tolerance.at_smallest(5, diagonal).amount
+  tasks = {**made.tasks, "segmentation": dataclasses.replace(task, theta=theta)}
+  return dataclasses.replace(made, tasks=tasks)
 
 
 def source(data: Data, split: str) -> Source:

@@ -34,10 +34,11 @@ import scipy
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from asmjax.metrics.boundary import BF, CONTOUR_BENCHMARK, BFScore, ContourBenchmark
-from asmjax.metrics.contours import contours
+from asmjax.metrics.boundary import CONTOUR_BENCHMARK, BFScore, ContourBenchmark
+from asmjax.metrics.contours import Tolerance, contours
 
 CLASSES = 21
+BF = Tolerance(5, "pixels")
 OUTLIER = 100  # Tolerances, as in the contour benchmark.
 
 Maps = tuple[np.ndarray, np.ndarray]  # True and predicted, (h, w) or stacks of them.
@@ -89,7 +90,7 @@ def assigned(batch: Maps) -> np.ndarray:
 
 def pairwise(batch: Maps) -> float:
   """The mean BF by all distances."""
-  tolerance = BF.pixels(batch[0].shape[1:])
+  tolerance = BF.pixels(batch[0].shape[1:])  # All images have one size.
   return float(np.mean([_pairwise(maps, tolerance) for maps in zip(*batch, strict=True)]))
 
 
@@ -112,7 +113,7 @@ def one_to_one(batch: Maps) -> np.ndarray:
 
 def closest(batch: Maps) -> float:
   """The mean BF by the library."""
-  return BFScore.of(*batch, classes=CLASSES).compute()["bf"]
+  return BFScore.of(*batch, classes=CLASSES, tolerance=BF).compute()["bf"]
 
 
 def measure(

@@ -4,11 +4,12 @@
 
 Of groups whose first run is a LoAd run it also shows the cycles: tables of them and of how stable
 they were, the convergence of every run, and an album of a group's first run. With
-`--baseline=LABEL` every other group is held against that one: differences at the same seed, the IoU
-of each class, and the confusion matrices of the first runs. Of a group's first run with a structure analyzer it shows what
-that looks at: `losses_LABEL.png` (ASM Fig. 4), `patches_LABEL.png` (Fig. 5) and, where it rebuilds
-structures, `errors_LABEL.png` (Fig. 3); of adaptive affinity fields the sizes they chose for each
-class, `sizes.png` (AAF Fig. 4).
+`--baseline=LABEL` every other group is held against that one: differences at the same seed; IoU
+and, where the runs have them, boundary and instance metrics of each class, as tables and as bars
+(ASM Fig. 6 and 7); and the confusion matrices of the first runs. Of a group's first run with a
+structure analyzer it shows what that looks at: `losses_LABEL.png` (ASM Fig. 4),
+`patches_LABEL.png` (Fig. 5) and, where it rebuilds structures, `errors_LABEL.png` (Fig. 3); of
+adaptive affinity fields the sizes they chose for each class, `sizes.png` (AAF Fig. 4).
 """
 
 import pathlib
@@ -27,6 +28,10 @@ _METRICS = flags.DEFINE_list(
 )
 _COUNT = flags.DEFINE_integer("count", 6, "held-out examples in the grid and the album")
 _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
+_CLASSES = flags.DEFINE_list(
+  "classes", [], "metrics whose classes are held against the baseline, as segmentation/boundary/f; "
+  "by default what papers show, of what the runs have"
+)
 _BASELINE = flags.DEFINE_string("baseline", None, "LABEL of the group that others are held against")
 
 
@@ -34,7 +39,7 @@ def main(_: list[str]) -> None:
   """Prints the tables and writes the figures.
 
   `curves.png`, `predictions.png` and, of critics, `health.png`; of LoAd runs `convergence.png` and
-  `album.png`; with a baseline `confusions_LABEL.png` of every other group.
+  `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png` of every other group.
   """
   from asmjax.analysis import figures, lookahead, runs
   from asmjax.analysis.comparison import compare
@@ -85,10 +90,24 @@ def _show_cycles(groups: list, out: pathlib.Path) -> None:
 
 
 def _show_classes(baseline, others: list, out: pathlib.Path) -> None:
+  from asmjax.analysis import classes
+
+  groups = [baseline, *others]
+  metrics = _CLASSES.value or classes.usual_classes(groups)
+  if not metrics:
+    raise ValueError(f"{baseline.label} and the others share no metric by class")
+  for metric in metrics:
+    for group in others:
+      print(f"\n{classes.class_table(baseline, group, metric)}")
+  found = [classes.read(groups, metric) for metric in metrics]
+  classes.draw(found, baseline.label, out / "classes.png")
+  if all("segmentation/mean_iou" in group.results()[0]["metrics"] for group in groups):
+    _show_confusions(baseline, others, out)
+
+
+def _show_confusions(baseline, others: list, out: pathlib.Path) -> None:
   from asmjax.analysis import confusions, runs
 
-  for group in others:
-    print(f"\n{confusions.class_table(baseline, group)}")
   before, classes = confusions.confusions(baseline.workdirs[0], _ROOT.value)
   for group in others:
     after, theirs = confusions.confusions(group.workdirs[0], _ROOT.value)

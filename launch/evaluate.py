@@ -1,6 +1,6 @@
 """Evaluates a trained run: `python launch/evaluate.py --workdir=DIR [--split=val]`.
 
-Prints the IoU of every class and the means, and rewrites `DIR/results.json`; for another split than
+Prints the means and tables of every class, and rewrites `DIR/results.json`; for another split than
 the run's own, `DIR/results.SPLIT.json`. Scales, mirror images, windows and a dense CRF are those of
 `launch/predict.py`, at the size of the evaluation; the protocol says which there were. Without any
 of them the results are those that training ended with.
@@ -26,7 +26,7 @@ _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkp
 
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
-  from asmjax.analysis.runs import results_path
+  from asmjax.analysis.runs import results_path, results_table
   from asmjax.inference.evaluation import InferenceViews
   from asmjax.train.loop import make_measure, open_skips
   from asmjax.train.record import write_json
@@ -42,15 +42,7 @@ def main(_: list[str]) -> None:
     looked = None if plain else InferenceViews(run, inference, crf)
   results = make_measure(run, open_skips(workdir).add, looked)(state)
   write_json(results_path(workdir, results["split"]), results)
-  print_table(results)
-
-
-def print_table(results: dict) -> None:
-  """One line a metric, IoUs first."""
-  print(f"{results['data_set']} {results['split']}, {results['examples']} examples, "
-        f"step {results['step']}, {results['protocol'].get('views', 'each image once')}")
-  for name, value in sorted(results["metrics"].items(), key=lambda item: "/iou/" not in item[0]):
-    print(f"{name:48s} {value:9.4f}")
+  print(results_table(results))
 
 
 if __name__ == "__main__":

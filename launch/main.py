@@ -25,6 +25,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 def main(_: list[str]) -> None:
   """Checks the config, then trains."""
   from asmjax.config import experiment, schedule
+  from asmjax.metrics.names import logged
   from asmjax.reference import compare_to_reference
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
@@ -45,7 +46,7 @@ def main(_: list[str]) -> None:
     write_environment(workdir, sys.argv)
   results = train(run, workdir, order)
   if jax.process_index() == 0:
-    print(as_json(results["metrics"]))
+    print(as_json(logged(results["metrics"])))
     default = default_config(sys.argv).to_dict()
     if lines := compare_to_reference(config.to_dict(), default, results["metrics"]):
       print(lines)

@@ -1,5 +1,7 @@
 """Means over the cells of a grid, cell by cell and as in PyTorch."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -66,3 +68,16 @@ def test_means_of_cells_are_flaxs_and_their_gradients_too(size, side, float64):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, expected)
   low = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
   np.testing.assert_array_equal(mean_of_cells(low, 32), low[:, :2, :2])
+
+
+@pytest.mark.parametrize("dtype, most", [(jnp.float32, 3e-7), (jnp.bfloat16, 2**-8)])
+def test_means_of_whole_maps_and_cells_are_exact_up_to_rounding(dtype, most):
+  x = jnp.asarray(6 * np.random.default_rng(0).random((1, 33, 33, 8)), dtype)
+  whole, cells, pooled = jax.jit(
+    lambda x: (mean_of_bins(x, 1), mean_of_cells(x, 33), jnp.mean(x, (1, 2), keepdims=True))
+  )(x)
+  values = np.asarray(x, np.float64)
+  exact = [math.fsum(values[..., c].ravel()) / 33**2 for c in range(8)]
+  for found in (whole, cells, pooled):  # The last is how MobileNet and DeepLab pool.
+    assert found.shape == (1, 1, 1, 8) and found.dtype == dtype
+    np.testing.assert_allclose(np.asarray(found, np.float64).ravel(), exact, rtol=most)

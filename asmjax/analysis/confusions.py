@@ -1,4 +1,4 @@
-"""What a method does to each class: IoUs against a baseline, and who is taken for whom."""
+"""Which class a method takes for which: confusion matrices of runs."""
 
 import dataclasses
 import pathlib
@@ -7,42 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.analysis.runs import Group
 from asmjax.metrics.confusion import ConfusionMatrix
-from asmjax.metrics.spread import mean_of_known, ratio
+from asmjax.metrics.spread import ratio
 from asmjax.train.evaluate import make_evaluate
 from asmjax.workdir import read_state, reopen
 
 _TASK = "segmentation"
 # Numbers are written into the cells of a matrix of this many classes or fewer.
 _LEGIBLE = 12
-
-
-def class_table(baseline: Group, group: Group) -> str:
-  """A Markdown table of IoUs in per cent, means over runs; what gains most comes first.
-
-  A class in neither truth nor prediction of any run of a group has no IoU and comes last.
-
-  Raises:
-    ValueError: the runs have different classes, or none.
-  """
-  before, after = (_ious(each) for each in (baseline, group))
-  if before.keys() != after.keys() or not before:
-    raise ValueError(
-      f"{baseline.label} has IoUs of {sorted(before)}, {group.label} of {sorted(after)}; "
-      "expected the same classes"
-    )
-  gain = {name: after[name] - before[name] for name in before}
-  order = sorted(gain, key=lambda name: (np.isnan(gain[name]), -gain[name]))
-  rows = [[name, before[name], after[name], gain[name]] for name in order]
-  means = [float(each.final(f"{_TASK}/mean_iou").mean()) for each in (baseline, group)]
-  rows.append(["**mean**", *means, means[1] - means[0]])
-  lines = [
-    [name, *(_percent(value) for value in values), _percent(change, sign="+")]
-    for name, *values, change in rows
-  ]
-  head = ["IoU", baseline.label, group.label, "difference"]
-  return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * 4, *lines))
 
 
 def confusions(
@@ -140,14 +112,3 @@ def heat(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
           color="white" if shade(share) > 0.42 else "black",
         )
   return image
-
-
-def _ious(group: Group) -> dict[str, float]:
-  """Mean IoU of each class over the runs in which it has one."""
-  prefix = f"{_TASK}/iou/"
-  names = [key for key in group.results()[0]["metrics"] if key.startswith(prefix)]
-  return {name.removeprefix(prefix): mean_of_known(group.final(name)) for name in names}
-
-
-def _percent(value: float, sign: str = "") -> str:
-  return "–" if np.isnan(value) else f"{100 * value:{sign}.2f}"

@@ -4,16 +4,17 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from asmjax.metrics.names import brief, by_class, split_class
 from asmjax.minimax import Turns
 from asmjax.train.loop import VIEWS
 
-# Metrics that are parts of a whole.
-_PARTS = re.compile("iou|accuracy|delta|within")
+# Metrics that are parts of a whole, by the last part of their names.
+_PARTS = re.compile("iou|accuracy|delta|within|precision|recall|^bf|(^|_)f(_|$)")
 
 # Metrics of which less is better, by the last part of their names.
 _FALLING = frozenset((
@@ -115,7 +116,8 @@ def usual_metrics(groups: Sequence[Group]) -> list[str]:
   found = [metric for metric in _USUAL if metric in shared]
   if not found:
     raise ValueError(
-      f"no task is evaluated in all runs; metrics in all: {', '.join(sorted(shared)) or 'none'}"
+      "no task is evaluated in all runs; metrics in all: "
+      f"{', '.join(sorted(brief(dict.fromkeys(shared)))) or 'none'}"
     )
   return found
 
@@ -124,6 +126,28 @@ def results_path(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
   """Returns the file with a run's results on a split; empty for that of its own evaluation."""
   own = not split or split == json.loads((workdir / "config.json").read_text())["eval"]["split"]
   return workdir / ("results.json" if own else f"results.{split}.json")
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+  """What a `results.json` says: a line for each mean, and a table of the classes for each kind."""
+  lines = [
+    f"{results['data_set']} {results['split']}, {results['examples']} examples, "
+    f"step {results['step']}, {results.get('protocol', {}).get('views', 'each image once')}",
+    *(f"{name:48s} {_known(value):9.4f}" for name, value in brief(results["metrics"]).items()),
+  ]
+  kinds: dict[str, dict[str, dict[str, float]]] = {}
+  for metric, values in by_class(results["metrics"]).items():
+    kind, _, name = metric.rpartition("/")
+    kinds.setdefault(kind, {})[name] = values
+  for kind, columns in kinds.items():
+    widths = [max(9, len(name)) for name in columns]
+    titles = "".join(f"  {name:>{width}s}" for name, width in zip(columns, widths, strict=True))
+    lines += ["", f"{kind:24s}{titles}"]
+    for each in next(iter(columns.values())):
+      cells = (_known(values[each]) for values in columns.values())
+      numbers = "".join(f"  {x:{width}.4f}" for x, width in zip(cells, widths, strict=True))
+      lines.append(f"{each:24s}{numbers}")
+  return "\n".join(lines)
 
 
 def check_comparable(groups: Sequence[Group]) -> None:
@@ -147,13 +171,17 @@ def written(value: float) -> str:
 
 def scale(metric: str) -> int:
   """What a metric is multiplied by to be shown: parts of a whole become per cent."""
-  return 100 if _PARTS.search(metric) else 1
+  return 100 if _PARTS.search(_measured(metric)) else 1
 
 
 def better(metric: str) -> int:
   """1 if more of a metric is better, -1 if less is, 0 if neither."""
-  last = metric.rpartition("/")[2]
+  last = _measured(metric)
   return -1 if last in _FALLING else 0 if last.endswith("_std") else 1
+
+
+def _measured(metric: str) -> str:
+  return split_class(metric)[0].rpartition("/")[2]
 
 
 def file_name(label: str) -> str:
@@ -179,4 +207,9 @@ def _turns(workdir: pathlib.Path) -> Turns:
 def _value(metrics: dict, metric: str) -> float:
   if metric not in metrics:
     raise ValueError(f"unknown metric {metric!r}; known: {', '.join(sorted(metrics))}")
-  return float("nan") if metrics[metric] is None else metrics[metric]
+  return _known(metrics[metric])
+
+
+def _known(value: float | None) -> float:
+  """JSON has no NaN."""
+  return float("nan") if value is None else value

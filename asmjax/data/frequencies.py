@@ -1,10 +1,15 @@
-"""How much of an image each class takes."""
+"""What a pass over a source counts: how much of an image each class takes, the smallest image."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from asmjax.data.descriptor import Source
+from asmjax.data.transforms import Example
+
+_T = TypeVar("_T")
 
 
 def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np.ndarray:
@@ -27,21 +32,57 @@ def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np
     OSError: a file is missing or unreadable.
   """
 
-  def shares(index: int) -> np.ndarray | None:
-    try:
-      label = source[index]["label"]
-    except (OSError, ValueError):
-      if on_error == "raise":
-        raise
-      return None  # Training says what is wrong with it.
+  def shares(example: Example) -> np.ndarray | None:
+    label = example["label"]
     known = label[(label >= 0) & (label < classes)]
     return np.bincount(known, minlength=classes) / known.size if known.size else None
 
-  with ThreadPoolExecutor() as pool:
-    found = [each for each in pool.map(shares, range(len(source))) if each is not None]
+  found = [each for each in _of_all(source, shares, on_error) if each is not None]
   if not found:
     raise ValueError(
       f"no example of split {source.split!r} of {source.descriptor.name} has a labelled pixel, so "
       "that classes have no shares"
     )
   return np.mean(found, axis=0)
+
+
+def smallest_diagonal(
+  source: Source, resized: Callable[[tuple[int, int]], tuple[int, int]], *, on_error: str = "raise"
+) -> float:
+  """The smallest diagonal of a source's images in pixels, after they are resized.
+
+  Reads every example, in threads.
+
+  Args:
+    source: gives images.
+    resized: from the (height, width) of an image to that which counts.
+    on_error: see `class_shares`.
+
+  Raises:
+    ValueError: no example can be read, or a file cannot be read as what it should be.
+    OSError: a file is missing or unreadable.
+  """
+  diagonal = lambda example: float(np.hypot(*resized(example["image"].shape[:2])))
+  found = _of_all(source, diagonal, on_error)
+  if not found:
+    raise ValueError(
+      f"no example of split {source.split!r} of {source.descriptor.name} can be read, so that "
+      "there is no smallest diagonal"
+    )
+  return min(found)
+
+
+def _of_all(source: Source, function: Callable[[Example], _T], on_error: str) -> list[_T]:
+  """The function of each example that can be read."""
+
+  def one(index: int) -> list[_T]:
+    try:
+      example = source[index]
+    except (OSError, ValueError):
+      if on_error == "raise":
+        raise
+      return []  # The loop says what is wrong with it.
+    return [function(example)]
+
+  with ThreadPoolExecutor() as pool:
+    return [each for found in pool.map(one, range(len(source))) for each in found]

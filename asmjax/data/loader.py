@@ -20,7 +20,7 @@ from asmjax.data.transforms import FILL, Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
-_KEYS = ("image", "label", "depth", "normals", "instance", "weight")
+_KEYS = ("image", "label", "depth", "normals", "instance", "size", "weight")
 _POLICIES = ("raise", "skip")
 
 
@@ -276,7 +276,7 @@ def _stack_key(key: str, values: list[np.ndarray]) -> np.ndarray:
 
 def _without_truth(example: Example) -> Example:
   return {
-    key: value if key == "image" else np.full_like(value, FILL[kind(key)])
+    key: value if key in ("image", "size") else np.full_like(value, FILL[kind(key)])
     for key, value in example.items()
   }
 

@@ -129,6 +129,8 @@ class Augment:
     divide_depth: divide depths by the factor; see `approach`.
     random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
       since evaluation must never lose pixels.
+    keep_size: add `size` to the example, int32 (height, width) before padding, which metrics of
+      boundaries are relative to.
   """
 
   size: tuple[int, int]
@@ -137,6 +139,7 @@ class Augment:
   scale: tuple[float, float] = (1.0, 1.0)
   divide_depth: bool = True
   random_crop: bool = False
+  keep_size: bool = dataclasses.field(default=False, repr=False)
 
   def __post_init__(self) -> None:
     """Checks the fields; configs hand over `size` and `scale` as lists."""
@@ -157,16 +160,22 @@ class Augment:
     example = self._scaled(example, factor, rng)
     if self.divide_depth and factor != 1:
       example = approach(example, factor)
+    size = np.array(example["image"].shape[:2], np.int32)
     example = pad(example, self.size)
-    return mirror(example) if self.mirror and rng.random() < 0.5 else example
+    example = mirror(example) if self.mirror and rng.random() < 0.5 else example
+    return {**example, "size": size} if self.keep_size else example
 
   def resized(self, example: Example) -> Example:
     """Only resized: neither cropped nor scaled, padded or mirrored."""
     if self.resize == "none":
       return example
-    if self.resize == "squash":
-      return resize(example, self.size)
-    return resize(example, _fitting(example["image"].shape[:2], self.size))
+    return resize(example, self.resized_size(example["image"].shape[:2]))
+
+  def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    """The size of what `resized` makes of an example of this (height, width)."""
+    return {
+      "none": tuple(size), "squash": self.size, "fit": _fitting(size, self.size),
+    }[self.resize]
 
   def _scaled(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
     """Crops first: what the crop would lose need not be resized."""

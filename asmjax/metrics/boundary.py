@@ -1,9 +1,11 @@
 """How well the boundaries of a label map are met: four measures, each a mergeable state.
 
 All of them take one pair of label maps (h, w) or a stack (n, h, w); images of other sizes are
-merged. Pixels whose true id is outside [0, classes) are unlabelled: predictions there are left out,
-and a step of either map from or to such a pixel is no boundary. Where the outlines of objects are
-unlabelled, as in PASCAL VOC's own annotations, hardly any boundary is left to measure.
+merged, or padded at the bottom and on the right and given with their `sizes` (n, 2), heights and
+widths: tolerances are relative to the image, and the image ends where it ends. Pixels whose true
+id is outside [0, classes) are unlabelled: predictions there are left out, and a step of either map
+from or to such a pixel is no boundary. Where the outlines of objects are unlabelled, as in PASCAL
+VOC's own annotations, hardly any boundary is left to measure.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ from asmjax.metrics.contours import (
 from asmjax.metrics.spread import Spread, mean_of_known, ratio
 
 CONTOUR_BENCHMARK = Tolerance(0.0075)
-BF = Tolerance(5, "pixels")
+BF = Tolerance(0.0075)
 BAND = Tolerance(0.02)
 DAVIS = Tolerance(0.008)
 
@@ -68,17 +70,18 @@ class ContourBenchmark:
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = CONTOUR_BENCHMARK
+    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = CONTOUR_BENCHMARK,
+    sizes: Any = None,
   ) -> "ContourBenchmark":
-    """Scores label maps (h, w) or (n, h, w).
+    """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
       ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
-        [0, classes).
+        [0, classes), or a size is not inside the maps.
     """
     counts = np.zeros((3, classes), np.int64)
     images = []
-    for true, guess, known in _pairs(label, predicted, classes):
+    for true, guess, known in _pairs(label, predicted, classes, sizes):
       found = _correspondences(true, guess, known, classes, tolerance.pixels(true.shape))
       images.append(Spread.of(_f(*found)).mean())
       counts += found
@@ -101,14 +104,14 @@ class ContourBenchmark:
     """(c,): harmonic mean of both; 0 with a boundary in one map alone, NaN in neither."""
     return _f(self.matched, self.predicted, self.true)
 
+  def scores(self) -> dict[str, np.ndarray]:
+    """Metrics by name and class (c,)."""
+    return {"precision": self.precision(), "recall": self.recall(), "f": self.f()}
+
   def compute(self) -> dict[str, float]:
     """Means over the classes, and the mean over images of the image's own F."""
-    return {
-      "boundary_precision": mean_of_known(self.precision()),
-      "boundary_recall": mean_of_known(self.recall()),
-      "boundary_f": mean_of_known(self.f()),
-      "boundary_f_by_image": float(self.images.mean()),
-    }
+    means = {f"boundary_{name}": mean_of_known(each) for name, each in self.scores().items()}
+    return means | {"boundary_f_by_image": float(self.images.mean())}
 
   @property
   def protocol(self) -> str:
@@ -129,8 +132,9 @@ class BFScore:
   classes with a boundary in its truth; a class whose boundary was not predicted scores 0 there, one
   that was only predicted is left out, and so is an image without true boundaries.
 
-  Luc et al. choose a factor of the diagonal that gives 5 pixels for the smallest diagonal d of the
-  set: `Tolerance(5 / d)`.
+  The tolerance is theta times the diagonal of the image: 0.75 % by default, as in Csurka et al.;
+  Luc et al. choose theta such that it is 5 pixels in the image with the smallest diagonal d of the
+  set, `Tolerance.at_smallest(5, d)`.
 
   Attributes:
     images: score by image.
@@ -149,17 +153,18 @@ class BFScore:
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BF
+    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BF,
+    sizes: Any = None,
   ) -> "BFScore":
-    """Scores label maps (h, w) or (n, h, w).
+    """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
       ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
-        [0, classes).
+        [0, classes), or a size is not inside the maps.
     """
     found = np.reshape([
       _closest(true, guess, known, classes, tolerance.pixels(true.shape))
-      for true, guess, known in _pairs(label, predicted, classes)
+      for true, guess, known in _pairs(label, predicted, classes, sizes)
     ], (-1, 3, classes))
     images = Spread.of(found[:, 2].T).mean()
     return cls(Spread.of(images), Spread.of(found), tolerance)
@@ -181,6 +186,10 @@ class BFScore:
     """(c,): mean over the images with a boundary of the class in the truth."""
     return self.by_class.mean()[2]
 
+  def scores(self) -> dict[str, np.ndarray]:
+    """Metrics by name and class (c,)."""
+    return {"precision": self.precision(), "recall": self.recall(), "f": self.f()}
+
   def compute(self) -> dict[str, float]:
     """Mean and standard deviation over images."""
     return {"bf": float(self.images.mean()), "bf_std": float(self.images.std())}
@@ -189,9 +198,9 @@ class BFScore:
   def protocol(self) -> str:
     """What was measured, in words."""
     return (
-      f"BF: closest match of boundary pixels at most {self.tolerance} away, F by image and class, "
-      "mean over the classes with a boundary in the image's truth (others left out), then mean and "
-      f"standard deviation over images with one; {_CONTOUR}; the image border is none; "
+      f"BF: closest match of boundary pixels at most theta = {self.tolerance} away, F by image and "
+      "class, mean over the classes with a boundary in the image's truth (others left out), then "
+      f"mean and standard deviation over images with one; {_CONTOUR}; the image border is none; "
       f"{_UNLABELLED}"
     )
 
@@ -219,16 +228,17 @@ class BoundaryIoU:
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BAND
+    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BAND,
+    sizes: Any = None,
   ) -> "BoundaryIoU":
-    """Scores label maps (h, w) or (n, h, w).
+    """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
       ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
-        [0, classes).
+        [0, classes), or a size is not inside the maps.
     """
     common, either = np.zeros((2, classes), np.int64)
-    for true, guess, known in _pairs(label, predicted, classes):
+    for true, guess, known in _pairs(label, predicted, classes, sizes):
       reach = max(1, round(tolerance.pixels(true.shape)))
       for c in _present(true, guess, known):
         bands = [inner_band(ids == c, known, reach) for ids in (true, guess)]
@@ -244,6 +254,10 @@ class BoundaryIoU:
   def iou(self) -> np.ndarray:
     """(c,): boundary IoU; NaN for a class in neither truth nor prediction."""
     return ratio(self.common, self.either)
+
+  def scores(self) -> dict[str, np.ndarray]:
+    """Metrics by name and class (c,)."""
+    return {"iou": self.iou()}
 
   def compute(self) -> dict[str, float]:
     """Mean over the classes that occur."""
@@ -282,16 +296,17 @@ class DavisF:
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = DAVIS
+    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = DAVIS,
+    sizes: Any = None,
   ) -> "DavisF":
-    """Scores label maps (h, w) or (n, h, w).
+    """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
       ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
-        [0, classes).
+        [0, classes), or a size is not inside the maps.
     """
     found = []
-    for true, guess, known in _pairs(label, predicted, classes):
+    for true, guess, known in _pairs(label, predicted, classes, sizes):
       reach = math.ceil(tolerance.pixels(true.shape))
       found.append(np.full(classes, np.nan))
       for c in _present(true, guess, known):
@@ -308,6 +323,10 @@ class DavisF:
     """(c,): mean over the images with a contour of the class; NaN without any."""
     return self.by_class.mean()
 
+  def scores(self) -> dict[str, np.ndarray]:
+    """Metrics by name and class (c,)."""
+    return {"f": self.f()}
+
   def compute(self) -> dict[str, float]:
     """Mean over the classes."""
     return {"davis_f": mean_of_known(self.f())}
@@ -323,9 +342,9 @@ class DavisF:
 
 
 def _pairs(
-  label: Any, predicted: Any, classes: int
+  label: Any, predicted: Any, classes: int, sizes: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """Image by image: true ids, predicted ids, and where the truth is labelled."""
+  """Image by image, without padding: true ids, predicted ids, and where the truth is labelled."""
   label, predicted = np.asarray(label), np.asarray(predicted)
   if label.shape != predicted.shape or label.ndim not in (2, 3):
     raise ValueError(
@@ -336,7 +355,16 @@ def _pairs(
   wrong = known & ((predicted < 0) | (predicted >= classes))
   if wrong.any():
     raise ValueError(f"predicted id {predicted[wrong][0]}; expected ids in [0, {classes})")
-  yield from zip(*(x.reshape(-1, *x.shape[-2:]) for x in (label, predicted, known)), strict=True)
+  maps = [x.reshape(-1, *x.shape[-2:]) for x in (label, predicted, known)]
+  count, *sides = maps[0].shape
+  sizes = np.broadcast_to(sides, (count, 2)) if sizes is None else np.asarray(sizes)
+  if sizes.shape != (count, 2) or np.any(sizes < 1) or np.any(sizes > sides):
+    raise ValueError(
+      f"sizes {sizes.tolist()} of {count} maps of {sides[0]}x{sides[1]}; expected a height and a "
+      "width for each, inside the maps"
+    )
+  for (height, width), *image in zip(sizes, *maps, strict=True):
+    yield tuple(x[:height, :width] for x in image)
 
 
 def _correspondences(

@@ -43,6 +43,20 @@ class Tolerance:
   def __str__(self):
     return f"{self.amount:g} {'px' if self.unit == 'pixels' else 'of the image diagonal'}"
 
+  @classmethod
+  def at_smallest(cls, pixels: int | float, diagonal: int | float) -> "Tolerance":
+    """A part of the diagonal that is `pixels` in the smallest image of a set (Luc et al. 2016).
+
+    Args:
+      pixels: The distance in the image with the smallest diagonal.
+      diagonal: The smallest diagonal of the set in pixels, above 0.
+
+    Example:
+      >>> Tolerance.at_smallest(5, 500), Tolerance.at_smallest(5, 500).pixels((600, 800))
+      (Tolerance(amount=0.01, unit='diagonal'), 10.0)
+    """
+    return cls(pixels / diagonal)
+
   def pixels(self, shape: tuple[int, int]) -> float:
     """The tolerance in an image of this (height, width)."""
     return self.amount * (1.0 if self.unit == "pixels" else float(np.hypot(*shape)))

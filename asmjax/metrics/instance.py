@@ -110,6 +110,10 @@ class InstanceIou:
     known = self.instances > 0
     return float(self.iou()[known].mean()) if known.any() else float("nan")
 
+  def scores(self) -> dict[str, np.ndarray]:
+    """Metrics by name and class (c,)."""
+    return {"iou": self.iou()}
+
   def compute(self) -> dict[str, float]:
     """Metrics by name."""
     return {"instance_mean_iou": self.mean_iou()}

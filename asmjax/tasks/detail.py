@@ -21,12 +21,14 @@ class Detail(NamedTuple):
   Attributes:
     of: from a task, predictions (n, ...) and truths of n images to a state of `asmjax.metrics`.
     read: from the state of all images to metrics by name.
+    by_class: from that state to values (c,) of each class by the metric's name.
     needs: keys of the truth besides the task's own.
     rule: what `read` adds to the state's protocol.
   """
 
   of: Callable[[Any, np.ndarray, Mapping[str, np.ndarray]], Any]
   read: Callable[[Any], Mapping[str, float]] = lambda state: state.compute()
+  by_class: Callable[[Any], Mapping[str, np.ndarray]] = lambda state: state.scores()
   needs: tuple[str, ...] = ()
   rule: str = ""
 
@@ -44,6 +46,8 @@ class Detailed:
 
   details: tuple[str, ...] = ()
 
+  # Names of the classes, in the order of their ids: the tasks have them as a field.
+  classes: ClassVar[tuple[str, ...]]
   kinds: ClassVar[Mapping[str, Detail]] = {}
 
   def __post_init__(self) -> None:
@@ -67,11 +71,17 @@ class Detailed:
     return {name: self.kinds[name].of(self, predicted, truth) for name in self.details}
 
   def detail_scores(self, states: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics by "kind/metric", from the merged states of all images."""
-    return {
+    """Metrics by "kind/metric" and "kind/metric/class", from the merged states of all images."""
+    means = {
       f"{name}/{metric}": value
       for name, state in states.items()
       for metric, value in self.kinds[name].read(state).items()
+    }
+    return means | {
+      f"{name}/{metric}/{each}": float(value)
+      for name, state in states.items()
+      for metric, values in self.kinds[name].by_class(state).items()
+      for each, value in zip(self.classes, values, strict=True)
     }
 
   def detail_protocols(self, states: Mapping[str, Any]) -> dict[str, str]:
@@ -97,7 +107,8 @@ def of_groups(
 
   return {
     "image": Detail(
-      lambda task, found, truth: means(task, found, truth, image_groups(found.shape[:3]))
+      lambda task, found, truth: means(task, found, truth, image_groups(found.shape[:3])),
+      by_class=lambda state: {},
     ),
     "instance": Detail(instances, needs=("instance", "label")),
     "class": Detail(

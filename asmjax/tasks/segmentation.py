@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +15,7 @@ from asmjax.losses.pixel import cross_entropy
 from asmjax.metrics.boundary import BFScore, BoundaryIoU, ContourBenchmark, DavisF
 from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
+from asmjax.metrics.contours import Tolerance
 from asmjax.metrics.instance import InstanceIou
 from asmjax.moments import Moments
 from asmjax.resize import bilinear
@@ -28,14 +29,26 @@ def _instances(task: "Segmentation", found: np.ndarray, truth: Mapping) -> Insta
   return functools.reduce(InstanceIou.merge, states, InstanceIou.empty(task.channels, **rule))
 
 
-def _contours(kind: type) -> Detail:
+def _contours(kind: type, **options: Callable[["Segmentation"], Any]) -> Detail:
   return Detail(
-    lambda task, found, truth: kind.of(truth["label"], found, classes=task.channels)
+    lambda task, found, truth: kind.of(
+      truth["label"], found, classes=task.channels, sizes=truth.get("size"),
+      **{name: read(task) for name, read in options.items()},
+    )
   )
 
 
+def _theta(task: "Segmentation") -> Tolerance:
+  if not task.theta:
+    raise ValueError(
+      "theta of the segmentation task is 0, so BF has no tolerance; expected a part of the image "
+      "diagonal, such as 0.0075, or 5 over the smallest diagonal of the set"
+    )
+  return Tolerance(task.theta)
+
+
 KINDS = {
-  "bf": _contours(BFScore),
+  "bf": _contours(BFScore, tolerance=_theta),
   "boundary": _contours(ContourBenchmark),
   "boundary_iou": _contours(BoundaryIoU),
   "davis": _contours(DavisF),
@@ -54,11 +67,15 @@ class Segmentation(Detailed):
       "boundary_iou", "davis" and "instance" (IoU weighted by the number of instances).
     without_ids: what "instance" counts of a class without instances, "left_out", "once" or
       "components"; see `asmjax.metrics.instance.InstanceIou`.
+    theta: the tolerance of "bf" in parts of the image's diagonal, 0.0075 in Csurka et al. 2013; 0,
+      the default, has `asmjax.config.experiment` choose it such that it is 5 pixels in the smallest
+      image that is evaluated (Luc et al. 2016).
   """
 
   classes: tuple[str, ...]
   weight: float = 1.0
   without_ids: str = "left_out"
+  theta: float = 0.0
 
   truth: ClassVar[str] = "label"
   kinds: ClassVar[Mapping[str, Detail]] = KINDS
@@ -69,9 +86,11 @@ class Segmentation(Detailed):
   )
 
   def __post_init__(self) -> None:
-    """Checks the names."""
+    """Checks the names and the tolerance."""
     super().__post_init__()
     InstanceIou.empty(self.channels, without_ids=self.without_ids)  # Refuses.
+    if not 0 <= self.theta < np.inf:
+      raise ValueError(f"theta={self.theta}; expected a part of the image's diagonal, at least 0")
 
   @property
   def channels(self) -> int:

@@ -29,7 +29,8 @@ class Scores(NamedTuple):
 
   Attributes:
     examples: that were evaluated.
-    metrics: by "task/metric", and "task/kind/metric" for details.
+    metrics: by "task/metric", and "task/kind/metric" for details; of a class by these and
+      "/class", see `asmjax.metrics.names`.
     protocols: how they were computed, by "task" and "task/kind".
     totals: what the metrics without details are read off, by task: the sums of all `measure`s.
   """
@@ -139,7 +140,7 @@ class Details:
     flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
     real = flat(batch["weight"]) > 0
     keys = {task.truth for task in self._tasks.values()}
-    keys |= {key for task in self._tasks.values() for key in task.needs}
+    keys |= {key for task in self._tasks.values() for key in task.needs} | ({"size"} & set(batch))
     truth = {key: flat(batch[key])[real] for key in keys}
     return {
       name: task.detail(flat(shown[name])[real], truth) for name, task in self._tasks.items()

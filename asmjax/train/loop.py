@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from asmjax.metrics.names import logged
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
@@ -72,7 +73,7 @@ def train(
         means = _means(log)
         check_finite(done, means)
         results = measure(outcome.state) if outcome.evaluates else {}
-        record.step(done, means, {**outcome.scores, **results.get("metrics", {})})
+        record.step(done, means, {**outcome.scores, **logged(results.get("metrics", {}))})
         record.warn(done, health.check(means))
         log.clear()
       if outcome.evaluates and isinstance(record, Record):

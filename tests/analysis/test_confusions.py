@@ -1,4 +1,4 @@
-"""Confusion matrices of runs, and IoUs by class against a baseline."""
+"""Confusion matrices of runs."""
 
 import json
 
@@ -8,8 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from asmjax.analysis.confusions import by_column, by_row, class_table, confusions, draw, heat
-from asmjax.analysis.runs import Group
+from asmjax.analysis.confusions import by_column, by_row, confusions, draw, heat
 from asmjax.config import experiment
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import open_checkpoints
@@ -24,38 +23,6 @@ def test_rows_are_recall_and_columns_precision():
   turned = ConfusionMatrix(MATRIX.counts.T)
   np.testing.assert_allclose(by_column(MATRIX), by_row(turned).T)
   np.testing.assert_allclose(by_column(MATRIX)[:, 0], [6 / 7, 1 / 7, 0])
-
-
-def group(folder, label, *runs):
-  """Runs with these IoUs by class; their mean is beside the point."""
-  workdirs = []
-  for index, ious in enumerate(runs):
-    workdirs.append(folder / f"{label}_{index}")
-    workdirs[-1].mkdir()
-    metrics = {f"segmentation/iou/{name}": iou for name, iou in ious.items()}
-    metrics |= {"segmentation/mean_iou": 0.5 + 0.1 * index, "segmentation/bf/f": 0.9}
-    (workdirs[-1] / "results.json").write_text(json.dumps({"metrics": metrics}))
-  return Group(label, tuple(workdirs))
-
-
-def test_classes_are_listed_by_what_they_gain(tmp_path):
-  before = group(tmp_path, "IID", {"sky": 0.9, "cat": 0.4, "sofa": 0.5, "boat": None})
-  after = group(
-    tmp_path, "LoAd",
-    {"sky": 0.88, "cat": 0.5, "sofa": 0.56, "boat": None},
-    {"sky": 0.88, "cat": None, "sofa": 0.58, "boat": None},
-  )
-  assert class_table(before, after).splitlines() == [
-    "| IoU | IID | LoAd | difference |", "| --- | --- | --- | --- |",
-    "| cat | 40.00 | 50.00 | +10.00 |",
-    "| sofa | 50.00 | 57.00 | +7.00 |",
-    "| sky | 90.00 | 88.00 | -2.00 |",
-    "| boat | – | – | – |",
-    "| **mean** | 50.00 | 55.00 | +5.00 |",
-  ]
-  other = group(tmp_path, "other", {"sky": 0.9})
-  with pytest.raises(ValueError, match="IID has .*'boat'.* other of .'sky'.; expected the same"):
-    class_table(before, other)
 
 
 def test_cells_have_numbers_where_there_is_room_for_them():

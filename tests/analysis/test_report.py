@@ -63,16 +63,18 @@ def test_the_table_has_the_numbers_of_the_results(parsed):
   ]
   assert first == [STRANGE, "55.00|50.00, 60.00", "75.00|80.00, 70.00", "0.040|0.030, 0.050"]
   assert second == ["ASM", "70.00 +15.00", "60.00 −15.00", "–"]
-  head, wall, floor = table(parsed, "IoU of each class")
+  head, wall, floor, mean = table(parsed, "IoU of each class")
   assert head == ["class", STRANGE, "ASM"]
   assert wall == ["wall", "85.00", "90.00 +5.00"] and floor == ["floor", "25.00", "50.00 +25.00"]
+  assert mean == ["mean of classes", "55.00", "70.00 +15.00"]
 
 
 def test_the_best_mean_is_bold_and_less_of_an_error_is_better(parsed):
   bold = [text for tag, text in parsed.texts if tag == "b"]
-  assert bold == ["75.00", "70.00", "90.00", "50.00"]  # An error that one group has is none.
+  # An error that one group has is none; the last is the mean of the classes.
+  assert bold == ["75.00", "70.00", "90.00", "50.00", "70.00"]
   kinds = [each["class"] for each in parsed.all("span") if "change" in each.get("class", "")]
-  assert kinds == ["change better", "change worse", "change better", "change better"]
+  assert kinds == ["change better", "change worse", *["change better"] * 3]
   falling = contents.Scores("depth", ("depth/rel",), {
     "a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}}, {})
   assert [better(name) for name in falling.metrics] == [-1]

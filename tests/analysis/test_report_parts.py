@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -40,8 +41,43 @@ def test_other_classes_are_left_out_with_a_note(tmp_path):
   path.write_text(path.read_text().replace("iou/floor", "iou/roof"))
   groups = [Group(name, (tmp_path / name,)) for name in ("own", "other")]
   made = report.collect(groups, count=0)
-  assert set(made.classes.ious) == {"own"}
-  assert made.notes == ("other has other classes than own, and is left out of their table",)
+  assert [(each.metric, set(each.values)) for each in made.classes] == [
+    ("segmentation/iou", {"own"})
+  ]
+  assert made.notes == ("other has other classes than own, and is left out of their tables",)
+
+
+def test_details_of_classes_are_tables_to_be_opened_and_bars_of_changes(tmp_path):
+  labels = ("IID", "GAN", "ASM & co")
+  for place, label in enumerate(labels):
+    write_run(tmp_path / label, (0.5, 0.8, 0.03, 0.9, 0.1 + 0.2 * place))
+    path = tmp_path / label / "results.json"
+    held = json.loads(path.read_text())
+    if label != "GAN":
+      held["metrics"] |= {"segmentation/boundary/boundary_precision": 0.6} | {
+        f"segmentation/boundary/precision/{name}": value + 0.125 * place
+        for name, value in {"wall": 0.5, "<floor>": 0.25}.items()
+      }
+    path.write_text(json.dumps(held))
+  made = report.collect([Group(label, (tmp_path / label,)) for label in labels], count=0)
+  assert made.notes[0] == "GAN has no boundary precision of classes"
+  (scores,) = made.scores
+  assert not [name for name in scores.metrics if name.endswith(("wall", "floor>"))]
+  page = report.render(made)
+  parsed = Parsed(page)
+  assert table(parsed, "boundary precision of each class in per cent") == [
+    ["class", "IID", "ASM & co"], ["wall", "50.00", "75.00 +25.00"],
+    ["<floor>", "25.00", "50.00 +25.00"], ["mean of classes", "37.50", "62.50 +25.00"],
+  ]
+  assert ("summary", "boundary precision of each class") in parsed.texts
+  charts_of_classes = [each["aria-label"] for each in parsed.all("svg")
+                       if "of each class" in each.get("aria-label", "")]
+  assert [text.partition(":")[0] for text in charts_of_classes] == [
+    "IoU of each class", "boundary precision of each class"
+  ]
+  fills = re.findall(r"fill: url\(#([^)]+)\)", page)
+  ids = {each["id"] for _, each in parsed.elements if "id" in each}
+  assert fills and set(fills) <= ids, "the hatches of the second group are not there"
 
 
 def test_curves_are_means_where_runs_logged_together_and_a_line_each_elsewhere(tmp_path):

@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from asmjax.analysis.runs import Group, check_comparable, file_name, results_path, usual_metrics
+from asmjax.analysis.runs import (
+  Group,
+  better,
+  check_comparable,
+  file_name,
+  results_path,
+  results_table,
+  scale,
+  usual_metrics,
+)
 
 
 @pytest.fixture
@@ -96,7 +105,7 @@ def test_runs_that_looked_at_images_in_other_ways_are_not_compared(runs):
   path.write_text(json.dumps(json.loads(path.read_text()) | views))
   groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
   with pytest.raises(ValueError, match=r"a_0 on .*, each image once; .*a_1 on .*, scales 0\.5, 1"):
-    table(groups, ["miou"])
+    check_comparable(groups)
 
 
 @pytest.mark.parametrize("terms, steps", [
@@ -109,3 +118,31 @@ def test_curves_are_drawn_over_the_predictors_steps(runs, terms, steps):
   found, values = Group.parse(f"A={runs / 'a_0'}").curve("miou")
   assert found.tolist() == steps
   np.testing.assert_allclose(values, [[0.2, 0.25, 0.3]])
+
+
+@pytest.mark.parametrize("metric, factor, towards", [
+  ("segmentation/boundary/boundary_f", 100, 1), ("segmentation/boundary/f/previous", 100, 1),
+  ("segmentation/bf/bf", 100, 1), ("segmentation/bf/bf_std", 100, 0),
+  ("depth/class/rel/previous", 1, -1), ("depth/class/rel", 1, -1),
+  ("depth/instance/delta_1.25/wall", 100, 1), ("normals/class/mean/beam", 1, -1),
+  ("segmentation/instance/iou/median", 100, 1), ("segmentation/calibration_error", 1, -1),
+])
+def test_scale_and_better_go_by_what_is_measured_and_not_by_the_class(metric, factor, towards):
+  assert scale(metric) == factor and better(metric) == towards
+
+
+def test_results_table_has_a_line_a_mean_and_a_row_a_class():
+  metrics = {
+    "segmentation/mean_iou": 0.5, "segmentation/iou/wall": 0.25, "segmentation/iou/floor": None,
+    "segmentation/bf/bf": 0.125, "segmentation/bf/precision/wall": 0.5,
+    "segmentation/bf/precision/floor": 1.0, "segmentation/bf/f/wall": 0.75,
+    "segmentation/bf/f/floor": 0.0,
+  }
+  said = results_table({"data_set": "cats", "split": "val", "examples": 7, "step": 3,
+                        "metrics": metrics})
+  assert [line.split() for line in said.splitlines()] == [
+    ["cats", "val,", "7", "examples,", "step", "3"], ["segmentation/mean_iou", "0.5000"],
+    ["segmentation/bf/bf", "0.1250"], [], ["segmentation", "iou"], ["wall", "0.2500"],
+    ["floor", "nan"], [], ["segmentation/bf", "precision", "f"], ["wall", "0.5000", "0.7500"],
+    ["floor", "1.0000", "0.0000"],
+  ]

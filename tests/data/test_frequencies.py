@@ -1,4 +1,4 @@
-"""The classes' shares of images, and that a run counts them where its loss needs them."""
+"""The classes' shares and the smallest image, and that a run counts them where it needs them."""
 
 import dataclasses
 
@@ -8,7 +8,8 @@ import pytest
 from asmjax.batch import UNLABELLED
 from asmjax.config import experiment, game
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.frequencies import class_shares
+from asmjax.data.frequencies import class_shares, smallest_diagonal
+from asmjax.data.transforms import Augment
 from tests import small
 
 CLASSES = 3
@@ -30,7 +31,8 @@ class Labels:
   def __getitem__(self, index):
     if self.labels[index] is None:
       raise ValueError(f"{index}.png is cut")
-    return {"label": self.labels[index]}
+    label = self.labels[index]
+    return {"label": label, "image": np.zeros((*label.shape, 3), np.uint8)}
 
 
 def random_labels(count=12):
@@ -126,3 +128,29 @@ def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
       "terms.pixel.balanced": 0.5, "data.reading.on_error": policy,
     }))
   assert policies == ["raise", "skip"]
+
+
+def test_smallest_diagonal_is_that_of_resized_images():
+  source = Labels((np.zeros((30, 40)), np.zeros((60, 25)), None, np.zeros((80, 60))))
+  found = lambda resize: smallest_diagonal(
+    source, Augment((60, 80), resize).resized_size, on_error="skip"
+  )
+  assert found("none") == 50 and found("squash") == 100
+  assert found("fit") == np.hypot(60, 25)  # The others become 60x80 and 60x45.
+  with pytest.raises(ValueError, match="2.png is cut"):
+    smallest_diagonal(source, Augment((60, 80)).resized_size)
+  with pytest.raises(ValueError, match="no example of split 'train' of labels can be read"):
+    smallest_diagonal(Labels((None,)), Augment((60, 80)).resized_size, on_error="skip")
+
+
+@pytest.mark.parametrize("changes, theta", [
+  ({"data.eval_size": (20, 24)}, 5 / np.hypot(16, 16)),
+  ({"data.eval_size": (24, 24), "data.eval_resize": "fit"}, 5 / np.hypot(24, 24)),
+  ({"data.eval_size": (30, 40), "data.eval_resize": "squash"}, 5 / 50),
+  ({"tasks.segmentation.theta": 0.0075}, 0.0075),
+])
+def test_a_run_has_5_pixels_in_the_smallest_image_unless_told_otherwise(changes, theta):
+  details = {"tasks.segmentation.details": ("bf",)}
+  run = experiment(small.config("iid", **changes, **details))
+  assert run.game.tasks["segmentation"].theta == pytest.approx(theta)
+  assert experiment(small.config("iid")).game.tasks["segmentation"].theta == 0

@@ -52,6 +52,39 @@ def test_released_filters_are_near_exact_sums(noise):
   assert worst < 0.025 and mean < 0.004 and agreement >= 0.995
 
 
+# Pixels of images (noise, seed) where the filters and exact sums do not agree on the class, what
+# exact sums give for the two classes in question, and what the filters say. `pydensecrf2` 1.1 has
+# the probabilities of "released".
+DISPUTED = [
+  (0.0, 2, (4, 14), {0: 0.46717, 3: 0.46430}, {"released": 3, "close": 3}),
+  (0.0, 0, (7, 12), {1: 0.46911, 3: 0.47305}, {"released": 1, "close": 3}),
+  (1.0, 0, (7, 12), {1: 0.47285, 3: 0.47039}, {"released": 1, "close": 3}),
+  (3.0, 0, (7, 12), {1: 0.47207, 3: 0.47135}, {"released": 1, "close": 3}),
+  (3.0, 2, (3, 15), {0: 0.45843, 3: 0.45451}, {"released": 3, "close": 0}),
+]
+
+
+@pytest.mark.parametrize("noise, seed, place, exact, decided", DISPUTED)
+def test_disputed_pixels_are_ties_within_the_errors_of_the_filters(
+  noise, seed, place, exact, decided
+):
+  logits, image, _ = draw(noise, seed)
+  expected = reference_crf.marginals(logits, image)
+  ids = list(exact)
+  np.testing.assert_allclose(expected[place][ids], list(exact.values()), atol=1e-5)
+  margin = abs(np.subtract(*exact.values()))
+  for filters, most in (("released", 0.015), ("close", 0.006)):
+    found = np.asarray(DenseCRF(filters=filters)(logits, image))
+    assert np.abs(found[place] - expected[place]).max() < most
+    assert found[place].argmax() == decided[filters]
+    # A class changes only where its lead is smaller than the errors of both probabilities.
+    wrong = found.argmax(-1) != expected.argmax(-1)
+    first, second = -np.sort(-expected, -1)[..., :2].transpose(2, 0, 1)
+    errors = np.abs(found - expected).max(-1)
+    assert np.all((first - second)[wrong] <= 2 * errors[wrong]) and wrong.sum() <= 1
+  assert margin < 2 * 0.006
+
+
 def test_other_settings_are_near_exact_sums():
   logits, image, _ = draw(seed=1)
   crf = DenseCRF(2.0, 10.0, 20.0, 0.5, 3.0, 4, filters="close")

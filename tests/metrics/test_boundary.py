@@ -271,10 +271,8 @@ def test_tolerances_follow_the_diagonal_and_round_as_the_benchmarks_do():
   near = _filled(shape, 0, (np.s_[:, 204:], 1))
   assert ContourBenchmark.of(line, near, classes=2).compute()["boundary_f"] == 1
   assert ContourBenchmark.of(line, far, classes=2).compute()["boundary_f"] == 0
-  assert BFScore.of(line, far, classes=2).compute()["bf"] == 1
-  luc = Tolerance(5 / np.hypot(300, 410))
-  small = _filled((300, 410), 0, (np.s_[:, 100:], 1)), _filled((300, 410), 0, (np.s_[:, 105:], 1))
-  assert BFScore.of(*small, classes=2, tolerance=luc).compute()["bf"] == 1
+  assert BFScore.of(line, near, classes=2).compute()["bf"] == 1
+  assert BFScore.of(line, far, classes=2).compute()["bf"] == 0
   # 0.8 % of 625 are 5 pixels; 0.81 % are 5.06 and rounded up.
   six = _filled(shape, 0, (np.s_[:, 206:], 1))
   assert DavisF.of(line, six, classes=2).compute()["davis_f"] == 0
@@ -282,6 +280,67 @@ def test_tolerances_follow_the_diagonal_and_round_as_the_benchmarks_do():
   for part, reach in ((0.02, 12), (0.03, 19)):  # 12.5 is rounded to even, 18.75 to the nearest.
     band = BoundaryIoU.of(line * 0, line * 0, classes=1, tolerance=Tolerance(part))
     assert band.either == 375 * 500 - (375 - 2 * reach) * (500 - 2 * reach)
+
+
+LARGE_AND_SMALL = [blobs(12, shape=(24, 32)), blobs(13, shape=(12, 16))]
+
+
+def padded(pairs, shape=(25, 32)):
+  """One stack of maps of several sizes with anything predicted in the padding, and the sizes."""
+  rng = np.random.default_rng(0)
+  images = [pair for stack in pairs for pair in zip(*stack, strict=True)]
+  label = np.full((len(images), *shape), 255)
+  guess = rng.integers(0, CLASSES, label.shape)
+  for i, (true, said) in enumerate(images):
+    height, width = true.shape
+    label[i, :height, :width], guess[i, :height, :width] = true, said
+  return label, guess, np.array([true.shape for true, _ in images], np.int32)
+
+
+@pytest.mark.parametrize("pixels", (1, 1.5))
+def test_bf_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pixels):
+  theta = Tolerance.at_smallest(pixels, 20)  # The diagonals are 20 and 40.
+  state = functools.reduce(
+    BFScore.merge, (score(BFScore, maps, theta) for maps in LARGE_AND_SMALL)
+  )
+  parts = [
+    slow.bf(*maps, CLASSES, reach)
+    for maps, reach in zip(LARGE_AND_SMALL, (2 * pixels, pixels), strict=True)
+  ]
+  images = [x for each, _ in parts for x in each]
+  scores = np.concatenate([each for _, each in parts])
+  np.testing.assert_allclose(list(state.compute().values()), [np.mean(images), np.std(images)])
+  for i, read in enumerate((state.precision, state.recall, state.f)):
+    np.testing.assert_allclose(read(), [slow.mean(column) for column in scores[:, i].T])
+  fixed = [np.mean(slow.bf(*maps, CLASSES, pixels)[0]) for maps in LARGE_AND_SMALL]
+  assert state.compute()["bf"] > np.mean(fixed) + 0.05, "the tolerance does not grow"
+  assert f"theta = {pixels / 20:g} of the image diagonal" in state.protocol
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_padded_images_are_measured_as_if_they_were_not(metric):
+  label, guess, sizes = padded(LARGE_AND_SMALL)
+  relative = Tolerance(0.06)
+  state = metric.of(label, guess, classes=CLASSES, tolerance=relative, sizes=sizes)
+  alone = (score(metric, maps, relative) for maps in LARGE_AND_SMALL)
+  assert_same(state, functools.reduce(metric.merge, alone))
+  without = metric.of(label, guess, classes=CLASSES, tolerance=relative)
+  assert without.compute() != pytest.approx(state.compute())
+
+
+@pytest.mark.parametrize("sizes", ([[13, 17]] * 2, [[13, 18]] * 3, [[0, 17]] * 3))
+def test_sizes_that_are_not_inside_the_maps_are_refused(sizes):
+  with pytest.raises(ValueError, match=r"sizes \[\[.* of 3 maps of 13x17; expected a height"):
+    BFScore.of(*blobs(1), classes=CLASSES, sizes=sizes)
+
+
+@pytest.mark.parametrize("metric", (ContourBenchmark, BoundaryIoU, DavisF))
+def test_means_are_those_of_the_classes(metric):
+  state, prefix = score(metric, blobs(5)), {ContourBenchmark: "boundary_", DavisF: "davis_"}
+  for name, values in state.scores().items():
+    assert values.shape == (CLASSES,) and len(set(values)) == CLASSES
+    mean = state.compute()[prefix.get(metric, "boundary_") + name]
+    assert mean == pytest.approx(slow.mean(values))
 
 
 def test_classes_in_one_map_alone():

@@ -1,5 +1,8 @@
 """Calibration error."""
 
+import itertools
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -81,6 +84,57 @@ def test_bins_are_closed_above_and_the_first_holds_zero():
   label = np.zeros((1, 1, 6), int)
   for score in (counted(p[None], label, bins=4), Calibration.of(p[None], label, bins=4)):
     np.testing.assert_array_equal(score.counts, [2, 2, 1, 1])
+
+
+def neighbors(bins, dtype):
+  """The bounds of the bins, rounded, with the numbers before and after each, and their bins."""
+  bounds = (np.arange(1, bins) / bins).astype(dtype)
+  p = np.stack([np.nextafter(bounds, dtype(0)), bounds, np.nextafter(bounds, dtype(1))])
+  # Each bound closes its bin.
+  return p, np.arange(bins - 1) + np.array([[0], [0], [1]])
+
+
+@pytest.mark.parametrize("bins", [3, 7, 10, 15, 20])
+@pytest.mark.parametrize("count, dtype", [
+  (counted, np.float32), (Calibration.of, np.float32), (Calibration.of, np.float64),
+])
+def test_confidences_next_to_a_bound_are_in_the_bin_that_holds_them(count, dtype, bins):
+  p, expected = neighbors(bins, dtype)
+  score = count(p[None, ..., None], np.zeros((1, *p.shape), np.int32), bins=bins)
+  np.testing.assert_array_equal(score.counts, np.bincount(expected.ravel(), minlength=bins))
+  sums = [math.fsum(p[expected == m].astype(np.float64)) for m in range(bins)]
+  np.testing.assert_allclose(score.confidence, sums, rtol=1e-6)
+
+
+def test_bounds_in_double_precision_would_part_device_and_host():
+  p, expected = neighbors(15, np.float32)
+  apart = np.searchsorted(np.arange(1, 15) / 15, p.astype(np.float64)) != expected
+  assert apart[1].any() and not apart[[0, 2]].any()
+  assert expected[1][2] == 2 and apart[1][2], "0.2 is in the third bin"
+
+
+def test_bins_are_those_of_the_published_code():
+  probabilities, label = example(seed=1, shape=(2, 40, 50))
+  probabilities[0, :4, :3, 0] = neighbors(15, np.float32)[0].ravel()[:12].reshape(4, 3)
+  known = (label >= 0) & (label < 3)
+  confidence, right = probabilities[known].max(-1), probabilities[known].argmax(-1) == label[known]
+  bounds = np.float32(np.arange(16) / 15)
+  error = 0.0
+  for low, high in itertools.pairwise(bounds):  # Guo et al. 2017, `_ECELoss`, in exact sums.
+    inside = (confidence > low) & (confidence <= high)
+    error += abs(math.fsum(confidence[inside].astype(float)) - np.count_nonzero(right[inside]))
+  expected = error / np.count_nonzero(known)
+  assert counted(probabilities, label).expected_error() == pytest.approx(expected, rel=1e-6)
+  assert Calibration.of(probabilities, label).expected_error() == pytest.approx(expected, rel=1e-12)
+
+
+def test_sums_on_device_are_near_exact_ones():
+  rng = np.random.default_rng(0)
+  p = (0.5 + rng.random((2, 512, 512)) / 2).astype(np.float32)
+  score = counted(np.stack([p, 1 - p], -1), np.zeros(p.shape, np.int32), bins=1)
+  exact = math.fsum(p.ravel().tolist())
+  assert score.confidence[0] == pytest.approx(exact, rel=1e-6)
+  assert score.counts[0] == score.hits[0] == p.size
 
 
 def test_unlabelled_pixels_change_nothing():

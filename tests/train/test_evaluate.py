@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from asmjax.config import experiment
-from asmjax.metrics import InstanceIou
-from asmjax.tasks import Depth
+from asmjax.data.descriptor import Source
+from asmjax.data.transforms import crop, pad
+from asmjax.metrics import BoundaryIoU, InstanceIou
+from asmjax.metrics.names import brief, by_class
+from asmjax.tasks import Depth, Segmentation
 from asmjax.train.evaluate import make_evaluate
+from tests import reference_boundary as slow
 from tests import small
 
 DETAILS = {
@@ -58,10 +62,101 @@ def test_details_are_those_of_the_predictions(evaluated):
     np.testing.assert_allclose(found[8].metrics[f"segmentation/instance/{key}"], value, rtol=1e-6)
 
 
+def test_metrics_by_class_are_those_of_the_predictions(evaluated):
+  run, variables, found = evaluated
+  predict = jax.jit(run.game.predict)
+  examples = [run.held_out[index] for index in range(21)]
+  outputs = predict(variables, np.stack([example["image"] for example in examples]))
+  truth = {key: np.stack([each[key] for each in examples]) for key in ("label", "depth")}
+  tasks, values = run.game.tasks, by_class(found[8].metrics)
+  classes, size = tasks["segmentation"].classes, truth["label"].shape[1:]
+  guess = np.asarray(tasks["segmentation"].prediction(outputs["segmentation"], size))
+  _, scores = slow.bf(truth["label"], guess, len(classes), 5)
+  expected = {f"segmentation/bf/{name}": [slow.mean(column) for column in scores[:, i].T]
+              for i, name in enumerate(("precision", "recall", "f"))}
+  reach = 0.0075 * np.hypot(*size)
+  (matched, predicted, _), _ = slow.contour_benchmark(truth["label"], guess, len(classes), reach)
+  expected["segmentation/boundary/precision"] = [
+    slow.over(*each) for each in zip(matched, predicted, strict=True)
+  ]
+  metres = np.asarray(tasks["depth"].prediction(outputs["depth"], size))
+  wrong = np.abs(metres - truth["depth"]) / truth["depth"]
+  expected["depth/class/rel"] = [
+    np.mean(wrong[known]) if (known := (truth["label"] == c) & (truth["depth"] > 0)).any()
+    else np.nan for c in range(len(classes))
+  ]
+  for metric, own in expected.items():
+    assert tuple(values[metric]) == tuple(classes)
+    np.testing.assert_allclose(list(values[metric].values()), own, rtol=1e-4, err_msg=metric)
+  assert "depth/instance/rms" in values and "segmentation/instance/iou" in values
+  assert not [metric for metric in values if "/image/" in metric]
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoSizes:
+  """The examples of a source, every other one cut to 12 x 9 pixels."""
+
+  whole: Source
+
+  descriptor = property(lambda self: self.whole.descriptor)
+  split = property(lambda self: self.whole.split)
+
+  def __len__(self):
+    return len(self.whole)
+
+  def __getitem__(self, index):
+    return crop(self.whole[index], 0, 0, (12, 9) if index % 2 else (16, 16))
+
+
+def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
+  run, variables, _ = evaluated
+  kinds = ("boundary", "bf", "boundary_iou", "davis")
+  task = dataclasses.replace(run.game.tasks["segmentation"], details=kinds, theta=2 / 15)
+  game = dataclasses.replace(run.game, tasks={**run.game.tasks, "segmentation": task})
+  run = dataclasses.replace(run, game=game, held_out=TwoSizes(run.held_out))
+  found = make_evaluate(game)(variables, run.eval_batches()).metrics
+  images, predict = [], jax.jit(run.game.predict)
+  for index in range(21):
+    example = pad(run.held_out[index], (16, 16))
+    height, width = run.held_out[index]["label"].shape
+    logits = predict(variables, example["image"][None])["segmentation"]
+    guess = np.asarray(task.prediction(logits, (16, 16)))[0]
+    images.append((example["label"][:height, :width], guess[:height, :width]))
+  scores = np.concatenate([
+    slow.bf([true], [said], task.channels, 2 / 15 * np.hypot(*true.shape))[1]
+    for true, said in images
+  ])
+  by_image = [slow.mean(each) for each in scores[:, 2]]
+  assert found["segmentation/bf/bf"] == pytest.approx(slow.mean(by_image), rel=1e-6)
+  davis = np.array([
+    slow.davis([true], [said], task.channels, np.ceil(0.008 * np.hypot(*true.shape)))
+    for true, said in images
+  ])
+  for name, column in zip(task.classes, davis.T, strict=True):
+    np.testing.assert_allclose(found[f"segmentation/davis/f/{name}"], slow.mean(column), rtol=1e-6)
+  bands = sum(
+    BoundaryIoU.of(*image, classes=task.channels).common for image in images
+  ) / sum(BoundaryIoU.of(*image, classes=task.channels).either for image in images)
+  np.testing.assert_allclose(
+    [found[f"segmentation/boundary_iou/iou/{name}"] for name in task.classes], bands
+  )
+
+
+def test_bf_without_a_tolerance_is_refused():
+  label = np.zeros((1, 4, 4), np.int32)
+  task = Segmentation(classes=("a", "b"), details=("bf",))
+  with pytest.raises(ValueError, match="theta of the segmentation task is 0, so BF has no tol"):
+    task.detail(label, {"label": label})
+  with pytest.raises(ValueError, match="theta=-1.0; expected a part of the image's diagonal"):
+    Segmentation(classes=("a", "b"), theta=-1.0)
+
+
 def test_every_metric_says_how_it_was_computed(evaluated):
   _, _, found = evaluated
   protocols = found[8].protocols
-  assert {key.rpartition("/")[0].partition("/iou")[0] for key in found[8].metrics} == set(protocols)
+  assert {name.rpartition("/")[0] for name in brief(found[8].metrics)} == set(protocols)
+  assert {name.rpartition("/")[0] for name in by_class(found[8].metrics)} <= set(protocols)
+  assert "theta = 0.220971 of the image diagonal" in protocols["segmentation/bf"]
   assert "each class" in protocols["depth/class"] and "instance" in protocols["depth/instance"]
 
 

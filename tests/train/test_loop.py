@@ -20,13 +20,15 @@ from asmjax.train.record import check_finite, check_same_config
 from asmjax.train.schedule import Plain, restore
 from tests import small
 
+DETAILS = {"tasks.segmentation.details": "('boundary',)"}
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   """The workdir of a run that was never killed, in a process of its own."""
   workdir = tmp_path_factory.mktemp("finished")
   code, output = small.launch(
-    "main.py", "--config=configs/scenes.py:asm", f"--workdir={workdir}", *small.flags()
+    "main.py", "--config=configs/scenes.py:asm", f"--workdir={workdir}", *small.flags(**DETAILS)
   )
   assert code == 0, output
   return workdir, output
@@ -54,6 +56,17 @@ def test_a_run_leaves_what_it_should(finished):
   assert "step 10/12" in output and "steps/s" in output and "left" in output
 
 
+def test_details_of_classes_are_in_the_results_and_not_in_the_log(finished):
+  workdir, output = finished
+  metrics = json.loads((workdir / "results.json").read_text())["metrics"]
+  last = small.logged(workdir)[-1]
+  precision, mean = "segmentation/boundary/precision/", "segmentation/boundary/boundary_f"
+  assert {f"{precision}wheel", mean} <= set(metrics)
+  assert {"segmentation/iou/wheel", mean} <= set(last)
+  assert not [name for name in last if name.startswith(precision)]
+  assert f'"{mean}"' in output and precision not in output
+
+
 def test_best_and_last_checkpoints_are_kept(finished):
   workdir, _ = finished
   kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
@@ -69,7 +82,8 @@ def test_a_killed_run_resumes_to_the_very_same_end(finished, tmp_path):
   workdir, _ = finished
   rng = np.random.default_rng()  # Any step, any moment.
   at, pause = rng.integers(4, 11), rng.uniform(0, 0.1)
-  arguments = ("--config=configs/scenes.py:asm", f"--workdir={tmp_path}", *small.flags())
+  arguments = ("--config=configs/scenes.py:asm", f"--workdir={tmp_path}",
+               *small.flags(**DETAILS))
   process = small.launch("main.py", *arguments, wait=False)
   while process.poll() is None and not any(line["step"] >= at for line in small.logged(tmp_path)):
     time.sleep(0.005)
@@ -91,7 +105,12 @@ def test_evaluating_again_gives_the_same_results(finished):
   assert json.loads(before)["metrics"] == pytest.approx(
     json.loads((workdir / "results.json").read_text())["metrics"], nan_ok=True
   )
-  assert "segmentation/iou/wheel" in output and "segmentation/mean_iou" in output
+  assert "segmentation/mean_iou" in output and "/wheel" not in output
+  rows = [line.split()[1:] for line in output.splitlines() if line.startswith("wheel ")]
+  names = ("iou", "boundary/precision", "boundary/recall", "boundary/f")
+  expected = [json.loads(before)["metrics"][f"segmentation/{name}/wheel"] for name in names]
+  assert [len(row) for row in rows] == [1, 3]
+  np.testing.assert_allclose(np.float64(sum(rows, [])), np.float64(expected), atol=1e-4)
   (workdir / "results.json").write_text(before)
 
 

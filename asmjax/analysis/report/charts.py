@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from asmjax.analysis.classes import COLOURS, ByClass, panel
 from asmjax.analysis.lookahead import History, convergence_panel
 
-# The colours of Okabe and Ito 2008 without yellow, which is too light for lines. No two of the
-# three lengths have a common divisor, so that all combinations come before one comes again.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# No two of the lengths of these and of the colours have a common divisor, so that all combinations
+# come before one comes again.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "X", "*", "P")
 
@@ -114,6 +114,18 @@ def convergence(history: History, prefix: str, name: str) -> str:
   )
 
 
+def class_changes(found: ByClass, baseline: str, prefix: str, title: str) -> str:
+  """The SVG of bars of each class's change against a baseline; see `draw`."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(6.2, 3.1), layout="constrained")
+  axes = figure.subplots()
+  panel(axes, found, baseline)
+  _plain(axes)
+  figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+  return _inlined(figure, prefix, f"{title}. The table has the numbers.")
+
+
 def _style(style: int) -> dict:
   pick = lambda values: values[style % len(values)]
   return {
@@ -148,7 +160,8 @@ def _inlined(figure, prefix: str, description: str = "") -> str:
 def _clean(root: ElementTree.Element, prefix: str) -> None:
   """Leaves what HTML needs: no namespaces, no ids but those referred to, and the page's colours."""
   referred = set(re.findall(r"#([\w.-]+)", " ".join(
-    value for each in root.iter() for key, value in each.items() if key in (_LINK, "clip-path")
+    value for each in root.iter() for key, value in each.items()
+    if key in (_LINK, "clip-path", "style")
   )))
   for parent in list(root.iter()):
     for child in list(parent):
@@ -164,6 +177,7 @@ def _clean(root: ElementTree.Element, prefix: str) -> None:
     if clip := element.get("clip-path"):
       element.set("clip-path", clip.replace("#", f"#{prefix}-"))
     if style := element.get("style"):
+      style = style.replace("url(#", f"url(#{prefix}-")
       element.set("style", _in_colours_of_page(style))
     if path := element.get("d"):
       element.set("d", _short(path))

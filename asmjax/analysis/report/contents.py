@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from asmjax.analysis.classes import ByClass, metrics_by_class, read
 from asmjax.analysis.lookahead import History, is_lookahead
 from asmjax.analysis.report.charts import Chart, Curve
 from asmjax.analysis.report.pictures import Gallery, gallery
 from asmjax.analysis.report.published import Compared, compared
-from asmjax.analysis.report.words import curve_title
+from asmjax.analysis.report.words import curve_title, spelled
 from asmjax.analysis.runs import Group, check_comparable, scale
-from asmjax.metrics.spread import mean_of_known
+from asmjax.metrics.names import brief, by_class
 from asmjax.minimax import PREDICTOR
 from asmjax.workdir import read_config
 
-_CLASSES = "segmentation/iou/"
 # Longer curves are smoothed.
 MOST_POINTS = 60
 # How a critic fares: title, metric of a term, and whether its scale is logarithmic.
@@ -49,13 +49,6 @@ class Scores(NamedTuple):
   metrics: tuple[str, ...]
   values: dict[str, dict[str, np.ndarray]]
   published: dict[str, tuple[Compared, ...]]
-
-
-class Classes(NamedTuple):
-  """IoUs (classes,) by the group's label, means over the runs where a class has one."""
-
-  names: tuple[str, ...]
-  ious: dict[str, np.ndarray]
 
 
 class Warned(NamedTuple):
@@ -108,7 +101,7 @@ class Report:
     curves: learning curves.
     health: curves of the critics.
     warnings: of all runs.
-    classes: None if the runs have no IoUs of classes.
+    classes: metrics by class, of the groups that have them of the baseline's classes.
     gallery: pictures of held-out examples.
     cycles: of LoAd runs.
     runs: all, in the order of the groups.
@@ -127,7 +120,7 @@ class Report:
   curves: tuple[Chart, ...]
   health: tuple[Chart, ...]
   warnings: tuple[Warned, ...]
-  classes: Classes | None
+  classes: tuple[ByClass, ...]
   gallery: Gallery
   cycles: tuple[Cycles, ...]
   runs: tuple[Run, ...]
@@ -292,9 +285,8 @@ def _scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, ...]:
   }
   names = dict.fromkeys(name for metrics in found.values() for each in metrics for name in each)
   by_task: dict[str, list[str]] = {}
-  for name in names:
-    if not name.startswith(_CLASSES):
-      by_task.setdefault(name.partition("/")[0], []).append(name)
+  for name in brief(names):
+    by_task.setdefault(name.partition("/")[0], []).append(name)
   known = lambda value: float("nan") if value is None else value
   beside = {}
   for run in runs:
@@ -316,22 +308,20 @@ def _scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, ...]:
   )
 
 
-def _classes(groups: Sequence[Group], baseline: str) -> tuple[Classes | None, list[str]]:
-  by_label = {
-    group.label: {
-      name.removeprefix(_CLASSES): mean_of_known(group.final(name))
-      for name in group.results()[0]["metrics"] if name.startswith(_CLASSES)
-    }
-    for group in groups
-  }
-  names = tuple(by_label[baseline])
-  if not names:
-    return None, []
-  same = {label: ious for label, ious in by_label.items() if tuple(ious) == names}
-  notes = [f"{label} has other classes than {baseline}, and is left out of their table"
-           for label in by_label if label not in same]
-  ious = {label: np.array(list(own.values())) for label, own in same.items()}
-  return Classes(names, ious), notes
+def _classes(groups: Sequence[Group], baseline: str) -> tuple[tuple[ByClass, ...], list[str]]:
+  """The baseline's metrics by class, and notes on groups that have none or of other classes."""
+  own = next(group for group in groups if group.label == baseline)
+  names = lambda group, metric: set(by_class(group.results()[0]["metrics"]).get(metric, ()))
+  found, notes = [], []
+  for metric in metrics_by_class(own):
+    same = [group for group in groups if names(group, metric) == names(own, metric)]
+    found.append(read(same, metric))
+    notes += [
+      f"{group.label} has other classes than {baseline}, and is left out of their tables"
+      if names(group, metric) else f"{group.label} has no {spelled(metric)} of classes"
+      for group in groups if group not in same
+    ]
+  return tuple(found), list(dict.fromkeys(notes))
 
 
 def _warnings(runs: Sequence[Run]) -> tuple[Warned, ...]:

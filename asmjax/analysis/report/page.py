@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from asmjax.analysis.classes import ByClass
 from asmjax.analysis.lookahead import cycle_table
 from asmjax.analysis.report import charts
 from asmjax.analysis.report.contents import MOST_POINTS, Report, Scores
@@ -15,7 +16,7 @@ from asmjax.analysis.report.repeat import repeating
 from asmjax.analysis.report.summary import summary
 from asmjax.analysis.report.tables import table
 from asmjax.analysis.report.words import number, signed, spelled
-from asmjax.analysis.runs import better
+from asmjax.analysis.runs import better, scale
 
 # No request leaves the page, even if what it shows should ask for one.
 _POLICY = (
@@ -172,20 +173,45 @@ def _pictures(gallery: Gallery, baseline: str) -> str:
 
 
 def _classes(report: Report) -> str:
-  if report.classes is None:
-    return ""
-  ious, base = report.classes.ious, report.baseline
-  head = ["class", *map(escape, ious)]
-  cell = lambda label, index: _score(
-    "iou", ious[label][index : index + 1], np.array([own[index] for own in ious.values()]),
-    list(ious).index(label), list(ious).index(base),
-  )
-  rows = [
-    [escape(name), *(cell(label, index) for label in ious)]
-    for index, name in enumerate(report.classes.names)
+  """The first metric by class openly, the others to be opened."""
+  parts = [
+    _class_chart(each, report.baseline, f"classes{index}") + _class_table(each, report.baseline)
+    for index, each in enumerate(report.classes)
   ]
-  return table(
-    head, rows, f"IoU of each class in per cent, means over runs, and the change against {base}"
+  return "".join(
+    part if index == 0 else
+    f"<details><summary>{escape(_of_classes(each))}</summary>{part}</details>"
+    for index, (part, each) in enumerate(zip(parts, report.classes, strict=True))
+  )
+
+
+def _of_classes(found: ByClass) -> str:
+  task = found.metric.partition("/")[0]
+  return f"{spelled(found.metric)} of each class{f' ({task})' * (task != 'segmentation')}"
+
+
+def _class_table(found: ByClass, base: str) -> str:
+  labels = list(found.values)
+  values = np.array([np.append(own, found.means[label]) for label, own in found.values.items()])
+  rows = [
+    [name, *(
+      _score(found.metric, column[place : place + 1], column, place, labels.index(base))
+      for place in range(len(labels))
+    )]
+    for name, column in zip((*map(escape, found.classes), "mean of classes"), values.T, strict=True)
+  ]
+  unit = " in per cent" if scale(found.metric) > 1 else ""
+  caption = f"{_of_classes(found)}{unit}, means over runs, and the change against {base}"
+  return table(["class", *map(escape, labels)], rows, caption)
+
+
+def _class_chart(found: ByClass, base: str, prefix: str) -> str:
+  if len(found.values) < 2:
+    return ""
+  title = f"{_of_classes(found)}: change against {base}"
+  return (
+    f'<figure class="wide"><figcaption>{escape(title)}</figcaption>'
+    f"{charts.class_changes(found, base, prefix, title)}</figure>"
   )
 
 

@@ -1,0 +1,166 @@
+"""What methods do to each class: metrics by class against a baseline, in tables and bars."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asmjax.analysis.runs import Group, better, scale, written
+from asmjax.metrics.names import by_class
+from asmjax.metrics.spread import mean_of_known
+
+# What papers show by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et al. 2019,
+# Fig. 6), and depths and normals of instances (the latter's Fig. 7).
+_USUAL = (
+  "segmentation/iou", "segmentation/instance/iou", "segmentation/boundary/precision",
+  "segmentation/boundary/recall", "segmentation/boundary/f", "depth/instance/delta_1.25",
+  "normals/instance/within_11.25",
+)
+# The colours of Okabe and Ito 2008 without yellow, which is too light for lines.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# They tell bars apart without colours.
+_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
+
+
+class ByClass(NamedTuple):
+  """A metric of each class, of several groups of runs.
+
+  Attributes:
+    metric: Its name without the class, as in "segmentation/boundary/precision".
+    classes: Names of the classes.
+    values: (c,) by the group's label, means over the runs in which a class has a value; NaN for a
+      class that has none.
+    means: Over the classes of a run that have a value, then over runs, by the group's label.
+  """
+
+  metric: str
+  classes: tuple[str, ...]
+  values: dict[str, np.ndarray]
+  means: dict[str, float]
+
+  def changes(self, baseline: str) -> dict[str, np.ndarray]:
+    """Differences from a group (c + 1,), the last of them that of the means, of each other one."""
+    whole = {label: np.append(own, self.means[label]) for label, own in self.values.items()}
+    return {label: own - whole[baseline] for label, own in whole.items() if label != baseline}
+
+
+def usual_classes(groups: Sequence[Group]) -> list[str]:
+  """The metrics by class that papers show, of those that all groups have."""
+  shared = set.intersection(*(set(metrics_by_class(group)) for group in groups))
+  return [metric for metric in _USUAL if metric in shared]
+
+
+def metrics_by_class(group: Group) -> list[str]:
+  """All metrics that the group's first run has by class."""
+  return list(by_class(group.results()[0]["metrics"]))
+
+
+def read(groups: Sequence[Group], metric: str) -> ByClass:
+  """The final values of a metric by class.
+
+  Raises:
+    ValueError: the groups have different classes, or none with this metric.
+  """
+  found = {group.label: _runs(group, metric) for group in groups}
+  classes = {label: tuple(runs[0]) for label, runs in found.items()}
+  if len({frozenset(names) for names in classes.values()}) > 1 or not all(classes.values()):
+    held = ", ".join(f"{label} of {sorted(names)}" for label, names in classes.items())
+    raise ValueError(f"{metric} by class: {held}; expected the same classes, at least one")
+  names = next(iter(classes.values()))
+  values = {
+    label: np.array([[run[name] for name in names] for run in runs])
+    for label, runs in found.items()
+  }
+  return ByClass(
+    metric, names,
+    {label: np.array([mean_of_known(each) for each in own.T]) for label, own in values.items()},
+    {label: float(np.mean([mean_of_known(run) for run in own])) for label, own in values.items()},
+  )
+
+
+def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou") -> str:
+  """A Markdown table of a metric by class, means over runs; what gains most comes first.
+
+  Parts of a whole are in per cent. A class without a value in any run of a group comes last.
+
+  Raises:
+    ValueError: see `read`.
+  """
+  found = read([baseline, group], metric)
+  gain = found.changes(baseline.label)[group.label]
+  whole = [np.append(found.values[each.label], found.means[each.label])
+           for each in (baseline, group)]
+  towards = better(metric) or 1
+  order = sorted(range(len(found.classes)), key=lambda i: (np.isnan(gain[i]), -towards * gain[i]))
+  names = [*found.classes, "**mean**"]
+  lines = [
+    [names[i], *(_number(metric, each[i]) for each in whole), _number(metric, gain[i], sign="+")]
+    for i in (*order, len(order))
+  ]
+  head = [metric, baseline.label, group.label, "difference"]
+  return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * 4, *lines))
+
+
+def draw(found: Sequence[ByClass], baseline: str, path: pathlib.Path) -> None:
+  """Draws the changes of each class against a baseline, a panel for each metric.
+
+  As Hwang et al. 2019, Fig. 6 and 7.
+
+  Args:
+    found: One or more metrics.
+    baseline: Label of the group that the others are held against.
+    path: Path of the PNG file to write.
+  """
+  from matplotlib.figure import Figure
+
+  width = max(4.5, 0.12 * max(_bars(each) for each in found) + 1.5)
+  figure = Figure(figsize=(width, 3.2 * len(found)), layout="constrained")
+  for axes, each in zip(figure.subplots(len(found), squeeze=False).flat, found, strict=True):
+    panel(axes, each, baseline)
+    axes.set_title(each.metric, fontsize=10)
+    axes.legend(frameon=False, fontsize=8, ncols=3)
+  figure.savefig(path, dpi=120)
+
+
+def panel(axes: Any, found: ByClass, baseline: str) -> None:
+  """Draws bars of the changes of each class and of their mean; what gains most comes first."""
+  changes = found.changes(baseline)
+  first = better(found.metric) * next(iter(changes.values()))[:-1]
+  order = [*np.argsort(np.where(np.isnan(first), np.inf, -first), kind="stable"), len(first)]
+  names = [*found.classes, "mean"]
+  width = 0.8 / len(changes)
+  for place, (label, change) in enumerate(changes.items()):
+    style = list(found.values).index(label)
+    axes.bar(
+      np.arange(len(order)) + (place - (len(changes) - 1) / 2) * width,
+      scale(found.metric) * change[order], width, label=label,
+      color=COLOURS[style % len(COLOURS)], hatch=_HATCHES[place % len(_HATCHES)],
+      edgecolor="white", linewidth=0,
+    )
+  axes.axhline(0, color="black", linewidth=0.8)
+  axes.set_xticks(range(len(order)), [names[i] for i in order], rotation=90, fontsize=8)
+  unit = "points of per cent" if scale(found.metric) > 1 else "difference"
+  axes.set_ylabel(f"{unit}{', less is better' * (better(found.metric) < 0)}", fontsize=8)
+  axes.tick_params(length=0)
+  axes.grid(axis="y", alpha=0.3)
+  axes.set_axisbelow(True)
+
+
+def _bars(found: ByClass) -> int:
+  return (len(found.classes) + 1) * len(found.values)
+
+
+def _runs(group: Group, metric: str) -> list[dict[str, float]]:
+  """Values by class of each run; NaN where a class of the first run has none."""
+  found = [by_class(results["metrics"]).get(metric, {}) for results in group.results()]
+  known = lambda run, name: float("nan") if run.get(name) is None else run[name]
+  return [{name: known(run, name) for name in found[0]} for run in found]
+
+
+def _number(metric: str, value: float, sign: str = "") -> str:
+  if np.isnan(value):
+    return "–"
+  value *= scale(metric)
+  text = f"{abs(value):.2f}" if scale(metric) > 1 else written(abs(value))
+  return ("-" if value < 0 else sign) + text

@@ -1,0 +1,95 @@
+"""Metrics by class against a baseline."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from asmjax.analysis.classes import class_table, draw, metrics_by_class, panel, read, usual_classes
+from asmjax.analysis.runs import Group
+
+IOU = "segmentation/iou"
+
+
+def group(folder, label, *runs, metric=IOU):
+  """Runs with these values by class, and metrics of no class."""
+  workdirs = []
+  for index, values in enumerate(runs):
+    workdirs.append(folder / f"{label}_{index}")
+    workdirs[-1].mkdir(exist_ok=True)
+    metrics = {f"{metric}/{name}": value for name, value in values.items()}
+    metrics |= {"segmentation/mean_iou": 0.5, "segmentation/bf/bf": 0.9}
+    (workdirs[-1] / "results.json").write_text(json.dumps({"metrics": metrics}))
+  return Group(label, tuple(workdirs))
+
+
+def pair(folder, metric=IOU):
+  return (
+    group(folder, "IID", {"sky": 0.9, "cat": 0.4, "sofa": 0.5, "boat": None}, metric=metric),
+    group(
+      folder, "LoAd", {"sky": 0.88, "cat": 0.5, "sofa": 0.56, "boat": None},
+      {"sky": 0.88, "cat": None, "sofa": 0.58, "boat": None}, metric=metric,
+    ),
+  )
+
+
+def test_classes_are_listed_by_what_they_gain_and_runs_are_averaged(tmp_path):
+  assert class_table(*pair(tmp_path)).splitlines() == [
+    "| segmentation/iou | IID | LoAd | difference |", "| --- | --- | --- | --- |",
+    "| cat | 40.00 | 50.00 | +10.00 |",
+    "| sofa | 50.00 | 57.00 | +7.00 |",
+    "| sky | 90.00 | 88.00 | -2.00 |",
+    "| boat | – | – | – |",
+    # Of each run over the classes that it has: (0.88 + 0.5 + 0.56) / 3 and (0.88 + 0.58) / 2.
+    "| **mean** | 60.00 | 68.83 | +8.83 |",
+  ]
+
+
+def test_of_errors_the_classes_come_first_whose_error_falls(tmp_path):
+  lines = class_table(*pair(tmp_path, "depth/instance/rel"), "depth/instance/rel").splitlines()
+  assert [line.split(" | ")[0] for line in lines[2:]] == [
+    "| sky", "| sofa", "| cat", "| boat", "| **mean**"
+  ]
+  assert lines[2] == "| sky | 0.900 | 0.880 | -0.020 |"
+
+
+def test_groups_with_other_classes_are_refused(tmp_path):
+  before, other = pair(tmp_path)[0], group(tmp_path, "other", {"sky": 0.9})
+  with pytest.raises(ValueError, match="IID of .*'boat'.* other of .'sky'.; expected the same"):
+    class_table(before, other)
+  with pytest.raises(ValueError, match=r"rel by class: IID of \[\]; expected the same classes"):
+    read([before], "depth/class/rel")
+
+
+def test_usual_classes_are_those_that_all_groups_have(tmp_path):
+  before, after = pair(tmp_path, "segmentation/boundary/precision")
+  assert metrics_by_class(before) == usual_classes([before, after]) == [
+    "segmentation/boundary/precision"
+  ]
+  assert usual_classes([before, group(tmp_path, "other", {"sky": 0.9})]) == []
+
+
+def test_panel_draws_the_changes_of_every_group(tmp_path):
+  groups = [*pair(tmp_path), group(tmp_path, "up", {"boat": 1, "cat": 1, "sofa": 1, "sky": 1})]
+  axes = Figure().subplots()
+  panel(axes, read(groups, IOU), "IID")
+  assert [each.get_text() for each in axes.get_xticklabels()] == [
+    "cat", "sofa", "sky", "boat", "mean"
+  ]
+  heights = np.array([bar.get_height() for bar in axes.patches]).reshape(2, 5)
+  np.testing.assert_allclose(heights, [[10, 7, -2, np.nan, 100 * (1.94 / 3 + 0.73 - 1.2) / 2],
+                                       [60, 50, 10, np.nan, 40]])
+  centers = np.array([bar.get_x() + bar.get_width() / 2 for bar in axes.patches]).reshape(2, 5)
+  np.testing.assert_allclose(centers.mean(0), range(5), atol=1e-12)
+
+
+def test_drawings_have_a_panel_for_each_metric(tmp_path):
+  groups, heights = pair(tmp_path), []
+  for count in (1, 2):
+    draw([read(groups, IOU)] * count, "IID", tmp_path / "classes.png")
+    with Image.open(tmp_path / "classes.png") as picture:
+      heights.append(picture.size[1])
+      assert len(np.unique(np.asarray(picture))) > 20
+  assert heights[1] == 2 * heights[0]
