@@ -141,7 +141,7 @@ def test_results_table_has_a_line_a_mean_and_a_row_a_class():
   said = results_table({"data_set": "cats", "split": "val", "examples": 7, "step": 3,
                         "metrics": metrics})
   assert [line.split() for line in said.splitlines()] == [
-    ["cats", "val,", "7", "examples,", "step", "3"], ["segmentation/mean_iou", "0.5000"],
+    "cats val, 7 examples, step 3, each image once".split(), ["segmentation/mean_iou", "0.5000"],
     ["segmentation/bf/bf", "0.1250"], [], ["segmentation", "iou"], ["wall", "0.2500"],
     ["floor", "nan"], [], ["segmentation/bf", "precision", "f"], ["wall", "0.5000", "0.7500"],
     ["floor", "1.0000", "0.0000"],
