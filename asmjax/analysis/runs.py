@@ -132,7 +132,7 @@ def results_table(results: Mapping[str, Any]) -> str:
   """What a `results.json` says: a line for each mean, and a table of the classes for each kind."""
   lines = [
     f"{results['data_set']} {results['split']}, {results['examples']} examples, "
-    f"step {results['step']}, {results.get('protocol', {}).get('views', 'each image once')}",
+    f"step {results['step']}, {_views(results)}",
     *(f"{name:48s} {_known(value):9.4f}" for name, value in brief(results["metrics"]).items()),
   ]
   kinds: dict[str, dict[str, dict[str, float]]] = {}
@@ -155,13 +155,17 @@ def check_comparable(groups: Sequence[Group]) -> None:
   seen: dict[tuple, pathlib.Path] = {}
   for group in groups:
     for workdir, results in zip(group.workdirs, group.results(), strict=True):
-      views = results.get("protocol", {}).get(VIEWS, "each image once")
       key = tuple(results[key] for key in ("data_set", "split", "examples"))
-      seen.setdefault((*key, views), workdir)
+      seen.setdefault((*key, _views(results)), workdir)
   if len(seen) > 1:
     found = "; ".join(f"{workdir} on {key[0]} {key[1]}, {key[2]} examples, {key[3]}"
                       for key, workdir in seen.items())
     raise ValueError(f"runs were evaluated on different examples, or in other ways: {found}")
+
+
+def _views(results: Mapping[str, Any]) -> str:
+  """How images were looked at."""
+  return results.get("protocol", {}).get(VIEWS, "each image once")
 
 
 def written(value: float) -> str:
