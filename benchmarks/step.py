@@ -210,7 +210,7 @@ def critic_loss(
 
 def _predict(setting: Setting, params: Any, batch_stats: Any, batch: Mapping[str, Any]):
   outputs, updated = setting.game.predictor.apply(
-    {"params": params, "batch_stats": batch_stats}, batches.normalise(batch["image"]),
+    {"params": params, "batch_stats": batch_stats}, setting.game.input_transform(batch["image"]),
     train=True, mutable=["batch_stats"],
   )
   return outputs["segmentation"], updated["batch_stats"]

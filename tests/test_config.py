@@ -666,6 +666,7 @@ def test_bfloat16_reaches_predictor_and_critic():
 def test_a_published_network_can_be_named_after_the_method(network):
   heads = {"segmentation": 21}
   section = dict(common.base(f"asm@{network}", predictor=UNet({})).predictor)
+  assert section.pop("input_transform") == "auto"
   assert construct(PREDICTORS[section.pop("name")], section, "predictor", heads=heads) == (
     PUBLISHED[network](heads)
   )
