@@ -20,7 +20,7 @@ from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, looking_ahead
 from asmjax.metrics.contours import Tolerance
 from asmjax.minimax import PREDICTOR, Game, Term
-from asmjax.models.input_transform import INPUT_TRANSFORMS, InputTransform
+from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import computing_in
 from asmjax.models.predictors import PREDICTORS
 from asmjax.reference import Reference
@@ -35,9 +35,6 @@ SECTIONS = (
   "seed", "data", "tasks", "predictor", "init", "terms", "optimizer", "train", "eval",
   "checkpoint", "lookahead", "reference",
 )
-
-# As `predictor.input_transform`: the one that the weights in `init` were trained under.
-AUTO = "auto"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 
-from asmjax.config import AUTO, Data, descriptor, experiment, input_transform
+from asmjax.config import Data, descriptor, experiment, input_transform
 from asmjax.data.descriptor import Descriptor
+from asmjax.models.input_transform import AUTO
 from asmjax.sections import choose, construct
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.experiment import Experiment

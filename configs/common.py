@@ -6,9 +6,9 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from asmjax.config import AUTO
 from asmjax.lookahead.settings import Lookahead
 from asmjax.models.critics import CRITICS
+from asmjax.models.input_transform import AUTO
 from asmjax.models.predictors import PREDICTORS
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.sections import as_section, choose, defaults

@@ -54,6 +54,9 @@ SYMMETRIC = InputTransform("symmetric", (127.5,) * 3, (127.5,) * 3)
 # Keras calls it "caffe", there with the channels in the order BGR.
 SUBTRACT_MEAN = InputTransform("subtract_mean", (123.68, 116.78, 103.94), (1.0,) * 3)
 
+# What a config calls the transform of the weights that the predictor starts from.
+AUTO = "auto"
+
 INPUT_TRANSFORMS: Mapping[str, InputTransform] = {
   each.name: each for each in (IMAGENET, SYMMETRIC, SUBTRACT_MEAN)
 }

@@ -17,6 +17,7 @@ from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
 from asmjax.pretrained import input_transform, name_map, readers
 from asmjax.pretrained.names import by_path
 from asmjax.train.loop import make_measure
+from asmjax.train.record import check_same_config
 from asmjax.workdir import keep_input_transform, reopen
 from configs import voc
 from tests import small
@@ -142,8 +143,12 @@ def test_second_stage_keeps_the_transform_though_its_first_is_gone(workdir, tmp_
   (second / "config.json").write_text(json.dumps(config.to_dict()))
   shutil.rmtree(first)
   again = small.config("iid", **begin)
+  check_same_config(second / "config.json", again.to_dict())
   keep_input_transform(again, second)
   assert again.to_dict() == config.to_dict()
+  again.predictor.input_transform = "imagenet"
+  with pytest.raises(ValueError, match="input_transform: 'symmetric' -> 'imagenet'"):
+    check_same_config(second / "config.json", again.to_dict())
   with pytest.raises(FileNotFoundError, match="first"):
     keep_input_transform(small.config("iid", **begin), tmp_path / "third")
 
