@@ -174,7 +174,7 @@ def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -
     raise ValueError(f"config.tasks is empty: nothing to predict; known: {', '.join(TASKS)}")
   _check_provided({task.truth for task in tasks.values()}, descriptor, "its tasks")
   heads = {name: task.channels for name, task in tasks.items()}
-  predictor = _predictor(config["predictor"], heads)
+  predictor = make_predictor(config["predictor"], heads)
   terms = {name: _term(name, section) for name, section in config["terms"].items()}
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
@@ -200,7 +200,7 @@ def input_transform(config: Mapping[str, Any]) -> InputTransform:
   if name != AUTO:
     return choose({**INPUT_TRANSFORMS, AUTO: None}, name, "predictor.input_transform")
   init = construct(Init, config.get("init", {}), "init")
-  return init.input_transform(_predictor(config["predictor"], heads={}))
+  return init.input_transform(make_predictor(config["predictor"], heads={}))
 
 
 def eval_transform(data: Data, made: Game) -> Augment:
@@ -210,7 +210,16 @@ def eval_transform(data: Data, made: Game) -> Augment:
   )
 
 
-def _predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.Module:
+def make_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.Module:
+  """The network of a section `predictor`.
+
+  Args:
+    section: `name`, a key of `asmjax.models.predictors.PREDICTORS`, and the network's fields.
+    heads: output channels by task.
+
+  Raises:
+    ValueError: see `experiment`.
+  """
   settings = dict(section.items())
   settings.pop("input_transform", None)
   kind = choose(PREDICTORS, settings.pop("name", None), "predictor")
