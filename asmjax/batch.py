@@ -18,9 +18,7 @@ the image. It is scored in place of what the predictor says of the image as it i
 
 from collections.abc import Iterable, Iterator, Mapping
 
-import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, UInt8
 
 from asmjax import resize
 
@@ -103,10 +101,3 @@ def shrink(batch: Mapping[str, ArrayLike], size: tuple[int, int]) -> dict[str, A
     key: value if key in ("image", "size", "weight") else resize.nearest(value, size)
     for key, value in batch.items()
   }
-
-
-def normalise(image: UInt8[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
-  """uint8 RGB to roughly zero mean and unit variance (ImageNet statistics)."""
-  mean = jnp.array([[[[0.485, 0.456, 0.406]]]], jnp.float32) * 255
-  std = jnp.array([[[[0.229, 0.224, 0.225]]]], jnp.float32) * 255
-  return (jnp.asarray(image, jnp.float32) - mean) / std

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,6 +20,7 @@ from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, looking_ahead
 from asmjax.metrics.contours import Tolerance
 from asmjax.minimax import PREDICTOR, Game, Term
+from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import computing_in
 from asmjax.models.predictors import PREDICTORS
 from asmjax.reference import Reference
@@ -96,15 +98,16 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   data = construct(Data, config["data"], "data")
-  augment = Augment(
-    data.size, data.resize, data.mirror, data.scale, data.divide_depth, data.random_crop
-  )
   train, held_out = (source(data, split) for split in (data.split, evaluation.split))
   if data.reading.on_error == "raise":
     check_files(train)
     check_files(held_out)
   dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
   made = game(config, train.descriptor, dtype)
+  augment = Augment(
+    data.size, data.resize, data.mirror, data.scale, data.divide_depth, data.random_crop,
+    made.input_transform.fill,
+  )
   truths = {task.truth for task in made.tasks.values()}
   needs = {key for task in made.tasks.values() for key in task.needs}
   _check_provided(needs, held_out.descriptor, "the details of its tasks")
@@ -117,9 +120,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   )
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
   held_out = _kept(data, held_out, truths | needs)
-  prepare = Augment(
-    data.eval_size or data.size, data.eval_resize or data.resize, keep_size=True
-  )
+  prepare = dataclasses.replace(eval_transform(data, made), keep_size=True)
   made = _with_theta(made, held_out, prepare, data.reading.on_error)
   return Experiment(
     seed=coerce(config["seed"], int, "seed"),
@@ -156,7 +157,7 @@ def schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule | None:
 
 
 def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -> Game:
-  """Reads the sections `tasks`, `predictor` and `terms`.
+  """Reads the sections `tasks`, `predictor` and `terms`, and of `init` the input transform.
 
   Args:
     config: those sections.
@@ -172,17 +173,57 @@ def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -
   if not tasks:
     raise ValueError(f"config.tasks is empty: nothing to predict; known: {', '.join(TASKS)}")
   _check_provided({task.truth for task in tasks.values()}, descriptor, "its tasks")
-  predictor = dict(config["predictor"].items())
-  kind = choose(PREDICTORS, predictor.pop("name", None), "predictor")
   heads = {name: task.channels for name, task in tasks.items()}
+  predictor = make_predictor(config["predictor"], heads)
   terms = {name: _term(name, section) for name, section in config["terms"].items()}
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
   return Game(
-    predictor=computing_in(dtype, construct(kind, predictor, "predictor", heads=heads)),
+    predictor=computing_in(dtype, predictor),
     tasks=tasks,
     terms={name: _computing_in(dtype, term) for name, term in terms.items()},
+    input_transform=input_transform(config),
   )
+
+
+def input_transform(config: Mapping[str, Any]) -> InputTransform:
+  """The transform that `predictor.input_transform` names, or "auto": that of the weights in `init`.
+
+  Args:
+    config: sections `predictor` and perhaps `init`.
+
+  Raises:
+    ValueError: see `experiment`, and `asmjax.pretrained.input_transform`.
+    FileNotFoundError: the weights are of a run that is not there.
+  """
+  name = config["predictor"].get("input_transform", AUTO)
+  if name != AUTO:
+    return choose({**INPUT_TRANSFORMS, AUTO: None}, name, "predictor.input_transform")
+  init = construct(Init, config.get("init", {}), "init")
+  return init.input_transform(make_predictor(config["predictor"], heads={}))
+
+
+def eval_transform(data: Data, made: Game) -> Augment:
+  """How evaluation brings images to the network's size: padding is 0 where the network sees it."""
+  return Augment(
+    data.eval_size or data.size, data.eval_resize or data.resize, fill=made.input_transform.fill
+  )
+
+
+def make_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.Module:
+  """The network of a section `predictor`.
+
+  Args:
+    section: `name`, a key of `asmjax.models.predictors.PREDICTORS`, and the network's fields.
+    heads: output channels by task.
+
+  Raises:
+    ValueError: see `experiment`.
+  """
+  settings = dict(section.items())
+  settings.pop("input_transform", None)
+  kind = choose(PREDICTORS, settings.pop("name", None), "predictor")
+  return construct(kind, settings, "predictor", heads=heads)
 
 
 def _task(name: str, section: Mapping[str, Any], descriptor: Any) -> Any:

@@ -20,6 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
+from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.moments import Moments, at_least_single
 from asmjax.resize import nearest
 
@@ -255,9 +256,10 @@ class Game:
   """What is optimised: a predictor and the terms it is judged by.
 
   Attributes:
-    predictor: module from a normalised image to `{task: map}`.
+    predictor: module from a transformed image to `{task: map}`.
     tasks: what the maps mean.
     terms: by name; a term with a critic lends its name to that player.
+    input_transform: Transform of uint8 images to what the predictor sees.
 
   Raises:
     ValueError: a term cannot judge the tasks, or is to be balanced where no pixel loss is.
@@ -266,6 +268,7 @@ class Game:
   predictor: nn.Module
   tasks: Mapping[str, Task]
   terms: Mapping[str, Term]
+  input_transform: InputTransform = IMAGENET
 
   def __post_init__(self):
     references = [name for name, term in self.terms.items() if term.is_reference]
@@ -299,14 +302,14 @@ class Game:
 
   def predict(self, variables: PyTree, image: ArrayLike) -> dict[str, Float[Array, "n h w c"]]:
     """The predictor's outputs by task in evaluation mode, for uint8 images (n, h, w, 3)."""
-    return _single(self.predictor.apply(variables, batches.normalise(image), train=False))
+    return _single(self.predictor.apply(variables, self.input_transform(image), train=False))
 
   def _predict(
     self, predictor: PyTree, batch: Mapping[str, ArrayLike], rng: Array
   ) -> tuple[dict[str, PyTree], PyTree]:
     """What the predictor says in training mode, and its new statistics."""
     outputs, updated = self.predictor.apply(
-      predictor, batches.normalise(batch["image"]), train=True,
+      predictor, self.input_transform(batch["image"]), train=True,
       mutable=["batch_stats", "intermediates"], rngs={"dropout": rng},
     )
     sown = updated.get("intermediates", {})

@@ -5,13 +5,14 @@ import json
 import pathlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
-from asmjax.config import Data, descriptor, experiment
+from asmjax.config import Data, descriptor, experiment, input_transform
 from asmjax.data.descriptor import Descriptor
+from asmjax.models.input_transform import AUTO
 from asmjax.sections import choose, construct
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.experiment import Experiment
@@ -40,6 +41,26 @@ def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> di
   if data_root:
     config["data"]["root"] = data_root
   return config
+
+
+def keep_input_transform(config: Mapping[str, Any], workdir: str | pathlib.Path) -> None:
+  """Replaces `predictor.input_transform` "auto" in a config by the name of what it stands for.
+
+  So the run keeps it, wherever the weights are that it started from. A run that goes on has the one
+  that it began with.
+
+  Args:
+    config: to change, before it is read.
+    workdir: folder of the run, which need not exist.
+
+  Raises:
+    ValueError: see `asmjax.config.input_transform`, as for FileNotFoundError.
+  """
+  section = config["predictor"]
+  if section.get("input_transform", AUTO) == AUTO:
+    workdir = pathlib.Path(workdir)
+    goes_on = (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
+    section["input_transform"] = input_transform(read_config(workdir) if goes_on else config).name
 
 
 def write_descriptor(workdir: str | pathlib.Path, found: Descriptor) -> None:

@@ -37,9 +37,9 @@ import numpy as np
 import optax
 
 from asmjax import batch as batches
+from asmjax.config import make_predictor
 from asmjax.losses.matching import layer_distances, matching_hinge, pooled_valid
 from asmjax.minimax import PREDICTOR, Game
-from asmjax.models.predictors import UNet
 from asmjax.sections import construct
 from asmjax.tasks import Segmentation
 from asmjax.terms import Structure
@@ -104,8 +104,7 @@ def make_setting(preset: str, args: argparse.Namespace) -> Setting:
   config = horse.get_config(PRESETS[preset])
   task = Segmentation(("ground", "horse"))
   section = config.predictor.to_dict() | {"width": args.width, "stride": args.stride}
-  section.pop("name")
-  predictor = construct(UNet, section, "predictor", heads={"segmentation": task.channels})
+  predictor = make_predictor(section, {"segmentation": task.channels})
   term = construct(Structure, config.terms[CRITIC], CRITIC)
   names = {PREDICTOR: "predictor", CRITIC: "critic"}
   return Setting(
@@ -210,7 +209,7 @@ def critic_loss(
 
 def _predict(setting: Setting, params: Any, batch_stats: Any, batch: Mapping[str, Any]):
   outputs, updated = setting.game.predictor.apply(
-    {"params": params, "batch_stats": batch_stats}, batches.normalise(batch["image"]),
+    {"params": params, "batch_stats": batch_stats}, setting.game.input_transform(batch["image"]),
     train=True, mutable=["batch_stats"],
   )
   return outputs["segmentation"], updated["batch_stats"]

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from asmjax.lookahead.settings import Lookahead
 from asmjax.models.critics import CRITICS
+from asmjax.models.input_transform import AUTO
 from asmjax.models.predictors import PREDICTORS
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.sections import as_section, choose, defaults
@@ -278,7 +279,7 @@ def _task(name: str, released: dict) -> dict:
 
 def _predictor(predictor: nn.Module) -> dict:
   name = next(name for name, kind in PREDICTORS.items() if kind is type(predictor))
-  return {"name": name, **as_section(predictor)}
+  return {"name": name, "input_transform": AUTO, **as_section(predictor)}
 
 
 def _parsed(argument: str, tasks: str) -> tuple[str, str, tuple[str, ...], bool]:

@@ -18,11 +18,11 @@ import optax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
-from asmjax.batch import normalise
 from asmjax.data.scenes import Scenes
 from asmjax.losses import cross_entropy, layer_distances
 from asmjax.minimax import ascend
 from asmjax.models.critics.autoencoder import StructureAutoencoder
+from asmjax.models.input_transform import IMAGENET
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--steps", type=int, default=240)
@@ -40,7 +40,7 @@ def load(split: str, length: int) -> tuple[np.ndarray, np.ndarray]:
   """Images with about zero mean and unit variance, and their class ids."""
   source = Scenes(split, size=(flags.size, flags.size), length=length)
   scenes = [source[index] for index in range(length)]
-  image = normalise(np.stack([scene["image"] for scene in scenes]))
+  image = IMAGENET(np.stack([scene["image"] for scene in scenes]))
   return np.asarray(image), np.stack([np.minimum(scene["label"], 2) for scene in scenes])
 
 

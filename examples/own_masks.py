@@ -22,6 +22,7 @@ from asmjax.config import experiment
 from asmjax.train.loop import make_draw, open_checkpoints, train
 from asmjax.train.record import check_same_config, write_json
 from asmjax.train.schedule import restore
+from asmjax.workdir import keep_input_transform
 from configs import any as any_source
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,6 +94,7 @@ config.checkpoint.every = 0  # One follows each evaluation, of which there is on
 #
 # The run's folder keeps config, metrics and checkpoints: the same command goes on from there, and
 # `launch/evaluate.py` and `launch/analyze.py` read it.
+keep_input_transform(config, out)
 run = experiment(config)
 print(f"{len(run.source)} photos to train on, {len(run.held_out)} held out; classes: "
       f"{', '.join(run.descriptor.classes)}")

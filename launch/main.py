@@ -30,13 +30,14 @@ def main(_: list[str]) -> None:
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.train.record import as_json, check_same_config, write_json
-  from asmjax.workdir import write_descriptor, write_environment
+  from asmjax.workdir import keep_input_transform, write_descriptor, write_environment
 
   logging.set_verbosity(logging.ERROR)
   if _DISTRIBUTED.value:
     connect(_DISTRIBUTED.value)
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
   with plainly():
+    keep_input_transform(config, workdir)
     run = experiment(config)
     order = schedule(config, run)
     check_same_config(workdir / "config.json", config.to_dict())

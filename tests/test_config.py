@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.config import Data, experiment
+from asmjax.config import Data, experiment, make_predictor
 from asmjax.lookahead.settings import Retraining
 from asmjax.minimax import PREDICTOR, Turns
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import PREDICTORS, DeepLab, UNet
+from asmjax.models.predictors import DeepLab, UNet
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.sections import construct, defaults
 from asmjax.terms import Structure
@@ -425,8 +425,7 @@ def test_a_second_stage_trains_the_very_network_that_is_evaluated():
 def test_critics_of_a_second_stage_judge_maps_of_stride_4(stage):
   file, method = stage.split(":")
   made = importlib.import_module(f"configs.{file}").get_config(method)
-  settings = {key: value for key, value in made.predictor.items() if key != "name"}
-  network = construct(DeepLab, settings, "predictor", heads={"segmentation": 19})
+  network = make_predictor(made.predictor, {"segmentation": 19})
   image = jax.ShapeDtypeStruct((1, *made.data.size, 3), "float32")
   of = lambda image: network.init_with_output(jax.random.key(0), image, train=False)[0]
   assert jax.eval_shape(of, image)["segmentation"].shape == (1, 129, 129, 19)
@@ -487,8 +486,7 @@ def test_unknown_tasks_are_refused(argument, message):
 def test_the_papers_config_of_2d3ds_has_the_released_networks():
   made = stanford2d3ds.get_config("asm_released,depth+normals")
   assert dict(made.tasks.depth)["released"] and made.terms.structure.critic.filters[-1] == 128
-  unet = construct(UNet, {k: v for k, v in made.predictor.items() if k != "name"}, "predictor",
-                   heads={"normals": 3}, dtype=None)
+  unet = make_predictor(made.predictor, {"normals": 3})
   assert (unet.levels, unet.stride, unet.down_kernel, unet.decoder_convs) == (9, 2, 4, 3)
   assert stanford2d3ds.get_config("iid@fcrn50,depth").predictor.name == "fcrn"
   assert made.data.size == (512, 512) and made.data.eval_size == (540, 540)
@@ -665,10 +663,9 @@ def test_bfloat16_reaches_predictor_and_critic():
 @pytest.mark.parametrize("network", PUBLISHED)
 def test_a_published_network_can_be_named_after_the_method(network):
   heads = {"segmentation": 21}
-  section = dict(common.base(f"asm@{network}", predictor=UNet({})).predictor)
-  assert construct(PREDICTORS[section.pop("name")], section, "predictor", heads=heads) == (
-    PUBLISHED[network](heads)
-  )
+  section = common.base(f"asm@{network}", predictor=UNet({})).predictor
+  assert make_predictor(section, heads) == PUBLISHED[network](heads)
+  assert section.input_transform == "auto"
 
 
 def test_a_networks_backbone_is_a_section_of_its_own():

@@ -1,10 +1,13 @@
 """Gradient reversal, turns, and the joint scalar."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.losses import cross_entropy
 from asmjax.minimax import (
   PREDICTOR,
   Branch,
@@ -17,6 +20,7 @@ from asmjax.minimax import (
   fan_out,
   joint_value,
 )
+from asmjax.models.input_transform import IMAGENET, SYMMETRIC
 from asmjax.moments import Moments
 from asmjax.terms import Pixel
 from tests import games
@@ -239,6 +243,25 @@ def test_a_game_names_its_players_and_prefixes_their_summands():
     "pixel/segmentation", "structure/conv1", "structure/conv2",
     "structure/reconstruction_segmentation", "structure/smallest_conv1", "structure/smallest_conv2",
   }
+
+
+def test_input_transform_is_what_the_predictor_sees_and_discriminators_do_not():
+  made = games.game("none", **games.gan(inputs="concatenated"))
+  params, stats = games.variables(made)
+  examples, means = games.batch(2), {}
+  for transform in (IMAGENET, SYMMETRIC):
+    played = dataclasses.replace(made, input_transform=transform).play(
+      params, stats, examples, rng=jax.random.key(0)
+    )
+    means[transform] = {name: part.moments.mean() for name, part in played.summands.items()}
+    said = made.predictor.apply(
+      {"params": params[PREDICTOR]}, transform(examples["image"]), train=True
+    )["segmentation"]
+    expected = cross_entropy(said, examples["label"]).mean()
+    np.testing.assert_allclose(means[transform]["pixel/segmentation"], expected, rtol=1e-5)
+  one, other = means.values()
+  assert one["adversarial/judge_real"] == other["adversarial/judge_real"]
+  assert abs(one["pixel/segmentation"] - other["pixel/segmentation"]) > 1e-4
 
 
 def test_only_free_weights_and_networks_are_players():

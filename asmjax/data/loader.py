@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from asmjax.batch import kind
+from asmjax.batch import MISSING, kind
 from asmjax.data.descriptor import Source
-from asmjax.data.transforms import FILL, Example
+from asmjax.data.transforms import Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
@@ -276,7 +276,7 @@ def _stack_key(key: str, values: list[np.ndarray]) -> np.ndarray:
 
 def _without_truth(example: Example) -> Example:
   return {
-    key: value if key in ("image", "size") else np.full_like(value, FILL[kind(key)])
+    key: value if key in ("image", "size") else np.full_like(value, MISSING[kind(key)])
     for key, value in example.items()
   }
 

@@ -15,8 +15,10 @@ from asmjax.batch import MISSING, kind
 
 Example = dict[str, np.ndarray]
 
-# What a pixel holds that nobody saw: mean grey, and "missing" for every kind of truth.
-FILL = {"image": 127, **MISSING}
+RGB = tuple[int, int, int]
+
+# What an image is padded with unless somebody knows better; see `InputTransform.fill`.
+GRAY = (127, 127, 127)
 
 _RESIZES = ("none", "squash", "fit")
 
@@ -85,21 +87,19 @@ def approach(example: Example, factor: float) -> Example:
   return nearer
 
 
-def pad(example: Example, size: tuple[int, int]) -> Example:
-  """Extends bottom and right to at least `size` with pixels that count as missing (`FILL`)."""
+def pad(example: Example, size: tuple[int, int], fill: RGB = GRAY) -> Example:
+  """Extends bottom and right to at least `size`: the image by `fill`, truth by what is missing."""
   _check_size(size)
   height, width = example["image"].shape[:2]
   bottom, right = max(0, size[0] - height), max(0, size[1] - width)
   if not (bottom or right):
     return dict(example)
-  return {
-    key: np.pad(
-      value,
-      ((0, bottom), (0, right)) + ((0, 0),) * (value.ndim - 2),
-      constant_values=FILL[kind(key)],
-    )
-    for key, value in example.items()
-  }
+  padded = {}
+  for key, value in example.items():
+    shape = (height + bottom, width + right, *value.shape[2:])
+    padded[key] = np.full(shape, {"image": fill, **MISSING}[kind(key)], value.dtype)
+    padded[key][:height, :width] = value
+  return padded
 
 
 def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Example:
@@ -129,6 +129,7 @@ class Augment:
     divide_depth: divide depths by the factor; see `approach`.
     random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
       since evaluation must never lose pixels.
+    fill: RGB color, in 0..255, that images are padded with.
     keep_size: add `size` to the example, int32 (height, width) before padding, which metrics of
       boundaries are relative to.
   """
@@ -139,6 +140,7 @@ class Augment:
   scale: tuple[float, float] = (1.0, 1.0)
   divide_depth: bool = True
   random_crop: bool = False
+  fill: RGB = GRAY
   keep_size: bool = dataclasses.field(default=False, repr=False)
 
   def __post_init__(self) -> None:
@@ -161,7 +163,7 @@ class Augment:
     if self.divide_depth and factor != 1:
       example = approach(example, factor)
     size = np.array(example["image"].shape[:2], np.int32)
-    example = pad(example, self.size)
+    example = pad(example, self.size, self.fill)
     example = mirror(example) if self.mirror and rng.random() < 0.5 else example
     return {**example, "size": size} if self.keep_size else example
 

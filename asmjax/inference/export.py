@@ -27,7 +27,7 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from asmjax.data.transforms import FILL
+from asmjax.data.transforms import RGB
 from asmjax.inference.multiscale import Inference
 from asmjax.inference.outputs import SEGMENTATION
 from asmjax.inference.tiling import Size
@@ -59,8 +59,9 @@ class Artifact(NamedTuple):
     exported: the function.
     facts: for JSON.  `inputs` and `outputs` are types and shapes by name, a letter standing for any
       number; `sides`, None for a fixed size, are the `least` that an image may have and the
-      `multiple` that it is padded to, with grey at the bottom and on the right, before the network
-      sees it; `evaluated` is the `size` that evaluation brings images to, and how it resizes them.
+      `multiple` that it is padded to, at the bottom and on the right, before the network sees it;
+      `evaluated` is the `size` that evaluation brings images to, how it resizes them, and the color
+      `fill` that it pads them with.
   """
 
   exported: jax.export.Exported
@@ -187,7 +188,7 @@ def _function(
   """From images to conclusions."""
 
   def run(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
-    seen = _padded(image, multiple)
+    seen = _padded(image, multiple, trained.prepare.fill)
     outputs, size = trained.game.predict(variables, seen), seen.shape[1:3]
     found = {name: task.prediction(outputs[name], size) for name, task in tasks.items()}
     if "normals" in found:
@@ -206,11 +207,12 @@ def _function(
   return predict
 
 
-def _padded(image: jax.Array, multiple: int) -> jax.Array:
+def _padded(image: jax.Array, multiple: int, fill: RGB) -> jax.Array:
   """Extends images at the bottom and on the right, as predictions do."""
   more = [multiple * ((side + multiple - 1) // multiple) - side for side in image.shape[1:3]]
   pads = ((0, 0), (0, more[0]), (0, more[1]), (0, 0))
-  return jnp.pad(image, pads, constant_values=FILL["image"])
+  inside = jnp.pad(jnp.ones((1, *image.shape[1:3], 1), bool), pads)
+  return jnp.where(inside, jnp.pad(image, pads), jnp.array(fill, jnp.uint8)[None, None, None])
 
 
 def _facts(
@@ -222,7 +224,10 @@ def _facts(
     "inputs": {"image": _described(images)},
     "outputs": {name: _described(each) for name, each in outputs.items()},
     "sides": sides,
-    "evaluated": {"size": list(trained.prepare.size), "resize": trained.prepare.resize},
+    "evaluated": {
+      "size": list(trained.prepare.size), "resize": trained.prepare.resize,
+      "fill": list(trained.prepare.fill),
+    },
     "platforms": list(exported.platforms),
     "jax": jax.__version__,
     "data_set": trained.descriptor.name,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from asmjax.data.transforms import FILL, interpolate
+from asmjax.data.transforms import RGB, interpolate
 from asmjax.inference.tiling import Size, Tile, canvas, tiles
 from asmjax.inference.trained import Trained
 from asmjax.minimax import Task
@@ -121,7 +121,10 @@ def make_predict(
 
   def predict(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, Estimates]]:
     jobs = (_Job(key, image, trained, inference, tasks, own_size) for key, image in images)
-    batches = (batch for each in _grouped(jobs, group) for batch in _batches(each, batch_size))
+    fill = trained.prepare.fill
+    batches = (
+      batch for each in _grouped(jobs, group) for batch in _batches(each, batch_size, fill)
+    )
     for pieces, estimates in _lagging(run, batches):
       for row, piece in enumerate(pieces):
         piece.view.add(piece, {name: each[row] for name, each in estimates.items()})
@@ -216,7 +219,7 @@ class _Piece(NamedTuple):
   flipped: bool
 
   def draw(self, canvas: np.ndarray) -> None:
-    """Draws what the network is to see on a canvas of grey."""
+    """Draws what the network is to see on a canvas of the color of padding."""
     rows, columns = self._place()
     seen = self.view.picture[rows, columns]
     canvas[: seen.shape[0], : seen.shape[1]] = seen[:, ::-1] if self.flipped else seen
@@ -257,7 +260,7 @@ def _grouped(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
 
 
 def _batches(
-  jobs: Sequence[_Job], batch_size: int
+  jobs: Sequence[_Job], batch_size: int, fill: RGB
 ) -> Iterator[tuple[list[_Piece], np.ndarray]]:
   """The pieces of some images, scale by scale, and as many inputs: uint8 (batch_size, h, w, 3)."""
   alike: dict[Size, list[_Piece]] = {}
@@ -267,7 +270,7 @@ def _batches(
   for size, pieces in alike.items():
     for start in range(0, len(pieces), batch_size):
       batch = pieces[start : start + batch_size]
-      pictures = np.full((batch_size, *size, 3), FILL["image"], np.uint8)
+      pictures = np.full((batch_size, *size, 3), fill, np.uint8)
       for piece, picture in zip(batch, pictures, strict=False):
         piece.draw(picture)
       yield batch, pictures

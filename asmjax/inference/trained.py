@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from asmjax.config import Data, game
+from asmjax.config import Data, eval_transform, game
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
 from asmjax.minimax import Game
@@ -61,7 +61,7 @@ class Trained:
       game=dataclasses.replace(made, terms={}),
       variables=_read_variables(checkpoint_folder(workdir, which), made, data.size),
       descriptor=found,
-      prepare=Augment(data.eval_size or data.size, data.eval_resize or data.resize),
+      prepare=eval_transform(data, made),
       divide_depth=data.divide_depth,
     )
 

@@ -5,6 +5,8 @@
       "mobilenet_v2.safetensors", "safetensors", network, variables, part="backbone"
     )
     print(coverage)
+    transform = input_transform("mobilenet_v2.safetensors", "safetensors", network)
+    logits = network.apply(variables, transform(image), train=False)["segmentation"]
 
 A network without a map needs one, a short function that joins the entries of its layers:
 
@@ -14,10 +16,13 @@ A network without a map needs one, a short function that joins the entries of it
     variables, coverage = transfer(variables, read(path, "safetensors"), name_map())
 """
 
+from asmjax.pretrained.input_transform import input_transform
 from asmjax.pretrained.load import load
 from asmjax.pretrained.maps import name_map
 from asmjax.pretrained.names import NameMap, Origin
 from asmjax.pretrained.readers import read
 from asmjax.pretrained.transfer import Coverage, transfer
 
-__all__ = ["Coverage", "NameMap", "Origin", "load", "name_map", "read", "transfer"]
+__all__ = [
+  "Coverage", "NameMap", "Origin", "input_transform", "load", "name_map", "read", "transfer",
+]

@@ -32,7 +32,8 @@ def load(
 ) -> tuple[PyTree, Coverage]:
   """A network's variables with published weights, or with those of a run, and what went where.
 
-  Heads whose number of classes differs stay fresh.
+  Heads whose number of classes differs stay fresh. The weights expect images as
+  `asmjax.pretrained.input_transform` says.
 
   Args:
     path: of the weights; see `asmjax.pretrained.read`, as for the `format`.

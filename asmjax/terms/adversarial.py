@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from asmjax import batch as batches
 from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge, product, soften
 from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.critics.mobilenet import MobileNetCritic
+from asmjax.models.input_transform import IMAGENET
 from asmjax.moments import Moments, at_least_single
 from asmjax.resize import mean_of_cells
 from asmjax.terms.judged import Judged, choose_tasks
@@ -176,7 +176,8 @@ class Adversarial(Term):
     predicted = judged.straight_through if self.hard else judged.predicted
     truth, predicted = (jnp.concatenate(each, axis=-1) for each in (judged.true, predicted))
     shape = (*predicted.shape[:3], 3)
-    image = jax.image.resize(batches.normalise(image), shape, "bilinear", antialias=True)
+    # Centered on the mean (Luc et al. 2016, Sec. 3.2), whatever the predictor is shown.
+    image = jax.image.resize(IMAGENET(image), shape, "bilinear", antialias=True)
     return self._encoded(truth, predicted, image)
 
   def _encoded(self, truth: Array, predicted: Array, image: Array) -> tuple[Inputs, Inputs]:

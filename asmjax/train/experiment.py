@@ -14,7 +14,8 @@ from jaxtyping import PyTree
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.loader import Epochs, Reading, Transform, eval_batches, train_batches
 from asmjax.minimax import JOINT, PREDICTOR, Game, Turns
-from asmjax.pretrained import load
+from asmjax.models.input_transform import IMAGENET, InputTransform
+from asmjax.pretrained import input_transform, load
 from asmjax.train.optim import Optimizer, require_slow_critics
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
@@ -95,6 +96,17 @@ class Init:
     )
     report(f"{self.path}: {coverage}")
     return loaded
+
+  def input_transform(self, predictor: nn.Module) -> InputTransform:
+    """The input transform that the weights were trained under; ImageNet's for random ones.
+
+    Args:
+      predictor: the module.
+
+    Raises:
+      ValueError: see `asmjax.pretrained.input_transform`, as for FileNotFoundError.
+    """
+    return input_transform(self.path, self.format, predictor) if self.path else IMAGENET
 
 
 @dataclasses.dataclass(frozen=True)

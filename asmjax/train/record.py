@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from asmjax.models.input_transform import AUTO
+
 
 def as_json(content: Any) -> str:
   """Readable JSON; a number that is not finite becomes null."""
@@ -62,8 +64,14 @@ def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-  """Returns "key: before -> now" for each setting that changes what is computed and differs."""
+  """Returns "key: before -> now" for each setting that changes what is computed and differs.
+
+  What `now` leaves to the weights, the input transform "auto", is what the run `before` has.
+  """
   before, now = (_flat(_plain(each)) for each in (before, now))
+  transform = "predictor.input_transform"
+  if now.get(transform) == AUTO:
+    now[transform] = before.get(transform)
   free = ("data.root", "data.cache", "data.reading", "train.log_every", "eval.every",
           "eval.batch_size", "checkpoint.")
   return [

@@ -208,13 +208,13 @@ def test_approaching_and_going_back_is_the_identity():
 
 
 def test_padding_is_never_truth():
-  padded = transforms.pad(example(), (26, 40))
+  padded = transforms.pad(example(), (26, 40), (1, 2, 3))
   for key, value in example().items():
     np.testing.assert_array_equal(padded[key][:20, :32], value)
     assert padded[key].dtype == value.dtype and padded[key].shape[:2] == (26, 40)
   outside = np.ones((26, 40), bool)
   outside[:20, :32] = False
-  fill = {"image": 127, "label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+  fill = {"image": (1, 2, 3), "label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
   for key, value in fill.items():
     assert (padded[key][outside] == value).all()
 

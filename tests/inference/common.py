@@ -19,6 +19,8 @@ from asmjax.train.loop import open_checkpoints
 from tests import games, small
 
 USUAL = (16, 24)
+# The color of padding, which no transform's mean is.
+FILL = (10, 120, 230)
 DESCRIPTOR = Descriptor(
   "tiny", games.TASK.classes, ((0, 0, 0), (200, 40, 40), (40, 40, 200)), ("train", "val"),
   frozenset({"label", "depth", "normals"}),
@@ -67,8 +69,8 @@ def trained(network=Local, tasks=tuple(games.TASKS), resize="none", divide_depth
   predictor = network({name: task.channels for name, task in chosen.items()})
   init = jax.jit(lambda key: predictor.init(key, jnp.zeros((1, *USUAL, 3)), train=False))
   return Trained(
-    Game(predictor, chosen, {}), init(jax.random.key(0)), DESCRIPTOR, Augment(USUAL, resize),
-    divide_depth,
+    Game(predictor, chosen, {}), init(jax.random.key(0)), DESCRIPTOR,
+    Augment(USUAL, resize, fill=FILL), divide_depth,
   )
 
 

@@ -12,7 +12,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from asmjax.data.transforms import FILL
+from asmjax.data.transforms import pad
 from asmjax.inference.export import FixedSizeOnlyError, export, export_widely, save
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.models.layers import Conv
@@ -127,7 +127,9 @@ def test_facts_tell_what_the_function_does_not():
   assert facts["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
   assert facts["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
   assert facts["sides"] == {"least": min(common.USUAL), "multiple": 1}
-  assert facts["evaluated"] == {"size": list(common.USUAL), "resize": "none"}
+  assert facts["evaluated"] == {
+    "size": list(common.USUAL), "resize": "none", "fill": list(common.FILL),
+  }
   assert facts["classes"] == list(trained.descriptor.classes) and facts["platforms"] == ["cpu"]
   assert [tuple(each) for each in facts["palette"]] == list(trained.descriptor.palette)
 
@@ -137,7 +139,7 @@ def test_images_are_padded_where_the_network_needs_multiples():
   artifact = export(trained, platforms=("cpu",))
   assert artifact.facts["sides"] == {"least": min(common.USUAL), "multiple": 16}
   image = images(2, 35, 50)
-  padded = np.pad(image, ((0, 0), (0, 13), (0, 14), (0, 0)), constant_values=FILL["image"])
+  padded = np.stack([pad({"image": each}, (48, 64), common.FILL)["image"] for each in image])
   outputs = trained.game.predict(trained.variables, padded)
   found = jax.jit(artifact.exported.call)(image)
   assert found["depth"].shape == (2, 35, 50)

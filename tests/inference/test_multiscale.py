@@ -39,7 +39,7 @@ def conclusions(found):
 
 def evaluated(image):
   """What evaluation estimates for a padded image, and the classes that it sees there."""
-  seen = pad({"image": image}, common.USUAL)["image"][None]
+  seen = pad({"image": image}, common.USUAL, common.FILL)["image"][None]
   said = evaluation()(seen)
   return {name: np.asarray(each)[0] for name, each in said.items()}
 
@@ -78,7 +78,9 @@ def test_predictions_score_as_the_evaluation_does():
   rng, images = np.random.default_rng(0), [common.image(*size, seed=sum(size)) for size in sizes]
   labels = [rng.integers(0, 3, size).astype(np.int32) for size in sizes]
   batch = games.batch(len(sizes), size=common.USUAL) | {
-    "image": np.stack([pad({"image": each}, common.USUAL)["image"] for each in images]),
+    "image": np.stack([
+      pad({"image": each}, common.USUAL, common.FILL)["image"] for each in images
+    ]),
     "label": np.stack([
       np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELLED)
       for each in labels

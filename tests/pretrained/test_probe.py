@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asmjax.batch import normalise
 from asmjax.config import experiment
 from asmjax.models.backbones import MobileNetV2
+from asmjax.models.input_transform import IMAGENET
 from asmjax.pretrained import load
 from configs import voc_animals
 from tests.backbones import initial
@@ -37,7 +37,7 @@ def animals(split, count):
 def probed(variables, photos):
   """Accuracy on the second set of a ridge regression on the first: means of the last features."""
   net = MobileNetV2()
-  pool = jax.jit(lambda image: net.apply(variables, normalise(image), train=False)[32].mean((1, 2)))
+  pool = jax.jit(lambda image: net.apply(variables, IMAGENET(image), train=False)[32].mean((1, 2)))
   (seen, kinds), (held, truth) = (
     (np.concatenate([pool(part) for part in np.split(images, len(images) // 25)]), kinds)
     for images, kinds in photos

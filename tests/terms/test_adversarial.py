@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.batch import normalise
 from asmjax.losses.matching import pooled_valid
 from asmjax.minimax import PREDICTOR
 from asmjax.models.critics import PatchNet
+from asmjax.models.input_transform import IMAGENET
 from asmjax.models.layers import Conv
 from asmjax.terms import Adversarial
 from tests import games
@@ -37,9 +37,9 @@ def own_values(players, params, stats, examples):
   term, tasks = players.terms["adversarial"], players.tasks
   outputs, _ = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    normalise(examples["image"]), train=True, mutable=["batch_stats"],
+    IMAGENET(examples["image"]), train=True, mutable=["batch_stats"],
   )
-  image = normalise(examples["image"])
+  image = IMAGENET(examples["image"])
   valid = {name: task.valid(examples) for name, task in tasks.items()}
   concatenate = lambda of: jnp.concatenate([of(n, t) * valid[n] for n, t in tasks.items()], -1)
   truth = concatenate(lambda name, task: task.true_structure(examples))

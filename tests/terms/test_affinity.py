@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.batch import normalise
 from asmjax.losses.affinity import SizeWeights, affinity
 from asmjax.minimax import PREDICTOR
+from asmjax.models.input_transform import IMAGENET
 from asmjax.terms.weight import Ramp
 from tests import games
 
@@ -36,7 +36,7 @@ def own_values(players, params, stats, examples):
   term = players.terms["affinity"]
   outputs, _ = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    normalise(examples["image"]), train=True, mutable=["batch_stats"],
+    IMAGENET(examples["image"]), train=True, mutable=["batch_stats"],
   )
   weights = simplex(params["affinity"]) if term.adaptive else None
   probabilities = jax.nn.softmax(outputs["segmentation"])

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.batch import normalise
 from asmjax.losses.embedding import contrastive
 from asmjax.minimax import FEATURES, PREDICTOR, Game, Probe
+from asmjax.models.input_transform import IMAGENET
 from asmjax.terms import Embedding
 from tests import games
 
@@ -18,7 +18,7 @@ def own_values(players, params, stats, examples):
   term, name = players.terms["embedding"], "head_segmentation"
   _, state = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    normalise(examples["image"]), train=True, mutable=["batch_stats", "intermediates"],
+    IMAGENET(examples["image"]), train=True, mutable=["batch_stats", "intermediates"],
   )
   (features,) = state["intermediates"][FEATURES]
   head = params[PREDICTOR][name]

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from asmjax.batch import normalise
 from asmjax.losses import layer_distances, matching_hinge
 from asmjax.losses.matching import pooled_valid
 from asmjax.minimax import PREDICTOR
 from asmjax.models.critics.autoencoder import StructureAutoencoder
+from asmjax.models.input_transform import IMAGENET
 from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
 from tests import games
@@ -28,7 +28,7 @@ def own_values(players, params, stats, examples):
   term = players.terms["structure"]
   outputs, _ = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    normalise(examples["image"]), train=True, mutable=["batch_stats"],
+    IMAGENET(examples["image"]), train=True, mutable=["batch_stats"],
   )
   tasks = players.tasks
   valid = {name: task.valid(examples) for name, task in tasks.items()}

@@ -165,7 +165,11 @@ def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
   expected = last_state(workdir).variables()
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.variables()), expected)
   assert state.step == 0 and len(reports) == 1 and f"{workdir}: loaded " in reports[0]
-  gone = experiment(small.config("iid", **begin | {"init.path": str(tmp_path / "gone")}))
+  lost = begin | {"init.path": str(tmp_path / "gone")}
+  with pytest.raises(FileNotFoundError, match="gone is no folder of a run"):
+    experiment(small.config("iid", **lost))
+  # As a run keeps it.
+  gone = experiment(small.config("iid", **lost, **{"predictor.input_transform": "imagenet"}))
   with pytest.raises(FileNotFoundError, match="gone"):
     gone.init_state(reports.append)
   with open_checkpoints(gone, tmp_path / "run") as checkpoints:

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from asmjax.batch import normalise
 from asmjax.minimax import FEATURES, PREDICTOR, Critique, Summand, Term, Turns, joint_value
+from asmjax.models.input_transform import IMAGENET
 from asmjax.moments import Moments
 from asmjax.terms import Pixel
 from asmjax.train.optim import Optimizer
@@ -199,7 +199,7 @@ def sent_by_definition():
   stats = {name: player.batch_stats for name, player in state.players.items()}
   examples = games.batch()
   outputs, state = players.predictor.apply(
-    {"params": params[PREDICTOR]}, normalise(examples["image"]), train=True,
+    {"params": params[PREDICTOR]}, IMAGENET(examples["image"]), train=True,
     mutable=["intermediates"],
   )
   outputs = {**outputs, FEATURES: state["intermediates"][FEATURES][0]}

@@ -25,6 +25,9 @@ class DeepLab(Network):
   - The model zoo's MobileNetV2: `MobileNetV2(top=False, output_stride=16)`, `rates=()`.
   - torchvision's v3: output stride 8, `rates=(12, 24, 36), convs=1, dropout=0.5`.
 
+  The model zoo's weights expect images through `asmjax.models.input_transform.SYMMETRIC`, that is
+  pixel / 127.5 - 1, and torchvision's through `IMAGENET`; see `asmjax.pretrained.input_transform`.
+
   Parameters: `backbone`; `aspp_pool`, `aspp0`, and `aspp1` and so on by rate; `project`; `low`;
   `conv1` and so on; `head_{task}`. All but the heads have their normalisation under the name
   plus `_norm`.

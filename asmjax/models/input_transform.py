@@ -1,0 +1,62 @@
+"""Input transforms: from the pixels of an image to what a network was trained to see."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
+
+RGB = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputTransform:
+  """Affine map of each channel, (pixel - mean) / std, under which a network's weights were trained.
+
+  Weights mean nothing without it: under another one a network still runs, only worse.
+
+  Attributes:
+    name: Key in `INPUT_TRANSFORMS`, by which configs call it.
+    mean: RGB value that becomes 0, in 0..255.
+    std: Divisor by channel, in units of pixels.
+
+  Example:
+    >>> import numpy as np
+    >>> print(SYMMETRIC(np.array([[[[0, 51, 255]]]], np.uint8)))
+    [[[[-1.  -0.6  1. ]]]]
+  """
+
+  name: str
+  mean: RGB
+  std: RGB
+
+  def __call__(self, image: Shaped[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Transforms RGB images with pixels in 0..255, mostly uint8, to float32."""
+    mean, std = (jnp.array(each, jnp.float32)[None, None, None] for each in (self.mean, self.std))
+    return (jnp.asarray(image, jnp.float32) - mean) / std
+
+  @property
+  def fill(self) -> tuple[int, int, int]:
+    """The uint8 color that is nearest to 0 once transformed: what images are padded with."""
+    return tuple(round(value) for value in self.mean)
+
+
+# torchvision: mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225) of ImageNet's pixels
+# in 0..1.  Keras calls it "torch".
+IMAGENET = InputTransform("imagenet", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+# pixel / 127.5 - 1: TF-Slim's "inception" preprocessing, as for its MobileNets, and the DeepLab
+# model zoo's `_preprocess_zero_mean_unit_range`.  Keras calls it "tf".
+SYMMETRIC = InputTransform("symmetric", (127.5,) * 3, (127.5,) * 3)
+
+# TF-Slim's "vgg" preprocessing, for its VGG and ResNet v1: the mean color goes, the scale stays.
+# Keras calls it "caffe", there with the channels in the order BGR.
+SUBTRACT_MEAN = InputTransform("subtract_mean", (123.68, 116.78, 103.94), (1.0,) * 3)
+
+# What a config calls the transform of the weights that the predictor starts from.
+AUTO = "auto"
+
+INPUT_TRANSFORMS: Mapping[str, InputTransform] = {
+  each.name: each for each in (IMAGENET, SYMMETRIC, SUBTRACT_MEAN)
+}

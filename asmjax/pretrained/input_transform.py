@@ -1,0 +1,71 @@
+"""The input transform that belongs to weights, by where they come from."""
+
+import json
+import pathlib
+
+import flax.linen as nn
+
+from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
+from asmjax.models.input_transform import (
+  IMAGENET,
+  INPUT_TRANSFORMS,
+  SUBTRACT_MEAN,
+  SYMMETRIC,
+  InputTransform,
+)
+from asmjax.pretrained.load import NAMINGS
+from asmjax.sections import choose
+
+# TF-Slim's `preprocessing_factory` and the DeepLab model zoo's `_PREPROCESS_FN`, by backbone.
+SLIM = {
+  MobileNetV1: SYMMETRIC, MobileNetV2: SYMMETRIC, ResNet: SUBTRACT_MEAN, VGG: SUBTRACT_MEAN,
+  Xception: SYMMETRIC,
+}
+
+
+def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -> InputTransform:
+  """Finds the input transform that published weights, or those of a run, were trained under.
+
+  Weights with torchvision's names have ImageNet's statistics; those of TF-Slim and of the DeepLab
+  model zoo what their backbone was trained with; a run that of its config. No weights are read.
+
+  Args:
+    path: Path of the weights, as for `asmjax.pretrained.load`.
+    format: Format of the weights, likewise.
+    network: Network that the weights are for; of a predictor its backbone decides.
+
+  Raises:
+    ValueError: The format is unknown, TF-Slim has no such network, or a run does not say which
+      transform it had.
+    FileNotFoundError: There is no `config.json` of a run at `path`.
+
+  Example:
+    >>> print(input_transform("mobilenet/model.ckpt", "tensorflow", MobileNetV2()).name)
+    symmetric
+  """
+  naming = choose(NAMINGS, format, "format of weights")
+  if naming == "asmjax":
+    return _of_run(pathlib.Path(path).expanduser())
+  if naming == "torchvision":
+    return IMAGENET
+  kind = type(getattr(network, "backbone", network))
+  known = {each.__name__: transform for each, transform in SLIM.items()}
+  return choose(known, kind.__name__, "network of TF-Slim's")
+
+
+def _of_run(path: pathlib.Path) -> InputTransform:
+  """That of a run, by its folder or that of one of its checkpoints, RUN/checkpoints/STEP."""
+  folders = (path, *path.absolute().parents[:2])
+  files = [folder / "config.json" for folder in folders if (folder / "config.json").is_file()]
+  if not files:
+    raise FileNotFoundError(
+      f"{path} is no folder of a run or of one of its checkpoints: no config.json there says how "
+      "images were transformed; expected a run, or a config with predictor.input_transform"
+    )
+  name = json.loads(files[0].read_text()).get("predictor", {}).get("input_transform")
+  if name not in INPUT_TRANSFORMS:
+    raise ValueError(
+      f"{files[0]}: predictor.input_transform is {name!r}; expected one of "
+      f"{', '.join(INPUT_TRANSFORMS)}; give the new run's config the one that the weights need"
+    )
+  return INPUT_TRANSFORMS[name]
