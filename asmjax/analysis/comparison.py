@@ -161,10 +161,9 @@ class Comparison:
   def caption(self) -> str:
     """Returns what the cells of the table mean, and what was evaluated."""
     data_set, split, examples = self.examples
-    parts = [
-      f"{data_set} {split}, {examples} examples.",
-      "Mean over the seeds ± sample standard deviation (every seed's value).",
-    ]
+    parts = [f"{data_set} {split}, {examples} examples."]
+    if any(len(each.values) > 1 for row in self.summaries.values() for each in row.values()):
+      parts.append("Mean over the seeds ± sample standard deviation (every seed's value).")
     if self.differences:
       parts.append(
         f"Against {self.baseline} at the same seed: mean difference [its {CONFIDENCE:.0%} "

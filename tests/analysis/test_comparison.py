@@ -95,7 +95,9 @@ def test_markdown_has_means_spreads_differences_and_cost(tmp_path):
 def test_one_run_a_group_has_no_spread(tmp_path):
   runs = {"A": (0.5, 0.1), "B": (0.4, 2)}
   groups = [group(tmp_path, label, {0: (values, None)}) for label, values in runs.items()]
-  lines = compare(groups, METRICS, "B").markdown().splitlines()
+  compared = compare(groups, METRICS, "B")
+  assert "deviation" not in compared.caption()
+  lines = compared.markdown().splitlines()
   assert lines[2:] == ["| A | 50.00 | +10.00, 1 of 1 | 0.100 | -1.90, 1 of 1 |",
                        "| B | 40.00 |  | 2.00 |  |"]
 
