@@ -204,7 +204,7 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
   write_run(tmp_path / "other", (0.5, 0.8, 0.03, 0.9, 0.1))
   path = tmp_path / "other" / "results.json"
   path.write_text(path.read_text().replace('"scenes"', '"cats"'))
-  with pytest.raises(ValueError, match="different examples: .*asm_0 on scenes val, 5 .*on cats"):
+  with pytest.raises(ValueError, match="different examples, .*asm_0 on scenes val, 5 .*on cats"):
     report.collect([runs[1], Group("other", (tmp_path / "other",))])
 
 
