@@ -148,7 +148,7 @@ def compared(config: Mapping[str, Any], data_set: str) -> list[Compared]:
 def method(config: Mapping[str, Any]) -> str:
   """Which published method a run trains by; empty if none is known that does exactly this.
 
-  "iid" is the pixel loss alone, "asm" structure matching alone on conv1 and conv2 as in the paper,
+  "iid" is the pixel loss alone, "asm" structure matching alone on conv1 and conv2, bounded or not,
   "aaf" adaptive affinity fields, "gan" a discriminator, both beside the pixel loss, and "load"
   lookahead with a discriminator.
   """
@@ -160,7 +160,7 @@ def method(config: Mapping[str, Any]) -> str:
     settings = terms["structure"]
     paper = (
       list(settings["layers"]) == ["conv1", "conv2"] and settings["ascent"] == 1
-      and settings["reconstruction"] and settings["normalize"] == "none" and not settings["margin"]
+      and settings["reconstruction"]
     )
     return "asm" if paper else ""
   if kinds == "affinity+pixel":
@@ -170,10 +170,15 @@ def method(config: Mapping[str, Any]) -> str:
   return ""
 
 
+# What the paper has of the structure term, beside what its rows say.
+_PUBLISHED_STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
+
+
 def _differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
+  settings = row.settings | (_PUBLISHED_STRUCTURE if row.method == "asm" else {})
   plain = lambda value: list(value) if isinstance(value, tuple) else value
   differing = tuple(
-    f"{key} is {config.get(key)}, in the paper {value}" for key, value in row.settings.items()
+    f"{key} is {config.get(key)}, in the paper {value}" for key, value in settings.items()
     if plain(config.get(key)) != value
   )
   return (row.caveat,) * bool(row.caveat) + differing
