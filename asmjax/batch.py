@@ -91,13 +91,22 @@ def checked(
     yield batch
 
 
-def shrink(batch: Mapping[str, ArrayLike], size: tuple[int, int]) -> dict[str, ArrayLike]:
-  """The truth at the predictor's output size, nearest neighbour; the image stays as it is.
+def shrink(
+  batch: Mapping[str, ArrayLike], size: tuple[int, int], *, align_corners: bool = False
+) -> dict[str, ArrayLike]:
+  """The batch at the predictor's output size: truth by the nearest pixel, the image averaged.
 
   Predictors with an output stride are trained on shrunk truth, their logits are not upscaled
   (Hwang et al. 2019, Sec. 4.1).
+
+  Args:
+    batch: Arrays by key, at the image's size.
+    size: (h, w) of the predictor's outputs.
+    align_corners: Where their pixels lie in the image; see `asmjax.resize`.
   """
+  keep = lambda value, *_, **__: value
+  shrinking = {"image": resize.downsample_image, "size": keep, "weight": keep}
   return {
-    key: value if key in ("image", "size", "weight") else resize.nearest(value, size)
+    key: shrinking.get(key, resize.downsample)(value, size, align_corners=align_corners)
     for key, value in batch.items()
   }

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 from asmjax import batch as batches
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.moments import Moments, at_least_single
-from asmjax.resize import nearest
+from asmjax.resize import downsample
 
 PREDICTOR = "predictor"
 
@@ -245,7 +245,7 @@ class Term(abc.ABC):
       critic: its variables, `{"params": ..., "batch_stats": ...}`.
       tasks: by name.
       outputs: the predictor's map by task, and what it has sown under `FEATURES` and `AUXILIARY`.
-      truth: a batch, shrunk to the size of the outputs but for `image`.
+      truth: a batch, shrunk to the size of the outputs.
       progress: t/T in [0, 1], the part of the training that is done.
       rng: key for dropout and the like.
     """
@@ -282,6 +282,14 @@ class Game:
         term.check(self.tasks)
       except ValueError as error:
         raise ValueError(f"terms.{name}: {error}") from error
+
+  @property
+  def align_corners(self) -> bool:
+    """Whether outputs lie on the pixels S i of the image; what the predictor says of itself.
+
+    A predictor without the attribute `align_corners` has half-pixel centers; see `asmjax.resize`.
+    """
+    return getattr(self.predictor, "align_corners", False)
 
   @property
   def critics(self) -> tuple[str, ...]:
@@ -323,8 +331,9 @@ class Game:
     outputs, _ = jax.eval_shape(self._predict, predictor, batch, rng)
     size = self._size(outputs)
     recalled = {
-      name: task.output_of(nearest(batch[batches.SHOWN + task.truth], size))
-      for name, task in self.tasks.items()
+      name: task.output_of(downsample(
+        batch[batches.SHOWN + task.truth], size, align_corners=self.align_corners
+      )) for name, task in self.tasks.items()
     }
     return recalled, predictor["batch_stats"]
 
@@ -362,7 +371,7 @@ class Game:
     recalled = any(key.startswith(batches.SHOWN) for key in batch)
     run = self._recall if recalled else self._predict
     outputs, stats = run(predictor, batch, rngs[PREDICTOR])
-    truth = batches.shrink(batch, self._size(outputs))
+    truth = batches.shrink(batch, self._size(outputs), align_corners=self.align_corners)
     played = Played({}, {PREDICTOR: stats})
     copies = dict.fromkeys(self.terms, outputs)
     if probes:

@@ -56,8 +56,11 @@ trained = Trained.open(source)
 @jax.jit
 def conclude(variables, image):
   outputs = trained.game.predict(variables, image)
-  size = image.shape[1:3]
-  return {name: task.prediction(outputs[name], size) for name, task in trained.game.tasks.items()}
+  size, aligned = image.shape[1:3], {"align_corners": trained.game.align_corners}
+  return {
+    name: task.prediction(outputs[name], size, **aligned)
+    for name, task in trained.game.tasks.items()
+  }
 
 predict = lambda image: conclude(trained.variables, image)
 """

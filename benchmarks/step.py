@@ -223,7 +223,7 @@ def _analyze(
   Where the critic `climbs`, the prediction is binarized if its term says so.
   """
   task, term = setting.task, setting.term
-  truth = batches.shrink(batch, logits.shape[1:3])
+  truth = batches.shrink(batch, logits.shape[1:3], align_corners=setting.game.align_corners)
   labelled = task.valid(truth)
   features, rebuilt = term.critic.apply({"params": critic}, task.true_structure(truth) * labelled)
   structure = task.binarised if climbs and term.binarise else task.structure

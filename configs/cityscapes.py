@@ -29,7 +29,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   )
   config.data = defaults(
     Data, source="cityscapes", size=(720, 720), scale=(0.5, 2.0), random_crop=True,
-    eval_size=(1024, 2048),
+    eval_size=common.fit_size(config, 1024, 2048),
   )
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):

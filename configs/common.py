@@ -231,6 +231,17 @@ def released_aaf(config: ConfigDict) -> None:
     config.predictor.dropout = 0.0
 
 
+def fit_size(config: ConfigDict, *size: int) -> tuple[int, ...]:
+  """A size of images whose corners the maps of the config's predictor reach; see `asmjax.resize`.
+
+  Args:
+    config: with the section `predictor`.
+    *size: multiples of the predictor's stride, which is one pixel less with aligned corners.
+  """
+  more = int(config.predictor.get("align_corners", False))
+  return tuple(side + more for side in size)
+
+
 def lighten(config: ConfigDict, shrink: int) -> None:
   """Makes discriminators small enough for one CPU.
 

@@ -28,6 +28,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
   `train`, from a network that is trained on VOC (Jamali-Rad and Szabo 2022, Sec. 4); maps are
   judged at stride 4, the paper's at full size.
 
+  Photos are evaluated at 513 x 513, as DeepLab's are, or at 512 where that fits the network.
+
   Args:
     variant: METHOD[@NETWORK]; see `configs.common.base`.
   """
@@ -43,7 +45,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   )
   config.data = defaults(
     Data, source="pascal_voc", split="train_aug", size=(336, 336), scale=(0.5, 2.0),
-    random_crop=True, eval_size=(512, 512),
+    random_crop=True, eval_size=common.fit_size(config, 512, 512),
   )
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):

@@ -14,7 +14,7 @@ CLASSES = ("background", "cat", "cow", "dog", "horse", "sheep")
 
 
 def get_config(argument: str = "iid") -> ConfigDict:
-  """DeepLab v3 on MobileNetV2 at output stride 16, 500 steps of 8 crops of 224.
+  """DeepLab v3 on MobileNetV2 at output stride 16, 500 steps of 8 crops of 225.
 
   It starts from `--config.init.path=FILE` in torchvision's names, and keeps the backbone's running
   statistics. From scratch it needs `--config.predictor.backbone.norm.frozen=False` and a rate of
@@ -31,8 +31,8 @@ def get_config(argument: str = "iid") -> ConfigDict:
   )
   config.init.part = "backbone"
   config.data = defaults(
-    Data, source="pascal_voc", split="train_aug", size=(224, 224), scale=(0.5, 2.0),
-    random_crop=True, eval_size=(512, 512), cache=True,
+    Data, source="pascal_voc", split="train_aug", scale=(0.5, 2.0), random_crop=True,
+    size=common.fit_size(config, 224, 224), eval_size=common.fit_size(config, 512, 512), cache=True,
     classes={name: i for i, name in enumerate(CLASSES)},
   )
   players = config.optimizer

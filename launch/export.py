@@ -75,8 +75,9 @@ def described(path: pathlib.Path, facts: dict) -> str:
       shape = ", ".join(map(str, each["shape"]))
       lines.append(f"{kind[:-1]:7} {name} {each['dtype']} ({shape})")
   if facts["sides"]:
-    least, multiple = facts["sides"]["least"], facts["sides"]["multiple"]
-    padded = f", padded to multiples of {multiple}" if multiple > 1 else ""
+    least, multiple, more = (facts["sides"][key] for key in ("least", "multiple", "more"))
+    plus = f" plus {more}" if more else ""
+    padded = f", padded to multiples of {multiple}{plus}" if multiple > 1 else ""
     lines.append(f"sides   of at least {least}{padded}")
   resize, (height, width) = facts["evaluated"]["resize"], facts["evaluated"]["size"]
   lines += [

@@ -37,12 +37,13 @@ def main(_: list[str]) -> None:
     size = read_size(_SIZE.value or config.data.size)
     game = networks(config, descriptor(construct(Data, config.data, "data")))
   show(console, "predictor", summary(game.predictor, size))
+  images = jax.ShapeDtypeStruct((1, *size, 3), "float32")
+  outputs, _ = jax.eval_shape(
+    lambda x: game.predictor.init_with_output(jax.random.key(0), x, train=False), images
+  )
+  judged = next(iter(outputs.values())).shape[1:3]
+  console.print(f"{grid(size, judged, game.align_corners)}\n")
   if _CRITICS.value:
-    images = jax.ShapeDtypeStruct((1, *size, 3), "float32")
-    outputs, _ = jax.eval_shape(
-      lambda x: game.predictor.init_with_output(jax.random.key(0), x, train=False), images
-    )
-    judged = next(iter(outputs.values())).shape[1:3]
     for name in game.critics:
       show(console, f"critic of {name}", critic_summary(game.terms[name], game.tasks, judged))
 
@@ -86,6 +87,20 @@ def show(console, title, summary) -> None:
     "window: kernel, /stride, *dilation, groups; sees: field of view, every: distance of outputs, "
     "both in pixels of the input\n"
   )
+
+
+def grid(size, outputs, align_corners: bool) -> str:
+  """Where the outputs lie in an image of `size`, and the next size that fits if this does not."""
+  from asmjax.resize import stride_of
+
+  stride = max(map(stride_of, size, outputs))
+  more = int(align_corners)
+  place = f"{stride} i" if align_corners or stride == 1 else f"{stride} i + {(stride - 1) / 2:g}"
+  fits = "x".join(str(-(-(side - more) // stride) * stride + more) for side in size)
+  sizes = f"{stride} k + 1" if align_corners else f"{stride} k"
+  found = "x".join(map(str, size))
+  verdict = "fits" if fits == found else f"does not fit, {fits} does"
+  return f"output i stands for pixel {place}; sizes of {sizes} fit: {found} {verdict}"
 
 
 def window(layer) -> str:

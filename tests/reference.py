@@ -54,6 +54,19 @@ def convolve(x, kernel, bias, stride, dilation):
   return out
 
 
+def upsample(x, size, stride):
+  """Bilinear, output by output: pixel S i is x[i], and what lies beyond repeats the border."""
+  out = np.zeros((len(x), *size, x.shape[-1]))
+  last = [side - 1 for side in x.shape[1:3]]
+  for place in np.ndindex(*size):
+    at = [min(p / stride, end) for p, end in zip(place, last, strict=True)]
+    for corner in np.ndindex(2, 2):
+      near = [min(int(a) + c, end) for a, c, end in zip(at, corner, last, strict=True)]
+      parts = [a - int(a) if c else 1 - a + int(a) for a, c in zip(at, corner, strict=True)]
+      out[:, place[0], place[1]] += np.prod(parts) * x[:, near[0], near[1]]
+  return out
+
+
 def confusion(label, predicted, classes):
   """Pixel by pixel."""
   counts = np.zeros((classes, classes), np.int64)

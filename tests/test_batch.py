@@ -36,12 +36,23 @@ def test_a_missing_key_is_named():
     batches.check(games.batch(2), required=["label", "instance"])
 
 
-def test_shrinking_takes_nearest_labels_and_leaves_the_image():
+def test_shrink_takes_the_nearest_labels_and_averages_the_image():
   examples = games.batch(2)
   small = batches.shrink(examples, (4, 6))
-  assert small["image"].shape == (2, 8, 12, 3)
-  assert set(np.unique(small["label"])) <= set(np.unique(examples["label"]))
+  batches.check(small)
   np.testing.assert_array_equal(small["label"], examples["label"][:, 1::2, 1::2])
+  np.testing.assert_array_equal(small["weight"], examples["weight"])
+  image = examples["image"].astype(float)
+  # Inside, the pixels count 1/8, 3/8, 3/8, 1/8.
+  taps = np.array([1, 3, 3, 1]) / 8
+  expected = np.einsum("nhwc,h,w->nc", image[:, 1:5, 3:7], taps, taps)
+  np.testing.assert_allclose(small["image"][:, 1, 2], expected, atol=0.51)
+
+
+def test_shrink_with_aligned_corners_reads_every_second_pixel():
+  examples = games.batch(2)
+  small = batches.shrink(examples, (4, 6), align_corners=True)
+  np.testing.assert_array_equal(small["label"], examples["label"][:, ::2, ::2])
 
 
 def test_moments_add_up_over_any_split_and_an_empty_mean_is_zero():

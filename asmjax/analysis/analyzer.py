@@ -319,14 +319,16 @@ def _predicted(
   batch = {key: np.concatenate([row[key] for row in rows])[real] for key in rows[0]}
   outputs = jax.jit(run.game.predict)(state.variables(), batch["image"])
   size = outputs[next(iter(run.game.tasks))].shape[1:3]
-  return batch, outputs, batches.shrink(batch, size)
+  return batch, outputs, batches.shrink(batch, size, align_corners=run.game.align_corners)
 
 
 def _pictures(
   run: Experiment, task: str, output: Array, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   palette = np.array(run.descriptor.palette, np.uint8)
-  return run.game.tasks[task].pictures(output, batch, palette)
+  return run.game.tasks[task].pictures(
+    output, batch, palette, align_corners=run.game.align_corners
+  )
 
 
 def _where_true(

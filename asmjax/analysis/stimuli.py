@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import operator
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from asmjax.analysis.analyzer import structure_terms
 from asmjax.minimax import Task
 from asmjax.models.fields import Value, image, propagate
 from asmjax.models.layers import plain_convolutions
+from asmjax.resize import stride_of
 from asmjax.terms import Structure
 from asmjax.terms.judged import Judged, choose_tasks
 from asmjax.train.experiment import Experiment
@@ -63,9 +65,10 @@ class Field(NamedTuple):
     row, column = divmod(int(place), len(self.columns))
     return self.rows[row], self.columns[column]
 
-  def scaled(self, down: float, across: float) -> "Field":
-    """In pixels of which so many make one of the structure."""
-    return Field(self.rows * down, self.columns * across)
+  def scaled(self, down: float, across: float, *, align_corners: bool = False) -> "Field":
+    """In pixels of which so many make one of the structure; see `asmjax.resize`."""
+    shift = lambda factor: (factor - 1) / 2 if align_corners else 0
+    return Field(self.rows * down - shift(down), self.columns * across - shift(across))
 
 
 class Strip(NamedTuple):
@@ -114,7 +117,7 @@ def patches(
   run = reopen(workdir, data_root=data_root)
   state = jax.device_get(read_state(run, workdir))
   terms = structure_terms(run.game, workdir)
-  tasks, sides = run.game.tasks, run.prepare.size
+  tasks, sides, aligned = run.game.tasks, run.prepare.size, run.game.align_corners
   photo = jax.ShapeDtypeStruct((1, *sides, 3), jnp.uint8)
   outputs = jax.eval_shape(run.game.predict, state.variables(), photo)
   size = outputs[next(iter(tasks))].shape[1:3]
@@ -123,9 +126,10 @@ def patches(
     own = tuple(layers) or term.critic.layers[: len(term.critic.filters)]
     term, params = dataclasses.replace(term, layers=own), state.players[name].params
     with contextlib.closing(run.eval_batches()) as examples:
-      best = stimuli(term, tasks, params, size, examples, count)
+      best = stimuli(term, tasks, params, size, examples, count, align_corners=aligned)
     for layer, field in fields(term, tasks, params, size).items():
-      scaled = field.scaled(*(big / small for big, small in zip(sides, size, strict=True)))
+      factors = map(stride_of if aligned else operator.truediv, sides, size)
+      scaled = field.scaled(*factors, align_corners=aligned)
       seen = " x ".join(f"{float(np.diff(each[0])[0]):g}" for each in scaled)
       of = f"{name}, " if len(terms) > 1 else ""
       title = f"{of}{layer}: sees {seen} pixels"
@@ -155,7 +159,7 @@ def strips(best: Stimuli, field: Field, filters: int) -> list[Strip]:
 
 def stimuli(
   term: Structure, tasks: Mapping[str, Task], params: PyTree, size: tuple[int, int],
-  examples: Iterable[Mapping[str, np.ndarray]], count: int = 10,
+  examples: Iterable[Mapping[str, np.ndarray]], count: int = 10, *, align_corners: bool = False,
 ) -> dict[str, Stimuli]:
   """The true structures that most excite each filter of the term's layers.
 
@@ -168,8 +172,10 @@ def stimuli(
     size: (h, w) of the predictor's outputs.
     examples: batches of a split, of which one at a time is held.
     count: of images, at most.
+    align_corners: where these lie in the image; see `asmjax.resize`.
   """
-  excite = jax.jit(functools.partial(_excited, term, tasks, size))
+  shrink = functools.partial(batches.shrink, size=size, align_corners=align_corners)
+  excite = jax.jit(lambda params, batch: _excited(term, tasks, params, shrink(batch)))
   best: dict[str, list[np.ndarray]] = {}
   sums: dict[str, np.ndarray] = {}
   start = 0
@@ -215,11 +221,10 @@ def fields(
 
 
 def _excited(
-  term: Structure, tasks: Mapping[str, Task], size: tuple[int, int], params: PyTree,
-  truth: Mapping[str, Array],
+  term: Structure, tasks: Mapping[str, Task], params: PyTree, truth: Mapping[str, Array]
 ) -> dict[str, tuple[Array, Array, Array]]:
   """By layer: maxima (n, f), their places, and (3, f) number, sum and sum of squares."""
-  judged = Judged(choose_tasks(tasks, term.tasks), {}, batches.shrink(truth, size))
+  judged = Judged(choose_tasks(tasks, term.tasks), {}, truth)
   features, *_ = term.critic.apply({"params": params}, *judged.true)
   found = {}
   for layer in term.layers:

@@ -59,9 +59,9 @@ class Artifact(NamedTuple):
     exported: the function.
     facts: for JSON.  `inputs` and `outputs` are types and shapes by name, a letter standing for any
       number; `sides`, None for a fixed size, are the `least` that an image may have and the
-      `multiple` that it is padded to, at the bottom and on the right, before the network sees it;
-      `evaluated` is the `size` that evaluation brings images to, how it resizes them, and the color
-      `fill` that it pads them with.
+      `multiple` that, plus `more`, it is padded to, at the bottom and on the right, before the
+      network sees it; `evaluated` is the `size` that evaluation brings images to, how it resizes
+      them, and the color `fill` that it pads them with.
   """
 
   exported: jax.export.Exported
@@ -107,7 +107,7 @@ def export(
     found, sides = traced(1), None
   else:
     found, multiple = _first(traced, trained.prepare.size)
-    sides = {"least": least, "multiple": multiple}
+    sides = {"least": least, "multiple": multiple, "more": int(trained.game.align_corners)}
   return Artifact(found, _facts(trained, chosen, found, sides))
 
 
@@ -188,13 +188,19 @@ def _function(
   """From images to conclusions."""
 
   def run(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
-    seen = _padded(image, multiple, trained.prepare.fill)
+    aligned = trained.game.align_corners
+    seen = _padded(image, multiple, int(aligned), trained.prepare.fill)
     outputs, size = trained.game.predict(variables, seen), seen.shape[1:3]
-    found = {name: task.prediction(outputs[name], size) for name, task in tasks.items()}
+    found = {
+      name: task.prediction(outputs[name], size, align_corners=aligned)
+      for name, task in tasks.items()
+    }
     if "normals" in found:
       found["normals"] = unit(found["normals"])
     if probabilities:
-      found[PROBABILITIES] = tasks[SEGMENTATION].estimate(outputs[SEGMENTATION], size)
+      found[PROBABILITIES] = tasks[SEGMENTATION].estimate(
+        outputs[SEGMENTATION], size, align_corners=aligned
+      )
     return {name: each[:, : image.shape[1], : image.shape[2]] for name, each in found.items()}
 
   def run_plainly(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
@@ -207,10 +213,10 @@ def _function(
   return predict
 
 
-def _padded(image: jax.Array, multiple: int, fill: RGB) -> jax.Array:
-  """Extends images at the bottom and on the right, as predictions do."""
-  more = [multiple * ((side + multiple - 1) // multiple) - side for side in image.shape[1:3]]
-  pads = ((0, 0), (0, more[0]), (0, more[1]), (0, 0))
+def _padded(image: jax.Array, multiple: int, more: int, fill: RGB) -> jax.Array:
+  """Extends images at the bottom and on the right, as predictions do: to a multiple and `more`."""
+  fit = lambda side: multiple * ((side - more + multiple - 1) // multiple) + more
+  pads = ((0, 0), *((0, fit(side) - side) for side in image.shape[1:3]), (0, 0))
   inside = jnp.pad(jnp.ones((1, *image.shape[1:3], 1), bool), pads)
   return jnp.where(inside, jnp.pad(image, pads), jnp.array(fill, jnp.uint8)[None, None, None])
 

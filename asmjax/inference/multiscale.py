@@ -141,8 +141,8 @@ def _make_run(
 
   def estimate(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
     outputs = trained.game.predict(variables, batch["image"])
-    size = batch["image"].shape[1:3]
-    return {name: task.estimate(outputs[name], size) for name, task in tasks.items()}
+    size, aligned = batch["image"].shape[1:3], {"align_corners": trained.game.align_corners}
+    return {name: task.estimate(outputs[name], size, **aligned) for name, task in tasks.items()}
 
   variables, compiled = replicated(trained.variables), spread(estimate, out_axes=0)
   return lambda pictures: compiled(variables, place({"image": pictures}))
@@ -159,7 +159,7 @@ class _Job:
     self.base = trained.resized(image)
     self._size = (image if own_size else self.base).shape[:2]
     self.divide_depth = trained.divide_depth
-    self.views = [_View(self, scale, trained.prepare.size, inference) for scale in inference.scales]
+    self.views = [_View(self, scale, trained, inference) for scale in inference.scales]
     self._count = len(inference.scales) * (1 + inference.flip)
     self._sums: Estimates = {}
     self._missing = len(self.views)
@@ -185,10 +185,12 @@ class _Job:
 class _View:
   """An image at one scale, the pieces that the network sees of it, and the sum of what it says."""
 
-  def __init__(self, job: _Job, factor: float, usual: Size, inference: Inference):
+  def __init__(self, job: _Job, factor: float, trained: Trained, inference: Inference):
     self.job, self.factor = job, factor
     self.size = tuple(max(1, round(side * factor)) for side in job.base.shape[:2])
-    self.canvas = (inference.window,) * 2 if inference.window else canvas(self.size, usual, factor)
+    self.canvas = (inference.window,) * 2 if inference.window else canvas(
+      self.size, trained.prepare.size, factor, align_corners=trained.game.align_corners
+    )
     self._flips = (False, True) if inference.flip else (False,)
     self._tiles = inference.tiles(self.size)
     self._sums: Estimates = {}

@@ -7,7 +7,8 @@ import numpy as np
 
 Size = tuple[int, int]
 
-# Down to 1/32 the maps of a network are as large as they should be on inputs of such sides.
+# Down to 1/32 the maps of a network are as large as they should be on inputs of such sides, or of
+# one pixel more with aligned corners.
 _MULTIPLE = 32
 
 
@@ -46,7 +47,9 @@ def rounded_up(side: int) -> int:
   return -(-side // multiple) * multiple
 
 
-def canvas(size: Size, usual: Size, factor: float = 1.0) -> Size:
+def canvas(
+  size: Size, usual: Size, factor: float = 1.0, *, align_corners: bool = False
+) -> Size:
   """The size of the network's input for an image.
 
   Args:
@@ -54,12 +57,13 @@ def canvas(size: Size, usual: Size, factor: float = 1.0) -> Size:
     usual: the input in evaluation, which is taken where the image fits, so that predictions are
       those of the evaluation.
     factor: `usual` is scaled by it and rounded up.
+    align_corners: The network's convention, see `asmjax.resize`; sides are one pixel longer.
   """
+  more = int(align_corners)
+  fit = lambda sides: tuple(rounded_up(max(side - more, 1)) + more for side in sides)
   if factor != 1:
-    usual = tuple(rounded_up(round(side * factor)) for side in usual)
-  if size[0] <= usual[0] and size[1] <= usual[1]:
-    return usual
-  return rounded_up(size[0]), rounded_up(size[1])
+    usual = fit(more + round((side - more) * factor) for side in usual)
+  return usual if size[0] <= usual[0] and size[1] <= usual[1] else fit(size)
 
 
 def tiles(size: Size, window: int, overlap: int) -> Iterator[Tile]:

@@ -33,7 +33,10 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
   def predict(variables: PyTree, batch: Mapping[str, Array]) -> dict[str, Array]:
     outputs = game.predict(variables, batch["image"])
     sides = batch["image"].shape[1:3]
-    return {task.truth: task.prediction(outputs[name], sides) for name, task in game.tasks.items()}
+    return {
+      task.truth: task.prediction(outputs[name], sides, align_corners=game.align_corners)
+      for name, task in game.tasks.items()
+    }
 
   predict = spread(predict, out_axes=0)
 

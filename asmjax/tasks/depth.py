@@ -14,7 +14,7 @@ from asmjax.losses.pixel import squared_error
 from asmjax.metrics.depth import FARTHEST, DepthErrors, sum_depth_errors
 from asmjax.moments import Moments
 from asmjax.pictures import depth_colours, error_colours
-from asmjax.resize import bilinear
+from asmjax.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed, of_groups
 
 # Structures are logarithms of depths of at least so many metres.
@@ -92,10 +92,11 @@ class Depth(Detailed):
     return squared_error(rebuilt, self.true_structure(truth), valid=self.valid(truth))
 
   def measure(
-    self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
+    self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike], *,
+    align_corners: bool = False,
   ) -> dict[str, Num[Array, ""]]:
     """What evaluation adds up: sums of errors at the truth's size."""
-    metres = self.prediction(output, truth["depth"].shape[1:3])
+    metres = self.prediction(output, truth["depth"].shape[1:3], align_corners=align_corners)
     return sum_depth_errors(truth["depth"], metres, cap=self.cap)
 
   def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -103,7 +104,8 @@ class Depth(Detailed):
     return DepthErrors(total, self.cap).compute()
 
   def pictures(
-    self, output: Float[ArrayLike, "n _ _ 1"], truth: Mapping[str, ArrayLike], palette: np.ndarray
+    self, output: Float[ArrayLike, "n _ _ 1"], truth: Mapping[str, ArrayLike],
+    palette: np.ndarray, *, align_corners: bool = False,
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and relative error as uint8 (n, h, w, 3) at the truth's size.
 
@@ -111,7 +113,9 @@ class Depth(Detailed):
     """
     del palette
     depth = np.asarray(truth["depth"])
-    metres = np.asarray(self.prediction(jnp.asarray(output), depth.shape[1:3]))
+    metres = np.asarray(
+      self.prediction(jnp.asarray(output), depth.shape[1:3], align_corners=align_corners)
+    )
     known = np.isfinite(depth) & (depth > 0)
     low, high = np.percentile(depth[known], (2, 98)) if known.any() else (0.0, 1.0)
     colours = lambda maps: np.stack([depth_colours(each, low, high) for each in maps])
@@ -123,16 +127,16 @@ class Depth(Detailed):
     }
 
   def prediction(
-    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int]
+    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w"]:
-    """Metres at any size."""
-    return self.estimate(output, size)[..., 0]
+    """Metres at the image's size; see `asmjax.resize.upsample`."""
+    return self.estimate(output, size, align_corners=align_corners)[..., 0]
 
   def estimate(
-    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int]
+    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w 1"]:
-    """Metres at any size: what may be averaged over views of an image."""
-    return bilinear(self.decide(output), size)
+    """Metres at the image's size: what may be averaged over views of an image."""
+    return upsample(self.decide(output), size, align_corners=align_corners)
 
   def mirrored(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w 1"]:
     """The estimate of an image from that of its mirror image."""

@@ -14,7 +14,7 @@ from asmjax.losses.pixel import negative_cosine, squared_error, unit
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 from asmjax.moments import Moments
 from asmjax.pictures import error_colours, normal_colours
-from asmjax.resize import bilinear
+from asmjax.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed, of_groups
 
 # What the released code multiplies its pixel loss by.
@@ -89,10 +89,11 @@ class Normals(Detailed):
     return distance(self.decide(rebuilt), self.true_structure(truth), valid=self.valid(truth))
 
   def measure(
-    self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
+    self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike], *,
+    align_corners: bool = False,
   ) -> dict[str, Num[Array, "..."]]:
     """What evaluation adds up: sums of errors at the truth's size."""
-    normals = self.prediction(output, truth["normals"].shape[1:3])
+    normals = self.prediction(output, truth["normals"].shape[1:3], align_corners=align_corners)
     return sum_normal_errors(truth["normals"], normals)
 
   def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -100,7 +101,8 @@ class Normals(Detailed):
     return NormalErrors(total).compute()
 
   def pictures(
-    self, output: Float[ArrayLike, "n _ _ 3"], truth: Mapping[str, ArrayLike], palette: np.ndarray
+    self, output: Float[ArrayLike, "n _ _ 3"], truth: Mapping[str, ArrayLike],
+    palette: np.ndarray, *, align_corners: bool = False,
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and angle between them as uint8 (n, h, w, 3) at the truth's size.
 
@@ -108,8 +110,8 @@ class Normals(Detailed):
     """
     del palette
     true = np.asarray(truth["normals"])
-    found = np.asarray(self.prediction(jnp.asarray(output), true.shape[1:3]))
-    found = self.conclude(found)
+    found = self.prediction(jnp.asarray(output), true.shape[1:3], align_corners=align_corners)
+    found = self.conclude(np.asarray(found))
     angle = np.degrees(np.arccos(np.clip(np.sum(true * found, -1), -1, 1)))
     error = np.where((true != 0).any(-1), angle, np.nan)
     return {
@@ -119,16 +121,19 @@ class Normals(Detailed):
     }
 
   def prediction(
-    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int]
+    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w 3"]:
-    """Vectors at any size; between pixels they are a little shorter than 1."""
-    return bilinear(self.decide(output), size)
+    """Vectors at the image's size; between pixels of the output they are a little shorter than 1.
+
+    See `asmjax.resize.upsample`.
+    """
+    return upsample(self.decide(output), size, align_corners=align_corners)
 
   def estimate(
-    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int]
+    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w 3"]:
-    """The prediction at any size: what may be averaged over views of an image."""
-    return self.prediction(output, size)
+    """The prediction at the image's size: what may be averaged over views of an image."""
+    return self.prediction(output, size, align_corners=align_corners)
 
   def mirrored(self, estimate: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
     """The estimate of an image from that of its mirror image: x changes its sign too."""

@@ -18,7 +18,7 @@ from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.metrics.contours import Tolerance
 from asmjax.metrics.instance import InstanceIou
 from asmjax.moments import Moments
-from asmjax.resize import bilinear
+from asmjax.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed
 
 
@@ -128,11 +128,12 @@ class Segmentation(Detailed):
     return cross_entropy(logits, truth["label"])
 
   def measure(
-    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
+    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike], *,
+    align_corners: bool = False,
   ) -> dict[str, PyTree]:
     """What evaluation adds up: confusions and calibration of a batch at the label's size."""
     label = truth["label"]
-    logits = bilinear(logits, label.shape[1:3])
+    logits = upsample(logits, label.shape[1:3], align_corners=align_corners)
     return {
       "confusion": count_confusions(label, self.decide(logits), classes=self.channels),
       "calibration": count_calibration(jax.nn.softmax(logits), label),
@@ -153,20 +154,20 @@ class Segmentation(Detailed):
     }
 
   def prediction(
-    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int]
+    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Int[Array, "n h w"]:
-    """The class of every pixel at any size."""
-    return self.decide(bilinear(logits, size))
+    """The class of every pixel at the image's size; see `asmjax.resize.upsample`."""
+    return self.decide(upsample(logits, size, align_corners=align_corners))
 
   def decide(self, logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
     """The class of every pixel."""
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
   def estimate(
-    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int]
+    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w c"]:
-    """Class probabilities at any size: what may be averaged over views of an image."""
-    return jax.nn.softmax(bilinear(logits, size))
+    """Class probabilities at the image's size: what may be averaged over views of an image."""
+    return jax.nn.softmax(upsample(logits, size, align_corners=align_corners))
 
   def mirrored(self, estimate: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
     """The estimate of an image from that of its mirror image."""
@@ -194,7 +195,8 @@ class Segmentation(Detailed):
     return jnp.log(jnp.maximum(estimate, jnp.finfo(estimate.dtype).tiny))
 
   def pictures(
-    self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike], palette: np.ndarray
+    self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike],
+    palette: np.ndarray, *, align_corners: bool = False,
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and error as uint8 (n, h, w, 3) at the label's size.
 
@@ -202,9 +204,12 @@ class Segmentation(Detailed):
       logits: (n, h2, w2, c).
       truth: a batch with `label` (n, h, w).
       palette: uint8 (c, 3); unlabelled pixels are drawn white, wrong ones red.
+      align_corners: where the logits lie in the image; see `asmjax.resize`.
     """
     label = np.asarray(truth["label"])
-    decided = np.asarray(self.prediction(jnp.asarray(logits), label.shape[1:3]))
+    decided = np.asarray(
+      self.prediction(jnp.asarray(logits), label.shape[1:3], align_corners=align_corners)
+    )
     colours = np.full((256, 3), 255, np.uint8)
     colours[: self.channels] = palette
     labelled = (label >= 0) & (label < self.channels)

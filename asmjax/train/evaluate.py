@@ -59,11 +59,15 @@ def make_evaluate(
   required |= {key for task in detailed.values() for key in task.needs}
 
   def measure(variables: PyTree, batch: Mapping[str, Array]) -> tuple[PyTree, PyTree]:
-    batch = _masked(batch)
+    batch, aligned = _masked(batch), {"align_corners": game.align_corners}
     outputs = _estimated(game, batch) or game.predict(variables, batch["image"])
-    measured = {name: task.measure(outputs[name], batch) for name, task in game.tasks.items()}
+    measured = {
+      name: task.measure(outputs[name], batch, **aligned) for name, task in game.tasks.items()
+    }
     size = batch["image"].shape[1:3]
-    shown = {name: task.prediction(outputs[name], size) for name, task in detailed.items()}
+    shown = {
+      name: task.prediction(outputs[name], size, **aligned) for name, task in detailed.items()
+    }
     return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES), shown
 
   measure = spread(measure, out_axes=(None, 0))
@@ -87,7 +91,8 @@ def make_evaluate(
       for name, task in game.tasks.items()
       for metric, value in task.scores(measured[name]).items()
     }
-    protocols = {name: task.protocol for name, task in game.tasks.items()}
+    corners = ", corners aligned" if game.align_corners else ""
+    protocols = {name: task.protocol + corners for name, task in game.tasks.items()}
     further, their_protocols = details.read()
     return Scores(int(examples), metrics | further, protocols | their_protocols, measured)
 

@@ -184,10 +184,11 @@ def make_draw(
 
   def draw(state: TrainState) -> dict[str, np.ndarray]:
     outputs = predict(jax.device_get(state.variables()), batch["image"])
+    aligned = {"align_corners": experiment.game.align_corners}
     return {"input": batch["image"]} | {
       f"{name}/{kind}": pictures
       for name, task in experiment.game.tasks.items()
-      for kind, pictures in task.pictures(outputs[name], batch, palette).items()
+      for kind, pictures in task.pictures(outputs[name], batch, palette, **aligned).items()
     }
 
   return draw

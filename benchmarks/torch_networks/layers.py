@@ -33,6 +33,6 @@ def conv3x3(before: int, features: int, dilation: int, separable: bool) -> list[
   return [*layer(before, before, 3, 1, dilation, before), *layer(before, features)]
 
 
-def bilinear(x: Tensor, size: Iterable[int]) -> Tensor:
-  """Bilinear resize with half-pixel centres."""
-  return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+def bilinear(x: Tensor, size: Iterable[int], align_corners: bool = False) -> Tensor:
+  """Bilinear resize with half-pixel centres, or with aligned corners."""
+  return F.interpolate(x, tuple(size), mode="bilinear", align_corners=align_corners)

@@ -64,7 +64,7 @@ class DeepLabV3(nn.Module):
     x = self.classifier[0](features[32])
     if self.low is not None:
       low = self.low(features[4])
-      x = torch.cat([bilinear(x, low.shape[2:]), low], 1)
+      x = torch.cat([bilinear(x, low.shape[2:], True), low], 1)
     return self.classifier[1:](x)
 
 
@@ -92,7 +92,7 @@ class PyramidScene(nn.Module):
     """Logits at the backbone's stride."""
     x = self.backbone(x)[32]
     pooled = [
-      bilinear(pool(F.adaptive_avg_pool2d(x, int(name[4:]))), x.shape[2:])
+      bilinear(pool(F.adaptive_avg_pool2d(x, int(name[4:]))), x.shape[2:], True)
       for name, pool in self.pools.items()
     ]
     return self.get_submodule(HEAD)(self.fuse(torch.cat([x, *pooled], 1)))

@@ -126,7 +126,7 @@ def test_facts_tell_what_the_function_does_not():
   facts = export(trained, tasks=("segmentation",), platforms=("cpu",)).facts
   assert facts["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
   assert facts["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
-  assert facts["sides"] == {"least": min(common.USUAL), "multiple": 1}
+  assert facts["sides"] == {"least": min(common.USUAL), "multiple": 1, "more": 0}
   assert facts["evaluated"] == {
     "size": list(common.USUAL), "resize": "none", "fill": list(common.FILL),
   }
@@ -137,7 +137,7 @@ def test_facts_tell_what_the_function_does_not():
 def test_images_are_padded_where_the_network_needs_multiples():
   trained = common.trained(Pairs, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
-  assert artifact.facts["sides"] == {"least": min(common.USUAL), "multiple": 16}
+  assert artifact.facts["sides"] == {"least": min(common.USUAL), "multiple": 16, "more": 0}
   image = images(2, 35, 50)
   padded = np.stack([pad({"image": each}, (48, 64), common.FILL)["image"] for each in image])
   outputs = trained.game.predict(trained.variables, padded)
@@ -145,6 +145,34 @@ def test_images_are_padded_where_the_network_needs_multiples():
   assert found["depth"].shape == (2, 35, 50)
   depth = trained.game.tasks["depth"].prediction(outputs["depth"], padded.shape[1:3])
   np.testing.assert_allclose(found["depth"], depth[:, :35, :50], atol=1e-5)
+
+
+class Sampled(nn.Module):
+  """Sees every fourth pixel."""
+
+  heads: dict
+  align_corners: bool = True
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    return {n: Conv(count, 1, name=n)(x[:, ::4, ::4]) for n, count in self.heads.items()}
+
+
+def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
+  trained = common.trained(Sampled, ("segmentation", "depth"))
+  artifact = export(trained, platforms=("cpu",))
+  assert artifact.facts["sides"] == {"least": min(common.USUAL), "multiple": 16, "more": 1}
+  image = images(2, 30, 49)
+  padded = np.stack([pad({"image": each}, (33, 49), common.FILL)["image"] for each in image])
+  outputs = trained.game.predict(trained.variables, padded)
+  found = jax.jit(artifact.exported.call)(image)
+  for name, task in trained.game.tasks.items():
+    expected, other = (
+      np.asarray(task.prediction(outputs[name], (33, 49), align_corners=each))[:, :30]
+      for each in (True, False)
+    )
+    np.testing.assert_allclose(found[name], expected, atol=1e-5)
+    assert np.mean(np.abs(expected - other) > 1e-3) > 0.05
 
 
 def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():

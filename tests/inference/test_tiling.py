@@ -50,6 +50,16 @@ def test_weights_of_tiles_add_up_to_one_over_an_image():
   np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+def test_canvas_with_aligned_corners_has_one_pixel_more_than_without():
+  for size in ((375, 500), (513, 513), (600, 514), (1, 2049)):
+    found = canvas(size, (513, 513), align_corners=True)
+    less = canvas(tuple(max(side - 1, 1) for side in size), (512, 512))
+    assert found == tuple(side + 1 for side in less)
+  # As in DeepLab's evaluation at several scales.
+  assert canvas((200, 250), (513, 513), 0.5, align_corners=True) == (257, 257)
+  assert canvas((700, 600), (513, 513), 1.5, align_corners=True) == (769, 769)
+
+
 def test_sides_are_rounded_up_to_few_that_are_not_much_longer():
   sides = np.arange(1, 3000)
   rounded = np.array([rounded_up(int(side)) for side in sides])

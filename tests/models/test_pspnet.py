@@ -9,6 +9,7 @@ from asmjax.minimax import AUXILIARY
 from asmjax.models.backbones import ResNet
 from asmjax.models.layers import Norm, plain_convolutions
 from asmjax.models.predictors import PSPNet
+from asmjax.resize import bilinear
 from tests import backbones, reference
 
 NONE = Norm("none")
@@ -44,7 +45,7 @@ def test_the_pyramid_is_its_definition(size):
         :, i * h // bins:-(-(i + 1) * h // bins), j * w // bins:-(-(j + 1) * w // bins)
       ].mean((1, 2))
     each = np.maximum(conv(f"pool{bins}", means), 0)
-    maps.append(jax.image.resize(each, (1, h, w, 3), "bilinear", antialias=False))
+    maps.append(bilinear(each, (h, w), align_corners=True))
   y = np.maximum(conv("fuse", np.concatenate(maps, -1)), 0)
   found = jax.jit(lambda: net.apply(variables, x, train=False))()
   for task in HEADS:
@@ -65,10 +66,9 @@ def test_auxiliary_maps_come_from_the_stage_before_the_last_and_have_the_outputs
   maps = sown["intermediates"][AUXILIARY][0]
   aside = np.maximum(conv("aside", np.asarray(x)[:, ::4, ::4]), 0)
   for task in HEADS:
-    size = outputs[task].shape
-    assert size[1:3] == (3, 2) and aside.shape[1:3] == (5, 4)
-    expected = jax.image.resize(conv(f"head_{task}_auxiliary", aside), size, "bilinear",
-                                antialias=False)
+    size = outputs[task].shape[1:3]
+    assert size == (3, 2) and aside.shape[1:3] == (5, 4)
+    expected = bilinear(conv(f"head_{task}_auxiliary", aside), size, align_corners=True)
     np.testing.assert_allclose(maps[task], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
 from asmjax.models.layers import Layers, Network
-from asmjax.resize import bilinear
+from asmjax.resize import upsample
 
 
 class DeepLab(Network):
@@ -43,6 +43,8 @@ class DeepLab(Network):
     dropout: rate after the pyramid.
     stride: that the maps are enlarged to, bilinearly, so that losses and critics see the borders
       (Chen et al. 2017, Sec. 4.1); 0 leaves them.
+    align_corners: Convention of all resizing; see `asmjax.resize`. True in DeepLab's released code,
+      as in its sizes of 321, 513 and 1025 x 2049; False in torchvision's.
 
   Raises:
     ValueError: a decoder without convolutions.
@@ -57,6 +59,7 @@ class DeepLab(Network):
   separable: bool = False
   dropout: float = 0.1
   stride: int = 0
+  align_corners: bool = True
 
   def __post_init__(self):
     if self.low and not self.convs:
@@ -70,14 +73,15 @@ class DeepLab(Network):
     """Maps by task, at `stride`, at the backbone's, or with a decoder at a stride of 4."""
     layers = self.layers(train=train)
     features = self.backbone(x, train=train)
+    resized = lambda y, size: upsample(y, size, align_corners=self.align_corners)
     maps = (self._pyramid(features[32], layers, train=train),)
     if self.low:
       low = layers(features[4], features=self.low, kernel=1, name="low")
-      maps = (low, *maps)
+      maps = (low, resized(*maps, low.shape[1:3]))
     for i in range(self.convs):
       maps = (self._conv3x3(*maps, layers=layers, name=f"conv{i + 1}"),)
     to = lambda stride: tuple(-(-side // stride) for side in x.shape[1:3])
-    enlarged = lambda y: bilinear(y, to(self.stride)) if self.stride else y
+    enlarged = lambda y: resized(y, to(self.stride)) if self.stride else y
     self.sow("intermediates", "features", enlarged(maps[0]))
     return {
       task: enlarged(self.conv(channels, 1, dtype=self.dtype, name=f"head_{task}")(maps[0]))
@@ -115,11 +119,14 @@ class DeepLabV2(Network):
     heads: output channels by task; each head is a sum of 3x3 convolutions.
     backbone: with an output stride of 8.
     rates: of the convolutions.
+    align_corners: Where outputs lie in the image; see `asmjax.resize`. True in the released code,
+      whose Caffe layers shrink labels and enlarge scores from corner to corner, at 321 pixels.
   """
 
   heads: Mapping[str, int]
   backbone: Backbone = ResNet(BLOCKS[101], output_stride=8, placement="first_1x1")
   rates: tuple[int, ...] = (6, 12, 18, 24)
+  align_corners: bool = True
 
   @nn.compact
   def __call__(

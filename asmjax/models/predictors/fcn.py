@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.vgg import VGG
 from asmjax.models.layers import Network, check_output_stride
-from asmjax.resize import bilinear
+from asmjax.resize import upsample
 
 
 class FCN(Network):
@@ -28,17 +28,27 @@ class FCN(Network):
     heads: output channels by task; each score is a 1x1 convolution.
     backbone: whose features are scored.
     stride: of the finest features that are: 32, 16 or 8.
+    align_corners: Where outputs lie in the image; see `asmjax.resize`. False for VGG, whose pools
+      of 2x2 center output i on pixel S i + (S - 1) / 2, where the released code's crops (of 19
+      pixels at stride 32) put it too; True for a dilated ResNet.
 
   Raises:
-    ValueError: an unknown stride.
+    ValueError: an unknown stride, or aligned corners with doubling, which has half-pixel centers.
   """
 
   heads: Mapping[str, int]
   backbone: Backbone = VGG(fully=4096)
   stride: int = 8
+  align_corners: bool = False
 
   def __post_init__(self):
     check_output_stride(self.stride)
+    if self.align_corners and self.stride < self.backbone.output_stride:
+      raise ValueError(
+        f"align_corners=True, stride={self.stride} on a backbone of stride "
+        f"{self.backbone.output_stride}: doubling is learned for half-pixel centers; expected a "
+        "backbone that is dilated to the stride"
+      )
     super().__post_init__()
 
   @nn.compact
@@ -48,7 +58,9 @@ class FCN(Network):
     """Maps by task, at `stride` or at the backbone's output stride if that is smaller."""
     features = self.backbone(x, train=train)
     size = features[self.stride].shape[1:3]
-    self.sow("intermediates", "features", bilinear(features[32], size))
+    self.sow("intermediates", "features", upsample(
+      features[32], size, align_corners=self.align_corners
+    ))
     return {task: self._scores(features, f"head_{task}", c) for task, c in self.heads.items()}
 
   def _scores(self, features: Mapping[int, Array], name: str, channels: int) -> Array:

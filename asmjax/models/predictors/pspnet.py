@@ -29,6 +29,9 @@ class PSPNet(Network):
     dropout: rate before the heads, of whole channels.
     auxiliary: channels of the convolution before the auxiliary heads, 256 in the paper; 0 leaves
       them out.
+    align_corners: Convention of all resizing; see `asmjax.resize`. True in the released code, whose
+      Caffe layers resize from corner to corner at 473 and 713 pixels; that of Ke et al. 2018 also
+      puts output i on pixel 8 i, at 336 and 720.
   """
 
   heads: Mapping[str, int]
@@ -37,6 +40,7 @@ class PSPNet(Network):
   features: int = 512
   dropout: float = 0.1
   auxiliary: int = 0
+  align_corners: bool = True
 
   @nn.compact
   def __call__(
@@ -49,7 +53,8 @@ class PSPNet(Network):
       layers(mean_of_bins(x, bins), features=self.features, kernel=1, name=f"pool{bins}")
       for bins in self.bins
     ]
-    x = jnp.concatenate([x, *(bilinear(each, size) for each in pooled)], -1)
+    resized = lambda y: bilinear(y, size, align_corners=self.align_corners)
+    x = jnp.concatenate([x, *map(resized, pooled)], -1)
     x = self._dropped(layers(x, features=self.features, name="fuse"), train=train)
     self.sow("intermediates", "features", x)
     # What only training needs costs nothing in evaluation.
@@ -57,7 +62,7 @@ class PSPNet(Network):
       aside = layers(features[16], features=self.auxiliary, name="aside")
       maps = self._heads(self._dropped(aside, train=train), "_auxiliary")
       self.sow("intermediates", "auxiliary", {
-        task: bilinear(each, size) for task, each in maps.items()
+        task: resized(each) for task, each in maps.items()
       })
     return self._heads(x)
 

@@ -1,0 +1,132 @@
+"""A predictor's convention holds wherever one of its maps meets an image."""
+
+import dataclasses
+import types
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from asmjax.batch import SHOWN
+from asmjax.config import experiment
+from asmjax.data.transforms import Augment, pad
+from asmjax.inference.multiscale import make_predict
+from asmjax.inference.trained import Trained
+from asmjax.lookahead.generate import make_generate
+from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
+from asmjax.minimax import Critique, Game, Term
+from asmjax.train.evaluate import make_evaluate
+from asmjax.train.loop import make_draw
+from tests import games, small
+from tests.inference import common
+
+SIZE = (17, 25)
+STRIDE = 4
+# Variables that are not used.
+NOTHING = {"params": {"nothing": np.zeros(())}}
+
+
+class Sampled(nn.Module):
+  """Sees every fourth pixel, and nothing else."""
+
+  heads: dict
+  align_corners: bool = True
+
+  def __call__(self, x, *, train):
+    mixed = lambda count: np.random.default_rng(count).normal(size=(3, count)).astype(np.float32)
+    return {name: x[:, ::STRIDE, ::STRIDE] @ mixed(count) for name, count in self.heads.items()}
+
+
+def game(tasks=("segmentation", "depth", "normals"), align_corners=True, terms=None):
+  chosen = {name: games.TASKS[name] for name in tasks}
+  heads = {name: task.channels for name, task in chosen.items()}
+  return Game(Sampled(heads, align_corners), chosen, terms or {})
+
+
+def said(players, image, align_corners=True):
+  """What each task predicts of images, at their size."""
+  outputs = players.predict({}, image)
+  return {
+    name: np.asarray(task.prediction(outputs[name], image.shape[1:3], align_corners=align_corners))
+    for name, task in players.tasks.items()
+  }
+
+
+def test_evaluation_enlarges_with_aligned_corners():
+  players, examples = game(("segmentation",)), games.batch(8, size=SIZE)
+  scores = make_evaluate(players)({}, [examples])
+  predicted = said(players, examples["image"])["segmentation"]
+  expected = count_confusions(examples["label"], predicted, classes=3)
+  np.testing.assert_array_equal(scores.totals["segmentation"]["confusion"], expected)
+  assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(np.asarray(expected)).mean_iou()
+  assert scores.protocols["segmentation"].endswith(", corners aligned")
+  other = said(players, examples["image"], align_corners=False)["segmentation"]
+  assert np.any(count_confusions(examples["label"], other, classes=3) != expected)
+
+
+@pytest.mark.parametrize("size", [SIZE, (14, 20)])
+def test_predictions_of_files_are_aligned(size):
+  image, trained = common.image(*size), Trained(game(), {}, common.DESCRIPTOR, Augment(SIZE))
+  ((_, found),) = make_predict(trained)([(0, image)])
+  shown = pad({"image": image}, SIZE)["image"][None]
+  tasks = game().tasks
+  found = {name: tasks[name].conclude(each) for name, each in found.items()}
+  for name, each in said(game(), shown).items():
+    expected = tasks[name].conclude(each[0]) if name == "normals" else each[0]
+    np.testing.assert_allclose(
+      found[name], expected[: size[0], : size[1]], atol=1e-5, err_msg=name
+    )
+
+
+def test_maps_for_lookahead_and_pictures_are_aligned():
+  run = experiment(small.config("iid"))
+  tasks = run.game.tasks
+  players = Game(Sampled({name: task.channels for name, task in tasks.items()}), tasks, {})
+  run = dataclasses.replace(run, game=players)
+  image = np.stack([run.held_out[index]["image"] for index in range(3)])
+  expected = said(players, image)["segmentation"]
+  assert np.mean(expected != said(players, image, align_corners=False)["segmentation"]) > 0.01
+  found = dict(make_generate(run, on_skip=print)(NOTHING, run.held_out, range(3)))
+  np.testing.assert_array_equal([found[index]["label"] for index in range(3)], expected)
+  drawn = make_draw(run, count=3)(types.SimpleNamespace(variables=lambda: NOTHING))
+  palette = np.array(run.descriptor.palette, np.uint8)
+  np.testing.assert_array_equal(drawn["segmentation/prediction"], palette[expected])
+
+
+class Spy(Term):
+  """Keeps what it is shown."""
+
+  critic = nn.Dense(1)
+
+  def __init__(self):
+    self.outputs = self.truth = None
+
+  def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
+    self.outputs, self.truth = outputs, truth
+    return Critique({})
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_truth_and_earlier_predictions_are_read_where_the_outputs_lie(align_corners):
+  spy = Spy()
+  players = game(align_corners=align_corners, terms={"spy": spy})
+  examples, earlier = games.batch(2, size=SIZE), games.batch(2, seed=1, size=SIZE)
+  shown = {
+    SHOWN + task.truth: np.where(earlier[task.truth] == 255, 0, earlier[task.truth])
+    for task in players.tasks.values()
+  }
+  params = {"predictor": {}, "spy": {}}
+  players.play(params, params, examples | shown, rng=jax.random.key(0))
+  if align_corners:
+    rows, columns = (range(0, side, STRIDE) for side in SIZE)
+  else:
+    rows, columns = (
+      (2 * np.arange(-(-side // STRIDE)) + 1) * side // (2 * -(-side // STRIDE)) for side in SIZE
+    )
+  read = lambda x: x[:, np.array(rows)][:, :, np.array(columns)]
+  for name, task in players.tasks.items():
+    np.testing.assert_array_equal(spy.truth[task.truth], read(examples[task.truth]))
+    expected = task.output_of(read(shown[SHOWN + task.truth]))
+    np.testing.assert_array_equal(spy.outputs[name], expected)
+  assert spy.truth["image"].shape == (2, *(-(-side // STRIDE) for side in SIZE), 3)
