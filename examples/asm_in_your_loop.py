@@ -19,8 +19,8 @@ import optax
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
 from asmjax.data.scenes import Scenes
+from asmjax.gradients import ascend
 from asmjax.losses import cross_entropy, layer_distances
-from asmjax.minimax import ascend
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.models.input_transform import IMAGENET
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from asmjax.gradients import ascend
 from asmjax.losses.matching import (
   EPSILON,
   NORMALIZATIONS,
@@ -15,7 +16,7 @@ from asmjax.losses.matching import (
   matching_hinge,
   smallest_norm,
 )
-from asmjax.minimax import Critique, Summand, Task, Term, ascend
+from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.moments import Moments, at_least_single
 from asmjax.terms.judged import Judged, choose_tasks

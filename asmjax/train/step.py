@@ -8,7 +8,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.minimax import JOINT, PREDICTOR, Game, Played, Probe, Turns, joint_value
+from asmjax.gradients import Probe
+from asmjax.minimax import JOINT, PREDICTOR, Game, Played, Turns, joint_value
 from asmjax.models.layers import DEVICES
 from asmjax.moments import Moments
 from asmjax.train.state import Player, TrainState, Transformations

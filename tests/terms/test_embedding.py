@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.gradients import Probe
 from asmjax.losses.embedding import contrastive
-from asmjax.minimax import FEATURES, PREDICTOR, Game, Probe
+from asmjax.minimax import FEATURES, PREDICTOR, Game
 from asmjax.models.input_transform import IMAGENET
 from asmjax.terms import Embedding
 from tests import games
