@@ -127,7 +127,7 @@ def test_run_is_reopened_predicted_with_and_exported_under_its_transform(workdir
     jax.jit(exported.call)(image)["segmentation_probabilities"], probabilities, atol=1e-5
   )
   assert reopen(workdir).game.input_transform is SYMMETRIC
-  assert trained.prepare == reopen(workdir).prepare and trained.prepare.fill == SYMMETRIC.fill
+  assert trained.prepare.fill == reopen(workdir).prepare.fill == SYMMETRIC.fill
 
 
 def test_second_stage_keeps_the_transform_though_its_first_is_gone(workdir, tmp_path):
