@@ -71,8 +71,8 @@ AAF_RELEASED = {
 # batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
 # It meets a trained predictor, with lambda 1 from the start.
 LOAD = {
-  "inputs": "product", "weight": 1.0, "balance": 0.0, "smoothing": 0.0, "together": True,
-  "hard": True, "critic": critic("mobilenet"),
+  "inputs": "product", "weight": 1.0, "smoothing": 0.0, "together": True, "hard": True,
+  "critic": critic("mobilenet"),
 }
 
 # A method is a set of terms, each with what it changes in that term's settings.
