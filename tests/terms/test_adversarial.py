@@ -10,7 +10,7 @@ from asmjax.losses.matching import pooled_valid
 from asmjax.minimax import PREDICTOR
 from asmjax.models.critics import PatchNet
 from asmjax.models.input_transform import IMAGENET
-from asmjax.models.layers import Conv
+from asmjax.models.layers import Conv, Norm
 from asmjax.terms import Adversarial
 from tests import games
 
@@ -196,7 +196,8 @@ def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(toge
   tasks, examples = {"segmentation": games.TASK}, games.batch(4)
   examples["label"] = np.zeros_like(examples["label"])
   wrong = {"segmentation": jnp.full((4, *games.SIZE, 3), jnp.array([0.0, 0.0, 1e4]))}
-  term = Adversarial(together=together, critic=Pointwise())
+  # A tiny epsilon would blow up the rounding of the means.
+  term = Adversarial(together=together, critic=Pointwise(norm=Norm(epsilon=0.1)))
   critic = term.init(jax.random.key(3), tasks, games.SIZE)
 
   def judged(params):
@@ -209,7 +210,7 @@ def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(toge
   for _ in range(100):
     loss, slope = step(params)
     params = jax.tree.map(lambda p, g: p - 0.5 * g, params, slope)
-  assert loss < 0.1 if together else loss >= 2 * np.log(2) - 1e-5
+  assert loss < 0.1 if together else abs(loss - 2 * np.log(2)) < 1e-3
 
 
 def slopes_of_deceiving(term, outputs, examples):
