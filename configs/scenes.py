@@ -24,6 +24,8 @@ def get_config(argument: str = "asm") -> ConfigDict:
     argument, predictor=UNet({}, levels=5, width=16),
     structure=common.BOUNDED, adversarial=common.GAN_FROM_SCRATCH,
   )
+  if "segmentation" in config.tasks:
+    config.tasks.segmentation.details = ("boundary",)
   options = {"seed": 0, "size": (96, 96), "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
   config.optimizer.predictor.learning_rate = 2e-3
