@@ -9,13 +9,13 @@ from asmjax.train.experiment import Training
 from configs import common
 
 
-def get_config(argument: str = "asm") -> ConfigDict:
+def get_config(argument: str = "aaf_released") -> ConfigDict:
   """Nine classes of walls, floor and furniture at 96 x 96, or their depth, normals, or all three.
 
-  The analyzer's features are normalised and its climb ends at a margin, as in the released code:
+  The analyzer's features are normalized and its climb ends at a margin, as in the released code:
   with thin objects of many classes the paper's V hardly trains a network from scratch
-  (docs/results.md). Discriminators have Luc et al.'s smaller weight of 0.1: they too meet a
-  predictor that knows nothing. LoAd goes on from what `iid` reaches here.
+  (docs/results.md). Discriminators have Luc et al.'s smaller weight of 0.1, from a tenth of the
+  training on: they too meet a predictor that knows nothing. LoAd goes on from what `iid` reaches.
 
   Args:
     argument: METHOD[@NETWORK][,TASKS[,apart]]; see `configs.common.base`.

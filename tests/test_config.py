@@ -25,7 +25,15 @@ from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
 from asmjax.train.optim import Optimizer, require_slow_critics
 from configs import any as any_source
-from configs import cityscapes, common, stanford2d3ds, stanford_background, voc, voc_animals
+from configs import (
+  cityscapes,
+  common,
+  scenes,
+  stanford2d3ds,
+  stanford_background,
+  voc,
+  voc_animals,
+)
 from tests import small
 
 
@@ -531,6 +539,14 @@ def test_structure_matching_is_bounded_and_on_decided_maps_where_no_paper_shows_
   term = config.terms.structure
   assert term.normalize != "none" and term.margin > 0 and term.binarise
   assert config.optimizer.critic.clip > 0
+
+
+@pytest.mark.parametrize("file", [voc, cityscapes, scenes, voc_animals])
+def test_structure_matching_beside_a_pixel_loss_is_balanced_but_as_released_it_is_not(file):
+  expected = {"asm": 0.0, "iid_asm": 0.25, "asm_aaf": 0.25, "iid_asm_released": 0.0}
+  assert expected == {
+    method: file.get_config(method).terms.structure.balance for method in expected
+  }
 
 
 @pytest.mark.parametrize("config", [voc, cityscapes, stanford2d3ds])
