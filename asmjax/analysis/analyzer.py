@@ -345,8 +345,16 @@ def _as_output(task: Task, rebuilt: Array) -> Array:
   return rebuilt
 
 
+# What the structure term compares, by its `normalize`.
+_DISTANCES = {
+  "none": "1/2 squared distances",
+  "pixel": "squared distances of unit features",
+  "image": "1/2 squared distances of features with a mean square of 1",
+}
+
+
 def _note(term: Structure) -> str:
-  said = ["squared distances of unit features" if term.normalise else "1/2 squared distances"]
+  said = [_DISTANCES[term.normalize]]
   if set(term.layers) < set(term.critic.layers):
     said.append("layers in brackets are not matched")
   if term.margin:

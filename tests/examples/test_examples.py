@@ -37,7 +37,7 @@ def save(path, ids):
   Image.fromarray(ids.astype(np.uint8)).save(path)
 
 
-def moved(params, grads, name, length=0.02):
+def moved(params, grads, name, length=0.002):
   """The parameters after one player's step of a given length against its gradient."""
   rate = length / optax.tree.norm(grads[name])
   return params | {name: jax.tree.map(lambda p, g: p - rate * g, params[name], grads[name])}

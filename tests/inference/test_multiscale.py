@@ -159,7 +159,8 @@ def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
   """And images that share batches with others get what they get alone."""
   traced, estimate = [], Segmentation.estimate
   monkeypatch.setattr(
-    Segmentation, "estimate", lambda *args: traced.append(args[2]) or estimate(*args)
+    Segmentation, "estimate",
+    lambda *args, **options: traced.append(args[2]) or estimate(*args, **options),
   )
   predict = make_predict(
     common.trained(tasks=("segmentation",)), Inference(scales=(1.0, 1.5), batch_size=3)

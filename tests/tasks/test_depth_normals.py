@@ -45,8 +45,8 @@ def test_normal_losses_are_distances_of_unit_vectors_and_cosines():
   np.testing.assert_allclose(
     loss(Normals(released=True), "pixel_loss"), -10 * expected, rtol=1e-4
   )
-  for task in (Normals(), Normals(released=True)):
-    np.testing.assert_allclose(loss(task, "reconstruction_loss"), -expected, rtol=1e-4)
+  for task, rebuilt in ((Normals(), 2 - 2 * expected), (Normals(released=True), -expected)):
+    np.testing.assert_allclose(loss(task, "reconstruction_loss"), rebuilt, rtol=1e-4)
 
 
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])

@@ -117,7 +117,7 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
   found = make_evaluate(game)(variables, run.eval_batches()).metrics
   images, predict = [], jax.jit(run.game.predict)
   for index in range(21):
-    example = pad(run.held_out[index], (16, 16))
+    example = pad(run.held_out[index], (16, 16), run.prepare.fill)
     height, width = run.held_out[index]["label"].shape
     logits = predict(variables, example["image"][None])["segmentation"]
     guess = np.asarray(task.prediction(logits, (16, 16)))[0]
