@@ -8,6 +8,10 @@ from asmjax.sections import defaults
 from asmjax.train.experiment import Training
 from configs import common
 
+# Mean IoU and boundary F of `iid` by seed (docs/results.md), which runs of other variants are held
+# against when they end.
+_PIXEL_LOSS = {0: (0.5068, 0.4626), 1: (0.4851, 0.4503), 2: (0.4860, 0.4522)}
+
 
 def get_config(argument: str = "aaf_released") -> ConfigDict:
   """Nine classes of walls, floor and furniture at 96 x 96, or their depth, normals, or all three.
@@ -33,6 +37,8 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   config.train = defaults(Training, steps=1500, batch_size=8)
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
+  if argument in common.METHODS and argument not in common.SECOND_STAGE:
+    config.reference = _reference()
   common.lighten(config, shrink=4)
   common.second_stage(
     config, argument, rate=2e-5, batch=8, steps=300,
@@ -42,3 +48,15 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
     },
   )
   return config
+
+
+def _reference() -> dict:
+  metrics = ("segmentation/mean_iou", "segmentation/boundary/boundary_f")
+  return {
+    "label": "pixel loss",
+    "command": "python launch/main.py --config=configs/scenes.py:iid --config.seed=SEED "
+               "--workdir=runs/scenes_iid_SEED",
+    "scores": {
+      str(seed): dict(zip(metrics, scores, strict=True)) for seed, scores in _PIXEL_LOSS.items()
+    },
+  }

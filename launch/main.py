@@ -36,6 +36,7 @@ def main(_: list[str]) -> None:
   if _DISTRIBUTED.value:
     connect(_DISTRIBUTED.value)
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  given = config.to_dict()
   with plainly():
     keep_input_transform(config, workdir)
     run = experiment(config)
@@ -49,7 +50,7 @@ def main(_: list[str]) -> None:
   if jax.process_index() == 0:
     print(as_json(logged(results["metrics"])))
     default = default_config(sys.argv).to_dict()
-    if lines := compare_to_reference(config.to_dict(), default, results["metrics"]):
+    if lines := compare_to_reference(given, default, results["metrics"]):
       print(lines)
 
 
