@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 _CACHE = tempfile.TemporaryDirectory(prefix="asmjax_tests_")
 
 SMALL = {
+  "tasks.segmentation.details": (),
   "data.options.size": (16, 16),
   "data.options.length": 24,
   "data.size": (16, 16),

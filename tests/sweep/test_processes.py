@@ -125,8 +125,18 @@ def test_device_slots_take_turns_and_share_memory():
   assert sum(float(each["XLA_PYTHON_CLIENT_MEM_FRACTION"]) for each in found) <= 0.9
 
 
+@pytest.fixture
+def handled():
+  """Signals as a terminal has them; whoever runs the tests in the background may ignore them."""
+  usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+  before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_processes_and_their_own(number, tmp_path):
+def test_a_signal_ends_all_processes_and_their_own(number, tmp_path, handled):
   child = f"import time\nopen({str(tmp_path / 'child')!r}, 'w').close()\ntime.sleep(60)"
   code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-S', '-c', {child!r}])"
 

@@ -143,10 +143,10 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(finished):
 
 def test_another_config_in_the_same_folder_is_refused_and_the_keys_named(finished):
   workdir, _ = finished
-  path = workdir / "config.json"
+  path, own = workdir / "config.json", {"tasks.segmentation.details": ("boundary",)}
   with pytest.raises(ValueError, match=r"train\.steps: 12 -> 13"):
-    check_same_config(path, small.config(**{"train.steps": 13}).to_dict())
-  check_same_config(path, small.config(**{"data.root": "/elsewhere"}).to_dict())
+    check_same_config(path, small.config(**own, **{"train.steps": 13}).to_dict())
+  check_same_config(path, small.config(**own, **{"data.root": "/elsewhere"}).to_dict())
 
 
 def test_a_checkpoint_of_another_game_is_refused(finished):
@@ -208,6 +208,7 @@ def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_pat
 def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
   workdir, _ = finished
   begin = {"init.path": str(workdir), "init.format": "orbax", "train.steps": 0}
+  begin["tasks.segmentation.details"] = ("boundary",)
   run = experiment(small.config("iid", **begin))
   results = train(run, tmp_path)
   expected = json.loads((workdir / "results.json").read_text())["metrics"]
