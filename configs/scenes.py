@@ -34,7 +34,7 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
   config.optimizer.predictor.learning_rate = 2e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
-  config.train = defaults(Training, steps=1500, batch_size=8)
+  config.train = defaults(Training, steps=1000, batch_size=8)
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
   if argument in common.METHODS and argument not in common.SECOND_STAGE:

@@ -2,7 +2,7 @@
 
 
 def get_sweep() -> dict:
-  """12 rows of 1500 steps."""
+  """12 rows of 1000 steps."""
   config = "configs/scenes.py"
   return {
     "runs": {
