@@ -2,7 +2,7 @@
 
 
 def get_sweep() -> dict:
-  """12 rows of 1000 steps."""
+  """13 rows of 1000 steps."""
   config = "configs/scenes.py"
   return {
     "runs": {
@@ -12,6 +12,7 @@ def get_sweep() -> dict:
       "IID + ASM": f"{config}:iid_asm",
       "affinity field": f"{config}:affinity",
       "AAF": f"{config}:aaf",
+      "AAF released": f"{config}:aaf_released",
       "ASM + AAF": f"{config}:asm_aaf",
       "embedding": f"{config}:embedding",
       "GAN basic": f"{config}:gan_basic",
