@@ -6,6 +6,7 @@ the run's own, `DIR/results.SPLIT.json`. Scales, mirror images, windows and a de
 of them the results are those that training ended with.
 """
 
+import json
 import pathlib
 import sys
 
@@ -41,7 +42,10 @@ def main(_: list[str]) -> None:
     plain = inference.is_plain and not crf
     looked = None if plain else InferenceViews(run, inference, crf)
   results = make_measure(run, open_skips(workdir).add, looked)(state)
-  write_json(results_path(workdir, results["split"]), results)
+  path = results_path(workdir, results["split"])
+  # What the training itself left there, such as the course of LoAd, stays.
+  kept = json.loads(path.read_text()) if path.exists() else {}
+  write_json(path, kept | results)
   print(results_table(results))
 
 

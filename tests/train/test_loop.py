@@ -100,11 +100,13 @@ def test_a_killed_run_resumes_to_the_very_same_end(finished, tmp_path):
 def test_evaluating_again_gives_the_same_results(finished):
   workdir, _ = finished
   before = (workdir / "results.json").read_text()
+  course = {"lookahead": {"cycles": 2}}  # Only the training knows it.
+  (workdir / "results.json").write_text(json.dumps(json.loads(before) | course))
   code, output = small.launch("evaluate.py", f"--workdir={workdir}", devices=1)
   assert code == 0, output
-  assert json.loads(before)["metrics"] == pytest.approx(
-    json.loads((workdir / "results.json").read_text())["metrics"], nan_ok=True
-  )
+  again = json.loads((workdir / "results.json").read_text())
+  assert json.loads(before)["metrics"] == pytest.approx(again["metrics"], nan_ok=True)
+  assert again["lookahead"] == course["lookahead"]
   assert "segmentation/mean_iou" in output and "/wheel" not in output
   rows = [line.split()[1:] for line in output.splitlines() if line.startswith("wheel ")]
   names = ("iou", "boundary/precision", "boundary/recall", "boundary/f")
