@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from jax.typing import ArrayLike
 
-from asmjax import resize
+from asmjax.ops import resize
 
 UNLABELLED = 255
 
@@ -102,7 +102,7 @@ def shrink(
   Args:
     batch: Arrays by key, at the image's size.
     size: (h, w) of the predictor's outputs.
-    align_corners: Where their pixels lie in the image; see `asmjax.resize`.
+    align_corners: Where their pixels lie in the image; see `asmjax.ops.resize`.
   """
   keep = lambda value, *_, **__: value
   shrinking = {"image": resize.downsample_image, "size": keep, "weight": keep}

@@ -18,10 +18,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import jax
 import numpy as np
 
-from asmjax.config import experiment
+from asmjax.config.build import experiment
+from asmjax.config.run_dir import read_config, read_state
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.workdir import read_config, read_state
 
 
 def prepared(workdir: pathlib.Path, data_root: str | None, detailed: bool) -> Experiment:

@@ -42,7 +42,7 @@ from PIL import Image
 from asmjax.data.loader import Epochs, Reading, train_batches
 from asmjax.data.sources.pascal_voc import PascalVoc
 from asmjax.data.transforms import Augment
-from asmjax.minimax import PREDICTOR, Game
+from asmjax.game import PREDICTOR, Game
 from asmjax.models.predictors import UNet
 from asmjax.tasks import Segmentation
 from asmjax.terms import Pixel

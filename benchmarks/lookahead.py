@@ -22,10 +22,10 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from asmjax.config import experiment, schedule
+from asmjax.cli.overrides import parse
+from asmjax.config.build import experiment, schedule
 from asmjax.lookahead.train import LookingAhead
 from asmjax.train.loop import train
-from launch.overrides import parse
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:load")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "timed runs of each side")

@@ -37,10 +37,10 @@ import numpy as np
 import optax
 
 from asmjax import batch as batches
-from asmjax.config import make_predictor
+from asmjax.config.build import make_predictor
+from asmjax.config.schema import construct
+from asmjax.game import PREDICTOR, Game
 from asmjax.losses.matching import layer_distances, matching_hinge, pooled_valid
-from asmjax.minimax import PREDICTOR, Game
-from asmjax.sections import construct
 from asmjax.tasks import Segmentation
 from asmjax.terms import Structure
 from asmjax.terms.weight import at

@@ -2,12 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import choose, defaults
 from asmjax.data import SOURCES
 from asmjax.models.predictors import UNet
-from asmjax.sections import choose, defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 
 def get_config(argument: str = "folder") -> ConfigDict:
@@ -15,20 +15,20 @@ def get_config(argument: str = "folder") -> ConfigDict:
 
   Args:
     argument: SOURCE or SOURCE,METHOD[@NETWORK][,TASKS[,apart]], where the source is a key of
-      `asmjax.data.SOURCES`; for the rest see `configs.common.base`.
+      `asmjax.data.SOURCES`; for the rest see `asmjax.config.presets.base`.
   """
   source, _, variant = argument.partition(",")
   kind = choose(SOURCES, source, "source")
   provides = getattr(kind.descriptor, "provides", {"label"})
   tasks = "segmentation" if "label" in provides else "depth"
   network = UNet({}, levels=5, width=32, stride=2)
-  config = common.base(variant or "iid_asm_released", predictor=network, tasks=tasks)
+  config = presets.base(variant or "iid_asm_released", predictor=network, tasks=tasks)
   config.data = defaults(
     Data, source=source, size=(240, 320), resize="fit", options=defaults(kind)
   )
   config.optimizer.predictor.learning_rate = 1e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
-  common.without_scales(config)
+  presets.without_scales(config)
   config.train = defaults(Training, steps=5000, batch_size=8)
   config.eval.every = 500
   splits = getattr(kind.descriptor, "splits", ())

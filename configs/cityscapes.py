@@ -2,11 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.models.predictors.published import PUBLISHED
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 
 def get_config(variant: str = "aaf") -> ConfigDict:
@@ -17,30 +17,30 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   2022, Sec. 4); maps are judged at stride 4, the paper's at full size.
 
   Args:
-    variant: METHOD[@NETWORK]; see `configs.common.base`.
+    variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  second = variant.partition("@")[0] in common.SECOND_STAGE
+  second = variant.partition("@")[0] in presets.SECOND_STAGE
   network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
-  config = common.base(
+  config = presets.base(
     variant, predictor=PUBLISHED[network](heads={}),
     structure={
-      **common.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
+      **presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
     },
   )
   config.data = defaults(
     Data, source="cityscapes", size=(720, 720), scale=(0.5, 2.0), random_crop=True,
-    eval_size=common.fit_size(config, 1024, 2048),
+    eval_size=presets.fit_size(config, 1024, 2048),
   )
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
   players.predictor.clip, players.critic.clip = 10.0, 1.0
   if not second:
-    common.released_aaf(config)
+    presets.released_aaf(config)
   if "segmentation" in config.tasks:
     config.tasks.segmentation.without_ids = "once"  # As in Table 7 of Ke et al. 2018.
   config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, batch_size=1)
   config.checkpoint.every = 1_000
-  common.second_stage(config, variant, crop=513, stride=4)
+  presets.second_stage(config, variant, crop=513, stride=4)
   return config

@@ -2,11 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.models.predictors import UNet
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 
 def get_config(variant: str = "asm") -> ConfigDict:
@@ -21,10 +21,10 @@ def get_config(variant: str = "asm") -> ConfigDict:
   heart, or the critic would have nothing to see (docs/results.md).
 
   Args:
-    variant: METHOD[@NETWORK]; see `configs.common.base`.
+    variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  config = common.base(
-    variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial=common.GAN_FROM_SCRATCH
+  config = presets.base(
+    variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial=presets.GAN_FROM_SCRATCH
   )
   config.data = defaults(
     Data, source="weizmann_horse", size=(144, 192), resize="fit", cache=True
@@ -35,8 +35,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config.train = defaults(Training, steps=19200, batch_size=1, log_every=96)
   config.eval.update(every=1920, batch_size=8)
   config.checkpoint.every = 1920
-  common.lighten(config, shrink=2)
-  common.second_stage(
+  presets.lighten(config, shrink=2)
+  presets.second_stage(
     config, variant, rate=1e-4, batch=4, steps=200,
     ahead={
       "every": 10, "rules": {"patience": 8, "cycles": 4, "fall": 0.02},

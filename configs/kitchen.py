@@ -2,12 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.data import SOURCES
 from asmjax.models.predictors import UNet
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 
 def get_config(argument: str = "iid_asm") -> ConfigDict:
@@ -17,12 +17,12 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   frames of another. Photos of 480 x 640 are shrunk to a quarter.
 
   Args:
-    argument: METHOD[@NETWORK][,TASKS[,apart]], see `configs.common.base`; depth and normals by
+    argument: METHOD[@NETWORK][,TASKS[,apart]], see `presets.base`; depth and normals by
       default.
   """
-  config = common.base(
+  config = presets.base(
     argument, predictor=UNet({}, levels=6, width=16), tasks="depth+normals",
-    structure=common.BOUNDED, adversarial=common.GAN_FROM_SCRATCH,
+    structure=presets.BOUNDED, adversarial=presets.GAN_FROM_SCRATCH,
   )
   config.data = defaults(
     Data, source="rgbd_sweep", size=(120, 160), resize="squash", cache=True,
@@ -32,5 +32,5 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   config.train = defaults(Training, steps=2000, batch_size=8)
   config.eval.update(every=500, batch_size=4)
   config.checkpoint.every = 500
-  common.lighten(config, shrink=4)
+  presets.lighten(config, shrink=4)
   return config

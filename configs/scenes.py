@@ -2,11 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.models.predictors import UNet
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 # Mean IoU and boundary F of `iid` by seed (docs/results.md), which runs of other variants are held
 # against when they end.
@@ -22,11 +22,11 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   training on: they too meet a predictor that knows nothing. LoAd goes on from what `iid` reaches.
 
   Args:
-    argument: METHOD[@NETWORK][,TASKS[,apart]]; see `configs.common.base`.
+    argument: METHOD[@NETWORK][,TASKS[,apart]]; see `asmjax.config.presets.base`.
   """
-  config = common.base(
+  config = presets.base(
     argument, predictor=UNet({}, levels=5, width=16),
-    structure=common.BOUNDED, adversarial=common.GAN_FROM_SCRATCH,
+    structure=presets.BOUNDED, adversarial=presets.GAN_FROM_SCRATCH,
   )
   if "segmentation" in config.tasks:
     config.tasks.segmentation.details = ("boundary",)
@@ -37,10 +37,10 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   config.train = defaults(Training, steps=1000, batch_size=8)
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
-  if argument in common.METHODS and argument not in common.SECOND_STAGE:
+  if argument in presets.METHODS and argument not in presets.SECOND_STAGE:
     config.reference = _reference()
-  common.lighten(config, shrink=4)
-  common.second_stage(
+  presets.lighten(config, shrink=4)
+  presets.second_stage(
     config, argument, rate=2e-5, batch=8, steps=300,
     ahead={
       "every": 20, "images": 256, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},

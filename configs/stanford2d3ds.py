@@ -2,11 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.models.predictors.published import PUBLISHED
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 
 def get_config(argument: str = "asm_released,normals") -> ConfigDict:
@@ -15,13 +15,13 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
   Views of 1080 x 1080 are shrunk to half, cropped to 512 for training and evaluated whole.
 
   Args:
-    argument: METHOD[@NETWORK][,TASKS[,apart]], see `configs.common.base`; normals by default.
+    argument: METHOD[@NETWORK][,TASKS[,apart]], see `presets.base`; normals by default.
       "@fcrn50" is the network of Laina et al. 2016.
   """
-  config = common.base(
+  config = presets.base(
     argument, predictor=PUBLISHED["unet18"](heads={}), tasks="normals",
     structure={
-      **common.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128, 128, 128)},
+      **presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128, 128, 128)},
     },
   )
   config.data = defaults(

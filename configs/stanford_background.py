@@ -2,12 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.models.predictors import Farabet
 from asmjax.models.predictors.published import PUBLISHED
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 
 def get_config(variant: str = "gan_branches") -> ConfigDict:
@@ -22,13 +22,13 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   7 photos at 1e-4, the first 4 with balanced classes (Jamali-Rad and Szabo 2022, Sec. 4).
 
   Args:
-    variant: METHOD[@NETWORK]; see `configs.common.base`. The paper's discriminator sees the photo
+    variant: METHOD[@NETWORK]; see `presets.base`. The paper's discriminator sees the photo
       in a branch of its own: "gan_branches".
   """
   method = variant.partition("@")[0]
-  load = method in ("iid_balanced", *common.SECOND_STAGE)
+  load = method in ("iid_balanced", *presets.SECOND_STAGE)
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
-  config = common.base(variant, predictor=predictor, adversarial={"weight": 2.0})
+  config = presets.base(variant, predictor=predictor, adversarial={"weight": 2.0})
   config.data = defaults(
     Data, source="stanford_background", split="luc_fit", size=(240, 320), scale=(0.5, 2.0),
     random_crop=True, eval_size=(240, 320), eval_resize="fit", cache=True,
@@ -36,7 +36,7 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="adam", learning_rate=1e-3)
   config.optimizer.critic.clip = 1.0
-  common.without_scales(config)
+  presets.without_scales(config)
   config.train = defaults(Training, steps=10_000, batch_size=7)
   config.eval.update(every=1_000, split="luc_val")
   config.checkpoint.every = 500
@@ -47,5 +47,5 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
     config.optimizer.predictor.update(learning_rate=1e-4, schedule="constant")
     config.train.steps = 12 * 400 // 7
     config.eval.update(every=0, split="load_val")
-  common.second_stage(config, variant)
+  presets.second_stage(config, variant)
   return config

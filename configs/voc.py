@@ -2,11 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.models.predictors.published import PUBLISHED
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 # Learning rates of Dilated8 and of LargeFOV, and of Dilated8 alone (Luc et al. 2016, supplement,
 # Table 2).
@@ -31,21 +31,21 @@ def get_config(variant: str = "asm") -> ConfigDict:
   Photos are evaluated at 513 x 513, as DeepLab's are, or at 512 where that fits the network.
 
   Args:
-    variant: METHOD[@NETWORK]; see `configs.common.base`.
+    variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
   method = variant.partition(",")[0].partition("@")[0]
   network = "dilated8" if method in _LUC else "pspnet_resnet101"
-  if method in common.SECOND_STAGE:
+  if method in presets.SECOND_STAGE:
     network = "deeplab_v3_plus_xception65"
-  config = common.base(
+  config = presets.base(
     variant, predictor=PUBLISHED[network](heads={}),
     structure={
-      **common.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
+      **presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
     },
   )
   config.data = defaults(
     Data, source="pascal_voc", split="train_aug", size=(336, 336), scale=(0.5, 2.0),
-    random_crop=True, eval_size=common.fit_size(config, 512, 512),
+    random_crop=True, eval_size=presets.fit_size(config, 512, 512),
   )
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
@@ -57,13 +57,13 @@ def get_config(variant: str = "asm") -> ConfigDict:
   if config.predictor.name == "dilated":
     rates = _LUC.get(method, (_LUC_BASELINE, _LUC_BASELINE))
     players.predictor.learning_rate, players.critic.learning_rate = rates
-  elif method not in common.SECOND_STAGE:
-    common.released_aaf(config)
+  elif method not in presets.SECOND_STAGE:
+    presets.released_aaf(config)
   if config.predictor.name == "dilated" and method in _LUC:
     config.train.update(turns="alternate(500, 500)", fast_critic=True)
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
-  if method in common.SECOND_STAGE:
+  if method in presets.SECOND_STAGE:
     config.data.split = "train"
-  common.second_stage(config, variant, crop=513, stride=4)
+  presets.second_stage(config, variant, crop=513, stride=4)
   return config

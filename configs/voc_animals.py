@@ -2,13 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import Data
+from asmjax.config import presets
+from asmjax.config.build import Data
+from asmjax.config.schema import defaults
 from asmjax.models.backbones import MobileNetV2
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import DeepLab
-from asmjax.sections import defaults
 from asmjax.train.experiment import Training
-from configs import common
 
 CLASSES = ("background", "cat", "cow", "dog", "horse", "sheep")
 
@@ -22,17 +22,17 @@ def get_config(argument: str = "iid") -> ConfigDict:
   from an `iid` of 2000 steps (docs/results.md).
 
   Args:
-    argument: METHOD[@NETWORK]; see `configs.common.base`.
+    argument: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
   backbone = MobileNetV2(top=False, output_stride=16, norm=Norm(frozen=True))
-  config = common.base(
+  config = presets.base(
     argument, predictor=DeepLab({}, backbone, rates=()),
-    structure=common.BOUNDED, adversarial=common.GAN_FROM_SCRATCH,
+    structure=presets.BOUNDED, adversarial=presets.GAN_FROM_SCRATCH,
   )
   config.init.part = "backbone"
   config.data = defaults(
     Data, source="pascal_voc", split="train_aug", scale=(0.5, 2.0), random_crop=True,
-    size=common.fit_size(config, 224, 224), eval_size=common.fit_size(config, 512, 512), cache=True,
+    size=presets.fit_size(config, 224, 224), eval_size=presets.fit_size(config, 512, 512), cache=True,
     classes={name: i for i, name in enumerate(CLASSES)},
   )
   players = config.optimizer
@@ -41,8 +41,8 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config.train = defaults(Training, steps=500, batch_size=8)
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125
-  common.lighten(config, shrink=1)
-  common.second_stage(
+  presets.lighten(config, shrink=1)
+  presets.second_stage(
     config, argument, rate=1e-5, batch=8, stride=4, steps=150,
     ahead={
       "every": 10, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},

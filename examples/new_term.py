@@ -23,11 +23,11 @@ import optax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
-from asmjax.config import experiment
+from asmjax.config.build import experiment
+from asmjax.game import Critique, Summand, Term
 from asmjax.gradients import ascend
 from asmjax.losses import cross_entropy
-from asmjax.minimax import Critique, Summand, Term
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 from asmjax.train.loop import train
 from asmjax.train.optim import Optimizer
 from configs import scenes

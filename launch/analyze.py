@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from launch.overrides import plainly
+from asmjax.cli.overrides import plainly
 
 _GROUPS = flags.DEFINE_multi_string("group", None, "LABEL=DIR,DIR,...: runs that differ in seed")
 _OUT = flags.DEFINE_string("out", None, "folder for the figures")

@@ -14,8 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from launch import views
-from launch.overrides import plainly
+from asmjax.cli import view_flags as views
+from asmjax.cli.overrides import plainly
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _SPLIT = flags.DEFINE_string(
@@ -28,10 +28,10 @@ _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkp
 def main(_: list[str]) -> None:
   """Restores the predictor and evaluates it."""
   from asmjax.analysis.runs import results_path, results_table
+  from asmjax.config.run_dir import read_state, reopen
   from asmjax.inference.evaluation import InferenceViews
   from asmjax.train.loop import make_measure, open_skips
   from asmjax.train.record import write_json
-  from asmjax.workdir import read_state, reopen
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from launch.overrides import plainly
+from asmjax.cli.overrides import plainly
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _OUT = flags.DEFINE_string("out", None, "file, as NAME.stablehlo")

@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from launch.overrides import parse
+from asmjax.cli.overrides import parse
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _OUT = flags.DEFINE_string("out", None, "folder for the report and the contact sheets")
@@ -30,9 +30,9 @@ def main(_: list[str]) -> int:
   from rich.progress import Progress
 
   from asmjax.analysis.dataset import contact_sheet, text
-  from asmjax.config import Data, source
+  from asmjax.config.build import Data, source
+  from asmjax.config.schema import construct
   from asmjax.data.inspection import inspect, open_splits
-  from asmjax.sections import construct
   from asmjax.train.record import write_json
 
   logging.set_verbosity(logging.ERROR)

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from launch.overrides import default_config, parse, plainly
+from asmjax.cli.overrides import default_config, parse, plainly
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _DISTRIBUTED = flags.DEFINE_string(
@@ -24,13 +24,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 
 def main(_: list[str]) -> None:
   """Checks the config, then trains."""
-  from asmjax.config import experiment, schedule
+  from asmjax.config.build import experiment, schedule
+  from asmjax.config.reference import compare_to_reference
+  from asmjax.config.run_dir import keep_input_transform, write_descriptor, write_environment
   from asmjax.metrics.names import logged
-  from asmjax.reference import compare_to_reference
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.train.record import as_json, check_same_config, write_json
-  from asmjax.workdir import keep_input_transform, write_descriptor, write_environment
 
   logging.set_verbosity(logging.ERROR)
   if _DISTRIBUTED.value:

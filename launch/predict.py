@@ -12,8 +12,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from launch import views
-from launch.overrides import plainly
+from asmjax.cli import view_flags as views
+from asmjax.cli.overrides import plainly
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")

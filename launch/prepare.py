@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from launch.overrides import parse, plainly
+from asmjax.cli.overrides import parse, plainly
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _OUT = flags.DEFINE_string("out", None, "local folder to pack into")
@@ -48,10 +48,10 @@ def find(config: ConfigDict, splits: list[str] | None) -> dict:
     FileNotFoundError: a split, or one of its files, is not there.
     ValueError: an unknown split.
   """
-  from asmjax.config import Data, source
+  from asmjax.config.build import Data, source
+  from asmjax.config.schema import construct
   from asmjax.data.files import check_files
   from asmjax.data.wrappers import readable, whole_split
-  from asmjax.sections import construct
 
   data = dataclasses.replace(construct(Data, config.data, "data"), classes={})
   names = dict.fromkeys(splits or map(whole_split, (data.split, config.eval.split)))

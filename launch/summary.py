@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from launch.overrides import parse, plainly
+from asmjax.cli.overrides import parse, plainly
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _SIZE = flags.DEFINE_list("size", None, "H,W of the image; by default that of training")
@@ -25,10 +25,10 @@ def main(_: list[str]) -> None:
   import jax
   from rich.console import Console
 
-  from asmjax.config import Data, descriptor
-  from asmjax.config import game as networks
-  from asmjax.models.summary import critic_summary, summary
-  from asmjax.sections import construct
+  from asmjax.analysis.network.summary import critic_summary, summary
+  from asmjax.config.build import Data, descriptor
+  from asmjax.config.build import game as networks
+  from asmjax.config.schema import construct
 
   logging.set_verbosity(logging.ERROR)
   console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
@@ -91,7 +91,7 @@ def show(console, title, summary) -> None:
 
 def grid(size, outputs, align_corners: bool) -> str:
   """Where the outputs lie in an image of `size`, and the next size that fits if this does not."""
-  from asmjax.resize import stride_of
+  from asmjax.ops.resize import stride_of
 
   stride = max(map(stride_of, size, outputs))
   more = int(align_corners)

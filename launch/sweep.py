@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from launch.overrides import plainly
+from asmjax.cli.overrides import plainly
 
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file with get_sweep(); FILE.py:ARGUMENT")
 _RUNS = flags.DEFINE_multi_string("run", [], "LABEL=CONFIG, a row of the table")

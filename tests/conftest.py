@@ -2,7 +2,7 @@
 
 import os
 
-from tests.quickly import xla_flags
+from tests.helpers.xla_flags import xla_flags
 
 os.environ["XLA_FLAGS"] = xla_flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -11,8 +11,8 @@ from jaxtyping import install_import_hook
 
 install_import_hook(
   [f"asmjax.{part}" for part in (
-    "batch", "inference", "losses", "metrics", "minimax", "models", "moments", "pretrained",
-    "resize", "tasks", "terms",
+    "batch", "game", "inference", "losses", "metrics", "models", "ops", "pretrained", "tasks",
+    "terms",
   )],
   "beartype.beartype",
 )

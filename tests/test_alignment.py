@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from asmjax.batch import SHOWN
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.data.transforms import Augment, pad
+from asmjax.game import Critique, Game, Term
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.trained import Trained
 from asmjax.lookahead.generate import make_generate
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
-from asmjax.minimax import Critique, Game, Term
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import make_draw
-from tests import games, small
-from tests.inference import common
+from tests.helpers import inference_runs
+from tests.helpers import small_configs as small
+from tests.helpers import tiny_games as games
 
 SIZE = (17, 25)
 STRIDE = 4
@@ -67,7 +68,7 @@ def test_evaluation_enlarges_with_aligned_corners():
 
 @pytest.mark.parametrize("size", [SIZE, (14, 20)])
 def test_predictions_of_files_are_aligned(size):
-  image, trained = common.image(*size), Trained(game(), {}, common.DESCRIPTOR, Augment(SIZE))
+  image, trained = inference_runs.image(*size), Trained(game(), {}, inference_runs.DESCRIPTOR, Augment(SIZE))
   ((_, found),) = make_predict(trained)([(0, image)])
   shown = pad({"image": image}, SIZE)["image"][None]
   tasks = game().tasks

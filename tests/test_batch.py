@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from asmjax import batch as batches
-from asmjax.moments import Moments
-from tests import games
+from asmjax.ops.masked_mean import Moments
+from tests.helpers import tiny_games as games
 
 
 def test_a_good_batch_passes_and_everything_in_the_contract_is_known():

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from asmjax.config import presets
 from asmjax.models.predictors.published import PUBLISHED
-from configs import common
-from tests.small import ROOT
+from tests.helpers.small_configs import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -35,12 +35,12 @@ def test_the_readme_has_two_one_line_commands():
   words = shlex.split(commands[0])
   config = next(word for word in words if word.startswith("--config="))
   path, _, variant = config.partition("=")[2].partition(":")
-  assert (ROOT / path).exists() and variant in common.METHODS
+  assert (ROOT / path).exists() and variant in presets.METHODS
 
 
 def test_every_variant_is_in_the_readme():
   named = set(re.findall(r"`(\w+)`", (ROOT / "README.md").read_text()))
-  assert set(common.METHODS) <= named
+  assert set(presets.METHODS) <= named
 
 
 def test_the_page_on_networks_counts_their_parameters():

@@ -17,15 +17,15 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
+from asmjax.config.run_dir import read_config, read_state, reopen
+from asmjax.game import Game, Task
 from asmjax.losses.matching import matching_distance
-from asmjax.minimax import Game, Task
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 from asmjax.tasks import Depth, Normals
 from asmjax.terms import Structure
-from asmjax.terms.judged import Judged, choose_tasks
+from asmjax.terms.structures import Judged, choose_tasks
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
-from asmjax.workdir import read_config, read_state, reopen
 
 # Colours end at this percentile: a few pixels would leave all others dark.
 _BRIGHTEST = 99

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from asmjax.config.run_dir import read_state, reopen
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.metrics.spread import ratio
 from asmjax.train.evaluate import make_evaluate
-from asmjax.workdir import read_state, reopen
 
 _TASK = "segmentation"
 # Numbers are written into the cells of a matrix of this many classes or fewer.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from asmjax import pictures
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.inspection import Problem, Report, Statistics, evenly
 from asmjax.data.transforms import Example
+from asmjax.utils import colors as pictures
 
 # Pixels of a drawn example's smaller side, at least.
 _LEAST_SIDE = 300

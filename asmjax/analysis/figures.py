@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from asmjax.analysis.runs import Group
-from asmjax.minimax import PREDICTOR
+from asmjax.config.run_dir import read_state, reopen
+from asmjax.game import PREDICTOR
 from asmjax.train.loop import make_draw
-from asmjax.workdir import read_state, reopen
 
 
 def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:

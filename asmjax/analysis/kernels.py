@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from asmjax.config.run_dir import read_state, reopen
 from asmjax.losses.affinity import SizeWeights
 from asmjax.terms import Affinity
-from asmjax.workdir import read_state, reopen
 
 # The rows of a table and the panels of a figure; fields of `KernelSizes`.
 _KINDS = {"edge": "edge pairs", "nonedge": "other pairs"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from asmjax.game import Turns
 from asmjax.metrics.names import brief, by_class, split_class
-from asmjax.minimax import Turns
 from asmjax.train.loop import VIEWS
 
 # Metrics that are parts of a whole, by the last part of their names.

@@ -15,14 +15,14 @@ from jaxtyping import Array, PyTree
 
 from asmjax import batch as batches
 from asmjax.analysis.analyzer import structure_terms
-from asmjax.minimax import Task
-from asmjax.models.fields import Value, image, propagate
+from asmjax.analysis.network.receptive_field import Value, image, propagate
+from asmjax.config.run_dir import read_state, reopen
+from asmjax.game import Task
 from asmjax.models.layers import plain_convolutions
-from asmjax.resize import stride_of
+from asmjax.ops.resize import stride_of
 from asmjax.terms import Structure
-from asmjax.terms.judged import Judged, choose_tasks
+from asmjax.terms.structures import Judged, choose_tasks
 from asmjax.train.experiment import Experiment
-from asmjax.workdir import read_state, reopen
 
 # A patch shows at least this part of the image's smaller side, around the field of view.
 _SHOWN = 0.2
@@ -66,7 +66,7 @@ class Field(NamedTuple):
     return self.rows[row], self.columns[column]
 
   def scaled(self, down: float, across: float, *, align_corners: bool = False) -> "Field":
-    """In pixels of which so many make one of the structure; see `asmjax.resize`."""
+    """In pixels of which so many make one of the structure; see `asmjax.ops.resize`."""
     shift = lambda factor: (factor - 1) / 2 if align_corners else 0
     return Field(self.rows * down - shift(down), self.columns * across - shift(across))
 
@@ -172,7 +172,7 @@ def stimuli(
     size: (h, w) of the predictor's outputs.
     examples: batches of a split, of which one at a time is held.
     count: of images, at most.
-    align_corners: where these lie in the image; see `asmjax.resize`.
+    align_corners: where these lie in the image; see `asmjax.ops.resize`.
   """
   shrink = functools.partial(batches.shrink, size=size, align_corners=align_corners)
   excite = jax.jit(lambda params, batch: _excited(term, tasks, params, shrink(batch)))

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from asmjax.inference.lattice import Lattice, build
-from asmjax.moments import at_least_single
+from asmjax.ops.masked_mean import at_least_single
 
 FILTERS = ("released", "close")
 REACH = 5  # Standard deviations to which `Separable` sums: what is beyond weighs less than 4e-6.

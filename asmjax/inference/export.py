@@ -28,12 +28,12 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from asmjax.data.transforms import RGB
+from asmjax.game import Task
 from asmjax.inference.multiscale import Inference
 from asmjax.inference.outputs import SEGMENTATION
 from asmjax.inference.tiling import Size
 from asmjax.inference.trained import Trained
 from asmjax.losses.pixel import unit
-from asmjax.minimax import Task
 from asmjax.models.layers import plain_convolutions
 from asmjax.train.record import whole, write_json
 

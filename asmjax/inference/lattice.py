@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from asmjax.moments import at_least_single
+from asmjax.ops.masked_mean import at_least_single
 
 # How many neighbours away the integers that stand for vertices are still unique.
 REACH = 2

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from asmjax.config.schema import choose
 from asmjax.data.transforms import RGB, interpolate
+from asmjax.game import Task
 from asmjax.inference.tiling import Size, Tile, canvas, tiles
 from asmjax.inference.trained import Trained
-from asmjax.minimax import Task
-from asmjax.sections import choose
 from asmjax.train.parallel import place, replicated, spread
 
 Estimates = dict[str, np.ndarray]

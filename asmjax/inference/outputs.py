@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from asmjax.minimax import Task
-from asmjax.pictures import depth_colours, normal_colours, overlay
+from asmjax.game import Task
 from asmjax.train.record import whole, write_arrays
+from asmjax.utils.colors import depth_colours, normal_colours, overlay
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -57,7 +57,7 @@ def canvas(
     usual: the input in evaluation, which is taken where the image fits, so that predictions are
       those of the evaluation.
     factor: `usual` is scaled by it and rounded up.
-    align_corners: The network's convention, see `asmjax.resize`; sides are one pixel longer.
+    align_corners: The network's convention, see `asmjax.ops.resize`; sides are one pixel longer.
   """
   more = int(align_corners)
   fit = lambda sides: tuple(rounded_up(max(side - more, 1)) + more for side in sides)

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from asmjax.config import Data, eval_transform, game
+from asmjax.config.build import Data, eval_transform, game
+from asmjax.config.run_dir import checkpoint_folder, read_config, read_descriptor
+from asmjax.config.schema import construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
-from asmjax.minimax import Game
+from asmjax.game import Game
 from asmjax.pretrained import Origin, read, transfer
 from asmjax.pretrained.names import by_path
-from asmjax.sections import construct
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
-from asmjax.workdir import checkpoint_folder, read_config, read_descriptor
 
 
 @dataclasses.dataclass(frozen=True)

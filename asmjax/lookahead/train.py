@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 
 from asmjax.data.loader import Epochs
 from asmjax.data.wrappers import Subset
+from asmjax.game import PREDICTOR, Game
 from asmjax.lookahead import cycle as cycles
 from asmjax.lookahead.buffer import aggregate
 from asmjax.lookahead.cycle import Action
@@ -23,7 +24,6 @@ from asmjax.lookahead.judge import make_judge
 from asmjax.lookahead.maps import Aggregated, MapStore
 from asmjax.lookahead.settings import Lookahead, hold_out
 from asmjax.lookahead.standing import End, Standing
-from asmjax.minimax import PREDICTOR, Game
 from asmjax.train.checkpoint import Checkpoints, Memory
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 
 
 def judge(

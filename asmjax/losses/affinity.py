@@ -11,8 +11,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from asmjax.losses.neighbourhood import Offset, offsets, padded, seen_from
-from asmjax.moments import Moments, at_least_single
+from asmjax.losses.neighborhood import Offset, offsets, padded, seen_from
+from asmjax.ops.masked_mean import Moments, at_least_single
 
 # Probabilities are clipped to [FLOOR, 1] before their logarithm is taken.
 FLOOR = 1e-4
@@ -60,7 +60,7 @@ def affinity(
     label: class ids; a pixel with an id outside [0, c) is unlabelled.
     sizes: k of each k x k neighbourhood.
     neighbours: "corners" (as released) or "full" (as published); see
-      `asmjax.losses.neighbourhood.offsets`.
+      `asmjax.losses.neighborhood.offsets`.
     ignore: which pairs are left out: "pair" those of which a pixel is unlabelled or outside the
       image, "opposite" (as released) also those whose centre has such a pixel at the opposite side.
     margin: m, in nats.

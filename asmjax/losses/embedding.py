@@ -8,9 +8,9 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Integer, Shaped
 
-from asmjax.losses.neighbourhood import offsets
+from asmjax.losses.neighborhood import offsets
 from asmjax.losses.pixel import unit
-from asmjax.moments import Moments, at_least_single
+from asmjax.ops.masked_mean import Moments, at_least_single
 
 
 class Contrast(NamedTuple):
@@ -45,7 +45,7 @@ def contrastive(
       ignored pixel has exactly no gradient.
     classes: number of classes.
     size: odd k of the k x k neighbourhood; the image's edge cuts it off.
-    neighbours: "corners" or "full", see `asmjax.losses.neighbourhood.offsets`.
+    neighbours: "corners" or "full", see `asmjax.losses.neighborhood.offsets`.
     margin: distance from which pairs of two classes cost nothing.
     sampled: if positive, visit only so many of the neighbourhood's directions (of "corners" there
       are 4, of "full" (k^2 - 1) / 2), drawn without replacement, the same for all pixels. Then

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from asmjax.losses.pixel import unit
-from asmjax.moments import Moments, at_least_single
+from asmjax.ops.masked_mean import Moments, at_least_single
 
 # Squared length below which a feature is not stretched to length 1, and squared root mean square
 # below which an image's features are not scaled to 1.  Features have lengths of about 1; with

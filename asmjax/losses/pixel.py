@@ -6,7 +6,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 
 
 def cross_entropy(

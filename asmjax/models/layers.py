@@ -14,13 +14,13 @@ from jax import lax
 from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
-from asmjax.models.depthwise import convolve_depthwise
-from asmjax.models.doubling import convolve_doubled
-from asmjax.models.normalisation import BatchNorm
-from asmjax.models.pointwise import convolve_pointwise
-from asmjax.models.pooling import max_pool_by_taps
-from asmjax.models.small import Pads, convolve_far, convolve_small, is_far, is_small, sizes
-from asmjax.resize import bilinear
+from asmjax.ops.batch_norm import BatchNorm
+from asmjax.ops.cpu.depthwise import convolve_depthwise
+from asmjax.ops.cpu.im2col import Pads, convolve_far, convolve_small, is_far, is_small, sizes
+from asmjax.ops.cpu.matmul import convolve_pointwise
+from asmjax.ops.cpu.max_pool import max_pool_by_taps
+from asmjax.ops.cpu.upsample_conv import convolve_doubled
+from asmjax.ops.resize import bilinear
 
 # The mapped axis over which a step is spread; synchronised batch norm averages over it.
 DEVICES = "devices"

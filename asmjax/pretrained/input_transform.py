@@ -5,6 +5,7 @@ import pathlib
 
 import flax.linen as nn
 
+from asmjax.config.schema import choose
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
 from asmjax.models.input_transform import (
   IMAGENET,
@@ -14,7 +15,6 @@ from asmjax.models.input_transform import (
   InputTransform,
 )
 from asmjax.pretrained.load import NAMINGS
-from asmjax.sections import choose
 
 # TF-Slim's `preprocessing_factory` and the DeepLab model zoo's `_PREPROCESS_FN`, by backbone.
 SLIM = {

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from asmjax.analysis.comparison import Metric
 from asmjax.analysis.runs import file_name, results_path
-from asmjax.sections import check_keys, check_path
+from asmjax.config.schema import check_keys, check_path
 from asmjax.train.record import check_same_config, config_differences
 
 

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import squared_error
 from asmjax.metrics.depth import FARTHEST, DepthErrors, sum_depth_errors
-from asmjax.moments import Moments
-from asmjax.pictures import depth_colours, error_colours
-from asmjax.resize import upsample
+from asmjax.ops.masked_mean import Moments
+from asmjax.ops.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed, of_groups
+from asmjax.utils.colors import depth_colours, error_colours
 
 # Structures are logarithms of depths of at least so many metres.
 NEAREST = 1e-2
@@ -129,7 +129,7 @@ class Depth(Detailed):
   def prediction(
     self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w"]:
-    """Metres at the image's size; see `asmjax.resize.upsample`."""
+    """Metres at the image's size; see `asmjax.ops.resize.upsample`."""
     return self.estimate(output, size, align_corners=align_corners)[..., 0]
 
   def estimate(

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import negative_cosine, squared_error, unit
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
-from asmjax.moments import Moments
-from asmjax.pictures import error_colours, normal_colours
-from asmjax.resize import upsample
+from asmjax.ops.masked_mean import Moments
+from asmjax.ops.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed, of_groups
+from asmjax.utils.colors import error_colours, normal_colours
 
 # What the released code multiplies its pixel loss by.
 _RELEASED = 10.0
@@ -125,7 +125,7 @@ class Normals(Detailed):
   ) -> Float[Array, "n h w 3"]:
     """Vectors at the image's size; between pixels of the output they are a little shorter than 1.
 
-    See `asmjax.resize.upsample`.
+    See `asmjax.ops.resize.upsample`.
     """
     return upsample(self.decide(output), size, align_corners=align_corners)
 

@@ -17,8 +17,8 @@ from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.metrics.contours import Tolerance
 from asmjax.metrics.instance import InstanceIou
-from asmjax.moments import Moments
-from asmjax.resize import upsample
+from asmjax.ops.masked_mean import Moments
+from asmjax.ops.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed
 
 
@@ -68,7 +68,7 @@ class Segmentation(Detailed):
     without_ids: what "instance" counts of a class without instances, "left_out", "once" or
       "components"; see `asmjax.metrics.instance.InstanceIou`.
     theta: the tolerance of "bf" in parts of the image's diagonal, 0.0075 in Csurka et al. 2013; 0,
-      the default, has `asmjax.config.experiment` choose it such that it is 5 pixels in the smallest
+      the default, has `asmjax.config.build.experiment` choose it: 5 pixels in the smallest
       image that is evaluated (Luc et al. 2016).
   """
 
@@ -156,7 +156,7 @@ class Segmentation(Detailed):
   def prediction(
     self, logits: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Int[Array, "n h w"]:
-    """The class of every pixel at the image's size; see `asmjax.resize.upsample`."""
+    """The class of every pixel at the image's size; see `asmjax.ops.resize.upsample`."""
     return self.decide(upsample(logits, size, align_corners=align_corners))
 
   def decide(self, logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
@@ -204,7 +204,7 @@ class Segmentation(Detailed):
       logits: (n, h2, w2, c).
       truth: a batch with `label` (n, h, w).
       palette: uint8 (c, 3); unlabelled pixels are drawn white, wrong ones red.
-      align_corners: where the logits lie in the image; see `asmjax.resize`.
+      align_corners: where the logits lie in the image; see `asmjax.ops.resize`.
     """
     label = np.asarray(truth["label"])
     decided = np.asarray(

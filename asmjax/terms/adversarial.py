@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
+from asmjax.game import Critique, Summand, Task, Term
 from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge, product, soften
-from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.critics.mobilenet import MobileNetCritic
 from asmjax.models.input_transform import IMAGENET
-from asmjax.moments import Moments, at_least_single
-from asmjax.resize import mean_of_cells
-from asmjax.terms.judged import Judged, choose_tasks
+from asmjax.ops.masked_mean import Moments, at_least_single
+from asmjax.ops.resize import mean_of_cells
+from asmjax.terms.structures import Judged, choose_tasks
 from asmjax.terms.weight import Weight, at
 
 Inputs = tuple[Array, ...]

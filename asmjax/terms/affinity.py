@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from asmjax.game import Critique, Summand, Task, Term
 from asmjax.gradients import ascend
 from asmjax.losses.affinity import Field, SizeWeights, affinity
-from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.models.critics.size_chooser import SizeChooser
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 from asmjax.terms.weight import Weight, at
 
 

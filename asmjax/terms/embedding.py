@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from asmjax.game import FEATURES, Critique, Summand, Task, Term
 from asmjax.losses.embedding import contrastive
-from asmjax.losses.neighbourhood import offsets
-from asmjax.minimax import FEATURES, Critique, Summand, Task, Term
+from asmjax.losses.neighborhood import offsets
 from asmjax.terms.weight import Weight, at
 
 

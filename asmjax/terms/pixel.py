@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
+from asmjax.game import AUXILIARY, Critique, Summand, Task, Term
 from asmjax.losses.pixel import class_balance
-from asmjax.minimax import AUXILIARY, Critique, Summand, Task, Term
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 from asmjax.terms.weight import Weight, at
 
 # How far from 1 shares may add up: somebody may have rounded them.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from asmjax.game import Critique, Summand, Task, Term
 from asmjax.gradients import ascend
 from asmjax.losses.matching import (
   EPSILON,
@@ -16,10 +17,9 @@ from asmjax.losses.matching import (
   matching_hinge,
   smallest_norm,
 )
-from asmjax.minimax import Critique, Summand, Task, Term
 from asmjax.models.critics.autoencoder import StructureAutoencoder
-from asmjax.moments import Moments, at_least_single
-from asmjax.terms.judged import Judged, choose_tasks
+from asmjax.ops.masked_mean import Moments, at_least_single
+from asmjax.terms.structures import Judged, choose_tasks
 from asmjax.terms.weight import Weight, at
 
 # How many times its value at the start, or 1, a quantity must have grown to be a warning.
@@ -32,7 +32,7 @@ class Structure(Term):
 
   A also descends `reconstruction` * IID(y, R(A(y))), which keeps its filters a basis of
   structures (Eq. 3). The defaults are the paper's settings for the horses; those of the authors'
-  code are `RELEASED` in `configs/common.py`.
+  code are `RELEASED` in `asmjax/config/presets.py`.
 
   Attributes:
     weight: of V for the predictor.

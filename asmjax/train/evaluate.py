@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from asmjax import batch as batches
-from asmjax.minimax import Game
+from asmjax.game import Game
 from asmjax.models.layers import DEVICES
 from asmjax.tasks.detail import Detailed
 from asmjax.train.parallel import gathered, placed, spread

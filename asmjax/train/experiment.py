@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.loader import Epochs, Reading, Transform, eval_batches, train_batches
-from asmjax.minimax import JOINT, PREDICTOR, Game, Turns
+from asmjax.game import JOINT, PREDICTOR, Game, Turns
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
 from asmjax.train.optim import Optimizer, require_slow_critics
@@ -31,7 +31,7 @@ class Training:
     steps: T, of the predictor; the critics' steps between them and before them come on top. Each
       takes one minibatch, whoever moves. With 0 the initial weights are evaluated.
     batch_size: examples of the global batch.
-    turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.minimax.Turns`.
+    turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.game.Turns`.
     pretraining: steps before the first of the predictor, in which the critics move alone.
     accumulate: microbatches that a device's share of the batch is cut into.
     dtype: of the networks' computations: "float32" or "bfloat16".
@@ -144,7 +144,7 @@ class Checkpointing:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """A run, as data: `asmjax.config.experiment` reads it from a config.
+  """A run, as data: `asmjax.config.build.experiment` reads it from a config.
 
   Attributes:
     seed: of parameters, order, augmentation and dropout.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from asmjax.minimax import Term
+from asmjax.game import Term
 
 
 class Health:

@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array
 
 from asmjax import batch as batches
-from asmjax.minimax import PREDICTOR
+from asmjax.game import PREDICTOR
 from asmjax.train.checkpoint import Checkpoints, Memory
 from asmjax.train.experiment import Experiment
 from asmjax.train.parallel import placed, replicated

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from asmjax.minimax import PREDICTOR, Game
+from asmjax.game import PREDICTOR, Game
 from asmjax.train.optim import averaged
 
 
@@ -27,7 +27,7 @@ class TrainState:
 
   Attributes:
     step: steps done, of all players; with the seed it determines the batch and the randomness of
-      the next one, and with `asmjax.minimax.Turns` how many of them the predictor has taken.
+      the next one, and with `asmjax.game.Turns` how many of them the predictor has taken.
     players: "predictor" and, by the name of its term, every critic.
     rng: key data of the run, constant.
   """

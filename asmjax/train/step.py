@@ -8,10 +8,10 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from asmjax.game import JOINT, PREDICTOR, Game, Played, Turns, joint_value
 from asmjax.gradients import Probe
-from asmjax.minimax import JOINT, PREDICTOR, Game, Played, Turns, joint_value
 from asmjax.models.layers import DEVICES
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 from asmjax.train.state import Player, TrainState, Transformations
 
 Step = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Float[Array, ""]]]]

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from asmjax.analysis import analyzer
 from asmjax.analysis.analyzer import Scale, distances, pixelwise, rebuilt
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.tasks import Depth, Normals
 from asmjax.train.loop import open_checkpoints
-from tests import games, small
+from tests.helpers import small_configs as small
+from tests.helpers import tiny_games as games
 
 RNG = np.random.default_rng(0)
 

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from asmjax.analysis.confusions import by_column, by_row, confusions, draw, heat
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import open_checkpoints
-from tests import small
+from tests.helpers import small_configs as small
 
 MATRIX = ConfusionMatrix(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
 

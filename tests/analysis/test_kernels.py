@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from asmjax.analysis import kernels
 from asmjax.analysis.kernels import KernelSizes, kernel_sizes, table
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.train.loop import open_checkpoints
-from tests import small
+from tests.helpers import small_configs as small
 
 RUN = KernelSizes(("sky", "cat"), (3, 5, 7), np.array([3.0, 5.0]), np.array([6.0, 4.5]))
 OTHER = RUN._replace(edge=np.array([4.0, 5.5]))

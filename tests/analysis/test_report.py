@@ -12,9 +12,9 @@ from PIL import Image
 from asmjax.analysis import report
 from asmjax.analysis.report import contents, page, repeat
 from asmjax.analysis.runs import Group, better
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.train.loop import make_draw, open_checkpoints
-from tests.analysis.finished import Parsed, decoded, table, write_run
+from tests.helpers.finished_runs import Parsed, decoded, table, write_run
 
 STRANGE = '<b>IID</b> & "co"'
 

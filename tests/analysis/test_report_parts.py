@@ -12,13 +12,14 @@ from asmjax.analysis.report import charts, contents, pictures, published, repeat
 from asmjax.analysis.report.summary import summary
 from asmjax.analysis.report.words import curve_title, number, signed, spelled
 from asmjax.analysis.runs import Group
+from asmjax.config import presets
+from asmjax.config.run_dir import environment
 from asmjax.lookahead.standing import End
-from asmjax.workdir import environment
-from configs import common, voc
-from tests import small
-from tests.analysis.finished import Parsed, decoded, results, table, write_run
+from configs import voc
 from tests.analysis.test_lookahead import SMALL
 from tests.analysis.test_lookahead import write as write_cycles
+from tests.helpers import small_configs as small
+from tests.helpers.finished_runs import Parsed, decoded, results, table, write_run
 
 
 @pytest.mark.parametrize("limit", [200, 2_000, 30_000])
@@ -159,7 +160,7 @@ def test_the_papers_own_settings_are_their_protocol():
 
 def test_methods_are_told_by_their_terms():
   known = {
-    name: published.method(small.config(name).to_dict()) for name in common.METHODS
+    name: published.method(small.config(name).to_dict()) for name in presets.METHODS
     if name != "gan_branches"
   }
   assert {name for name, found in known.items() if found == "iid"} == {

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from asmjax.analysis import stimuli as figures
 from asmjax.analysis.stimuli import Field, Stimuli, fields, stimuli, strips
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.losses.matching import pooled_valid
 from asmjax.train.loop import open_checkpoints
-from tests import games, small
+from tests.helpers import small_configs as small
+from tests.helpers import tiny_games as games
 
 LAYERS = ("conv1", "conv2", "conv3")
 

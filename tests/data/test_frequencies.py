@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from asmjax.batch import UNLABELLED
-from asmjax.config import experiment, game
+from asmjax.config.build import experiment, game
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.frequencies import class_shares, smallest_diagonal
 from asmjax.data.transforms import Augment
-from tests import small
+from tests.helpers import small_configs as small
 
 CLASSES = 3
 
@@ -110,7 +110,7 @@ def test_shares_that_are_given_or_not_needed_are_not_counted(balanced, shares, m
   def read(*_, **__):
     raise AssertionError("the training images were read")
 
-  monkeypatch.setattr("asmjax.config.class_shares", read)
+  monkeypatch.setattr("asmjax.config.build.class_shares", read)
   changes = {"terms.pixel.balanced": balanced, "terms.pixel.shares": shares}
   assert experiment(small.config("iid", **changes)).game.terms["pixel"].shares == shares
 
@@ -122,7 +122,7 @@ def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
     policies.append(on_error)
     return np.full(classes, 1 / classes)
 
-  monkeypatch.setattr("asmjax.config.class_shares", count)
+  monkeypatch.setattr("asmjax.config.build.class_shares", count)
   for policy in ("raise", "skip"):
     experiment(small.config("iid", **{
       "terms.pixel.balanced": 0.5, "data.reading.on_error": policy,

@@ -17,7 +17,7 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.data.packing import pack
 from asmjax.data.scenes import Scenes
 from asmjax.data.tfds import Tfds
-from tests.small import ROOT
+from tests.helpers.small_configs import ROOT
 
 EVERYTHING = Descriptor(
   name="everything",

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from asmjax.tasks import Segmentation
-from tests import reference_boundary as slow
-from tests.small import ROOT
+from tests.helpers.small_configs import ROOT
+from tests.oracles import boundary as slow
 
 CLASSES = ("wall", "floor", "furniture")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asmjax.inference.crf import DenseCRF, Kernel, mean_field
-from tests import reference_crf
+from tests.oracles import crf as reference_crf
 
 HEIGHT, WIDTH, CLASSES = 20, 24, 4
 COLOURS = np.array([[60, 90, 150], [200, 80, 60], [90, 160, 70], [240, 220, 200]])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.inference import evaluation
 from asmjax.inference.evaluation import InferenceViews
 from asmjax.inference.multiscale import Inference, make_predict
@@ -17,7 +17,7 @@ from asmjax.inference.trained import Trained
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import make_measure, open_checkpoints
 from asmjax.train.record import write_json
-from tests import small
+from tests.helpers import small_configs as small
 
 # Photos of 16 x 16 become 20 x 20 in a canvas of 24 x 20; the last batch is not full.
 FITTED = {

@@ -17,7 +17,7 @@ from asmjax.inference.export import FixedSizeOnlyError, export, export_widely, s
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.models.layers import Conv
 from asmjax.models.predictors import UNet
-from tests.inference import common
+from tests.helpers import inference_runs
 
 SHAPES = {"two": (2, 32, 64), "three": (3, 64, 32)}
 UNTRAINED = functools.partial(UNet, levels=2, width=4)
@@ -68,13 +68,13 @@ def unchecked():
 
 
 def images(n, h, w):
-  return np.stack([common.image(h, w, seed=seed) for seed in range(n)])
+  return np.stack([inference_runs.image(h, w, seed=seed) for seed in range(n)])
 
 
 @functools.cache
 def expected():
   """What predictions of files are made of, by name and task."""
-  trained = common.trained(UNTRAINED)
+  trained = inference_runs.trained(UNTRAINED)
   predict, found = make_predict(trained, Inference()), {}
   for name, shape in SHAPES.items():
     each = dict(predict(enumerate(images(*shape))))
@@ -85,7 +85,7 @@ def expected():
 
 def check(name, found):
   """Holds outputs against what is expected, but for classes that are equally probable."""
-  tasks = common.trained(UNTRAINED).game.tasks
+  tasks = inference_runs.trained(UNTRAINED).game.tasks
   estimates = {task: expected()[name, task] for task in tasks}
   for task in ("depth", "normals"):
     concluded = np.stack([tasks[task].conclude(each) for each in estimates[task]])
@@ -98,7 +98,7 @@ def check(name, found):
 
 
 def test_without_the_library_any_number_of_any_size_is_predicted_as_ever(tmp_path):
-  artifact = export(common.trained(UNTRAINED), probabilities=True)
+  artifact = export(inference_runs.trained(UNTRAINED), probabilities=True)
   save(artifact, tmp_path / "net.stablehlo")
   np.savez(tmp_path / "images.npz", **{name: images(*shape) for name, shape in SHAPES.items()})
   environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -111,7 +111,7 @@ def test_without_the_library_any_number_of_any_size_is_predicted_as_ever(tmp_pat
 
 
 def test_what_other_platforms_run_is_the_same(tmp_path):
-  artifact = export(common.trained(UNTRAINED), platforms=("cuda",), probabilities=True)
+  artifact = export(inference_runs.trained(UNTRAINED), platforms=("cuda",), probabilities=True)
   with pytest.raises(ValueError, match="platform"):
     artifact.exported.call(images(*SHAPES["two"]))
   anywhere = dataclasses.replace(
@@ -122,24 +122,24 @@ def test_what_other_platforms_run_is_the_same(tmp_path):
 
 
 def test_facts_tell_what_the_function_does_not():
-  trained = common.trained(UNTRAINED)
+  trained = inference_runs.trained(UNTRAINED)
   facts = export(trained, tasks=("segmentation",), platforms=("cpu",)).facts
   assert facts["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
   assert facts["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
-  assert facts["sides"] == {"least": min(common.USUAL), "multiple": 1, "more": 0}
+  assert facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 1, "more": 0}
   assert facts["evaluated"] == {
-    "size": list(common.USUAL), "resize": "none", "fill": list(common.FILL),
+    "size": list(inference_runs.USUAL), "resize": "none", "fill": list(inference_runs.FILL),
   }
   assert facts["classes"] == list(trained.descriptor.classes) and facts["platforms"] == ["cpu"]
   assert [tuple(each) for each in facts["palette"]] == list(trained.descriptor.palette)
 
 
 def test_images_are_padded_where_the_network_needs_multiples():
-  trained = common.trained(Pairs, ("segmentation", "depth"))
+  trained = inference_runs.trained(Pairs, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
-  assert artifact.facts["sides"] == {"least": min(common.USUAL), "multiple": 16, "more": 0}
+  assert artifact.facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 16, "more": 0}
   image = images(2, 35, 50)
-  padded = np.stack([pad({"image": each}, (48, 64), common.FILL)["image"] for each in image])
+  padded = np.stack([pad({"image": each}, (48, 64), inference_runs.FILL)["image"] for each in image])
   outputs = trained.game.predict(trained.variables, padded)
   found = jax.jit(artifact.exported.call)(image)
   assert found["depth"].shape == (2, 35, 50)
@@ -159,11 +159,11 @@ class Sampled(nn.Module):
 
 
 def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
-  trained = common.trained(Sampled, ("segmentation", "depth"))
+  trained = inference_runs.trained(Sampled, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
-  assert artifact.facts["sides"] == {"least": min(common.USUAL), "multiple": 16, "more": 1}
+  assert artifact.facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 16, "more": 1}
   image = images(2, 30, 49)
-  padded = np.stack([pad({"image": each}, (33, 49), common.FILL)["image"] for each in image])
+  padded = np.stack([pad({"image": each}, (33, 49), inference_runs.FILL)["image"] for each in image])
   outputs = trained.game.predict(trained.variables, padded)
   found = jax.jit(artifact.exported.call)(image)
   for name, task in trained.game.tasks.items():
@@ -176,7 +176,7 @@ def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
 
 
 def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
-  trained = common.trained(Rows, ("depth",))
+  trained = inference_runs.trained(Rows, ("depth",))
   with pytest.raises(FixedSizeOnlyError, match=r"give a size, as --size=16x24. JAX says: .+"):
     export(trained, platforms=("cpu",))
   said = []
@@ -184,9 +184,9 @@ def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
   assert len(said) == 1 and said[0].startswith("for images of 16x24 alone: the network cannot")
   assert artifact.facts["sides"] is None
   assert artifact.facts["inputs"]["image"]["shape"] == [2, 16, 24, 3]
-  image = images(2, *common.USUAL)
+  image = images(2, *inference_runs.USUAL)
   outputs = trained.game.predict(trained.variables, image)
-  depth = trained.game.tasks["depth"].prediction(outputs["depth"], common.USUAL)
+  depth = trained.game.tasks["depth"].prediction(outputs["depth"], inference_runs.USUAL)
   np.testing.assert_allclose(artifact.exported.call(image)["depth"], depth, atol=1e-5)
 
 
@@ -198,11 +198,11 @@ def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
 ])
 def test_what_cannot_be_exported_is_named(settings, message):
   with pytest.raises(ValueError, match=message):
-    export(common.trained(UNTRAINED), **settings)
+    export(inference_runs.trained(UNTRAINED), **settings)
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path):
-  artifact = export(common.trained(Rows, ("depth",)), size=(2, 2), platforms=("cpu",))
+  artifact = export(inference_runs.trained(Rows, ("depth",)), size=(2, 2), platforms=("cpu",))
   with pytest.raises(ValueError, match="net.json is where the facts go"):
     save(artifact, tmp_path / "net.json")
   with pytest.raises(AttributeError):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.inference.lattice import build
-from tests import reference_crf
+from tests.oracles import crf as reference_crf
 
 HEIGHT, WIDTH = 12, 14
 apply = jax.jit(lambda lattice, values: lattice(values))

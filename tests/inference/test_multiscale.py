@@ -10,18 +10,18 @@ import pytest
 
 from asmjax.batch import UNLABELLED
 from asmjax.data.transforms import interpolate, pad
+from asmjax.game import Game
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.metrics.confusion import ConfusionMatrix
-from asmjax.minimax import Game
 from asmjax.tasks import Segmentation
 from asmjax.train.evaluate import make_evaluate
-from tests import games
-from tests.inference import common
+from tests.helpers import inference_runs
+from tests.helpers import tiny_games as games
 
 # Predictors of one network, compiled once.
 predictor = functools.lru_cache(
-  lambda network=common.Local, resize="none", divide=True, **settings: make_predict(
-    common.trained(network, resize=resize, divide_depth=divide), Inference(**settings)
+  lambda network=inference_runs.Local, resize="none", divide=True, **settings: make_predict(
+    inference_runs.trained(network, resize=resize, divide_depth=divide), Inference(**settings)
   )
 )
 
@@ -39,19 +39,19 @@ def conclusions(found):
 
 def evaluated(image):
   """What evaluation estimates for a padded image, and the classes that it sees there."""
-  seen = pad({"image": image}, common.USUAL, common.FILL)["image"][None]
+  seen = pad({"image": image}, inference_runs.USUAL, inference_runs.FILL)["image"][None]
   said = evaluation()(seen)
   return {name: np.asarray(each)[0] for name, each in said.items()}
 
 
 @functools.cache
 def evaluation():
-  trained = common.trained(common.Strided)
+  trained = inference_runs.trained(inference_runs.Strided)
 
   def judge(seen):
     said = trained.game.predict(trained.variables, seen)
-    found = {n: task.estimate(said[n], common.USUAL) for n, task in trained.game.tasks.items()}
-    return found | {"label": games.TASK.prediction(said["segmentation"], common.USUAL)}
+    found = {n: task.estimate(said[n], inference_runs.USUAL) for n, task in trained.game.tasks.items()}
+    return found | {"label": games.TASK.prediction(said["segmentation"], inference_runs.USUAL)}
 
   return jax.jit(judge)
 
@@ -62,10 +62,10 @@ def mirrored(found):
   return turned | {"normals": turned["normals"] * np.array([-1, 1, 1], np.float32)}
 
 
-@pytest.mark.parametrize("size", [common.USUAL, (11, 24), (13, 7)])
+@pytest.mark.parametrize("size", [inference_runs.USUAL, (11, 24), (13, 7)])
 def test_one_view_is_what_evaluation_sees(size):
-  image = common.image(*size)
-  (found,) = estimates(predictor(common.Strided), image)
+  image = inference_runs.image(*size)
+  (found,) = estimates(predictor(inference_runs.Strided), image)
   expected = {name: each[: size[0], : size[1]] for name, each in evaluated(image).items()}
   for name in games.TASKS:
     np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
@@ -73,13 +73,13 @@ def test_one_view_is_what_evaluation_sees(size):
 
 
 def test_predictions_score_as_the_evaluation_does():
-  trained = common.trained(common.Strided)
+  trained = inference_runs.trained(inference_runs.Strided)
   sizes = [(16, 24), (9, 24), (16, 5), (12, 12), (3, 20), (1, 1), (16, 23), (8, 8)]
-  rng, images = np.random.default_rng(0), [common.image(*size, seed=sum(size)) for size in sizes]
+  rng, images = np.random.default_rng(0), [inference_runs.image(*size, seed=sum(size)) for size in sizes]
   labels = [rng.integers(0, 3, size).astype(np.int32) for size in sizes]
-  batch = games.batch(len(sizes), size=common.USUAL) | {
+  batch = games.batch(len(sizes), size=inference_runs.USUAL) | {
     "image": np.stack([
-      pad({"image": each}, common.USUAL, common.FILL)["image"] for each in images
+      pad({"image": each}, inference_runs.USUAL, inference_runs.FILL)["image"] for each in images
     ]),
     "label": np.stack([
       np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELLED)
@@ -88,7 +88,7 @@ def test_predictions_score_as_the_evaluation_does():
   }
   scores = make_evaluate(trained.game)(trained.variables, [batch])
   matrix = np.zeros((3, 3), np.int64)
-  for label, each in zip(labels, estimates(predictor(common.Strided), *images), strict=True):
+  for label, each in zip(labels, estimates(predictor(inference_runs.Strided), *images), strict=True):
     np.add.at(matrix, (label, conclusions(each)["segmentation"]), 1)
   np.testing.assert_array_equal(matrix, scores.totals["segmentation"]["confusion"])
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(matrix).mean_iou()
@@ -96,8 +96,8 @@ def test_predictions_score_as_the_evaluation_does():
 
 @pytest.mark.parametrize(("resize", "inner"), [("fit", (16, 20)), ("squash", (16, 24))])
 def test_estimates_come_back_to_the_size_of_the_image(resize, inner):
-  image = common.image(32, 40)
-  (found,) = estimates(predictor(common.Strided, resize), image)
+  image = inference_runs.image(32, 40)
+  (found,) = estimates(predictor(inference_runs.Strided, resize), image)
   small = evaluated(interpolate(image, inner))
   for name in games.TASKS:
     expected = interpolate(small[name][: inner[0], : inner[1]], (32, 40)).reshape(32, 40, -1)
@@ -105,7 +105,7 @@ def test_estimates_come_back_to_the_size_of_the_image(resize, inner):
 
 
 def test_several_views_are_the_mean_of_each():
-  image = common.image(14, 20)
+  image = inference_runs.image(14, 20)
   both = estimates(predictor(scales=(0.5, 1.5)), image)[0]
   each = [estimates(predictor(scales=(scale,)), image)[0] for scale in (0.5, 1.5)]
   for name in games.TASKS:
@@ -115,22 +115,22 @@ def test_several_views_are_the_mean_of_each():
 
 @pytest.mark.parametrize("window", [0, 10])
 def test_flips_are_undone_exactly(window):
-  image = common.image(12, 20)
-  predict = predictor(common.Strided, flip=True, window=window)
+  image = inference_runs.image(12, 20)
+  predict = predictor(inference_runs.Strided, flip=True, window=window)
   found, turned = estimates(predict, image, image[:, ::-1])
   for name, each in mirrored(found).items():
     np.testing.assert_allclose(turned[name], each, atol=1e-6)
   whole, alone = conclusions(turned), conclusions(mirrored(found))
   np.testing.assert_array_equal(whole["segmentation"], alone["segmentation"])
   # A network that sees one side of a pixel only says something else of the mirror image.
-  plain = predictor(common.Strided, window=window)
+  plain = predictor(inference_runs.Strided, window=window)
   found, turned = estimates(plain, image, image[:, ::-1])
   assert all(np.abs(turned[n] - each).max() > 1e-2 for n, each in mirrored(found).items())
 
 
 def test_windows_agree_with_the_whole_image_as_far_as_the_network_sees():
   """Their overlap has four times the network's reach: beyond that they show all that counts."""
-  image, reach = common.image(*common.USUAL), common.REACH
+  image, reach = inference_runs.image(*inference_runs.USUAL), inference_runs.REACH
   (whole,) = estimates(predictor(), image)
   (found,) = estimates(predictor(window=12, overlap=4 * reach), image)
   for name in games.TASKS:
@@ -143,9 +143,9 @@ def test_windows_agree_with_the_whole_image_as_far_as_the_network_sees():
 @pytest.mark.parametrize("divide", [True, False])
 def test_depths_and_normals_follow_the_scale_if_the_camera_is_fixed(divide):
   """What looks twice as large is half as far."""
-  image = common.image(8, 12)
+  image = inference_runs.image(8, 12)
   one, two = (
-    estimates(predictor(common.Constant, divide=divide, scales=(scale,)), image)[0]
+    estimates(predictor(inference_runs.Constant, divide=divide, scales=(scale,)), image)[0]
     for scale in (1.0, 2.0)
   )
   np.testing.assert_allclose(two["segmentation"], one["segmentation"], atol=1e-6)
@@ -163,18 +163,18 @@ def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
     lambda *args, **options: traced.append(args[2]) or estimate(*args, **options),
   )
   predict = make_predict(
-    common.trained(tasks=("segmentation",)), Inference(scales=(1.0, 1.5), batch_size=3)
+    inference_runs.trained(tasks=("segmentation",)), Inference(scales=(1.0, 1.5), batch_size=3)
   )
   sizes = [(height, width) for height in (3, 9, 14, 16) for width in (5, 12, 19, 24)]
-  images = [common.image(*size, seed=index) for index, size in enumerate(sizes)]
+  images = [inference_runs.image(*size, seed=index) for index, size in enumerate(sizes)]
   found = estimates(predict, *images)
   assert [each["segmentation"].shape[:2] for each in found] == sizes
-  assert sorted(set(traced)) == [common.USUAL, (32, 64)] and len(traced) == 2
+  assert sorted(set(traced)) == [inference_runs.USUAL, (32, 64)] and len(traced) == 2
   for index in (0, 7, 15):
     (alone,) = estimates(predict, images[index])
     np.testing.assert_allclose(found[index]["segmentation"], alone["segmentation"], atol=1e-6)
   assert len(traced) == 2
-  estimates(predict, common.image(17, 30), common.image(30, 20))  # Too large for the evaluation.
+  estimates(predict, inference_runs.image(17, 30), inference_runs.image(30, 20))  # Too large for the evaluation.
   assert sorted(traced[2:]) == [(32, 32), (64, 32)]
 
 
@@ -188,7 +188,7 @@ def test_images_of_many_shapes_do_not_pile_up():
       yield index, np.zeros((*size, 3), np.uint8)
 
   predict = make_predict(
-    common.trained(common.Constant, tasks=("depth",)), Inference(batch_size=1)
+    inference_runs.trained(inference_runs.Constant, tasks=("depth",)), Inference(batch_size=1)
   )
   found = predict(images())
   first, estimate = next(found)
@@ -197,24 +197,24 @@ def test_images_of_many_shapes_do_not_pile_up():
 
 def test_any_number_of_classes_comes_back_from_any_scale():
   classes = tuple(map(str, range(130)))
-  network = common.Constant({"segmentation": len(classes)})
+  network = inference_runs.Constant({"segmentation": len(classes)})
   variables = network.init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=False)
   trained = dataclasses.replace(
-    common.trained(common.Constant), variables=variables,
+    inference_runs.trained(inference_runs.Constant), variables=variables,
     game=Game(network, {"segmentation": Segmentation(classes)}, {}),
   )
   predict = make_predict(trained, Inference(scales=(0.7, 1.3)))
-  (found,) = estimates(predict, common.image(14, 21))
+  (found,) = estimates(predict, inference_runs.image(14, 21))
   expected = jax.nn.softmax(variables["params"]["segmentation"])
   expected = np.broadcast_to(expected, (14, 21, len(classes)))
   np.testing.assert_allclose(found["segmentation"], expected, rtol=1e-4)
 
 
 def test_only_the_wanted_tasks_are_predicted():
-  (found,) = estimates(predictor(tasks=("depth",)), common.image(8, 12))
+  (found,) = estimates(predictor(tasks=("depth",)), inference_runs.image(8, 12))
   assert list(found) == ["depth"]
   with pytest.raises(ValueError, match="unknown task 'dept'; known: depth, normals, segmentation"):
-    make_predict(common.trained(), Inference(tasks=("dept",)))
+    make_predict(inference_runs.trained(), Inference(tasks=("dept",)))
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ from asmjax.inference.inputs import find
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.inference.outputs import Products, Writer
 from asmjax.inference.predict import Job
-from tests import games
-from tests.inference import common
+from tests.helpers import inference_runs
+from tests.helpers import tiny_games as games
 
-PALETTE = common.DESCRIPTOR.palette
+PALETTE = inference_runs.DESCRIPTOR.palette
 
 
 def save(path, size=(12, 20), seed=0):
   """Noise as a picture, and where it is."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  Image.fromarray(common.image(*size, seed=seed)).save(path)
+  Image.fromarray(inference_runs.image(*size, seed=seed)).save(path)
   return path
 
 
@@ -41,7 +41,7 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
   (tmp_path / "notes.md").write_text("not an image")
   for hidden in ("x/._a.png", ".cache/a.png"):
     save(tmp_path / hidden)
-  out, trained = tmp_path / "out", common.trained(common.Strided)
+  out, trained = tmp_path / "out", inference_runs.trained(inference_runs.Strided)
   for _ in range(2):  # The second time with predictions below the folder.
     summary = Job(trained, tmp_path, out, Inference(batch_size=2)).run()
     assert summary.images == 2 and len(summary.faults) == 1
@@ -77,7 +77,7 @@ def test_depths_are_millimetres_within_16_bits():
 
 def test_further_products(tmp_path, monkeypatch):
   """Probabilities, refined before anything is made of them, and pictures."""
-  rng, image = np.random.default_rng(0), common.image(6, 8)
+  rng, image = np.random.default_rng(0), inference_runs.image(6, 8)
   # Turns classes round.
   monkeypatch.setattr(outputs, "dense_crf", lambda: lambda each, _: each[..., ::-1])
   probabilities = rng.dirichlet((1, 1, 1), (6, 8)).astype(np.float32)
@@ -117,7 +117,7 @@ def test_lists_are_seen_from_their_own_folder(tmp_path):
   listed.write_text(f"sub/b.png\n../elsewhere/c.png\n{tmp_path}/photos/a.png\n")
   assert names(listed) == ["photos/sub/b", "elsewhere/c", "photos/a"]
   each = next(iter(find(listed).read()))
-  np.testing.assert_array_equal(each.load(), common.image(12, 20))
+  np.testing.assert_array_equal(each.load(), inference_runs.image(12, 20))
 
 
 def test_frames_of_a_video_are_numbered(tmp_path):
@@ -148,7 +148,7 @@ def test_predictions_of_one_name_and_no_images_are_refused(tmp_path):
 
 
 def test_inputs_are_not_written_over(tmp_path):
-  trained = common.trained(common.Strided)
+  trained = inference_runs.trained(inference_runs.Strided)
   image = save(tmp_path / "depth" / "a.png")
   with pytest.raises(ValueError, match="predictions would go to"):
     Job(trained, image.parent, image.parent)

@@ -7,18 +7,18 @@ import jax
 import numpy as np
 import pytest
 
+from asmjax.config.run_dir import write_descriptor
 from asmjax.data.descriptor import Descriptor
+from asmjax.game import PREDICTOR
 from asmjax.inference.trained import Trained
-from asmjax.minimax import PREDICTOR
-from asmjax.workdir import write_descriptor
-from tests import small
-from tests.inference import common
+from tests.helpers import inference_runs
+from tests.helpers import small_configs as small
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
-  return folder, *common.run(folder, "iid,all", **{
+  return folder, *inference_runs.run(folder, "iid,all", **{
     "data.eval_size": (24, 32), "data.eval_resize": "fit", "data.divide_depth": False,
     "optimizer.predictor.average": 0.9,
   })

@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from asmjax.lookahead.buffer import MapSet, aggregate, check_room
-from tests.reference_lookahead import lookahead, random_run
+from tests.oracles.lookahead import lookahead, random_run
 
 RUNS = 2000
 START = (MapSet(0, peak=True),)

@@ -8,7 +8,7 @@ import pytest
 
 from asmjax.lookahead.buffer import MapSet, aggregate
 from asmjax.lookahead.cycle import Action, Cycle, Rules, advance, begin
-from tests.reference_lookahead import lookahead, random_run
+from tests.oracles.lookahead import lookahead, random_run
 
 RUNS = 2000
 NAMES = {  # the oracle's events

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from asmjax.batch import SHOWN, check
-from asmjax.minimax import PREDICTOR, joint_value
-from asmjax.moments import Moments
-from tests import games
+from asmjax.game import PREDICTOR, joint_value
+from asmjax.ops.masked_mean import Moments
+from tests.helpers import tiny_games as games
 
 # One method of every form that a critic's loss has.
 CRITICS = (

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from asmjax.analysis.lookahead import History
-from asmjax.config import experiment, schedule
+from asmjax.config.build import experiment, schedule
 from asmjax.train.loop import open_checkpoints
 from asmjax.train.schedule import restore
-from tests import small
-from tests.lookahead import watched
+from tests.helpers import lookahead_runs as watched
+from tests.helpers import small_configs as small
 
 # What may stand on a command line.
 AHEAD = {key: value for key, value in small.AHEAD.items() if "adversarial" not in key}
@@ -33,7 +33,7 @@ def test_the_predictor_steps_back_to_the_very_best_and_the_critics_go_on(finishe
 
 
 def test_on_one_device_too():
-  code, output = small.launch("../tests/lookahead/watched.py", devices=1)
+  code, output = small.launch("../tests/helpers/lookahead_runs.py", devices=1)
   assert code == 0 and "1 device: " in output, output
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import minimize
 
 from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge, product, soften
-from tests import reference_critics
+from tests.oracles import critics as reference_critics
 
 
 def examples(seed=0, shape=(2, 3, 4, 1)):

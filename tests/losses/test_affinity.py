@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from asmjax.losses.affinity import FLOOR, SizeWeights, affinity
-from asmjax.losses.neighbourhood import offsets, padded
-from tests import reference_affinity
+from asmjax.losses.neighborhood import offsets, padded
+from tests.oracles import affinity as reference_affinity
 
 CLASSES, SIZES, SHAPE = 3, (3, 5), (2, 5, 5)
 COMBINATIONS = [

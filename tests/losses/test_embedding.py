@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from asmjax.losses.embedding import contrastive
-from asmjax.losses.neighbourhood import offsets
-from tests import reference_critics
+from asmjax.losses.neighborhood import offsets
+from tests.oracles import critics as reference_critics
 
 CLASSES = 3
 NEIGHBOURHOODS = [(3, "corners"), (5, "corners"), (5, "full")]

@@ -7,7 +7,7 @@ import pytest
 
 from asmjax.losses import layer_distances, matching_distance, matching_hinge
 from asmjax.losses.matching import NORMALIZATIONS, pooled_valid, smallest_norm
-from tests import reference
+from tests.oracles import arrays as reference
 
 
 def features(seed=0, shape=(2, 3, 4, 5)):

@@ -7,7 +7,7 @@ import pytest
 
 from asmjax.losses import cross_entropy
 from asmjax.losses.pixel import class_balance
-from tests import reference
+from tests.oracles import arrays as reference
 
 
 def example(seed=0):

@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 from asmjax.metrics.boundary import BFScore, BoundaryIoU, ContourBenchmark, DavisF
 from asmjax.metrics.contours import Tolerance, contours, correspond, covered
 from asmjax.metrics.spread import Spread
-from tests import reference_boundary as slow
+from tests.oracles import boundary as slow
 
 CLASSES = 4
 METRICS = (ContourBenchmark, BFScore, BoundaryIoU, DavisF)

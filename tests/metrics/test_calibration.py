@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asmjax.metrics.calibration import Calibration, count_calibration
-from tests import reference_labels as reference
+from tests.oracles import labels as reference
 
 
 def example(seed=0, shape=(3, 6, 7), classes=3):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from asmjax.metrics import ConfusionMatrix, count_confusions
-from tests import reference
+from tests.oracles import arrays as reference
 
 
 def maps(seed=0, shape=(3, 7, 5), classes=4):

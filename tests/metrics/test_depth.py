@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from asmjax.metrics.depth import FACTORS, DepthErrors, sum_depth_errors
 from asmjax.metrics.grouped import GroupMeans, image_groups, instance_groups
-from tests import reference_dense as reference
+from tests.oracles import dense as reference
 
 ERRORS = ("rel", "rel_by_prediction", "sq_rel", "rms", "log_rms", "log10")
 

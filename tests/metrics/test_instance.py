@@ -6,7 +6,7 @@ import pytest
 from asmjax.metrics import ConfusionMatrix
 from asmjax.metrics.instance import InstanceIou
 from asmjax.tasks import Segmentation
-from tests import reference_labels as reference
+from tests.oracles import labels as reference
 
 CLASSES = 4
 

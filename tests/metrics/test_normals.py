@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from asmjax.metrics.grouped import GroupMeans, instance_groups
 from asmjax.metrics.normals import ANGLES, BIN, NormalErrors, sum_normal_errors
-from tests import reference_dense as reference
+from tests.oracles import dense as reference
 
 BAD = ([0, 0, 0], [np.nan, 0, 1], [np.inf, 0, 0], [0, -np.inf, np.nan])
 

@@ -8,7 +8,7 @@ import pytest
 from asmjax.models.backbones import VGG, ResNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, PSPNet
-from asmjax.resize import upsample
+from asmjax.ops.resize import upsample
 
 NONE = Norm("none")
 HEADS = {"a": 1}

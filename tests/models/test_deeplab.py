@@ -9,7 +9,8 @@ from asmjax.models.backbones import MobileNetV1, MobileNetV2, ResNet, Xception
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import DeepLab, DeepLabV2
-from tests import backbones, reference
+from tests.helpers import tiny_backbones as backbones
+from tests.oracles import arrays as reference
 
 HEADS = {"segmentation": 21}
 NONE = Norm("none")

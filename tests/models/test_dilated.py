@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.predictors import FCN, Dilated
-from tests import backbones
+from tests.helpers import tiny_backbones as backbones
 
 
 def on_pixels(scores, **options):

@@ -7,8 +7,9 @@ import pytest
 
 from asmjax.models.predictors import Farabet
 from asmjax.models.predictors.farabet import laplacian_pyramid, locally_normalised
-from asmjax.resize import bilinear
-from tests import backbones, reference
+from asmjax.ops.resize import bilinear
+from tests.helpers import tiny_backbones as backbones
+from tests.oracles import arrays as reference
 
 SMALL = {"widths": (8, 6, 5), "seen": (3, 2), "hidden": 7}
 

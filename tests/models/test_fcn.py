@@ -8,8 +8,8 @@ import pytest
 from asmjax.models.backbones import VGG, ResNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import FCN
-from asmjax.resize import bilinear
-from tests import backbones
+from asmjax.ops.resize import bilinear
+from tests.helpers import tiny_backbones as backbones
 
 STRIDES = (32, 16, 8)
 

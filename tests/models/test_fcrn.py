@@ -8,7 +8,7 @@ import pytest
 from asmjax.models.backbones.resnet import BLOCKS, PLACEMENTS, Bottleneck, ResNet
 from asmjax.models.layers import Layers, Norm
 from asmjax.models.predictors.fcrn import FCRN, UpConv, UpProjection
-from tests import reference
+from tests.oracles import arrays as reference
 
 PLAIN = Layers(norm=Norm("none"))
 

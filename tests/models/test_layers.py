@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax import resize
-from asmjax.models.depthwise import convolve_depthwise
 from asmjax.models.layers import Conv, Norm, max_pool, plain_convolutions
-from asmjax.models.normalisation import BatchNorm
-from tests import reference
+from asmjax.ops import resize
+from asmjax.ops.batch_norm import BatchNorm
+from asmjax.ops.cpu.depthwise import convolve_depthwise
+from tests.oracles import arrays as reference
 
 
 @pytest.mark.parametrize("kernel, stride, dilation", [

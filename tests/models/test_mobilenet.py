@@ -9,8 +9,9 @@ from asmjax.models.backbones import mobilenet
 from asmjax.models.backbones.mobilenet import MobileNetV1
 from asmjax.models.critics.mobilenet import MobileNetCritic
 from asmjax.models.layers import Conv, Norm
-from asmjax.resize import bilinear
-from tests import backbones, reference
+from asmjax.ops.resize import bilinear
+from tests.helpers import tiny_backbones as backbones
+from tests.oracles import arrays as reference
 
 # One stride each, and a block after the last one.
 FEW = ((64, 1), (64, 2), (64, 2), (128, 2), (128, 2), (128, 1))

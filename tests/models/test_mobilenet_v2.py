@@ -7,7 +7,8 @@ import pytest
 from asmjax.models.backbones import mobilenet_v2
 from asmjax.models.backbones.mobilenet_v2 import MobileNetV2, rounded
 from asmjax.models.layers import Norm
-from tests import backbones, reference
+from tests.helpers import tiny_backbones as backbones
+from tests.oracles import arrays as reference
 
 # One stride each, a repeated block and one without expansion.
 FEW = ((1, 8, 1, 1), (2, 8, 1, 2), (2, 8, 2, 2), (2, 16, 1, 2), (2, 16, 1, 2))

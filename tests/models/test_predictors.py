@@ -18,7 +18,7 @@ from asmjax.models.predictors import (
   PSPNet,
   UNet,
 )
-from tests import backbones
+from tests.helpers import tiny_backbones as backbones
 
 HEADS = {"segmentation": 3, "depth": 1}
 SIZE = (33, 41)

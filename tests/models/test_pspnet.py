@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.minimax import AUXILIARY
+from asmjax.game import AUXILIARY
 from asmjax.models.backbones import ResNet
 from asmjax.models.layers import Norm, plain_convolutions
 from asmjax.models.predictors import PSPNet
-from asmjax.resize import bilinear
-from tests import backbones, reference
+from asmjax.ops.resize import bilinear
+from tests.helpers import tiny_backbones as backbones
+from tests.oracles import arrays as reference
 
 NONE = Norm("none")
 HEADS = {"a": 2, "b": 1}

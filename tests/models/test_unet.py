@@ -10,7 +10,7 @@ import pytest
 
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
-from asmjax.resize import bilinear
+from asmjax.ops.resize import bilinear
 
 RELEASED = {
   "levels": 9, "stride": 2, "down_kernel": 4, "decoder_convs": 3, "join": 1, "head_kernel": 3,

@@ -8,7 +8,8 @@ import pytest
 from asmjax.models.backbones import vgg
 from asmjax.models.backbones.vgg import VGG, VGG16
 from asmjax.models.layers import Norm
-from tests import backbones, reference
+from tests.helpers import tiny_backbones as backbones
+from tests.oracles import arrays as reference
 
 
 def tiny(**options):

@@ -7,7 +7,8 @@ import pytest
 from asmjax.models.backbones import xception
 from asmjax.models.backbones.xception import Xception
 from asmjax.models.layers import Norm
-from tests import backbones, reference
+from tests.helpers import tiny_backbones as backbones
+from tests.oracles import arrays as reference
 
 MODULES = ("entry1", "entry2", "entry3", "middle1", "exit1")
 

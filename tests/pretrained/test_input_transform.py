@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.config import experiment
+from asmjax.config.build import experiment
+from asmjax.config.run_dir import keep_input_transform, reopen
 from asmjax.inference.export import export
 from asmjax.inference.trained import Trained
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
@@ -18,11 +19,10 @@ from asmjax.pretrained import input_transform, name_map, readers
 from asmjax.pretrained.names import by_path
 from asmjax.train.loop import make_measure
 from asmjax.train.record import check_same_config
-from asmjax.workdir import keep_input_transform, reopen
 from configs import voc
-from tests import small
-from tests.inference import common as runs
-from tests.pretrained import common
+from tests.helpers import inference_runs as runs
+from tests.helpers import published_weights
+from tests.helpers import small_configs as small
 
 
 @pytest.mark.parametrize(("format", "network", "expected"), [
@@ -71,7 +71,7 @@ def checkpoint():
   })
   config.predictor.features, config.predictor.backbone.width = 8, 0.1
   network = experiment(config).game.predictor
-  shapes, rng = by_path(common.fresh(network)), np.random.default_rng(0)
+  shapes, rng = by_path(published_weights.fresh(network)), np.random.default_rng(0)
   arrays = {}
   for path, origin in name_map(network, "slim").items():
     # Depthwise kernels lie there as (h, w, channels, 1).
@@ -86,7 +86,7 @@ def test_weights_of_tf_slim_see_the_images_that_they_were_trained_on(checkpoint,
   config, read = checkpoint
   monkeypatch.setitem(readers.READERS, "tensorflow", read)
   run = experiment(config)
-  variables = run.init.variables(run.game.predictor, common.fresh(run.game.predictor), print)
+  variables = run.init.variables(run.game.predictor, published_weights.fresh(run.game.predictor), print)
   image = runs.image(2, 16, 16)
   apply = jax.jit(lambda seen: run.game.predictor.apply(variables, seen, train=False))
   logits = lambda seen: apply(jnp.asarray(seen, jnp.float32))["segmentation"]
@@ -155,7 +155,7 @@ def test_second_stage_keeps_the_transform_though_its_first_is_gone(workdir, tmp_
 
 def animals(folder, count=16):
   """A copy of VOC whose "val" are photos of one kind of animal each, up to four of a kind."""
-  root = common.real("VOC2012", "ASMJAX_DATA")
+  root = published_weights.real("VOC2012", "ASMJAX_DATA")
   lists = folder / "ImageSets" / "Segmentation"
   lists.mkdir(parents=True)
   for name in ("JPEGImages", "SegmentationClassAug"):
@@ -187,7 +187,7 @@ def voc_config(root):
 
 def test_the_model_zoos_network_segments_animals(tmp_path):
   pytest.importorskip("tensorflow")
-  path = common.real("deeplabv3_mnv2_pascal/model.ckpt")
+  path = published_weights.real("deeplabv3_mnv2_pascal/model.ckpt")
   config = voc_config(animals(tmp_path))
   config.init.update(path=str(path), format="tensorflow")
   run = experiment(config)

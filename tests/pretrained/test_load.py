@@ -17,7 +17,7 @@ from asmjax.pretrained.readers import READERS
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.optim import Optimizer
 from asmjax.train.state import Player, TrainState
-from tests.pretrained import common
+from tests.helpers import published_weights
 
 HEADS = {"segmentation": 3}
 BACKBONE = ResNet((1, 1, 1, 1), 2, placement="first_3x3")
@@ -29,7 +29,7 @@ def network(**options):
 
 def stored(net, prefix=""):
   """A file's arrays for a network; all of them are ones, of torchvision's shapes."""
-  variables = by_path(common.fresh(net))
+  variables = by_path(published_weights.fresh(net))
   arrays = {}
   for path, origin in name_map(net, "torchvision").items():
     shape = variables[path].shape
@@ -50,7 +50,7 @@ def test_every_format_has_a_naming():
 def test_a_whole_network_is_loaded(tmp_path):
   net = network()
   save_file(stored(net), tmp_path / "x.safetensors")
-  variables, coverage = load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net))
+  variables, coverage = load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net))
   assert values(variables) == {1.0} and not coverage.faults()
 
 
@@ -58,14 +58,14 @@ def test_a_backbone_alone_is_loaded_and_the_rest_stays_fresh(tmp_path):
   net = network()
   save_file(stored(BACKBONE) | {"fc.bias": np.ones(9)}, tmp_path / "x.safetensors")
   variables, coverage = load(
-    tmp_path / "x.safetensors", "safetensors", net, common.fresh(net), part="backbone"
+    tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net), part="backbone"
   )
   for collection, tree in variables.items():
     assert values(tree.pop("backbone")) == {1.0}
     assert values(tree) == {0.0}, collection
   assert "fresh outside of backbone" in str(coverage) and set(coverage.ignored) == {"fc.bias"}
   with pytest.raises(ValueError, match='all of the backbone: part="backbone" loads that alone'):
-    load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net))
+    load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net))
 
 
 def test_there_is_no_advice_that_would_not_help(tmp_path):
@@ -73,10 +73,10 @@ def test_there_is_no_advice_that_would_not_help(tmp_path):
   del arrays["bn1.weight"]
   save_file(arrays, tmp_path / "x.safetensors")
   with pytest.raises(ValueError, match="x.safetensors: none of the weights fits") as error:
-    load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net))
+    load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net))
   assert "part=" not in str(error.value)
   with pytest.raises(ValueError, match="no 'bn1.weight' in the file"):
-    load(tmp_path / "x.safetensors", "safetensors", net, common.fresh(net), part="backbone")
+    load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net), part="backbone")
 
 
 def test_options_reach_the_transfer(tmp_path):
@@ -84,7 +84,7 @@ def test_options_reach_the_transfer(tmp_path):
   arrays = stored(net) | {"odd": np.ones(1)}
   save_file(arrays, tmp_path / "x.safetensors")
   find = lambda **options: load(
-    tmp_path / "x.safetensors", "safetensors", net, common.fresh(net), **options
+    tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net), **options
   )[1]
   with pytest.raises(ValueError, match="unused of the file"):
     find()
@@ -102,7 +102,7 @@ def test_parts_are_modules(tmp_path, part):
 def test_the_real_mobilenet_is_complete():
   net = MobileNetV2()
   variables, coverage = load(
-    common.real("mobilenet_v2_imagenet.safetensors"), "safetensors", net, common.fresh(net)
+    published_weights.real("mobilenet_v2_imagenet.safetensors"), "safetensors", net, published_weights.fresh(net)
   )
   assert coverage.parameters() == (2_223_872, 2_223_872) and len(coverage.loaded) == 260
   assert not coverage.faults() and all(np.std(x) > 0 for x in jax.tree.leaves(variables))
@@ -113,7 +113,7 @@ def test_the_real_deeplab_is_complete_but_for_a_head_of_other_classes(classes):
   pytest.importorskip("tensorflow")
   net = DeepLab({"segmentation": classes}, MobileNetV2(top=False), rates=())
   _, coverage = load(
-    common.real("deeplabv3_mnv2_pascal/model.ckpt"), "tensorflow", net, common.fresh(net)
+    published_weights.real("deeplabv3_mnv2_pascal/model.ckpt"), "tensorflow", net, published_weights.fresh(net)
   )
   assert len(coverage.shapes) == 272 and not coverage.unused and not coverage.ignored
   assert len(coverage.loaded) == (272 if classes == 21 else 270)
@@ -126,7 +126,7 @@ def tiny(**options):
 
 def state(net, *, average, value, step):
   """A state whose parameters and statistics are `value`, and their average twice that."""
-  variables = jax.tree.map(lambda x: x + value, common.fresh(net))
+  variables = jax.tree.map(lambda x: x + value, published_weights.fresh(net))
   params = variables["params"]
   twice = jax.tree.map(lambda x: 2 * x, params)
   opt_state = Optimizer(average=average).transformation(10).init(twice)
@@ -155,7 +155,7 @@ def test_the_predictor_of_a_run_is_read_as_it_is_evaluated(tmp_path, average, no
     assert found.keys() == variables.keys()
     for name, array in variables.items():
       np.testing.assert_array_equal(found[name], array)
-  variables, coverage = load(workdir, "orbax", net, common.fresh(net))
+  variables, coverage = load(workdir, "orbax", net, published_weights.fresh(net))
   scale = 2.0 if average else 1.0
   assert values(variables["params"]) == {10 * scale} and not coverage.faults()
 
@@ -163,11 +163,11 @@ def test_the_predictor_of_a_run_is_read_as_it_is_evaluated(tmp_path, average, no
 def test_a_part_of_a_run_goes_into_another_network(tmp_path):
   workdir = run(tmp_path, state(network(), average=0.0, value=3, step=1))
   other = DeepLab({"depth": 1}, BACKBONE, features=8)
-  variables, coverage = load(workdir, "orbax", other, common.fresh(other), part="backbone")
+  variables, coverage = load(workdir, "orbax", other, published_weights.fresh(other), part="backbone")
   assert values(variables["params"].pop("backbone")) == {3.0}
   assert values(variables["params"]) == {0.0} and not coverage.faults()
   with pytest.raises(ValueError, match='part="backbone" loads that alone'):
-    load(workdir, "orbax", other, common.fresh(other))
+    load(workdir, "orbax", other, published_weights.fresh(other))
 
 
 def test_folders_without_checkpoints_and_damaged_ones_are_named(tmp_path):

@@ -11,7 +11,7 @@ from asmjax.models.backbones import MobileNetV2
 from asmjax.models.layers import Norm
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import load
-from tests.pretrained.common import fresh, real
+from tests.helpers.published_weights import fresh, real
 
 SIDE, HORSE = 513, 13
 GREY = 127.5

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.models.backbones import MobileNetV2
 from asmjax.models.input_transform import IMAGENET
 from asmjax.pretrained import load
 from configs import voc_animals
-from tests.backbones import initial
-from tests.pretrained.common import real
+from tests.helpers.published_weights import real
+from tests.helpers.tiny_backbones import initial
 
 # Chosen by cross-validation on the training photos.
 RIDGE = 1e4

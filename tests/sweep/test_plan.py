@@ -7,7 +7,7 @@ import pytest
 
 from asmjax.analysis.comparison import Metric
 from asmjax.sweep.plan import Row, Sweep, parse_pairs, read_config, read_sweep
-from tests.small import ROOT
+from tests.helpers.small_configs import ROOT
 
 SECTION = {
   "runs": {

@@ -9,7 +9,7 @@ from asmjax.analysis.comparison import Metric
 from asmjax.sweep.plan import Row, Sweep
 from asmjax.sweep.processes import Slot
 from asmjax.sweep.run import Resources, _locked, run_sweep, write_table
-from tests import small
+from tests.helpers import small_configs as small
 
 # Leaves what a run leaves: what it "scores" lies beside its folder, and so does its config.
 MAIN = """

@@ -7,7 +7,7 @@ import pytest
 
 from asmjax.losses import negative_cosine, squared_error
 from asmjax.tasks import Depth, Normals
-from tests import games
+from tests.helpers import tiny_games as games
 
 BATCH = games.batch(3)
 RNG = np.random.default_rng(5)

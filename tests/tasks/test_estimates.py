@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.data.transforms import approach, mirror
-from tests import games
+from tests.helpers import tiny_games as games
 
 SIZE = (10, 18)
 TRUTH = {key: value[0] for key, value in games.batch(1).items()}

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.game import PREDICTOR
 from asmjax.losses.matching import pooled_valid
-from asmjax.minimax import PREDICTOR
 from asmjax.models.critics import PatchNet
 from asmjax.models.input_transform import IMAGENET
 from asmjax.models.layers import Conv, Norm
 from asmjax.terms import Adversarial
-from tests import games
+from tests.helpers import tiny_games as games
 
 METHODS = games.with_term("adversarial")
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.game import PREDICTOR
 from asmjax.losses.affinity import SizeWeights, affinity
-from asmjax.minimax import PREDICTOR
 from asmjax.models.input_transform import IMAGENET
 from asmjax.terms.weight import Ramp
-from tests import games
+from tests.helpers import tiny_games as games
 
 METHODS = games.with_term("affinity")
 ADAPTIVE = [method for method in METHODS if method != "affinity"]

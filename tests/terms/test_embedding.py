@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.game import FEATURES, PREDICTOR, Game
 from asmjax.gradients import Probe
 from asmjax.losses.embedding import contrastive
-from asmjax.minimax import FEATURES, PREDICTOR, Game
 from asmjax.models.input_transform import IMAGENET
 from asmjax.terms import Embedding
-from tests import games
+from tests.helpers import tiny_games as games
 
 
 def own_values(players, params, stats, examples):

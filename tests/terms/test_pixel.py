@@ -5,16 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.game import AUXILIARY, PREDICTOR, Game, joint_value
 from asmjax.losses import cross_entropy
 from asmjax.losses.pixel import class_balance
-from asmjax.minimax import AUXILIARY, PREDICTOR, Game, joint_value
 from asmjax.models.backbones import ResNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import PSPNet
 from asmjax.tasks import Depth
 from asmjax.terms import Pixel
 from asmjax.terms.weight import Ramp
-from tests import backbones, games, reference
+from tests.helpers import tiny_backbones as backbones
+from tests.helpers import tiny_games as games
+from tests.oracles import arrays as reference
 
 SIZE = (17, 24)
 TASKS = {"segmentation": games.TASK, "depth": Depth(weight=0.3)}

@@ -8,14 +8,14 @@ import numpy as np
 import optax
 import pytest
 
+from asmjax.game import PREDICTOR
 from asmjax.losses import layer_distances, matching_hinge
 from asmjax.losses.matching import pooled_valid
-from asmjax.minimax import PREDICTOR
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.models.input_transform import IMAGENET
 from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
-from tests import games
+from tests.helpers import tiny_games as games
 
 WITH_CRITIC = games.with_term("structure")
 CLIMBING = [

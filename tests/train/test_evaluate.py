@@ -6,15 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import crop, pad
 from asmjax.metrics import BoundaryIoU, InstanceIou
 from asmjax.metrics.names import brief, by_class
 from asmjax.tasks import Depth, Segmentation
 from asmjax.train.evaluate import make_evaluate
-from tests import reference_boundary as slow
-from tests import small
+from tests.helpers import small_configs as small
+from tests.oracles import boundary as slow
 
 DETAILS = {
   "tasks.segmentation.details": ("instance", "boundary", "bf", "boundary_iou", "davis"),

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from asmjax.config import experiment
-from asmjax.minimax import Critique, Term
+from asmjax.config import presets
+from asmjax.config.build import experiment
+from asmjax.game import Critique, Term
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel
 from asmjax.train.health import Health
 from asmjax.train.loop import train
-from configs import common
-from tests import games, small
+from tests.helpers import small_configs as small
+from tests.helpers import tiny_games as games
 
 
 def judged(real, fake, judge_real, judge_fake):
@@ -163,7 +164,7 @@ def run(workdir, **changes):
   made = small.config("gan_basic", **{
     "train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes
   })
-  made.terms.adversarial.critic = common.critic("patch", filters=(4, 6), norm={"kind": "none"})
+  made.terms.adversarial.critic = presets.critic("patch", filters=(4, 6), norm={"kind": "none"})
   train(experiment(made), workdir)
   path = workdir / "warnings.jsonl"
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -13,12 +13,12 @@ from PIL import Image
 
 from asmjax.analysis.figures import curves, predictions
 from asmjax.analysis.runs import Group
-from asmjax.config import experiment
+from asmjax.config.build import experiment
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import make_draw, open_checkpoints, train
 from asmjax.train.record import check_finite, check_same_config
 from asmjax.train.schedule import Plain, restore
-from tests import small
+from tests.helpers import small_configs as small
 
 DETAILS = {"tasks.segmentation.details": "('boundary',)"}
 

@@ -12,15 +12,15 @@ import numpy as np
 import optax
 import pytest
 
-from asmjax.minimax import FEATURES, PREDICTOR, Critique, Summand, Term, Turns, joint_value
+from asmjax.game import FEATURES, PREDICTOR, Critique, Summand, Term, Turns, joint_value
 from asmjax.models.input_transform import IMAGENET
-from asmjax.moments import Moments
+from asmjax.ops.masked_mean import Moments
 from asmjax.terms import Pixel
 from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import place, spread
 from asmjax.train.state import Player, TrainState, init_state
 from asmjax.train.step import make_step
-from tests import games
+from tests.helpers import tiny_games as games
 
 OPTIMIZER = Optimizer(rule="adam", learning_rate=1e-2, weight_decay=1e-3, clip=5.0)
 STEPS = 40

@@ -18,9 +18,9 @@ from asmjax.analysis.report.pictures import Gallery, gallery
 from asmjax.analysis.report.published import Compared, compared
 from asmjax.analysis.report.words import curve_title, spelled
 from asmjax.analysis.runs import Group, check_comparable, scale
+from asmjax.config.run_dir import read_config
+from asmjax.game import PREDICTOR
 from asmjax.metrics.names import brief, by_class
-from asmjax.minimax import PREDICTOR
-from asmjax.workdir import read_config
 
 # Longer curves are smoothed.
 MOST_POINTS = 60

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from asmjax.analysis.runs import Group
+from asmjax.config.run_dir import read_state, reopen
 from asmjax.train.loop import make_draw
-from asmjax.workdir import read_state, reopen
 
 # Bytes of one picture, and of all pictures together, at most.
 _LARGEST, _ALL = 64_000, 3_000_000

@@ -6,7 +6,7 @@ from html import escape
 
 from asmjax.analysis.report.contents import Report, Run
 from asmjax.analysis.report.tables import table
-from asmjax.workdir import environment
+from asmjax.config.run_dir import environment
 
 # A config file that says what a run's `config.json` says.
 RERUN = '''\

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.layers import Conv, uniform_bias
-from asmjax.resize import bilinear
+from asmjax.ops.resize import bilinear
 
 
 class StructureAutoencoder(nn.Module):

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from asmjax.models.backbones.mobilenet import MobileNetV1
 from asmjax.models.layers import Network
-from asmjax.resize import bilinear
+from asmjax.ops.resize import bilinear
 
 
 class MobileNetCritic(Network):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
 from asmjax.models.layers import Layers, Network
-from asmjax.resize import upsample
+from asmjax.ops.resize import upsample
 
 
 class DeepLab(Network):
@@ -43,7 +43,7 @@ class DeepLab(Network):
     dropout: rate after the pyramid.
     stride: that the maps are enlarged to, bilinearly, so that losses and critics see the borders
       (Chen et al. 2017, Sec. 4.1); 0 leaves them.
-    align_corners: Convention of all resizing; see `asmjax.resize`. True in DeepLab's released code,
+    align_corners: Convention of all resizing; see `asmjax.ops.resize`. True in released code,
       as in its sizes of 321, 513 and 1025 x 2049; False in torchvision's.
 
   Raises:
@@ -119,7 +119,7 @@ class DeepLabV2(Network):
     heads: output channels by task; each head is a sum of 3x3 convolutions.
     backbone: with an output stride of 8.
     rates: of the convolutions.
-    align_corners: Where outputs lie in the image; see `asmjax.resize`. True in the released code,
+    align_corners: Where outputs lie in the image; see `asmjax.ops.resize`. True in released code,
       whose Caffe layers shrink labels and enlarge scores from corner to corner, at 321 pixels.
   """
 

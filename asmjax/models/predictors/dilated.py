@@ -22,7 +22,7 @@ class Dilated(Network):
 
   The module begins as the identity of positive scores, but for a little noise (Eq. 4 and 5). Here
   borders are padded with zeros. The pools of 2x2 center output i on pixel 8 i + 3.5, so its maps
-  have half-pixel centers (`asmjax.resize`); the released code draws them as if on pixels 8 i.
+  have half-pixel centers (`asmjax.ops.resize`); the released code draws them as if on pixels 8 i.
 
   Parameters: `backbone`; `head_{task}`; `head_{task}_context1` to `head_{task}_context8`.
 

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from asmjax.models.layers import Conv, Network, Norm, max_pool
-from asmjax.resize import bilinear
+from asmjax.ops.resize import bilinear
 
 # Of RGB: luminance first.
 _YUV = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]])

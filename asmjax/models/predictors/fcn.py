@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.vgg import VGG
 from asmjax.models.layers import Network, check_output_stride
-from asmjax.resize import upsample
+from asmjax.ops.resize import upsample
 
 
 class FCN(Network):
@@ -28,7 +28,7 @@ class FCN(Network):
     heads: output channels by task; each score is a 1x1 convolution.
     backbone: whose features are scored.
     stride: of the finest features that are: 32, 16 or 8.
-    align_corners: Where outputs lie in the image; see `asmjax.resize`. False for VGG, whose pools
+    align_corners: Where outputs lie; see `asmjax.ops.resize`. False for VGG, whose pools
       of 2x2 center output i on pixel S i + (S - 1) / 2, where the released code's crops (of 19
       pixels at stride 32) put it too; True for a dilated ResNet.
 

@@ -20,7 +20,7 @@ class FCRN(Network):
     heads: output channels by task; each head is a 3x3 convolution.
     backbone: the last up-projection has as many channels as its stem.
     dropout: rate before the heads, of single values.
-    align_corners: Where outputs lie in the image; see `asmjax.resize`. Unpooling puts a value on
+    align_corners: Where outputs lie; see `asmjax.ops.resize`. Unpooling puts a value on
       the first pixel of its cell and kernels are padded alike on all sides, so output i is centered
       on pixel 2 i. The released code stretches its maps to the image instead.
   """

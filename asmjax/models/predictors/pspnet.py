@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
 from asmjax.models.layers import Network
-from asmjax.resize import bilinear, mean_of_bins
+from asmjax.ops.resize import bilinear, mean_of_bins
 
 
 class PSPNet(Network):
@@ -29,7 +29,7 @@ class PSPNet(Network):
     dropout: rate before the heads, of whole channels.
     auxiliary: channels of the convolution before the auxiliary heads, 256 in the paper; 0 leaves
       them out.
-    align_corners: Convention of all resizing; see `asmjax.resize`. True in the released code, whose
+    align_corners: Convention of all resizing; see `asmjax.ops.resize`. True in released code, whose
       Caffe layers resize from corner to corner at 473 and 713 pixels; that of Ke et al. 2018 also
       puts output i on pixel 8 i, at 336 and 720.
   """

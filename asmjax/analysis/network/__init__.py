@@ -1,0 +1,1 @@
+"""Sizes, costs and receptive fields of networks."""

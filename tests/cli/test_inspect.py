@@ -1,0 +1,67 @@
+"""The launcher on a tiny tree in the layout of the horses."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import small_configs as small
+
+
+@pytest.fixture
+def root(tmp_path):
+  root = tmp_path / "horses"
+  for folder in ("rgb", "figure_ground"):
+    (root / folder).mkdir(parents=True)
+  for seed, name in enumerate("abcd"):
+    noise = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(root / "rgb" / f"{name}.jpg")
+    mask = np.where(np.arange(60) < 30, 255, 0).astype(np.uint8)
+    Image.fromarray(np.tile(mask, (40, 1))).save(root / "figure_ground" / f"{name}.jpg")
+  (root / "train.txt").write_text("a\nb\n")
+  (root / "val.txt").write_text("c\nd\n")
+  return root
+
+
+def inspect(root, *flags):
+  out = root.parent / "report"
+  code, output = small.launch(
+    "inspect_data.py", "--config=configs/horse.py", f"--config.data.root={root}", f"--out={out}",
+    *flags, devices=1,
+  )
+  return code, output, json.loads((out / "report.json").read_text()), out
+
+
+def test_a_truncated_file_and_an_unknown_split_fail_the_check(root):
+  path = root / "rgb" / "b.jpg"
+  path.write_bytes(path.read_bytes()[:300])
+  code, output, report, out = inspect(root, "--splits=train,val,test")
+  assert code == 1 and f"{path} cannot be decoded" in output
+  found = [(each["kind"], each["split"], each["file"]) for each in report["problems"]]
+  assert found == [("split", "test", ""), ("unreadable", "train", str(path))]
+  assert [report["splits"][split]["whole"] for split in ("train", "val")] == [1, 2]
+  assert report["splits"]["val"]["label"]["classes"]["horse"]["share"] == 0.5
+  for split in ("train", "val"):
+    with Image.open(out / f"{split}.png") as sheet:
+      colours = np.array(sheet.convert("RGB")).reshape(-1, 3)
+    # The horse's colour in the legend.
+    assert (colours == (224, 160, 64)).all(-1).sum() > 20
+
+
+def test_the_splits_of_a_run_pass_when_clean(root):
+  code, output, report, out = inspect(root, "--examples=1")
+  assert code == 0 and "problems: none" in output
+  assert {name: split["whole"] for name, split in report["splits"].items()} == {
+    "train": 1, "val": 1
+  }
+  assert sorted(path.name for path in out.iterdir()) == ["report.json", "train.png", "val.png"]
+
+
+def test_parts_of_a_split_are_checked_on_their_own(root):
+  code, output, report, out = inspect(root, "--splits=train[:50%],train[50%:]")
+  assert code == 0 and "problems: none" in output
+  assert {name: split["whole"] for name, split in report["splits"].items()} == {
+    "train[:50%]": 1, "train[50%:]": 1
+  }
+  assert (out / "train[:50%].png").exists()

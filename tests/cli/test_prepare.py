@@ -1,0 +1,54 @@
+"""The launcher that packs data sets."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asmjax.data.sources.weizmann_horse import WeizmannHorse
+from asmjax.data.tfds import Tfds
+from tests.helpers.small_configs import launch
+
+
+@pytest.fixture
+def horses(tmp_path):
+  """Three tiny photos, two to train on."""
+  root = tmp_path / "horses"
+  rng = np.random.default_rng(0)
+  for folder in ("rgb", "figure_ground"):
+    (root / folder).mkdir(parents=True)
+    for name in "abc":
+      grey = rng.integers(0, 256, (20, 30), np.uint8)
+      Image.fromarray(grey).save(root / folder / f"{name}.jpg")
+  (root / "train.txt").write_text("c\na\n")
+  (root / "val.txt").write_text("b\n")
+  return root
+
+
+def prepare(root, out, *more):
+  return launch(
+    "prepare.py", "--config=configs/horse.py", f"--config.data.root={root}", f"--out={out}", *more
+  )
+
+
+def test_packed_horses_are_the_published_ones(horses, tmp_path):
+  out = tmp_path / "packed"
+  parts = ("--config.data.split=train[:50%]", "--config.eval.split=val[:1]")  # Packed whole.
+  status, output = prepare(horses, out, "--examples_per_shard=1", *parts)
+  assert status == 0, output
+  assert "train: 2 examples, 2 shards" in output and "val: 1 examples, 1 shards" in output
+  assert f"--config.data.root={out}" in output
+  published, packed = WeizmannHorse(str(horses), "train"), Tfds(str(out), "train")
+  assert packed.descriptor.splits == ("train", "val") and len(packed) == 2
+  for index in range(2):
+    for key, value in published[index].items():
+      np.testing.assert_array_equal(packed[index][key], value)
+
+
+def test_what_cannot_be_read_is_named_and_only_left_out_if_wished(horses, tmp_path):
+  path = horses / "rgb" / "a.jpg"
+  path.write_bytes(path.read_bytes()[:200])
+  status, output = prepare(horses, tmp_path / "packed", "--splits=train")
+  assert status != 0 and f"FATAL {path} cannot be decoded" in output and "Traceback" not in output
+  skip = "--config.data.reading.on_error=skip"
+  status, output = prepare(horses, tmp_path / "whole", "--splits=train", skip)
+  assert status == 0 and f"skipped: {path}" in output and "train: 1 examples" in output, output

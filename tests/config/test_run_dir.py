@@ -1,0 +1,87 @@
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from asmjax.config.build import experiment
+from asmjax.config.run_dir import (
+  checkpoint_folder,
+  read_config,
+  read_descriptor,
+  read_state,
+  reopen,
+  write_descriptor,
+)
+from asmjax.game import PREDICTOR
+from asmjax.pretrained import read
+from asmjax.train.loop import open_checkpoints
+from tests.helpers import small_configs as small
+
+METRIC = "segmentation/mean_iou"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """Of a run whose first checkpoint is its best."""
+  folder = tmp_path_factory.mktemp("run")
+  config = small.config("iid")
+  run = experiment(config)
+  state = run.random_state()
+  (folder / "config.json").write_text(json.dumps(config.to_dict()))
+  with open_checkpoints(run, folder) as checkpoints:
+    for step, score in ((1, 0.7), (2, 0.4)):
+      moved = jax.tree.map(lambda x, step=step: np.full_like(x, step), state.variables())
+      player = state.players[PREDICTOR].replace(params=moved["params"])
+      checkpoints.save(
+        state.replace(players={**state.players, PREDICTOR: player}), {METRIC: score}, step=step
+      )
+  return folder
+
+
+@pytest.mark.parametrize(("which", "step"), [("last", 2), ("best", 1)])
+def test_the_last_and_the_best_state_are_told_apart(workdir, which, step):
+  run = reopen(workdir)
+  for leaf in jax.tree.leaves(read_state(run, workdir, which).variables()["params"]):
+    np.testing.assert_array_equal(leaf, step)
+  folder = checkpoint_folder(workdir, which)
+  assert folder == workdir.absolute() / "checkpoints" / str(step)
+  weights = read(folder, "orbax")
+  assert all((array == step).all() for name, array in weights.items() if "params/" in name)
+
+
+def test_another_split_is_evaluated_if_one_is_named(workdir):
+  assert reopen(workdir).held_out.split == "val"
+  assert reopen(workdir, split="train").held_out.split == "train"
+
+
+def test_reading_leaves_alone_what_a_run_is_writing(workdir):
+  half = workdir / "checkpoints" / "3.orbax-checkpoint-tmp"
+  half.mkdir()
+  read_state(reopen(workdir), workdir)
+  assert half.is_dir()
+  half.rmdir()
+
+
+def test_descriptors_survive_without_their_data_set(workdir, tmp_path):
+  found = reopen(workdir).descriptor
+  assert read_descriptor(workdir).classes == found.classes  # The scenes know themselves.
+  write_descriptor(tmp_path, found)
+  assert read_descriptor(tmp_path) == found
+
+
+def test_the_root_of_the_data_can_have_moved(workdir):
+  assert read_config(workdir, "elsewhere")["data"]["root"] == "elsewhere"
+  assert read_config(workdir)["data"]["root"] == json.loads(
+    pathlib.Path(workdir, "config.json").read_text()
+  )["data"]["root"]
+
+
+def test_what_is_missing_is_named(workdir, tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"config\.json does not exist; expected the workdir"):
+    read_config(tmp_path)
+  with pytest.raises(FileNotFoundError, match="no last checkpoint in"):
+    read_state(reopen(workdir), tmp_path)
+  with pytest.raises(ValueError, match="unknown checkpoint 'first'; known: best, last"):
+    read_state(reopen(workdir), workdir, "first")

@@ -1,0 +1,98 @@
+"""A small run of LoAd whose every step back is held against a copy; also a script."""
+
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+import jax
+import numpy as np
+
+from asmjax.config.build import experiment
+from asmjax.config.schema import construct
+from asmjax.game import PREDICTOR
+from asmjax.lookahead.settings import Lookahead
+from asmjax.lookahead.train import LookingAhead
+from asmjax.train.loop import train
+from tests.helpers import small_configs as small
+
+
+class Watched(LookingAhead):
+  """Copies every best model to the host when it is kept, and asserts that it comes back."""
+
+  def begin(self, checkpoints):
+    """Copies the start."""
+    outcome = super().begin(checkpoints)
+    self.backs = self.returns = 0
+    self._copy = (0, jax.device_get(outcome.state.players[PREDICTOR]), 0)
+    return outcome
+
+  def _read_buffer(self):
+    """Notes how many steps the round may have."""
+    super()._read_buffer()
+    sets = [each.model for each in self.standing.sets]
+    maps = sum(len(each.indices) for each in self._store.read(sets, "train"))
+    assert len(self._pairs) == maps
+    self.limits = [*getattr(self, "limits", []), max(1, round(0.5 * maps / 8))]
+
+  def after(self, state):
+    """Copies first: the state is not to be touched any more once it has been handed on."""
+    before, copy = self.standing, jax.device_get(state)
+    outcome = super().after(state)
+    if self.standing.cycle.best_model != self._copy[0]:
+      self._copy = (self.standing.taken, copy.players[PREDICTOR], int(copy.step))
+    if self.standing.ended > before.ended:
+      self._assert_back(outcome.state, copy)
+    if before.retraining:
+      taken = self.standing.judged - before.mark
+      assert taken <= self.limits[-1]
+      over = taken == self.limits[-1] or self.standing.waited == 1
+      assert over is not self.standing.retraining
+    if before.retraining and not self.standing.retraining:
+      self._assert_same(outcome.state.players[PREDICTOR], self._copy[1])
+      assert int(outcome.state.step) == self._copy[2]
+      loss = self._judge(outcome.state, self._shown)
+      np.testing.assert_allclose(loss, self.standing.loss, rtol=1e-5)
+      self.returns += 1
+    return outcome
+
+  def _assert_back(self, state, copy):
+    _, best, step = self._copy
+    self._assert_same(state.players[PREDICTOR], best)
+    for critic in self._experiment.game.critics:
+      self._assert_same(state.players[critic], copy.players[critic])
+    if self.standing.taken != self._copy[0]:
+      leaves = zip(*map(jax.tree.leaves, (copy.players[PREDICTOR], best)), strict=True)
+      assert not all(np.array_equal(a, b) for a, b in leaves)
+    if self.standing.finished:
+      assert int(state.step) == step
+    else:
+      assert int(state.step) == self.standing.judged
+    self.backs += 1
+
+  def _assert_same(self, found, expected):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), expected)
+
+
+def run(workdir: pathlib.Path, variant: str = "load_asm", **changes) -> tuple[Watched, dict]:
+  """The schedule of a small run after its end, and its results."""
+  config = small.config(variant, **small.AHEAD | {
+    "train.steps": 16, "optimizer.predictor.average": 0.9, "predictor.norm.kind": "sync_batch",
+  } | changes)
+  settings = construct(Lookahead, config.lookahead, "lookahead")
+  plans = []
+
+  def make(*arguments):
+    plans.append(Watched(*arguments, settings))
+    return plans[0]
+
+  results = train(experiment(config), workdir, make)
+  return plans[0], results
+
+
+if __name__ == "__main__":
+  with tempfile.TemporaryDirectory() as folder:
+    plan, _ = run(pathlib.Path(folder))
+  assert plan.backs >= 3 and plan.returns >= 3, (plan.backs, plan.returns)
+  print(f"{jax.device_count()} device: {plan.backs} steps back, {plan.returns} returns")

@@ -1,0 +1,293 @@
+"""Tiny games and batches that the tests share."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from asmjax.game import FEATURES, PREDICTOR, Game, joint_value
+from asmjax.models.critics import PatchNet, StructureAutoencoder, TwoBranchNet
+from asmjax.models.layers import Conv, Norm
+from asmjax.models.predictors import UNet
+from asmjax.tasks import Depth, Normals, Segmentation
+from asmjax.terms import Adversarial, Affinity, Embedding, Pixel, Structure
+
+SIZE = (8, 12)
+TASK = Segmentation(("ground", "wheel", "chair"))
+TASKS = {"segmentation": TASK, "depth": Depth(), "normals": Normals()}
+RELEASED = {
+  "normalize": "pixel", "margin": 0.8, "ascent": 0.5, "partly": False, "reconstruction": 0.0,
+}
+
+
+def structure(**settings) -> Structure:
+  """The structure term with a tiny autoencoder of 3 layers."""
+  return Structure(**{"critic": StructureAutoencoder(filters=(4, 6)), **settings})
+
+
+def adversarial(norm="none", **settings) -> Adversarial:
+  """The adversarial term with a tiny network, whose every second pixel has a logit."""
+  return Adversarial(**{"critic": PatchNet((4, 6), norm=Norm(norm)), **settings})
+
+
+class TinyBranches(TwoBranchNet):
+  """Two branches with hardly any channels."""
+
+  @nn.compact
+  def __call__(self, structure, image, *, train):
+    branch = lambda x, name: nn.relu(Conv(4, 3, 2, dtype=self.dtype, name=name)(x))
+    joined = jnp.concatenate([branch(structure, "structure"), branch(image, "image")], -1)
+    return Conv(1, dtype=self.dtype, name="logit")(joined)
+
+
+def gan(pixel=1.0, **settings) -> dict:
+  """Pixel loss and adversarial term."""
+  return {"pixel": Pixel(weight=pixel), "adversarial": adversarial(**settings)}
+
+
+def game(norm="batch", tasks=("segmentation",), levels=2, **terms) -> Game:
+  """A tiny game; with the structure term unless others are given."""
+  trained = {name: TASKS[name] for name in tasks}
+  heads = {name: task.channels for name, task in trained.items()}
+  predictor = UNet(heads, levels=levels, width=4, norm=Norm(norm))
+  return Game(predictor, trained, terms or {"structure": structure()})
+
+
+AAF = Affinity(
+  weight=0.7, adaptive=True, ascent=0.3, sizes=(3, 5), neighbours="full", weight_by="channel"
+)
+AAF_RELEASED = Affinity(weight=0.7, adaptive=True, ascent=0.3, sizes=(3, 5), ignore="opposite")
+
+METHODS = {
+  "iid": {"pixel": Pixel()},
+  "asm": {"structure": structure()},
+  "asm_released": {"structure": structure(**RELEASED)},
+  "asm_binarised": {"structure": structure(binarise=True, reconstruction=0.0)},
+  "asm_by_image": {"structure": structure(normalize="image", reconstruction=0.0)},
+  "asm_released_binarised": {"structure": structure(binarise=True, **RELEASED)},
+  "asm_no_adv": {"structure": structure(ascent=0.0)},
+  "asm_no_rec": {"structure": structure(reconstruction=0.0)},
+  "iid_asm": {
+    "pixel": Pixel(weight=0.5),
+    "structure": structure(weight=0.7, ascent=0.3, reconstruction=0.0),
+  },
+  "iid_asm_balanced": {
+    "pixel": Pixel(), "structure": structure(weight=20.0, balance=0.3, reconstruction=0.0),
+  },
+  "asm_depth": {"structure": structure(reconstruction=0.0)},
+  "asm_normals": {"structure": structure(reconstruction=0.0)},
+  "iid_asm_all": {"pixel": Pixel(weight=0.5), "structure": structure()},
+  "asm_released_all": {"structure": structure(**RELEASED | {"reconstruction": 1.0})},
+  "gan_basic": gan(weight=0.7),
+  "gan_product": gan(inputs="product", critic_weight=0.4),
+  "gan_scaling": gan(inputs="scaling"),
+  "gan_branches": gan(inputs="branches", critic=TinyBranches()),
+  "cgan": gan(inputs="concatenated", norm="batch", weight=0.02, critic_weight=0.01),
+  "gan_together": gan(inputs="scaling", norm="batch", together=True),
+  "gan_hard": gan(inputs="product", norm="batch", together=True, hard=True, critic_weight=0.4),
+  "gan_saturating": gan(saturating=True, smoothing=0.1, critic_weight=0.3),
+  "gan_penalty": gan(inputs="concatenated", penalty=3.0, critic_weight=0.4),
+  "gan_depth": gan(pixel=0.5),
+  "gan_all": gan(shrink=2),
+  "affinity": {"pixel": Pixel(), "affinity": Affinity(weight=0.7)},
+  "aaf": {"pixel": Pixel(), "affinity": AAF},
+  "aaf_released": {"pixel": Pixel(), "affinity": AAF_RELEASED},
+  "embedding": {"pixel": Pixel(), "embedding": Embedding(weight=0.7)},
+  "asm_aaf": {"pixel": Pixel(), "structure": structure(), "affinity": AAF_RELEASED},
+  "medley": gan(pixel=0.5, weight=0.3) | {
+    "structure": structure(weight=0.7, ascent=0.3), "affinity": Affinity(weight=0.7),
+    "embedding": Embedding(weight=0.2),
+  },
+}
+
+# The tasks of methods that train another one than segmentation.
+TRAINED = {
+  "asm_depth": ("depth",), "asm_normals": ("normals",), "iid_asm_all": tuple(TASKS),
+  "asm_released_all": tuple(TASKS), "gan_depth": ("depth",), "gan_all": tuple(TASKS),
+}
+
+
+def of_method(name: str, **options) -> Game:
+  """The tiny game of a method; options as for `game`."""
+  return game(tasks=TRAINED.get(name, ("segmentation",)), **options, **METHODS[name])
+
+
+def with_term(kind: str) -> list[str]:
+  """The methods that are a pixel loss and a term of that name."""
+  return [method for method, terms in METHODS.items() if set(terms) - {"pixel"} == {kind}]
+
+
+def computing_in(dtype, players: Game) -> Game:
+  """The same game with another compute type."""
+  fields = lambda term: {field.name for field in dataclasses.fields(term)}
+  terms = {
+    name: dataclasses.replace(term, critic=term.critic.clone(dtype=dtype))
+    if "critic" in fields(term) else term
+    for name, term in players.terms.items()
+  }
+  predictor = players.predictor.clone(dtype=dtype)
+  return dataclasses.replace(players, predictor=predictor, terms=terms)
+
+
+def batch(n=8, seed=0, size=SIZE) -> dict[str, np.ndarray]:
+  """Random images and truths, a third of each missing, unevenly over the examples."""
+  rng = np.random.default_rng(seed)
+  label = rng.integers(0, TASK.channels, (n, *size)).astype(np.int32)
+  label[rng.random(label.shape) < np.linspace(0, 0.7, n)[:, None, None]] = 255
+  image = rng.integers(0, 256, (n, *size, 3)).astype(np.uint8)
+  depth = rng.uniform(0.5, 5, (n, *size)).astype(np.float32)
+  depth[rng.random(depth.shape) < np.linspace(0.6, 0, n)[:, None, None]] = 0
+  normals = rng.normal(size=(n, *size, 3)).astype(np.float32)
+  normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+  normals[rng.random(depth.shape) < 0.3] = 0
+  return {
+    "image": image, "label": label, "depth": depth, "normals": normals,
+    "weight": np.ones(n, np.float32),
+  }
+
+
+def variables(players: Game, seed=0) -> tuple[dict, dict]:
+  """Parameters and statistics by player."""
+  each = jax.jit(lambda key: players.init(key, SIZE))(jax.random.key(seed))
+  return (
+    {name: v["params"] for name, v in each.items()},
+    {name: v.get("batch_stats", {}) for name, v in each.items()},
+  )
+
+
+def joint_gradients(players: Game, params, stats, examples, **options):
+  """Gradients of the joint scalar, without any device axis."""
+
+  def objective(params):
+    played = players.play(params, stats, examples, rng=jax.random.key(0), **options)
+    return joint_value(played.summands)
+
+  return jax.grad(objective)(params)
+
+
+def each_alone(players: Game, own_values):
+  """What each player does by itself, against what the joint gradient does, in double precision.
+
+  Args:
+    players: the game.
+    own_values: from (players, params, stats, examples) to each player's own value to descend,
+      which may not mind what it does to the others' parameters.
+
+  Returns:
+    Compiled `play(**moved)` from parameters to "values", "own" and "joint" gradients, by player;
+    and the parameters that it takes where none are given.
+  """
+  (params, stats), examples = double(variables(players)), double(batch(4))
+  # Biases of 0 would put what sees nothing in the kink of its ReLU.
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda p: p + rng.normal(scale=0.02, size=p.shape), params)
+
+  @jax.jit
+  def everything(params):
+    own = lambda player: jax.value_and_grad(
+      lambda mine: own_values(players, {**params, player: mine}, stats, examples)[player]
+    )(params[player])
+    values, gradients = {}, {}
+    for player in params:
+      values[player], gradients[player] = own(player)
+    joint = joint_gradients(players, params, stats, examples)
+    return {"values": values, "own": gradients, "joint": joint}
+
+  return lambda **moved: everything({**params, **moved}), params
+
+
+def assert_each_plays_its_own_game(play, params) -> None:
+  """Joint gradients are the players' own, and a small step along each lowers the own value."""
+  before = play()
+  for player, own in before["own"].items():
+    scale = float(optax.tree.norm(own))
+    assert scale > 0
+    jax.tree.map(
+      lambda a, b, s=scale: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * s),
+      before["joint"][player], own,
+    )
+    length = 1e-3 / scale
+    step = jax.tree.map(lambda p, g, s=length: p - s * g, params[player], before["joint"][player])
+    assert play(**{player: step})["values"][player] < before["values"][player]
+
+
+def term_alone(players: Game, name: str):
+  """One term on outputs that are given, with the predictor out of the game.
+
+  Returns:
+    Compiled `judge(critic, outputs, examples)`: the summands' means, and the gradients of their
+    weighted sum by the critic's parameters and by the outputs; and its first two arguments.
+  """
+  term, rng = players.terms[name], np.random.default_rng(1)
+  critic = jax.jit(lambda key: players.init(key, SIZE).get(name, {"params": {}}))(
+    jax.random.key(0)
+  )
+  channels = {name: task.channels for name, task in players.tasks.items()} | {FEATURES: 5}
+  outputs = {
+    name: jnp.array(rng.normal(size=(4, *SIZE, count)), jnp.float32)
+    for name, count in channels.items()
+  }
+
+  @jax.jit
+  def judge(critic, outputs, examples):
+    def value(params, outputs):
+      summands = term(
+        {**critic, "params": params}, players.tasks, outputs, examples, progress=0.0,
+        rng=jax.random.key(0),
+      ).summands
+      return joint_value(summands), {key: part.moments.mean() for key, part in summands.items()}
+
+    gradients, means = jax.grad(value, (0, 1), has_aux=True)(critic["params"], outputs)
+    return means, gradients
+
+  return judge, critic, outputs
+
+
+def assert_missing_pixels_say_nothing(players: Game, name: str) -> None:
+  """What is predicted where a task's truth is missing changes no value and no gradient.
+
+  And without any truth every value is 0, and so is every gradient.
+  """
+  judge, critic, outputs = term_alone(players, name)
+  examples, rng = batch(4), np.random.default_rng(2)
+  missing = {
+    key: task.valid(examples)[..., 0] == 0 for key, task in players.tasks.items()
+  }
+  missing[FEATURES] = next(iter(missing.values()))
+  elsewhere = {
+    key: jnp.where(missing[key][..., None], rng.normal(size=each.shape), each)
+    for key, each in outputs.items() if key in missing
+  }
+  expected = judge(critic, outputs, examples)
+  jax.tree.map(np.testing.assert_array_equal, judge(critic, elsewhere, examples), expected)
+  of_critic, of_outputs = expected[1]
+  for leaf in jax.tree.leaves(of_critic):
+    assert np.any(leaf != 0)
+  moved = [key for key, each in of_outputs.items() if np.any(each != 0)]
+  assert moved
+  for key in moved:
+    assert np.all(of_outputs[key][missing[key]] == 0)
+  unlabelled = {"label": 255, "depth": 0, "normals": 0}
+  blank = {key: np.full_like(x, unlabelled.get(key, x)) for key, x in examples.items()}
+  means, gradients = judge(critic, outputs, blank)
+  for key, each in means.items():
+    assert each == 0 or key.startswith("largest_")
+  for leaf in jax.tree.leaves(gradients):
+    assert np.all(leaf == 0)
+
+
+def double(tree):
+  """Floating-point leaves as float64."""
+  wide = lambda x: x.astype("float64") if np.issubdtype(x.dtype, np.floating) else x
+  return jax.tree.map(wide, tree)
+
+
+__all__ = [
+  "METHODS", "PREDICTOR", "SIZE", "TASK", "TASKS", "adversarial",
+  "assert_each_plays_its_own_game", "assert_missing_pixels_say_nothing", "batch", "computing_in",
+  "double", "each_alone", "game", "joint_gradients", "of_method", "structure", "term_alone",
+  "variables", "with_term",
+]

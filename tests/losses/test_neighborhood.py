@@ -1,0 +1,58 @@
+"""Offsets to neighbours, and maps as neighbours see them."""
+
+import numpy as np
+import pytest
+
+from asmjax.losses.neighborhood import NEIGHBOURS, offsets, padded, seen_from
+
+
+@pytest.mark.parametrize("neighbours", NEIGHBOURS)
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_offsets_are_distinct_and_come_in_opposite_pairs_without_the_centre(size, neighbours):
+  found = offsets(size, neighbours)
+  assert len(set(found)) == len(found) and (0, 0) not in found
+  assert {(-dy, -dx) for dy, dx in found} == set(found)
+  assert max(max(map(abs, each)) for each in found) == size // 2
+
+
+@pytest.mark.parametrize("size", [3, 5, 7, 9])
+def test_full_is_the_whole_square_and_corners_are_8_of_its_rim(size):
+  full, corners = (set(offsets(size, neighbours)) for neighbours in ("full", "corners"))
+  radius = size // 2
+  assert len(full) == size**2 - 1
+  assert corners == {each for each in full if set(map(abs, each)) <= {0, radius}}
+  assert len(corners) == 8
+
+
+@pytest.mark.parametrize("size", [-3, 0, 1, 2, 4])
+def test_an_impossible_size_is_named(size):
+  with pytest.raises(ValueError, match=f"size {size}; expected an odd size"):
+    offsets(size)
+
+
+def test_unknown_neighbours_are_named():
+  with pytest.raises(ValueError, match="'diagonal'; known: corners, full"):
+    offsets(3, "diagonal")
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 2, 1, 1)])
+@pytest.mark.parametrize("margin", [0, 1, 5])
+def test_padding_surrounds_the_last_two_axes_alone(shape, margin):
+  x = np.arange(np.prod(shape)).reshape(shape)
+  found = padded(x, margin, -7)
+  assert found.shape == (*shape[:-2], *(side + 2 * margin for side in shape[-2:]))
+  np.testing.assert_array_equal(seen_from(found, (0, 0), margin), x)
+  assert np.sum(found == -7) == found.size - x.size
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (1, 0), (0, -2), (-2, 1), (5, 5)])
+def test_a_pixel_sees_what_lies_at_the_offset_or_the_padding(offset):
+  x, (dy, dx) = np.arange(2 * 3 * 4).reshape(2, 3, 4), offset
+  seen = np.asarray(seen_from(padded(x, 5, -1), offset, 5))
+  for b, row, column in np.ndindex(x.shape):
+    inside = 0 <= row + dy < 3 and 0 <= column + dx < 4
+    assert seen[b, row, column] == (x[b, row + dy, column + dx] if inside else -1)
+
+
+def test_padding_keeps_the_type():
+  assert padded(np.ones((2, 2), bool), 1, False).dtype == bool
