@@ -119,8 +119,14 @@ class Term(abc.ABC):
 
   @abc.abstractmethod
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+    self,
+    critic: PyTree,
+    tasks: Mapping[str, Task],
+    outputs: Mapping[str, PyTree],
+    truth: Mapping[str, ArrayLike],
+    *,
+    progress: Array | float,
+    rng: Array,
   ) -> Critique:
     """Summands for the predictor's outputs and the truth at the same size.
 
@@ -182,14 +188,13 @@ class Game:
 
   def init(self, rng: Array, image_size: tuple[int, int]) -> dict[str, PyTree]:
     """Every player's variables, `{"params": ..., "batch_stats": ...}`, for (h, w) images."""
-    keys = dict(zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)),
-                    strict=True))
+    keys = dict(
+      zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)), strict=True)
+    )
     image = jnp.zeros((1, *image_size, 3))
     outputs, variables = self.predictor.init_with_output(keys[PREDICTOR], image, train=False)
     size = self._size(outputs)
-    critics = {
-      name: self.terms[name].init(keys[name], self.tasks, size) for name in self.critics
-    }
+    critics = {name: self.terms[name].init(keys[name], self.tasks, size) for name in self.critics}
     return {PREDICTOR: variables, **critics}
 
   def predict(self, variables: PyTree, image: ArrayLike) -> dict[str, Float[Array, "n h w c"]]:
@@ -201,8 +206,11 @@ class Game:
   ) -> tuple[dict[str, PyTree], PyTree]:
     """What the predictor says in training mode, and its new statistics."""
     outputs, updated = self.predictor.apply(
-      predictor, self.input_transform(batch["image"]), train=True,
-      mutable=["batch_stats", "intermediates"], rngs={"dropout": rng},
+      predictor,
+      self.input_transform(batch["image"]),
+      train=True,
+      mutable=["batch_stats", "intermediates"],
+      rngs={"dropout": rng},
     )
     sown = updated.get("intermediates", {})
     seen = {name: sown[name][0] for name in (FEATURES, AUXILIARY) if name in sown}
@@ -215,9 +223,10 @@ class Game:
     outputs, _ = jax.eval_shape(self._predict, predictor, batch, rng)
     size = self._size(outputs)
     recalled = {
-      name: task.output_of(downsample(
-        batch[batches.SHOWN + task.truth], size, align_corners=self.align_corners
-      )) for name, task in self.tasks.items()
+      name: task.output_of(
+        downsample(batch[batches.SHOWN + task.truth], size, align_corners=self.align_corners)
+      )
+      for name, task in self.tasks.items()
     }
     return recalled, predictor["batch_stats"]
 
@@ -249,8 +258,9 @@ class Game:
         if the predictor does not move.
       total: see `fan_out`.
     """
-    rngs = dict(zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)),
-                    strict=True))
+    rngs = dict(
+      zip((PREDICTOR, *self.terms), jax.random.split(rng, 1 + len(self.terms)), strict=True)
+    )
     predictor = {"params": params[PREDICTOR], "batch_stats": batch_stats[PREDICTOR]}
     recalled = any(key.startswith(batches.SHOWN) for key in batch)
     run = self._recall if recalled else self._predict

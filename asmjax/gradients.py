@@ -68,7 +68,9 @@ class Branch(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def fan_out(
-  tree: PyTree, probes: Mapping[str, Probe], branches: Mapping[str, Branch],
+  tree: PyTree,
+  probes: Mapping[str, Probe],
+  branches: Mapping[str, Branch],
   total: Callable[[Array], Array] = lambda square: square,
 ) -> dict[str, PyTree]:
   """Copies of a tree, one a branch, that measure and balance the gradients which come back.

@@ -68,6 +68,7 @@ def draw(shape: Shape) -> Inputs:
 
 def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
   """The library's loss, compiled for these inputs."""
+
   def loss(logits, free, label):
     weights = SizeWeights(*jax.nn.softmax(free))
     fields = affinity(jax.nn.softmax(logits), label, sizes=SIZES, margin=MARGIN, weights=weights)
@@ -139,8 +140,10 @@ def check(sides: dict[str, Side]) -> None:
   np.testing.assert_allclose(value, other, rtol=1e-4)
   errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(gradients, others, strict=True)]
   assert max(errors) < 1e-3, f"gradients differ by {max(errors):.1e} of the largest"
-  print(f"  value {value:.5f} and {other:.5f}; gradients differ by at most {max(errors):.0e} of "
-        "the largest")
+  print(
+    f"  value {value:.5f} and {other:.5f}; gradients differ by at most {max(errors):.0e} of "
+    "the largest"
+  )
 
 
 def measure_time(shape: Shape, rounds: int) -> None:
@@ -174,8 +177,10 @@ def measure_memory() -> None:
   pixels = [math.prod(shape[:3]) for shape in (*FITTING, LARGE)]
   slope = (large - small) / (pixels[1] - pixels[0])
   there = large + slope * (pixels[2] - pixels[1])
-  print(f"  pytorch  {there / 2**20:9.0f} MiB at {_name(LARGE)}, extrapolated: "
-        f"{pixels[1] / pixels[0]:.0f} times the pixels take {large / small:.2f} times the memory")
+  print(
+    f"  pytorch  {there / 2**20:9.0f} MiB at {_name(LARGE)}, extrapolated: "
+    f"{pixels[1] / pixels[0]:.0f} times the pixels take {large / small:.2f} times the memory"
+  )
   print(f"  ours / pytorch = {needed / there:.3f}")
 
 

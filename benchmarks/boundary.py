@@ -54,7 +54,9 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> Maps:
     label[away < radius] = rng.integers(1, CLASSES)
   shifts = (3 * _waves(rng, size, 6) for _ in range(2))
   warped = cv2.remap(
-    label, *(at + shift for at, shift in zip((x, y), shifts, strict=True)), cv2.INTER_NEAREST,
+    label,
+    *(at + shift for at, shift in zip((x, y), shifts, strict=True)),
+    cv2.INTER_NEAREST,
     borderMode=cv2.BORDER_REPLICATE,
   )
   return label.astype(np.int32), warped.astype(np.int32)
@@ -136,10 +138,12 @@ def report(times: Mapping[str, np.ndarray]) -> None:
   """Prints times, and how many times as long the second side took."""
   (name, ours), (other, theirs) = times.items()
   low, middle, high = np.percentile(theirs / ours, (0, 50, 100))
-  print(f"  {name:12}{1e3 * ours.mean():9.2f} ms an image\n"
-        f"  {other:12}{1e3 * theirs.mean():9.2f} ms an image   {other} / {name} = "
-        f"{theirs.sum() / ours.sum():.1f} (batches: {low:.1f} to {high:.1f}, median {middle:.1f})",
-        flush=True)
+  print(
+    f"  {name:12}{1e3 * ours.mean():9.2f} ms an image\n"
+    f"  {other:12}{1e3 * theirs.mean():9.2f} ms an image   {other} / {name} = "
+    f"{theirs.sum() / ours.sum():.1f} (batches: {low:.1f} to {high:.1f}, median {middle:.1f})",
+    flush=True,
+  )
 
 
 def parse() -> argparse.Namespace:
@@ -165,9 +169,11 @@ def main() -> None:
   drawn = [draw(rng, args.size) for _ in range(args.images)]
   lengths = [len(x) for maps in drawn for _, *both in boundary_points(maps) for x in both]
   print(f"SciPy {scipy.__version__}, OpenCV {cv2.__version__}, {os.cpu_count()} cores")
-  print(f"{args.images} images of {'x'.join(map(str, args.size))}, on average "
-        f"{len(lengths) / 2 / args.images:.1f} classes an image and {np.mean(lengths):.0f} "
-        f"boundary pixels a class (longest: {max(lengths)})")
+  print(
+    f"{args.images} images of {'x'.join(map(str, args.size))}, on average "
+    f"{len(lengths) / 2 / args.images:.1f} classes an image and {np.mean(lengths):.0f} "
+    f"boundary pixels a class (longest: {max(lengths)})"
+  )
   starts = range(0, args.images, args.batch)
   batches = [tuple(map(np.stack, zip(*drawn[i : i + args.batch], strict=True))) for i in starts]
   report(measure({"one-to-one": one_to_one, "assignment": assigned}, batches))

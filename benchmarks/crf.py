@@ -63,6 +63,7 @@ def noisy_logits() -> np.ndarray:
 
 def ours(crf: DenseCRF, logits: np.ndarray, image: np.ndarray) -> Side:
   """The library's CRF."""
+
   def run():
     start = time.perf_counter()
     kernels = crf.kernels(image)
@@ -95,8 +96,10 @@ def compare(found: np.ndarray, expected: np.ndarray) -> None:
   """Prints how far apart the probabilities of both sides are."""
   apart = np.abs(found - expected)
   agreement = np.mean(found.argmax(-1) == expected.argmax(-1))
-  print(f"  probabilities differ by at most {apart.max():.1e}, on average {apart.mean():.1e}; "
-        f"the same class at {agreement:.4%} of the pixels")
+  print(
+    f"  probabilities differ by at most {apart.max():.1e}, on average {apart.mean():.1e}; "
+    f"the same class at {agreement:.4%} of the pixels"
+  )
 
 
 def measure(sides: dict[str, Side], rounds: int) -> None:
@@ -114,8 +117,9 @@ def measure(sides: dict[str, Side], rounds: int) -> None:
     print(f"  {name:5} set up {building:.3f} s, inference {inference:.3f} s, total {total:.3f} s")
   for part, choose in (("inference", lambda x: x[:, 1]), ("total", lambda x: x.sum(axis=1))):
     ratios = np.divide(*map(choose, times.values()))
-    print(f"  ours / cpp, {part}: {np.median(ratios):.3f} "
-          f"({ratios.min():.3f} to {ratios.max():.3f})")
+    print(
+      f"  ours / cpp, {part}: {np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f})"
+    )
 
 
 def parse() -> argparse.Namespace:

@@ -74,11 +74,15 @@ def main() -> None:
   sums, everything = (np.median(seconds[name]) for name in ("sums", "all"))
   count = len(runs["all"].held_out)
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}: {count} examples, "
-        f"{len(metrics)} metrics")
-  print(f"  sums on device {sums:.1f} s, all metrics {everything:.1f} s: all / sums = "
-        f"{everything / sums:.2f}; the further ones cost {(everything - sums) / sums:.2f} of the "
-        f"passes; peak memory {memory:.2f} GiB")
+  print(
+    f"JAX {jax.__version__} on {jax.devices()[0].device_kind}: {count} examples, "
+    f"{len(metrics)} metrics"
+  )
+  print(
+    f"  sums on device {sums:.1f} s, all metrics {everything:.1f} s: all / sums = "
+    f"{everything / sums:.2f}; the further ones cost {(everything - sums) / sums:.2f} of the "
+    f"passes; peak memory {memory:.2f} GiB"
+  )
 
 
 if __name__ == "__main__":

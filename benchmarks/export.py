@@ -82,7 +82,10 @@ def ran(middle: str, source: pathlib.Path, shape: tuple[int, ...], calls: int) -
   """Seconds of what a process of its own has done."""
   done = subprocess.run(
     [sys.executable, "-c", BEGIN + middle + END, str(source), *map(str, (*shape, calls))],
-    cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True,
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    check=True,
+    text=True,
   )
   return json.loads(done.stdout)
 
@@ -120,8 +123,9 @@ def against_python(workdir: pathlib.Path, args: argparse.Namespace) -> None:
 
 def between(workdirs: list[pathlib.Path], args: argparse.Namespace) -> None:
   """Prints medians and ratios of the runs' artifacts."""
-  runs = {f"{index}: {workdir.name}": Trained.open(workdir)
-          for index, workdir in enumerate(workdirs)}
+  runs = {
+    f"{index}: {workdir.name}": Trained.open(workdir) for index, workdir in enumerate(workdirs)
+  }
   (base, first), *others = runs.items()
   for name, each in others:
     if (each.game.predictor, each.prepare) != (first.game.predictor, first.prepare):
@@ -140,8 +144,10 @@ def between(workdirs: list[pathlib.Path], args: argparse.Namespace) -> None:
   for _ in range(args.rounds * args.calls):
     for name, call in calls.items():
       seconds[name].append(timed(call, image))
-  print(f"JAX {jax.__version__} on {platform()}; {args.batch} of {size[0]}x{size[1]}; "
-        f"{args.rounds} rounds of {args.calls} calls")
+  print(
+    f"JAX {jax.__version__} on {platform()}; {args.batch} of {size[0]}x{size[1]}; "
+    f"{args.rounds} rounds of {args.calls} calls"
+  )
   medians = {
     name: np.median(np.reshape(each, (args.rounds, args.calls)), axis=1)
     for name, each in seconds.items()

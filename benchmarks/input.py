@@ -113,8 +113,14 @@ def ours(epochs: Epochs, reading: Reading) -> Iterator[Any]:
 def pytorch(dataset: Any, workers: int) -> Iterator[Any]:
   """Endless batches of a DataLoader whose workers stay."""
   loader = torch.utils.data.DataLoader(
-    dataset, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=workers,
-    persistent_workers=True, worker_init_fn=_one_thread, multiprocessing_context="fork",
+    dataset,
+    batch_size=BATCH,
+    shuffle=True,
+    drop_last=True,
+    num_workers=workers,
+    persistent_workers=True,
+    worker_init_fn=_one_thread,
+    multiprocessing_context="fork",
   )
   while True:
     yield from loader
@@ -146,7 +152,8 @@ def report(found: Mapping[str, np.ndarray]) -> None:
     against = "".join(
       f"   / {other} = {np.median(speed / found[other]):.2f} "
       f"({(speed / found[other]).min():.2f} to {(speed / found[other]).max():.2f})"
-      for other in ("pytorch", "adapter") if other in found and name in ("threads", "processes")
+      for other in ("pytorch", "adapter")
+      if other in found and name in ("threads", "processes")
     )
     print(f"  {name:10}{np.median(speed):8.1f} images/s{against}", flush=True)
 
@@ -162,8 +169,10 @@ def waiting_share(epochs: Epochs, reading: Reading, *, steps: int, rounds: int) 
       loaded = _seconds(step, state, itertools.islice(batches, steps))
     found.append((*loaded, *_seconds(step, state, itertools.repeat(same, steps))))
   total, waited, kept, _ = np.median(found[1:], axis=0)
-  print(f"  a training step takes {1e3 * total / steps:.0f} ms, {100 * waited / total:.1f} % of it "
-        f"waiting for data; {1e3 * kept / steps:.0f} ms while nothing is loaded")
+  print(
+    f"  a training step takes {1e3 * total / steps:.0f} ms, {100 * waited / total:.1f} % of it "
+    f"waiting for data; {1e3 * kept / steps:.0f} ms while nothing is loaded"
+  )
 
 
 def _training_step(epochs: Epochs) -> tuple[Callable[..., Any], Any]:
@@ -176,9 +185,7 @@ def _training_step(epochs: Epochs) -> tuple[Callable[..., Any], Any]:
   return spread(make_step(game, transformations, movers=(PREDICTOR,), steps=1000)), state
 
 
-def _seconds(
-  step: Callable[..., Any], state: Any, batches: Iterator[Any]
-) -> tuple[float, float]:
+def _seconds(step: Callable[..., Any], state: Any, batches: Iterator[Any]) -> tuple[float, float]:
   """Of all steps, and of those the part until a batch was there."""
   start, waited = time.perf_counter(), 0.0
   while True:
@@ -201,8 +208,9 @@ def draw(root: pathlib.Path, count: int = 64) -> None:
     coarse = rng.integers(0, 256, (size[0] // 6, size[1] // 6, 3)).astype(np.uint8)
     photo = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
     Image.fromarray(photo).save(root / "JPEGImages" / f"{index:04}.jpg", quality=90)
-    ids = cv2.resize(rng.integers(0, 21, (5, 7)).astype(np.uint8), size[::-1],
-                     interpolation=cv2.INTER_NEAREST)
+    ids = cv2.resize(
+      rng.integers(0, 21, (5, 7)).astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST
+    )
     mask = Image.fromarray(ids)
     mask.putpalette(rng.integers(0, 256, 768).astype(np.uint8).tobytes())
     mask.save(root / "SegmentationClass" / f"{index:04}.png")
@@ -226,8 +234,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse()
-  print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-        f"{args.workers} workers")
+  print(
+    f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
+    f"{args.workers} workers"
+  )
   with tempfile.TemporaryDirectory() as folder:
     if not args.data_root:
       draw(pathlib.Path(folder) / "VOC2012")

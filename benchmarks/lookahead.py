@@ -49,8 +49,10 @@ def main(_: list[str]) -> None:
       if _BEFORE.value:
         stages.append(1 + seconds / (_BEFORE.value * plainly / plan.standing.taken))
       booked.append(dict(plan.seconds))
-  print(f"\npredictor's steps {plan.standing.taken}, critics' steps {plan.standing.judged}, "
-        f"propagations {plan.standing.propagations}, cycles {plan.standing.ended}")
+  print(
+    f"\npredictor's steps {plan.standing.taken}, critics' steps {plan.standing.judged}, "
+    f"propagations {plan.standing.propagations}, cycles {plan.standing.ended}"
+  )
   for title, each in (("LoAd / plain training", ratios), ("both stages / the first", stages)):
     if each:
       print(f"{title} {', '.join(f'{ratio:.2f}' for ratio in each)}; median {np.median(each):.2f}")
@@ -77,7 +79,8 @@ def plain(config: ConfigDict, steps: int) -> float:
   config = config.to_dict()
   del config["lookahead"]
   config["terms"] = {
-    name: section for name, section in config["terms"].items()
+    name: section
+    for name, section in config["terms"].items()
     if "critic" not in section and not section.get("adaptive")
   }
   config["train"]["steps"] = steps

@@ -54,8 +54,12 @@ LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 
 
 DEFAULT = (
-  "unet7", "fcn8s_vgg16", "deeplab_v3_mobilenet_v2", "deeplab_v3_plus_mobilenet_v2",
-  "deeplab_v3_resnet50", "pspnet_resnet50",
+  "unet7",
+  "fcn8s_vgg16",
+  "deeplab_v3_mobilenet_v2",
+  "deeplab_v3_plus_mobilenet_v2",
+  "deeplab_v3_resnet50",
+  "pspnet_resnet50",
 )
 
 
@@ -147,9 +151,7 @@ class Ours:
     moves, momenta = self.tx.update(grads, momenta, params)
     return {**variables, **updates, "params": optax.apply_updates(params, moves)}, momenta, loss
 
-  def _loss(
-    self, params: Any, variables: Any, batch: Any, *, train: bool
-  ) -> tuple[jax.Array, Any]:
+  def _loss(self, params: Any, variables: Any, batch: Any, *, train: bool) -> tuple[jax.Array, Any]:
     image, label = batch
     logits, updates = self._logits({**variables, "params": params}, image, train=train)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -157,8 +159,7 @@ class Ours:
 
   def _logits(self, variables: Any, image: Any, *, train: bool) -> tuple[jax.Array, Any]:
     outputs, updates = self.network.apply(
-      variables, image, train=train, mutable=["batch_stats"],
-      rngs={"dropout": jax.random.key(0)},
+      variables, image, train=train, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
     )
     return outputs["segmentation"], updates
 
@@ -181,8 +182,7 @@ class PyTorch:
   """
 
   def __init__(
-    self, case: Case, layout: torch.memory_format = torch.contiguous_format,
-    compiled: bool = False,
+    self, case: Case, layout: torch.memory_format = torch.contiguous_format, compiled: bool = False
   ):
     net = PREDICTORS[case.name](CLASSES)
     theirs.randomise(net)
@@ -231,9 +231,11 @@ def check(case: Case) -> None:
   found, expected = ours.losses(), other.losses()
   which = 1 if any(isinstance(each, nn.Dropout) for each in other.net.modules()) else 2
   np.testing.assert_allclose(found[:which], expected[:which], rtol=1e-3)
-  print(f"  losses of evaluation and training: ours {found[0]:.4f} {found[1]:.4f}, "
-        f"pytorch {expected[0]:.4f} {expected[1]:.4f}"
-        + ("" if which == 2 else " (dropout makes the latter differ)"))
+  print(
+    f"  losses of evaluation and training: ours {found[0]:.4f} {found[1]:.4f}, "
+    f"pytorch {expected[0]:.4f} {expected[1]:.4f}"
+    + ("" if which == 2 else " (dropout makes the latter differ)")
+  )
 
 
 def measure(runs: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
@@ -279,8 +281,11 @@ def report_memory(case: Case, args: argparse.Namespace) -> None:
   peaks = {name: peak / 2**20 for name, (peak, _) in found.items()}
   eager = min(peaks[name] for name in LAYOUTS)
   listed = "  ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items())
-  print(f"  memory  {listed}   ours/eager {peaks['ours'] / eager:.2f}; "
-        f"our arrays {found['ours'][1] / 2**20:.0f} MiB", flush=True)
+  print(
+    f"  memory  {listed}   ours/eager {peaks['ours'] / eager:.2f}; "
+    f"our arrays {found['ours'][1] / 2**20:.0f} MiB",
+    flush=True,
+  )
 
 
 def _fresh(case: Case, name: str, threads: int) -> tuple[int, int]:
@@ -350,8 +355,10 @@ def main() -> None:
   """Benchmarks what the flags say."""
   args = parse()
   use(args.threads)
-  print(f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each; "
-        f"batch {args.batch}, {args.size}, {CLASSES} classes")
+  print(
+    f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each; "
+    f"batch {args.batch}, {args.size}, {CLASSES} classes"
+  )
   for name in args.only:
     print(name, flush=True)
     case = Case(name, args.batch, args.size)

@@ -90,9 +90,11 @@ class Setting:
   @functools.cached_property
   def start(self) -> TrainState:
     """The state that all sides start from, on the host."""
-    return jax.device_get(init_state(
-      self.game, self.transformations(), seed=0, image_size=self.batch["image"].shape[1:3]
-    ))
+    return jax.device_get(
+      init_state(
+        self.game, self.transformations(), seed=0, image_size=self.batch["image"].shape[1:3]
+      )
+    )
 
   def init_state(self) -> TrainState:
     """A copy of `start` on the device, to be donated."""
@@ -166,14 +168,15 @@ def joint_gradients(setting: Setting) -> dict[str, Any]:
 
 def _joint(setting: Setting, transformations: Mapping[str, Any] | None = None):
   return make_step(
-    setting.game, transformations or setting.transformations(), movers=(PREDICTOR, CRITIC),
+    setting.game,
+    transformations or setting.transformations(),
+    movers=(PREDICTOR, CRITIC),
     steps=setting.steps,
   )
 
 
 def predictor_loss(
-  setting: Setting, params: Any, batch_stats: Any, critic: Any, batch: Mapping[str, Any],
-  step: Any,
+  setting: Setting, params: Any, batch_stats: Any, critic: Any, batch: Mapping[str, Any], step: Any
 ) -> tuple[jax.Array, Any]:
   """V for the predictor, and its new running statistics."""
   logits, updated = _predict(setting, params, batch_stats, batch)
@@ -184,19 +187,24 @@ def predictor_loss(
 
 
 def critic_loss(
-  setting: Setting, params: Any, predictor: Any, batch_stats: Any, batch: Mapping[str, Any],
+  setting: Setting,
+  params: Any,
+  predictor: Any,
+  batch_stats: Any,
+  batch: Mapping[str, Any],
   step: Any,
 ) -> jax.Array:
   """-ascent * V (or the hinge, with a margin) + lambda * reconstruction."""
   term = setting.term
   logits, _ = _predict(setting, predictor, batch_stats, batch)
-  shown, features, valid, rebuilt, truth = _analyze(
-    setting, params, logits, batch, climbs=True
-  )
+  shown, features, valid, rebuilt, truth = _analyze(setting, params, logits, batch, climbs=True)
   if term.margin:
     climbed = sum(
       matching_hinge(
-        shown[layer], features[layer], margin=term.margin, valid=valid[layer],
+        shown[layer],
+        features[layer],
+        margin=term.margin,
+        valid=valid[layer],
         normalize=term.normalize,
       ).mean()
       for layer in term.layers
@@ -209,8 +217,10 @@ def critic_loss(
 
 def _predict(setting: Setting, params: Any, batch_stats: Any, batch: Mapping[str, Any]):
   outputs, updated = setting.game.predictor.apply(
-    {"params": params, "batch_stats": batch_stats}, setting.game.input_transform(batch["image"]),
-    train=True, mutable=["batch_stats"],
+    {"params": params, "batch_stats": batch_stats},
+    setting.game.input_transform(batch["image"]),
+    train=True,
+    mutable=["batch_stats"],
   )
   return outputs["segmentation"], updated["batch_stats"]
 
@@ -301,10 +311,12 @@ class Separate:
     predictor, critic = state.players[PREDICTOR], state.players[CRITIC]
     batch, step = self.setting.batch, state.step
     return (
-      _flops(self.predictor_grad, predictor.params, predictor.batch_stats, critic.params, batch,
-             step)
-      + _flops(self.critic_grad, critic.params, predictor.params, predictor.batch_stats, batch,
-               step)
+      _flops(
+        self.predictor_grad, predictor.params, predictor.batch_stats, critic.params, batch, step
+      )
+      + _flops(
+        self.critic_grad, critic.params, predictor.params, predictor.batch_stats, batch, step
+      )
       + sum(
         _flops(self.updates[name], player.params, player.opt_state, player.params, step)
         for name, player in state.players.items()
@@ -349,8 +361,9 @@ def check_pytorch(setting: Setting) -> None:
   """Asserts that PyTorch has the same logits, features, V and gradients as the joint step."""
   side, state = pytorch(setting), setting.init_state()
   params = {name: player.params for name, player in state.players.items()}
-  logits, _ = _predict(setting, params[PREDICTOR], state.players[PREDICTOR].batch_stats,
-                       setting.batch)
+  logits, _ = _predict(
+    setting, params[PREDICTOR], state.players[PREDICTOR].batch_stats, setting.batch
+  )
   shown, features, valid, _, _ = _analyze(setting, params[CRITIC], logits, setting.batch)
   expected = {
     "logits": logits,
@@ -404,8 +417,10 @@ def report(times: Mapping[str, np.ndarray]) -> None:
   for name, seconds in times.items():
     ratio = times["ours"] / seconds
     low, middle, high = np.percentile(ratio, (10, 50, 90))
-    against = "" if name == "ours" else (
-      f"   ours / {name} = {middle:.2f}  ({low:.2f} to {high:.2f}, 10th to 90th percentile)"
+    against = (
+      ""
+      if name == "ours"
+      else (f"   ours / {name} = {middle:.2f}  ({low:.2f} to {high:.2f}, 10th to 90th percentile)")
     )
     print(f"  {name:9}{1e3 * np.median(seconds):8.1f} ms a step{against}")
 
@@ -422,8 +437,10 @@ def benchmark(preset: str, args: argparse.Namespace, *, with_torch: bool) -> Non
     sides["pytorch"] = pytorch(setting)
   report(measure(sides, args.rounds))
   joint, apart = ours_flops(setting), Separate(setting).flops()
-  print(f"  compiled: ours {joint / 1e9:.2f} GFLOP, separate {apart / 1e9:.2f} GFLOP, "
-        f"ours / separate = {joint / apart:.2f}")
+  print(
+    f"  compiled: ours {joint / 1e9:.2f} GFLOP, separate {apart / 1e9:.2f} GFLOP, "
+    f"ours / separate = {joint / apart:.2f}"
+  )
 
 
 def why_not_torch(args: argparse.Namespace) -> str:

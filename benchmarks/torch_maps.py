@@ -5,16 +5,7 @@ import numpy as np
 from asmjax.models.backbones import ResNet, Xception
 from asmjax.models.backbones.xception import ENTRY
 from asmjax.models.layers import Network
-from asmjax.models.predictors import (
-  FCN,
-  FCRN,
-  DeepLab,
-  DeepLabV2,
-  Dilated,
-  Farabet,
-  PSPNet,
-  UNet,
-)
+from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Farabet, PSPNet, UNet
 from asmjax.pretrained import name_map
 from asmjax.pretrained.names import (
   NameMap,

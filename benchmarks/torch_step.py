@@ -116,8 +116,13 @@ class ReleasedStep:
   """
 
   def __init__(
-    self, term: Structure, predictor: UNet, critic: StructureAutoencoder,
-    optimizers: Mapping[str, Optimizer], steps: int, batch: Mapping[str, np.ndarray],
+    self,
+    term: Structure,
+    predictor: UNet,
+    critic: StructureAutoencoder,
+    optimizers: Mapping[str, Optimizer],
+    steps: int,
+    batch: Mapping[str, np.ndarray],
   ):
     """Brings networks and batch into channels-last memory."""
     self.term, self.steps, self.step = term, steps, 0
@@ -167,9 +172,7 @@ class ReleasedStep:
     shown = critic.features(predicted, self.depth)
     frozen = {layer: features[layer].detach() for layer in term.layers}
     value = sum(self._means(shown, frozen, valid, lambda distance: distance))
-    (at(term.weight, self.step / self.steps) * value).backward(
-      inputs=list(predictor.parameters())
-    )
+    (at(term.weight, self.step / self.steps) * value).backward(inputs=list(predictor.parameters()))
     return {"logits": logits, "features": shown, "value": value}
 
   def _truth(self, logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,13 +22,16 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   second = variant.partition("@")[0] in presets.SECOND_STAGE
   network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
   config = presets.base(
-    variant, predictor=PUBLISHED[network](heads={}),
-    structure={
-      **presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
-    },
+    variant,
+    predictor=PUBLISHED[network](heads={}),
+    structure={**presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}},
   )
   config.data = defaults(
-    Data, source="cityscapes", size=(720, 720), scale=(0.5, 2.0), random_crop=True,
+    Data,
+    source="cityscapes",
+    size=(720, 720),
+    scale=(0.5, 2.0),
+    random_crop=True,
     eval_size=presets.fit_size(config, 1024, 2048),
   )
   players = config.optimizer

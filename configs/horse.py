@@ -26,9 +26,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config = presets.base(
     variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial=presets.GAN_FROM_SCRATCH
   )
-  config.data = defaults(
-    Data, source="weizmann_horse", size=(144, 192), resize="fit", cache=True
-  )
+  config.data = defaults(Data, source="weizmann_horse", size=(144, 192), resize="fit", cache=True)
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="adam", learning_rate=5e-4, weight_decay=1e-5)
   config.optimizer.critic.clip = 1.0
@@ -37,9 +35,14 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config.checkpoint.every = 1920
   presets.lighten(config, shrink=2)
   presets.second_stage(
-    config, variant, rate=1e-4, batch=4, steps=200,
+    config,
+    variant,
+    rate=1e-4,
+    batch=4,
+    steps=200,
     ahead={
-      "every": 10, "rules": {"patience": 8, "cycles": 4, "fall": 0.02},
+      "every": 10,
+      "rules": {"patience": 8, "cycles": 4, "fall": 0.02},
       "retraining": {"every": 48, "epochs": 40.0},
     },
   )

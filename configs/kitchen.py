@@ -21,11 +21,18 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
       default.
   """
   config = presets.base(
-    argument, predictor=UNet({}, levels=6, width=16), tasks="depth+normals",
-    structure=presets.BOUNDED, adversarial=presets.GAN_FROM_SCRATCH,
+    argument,
+    predictor=UNet({}, levels=6, width=16),
+    tasks="depth+normals",
+    structure=presets.BOUNDED,
+    adversarial=presets.GAN_FROM_SCRATCH,
   )
   config.data = defaults(
-    Data, source="rgbd_sweep", size=(120, 160), resize="squash", cache=True,
+    Data,
+    source="rgbd_sweep",
+    size=(120, 160),
+    resize="squash",
+    cache=True,
     options=defaults(SOURCES["rgbd_sweep"]),
   )
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)

@@ -25,8 +25,10 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
     argument: METHOD[@NETWORK][,TASKS[,apart]]; see `asmjax.config.presets.base`.
   """
   config = presets.base(
-    argument, predictor=UNet({}, levels=5, width=16),
-    structure=presets.BOUNDED, adversarial=presets.GAN_FROM_SCRATCH,
+    argument,
+    predictor=UNet({}, levels=5, width=16),
+    structure=presets.BOUNDED,
+    adversarial=presets.GAN_FROM_SCRATCH,
   )
   if "segmentation" in config.tasks:
     config.tasks.segmentation.details = ("boundary",)
@@ -41,9 +43,15 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
     config.reference = _reference()
   presets.lighten(config, shrink=4)
   presets.second_stage(
-    config, argument, rate=2e-5, batch=8, steps=300,
+    config,
+    argument,
+    rate=2e-5,
+    batch=8,
+    steps=300,
     ahead={
-      "every": 20, "images": 256, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
+      "every": 20,
+      "images": 256,
+      "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
       "retraining": {"every": 32, "epochs": 30.0},
     },
   )
@@ -55,7 +63,7 @@ def _reference() -> dict:
   return {
     "label": "pixel loss",
     "command": "python launch/main.py --config=configs/scenes.py:iid --config.seed=SEED "
-               "--workdir=runs/scenes_iid_SEED",
+    "--workdir=runs/scenes_iid_SEED",
     "scores": {
       str(seed): dict(zip(metrics, scores, strict=True)) for seed, scores in _PIXEL_LOSS.items()
     },

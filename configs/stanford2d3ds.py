@@ -19,14 +19,25 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
       "@fcrn50" is the network of Laina et al. 2016.
   """
   config = presets.base(
-    argument, predictor=PUBLISHED["unet18"](heads={}), tasks="normals",
+    argument,
+    predictor=PUBLISHED["unet18"](heads={}),
+    tasks="normals",
     structure={
-      **presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128, 128, 128)},
+      **presets.BOUNDED,
+      "reconstruction": 10.0,
+      "critic": {"filters": (32, 64, 128, 128, 128)},
     },
   )
   config.data = defaults(
-    Data, source="stanford2d3ds", split="fold1_train", size=(512, 512), scale=(0.5, 0.5),
-    divide_depth=False, random_crop=True, eval_size=(540, 540), eval_resize="squash",
+    Data,
+    source="stanford2d3ds",
+    split="fold1_train",
+    size=(512, 512),
+    scale=(0.5, 0.5),
+    divide_depth=False,
+    random_crop=True,
+    eval_size=(540, 540),
+    eval_resize="squash",
   )
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="sgd", learning_rate=1e-2, weight_decay=5e-4)

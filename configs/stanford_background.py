@@ -30,8 +30,15 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
   config = presets.base(variant, predictor=predictor, adversarial={"weight": 2.0})
   config.data = defaults(
-    Data, source="stanford_background", split="luc_fit", size=(240, 320), scale=(0.5, 2.0),
-    random_crop=True, eval_size=(240, 320), eval_resize="fit", cache=True,
+    Data,
+    source="stanford_background",
+    split="luc_fit",
+    size=(240, 320),
+    scale=(0.5, 2.0),
+    random_crop=True,
+    eval_size=(240, 320),
+    eval_resize="fit",
+    cache=True,
   )
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="adam", learning_rate=1e-3)
@@ -41,9 +48,7 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   config.eval.update(every=1_000, split="luc_val")
   config.checkpoint.every = 500
   if load:
-    config.data.update(
-      split="load_train", size=(321, 321), scale=(1.0, 1.0), eval_size=(321, 321),
-    )
+    config.data.update(split="load_train", size=(321, 321), scale=(1.0, 1.0), eval_size=(321, 321))
     config.optimizer.predictor.update(learning_rate=1e-4, schedule="constant")
     config.train.steps = 12 * 400 // 7
     config.eval.update(every=0, split="load_val")

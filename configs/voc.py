@@ -38,14 +38,18 @@ def get_config(variant: str = "asm") -> ConfigDict:
   if method in presets.SECOND_STAGE:
     network = "deeplab_v3_plus_xception65"
   config = presets.base(
-    variant, predictor=PUBLISHED[network](heads={}),
-    structure={
-      **presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)},
-    },
+    variant,
+    predictor=PUBLISHED[network](heads={}),
+    structure={**presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}},
   )
   config.data = defaults(
-    Data, source="pascal_voc", split="train_aug", size=(336, 336), scale=(0.5, 2.0),
-    random_crop=True, eval_size=presets.fit_size(config, 512, 512),
+    Data,
+    source="pascal_voc",
+    split="train_aug",
+    size=(336, 336),
+    scale=(0.5, 2.0),
+    random_crop=True,
+    eval_size=presets.fit_size(config, 512, 512),
   )
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):

@@ -26,13 +26,21 @@ def get_config(argument: str = "iid") -> ConfigDict:
   """
   backbone = MobileNetV2(top=False, output_stride=16, norm=Norm(frozen=True))
   config = presets.base(
-    argument, predictor=DeepLab({}, backbone, rates=()),
-    structure=presets.BOUNDED, adversarial=presets.GAN_FROM_SCRATCH,
+    argument,
+    predictor=DeepLab({}, backbone, rates=()),
+    structure=presets.BOUNDED,
+    adversarial=presets.GAN_FROM_SCRATCH,
   )
   config.init.part = "backbone"
   config.data = defaults(
-    Data, source="pascal_voc", split="train_aug", scale=(0.5, 2.0), random_crop=True,
-    size=presets.fit_size(config, 224, 224), eval_size=presets.fit_size(config, 512, 512), cache=True,
+    Data,
+    source="pascal_voc",
+    split="train_aug",
+    scale=(0.5, 2.0),
+    random_crop=True,
+    size=presets.fit_size(config, 224, 224),
+    eval_size=presets.fit_size(config, 512, 512),
+    cache=True,
     classes={name: i for i, name in enumerate(CLASSES)},
   )
   players = config.optimizer
@@ -43,9 +51,15 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config.checkpoint.every = 125
   presets.lighten(config, shrink=1)
   presets.second_stage(
-    config, argument, rate=1e-5, batch=8, stride=4, steps=150,
+    config,
+    argument,
+    rate=1e-5,
+    batch=8,
+    stride=4,
+    steps=150,
     ahead={
-      "every": 10, "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
+      "every": 10,
+      "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
       "retraining": {"batch_size": 8, "every": 48},
     },
   )

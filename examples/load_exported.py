@@ -1,7 +1,7 @@
 """Labels a photo with an exported predictor; needs jax, flatbuffers, numpy and pillow alone.
 
-    python launch/export.py --workdir=RUN --out=horse.stablehlo
-    python examples/load_exported.py horse.stablehlo photo.jpg labelled.png
+python launch/export.py --workdir=RUN --out=horse.stablehlo
+python examples/load_exported.py horse.stablehlo photo.jpg labelled.png
 """
 
 import json
@@ -17,8 +17,9 @@ path, photo, out = map(pathlib.Path, sys.argv[1:])
 predict = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
 facts = json.loads(path.with_suffix(".json").read_text())
 (height, width), color = facts["evaluated"]["size"], tuple(facts["evaluated"]["fill"])
-picture = ImageOps.pad(Image.open(photo).convert("RGB"), (width, height), color=color,
-                       centering=(0, 0))  # What is best for a run with the resize "fit".
+picture = ImageOps.pad(
+  Image.open(photo).convert("RGB"), (width, height), color=color, centering=(0, 0)
+)  # What is best for a run with the resize "fit".
 label = np.asarray(predict(np.asarray(picture)[None])["segmentation"][0])
 labelled = Image.fromarray(label.astype(np.uint8))
 labelled.putpalette(np.array(facts["palette"], np.uint8).tobytes())

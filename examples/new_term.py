@@ -79,11 +79,13 @@ class Borders(Term):
     light *= pixels / jnp.maximum(jnp.sum(light, axis=(1, 2, 3), keepdims=True), 1e-6)
     lit = pixels / jnp.maximum(jnp.sum(light**2, axis=(1, 2, 3), keepdims=True), 1e-6)
     loss = lambda weight: cross_entropy(logits, truth["label"], valid=border, weight=weight)
-    return Critique({
-      "value": Summand(self.weight, loss(light[..., 0])),
-      "unlit": Summand(0.0, loss(None)),
-      "lit": Summand(0.0, Moments.over(lit, pixels > 0)),
-    })
+    return Critique(
+      {
+        "value": Summand(self.weight, loss(light[..., 0])),
+        "unlit": Summand(0.0, loss(None)),
+        "lit": Summand(0.0, Moments.over(lit, pixels > 0)),
+      }
+    )
 
   def symptoms(self, now, first):
     """What the loop is to warn of: who stares at a few pixels teaches nothing of the others."""
@@ -135,6 +137,8 @@ for name, grad in grads.items():
 # sends back to the logits. The loop prints the same and more.
 train(run, out)
 for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()):
-  print(f"step {line['step']:4}  V {line['borders/value']:.3f}  unlit {line['borders/unlit']:.3f}"
-        f"  lit {line['borders/lit']:4.0%}  gradient {line['gradient/borders']:.3f}"
-        f"  sent {line['sent/borders']:.3f}")
+  print(
+    f"step {line['step']:4}  V {line['borders/value']:.3f}  unlit {line['borders/unlit']:.3f}"
+    f"  lit {line['borders/lit']:4.0%}  gradient {line['gradient/borders']:.3f}"
+    f"  sent {line['sent/borders']:.3f}"
+  )

@@ -96,8 +96,10 @@ config.checkpoint.every = 0  # One follows each evaluation, of which there is on
 # `launch/evaluate.py` and `launch/analyze.py` read it.
 keep_input_transform(config, out)
 run = experiment(config)
-print(f"{len(run.source)} photos to train on, {len(run.held_out)} held out; classes: "
-      f"{', '.join(run.descriptor.classes)}")
+print(
+  f"{len(run.source)} photos to train on, {len(run.held_out)} held out; classes: "
+  f"{', '.join(run.descriptor.classes)}"
+)
 check_same_config(out / "config.json", config.to_dict())
 write_json(out / "config.json", config.to_dict())
 results = train(run, out)

@@ -60,8 +60,9 @@ def check_size(path: pathlib.Path, mask: np.ndarray, label: np.ndarray) -> None:
   """Raises ValueError unless a mask is as large as the truth."""
   if mask.shape != label.shape:
     found, expected = (f"{height}x{width}" for height, width in (mask.shape, label.shape))
-    raise ValueError(f"{path} is {found} (height x width); expected {expected}, as "
-                     f"{truths / path.name} is")
+    raise ValueError(
+      f"{path} is {found} (height x width); expected {expected}, as {truths / path.name} is"
+    )
 
 
 def score(name: str) -> dict:
@@ -96,9 +97,11 @@ pixels = total.pop("pixels")
 scores = {f"IoU of {name}": float(iou) for name, iou in zip(classes, pixels.iou(), strict=True)}
 scores |= {"mean_iou": pixels.mean_iou(), "pixel_accuracy": pixels.pixel_accuracy()}
 print(f"{len(names)} images, {pixels.counts.sum()} labelled pixels")
-print("\nIoU: pixels of a class in both truth and prediction by those in either, of all images "
-      "together; nan for a class in neither, which the mean leaves out\n"
-      "accuracy: part of the labelled pixels whose prediction is right")
+print(
+  "\nIoU: pixels of a class in both truth and prediction by those in either, of all images "
+  "together; nan for a class in neither, which the mean leaves out\n"
+  "accuracy: part of the labelled pixels whose prediction is right"
+)
 for name, value in scores.items():
   print(f"  {name:22} {value:.4f}")
 for state in total.values():

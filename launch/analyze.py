@@ -29,8 +29,10 @@ _METRICS = flags.DEFINE_list(
 _COUNT = flags.DEFINE_integer("count", 6, "held-out examples in the grid and the album")
 _ROOT = flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
 _CLASSES = flags.DEFINE_list(
-  "classes", [], "metrics whose classes are held against the baseline, as segmentation/boundary/f; "
-  "by default what papers show, of what the runs have"
+  "classes",
+  [],
+  "metrics whose classes are held against the baseline, as segmentation/boundary/f; "
+  "by default what papers show, of what the runs have",
 )
 _BASELINE = flags.DEFINE_string("baseline", None, "LABEL of the group that others are held against")
 
@@ -55,9 +57,7 @@ def main(_: list[str]) -> None:
   out.mkdir(parents=True, exist_ok=True)
   figures.curves(groups, metrics[0], out / "curves.png")
   figures.health(groups, out / "health.png")
-  figures.predictions(
-    groups, out / "predictions.png", count=_COUNT.value, data_root=_ROOT.value
-  )
+  figures.predictions(groups, out / "predictions.png", count=_COUNT.value, data_root=_ROOT.value)
   if cycled := [group for group in groups if lookahead.is_lookahead(group)]:
     _show_cycles(cycled, out)
   if others:
@@ -139,7 +139,8 @@ def _show_sizes(groups: list, out: pathlib.Path) -> None:
   )
   found = {
     group.label: [kernels.kernel_sizes(workdir, _ROOT.value) for workdir in group.workdirs]
-    for group in groups if is_adaptive(group.workdirs[0])
+    for group in groups
+    if is_adaptive(group.workdirs[0])
   }
   if found:
     print(f"\n{kernels.table(found)}")

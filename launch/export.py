@@ -35,8 +35,10 @@ def main(_: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)
   with plainly():
     settings = {
-      "batch": number(_BATCH.value), "tasks": tuple(_TASKS.value),
-      "platforms": tuple(_PLATFORMS.value), "probabilities": _PROBABILITIES.value,
+      "batch": number(_BATCH.value),
+      "tasks": tuple(_TASKS.value),
+      "platforms": tuple(_PLATFORMS.value),
+      "probabilities": _PROBABILITIES.value,
     }
     if _SIZE.value:
       settings["size"] = sides(_SIZE.value)
@@ -68,8 +70,10 @@ def described(path: pathlib.Path, facts: dict) -> str:
   """What was written, what goes in and out, and how to load it."""
   from asmjax.inference.export import facts_path
 
-  lines = [f"{path}, {path.stat().st_size / 1e6:.2f} MB, and {facts_path(path).name}; "
-           f"runs on {', '.join(facts['platforms'])}"]
+  lines = [
+    f"{path}, {path.stat().st_size / 1e6:.2f} MB, and {facts_path(path).name}; "
+    f"runs on {', '.join(facts['platforms'])}"
+  ]
   for kind in ("inputs", "outputs"):
     for name, each in facts[kind].items():
       shape = ", ".join(map(str, each["shape"]))
@@ -81,7 +85,8 @@ def described(path: pathlib.Path, facts: dict) -> str:
     lines.append(f"sides   of at least {least}{padded}")
   resize, (height, width) = facts["evaluated"]["resize"], facts["evaluated"]["size"]
   lines += [
-    f"best    resized as evaluation does: {resize}, {height}x{width}", "",
+    f"best    resized as evaluation does: {resize}, {height}x{width}",
+    "",
     "To load it, with jax, flatbuffers and numpy installed:",
     "  import jax, jax.export",
     f'  stored = open("{path}", "rb").read()',

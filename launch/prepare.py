@@ -31,8 +31,10 @@ def main(_: list[str]) -> None:
   with plainly():
     pack_visibly(find(_CONFIG.value, _SPLITS.value), _OUT.value)
   for split in tfds.builder_from_directory(_OUT.value).info.splits.values():
-    print(f"{split.name}: {split.num_examples} examples, {split.num_shards} shards, "
-          f"{split.num_bytes / 1e6:.1f} MB")
+    print(
+      f"{split.name}: {split.num_examples} examples, {split.num_shards} shards, "
+      f"{split.num_bytes / 1e6:.1f} MB"
+    )
   print(f"read it with --config=configs/any.py:tfds --config.data.root={_OUT.value}")
 
 
@@ -71,13 +73,17 @@ def pack_visibly(sources: dict, folder: str) -> None:
   from asmjax.data.packing import pack
 
   columns = (
-    progress.TextColumn("{task.description}"), progress.BarColumn(30),
-    progress.MofNCompleteColumn(), progress.TimeRemainingColumn(),
+    progress.TextColumn("{task.description}"),
+    progress.BarColumn(30),
+    progress.MofNCompleteColumn(),
+    progress.TimeRemainingColumn(),
   )
   with progress.Progress(*columns) as bar:
     tasks = {split: bar.add_task(split, total=len(each)) for split, each in sources.items()}
     pack(
-      sources, folder, examples_per_shard=_SHARD.value,
+      sources,
+      folder,
+      examples_per_shard=_SHARD.value,
       progress=lambda split, examples: bar.advance(tasks[split], examples),
     )
 

@@ -35,8 +35,12 @@ def main(_: list[str]) -> None:
   path = pathlib.Path(_OUT.value)
   with plainly():
     made = report.write(
-      [Group.parse(text) for text in _GROUPS.value], path, count=_COUNT.value,
-      data_root=_ROOT.value, baseline=_BASELINE.value, command=["python", *sys.argv],
+      [Group.parse(text) for text in _GROUPS.value],
+      path,
+      count=_COUNT.value,
+      data_root=_ROOT.value,
+      baseline=_BASELINE.value,
+      command=["python", *sys.argv],
     )
   for note in made.notes:
     print(f"missing: {note}", file=sys.stderr)

@@ -72,9 +72,14 @@ def show(console, title, summary) -> None:
     table.add_column(name, justify="right", no_wrap=True)
   for layer in summary.layers:
     table.add_row(
-      layer.name or "-", layer.kind, window(layer), "x".join(map(str, layer.shape[1:])),
-      f"{layer.parameters:,}" if layer.parameters else "", amount(layer.multiply_adds),
-      pair(layer.field), pair(layer.jump),
+      layer.name or "-",
+      layer.kind,
+      window(layer),
+      "x".join(map(str, layer.shape[1:])),
+      f"{layer.parameters:,}" if layer.parameters else "",
+      amount(layer.multiply_adds),
+      pair(layer.field),
+      pair(layer.jump),
     )
   console.print(table)
   shapes = ", ".join("x".join(map(str, shape)) for shape in summary.inputs) or "no images"

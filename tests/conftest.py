@@ -10,10 +10,21 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 from jaxtyping import install_import_hook
 
 install_import_hook(
-  [f"asmjax.{part}" for part in (
-    "batch", "game", "inference", "losses", "metrics", "models", "ops", "pretrained", "tasks",
-    "terms",
-  )],
+  [
+    f"asmjax.{part}"
+    for part in (
+      "batch",
+      "game",
+      "inference",
+      "losses",
+      "metrics",
+      "models",
+      "ops",
+      "pretrained",
+      "tasks",
+      "terms",
+    )
+  ],
   "beartype.beartype",
 )
 

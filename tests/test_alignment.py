@@ -68,16 +68,17 @@ def test_evaluation_enlarges_with_aligned_corners():
 
 @pytest.mark.parametrize("size", [SIZE, (14, 20)])
 def test_predictions_of_files_are_aligned(size):
-  image, trained = inference_runs.image(*size), Trained(game(), {}, inference_runs.DESCRIPTOR, Augment(SIZE))
+  image, trained = (
+    inference_runs.image(*size),
+    Trained(game(), {}, inference_runs.DESCRIPTOR, Augment(SIZE)),
+  )
   ((_, found),) = make_predict(trained)([(0, image)])
   shown = pad({"image": image}, SIZE)["image"][None]
   tasks = game().tasks
   found = {name: tasks[name].conclude(each) for name, each in found.items()}
   for name, each in said(game(), shown).items():
     expected = tasks[name].conclude(each[0]) if name == "normals" else each[0]
-    np.testing.assert_allclose(
-      found[name], expected[: size[0], : size[1]], atol=1e-5, err_msg=name
-    )
+    np.testing.assert_allclose(found[name], expected[: size[0], : size[1]], atol=1e-5, err_msg=name)
 
 
 def test_maps_for_lookahead_and_pictures_are_aligned():

@@ -11,21 +11,27 @@ from tests.helpers import tiny_games as games
 
 def test_a_good_batch_passes_and_everything_in_the_contract_is_known():
   n, (h, w) = 2, games.SIZE
-  batches.check({
-    **games.batch(n),
-    "depth": np.zeros((n, h, w), np.float32),
-    "normals": np.zeros((n, h, w, 3), np.float32),
-    "instance": np.zeros((n, h, w), np.int32),
-  }, required=["label", "instance"])
+  batches.check(
+    {
+      **games.batch(n),
+      "depth": np.zeros((n, h, w), np.float32),
+      "normals": np.zeros((n, h, w, 3), np.float32),
+      "instance": np.zeros((n, h, w), np.int32),
+    },
+    required=["label", "instance"],
+  )
 
 
-@pytest.mark.parametrize("change, message", [
-  ({"label": np.zeros((2, 8, 12), np.int64)}, r"'label' is int64\(2, 8, 12\); expected int32"),
-  ({"label": np.zeros((2, 8, 11), np.int32)}, r"'label' .*expected int32\(2, 8, 12\)"),
-  ({"image": np.zeros((2, 8, 12, 4), np.uint8)}, "'image' .*expected uint8"),
-  ({"weight": np.zeros((3,), np.float32)}, r"'weight' is float32\(3,\); expected float32\(2,\)"),
-  ({"labels": np.zeros((2, 8, 12), np.int32)}, "unknown batch key 'labels'; known"),
-])
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"label": np.zeros((2, 8, 12), np.int64)}, r"'label' is int64\(2, 8, 12\); expected int32"),
+    ({"label": np.zeros((2, 8, 11), np.int32)}, r"'label' .*expected int32\(2, 8, 12\)"),
+    ({"image": np.zeros((2, 8, 12, 4), np.uint8)}, "'image' .*expected uint8"),
+    ({"weight": np.zeros((3,), np.float32)}, r"'weight' is float32\(3,\); expected float32\(2,\)"),
+    ({"labels": np.zeros((2, 8, 12), np.int32)}, "unknown batch key 'labels'; known"),
+  ],
+)
 def test_a_bad_array_is_named_with_what_was_expected(change, message):
   with pytest.raises(ValueError, match=message):
     batches.check(games.batch(2) | change)

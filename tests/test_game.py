@@ -30,8 +30,11 @@ def test_a_game_balances_a_term_against_its_pixel_loss_alone():
   found = jax.grad(read)(probes)
   assert found["structure"].raw > found["pixel"].raw == found["pixel"].sent > 0
   np.testing.assert_allclose(found["structure"].sent, 0.2**2 * found["pixel"].sent, rtol=1e-5)
-  for wrong in ({"structure": games.structure(balance=0.2)}, terms(balance=-1.0),
-                {"pixel": Pixel(balance=0.2)}):
+  for wrong in (
+    {"structure": games.structure(balance=0.2)},
+    terms(balance=-1.0),
+    {"pixel": Pixel(balance=0.2)},
+  ):
     with pytest.raises(ValueError, match=r"terms\.\w+: balance=.*beside a pixel loss"):
       games.game(**wrong)
 
@@ -61,10 +64,21 @@ def test_turns_are_parsed_with_pretraining():
     Turns.parse("joint", -1)
 
 
-@pytest.mark.parametrize("text", [
-  "", "jointly", "alternate(1)", "alternate(0,1)", "alternate(00,1)", "alternate(500, 0)",
-  "alternate(500, 500", "alternate(5, 5) ", "alternate(-1, 2)", "alternate(1, 2, 3)",
-])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "",
+    "jointly",
+    "alternate(1)",
+    "alternate(0,1)",
+    "alternate(00,1)",
+    "alternate(500, 0)",
+    "alternate(500, 500",
+    "alternate(5, 5) ",
+    "alternate(-1, 2)",
+    "alternate(1, 2, 3)",
+  ],
+)
 def test_unknown_turns_are_refused_and_the_known_listed(text):
   with pytest.raises(ValueError, match="known: 'joint', 'alternate'"):
     Turns.parse(text)
@@ -78,9 +92,10 @@ def test_movers_follow_the_scheme_with_the_critics_first():
   assert seen == [critics, critics, predictor] * 2
 
 
-@pytest.mark.parametrize("text, after", [
-  ("joint", ["both"] * 6), ("alternate(2, 1)", ["critic", "critic", "predictor"] * 2),
-])
+@pytest.mark.parametrize(
+  "text, after",
+  [("joint", ["both"] * 6), ("alternate(2, 1)", ["critic", "critic", "predictor"] * 2)],
+)
 def test_pretraining_moves_critics_alone_and_the_scheme_begins_after_it(text, after):
   names = {("adversarial",): "critic", (PREDICTOR,): "predictor"}
   turns, players = Turns.parse(text, 4), (PREDICTOR, "adversarial")
@@ -88,9 +103,9 @@ def test_pretraining_moves_critics_alone_and_the_scheme_begins_after_it(text, af
   assert seen == ["critic"] * 4 + after
 
 
-@pytest.mark.parametrize("text", [
-  "joint", "alternate", "alternate(500, 500)", "alternate(3, 2)", "alternate(1, 7)",
-])
+@pytest.mark.parametrize(
+  "text", ["joint", "alternate", "alternate(500, 500)", "alternate(3, 2)", "alternate(1, 7)"]
+)
 @pytest.mark.parametrize("pretraining", [0, 1, 60])
 @pytest.mark.parametrize("steps", [0, 1, 40, 1003])
 def test_every_scheme_gives_the_predictor_just_its_steps(text, pretraining, steps):
@@ -117,8 +132,12 @@ def test_a_game_names_its_players_and_prefixes_their_summands():
   assert set(params) == {PREDICTOR, "structure"} and players.critics == ("structure",)
   played = players.play(params, stats, games.batch(2), rng=jax.random.key(0))
   assert set(played.summands) == {
-    "pixel/segmentation", "structure/conv1", "structure/conv2",
-    "structure/reconstruction_segmentation", "structure/smallest_conv1", "structure/smallest_conv2",
+    "pixel/segmentation",
+    "structure/conv1",
+    "structure/conv2",
+    "structure/reconstruction_segmentation",
+    "structure/smallest_conv1",
+    "structure/smallest_conv2",
   }
 
 
@@ -143,7 +162,11 @@ def test_input_transform_is_what_the_predictor_sees_and_discriminators_do_not():
 
 def test_only_free_weights_and_networks_are_players():
   critics = {
-    "iid": (), "affinity": (), "embedding": (), "aaf": ("affinity",), "cgan": ("adversarial",),
+    "iid": (),
+    "affinity": (),
+    "embedding": (),
+    "aaf": ("affinity",),
+    "cgan": ("adversarial",),
     "asm_aaf": ("structure", "affinity"),
   }
   assert {name: games.of_method(name).critics for name in critics} == critics

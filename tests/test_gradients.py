@@ -73,8 +73,11 @@ def test_fan_out_adds_up_gradients_and_reads_the_norm_of_each():
 
 @pytest.mark.parametrize("balance, capped", [(0.3, True), (1e3, False)])
 def test_fan_out_caps_a_branch_at_a_multiple_of_the_reference(balance, capped):
-  branches = {"structure": Branch(balance), "one": Branch(reference=True),
-              "two": Branch(reference=True)}
+  branches = {
+    "structure": Branch(balance),
+    "one": Branch(reference=True),
+    "two": Branch(reference=True),
+  }
   back = cotangents(branches)
   back = {**back, "structure": jax.tree.map(lambda x: 1e3 * x, back["structure"])}
   sent, read = pulled(branches, back)

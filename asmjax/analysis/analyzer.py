@@ -121,14 +121,19 @@ def error_maps(
       drawn = _pictures(run, key, outputs[key], batch)
       again = _pictures(run, key, each.output, batch)
       scale = Scale.of(each.predicted, each.error, label=_loss_name(task))
-      blocks.append(Block(key if len(run.game.tasks) > 1 else "", (
-        Column("photo", batch["image"]),
-        Column("truth", drawn["truth"]),
-        Column("prediction", drawn["prediction"]),
-        Column("error of the\nprediction", each.predicted, scale),
-        Column("reconstruction\nof the truth", _where_true(task, batch, again["prediction"])),
-        Column("error of the\nreconstruction", each.error, scale),
-      )))
+      blocks.append(
+        Block(
+          key if len(run.game.tasks) > 1 else "",
+          (
+            Column("photo", batch["image"]),
+            Column("truth", drawn["truth"]),
+            Column("prediction", drawn["prediction"]),
+            Column("error of the\nprediction", each.predicted, scale),
+            Column("reconstruction\nof the truth", _where_true(task, batch, again["prediction"])),
+            Column("error of the\nreconstruction", each.error, scale),
+          ),
+        )
+      )
   sheet(blocks).savefig(path, dpi=150)
 
 
@@ -167,9 +172,7 @@ def loss_maps(
 def term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
   """The settings of a run's terms of a kind, by name, as its config has them."""
   terms = read_config(workdir)["terms"]
-  return {
-    name: section for name, section in terms.items() if section.get("kind", name) == kind
-  }
+  return {name: section for name, section in terms.items() if section.get("kind", name) == kind}
 
 
 def structure_terms(game: Game, workdir: pathlib.Path) -> dict[str, Structure]:
@@ -201,7 +204,10 @@ def pixelwise(loss: Callable[..., Moments], *maps: PyTree) -> Float[Array, "n h 
 
 
 def rebuilt(
-  term: Structure, tasks: Mapping[str, Task], params: PyTree, outputs: Mapping[str, Array],
+  term: Structure,
+  tasks: Mapping[str, Task],
+  params: PyTree,
+  outputs: Mapping[str, Array],
   truth: Mapping[str, Array],
 ) -> dict[str, Rebuilt]:
   """Predictions, and the autoencoder's reconstructions of the truth, by the task's name.
@@ -224,7 +230,10 @@ def rebuilt(
 
 
 def distances(
-  term: Structure, tasks: Mapping[str, Task], params: PyTree, outputs: Mapping[str, Array],
+  term: Structure,
+  tasks: Mapping[str, Task],
+  params: PyTree,
+  outputs: Mapping[str, Array],
   truth: Mapping[str, Array],
 ) -> dict[str, Float[Array, "n h2 w2"]]:
   """What V (Eq. 1) sums up, at every position of the term's layers; arguments as of `rebuilt`."""
@@ -235,8 +244,7 @@ def distances(
   distance = lambda a, b, valid: matching_distance(a, b, valid=valid, normalize=term.normalize)
   return {
     layer: pixelwise(
-      distance, shown[layer], true[layer],
-      judged.valid(true[layer].shape[1:3], partly=term.partly),
+      distance, shown[layer], true[layer], judged.valid(true[layer].shape[1:3], partly=term.partly)
     )
     for layer in term.layers
   }
@@ -326,14 +334,10 @@ def _pictures(
   run: Experiment, task: str, output: Array, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   palette = np.array(run.descriptor.palette, np.uint8)
-  return run.game.tasks[task].pictures(
-    output, batch, palette, align_corners=run.game.align_corners
-  )
+  return run.game.tasks[task].pictures(output, batch, palette, align_corners=run.game.align_corners)
 
 
-def _where_true(
-  task: Task, batch: Mapping[str, np.ndarray], drawn: np.ndarray
-) -> np.ndarray:
+def _where_true(task: Task, batch: Mapping[str, np.ndarray], drawn: np.ndarray) -> np.ndarray:
   """Pictures that are white where there is no truth: of that the autoencoder was shown nothing."""
   return np.where(np.asarray(task.valid(batch)) > 0, drawn, np.uint8(255))
 

@@ -13,8 +13,12 @@ from asmjax.metrics.spread import mean_of_known
 # What papers show by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et al. 2019,
 # Fig. 6), and depths and normals of instances (the latter's Fig. 7).
 _USUAL = (
-  "segmentation/iou", "segmentation/instance/iou", "segmentation/boundary/precision",
-  "segmentation/boundary/recall", "segmentation/boundary/f", "depth/instance/delta_1.25",
+  "segmentation/iou",
+  "segmentation/instance/iou",
+  "segmentation/boundary/precision",
+  "segmentation/boundary/recall",
+  "segmentation/boundary/f",
+  "depth/instance/delta_1.25",
   "normals/instance/within_11.25",
 )
 # The colours of Okabe and Ito 2008 without yellow, which is too light for lines.
@@ -73,7 +77,8 @@ def read(groups: Sequence[Group], metric: str) -> ByClass:
     for label, runs in found.items()
   }
   return ByClass(
-    metric, names,
+    metric,
+    names,
     {label: np.array([mean_of_known(each) for each in own.T]) for label, own in values.items()},
     {label: float(np.mean([mean_of_known(run) for run in own])) for label, own in values.items()},
   )
@@ -89,8 +94,9 @@ def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou")
   """
   found = read([baseline, group], metric)
   gain = found.changes(baseline.label)[group.label]
-  whole = [np.append(found.values[each.label], found.means[each.label])
-           for each in (baseline, group)]
+  whole = [
+    np.append(found.values[each.label], found.means[each.label]) for each in (baseline, group)
+  ]
   towards = better(metric) or 1
   order = sorted(range(len(found.classes)), key=lambda i: (np.isnan(gain[i]), -towards * gain[i]))
   names = [*found.classes, "**mean**"]
@@ -134,9 +140,13 @@ def panel(axes: Any, found: ByClass, baseline: str) -> None:
     style = list(found.values).index(label)
     axes.bar(
       np.arange(len(order)) + (place - (len(changes) - 1) / 2) * width,
-      scale(found.metric) * change[order], width, label=label,
-      color=COLOURS[style % len(COLOURS)], hatch=_HATCHES[place % len(_HATCHES)],
-      edgecolor="white", linewidth=0,
+      scale(found.metric) * change[order],
+      width,
+      label=label,
+      color=COLOURS[style % len(COLOURS)],
+      hatch=_HATCHES[place % len(_HATCHES)],
+      edgecolor="white",
+      linewidth=0,
     )
   axes.axhline(0, color="black", linewidth=0.8)
   axes.set_xticks(range(len(order)), [names[i] for i in order], rotation=90, fontsize=8)

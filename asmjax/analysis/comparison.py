@@ -50,7 +50,9 @@ class Metric:
     if direction not in (None, *_DIRECTIONS):
       raise ValueError(f"direction {direction!r} of {name}; known: {', '.join(_DIRECTIONS)}")
     return cls(
-      name, entry.get("title", name.rpartition("/")[2]), entry.get("scale", scale(name)),
+      name,
+      entry.get("title", name.rpartition("/")[2]),
+      entry.get("scale", scale(name)),
       better(name) if direction is None else _DIRECTIONS[direction],
     )
 
@@ -178,8 +180,12 @@ class Comparison:
     """Returns everything in the types of JSON, in the units of `results.json`."""
     data_set, split, examples = self.examples
     return {
-      "data_set": data_set, "split": split, "examples": examples, "baseline": self.baseline,
-      "confidence": CONFIDENCE, "metrics": [dataclasses.asdict(metric) for metric in self.metrics],
+      "data_set": data_set,
+      "split": split,
+      "examples": examples,
+      "baseline": self.baseline,
+      "confidence": CONFIDENCE,
+      "metrics": [dataclasses.asdict(metric) for metric in self.metrics],
       "rows": [self._row(label) for label in self.labels],
     }
 
@@ -190,14 +196,18 @@ class Comparison:
       if difference := self.differences.get(label, {}).get(name):
         low, high = difference.interval
         metrics[name]["difference"] = {
-          **_facts(difference), "low": low, "high": high, "ahead": difference.ahead,
+          **_facts(difference),
+          "low": low,
+          "high": high,
+          "ahead": difference.ahead,
         }
     seconds = {**_facts(self.seconds[label]), "ratio": self.cost.get(label)}
     return {"label": label, "metrics": metrics, "seconds": seconds}
 
 
 def compare(
-  groups: Sequence[Group], metrics: Sequence[str | Mapping[str, Any] | Metric],
+  groups: Sequence[Group],
+  metrics: Sequence[str | Mapping[str, Any] | Metric],
   baseline: str | None = None,
 ) -> Comparison:
   """Compares finished runs, with a baseline pairwise at the same seed.
@@ -229,7 +239,9 @@ def compare(
   others = [label for label in labels if label != baseline] if baseline else []
   results = groups[0].results()[0]
   return Comparison(
-    labels=labels, baseline=baseline, metrics=metrics,
+    labels=labels,
+    baseline=baseline,
+    metrics=metrics,
     examples=tuple(results[key] for key in ("data_set", "split", "examples")),
     summaries=summaries,
     differences={

@@ -108,7 +108,12 @@ def heat(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
     for (row, column), share in np.ndenumerate(shares):
       if not np.isnan(share):
         axes.text(
-          column, row, f"{share:.1f}", ha="center", va="center", fontsize=6.5,
+          column,
+          row,
+          f"{share:.1f}",
+          ha="center",
+          va="center",
+          fontsize=6.5,
           color="white" if shade(share) > 0.42 else "black",
         )
   return image

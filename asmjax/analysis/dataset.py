@@ -114,7 +114,8 @@ def panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str
   draw = {
     "label": ("label", lambda e: pictures.overlay(e["image"], e["label"], descriptor.palette)),
     "depth": (
-      f"depth, {low:.2g} to {high:.2g} m", lambda e: pictures.depth_colours(e["depth"], low, high)
+      f"depth, {low:.2g} to {high:.2g} m",
+      lambda e: pictures.depth_colours(e["depth"], low, high),
     ),
     "normals": ("normals", lambda e: pictures.normal_colours(e["normals"])),
     "instance": ("instances", lambda e: pictures.instance_colours(e["instance"])),

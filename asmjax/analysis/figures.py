@@ -29,10 +29,16 @@ def curves(groups: Sequence[Group], metric: str, path: pathlib.Path) -> None:
 
 # What is drawn of a critic's health: the title, the metrics of a term, and the scale.
 _HEALTH = (
-  ("accuracy on truth (solid) and on predictions (dotted)",
-   ("{}/accuracy_real", "{}/accuracy_fake"), "linear"),
-  ("discriminator's loss on truth (solid) and on predictions (dotted)",
-   ("{}/judge_real", "{}/judge_fake"), "log"),
+  (
+    "accuracy on truth (solid) and on predictions (dotted)",
+    ("{}/accuracy_real", "{}/accuracy_fake"),
+    "linear",
+  ),
+  (
+    "discriminator's loss on truth (solid) and on predictions (dotted)",
+    ("{}/judge_real", "{}/judge_fake"),
+    "log",
+  ),
   ("norm of the critic's gradient", ("gradient/{}",), "log"),
   ("norm of what the term sends to the predictor", ("sent/{}",), "log"),
 )
@@ -47,7 +53,9 @@ def health(groups: Sequence[Group], path: pathlib.Path) -> bool:
   from matplotlib.figure import Figure
 
   players = [
-    (group, name.removeprefix("gradient/")) for group in groups for name in group.logged()
+    (group, name.removeprefix("gradient/"))
+    for group in groups
+    for name in group.logged()
     if name.startswith("gradient/") and name != f"gradient/{PREDICTOR}"
   ]
   figure = Figure(figsize=(11, 7), layout="constrained")

@@ -134,13 +134,19 @@ def _draw_bars(
     # Rounding may put the mean of equal values beside them.
     whiskers = np.maximum(np.stack([mean - values.min(0), values.max(0) - mean]), 0)
   axes.barh(
-    places, mean - low, 0.9 * thick, left=low, xerr=whiskers, label=said, color=colour,
+    places,
+    mean - low,
+    0.9 * thick,
+    left=low,
+    xerr=whiskers,
+    label=said,
+    color=colour,
     error_kw={"elinewidth": 1, "capsize": 2},
   )
 
 
 def _in_common(
-  groups: Mapping[str, Sequence[KernelSizes]]
+  groups: Mapping[str, Sequence[KernelSizes]],
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
   """The classes and sizes of all runs."""
   found = {(run.classes, run.sizes): label for label, runs in groups.items() for run in runs}

@@ -152,9 +152,12 @@ def cycle_table(history: History) -> str:
   written = lambda model: f"{names[model.number]} ({100 * model.miou:.2f})"
   rows = [
     [
-      cycle.name, written(cycle.origin), str(len(cycle.models)),
+      cycle.name,
+      written(cycle.origin),
+      str(len(cycle.models)),
       written(cycle.best) if cycle.best == cycle.peak else f"{100 * cycle.best.miou:.2f}",
-      f"{100 * cycle.ending.miou:.2f}", _HOW[cycle.end],
+      f"{100 * cycle.ending.miou:.2f}",
+      _HOW[cycle.end],
       names[cycle.back_to.number] if cycle.back_to else "",
     ]
     for cycle in history.cycles
@@ -174,7 +177,8 @@ def stability_table(groups: Sequence[Group]) -> str:
     histories["all"] = [each for group in histories.values() for each in group]
   rows = [
     [
-      label, str(len(each)),
+      label,
+      str(len(each)),
       *map(_spread, zip(*(history.divergences() for history in each), strict=True)),
       f"{100 * np.mean([history.succeeded for history in each]):.1f} %",
     ]
@@ -190,7 +194,8 @@ def convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
 
   runs = [
     (f"{group.label}, {workdir.name}" if len(group.workdirs) > 1 else group.label, workdir)
-    for group in groups for workdir in group.workdirs
+    for group in groups
+    for workdir in group.workdirs
   ]
   across = 1 if len(runs) < 4 else 2
   down = -(-len(runs) // across)
@@ -201,7 +206,7 @@ def convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
     convergence_panel(axes, History.read(workdir))
     axes.set_title(title, fontsize=10)
     handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
-  for axes in panels[len(runs):]:
+  for axes in panels[len(runs) :]:
     axes.axis("off")
   figure.legend(
     handles=list(handles.values()), loc="outside lower center", ncols=7, fontsize=8, frameon=False
@@ -218,10 +223,10 @@ def convergence_panel(axes: Any, history: History) -> None:
   """
   for cycle in history.cycles:
     begin = Model(cycle.origin.number, cycle.models[0].propagation - 1, cycle.origin.miou)
-    line, = axes.plot(*_points([begin, *cycle.models]), color="0.45", linewidth=1, zorder=1)
+    (line,) = axes.plot(*_points([begin, *cycle.models]), color="0.45", linewidth=1, zorder=1)
     if cycle.back_to:
       landing = Model(0, cycle.ending.propagation, cycle.back_to.miou)
-      jump, = axes.plot(
+      (jump,) = axes.plot(
         *_points([cycle.ending, landing]), "--", color="tab:purple", linewidth=0.7, zorder=0
       )
       jump.set_label("step back")
@@ -231,8 +236,16 @@ def convergence_panel(axes: Any, history: History) -> None:
   for end, marker in _MARKERS.items():
     ended = [cycle.ending for cycle in history.cycles if cycle.end is end]
     # Large and hollow, so that a peak that ends its cycle is seen inside.
-    _marks(axes, ended, marker, f"ending: {_HOW[end]}", color="tab:red", markersize=7,
-           markerfacecolor="white", zorder=2)
+    _marks(
+      axes,
+      ended,
+      marker,
+      f"ending: {_HOW[end]}",
+      color="tab:red",
+      markersize=7,
+      markerfacecolor="white",
+      zorder=2,
+    )
   axes.set(xlabel="propagations", ylabel="hold-out mIoU, %")
   axes.margins(0.035, 0.14)
   axes.grid(alpha=0.25)
@@ -285,7 +298,7 @@ def album_models(history: History, drawn: Sequence[int]) -> list[int]:
   """
   named = sorted({model.number for model in history.named().values()} & set(drawn))
   reached = [number for number in named if not history.peaks or number <= history.best.number]
-  later = named[len(reached):]
+  later = named[len(reached) :]
   chosen = [reached[i] for i in evenly(len(reached), _MOST)]
   return chosen + [later[i] for i in evenly(len(later), _MOST - len(chosen))]
 
@@ -310,8 +323,12 @@ def _cycles(
     best = [models[i] for i in own if lines[i]["lookahead/kept_best"]]
     back_to = line.get("lookahead/back_to")
     yield Cycle(
-      f"g{peaks},{attempt}", origin, tuple(models[i] for i in own), best[-1] if best else None,
-      end, None if back_to is None else known[int(back_to)],
+      f"g{peaks},{attempt}",
+      origin,
+      tuple(models[i] for i in own),
+      best[-1] if best else None,
+      end,
+      None if back_to is None else known[int(back_to)],
     )
     begin, peaks, attempt = place + 1, peaks + bool(best), 0 if best else attempt + 1
     origin = origin if back_to is None else known[int(back_to)]
@@ -357,8 +374,13 @@ def _name_marks(axes: Any, history: History) -> None:
   for names, apart, offset, alignment in sides:
     for name in _legible({name: named[name].propagation for name in names}, apart):
       axes.annotate(
-        _formula(name), *zip(*_points([named[name]]), strict=True), offset, fontsize=9,
-        textcoords="offset points", path_effects=halo, **alignment,
+        _formula(name),
+        *zip(*_points([named[name]]), strict=True),
+        offset,
+        fontsize=9,
+        textcoords="offset points",
+        path_effects=halo,
+        **alignment,
       )
 
 

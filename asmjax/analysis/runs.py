@@ -17,15 +17,28 @@ from asmjax.train.loop import VIEWS
 _PARTS = re.compile("iou|accuracy|delta|within|precision|recall|^bf|(^|_)f(_|$)")
 
 # Metrics of which less is better, by the last part of their names.
-_FALLING = frozenset((
-  "calibration_error", "rel", "rel_by_prediction", "sq_rel", "rms", "log_rms", "log10", "mean",
-  "median",
-))
+_FALLING = frozenset(
+  (
+    "calibration_error",
+    "rel",
+    "rel_by_prediction",
+    "sq_rel",
+    "rms",
+    "log_rms",
+    "log10",
+    "mean",
+    "median",
+  )
+)
 
 # What runs are judged by first, in this order.
 _USUAL = (
-  "segmentation/mean_iou", "segmentation/pixel_accuracy", "depth/delta_1.25", "depth/rel",
-  "normals/within_11.25", "normals/mean",
+  "segmentation/mean_iou",
+  "segmentation/pixel_accuracy",
+  "depth/delta_1.25",
+  "depth/rel",
+  "normals/within_11.25",
+  "normals/mean",
 )
 
 
@@ -158,8 +171,10 @@ def check_comparable(groups: Sequence[Group]) -> None:
       key = tuple(results[key] for key in ("data_set", "split", "examples"))
       seen.setdefault((*key, _views(results)), workdir)
   if len(seen) > 1:
-    found = "; ".join(f"{workdir} on {key[0]} {key[1]}, {key[2]} examples, {key[3]}"
-                      for key, workdir in seen.items())
+    found = "; ".join(
+      f"{workdir} on {key[0]} {key[1]}, {key[2]} examples, {key[3]}"
+      for key, workdir in seen.items()
+    )
     raise ValueError(f"runs were evaluated on different examples, or in other ways: {found}")
 
 

@@ -94,8 +94,13 @@ class Block(NamedTuple):
 
 
 def patches(
-  workdir: pathlib.Path, path: pathlib.Path, *, layers: Sequence[str] = (), filters: int = 3,
-  count: int = 10, data_root: str | None = None,
+  workdir: pathlib.Path,
+  path: pathlib.Path,
+  *,
+  layers: Sequence[str] = (),
+  filters: int = 3,
+  count: int = 10,
+  data_root: str | None = None,
 ) -> None:
   """Draws the held-out patches that most excite filters of the analyzer (Fig. 5), a block a layer.
 
@@ -158,8 +163,14 @@ def strips(best: Stimuli, field: Field, filters: int) -> list[Strip]:
 
 
 def stimuli(
-  term: Structure, tasks: Mapping[str, Task], params: PyTree, size: tuple[int, int],
-  examples: Iterable[Mapping[str, np.ndarray]], count: int = 10, *, align_corners: bool = False,
+  term: Structure,
+  tasks: Mapping[str, Task],
+  params: PyTree,
+  size: tuple[int, int],
+  examples: Iterable[Mapping[str, np.ndarray]],
+  count: int = 10,
+  *,
+  align_corners: bool = False,
 ) -> dict[str, Stimuli]:
   """The true structures that most excite each filter of the term's layers.
 
@@ -213,10 +224,12 @@ def fields(
   found = {}
   for layer, value, features in zip(term.layers, values, made, strict=True):
     ends = (view.ends.max((0, 2 - axis, 3)) for axis, view in enumerate(value.views))
-    found[layer] = Field(*(
-      _whole(np.broadcast_to(each, (side, 2)))
-      for each, side in zip(ends, features.shape[1:3], strict=True)
-    ))
+    found[layer] = Field(
+      *(
+        _whole(np.broadcast_to(each, (side, 2)))
+        for each, side in zip(ends, features.shape[1:3], strict=True)
+      )
+    )
   return found
 
 
@@ -236,9 +249,7 @@ def _excited(
   return found
 
 
-def _largest(
-  old: list[np.ndarray] | None, new: list[np.ndarray], count: int
-) -> list[np.ndarray]:
+def _largest(old: list[np.ndarray] | None, new: list[np.ndarray], count: int) -> list[np.ndarray]:
   """Activations and what belongs to them, filter by filter; of equal ones the first come first."""
   both = new if old is None else [np.concatenate(pair) for pair in zip(old, new, strict=True)]
   order = np.argsort(-both[0], axis=0, kind="stable")[:count]
@@ -283,7 +294,9 @@ def album(run: Experiment, blocks: Sequence[Block]) -> Any:
     titles = block.tasks if len(run.game.tasks) > 1 else ["truth"]
     ratios = [*[1] * (1 + len(titles)), _GAP]
     grid = part.subplots(
-      len(ratios) * len(block.strips), across, squeeze=False,
+      len(ratios) * len(block.strips),
+      across,
+      squeeze=False,
       height_ratios=ratios * len(block.strips),
     )
     for axes in grid.flat:
@@ -310,13 +323,21 @@ def _draw_patch(axes: Any, picture: np.ndarray, window: np.ndarray) -> None:
   axes.imshow(picture, extent=(0, width, height, 0), interpolation="nearest")
   axes.set(
     xlim=((left + right - shown[1]) / 2, (left + right + shown[1]) / 2),
-    ylim=((top + bottom + shown[0]) / 2, (top + bottom - shown[0]) / 2), facecolor="0.85",
+    ylim=((top + bottom + shown[0]) / 2, (top + bottom - shown[0]) / 2),
+    facecolor="0.85",
   )
   if max(shown) > max(sides):
-    axes.add_patch(Rectangle(
-      (left, top), sides[1], sides[0], fill=False, edgecolor="white", linewidth=0.8,
-      path_effects=[withStroke(linewidth=2, foreground="black")],
-    ))
+    axes.add_patch(
+      Rectangle(
+        (left, top),
+        sides[1],
+        sides[0],
+        fill=False,
+        edgecolor="white",
+        linewidth=0.8,
+        path_effects=[withStroke(linewidth=2, foreground="black")],
+      )
+    )
 
 
 def _drawn(run: Experiment, blocks: Sequence[Block]) -> dict[str, dict[int, np.ndarray]]:

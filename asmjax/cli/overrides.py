@@ -57,7 +57,8 @@ def _values(arguments: list[str]) -> dict[str, str]:
 def _overrides(arguments: list[str]) -> dict[str, str]:
   """Texts by the path of the key that they override."""
   return {
-    key.removeprefix("config."): text for key, text in _values(arguments).items()
+    key.removeprefix("config."): text
+    for key, text in _values(arguments).items()
     if key.startswith("config.")
   }
 

@@ -31,8 +31,12 @@ def inference(tasks: tuple[str, ...] = ()):
   from asmjax.inference.multiscale import Inference
 
   return Inference(
-    scales=scales(_SCALES.value), flip=_FLIP.value, window=_WINDOW.value,
-    overlap=_OVERLAP.value, batch_size=_BATCH.value, tasks=tasks,
+    scales=scales(_SCALES.value),
+    flip=_FLIP.value,
+    window=_WINDOW.value,
+    overlap=_OVERLAP.value,
+    batch_size=_BATCH.value,
+    tasks=tasks,
   )
 
 

@@ -32,8 +32,18 @@ from asmjax.train.loop import MakeSchedule
 from asmjax.train.optim import Optimizer
 
 SECTIONS = (
-  "seed", "data", "tasks", "predictor", "init", "terms", "optimizer", "train", "eval",
-  "checkpoint", "lookahead", "reference",
+  "seed",
+  "data",
+  "tasks",
+  "predictor",
+  "init",
+  "terms",
+  "optimizer",
+  "train",
+  "eval",
+  "checkpoint",
+  "lookahead",
+  "reference",
 )
 
 
@@ -105,7 +115,12 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
   made = game(config, train.descriptor, dtype)
   augment = Augment(
-    data.size, data.resize, data.mirror, data.scale, data.divide_depth, data.random_crop,
+    data.size,
+    data.resize,
+    data.mirror,
+    data.scale,
+    data.divide_depth,
+    data.random_crop,
     made.input_transform.fill,
   )
   truths = {task.truth for task in made.tasks.values()}
@@ -115,9 +130,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
   }
-  check_keys(
-    optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer"
-  )
+  check_keys(optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer")
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
   held_out = _kept(data, held_out, truths | needs)
   prepare = dataclasses.replace(eval_transform(data, made), keep_size=True)

@@ -49,9 +49,7 @@ def critic(name: str, **changes) -> dict:
 
 
 # The cGAN that was released with adversarial structure matching, for SGD; see `without_scales`.
-CGAN = {
-  "inputs": "concatenated", "weight": 0.01, "critic_weight": 0.01, "critic": critic("patch"),
-}
+CGAN = {"inputs": "concatenated", "weight": 0.01, "critic_weight": 0.01, "critic": critic("patch")}
 
 # What Luc et al. show the two branches of their network for Stanford Background.
 BRANCHES = {"inputs": "branches", "critic": critic("two_branch")}
@@ -61,19 +59,30 @@ DECAY = {"start": 1.0, "stop": 0.1}
 
 # Adaptive affinity fields as published and as released.
 AAF = {
-  "weight": DECAY, "adaptive": True, "sizes": (3, 5, 7), "neighbours": "full",
+  "weight": DECAY,
+  "adaptive": True,
+  "sizes": (3, 5, 7),
+  "neighbours": "full",
   "weight_by": "channel",
 }
 AAF_RELEASED = {
-  "weight": DECAY, "adaptive": True, "sizes": (3, 5, 7), "neighbours": "corners",
-  "weight_by": "centre", "ignore": "opposite",
+  "weight": DECAY,
+  "adaptive": True,
+  "sizes": (3, 5, 7),
+  "neighbours": "corners",
+  "weight_by": "centre",
+  "ignore": "opposite",
 }
 
 # The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2), in
 # batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
 # It meets a trained predictor, with lambda 1 from the start.
 LOAD = {
-  "inputs": "product", "weight": 1.0, "smoothing": 0.0, "together": True, "hard": True,
+  "inputs": "product",
+  "weight": 1.0,
+  "smoothing": 0.0,
+  "together": True,
+  "hard": True,
   "critic": critic("mobilenet"),
 }
 
@@ -144,16 +153,18 @@ def base(
       terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
   # The authors' code has these losses for all of its methods, cGAN and the pixel loss among them.
   released = {"released": True} if method.endswith("released") or method == "cgan" else {}
-  config = ConfigDict({
-    "seed": 0,
-    "tasks": {task: _task(task, released) for task in tasks},
-    "predictor": _predictor(predictor),
-    "init": defaults(Init),
-    "terms": terms,
-    "optimizer": {"predictor": defaults(Optimizer), "critic": defaults(Optimizer)},
-    "eval": defaults(Evaluation),
-    "checkpoint": defaults(Checkpointing, metric=_BEST[tasks[0]]),
-  })
+  config = ConfigDict(
+    {
+      "seed": 0,
+      "tasks": {task: _task(task, released) for task in tasks},
+      "predictor": _predictor(predictor),
+      "init": defaults(Init),
+      "terms": terms,
+      "optimizer": {"predictor": defaults(Optimizer), "critic": defaults(Optimizer)},
+      "eval": defaults(Evaluation),
+      "checkpoint": defaults(Checkpointing, metric=_BEST[tasks[0]]),
+    }
+  )
   if method.startswith("load"):
     config.lookahead = defaults(Lookahead)
   if "affinity" in terms and terms["affinity"]["adaptive"]:
@@ -162,8 +173,15 @@ def base(
 
 
 def second_stage(
-  config: ConfigDict, argument: str, *, rate: float = 1e-6, batch: int = 5, crop: int = 0,
-  stride: int = 0, steps: int = 0, ahead: Mapping | None = None,
+  config: ConfigDict,
+  argument: str,
+  *,
+  rate: float = 1e-6,
+  batch: int = 5,
+  crop: int = 0,
+  stride: int = 0,
+  steps: int = 0,
+  ahead: Mapping | None = None,
 ) -> None:
   """The players of LoAd and of the alternating scheme that it is compared with, if it is either.
 

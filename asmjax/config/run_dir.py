@@ -97,7 +97,7 @@ def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> No
 
 
 def reopen(
-  workdir: str | pathlib.Path, *, data_root: str | None = None, split: str | None = None,
+  workdir: str | pathlib.Path, *, data_root: str | None = None, split: str | None = None
 ) -> Experiment:
   """The experiment of a run.
 

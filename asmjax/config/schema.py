@@ -138,8 +138,9 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
     if arguments[-1] is ...:
       arguments = arguments[:1] * len(value)
     if len(arguments) == len(value):
-      return tuple(coerce(v, h, f"{path}[{i}]")
-                   for i, (v, h) in enumerate(zip(value, arguments, strict=True)))
+      return tuple(
+        coerce(v, h, f"{path}[{i}]") for i, (v, h) in enumerate(zip(value, arguments, strict=True))
+      )
   if origin is not None and issubclass(origin, Mapping) and hasattr(value, "items"):
     return {key: coerce(each, arguments[1], f"{path}.{key}") for key, each in value.items()}
   if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -110,9 +110,7 @@ def lines(path: pathlib.Path) -> tuple[str, ...]:
   return tuple(line.strip() for line in text(path).splitlines() if line.strip())
 
 
-def lookup(
-  raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str
-) -> np.ndarray:
+def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) -> np.ndarray:
   """Ids in a file to labels.
 
   Args:
@@ -140,9 +138,7 @@ def lookup(
   return label
 
 
-def lookup_colours(
-  rgb: np.ndarray, table: Mapping[Colour, int], path: pathlib.Path
-) -> np.ndarray:
+def lookup_colours(rgb: np.ndarray, table: Mapping[Colour, int], path: pathlib.Path) -> np.ndarray:
   """Colours in a file to labels; as `lookup`, with `rgb` uint8 (h, w, 3)."""
   packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
   label = _colour_table(tuple(table.items()))[packed]

@@ -117,7 +117,8 @@ def check_files(source: Source) -> None:
   if missing:
     raise FileNotFoundError(
       f"split {source.split!r} of {source.descriptor.name} lacks {len(missing)} files: "
-      + ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+      + ", ".join(map(str, missing[:5]))
+      + (", ..." if len(missing) > 5 else "")
     )
 
 

@@ -100,16 +100,16 @@ class Statistics:
     if not by_area:
       return found
     found["size"] = {
-      "min": by_area[0], "median": by_area[len(by_area) // 2], "max": by_area[-1],
+      "min": by_area[0],
+      "median": by_area[len(by_area) // 2],
+      "max": by_area[-1],
       "distinct": len(self.sizes),
     }
     sections = {
       "label": self._label_summary,
       "depth": self._depth_summary,
       "normals": lambda: {"missing": self.normals_missing / self.pixels},
-      "instance": lambda: {
-        "number": self.instances, "per_image": self.instances / len(self.whole)
-      },
+      "instance": lambda: {"number": self.instances, "per_image": self.instances / len(self.whole)},
     }
     provided = {key: make() for key, make in sections.items() if key in self.descriptor.provides}
     return found | provided
@@ -133,7 +133,9 @@ class Statistics:
       return missing
     least, median, greatest = np.array(self.depth).T
     return {
-      "min": float(least.min()), "median": float(np.median(median)), "max": float(greatest.max()),
+      "min": float(least.min()),
+      "median": float(np.median(median)),
+      "max": float(greatest.max()),
       **missing,
     }
 
@@ -243,9 +245,7 @@ def _examine(split: str, source: Source, index: int) -> _Finding:
   whole = not faults
   if whole:
     faults = _value_faults(example, source.descriptor)
-  problems = [
-    _problem(kind, split, files.get(key, name), message) for kind, key, message in faults
-  ]
+  problems = [_problem(kind, split, files.get(key, name), message) for kind, key, message in faults]
   if not whole:
     return _Finding(index, name, name, problems)
   counts = _counts(example, source.descriptor)

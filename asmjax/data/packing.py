@@ -76,8 +76,12 @@ def pack(
     size = sum(pathlib.Path(path).stat().st_size for path in paths)
     infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size))
   tfds.folder_dataset.write_metadata(
-    data_dir=folder, features=features, split_infos=infos, version="1.0.0",
-    disable_shuffling=True, check_data=False,  # The check would read with TensorFlow.
+    data_dir=folder,
+    features=features,
+    split_infos=infos,
+    version="1.0.0",
+    disable_shuffling=True,
+    check_data=False,  # The check would read with TensorFlow.
   )
 
 
@@ -116,7 +120,9 @@ def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, A
     for split, source in sources.items()
   }
   plan = {
-    "descriptor": descriptor.facts(), "examples_per_shard": examples_per_shard, "splits": splits
+    "descriptor": descriptor.facts(),
+    "examples_per_shard": examples_per_shard,
+    "splits": splits,
   }
   return json.loads(json.dumps(plan))
 

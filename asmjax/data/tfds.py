@@ -84,8 +84,7 @@ class Tfds:
     except Exception as error:  # ArrayRecord, OpenCV and zlib have no error in common.
       raise ValueError(f"{where} cannot be read ({error!r}); expected a whole shard") from error
     example = {
-      key: _converted(key, np.asarray(_at(found, name)), where)
-      for key, name in self._names.items()
+      key: _converted(key, np.asarray(_at(found, name)), where) for key, name in self._names.items()
     }
     check_example(example, self._names, where)
     if self.features and "label" in example:
@@ -211,9 +210,7 @@ def _restored(root: str, info: Any) -> Descriptor:
   return Descriptor.of_facts(facts)
 
 
-def _classes(
-  info: Any, features: Mapping[str, str], given: tuple[str, ...]
-) -> tuple[str, ...]:
+def _classes(info: Any, features: Mapping[str, str], given: tuple[str, ...]) -> tuple[str, ...]:
   """Checks the mapping, and finds the names of the label's classes; none without a label."""
   for key in features:
     if key not in _TYPES:

@@ -175,9 +175,7 @@ class Augment:
 
   def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
     """The size of what `resized` makes of an example of this (height, width)."""
-    return {
-      "none": tuple(size), "squash": self.size, "fit": _fitting(size, self.size),
-    }[self.resize]
+    return {"none": tuple(size), "squash": self.size, "fit": _fitting(size, self.size)}[self.resize]
 
   def _scaled(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
     """Crops first: what the crop would lose need not be resized."""

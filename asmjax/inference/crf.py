@@ -140,7 +140,8 @@ class DenseCRF:
     weighed = ((self.spatial_weight, spatial), (self.bilateral_weight, bilateral))
     return tuple(
       Kernel(np.float32(weight / len(filters)), each)
-      for weight, filters in weighed for each in filters
+      for weight, filters in weighed
+      for each in filters
     )
 
   def _spatial(self, height: int, width: int) -> list[Lattice | Separable]:
@@ -211,7 +212,5 @@ def _blurred(values: Array, taps: ArrayLike) -> Array:
   for axis in (0, 1):
     size = values.shape[axis]
     wide = jnp.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(3)])
-    values = sum(
-      taps[t] * lax.slice_in_dim(wide, t, t + size, axis=axis) for t in range(len(taps))
-    )
+    values = sum(taps[t] * lax.slice_in_dim(wide, t, t + size, axis=axis) for t in range(len(taps)))
   return values

@@ -69,8 +69,13 @@ class Artifact(NamedTuple):
 
 
 def export(
-  trained: Trained, *, size: Size | None = None, batch: int | None = None,
-  tasks: Sequence[str] = (), platforms: Sequence[str] = PLATFORMS, probabilities: bool = False,
+  trained: Trained,
+  *,
+  size: Size | None = None,
+  batch: int | None = None,
+  tasks: Sequence[str] = (),
+  platforms: Sequence[str] = PLATFORMS,
+  probabilities: bool = False,
 ) -> Artifact:
   """Traces pre-processing, predictor and post-processing as one function.
 
@@ -111,9 +116,7 @@ def export(
   return Artifact(found, _facts(trained, chosen, found, sides))
 
 
-def export_widely(
-  trained: Trained, *, say: Callable[[str], None], **settings: Any
-) -> Artifact:
+def export_widely(trained: Trained, *, say: Callable[[str], None], **settings: Any) -> Artifact:
   """For images of any size or, if that is impossible, of the one that evaluation makes them.
 
   Args:
@@ -222,7 +225,9 @@ def _padded(image: jax.Array, multiple: int, more: int, fill: RGB) -> jax.Array:
 
 
 def _facts(
-  trained: Trained, tasks: Mapping[str, Task], exported: jax.export.Exported,
+  trained: Trained,
+  tasks: Mapping[str, Task],
+  exported: jax.export.Exported,
   sides: dict[str, int] | None,
 ) -> dict[str, Any]:
   (images,), outputs = exported.in_avals, jax.tree.unflatten(exported.out_tree, exported.out_avals)
@@ -231,7 +236,8 @@ def _facts(
     "outputs": {name: _described(each) for name, each in outputs.items()},
     "sides": sides,
     "evaluated": {
-      "size": list(trained.prepare.size), "resize": trained.prepare.resize,
+      "size": list(trained.prepare.size),
+      "resize": trained.prepare.resize,
       "fill": list(trained.prepare.fill),
     },
     "platforms": list(exported.platforms),

@@ -78,8 +78,10 @@ def _in_folder(folder: pathlib.Path, besides: str | pathlib.Path) -> list[pathli
   inside = left_out is not None and root in left_out.parents
   found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in decode.IMAGES)
   return [
-    path for path in found
-    if path.is_file() and not (inside and left_out in path.resolve().parents)
+    path
+    for path in found
+    if path.is_file()
+    and not (inside and left_out in path.resolve().parents)
     and not any(part.startswith(".") for part in path.relative_to(folder).parts)
   ]
 

@@ -165,11 +165,13 @@ def _filter(lattice: Lattice, values: Array) -> Array:
   nothing = jnp.zeros((lattice.neighbours.shape[2], values.shape[1]), values.dtype)
   raised, _ = lax.scan(
     lambda total, here: (_splat(total, values, *here), None),
-    nothing, (lattice.index, lattice.weights),
+    nothing,
+    (lattice.index, lattice.weights),
   )
   blurred, _ = lax.scan(
     lambda total, axis: (_blur(total, _at(total, axis[0]), _at(total, axis[1])), None),
-    raised, lattice.neighbours,
+    raised,
+    lattice.neighbours,
   )
   corners = zip(lattice.index, lattice.weights, strict=True)
   return sum(_at(blurred, index) * weight[:, None] for index, weight in corners)

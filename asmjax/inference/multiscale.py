@@ -152,8 +152,13 @@ class _Job:
   """An image whose estimates are being put together."""
 
   def __init__(
-    self, key: Any, image: np.ndarray, trained: Trained, inference: Inference,
-    tasks: dict[str, Task], own_size: bool,
+    self,
+    key: Any,
+    image: np.ndarray,
+    trained: Trained,
+    inference: Inference,
+    tasks: dict[str, Task],
+    own_size: bool,
   ):
     self.key, self.image, self.tasks = key, image, tasks
     self.base = trained.resized(image)
@@ -188,8 +193,10 @@ class _View:
   def __init__(self, job: _Job, factor: float, trained: Trained, inference: Inference):
     self.job, self.factor = job, factor
     self.size = tuple(max(1, round(side * factor)) for side in job.base.shape[:2])
-    self.canvas = (inference.window,) * 2 if inference.window else canvas(
-      self.size, trained.prepare.size, factor, align_corners=trained.game.align_corners
+    self.canvas = (
+      (inference.window,) * 2
+      if inference.window
+      else canvas(self.size, trained.prepare.size, factor, align_corners=trained.game.align_corners)
     )
     self._flips = (False, True) if inference.flip else (False,)
     self._tiles = inference.tiles(self.size)

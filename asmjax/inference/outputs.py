@@ -48,8 +48,11 @@ class Writer:
   """Writes the predictions for one image after the other; may be called from many threads."""
 
   def __init__(
-    self, out: str | pathlib.Path, tasks: Mapping[str, Task],
-    palette: Sequence[tuple[int, int, int]], products: Products,
+    self,
+    out: str | pathlib.Path,
+    tasks: Mapping[str, Task],
+    palette: Sequence[tuple[int, int, int]],
+    products: Products,
   ):
     """Checks the settings; writes nothing.
 

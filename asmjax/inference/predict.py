@@ -46,8 +46,12 @@ class Job:
   """The predictions for some files, checked before anything is compiled."""
 
   def __init__(
-    self, trained: Trained, source: str | pathlib.Path, out: str | pathlib.Path,
-    inference: Inference = _PLAIN, products: Products = _BARE,
+    self,
+    trained: Trained,
+    source: str | pathlib.Path,
+    out: str | pathlib.Path,
+    inference: Inference = _PLAIN,
+    products: Products = _BARE,
   ):
     """Looks for the inputs.
 
@@ -131,8 +135,11 @@ class _Bar:
 
     self._start = time.perf_counter()
     self._bar = Progress(
-      BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
-      console=Console(file=sys.stderr), transient=True,
+      BarColumn(30),
+      MofNCompleteColumn(),
+      TextColumn("{task.fields[text]}"),
+      console=Console(file=sys.stderr),
+      transient=True,
     )
     self._task = self._bar.add_task("predict", total=total or None, text="compiling")
 

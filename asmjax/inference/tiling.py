@@ -47,9 +47,7 @@ def rounded_up(side: int) -> int:
   return -(-side // multiple) * multiple
 
 
-def canvas(
-  size: Size, usual: Size, factor: float = 1.0, *, align_corners: bool = False
-) -> Size:
+def canvas(size: Size, usual: Size, factor: float = 1.0, *, align_corners: bool = False) -> Size:
   """The size of the network's input for an image.
 
   Args:

@@ -88,9 +88,7 @@ def _read_variables(folder: pathlib.Path, made: Game, size: tuple[int, int]) -> 
     lambda key: made.predictor.init(key, image, train=False), jax.random.key(0)
   )
   own_names = {path: Origin((path,)) for path in by_path(expected)}
-  variables, coverage = transfer(
-    expected, read(folder, "orbax"), own_names, strict=False, heads=()
-  )
+  variables, coverage = transfer(expected, read(folder, "orbax"), own_names, strict=False, heads=())
   if coverage.faults():
     raise ValueError(f"{folder} is not of the predictor in the run's config:{coverage.faults()}")
   return variables

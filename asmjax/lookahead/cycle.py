@@ -119,9 +119,7 @@ def advance(
     return cycle, (*kept, Action.TRAIN)
   peak = cycle.best > cycle.origin
   failures = 0 if peak else cycle.failures + 1
-  start, start_model = (
-    (cycle.best, cycle.best_model) if peak else (cycle.start, cycle.start_model)
-  )
+  start, start_model = (cycle.best, cycle.best_model) if peak else (cycle.start, cycle.start_model)
   following = Cycle(failures, 0, 0, start, start, start, cycle.best, start_model, cycle.best_model)
   back = Action.BACK_TO_BEST if peak else Action.BACK_TO_START
   return following, (*kept, back, Action.STOP if failures == rules.cycles else Action.RETRAIN)

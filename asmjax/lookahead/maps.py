@@ -114,7 +114,8 @@ class Maps:
     names = {key: f"{key}/{index}.npy" for key in _STORED}
     return {
       SHOWN + key: _array(self._members[name].read(name)).astype(_SHOWN[key])
-      for key, name in names.items() if name in self._members
+      for key, name in names.items()
+      if name in self._members
     }
 
   def __getstate__(self) -> dict:

@@ -55,7 +55,10 @@ class LookingAhead(Schedule):
   """
 
   def __init__(
-    self, experiment: Experiment, workdir: pathlib.Path, on_skip: Callable[[str], None],
+    self,
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    on_skip: Callable[[str], None],
     settings: Lookahead,
   ):
     """From the predictor that the experiment starts from.
@@ -161,8 +164,12 @@ class LookingAhead(Schedule):
       name: {"examples": count, "start": start, "end": end}
       for name, (count, start, end) in parts.items()
     }
-    counts = {"propagations": now.propagations, "cycles": now.ended, "predictor_steps": now.taken,
-              "critic_steps": now.judged}
+    counts = {
+      "propagations": now.propagations,
+      "cycles": now.ended,
+      "predictor_steps": now.taken,
+      "critic_steps": now.judged,
+    }
     return {"lookahead": {"metric": self._metric, **counts, **scores}}
 
   # The predictor's propagations.
@@ -205,7 +212,8 @@ class LookingAhead(Schedule):
     )
     self._set(ended=now.ended + 1, sets=sets, finished=stops)
     logged |= {
-      "lookahead/back_to": float(best), "lookahead/peak": float(peak is not None),
+      "lookahead/back_to": float(best),
+      "lookahead/peak": float(peak is not None),
       "lookahead/sets": float(len(sets)),
     }
     if stops:
@@ -216,9 +224,7 @@ class LookingAhead(Schedule):
   def _stepped_back(self, state: TrainState) -> TrainState:
     """The best predictor, its statistics, its optimizer's state and its schedule's step."""
     best = _copied(self._best)
-    return state.replace(
-      step=best["step"], players={**state.players, PREDICTOR: best["player"]}
-    )
+    return state.replace(step=best["step"], players={**state.players, PREDICTOR: best["player"]})
 
   # The critics' training.
 
@@ -351,8 +357,14 @@ def _logged(now: Standing, scores: Mapping[str, float], miou: float) -> dict[str
   """What a propagation's line says."""
   cycle = now.cycle
   facts = {
-    "propagation": now.propagations, "model": now.taken, "miou": miou, "start": cycle.start,
-    "best": cycle.best, "cycle": now.ended, "failures": cycle.failures, "gone": cycle.gone,
+    "propagation": now.propagations,
+    "model": now.taken,
+    "miou": miou,
+    "start": cycle.start,
+    "best": cycle.best,
+    "cycle": now.ended,
+    "failures": cycle.failures,
+    "gone": cycle.gone,
     "above": cycle.above,
   }
   return {f"lookahead/{name}": float(value) for name, value in facts.items()} | {

@@ -134,10 +134,7 @@ def product(
 
 
 def soften(
-  truth: Float[ArrayLike, "n h w c"],
-  predicted: Float[ArrayLike, "n h w c"],
-  *,
-  mass: float = 0.9,
+  truth: Float[ArrayLike, "n h w c"], predicted: Float[ArrayLike, "n h w c"], *, mass: float = 0.9
 ) -> Float[Array, "n h w c"]:
   """The Scaling input: the truth made as soft as the prediction (Luc et al. 2016, Sec. 3.2).
 

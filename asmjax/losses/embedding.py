@@ -113,8 +113,11 @@ def _window(x: Shaped[Array, "n _ _ *_"], start: Int[Array, "2"], shape: tuple[i
 
 
 def _pairs(
-  features: Float[Array, "n h w d"], label: Int[Array, "n h w"],
-  seen: Float[Array, "n h w d"], seen_label: Int[Array, "n h w"], margin: float,
+  features: Float[Array, "n h w d"],
+  label: Int[Array, "n h w"],
+  seen: Float[Array, "n h w d"],
+  seen_label: Int[Array, "n h w"],
+  margin: float,
 ) -> Contrast:
   """Every pixel with what it sees in one direction."""
   # Not 2 - 2 cos, which loses the small distances that matter most.

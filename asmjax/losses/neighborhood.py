@@ -56,9 +56,7 @@ def padded(
   return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(margin, margin)] * 2, constant_values=value)
 
 
-def seen_from(
-  x: Shaped[Array, "*_ _ _"], offset: Offset, margin: int
-) -> Shaped[Array, "*_ h w"]:
+def seen_from(x: Shaped[Array, "*_ _ _"], offset: Offset, margin: int) -> Shaped[Array, "*_ h w"]:
   """What each pixel sees at `offset`, of a map that is `padded` by `margin`."""
   (dy, dx), (h, w) = offset, (length - 2 * margin for length in x.shape[-2:])
   return x[..., margin + dy : margin + dy + h, margin + dx : margin + dx + w]

@@ -15,7 +15,21 @@ from asmjax.metrics.instance import InstanceIou
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 
 __all__ = [
-  "BFScore", "BoundaryIoU", "Calibration", "ConfusionMatrix", "ContourBenchmark", "DavisF",
-  "DepthErrors", "GroupMeans", "InstanceIou", "NormalErrors", "Tolerance", "count_calibration",
-  "count_confusions", "image_groups", "instance_groups", "sum_depth_errors", "sum_normal_errors",
+  "BFScore",
+  "BoundaryIoU",
+  "Calibration",
+  "ConfusionMatrix",
+  "ContourBenchmark",
+  "DavisF",
+  "DepthErrors",
+  "GroupMeans",
+  "InstanceIou",
+  "NormalErrors",
+  "Tolerance",
+  "count_calibration",
+  "count_confusions",
+  "image_groups",
+  "instance_groups",
+  "sum_depth_errors",
+  "sum_normal_errors",
 ]

@@ -62,15 +62,18 @@ class ContourBenchmark:
   tolerance: Tolerance
 
   @classmethod
-  def empty(
-    cls, classes: int, *, tolerance: Tolerance = CONTOUR_BENCHMARK
-  ) -> "ContourBenchmark":
+  def empty(cls, classes: int, *, tolerance: Tolerance = CONTOUR_BENCHMARK) -> "ContourBenchmark":
     """No images."""
     return cls(*np.zeros((3, classes), np.int64), Spread.of([]), tolerance)
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = CONTOUR_BENCHMARK,
+    cls,
+    label: Any,
+    predicted: Any,
+    *,
+    classes: int,
+    tolerance: Tolerance = CONTOUR_BENCHMARK,
     sizes: Any = None,
   ) -> "ContourBenchmark":
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
@@ -153,8 +156,7 @@ class BFScore:
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BF,
-    sizes: Any = None,
+    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BF, sizes: Any = None
   ) -> "BFScore":
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
@@ -162,10 +164,13 @@ class BFScore:
       ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
         [0, classes), or a size is not inside the maps.
     """
-    found = np.reshape([
-      _closest(true, guess, known, classes, tolerance.pixels(true.shape))
-      for true, guess, known in _pairs(label, predicted, classes, sizes)
-    ], (-1, 3, classes))
+    found = np.reshape(
+      [
+        _closest(true, guess, known, classes, tolerance.pixels(true.shape))
+        for true, guess, known in _pairs(label, predicted, classes, sizes)
+      ],
+      (-1, 3, classes),
+    )
     images = Spread.of(found[:, 2].T).mean()
     return cls(Spread.of(images), Spread.of(found), tolerance)
 
@@ -228,8 +233,7 @@ class BoundaryIoU:
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BAND,
-    sizes: Any = None,
+    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = BAND, sizes: Any = None
   ) -> "BoundaryIoU":
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
@@ -296,7 +300,12 @@ class DavisF:
 
   @classmethod
   def of(
-    cls, label: Any, predicted: Any, *, classes: int, tolerance: Tolerance = DAVIS,
+    cls,
+    label: Any,
+    predicted: Any,
+    *,
+    classes: int,
+    tolerance: Tolerance = DAVIS,
     sizes: Any = None,
   ) -> "DavisF":
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.

@@ -102,7 +102,9 @@ def davis_contour(mask: Bool[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"])
   """
   found = np.zeros(mask.shape, bool)
   for here, there in (
-    (np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1, :-1], np.s_[1:, 1:]),
+    (np.s_[:-1], np.s_[1:]),
+    (np.s_[:, :-1], np.s_[:, 1:]),
+    (np.s_[:-1, :-1], np.s_[1:, 1:]),
   ):
     found[here] |= (mask[here] != mask[there]) & known[here] & known[there]
   return found

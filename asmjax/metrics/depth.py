@@ -98,13 +98,7 @@ class DepthErrors(PixelErrors):
 
   @classmethod
   def of(
-    cls,
-    truth: Any,
-    predicted: Any,
-    *,
-    cap: float = FARTHEST,
-    group: Any = None,
-    groups: int = 1,
+    cls, truth: Any, predicted: Any, *, cap: float = FARTHEST, group: Any = None, groups: int = 1
   ) -> "DepthErrors":
     """`sum_depth_errors` in NumPy and float64, for arrays of any equal shape.
 
@@ -128,7 +122,8 @@ class DepthErrors(PixelErrors):
     """Metrics by name and group; NaN for a group without a pixel."""
     means = {
       name: ratio(value, self.sums["pixels"])
-      for name, value in self.sums.items() if name != "pixels"
+      for name, value in self.sums.items()
+      if name != "pixels"
     }
     roots = {"squared": "rms", "log_squared": "log_rms"}
     return {

@@ -84,9 +84,7 @@ class NormalErrors(PixelErrors):
     return cls.of(nothing, nothing, group=group, groups=groups or 0)
 
   @classmethod
-  def of(
-    cls, truth: Any, predicted: Any, *, group: Any = None, groups: int = 1
-  ) -> "NormalErrors":
+  def of(cls, truth: Any, predicted: Any, *, group: Any = None, groups: int = 1) -> "NormalErrors":
     """`sum_normal_errors` in NumPy and float64, for arrays of any equal shape (..., 3).
 
     Raises:

@@ -52,8 +52,12 @@ def uniform_bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -
 
 
 def convolve(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "k l _ d"], pads: Pads, stride: int = 1,
-  dilation: int = 1, groups: int = 1,
+  x: Float[Array, "n h w c"],
+  kernel: Float[Array, "k l _ d"],
+  pads: Pads,
+  stride: int = 1,
+  dilation: int = 1,
+  groups: int = 1,
 ) -> Float[Array, "n h2 w2 d"]:
   """Convolution, on a CPU by what is fastest there.
 
@@ -71,8 +75,13 @@ def convolve(
     if is_small(x.shape, kernel.shape, sizes(x.shape, kernel.shape, pads, stride, dilation)):
       return convolve_small(x, kernel, pads, stride, dilation)
   return lax.conv_general_dilated(
-    x, kernel, (stride,) * 2, pads, rhs_dilation=(dilation,) * 2,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+    x,
+    kernel,
+    (stride,) * 2,
+    pads,
+    rhs_dilation=(dilation,) * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=groups,
   )
 
 
@@ -199,9 +208,7 @@ class Norm:
     if self.kind == "group":
       return nn.GroupNorm(**settings)
     axis = DEVICES if self.kind == "sync_batch" else None
-    return BatchNorm(
-      not train or self.frozen, momentum=self.momentum, axis_name=axis, **settings
-    )
+    return BatchNorm(not train or self.frozen, momentum=self.momentum, axis_name=axis, **settings)
 
 
 class Layers(NamedTuple):
@@ -222,8 +229,15 @@ class Layers(NamedTuple):
   train: bool = False
 
   def __call__(
-    self, *x: Float[Array, "n _ _ _"], features: int, kernel: int = 3, stride: int = 1,
-    dilation: int = 1, groups: int = 1, activate: bool = True, name: str,
+    self,
+    *x: Float[Array, "n _ _ _"],
+    features: int,
+    kernel: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    activate: bool = True,
+    name: str,
   ) -> Float[Array, "n h w features"]:
     """A convolution `name`, its normalisation `{name}_norm` and its activation.
 
@@ -278,7 +292,8 @@ def computing_in(dtype: Any, module: nn.Module) -> nn.Module:
   """The module with this compute type, as well as all modules among its fields."""
   fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
   inner = {
-    name: computing_in(dtype, each) for name, each in fields.items()
+    name: computing_in(dtype, each)
+    for name, each in fields.items()
     if isinstance(each, nn.Module) and name != "parent"
   }
   return module.clone(dtype=dtype, **inner)

@@ -126,8 +126,13 @@ def downsample_image(
     scale = [1 / stride_of(*pair) for pair in zip(sides, size, strict=True)]
     translation = [(1 - each) / 2 for each in scale]
   averaged = jax.image.scale_and_translate(
-    image.astype(jnp.float32), (n, *size, c), (1, 2), jnp.array(scale), jnp.array(translation),
-    "linear", antialias=True,
+    image.astype(jnp.float32),
+    (n, *size, c),
+    (1, 2),
+    jnp.array(scale),
+    jnp.array(translation),
+    "linear",
+    antialias=True,
   )
   return jnp.round(averaged).astype(jnp.uint8)
 
@@ -201,9 +206,9 @@ def double(x: Array, axis: int) -> Array:
 
 def _interpolate(x: Array, axis: int, factor: int) -> Array:
   """`factor` times as many pixels, every `factor`-th is one of x; the border is repeated."""
-  after = jnp.concatenate([
-    lax.slice_in_dim(x, 1, None, axis=axis), lax.slice_in_dim(x, -1, None, axis=axis)
-  ], axis)
+  after = jnp.concatenate(
+    [lax.slice_in_dim(x, 1, None, axis=axis), lax.slice_in_dim(x, -1, None, axis=axis)], axis
+  )
   part = jnp.arange(factor, dtype=x.dtype) / factor
   part = jnp.expand_dims(part, [i for i in range(x.ndim + 1) if i != axis + 1])
   here, step = (jnp.expand_dims(each, axis + 1) for each in (x, after - x))

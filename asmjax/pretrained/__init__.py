@@ -24,5 +24,12 @@ from asmjax.pretrained.readers import read
 from asmjax.pretrained.transfer import Coverage, transfer
 
 __all__ = [
-  "Coverage", "NameMap", "Origin", "input_transform", "load", "name_map", "read", "transfer",
+  "Coverage",
+  "NameMap",
+  "Origin",
+  "input_transform",
+  "load",
+  "name_map",
+  "read",
+  "transfer",
 ]

@@ -18,7 +18,10 @@ from asmjax.pretrained.load import NAMINGS
 
 # TF-Slim's `preprocessing_factory` and the DeepLab model zoo's `_PREPROCESS_FN`, by backbone.
 SLIM = {
-  MobileNetV1: SYMMETRIC, MobileNetV2: SYMMETRIC, ResNet: SUBTRACT_MEAN, VGG: SUBTRACT_MEAN,
+  MobileNetV1: SYMMETRIC,
+  MobileNetV2: SYMMETRIC,
+  ResNet: SUBTRACT_MEAN,
+  VGG: SUBTRACT_MEAN,
   Xception: SYMMETRIC,
 }
 

@@ -15,7 +15,10 @@ from asmjax.pretrained.transfer import Coverage, transfer, within
 
 # How arrays are named in files of each format; "asmjax" names them by our own paths.
 NAMINGS = {
-  "orbax": "asmjax", "safetensors": "torchvision", "tensorflow": "slim", "torch": "torchvision",
+  "orbax": "asmjax",
+  "safetensors": "torchvision",
+  "tensorflow": "slim",
+  "torch": "torchvision",
 }
 
 
@@ -63,12 +66,18 @@ def load(
   try:
     entries = _entries(network, variables, NAMINGS[format], part)
     return transfer(
-      variables, weights, entries,
-      part=part, strict=strict, reinitialise=reinitialise, ignore=ignore,
+      variables,
+      weights,
+      entries,
+      part=part,
+      strict=strict,
+      reinitialise=reinitialise,
+      ignore=ignore,
     )
   except ValueError as error:
     hints = [
-      f'\nThe file has all of the {name}: part="{name}" loads that alone.' for name in parts
+      f'\nThe file has all of the {name}: part="{name}" loads that alone.'
+      for name in parts
       if not part and _has(weights, network, variables, NAMINGS[format], name)
     ]
     raise ValueError(f"{path}: {error}{''.join(hints)}") from error
@@ -82,9 +91,7 @@ def _entries(network: nn.Module, variables: PyTree, naming: str, part: str) -> N
   return name_map(network, naming)
 
 
-def _has(
-  weights: Weights, network: nn.Module, variables: PyTree, naming: str, part: str
-) -> bool:
+def _has(weights: Weights, network: nn.Module, variables: PyTree, naming: str, part: str) -> bool:
   """Whether a file has all arrays of a part."""
   with contextlib.suppress(ValueError):
     entries = _entries(network, variables, naming, part)

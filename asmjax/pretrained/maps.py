@@ -26,9 +26,7 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
   key = (type(network), naming)
   if key not in MAPS:
     known = ", ".join(sorted(f"{each.__name__} in {names!r}" for each, names in MAPS))
-    raise ValueError(
-      f"no name map for {type(network).__name__} in {naming!r}; known: {known}"
-    )
+    raise ValueError(f"no name map for {type(network).__name__} in {naming!r}; known: {known}")
   return MAPS[key](network)
 
 

@@ -122,9 +122,7 @@ def torch_batch_norm(ours: str, theirs: str, *, shift: float) -> NameMap:
   return _batch_norm(ours, theirs, ".", ("weight", "bias", "running_mean", "running_var"), shift)
 
 
-def torch_layer(
-  ours: str, conv: str, norm: str, *, shift: float, bias: bool = False
-) -> NameMap:
+def torch_layer(ours: str, conv: str, norm: str, *, shift: float, bias: bool = False) -> NameMap:
   """A convolution of PyTorch and the batch norm after it, ours `{ours}_norm`.
 
   Args:
@@ -140,9 +138,7 @@ def torch_layer(
   return entries | {f"batch_stats/{ours}_norm/mean": mean} if bias else entries
 
 
-def slim_conv(
-  ours: str, theirs: str, *, depthwise: bool = False, bias: bool = False
-) -> NameMap:
+def slim_conv(ours: str, theirs: str, *, depthwise: bool = False, bias: bool = False) -> NameMap:
   """A convolution of TF-Slim.
 
   Args:

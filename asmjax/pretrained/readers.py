@@ -46,8 +46,7 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
     raise
   except Exception as error:  # What a parser raises on arbitrary bytes is arbitrary.
     raise ValueError(
-      f"{path}: expected {format} weights, found {_content(path)} "
-      f"({type(error).__name__}: {error})"
+      f"{path}: expected {format} weights, found {_content(path)} ({type(error).__name__}: {error})"
     ) from error
   return {name: _widened(array) for name, array in weights.items()}
 
@@ -98,7 +97,8 @@ def _tensorflow(path: pathlib.Path) -> Weights:
   # Checkpoints of version 2 hold the graph of their objects as a string.
   return {
     name: np.asarray(reader.get_tensor(name))
-    for name, dtype in reader.get_variable_to_dtype_map().items() if dtype != tensorflow.string
+    for name, dtype in reader.get_variable_to_dtype_map().items()
+    if dtype != tensorflow.string
   }
 
 
@@ -149,8 +149,10 @@ def _state(path: pathlib.Path) -> pathlib.Path:
 def _predictor(stored: Iterable[str]) -> dict[str, str]:
   """Names of the predictor's variables, and where a state has their values for evaluation."""
   root = "players/predictor"
-  params, stats = ([name for name in stored if name.startswith(f"{root}/{kind}/")]
-                   for kind in ("params", "batch_stats"))
+  params, stats = (
+    [name for name in stored if name.startswith(f"{root}/{kind}/")]
+    for kind in ("params", "batch_stats")
+  )
   if not params:
     raise ValueError(f"no {root}/params, but {sorted(stored)[:10]}")
   places = {name.removeprefix(f"{root}/"): name for name in params + stats}
@@ -159,9 +161,7 @@ def _predictor(stored: Iterable[str]) -> dict[str, str]:
   return places | averages
 
 
-READERS = {
-  "orbax": _orbax, "safetensors": _safetensors, "tensorflow": _tensorflow, "torch": _torch,
-}
+READERS = {"orbax": _orbax, "safetensors": _safetensors, "tensorflow": _tensorflow, "torch": _torch}
 
 
 def _package(name: str, *, extra: str) -> ModuleType:

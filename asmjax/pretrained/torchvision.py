@@ -31,8 +31,9 @@ def resnet(network: ResNet) -> NameMap:
     for j in range(blocks):
       ours, theirs = f"stage{i}_block{j + 1}", f"layer{i}.{j}"
       for k in (1, 2, 3):
-        entries |= torch_layer(f"{ours}/conv{k}", f"{theirs}.conv{k}", f"{theirs}.bn{k}",
-                               shift=shift)
+        entries |= torch_layer(
+          f"{ours}/conv{k}", f"{theirs}.conv{k}", f"{theirs}.bn{k}", shift=shift
+        )
     ours, theirs = f"stage{i}_block1/shortcut", f"layer{i}.0.downsample"
     entries |= torch_layer(ours, f"{theirs}.0", f"{theirs}.1", shift=shift)
   return entries
@@ -89,8 +90,9 @@ def deeplab(network: DeepLab) -> NameMap:
   require(network, "torchvision", low=0, convs=1, separable=False)
   shift = epsilon_shift(network, EPSILON)
   aspp, mean = "classifier.0", 1 + len(network.rates)
-  entries = torch_layer("aspp_pool", f"{aspp}.convs.{mean}.1", f"{aspp}.convs.{mean}.2",
-                        shift=shift)
+  entries = torch_layer(
+    "aspp_pool", f"{aspp}.convs.{mean}.1", f"{aspp}.convs.{mean}.2", shift=shift
+  )
   for i in range(mean):
     entries |= torch_layer(f"aspp{i}", f"{aspp}.convs.{i}.0", f"{aspp}.convs.{i}.1", shift=shift)
   entries |= torch_layer("project", f"{aspp}.project.0", f"{aspp}.project.1", shift=shift)

@@ -16,15 +16,32 @@ Shape = tuple[int, ...]
 
 # What files hold besides weights: counters, means of colours, optimizers' slots and averages.
 BESIDES = (
-  "*num_batches_tracked", "global_step", "save_counter/*", "*/mean_rgb", "*/Momentum", "*/Adam",
-  "*/Adam_1", "*/RMSProp", "*/RMSProp_1", "*/ExponentialMovingAverage",
+  "*num_batches_tracked",
+  "global_step",
+  "save_counter/*",
+  "*/mean_rgb",
+  "*/Momentum",
+  "*/Adam",
+  "*/Adam_1",
+  "*/RMSProp",
+  "*/RMSProp_1",
+  "*/ExponentialMovingAverage",
 )
 
 # Classifiers of ImageNet, with the last convolution of MobileNetV2, and auxiliary ones. A map that
 # has a place for one of them names it.
 CLASSIFIERS = (
-  "fc.*", "classifier.*", "aux_classifier.*", "AuxLogits*", "*/AuxLogits/*", "*/Logits/*",
-  "*/logits/*", "logits/*", "vgg_16/fc[678]/*", "MobilenetV2/Conv_1/*", "features.18.[01].*",
+  "fc.*",
+  "classifier.*",
+  "aux_classifier.*",
+  "AuxLogits*",
+  "*/AuxLogits/*",
+  "*/Logits/*",
+  "*/logits/*",
+  "logits/*",
+  "vgg_16/fc[678]/*",
+  "MobilenetV2/Conv_1/*",
+  "features.18.[01].*",
 )
 
 IGNORED = BESIDES + CLASSIFIERS
@@ -78,7 +95,8 @@ class Coverage:
     )
     unused = (f"{name} {shape}" for name, shape in self.unused.items())
     return (
-      _listing("missing", missing) + _listing("of another shape", misfit)
+      _listing("missing", missing)
+      + _listing("of another shape", misfit)
       + _listing("unused of the file", unused)
     )
 
@@ -92,7 +110,9 @@ class Coverage:
     return (
       f"loaded {loaded:,} of {total:,} parameters: {len(self.loaded)} of {len(self.shapes)} "
       f"arrays; {len(self.ignored)} of the file ignored"
-      + outside + _listing("reinitialised", fresh) + self.faults()
+      + outside
+      + _listing("reinitialised", fresh)
+      + self.faults()
     )
 
 
@@ -188,7 +208,9 @@ def _fits(
 
 
 def _record_rest(
-  coverage: Coverage, weights: Mapping[str, np.ndarray], name_map: Mapping[str, Origin],
+  coverage: Coverage,
+  weights: Mapping[str, np.ndarray],
+  name_map: Mapping[str, Origin],
   ignore: Sequence[str],
 ) -> None:
   inside = coverage.shapes.keys() - coverage.outside.keys()
@@ -230,6 +252,10 @@ def _parameters(shapes: Mapping[str, Shape], paths: Iterable[str]) -> int:
 def _listing(title: str, lines: Iterable[str]) -> str:
   lines = list(lines)
   more = [f"... and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-  return "".join(
-    f"\n  {line}" for line in (*lines[:_LISTED], *more)
-  ).join((f"\n{title} ({len(lines)}):", "")) if lines else ""
+  return (
+    "".join(f"\n  {line}" for line in (*lines[:_LISTED], *more)).join(
+      (f"\n{title} ({len(lines)}):", "")
+    )
+    if lines
+    else ""
+  )

@@ -144,14 +144,13 @@ class Sweep:
     return cls(
       rows=tuple(_row(label, entry) for label, entry in section["runs"].items()),
       seeds=tuple(section.get("seeds", (0,))),
-      metrics=tuple(map(Metric.parse, section.get("metrics", ()))), **rest,
+      metrics=tuple(map(Metric.parse, section.get("metrics", ()))),
+      **rest,
     )
 
   def override(self, overrides: Mapping[str, Any]) -> "Sweep":
     """Returns the sweep with these overrides in every row, whatever the row itself says."""
-    rows = [
-      dataclasses.replace(row, overrides={**row.overrides, **overrides}) for row in self.rows
-    ]
+    rows = [dataclasses.replace(row, overrides={**row.overrides, **overrides}) for row in self.rows]
     return dataclasses.replace(self, rows=tuple(rows))
 
   def only(self, labels: Iterable[str]) -> "Sweep":
@@ -195,8 +194,13 @@ class Sweep:
     except (ValueError, OSError) as error:
       raise ValueError(f"{row.label}: {error}") from error
     return Run(
-      row.label, seed, folder(row.label), config_arguments(row.config, overrides), config,
-      self.split, run_name(row.start, seed) if row.start else "",
+      row.label,
+      seed,
+      folder(row.label),
+      config_arguments(row.config, overrides),
+      config,
+      self.split,
+      run_name(row.start, seed) if row.start else "",
     )
 
 

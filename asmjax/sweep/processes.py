@@ -68,7 +68,10 @@ class Pool:
   """Runs jobs in slots; a job that fails stops none but those that need it."""
 
   def __init__(
-    self, slots: Sequence[Slot], *, say: Callable[[str], None] = print,
+    self,
+    slots: Sequence[Slot],
+    *,
+    say: Callable[[str], None] = print,
     on_end: Callable[[Job], None] = lambda job: None,
   ) -> None:
     """Prepares to run.
@@ -153,9 +156,7 @@ class Pool:
         reason = f"exit status {code}" if code > 0 else signal.Signals(-code).name
         self._end(each.job, faults, f"{reason} after {_clock(seconds)}; see {each.job.log}")
 
-  def _end(
-    self, job: Job, faults: dict[str, str], fault: str | None, seconds: float = 0.0
-  ) -> None:
+  def _end(self, job: Job, faults: dict[str, str], fault: str | None, seconds: float = 0.0) -> None:
     self._num_ended += 1
     count = f"[{self._num_ended}/{self._num_jobs}]"
     if fault is not None:
@@ -216,7 +217,7 @@ def core_slots(jobs: int, threads: int) -> list[Slot]:
       f"{jobs} jobs of {threads} threads need {jobs * threads} cores; available: {len(cores)}"
     )
   return [
-    Slot(tuple(cores[start:start + threads]), _thread_environment(threads))
+    Slot(tuple(cores[start : start + threads]), _thread_environment(threads))
     for start in range(0, jobs * threads, threads)
   ]
 
@@ -258,8 +259,13 @@ def _launch(job: Job, slot: Slot, command: Sequence[str]) -> subprocess.Popen:
   job.log.parent.mkdir(parents=True, exist_ok=True)
   with job.log.open("ab") as log:
     process = subprocess.Popen(
-      command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-      env={**os.environ, **slot.environment}, process_group=0, pass_fds=job.fds,
+      command,
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      env={**os.environ, **slot.environment},
+      process_group=0,
+      pass_fds=job.fds,
     )
   if slot.cores and hasattr(os, "sched_setaffinity"):
     with contextlib.suppress(ProcessLookupError):  # It has ended already.

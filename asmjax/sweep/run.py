@@ -74,7 +74,10 @@ def find_devices() -> tuple[str, list[str]]:
 
 
 def run_sweep(
-  sweep: Sweep, out: pathlib.Path, launchers: pathlib.Path, slots: Sequence[Slot],
+  sweep: Sweep,
+  out: pathlib.Path,
+  launchers: pathlib.Path,
+  slots: Sequence[Slot],
   say: Callable[[str], None] = print,
 ) -> int:
   """Runs what is not finished, and writes the table whenever a run has ended.
@@ -171,8 +174,9 @@ def _add_settings(content: dict[str, Any], sweep: Sweep, finished: Sequence[Run]
   for entry in content["rows"]:
     row = rows[entry["label"]]
     entry["config"] = row.config
-    entry["overrides"] = {key: str(value) for key, value in
-                          {**sweep.overrides, **row.overrides}.items()}
+    entry["overrides"] = {
+      key: str(value) for key, value in {**sweep.overrides, **row.overrides}.items()
+    }
     entry["workdirs"] = {
       str(run.seed): str(run.workdir) for run in finished if run.label == row.label
     }

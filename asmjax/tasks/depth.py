@@ -92,7 +92,10 @@ class Depth(Detailed):
     return squared_error(rebuilt, self.true_structure(truth), valid=self.valid(truth))
 
   def measure(
-    self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike], *,
+    self,
+    output: Float[Array, "n h w 1"],
+    truth: Mapping[str, ArrayLike],
+    *,
     align_corners: bool = False,
   ) -> dict[str, Num[Array, ""]]:
     """What evaluation adds up: sums of errors at the truth's size."""
@@ -104,8 +107,12 @@ class Depth(Detailed):
     return DepthErrors(total, self.cap).compute()
 
   def pictures(
-    self, output: Float[ArrayLike, "n _ _ 1"], truth: Mapping[str, ArrayLike],
-    palette: np.ndarray, *, align_corners: bool = False,
+    self,
+    output: Float[ArrayLike, "n _ _ 1"],
+    truth: Mapping[str, ArrayLike],
+    palette: np.ndarray,
+    *,
+    align_corners: bool = False,
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and relative error as uint8 (n, h, w, 3) at the truth's size.
 
@@ -160,9 +167,7 @@ class Depth(Detailed):
     """The map that means the metres of a `prediction`."""
     return jnp.asarray(prediction)[..., None] - START
 
-  def output_of_estimate(
-    self, estimate: Float[Array, "n h w 1"]
-  ) -> Float[Array, "n h w 1"]:
+  def output_of_estimate(self, estimate: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
     """The map that means the metres of an `estimate`."""
     return self.output_of(estimate[..., 0])
 

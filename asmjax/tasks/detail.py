@@ -6,13 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from asmjax.metrics.grouped import (
-  GroupMeans,
-  Groups,
-  PixelErrors,
-  image_groups,
-  instance_groups,
-)
+from asmjax.metrics.grouped import GroupMeans, Groups, PixelErrors, image_groups, instance_groups
 
 
 class Detail(NamedTuple):

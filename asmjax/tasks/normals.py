@@ -89,7 +89,10 @@ class Normals(Detailed):
     return distance(self.decide(rebuilt), self.true_structure(truth), valid=self.valid(truth))
 
   def measure(
-    self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike], *,
+    self,
+    output: Float[Array, "n h w 3"],
+    truth: Mapping[str, ArrayLike],
+    *,
     align_corners: bool = False,
   ) -> dict[str, Num[Array, "..."]]:
     """What evaluation adds up: sums of errors at the truth's size."""
@@ -101,8 +104,12 @@ class Normals(Detailed):
     return NormalErrors(total).compute()
 
   def pictures(
-    self, output: Float[ArrayLike, "n _ _ 3"], truth: Mapping[str, ArrayLike],
-    palette: np.ndarray, *, align_corners: bool = False,
+    self,
+    output: Float[ArrayLike, "n _ _ 3"],
+    truth: Mapping[str, ArrayLike],
+    palette: np.ndarray,
+    *,
+    align_corners: bool = False,
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and angle between them as uint8 (n, h, w, 3) at the truth's size.
 
@@ -158,9 +165,7 @@ class Normals(Detailed):
     """The map that means the directions of a `prediction`."""
     return jnp.asarray(prediction) - jnp.array(_START).reshape(1, 1, 1, 3)
 
-  def output_of_estimate(
-    self, estimate: Float[Array, "n h w 3"]
-  ) -> Float[Array, "n h w 3"]:
+  def output_of_estimate(self, estimate: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """The map that means the directions of an `estimate`."""
     return self.output_of(estimate)
 

@@ -32,7 +32,10 @@ def _instances(task: "Segmentation", found: np.ndarray, truth: Mapping) -> Insta
 def _contours(kind: type, **options: Callable[["Segmentation"], Any]) -> Detail:
   return Detail(
     lambda task, found, truth: kind.of(
-      truth["label"], found, classes=task.channels, sizes=truth.get("size"),
+      truth["label"],
+      found,
+      classes=task.channels,
+      sizes=truth.get("size"),
       **{name: read(task) for name, read in options.items()},
     )
   )
@@ -115,7 +118,10 @@ class Segmentation(Detailed):
     return jax.nn.one_hot(jnp.argmax(logits, axis=-1), self.channels, dtype=logits.dtype)
 
   def pixel_loss(
-    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike], *,
+    self,
+    logits: Float[Array, "n h w c"],
+    truth: Mapping[str, ArrayLike],
+    *,
     weight: Float[Array, "n h w"] | None = None,
   ) -> Moments:
     """Cross-entropy of the labelled pixels, each times its `weight`."""
@@ -128,7 +134,10 @@ class Segmentation(Detailed):
     return cross_entropy(logits, truth["label"])
 
   def measure(
-    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike], *,
+    self,
+    logits: Float[Array, "n h w c"],
+    truth: Mapping[str, ArrayLike],
+    *,
     align_corners: bool = False,
   ) -> dict[str, PyTree]:
     """What evaluation adds up: confusions and calibration of a batch at the label's size."""
@@ -188,15 +197,17 @@ class Segmentation(Detailed):
     """Logits whose probabilities are exactly 0 and 1, for the classes of a `prediction`."""
     return 1e4 * (jax.nn.one_hot(jnp.asarray(prediction), self.channels) - 1)
 
-  def output_of_estimate(
-    self, estimate: Float[Array, "n h w c"]
-  ) -> Float[Array, "n h w c"]:
+  def output_of_estimate(self, estimate: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Logits that mean the class probabilities of an `estimate`."""
     return jnp.log(jnp.maximum(estimate, jnp.finfo(estimate.dtype).tiny))
 
   def pictures(
-    self, logits: Float[ArrayLike, "n _ _ c"], truth: Mapping[str, ArrayLike],
-    palette: np.ndarray, *, align_corners: bool = False,
+    self,
+    logits: Float[ArrayLike, "n _ _ c"],
+    truth: Mapping[str, ArrayLike],
+    palette: np.ndarray,
+    *,
+    align_corners: bool = False,
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and error as uint8 (n, h, w, 3) at the label's size.
 

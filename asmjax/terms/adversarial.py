@@ -26,7 +26,8 @@ Inputs = tuple[Array, ...]
 INPUTS: Mapping[str, Callable[[Array, Array, Array], tuple[Inputs, Inputs]]] = {
   "basic": lambda truth, predicted, image: ((truth,), (predicted,)),
   "product": lambda truth, predicted, image: (
-    (product(truth, image),), (product(predicted, image),)
+    (product(truth, image),),
+    (product(predicted, image),),
   ),
   "scaling": lambda truth, predicted, image: ((soften(truth, predicted),), (predicted,)),
   "concatenated": lambda truth, predicted, image: tuple(
@@ -121,15 +122,19 @@ class Adversarial(Term):
       return {}  # There was nothing to judge.
     found = f"accuracy on truth {real:.3f}, on predictions {fake:.3f}, loss {loss:.3g}"
     if real + fake < 1.1:
-      return {"collapsed": (
-        f"the discriminator has collapsed: it tells nothing apart ({found}); give it a larger "
-        "learning rate, more turns or pretraining"
-      )}
+      return {
+        "collapsed": (
+          f"the discriminator has collapsed: it tells nothing apart ({found}); give it a larger "
+          "learning rate, more turns or pretraining"
+        )
+      }
     if real + fake > 1.98 and loss - _least_loss(self.smoothing) < 0.05:
-      return {"saturated": (
-        f"the discriminator is saturated: it is sure of everything ({found}) and teaches little; "
-        "give it a smaller learning rate, label smoothing, a gradient penalty or other inputs"
-      )}
+      return {
+        "saturated": (
+          f"the discriminator is saturated: it is sure of everything ({found}) and teaches little; "
+          "give it a smaller learning rate, label smoothing, a gradient penalty or other inputs"
+        )
+      }
     return {}
 
   def critic_loss(
@@ -141,8 +146,14 @@ class Adversarial(Term):
     return self.critic_weight * (means["judge_real"] + means["judge_fake"] + penalty)
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+    self,
+    critic: PyTree,
+    tasks: Mapping[str, Task],
+    outputs: Mapping[str, PyTree],
+    truth: Mapping[str, ArrayLike],
+    *,
+    progress: Array | float,
+    rng: Array,
   ) -> Critique:
     """What each side descends, and the discriminator's accuracy."""
     judged = Judged(choose_tasks(tasks, self.tasks), outputs, truth)

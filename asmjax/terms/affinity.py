@@ -77,7 +77,8 @@ class Affinity(Term):
         f"the weights of the {kind} pairs have become one-hot (the largest of a class is "
         f"{value:.3f} on average); let them ascend less or more slowly"
       )
-      for kind, value in largest.items() if value > 0.99
+      for kind, value in largest.items()
+      if value > 0.99
     }
 
   def critic_loss(
@@ -90,16 +91,27 @@ class Affinity(Term):
     return -at(self.ascent, 0.0) * at(self.weight, 0.0) * loss
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+    self,
+    critic: PyTree,
+    tasks: Mapping[str, Task],
+    outputs: Mapping[str, PyTree],
+    truth: Mapping[str, ArrayLike],
+    *,
+    progress: Array | float,
+    rng: Array,
   ) -> Critique:
     """The loss on edges and on other pairs, by size; and the largest weight of a class."""
     del rng
     task, weight = tasks["segmentation"], at(self.weight, progress)
     weights = self._weights(critic, task.channels, at(self.ascent, progress))
     fields = affinity(
-      task.structure(outputs["segmentation"]), truth["label"], sizes=self.sizes,
-      neighbours=self.neighbours, ignore=self.ignore, margin=self.margin, weights=weights,
+      task.structure(outputs["segmentation"]),
+      truth["label"],
+      sizes=self.sizes,
+      neighbours=self.neighbours,
+      ignore=self.ignore,
+      margin=self.margin,
+      weights=weights,
       weight_by=self.weight_by,
     )
     summands = {

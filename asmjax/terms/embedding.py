@@ -44,19 +44,33 @@ class Embedding(Term):
       raise ValueError(f"an embedding needs the task segmentation; trained: {', '.join(tasks)}")
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+    self,
+    critic: PyTree,
+    tasks: Mapping[str, Task],
+    outputs: Mapping[str, PyTree],
+    truth: Mapping[str, ArrayLike],
+    *,
+    progress: Array | float,
+    rng: Array,
   ) -> Critique:
     """The loss on pairs of the same class and on the others."""
     del critic
     if FEATURES not in outputs:
       raise ValueError(f"an embedding needs what the predictor's heads see, sown as {FEATURES!r}")
     contrast = contrastive(
-      outputs[FEATURES], truth["label"], classes=tasks["segmentation"].channels, size=self.size,
-      neighbours=self.neighbours, margin=self.margin, sampled=self.sampled, rng=rng,
+      outputs[FEATURES],
+      truth["label"],
+      classes=tasks["segmentation"].channels,
+      size=self.size,
+      neighbours=self.neighbours,
+      margin=self.margin,
+      sampled=self.sampled,
+      rng=rng,
     )
     weight = at(self.weight, progress)
-    return Critique({
-      kind: Summand(weight, moments)
-      for kind, moments in zip(contrast._fields, contrast, strict=True)
-    })
+    return Critique(
+      {
+        kind: Summand(weight, moments)
+        for kind, moments in zip(contrast._fields, contrast, strict=True)
+      }
+    )

@@ -57,8 +57,14 @@ class Pixel(Term):
       raise ValueError(f"shares={self.shares}; expected none below 0 and a sum of 1")
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+    self,
+    critic: PyTree,
+    tasks: Mapping[str, Task],
+    outputs: Mapping[str, PyTree],
+    truth: Mapping[str, ArrayLike],
+    *,
+    progress: Array | float,
+    rng: Array,
   ) -> Critique:
     """One summand a task, and one for its auxiliary map."""
     del critic, rng
@@ -77,12 +83,15 @@ class Pixel(Term):
       return Critique(summands)
     if AUXILIARY not in outputs:
       raise ValueError(f"auxiliary={self.auxiliary}, but the predictor has no auxiliary heads")
-    return Critique(summands | {
-      f"{name}_auxiliary": Summand(
-        self.auxiliary * weight * task.weight, loss(name, outputs[AUXILIARY])
-      )
-      for name, task in tasks.items()
-    })
+    return Critique(
+      summands
+      | {
+        f"{name}_auxiliary": Summand(
+          self.auxiliary * weight * task.weight, loss(name, outputs[AUXILIARY])
+        )
+        for name, task in tasks.items()
+      }
+    )
 
   def _balance(self, label: ArrayLike, progress: Array | float) -> Float[Array, "n h w"]:
     """Weights of pixels: by class at first, then 1."""

@@ -124,16 +124,26 @@ class Structure(Term):
     """The reconstruction, and V with the opposite sign, or with a margin the hinge on it."""
     prefix = "climb_" if self.margin or self.binarise else ""
     climbed = sum(means[f"{prefix}{layer}"] for layer in self.layers) if self.ascent else 0.0
-    rebuilt = sum(
-      task.weight * means[f"reconstruction_{name}"]
-      for name, task in choose_tasks(tasks, self.tasks).items()
-    ) if self.reconstruction else 0.0
+    rebuilt = (
+      sum(
+        task.weight * means[f"reconstruction_{name}"]
+        for name, task in choose_tasks(tasks, self.tasks).items()
+      )
+      if self.reconstruction
+      else 0.0
+    )
     sign = 1 if self.margin else -1
     return sign * at(self.ascent, 0.0) * climbed + self.reconstruction * rebuilt
 
   def __call__(
-    self, critic: PyTree, tasks: Mapping[str, Task], outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike], *, progress: Array | float, rng: Array,
+    self,
+    critic: PyTree,
+    tasks: Mapping[str, Task],
+    outputs: Mapping[str, PyTree],
+    truth: Mapping[str, ArrayLike],
+    *,
+    progress: Array | float,
+    rng: Array,
   ) -> Critique:
     """V by layer, what the analyzer climbs where that differs from V, and the reconstruction."""
     del rng
@@ -152,10 +162,13 @@ class Structure(Term):
       summands = self._shared(params, predicted, features, valid, weight, ascent)
     if self.reconstruction:
       summands |= self._reconstruction(rebuilt, judged.tasks, truth)
-    return Critique(summands | {
-      f"smallest_{layer}": Summand(0.0, smallest_norm(features[layer], valid=valid[layer]))
-      for layer in self.layers
-    })
+    return Critique(
+      summands
+      | {
+        f"smallest_{layer}": Summand(0.0, smallest_norm(features[layer], valid=valid[layer]))
+        for layer in self.layers
+      }
+    )
 
   def _shared(self, params, predicted, features, valid, weight, ascent) -> dict[str, Summand]:
     """One value for both players, each one's gradient with its own sign and weight.
@@ -186,14 +199,20 @@ class Structure(Term):
     return jax.tree.map(at_least_single, self.critic.apply({"params": params}, *structures))
 
   def _value(
-    self, params: PyTree, predicted: Sequence[Array], features: Mapping[str, Array],
+    self,
+    params: PyTree,
+    predicted: Sequence[Array],
+    features: Mapping[str, Array],
     valid: Mapping[str, Array],
   ) -> dict[str, Moments]:
     shown, *_ = self._features(params, predicted)
     return layer_distances(shown, features, self.layers, valid=valid, normalize=self.normalize)
 
   def _climbed(
-    self, params: PyTree, shown: Sequence[Array], features: Mapping[str, Array],
+    self,
+    params: PyTree,
+    shown: Sequence[Array],
+    features: Mapping[str, Array],
     valid: Mapping[str, Array],
   ) -> dict[str, Moments]:
     """What the analyzer climbs, V, or with a margin descends, the hinge on it."""
@@ -202,7 +221,10 @@ class Structure(Term):
     seen, *_ = self._features(params, shown)
     return {
       layer: matching_hinge(
-        seen[layer], features[layer], margin=self.margin, valid=valid[layer],
+        seen[layer],
+        features[layer],
+        margin=self.margin,
+        valid=valid[layer],
         normalize=self.normalize,
       )
       for layer in self.layers

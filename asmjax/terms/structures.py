@@ -68,9 +68,12 @@ class Judged(NamedTuple):
 
   def valid(self, size: tuple[int, int], *, partly: bool) -> Float[Array, "n h2 w2 1"]:
     """Which cells of a layer of `size` count: those that do for any task; see `pooled_valid`."""
-    return jnp.max(jnp.stack([
-      pooled_valid(task.valid(self.truth), size, partly=partly) for task in self.tasks.values()
-    ]), axis=0)
+    return jnp.max(
+      jnp.stack(
+        [pooled_valid(task.valid(self.truth), size, partly=partly) for task in self.tasks.values()]
+      ),
+      axis=0,
+    )
 
   def _masked(self, structure: Callable[[str, Task], Array]) -> tuple[Array, ...]:
     return tuple(

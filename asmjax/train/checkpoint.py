@@ -60,8 +60,12 @@ class Checkpoints:
     )
 
   def save(
-    self, state: TrainState, metrics: Mapping[str, float] | None = None, *,
-    step: int | None = None, memory: Memory | None = None,
+    self,
+    state: TrainState,
+    metrics: Mapping[str, float] | None = None,
+    *,
+    step: int | None = None,
+    memory: Memory | None = None,
   ) -> None:
     """Writes in the background, once the checkpoint before is complete.
 
@@ -79,7 +83,8 @@ class Checkpoints:
       items["facts"] = ocp.args.JsonSave(memory.facts)
     self._manager.wait_until_finished()
     self._manager.save(
-      int(state.step) if step is None else step, args=ocp.args.Composite(**items),
+      int(state.step) if step is None else step,
+      args=ocp.args.Composite(**items),
       metrics=dict(metrics) if metrics else None,
     )
 

@@ -41,9 +41,7 @@ class Scores(NamedTuple):
   totals: dict[str, PyTree]
 
 
-def make_evaluate(
-  game: Game,
-) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], Scores]:
+def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], Scores]:
   """Evaluation of `game`'s predictor, compiled once.
 
   Args:
@@ -103,7 +101,8 @@ def _estimated(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
   """The maps that mean a batch's estimates, by task; none if it has none."""
   return {
     name: task.output_of_estimate(batch[batches.ESTIMATE + task.truth])
-    for name, task in game.tasks.items() if batches.ESTIMATE + task.truth in batch
+    for name, task in game.tasks.items()
+    if batches.ESTIMATE + task.truth in batch
   }
 
 
@@ -147,9 +146,7 @@ class Details:
     keys = {task.truth for task in self._tasks.values()}
     keys |= {key for task in self._tasks.values() for key in task.needs} | ({"size"} & set(batch))
     truth = {key: flat(batch[key])[real] for key in keys}
-    return {
-      name: task.detail(flat(shown[name])[real], truth) for name, task in self._tasks.items()
-    }
+    return {name: task.detail(flat(shown[name])[real], truth) for name, task in self._tasks.items()}
 
   def _merge(self, states: Mapping[str, Mapping[str, Any]]) -> None:
     for name, each in states.items():

@@ -91,8 +91,14 @@ class Init:
     if not self.path:
       return variables
     loaded, coverage = load(
-      self.path, self.format, predictor, variables, part=self.part, strict=self.strict,
-      reinitialise=self.reinitialise, ignore=self.ignore,
+      self.path,
+      self.format,
+      predictor,
+      variables,
+      part=self.part,
+      strict=self.strict,
+      reinitialise=self.reinitialise,
+      ignore=self.ignore,
     )
     report(f"{self.path}: {coverage}")
     return loaded
@@ -242,7 +248,11 @@ class Experiment:
     return self.batches(self.epochs(), self.training.batch_size, start, stop, on_skip)
 
   def batches(
-    self, epochs: Epochs, batch_size: int, start: int, stop: int,
+    self,
+    epochs: Epochs,
+    batch_size: int,
+    start: int,
+    stop: int,
     on_skip: Callable[[str], None] = print,
   ) -> Iterator[dict[str, np.ndarray]]:
     """Batches `start` to `stop` - 1 of any examples; this process's share."""
@@ -257,8 +267,11 @@ class Experiment:
   ) -> Iterator[dict[str, np.ndarray]]:
     """One pass over the held-out examples, or over those of `source`; this process's share."""
     return eval_batches(
-      self.held_out if source is None else source, self.prepare,
-      batch_size=self.evaluation.batch_size, on_skip=on_skip, **self._options(),
+      self.held_out if source is None else source,
+      self.prepare,
+      batch_size=self.evaluation.batch_size,
+      on_skip=on_skip,
+      **self._options(),
     )
 
   def _options(self) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class Health:
 def of_term(name: str, means: Mapping[str, float]) -> dict[str, float]:
   """The means of a term's summands by their own names, and its critic's "gradient"."""
   found = {
-    key.removeprefix(f"{name}/"): value for key, value in means.items()
+    key.removeprefix(f"{name}/"): value
+    for key, value in means.items()
     if key.startswith(f"{name}/")
   }
   gradient = f"gradient/{name}"

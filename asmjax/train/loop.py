@@ -194,9 +194,7 @@ def make_draw(
   return draw
 
 
-def _open_record(
-  workdir: pathlib.Path, start: int | None, steps: int | None
-) -> Record | Silence:
+def _open_record(workdir: pathlib.Path, start: int | None, steps: int | None) -> Record | Silence:
   return Record(workdir, start=start, steps=steps) if jax.process_index() == 0 else Silence()
 
 
@@ -209,8 +207,13 @@ def _stepper(
   def take_step(turn: Turn, state: TrainState):
     if turn.movers not in compiled:
       function = make_step(
-        experiment.game, transformations, movers=turn.movers, steps=experiment.training.steps,
-        turns=experiment.turns, accumulate=experiment.training.accumulate, hold=experiment.hold,
+        experiment.game,
+        transformations,
+        movers=turn.movers,
+        steps=experiment.training.steps,
+        turns=experiment.turns,
+        accumulate=experiment.training.accumulate,
+        hold=experiment.hold,
       )
       compiled[turn.movers] = spread(function, donate=True)
     return compiled[turn.movers](state, turn.batch)

@@ -89,7 +89,8 @@ class Optimizer:
     return optax.chain(
       optax.clip_by_global_norm(self.clip) if self.clip else optax.identity(),
       optax.add_decayed_weights(self.weight_decay, mask=kernels)
-      if self.weight_decay else optax.identity(),
+      if self.weight_decay
+      else optax.identity(),
       _RULES[self.rule](self),
       _scale_by_group(self.groups),
       _scale_by_rate(lambda step: self.rate(step, steps)),

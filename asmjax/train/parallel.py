@@ -45,7 +45,11 @@ def spread(
     A function of (state, batch), the batch as `place` gives it.
   """
   return jax.pmap(
-    function, axis_name=DEVICES, in_axes=(None, 0), out_axes=out_axes, devices=devices,
+    function,
+    axis_name=DEVICES,
+    in_axes=(None, 0),
+    out_axes=out_axes,
+    devices=devices,
     # With several processes, pmap deletes donated arrays before it uses them (jax 0.10).
     donate_argnums=0 if donate and jax.process_count() == 1 else (),
   )
@@ -127,7 +131,8 @@ def gathered(content: Any) -> list[Any]:
   rows = multihost_utils.process_allgather(np.pad(own, (0, int(lengths.max()) - own.size)))
   return [
     pickle.loads(rows[index, : lengths[index]].tobytes())
-    for index in range(len(rows)) if index != jax.process_index()
+    for index in range(len(rows))
+    if index != jax.process_index()
   ]
 
 

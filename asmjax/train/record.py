@@ -72,8 +72,15 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
   transform = "predictor.input_transform"
   if now.get(transform) == AUTO:
     now[transform] = before.get(transform)
-  free = ("data.root", "data.cache", "data.reading", "train.log_every", "eval.every",
-          "eval.batch_size", "checkpoint.")
+  free = (
+    "data.root",
+    "data.cache",
+    "data.reading",
+    "train.log_every",
+    "eval.every",
+    "eval.batch_size",
+    "checkpoint.",
+  )
   return [
     f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
     for key in sorted(before.keys() | now.keys())
@@ -282,6 +289,7 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
   if not isinstance(tree, Mapping):
     return {path: tree}
   return {
-    key: value for name, each in tree.items()
+    key: value
+    for name, each in tree.items()
     for key, value in _flat(each, f"{path}.{name}" if path else name).items()
   }

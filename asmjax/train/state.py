@@ -51,7 +51,11 @@ Transformations = Mapping[str, optax.GradientTransformationExtraArgs]
 
 
 def init_state(
-  game: Game, transformations: Transformations, *, seed: int, image_size: tuple[int, int],
+  game: Game,
+  transformations: Transformations,
+  *,
+  seed: int,
+  image_size: tuple[int, int],
   load: Callable[[PyTree], PyTree] = lambda variables: variables,
 ) -> TrainState:
   """The state at step 0, a function of the seed and of what is loaded.

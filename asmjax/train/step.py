@@ -62,7 +62,12 @@ def make_step(
       moved, probes = moving
       moved = {name: hold(name, each) for name, each in moved.items()}
       return game.play(
-        {**params, **moved}, stats, batch, progress=progress, rng=rng, probes=probes,
+        {**params, **moved},
+        stats,
+        batch,
+        progress=progress,
+        rng=rng,
+        probes=probes,
         total=lambda square: lax.psum(square, DEVICES),
       )
 
@@ -74,7 +79,8 @@ def make_step(
     updates = lax.pmean({name: played.batch_stats[name] for name in movers}, DEVICES)
     moved = {
       name: _move(player, transformations[name], grads[name], updates[name], taken)
-      for name, player in state.players.items() if name in movers
+      for name, player in state.players.items()
+      if name in movers
     }
     balanced = [name for name, term in game.terms.items() if term.balance]
     metrics = _metrics(played) | _norms(grads, probed, balanced)
@@ -88,7 +94,10 @@ Play = Callable[[PyTree, PyTree, Mapping[str, Array]], Played]
 
 
 def _differentiate(
-  play: Play, moving: PyTree, stats: PyTree, batch: Mapping[str, Array],
+  play: Play,
+  moving: PyTree,
+  stats: PyTree,
+  batch: Mapping[str, Array],
   counts: Mapping[str, Array] | None = None,
 ) -> tuple[PyTree, Played]:
   """The gradient of the joint value with respect to `moving`, and what was played."""
@@ -129,8 +138,11 @@ def _counts(played: Played) -> dict[str, Array]:
 
 
 def _move(
-  player: Player, transformation: optax.GradientTransformationExtraArgs, grads: PyTree,
-  batch_stats: PyTree, step: Array,
+  player: Player,
+  transformation: optax.GradientTransformationExtraArgs,
+  grads: PyTree,
+  batch_stats: PyTree,
+  step: Array,
 ) -> Player:
   updates, opt_state = transformation.update(grads, player.opt_state, player.params, step=step)
   return Player(optax.apply_updates(player.params, updates), batch_stats, opt_state)
@@ -147,9 +159,11 @@ def _norms(
   share = 1 / lax.psum(1, DEVICES)
   norms = jax.tree.map(jnp.sqrt, lax.psum(dict(probed), DEVICES))
   factor = lambda norm: norm.sent / jnp.where(norm.raw > 0, norm.raw, 1)
-  return {f"gradient/{name}": optax.tree.norm(each) for name, each in grads.items()} | {
-    f"sent/{name}": share * norm.sent for name, norm in norms.items()
-  } | {f"balance/{name}": factor(norms[name]) for name in balanced if name in norms}
+  return (
+    {f"gradient/{name}": optax.tree.norm(each) for name, each in grads.items()}
+    | {f"sent/{name}": share * norm.sent for name, norm in norms.items()}
+    | {f"balance/{name}": factor(norms[name]) for name in balanced if name in norms}
+  )
 
 
 def _metrics(played: Played) -> dict[str, Array]:

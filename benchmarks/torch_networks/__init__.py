@@ -19,7 +19,20 @@ from benchmarks.torch_networks.predictors import (
 )
 
 __all__ = [
-  "VGG", "Contracting", "DeepLabV2", "DeepLabV3", "Dilated", "FullyConvolutional", "MobileNetV2",
-  "MultiScale", "PyramidScene", "ResNet", "UpProjecting", "Xception", "nchw", "nhwc", "randomise",
+  "VGG",
+  "Contracting",
+  "DeepLabV2",
+  "DeepLabV3",
+  "Dilated",
+  "FullyConvolutional",
+  "MobileNetV2",
+  "MultiScale",
+  "PyramidScene",
+  "ResNet",
+  "UpProjecting",
+  "Xception",
+  "nchw",
+  "nhwc",
+  "randomise",
   "weights",
 ]

@@ -10,7 +10,12 @@ from benchmarks.torch_networks.layers import layer
 VGG16 = (2, 2, 3, 3, 3)
 # Expansion, channels, number and first stride of MobileNetV2's blocks.
 V2_BLOCKS = (
-  (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+  (1, 16, 1, 1),
+  (6, 24, 2, 2),
+  (6, 32, 3, 2),
+  (6, 64, 4, 2),
+  (6, 96, 3, 1),
+  (6, 160, 3, 2),
   (6, 320, 1, 1),
 )
 # Channels of Xception's modules, and the strides of their last convolutions; after its entry flow
@@ -141,7 +146,8 @@ class InvertedResidual(nn.Module):
     project = layer(wide, after, activation=None)
     self.conv = nn.Sequential(
       *([layer(before, wide, activation=nn.ReLU6)] if expansion > 1 else []),
-      layer(wide, wide, 3, stride, dilation, wide, nn.ReLU6), *project,
+      layer(wide, wide, 3, stride, dilation, wide, nn.ReLU6),
+      *project,
     )
 
   def forward(self, x: Tensor) -> Tensor:
@@ -159,9 +165,7 @@ class VGG(nn.Module):
     output_stride: 32, 16 or 8.
   """
 
-  def __init__(
-    self, width: int = 64, fully: int = 0, norm: bool = False, output_stride: int = 32
-  ):
+  def __init__(self, width: int = 64, fully: int = 0, norm: bool = False, output_stride: int = 32):
     super().__init__()
     strides, layers, before = Strides(output_stride), [], 3
     self.ends, self.channels = {}, {}
@@ -180,8 +184,12 @@ class VGG(nn.Module):
     if fully:
       self.dilation, self.channels[32] = strides.dilation, fully
       self.classifier = nn.Sequential(
-        nn.Linear(before * 49, fully), nn.ReLU(inplace=True), nn.Dropout(),
-        nn.Linear(fully, fully), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(before * 49, fully),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(fully, fully),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
       )
 
   def forward(self, x: Tensor) -> dict[int, Tensor]:
@@ -249,10 +257,12 @@ class XceptionModule(nn.Module):
       self.shortcut = layer(before, channels[-1], stride=stride, activation=None)
     activation, self.convs = None if residual else nn.ReLU, nn.ModuleList()
     for i, after in enumerate(channels):
-      self.convs.append(nn.Sequential(
-        layer(before, before, 3, stride if i == 2 else 1, dilation, before, activation),
-        layer(before, after, activation=activation),
-      ))
+      self.convs.append(
+        nn.Sequential(
+          layer(before, before, 3, stride if i == 2 else 1, dilation, before, activation),
+          layer(before, after, activation=activation),
+        )
+      )
       before = after
 
   def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,13 @@ from torch import Tensor, nn
 
 
 def layer(
-  before: int, features: int, kernel: int = 1, stride: int = 1, dilation: int = 1,
-  groups: int = 1, activation: type[nn.Module] | None = nn.ReLU,
+  before: int,
+  features: int,
+  kernel: int = 1,
+  stride: int = 1,
+  dilation: int = 1,
+  groups: int = 1,
+  activation: type[nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:
   """Convolution without a bias, batch norm and activation; maps are padded to keep their size."""
   padding, make = (kernel - 1) // 2 * dilation, nn.Conv2d if kernel % 2 else EvenConv2d

@@ -18,10 +18,13 @@ class Pyramid(nn.Module):
   def __init__(self, before: int, features: int, rates: Sequence[int], separable: bool):
     super().__init__()
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *layer(before, features))
-    self.convs = nn.ModuleList([
-      layer(before, features),
-      *(nn.Sequential(*conv3x3(before, features, rate, separable)) for rate in rates), pool,
-    ])
+    self.convs = nn.ModuleList(
+      [
+        layer(before, features),
+        *(nn.Sequential(*conv3x3(before, features, rate, separable)) for rate in rates),
+        pool,
+      ]
+    )
     self.project = layer(len(self.convs) * features, features)
 
   def forward(self, x: Tensor) -> Tensor:
@@ -44,8 +47,14 @@ class DeepLabV3(nn.Module):
   """
 
   def __init__(
-    self, backbone: nn.Module, classes: int, rates: Sequence[int] = (12, 24, 36), low: int = 0,
-    convs: int = 1, separable: bool = False, features: int = 256,
+    self,
+    backbone: nn.Module,
+    classes: int,
+    rates: Sequence[int] = (12, 24, 36),
+    low: int = 0,
+    convs: int = 1,
+    separable: bool = False,
+    features: int = 256,
   ):
     super().__init__()
     self.backbone = backbone
@@ -54,7 +63,8 @@ class DeepLabV3(nn.Module):
     for i in range(convs):
       refine += conv3x3(features + (0 if i else low), features, 1, separable)
     self.classifier = nn.Sequential(
-      Pyramid(backbone.channels[32], features, rates, separable), *refine,
+      Pyramid(backbone.channels[32], features, rates, separable),
+      *refine,
       nn.Conv2d(features, classes, 1),
     )
 
@@ -79,8 +89,7 @@ class PyramidScene(nn.Module):
   """
 
   def __init__(
-    self, backbone: nn.Module, classes: int, bins: Sequence[int] = (1, 2, 3, 6),
-    features: int = 512,
+    self, backbone: nn.Module, classes: int, bins: Sequence[int] = (1, 2, 3, 6), features: int = 512
   ):
     super().__init__()
     self.backbone, wide = backbone, backbone.channels[32]
@@ -141,8 +150,14 @@ class Contracting(nn.Module):
   """
 
   def __init__(
-    self, classes: int, widths: Sequence[int] = (32, 64, 128, 256), stride: int = 1,
-    down_kernel: int = 3, convs: int = 1, join: int = 0, head_kernel: int = 1,
+    self,
+    classes: int,
+    widths: Sequence[int] = (32, 64, 128, 256),
+    stride: int = 1,
+    down_kernel: int = 3,
+    convs: int = 1,
+    join: int = 0,
+    head_kernel: int = 1,
   ):
     super().__init__()
     pairs, self.join = list(zip((3, *widths), widths, strict=False)), join
@@ -179,14 +194,12 @@ class DeepLabV2(nn.Module):
     rates: of the convolutions.
   """
 
-  def __init__(
-    self, backbone: nn.Module, classes: int, rates: Sequence[int] = (6, 12, 18, 24)
-  ):
+  def __init__(self, backbone: nn.Module, classes: int, rates: Sequence[int] = (6, 12, 18, 24)):
     super().__init__()
     self.backbone = backbone
-    self.heads = nn.ModuleDict({
-      f"rate{rate}": nn.Conv2d(backbone.channels[32], classes, 3, 1, rate, rate) for rate in rates
-    })
+    self.heads = nn.ModuleDict(
+      {f"rate{rate}": nn.Conv2d(backbone.channels[32], classes, 3, 1, rate, rate) for rate in rates}
+    )
 
   def forward(self, x: Tensor) -> Tensor:
     """Logits at the backbone's stride."""

@@ -24,7 +24,9 @@ def get_sweep() -> dict:
       "ASM + AAF": f"{config}:asm_aaf",
     },
     "overrides": {
-      "train.batch_size": 2, "train.steps": 9600, "eval.every": 2400,
+      "train.batch_size": 2,
+      "train.steps": 9600,
+      "eval.every": 2400,
       "tasks.segmentation.details": ("boundary",),
     },
     "seeds": (0, 1, 2),

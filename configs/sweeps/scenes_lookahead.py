@@ -7,7 +7,9 @@ def get_sweep() -> dict:
   "lambda 0" is LoAd without its critic: the pixel loss goes on and the best model is kept.
   """
   from_iid = lambda variant, **overrides: {
-    "config": f"configs/scenes.py:{variant}", "start": "IID", "overrides": overrides,
+    "config": f"configs/scenes.py:{variant}",
+    "start": "IID",
+    "overrides": overrides,
   }
   # Of its critic, which sends nothing, one step a cycle.
   no_critic = {"terms.adversarial.weight": 0.0, "lookahead.retraining.epochs": 0.001}

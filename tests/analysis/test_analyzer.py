@@ -35,7 +35,8 @@ def truth(n=4):
 
 
 @pytest.mark.parametrize(
-  "task", [*games.TASKS.values(), Depth(released=True), Normals(released=True)],
+  "task",
+  [*games.TASKS.values(), Depth(released=True), Normals(released=True)],
   ids=["segmentation", "depth", "normals", "released_depth", "released_normals"],
 )
 def test_a_map_of_the_pixel_loss_adds_up_to_it(task):
@@ -58,9 +59,11 @@ def compared(method):
   term, tasks = players.terms["structure"], players.tasks
   params = games.variables(players)[0]["structure"]
   said, true = outputs(), truth()
-  own = jax.jit(lambda params, said: term(
-    {"params": params}, tasks, said, true, progress=0.0, rng=jax.random.key(0)
-  ).summands)(params, said)
+  own = jax.jit(
+    lambda params, said: (
+      term({"params": params}, tasks, said, true, progress=0.0, rng=jax.random.key(0)).summands
+    )
+  )(params, said)
   compute = jax.jit(lambda said: distances(term, tasks, params, said, true))
   again = jax.jit(lambda said: rebuilt(term, tasks, params, said, true))
   return own, compute, again, said, players
@@ -102,9 +105,7 @@ def test_reconstructions_are_held_against_the_truth_as_predictions_are():
     difference = task.structure(each.output) - task.true_structure(truth())
     squares = np.sum(task.valid(truth()) * difference**2) / np.sum(task.valid(truth()))
     term = own[f"reconstruction_{name}"].moments.mean()
-    by_hand = {
-      "segmentation": np.nanmean(each.error), "depth": squares, "normals": squares,
-    }
+    by_hand = {"segmentation": np.nanmean(each.error), "depth": squares, "normals": squares}
     np.testing.assert_allclose(by_hand[name], term, rtol=1e-4)
 
 
@@ -150,8 +151,9 @@ def columns(part):
   """Of a part of a figure the pictures of each column, by the titles; and the bars' labels."""
   axes = [each for each in part.axes if each.images]
   titles = [each.get_title() for each in axes if each.get_title()]
-  pictures = [[image for each in axes[i :: len(titles)] for image in each.images]
-              for i in range(len(titles))]
+  pictures = [
+    [image for each in axes[i :: len(titles)] for image in each.images] for i in range(len(titles))
+  ]
   return dict(zip(titles, pictures, strict=True))
 
 
@@ -184,7 +186,8 @@ def test_every_layer_is_drawn_and_matched_ones_are_told_apart(drawn, tmp_path):
   analyzer.loss_maps(tmp_path, tmp_path / "losses.png", count=9)
   (figure,) = drawn
   assert [part._suptitle.get_text() for part in figure.subfigs] == [
-    "structure_depth", "structure_segmentation",
+    "structure_depth",
+    "structure_segmentation",
   ]
   for part in figure.subfigs:
     found = columns(part)

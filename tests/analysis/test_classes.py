@@ -29,15 +29,19 @@ def pair(folder, metric=IOU):
   return (
     group(folder, "IID", {"sky": 0.9, "cat": 0.4, "sofa": 0.5, "boat": None}, metric=metric),
     group(
-      folder, "LoAd", {"sky": 0.88, "cat": 0.5, "sofa": 0.56, "boat": None},
-      {"sky": 0.88, "cat": None, "sofa": 0.58, "boat": None}, metric=metric,
+      folder,
+      "LoAd",
+      {"sky": 0.88, "cat": 0.5, "sofa": 0.56, "boat": None},
+      {"sky": 0.88, "cat": None, "sofa": 0.58, "boat": None},
+      metric=metric,
     ),
   )
 
 
 def test_classes_are_listed_by_what_they_gain_and_runs_are_averaged(tmp_path):
   assert class_table(*pair(tmp_path)).splitlines() == [
-    "| segmentation/iou | IID | LoAd | difference |", "| --- | --- | --- | --- |",
+    "| segmentation/iou | IID | LoAd | difference |",
+    "| --- | --- | --- | --- |",
     "| cat | 40.00 | 50.00 | +10.00 |",
     "| sofa | 50.00 | 57.00 | +7.00 |",
     "| sky | 90.00 | 88.00 | -2.00 |",
@@ -50,7 +54,11 @@ def test_classes_are_listed_by_what_they_gain_and_runs_are_averaged(tmp_path):
 def test_of_errors_the_classes_come_first_whose_error_falls(tmp_path):
   lines = class_table(*pair(tmp_path, "depth/instance/rel"), "depth/instance/rel").splitlines()
   assert [line.split(" | ")[0] for line in lines[2:]] == [
-    "| sky", "| sofa", "| cat", "| boat", "| **mean**"
+    "| sky",
+    "| sofa",
+    "| cat",
+    "| boat",
+    "| **mean**",
   ]
   assert lines[2] == "| sky | 0.900 | 0.880 | -0.020 |"
 
@@ -65,9 +73,11 @@ def test_groups_with_other_classes_are_refused(tmp_path):
 
 def test_usual_classes_are_those_that_all_groups_have(tmp_path):
   before, after = pair(tmp_path, "segmentation/boundary/precision")
-  assert metrics_by_class(before) == usual_classes([before, after]) == [
-    "segmentation/boundary/precision"
-  ]
+  assert (
+    metrics_by_class(before)
+    == usual_classes([before, after])
+    == ["segmentation/boundary/precision"]
+  )
   assert usual_classes([before, group(tmp_path, "other", {"sky": 0.9})]) == []
 
 
@@ -76,11 +86,16 @@ def test_panel_draws_the_changes_of_every_group(tmp_path):
   axes = Figure().subplots()
   panel(axes, read(groups, IOU), "IID")
   assert [each.get_text() for each in axes.get_xticklabels()] == [
-    "cat", "sofa", "sky", "boat", "mean"
+    "cat",
+    "sofa",
+    "sky",
+    "boat",
+    "mean",
   ]
   heights = np.array([bar.get_height() for bar in axes.patches]).reshape(2, 5)
-  np.testing.assert_allclose(heights, [[10, 7, -2, np.nan, 100 * (1.94 / 3 + 0.73 - 1.2) / 2],
-                                       [60, 50, 10, np.nan, 40]])
+  np.testing.assert_allclose(
+    heights, [[10, 7, -2, np.nan, 100 * (1.94 / 3 + 0.73 - 1.2) / 2], [60, 50, 10, np.nan, 40]]
+  )
   centers = np.array([bar.get_x() + bar.get_width() / 2 for bar in axes.patches]).reshape(2, 5)
   np.testing.assert_allclose(centers.mean(0), range(5), atol=1e-12)
 

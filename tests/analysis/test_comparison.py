@@ -14,8 +14,13 @@ METRICS = ("segmentation/mean_iou", "depth/rel")
 
 def write(folder, seed, values, seconds=None, **changes):
   folder.mkdir(parents=True)
-  results = {"data_set": "cats", "split": "val", "examples": 7,
-             "metrics": dict(zip(METRICS, values, strict=True)), **changes}
+  results = {
+    "data_set": "cats",
+    "split": "val",
+    "examples": 7,
+    "metrics": dict(zip(METRICS, values, strict=True)),
+    **changes,
+  }
   (folder / "results.json").write_text(json.dumps(results))
   (folder / "config.json").write_text(json.dumps({"seed": seed, "eval": {"split": "val"}}))
   if seconds is not None:
@@ -78,11 +83,21 @@ def test_markdown_has_means_spreads_differences_and_cost(tmp_path):
   lines = [line.strip("| ").split(" | ") for line in compared.markdown().splitlines()]
   assert lines[0] == ["runs", "mean_iou", "against B", "rel", "against B", "minutes"]
   # t of one degree of freedom is 12.706; the half width is 12.706 * 1.414 / 1.414 for the IoU.
-  assert lines[2] == ["B", "**45.00** ± 7.07 (40.00, 50.00)", "",
-                      "**0.250** ± 0.071 (0.200, 0.300)", "", "1.0 (1.00x)"]
+  assert lines[2] == [
+    "B",
+    "**45.00** ± 7.07 (40.00, 50.00)",
+    "",
+    "**0.250** ± 0.071 (0.200, 0.300)",
+    "",
+    "1.0 (1.00x)",
+  ]
   assert lines[3] == [
-    "A", "**48.00** ± 8.49 (42.00, 54.00)", "+3.00 [-9.71, +15.71], 2 of 2",
-    "**0.100** ± 0.000 (0.100, 0.100)", "-0.150 [-0.785, +0.485], 2 of 2", "1.5 (1.50x)",
+    "A",
+    "**48.00** ± 8.49 (42.00, 54.00)",
+    "+3.00 [-9.71, +15.71], 2 of 2",
+    "**0.100** ± 0.000 (0.100, 0.100)",
+    "-0.150 [-0.785, +0.485], 2 of 2",
+    "1.5 (1.50x)",
   ]
   assert "cats val, 7 examples" in compared.caption() and "95%" in compared.caption()
   row = json.loads(json.dumps(compared.to_dict()))["rows"][1]
@@ -98,8 +113,10 @@ def test_one_run_a_group_has_no_spread(tmp_path):
   compared = compare(groups, METRICS, "B")
   assert "deviation" not in compared.caption()
   lines = compared.markdown().splitlines()
-  assert lines[2:] == ["| A | 50.00 | +10.00, 1 of 1 | 0.100 | -1.90, 1 of 1 |",
-                       "| B | 40.00 |  | 2.00 |  |"]
+  assert lines[2:] == [
+    "| A | 50.00 | +10.00, 1 of 1 | 0.100 | -1.90, 1 of 1 |",
+    "| B | 40.00 |  | 2.00 |  |",
+  ]
 
 
 def test_metric_parse_reads_titles_scales_and_directions():

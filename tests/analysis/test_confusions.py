@@ -55,9 +55,9 @@ def test_drawings_stand_side_by_side_and_grey_out_missing_classes(tmp_path):
 
 
 def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):
-  made = small.config("iid", **{
-    "data.options.length": 5, "eval.batch_size": 8, "tasks.segmentation.details": ("bf",),
-  })
+  made = small.config(
+    "iid", **{"data.options.length": 5, "eval.batch_size": 8, "tasks.segmentation.details": ("bf",)}
+  )
   (tmp_path / "config.json").write_text(json.dumps(made.to_dict()))
   with pytest.raises(FileNotFoundError, match="no last checkpoint in .*checkpoints; train first"):
     confusions(tmp_path)

@@ -89,6 +89,10 @@ def test_the_text_lists_the_first_problems_of_every_kind():
   problems = tuple(Problem(kind, "val", "", f"{kind} {i}") for i, kind in enumerate(kinds))
   assert text(Report({}, problems), most=2).splitlines() == [
     "problems: 6",
-    "  blank: 5", "    val: blank 0", "    val: blank 1", "    and 3 more",
-    "  contract: 1", "    val: contract 5",
+    "  blank: 5",
+    "    val: blank 0",
+    "    val: blank 1",
+    "    and 3 more",
+    "  contract: 1",
+    "    val: contract 5",
   ]

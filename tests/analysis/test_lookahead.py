@@ -42,8 +42,13 @@ def write(workdir, cycles, start=0.7):
 
 def line(number, miou, kept=False, **more):
   return {
-    "step": 20 * number, "lookahead/propagation": float(number), "lookahead/model": float(number),
-    "lookahead/miou": miou, "lookahead/kept_best": float(kept), "lookahead/ended": 0.0, **more,
+    "step": 20 * number,
+    "lookahead/propagation": float(number),
+    "lookahead/model": float(number),
+    "lookahead/miou": miou,
+    "lookahead/kept_best": float(kept),
+    "lookahead/ended": 0.0,
+    **more,
   }
 
 
@@ -60,7 +65,14 @@ def test_cycles_start_where_the_one_before_stepped_back_to(history):
   assert [cycle.end for cycle in history.cycles] == [each[2] for each in SMALL]
   assert [peak.number for peak in history.peaks] == [5, 11] and history.best.miou == 0.74
   assert {name: model.number for name, model in history.named().items()} == {
-    "g0": 0, "g1": 5, "g2": 11, "g0,0": 2, "g0,1": 6, "g1,0": 7, "g1,1": 9, "g1,2": 11,
+    "g0": 0,
+    "g1": 5,
+    "g2": 11,
+    "g0,0": 2,
+    "g0,1": 6,
+    "g1,0": 7,
+    "g1,1": 9,
+    "g1,2": 11,
   }
 
 
@@ -89,7 +101,7 @@ def test_histories_agree_with_the_algorithm(tmp_path):
   assert (history.best.number, history.best.miou) == (cycle.best_model, cycle.best)
   assert len(history.peaks) == len(set(origins)) - 1 >= 2
   failed = [each.peak is None for each in history.cycles]
-  assert failed[-rules.cycles:] == [True] * rules.cycles and not failed[-rules.cycles - 1]
+  assert failed[-rules.cycles :] == [True] * rules.cycles and not failed[-rules.cycles - 1]
   assert {End.FELL, End.PATIENCE} == {each.end for each in history.cycles}
 
 
@@ -179,8 +191,11 @@ def test_marks_are_told_apart_by_shape_and_have_names(history):
   assert len({each.get_marker() for each in marks.values()}) == len(marks) == 5
   places = {label: each.get_xdata().tolist() for label, each in marks.items()}
   assert places == {
-    "start": [0], "new peak": [5, 11], "ending: mIoU fell": [2, 7],
-    "ending: patience ran out": [6, 9], "ending: budget ran out": [11],
+    "start": [0],
+    "new peak": [5, 11],
+    "ending: mIoU fell": [2, 7],
+    "ending: patience ran out": [6, 9],
+    "ending: budget ran out": [11],
   }
   named = {text.get_text(): text.xy for text in axes.texts}
   assert named["$g_{2}$"] == named["$g_{1,2}$"] == (11, 74.0)
@@ -223,10 +238,15 @@ def test_the_album_shows_the_chosen_models_and_only_some_photos(tmp_path, histor
   photos[2] = 200, 9, 9
   # Model 3 has no name.
   for model in (0, 2, 3, 5):
-    np.savez(workdir / "album" / f"{model}.npz", **{
-      "input": photos, "segmentation/truth": flat(9, 120, 9),
-      "segmentation/prediction": flat(40 * model, 250, 90), "segmentation/error": flat(1, 99, 1),
-    })
+    np.savez(
+      workdir / "album" / f"{model}.npz",
+      **{
+        "input": photos,
+        "segmentation/truth": flat(9, 120, 9),
+        "segmentation/prediction": flat(40 * model, 250, 90),
+        "segmentation/error": flat(1, 99, 1),
+      },
+    )
   lookahead.album([group], tmp_path / "album.png", count=2)
   with Image.open(tmp_path / "album.png") as picture:
     pixels = np.array(picture.convert("RGB")).reshape(-1, 3)

@@ -24,7 +24,8 @@ def runs(tmp_path_factory):
   """Groups of two runs and of one; the first run of each has a checkpoint."""
   folder = tmp_path_factory.mktemp("runs")
   scores = {
-    "iid_0": (0.5, 0.8, 0.03, 0.9, 0.1), "iid_1": (0.6, 0.7, 0.05, 0.8, 0.4),
+    "iid_0": (0.5, 0.8, 0.03, 0.9, 0.1),
+    "iid_1": (0.6, 0.7, 0.05, 0.8, 0.4),
     "asm_0": (0.7, 0.6, None, 0.9, 0.5),
   }
   for seed, (name, values) in enumerate(scores.items()):
@@ -38,9 +39,7 @@ def runs(tmp_path_factory):
   warning = {"step": 3, "warning": "structure: V explodes: 2.21e+03 after 20.1"}
   lines = [warning, {"step": 4, "warning": warning["warning"].replace("20.1", "3")}]
   (folder / "asm_0" / "warnings.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines))
-  return (
-    Group(STRANGE, (folder / "iid_0", folder / "iid_1")), Group("ASM", (folder / "asm_0",)),
-  )
+  return (Group(STRANGE, (folder / "iid_0", folder / "iid_1")), Group("ASM", (folder / "asm_0",)))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,9 @@ def parsed(made):
 def test_the_table_has_the_numbers_of_the_results(parsed):
   head, first, second = table(parsed, "segmentation: means over runs")
   assert [name.split("\N{NO-BREAK SPACE}") for name in head[1:]] == [
-    ["mean IoU", "↑"], ["pixel accuracy", "↑"], ["calibration error", "↓"]
+    ["mean IoU", "↑"],
+    ["pixel accuracy", "↑"],
+    ["calibration error", "↓"],
   ]
   assert first == [STRANGE, "55.00|50.00, 60.00", "75.00|80.00, 70.00", "0.040|0.030, 0.050"]
   assert second == ["ASM", "70.00 +15.00", "60.00 −15.00", "–"]
@@ -75,8 +76,12 @@ def test_the_best_mean_is_bold_and_less_of_an_error_is_better(parsed):
   assert bold == ["75.00", "70.00", "90.00", "50.00", "70.00"]
   kinds = [each["class"] for each in parsed.all("span") if "change" in each.get("class", "")]
   assert kinds == ["change better", "change worse", *["change better"] * 3]
-  falling = contents.Scores("depth", ("depth/rel",), {
-    "a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}}, {})
+  falling = contents.Scores(
+    "depth",
+    ("depth/rel",),
+    {"a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}},
+    {},
+  )
   assert [better(name) for name in falling.metrics] == [-1]
   assert better("segmentation/bf/bf_std") == 0
   means = np.array([0.2, 0.1])
@@ -97,7 +102,7 @@ def test_the_page_refers_to_nothing_outside(parsed, made):
 
 
 def test_the_page_is_a_valid_tree_with_names_that_resolve(parsed, made):
-  assert made[1].read_text(encoding="utf-8").startswith("<!DOCTYPE html>\n<html lang=\"en\">")
+  assert made[1].read_text(encoding="utf-8").startswith('<!DOCTYPE html>\n<html lang="en">')
   ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
   assert len(set(ids)) == len(ids)
   used = set()
@@ -122,24 +127,35 @@ def test_labels_and_rules_are_text(parsed, made):
 def flattened(tree, path=()):
   """An oracle: the leaves of a config, empty sections among them."""
   if isinstance(tree, dict) and tree:
-    return {key: leaf for name, each in tree.items()
-            for key, leaf in flattened(each, (*path, name)).items()}
+    return {
+      key: leaf
+      for name, each in tree.items()
+      for key, leaf in flattened(each, (*path, name)).items()
+    }
   return {".".join(path): tree}
 
 
 def test_every_difference_of_settings_is_listed_and_nothing_else(parsed, made, runs):
-  configs = [flattened(json.loads((workdir / "config.json").read_text()))
-             for group in runs for workdir in group.workdirs]
+  configs = [
+    flattened(json.loads((workdir / "config.json").read_text()))
+    for group in runs
+    for workdir in group.workdirs
+  ]
   keys = {key for config in configs for key in config}
   expected = {
-    key for key in keys
+    key
+    for key in keys
     if any(key not in config or config[key] != configs[0].get(key) for config in configs)
   }
   assert set(made[0].differences) == expected
   assert {"seed", "terms.pixel.weight", "terms.structure.layers"} <= expected
   assert "train.steps" not in expected
-  listed = [row for caption, rows in parsed.tables.items() if caption.startswith("Settings that")
-            for row in rows[1:]]
+  listed = [
+    row
+    for caption, rows in parsed.tables.items()
+    if caption.startswith("Settings that")
+    for row in rows[1:]
+  ]
   assert {row[0] for row in listed} == expected
   values = {row[0]: row[1:] for row in listed}
   assert values["seed"] == ["0, 1", "2"]
@@ -154,8 +170,11 @@ def test_pictures_are_what_the_checkpoints_predict(made, runs, parsed):
     run = contents.read_config(group.workdirs[0])
     run = experiment(run)
     drawn = make_draw(run, count=3)(run.random_state())
-    expected |= {"input": drawn["input"], "truth": drawn["segmentation/truth"],
-                 group.label: drawn["segmentation/prediction"]}
+    expected |= {
+      "input": drawn["input"],
+      "truth": drawn["segmentation/truth"],
+      group.label: drawn["segmentation/prediction"],
+    }
   assert np.any(expected[STRANGE] != expected["ASM"])
   for index, photo in enumerate(photos):
     assert [each.title for each in photo] == ["input", "truth", STRANGE, "ASM"]
@@ -173,11 +192,16 @@ def test_what_is_missing_is_said(tmp_path):
   groups = [Group("A", (tmp_path / "a",)), Group("B", (tmp_path / "b",))]
   made = report.collect(groups)
   assert len(made.notes) == 4
-  for note, said in zip(made.notes, (
-    f"B: {tmp_path / 'b' / 'config.json'} is missing", "A: a run left no metrics.jsonl",
-    f"A: no pictures, since no last checkpoint in {tmp_path / 'a'}/checkpoints",
-    f"B: no pictures, since {tmp_path / 'b' / 'config.json'} does not exist",
-  ), strict=True):
+  for note, said in zip(
+    made.notes,
+    (
+      f"B: {tmp_path / 'b' / 'config.json'} is missing",
+      "A: a run left no metrics.jsonl",
+      f"A: no pictures, since no last checkpoint in {tmp_path / 'a'}/checkpoints",
+      f"B: no pictures, since {tmp_path / 'b' / 'config.json'} does not exist",
+    ),
+    strict=True,
+  ):
     assert note.startswith(said)
   parsed = Parsed(report.render(made))
   assert set(made.notes) <= {text for tag, text in parsed.texts if tag == "li"}
@@ -211,7 +235,8 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
 def test_critics_have_curves_and_their_warnings_are_counted(made, parsed):
   titles = {chart.title: chart for chart in made[0].health}
   assert set(titles) == {
-    "norm of the critic's gradient", "norm of what the term sends to the predictor"
+    "norm of the critic's gradient",
+    "norm of what the term sends to the predictor",
   }
   (curve,) = titles["norm of the critic's gradient"].curves
   assert curve.label == "ASM" and curve.style == 1 and curve.values.tolist() == [[100, 100]]
@@ -244,13 +269,20 @@ def browser():
   names = ("chromium", "chromium-browser", "google-chrome")
   program, driver = next(filter(None, map(shutil.which, names)), ""), shutil.which("chromedriver")
   if not program or not driver:
-    pytest.skip("needs a Chromium and its chromedriver; as root on Debian: "
-                "apt-get install chromium chromium-driver")
+    pytest.skip(
+      "needs a Chromium and its chromedriver; as root on Debian: "
+      "apt-get install chromium chromium-driver"
+    )
   options = webdriver.ChromeOptions()
   options.binary_location = program
   # So tall that nothing need be scrolled.
-  for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage",
-               "window-size=1200,2500"):
+  for flag in (
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-dev-shm-usage",
+    "window-size=1200,2500",
+  ):
     options.add_argument(f"--{flag}")
   found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
   yield found
@@ -301,9 +333,10 @@ def test_without_scripts_and_beside_each_other_all_pictures_are_seen(browser, ma
 
 
 def test_a_phone_scrolls_tables_in_their_boxes_and_never_the_page(browser, made):
-  browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-    "width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True,
-  })
+  browser.execute_cdp_cmd(
+    "Emulation.setDeviceMetricsOverride",
+    {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+  )
   browser.get(made[1].as_uri())
   assert browser.execute_script("return document.documentElement.scrollWidth") == 390
   wide = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > 390).length"

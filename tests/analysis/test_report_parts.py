@@ -67,14 +67,20 @@ def test_details_of_classes_are_tables_to_be_opened_and_bars_of_changes(tmp_path
   page = report.render(made)
   parsed = Parsed(page)
   assert table(parsed, "boundary precision of each class in per cent") == [
-    ["class", "IID", "ASM & co"], ["wall", "50.00", "75.00 +25.00"],
-    ["<floor>", "25.00", "50.00 +25.00"], ["mean of classes", "37.50", "62.50 +25.00"],
+    ["class", "IID", "ASM & co"],
+    ["wall", "50.00", "75.00 +25.00"],
+    ["<floor>", "25.00", "50.00 +25.00"],
+    ["mean of classes", "37.50", "62.50 +25.00"],
   ]
   assert ("summary", "boundary precision of each class") in parsed.texts
-  charts_of_classes = [each["aria-label"] for each in parsed.all("svg")
-                       if "of each class" in each.get("aria-label", "")]
+  charts_of_classes = [
+    each["aria-label"]
+    for each in parsed.all("svg")
+    if "of each class" in each.get("aria-label", "")
+  ]
   assert [text.partition(":")[0] for text in charts_of_classes] == [
-    "IoU of each class", "boundary precision of each class"
+    "IoU of each class",
+    "boundary precision of each class",
   ]
   fills = re.findall(r"fill: url\(#([^)]+)\)", page)
   ids = {each["id"] for _, each in parsed.elements if "id" in each}
@@ -160,12 +166,11 @@ def test_the_papers_own_settings_are_their_protocol():
 
 def test_methods_are_told_by_their_terms():
   known = {
-    name: published.method(small.config(name).to_dict()) for name in presets.METHODS
+    name: published.method(small.config(name).to_dict())
+    for name in presets.METHODS
     if name != "gan_branches"
   }
-  assert {name for name, found in known.items() if found == "iid"} == {
-    "iid", "iid_released",
-  }
+  assert {name for name, found in known.items() if found == "iid"} == {"iid", "iid_released"}
   assert {name for name, found in known.items() if found == "asm"} == {"asm", "asm_binarised"}
   assert known["aaf"] == known["aaf_released"] == "aaf" and known["affinity"] == ""
   assert known["gan_basic"] == "gan" and known["load"] == "load" and known["load_asm"] == ""
@@ -183,13 +188,24 @@ def test_what_a_run_recorded_of_its_machine_is_shown(tmp_path):
   assert "python launch/main.py '--config=a b'" in blocks and repeat.RERUN not in blocks
 
 
-@pytest.mark.parametrize(("first", "second", "said"), [
-  ((0.5, 0.6), (0.7,), "By mean IoU B is best: 70.00 against 55.00 of A (+15.00). "
-   "Every run of B is better than every run of A."),
-  ((0.5, 0.6), (0.59, 0.9), "74.50 against 55.00 of A (+19.50). The ranges of their runs overlap."),
-  ((0.5,), (0.7,), "(+20.00). With a single run of each, chance is not ruled out."),
-  ((0.7,), (0.5,), "By mean IoU none is better than A, at 70.00."),
-])
+@pytest.mark.parametrize(
+  ("first", "second", "said"),
+  [
+    (
+      (0.5, 0.6),
+      (0.7,),
+      "By mean IoU B is best: 70.00 against 55.00 of A (+15.00). "
+      "Every run of B is better than every run of A.",
+    ),
+    (
+      (0.5, 0.6),
+      (0.59, 0.9),
+      "74.50 against 55.00 of A (+19.50). The ranges of their runs overlap.",
+    ),
+    ((0.5,), (0.7,), "(+20.00). With a single run of each, chance is not ruled out."),
+    ((0.7,), (0.5,), "By mean IoU none is better than A, at 70.00."),
+  ],
+)
 def test_the_summary_says_how_sure_it_is(tmp_path, first, second, said):
   groups = []
   for label, values in (("A", first), ("B", second)):
@@ -199,8 +215,10 @@ def test_the_summary_says_how_sure_it_is(tmp_path, first, second, said):
     groups.append(Group(label, folders))
   text = summary(report.collect(groups, count=0))
   assert text.endswith(said)
-  assert text.startswith(f"2 groups, {len(first + second)} runs in all, evaluated on the 5 "
-                         "examples of scenes val after 12 training steps on batches of 8.")
+  assert text.startswith(
+    f"2 groups, {len(first + second)} runs in all, evaluated on the 5 "
+    "examples of scenes val after 12 training steps on batches of 8."
+  )
 
 
 def test_words_are_those_of_readers():

@@ -25,8 +25,12 @@ def runs(tmp_path):
     folder.mkdir()
     lines = [json.dumps({"step": step, "miou": value}) for step, value in curve.items()]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 5, "loss": 1.0}']) + "\n")
-    results = {"data_set": "cats", "split": "val", "examples": 7,
-               "metrics": {"miou": curve[4], "lost": None}}
+    results = {
+      "data_set": "cats",
+      "split": "val",
+      "examples": 7,
+      "metrics": {"miou": curve[4], "lost": None},
+    }
     (folder / "results.json").write_text(json.dumps(results))
   return tmp_path
 
@@ -73,8 +77,10 @@ def test_the_usual_metrics_are_those_that_all_runs_have(runs):
   groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
   with pytest.raises(ValueError, match="no task is evaluated in all runs; .* lost, miou"):
     usual_metrics(groups)
-  for name, metrics in (("a_0", ("normals/mean", "depth/rel", "depth/rms")),
-                        ("a_1", ("depth/rel", "normals/mean", "segmentation/mean_iou"))):
+  for name, metrics in (
+    ("a_0", ("normals/mean", "depth/rel", "depth/rms")),
+    ("a_1", ("depth/rel", "normals/mean", "segmentation/mean_iou")),
+  ):
     path = runs / name / "results.json"
     results = json.loads(path.read_text())
     path.write_text(json.dumps(results | {"metrics": dict.fromkeys(metrics, 0.5)}))
@@ -108,10 +114,14 @@ def test_runs_that_looked_at_images_in_other_ways_are_not_compared(runs):
     check_comparable(groups)
 
 
-@pytest.mark.parametrize("terms, steps", [
-  ({"structure": {"critic": {}}}, [0, 1, 1]), ({"affinity": {"adaptive": True}}, [0, 1, 1]),
-  ({"pixel": {}}, [2, 3, 4]),
-])
+@pytest.mark.parametrize(
+  "terms, steps",
+  [
+    ({"structure": {"critic": {}}}, [0, 1, 1]),
+    ({"affinity": {"adaptive": True}}, [0, 1, 1]),
+    ({"pixel": {}}, [2, 3, 4]),
+  ],
+)
 def test_curves_are_drawn_over_the_predictors_steps(runs, terms, steps):
   train = {"turns": "alternate(2, 1)", "pretraining": 0}
   (runs / "a_0" / "config.json").write_text(json.dumps({"terms": terms, "train": train}))
@@ -120,29 +130,49 @@ def test_curves_are_drawn_over_the_predictors_steps(runs, terms, steps):
   np.testing.assert_allclose(values, [[0.2, 0.25, 0.3]])
 
 
-@pytest.mark.parametrize("metric, factor, towards", [
-  ("segmentation/boundary/boundary_f", 100, 1), ("segmentation/boundary/f/previous", 100, 1),
-  ("segmentation/bf/bf", 100, 1), ("segmentation/bf/bf_std", 100, 0),
-  ("depth/class/rel/previous", 1, -1), ("depth/class/rel", 1, -1),
-  ("depth/instance/delta_1.25/wall", 100, 1), ("normals/class/mean/beam", 1, -1),
-  ("segmentation/instance/iou/median", 100, 1), ("segmentation/calibration_error", 1, -1),
-])
+@pytest.mark.parametrize(
+  "metric, factor, towards",
+  [
+    ("segmentation/boundary/boundary_f", 100, 1),
+    ("segmentation/boundary/f/previous", 100, 1),
+    ("segmentation/bf/bf", 100, 1),
+    ("segmentation/bf/bf_std", 100, 0),
+    ("depth/class/rel/previous", 1, -1),
+    ("depth/class/rel", 1, -1),
+    ("depth/instance/delta_1.25/wall", 100, 1),
+    ("normals/class/mean/beam", 1, -1),
+    ("segmentation/instance/iou/median", 100, 1),
+    ("segmentation/calibration_error", 1, -1),
+  ],
+)
 def test_scale_and_better_go_by_what_is_measured_and_not_by_the_class(metric, factor, towards):
   assert scale(metric) == factor and better(metric) == towards
 
 
 def test_results_table_has_a_line_a_mean_and_a_row_a_class():
   metrics = {
-    "segmentation/mean_iou": 0.5, "segmentation/iou/wall": 0.25, "segmentation/iou/floor": None,
-    "segmentation/bf/bf": 0.125, "segmentation/bf/precision/wall": 0.5,
-    "segmentation/bf/precision/floor": 1.0, "segmentation/bf/f/wall": 0.75,
+    "segmentation/mean_iou": 0.5,
+    "segmentation/iou/wall": 0.25,
+    "segmentation/iou/floor": None,
+    "segmentation/bf/bf": 0.125,
+    "segmentation/bf/precision/wall": 0.5,
+    "segmentation/bf/precision/floor": 1.0,
+    "segmentation/bf/f/wall": 0.75,
     "segmentation/bf/f/floor": 0.0,
   }
-  said = results_table({"data_set": "cats", "split": "val", "examples": 7, "step": 3,
-                        "metrics": metrics})
+  said = results_table(
+    {"data_set": "cats", "split": "val", "examples": 7, "step": 3, "metrics": metrics}
+  )
   assert [line.split() for line in said.splitlines()] == [
-    "cats val, 7 examples, step 3, each image once".split(), ["segmentation/mean_iou", "0.5000"],
-    ["segmentation/bf/bf", "0.1250"], [], ["segmentation", "iou"], ["wall", "0.2500"],
-    ["floor", "nan"], [], ["segmentation/bf", "precision", "f"], ["wall", "0.5000", "0.7500"],
+    "cats val, 7 examples, step 3, each image once".split(),
+    ["segmentation/mean_iou", "0.5000"],
+    ["segmentation/bf/bf", "0.1250"],
+    [],
+    ["segmentation", "iou"],
+    ["wall", "0.2500"],
+    ["floor", "nan"],
+    [],
+    ["segmentation/bf", "precision", "f"],
+    ["wall", "0.5000", "0.7500"],
     ["floor", "1.0000", "0.0000"],
   ]

@@ -8,16 +8,7 @@ import pytest
 from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import (
-  FCN,
-  FCRN,
-  DeepLab,
-  DeepLabV2,
-  Dilated,
-  Farabet,
-  PSPNet,
-  UNet,
-)
+from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Farabet, PSPNet, UNet
 from asmjax.models.predictors.farabet import connections
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import name_map, transfer
@@ -67,9 +58,9 @@ def assert_equal_maps(ours, net, entries):
     np.testing.assert_allclose(found[key], each, rtol=1e-4, atol=1e-4 * scale, err_msg=str(key))
 
 
-@pytest.mark.parametrize(("blocks", "width", "output_stride"), [
-  (BLOCKS[101], 64, 8), (SMALL, 8, 16), (SMALL, 8, 32),
-])
+@pytest.mark.parametrize(
+  ("blocks", "width", "output_stride"), [(BLOCKS[101], 64, 8), (SMALL, 8, 16), (SMALL, 8, 32)]
+)
 def test_resnet(blocks, width, output_stride):
   ours = ResNet(blocks, width, output_stride, "first_3x3")
   net = theirs.ResNet(blocks, width, output_stride)
@@ -83,9 +74,10 @@ def test_mobilenet_v2(output_stride, top):
   assert_equal_maps(ours, net, name_map(ours, "torchvision"))
 
 
-@pytest.mark.parametrize(("norm", "width", "fully", "output_stride"), [
-  (Norm("none"), 64, 0, 32), (Norm(), 8, 16, 32), (Norm(epsilon=0.1), 8, 16, 8),
-])
+@pytest.mark.parametrize(
+  ("norm", "width", "fully", "output_stride"),
+  [(Norm("none"), 64, 0, 32), (Norm(), 8, 16, 32), (Norm(epsilon=0.1), 8, 16, 8)],
+)
 def test_vgg(norm, width, fully, output_stride):
   ours = VGG(norm=norm, width=width, fully=fully, output_stride=output_stride)
   net = theirs.VGG(width, fully, norm.kind == "batch", output_stride)
@@ -93,9 +85,7 @@ def test_vgg(norm, width, fully, output_stride):
 
 
 def small_resnet(output_stride):
-  return (
-    ResNet(SMALL, 4, output_stride, "first_3x3"), theirs.ResNet(SMALL, 4, output_stride),
-  )
+  return (ResNet(SMALL, 4, output_stride, "first_3x3"), theirs.ResNet(SMALL, 4, output_stride))
 
 
 def test_deeplab_v3():
@@ -194,7 +184,8 @@ def test_published_networks_have_the_same_variables(name):
   with torch.device("meta"):
     state = PREDICTORS[name](5).state_dict()
   weights = {
-    name: np.broadcast_to(np.float32(0), tuple(value.shape)) for name, value in state.items()
+    name: np.broadcast_to(np.float32(0), tuple(value.shape))
+    for name, value in state.items()
     if not name.endswith("num_batches_tracked")
   }
   entries = torch_maps.own_map(ours)

@@ -34,9 +34,16 @@ def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path
   Image.fromarray(image).save(tmp_path / "photo.png")
   environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
   subprocess.run(
-    [sys.executable, small.ROOT / "examples" / "load_exported.py", "net.stablehlo", "photo.png",
-     "labelled.png"],
-    cwd=tmp_path, env=environment, check=True,
+    [
+      sys.executable,
+      small.ROOT / "examples" / "load_exported.py",
+      "net.stablehlo",
+      "photo.png",
+      "labelled.png",
+    ],
+    cwd=tmp_path,
+    env=environment,
+    check=True,
   )
   trained = Trained.open(run, "best")
   logits = trained.game.predict(trained.variables, image[None])["segmentation"]
@@ -49,10 +56,13 @@ def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path
     )
 
 
-@pytest.mark.parametrize(("flag", "message"), [
-  ("--size=large", "FATAL --size=large; expected any or HxW, as 144x192"),
-  ("--batch=0", "FATAL --batch=0; expected any, or a number above 0"),
-])
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--size=large", "FATAL --size=large; expected any or HxW, as 144x192"),
+    ("--batch=0", "FATAL --batch=0; expected any, or a number above 0"),
+  ],
+)
 def test_what_is_wrong_with_flags_is_said_plainly(run, tmp_path, flag, message):
   code, output = export(run, tmp_path / "net.stablehlo", flag)
   assert code == 1 and output.startswith(message) and "Traceback" not in output

@@ -27,8 +27,12 @@ def root(tmp_path):
 def inspect(root, *flags):
   out = root.parent / "report"
   code, output = small.launch(
-    "inspect_data.py", "--config=configs/horse.py", f"--config.data.root={root}", f"--out={out}",
-    *flags, devices=1,
+    "inspect_data.py",
+    "--config=configs/horse.py",
+    f"--config.data.root={root}",
+    f"--out={out}",
+    *flags,
+    devices=1,
   )
   return code, output, json.loads((out / "report.json").read_text()), out
 
@@ -53,7 +57,8 @@ def test_the_splits_of_a_run_pass_when_clean(root):
   code, output, report, out = inspect(root, "--examples=1")
   assert code == 0 and "problems: none" in output
   assert {name: split["whole"] for name, split in report["splits"].items()} == {
-    "train": 1, "val": 1
+    "train": 1,
+    "val": 1,
   }
   assert sorted(path.name for path in out.iterdir()) == ["report.json", "train.png", "val.png"]
 
@@ -62,6 +67,7 @@ def test_parts_of_a_split_are_checked_on_their_own(root):
   code, output, report, out = inspect(root, "--splits=train[:50%],train[50%:]")
   assert code == 0 and "problems: none" in output
   assert {name: split["whole"] for name, split in report["splits"].items()} == {
-    "train[:50%]": 1, "train[50%:]": 1
+    "train[:50%]": 1,
+    "train[50%:]": 1,
   }
   assert (out / "train[:50%].png").exists()

@@ -1,6 +1,5 @@
 """Settings that the launchers' flags change."""
 
-
 import sys
 
 import pytest
@@ -36,7 +35,9 @@ def parsed(monkeypatch):
 
 def test_a_weight_may_become_a_schedule_and_a_schedule_a_number(parsed):
   config = parsed(
-    CONFIG, "--config.terms.structure.weight=linear(0.02, 1)", "--config.train.steps=7",
+    CONFIG,
+    "--config.terms.structure.weight=linear(0.02, 1)",
+    "--config.train.steps=7",
     "--config.terms.pixel.weight=exponential(1, 0.1, 0, 0.5)",
     "--config.terms.structure.ascent=0.5",
   )
@@ -48,16 +49,20 @@ def test_a_weight_may_become_a_schedule_and_a_schedule_a_number(parsed):
 
 
 def test_part_of_a_schedule_and_a_plain_number_are_set_as_ever(parsed):
-  config = parsed(CONFIG, "--config.terms.structure.ascent.start=0.5",
-                  "--config.terms.structure.weight=0.3")
+  config = parsed(
+    CONFIG, "--config.terms.structure.ascent.start=0.5", "--config.terms.structure.weight=0.3"
+  )
   assert config.terms.structure.ascent.start == 0.5 and config.terms.structure.weight == 0.3
 
 
-@pytest.mark.parametrize("argument, message", [
-  ("--config.terms.structure.weight=lin(0, 1)", "expected a number, or exponential or linear"),
-  ("--config.terms.structure.weigt=0.3", "unknown key terms.structure.weigt; known: .*weight"),
-  ("--config.train.step=3", "unknown key train.step; known: .*steps"),
-])
+@pytest.mark.parametrize(
+  "argument, message",
+  [
+    ("--config.terms.structure.weight=lin(0, 1)", "expected a number, or exponential or linear"),
+    ("--config.terms.structure.weigt=0.3", "unknown key terms.structure.weigt; known: .*weight"),
+    ("--config.train.step=3", "unknown key train.step; known: .*steps"),
+  ],
+)
 def test_what_is_no_setting_is_refused(parsed, argument, message):
   with pytest.raises(SystemExit, match=f"FATAL Flags parsing error: .*{message}"):
     parsed(CONFIG, argument)

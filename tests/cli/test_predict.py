@@ -28,8 +28,17 @@ def test_it_predicts_what_can_be_read_and_fails_for_the_rest(run, tmp_path):
   (tmp_path / "c.png").write_bytes(b"no image")
   out = tmp_path / "out"
   code, output = predict(
-    run, tmp_path, out, "--checkpoint=best", "--scales=1,1.5", "--flip", "--window=24",
-    "--overlap=8", "--batch_size=2", "--overlay", "--probabilities",
+    run,
+    tmp_path,
+    out,
+    "--checkpoint=best",
+    "--scales=1,1.5",
+    "--flip",
+    "--window=24",
+    "--overlap=8",
+    "--batch_size=2",
+    "--overlay",
+    "--probabilities",
   )
   assert code == 1 and f"skipped: {tmp_path / 'c.png'} cannot be decoded" in output
   assert "Traceback" not in output

@@ -7,9 +7,14 @@ from tests.helpers import small_configs as small
 
 def test_it_prints_the_predictor_and_every_critic_without_a_data_set():
   code, output = small.launch(
-    "summary.py", "--config=configs/horse.py:asm_aaf", "--critics", "--size=64,96",
-    "--config.predictor.levels=2", "--config.predictor.width=4",
-    "--config.terms.structure.critic.filters=(4,6)", devices=1,
+    "summary.py",
+    "--config=configs/horse.py:asm_aaf",
+    "--critics",
+    "--size=64,96",
+    "--config.predictor.levels=2",
+    "--config.predictor.width=4",
+    "--config.terms.structure.critic.filters=(4,6)",
+    devices=1,
   )
   assert code == 0, output
   assert max(map(len, output.splitlines())) <= 100
@@ -19,7 +24,14 @@ def test_it_prints_the_predictor_and_every_critic_without_a_data_set():
   # Stride 2; kernels and, for each normalised channel, a scale and a bias.
   first = next(line for line in lines if line.startswith("down1_1"))
   assert re.split(r"\s{2,}", first.strip()) == [
-    "down1_1", "conv", "3x3 /2", "32x48x4", "116", "165.89 k", "3", "2"
+    "down1_1",
+    "conv",
+    "3x3 /2",
+    "32x48x4",
+    "116",
+    "165.89 k",
+    "3",
+    "2",
   ]
   assert "total for 1x64x96x3: " in output and "total for 1x32x48x2: " in output
 

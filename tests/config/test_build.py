@@ -26,14 +26,7 @@ from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
 from asmjax.train.optim import Optimizer, require_slow_critics
 from configs import any as any_source
-from configs import (
-  cityscapes,
-  scenes,
-  stanford2d3ds,
-  stanford_background,
-  voc,
-  voc_animals,
-)
+from configs import cityscapes, scenes, stanford2d3ds, stanford_background, voc, voc_animals
 from tests.helpers import small_configs as small
 
 
@@ -107,9 +100,11 @@ def test_discriminators_judge_depth_and_normals_together_or_apart(method, apart,
   run = experiment(small.config(method + apart, "kitchen", **changes))
   assert sorted(run.game.tasks) == ["depth", "normals"]
   judged = {name: run.game.terms[name].tasks for name in run.game.critics}
-  assert judged == ({
-    "adversarial_depth": ("depth",), "adversarial_normals": ("normals",),
-  } if apart else {"adversarial": ()})
+  assert judged == (
+    {"adversarial_depth": ("depth",), "adversarial_normals": ("normals",)}
+    if apart
+    else {"adversarial": ()}
+  )
   assert {run.game.terms[name].inputs for name in judged} == {
     {"gan_basic": "basic", "gan_product": "product", "gan_branches": "branches"}.get(
       method, "concatenated"
@@ -125,40 +120,50 @@ def test_a_discriminator_of_each_task_sees_that_task_alone(kitchens):
   players = experiment(made).init_state().players
   channels = {
     name: player.params["conv1"]["kernel"].shape[2]
-    for name, player in players.items() if name != PREDICTOR
+    for name, player in players.items()
+    if name != PREDICTOR
   }
   assert channels == {"adversarial_depth": 1, "adversarial_normals": 3}
 
 
-@pytest.mark.parametrize("argument, message", [
-  ("gan_scaling,depth", "terms.adversarial: inputs 'scaling' need .*; depth have none"),
-  ("gan_scaling,all", "need class probabilities; depth, normals have none"),
-  ("aaf,depth", "terms.affinity: affinity fields need the task segmentation; trained: depth"),
-  ("embedding,depth+normals", "an embedding needs the task segmentation; trained: depth, normals"),
-])
+@pytest.mark.parametrize(
+  "argument, message",
+  [
+    ("gan_scaling,depth", "terms.adversarial: inputs 'scaling' need .*; depth have none"),
+    ("gan_scaling,all", "need class probabilities; depth, normals have none"),
+    ("aaf,depth", "terms.affinity: affinity fields need the task segmentation; trained: depth"),
+    (
+      "embedding,depth+normals",
+      "an embedding needs the task segmentation; trained: depth, normals",
+    ),
+  ],
+)
 def test_a_method_for_classes_is_refused_for_other_tasks(argument, message):
   with pytest.raises(ValueError, match=message):
     experiment(small.config(argument))
 
 
-@pytest.mark.parametrize("name, kind", [
-  ("luc", LucNet), ("patch", PatchNet), ("mobilenet", MobileNetCritic),
-])
+@pytest.mark.parametrize(
+  "name, kind", [("luc", LucNet), ("patch", PatchNet), ("mobilenet", MobileNetCritic)]
+)
 def test_the_name_of_a_critic_chooses_its_network(name, kind):
   made = small.config("gan_basic")
   made.terms.adversarial.critic = presets.critic(name)
   assert type(experiment(made).game.terms["adversarial"].critic) is kind
 
 
-@pytest.mark.parametrize("variant, key, value, message", [
-  ("gan_basic", "adversarial.shrink", 0, "terms.adversarial: shrink=0, .*expected at least 1"),
-  ("gan_basic", "adversarial.smoothing", 1.0, "smoothing=1.0; .*below 1"),
-  ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighbourhood of size 4; expected"),
-  ("aaf", "affinity.neighbours", "near", "unknown neighbours 'near'; known: corners, full"),
-  ("aaf", "affinity.ignore", "all", "unknown ignore 'all'; known: pair, opposite"),
-  ("embedding", "embedding.sampled", 5, "terms.embedding: sampled=5 of 4 directions"),
-  ("embedding", "embedding.size", 2, "a neighbourhood of size 2; expected an odd size from 3"),
-])
+@pytest.mark.parametrize(
+  "variant, key, value, message",
+  [
+    ("gan_basic", "adversarial.shrink", 0, "terms.adversarial: shrink=0, .*expected at least 1"),
+    ("gan_basic", "adversarial.smoothing", 1.0, "smoothing=1.0; .*below 1"),
+    ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighbourhood of size 4; expected"),
+    ("aaf", "affinity.neighbours", "near", "unknown neighbours 'near'; known: corners, full"),
+    ("aaf", "affinity.ignore", "all", "unknown ignore 'all'; known: pair, opposite"),
+    ("embedding", "embedding.sampled", 5, "terms.embedding: sampled=5 of 4 directions"),
+    ("embedding", "embedding.size", 2, "a neighbourhood of size 2; expected an odd size from 3"),
+  ],
+)
 def test_numbers_and_names_of_terms_are_refused_before_anything_runs(variant, key, value, message):
   made = small.config(variant)
   term, name = key.split(".")
@@ -173,19 +178,31 @@ def with_critic(**section):
   return made
 
 
-@pytest.mark.parametrize("section, message", [
-  ({"name": "autoencoder"}, "unknown terms.adversarial.critic.name 'autoencoder'; known: luc, "
-   "mobilenet, patch, two_branch"),
-  ({"name": "vgg"}, "unknown terms.adversarial.critic.name 'vgg'; known: luc, mobilenet"),
-  ({}, "unknown terms.adversarial.critic.name None; known: luc"),
-  ({"name": "luc", "filters": (4, 6)},
-   "unknown key terms.adversarial.critic.filters; known: large, light, spectral"),
-  ({"name": "patch", "large": True},
-   "unknown key terms.adversarial.critic.large; known: filters, norm, spectral"),
-  ({"name": "patch", "norm": 1},
-   "terms.adversarial.critic.norm is 1; expected a section with kind, momentum, epsilon, frozen"),
-  ({"name": "two_branch"}, "terms.adversarial: inputs 'basic' for TwoBranchNet"),
-])
+@pytest.mark.parametrize(
+  "section, message",
+  [
+    (
+      {"name": "autoencoder"},
+      "unknown terms.adversarial.critic.name 'autoencoder'; known: luc, "
+      "mobilenet, patch, two_branch",
+    ),
+    ({"name": "vgg"}, "unknown terms.adversarial.critic.name 'vgg'; known: luc, mobilenet"),
+    ({}, "unknown terms.adversarial.critic.name None; known: luc"),
+    (
+      {"name": "luc", "filters": (4, 6)},
+      "unknown key terms.adversarial.critic.filters; known: large, light, spectral",
+    ),
+    (
+      {"name": "patch", "large": True},
+      "unknown key terms.adversarial.critic.large; known: filters, norm, spectral",
+    ),
+    (
+      {"name": "patch", "norm": 1},
+      "terms.adversarial.critic.norm is 1; expected a section with kind, momentum, epsilon, frozen",
+    ),
+    ({"name": "two_branch"}, "terms.adversarial: inputs 'basic' for TwoBranchNet"),
+  ],
+)
 def test_a_wrong_critic_is_refused_and_the_known_listed(section, message):
   with pytest.raises(ValueError, match=message):
     experiment(with_critic(**section))
@@ -241,7 +258,8 @@ def test_all_methods_of_a_paper_share_the_predictors_optimizer(file):
   """All but those that go on from a trained network: they have settings of their own."""
   found = {
     method: file.get_config(f"{method}@pspnet_resnet101")
-    for method in presets.METHODS if method not in presets.SECOND_STAGE
+    for method in presets.METHODS
+    if method not in presets.SECOND_STAGE
   }
   assert {"iid", "aaf", "gan_basic", "gan_product", "asm", "embedding"} <= set(found)
   for config in found.values():
@@ -265,7 +283,10 @@ def test_all_that_follows_the_backbone_learns_tenfold():
   ones = jax.tree.map(lambda x: jnp.ones(()), params)
   updates, _ = transformation.update(ones, transformation.init(ones), ones, step=0)
   assert set(updates) == {
-    "backbone", "fuse", "fuse_norm", "head_segmentation",
+    "backbone",
+    "fuse",
+    "fuse_norm",
+    "head_segmentation",
     *(f"pool{bins}{norm}" for bins in (1, 2, 3, 6) for norm in ("", "_norm")),
   }
   for name, each in updates.items():
@@ -273,10 +294,17 @@ def test_all_that_follows_the_backbone_learns_tenfold():
     assert rates == {1.0 if name == "backbone" else 10.0}, name
 
 
-@pytest.mark.parametrize("variant, rates", [
-  ("gan_basic", (1e-4, 0.5)), ("gan_product", (1e-6, 0.1)), ("gan_scaling@dilated8", (1e-5, 0.1)),
-  ("iid@dilated8", (1e-6, 1e-6)), ("gan_product@fcn8s_vgg16", (1e-3, 5e-4)), ("asm", (1e-3, 5e-4)),
-])
+@pytest.mark.parametrize(
+  "variant, rates",
+  [
+    ("gan_basic", (1e-4, 0.5)),
+    ("gan_product", (1e-6, 0.1)),
+    ("gan_scaling@dilated8", (1e-5, 0.1)),
+    ("iid@dilated8", (1e-6, 1e-6)),
+    ("gan_product@fcn8s_vgg16", (1e-3, 5e-4)),
+    ("asm", (1e-3, 5e-4)),
+  ],
+)
 def test_the_rates_of_luc_et_al_belong_to_their_network(variant, rates):
   config = voc.get_config(variant)
   players = config.optimizer
@@ -296,8 +324,15 @@ def test_the_final_model_is_not_chosen_by_the_test_photos():
 
 
 SHIPPED = {
-  "any": "folder,{}", "cityscapes": "{}", "horse": "{}", "kitchen": "{}", "scenes": "{}",
-  "stanford2d3ds": "{}", "stanford_background": "{}", "voc": "{}", "voc_animals": "{}",
+  "any": "folder,{}",
+  "cityscapes": "{}",
+  "horse": "{}",
+  "kitchen": "{}",
+  "scenes": "{}",
+  "stanford2d3ds": "{}",
+  "stanford_background": "{}",
+  "voc": "{}",
+  "voc_animals": "{}",
 }
 
 
@@ -313,9 +348,7 @@ def test_no_shipped_discriminator_has_a_weight_that_adam_divides_out(file):
 @pytest.mark.parametrize("method", ["asm", "asm_aaf", "gan_basic", "cgan"])
 def test_no_shipped_critic_outpaces_the_predictor_but_those_of_luc_et_al(file, method):
   made = importlib.import_module(f"configs.{file}").get_config(SHIPPED[file].format(method))
-  players = {
-    name: construct(Optimizer, section, name) for name, section in made.optimizer.items()
-  }
+  players = {name: construct(Optimizer, section, name) for name, section in made.optimizer.items()}
   if made.train.fast_critic:
     assert (file, method) == ("voc", "gan_basic")
   else:
@@ -330,14 +363,19 @@ def test_the_alternating_scheme_gives_the_predictor_the_steps_of_load():
     assert alternating.train.steps == load.train.steps
 
 
-@pytest.mark.parametrize("variant, changes, scale", [
-  ("cgan", {"terms.adversarial.critic_weight": 0.01}, "0.01"),
-  ("aaf", {"terms.affinity.ascent": 0.5}, "0.5"),
-  ("asm_no_rec", {"terms.structure.ascent": 0.1}, "0.1"),
-  ("asm", {"terms.structure.ascent": 0.1}, None),  # The reconstruction weighs against it.
-  ("asm_no_adv", {}, None),
-  ("cgan", {}, None), ("asm_released", {}, None), ("iid", {}, None),
-])
+@pytest.mark.parametrize(
+  "variant, changes, scale",
+  [
+    ("cgan", {"terms.adversarial.critic_weight": 0.01}, "0.01"),
+    ("aaf", {"terms.affinity.ascent": 0.5}, "0.5"),
+    ("asm_no_rec", {"terms.structure.ascent": 0.1}, "0.1"),
+    ("asm", {"terms.structure.ascent": 0.1}, None),  # The reconstruction weighs against it.
+    ("asm_no_adv", {}, None),
+    ("cgan", {}, None),
+    ("asm_released", {}, None),
+    ("iid", {}, None),
+  ],
+)
 def test_a_critics_weight_that_its_optimizer_divides_out_is_named(variant, changes, scale):
   found = experiment(small.config(variant, **changes)).warnings()
   assert len(found) == (scale is not None)
@@ -365,9 +403,9 @@ def test_pretraining_reaches_the_turns():
 
 
 def test_discriminators_are_lightened_for_one_cpu():
-  shipped = {name: small.config(name).terms.adversarial for name in (
-    "gan_basic", "gan_branches", "cgan"
-  )}
+  shipped = {
+    name: small.config(name).terms.adversarial for name in ("gan_basic", "gan_branches", "cgan")
+  }
   assert shipped["gan_basic"].critic.light and not shipped["gan_basic"].critic.large
   assert shipped["gan_basic"].shrink == shipped["gan_branches"].shrink == 4
   assert shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].shrink == 1
@@ -422,14 +460,16 @@ def test_a_second_stage_trains_the_very_network_that_is_evaluated():
     trained["segmentation"], predictor.apply(variables, image, train=False)["segmentation"]
   )
   jax.tree.map(
-    np.testing.assert_array_equal, updated.get("batch_stats", variables["batch_stats"]),
+    np.testing.assert_array_equal,
+    updated.get("batch_stats", variables["batch_stats"]),
     variables["batch_stats"],
   )
 
 
-@pytest.mark.parametrize("stage", [
-  "cityscapes:load", "cityscapes:alternating", "voc:load@deeplab_v3_mobilenet_v2", "voc:load",
-])
+@pytest.mark.parametrize(
+  "stage",
+  ["cityscapes:load", "cityscapes:alternating", "voc:load@deeplab_v3_mobilenet_v2", "voc:load"],
+)
 def test_critics_of_a_second_stage_judge_maps_of_stride_4(stage):
   file, method = stage.split(":")
   made = importlib.import_module(f"configs.{file}").get_config(method)
@@ -457,19 +497,29 @@ def test_a_round_of_the_critic_is_bounded_in_passes_over_the_buffer():
 def test_every_config_has_the_documented_keys():
   for file in ("scenes", "horse"):
     made = small.config("asm", file)
-    for key in ("seed", "data.root", "train.steps", "train.batch_size", "train.turns",
-                "eval.every", "checkpoint.every"):
+    for key in (
+      "seed",
+      "data.root",
+      "train.steps",
+      "train.batch_size",
+      "train.turns",
+      "eval.every",
+      "checkpoint.every",
+    ):
       section, _, name = key.rpartition(".")
       assert name in (made[section] if section else made)
 
 
-@pytest.mark.parametrize("argument, tasks, critics", [
-  ("asm", ["segmentation"], ["structure"]),
-  ("iid,depth", ["depth"], []),
-  ("iid_asm_released,normals", ["normals"], ["structure"]),
-  ("asm,all", ["segmentation", "depth", "normals"], ["structure"]),
-  ("asm,normals+depth,apart", ["depth", "normals"], ["structure_depth", "structure_normals"]),
-])
+@pytest.mark.parametrize(
+  "argument, tasks, critics",
+  [
+    ("asm", ["segmentation"], ["structure"]),
+    ("iid,depth", ["depth"], []),
+    ("iid_asm_released,normals", ["normals"], ["structure"]),
+    ("asm,all", ["segmentation", "depth", "normals"], ["structure"]),
+    ("asm,normals+depth,apart", ["depth", "normals"], ["structure_depth", "structure_normals"]),
+  ],
+)
 def test_tasks_and_their_critics_are_named_after_the_method(argument, tasks, critics):
   run = experiment(small.config(argument))
   assert list(run.game.tasks) == tasks and sorted(run.game.critics) == critics
@@ -481,11 +531,14 @@ def test_tasks_and_their_critics_are_named_after_the_method(argument, tasks, cri
     assert judged == (tuple(name.split("_")[1:]) if "apart" in argument else ())
 
 
-@pytest.mark.parametrize("argument, message", [
-  ("asm,depths", "unknown task 'depths'; known: depth, normals, segmentation"),
-  ("asm,depth,together", re.escape("expected METHOD[@NETWORK][,TASKS[,apart]]")),
-  ("asm@vgg", "unknown network 'vgg'; known: deeplab_v2_resnet101, deeplab_v3_"),
-])
+@pytest.mark.parametrize(
+  "argument, message",
+  [
+    ("asm,depths", "unknown task 'depths'; known: depth, normals, segmentation"),
+    ("asm,depth,together", re.escape("expected METHOD[@NETWORK][,TASKS[,apart]]")),
+    ("asm@vgg", "unknown network 'vgg'; known: deeplab_v2_resnet101, deeplab_v3_"),
+  ],
+)
 def test_unknown_tasks_are_refused(argument, message):
   with pytest.raises(ValueError, match=message):
     small.config(argument)
@@ -500,11 +553,17 @@ def test_the_papers_config_of_2d3ds_has_the_released_networks():
   assert made.data.size == (512, 512) and made.data.eval_size == (540, 540)
 
 
-@pytest.mark.parametrize("source, splits", [
-  ("pascal_voc", ("train", "val")), ("gta5", ("part1", "part2")), ("tfds", ("train", "val")),
-  ("stanford_background", ("luc_fit", "luc_val")), ("folder", ("train", "val")),
-  ("stanford2d3ds", ("fold1_train", "fold1_test")),
-])
+@pytest.mark.parametrize(
+  "source, splits",
+  [
+    ("pascal_voc", ("train", "val")),
+    ("gta5", ("part1", "part2")),
+    ("tfds", ("train", "val")),
+    ("stanford_background", ("luc_fit", "luc_val")),
+    ("folder", ("train", "val")),
+    ("stanford2d3ds", ("fold1_train", "fold1_test")),
+  ],
+)
 def test_any_source_has_a_config(source, splits):
   made = any_source.get_config(f"{source},iid")
   assert (made.data.source, made.data.split, made.eval.split) == (source, *splits)
@@ -531,10 +590,16 @@ def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
     np.testing.assert_array_equal(part[index]["image"], whole.source[same]["image"])
 
 
-@pytest.mark.parametrize("config", [
-  voc.get_config("asm"), cityscapes.get_config("asm"), stanford2d3ds.get_config("asm"),
-  voc_animals.get_config("iid_asm"), small.config("asm"),
-])
+@pytest.mark.parametrize(
+  "config",
+  [
+    voc.get_config("asm"),
+    cityscapes.get_config("asm"),
+    stanford2d3ds.get_config("asm"),
+    voc_animals.get_config("iid_asm"),
+    small.config("asm"),
+  ],
+)
 def test_structure_matching_is_bounded_and_on_decided_maps_where_no_paper_shows_it_is_not(config):
   term = config.terms.structure
   assert term.normalize != "none" and term.margin > 0 and term.binarise
@@ -556,9 +621,10 @@ def test_the_predictors_gradient_is_capped_under_sgd(config):
     assert player.rule == "sgd" and player.clip > 0
 
 
-@pytest.mark.parametrize("method, released", [
-  ("iid", False), ("asm", False), ("iid_released", True), ("asm_released", True), ("cgan", True),
-])
+@pytest.mark.parametrize(
+  "method, released",
+  [("iid", False), ("asm", False), ("iid_released", True), ("asm_released", True), ("cgan", True)],
+)
 def test_the_released_losses_of_depth_and_normals_are_those_of_all_released_methods(
   method, released
 ):
@@ -577,31 +643,38 @@ def test_discriminators_of_untrained_predictors_set_in_late_and_softly(method):
   assert 0 < term.balance < 1 / 3 and term.smoothing > 0
 
 
-@pytest.mark.parametrize("key, value, message", [
-  ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
-  ("predictor.name", "vgg", "unknown predictor 'vgg'; known: deeplab, deeplab_v2, dilated"),
-  ("predictor.norm.kind", 3, "predictor.norm.kind is 3, a int; expected str"),
-  ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
-  ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, embed"),
-  ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),
-  ("terms.structure.critic.filter", 3, "unknown key terms.structure.critic.filter; known: filters"),
-  ("terms.structure.weight", "one", "terms.structure.weight is 'one', a str; expected float"),
-  ("tasks.depths", {}, "unknown task 'depths'; known: depth, normals, segmentation"),
-  ("optimizer.predictor.rule", "lion", "optimizer.predictor: unknown rule 'lion'; known"),
-  ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
-  ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor, s"),
-  ("train.turns", "sometimes", "train: unknown turns 'sometimes'; known: 'joint'"),
-  ("train.steps", 1.5, "train.steps is 1.5, a float; expected int"),
-  ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
-  ("train.dtype", "float8", "unknown train.dtype 'float8'"),
-  ("eval.split", "test2", "unknown split 'test2'; known"),
-  ("eval.split", "test2[:80%]", "unknown split 'test2'; known: train, val, test"),
-  ("data.split", "train[:80%", r"malformed slice 'train\[:80%'; expected NAME"),
-  ("data.split", "train[:1000]", "beyond the 24 examples"),
-  ("data.size", (16,), r"data.size is \(16,\)"),
-  ("seed", "zero", "seed is 'zero', a str; expected int"),
-  ("extra", 1, "unknown key config.extra; known: .*checkpoint"),
-])
+@pytest.mark.parametrize(
+  "key, value, message",
+  [
+    ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
+    ("predictor.name", "vgg", "unknown predictor 'vgg'; known: deeplab, deeplab_v2, dilated"),
+    ("predictor.norm.kind", 3, "predictor.norm.kind is 3, a int; expected str"),
+    ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
+    ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, embed"),
+    ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),
+    (
+      "terms.structure.critic.filter",
+      3,
+      "unknown key terms.structure.critic.filter; known: filters",
+    ),
+    ("terms.structure.weight", "one", "terms.structure.weight is 'one', a str; expected float"),
+    ("tasks.depths", {}, "unknown task 'depths'; known: depth, normals, segmentation"),
+    ("optimizer.predictor.rule", "lion", "optimizer.predictor: unknown rule 'lion'; known"),
+    ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
+    ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor, s"),
+    ("train.turns", "sometimes", "train: unknown turns 'sometimes'; known: 'joint'"),
+    ("train.steps", 1.5, "train.steps is 1.5, a float; expected int"),
+    ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
+    ("train.dtype", "float8", "unknown train.dtype 'float8'"),
+    ("eval.split", "test2", "unknown split 'test2'; known"),
+    ("eval.split", "test2[:80%]", "unknown split 'test2'; known: train, val, test"),
+    ("data.split", "train[:80%", r"malformed slice 'train\[:80%'; expected NAME"),
+    ("data.split", "train[:1000]", "beyond the 24 examples"),
+    ("data.size", (16,), r"data.size is \(16,\)"),
+    ("seed", "zero", "seed is 'zero', a str; expected int"),
+    ("extra", 1, "unknown key config.extra; known: .*checkpoint"),
+  ],
+)
 def test_a_mistake_is_refused_and_named(key, value, message):
   made = small.config().to_dict()
   target = made
@@ -630,17 +703,28 @@ def test_a_critic_may_outpace_the_predictor_if_asked():
   assert experiment(made).optimizers["structure"].learning_rate == 1.0
 
 
-@pytest.mark.parametrize("predictor, critic, refused", [
-  ({}, {}, False), ({"^head": 10.0}, {}, False), ({"^down": 0.0}, {}, False),
-  ({"^down": 0.5}, {}, True), ({"^down": 0.0, "^head": 0.9}, {}, True),
-  ({}, {"^conv1": 1.5}, True), ({}, {"^conv1": 0.5}, False), ({}, {"^conv1": 0.0}, False),
-])
+@pytest.mark.parametrize(
+  "predictor, critic, refused",
+  [
+    ({}, {}, False),
+    ({"^head": 10.0}, {}, False),
+    ({"^down": 0.0}, {}, False),
+    ({"^down": 0.5}, {}, True),
+    ({"^down": 0.0, "^head": 0.9}, {}, True),
+    ({}, {"^conv1": 1.5}, True),
+    ({}, {"^conv1": 0.5}, False),
+    ({}, {"^conv1": 0.0}, False),
+  ],
+)
 def test_groups_count_where_the_critic_is_held_to_the_predictors_pace(predictor, critic, refused):
   rate = small.config().optimizer.predictor.learning_rate
-  made = small.config(**{
-    "optimizer.critic.learning_rate": rate, "optimizer.predictor.groups": predictor,
-    "optimizer.critic.groups": critic,
-  })
+  made = small.config(
+    **{
+      "optimizer.critic.learning_rate": rate,
+      "optimizer.predictor.groups": predictor,
+      "optimizer.critic.groups": critic,
+    }
+  )
   if not refused:
     experiment(made)
     return
@@ -696,11 +780,14 @@ def test_a_networks_backbone_is_a_section_of_its_own():
   assert found.dtype == found.backbone.dtype == "bfloat16"
 
 
-@pytest.mark.parametrize("key, value, message", [
-  ("name", "resnet18", "unknown predictor.backbone.name 'resnet18'; known: mobilenet_v1"),
-  ("width", "wide", "predictor.backbone.width is 'wide', a str; expected float"),
-  ("output_stride", 4, "predictor.backbone: output_stride=4; known: 8, 16, 32"),
-])
+@pytest.mark.parametrize(
+  "key, value, message",
+  [
+    ("name", "resnet18", "unknown predictor.backbone.name 'resnet18'; known: mobilenet_v1"),
+    ("width", "wide", "predictor.backbone.width is 'wide', a str; expected float"),
+    ("output_stride", 4, "predictor.backbone: output_stride=4; known: 8, 16, 32"),
+  ],
+)
 def test_a_backbone_that_cannot_be_is_refused(key, value, message):
   made = small.config("iid@deeplab_v3_mobilenet_v2")
   made.predictor.backbone = {**made.predictor.backbone, key: value}

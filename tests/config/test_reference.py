@@ -7,11 +7,14 @@ import pytest
 from asmjax.config.reference import compare_to_reference
 
 DEFAULT = {
-  "seed": 0, "data": {"source": "scenes", "size": (96, 96)}, "train": {"steps": 1500},
-  "terms": {"structure": {"weight": 1.0}}, "optimizer": {"predictor": {"learning_rate": 1e-3},
-                                                         "critic": {"learning_rate": 1e-4}},
+  "seed": 0,
+  "data": {"source": "scenes", "size": (96, 96)},
+  "train": {"steps": 1500},
+  "terms": {"structure": {"weight": 1.0}},
+  "optimizer": {"predictor": {"learning_rate": 1e-3}, "critic": {"learning_rate": 1e-4}},
   "reference": {
-    "label": "pixel loss", "command": "train --seed=SEED",
+    "label": "pixel loss",
+    "command": "train --seed=SEED",
     "scores": {"0": {"segmentation/mean_iou": 0.508}, "2": {"segmentation/mean_iou": 0.49}},
   },
 }
@@ -36,11 +39,16 @@ def test_compare_to_reference_takes_a_list_for_a_tuple_and_knows_what_is_missing
   assert re.search(r"mean_iou +nan +0.5080 +\+?nan", held(metrics={}))
 
 
-@pytest.mark.parametrize("changes", [
-  {"seed": 1}, {"train": {"steps": 750}}, {"reference": None},
-  {"data": {"source": "scenes", "size": (64, 64)}},
-  {"optimizer": {"predictor": {"learning_rate": 2e-3}, "critic": {"learning_rate": 1e-4}}},
-])
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"seed": 1},
+    {"train": {"steps": 750}},
+    {"reference": None},
+    {"data": {"source": "scenes", "size": (64, 64)}},
+    {"optimizer": {"predictor": {"learning_rate": 2e-3}, "critic": {"learning_rate": 1e-4}}},
+  ],
+)
 def test_compare_to_reference_is_silent_where_nothing_can_be_compared(changes):
   assert held(**changes) == ""
 

@@ -73,9 +73,10 @@ def test_descriptors_survive_without_their_data_set(workdir, tmp_path):
 
 def test_the_root_of_the_data_can_have_moved(workdir):
   assert read_config(workdir, "elsewhere")["data"]["root"] == "elsewhere"
-  assert read_config(workdir)["data"]["root"] == json.loads(
-    pathlib.Path(workdir, "config.json").read_text()
-  )["data"]["root"]
+  assert (
+    read_config(workdir)["data"]["root"]
+    == json.loads(pathlib.Path(workdir, "config.json").read_text())["data"]["root"]
+  )
 
 
 def test_what_is_missing_is_named(workdir, tmp_path):

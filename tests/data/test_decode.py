@@ -322,8 +322,11 @@ def test_a_palette_that_contradicts_the_ids_is_refused_on_request(tmp_path):
   """Tools that shrink PNGs renumber colours as they like."""
   by_id, by_colour = {0: 0, 1: 1}, {(0, 0, 0): 0, (128, 64, 128): 1}
   ids = np.array([[0, 1], [1, 1]], np.uint8)
-  for name, colours in (("agrees", (0, 0, 0, 128, 64, 128)), ("swapped", (128, 64, 128, 0, 0, 0)),
-                        ("painted", (9, 9, 9, 8, 8, 8))):
+  for name, colours in (
+    ("agrees", (0, 0, 0, 128, 64, 128)),
+    ("swapped", (128, 64, 128, 0, 0, 0)),
+    ("painted", (9, 9, 9, 8, 8, 8)),
+  ):
     picture = Image.fromarray(ids)
     picture.putpalette(colours)
     picture.save(tmp_path / f"{name}.png")
@@ -341,6 +344,6 @@ def test_a_damaged_png_is_never_read_as_another(tmp_path):
   Image.fromarray(ids).save(path)
   whole = path.read_bytes()
   for place in range(60, len(whole) - 20, 97):
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(ValueError, match=r"mask\.png cannot be decoded"):
       decode.ids(path)

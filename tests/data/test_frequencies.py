@@ -40,8 +40,7 @@ def random_labels(count=12):
   rng = np.random.default_rng(0)
   ids = np.array([0, 1, 2, 7, UNLABELLED], np.int32)
   return tuple(
-    rng.choice(ids, rng.integers(1, 6, 2), p=rng.dirichlet(np.ones(len(ids))))
-    for _ in range(count)
+    rng.choice(ids, rng.integers(1, 6, 2), p=rng.dirichlet(np.ones(len(ids)))) for _ in range(count)
   )
 
 
@@ -72,9 +71,7 @@ def test_images_count_alike_whatever_their_size_and_not_without_a_label():
   blank, foreign = np.full((2, 2), UNLABELLED, np.int32), np.full((2, 2), CLASSES, np.int32)
   mixed = np.array([[2, 2, 2, 0], [UNLABELLED, UNLABELLED, UNLABELLED, CLASSES]], np.int32)
   source = Labels((small_one, blank, large, foreign, mixed))
-  np.testing.assert_allclose(
-    class_shares(source, CLASSES), [1.25 / 3, 1 / 3, 0.75 / 3], rtol=1e-12
-  )
+  np.testing.assert_allclose(class_shares(source, CLASSES), [1.25 / 3, 1 / 3, 0.75 / 3], rtol=1e-12)
 
 
 def test_what_cannot_be_read_is_raised_or_skipped():
@@ -124,9 +121,9 @@ def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
 
   monkeypatch.setattr("asmjax.config.build.class_shares", count)
   for policy in ("raise", "skip"):
-    experiment(small.config("iid", **{
-      "terms.pixel.balanced": 0.5, "data.reading.on_error": policy,
-    }))
+    experiment(
+      small.config("iid", **{"terms.pixel.balanced": 0.5, "data.reading.on_error": policy})
+    )
   assert policies == ["raise", "skip"]
 
 
@@ -143,12 +140,15 @@ def test_smallest_diagonal_is_that_of_resized_images():
     smallest_diagonal(Labels((None,)), Augment((60, 80)).resized_size, on_error="skip")
 
 
-@pytest.mark.parametrize("changes, theta", [
-  ({"data.eval_size": (20, 24)}, 5 / np.hypot(16, 16)),
-  ({"data.eval_size": (24, 24), "data.eval_resize": "fit"}, 5 / np.hypot(24, 24)),
-  ({"data.eval_size": (30, 40), "data.eval_resize": "squash"}, 5 / 50),
-  ({"tasks.segmentation.theta": 0.0075}, 0.0075),
-])
+@pytest.mark.parametrize(
+  "changes, theta",
+  [
+    ({"data.eval_size": (20, 24)}, 5 / np.hypot(16, 16)),
+    ({"data.eval_size": (24, 24), "data.eval_resize": "fit"}, 5 / np.hypot(24, 24)),
+    ({"data.eval_size": (30, 40), "data.eval_resize": "squash"}, 5 / 50),
+    ({"tasks.segmentation.theta": 0.0075}, 0.0075),
+  ],
+)
 def test_a_run_has_5_pixels_in_the_smallest_image_unless_told_otherwise(changes, theta):
   details = {"tasks.segmentation.details": ("bf",)}
   run = experiment(small.config("iid", **changes, **details))

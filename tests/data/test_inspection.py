@@ -81,10 +81,14 @@ def test_a_clean_set_has_no_problems_and_is_counted():
     }
   assert found["label"]["absent"] == ["door"]
   medians = [np.median(each[each > 0]) for each in flat["depth"]]
-  assert found["depth"] == pytest.approx({
-    "min": depth[depth > 0].min(), "max": depth.max(), "median": np.median(medians),
-    "missing": (depth == 0).mean(),
-  })
+  assert found["depth"] == pytest.approx(
+    {
+      "min": depth[depth > 0].min(),
+      "max": depth.max(),
+      "median": np.median(medians),
+      "missing": (depth == 0).mean(),
+    }
+  )
   without = ~np.concatenate(flat["normals"]).any(-1)
   assert found["normals"] == {"missing": pytest.approx(without.mean())}
   number = sum(len(set(each) - {0}) for each in flat["instance"])
@@ -101,23 +105,32 @@ ALTERED = {
   "normal that is no number": (spoiled("normals", np.nan), "contract", "normals is .nan"),
   "negative instance": (spoiled("instance", -2), "contract", "instance is -2"),
   "wide label": (
-    example(1, label=np.zeros(SIZE, np.int64)), "contract", "'label' is int64.*expected int32"
+    example(1, label=np.zeros(SIZE, np.int64)),
+    "contract",
+    "'label' is int64.*expected int32",
   ),
   "small depth": (
-    example(1, depth=np.ones((3, 4), np.float32)), "contract", r"\(1, 3, 4\).*\(1, 6, 8\)"
+    example(1, depth=np.ones((3, 4), np.float32)),
+    "contract",
+    r"\(1, 3, 4\).*\(1, 6, 8\)",
   ),
   "grey image": (example(1, image=np.zeros(SIZE, np.uint8)), "contract", "'image' is uint8"),
   "no pixels": (example(1, (0, 8)), "contract", "no pixels"),
   "no normals": (
-    {key: value for key, value in example(1).items() if key != "normals"}, "contract",
+    {key: value for key, value in example(1).items() if key != "normals"},
+    "contract",
     r"lacks \['normals'\]",
   ),
   "no label": (
-    example(1, label=np.full(SIZE, 255, np.int32)), "no truth", "label is missing at every"
+    example(1, label=np.full(SIZE, 255, np.int32)),
+    "no truth",
+    "label is missing at every",
   ),
   "no depth": (example(1, depth=np.zeros(SIZE, np.float32)), "no truth", "depth is missing"),
   "one colour": (
-    example(1, image=np.full((*SIZE, 3), (1, 2, 3), np.uint8)), "blank", r"every pixel is \(1, 2, 3"
+    example(1, image=np.full((*SIZE, 3), (1, 2, 3), np.uint8)),
+    "blank",
+    r"every pixel is \(1, 2, 3",
   ),
   "cut file": (ValueError("/label/b.png cannot be decoded"), "unreadable", "^/label/b.png cannot"),
   "lost file": (FileNotFoundError("/image/b.png does not exist"), "unreadable", "does not exist"),
@@ -159,8 +172,9 @@ def test_no_instance_is_no_problem():
 
 
 def test_equal_images_are_found_whatever_their_names_and_labels():
-  train = Listed([example(0), example(1), example(2), example(1, label=example(3)["label"])],
-                 files="abcd")
+  train = Listed(
+    [example(0), example(1), example(2), example(1, label=example(3)["label"])], files="abcd"
+  )
   val = Listed([example(4), example(2), example(5)], split="val")
   overlap, duplicate = sorted(
     inspect({"train": train, "val": val}).problems, key=lambda problem: problem.kind, reverse=True

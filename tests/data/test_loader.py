@@ -288,8 +288,10 @@ def test_skipping_leaves_the_other_examples_of_the_run_as_they_were():
   ):
     intact = ~np.isin(before["instance"][:, 0, 0] - 1, Broken.broken)
     assert intact.any()
-    assert_same([{key: value[intact] for key, value in after.items()}],
-                [{key: value[intact] for key, value in before.items()}])
+    assert_same(
+      [{key: value[intact] for key, value in after.items()}],
+      [{key: value[intact] for key, value in before.items()}],
+    )
 
 
 def test_skipped_examples_do_not_count_in_evaluation():

@@ -183,10 +183,15 @@ def test_packing_goes_on_where_it_stopped(packed, tmp_path, stop):
   assert seen == {"train": 5, "val": 2}
 
 
-@pytest.mark.parametrize("name", [
-  "asmjax.json.part", "everything-train.array_record-00001-of-00003",
-  "everything-val.array_record-00000-of-00001.part", "dataset_info.json",
-])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "asmjax.json.part",
+    "everything-train.array_record-00001-of-00003",
+    "everything-val.array_record-00000-of-00001.part",
+    "dataset_info.json",
+  ],
+)
 def test_what_a_kill_leaves_is_not_taken_for_whole(packed, tmp_path, name):
   """A file cut short: one in the making, or one the system had not yet written to the disk."""
   complete = contents(packed)
@@ -209,14 +214,26 @@ def test_a_shard_of_another_length_is_written_again(packed, tmp_path):
   assert contents(tmp_path) == contents(packed)
 
 
-@pytest.mark.parametrize("sources, options, message", [
-  (two_splits(), {"examples_per_shard": 3}, "examples_per_shard is 2 and 3"),
-  ({"train": two_splits()["train"]}, {}, r"splits\.val is .* and None"),
-  (two_splits() | {"train": Listed([noise(0)])}, {}, r"splits\.train\.examples is 5 and 1"),
-  (two_splits() | {"val": Listed([noise(1)] * 2)}, {}, r"splits\.val\.first is "),
-  ({split: Listed(each.examples, split, dataclasses.replace(EVERYTHING, classes=("sky", "tram")))
-    for split, each in two_splits().items()}, {}, r"descriptor\.classes is .*light.* and .*tram"),
-], ids=["shards", "splits", "length", "data", "classes"])
+@pytest.mark.parametrize(
+  "sources, options, message",
+  [
+    (two_splits(), {"examples_per_shard": 3}, "examples_per_shard is 2 and 3"),
+    ({"train": two_splits()["train"]}, {}, r"splits\.val is .* and None"),
+    (two_splits() | {"train": Listed([noise(0)])}, {}, r"splits\.train\.examples is 5 and 1"),
+    (two_splits() | {"val": Listed([noise(1)] * 2)}, {}, r"splits\.val\.first is "),
+    (
+      {
+        split: Listed(
+          each.examples, split, dataclasses.replace(EVERYTHING, classes=("sky", "tram"))
+        )
+        for split, each in two_splits().items()
+      },
+      {},
+      r"descriptor\.classes is .*light.* and .*tram",
+    ),
+  ],
+  ids=["shards", "splits", "length", "data", "classes"],
+)
 def test_a_folder_begun_with_something_else_is_refused(packed, sources, options, message):
   before = contents(packed)
   with pytest.raises(ValueError, match=f"begun with something else, before and now: {message}"):
@@ -250,15 +267,18 @@ def changed(**arrays):
   return [noise(0), noise(1) | arrays]
 
 
-@pytest.mark.parametrize("examples, message", [
-  (changed(label=noise(1)["label"] + 1), "label of example 1 .*'train' of everything holds 256"),
-  (changed(label=noise(1)["label"] - 1), "label of example 1 .* holds -1; expected 0..255"),
-  (changed(depth=noise(1)["depth"].astype(float)), "example 1 .*depth' is float64.*float32"),
-  (changed(depth=noise(1)["depth"][1:]), "example 1 .*'(depth|label)' is "),
-  (changed(rubbish=np.zeros((3, 3))), "example 1 .* has .*'rubbish'.*; expected .*'depth'"),
-  ([noise(0), {"image": noise(1)["image"]}], r"example 1 .* has \['image'\]; expected .*'depth'"),
-  ([], "split 'train' of everything has no examples"),
-])
+@pytest.mark.parametrize(
+  "examples, message",
+  [
+    (changed(label=noise(1)["label"] + 1), "label of example 1 .*'train' of everything holds 256"),
+    (changed(label=noise(1)["label"] - 1), "label of example 1 .* holds -1; expected 0..255"),
+    (changed(depth=noise(1)["depth"].astype(float)), "example 1 .*depth' is float64.*float32"),
+    (changed(depth=noise(1)["depth"][1:]), "example 1 .*'(depth|label)' is "),
+    (changed(rubbish=np.zeros((3, 3))), "example 1 .* has .*'rubbish'.*; expected .*'depth'"),
+    ([noise(0), {"image": noise(1)["image"]}], r"example 1 .* has \['image'\]; expected .*'depth'"),
+    ([], "split 'train' of everything has no examples"),
+  ],
+)
 def test_examples_that_break_the_contract(tmp_path, examples, message):
   with pytest.raises(ValueError, match=message):
     pack({"train": Listed(examples)}, tmp_path)
@@ -339,7 +359,8 @@ def test_a_packed_folder_is_a_data_set_of_tfds(packed):
   builder = tfds.builder_from_directory(packed)
   assert builder.info.features["label"].names == list(EVERYTHING.classes)
   assert {name: each.num_examples for name, each in builder.info.splits.items()} == {
-    "train": 5, "val": 2
+    "train": 5,
+    "val": 2,
   }
   assert builder.info.splits["train"].num_bytes == sum(
     path.stat().st_size for path in pathlib.Path(packed).glob("*-train.*")

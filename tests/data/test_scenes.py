@@ -47,8 +47,12 @@ def disagreement(example, intrinsics, edge=0.9):
   gradient /= np.linalg.norm(gradient, axis=-1, keepdims=True)
   middle = normals[1:-1, 1:-1]
   smooth = np.ones(middle.shape[:2], bool)
-  for rows, columns in [(slice(1, -1), slice(2, None)), (slice(1, -1), slice(None, -2)),
-                        (slice(2, None), slice(1, -1)), (slice(None, -2), slice(1, -1))]:
+  for rows, columns in [
+    (slice(1, -1), slice(2, None)),
+    (slice(1, -1), slice(None, -2)),
+    (slice(2, None), slice(1, -1)),
+    (slice(None, -2), slice(1, -1)),
+  ]:
     smooth &= (normals[rows, columns] * middle).sum(-1) > edge
     smooth &= example["instance"][rows, columns] == example["instance"][1:-1, 1:-1]
     # Two parallel faces of one object, one behind the other.
@@ -83,8 +87,13 @@ def test_seed_split_and_index_each_change_image_and_geometry():
 @pytest.mark.parametrize("size", [(16, 16), (64, 48), (48, 64), (16, 128)])
 def test_contract(size):
   source = Scenes("val", size=size)
-  kinds = {"image": np.uint8, "label": np.int32, "depth": np.float32, "normals": np.float32,
-           "instance": np.int32}
+  kinds = {
+    "image": np.uint8,
+    "label": np.int32,
+    "depth": np.float32,
+    "normals": np.float32,
+    "instance": np.int32,
+  }
   assert set(kinds) == {"image"} | source.descriptor.provides
   for index in range(6):
     example = source[index]

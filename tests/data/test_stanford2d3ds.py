@@ -72,7 +72,8 @@ def test_names_are_sorted_within_areas_and_belong_to_photos(root):
   (root / "area_5b" / "data" / "rgb" / "Thumbs.db").touch()
   names = Stanford2d3ds(str(root), "fold1_test").names
   assert names == (
-    f"area_5a/{name('5a')}", *sorted(f"area_5b/{name('5b', frame)}" for frame in (0, 1, 2, 10))
+    f"area_5a/{name('5a')}",
+    *sorted(f"area_5b/{name('5b', frame)}" for frame in (0, 1, 2, 10)),
   )
 
 
@@ -87,8 +88,19 @@ def test_classes_and_instances_are_what_the_index_says(root):
 
 def test_thirteen_classes_of_the_paper():
   assert set(Stanford2d3ds.descriptor.classes) == {
-    "ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa",
-    "bookcase", "board", "clutter",
+    "ceiling",
+    "floor",
+    "wall",
+    "beam",
+    "column",
+    "window",
+    "door",
+    "table",
+    "chair",
+    "sofa",
+    "bookcase",
+    "board",
+    "clutter",
   }
 
 
@@ -188,8 +200,11 @@ def test_maps_of_another_size(root, key):
 
 
 @pytest.mark.parametrize(
-  "path", [f"{each}/{name('1')}_domain_{end}.png" for each, end in
-           (("depth", "depth"), ("normal", "normals"), ("semantic", "semantic"))]
+  "path",
+  [
+    f"{each}/{name('1')}_domain_{end}.png"
+    for each, end in (("depth", "depth"), ("normal", "normals"), ("semantic", "semantic"))
+  ],
 )
 def test_missing_file_is_found_without_reading_any(root, path):
   source = Stanford2d3ds(str(root), "area_1")

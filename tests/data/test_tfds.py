@@ -26,7 +26,11 @@ def stored(index):
   image, ids, metres = foreign(index)
   truth = {"named": png(np.minimum(ids, 2)), "metres": metres}
   return {
-    "image": png(image), "grey": png(image[..., 0]), "mask": png(ids), "truth": truth, "species": 1
+    "image": png(image),
+    "grey": png(image[..., 0]),
+    "mask": png(ids),
+    "truth": truth,
+    "species": 1,
   }
 
 
@@ -42,16 +46,18 @@ def prepared(tmp_path_factory):
     VERSION = tfds.core.Version("2.0.0")
 
     def _info(self):
-      features = kinds.FeaturesDict({
-        "image": kinds.Image(),
-        "grey": kinds.Image(shape=(None, None, 1)),
-        "mask": kinds.Image(shape=(None, None, 1)),
-        "truth": {
-          "named": kinds.LabeledImage(labels=["cat", "dog", "rest"]),
-          "metres": kinds.Tensor(shape=(None, None), dtype=np.float16, encoding="zlib"),
-        },
-        "species": kinds.ClassLabel(names=["a", "b"]),
-      })
+      features = kinds.FeaturesDict(
+        {
+          "image": kinds.Image(),
+          "grey": kinds.Image(shape=(None, None, 1)),
+          "mask": kinds.Image(shape=(None, None, 1)),
+          "truth": {
+            "named": kinds.LabeledImage(labels=["cat", "dog", "rest"]),
+            "metres": kinds.Tensor(shape=(None, None), dtype=np.float16, encoding="zlib"),
+          },
+          "species": kinds.ClassLabel(names=["a", "b"]),
+        }
+      )
       return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, _):
@@ -99,25 +105,34 @@ def test_ids_that_are_no_class(prepared):
   np.testing.assert_array_equal(label, np.where((ids == 9) | (ids == 1), 255, ids))
 
 
-@pytest.mark.parametrize("options, message", [
-  ({}, r"features must say which .*: grey, image, mask, species, truth/metres, truth/named"),
-  ({"classes": ("a",)}, "classes and ignored are of no use without features"),
-  ({"features": {"label": "mask"}}, "features has label; expected image as well"),
-  ({"features": {"image": "photo"}}, r"features\.image: unknown feature 'photo'; known: grey"),
-  ({"features": {"image": "image", "mask": "mask"}}, r"unknown key features\.mask; known: image"),
-  ({"features": {"image": "image", "label": "mask"}}, r"no class names for mask.*options\.classes"),
-])
+@pytest.mark.parametrize(
+  "options, message",
+  [
+    ({}, r"features must say which .*: grey, image, mask, species, truth/metres, truth/named"),
+    ({"classes": ("a",)}, "classes and ignored are of no use without features"),
+    ({"features": {"label": "mask"}}, "features has label; expected image as well"),
+    ({"features": {"image": "photo"}}, r"features\.image: unknown feature 'photo'; known: grey"),
+    ({"features": {"image": "image", "mask": "mask"}}, r"unknown key features\.mask; known: image"),
+    (
+      {"features": {"image": "image", "label": "mask"}},
+      r"no class names for mask.*options\.classes",
+    ),
+  ],
+)
 def test_options_that_do_not_fit(prepared, options, message):
   with pytest.raises(ValueError, match=message):
     Tfds(prepared, "train", **options)
 
 
-@pytest.mark.parametrize("features, message", [
-  ({"image": "image", "depth": "mask"}, "depth of example 0 .* is uint8; expected floating"),
-  ({"image": "image", "label": "truth/metres"}, "label of example 0 .* is float16; expected int"),
-  ({"image": "image", "normals": "truth/metres"}, "example 0 .*'normals' is float32"),
-  ({"image": "image", "label": "species"}, r"example 0 .*'label' is int32\(1,\)"),
-])
+@pytest.mark.parametrize(
+  "features, message",
+  [
+    ({"image": "image", "depth": "mask"}, "depth of example 0 .* is uint8; expected floating"),
+    ({"image": "image", "label": "truth/metres"}, "label of example 0 .* is float16; expected int"),
+    ({"image": "image", "normals": "truth/metres"}, "example 0 .*'normals' is float32"),
+    ({"image": "image", "label": "species"}, r"example 0 .*'label' is int32\(1,\)"),
+  ],
+)
 def test_features_of_the_wrong_kind(prepared, features, message):
   with pytest.raises(ValueError, match=message):
     Tfds(prepared, "train", features, classes=("a", "b", "c"))[0]

@@ -41,7 +41,9 @@ def disk(height, width, centre, radius):
   inside = np.hypot(rows - centre[0], columns - centre[1]) < radius
   image = np.repeat(inside[..., None] * np.uint8(255), 3, -1)
   return {
-    "image": image, "label": inside.astype(np.int32), "depth": (2 * inside).astype(np.float32)
+    "image": image,
+    "label": inside.astype(np.int32),
+    "depth": (2 * inside).astype(np.float32),
   }
 
 

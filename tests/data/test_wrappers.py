@@ -133,16 +133,30 @@ def examples(source):
 
 
 @pytest.mark.parametrize("length", [7, 100, 192, 715, 1464])
-@pytest.mark.parametrize("part", [
-  ":80%", "80%:", "-20%:", ":-20%", "25%:75%", "-60%:90%", "33.3%:66.7%", ":5", "2:", "-3:", ":-1",
-  "1:-1", "0%:100%",
-])
+@pytest.mark.parametrize(
+  "part",
+  [
+    ":80%",
+    "80%:",
+    "-20%:",
+    ":-20%",
+    "25%:75%",
+    "-60%:90%",
+    "33.3%:66.7%",
+    ":5",
+    "2:",
+    "-3:",
+    ":-1",
+    "1:-1",
+    "0%:100%",
+  ],
+)
 def test_open_split_takes_what_tfds_takes(part, length):
   splits = pytest.importorskip("tensorflow_datasets").core.splits
   info = splits.SplitInfo(name="train", shard_lengths=[length], num_bytes=1)
   (known,) = splits.ReadInstruction.from_spec(f"train[{part}]").to_absolute({"train": info})
   source = sliced(part, length)
-  assert examples(source) == list(range(length))[known.from_:known.to] != []
+  assert examples(source) == list(range(length))[known.from_ : known.to] != []
   assert source.split == f"train[{part}]" and source.files(0)["image"] == f"{source[0]}.jpg"
   with pytest.raises(IndexError):
     source[len(source)]
@@ -166,13 +180,22 @@ def test_open_split_opens_whole_splits_as_they_are():
   assert whole_split("train[:2]+test[2:]") == "train[:2]+test[2:]"
 
 
-@pytest.mark.parametrize(("part", "message"), [
-  ("80%", r"malformed slice 'train\[80%\]'; expected NAME\[FROM:TO\]"),
-  ("a:b", "malformed"), ("", "malformed"), ("1:2:3", "malformed"), ("1.5:", "malformed"),
-  ("3:50%", "malformed"),
-  ("5:5", "'train.5:5.' is empty: examples 5 to 5 of 10"), ("80%:20%", "empty: examples 8 to 2 of"),
-  (":11", "beyond the 10 examples"), ("-11:", "beyond the 10"), (":110%", "beyond the 10 examples"),
-])
+@pytest.mark.parametrize(
+  ("part", "message"),
+  [
+    ("80%", r"malformed slice 'train\[80%\]'; expected NAME\[FROM:TO\]"),
+    ("a:b", "malformed"),
+    ("", "malformed"),
+    ("1:2:3", "malformed"),
+    ("1.5:", "malformed"),
+    ("3:50%", "malformed"),
+    ("5:5", "'train.5:5.' is empty: examples 5 to 5 of 10"),
+    ("80%:20%", "empty: examples 8 to 2 of"),
+    (":11", "beyond the 10 examples"),
+    ("-11:", "beyond the 10"),
+    (":110%", "beyond the 10 examples"),
+  ],
+)
 def test_open_split_refuses_what_is_no_part(part, message):
   with pytest.raises(ValueError, match=message):
     sliced(part, 10)

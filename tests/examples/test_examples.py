@@ -128,8 +128,9 @@ def test_masks_that_are_drawn_fit_their_photos(own_masks):
   script["draw_folder"]("drawn", 4, seed=2)
   seen = set()
   for path in (root / "masks" / "drawn").iterdir():
-    mask, photo = (np.array(Image.open(root / kind / "drawn" / path.name))
-                   for kind in ("masks", "images"))
+    mask, photo = (
+      np.array(Image.open(root / kind / "drawn" / path.name)) for kind in ("masks", "images")
+    )
     coloured = (photo != photo[..., :1]).any(-1)
     np.testing.assert_array_equal(coloured, mask > 0)
     seen |= set(np.unique(mask).tolist())
@@ -158,23 +159,30 @@ def test_the_new_term_counts_border_pixels_by_their_light(new_term):
   light = np.asarray(term.critic.apply(critic, jax.nn.one_hot(label, 3)))[..., 0]
   assert light.max() > 2 * light.min()
 
-  surprise = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(
-    logits, np.minimum(label, 2)[..., None], -1
-  )[..., 0]
+  surprise = (
+    np.log(np.exp(logits).sum(-1))
+    - np.take_along_axis(logits, np.minimum(label, 2)[..., None], -1)[..., 0]
+  )
   value, count, lit = 0.0, 0, []
   for n in range(2):
     places = [
-      (i, j) for i, j in np.ndindex(12, 12) if label[n, i, j] != 255
-      and len(set(label[n, max(i - 1, 0):i + 2, max(j - 1, 0):j + 2].ravel()) - {255}) > 1
+      (i, j)
+      for i, j in np.ndindex(12, 12)
+      if label[n, i, j] != 255
+      and len(set(label[n, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].ravel()) - {255}) > 1
     ]
     share = np.array([light[n][place] for place in places])
     share /= share.mean()
     value += sum(s * surprise[n][place] for s, place in zip(share, places, strict=True))
     count += len(places)
     lit.append(1 / np.mean(share**2))
-  found = jax.jit(lambda critic, logits: term(
-    critic, tasks, {"segmentation": logits}, truth, progress=0.0, rng=jax.random.key(0)
-  ).summands)(critic, logits)
+  found = jax.jit(
+    lambda critic, logits: (
+      term(
+        critic, tasks, {"segmentation": logits}, truth, progress=0.0, rng=jax.random.key(0)
+      ).summands
+    )
+  )(critic, logits)
   assert 0 < count < (label != 255).sum()
   assert found["value"].moments.count == count
   np.testing.assert_allclose(found["value"].moments.mean(), value / count, rtol=1e-4)
@@ -243,7 +251,10 @@ def test_scores_are_those_of_the_definitions(tmp_path):
   images = write_masks(tmp_path)
   done = subprocess.run(
     [sys.executable, str(ROOT / "examples" / "score_masks.py"), *folders(tmp_path)],
-    cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    timeout=300,
   )
   assert done.returncode == 0, done.stderr
   found = {k: float(v) for k, v in re.findall(r"^  (\S.*?) +(\S+)$", done.stdout, re.M)}
@@ -273,12 +284,19 @@ def test_the_order_in_which_states_are_merged_does_not_matter():
   assert scores == pytest.approx({name: script["scores"][name] for name in scores})
 
 
-@pytest.mark.parametrize(("kind", "ids", "message"), [
-  ("predicted", np.zeros((5, 7)), r"predicted/0\.png is 5x7 .* expected 12x16, as .*truth/0\.png"),
-  ("instances", np.zeros((16, 12)), r"instances/0\.png is 16x12 .* expected 12x16"),
-  ("predicted", np.full((12, 16), 9), r"predicted/0\.png holds the ids 9; expected 0\.\.2"),
-  ("predicted", None, r"predicted/0\.png does not exist"),
-])
+@pytest.mark.parametrize(
+  ("kind", "ids", "message"),
+  [
+    (
+      "predicted",
+      np.zeros((5, 7)),
+      r"predicted/0\.png is 5x7 .* expected 12x16, as .*truth/0\.png",
+    ),
+    ("instances", np.zeros((16, 12)), r"instances/0\.png is 16x12 .* expected 12x16"),
+    ("predicted", np.full((12, 16), 9), r"predicted/0\.png holds the ids 9; expected 0\.\.2"),
+    ("predicted", None, r"predicted/0\.png does not exist"),
+  ],
+)
 def test_masks_that_do_not_fit_are_named(tmp_path, kind, ids, message):
   write_masks(tmp_path)
   (tmp_path / kind / "0.png").unlink()

@@ -18,8 +18,13 @@ def results(*values, **more):
   """A `results.json`; the metrics in the order of `METRICS`."""
   metrics = {f"segmentation/{name}": value for name, value in zip(METRICS, values, strict=True)}
   return {
-    "step": 4, "data_set": "scenes", "split": "val", "examples": 5,
-    "protocol": {"segmentation": "a < b"}, "metrics": metrics, **more,
+    "step": 4,
+    "data_set": "scenes",
+    "split": "val",
+    "examples": 5,
+    "protocol": {"segmentation": "a < b"},
+    "metrics": metrics,
+    **more,
   }
 
 
@@ -30,8 +35,12 @@ def write_run(folder, scores, *, variant="iid", steps=(2, 4), log=None, **change
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
   (folder / "results.json").write_text(json.dumps(results(*scores)))
   lines = [
-    {"step": step, "segmentation/mean_iou": scores[0] * step / 4, "pixel/segmentation": 1 / step,
-     **(log or {})}
+    {
+      "step": step,
+      "segmentation/mean_iou": scores[0] * step / 4,
+      "pixel/segmentation": 1 / step,
+      **(log or {}),
+    }
     for step in steps
   ]
   (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))

@@ -23,7 +23,10 @@ USUAL = (16, 24)
 # The color of padding, which no transform's mean is.
 FILL = (10, 120, 230)
 DESCRIPTOR = Descriptor(
-  "tiny", games.TASK.classes, ((0, 0, 0), (200, 40, 40), (40, 40, 200)), ("train", "val"),
+  "tiny",
+  games.TASK.classes,
+  ((0, 0, 0), (200, 40, 40), (40, 40, 200)),
+  ("train", "val"),
   frozenset({"label", "depth", "normals"}),
 )
 # How far `Local` sees from a pixel.
@@ -70,8 +73,11 @@ def trained(network=Local, tasks=tuple(games.TASKS), resize="none", divide_depth
   predictor = network({name: task.channels for name, task in chosen.items()})
   init = jax.jit(lambda key: predictor.init(key, jnp.zeros((1, *USUAL, 3)), train=False))
   return Trained(
-    Game(predictor, chosen, {}), init(jax.random.key(0)), DESCRIPTOR,
-    Augment(USUAL, resize, fill=FILL), divide_depth,
+    Game(predictor, chosen, {}),
+    init(jax.random.key(0)),
+    DESCRIPTOR,
+    Augment(USUAL, resize, fill=FILL),
+    divide_depth,
   )
 
 
@@ -95,7 +101,8 @@ def run(folder, variant, **changes):
       times = lambda factor, tree: jax.tree.map(lambda x: (factor * x).astype(x.dtype), tree)
       player = start.players[PREDICTOR]
       moved = player.replace(
-        params=times(step, player.params), batch_stats=times(step + 1, player.batch_stats),
+        params=times(step, player.params),
+        batch_stats=times(step + 1, player.batch_stats),
         opt_state=times(step + 2, player.opt_state),
       )
       states.append(start.replace(players={**start.players, PREDICTOR: moved}))

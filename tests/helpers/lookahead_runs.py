@@ -77,9 +77,12 @@ class Watched(LookingAhead):
 
 def run(workdir: pathlib.Path, variant: str = "load_asm", **changes) -> tuple[Watched, dict]:
   """The schedule of a small run after its end, and its results."""
-  config = small.config(variant, **small.AHEAD | {
-    "train.steps": 16, "optimizer.predictor.average": 0.9, "predictor.norm.kind": "sync_batch",
-  } | changes)
+  config = small.config(
+    variant,
+    **small.AHEAD
+    | {"train.steps": 16, "optimizer.predictor.average": 0.9, "predictor.norm.kind": "sync_batch"}
+    | changes,
+  )
   settings = construct(Lookahead, config.lookahead, "lookahead")
   plans = []
 

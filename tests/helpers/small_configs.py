@@ -75,8 +75,12 @@ def launch(script, *arguments, devices=2, wait=True):
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
   process = subprocess.Popen(
-    [sys.executable, str(ROOT / "launch" / script), *arguments], env=environment, cwd=ROOT,
-    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    [sys.executable, str(ROOT / "launch" / script), *arguments],
+    env=environment,
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
   )
   if not wait:
     return process

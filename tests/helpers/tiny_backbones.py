@@ -100,10 +100,14 @@ def assert_recomputed(make, x):
   def graded(net):
     def total(params):
       features, updates = net.apply(
-        {**variables, "params": params}, x, train=True, mutable=["batch_stats"],
+        {**variables, "params": params},
+        x,
+        train=True,
+        mutable=["batch_stats"],
         rngs={"dropout": jax.random.key(0)},
       )
       return sum(jnp.mean(jnp.sin(x)) for x in features.values()), updates
+
     return jax.value_and_grad(total, has_aux=True)
 
   plain, again = (graded(make(remat=remat)) for remat in (False, True))
@@ -119,14 +123,18 @@ def assert_statistics_follow_training(make, x):
   """Training changes all running statistics; evaluation and frozen normalisation change none."""
   variables = initial(make(norm=Norm()), x)
   runs = ((Norm(), True), (Norm(), False), (Norm(frozen=True), True))
-  (_, trained), (features, kept), (frozen, held) = jax.jit(lambda: [
-    make(norm=norm).apply(variables, x, train=train, mutable=["batch_stats"])
-    for norm, train in runs
-  ])()
+  (_, trained), (features, kept), (frozen, held) = jax.jit(
+    lambda: [
+      make(norm=norm).apply(variables, x, train=train, mutable=["batch_stats"])
+      for norm, train in runs
+    ]
+  )()
   before = variables["batch_stats"]
-  assert all(jax.tree.leaves(jax.tree.map(
-    lambda a, b: not np.allclose(a, b), before, trained["batch_stats"]
-  )))
+  assert all(
+    jax.tree.leaves(
+      jax.tree.map(lambda a, b: not np.allclose(a, b), before, trained["batch_stats"])
+    )
+  )
   for after in (kept, held):
     jax.tree.map(np.testing.assert_array_equal, before, after["batch_stats"])
   jax.tree.map(np.testing.assert_array_equal, features, frozen)

@@ -19,7 +19,11 @@ SIZE = (8, 12)
 TASK = Segmentation(("ground", "wheel", "chair"))
 TASKS = {"segmentation": TASK, "depth": Depth(), "normals": Normals()}
 RELEASED = {
-  "normalize": "pixel", "margin": 0.8, "ascent": 0.5, "partly": False, "reconstruction": 0.0,
+  "normalize": "pixel",
+  "margin": 0.8,
+  "ascent": 0.5,
+  "partly": False,
+  "reconstruction": 0.0,
 }
 
 
@@ -75,7 +79,8 @@ METHODS = {
     "structure": structure(weight=0.7, ascent=0.3, reconstruction=0.0),
   },
   "iid_asm_balanced": {
-    "pixel": Pixel(), "structure": structure(weight=20.0, balance=0.3, reconstruction=0.0),
+    "pixel": Pixel(),
+    "structure": structure(weight=20.0, balance=0.3, reconstruction=0.0),
   },
   "asm_depth": {"structure": structure(reconstruction=0.0)},
   "asm_normals": {"structure": structure(reconstruction=0.0)},
@@ -97,16 +102,22 @@ METHODS = {
   "aaf_released": {"pixel": Pixel(), "affinity": AAF_RELEASED},
   "embedding": {"pixel": Pixel(), "embedding": Embedding(weight=0.7)},
   "asm_aaf": {"pixel": Pixel(), "structure": structure(), "affinity": AAF_RELEASED},
-  "medley": gan(pixel=0.5, weight=0.3) | {
-    "structure": structure(weight=0.7, ascent=0.3), "affinity": Affinity(weight=0.7),
+  "medley": gan(pixel=0.5, weight=0.3)
+  | {
+    "structure": structure(weight=0.7, ascent=0.3),
+    "affinity": Affinity(weight=0.7),
     "embedding": Embedding(weight=0.2),
   },
 }
 
 # The tasks of methods that train another one than segmentation.
 TRAINED = {
-  "asm_depth": ("depth",), "asm_normals": ("normals",), "iid_asm_all": tuple(TASKS),
-  "asm_released_all": tuple(TASKS), "gan_depth": ("depth",), "gan_all": tuple(TASKS),
+  "asm_depth": ("depth",),
+  "asm_normals": ("normals",),
+  "iid_asm_all": tuple(TASKS),
+  "asm_released_all": tuple(TASKS),
+  "gan_depth": ("depth",),
+  "gan_all": tuple(TASKS),
 }
 
 
@@ -125,7 +136,8 @@ def computing_in(dtype, players: Game) -> Game:
   fields = lambda term: {field.name for field in dataclasses.fields(term)}
   terms = {
     name: dataclasses.replace(term, critic=term.critic.clone(dtype=dtype))
-    if "critic" in fields(term) else term
+    if "critic" in fields(term)
+    else term
     for name, term in players.terms.items()
   }
   predictor = players.predictor.clone(dtype=dtype)
@@ -144,7 +156,10 @@ def batch(n=8, seed=0, size=SIZE) -> dict[str, np.ndarray]:
   normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
   normals[rng.random(depth.shape) < 0.3] = 0
   return {
-    "image": image, "label": label, "depth": depth, "normals": normals,
+    "image": image,
+    "label": label,
+    "depth": depth,
+    "normals": normals,
     "weight": np.ones(n, np.float32),
   }
 
@@ -207,7 +222,8 @@ def assert_each_plays_its_own_game(play, params) -> None:
     assert scale > 0
     jax.tree.map(
       lambda a, b, s=scale: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * s),
-      before["joint"][player], own,
+      before["joint"][player],
+      own,
     )
     length = 1e-3 / scale
     step = jax.tree.map(lambda p, g, s=length: p - s * g, params[player], before["joint"][player])
@@ -222,9 +238,7 @@ def term_alone(players: Game, name: str):
     weighted sum by the critic's parameters and by the outputs; and its first two arguments.
   """
   term, rng = players.terms[name], np.random.default_rng(1)
-  critic = jax.jit(lambda key: players.init(key, SIZE).get(name, {"params": {}}))(
-    jax.random.key(0)
-  )
+  critic = jax.jit(lambda key: players.init(key, SIZE).get(name, {"params": {}}))(jax.random.key(0))
   channels = {name: task.channels for name, task in players.tasks.items()} | {FEATURES: 5}
   outputs = {
     name: jnp.array(rng.normal(size=(4, *SIZE, count)), jnp.float32)
@@ -235,7 +249,11 @@ def term_alone(players: Game, name: str):
   def judge(critic, outputs, examples):
     def value(params, outputs):
       summands = term(
-        {**critic, "params": params}, players.tasks, outputs, examples, progress=0.0,
+        {**critic, "params": params},
+        players.tasks,
+        outputs,
+        examples,
+        progress=0.0,
         rng=jax.random.key(0),
       ).summands
       return joint_value(summands), {key: part.moments.mean() for key, part in summands.items()}
@@ -253,13 +271,12 @@ def assert_missing_pixels_say_nothing(players: Game, name: str) -> None:
   """
   judge, critic, outputs = term_alone(players, name)
   examples, rng = batch(4), np.random.default_rng(2)
-  missing = {
-    key: task.valid(examples)[..., 0] == 0 for key, task in players.tasks.items()
-  }
+  missing = {key: task.valid(examples)[..., 0] == 0 for key, task in players.tasks.items()}
   missing[FEATURES] = next(iter(missing.values()))
   elsewhere = {
     key: jnp.where(missing[key][..., None], rng.normal(size=each.shape), each)
-    for key, each in outputs.items() if key in missing
+    for key, each in outputs.items()
+    if key in missing
   }
   expected = judge(critic, outputs, examples)
   jax.tree.map(np.testing.assert_array_equal, judge(critic, elsewhere, examples), expected)
@@ -286,8 +303,23 @@ def double(tree):
 
 
 __all__ = [
-  "METHODS", "PREDICTOR", "SIZE", "TASK", "TASKS", "adversarial",
-  "assert_each_plays_its_own_game", "assert_missing_pixels_say_nothing", "batch", "computing_in",
-  "double", "each_alone", "game", "joint_gradients", "of_method", "structure", "term_alone",
-  "variables", "with_term",
+  "METHODS",
+  "PREDICTOR",
+  "SIZE",
+  "TASK",
+  "TASKS",
+  "adversarial",
+  "assert_each_plays_its_own_game",
+  "assert_missing_pixels_say_nothing",
+  "batch",
+  "computing_in",
+  "double",
+  "each_alone",
+  "game",
+  "joint_gradients",
+  "of_method",
+  "structure",
+  "term_alone",
+  "variables",
+  "with_term",
 ]

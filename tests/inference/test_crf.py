@@ -110,9 +110,9 @@ def test_each_kernel_alone_is_near_exact_sums(kernel):
   assert compare(crf, logits, image)[0] < 0.02
 
 
-@pytest.mark.parametrize("crf", [
-  DenseCRF(bilateral_weight=0.0, spatial_weight=0.0), DenseCRF(iterations=0),
-])
+@pytest.mark.parametrize(
+  "crf", [DenseCRF(bilateral_weight=0.0, spatial_weight=0.0), DenseCRF(iterations=0)]
+)
 def test_without_kernels_or_iterations_it_is_the_softmax(crf):
   logits, image, _ = draw()
   np.testing.assert_allclose(crf(logits, image), jax.nn.softmax(logits), atol=1e-6)
@@ -198,25 +198,39 @@ def test_low_precision_is_computed_in_single_precision():
   np.testing.assert_allclose(found, crf(low.astype(jnp.float32), image), atol=1e-6)
 
 
-@pytest.mark.parametrize("change, message", [
-  ({"bilateral_rgb": 0.0}, "bilateral_rgb 0.0; expected a positive number"),
-  ({"spatial_xy": float("nan")}, "spatial_xy nan; expected a positive number"),
-  ({"bilateral_weight": -1.0}, "bilateral_weight -1.0; expected a number from 0"),
-  ({"iterations": -1}, "iterations -1; expected an integer from 0"),
-  ({"filters": "exact"}, "unknown filters 'exact'; known: released, close"),
-])
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"bilateral_rgb": 0.0}, "bilateral_rgb 0.0; expected a positive number"),
+    ({"spatial_xy": float("nan")}, "spatial_xy nan; expected a positive number"),
+    ({"bilateral_weight": -1.0}, "bilateral_weight -1.0; expected a number from 0"),
+    ({"iterations": -1}, "iterations -1; expected an integer from 0"),
+    ({"filters": "exact"}, "unknown filters 'exact'; known: released, close"),
+  ],
+)
 def test_impossible_settings_are_named(change, message):
   with pytest.raises(ValueError, match=message):
     DenseCRF(**change)
 
 
-@pytest.mark.parametrize("logits, image, message", [
-  ((4, 5, 2), np.zeros((4, 5, 3), np.float32), r"image \(4, 5, 3\) float32; expected \(h, w, 3\)"),
-  ((4, 5, 2), np.zeros((4, 5), np.uint8), r"image \(4, 5\) uint8; expected \(h, w, 3\) uint8"),
-  ((4, 5, 2), np.zeros((0, 5, 3), np.uint8), r"image \(0, 5, 3\) uint8; expected"),
-  ((5, 4, 2), np.zeros((4, 5, 3), np.uint8), r"logits \(5, 4, 2\) for an image \(4, 5, 3\)"),
-  ((1, 4, 5, 2), np.zeros((4, 5, 3), np.uint8), r"logits \(1, 4, 5, 2\) float32; expected \(h, w"),
-])
+@pytest.mark.parametrize(
+  "logits, image, message",
+  [
+    (
+      (4, 5, 2),
+      np.zeros((4, 5, 3), np.float32),
+      r"image \(4, 5, 3\) float32; expected \(h, w, 3\)",
+    ),
+    ((4, 5, 2), np.zeros((4, 5), np.uint8), r"image \(4, 5\) uint8; expected \(h, w, 3\) uint8"),
+    ((4, 5, 2), np.zeros((0, 5, 3), np.uint8), r"image \(0, 5, 3\) uint8; expected"),
+    ((5, 4, 2), np.zeros((4, 5, 3), np.uint8), r"logits \(5, 4, 2\) for an image \(4, 5, 3\)"),
+    (
+      (1, 4, 5, 2),
+      np.zeros((4, 5, 3), np.uint8),
+      r"logits \(1, 4, 5, 2\) float32; expected \(h, w",
+    ),
+  ],
+)
 def test_wrong_inputs_are_named(logits, image, message):
   with pytest.raises(ValueError, match=message):
     DenseCRF()(np.zeros(logits, np.float32), image)

@@ -21,7 +21,10 @@ from tests.helpers import small_configs as small
 
 # Photos of 16 x 16 become 20 x 20 in a canvas of 24 x 20; the last batch is not full.
 FITTED = {
-  "data.resize": "fit", "data.eval_size": (24, 20), "data.options.length": 11, "eval.batch_size": 8,
+  "data.resize": "fit",
+  "data.eval_size": (24, 20),
+  "data.options.length": 11,
+  "eval.batch_size": 8,
   "tasks.segmentation.details": ("bf",),
 }
 THOROUGH = Inference(scales=(0.5, 1.0, 1.5), flip=True, window=16, overlap=4, batch_size=8)
@@ -134,10 +137,16 @@ def test_estimates_mean_what_they_say():
     np.testing.assert_allclose(again, estimate, atol=1e-6)
 
 
-@pytest.mark.parametrize("inference, plain", [
-  (Inference(), True), (Inference(batch_size=3), True), (Inference(flip=True), False),
-  (Inference(scales=(1.0, 1.0)), False), (Inference(window=9), False),
-])
+@pytest.mark.parametrize(
+  "inference, plain",
+  [
+    (Inference(), True),
+    (Inference(batch_size=3), True),
+    (Inference(flip=True), False),
+    (Inference(scales=(1.0, 1.0)), False),
+    (Inference(window=9), False),
+  ],
+)
 def test_only_the_defaults_are_plain(inference, plain):
   assert inference.is_plain is plain
 

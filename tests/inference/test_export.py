@@ -128,7 +128,9 @@ def test_facts_tell_what_the_function_does_not():
   assert facts["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
   assert facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 1, "more": 0}
   assert facts["evaluated"] == {
-    "size": list(inference_runs.USUAL), "resize": "none", "fill": list(inference_runs.FILL),
+    "size": list(inference_runs.USUAL),
+    "resize": "none",
+    "fill": list(inference_runs.FILL),
   }
   assert facts["classes"] == list(trained.descriptor.classes) and facts["platforms"] == ["cpu"]
   assert [tuple(each) for each in facts["palette"]] == list(trained.descriptor.palette)
@@ -139,7 +141,9 @@ def test_images_are_padded_where_the_network_needs_multiples():
   artifact = export(trained, platforms=("cpu",))
   assert artifact.facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 16, "more": 0}
   image = images(2, 35, 50)
-  padded = np.stack([pad({"image": each}, (48, 64), inference_runs.FILL)["image"] for each in image])
+  padded = np.stack(
+    [pad({"image": each}, (48, 64), inference_runs.FILL)["image"] for each in image]
+  )
   outputs = trained.game.predict(trained.variables, padded)
   found = jax.jit(artifact.exported.call)(image)
   assert found["depth"].shape == (2, 35, 50)
@@ -163,7 +167,9 @@ def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
   artifact = export(trained, platforms=("cpu",))
   assert artifact.facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 16, "more": 1}
   image = images(2, 30, 49)
-  padded = np.stack([pad({"image": each}, (33, 49), inference_runs.FILL)["image"] for each in image])
+  padded = np.stack(
+    [pad({"image": each}, (33, 49), inference_runs.FILL)["image"] for each in image]
+  )
   outputs = trained.game.predict(trained.variables, padded)
   found = jax.jit(artifact.exported.call)(image)
   for name, task in trained.game.tasks.items():
@@ -190,12 +196,15 @@ def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
   np.testing.assert_allclose(artifact.exported.call(image)["depth"], depth, atol=1e-5)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-  ({"tasks": ("edges",)}, "unknown task 'edges'; known: "),
-  ({"platforms": ("cpu", "gpu")}, "unknown platform 'gpu'; known: cpu, cuda, tpu"),
-  ({"platforms": ()}, "no platforms; known: cpu"),
-  ({"tasks": ("depth",), "probabilities": True}, "need the task segmentation; predicted: depth"),
-])
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"tasks": ("edges",)}, "unknown task 'edges'; known: "),
+    ({"platforms": ("cpu", "gpu")}, "unknown platform 'gpu'; known: cpu, cuda, tpu"),
+    ({"platforms": ()}, "no platforms; known: cpu"),
+    ({"tasks": ("depth",), "probabilities": True}, "need the task segmentation; predicted: depth"),
+  ],
+)
 def test_what_cannot_be_exported_is_named(settings, message):
   with pytest.raises(ValueError, match=message):
     export(inference_runs.trained(UNTRAINED), **settings)

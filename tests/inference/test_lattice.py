@@ -34,10 +34,16 @@ def dense(lattice):
   return np.asarray(apply(lattice, np.eye(lattice.index.shape[1], dtype=np.float32)))
 
 
-@pytest.mark.parametrize("dimensions, deviation, fill, worst", [
-  (2, 2.0, False, 0.03), (2, 6.0, False, 0.01), (3, 3.0, False, 0.03), (5, 4.0, False, 0.04),
-  (5, 4.0, True, 0.02),
-])
+@pytest.mark.parametrize(
+  "dimensions, deviation, fill, worst",
+  [
+    (2, 2.0, False, 0.03),
+    (2, 6.0, False, 0.01),
+    (3, 3.0, False, 0.03),
+    (5, 4.0, False, 0.04),
+    (5, 4.0, True, 0.02),
+  ],
+)
 def test_means_are_near_those_of_the_exact_gaussian(dimensions, deviation, fill, worst):
   features, x = points(dimensions, deviation), values()
   kernel = reference_crf.gaussian(features)
@@ -121,9 +127,10 @@ def test_lattices_of_one_size_stack():
     np.testing.assert_allclose(found[k], apply(lattices[k], x[k]), atol=1e-6)
 
 
-@pytest.mark.parametrize("value, message", [
-  (np.nan, "not finite; expected finite"), (1e9, "expected a product below 2\\^63"),
-])
+@pytest.mark.parametrize(
+  "value, message",
+  [(np.nan, "not finite; expected finite"), (1e9, "expected a product below 2\\^63")],
+)
 def test_impossible_features_are_named(value, message):
   features = np.eye(5)
   features[0, :] = value

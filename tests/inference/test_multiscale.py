@@ -50,7 +50,9 @@ def evaluation():
 
   def judge(seen):
     said = trained.game.predict(trained.variables, seen)
-    found = {n: task.estimate(said[n], inference_runs.USUAL) for n, task in trained.game.tasks.items()}
+    found = {
+      n: task.estimate(said[n], inference_runs.USUAL) for n, task in trained.game.tasks.items()
+    }
     return found | {"label": games.TASK.prediction(said["segmentation"], inference_runs.USUAL)}
 
   return jax.jit(judge)
@@ -75,20 +77,27 @@ def test_one_view_is_what_evaluation_sees(size):
 def test_predictions_score_as_the_evaluation_does():
   trained = inference_runs.trained(inference_runs.Strided)
   sizes = [(16, 24), (9, 24), (16, 5), (12, 12), (3, 20), (1, 1), (16, 23), (8, 8)]
-  rng, images = np.random.default_rng(0), [inference_runs.image(*size, seed=sum(size)) for size in sizes]
+  rng, images = (
+    np.random.default_rng(0),
+    [inference_runs.image(*size, seed=sum(size)) for size in sizes],
+  )
   labels = [rng.integers(0, 3, size).astype(np.int32) for size in sizes]
   batch = games.batch(len(sizes), size=inference_runs.USUAL) | {
-    "image": np.stack([
-      pad({"image": each}, inference_runs.USUAL, inference_runs.FILL)["image"] for each in images
-    ]),
-    "label": np.stack([
-      np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELLED)
-      for each in labels
-    ]),
+    "image": np.stack(
+      [pad({"image": each}, inference_runs.USUAL, inference_runs.FILL)["image"] for each in images]
+    ),
+    "label": np.stack(
+      [
+        np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELLED)
+        for each in labels
+      ]
+    ),
   }
   scores = make_evaluate(trained.game)(trained.variables, [batch])
   matrix = np.zeros((3, 3), np.int64)
-  for label, each in zip(labels, estimates(predictor(inference_runs.Strided), *images), strict=True):
+  for label, each in zip(
+    labels, estimates(predictor(inference_runs.Strided), *images), strict=True
+  ):
     np.add.at(matrix, (label, conclusions(each)["segmentation"]), 1)
   np.testing.assert_array_equal(matrix, scores.totals["segmentation"]["confusion"])
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(matrix).mean_iou()
@@ -159,7 +168,8 @@ def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
   """And images that share batches with others get what they get alone."""
   traced, estimate = [], Segmentation.estimate
   monkeypatch.setattr(
-    Segmentation, "estimate",
+    Segmentation,
+    "estimate",
     lambda *args, **options: traced.append(args[2]) or estimate(*args, **options),
   )
   predict = make_predict(
@@ -174,7 +184,9 @@ def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
     (alone,) = estimates(predict, images[index])
     np.testing.assert_allclose(found[index]["segmentation"], alone["segmentation"], atol=1e-6)
   assert len(traced) == 2
-  estimates(predict, inference_runs.image(17, 30), inference_runs.image(30, 20))  # Too large for the evaluation.
+  estimates(
+    predict, inference_runs.image(17, 30), inference_runs.image(30, 20)
+  )  # Too large for the evaluation.
   assert sorted(traced[2:]) == [(32, 32), (64, 32)]
 
 
@@ -200,7 +212,8 @@ def test_any_number_of_classes_comes_back_from_any_scale():
   network = inference_runs.Constant({"segmentation": len(classes)})
   variables = network.init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=False)
   trained = dataclasses.replace(
-    inference_runs.trained(inference_runs.Constant), variables=variables,
+    inference_runs.trained(inference_runs.Constant),
+    variables=variables,
     game=Game(network, {"segmentation": Segmentation(classes)}, {}),
   )
   predict = make_predict(trained, Inference(scales=(0.7, 1.3)))
@@ -220,8 +233,11 @@ def test_only_the_wanted_tasks_are_predicted():
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"scales": ()}, "scales"), ({"scales": (1.0, 0.0)}, "scales"), ({"window": -1}, "window=-1"),
-    ({"batch_size": 0}, "batch_size=0"), ({"overlap": 3}, "overlap=3 of windows of 0"),
+    ({"scales": ()}, "scales"),
+    ({"scales": (1.0, 0.0)}, "scales"),
+    ({"window": -1}, "window=-1"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"overlap": 3}, "overlap=3 of windows of 0"),
     ({"overlap": 8, "window": 8}, "overlap=8 of windows of 8"),
   ],
 )

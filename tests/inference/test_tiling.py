@@ -44,9 +44,9 @@ def test_what_lies_within_a_quarter_of_the_overlap_from_a_window_counts_nothing(
 def test_weights_of_tiles_add_up_to_one_over_an_image():
   total = np.zeros((30, 47, 1))
   for rows, columns in (tile for tile in tiles((30, 47), 16, 7)):
-    total[rows.start : rows.stop, columns.start : columns.stop] += (
-      np.outer(rows.weights, columns.weights)[..., None]
-    )
+    total[rows.start : rows.stop, columns.start : columns.stop] += np.outer(
+      rows.weights, columns.weights
+    )[..., None]
   np.testing.assert_allclose(total, 1, atol=1e-6)
 
 

@@ -18,10 +18,16 @@ from tests.helpers import small_configs as small
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
-  return folder, *inference_runs.run(folder, "iid,all", **{
-    "data.eval_size": (24, 32), "data.eval_resize": "fit", "data.divide_depth": False,
-    "optimizer.predictor.average": 0.9,
-  })
+  return folder, *inference_runs.run(
+    folder,
+    "iid,all",
+    **{
+      "data.eval_size": (24, 32),
+      "data.eval_resize": "fit",
+      "data.divide_depth": False,
+      "optimizer.predictor.average": 0.9,
+    },
+  )
 
 
 @pytest.mark.parametrize(("which", "index"), [("best", 0), ("last", 1)])
@@ -47,7 +53,10 @@ def test_it_needs_no_data_set(run, tmp_path):
   (tmp_path / "config.json").write_text(json.dumps(config))
   names = Trained.open(folder).descriptor.classes
   facts = Descriptor(
-    "gone", names[::-1], ((1, 2, 3),) * len(names), ("train",),
+    "gone",
+    names[::-1],
+    ((1, 2, 3),) * len(names),
+    ("train",),
     frozenset({"label", "depth", "normals"}),
   )
   write_descriptor(tmp_path, facts)

@@ -248,7 +248,9 @@ def test_a_new_start_that_is_not_the_best_raises_the_floor_and_yields_to_the_bes
   rules = Rules(patience=9, peak_patience=0, fall=1 / 8, rise=0.0)
   steps = played(rules, [8 / 16, 12 / 16, 11 / 16, 9 / 16])
   assert [names(step.actions) for step in steps] == [
-    ["KEEP_BEST", "TRAIN"], ["KEEP_START", "TRAIN"], ["BACK_TO_BEST", "RETRAIN"]
+    ["KEEP_BEST", "TRAIN"],
+    ["KEEP_START", "TRAIN"],
+    ["BACK_TO_BEST", "RETRAIN"],
   ]
   assert (steps[1].after.start_model, steps[1].after.start) == (2, 11 / 16)
   assert (steps[2].after.start_model, steps[2].after.start) == (1, 12 / 16)
@@ -256,7 +258,12 @@ def test_a_new_start_that_is_not_the_best_raises_the_floor_and_yields_to_the_bes
 
 def test_an_miou_that_is_not_a_number_ends_the_cycle():
   log, _ = lookahead(
-    [0.5, math.nan, 0.6, math.nan], cycles=5, patience=9, peak_patience=1, lower=0.1, upper=0.0,
+    [0.5, math.nan, 0.6, math.nan],
+    cycles=5,
+    patience=9,
+    peak_patience=1,
+    lower=0.1,
+    upper=0.0,
     most=3,
   )
   assert [events for _, events in log] == [["no peak", "next"], ["best"], ["peak", "next"]]

@@ -139,7 +139,8 @@ def test_truths_and_maps_weigh_the_same_however_many_sets(store):
     np.testing.assert_array_equal(example["label"], Photos()[index]["label"])
     assert example["shown_label"].shape == example["label"].shape
     model = next(
-      model for model in range(3)
+      model
+      for model in range(3)
       if np.array_equal(
         dict(predictions(model))[index]["label"][: SIZE[0], : SIZE[1] + index],
         example["shown_label"],

@@ -13,8 +13,15 @@ from tests.helpers import tiny_games as games
 
 # One method of every form that a critic's loss has.
 CRITICS = (
-  "asm", "asm_released", "asm_binarised", "asm_normals", "gan_product", "gan_together",
-  "gan_penalty", "gan_all", "aaf",
+  "asm",
+  "asm_released",
+  "asm_binarised",
+  "asm_normals",
+  "gan_product",
+  "gan_together",
+  "gan_penalty",
+  "gan_all",
+  "aaf",
 )
 
 
@@ -87,8 +94,7 @@ def test_they_see_what_a_predictor_would_have_said(method):
     keys = jax.random.split(jax.random.key(0), 1 + len(players.terms))
     key = keys[1 + list(players.terms).index(name)]
     critique = term(
-      {"params": params[name], "batch_stats": {}}, players.tasks, told, truth, progress=0.0,
-      rng=key,
+      {"params": params[name], "batch_stats": {}}, players.tasks, told, truth, progress=0.0, rng=key
     )
     for summand, expected in critique.summands.items():
       np.testing.assert_allclose(

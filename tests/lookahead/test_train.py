@@ -75,10 +75,17 @@ def test_a_critics_round_ends_with_its_patience(finished):
 
 
 def test_any_game_with_a_critic_can_look_ahead(tmp_path):
-  plan, results = watched.run(tmp_path, "load_asm,depth", **{
-    "train.steps": 4, "checkpoint.metric": "depth/delta_1.25", "lookahead.seen": True,
-    "lookahead.retain": 1, "lookahead.images": 8,
-  })
+  plan, results = watched.run(
+    tmp_path,
+    "load_asm,depth",
+    **{
+      "train.steps": 4,
+      "checkpoint.metric": "depth/delta_1.25",
+      "lookahead.seen": True,
+      "lookahead.retain": 1,
+      "lookahead.images": 8,
+    },
+  )
   assert plan.backs >= 1 and np.isfinite(results["lookahead"]["hold_out"]["end"])
 
 
@@ -102,20 +109,23 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
   assert indices(2, images=10**6)[1] == [of_start]
 
 
-@pytest.mark.parametrize("variant, changes, message", [
-  ("load", {"train.turns": "alternate"}, "turns of its own"),
-  ("load", {"train.pretraining": 3}, "turns of its own"),
-  ("load", {"optimizer.critic.schedule": "poly"}, "'adversarial' has the schedule 'poly'"),
-  ("load", {"lookahead.most": 1}, "lookahead: a buffer of 1 sets"),
-  ("load", {"lookahead.rules.fall": 0.0}, r"lookahead\.rules: fall=0\.0"),
-  ("load", {"lookahead.every": 0}, "every=0"),
-  ("load", {"lookahead.images": -1}, "images=-1; expected at least 0"),
-  ("load", {"lookahead.part": 1.5}, r"part=1\.5"),
-  ("load", {"lookahead.retraining.batch_size": 7}, "no multiple of 8"),
-  ("load", {"lookahead.retraining.patience": 0}, r"lookahead\.retraining: patience=0"),
-  ("load", {"lookahead.retraining.epochs": 0.0}, r"epochs=0\.0; expected a number above 0"),
-  ("load", {"lookahead.retraining.epochs": float("nan")}, "epochs=nan"),
-])
+@pytest.mark.parametrize(
+  "variant, changes, message",
+  [
+    ("load", {"train.turns": "alternate"}, "turns of its own"),
+    ("load", {"train.pretraining": 3}, "turns of its own"),
+    ("load", {"optimizer.critic.schedule": "poly"}, "'adversarial' has the schedule 'poly'"),
+    ("load", {"lookahead.most": 1}, "lookahead: a buffer of 1 sets"),
+    ("load", {"lookahead.rules.fall": 0.0}, r"lookahead\.rules: fall=0\.0"),
+    ("load", {"lookahead.every": 0}, "every=0"),
+    ("load", {"lookahead.images": -1}, "images=-1; expected at least 0"),
+    ("load", {"lookahead.part": 1.5}, r"part=1\.5"),
+    ("load", {"lookahead.retraining.batch_size": 7}, "no multiple of 8"),
+    ("load", {"lookahead.retraining.patience": 0}, r"lookahead\.retraining: patience=0"),
+    ("load", {"lookahead.retraining.epochs": 0.0}, r"epochs=0\.0; expected a number above 0"),
+    ("load", {"lookahead.retraining.epochs": float("nan")}, "epochs=nan"),
+  ],
+)
 def test_what_cannot_be_is_refused(variant, changes, message):
   config = small.config(variant, **changes)
   with pytest.raises(ValueError, match=message):
@@ -172,7 +182,7 @@ def test_a_run_that_is_killed_at_ten_moments_ends_as_if_it_had_not_been(tmp_path
     before = small.logged(killed)
     process = small.launch("main.py", *arguments, f"--workdir={killed}", wait=False)
     while process.poll() is None:
-      if MOMENTS[name](killed, small.logged(killed)[len(before):]):
+      if MOMENTS[name](killed, small.logged(killed)[len(before) :]):
         times[name] += 1
         break
       time.sleep(0.002)

@@ -37,9 +37,10 @@ def oracle(logits, target, valid):
   return math.fsum(losses) / len(losses)
 
 
-@pytest.mark.parametrize("real, smoothing, target", [
-  (True, 0.0, 1.0), (True, 0.1, 0.9), (False, 0.0, 0.0), (False, 0.1, 0.0),
-])
+@pytest.mark.parametrize(
+  "real, smoothing, target",
+  [(True, 0.0, 1.0), (True, 0.1, 0.9), (False, 0.0, 0.0), (False, 0.1, 0.0)],
+)
 def test_judge_is_the_cross_entropy_with_a_target_smoothed_on_the_real_side_alone(
   real, smoothing, target
 ):
@@ -59,8 +60,11 @@ def test_deceive_is_the_cross_entropy_with_the_other_target_or_minus_that_of_the
 
 def test_every_logit_counts_without_a_mask():
   logits, _ = examples()
-  for loss in (lambda z, **k: judge(z, real=True, **k), deceive,
-               lambda z, **k: accuracy(z, real=False, **k)):
+  for loss in (
+    lambda z, **k: judge(z, real=True, **k),
+    deceive,
+    lambda z, **k: accuracy(z, real=False, **k),
+  ):
     assert loss(logits) == loss(logits, valid=np.ones_like(logits))
 
 
@@ -102,16 +106,23 @@ def test_sure_logits_cost_their_size_with_finite_slopes(logit):
     found = judge(z, real=True, smoothing=smoothing).mean()
     np.testing.assert_allclose(found, wrong * 1e4, rtol=1e-5)
   np.testing.assert_allclose(judge(z, real=False).mean(), max(logit, 0))
-  for loss in (lambda z: judge(z, real=True), lambda z: judge(z, real=False), deceive,
-               lambda z: deceive(z, saturating=True)):
+  for loss in (
+    lambda z: judge(z, real=True),
+    lambda z: judge(z, real=False),
+    deceive,
+    lambda z: deceive(z, saturating=True),
+  ):
     assert abs(slope(loss, logit)) in (0, 1)
 
 
 def test_logits_that_do_not_count_add_nothing():
   logits = jnp.array([1.0, jnp.inf, jnp.nan, -2.0]).reshape(1, 2, 2, 1)
   valid = jnp.isfinite(logits).astype(jnp.float32)
-  for loss in (lambda z: judge(z, real=True, valid=valid), lambda z: deceive(z, valid=valid),
-               lambda z: accuracy(z, real=True, valid=valid)):
+  for loss in (
+    lambda z: judge(z, real=True, valid=valid),
+    lambda z: deceive(z, valid=valid),
+    lambda z: accuracy(z, real=True, valid=valid),
+  ):
     assert loss(logits) == loss(jnp.where(valid > 0, logits, 7.0)) and loss(logits).count == 2
     value, grads = jax.value_and_grad(lambda z, loss=loss: loss(z).mean())(jnp.ones_like(logits))
     assert np.isfinite(value) and np.all(grads[valid == 0] == 0)
@@ -173,15 +184,21 @@ def test_where_the_prediction_has_the_mass_it_stays_as_it_is():
   np.testing.assert_array_equal(soften(truth, predicted, mass=1.0), truth)
 
 
-@pytest.mark.parametrize("divergence", [
-  lambda y, s: np.sum(y * np.log(y / s)), lambda y, s: np.sum(s * np.log(s / y)),
-], ids=["of_y_from_s", "of_s_from_y"])
+@pytest.mark.parametrize(
+  "divergence",
+  [lambda y, s: np.sum(y * np.log(y / s)), lambda y, s: np.sum(s * np.log(s / y))],
+  ids=["of_y_from_s", "of_s_from_y"],
+)
 def test_soften_is_the_closest_distribution_with_the_mass_on_the_truth(divergence):
   truth, predicted = simplexes(count=12)
   found = np.array(soften(truth, predicted, mass=0.7), np.float64)
   for y, t, s in zip(found[0, 0], truth[0, 0], predicted[0, 0].astype(np.float64), strict=True):
     closest = minimize(
-      divergence, 0.1 + 0.6 * t, args=(s,), method="SLSQP", options={"ftol": 1e-12},
+      divergence,
+      0.1 + 0.6 * t,
+      args=(s,),
+      method="SLSQP",
+      options={"ftol": 1e-12},
       bounds=[(0.7 if chosen else 1e-9, 1) for chosen in t],
       constraints={"type": "eq", "fun": lambda y: y.sum() - 1},
     )

@@ -125,9 +125,14 @@ def test_sums_and_counts_agree_with_the_oracle_in_double_precision(options, floa
     check(fields, expected, 1e-10)
 
 
-@pytest.mark.parametrize("shape, sizes, neighbours, ignore", [
-  ((1, 1, 1), (3,), "corners", "pair"), ((2, 2, 3), (3, 13), "corners", "opposite"),
-  ((2, 2, 3), (5,), "full", "pair"),])
+@pytest.mark.parametrize(
+  "shape, sizes, neighbours, ignore",
+  [
+    ((1, 1, 1), (3,), "corners", "pair"),
+    ((2, 2, 3), (3, 13), "corners", "opposite"),
+    ((2, 2, 3), (5,), "full", "pair"),
+  ],
+)
 def test_images_smaller_than_a_neighbourhood_agree_with_the_oracle(
   shape, sizes, neighbours, ignore
 ):
@@ -172,7 +177,10 @@ def test_gradients_agree_with_finite_differences_of_the_oracle(options, float64)
     p_step, weights_step = scale * rng.normal(size=p.shape), rng.normal(size=weights.shape)
     ends = [
       reference_affinity.value(
-        p + sign * step * p_step, label, sizes=SIZES, weights=weights + sign * step * weights_step,
+        p + sign * step * p_step,
+        label,
+        sizes=SIZES,
+        weights=weights + sign * step * weights_step,
         **options,
       )
       for sign in (1, -1)
@@ -220,9 +228,9 @@ def test_gradients_agree_with_plain_differentiation(options, float64):
   label = np.where(label < 0, 255, label)
   (weights,) = as_float(float, random_weights())
   value, _, *found = differentiate(p, label, weights, **options)
-  expected_value, expected = jax.jit(jax.value_and_grad(
-    lambda p, weights: plain(p, label, weights, **options), argnums=(0, 1)
-  ))(p, weights)
+  expected_value, expected = jax.jit(
+    jax.value_and_grad(lambda p, weights: plain(p, label, weights, **options), argnums=(0, 1))
+  )(p, weights)
   np.testing.assert_allclose(value, expected_value, rtol=1e-12)
   assert float(jnp.linalg.norm(expected[0])) > 0.1
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -251,9 +259,7 @@ def test_classes_can_be_renamed(options):
   found = differentiate(
     p[..., order], renamed, jax.tree.map(lambda w: w[order], weights), **options
   )
-  expected = (
-    value, fields, gradient[..., order], jax.tree.map(lambda w: w[order], by_weights)
-  )
+  expected = (value, fields, gradient[..., order], jax.tree.map(lambda w: w[order], by_weights))
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
@@ -340,9 +346,11 @@ def test_an_edge_beyond_the_margin_has_no_gradient():
 def test_counts_beyond_the_integers_of_a_float_stay_true():
   label = (np.random.default_rng(0).random((1, 2100, 2100)) < 0.3).astype(np.int32)
   # Only counts leave the compiled function, so that nothing else is computed.
-  count = jax.jit(lambda label: [
-    moments.count for moments in affinity(jnp.zeros((*label.shape, 9)), label, sizes=(3,))
-  ])
+  count = jax.jit(
+    lambda label: [
+      moments.count for moments in affinity(jnp.zeros((*label.shape, 9)), label, sizes=(3,))
+    ]
+  )
   pairs = edges = 0
   for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
     a = label[0, dy:, max(dx, 0) : label.shape[2] + min(dx, 0)]
@@ -354,14 +362,17 @@ def test_counts_beyond_the_integers_of_a_float_stay_true():
   np.testing.assert_allclose(nonedge, 9 * pairs - 2 * edges, rtol=2e-7)
 
 
-@pytest.mark.parametrize("options, message", [
-  ({"neighbours": "some"}, "unknown neighbours 'some'; known: corners, full"),
-  ({"ignore": "none"}, "unknown ignore 'none'; known: pair, opposite"),
-  ({"weight_by": "size"}, "unknown weight_by 'size'; known: centre, channel"),
-  ({"sizes": (3, 4)}, "size 4; expected an odd size"),
-  ({"sizes": (1,)}, "size 1; expected an odd size"),
-  ({"sizes": ()}, "at least one size"),
-])
+@pytest.mark.parametrize(
+  "options, message",
+  [
+    ({"neighbours": "some"}, "unknown neighbours 'some'; known: corners, full"),
+    ({"ignore": "none"}, "unknown ignore 'none'; known: pair, opposite"),
+    ({"weight_by": "size"}, "unknown weight_by 'size'; known: centre, channel"),
+    ({"sizes": (3, 4)}, "size 4; expected an odd size"),
+    ({"sizes": (1,)}, "size 1; expected an odd size"),
+    ({"sizes": ()}, "at least one size"),
+  ],
+)
 def test_impossible_options_are_named(options, message):
   (p,) = as_float(np.float32, probabilities())
   with pytest.raises(ValueError, match=message):
@@ -378,6 +389,4 @@ def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
     found = affinity(each, label, sizes=(3,))
     for name in expected._fields:
       assert getattr(found, name).count == getattr(expected, name).count
-      np.testing.assert_allclose(
-        getattr(found, name).sum, getattr(expected, name).sum, rtol=2e-2
-      )
+      np.testing.assert_allclose(getattr(found, name).sum, getattr(expected, name).sum, rtol=2e-2)

@@ -168,8 +168,9 @@ def test_a_draw_without_replacement_visits_no_direction_twice():
   label = jnp.zeros((1, 1, 3), int)  # Only left and right are inside: 2 pairs in all.
   features = jnp.ones((1, 1, 3, 2))
   keys = jax.random.split(jax.random.key(1), 50)
-  pairs = jax.vmap(lambda key: contrastive(
-    features, label, classes=1, sampled=3, rng=key).same.count)(keys)
+  pairs = jax.vmap(
+    lambda key: contrastive(features, label, classes=1, sampled=3, rng=key).same.count
+  )(keys)
   assert set(np.unique(pairs)) == {0, 2}
 
 
@@ -185,13 +186,16 @@ def test_neither_pass_holds_more_memory_for_a_larger_neighbourhood():
   assert held(7) < 1.1 * padding * held(3)  # 24 directions against 4.
 
 
-@pytest.mark.parametrize("options, message", [
-  ({"size": 4}, "odd size"),
-  ({"neighbours": "some"}, "known: corners, full"),
-  ({"sampled": 5, "rng": jax.random.key(0)}, "5 directions sampled of the 4"),
-  ({"sampled": -1, "rng": jax.random.key(0)}, "-1 directions"),
-  ({"sampled": 2}, "without a key"),
-])
+@pytest.mark.parametrize(
+  "options, message",
+  [
+    ({"size": 4}, "odd size"),
+    ({"neighbours": "some"}, "known: corners, full"),
+    ({"sampled": 5, "rng": jax.random.key(0)}, "5 directions sampled of the 4"),
+    ({"sampled": -1, "rng": jax.random.key(0)}, "-1 directions"),
+    ({"sampled": 2}, "without a key"),
+  ],
+)
 def test_what_cannot_be_sampled_is_refused(options, message):
   with pytest.raises(ValueError, match=message):
     total(*example(), **options)

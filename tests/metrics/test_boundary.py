@@ -51,13 +51,14 @@ ADVERSARIAL = {
   "thin lines": (_filled(SQUARE, 0, (np.s_[4], 1)), _filled(SQUARE, 0, (np.s_[:, 4], 1))),
   "at the border": (_filled(SQUARE, 0, (np.s_[:3], 2)), _filled(SQUARE, 0, (np.s_[6:], 2))),
   "touching corners": (
-    _filled(SQUARE, 0, (np.s_[:4, :4], 1), (np.s_[4:, 4:], 1)), _filled(SQUARE, 0, (np.s_[:4], 1)),
+    _filled(SQUARE, 0, (np.s_[:4, :4], 1), (np.s_[4:, 4:], 1)),
+    _filled(SQUARE, 0, (np.s_[:4], 1)),
   ),
   "unlabelled outline": (_filled(SQUARE, 0, (np.s_[2:7, 2:7], 255), (np.s_[3:6, 3:6], 1)), BLOCK),
   "every pixel a boundary": (np.indices(SQUARE).sum(0) % 2, np.indices(SQUARE).sum(0) % 3),
 }
 RANDOM = {f"random {seed}": blobs(seed) for seed in range(4)} | {
-  "noise": (blobs(9)[0], np.random.default_rng(9).integers(0, CLASSES, (3, 13, 17))),
+  "noise": (blobs(9)[0], np.random.default_rng(9).integers(0, CLASSES, (3, 13, 17)))
 }
 CASES = {name: (x[None], y[None]) for name, (x, y) in ADVERSARIAL.items()} | RANDOM
 
@@ -95,9 +96,9 @@ def test_contour_benchmark_equals_the_oracle(maps, reach):
   np.testing.assert_allclose([found.precision(), found.recall()], ratios)
   expected = [slow.f_of(*x) for x in zip(*ratios, strict=True)]
   np.testing.assert_allclose(found.f(), expected)
-  np.testing.assert_allclose(list(found.compute().values()), [
-    *map(slow.mean, (*ratios, expected)), image_mean,
-  ])
+  np.testing.assert_allclose(
+    list(found.compute().values()), [*map(slow.mean, (*ratios, expected)), image_mean]
+  )
 
 
 @pytest.mark.parametrize("reach", (0, 1, 2.5))
@@ -230,8 +231,12 @@ def test_merging_is_associative_and_shards_equal_the_whole(metric):
   a, b, c = shards[0].merge(shards[1]), shards[2].merge(shards[3]), shards[4].merge(shards[5])
   empty = metric.empty(CLASSES, tolerance=NEAR)
   for merged in (
-    a.merge(b).merge(c), a.merge(b.merge(c)), c.merge(a).merge(b), empty.merge(whole),
-    whole.merge(empty), functools.reduce(metric.merge, shards),
+    a.merge(b).merge(c),
+    a.merge(b.merge(c)),
+    c.merge(a).merge(b),
+    empty.merge(whole),
+    whole.merge(empty),
+    functools.reduce(metric.merge, shards),
   ):
     assert_same(merged, whole)
     assert merged.compute() == pytest.approx(whole.compute())
@@ -253,8 +258,9 @@ def test_what_is_predicted_in_unlabelled_pixels_does_not_matter(metric):
   label, guess = blobs(8, void=0.3)
   unlabelled = (label < 0) | (label >= CLASSES)
   noise = np.random.default_rng(0).integers(-9, 999, label.shape)
-  assert_same(score(metric, (label, guess)),
-              score(metric, (label, np.where(unlabelled, noise, guess))))
+  assert_same(
+    score(metric, (label, guess)), score(metric, (label, np.where(unlabelled, noise, guess)))
+  )
 
 
 def test_a_step_to_unlabelled_pixels_is_no_boundary():
@@ -300,9 +306,7 @@ def padded(pairs, shape=(25, 32)):
 @pytest.mark.parametrize("pixels", (1, 1.5))
 def test_bf_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pixels):
   theta = Tolerance.at_smallest(pixels, 20)  # The diagonals are 20 and 40.
-  state = functools.reduce(
-    BFScore.merge, (score(BFScore, maps, theta) for maps in LARGE_AND_SMALL)
-  )
+  state = functools.reduce(BFScore.merge, (score(BFScore, maps, theta) for maps in LARGE_AND_SMALL))
   parts = [
     slow.bf(*maps, CLASSES, reach)
     for maps, reach in zip(LARGE_AND_SMALL, (2 * pixels, pixels), strict=True)

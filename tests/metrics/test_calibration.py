@@ -95,9 +95,10 @@ def neighbors(bins, dtype):
 
 
 @pytest.mark.parametrize("bins", [3, 7, 10, 15, 20])
-@pytest.mark.parametrize("count, dtype", [
-  (counted, np.float32), (Calibration.of, np.float32), (Calibration.of, np.float64),
-])
+@pytest.mark.parametrize(
+  "count, dtype",
+  [(counted, np.float32), (Calibration.of, np.float32), (Calibration.of, np.float64)],
+)
 def test_confidences_next_to_a_bound_are_in_the_bin_that_holds_them(count, dtype, bins):
   p, expected = neighbors(bins, dtype)
   score = count(p[None, ..., None], np.zeros((1, *p.shape), np.int32), bins=bins)
@@ -145,9 +146,7 @@ def test_unlabelled_pixels_change_nothing():
 
 def test_errors_are_bounded_by_each_other_and_by_one_bin():
   score, single = (Calibration.of(*example(), bins=bins) for bins in (15, 1))
-  assert single.expected_error() == pytest.approx(
-    abs(score.accuracy() - score.mean_confidence())
-  )
+  assert single.expected_error() == pytest.approx(abs(score.accuracy() - score.mean_confidence()))
   assert single.expected_error() <= score.expected_error() <= score.maximum_error()
 
 
@@ -158,8 +157,9 @@ def test_a_million_pixels_do_not_lose_the_confidence():
 
 
 def test_nothing_has_no_score_and_other_bins_do_not_merge():
-  assert all(np.isnan(x) for x in (*Calibration.empty().compute().values(),
-                                   Calibration.empty().accuracy()))
+  assert all(
+    np.isnan(x) for x in (*Calibration.empty().compute().values(), Calibration.empty().accuracy())
+  )
   with pytest.raises(ValueError, match="15 bins of confidence do not merge with 10"):
     Calibration.empty().merge(Calibration.empty(10))
   assert "10 equal bins" in Calibration.empty(10).protocol

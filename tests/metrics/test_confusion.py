@@ -50,10 +50,15 @@ def test_perfect_wrong_and_empty():
   assert perfect.mean_iou() == perfect.pixel_accuracy() == perfect.frequency_weighted_iou() == 1
   assert ConfusionMatrix.of(label, (known + 1) % 4, classes=4).mean_iou() == 0
   nothing = ConfusionMatrix.of(np.full((2, 2), 255), np.zeros((2, 2), int), classes=4)
-  assert all(np.isnan(x) for x in (
-    nothing.mean_iou(), nothing.pixel_accuracy(), nothing.mean_class_accuracy(),
-    nothing.frequency_weighted_iou(),
-  ))
+  assert all(
+    np.isnan(x)
+    for x in (
+      nothing.mean_iou(),
+      nothing.pixel_accuracy(),
+      nothing.mean_class_accuracy(),
+      nothing.frequency_weighted_iou(),
+    )
+  )
 
 
 def test_a_class_predicted_but_never_true_scores_zero_and_counts():

@@ -53,9 +53,9 @@ CASES = {
 @functools.cache
 def on_device(**options):
   """`sum_depth_errors`, compiled, of maps and perhaps groups."""
-  return jax.jit(lambda truth, predicted, group=None: sum_depth_errors(
-    truth, predicted, group=group, **options
-  ))
+  return jax.jit(
+    lambda truth, predicted, group=None: sum_depth_errors(truth, predicted, group=group, **options)
+  )
 
 
 def assert_scores(found, expected, **tolerance):
@@ -111,9 +111,7 @@ def test_the_unit_of_length_does_not_matter_to_ratios():
 def test_swapping_truth_and_prediction():
   truth, predicted = maps()
   predicted = np.where(truth > 0, predicted, 0)
-  one, other = (
-    DepthErrors.of(*x).compute() for x in ((truth, predicted), (predicted, truth))
-  )
+  one, other = (DepthErrors.of(*x).compute() for x in ((truth, predicted), (predicted, truth)))
   for name in ("rms", "log_rms", "log10", *FACTORS):
     assert one[name] == pytest.approx(other[name], rel=1e-12)
   assert one["rel"] == pytest.approx(other["rel_by_prediction"], rel=1e-12) != other["rel"]
@@ -136,7 +134,9 @@ def test_merging_is_associative_and_shards_equal_the_whole():
   a, b, c = (DepthErrors.of(truth[i : i + 2], predicted[i : i + 2], cap=10.0) for i in (0, 2, 4))
   whole = DepthErrors.of(truth, predicted, cap=10.0).compute()
   for merged in (
-    a.merge(b).merge(c), a.merge(b.merge(c)), DepthErrors.empty(cap=10.0).merge(c.merge(a)).merge(b)
+    a.merge(b).merge(c),
+    a.merge(b.merge(c)),
+    DepthErrors.empty(cap=10.0).merge(c.merge(a)).merge(b),
   ):
     assert_scores(merged.compute(), whole, rtol=1e-13)
 
@@ -166,8 +166,9 @@ def test_class_wise_equals_class_by_class():
   assert np.isnan(by_class["rel"][4:]).all()
   assert errors.mean()["rel"] == pytest.approx(np.mean(by_class["rel"][:4]))
   known = label < 6
-  assert_scores(errors.compute(), reference.depth_scores(truth[known], predicted[known]),
-                rtol=1e-12)
+  assert_scores(
+    errors.compute(), reference.depth_scores(truth[known], predicted[known]), rtol=1e-12
+  )
   summed = on_device(groups=6)(truth, predicted, label)
   assert_scores(DepthErrors(jax.device_get(summed)).scores(), by_class, rtol=3e-6)
 
@@ -187,9 +188,7 @@ def test_instance_wise_equals_instance_by_instance():
   groups = instance_groups(instance, label, classes=6)
   errors = DepthErrors.of(truth, predicted, group=groups.ids, groups=groups.members)
   means = GroupMeans.of(errors, groups)
-  expected = reference.instance_scores(
-    reference.depth_scores, truth, predicted, instance, label, 6
-  )
+  expected = reference.instance_scores(reference.depth_scores, truth, predicted, instance, label, 6)
   assert_scores(means.scores(), expected, rtol=1e-12)
   assert means.members.sum() == groups.members - 1
   present = ~np.isnan(expected["rms"])
@@ -279,8 +278,11 @@ def test_sums_of_large_images_are_accurate_on_device():
   for group in (None, label):
     host = DepthErrors.of(truth, predicted, group=group, groups=5).sums
     device = jax.device_get(on_device(groups=5)(truth, predicted, group))
-    assert_scores({k: v for k, v in device.items() if k not in FACTORS},
-                  {k: v for k, v in host.items() if k not in FACTORS}, rtol=1e-6)
+    assert_scores(
+      {k: v for k, v in device.items() if k not in FACTORS},
+      {k: v for k, v in host.items() if k not in FACTORS},
+      rtol=1e-6,
+    )
     for name in FACTORS:  # a ratio at the very limit may fall on either side
       np.testing.assert_allclose(device[name], host[name], atol=3)
 
@@ -295,9 +297,11 @@ def test_devices_add_up_and_compile_once():
 
   spec = PartitionSpec("d")
   mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-  step = jax.jit(jax.shard_map(
-    local, mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec(), check_vma=False
-  ))
+  step = jax.jit(
+    jax.shard_map(
+      local, mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec(), check_vma=False
+    )
+  )
   total = jax.tree.map(jnp.add, step(truth, predicted), step(predicted, truth))
   assert len(traces) == 1
   whole = DepthErrors.of(truth, predicted, cap=10.0).merge(

@@ -79,9 +79,10 @@ def test_what_is_predicted_in_an_image_without_the_class_counts_nowhere():
   np.testing.assert_allclose(here.merge(there).iou(), [0.75, 1])
 
 
-@pytest.mark.parametrize("without_ids, expected", [
-  ("left_out", [0, 2, 0, 0]), ("once", [1, 2, 1, 0]), ("components", [2, 2, 1, 0]),
-])
+@pytest.mark.parametrize(
+  "without_ids, expected",
+  [("left_out", [0, 2, 0, 0]), ("once", [1, 2, 1, 0]), ("components", [2, 2, 1, 0])],
+)
 def test_a_class_without_ids_counts_as_it_is_told_to(without_ids, expected):
   label = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 1, 2]])
   instance = np.array([[0, 7, 0, 0], [0, 7, 0, 0], [0, 8, 8, 0]])

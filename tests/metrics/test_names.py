@@ -5,20 +5,28 @@ import pytest
 from asmjax.metrics.names import brief, by_class, logged, split_class
 
 METRICS = {
-  "segmentation/mean_iou": 1, "segmentation/iou/wall": 2, "segmentation/iou/tv/monitor": 3,
-  "segmentation/boundary/boundary_f": 4, "segmentation/boundary/f/wall": 5,
-  "segmentation/boundary/f/tv/monitor": 6, "depth/class/rel": 7, "depth/class/rel/iou": 8,
+  "segmentation/mean_iou": 1,
+  "segmentation/iou/wall": 2,
+  "segmentation/iou/tv/monitor": 3,
+  "segmentation/boundary/boundary_f": 4,
+  "segmentation/boundary/f/wall": 5,
+  "segmentation/boundary/f/tv/monitor": 6,
+  "depth/class/rel": 7,
+  "depth/class/rel/iou": 8,
 }
 
 
-@pytest.mark.parametrize("name, parts", [
-  ("segmentation/iou/tv/monitor", ("segmentation/iou", "tv/monitor")),
-  ("depth/instance/delta_1.25/iou", ("depth/instance/delta_1.25", "iou")),
-  ("segmentation/instance/iou/box", ("segmentation/instance/iou", "box")),
-  ("segmentation/instance/instance_mean_iou", ("segmentation/instance/instance_mean_iou", None)),
-  ("hold_out/segmentation/mean_iou", ("hold_out/segmentation/mean_iou", None)),
-  ("loss", ("loss", None)),
-])
+@pytest.mark.parametrize(
+  "name, parts",
+  [
+    ("segmentation/iou/tv/monitor", ("segmentation/iou", "tv/monitor")),
+    ("depth/instance/delta_1.25/iou", ("depth/instance/delta_1.25", "iou")),
+    ("segmentation/instance/iou/box", ("segmentation/instance/iou", "box")),
+    ("segmentation/instance/instance_mean_iou", ("segmentation/instance/instance_mean_iou", None)),
+    ("hold_out/segmentation/mean_iou", ("hold_out/segmentation/mean_iou", None)),
+    ("loss", ("loss", None)),
+  ],
+)
 def test_split_class_parts_what_is_measured_from_the_class(name, parts):
   assert split_class(name) == parts
 
@@ -26,7 +34,8 @@ def test_split_class_parts_what_is_measured_from_the_class(name, parts):
 def test_by_class_and_brief_part_the_metrics():
   assert by_class(METRICS) == {
     "segmentation/iou": {"wall": 2, "tv/monitor": 3},
-    "segmentation/boundary/f": {"wall": 5, "tv/monitor": 6}, "depth/class/rel": {"iou": 8},
+    "segmentation/boundary/f": {"wall": 5, "tv/monitor": 6},
+    "depth/class/rel": {"iou": 8},
   }
   assert sorted(brief(METRICS).values()) == [1, 4, 7]
 

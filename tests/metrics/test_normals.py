@@ -33,8 +33,15 @@ def segments(seed=0, shape=(3, 9, 7), classes=4):
 
 def awkward():
   """Every kind of bad or extreme vector against every other."""
-  vectors = [*BAD, [0, 0, 1], [0, 0, -1], [1e-30, 0, 0], [3e38, 3e38, 0], [0.6, 0, 0.8],
-             [0, 1e-4, 1]]
+  vectors = [
+    *BAD,
+    [0, 0, 1],
+    [0, 0, -1],
+    [1e-30, 0, 0],
+    [3e38, 3e38, 0],
+    [0.6, 0, 0.8],
+    [0, 1e-4, 1],
+  ]
   first, second = np.meshgrid(range(len(vectors)), range(len(vectors)))
   vectors = np.array(vectors, np.float32)
   return vectors[first], vectors[second]

@@ -68,9 +68,11 @@ def test_predictors_see_a_line_where_it_is(name):
   line = jnp.zeros((1, *size, 3)).at[:, :, start:stop].set(1)
   noise = jnp.asarray(np.random.default_rng(0).random((1, *size, 3), np.float32))
   variables = smoothing(net, line)
-  predict = jax.jit(lambda x: upsample(
-    net.apply(variables, x, train=False)["a"], size, align_corners=aligned
-  )[0, ..., 0])
+  predict = jax.jit(
+    lambda x: upsample(net.apply(variables, x, train=False)["a"], size, align_corners=aligned)[
+      0, ..., 0
+    ]
+  )
 
   profile = np.asarray(predict(line))[COARSEST]
   assert profile.max() > 1.01 * np.median(profile)

@@ -35,10 +35,14 @@ def padded(net, channels):
   return multiply_adds + len(net.rates) * 9 * channels * 256 * (36**2 - 33**2)
 
 
-@pytest.mark.parametrize("backbone, rates, channels, parameters, multiply_adds", [
-  (MobileNetV2(top=False, output_stride=16), (), 320, 2.11, 2.75e9),
-  (MobileNetV1(output_stride=16), (6, 12, 18), 1024, 11.15, 14.25e9),
-], ids=["v2_without_aspp", "v1"])
+@pytest.mark.parametrize(
+  "backbone, rates, channels, parameters, multiply_adds",
+  [
+    (MobileNetV2(top=False, output_stride=16), (), 320, 2.11, 2.75e9),
+    (MobileNetV1(output_stride=16), (6, 12, 18), 1024, 11.15, 14.25e9),
+  ],
+  ids=["v2_without_aspp", "v1"],
+)
 def test_mobile_networks_cost_what_is_published(
   backbone, rates, channels, parameters, multiply_adds
 ):
@@ -82,8 +86,14 @@ def made(net, x):
 def test_v3_plus_is_its_definition(separable):
   x = backbones.image(14, 12)
   net = DeepLab(
-    {"a": 2, "b": 1}, backbones.Thinned(output_stride=8), rates=(1, 2), features=4, low=2, convs=2,
-    separable=separable, norm=NONE,
+    {"a": 2, "b": 1},
+    backbones.Thinned(output_stride=8),
+    rates=(1, 2),
+    features=4,
+    low=2,
+    convs=2,
+    separable=separable,
+    norm=NONE,
   )
   variables, conv, conv3x3 = made(net, x)
   x, high = np.asarray(x), np.asarray(x)[:, ::2, ::2]
@@ -145,10 +155,12 @@ def test_at_half_the_output_stride_doubled_rates_find_the_same_scores_more_dense
   params = variables["v2"]["params"]
   rates = {"head_a_rate2": params["head_a_rate1"], "head_a_rate6": params["head_a_rate3"]}
   doubled = {**variables, "v2": {"params": {"backbone": params["backbone"], **rates}}}
-  found, expected = jax.jit(lambda: [
-    {name: net.apply(values[name], x, train=False)["a"] for name, net in each.items()}
-    for each, values in ((dense, doubled), (coarse, variables))
-  ])()
+  found, expected = jax.jit(
+    lambda: [
+      {name: net.apply(values[name], x, train=False)["a"] for name, net in each.items()}
+      for each, values in ((dense, doubled), (coarse, variables))
+    ]
+  )()
   for name, each in expected.items():
     assert found[name].shape[1:3] == (9, 12) and each.shape[1:3] == (5, 6)
     assert np.std(each) > 0.01

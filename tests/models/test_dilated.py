@@ -30,16 +30,14 @@ def test_the_large_module_has_the_channels_of_table_1():
   found = [variables["params"][f"head_a_context{i}"]["kernel"].shape for i in range(1, 9)]
   widths = [5 * factor for factor in (1, 2, 2, 4, 8, 16, 32, 32, 1)]
   assert found == [
-    (k, k, *pair) for k, pair in zip([3] * 7 + [1], zip(widths, widths[1:], strict=False),
-                                     strict=True)
+    (k, k, *pair)
+    for k, pair in zip([3] * 7 + [1], zip(widths, widths[1:], strict=False), strict=True)
   ]
 
 
 def initialised(net, x):
   """Parameters, what the module gives, and the scores that it sees."""
-  outputs, variables = jax.jit(
-    lambda: net.init_with_output(jax.random.key(0), x, train=False)
-  )()
+  outputs, variables = jax.jit(lambda: net.init_with_output(jax.random.key(0), x, train=False))()
   score = jax.tree.map(np.asarray, variables["params"]["head_a"])
   return np.asarray(outputs["a"]), np.asarray(x) @ score["kernel"][0, 0] + score["bias"]
 
@@ -69,5 +67,5 @@ def test_the_module_sees_67_pixels_as_in_table_1():
   centre = lambda x: jnp.sum(net.apply(variables, x, train=False)["a"][:, 37, 36])
   seen = np.any(np.asarray(jax.jit(jax.grad(centre))(x)), (0, -1))
   expected = np.zeros((75, 73), bool)
-  expected[37 - 33:37 + 34, 36 - 33:36 + 34] = True
+  expected[37 - 33 : 37 + 34, 36 - 33 : 36 + 34] = True
   np.testing.assert_array_equal(seen, expected)

@@ -16,15 +16,12 @@ def structures(net, *size, channels=3, n=1):
   rng = np.random.default_rng(0)
   inputs = 2 if isinstance(net, TwoBranchNet) else 1
   return tuple(
-    jnp.array(rng.normal(size=(n, *size, channels)), jnp.result_type(float))
-    for _ in range(inputs)
+    jnp.array(rng.normal(size=(n, *size, channels)), jnp.result_type(float)) for _ in range(inputs)
   )
 
 
 def shapes(net, *inputs):
-  return jax.eval_shape(
-    lambda: net.init_with_output(jax.random.key(0), *inputs, train=False)
-  )
+  return jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), *inputs, train=False))
 
 
 def initial(net, *inputs):
@@ -56,15 +53,18 @@ SMALL_LIGHT = lambda c: layers(
 
 
 # Where the printed number is None, the paper's differs from what its own layers add up to.
-@pytest.mark.parametrize("net, counted, channels, printed", [
-  (LucNet(), LARGE, 21, "2.4e+06"),
-  (LucNet(), LARGE, 63, "2.4e+06"),
-  (LucNet(light=True), LARGE_LIGHT, 21, "8.7e+05"),
-  (LucNet(light=True), LARGE_LIGHT, 63, "9.1e+05"),
-  (LucNet(large=False, light=True), SMALL_LIGHT, 21, "4.9e+05"),
-  (LucNet(large=False, light=True), SMALL_LIGHT, 63, None),
-  (LucNet(large=False), SMALL_FOV, 21, None),
-])
+@pytest.mark.parametrize(
+  "net, counted, channels, printed",
+  [
+    (LucNet(), LARGE, 21, "2.4e+06"),
+    (LucNet(), LARGE, 63, "2.4e+06"),
+    (LucNet(light=True), LARGE_LIGHT, 21, "8.7e+05"),
+    (LucNet(light=True), LARGE_LIGHT, 63, "9.1e+05"),
+    (LucNet(large=False, light=True), SMALL_LIGHT, 21, "4.9e+05"),
+    (LucNet(large=False, light=True), SMALL_LIGHT, 63, None),
+    (LucNet(large=False), SMALL_FOV, 21, None),
+  ],
+)
 def test_luc_nets_have_the_papers_numbers_of_parameters(net, counted, channels, printed):
   assert parameters(net, channels) == counted(channels)
   assert printed in (None, f"{counted(channels):.1e}")
@@ -84,10 +84,16 @@ def test_both_branches_are_joined_with_64_channels_each():
   assert kernels["conv1"] == (3, 3, 64 + 64, 128)
 
 
-@pytest.mark.parametrize("net, stride", [
-  (LucNet(), 4), (LucNet(large=False, light=True), 4), (TwoBranchNet(), 4), (PatchNet(), 16),
-  (PatchNet(SMALL, norm=Norm("none")), 4),
-])
+@pytest.mark.parametrize(
+  "net, stride",
+  [
+    (LucNet(), 4),
+    (LucNet(large=False, light=True), 4),
+    (TwoBranchNet(), 4),
+    (PatchNet(), 16),
+    (PatchNet(SMALL, norm=Norm("none")), 4),
+  ],
+)
 @pytest.mark.parametrize("size", [(32, 48), (13, 18), (1, 7)])
 def test_there_is_a_logit_for_every_patch_however_odd_the_size(net, stride, size):
   logits, _ = shapes(net, *structures(net, *size, n=2))
@@ -96,22 +102,27 @@ def test_there_is_a_logit_for_every_patch_however_odd_the_size(net, stride, size
 
 def averaging(variables):
   """Every kernel an average, every bias 0; of two outputs only the second one looks."""
+
   def weights(path, leaf):
     if path[-1].key == "bias":
       return jnp.zeros(leaf.shape)
     kernel = jnp.full(leaf.shape, 1 / np.prod(leaf.shape[:3]))
     return kernel.at[..., 0].set(0) if leaf.shape[-1] == 2 else kernel
+
   return jax.tree_util.tree_map_with_path(weights, variables)
 
 
 # (top, left) of the window of logit (row, column) (k, k), and the input that is looked at.
-@pytest.mark.parametrize("net, size, k, first, field, which", [
-  (LucNet(light=True), 52, 6, 9, 34, 0),
-  (LucNet(large=False), 48, 6, 17, 18, 0),
-  (TwoBranchNet(), 52, 6, 11, 30, 0),
-  (TwoBranchNet(), 52, 6, 9, 34, 1),
-  (PatchNet((2, 2, 2, 2, 2), norm=Norm("none")), 176, 4, 17, 142, 0),
-])
+@pytest.mark.parametrize(
+  "net, size, k, first, field, which",
+  [
+    (LucNet(light=True), 52, 6, 9, 34, 0),
+    (LucNet(large=False), 48, 6, 17, 18, 0),
+    (TwoBranchNet(), 52, 6, 11, 30, 0),
+    (TwoBranchNet(), 52, 6, 9, 34, 1),
+    (PatchNet((2, 2, 2, 2, 2), norm=Norm("none")), 176, 4, 17, 142, 0),
+  ],
+)
 def test_a_logit_sees_its_field_of_view_and_nothing_else(net, size, k, first, field, which):
   """Kernels are positive: light passes every ReLU and max pool, and never cancels."""
   stop, last = first + field, first + field - 1
@@ -135,9 +146,7 @@ def test_the_logit_is_that_of_a_softmax_over_false_and_true():
   params = initial(net, *x)["params"]
   apply = jax.jit(lambda params: net.apply({"params": params}, *x, train=False))
   outputs = params["outputs"]
-  only = lambda i: {
-    **params, "outputs": jax.tree.map(lambda p: p.at[..., 1 - i].set(0), outputs)
-  }
+  only = lambda i: {**params, "outputs": jax.tree.map(lambda p: p.at[..., 1 - i].set(0), outputs)}
   false, true = -apply(only(0)), apply(only(1))
   probability = jax.nn.softmax(jnp.concatenate([false, true], -1))[..., 1:]
   np.testing.assert_allclose(jax.nn.sigmoid(apply(params)), probability, rtol=1e-5)
@@ -145,9 +154,9 @@ def test_the_logit_is_that_of_a_softmax_over_false_and_true():
 
 # With a batch norm after it, it does not matter that a singular value's own derivative is
 # approximate.
-@pytest.mark.parametrize("net", [
-  LucNet(large=False, light=True), PatchNet((3, 4), spectral=True),
-], ids=["luc", "patch"])
+@pytest.mark.parametrize(
+  "net", [LucNet(large=False, light=True), PatchNet((3, 4), spectral=True)], ids=["luc", "patch"]
+)
 def test_a_gradient_penalty_differentiates_to_its_slope(net, float64):
   """The derivative of the input gradient's square against finite differences of that square."""
   x = structures(net, 7, 5)
@@ -158,14 +167,18 @@ def test_a_gradient_penalty_differentiates_to_its_slope(net, float64):
     def total(x):
       logits, _ = net.apply({"params": params, **state}, *x, train=True, mutable=["batch_stats"])
       return jnp.sum(jnp.sin(logits))
+
     return sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(total)(x)))
 
   params = variables["params"]
   keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)))
-  direction = jax.tree.unflatten(jax.tree.structure(params), [
-    jax.random.normal(key, p.shape) * 1e-3
-    for key, p in zip(keys, jax.tree.leaves(params), strict=True)
-  ])
+  direction = jax.tree.unflatten(
+    jax.tree.structure(params),
+    [
+      jax.random.normal(key, p.shape) * 1e-3
+      for key, p in zip(keys, jax.tree.leaves(params), strict=True)
+    ],
+  )
   moved = lambda t: jax.tree.map(lambda p, d: p + t * d, params, direction)
   along = jax.jit(jax.value_and_grad(lambda t: penalty(moved(t))))
   value, slope = along(0.0)
@@ -199,9 +212,12 @@ def test_training_finds_the_largest_singular_values_and_evaluation_only_uses_the
   variables = initial(spectral, *x)
   params, stats = variables["params"], variables["batch_stats"]
   step, evaluate = (
-    jax.jit(lambda stats, train=train: spectral.apply(
-      {"params": params, "batch_stats": stats}, *x, train=train, mutable=["batch_stats"]
-    )) for train in (True, False)
+    jax.jit(
+      lambda stats, train=train: spectral.apply(
+        {"params": params, "batch_stats": stats}, *x, train=train, mutable=["batch_stats"]
+      )
+    )
+    for train in (True, False)
   )
   for _ in range(60):
     stats = step(stats)[1]["batch_stats"]

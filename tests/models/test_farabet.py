@@ -38,6 +38,7 @@ def test_levels_but_the_last_hold_no_mean():
 
 def normalised(x, window):
   """Pixel by pixel."""
+
   def mean(x):
     out, reach = np.zeros_like(x), window // 2
     for i, j in np.ndindex(x.shape[1:3]):
@@ -59,9 +60,7 @@ def test_each_pixel_is_normalised_by_those_around_it(size, window):
 
 
 def test_a_flat_image_stays_flat():
-  np.testing.assert_allclose(
-    locally_normalised(jnp.full((1, 20, 20, 1), 7.0)), 0, atol=0.02
-  )
+  np.testing.assert_allclose(locally_normalised(jnp.full((1, 20, 20, 1), 7.0)), 0, atol=0.02)
 
 
 def compiled(net, x):
@@ -107,8 +106,9 @@ def test_the_network_is_its_definition():
 
   def pool(x):
     h, w = (-(-side // 2) for side in x.shape[1:3])
-    cells = [[x[:, 2 * i:2 * i + 2, 2 * j:2 * j + 2].max((1, 2)) for j in range(w)]
-             for i in range(h)]
+    cells = [
+      [x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((1, 2)) for j in range(w)] for i in range(h)
+    ]
     return np.stack([np.stack(row, 1) for row in cells], 1)
 
   red, green, blue = np.moveaxis(np.asarray(x, np.float64), -1, 0)
@@ -125,4 +125,3 @@ def test_the_network_is_its_definition():
     expected = conv(f"head_{task}", y)
     assert np.std(expected) > 0.01
     np.testing.assert_allclose(found[task], expected, rtol=0.01, atol=0.01 * np.std(expected))
-

@@ -22,8 +22,10 @@ def filled(module, x, **options):
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, **options))
   return jax.tree.map(
-    lambda leaf: rng.normal(size=leaf.shape).astype(np.float32)
-    * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1]))),
+    lambda leaf: (
+      rng.normal(size=leaf.shape).astype(np.float32)
+      * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1])))
+    ),
     shapes,
   )
 
@@ -40,7 +42,11 @@ def test_the_resnets_have_the_published_number_of_parameters(layers, published):
   features, count = outputs_and_count(ResNet(BLOCKS[layers]), (224, 224))
   assert count + 2048 * 1000 + 1000 == published
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
-    2: (112, 112, 64), 4: (56, 56, 256), 8: (28, 28, 512), 16: (14, 14, 1024), 32: (7, 7, 2048)
+    2: (112, 112, 64),
+    4: (56, 56, 256),
+    8: (28, 28, 512),
+    16: (14, 14, 1024),
+    32: (7, 7, 2048),
   }
   assert layers == 3 * sum(BLOCKS[layers]) + 2
 
@@ -62,9 +68,7 @@ def test_dilation_in_place_of_strides_finds_the_same_features_more_densely(place
   for stride, expected in coarse.items():
     for found, output in ((dense, 8), (middle, 16)):
       every = max(stride // output, 1)
-      np.testing.assert_allclose(
-        found[stride][:, ::every, ::every], expected, rtol=1e-4, atol=1e-5
-      )
+      np.testing.assert_allclose(found[stride][:, ::every, ::every], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_bottleneck_is_three_convolutions_and_a_shortcut():
@@ -111,7 +115,8 @@ def test_an_up_projection_adds_two_branches():
   main, projected = (
     reference.convolve(
       unpooled, params["conv1"]["kernel"][..., half], params["conv1"]["bias"][half], 1, 1
-    ) for half in (slice(0, 2), slice(2, 4))
+    )
+    for half in (slice(0, 2), slice(2, 4))
   )
   main = reference.convolve(
     np.maximum(main, 0), params["conv2"]["kernel"], params["conv2"]["bias"], 1, 1

@@ -10,14 +10,18 @@ from asmjax.models.input_transform import IMAGENET, INPUT_TRANSFORMS, SUBTRACT_M
 SHADES = np.repeat(np.arange(256, dtype=np.uint8)[None, None, :, None], 3, axis=-1)
 
 
-@pytest.mark.parametrize(("transform", "formula"), [
-  # torchvision's presets: Normalize(mean, std) of pixels in 0..1.
-  (IMAGENET, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
-  # DeepLab's feature_extractor.py: 2 / 255 times the pixel, less 1.
-  (SYMMETRIC, lambda x: 2 / 255 * x - 1),
-  # TF-Slim's vgg_preprocessing.py.
-  (SUBTRACT_MEAN, lambda x: x - [123.68, 116.78, 103.94]),
-], ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(
+  ("transform", "formula"),
+  [
+    # torchvision's presets: Normalize(mean, std) of pixels in 0..1.
+    (IMAGENET, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+    # DeepLab's feature_extractor.py: 2 / 255 times the pixel, less 1.
+    (SYMMETRIC, lambda x: 2 / 255 * x - 1),
+    # TF-Slim's vgg_preprocessing.py.
+    (SUBTRACT_MEAN, lambda x: x - [123.68, 116.78, 103.94]),
+  ],
+  ids=lambda value: getattr(value, "name", ""),
+)
 def test_transform_is_the_published_formula(transform, formula):
   found = transform(SHADES)
   assert found.dtype == jnp.float32 and INPUT_TRANSFORMS[transform.name] is transform

@@ -13,9 +13,10 @@ from asmjax.ops.cpu.depthwise import convolve_depthwise
 from tests.oracles import arrays as reference
 
 
-@pytest.mark.parametrize("kernel, stride, dilation", [
-  (1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (4, 2, 1), (5, 1, 1), (3, 2, 3),
-])
+@pytest.mark.parametrize(
+  "kernel, stride, dilation",
+  [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (4, 2, 1), (5, 1, 1), (3, 2, 3)],
+)
 def test_convolution_agrees_with_the_oracle(kernel, stride, dilation):
   rng = np.random.default_rng(0)
   x = jnp.array(rng.normal(size=(2, 9, 7, 3)), jnp.float32)
@@ -40,25 +41,36 @@ def test_joining_is_resizing_concatenating_and_convolving(low, kernel):
   )
   weights = jnp.array(rng.normal(size=(2, 8, 6, 5)), jnp.float32)
   results = [
-    jax.jit(jax.value_and_grad(
-      lambda *inputs, f=f: jnp.sum(weights * jnp.sin(f(*inputs))), (0, 1, 2)
-    ))(params, low, skip) for f in (joined, plain)
+    jax.jit(
+      jax.value_and_grad(lambda *inputs, f=f: jnp.sum(weights * jnp.sin(f(*inputs))), (0, 1, 2))
+    )(params, low, skip)
+    for f in (joined, plain)
   ]
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results
-  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results)
 
 
-@pytest.mark.parametrize("kernel, stride, dilation, size", [
-  (3, 1, 1, (8, 7)), (3, 2, 1, (9, 6)), (3, 1, 4, (5, 6)), (3, 2, 2, (8, 8)), (4, 2, 1, (7, 8)),
-  (5, 1, 1, (3, 2)),
-])
+@pytest.mark.parametrize(
+  "kernel, stride, dilation, size",
+  [
+    (3, 1, 1, (8, 7)),
+    (3, 2, 1, (9, 6)),
+    (3, 1, 4, (5, 6)),
+    (3, 2, 2, (8, 8)),
+    (4, 2, 1, (7, 8)),
+    (5, 1, 1, (3, 2)),
+  ],
+)
 def test_depthwise_convolution_and_its_gradients_are_xlas(kernel, stride, dilation, size, float64):
   rng = np.random.default_rng(0)
   x, k = rng.normal(size=(2, *size, 6)), rng.normal(size=(kernel, kernel, 1, 6))
   pads = (((kernel - 1) // 2 * dilation, kernel // 2 * dilation),) * 2
   plain = lambda x, k: jax.lax.conv_general_dilated(
-    x, k, (stride,) * 2, pads, rhs_dilation=(dilation,) * 2, feature_group_count=6,
+    x,
+    k,
+    (stride,) * 2,
+    pads,
+    rhs_dilation=(dilation,) * 2,
+    feature_group_count=6,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
   ours = lambda x, k: convolve_depthwise(x, k, stride, dilation)
@@ -75,14 +87,25 @@ def test_depthwise_convolution_and_its_gradients_are_xlas(kernel, stride, dilati
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
 
 
-@pytest.mark.parametrize("kernel, stride, dilation, size, features", [
-  # Fewer pixels than taps.
-  (7, 1, 1, (5, 6), 5), (7, 2, 1, (6, 3), 5), (4, 1, 1, (3, 3), 5), (3, 2, 2, (1, 1), 5),
-  # More weights than patches.
-  (3, 1, 1, (5, 4), 41), (3, 2, 1, (9, 5), 31), (4, 2, 1, (7, 8), 33),
-  # Taps a third of the map apart, half of it, and beyond it.
-  (3, 1, 4, (9, 12), 5), (3, 1, 3, (5, 6), 5), (3, 1, 4, (2, 4), 5), (4, 1, 5, (7, 13), 5),
-])
+@pytest.mark.parametrize(
+  "kernel, stride, dilation, size, features",
+  [
+    # Fewer pixels than taps.
+    (7, 1, 1, (5, 6), 5),
+    (7, 2, 1, (6, 3), 5),
+    (4, 1, 1, (3, 3), 5),
+    (3, 2, 2, (1, 1), 5),
+    # More weights than patches.
+    (3, 1, 1, (5, 4), 41),
+    (3, 2, 1, (9, 5), 31),
+    (4, 2, 1, (7, 8), 33),
+    # Taps a third of the map apart, half of it, and beyond it.
+    (3, 1, 4, (9, 12), 5),
+    (3, 1, 3, (5, 6), 5),
+    (3, 1, 4, (2, 4), 5),
+    (4, 1, 5, (7, 13), 5),
+  ],
+)
 def test_maps_that_are_small_beside_the_kernel_are_convolved_and_differentiated_alike(
   kernel, stride, dilation, size, features, float64
 ):
@@ -108,9 +131,9 @@ def test_maps_that_are_small_beside_the_kernel_are_convolved_and_differentiated_
 
 def test_depthwise_convolution_adds_up_in_single_precision():
   x, k = jnp.ones((1, 40, 40, 1), jnp.bfloat16), jnp.full((3, 3, 1, 1), 0.5, jnp.bfloat16)
-  y, of_k = jax.jit(lambda: (
-    convolve_depthwise(x, k), jax.grad(lambda k: jnp.sum(convolve_depthwise(x, k)))(k)
-  ))()
+  y, of_k = jax.jit(
+    lambda: (convolve_depthwise(x, k), jax.grad(lambda k: jnp.sum(convolve_depthwise(x, k)))(k))
+  )()
   assert y.dtype == of_k.dtype == jnp.bfloat16
   assert of_k[1, 1, 0, 0] == 1600 and y[0, 1, 1, 0] == 4.5
 
@@ -149,15 +172,20 @@ def test_nearest_takes_the_pixel_under_the_centre(size):
     ((np.arange(new) + 0.5) * old / new).astype(int)
     for new, old in zip(size, label.shape[1:], strict=True)
   )
-  np.testing.assert_array_equal(
-    resize.nearest(label, size), label[:, rows[:, None], columns[None]]
-  )
+  np.testing.assert_array_equal(resize.nearest(label, size), label[:, rows[:, None], columns[None]])
 
 
-@pytest.mark.parametrize("window, stride, pads, size", [
-  (2, 2, "SAME", (8, 6)), (2, 2, "SAME", (7, 5)), (3, 2, ((1, 1), (1, 1)), (9, 8)),
-  (3, 1, "SAME", (5, 4)), (2, 3, "VALID", (8, 9)), (3, 2, ((0, 2), (1, 0)), (2, 4)),
-])
+@pytest.mark.parametrize(
+  "window, stride, pads, size",
+  [
+    (2, 2, "SAME", (8, 6)),
+    (2, 2, "SAME", (7, 5)),
+    (3, 2, ((1, 1), (1, 1)), (9, 8)),
+    (3, 1, "SAME", (5, 4)),
+    (2, 3, "VALID", (8, 9)),
+    (3, 2, ((0, 2), (1, 0)), (2, 4)),
+  ],
+)
 def test_maxima_and_their_gradients_are_xlas(window, stride, pads, size, float64):
   rng = np.random.default_rng(0)
   # Few values, so that many are equal within a window.
@@ -175,9 +203,9 @@ def test_maxima_and_their_gradients_are_xlas(window, stride, pads, size, float64
   assert "select_and_gather" not in traced() and "select_and_scatter" not in traced()
   with plain_convolutions():
     assert "select_and_scatter" in traced()
-    expected = jax.jit(
-      lambda x: (max_pool(x, window, stride, pads), jax.grad(bent)(x, cotangent))
-    )(x)
+    expected = jax.jit(lambda x: (max_pool(x, window, stride, pads), jax.grad(bent)(x, cotangent)))(
+      x
+    )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
 
 

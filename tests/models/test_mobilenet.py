@@ -78,8 +78,10 @@ def test_groups_are_convolved_on_their_own(kernel, stride, groups):
     "bias": rng.normal(size=8).astype(np.float32),
   }
   parts = zip(
-    np.split(x, groups, -1), np.split(params["kernel"], groups, -1),
-    np.split(params["bias"], groups), strict=True,
+    np.split(x, groups, -1),
+    np.split(params["kernel"], groups, -1),
+    np.split(params["bias"], groups),
+    strict=True,
   )
   expected = np.concatenate([reference.convolve(*part, stride, 1) for part in parts], -1)
   np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
@@ -114,6 +116,7 @@ def test_dropout_is_random_in_training_only_and_gradients_reach_everything():
     def total(params, x):
       logits = net.apply({"params": params}, x, train=True, rngs={"dropout": key})
       return jnp.sum(jnp.sin(logits)), logits
+
     return jax.value_and_grad(total, (0, 1), has_aux=True)(params, x)
 
   runs = [graded(params, x, jax.random.key(seed)) for seed in (0, 0, 1)]

@@ -23,13 +23,18 @@ def test_it_has_torchvisions_number_of_parameters():
   count = backbones.count(variables["params"])
   assert count == 2_223_872 and count + 1280 * 1000 + 1000 == 3_504_872
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
-    2: (112, 112, 16), 4: (56, 56, 24), 8: (28, 28, 32), 16: (14, 14, 96), 32: (7, 7, 1280)
+    2: (112, 112, 16),
+    4: (56, 56, 24),
+    8: (28, 28, 32),
+    16: (14, 14, 96),
+    32: (7, 7, 1280),
   }
 
 
-@pytest.mark.parametrize("width, multiply_adds, parameters", [
-  (1.4, 582, 6.06), (1.0, 300, 3.47), (0.5, 97, 1.95), (0.35, 59, 1.66),
-])
+@pytest.mark.parametrize(
+  "width, multiply_adds, parameters",
+  [(1.4, 582, 6.06), (1.0, 300, 3.47), (0.5, 97, 1.95), (0.35, 59, 1.66)],
+)
 def test_cost_at_224_pixels_is_that_of_the_released_networks(width, multiply_adds, parameters):
   """As tabulated with TF-slim's weights: whole millions, and kernels alone with the classifier."""
   net = MobileNetV2(width=width)
@@ -46,9 +51,10 @@ def test_the_deeplab_variant_ends_in_320_channels_at_an_eighth_of_the_size():
   assert backbones.count(variables["params"]) == 2_223_872 - 320 * 1280 - 2 * 1280
 
 
-@pytest.mark.parametrize("channels, expected", [
-  (32, 32), (1.6, 8), (12, 16), (11.2, 16), (8.4, 8), (33.6, 32), (44.8, 48), (18, 24),
-])
+@pytest.mark.parametrize(
+  "channels, expected",
+  [(32, 32), (1.6, 8), (12, 16), (11.2, 16), (8.4, 8), (33.6, 32), (44.8, 48), (18, 24)],
+)
 def test_channels_are_multiples_of_8_and_hardly_fewer(channels, expected):
   assert rounded(channels) == expected
 

@@ -39,7 +39,12 @@ def test_the_unet_of_four_levels_has_seven_convolutional_layers(stride):
 
 def test_levels_widths_convolutions_and_norms_are_settings():
   net = UNet(
-    {"a": 2, "b": 1}, levels=3, width=32, max_width=64, encoder_convs=2, decoder_convs=3,
+    {"a": 2, "b": 1},
+    levels=3,
+    width=32,
+    max_width=64,
+    encoder_convs=2,
+    decoder_convs=3,
     norm=Norm("group"),
   )
   outputs, variables = shapes(net, jnp.zeros((1, 13, 10, 3)), train=False)

@@ -32,7 +32,8 @@ def resnet(output_stride=32, **options):
 NETS = {
   "deeplab": (DeepLab(HEADS, resnet(16), rates=(1, 2), features=4), 16),
   "deeplab_plus": (
-    DeepLab(HEADS, resnet(16), rates=(2,), features=4, low=2, convs=1, separable=True), 4,
+    DeepLab(HEADS, resnet(16), rates=(2,), features=4, low=2, convs=1, separable=True),
+    4,
   ),
   "deeplab_v2": (DeepLabV2(HEADS, resnet(8), rates=(1, 2)), 8),
   "dilated": (Dilated(HEADS, VGG(width=2, fully=4, output_stride=8)), 8),
@@ -55,10 +56,13 @@ def test_all_predictors_are_tested():
 @every
 def test_every_task_has_a_map_of_the_size_over_the_stride_rounded_up(net, stride):
   for size, train in (((33, 41), False), ((64, 32), True), ((1, 7), True)):
-    outputs = jax.eval_shape(lambda: net.init_with_output(
-      {"params": jax.random.key(0), "dropout": jax.random.key(1)},
-      jnp.zeros((2, *size, 3)), train=train,  # noqa: B023
-    ))[0]
+    outputs = jax.eval_shape(
+      lambda: net.init_with_output(
+        {"params": jax.random.key(0), "dropout": jax.random.key(1)},
+        jnp.zeros((2, *size, 3)),  # noqa: B023
+        train=train,  # noqa: B023
+      )
+    )[0]
     rounded = tuple(-(-side // stride) for side in size)
     assert {task: x.shape for task, x in outputs.items()} == {
       task: (2, *rounded, channels) for task, channels in HEADS.items()
@@ -81,12 +85,17 @@ def test_bfloat16_reaches_every_convolution_and_no_parameter(net, stride):
   with plain_convolutions():
     jaxpr, (outputs, sown) = jax.make_jaxpr(
       lambda v, x: net.apply(
-        v, x, train=True, mutable=["batch_stats", "intermediates"],
+        v,
+        x,
+        train=True,
+        mutable=["batch_stats", "intermediates"],
         rngs={"dropout": jax.random.key(0)},
-      ), return_shape=True,
+      ),
+      return_shape=True,
     )(variables, x)
   products = [
-    equation.outvars[0].aval.dtype for equation in jaxpr.eqns
+    equation.outvars[0].aval.dtype
+    for equation in jaxpr.eqns
     if equation.primitive.name in ("conv_general_dilated", "dot_general")
   ]
   wide = [dtype for dtype in products if dtype != jnp.bfloat16]
@@ -130,8 +139,7 @@ def test_a_frozen_backbone_keeps_its_statistics_while_the_heads_follow(name):
 def test_computing_features_again_changes_nothing():
   net = NETS["fcn8"][0]
   backbones.assert_recomputed(
-    lambda remat=False: net.clone(backbone=net.backbone.clone(remat=remat)),
-    backbones.image(*SIZE),
+    lambda remat=False: net.clone(backbone=net.backbone.clone(remat=remat)), backbones.image(*SIZE)
   )
 
 
@@ -153,7 +161,8 @@ def test_every_layer_learns_and_dropout_drops(name):
   step = jax.jit(jax.value_and_grad(loss))
   value, grads = step(params, jax.random.key(0))
   idle = [
-    jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+    jax.tree_util.keystr(path)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
     if not np.any(leaf)
   ]
   assert not idle
@@ -164,8 +173,6 @@ def test_every_layer_learns_and_dropout_drops(name):
 def test_a_task_is_predicted_alike_whatever_the_other_tasks(name):
   both, x = NETS[name][0], backbones.image(*SIZE)
   variables, alone = backbones.initial(both, x), both.clone(heads={"depth": 1})
-  maps, own = jax.jit(
-    lambda: [net.apply(variables, x, train=False) for net in (both, alone)]
-  )()
+  maps, own = jax.jit(lambda: [net.apply(variables, x, train=False) for net in (both, alone)])()
   assert set(own) == {"depth"} and np.std(maps["segmentation"]) > 0
   np.testing.assert_allclose(own["depth"], maps["depth"], rtol=1e-5, atol=1e-6)

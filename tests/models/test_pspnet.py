@@ -43,7 +43,7 @@ def test_the_pyramid_is_its_definition(size):
     means = np.zeros((1, bins, bins, 3))
     for i, j in np.ndindex(bins, bins):
       means[:, i, j] = y[
-        :, i * h // bins:-(-(i + 1) * h // bins), j * w // bins:-(-(j + 1) * w // bins)
+        :, i * h // bins : -(-(i + 1) * h // bins), j * w // bins : -(-(j + 1) * w // bins)
       ].mean((1, 2))
     each = np.maximum(conv(f"pool{bins}", means), 0)
     maps.append(bilinear(each, (h, w), align_corners=True))
@@ -57,7 +57,12 @@ def test_the_pyramid_is_its_definition(size):
 def test_auxiliary_maps_come_from_the_stage_before_the_last_and_have_the_outputs_size():
   x = backbones.image(19, 14)
   net = PSPNet(
-    HEADS, backbones.Thinned(output_stride=32), bins=(1,), features=3, norm=NONE, auxiliary=3,
+    HEADS,
+    backbones.Thinned(output_stride=32),
+    bins=(1,),
+    features=3,
+    norm=NONE,
+    auxiliary=3,
     dropout=0.0,
   )
   variables = backbones.initial(net, x)
@@ -75,11 +80,16 @@ def test_auxiliary_maps_come_from_the_stage_before_the_last_and_have_the_outputs
 
 def traced(net, variables, x, train):
   """Number of convolutions and matrix products, and what is sown."""
+
   def run(variables, x):
     return net.apply(
-      variables, x, train=train, mutable=["intermediates", "batch_stats"],
+      variables,
+      x,
+      train=train,
+      mutable=["intermediates", "batch_stats"],
       rngs={"dropout": jax.random.key(0)},
     )[1]["intermediates"]
+
   with plain_convolutions():
     jaxpr, sown = jax.make_jaxpr(run, return_shape=True)(variables, x)
   names = [equation.primitive.name for equation in jaxpr.eqns]
@@ -105,11 +115,15 @@ def test_dropout_leaves_out_whole_channels():
   x = backbones.image(20, 24)
   net = PSPNet(HEADS, backbones.Thinned(output_stride=8), features=64, norm=NONE, dropout=0.5)
   variables = backbones.initial(net, x)
-  seen = jax.jit(lambda train, key: net.apply(
-    variables, x, train=train, mutable=["intermediates"], rngs={"dropout": key}
-  )[1]["intermediates"]["features"][0], static_argnums=0)
-  plain, first, second = seen(False, jax.random.key(0)), *(
-    seen(True, jax.random.key(i)) for i in (0, 1)
+  seen = jax.jit(
+    lambda train, key: net.apply(
+      variables, x, train=train, mutable=["intermediates"], rngs={"dropout": key}
+    )[1]["intermediates"]["features"][0],
+    static_argnums=0,
+  )
+  plain, first, second = (
+    seen(False, jax.random.key(0)),
+    *(seen(True, jax.random.key(i)) for i in (0, 1)),
   )
   kept = [np.any(each, (0, 1, 2)) for each in (first, second)]
   alive = np.any(plain, (0, 1, 2))

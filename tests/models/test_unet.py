@@ -13,7 +13,12 @@ from asmjax.models.predictors import UNet
 from asmjax.ops.resize import bilinear
 
 RELEASED = {
-  "levels": 9, "stride": 2, "down_kernel": 4, "decoder_convs": 3, "join": 1, "head_kernel": 3,
+  "levels": 9,
+  "stride": 2,
+  "down_kernel": 4,
+  "decoder_convs": 3,
+  "join": 1,
+  "head_kernel": 3,
 }
 FILTERS = (64, 128, 256, 512, 512, 512, 512, 512, 512)
 
@@ -59,22 +64,24 @@ def test_an_even_kernel_halves_with_zeros_beyond_the_border(size):
   variables = made(net, x)
   kernel = np.asarray(variables["params"]["down1_1"]["kernel"])
   (h, w), wide = size, np.pad(x[0], ((1, 2), (1, 2), (0, 0)))
-  expected = np.array([
-    [np.einsum("abc,abcf->f", wide[i:i + 4, j:j + 4], kernel) for j in range(0, w, 2)]
-    for i in range(0, h, 2)
-  ])
+  expected = np.array(
+    [
+      [np.einsum("abc,abcf->f", wide[i : i + 4, j : j + 4], kernel) for j in range(0, w, 2)]
+      for i in range(0, h, 2)
+    ]
+  )
   head = variables["params"]["head_depth"]["kernel"][0, 0]
   np.testing.assert_allclose(
-    net.apply(variables, x, train=False)["depth"][0], np.maximum(expected, 0) @ head,
-    rtol=1e-4, atol=1e-5,
+    net.apply(variables, x, train=False)["depth"][0],
+    np.maximum(expected, 0) @ head,
+    rtol=1e-4,
+    atol=1e-5,
   )
 
 
 def test_the_skip_joins_where_it_is_told_to():
   x = jnp.array(np.random.default_rng(0).normal(size=(1, 9, 12, 3)), jnp.float32)
-  net = UNet(
-    {"a": 2}, levels=2, width=4, decoder_convs=3, join=1, head_kernel=3, norm=Norm("none"),
-  )
+  net = UNet({"a": 2}, levels=2, width=4, decoder_convs=3, join=1, head_kernel=3, norm=Norm("none"))
   variables = made(net, x)
 
   def layer(name, *inputs, width=4, stride=1):

@@ -51,7 +51,11 @@ def test_it_has_the_published_number_of_parameters_and_multiply_adds():
   products, _ = backbones.costs(VGG(), 224, 224)
   assert round((products + fully) / 1e9, 2) == 15.47
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
-    2: (112, 112, 64), 4: (56, 56, 128), 8: (28, 28, 256), 16: (14, 14, 512), 32: (7, 7, 512)
+    2: (112, 112, 64),
+    4: (56, 56, 128),
+    8: (28, 28, 256),
+    16: (14, 14, 512),
+    32: (7, 7, 512),
   }
 
 

@@ -17,9 +17,9 @@ def tiny(**options):
   return Xception(1, 1 / 32, **options)
 
 
-@pytest.mark.parametrize("middle, parameters, products, values", [
-  (16, 39_916_312, 14.0, 52.5), (8, 26_969_560, 9.3, 39.9),
-])
+@pytest.mark.parametrize(
+  "middle, parameters, products, values", [(16, 39_916_312, 14.0, 52.5), (8, 26_969_560, 9.3, 39.9)]
+)
 def test_cost_at_299_pixels_is_that_of_the_released_networks(middle, parameters, products, values):
   """As in timm's model cards, which count two operations for every value that is normalised."""
   net = Xception(middle)
@@ -29,7 +29,11 @@ def test_cost_at_299_pixels_is_that_of_the_released_networks(middle, parameters,
   assert round(made / 1e6, 1) == values
   assert round((multiply_adds + 2 * made) / 1e9, 1) == products
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
-    2: (150, 150, 128), 4: (75, 75, 256), 8: (38, 38, 728), 16: (19, 19, 1024), 32: (10, 10, 2048)
+    2: (150, 150, 128),
+    4: (75, 75, 256),
+    8: (38, 38, 728),
+    16: (19, 19, 1024),
+    32: (10, 10, 2048),
   }
 
 

@@ -55,9 +55,7 @@ def test_it_is_pytorchs_adaptive_pooling(pooled):
     expected = torch.nn.functional.adaptive_avg_pool2d(
       torch.from_numpy(x.transpose(0, 3, 1, 2)), bins
     )
-    np.testing.assert_allclose(
-      found, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(found, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
 def test_means_are_added_up_in_single_precision():
@@ -96,8 +94,10 @@ def test_means_of_whole_maps_and_cells_are_exact_up_to_rounding(dtype, most):
 # Of [[0, 1, 3], [6, 10, 15]], by torch.nn.functional.interpolate (2.13.0), align_corners=True.
 TORCH = {
   (4, 7): [
-    [0, 1 / 3, 2 / 3, 1, 5 / 3, 7 / 3, 3], [2, 8 / 3, 10 / 3, 4, 5, 6, 7],
-    [4, 5, 6, 7, 25 / 3, 29 / 3, 11], [6, 22 / 3, 26 / 3, 10, 35 / 3, 40 / 3, 15],
+    [0, 1 / 3, 2 / 3, 1, 5 / 3, 7 / 3, 3],
+    [2, 8 / 3, 10 / 3, 4, 5, 6, 7],
+    [4, 5, 6, 7, 25 / 3, 29 / 3, 11],
+    [6, 22 / 3, 26 / 3, 10, 35 / 3, 40 / 3, 15],
   ],
   (3, 5): [[0, 0.5, 1, 2, 3], [3, 4.25, 5.5, 7.25, 9], [6, 8, 10, 12.5, 15]],
   (2, 4): [[0, 2 / 3, 5 / 3, 3], [6, 26 / 3, 35 / 3, 15]],
@@ -115,9 +115,9 @@ def test_bilinear_aligns_corners_as_torch_does(size):
   np.testing.assert_allclose(single[0, ..., 0], np.array([[0, 3, 6]]).T.repeat(3, 1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("stride, size", [
-  (2, (9, 13)), (2, (8, 12)), (4, (9, 14)), (8, (33, 40)), (16, (17, 31)),
-])
+@pytest.mark.parametrize(
+  "stride, size", [(2, (9, 13)), (2, (8, 12)), (4, (9, 14)), (8, (33, 40)), (16, (17, 31))]
+)
 def test_upsample_puts_output_i_on_pixel_stride_times_i_whatever_the_size(stride, size):
   x = np.random.default_rng(0).normal(size=(2, *(-(-side // stride) for side in size), 3))
   x = x.astype(np.float32)
@@ -165,9 +165,10 @@ def test_a_line_stays_where_it_is_in_labels_that_shrink_and_maps_that_grow(strid
     label[:, :, line] = 1
     small = downsample(label, (-(-side // stride),) * 2, align_corners=align_corners)
     assert np.sum(small[0, 0]) == 1
-    grow = jax.jit(functools.partial(
-      upsample, jnp.float32(small)[..., None], (side, side)
-    ), static_argnames="align_corners")
+    grow = jax.jit(
+      functools.partial(upsample, jnp.float32(small)[..., None], (side, side)),
+      static_argnames="align_corners",
+    )
     found, crossed = (
       center_of_mass(grow(align_corners=each)[0, 0, :, 0])
       for each in (align_corners, not align_corners)

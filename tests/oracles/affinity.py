@@ -8,7 +8,14 @@ FLOOR = 1e-4
 
 
 def affinity(
-  probabilities, label, *, sizes, neighbours="corners", ignore="pair", margin=3.0, weights=None,
+  probabilities,
+  label,
+  *,
+  sizes,
+  neighbours="corners",
+  ignore="pair",
+  margin=3.0,
+  weights=None,
   weight_by="centre",
 ):
   """(edge sums, edge counts), (non-edge sums, non-edge counts), each (k,)."""

@@ -34,8 +34,9 @@ def pooled_valid(valid, size, partly):
   n, h, w, _ = valid.shape
   out = np.zeros((n, *size, 1))
   for b, i, j in np.ndindex(n, *size):
-    cell = valid[b, i * h // size[0]:(i + 1) * h // size[0],
-                 j * w // size[1]:(j + 1) * w // size[1]]
+    cell = valid[
+      b, i * h // size[0] : (i + 1) * h // size[0], j * w // size[1] : (j + 1) * w // size[1]
+    ]
     out[b, i, j] = cell.max() if partly else cell.min()
   return out
 
@@ -49,7 +50,9 @@ def convolve(x, kernel, bias, stride, dilation):
   h, w = ((side - reach) // stride + 1 for side in x.shape[1:3])
   out = np.zeros((x.shape[0], h, w, kernel.shape[-1]))
   for i, j in np.ndindex(h, w):
-    patch = x[:, i * stride:i * stride + reach:dilation, j * stride:j * stride + reach:dilation]
+    patch = x[
+      :, i * stride : i * stride + reach : dilation, j * stride : j * stride + reach : dilation
+    ]
     out[:, i, j] = np.einsum("nabc,abcf->nf", patch, kernel) + bias
   return out
 

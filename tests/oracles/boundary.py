@@ -20,7 +20,8 @@ def at(ids, known, place):
 def contour(ids, known, c):
   """Places of class c with a known neighbour of another class."""
   return [
-    (y, x) for y, x in pixels(ids.shape)
+    (y, x)
+    for y, x in pixels(ids.shape)
     if at(ids, known, (y, x)) == c
     and any(at(ids, known, (y + i, x + j)) not in (None, c) for i, j in FOUR)
   ]

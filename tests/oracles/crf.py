@@ -33,8 +33,15 @@ def softmax(logits):
 
 
 def marginals(
-  logits, image, *, bilateral_weight=1, bilateral_xy=40, bilateral_rgb=3, spatial_weight=1,
-  spatial_xy=1, iterations=10,
+  logits,
+  image,
+  *,
+  bilateral_weight=1,
+  bilateral_xy=40,
+  bilateral_rgb=3,
+  spatial_weight=1,
+  spatial_xy=1,
+  iterations=10,
 ):
   """Mean field inference with Potts compatibility, (h, w, c)."""
   flat = np.asarray(logits, np.float64).reshape(-1, logits.shape[-1])

@@ -21,8 +21,14 @@ def depth_scores(truth, predicted, cap=1e6):
     "log_rms": math.sqrt(mean(lambda y, p: (math.log(y) - math.log(p)) ** 2)),
     "log10": mean(lambda y, p: abs(math.log10(y) - math.log10(p))),
   }
-  for name, power in [("^0.125", 1 / 8), ("^0.25", 1 / 4), ("^0.5", 1 / 2), ("", 1), ("^2", 2),
-                      ("^3", 3)]:
+  for name, power in [
+    ("^0.125", 1 / 8),
+    ("^0.25", 1 / 4),
+    ("^0.5", 1 / 2),
+    ("", 1),
+    ("^2", 2),
+    ("^3", 3),
+  ]:
     scores[f"delta_1.25{name}"] = mean(lambda y, p, k=power: max(y / p, p / y) < 1.25**k)
   return scores
 

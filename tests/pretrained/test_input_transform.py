@@ -25,16 +25,20 @@ from tests.helpers import published_weights
 from tests.helpers import small_configs as small
 
 
-@pytest.mark.parametrize(("format", "network", "expected"), [
-  ("safetensors", MobileNetV2(), IMAGENET),
-  ("torch", DeepLab({}), IMAGENET),
-  ("tensorflow", MobileNetV1(), SYMMETRIC),
-  ("tensorflow", DeepLab({}, MobileNetV2(top=False)), SYMMETRIC),
-  ("tensorflow", DeepLab({}, Xception()), SYMMETRIC),
-  ("tensorflow", ResNet(), SUBTRACT_MEAN),
-  ("tensorflow", PSPNet({}), SUBTRACT_MEAN),
-  ("tensorflow", FCN({}, VGG(fully=8)), SUBTRACT_MEAN),
-], ids=lambda value: getattr(value, "name", "") or type(value).__name__)
+@pytest.mark.parametrize(
+  ("format", "network", "expected"),
+  [
+    ("safetensors", MobileNetV2(), IMAGENET),
+    ("torch", DeepLab({}), IMAGENET),
+    ("tensorflow", MobileNetV1(), SYMMETRIC),
+    ("tensorflow", DeepLab({}, MobileNetV2(top=False)), SYMMETRIC),
+    ("tensorflow", DeepLab({}, Xception()), SYMMETRIC),
+    ("tensorflow", ResNet(), SUBTRACT_MEAN),
+    ("tensorflow", PSPNet({}), SUBTRACT_MEAN),
+    ("tensorflow", FCN({}, VGG(fully=8)), SUBTRACT_MEAN),
+  ],
+  ids=lambda value: getattr(value, "name", "") or type(value).__name__,
+)
 def test_input_transform_is_that_of_the_weights_publisher(format, network, expected):
   assert input_transform("no file is read", format, network) is expected
 
@@ -66,9 +70,9 @@ def test_input_transform_that_nobody_knows_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def checkpoint():
   """A config of a small MobileNetV2 that starts from a checkpoint of TF-Slim's, and the reader."""
-  config = small.config("iid@deeplab_v3_mobilenet_v2", **{
-    "init.path": "model.ckpt", "init.format": "tensorflow",
-  })
+  config = small.config(
+    "iid@deeplab_v3_mobilenet_v2", **{"init.path": "model.ckpt", "init.format": "tensorflow"}
+  )
   config.predictor.features, config.predictor.backbone.width = 8, 0.1
   network = experiment(config).game.predictor
   shapes, rng = by_path(published_weights.fresh(network)), np.random.default_rng(0)
@@ -86,7 +90,9 @@ def test_weights_of_tf_slim_see_the_images_that_they_were_trained_on(checkpoint,
   config, read = checkpoint
   monkeypatch.setitem(readers.READERS, "tensorflow", read)
   run = experiment(config)
-  variables = run.init.variables(run.game.predictor, published_weights.fresh(run.game.predictor), print)
+  variables = run.init.variables(
+    run.game.predictor, published_weights.fresh(run.game.predictor), print
+  )
   image = runs.image(2, 16, 16)
   apply = jax.jit(lambda seen: run.game.predictor.apply(variables, seen, train=False))
   logits = lambda seen: apply(jnp.asarray(seen, jnp.float32))["segmentation"]

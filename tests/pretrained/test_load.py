@@ -50,7 +50,9 @@ def test_every_format_has_a_naming():
 def test_a_whole_network_is_loaded(tmp_path):
   net = network()
   save_file(stored(net), tmp_path / "x.safetensors")
-  variables, coverage = load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net))
+  variables, coverage = load(
+    tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net)
+  )
   assert values(variables) == {1.0} and not coverage.faults()
 
 
@@ -76,7 +78,9 @@ def test_there_is_no_advice_that_would_not_help(tmp_path):
     load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net))
   assert "part=" not in str(error.value)
   with pytest.raises(ValueError, match="no 'bn1.weight' in the file"):
-    load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net), part="backbone")
+    load(
+      tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net), part="backbone"
+    )
 
 
 def test_options_reach_the_transfer(tmp_path):
@@ -102,7 +106,10 @@ def test_parts_are_modules(tmp_path, part):
 def test_the_real_mobilenet_is_complete():
   net = MobileNetV2()
   variables, coverage = load(
-    published_weights.real("mobilenet_v2_imagenet.safetensors"), "safetensors", net, published_weights.fresh(net)
+    published_weights.real("mobilenet_v2_imagenet.safetensors"),
+    "safetensors",
+    net,
+    published_weights.fresh(net),
   )
   assert coverage.parameters() == (2_223_872, 2_223_872) and len(coverage.loaded) == 260
   assert not coverage.faults() and all(np.std(x) > 0 for x in jax.tree.leaves(variables))
@@ -113,7 +120,10 @@ def test_the_real_deeplab_is_complete_but_for_a_head_of_other_classes(classes):
   pytest.importorskip("tensorflow")
   net = DeepLab({"segmentation": classes}, MobileNetV2(top=False), rates=())
   _, coverage = load(
-    published_weights.real("deeplabv3_mnv2_pascal/model.ckpt"), "tensorflow", net, published_weights.fresh(net)
+    published_weights.real("deeplabv3_mnv2_pascal/model.ckpt"),
+    "tensorflow",
+    net,
+    published_weights.fresh(net),
   )
   assert len(coverage.shapes) == 272 and not coverage.unused and not coverage.ignored
   assert len(coverage.loaded) == (272 if classes == 21 else 270)
@@ -163,7 +173,9 @@ def test_the_predictor_of_a_run_is_read_as_it_is_evaluated(tmp_path, average, no
 def test_a_part_of_a_run_goes_into_another_network(tmp_path):
   workdir = run(tmp_path, state(network(), average=0.0, value=3, step=1))
   other = DeepLab({"depth": 1}, BACKBONE, features=8)
-  variables, coverage = load(workdir, "orbax", other, published_weights.fresh(other), part="backbone")
+  variables, coverage = load(
+    workdir, "orbax", other, published_weights.fresh(other), part="backbone"
+  )
   assert values(variables["params"].pop("backbone")) == {3.0}
   assert values(variables["params"]) == {0.0} and not coverage.faults()
   with pytest.raises(ValueError, match='part="backbone" loads that alone'):

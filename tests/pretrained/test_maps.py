@@ -21,67 +21,106 @@ XCEPTION = Xception(middle=2, width=0.05)
 
 # Networks, the naming and names that published files have, by our path.
 CASES = {
-  "resnet-torchvision": (TORCH, "torchvision", {
-    "params/conv1_norm/scale": "bn1.weight",
-    "params/stage2_block2/conv3/kernel": "layer2.1.conv3.weight",
-    "batch_stats/stage4_block1/shortcut_norm/var": "layer4.0.downsample.1.running_var",
-  }),
-  "resnet-slim": (ResNet(placement="last_3x3"), "slim", {
-    "params/conv1/kernel": "resnet_v1_50/conv1/weights",
-    "params/stage4_block1/shortcut/kernel":
-      "resnet_v1_50/block4/unit_1/bottleneck_v1/shortcut/weights",
-    "batch_stats/stage3_block6/conv2_norm/mean":
-      "resnet_v1_50/block3/unit_6/bottleneck_v1/conv2/BatchNorm/moving_mean",
-  }),
-  "mobilenet_v1-slim": (MobileNetV1(), "slim", {
-    "params/conv1/kernel": "MobilenetV1/Conv2d_0/weights",
-    "params/block1_depthwise/kernel": "MobilenetV1/Conv2d_1_depthwise/depthwise_weights",
-    "params/block13_pointwise_norm/bias": "MobilenetV1/Conv2d_13_pointwise/BatchNorm/beta",
-  }),
-  "mobilenet_v2-torchvision": (MobileNetV2(), "torchvision", {
-    "params/conv1/kernel": "features.0.0.weight",
-    "params/block1_depthwise/kernel": "features.1.conv.0.0.weight",
-    "params/block1_project/kernel": "features.1.conv.1.weight",
-    "params/block2_depthwise/kernel": "features.2.conv.1.0.weight",
-    "params/block17_project_norm/bias": "features.17.conv.3.bias",
-    "params/conv2/kernel": "features.18.0.weight",
-  }),
-  "mobilenet_v2-slim": (MobileNetV2(), "slim", {
-    "params/conv1/kernel": "MobilenetV2/Conv/weights",
-    "params/block1_depthwise/kernel": "MobilenetV2/expanded_conv/depthwise/depthwise_weights",
-    "params/block2_expand/kernel": "MobilenetV2/expanded_conv_1/expand/weights",
-    "params/block17_project/kernel": "MobilenetV2/expanded_conv_16/project/weights",
-    "params/conv2_norm/scale": "MobilenetV2/Conv_1/BatchNorm/gamma",
-  }),
+  "resnet-torchvision": (
+    TORCH,
+    "torchvision",
+    {
+      "params/conv1_norm/scale": "bn1.weight",
+      "params/stage2_block2/conv3/kernel": "layer2.1.conv3.weight",
+      "batch_stats/stage4_block1/shortcut_norm/var": "layer4.0.downsample.1.running_var",
+    },
+  ),
+  "resnet-slim": (
+    ResNet(placement="last_3x3"),
+    "slim",
+    {
+      "params/conv1/kernel": "resnet_v1_50/conv1/weights",
+      "params/stage4_block1/shortcut/kernel": "resnet_v1_50/block4/unit_1/bottleneck_v1/shortcut/weights",
+      "batch_stats/stage3_block6/conv2_norm/mean": "resnet_v1_50/block3/unit_6/bottleneck_v1/conv2/BatchNorm/moving_mean",
+    },
+  ),
+  "mobilenet_v1-slim": (
+    MobileNetV1(),
+    "slim",
+    {
+      "params/conv1/kernel": "MobilenetV1/Conv2d_0/weights",
+      "params/block1_depthwise/kernel": "MobilenetV1/Conv2d_1_depthwise/depthwise_weights",
+      "params/block13_pointwise_norm/bias": "MobilenetV1/Conv2d_13_pointwise/BatchNorm/beta",
+    },
+  ),
+  "mobilenet_v2-torchvision": (
+    MobileNetV2(),
+    "torchvision",
+    {
+      "params/conv1/kernel": "features.0.0.weight",
+      "params/block1_depthwise/kernel": "features.1.conv.0.0.weight",
+      "params/block1_project/kernel": "features.1.conv.1.weight",
+      "params/block2_depthwise/kernel": "features.2.conv.1.0.weight",
+      "params/block17_project_norm/bias": "features.17.conv.3.bias",
+      "params/conv2/kernel": "features.18.0.weight",
+    },
+  ),
+  "mobilenet_v2-slim": (
+    MobileNetV2(),
+    "slim",
+    {
+      "params/conv1/kernel": "MobilenetV2/Conv/weights",
+      "params/block1_depthwise/kernel": "MobilenetV2/expanded_conv/depthwise/depthwise_weights",
+      "params/block2_expand/kernel": "MobilenetV2/expanded_conv_1/expand/weights",
+      "params/block17_project/kernel": "MobilenetV2/expanded_conv_16/project/weights",
+      "params/conv2_norm/scale": "MobilenetV2/Conv_1/BatchNorm/gamma",
+    },
+  ),
   "mobilenet_v2-topless": (MobileNetV2(top=False), "slim", {}),
   "mobilenet_v2-topless-torchvision": (MobileNetV2(top=False), "torchvision", {}),
-  "vgg-torchvision": (VGG(width=4, fully=16), "torchvision", {
-    "params/conv1_2/bias": "features.2.bias", "params/conv5_3/kernel": "features.28.weight",
-    "params/fc6/kernel": "classifier.0.weight", "params/fc7/bias": "classifier.3.bias",
-  }),
-  "vgg-bn-torchvision": (VGG(width=4, norm=Norm("sync_batch")), "torchvision", {
-    "params/conv2_1/kernel": "features.7.weight", "params/conv5_3/kernel": "features.40.weight",
-    "batch_stats/conv5_3_norm/var": "features.41.running_var",
-  }),
-  "vgg-slim": (VGG(width=4, fully=16), "slim", {
-    "params/conv1_1/kernel": "vgg_16/conv1/conv1_1/weights",
-    "params/conv5_3/bias": "vgg_16/conv5/conv5_3/biases", "params/fc6/kernel": "vgg_16/fc6/weights",
-  }),
-  "xception-slim": (Xception(width=0.1), "slim", {
-    "params/conv2/kernel": "xception_65/entry_flow/conv1_2/weights",
-    "params/entry1/shortcut/kernel":
-      "xception_65/entry_flow/block1/unit_1/xception_module/shortcut/weights",
-    "params/middle16/conv3_pointwise/kernel":
-      "xception_65/middle_flow/block1/unit_16/xception_module/separable_conv3_pointwise/weights",
-    "params/exit2/conv1_depthwise/kernel":
-      "xception_65/exit_flow/block2/unit_1/xception_module/"
+  "vgg-torchvision": (
+    VGG(width=4, fully=16),
+    "torchvision",
+    {
+      "params/conv1_2/bias": "features.2.bias",
+      "params/conv5_3/kernel": "features.28.weight",
+      "params/fc6/kernel": "classifier.0.weight",
+      "params/fc7/bias": "classifier.3.bias",
+    },
+  ),
+  "vgg-bn-torchvision": (
+    VGG(width=4, norm=Norm("sync_batch")),
+    "torchvision",
+    {
+      "params/conv2_1/kernel": "features.7.weight",
+      "params/conv5_3/kernel": "features.40.weight",
+      "batch_stats/conv5_3_norm/var": "features.41.running_var",
+    },
+  ),
+  "vgg-slim": (
+    VGG(width=4, fully=16),
+    "slim",
+    {
+      "params/conv1_1/kernel": "vgg_16/conv1/conv1_1/weights",
+      "params/conv5_3/bias": "vgg_16/conv5/conv5_3/biases",
+      "params/fc6/kernel": "vgg_16/fc6/weights",
+    },
+  ),
+  "xception-slim": (
+    Xception(width=0.1),
+    "slim",
+    {
+      "params/conv2/kernel": "xception_65/entry_flow/conv1_2/weights",
+      "params/entry1/shortcut/kernel": "xception_65/entry_flow/block1/unit_1/xception_module/shortcut/weights",
+      "params/middle16/conv3_pointwise/kernel": "xception_65/middle_flow/block1/unit_16/xception_module/separable_conv3_pointwise/weights",
+      "params/exit2/conv1_depthwise/kernel": "xception_65/exit_flow/block2/unit_1/xception_module/"
       "separable_conv1_depthwise/depthwise_weights",
-  }),
-  "xception-41-slim": (Xception(width=0.1, middle=8), "slim", {
-    "params/conv1/kernel": "xception_41/entry_flow/conv1_1/weights",
-  }),
+    },
+  ),
+  "xception-41-slim": (
+    Xception(width=0.1, middle=8),
+    "slim",
+    {"params/conv1/kernel": "xception_41/entry_flow/conv1_1/weights"},
+  ),
   "deeplab-torchvision": (
-    DeepLab(HEADS, TORCH, rates=(12, 24, 36), features=8, convs=1), "torchvision", {
+    DeepLab(HEADS, TORCH, rates=(12, 24, 36), features=8, convs=1),
+    "torchvision",
+    {
       "params/backbone/conv1/kernel": "backbone.conv1.weight",
       "params/aspp_pool/kernel": "classifier.0.convs.4.1.weight",
       "params/aspp3_norm/bias": "classifier.0.convs.3.1.bias",
@@ -90,7 +129,9 @@ CASES = {
     },
   ),
   "deeplab-mobilenet-slim": (
-    DeepLab(HEADS, MobileNetV2(top=False), rates=(), features=8), "slim", {
+    DeepLab(HEADS, MobileNetV2(top=False), rates=(), features=8),
+    "slim",
+    {
       "params/backbone/conv1/kernel": "MobilenetV2/Conv/weights",
       "params/aspp_pool/kernel": "image_pooling/weights",
       "params/project/kernel": "concat_projection/weights",
@@ -98,15 +139,22 @@ CASES = {
     },
   ),
   "deeplab-xception-slim": (
-    DeepLab(HEADS, XCEPTION, features=8, low=4, convs=2, separable=True), "slim", {
+    DeepLab(HEADS, XCEPTION, features=8, low=4, convs=2, separable=True),
+    "slim",
+    {
       "params/low/kernel": "decoder/feature_projection0/weights",
       "params/aspp3_depthwise/kernel": "aspp3_depthwise/depthwise_weights",
       "params/conv2_pointwise_norm/scale": "decoder/decoder_conv1_pointwise/BatchNorm/gamma",
     },
   ),
-  "deeplab-dense-slim": (DeepLab(HEADS, SLIM, features=8, low=4, convs=2), "slim", {
-    "params/aspp1/kernel": "aspp1/weights", "params/conv1/kernel": "decoder/decoder_conv0/weights",
-  }),
+  "deeplab-dense-slim": (
+    DeepLab(HEADS, SLIM, features=8, low=4, convs=2),
+    "slim",
+    {
+      "params/aspp1/kernel": "aspp1/weights",
+      "params/conv1/kernel": "decoder/decoder_conv0/weights",
+    },
+  ),
 }
 
 
@@ -125,9 +173,10 @@ def test_every_map_is_tested():
   assert {(type(network), naming) for network, naming, _ in CASES.values()} == set(MAPS)
 
 
-@pytest.mark.parametrize("ours, theirs", [
-  (MobileNetV1, 1e-3), (MobileNetV2, 1e-3), (lambda **style: SLIM.clone(**style), 1e-5),
-])
+@pytest.mark.parametrize(
+  "ours, theirs",
+  [(MobileNetV1, 1e-3), (MobileNetV2, 1e-3), (lambda **style: SLIM.clone(**style), 1e-5)],
+)
 @pytest.mark.parametrize("epsilon", [1e-5, 0.3])
 def test_another_epsilon_than_the_files_is_made_up_for(ours, theirs, epsilon):
   entries = name_map(ours(norm=Norm(epsilon=epsilon)), "slim")
@@ -139,24 +188,29 @@ def test_another_epsilon_than_the_files_is_made_up_for(ours, theirs, epsilon):
 
 def test_a_decoder_has_another_epsilon_than_its_backbone():
   entries = name_map(DeepLab(HEADS, XCEPTION, rates=()), "slim")
-  moved = {path: entries[f"batch_stats/{path}_norm/var"].transform(np.ones(1))[0]
-           for path in ("backbone/conv1", "aspp0")}
+  moved = {
+    path: entries[f"batch_stats/{path}_norm/var"].transform(np.ones(1))[0]
+    for path in ("backbone/conv1", "aspp0")
+  }
   assert moved == pytest.approx({"backbone/conv1": 1.00099, "aspp0": 1.0}, rel=1e-9)
 
 
-@pytest.mark.parametrize("network, naming, message", [
-  (ResNet(), "torchvision", "placement='first_3x3'; found placement='first_1x1'"),
-  (ResNet(placement="first_3x3"), "slim", "placement='last_3x3'; found placement='first_3x3'"),
-  (MobileNetV2(norm=Norm("group")), "slim", "MobileNetV2 has batch norm; found norm 'group'"),
-  (MobileNetV2(norm=Norm("none")), "torchvision", "has batch norm; found norm 'none'"),
-  (VGG(norm=Norm()), "slim", "VGG has no normalisation; found norm 'batch'"),
-  (VGG(norm=Norm("group")), "torchvision", "found norm 'group'"),
-  (DeepLab(HEADS, TORCH), "torchvision", "convs=1; found convs=0"),
-  (DeepLab(HEADS, TORCH, low=4, convs=1), "torchvision", "low=0; found low=4"),
-  (Xception(), "torchvision", "no name map for Xception in 'torchvision'; known: DeepLab in"),
-  (UNet(HEADS), "slim", "no name map for UNet in 'slim'; known: .*Xception in 'slim'"),
-  (ResNet(), "caffe", "no name map for ResNet in 'caffe'"),
-])
+@pytest.mark.parametrize(
+  "network, naming, message",
+  [
+    (ResNet(), "torchvision", "placement='first_3x3'; found placement='first_1x1'"),
+    (ResNet(placement="first_3x3"), "slim", "placement='last_3x3'; found placement='first_3x3'"),
+    (MobileNetV2(norm=Norm("group")), "slim", "MobileNetV2 has batch norm; found norm 'group'"),
+    (MobileNetV2(norm=Norm("none")), "torchvision", "has batch norm; found norm 'none'"),
+    (VGG(norm=Norm()), "slim", "VGG has no normalisation; found norm 'batch'"),
+    (VGG(norm=Norm("group")), "torchvision", "found norm 'group'"),
+    (DeepLab(HEADS, TORCH), "torchvision", "convs=1; found convs=0"),
+    (DeepLab(HEADS, TORCH, low=4, convs=1), "torchvision", "low=0; found low=4"),
+    (Xception(), "torchvision", "no name map for Xception in 'torchvision'; known: DeepLab in"),
+    (UNet(HEADS), "slim", "no name map for UNet in 'slim'; known: .*Xception in 'slim'"),
+    (ResNet(), "caffe", "no name map for ResNet in 'caffe'"),
+  ],
+)
 def test_other_networks_than_the_published_ones_are_refused(network, naming, message):
   with pytest.raises(ValueError, match=message):
     name_map(network, naming)

@@ -41,12 +41,16 @@ def test_safetensors_come_back(tmp_path):
   assert_same(read(str(tmp_path / "x.safetensors"), "safetensors"), arrays())
 
 
-@pytest.mark.parametrize("wrap", [
-  lambda state: state,
-  lambda state: {"epoch": 3, "state_dict": state},
-  lambda state: {"model": state, "lr": 0.1},
-  lambda state: {f"module.{name}": each for name, each in state.items()},
-], ids=["alone", "state_dict", "model", "data_parallel"])
+@pytest.mark.parametrize(
+  "wrap",
+  [
+    lambda state: state,
+    lambda state: {"epoch": 3, "state_dict": state},
+    lambda state: {"model": state, "lr": 0.1},
+    lambda state: {f"module.{name}": each for name, each in state.items()},
+  ],
+  ids=["alone", "state_dict", "model", "data_parallel"],
+)
 def test_state_dicts_come_back(tmp_path, torch, wrap):
   expected = arrays()
   brain = expected["brain"].astype(np.float32)
@@ -81,10 +85,13 @@ def test_code_in_a_file_is_not_run(tmp_path, torch):
   assert trace.exists()
 
 
-@pytest.mark.parametrize("content, message", [
-  ([1, 2], "found .*a list; expected a dict of tensors"),
-  ({"epoch": 3, "lr": 0.1}, r"no tensor under \['epoch', 'lr'\]"),
-])
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    ([1, 2], "found .*a list; expected a dict of tensors"),
+    ({"epoch": 3, "lr": 0.1}, r"no tensor under \['epoch', 'lr'\]"),
+  ],
+)
 def test_other_things_than_tensors_are_refused(tmp_path, torch, content, message):
   torch.save(content, tmp_path / "x.pth")
   with pytest.raises(ValueError, match=message):
@@ -92,10 +99,16 @@ def test_other_things_than_tensors_are_refused(tmp_path, torch, content, message
 
 
 @pytest.mark.parametrize("format", ["safetensors", "torch"])
-@pytest.mark.parametrize("damage", [
-  lambda content: content[: len(content) // 2], lambda content: content[:5],
-  lambda content: b"", lambda content: b"<!DOCTYPE html><title>404</title>" * 9,
-], ids=["half", "start", "empty", "html"])
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda content: content[: len(content) // 2],
+    lambda content: content[:5],
+    lambda content: b"",
+    lambda content: b"<!DOCTYPE html><title>404</title>" * 9,
+  ],
+  ids=["half", "start", "empty", "html"],
+)
 def test_damaged_files_are_named(tmp_path, torch, format, damage):
   path = tmp_path / "x.weights"
   if format == "torch":
@@ -142,8 +155,10 @@ def test_tensorflow_checkpoints_come_back_by_prefix_and_by_file(checkpoint):
   suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
   for name in ("", ".index", ".data-00000-of-00001"):
     found = read(checkpoint.with_name(checkpoint.name + name), "tensorflow")
-    assert_same({each.removesuffix(suffix): array for each, array in found.items()},
-                {name.replace(".", ".."): array for name, array in arrays().items()})
+    assert_same(
+      {each.removesuffix(suffix): array for each, array in found.items()},
+      {name.replace(".", ".."): array for name, array in arrays().items()},
+    )
 
 
 def test_damaged_and_missing_checkpoints_are_named(checkpoint):

@@ -17,7 +17,8 @@ def variables(classes=5, dtype=jnp.float32):
   ones = lambda *shape: jnp.ones(shape, dtype)
   return {
     "params": {
-      "conv1": {"kernel": ones(3, 3, 2, 4)}, "conv1_norm": {"scale": ones(4), "bias": ones(4)},
+      "conv1": {"kernel": ones(3, 3, 2, 4)},
+      "conv1_norm": {"scale": ones(4), "bias": ones(4)},
       "head_a": {"kernel": ones(1, 1, 4, classes), "bias": ones(classes)},
     },
     "batch_stats": {"conv1_norm": {"mean": ones(4), "var": ones(4)}},
@@ -28,8 +29,13 @@ def variables(classes=5, dtype=jnp.float32):
 def weights():
   rng = np.random.default_rng(0)
   shapes = {
-    "0.weight": (4, 2, 3, 3), "1.weight": (4,), "1.bias": (4,), "1.running_mean": (4,),
-    "1.running_var": (4,), "head.weight": (5, 4, 1, 1), "head.bias": (5,),
+    "0.weight": (4, 2, 3, 3),
+    "1.weight": (4,),
+    "1.bias": (4,),
+    "1.running_mean": (4,),
+    "1.running_var": (4,),
+    "head.weight": (5, 4, 1, 1),
+    "head.bias": (5,),
   }
   arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
   return arrays | {"1.num_batches_tracked": np.array(7), "fc.weight": np.ones((9, 4))}
@@ -47,9 +53,7 @@ def test_all_values_arrive_and_the_rest_is_told(weights):
   assert coverage.loaded["params/conv1/kernel"] == ("0.weight",) and len(coverage.loaded) == 7
   assert coverage.ignored == {"1.num_batches_tracked": (), "fc.weight": (9, 4)}
   assert coverage.parameters() == (72 + 8 + 25, 72 + 8 + 25) and not coverage.faults()
-  assert str(coverage) == (
-    "loaded 105 of 105 parameters: 7 of 7 arrays; 2 of the file ignored"
-  )
+  assert str(coverage) == ("loaded 105 of 105 parameters: 7 of 7 arrays; 2 of the file ignored")
 
 
 def test_a_map_may_name_what_is_otherwise_ignored(weights):
@@ -84,10 +88,15 @@ def test_whatever_is_missing_unused_or_of_another_shape_is_refused_and_named(wei
   with pytest.raises(ValueError) as error:
     transfer(variables(), weights, entries)
   for line in (
-    "missing (2):", "params/conv1_norm/scale (4,): no '1.weight' in the file",
-    "params/head_a/bias (5,): not in the map", "of another shape (1):",
-    "params/conv1_norm/bias: found (3,), expected (4,)", "unused of the file (2):",
-    "2.weight (8,)", "head.bias (5,)", "strict=False",
+    "missing (2):",
+    "params/conv1_norm/scale (4,): no '1.weight' in the file",
+    "params/head_a/bias (5,): not in the map",
+    "of another shape (1):",
+    "params/conv1_norm/bias: found (3,), expected (4,)",
+    "unused of the file (2):",
+    "2.weight (8,)",
+    "head.bias (5,)",
+    "strict=False",
   ):
     assert line in str(error.value)
   after, coverage = transfer(variables(), weights, entries, strict=False)
@@ -114,7 +123,8 @@ def test_a_head_of_other_classes_stays_fresh_even_if_strict(weights):
   after, coverage = transfer(variables(classes=3), weights, MAP)
   np.testing.assert_array_equal(after["params"]["head_a"]["kernel"], np.ones((1, 1, 4, 3)))
   assert coverage.reinitialised == {
-    "params/head_a/kernel": (1, 1, 4, 5), "params/head_a/bias": (5,)
+    "params/head_a/kernel": (1, 1, 4, 5),
+    "params/head_a/bias": (5,),
   }
   assert "params/head_a/bias (3,), the file has (5,)" in str(coverage)
   with pytest.raises(ValueError, match=r"head_a/bias: found \(5,\), expected \(3,\)"):
@@ -140,7 +150,8 @@ def test_what_is_to_stay_fresh_does(weights):
   del weights["head.bias"]
   after, coverage = transfer(variables(), weights, MAP, reinitialise=("params/head_*",))
   assert coverage.reinitialised == {
-    "params/head_a/kernel": (1, 1, 4, 5), "params/head_a/bias": None
+    "params/head_a/kernel": (1, 1, 4, 5),
+    "params/head_a/bias": None,
   }
   np.testing.assert_array_equal(after["params"]["head_a"]["kernel"], np.ones((1, 1, 4, 5)))
   with pytest.raises(ValueError, match="reinitialise: no variable matches 'params/haed_"):
@@ -156,8 +167,9 @@ def test_arrays_without_a_place_can_be_ignored(weights):
 
 
 def test_a_part_alone_is_strict_within_itself(weights):
-  whole = {kind: {"backbone": tree, "top": {"bias": jnp.ones(2)}}
-           for kind, tree in variables().items()}
+  whole = {
+    kind: {"backbone": tree, "top": {"bias": jnp.ones(2)}} for kind, tree in variables().items()
+  }
   entries = under("backbone", MAP)
   after, coverage = transfer(whole, weights, entries, part="backbone")
   np.testing.assert_array_equal(after["params"]["backbone"]["head_a"]["bias"], weights["head.bias"])

@@ -15,7 +15,9 @@ SECTION = {
     "LoAd": {"config": "configs/scenes.py:load", "start": "IID", "overrides": {"train.steps": 9}},
   },
   "overrides": {"train.steps": 7, "tasks.segmentation.details": ("boundary",)},
-  "seeds": (0, 3), "baseline": "IID", "metrics": ["segmentation/mean_iou"],
+  "seeds": (0, 3),
+  "baseline": "IID",
+  "metrics": ["segmentation/mean_iou"],
 }
 
 
@@ -30,9 +32,7 @@ def finish(run, step=None, split="", **changes):
 
 def test_from_dict_makes_a_run_of_each_row_and_seed(tmp_path):
   runs = Sweep.from_dict(SECTION).runs(tmp_path)
-  assert [run.name for run in runs] == [
-    "IID seed 0", "LoAd seed 0", "IID seed 3", "LoAd seed 3"
-  ]
+  assert [run.name for run in runs] == ["IID seed 0", "LoAd seed 0", "IID seed 3", "LoAd seed 3"]
   assert [run.config.seed for run in runs] == [0, 0, 3, 3]
   assert [run.config.train.steps for run in runs] == [7, 9, 7, 9]  # A row's own come first.
   assert all(run.config.tasks.segmentation.details == ("boundary",) for run in runs)
@@ -43,11 +43,22 @@ def test_from_dict_makes_a_run_of_each_row_and_seed(tmp_path):
 
 
 def test_arguments_of_a_run_make_its_config(tmp_path):
-  (run,) = Sweep((Row("A/b", "configs/scenes.py:asm", {
-    "data.size": (32, 48), "data.cache": False, "train.dtype": "bfloat16",
-    "optimizer.critic.learning_rate": 1e-4, "data.split": "train[:80%]",
-    "data.classes": {"wall": 0, "floor": 1},
-  }),)).runs(tmp_path)
+  (run,) = Sweep(
+    (
+      Row(
+        "A/b",
+        "configs/scenes.py:asm",
+        {
+          "data.size": (32, 48),
+          "data.cache": False,
+          "train.dtype": "bfloat16",
+          "optimizer.critic.learning_rate": 1e-4,
+          "data.split": "train[:80%]",
+          "data.classes": {"wall": 0, "floor": 1},
+        },
+      ),
+    )
+  ).runs(tmp_path)
   assert run.workdir == tmp_path / "A_b" / "0" and run.arguments[0].endswith("scenes.py:asm")
   assert "--config.data.size=(32, 48)" in run.arguments
   config = run.config
@@ -103,11 +114,14 @@ def test_is_finished_where_the_split_is_scored_too(tmp_path):
 
 def test_read_sweep_calls_get_sweep_with_the_argument(tmp_path):
   path = tmp_path / "mine.py"
-  path.write_text("def get_sweep(steps='2'):\n"
-                  "  return {'runs': {'A': 'configs/scenes.py:iid'},\n"
-                  "          'overrides': {'train.steps': int(steps)}}\n")
-  assert read_sweep(str(path)) == Sweep((Row("A", "configs/scenes.py:iid"),), (0,),
-                                        {"train.steps": 2})
+  path.write_text(
+    "def get_sweep(steps='2'):\n"
+    "  return {'runs': {'A': 'configs/scenes.py:iid'},\n"
+    "          'overrides': {'train.steps': int(steps)}}\n"
+  )
+  assert read_sweep(str(path)) == Sweep(
+    (Row("A", "configs/scenes.py:iid"),), (0,), {"train.steps": 2}
+  )
   assert read_sweep(f"{path}:5").overrides == {"train.steps": 5}
   assert Sweep.from_dict(SECTION).metrics == (Metric.parse("segmentation/mean_iou"),)
   with pytest.raises(FileNotFoundError, match="none.py does not exist"):
@@ -117,28 +131,37 @@ def test_read_sweep_calls_get_sweep_with_the_argument(tmp_path):
     read_sweep(str(path))
 
 
-@pytest.mark.parametrize("change, message", [
-  ({"runs": {}}, "at least one row"),
-  ({"seeds": ()}, "at least one row and one seed"),
-  ({"seeds": (1, 1)}, "expected different ones"),
-  ({"seed": 1}, "unknown key sweep.seed; known: baseline, metrics, overrides, runs, seeds, split"),
-  ({"baseline": "AAF"}, "no row is called 'AAF'; known: IID, LoAd"),
-  ({"runs": {"IID": {"config": "a", "overides": {}}}}, "unknown key sweep.runs.IID.overides"),
-  ({"runs": {"IID": "a", "B b": "a", "B_b": "a"}}, "expected names of different folders"),
-  ({"metrics": [{"title": "x"}]}, "expected name and any of"),
-])
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"runs": {}}, "at least one row"),
+    ({"seeds": ()}, "at least one row and one seed"),
+    ({"seeds": (1, 1)}, "expected different ones"),
+    (
+      {"seed": 1},
+      "unknown key sweep.seed; known: baseline, metrics, overrides, runs, seeds, split",
+    ),
+    ({"baseline": "AAF"}, "no row is called 'AAF'; known: IID, LoAd"),
+    ({"runs": {"IID": {"config": "a", "overides": {}}}}, "unknown key sweep.runs.IID.overides"),
+    ({"runs": {"IID": "a", "B b": "a", "B_b": "a"}}, "expected names of different folders"),
+    ({"metrics": [{"title": "x"}]}, "expected name and any of"),
+  ],
+)
 def test_from_dict_refuses_what_is_no_sweep(change, message):
   with pytest.raises(ValueError, match=message):
     Sweep.from_dict({**SECTION, **change})
 
 
-@pytest.mark.parametrize("config, overrides, message", [
-  ("configs/scene.py", {}, "A: config file configs/scene.py does not exist"),
-  ("configs/scenes.py:asn", {}, "A: unknown variant 'asn'; known: aaf"),
-  ("configs/scenes.py", {"train.step": 3}, "A: unknown key train.step; known: .*steps"),
-  ("configs/scenes.py", {"train.steps": 1.5}, "A: .*train.steps=1.5"),
-  ("configs/scenes.py", {"seed": 1}, "A: seed is an override"),
-])
+@pytest.mark.parametrize(
+  "config, overrides, message",
+  [
+    ("configs/scene.py", {}, "A: config file configs/scene.py does not exist"),
+    ("configs/scenes.py:asn", {}, "A: unknown variant 'asn'; known: aaf"),
+    ("configs/scenes.py", {"train.step": 3}, "A: unknown key train.step; known: .*steps"),
+    ("configs/scenes.py", {"train.steps": 1.5}, "A: .*train.steps=1.5"),
+    ("configs/scenes.py", {"seed": 1}, "A: seed is an override"),
+  ],
+)
 def test_a_wrong_config_is_refused_with_its_row(config, overrides, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     Sweep((Row("A", config, overrides),)).runs(tmp_path)
@@ -159,8 +182,9 @@ def test_parse_pairs_splits_at_the_first_sign():
       parse_pairs(texts, "run")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweeps").glob("*.py")),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+  "path", sorted((ROOT / "configs" / "sweeps").glob("*.py")), ids=lambda path: path.stem
+)
 def test_shipped_sweeps_have_configs_that_build(path, tmp_path):
   runs = read_sweep(str(path)).runs(tmp_path)
   assert len(runs) >= 12 and len({run.workdir for run in runs}) == len(runs)

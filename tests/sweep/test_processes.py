@@ -57,8 +57,10 @@ def test_a_failing_job_stops_its_own_commands_and_those_that_need_it_alone(tmp_p
   said, faults = run([Slot()], jobs)
   assert told(tmp_path) == ["good"]
   assert re.fullmatch(r"exit status 3 after 0:0\d; see .*bad\.log", faults.pop("bad"))
-  assert faults == {"child": "not started, since bad failed",
-                    "grandchild": "not started, since child failed"}
+  assert faults == {
+    "child": "not started, since bad failed",
+    "grandchild": "not started, since child failed",
+  }
   assert tail(tmp_path / "bad.log") == "boom" and said[-1].startswith("[4/4] good finished")
 
 
@@ -80,8 +82,10 @@ def test_faults_from_before_keep_jobs_from_starting(tmp_path):
 
 
 def test_a_command_that_cannot_be_started_is_a_fault(tmp_path):
-  jobs = [Job("none", "k", (("/no/such/program",),), tmp_path / "log"),
-          job(tmp_path, "a", say("a"))]
+  jobs = [
+    Job("none", "k", (("/no/such/program",),), tmp_path / "log"),
+    job(tmp_path, "a", say("a")),
+  ]
   _, faults = run([Slot()], jobs)
   assert "/no/such/program" in faults["none"] and told(tmp_path) == ["a"]
 
@@ -89,8 +93,10 @@ def test_a_command_that_cannot_be_started_is_a_fault(tmp_path):
 def test_as_many_jobs_run_at_a_time_as_there_are_slots_in_their_environments(tmp_path):
   code = "import os, time; time.sleep(0.4); print(os.environ['PLACE'], file=told)"
   began = time.monotonic()
-  said, _ = run([Slot(environment={"PLACE": "x"}), Slot(environment={"PLACE": "y"})],
-                [job(tmp_path, name, code) for name in "abcd"])
+  said, _ = run(
+    [Slot(environment={"PLACE": "x"}), Slot(environment={"PLACE": "y"})],
+    [job(tmp_path, name, code) for name in "abcd"],
+  )
   assert sorted(told(tmp_path)) == ["x", "x", "y", "y"]
   assert max(int(re.search(r"(\d) running", line)[1]) for line in said if "running" in line) == 2
   assert time.monotonic() - began > 0.8

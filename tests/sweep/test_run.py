@@ -39,8 +39,10 @@ results |= {"split": split, "metrics": {"segmentation/mean_iou": 0.25}}
 IOU = "segmentation/mean_iou"
 SCORES = {"A": {0: 0.5, 1: 0.6}, "B": {0: 0.55, 1: 0.75}}
 SWEEP = Sweep(
-  tuple(Row(label, "configs/scenes.py:iid", {"train.steps": 3}) for label in SCORES), (0, 1),
-  baseline="A", metrics=(Metric.parse(IOU),),
+  tuple(Row(label, "configs/scenes.py:iid", {"train.steps": 3}) for label in SCORES),
+  (0, 1),
+  baseline="A",
+  metrics=(Metric.parse(IOU),),
 )
 
 
@@ -188,7 +190,10 @@ def test_resources_find_places_for_runs():
 def test_the_launcher_trains_scores_a_part_of_a_split_and_does_nothing_twice(tmp_path):
   settings = {key: value for key, value in small.SMALL.items() if "structure" not in key}
   flags = [
-    "--run=IID=configs/scenes.py:iid", f"--out={tmp_path}", "--jobs=1", "--split=train[:8]",
+    "--run=IID=configs/scenes.py:iid",
+    f"--out={tmp_path}",
+    "--jobs=1",
+    "--split=train[:8]",
     *(f"--set={key}={value}" for key, value in settings.items()),
   ]
   code, output = small.launch("sweep.py", *flags)

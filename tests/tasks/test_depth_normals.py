@@ -42,9 +42,7 @@ def test_normal_losses_are_distances_of_unit_vectors_and_cosines():
   expected = mean_over_valid(cosine, valid)
   loss = lambda task, name: getattr(task, name)(VECTORS, BATCH).mean()
   np.testing.assert_allclose(loss(Normals(), "pixel_loss"), 2 - 2 * expected, rtol=1e-5)
-  np.testing.assert_allclose(
-    loss(Normals(released=True), "pixel_loss"), -10 * expected, rtol=1e-4
-  )
+  np.testing.assert_allclose(loss(Normals(released=True), "pixel_loss"), -10 * expected, rtol=1e-4)
   for task, rebuilt in ((Normals(), 2 - 2 * expected), (Normals(released=True), -expected)):
     np.testing.assert_allclose(loss(task, "reconstruction_loss"), rebuilt, rtol=1e-4)
 
@@ -70,9 +68,10 @@ def test_a_true_prediction_has_the_structure_of_the_truth(task):
 def test_an_output_of_zeros_has_a_gradient(task):
   """A network that starts at zero is neither stuck nor thrown off."""
   zeros = jnp.zeros((3, *games.SIZE, task.channels))
-  for of in (task.pixel_loss, lambda x, b: squared_error(
-    task.structure(x), task.true_structure(b), valid=task.valid(b)
-  )):
+  for of in (
+    task.pixel_loss,
+    lambda x, b: squared_error(task.structure(x), task.true_structure(b), valid=task.valid(b)),
+  ):
     slope = jax.grad(lambda x, of=of: of(x, BATCH).sum)(zeros)
     valid = np.asarray(task.valid(BATCH))[..., 0] > 0
     steepest = np.abs(slope).max(-1)

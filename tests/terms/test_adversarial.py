@@ -37,7 +37,9 @@ def own_values(players, params, stats, examples):
   term, tasks = players.terms["adversarial"], players.tasks
   outputs, _ = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    IMAGENET(examples["image"]), train=True, mutable=["batch_stats"],
+    IMAGENET(examples["image"]),
+    train=True,
+    mutable=["batch_stats"],
   )
   image = IMAGENET(examples["image"])
   valid = {name: task.valid(examples) for name, task in tasks.items()}
@@ -175,8 +177,14 @@ def test_truth_and_prediction_shown_together_share_the_statistics_of_a_batch_nor
   if not alike:
     # Running statistics of the first layer, from 0: two batches one after the other, or one.
     mean = lambda each: each.batch_stats["conv1_norm"]["mean"]
-    of_real = critique(games.adversarial(norm), {"segmentation": 100.0 * jax.nn.one_hot(
-      np.where(examples["label"] == 255, 0, examples["label"]), 3)}, examples)
+    of_real = critique(
+      games.adversarial(norm),
+      {
+        "segmentation": 100.0
+        * jax.nn.one_hot(np.where(examples["label"] == 255, 0, examples["label"]), 3)
+      },
+      examples,
+    )
     truth = mean(of_real) / (0.01 * 1.99)
     predicted = (mean(found[False]) - 0.99 * 0.01 * truth) / 0.01
     np.testing.assert_allclose(mean(found[True]), 0.01 * (truth + predicted) / 2, rtol=1e-3)
@@ -265,11 +273,14 @@ def test_a_network_with_dropout_gets_a_key():
   assert found[0] == found[1] != found[2]
 
 
-@pytest.mark.parametrize("settings, message", [
-  ({"inputs": "both"}, "unknown inputs 'both'; known: basic, product, scaling"),
-  ({"inputs": "scaling", "hard": True}, "which hard=True shows decided"),
-  ({"inputs": "branches"}, "inputs 'branches' for PatchNet; a network of two branches takes"),
-])
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    ({"inputs": "both"}, "unknown inputs 'both'; known: basic, product, scaling"),
+    ({"inputs": "scaling", "hard": True}, "which hard=True shows decided"),
+    ({"inputs": "branches"}, "inputs 'branches' for PatchNet; a network of two branches takes"),
+  ],
+)
 def test_inputs_that_do_not_fit_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     games.adversarial(**settings)

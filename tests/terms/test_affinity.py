@@ -18,17 +18,25 @@ ADAPTIVE = [method for method in METHODS if method != "affinity"]
 def fields(term, probabilities, label, weights):
   """The loss, over all sizes and both kinds."""
   moments = affinity(
-    probabilities, label, sizes=term.sizes, neighbours=term.neighbours, ignore=term.ignore,
-    margin=term.margin, weights=weights, weight_by=term.weight_by,
+    probabilities,
+    label,
+    sizes=term.sizes,
+    neighbours=term.neighbours,
+    ignore=term.ignore,
+    margin=term.margin,
+    weights=weights,
+    weight_by=term.weight_by,
   )
   return sum(jnp.sum(each.mean()) for each in moments)
 
 
 def simplex(params):
-  return SizeWeights(*(
-    jnp.exp(free) / jnp.sum(jnp.exp(free), axis=1, keepdims=True)
-    for free in (params["edge"], params["nonedge"])
-  ))
+  return SizeWeights(
+    *(
+      jnp.exp(free) / jnp.sum(jnp.exp(free), axis=1, keepdims=True)
+      for free in (params["edge"], params["nonedge"])
+    )
+  )
 
 
 def own_values(players, params, stats, examples):
@@ -36,7 +44,9 @@ def own_values(players, params, stats, examples):
   term = players.terms["affinity"]
   outputs, _ = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    IMAGENET(examples["image"]), train=True, mutable=["batch_stats"],
+    IMAGENET(examples["image"]),
+    train=True,
+    mutable=["batch_stats"],
   )
   weights = simplex(params["affinity"]) if term.adaptive else None
   probabilities = jax.nn.softmax(outputs["segmentation"])
@@ -66,9 +76,7 @@ def test_beside_a_structure_analyzer_the_gradients_add_up(float64):
     players = games.game("none", levels=1, **terms)
     some = lambda tree, players=players: {k: tree[k] for k in (PREDICTOR, *players.critics)}
     gradients[names[-1], len(names)] = jax.jit(
-      lambda params, players=players: games.joint_gradients(
-        players, params, stats, games.batch()
-      )
+      lambda params, players=players: games.joint_gradients(players, params, stats, games.batch())
     )(some(params))
   whole, asm, aaf = gradients.values()
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
@@ -84,9 +92,13 @@ def test_the_weights_of_a_class_go_to_the_size_with_its_largest_loss(method):
   term, examples = players.terms["affinity"], games.batch(4)
   params = critic["params"]
   even = SizeWeights(*(jnp.full((3, 2), 1.0),) * 2)
-  losses = jax.jit(jax.grad(lambda weights: fields(
-    term, jax.nn.softmax(outputs["segmentation"]), examples["label"], weights
-  )))(even)
+  losses = jax.jit(
+    jax.grad(
+      lambda weights: fields(
+        term, jax.nn.softmax(outputs["segmentation"]), examples["label"], weights
+      )
+    )
+  )(even)
   before = simplex(params)
   np.testing.assert_allclose(before.edge, 0.5)
   for _ in range(40):
@@ -113,8 +125,14 @@ def test_the_weight_decays_and_the_sizes_are_told_apart():
   term = type(term)(weight=Ramp(1.0, 0.1), sizes=(3, 5))
   outputs = {"segmentation": jnp.zeros((4, *games.SIZE, 3))}
   ends = [
-    term({}, {"segmentation": games.TASK}, outputs, games.batch(4), progress=progress,
-         rng=jax.random.key(0)).summands
+    term(
+      {},
+      {"segmentation": games.TASK},
+      outputs,
+      games.batch(4),
+      progress=progress,
+      rng=jax.random.key(0),
+    ).summands
     for progress in (0.0, 0.5, 1.0)
   ]
   assert set(ends[0]) == {"edge_3", "edge_5", "nonedge_3", "nonedge_5"}

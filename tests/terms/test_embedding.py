@@ -19,13 +19,19 @@ def own_values(players, params, stats, examples):
   term, name = players.terms["embedding"], "head_segmentation"
   _, state = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    IMAGENET(examples["image"]), train=True, mutable=["batch_stats", "intermediates"],
+    IMAGENET(examples["image"]),
+    train=True,
+    mutable=["batch_stats", "intermediates"],
   )
   (features,) = state["intermediates"][FEATURES]
   head = params[PREDICTOR][name]
   output = features @ head["kernel"][0, 0] + head["bias"].reshape(1, 1, 1, -1)
   contrast = contrastive(
-    features, examples["label"], classes=3, size=term.size, neighbours=term.neighbours,
+    features,
+    examples["label"],
+    classes=3,
+    size=term.size,
+    neighbours=term.neighbours,
     margin=term.margin,
   )
   iid = games.TASK.pixel_loss(output, examples).mean()
@@ -56,11 +62,21 @@ def test_sampled_directions_change_with_the_key():
   features = {FEATURES: jax.random.normal(jax.random.key(1), (4, *games.SIZE, 5))}
   found = {
     sampled: [
-      float(Embedding(sampled=sampled)(
-        {}, {"segmentation": games.TASK}, features, games.batch(4), progress=0.0,
-        rng=jax.random.key(seed),
-      ).summands["same"].moments.mean()) for seed in (0, 0, 1, 2, 3)
-    ] for sampled in (0, 1)
+      float(
+        Embedding(sampled=sampled)(
+          {},
+          {"segmentation": games.TASK},
+          features,
+          games.batch(4),
+          progress=0.0,
+          rng=jax.random.key(seed),
+        )
+        .summands["same"]
+        .moments.mean()
+      )
+      for seed in (0, 0, 1, 2, 3)
+    ]
+    for sampled in (0, 1)
   }
   assert len(set(found[0])) == 1 and found[1][0] == found[1][1]
   assert len(set(found[1])) > 1
@@ -92,9 +108,14 @@ def test_the_features_that_are_judged_are_below_the_heads_and_in_single_precisio
   players = games.computing_in(jnp.bfloat16, games.of_method("embedding", levels=1))
   params, stats = games.variables(players)
   probes = {name: Probe(0.0, 0.0) for name in players.terms}
-  read = jax.jit(jax.grad(lambda probes: sum(
-    part.moments.sum for part in players.play(
-      params, stats, games.batch(2), rng=jax.random.key(0), probes=probes
-    ).summands.values()
-  )))(probes)["embedding"].raw
+  read = jax.jit(
+    jax.grad(
+      lambda probes: sum(
+        part.moments.sum
+        for part in players.play(
+          params, stats, games.batch(2), rng=jax.random.key(0), probes=probes
+        ).summands.values()
+      )
+    )
+  )(probes)["embedding"].raw
   assert np.isfinite(read) and read > 0 and read.dtype == jnp.float32

@@ -23,9 +23,7 @@ TASKS = {"segmentation": games.TASK, "depth": Depth(weight=0.3)}
 
 
 def judged(term, outputs, examples, progress=0.0):
-  return term(
-    {}, TASKS, outputs, examples, progress=progress, rng=jax.random.key(0)
-  ).summands
+  return term({}, TASKS, outputs, examples, progress=progress, rng=jax.random.key(0)).summands
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +62,13 @@ def test_a_weight_on_auxiliary_maps_that_nobody_makes_is_refused(outputs):
 def test_each_head_learns_from_its_own_map_and_what_both_see_from_both():
   predictor = PSPNet(
     {name: task.channels for name, task in TASKS.items()},
-    ResNet((1, 1, 1, 1), 4, 8, norm=Norm("none"), activation=jnp.tanh), bins=(1, 2), features=4,
-    dropout=0.0, auxiliary=4, norm=Norm("none"), activation=jnp.tanh,
+    ResNet((1, 1, 1, 1), 4, 8, norm=Norm("none"), activation=jnp.tanh),
+    bins=(1, 2),
+    features=4,
+    dropout=0.0,
+    auxiliary=4,
+    norm=Norm("none"),
+    activation=jnp.tanh,
   )
   players = {
     auxiliary: Game(predictor, TASKS, {"pixel": Pixel(auxiliary=auxiliary)})
@@ -142,14 +145,17 @@ def test_weights_of_classes_change_neither_counts_nor_the_weights_of_summands(ou
     assert balanced[name].moments.count == plain[name].moments.count
 
 
-@pytest.mark.parametrize("settings, tasks, message", [
-  ({"balanced": 1.5}, TASKS, "balanced=1.5; expected a part of the training, 0 to 1"),
-  ({"balanced": -0.1}, TASKS, "balanced=-0.1; expected"),
-  ({"balanced": 0.5}, {"depth": Depth()}, "needs the task segmentation; trained: depth"),
-  ({"balanced": 0.5, "shares": (0.5, 0.5)}, TASKS, "2 shares; .*each of 3 classes"),
-  ({"balanced": 0.5, "shares": (50.0, 30.0, 20.0)}, TASKS, "none below 0 and a sum of 1"),
-  ({"balanced": 0.5, "shares": (1.5, -0.7, 0.2)}, TASKS, "none below 0 and a sum of 1"),
-])
+@pytest.mark.parametrize(
+  "settings, tasks, message",
+  [
+    ({"balanced": 1.5}, TASKS, "balanced=1.5; expected a part of the training, 0 to 1"),
+    ({"balanced": -0.1}, TASKS, "balanced=-0.1; expected"),
+    ({"balanced": 0.5}, {"depth": Depth()}, "needs the task segmentation; trained: depth"),
+    ({"balanced": 0.5, "shares": (0.5, 0.5)}, TASKS, "2 shares; .*each of 3 classes"),
+    ({"balanced": 0.5, "shares": (50.0, 30.0, 20.0)}, TASKS, "none below 0 and a sum of 1"),
+    ({"balanced": 0.5, "shares": (1.5, -0.7, 0.2)}, TASKS, "none below 0 and a sum of 1"),
+  ],
+)
 def test_parts_and_shares_that_cannot_be_are_refused(settings, tasks, message):
   with pytest.raises(ValueError, match=f"terms.iid: .*{message}"):
     Game(games.game().predictor, tasks, {"iid": Pixel(**settings)})

@@ -28,7 +28,9 @@ def own_values(players, params, stats, examples):
   term = players.terms["structure"]
   outputs, _ = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
-    IMAGENET(examples["image"]), train=True, mutable=["batch_stats"],
+    IMAGENET(examples["image"]),
+    train=True,
+    mutable=["batch_stats"],
   )
   tasks = players.tasks
   valid = {name: task.valid(examples) for name, task in tasks.items()}
@@ -43,14 +45,18 @@ def own_values(players, params, stats, examples):
   if term.binarise:
     shown, *_ = critic(lambda name, task: task.binarised(outputs[name]))
   cells = {
-    layer: functools.reduce(jnp.maximum, (
-      pooled_valid(each, truth[layer].shape[1:3], partly=term.partly) for each in valid.values()
-    ))
+    layer: functools.reduce(
+      jnp.maximum,
+      (pooled_valid(each, truth[layer].shape[1:3], partly=term.partly) for each in valid.values()),
+    )
     for layer in term.layers
   }
-  distance = lambda features: sum(moments.mean() for moments in layer_distances(
-    features, truth, term.layers, valid=cells, normalize=term.normalize
-  ).values())
+  distance = lambda features: sum(
+    moments.mean()
+    for moments in layer_distances(
+      features, truth, term.layers, valid=cells, normalize=term.normalize
+    ).values()
+  )
   hinge = sum(
     matching_hinge(
       shown[layer], truth[layer], margin=term.margin, valid=cells[layer], normalize=term.normalize
@@ -105,7 +111,8 @@ def test_the_joint_gradient_is_that_of_each_players_own_value(method, float64):
     assert scale > 0
     jax.tree.map(
       lambda a, b, s=scale: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * s),
-      played["joint"][player], own,
+      played["joint"][player],
+      own,
     )
 
 
@@ -143,10 +150,18 @@ def test_the_critic_raises_the_distance_it_sees(method, float64):
   assert change_of_distance(method, "structure") > 0
 
 
-@pytest.mark.parametrize("method", [
-  "asm", "asm_no_rec", "asm_released", "asm_by_image", "asm_depth", "asm_normals",
-  "asm_released_all",
-])
+@pytest.mark.parametrize(
+  "method",
+  [
+    "asm",
+    "asm_no_rec",
+    "asm_released",
+    "asm_by_image",
+    "asm_depth",
+    "asm_normals",
+    "asm_released_all",
+  ],
+)
 def test_the_predictor_lowers_the_distance(method, float64):
   assert change_of_distance(method, PREDICTOR) < 0
 
@@ -160,9 +175,9 @@ def change_of_distance(method, player):
   return after["values"]["seen"] - before["values"]["seen"]
 
 
-@pytest.mark.parametrize("method", [
-  "asm", "asm_released", "asm_binarised", "iid_asm_all", "asm_released_all",
-])
+@pytest.mark.parametrize(
+  "method", ["asm", "asm_released", "asm_binarised", "iid_asm_all", "asm_released_all"]
+)
 def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method):
   """Each task's own missing pixels, also where another task has a truth."""
   players = games.of_method(method)
@@ -181,6 +196,7 @@ def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method)
         {"params": params}, tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
       )
       return sum(s.weight * s.moments.mean() for s in critique.summands.values())
+
     return jax.grad(value, (0, 1))(params, outputs)
 
   of_critic, of_outputs = gradients(params, outputs)
@@ -203,10 +219,16 @@ def test_a_critic_for_each_task_plays_the_games_of_single_tasks():
   for name in names:
     heads = [f"head_{other}" for other in names if other != name]
     predictor = {key: value for key, value in params[PREDICTOR].items() if key not in heads}
-    alone = games.game(tasks=(name,)).play(
-      {PREDICTOR: predictor, "structure": params[f"structure_{name}"]},
-      {PREDICTOR: stats[PREDICTOR], "structure": {}}, games.batch(), rng=jax.random.key(0),
-    ).summands
+    alone = (
+      games.game(tasks=(name,))
+      .play(
+        {PREDICTOR: predictor, "structure": params[f"structure_{name}"]},
+        {PREDICTOR: stats[PREDICTOR], "structure": {}},
+        games.batch(),
+        rng=jax.random.key(0),
+      )
+      .summands
+    )
     assert alone.keys() == {
       key.replace(f"structure_{name}/", "structure/") for key in together if f"_{name}/" in key
     }
@@ -253,7 +275,8 @@ def climb():
   terms = {
     normalize: Structure(
       layers=("conv1",), critic=StructureAutoencoder(filters=(4,)), normalize=normalize
-    ) for normalize in ("none", "image")
+    )
+    for normalize in ("none", "image")
   }
   term = terms["none"]
   truth = games.TASK.true_structure({"label": jnp.array(games.batch()["label"])})
@@ -268,6 +291,7 @@ def climb():
       reached, grads = jax.value_and_grad(value)(params)
       updates, state = tx.update(jax.tree.map(jnp.negative, grads), state, params)
       return (optax.apply_updates(params, updates), state), reached
+
     return jax.jit(lambda: jax.lax.scan(body, (start, tx.init(start)), length=steps)[1])()
 
   return run
@@ -306,9 +330,7 @@ def test_the_hinge_stops_the_climb_at_the_margin():
 
 
 def test_the_weights_of_both_players_follow_their_schedules(float64):
-  falling = games.structure(
-    reconstruction=0.0, weight=Ramp(3.0, 0.3), ascent=Ramp(0.5, 0.05)
-  )
+  falling = games.structure(reconstruction=0.0, weight=Ramp(3.0, 0.3), ascent=Ramp(0.5, 0.05))
   players = games.game(structure=falling)
   plain, params = compiled("asm_no_rec")
   _, stats = games.double(games.variables(players))
@@ -320,7 +342,8 @@ def test_the_weights_of_both_players_follow_their_schedules(float64):
     for player, weight in ((PREDICTOR, 3.0), ("structure", 0.5)):
       jax.tree.map(
         lambda a, b, w=weight * factor: np.testing.assert_allclose(a, w * b, rtol=1e-6, atol=1e-12),
-        scaled[player], plain()["joint"][player],
+        scaled[player],
+        plain()["joint"][player],
       )
 
 

@@ -21,11 +21,17 @@ def test_at_takes_numbers_and_ramps():
   assert at(0.7, 0.3) == 0.7 and at(Ramp(2.0, 1.0, "linear"), 0.5) == 1.5
 
 
-@pytest.mark.parametrize("settings, message", [
-  ((1.0, 0.0), "positive"), ((-1.0, 1.0), "positive"), ((1.0, 2.0, "cosine"), "known: exponential"),
-  ((0.0, 1.0, "linear", 0.5, 0.5), "begin < end"), ((0.0, 1.0, "linear", -0.1, 0.5), "0 <= begin"),
-  ((0.0, 1.0, "linear", 0.5, 1.5), "end <= 1"),
-])
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    ((1.0, 0.0), "positive"),
+    ((-1.0, 1.0), "positive"),
+    ((1.0, 2.0, "cosine"), "known: exponential"),
+    ((0.0, 1.0, "linear", 0.5, 0.5), "begin < end"),
+    ((0.0, 1.0, "linear", -0.1, 0.5), "0 <= begin"),
+    ((0.0, 1.0, "linear", 0.5, 1.5), "end <= 1"),
+  ],
+)
 def test_impossible_ramps_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     Ramp(*settings)
@@ -37,10 +43,21 @@ def test_parse_weight_reads_numbers_and_ramps():
   assert Ramp(**parse_weight("linear(0,1,0.1,0.3)")) == Ramp(0.0, 1.0, "linear", 0.1, 0.3)
 
 
-@pytest.mark.parametrize("text", [
-  "", "one", "linear", "linear()", "linear(1)", "linear(1, 2, 3)", "cosine(0, 1)", "linear(0, one)",
-  "exponential(0, 1)", "linear(0, 1",
-])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "",
+    "one",
+    "linear",
+    "linear()",
+    "linear(1)",
+    "linear(1, 2, 3)",
+    "cosine(0, 1)",
+    "linear(0, one)",
+    "exponential(0, 1)",
+    "linear(0, 1",
+  ],
+)
 def test_parse_weight_refuses_anything_else(text):
   with pytest.raises(ValueError, match="weight"):
     parse_weight(text)

@@ -72,8 +72,10 @@ def test_metrics_by_class_are_those_of_the_predictions(evaluated):
   classes, size = tasks["segmentation"].classes, truth["label"].shape[1:]
   guess = np.asarray(tasks["segmentation"].prediction(outputs["segmentation"], size))
   _, scores = slow.bf(truth["label"], guess, len(classes), 5)
-  expected = {f"segmentation/bf/{name}": [slow.mean(column) for column in scores[:, i].T]
-              for i, name in enumerate(("precision", "recall", "f"))}
+  expected = {
+    f"segmentation/bf/{name}": [slow.mean(column) for column in scores[:, i].T]
+    for i, name in enumerate(("precision", "recall", "f"))
+  }
   reach = 0.0075 * np.hypot(*size)
   (matched, predicted, _), _ = slow.contour_benchmark(truth["label"], guess, len(classes), reach)
   expected["segmentation/boundary/precision"] = [
@@ -82,8 +84,10 @@ def test_metrics_by_class_are_those_of_the_predictions(evaluated):
   metres = np.asarray(tasks["depth"].prediction(outputs["depth"], size))
   wrong = np.abs(metres - truth["depth"]) / truth["depth"]
   expected["depth/class/rel"] = [
-    np.mean(wrong[known]) if (known := (truth["label"] == c) & (truth["depth"] > 0)).any()
-    else np.nan for c in range(len(classes))
+    np.mean(wrong[known])
+    if (known := (truth["label"] == c) & (truth["depth"] > 0)).any()
+    else np.nan
+    for c in range(len(classes))
   ]
   for metric, own in expected.items():
     assert tuple(values[metric]) == tuple(classes)
@@ -122,21 +126,25 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
     logits = predict(variables, example["image"][None])["segmentation"]
     guess = np.asarray(task.prediction(logits, (16, 16)))[0]
     images.append((example["label"][:height, :width], guess[:height, :width]))
-  scores = np.concatenate([
-    slow.bf([true], [said], task.channels, 2 / 15 * np.hypot(*true.shape))[1]
-    for true, said in images
-  ])
+  scores = np.concatenate(
+    [
+      slow.bf([true], [said], task.channels, 2 / 15 * np.hypot(*true.shape))[1]
+      for true, said in images
+    ]
+  )
   by_image = [slow.mean(each) for each in scores[:, 2]]
   assert found["segmentation/bf/bf"] == pytest.approx(slow.mean(by_image), rel=1e-6)
-  davis = np.array([
-    slow.davis([true], [said], task.channels, np.ceil(0.008 * np.hypot(*true.shape)))
-    for true, said in images
-  ])
+  davis = np.array(
+    [
+      slow.davis([true], [said], task.channels, np.ceil(0.008 * np.hypot(*true.shape)))
+      for true, said in images
+    ]
+  )
   for name, column in zip(task.classes, davis.T, strict=True):
     np.testing.assert_allclose(found[f"segmentation/davis/f/{name}"], slow.mean(column), rtol=1e-6)
-  bands = sum(
-    BoundaryIoU.of(*image, classes=task.channels).common for image in images
-  ) / sum(BoundaryIoU.of(*image, classes=task.channels).either for image in images)
+  bands = sum(BoundaryIoU.of(*image, classes=task.channels).common for image in images) / sum(
+    BoundaryIoU.of(*image, classes=task.channels).either for image in images
+  )
   np.testing.assert_allclose(
     [found[f"segmentation/boundary_iou/iou/{name}"] for name in task.classes], bands
   )

@@ -16,23 +16,29 @@ from tests.helpers import tiny_games as games
 
 def judged(real, fake, judge_real, judge_fake):
   return {
-    "accuracy_real": real, "accuracy_fake": fake, "judge_real": judge_real,
-    "judge_fake": judge_fake, "deceive": 1.0,
+    "accuracy_real": real,
+    "accuracy_fake": fake,
+    "judge_real": judge_real,
+    "judge_fake": judge_fake,
+    "deceive": 1.0,
   }
 
 
-@pytest.mark.parametrize("figures, expected", [
-  (judged(1.0, 0.0, 0.6, 0.8), ["collapsed"]),
-  (judged(0.0, 1.0, 0.8, 0.6), ["collapsed"]),
-  (judged(0.54, 0.55, 0.69, 0.69), ["collapsed"]),
-  (judged(0.56, 0.55, 0.69, 0.69), []),
-  (judged(1.0, 1.0, 1e-3, 1e-3), ["saturated"]),
-  (judged(0.995, 0.99, 0.02, 0.02), ["saturated"]),
-  (judged(1.0, 1.0, 0.1, 0.1), []),  # Sure, but not too sure.
-  (judged(0.95, 0.95, 0.01, 0.01), []),
-  (judged(0.97, 0.96, 0.1, 0.1), []),
-  (judged(0.9, 0.85, 0.25, 0.25), []),
-])
+@pytest.mark.parametrize(
+  "figures, expected",
+  [
+    (judged(1.0, 0.0, 0.6, 0.8), ["collapsed"]),
+    (judged(0.0, 1.0, 0.8, 0.6), ["collapsed"]),
+    (judged(0.54, 0.55, 0.69, 0.69), ["collapsed"]),
+    (judged(0.56, 0.55, 0.69, 0.69), []),
+    (judged(1.0, 1.0, 1e-3, 1e-3), ["saturated"]),
+    (judged(0.995, 0.99, 0.02, 0.02), ["saturated"]),
+    (judged(1.0, 1.0, 0.1, 0.1), []),  # Sure, but not too sure.
+    (judged(0.95, 0.95, 0.01, 0.01), []),
+    (judged(0.97, 0.96, 0.1, 0.1), []),
+    (judged(0.9, 0.85, 0.25, 0.25), []),
+  ],
+)
 def test_a_discriminator_is_collapsed_saturated_or_healthy(figures, expected):
   found = Adversarial().symptoms(figures, {})
   assert list(found) == expected
@@ -40,17 +46,23 @@ def test_a_discriminator_is_collapsed_saturated_or_healthy(figures, expected):
     assert f"{figures['accuracy_real']:.3f}" in words and "give it" in words
 
 
-@pytest.mark.parametrize("now, first, explodes", [
-  ((0.5, 0.7), (0.4, 0.5), False),
-  ((40.0, 50.0), (0.4, 0.5), False),  # Below 100, whatever the start.
-  ((60.0, 60.0), (0.01, 0.01), True),
-  ((900.0, 900.0), (10.0, 10.0), False),
-  ((1000.0, 1100.0), (10.0, 10.0), True),
-])
+@pytest.mark.parametrize(
+  "now, first, explodes",
+  [
+    ((0.5, 0.7), (0.4, 0.5), False),
+    ((40.0, 50.0), (0.4, 0.5), False),  # Below 100, whatever the start.
+    ((60.0, 60.0), (0.01, 0.01), True),
+    ((900.0, 900.0), (10.0, 10.0), False),
+    ((1000.0, 1100.0), (10.0, 10.0), True),
+  ],
+)
 def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
   layers = lambda values: {
-    "conv1": values[0], "conv2": values[1], "climb_conv1": 1e9,
-    "smallest_conv1": 1.0, "smallest_conv2": 1.0,
+    "conv1": values[0],
+    "conv2": values[1],
+    "climb_conv1": 1e9,
+    "smallest_conv1": 1.0,
+    "smallest_conv2": 1.0,
   }
   found = games.structure().symptoms(layers(now), layers(first))
   assert list(found) == ["explodes"] * explodes
@@ -59,18 +71,25 @@ def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
 
 
 HEALTHY = {
-  "conv1": 0.3, "conv2": 0.4, "smallest_conv1": 0.8, "smallest_conv2": 0.7, "gradient": 0.5,
+  "conv1": 0.3,
+  "conv2": 0.4,
+  "smallest_conv1": 0.8,
+  "smallest_conv2": 0.7,
+  "gradient": 0.5,
 }
 
 
 @pytest.mark.parametrize("normalize", ["none", "pixel", "image"])
-@pytest.mark.parametrize("changes, symptom, words", [
-  ({}, None, ""),
-  ({"gradient": 99.0}, None, ""),
-  ({"gradient": 101.0}, "gradient", "norm is 101 after 0.5 at the start"),
-  ({"smallest_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
-  ({"smallest_conv1": 0.0}, None, ""),  # Nothing was labelled.
-])
+@pytest.mark.parametrize(
+  "changes, symptom, words",
+  [
+    ({}, None, ""),
+    ({"gradient": 99.0}, None, ""),
+    ({"gradient": 101.0}, "gradient", "norm is 101 after 0.5 at the start"),
+    ({"smallest_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
+    ({"smallest_conv1": 0.0}, None, ""),  # Nothing was labelled.
+  ],
+)
 def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
   normalize, changes, symptom, words
 ):
@@ -79,10 +98,16 @@ def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
   assert not symptom or words in found[symptom]
 
 
-@pytest.mark.parametrize("normalize, distance, saturated", [
-  ("none", 50.0, False), ("pixel", 1.7, False), ("pixel", 1.9, True), ("image", 0.8, False),
-  ("image", 0.95, True),
-])
+@pytest.mark.parametrize(
+  "normalize, distance, saturated",
+  [
+    ("none", 50.0, False),
+    ("pixel", 1.7, False),
+    ("pixel", 1.9, True),
+    ("image", 0.8, False),
+    ("image", 0.95, True),
+  ],
+)
 def test_a_bounded_value_is_saturated_where_features_have_nothing_in_common(
   normalize, distance, saturated
 ):
@@ -98,10 +123,15 @@ def test_a_discriminator_with_smoothed_targets_can_be_saturated():
   assert list(Adversarial(smoothing=0.1).symptoms(figures, {})) == ["saturated"]
 
 
-@pytest.mark.parametrize("edge, nonedge, expected", [
-  (0.4, 0.6, []), (0.99, 0.9, []), (0.995, 0.6, ["one_hot_edge"]),
-  (1.0, 0.999, ["one_hot_edge", "one_hot_nonedge"]),
-])
+@pytest.mark.parametrize(
+  "edge, nonedge, expected",
+  [
+    (0.4, 0.6, []),
+    (0.99, 0.9, []),
+    (0.995, 0.6, ["one_hot_edge"]),
+    (1.0, 0.999, ["one_hot_edge", "one_hot_nonedge"]),
+  ],
+)
 def test_weights_that_choose_one_size_are_one_hot(edge, nonedge, expected):
   figures = {"largest_edge": edge, "largest_nonedge": nonedge}
   found = games.AAF.symptoms(figures, {})
@@ -161,9 +191,10 @@ def test_what_was_wrong_when_a_run_was_killed_is_not_said_again():
 
 def run(workdir, **changes):
   """Trains a shipped config with a tiny discriminator; what was warned of."""
-  made = small.config("gan_basic", **{
-    "train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes
-  })
+  made = small.config(
+    "gan_basic",
+    **{"train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes},
+  )
   made.terms.adversarial.critic = presets.critic("patch", filters=(4, 6), norm={"kind": "none"})
   train(experiment(made), workdir)
   path = workdir / "warnings.jsonl"
@@ -171,9 +202,9 @@ def run(workdir, **changes):
 
 
 def test_a_discriminator_that_does_not_learn_is_warned_of(tmp_path, capsys):
-  settings, *warnings = run(tmp_path, **{
-    "optimizer.critic.learning_rate": 0.0, "terms.adversarial.critic_weight": 0.5,
-  })
+  settings, *warnings = run(
+    tmp_path, **{"optimizer.critic.learning_rate": 0.0, "terms.adversarial.critic_weight": 0.5}
+  )
   assert settings["step"] == 0 and "multiplied by 0.5, which Adam divides" in settings["warning"]
   assert warnings and warnings[0]["step"] in (2, 4, 6)
   assert warnings[0]["warning"].startswith("adversarial: the discriminator has collapsed")

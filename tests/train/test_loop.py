@@ -72,7 +72,8 @@ def test_best_and_last_checkpoints_are_kept(finished):
   kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
   scored = {
     line["step"]: line["segmentation/mean_iou"]
-    for line in small.logged(workdir) if "segmentation/mean_iou" in line
+    for line in small.logged(workdir)
+    if "segmentation/mean_iou" in line
   }
   assert set(scored) == {6, 12}
   assert kept == {12, max(scored, key=scored.get)}
@@ -82,8 +83,7 @@ def test_a_killed_run_resumes_to_the_very_same_end(finished, tmp_path):
   workdir, _ = finished
   rng = np.random.default_rng()  # Any step, any moment.
   at, pause = rng.integers(4, 11), rng.uniform(0, 0.1)
-  arguments = ("--config=configs/scenes.py:asm", f"--workdir={tmp_path}",
-               *small.flags(**DETAILS))
+  arguments = ("--config=configs/scenes.py:asm", f"--workdir={tmp_path}", *small.flags(**DETAILS))
   process = small.launch("main.py", *arguments, wait=False)
   while process.poll() is None and not any(line["step"] >= at for line in small.logged(tmp_path)):
     time.sleep(0.005)
@@ -187,21 +187,28 @@ def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_pat
   moved = jax.tree.map(lambda x: x + np.ones_like(x), first.random_state())
   with open_checkpoints(first, tmp_path) as checkpoints:
     checkpoints.save(moved, step=12)
-  made = small.config("aaf", **{
-    "seed": 1, "init.path": str(tmp_path), "init.format": "orbax", "init.part": "",
-    "predictor.input_transform": "imagenet",  # There is no config of a run to say so.
-    "optimizer.predictor.learning_rate": 1e-4,
-  })
+  made = small.config(
+    "aaf",
+    **{
+      "seed": 1,
+      "init.path": str(tmp_path),
+      "init.format": "orbax",
+      "init.part": "",
+      "predictor.input_transform": "imagenet",  # There is no config of a run to say so.
+      "optimizer.predictor.learning_rate": 1e-4,
+    },
+  )
   second, reports = experiment(made), []
   state = jax.device_get(second.init_state(reports.append))
   jax.tree.map(np.testing.assert_array_equal, state.variables(), moved.variables())
   fresh = jax.device_get(second.random_state())
-  assert state.step == 0 and all((leaf == 0).all() for leaf in jax.tree.leaves(
-    state.players["affinity"].params
-  ))
+  assert state.step == 0 and all(
+    (leaf == 0).all() for leaf in jax.tree.leaves(state.players["affinity"].params)
+  )
   jax.tree.map(np.testing.assert_array_equal, state.players["affinity"], fresh.players["affinity"])
   jax.tree.map(
-    np.testing.assert_array_equal, state.players["predictor"].opt_state,
+    np.testing.assert_array_equal,
+    state.players["predictor"].opt_state,
     fresh.players["predictor"].opt_state,
   )
   assert {each.learning_rate for each in second.optimizers.values()} == {1e-4}
@@ -234,9 +241,9 @@ def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
     example = run.held_out[i]
     guess = np.argmax(predict(variables, example["image"][None])["segmentation"][0], -1)
     np.add.at(counts, (example["label"].ravel(), guess.ravel()), 1)
-  expected = run.game.tasks["segmentation"].scores({
-    "confusion": counts, "calibration": (np.zeros(15), np.zeros(15), np.zeros(15)),
-  })
+  expected = run.game.tasks["segmentation"].scores(
+    {"confusion": counts, "calibration": (np.zeros(15), np.zeros(15), np.zeros(15))}
+  )
   del expected["calibration_error"], scores.metrics["segmentation/calibration_error"]
   assert scores.examples == 21
   assert scores.metrics == pytest.approx(
@@ -263,9 +270,11 @@ def photos(tmp_path):
 
 
 def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
-  made = small.config("folder,iid", "any", **{
-    "data.root": str(photos), "data.options": {}, "train.steps": 3, "eval.batch_size": 8,
-  })
+  made = small.config(
+    "folder,iid",
+    "any",
+    **{"data.root": str(photos), "data.options": {}, "train.steps": 3, "eval.batch_size": 8},
+  )
   with pytest.raises(ValueError, match=r"(3|1)\.png cannot be decoded"):
     train(experiment(made), tmp_path / "run")
   made.data.reading.on_error = "skip"
@@ -296,10 +305,13 @@ def test_an_empty_evaluation_is_refused():
 def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
   with pytest.raises(FloatingPointError, match="structure/conv1.*critic.clip"):
     check_finite(7, {"structure/conv1": float("inf"), "pixel/segmentation": 1.0})
-  made = small.config(**{
-    "optimizer.predictor.rule": "sgd", "optimizer.predictor.learning_rate": 1e30,
-    "optimizer.predictor.schedule": "constant",
-  })
+  made = small.config(
+    **{
+      "optimizer.predictor.rule": "sgd",
+      "optimizer.predictor.learning_rate": 1e30,
+      "optimizer.predictor.schedule": "constant",
+    }
+  )
   with pytest.raises(FloatingPointError, match="diverged before step 4"):
     train(experiment(made), tmp_path)
   assert not any(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())
@@ -341,14 +353,29 @@ def compiled_once(tmp_path_factory):
 
 def test_options_work_together_and_resume(tmp_path, compiled_once):
   """The predictor takes 6 steps, and is evaluated after 3 and 6, whatever the critic does."""
-  run = experiment(small.config("iid_asm", **{
-    "train.turns": "alternate(1, 2)", "train.pretraining": 1, "train.batch_size": 16,
-    "train.accumulate": 2, "train.dtype": "bfloat16", "train.steps": 6, "train.log_every": 1,
-    "predictor.norm.kind": "sync_batch",
-    "optimizer.predictor.average": 0.9, "optimizer.predictor.warmup": 2,
-    "optimizer.critic.warmup": 2, "optimizer.predictor.groups": {"^head": 10.0},
-    "eval.every": 3, "checkpoint.every": 4, "data.scale": (0.5, 2.0), "data.random_crop": True,
-  }))
+  run = experiment(
+    small.config(
+      "iid_asm",
+      **{
+        "train.turns": "alternate(1, 2)",
+        "train.pretraining": 1,
+        "train.batch_size": 16,
+        "train.accumulate": 2,
+        "train.dtype": "bfloat16",
+        "train.steps": 6,
+        "train.log_every": 1,
+        "predictor.norm.kind": "sync_batch",
+        "optimizer.predictor.average": 0.9,
+        "optimizer.predictor.warmup": 2,
+        "optimizer.critic.warmup": 2,
+        "optimizer.predictor.groups": {"^head": 10.0},
+        "eval.every": 3,
+        "checkpoint.every": 4,
+        "data.scale": (0.5, 2.0),
+        "data.random_crop": True,
+      },
+    )
+  )
   results = train(run, tmp_path / "whole")
   lines = small.logged(tmp_path / "whole")
   moved = [
@@ -377,28 +404,34 @@ def test_options_work_together_and_resume(tmp_path, compiled_once):
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path):
-  arguments = ["--config=configs/scenes.py:asm", *small.flags(**{
-    "predictor.norm.kind": "sync_batch", "train.steps": 4, "checkpoint.every": 2,
-  })]
-  code, output = small.launch(
-    "main.py", *arguments, f"--workdir={tmp_path / 'one'}", devices=4
-  )
+  arguments = [
+    "--config=configs/scenes.py:asm",
+    *small.flags(**{"predictor.norm.kind": "sync_batch", "train.steps": 4, "checkpoint.every": 2}),
+  ]
+  code, output = small.launch("main.py", *arguments, f"--workdir={tmp_path / 'one'}", devices=4)
   assert code == 0, output
   small.launch_two("main.py", *arguments, f"--workdir={tmp_path / 'two'}")
   for one, two in zip(*(small.logged(tmp_path / name) for name in ("one", "two")), strict=True):
     assert one == pytest.approx(two, rel=1e-3, nan_ok=True)
 
 
-@pytest.mark.parametrize("flag, message", [
-  ("--config.train.step=3", "unknown key train.step; known: accumulate, batch_size"),
-  ("--config.terms.pixel.weight=2", "unknown key terms.pixel; known: structure"),
-  ("--config.train.steps=many", "many"),
-  ("--config.terms.structure.layers=('conv8',)", "conv8"),
-])
+@pytest.mark.parametrize(
+  "flag, message",
+  [
+    ("--config.train.step=3", "unknown key train.step; known: accumulate, batch_size"),
+    ("--config.terms.pixel.weight=2", "unknown key terms.pixel; known: structure"),
+    ("--config.train.steps=many", "many"),
+    ("--config.terms.structure.layers=('conv8',)", "conv8"),
+  ],
+)
 def test_a_wrong_flag_is_refused_before_anything_is_written(tmp_path, flag, message):
   code, output = small.launch(
-    "main.py", "--config=configs/scenes.py:asm", f"--workdir={tmp_path / 'run'}", *small.flags(),
-    flag, devices=1,
+    "main.py",
+    "--config=configs/scenes.py:asm",
+    f"--workdir={tmp_path / 'run'}",
+    *small.flags(),
+    flag,
+    devices=1,
   )
   assert code != 0 and message in output
   assert not (tmp_path / "run").exists()

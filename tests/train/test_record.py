@@ -35,7 +35,8 @@ def test_warnings_are_said_and_kept_in_words(tmp_path, capsys):
     run.warn(5, ["a: it is ill; give it tea"])
     run.warn(10, ["a: it is worse"])
   assert warnings(tmp_path) == [
-    {"step": 5, "warning": "a: it is ill; give it tea"}, {"step": 10, "warning": "a: it is worse"},
+    {"step": 5, "warning": "a: it is ill; give it tea"},
+    {"step": 10, "warning": "a: it is worse"},
   ]
   err = capsys.readouterr().err.splitlines()
   assert err == ["step 5: a: it is ill; give it tea", "step 10: a: it is worse"]

@@ -27,9 +27,7 @@ STEPS = 40
 
 
 @functools.cache
-def take_step(
-  devices, movers, method="asm", norm="sync_batch", accumulate=1, wide=False, levels=2
-):
+def take_step(devices, movers, method="asm", norm="sync_batch", accumulate=1, wide=False, levels=2):
   """A compiled step on the first `devices` devices, and the game's initial state.
 
   `wide` is double precision, which the fixture `float64` must have turned on.
@@ -106,7 +104,8 @@ class Clock(Term):
 def keep_step():
   """An optimizer that moves nothing, and whose state is the step that it was told last."""
   update = lambda updates, state, params=None, *, step: (
-    jax.tree.map(jnp.zeros_like, updates), jnp.asarray(step)
+    jax.tree.map(jnp.zeros_like, updates),
+    jnp.asarray(step),
   )
   return optax.GradientTransformationExtraArgs(lambda params: jnp.int32(-1), update)
 
@@ -185,7 +184,12 @@ MEDLEY = ("structure", "adversarial")
 def take_medley(devices, accumulate=1):
   """The joint step of all terms together, in double precision."""
   return take_step(
-    devices, (PREDICTOR, *MEDLEY), method="medley", norm="none", accumulate=accumulate, wide=True,
+    devices,
+    (PREDICTOR, *MEDLEY),
+    method="medley",
+    norm="none",
+    accumulate=accumulate,
+    wide=True,
     levels=1,
   )
 
@@ -199,16 +203,20 @@ def sent_by_definition():
   stats = {name: player.batch_stats for name, player in state.players.items()}
   examples = games.batch()
   outputs, state = players.predictor.apply(
-    {"params": params[PREDICTOR]}, IMAGENET(examples["image"]), train=True,
+    {"params": params[PREDICTOR]},
+    IMAGENET(examples["image"]),
+    train=True,
     mutable=["intermediates"],
   )
   outputs = {**outputs, FEATURES: state["intermediates"][FEATURES][0]}
 
   def share(name, outputs):
     critic = {"params": params.get(name, {}), "batch_stats": stats.get(name, {})}
-    return joint_value(players.terms[name](
-      critic, players.tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
-    ).summands)
+    return joint_value(
+      players.terms[name](
+        critic, players.tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
+      ).summands
+    )
 
   gradients = jax.jit(
     lambda outputs: {name: jax.grad(share, 1)(name, outputs) for name in players.terms}
@@ -256,9 +264,11 @@ def test_the_statistics_of_a_discriminator_are_updated_when_it_moves_and_only_th
   assert len(leaves) > 8 and set(leaves) == {mover == PREDICTOR}
 
 
-NEW = [method for method in games.METHODS if set(games.METHODS[method]) & {
-  "adversarial", "affinity", "embedding",
-} and method != "medley"]
+NEW = [
+  method
+  for method in games.METHODS
+  if set(games.METHODS[method]) & {"adversarial", "affinity", "embedding"} and method != "medley"
+]
 
 
 @pytest.mark.parametrize("method", NEW)
@@ -355,8 +365,9 @@ def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
   )
   grouped = Optimizer("sgd", learning_rate=0.01, groups={"^head": 10.0}, schedule="constant")
   params, _ = descend(grouped, [1.0])
-  np.testing.assert_allclose([params["head_a"]["kernel"][0], params["body"]["kernel"][0]],
-                             [0.9, 0.99], rtol=1e-6)
+  np.testing.assert_allclose(
+    [params["head_a"]["kernel"][0], params["body"]["kernel"][0]], [0.9, 0.99], rtol=1e-6
+  )
 
 
 def test_warm_up_grows_linearly_and_poly_ends_at_zero():

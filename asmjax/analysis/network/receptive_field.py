@@ -30,9 +30,9 @@ CALLS = {"jit": "jaxpr", "remat2": "jaxpr"} | dict.fromkeys(
 PRODUCTS = ("conv_general_dilated", "dot_general")
 
 # Outputs have the shape of the input, but see more than the same place of it.
-NOT_LOCAL = frozenset((
-  "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "fft", "sort", "scan", "while", "cond",
-))
+NOT_LOCAL = frozenset(
+  ("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "fft", "sort", "scan", "while", "cond")
+)
 
 # From what is computed already, which it adds to, to a value.
 Computation = Callable[[dict[object, Any]], Any]
@@ -73,15 +73,20 @@ def image(shape: Sequence[int]) -> Value:
   ends = []
   for axis in (1, 2):
     places = np.arange(shape[axis], dtype=np.int32)
-    ends.append(np.stack([-places, places], -1).reshape(
-      [shape[i] if i == axis else 1 for i in range(4)] + [2]
-    ))
+    ends.append(
+      np.stack([-places, places], -1).reshape(
+        [shape[i] if i == axis else 1 for i in range(4)] + [2]
+      )
+    )
   return Value(tuple(View(each, Fraction(1)) for each in ends))
 
 
 def propagate(
-  jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Value],
-  visit: Callable[[Any, Sequence[Value], Sequence[Value], str, str], None], scope: str = "",
+  jaxpr: Any,
+  constants: Sequence[Any],
+  inputs: Sequence[Value],
+  visit: Callable[[Any, Sequence[Value], Sequence[Value], str, str], None],
+  scope: str = "",
 ) -> list[Value]:
   """Follows a program.
 
@@ -170,15 +175,14 @@ def _other(equation: Any, views: Sequence[View | None]) -> list[View]:
   if alike and equation.primitive.name not in NOT_LOCAL:
     return [_joined(views, len(out.aval.shape)) for out in equation.outvars]
   ends = np.max([view.ends.reshape(-1, 2).max(0) for view in views if view], 0)
-  return [
-    View(ends.reshape([1] * len(out.aval.shape) + [2]), math.inf) for out in equation.outvars
-  ]
+  return [View(ends.reshape([1] * len(out.aval.shape) + [2]), math.inf) for out in equation.outvars]
 
 
 def _joined(views: Sequence[View | None], rank: int) -> View:
   ends = [
     view.ends if view.ends.ndim == rank + 1 else view.ends.reshape([1] * rank + [2])
-    for view in views if view
+    for view in views
+    if view
   ]
   return View(functools.reduce(np.maximum, ends), min(view.stride for view in views if view))
 
@@ -195,8 +199,9 @@ def _reshaped(equation: Any, views: Sequence[View | None]) -> list[View]:
     for i in before:
       full[i] = old[i]
     wanted += [new[i] for i in after]
-    longest = [max((shape[i] for i in part), default=1) for shape, part in
-               ((old, before), (new, after))]
+    longest = [
+      max((shape[i] for i in part), default=1) for shape, part in ((old, before), (new, after))
+    ]
     stride = stride * Fraction(*longest)
   if math.prod(full) > MOST:
     return [View(ends.reshape(-1, 2).max(0).reshape([1] * len(new) + [2]), math.inf)]
@@ -315,9 +320,20 @@ def _window(
 def _pooled(equation: Any, views: Sequence[View | None]) -> list[View]:
   params, view = equation.params, views[0]
   for axis in range(len(params["window_dimensions"])):
-    view = _window(view, axis, *(params[key][axis] for key in (
-      "window_dimensions", "window_strides", "window_dilation", "padding", "base_dilation"
-    )))
+    view = _window(
+      view,
+      axis,
+      *(
+        params[key][axis]
+        for key in (
+          "window_dimensions",
+          "window_strides",
+          "window_dilation",
+          "padding",
+          "base_dilation",
+        )
+      ),
+    )
   return [view] * len(equation.outvars)
 
 
@@ -338,8 +354,13 @@ def _convolved(equation: Any, views: Sequence[View | None]) -> list[View]:
   view = View(view.ends.transpose(*order.lhs_spec, rank), view.stride)
   for i in range(rank - 2):
     view = _window(
-      view, 2 + i, taps[i], params["window_strides"][i], params["rhs_dilation"][i],
-      params["padding"][i], params["lhs_dilation"][i],
+      view,
+      2 + i,
+      taps[i],
+      params["window_strides"][i],
+      params["rhs_dilation"][i],
+      params["padding"][i],
+      params["lhs_dilation"][i],
     )
   ends, groups = view.ends, params["feature_group_count"]
   if ends.shape[1] > 1:
@@ -349,9 +370,7 @@ def _convolved(equation: Any, views: Sequence[View | None]) -> list[View]:
   return [View(ends.transpose(*np.argsort(order.out_spec), rank), view.stride)]
 
 
-def _product(
-  equation: Any, views: Sequence[View | None], operands: Sequence[Value]
-) -> list[View]:
+def _product(equation: Any, views: Sequence[View | None], operands: Sequence[Value]) -> list[View]:
   """Of a product with a known matrix only what is not multiplied with 0 is seen."""
   contracted, batch = equation.params["dimension_numbers"]
   rank, seen = len(equation.outvars[0].aval.shape), []
@@ -392,8 +411,17 @@ RULES = {
   "squeeze": _moved(lambda ends, axes: ends.squeeze(tuple(axes)), "dimensions"),
   "transpose": _moved(lambda ends, order: ends.transpose(*order, len(order)), "permutation"),
   **dict.fromkeys(("reduce_window_max", "reduce_window_min", "reduce_window_sum"), _pooled),
-  **dict.fromkeys((
-    "argmax", "argmin", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod",
-    "reduce_sum",
-  ), _reduced),
+  **dict.fromkeys(
+    (
+      "argmax",
+      "argmin",
+      "reduce_and",
+      "reduce_max",
+      "reduce_min",
+      "reduce_or",
+      "reduce_prod",
+      "reduce_sum",
+    ),
+    _reduced,
+  ),
 }

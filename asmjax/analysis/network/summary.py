@@ -24,7 +24,9 @@ from asmjax.models.layers import plain_convolutions
 LARGE = (4096, 6144)
 
 POOLS = {
-  "reduce_window_max": "max pool", "reduce_window_min": "min pool", "reduce_window_sum": "avg pool",
+  "reduce_window_max": "max pool",
+  "reduce_window_min": "min pool",
+  "reduce_window_sum": "avg pool",
 }
 
 
@@ -192,7 +194,9 @@ def _enlarged(inputs: Iterable[Any], side: int) -> list[Any]:
   return [
     jax.ShapeDtypeStruct(
       (x.shape[0], *(side * x.shape[i] // first[i] for i in (1, 2)), x.shape[3]), x.dtype
-    ) if _is_image(x) else x
+    )
+    if _is_image(x)
+    else x
     for x in inputs
   ]
 
@@ -348,7 +352,9 @@ def _facts(
     facts |= {"kernel": (1, 1)} if local and len(made.shape) == 4 else {}
     products = made.size * math.prod(left[axis] for axis in contracted)
     return facts | {
-      "kind": "resize" if resizes else "matmul", "shape": made.shape, "multiply_adds": products
+      "kind": "resize" if resizes else "matmul",
+      "shape": made.shape,
+      "multiply_adds": products,
     }
   order, groups = params["dimension_numbers"], params["feature_group_count"]
   kernel = tuple(right[axis] for axis in order.rhs_spec[2:])
@@ -360,12 +366,18 @@ def _facts(
   products = made.shape[order.out_spec[0]] * made.shape[order.out_spec[1]]
   products *= right[order.rhs_spec[1]]
   for i, axis in enumerate(order.out_spec[2:]):
-    products *= _taps(made.shape[axis], kernel[i], *(params[key][i] for key in (
-      "window_strides", "rhs_dilation", "lhs_dilation", "padding"
-    )))
+    products *= _taps(
+      made.shape[axis],
+      kernel[i],
+      *(params[key][i] for key in ("window_strides", "rhs_dilation", "lhs_dilation", "padding")),
+    )
   return facts | {
-    "kind": "resize" if resizes else kind, "kernel": kernel, "stride": params["window_strides"],
-    "dilation": params["rhs_dilation"], "groups": groups, "shape": made.shape,
+    "kind": "resize" if resizes else kind,
+    "kernel": kernel,
+    "stride": params["window_strides"],
+    "dilation": params["rhs_dilation"],
+    "groups": groups,
+    "shape": made.shape,
     "multiply_adds": products,
   }
 
@@ -382,7 +394,10 @@ def _pool(equation: Any) -> dict[str, Any]:
   params = equation.params
   window = lambda key: tuple(params[key][1:3])
   return {
-    "kind": POOLS[equation.primitive.name], "kernel": window("window_dimensions"),
-    "stride": window("window_strides"), "dilation": window("window_dilation"), "groups": 1,
+    "kind": POOLS[equation.primitive.name],
+    "kernel": window("window_dimensions"),
+    "stride": window("window_strides"),
+    "dilation": window("window_dilation"),
+    "groups": 1,
     "multiply_adds": 0,
   }

@@ -12,8 +12,13 @@ __all__ = ["Report", "collect", "render", "write"]
 
 
 def write(
-  groups: Sequence[Group], path: pathlib.Path, *, count: int = 6, data_root: str | None = None,
-  baseline: str | None = None, command: Sequence[str] = (),
+  groups: Sequence[Group],
+  path: pathlib.Path,
+  *,
+  count: int = 6,
+  data_root: str | None = None,
+  baseline: str | None = None,
+  command: Sequence[str] = (),
 ) -> Report:
   """Writes a report whole or not at all.
 

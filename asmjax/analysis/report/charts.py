@@ -107,7 +107,8 @@ def convergence(history: History, prefix: str, name: str) -> str:
     handles=list(handles.values()), loc="outside lower center", ncols=3, fontsize=8, frameon=False
   )
   return _inlined(
-    figure, prefix,
+    figure,
+    prefix,
     f"Hold-out mean IoU of {name} over {sum(len(each.models) for each in history.cycles)} "
     f"propagations in {len(history.cycles)} cycles, from {100 * history.start.miou:.2f} % to "
     f"{100 * history.best.miou:.2f} % at its best.",
@@ -129,7 +130,10 @@ def class_changes(found: ByClass, baseline: str, prefix: str, title: str) -> str
 def _style(style: int) -> dict:
   pick = lambda values: values[style % len(values)]
   return {
-    "color": pick(COLOURS), "linestyle": pick(DASHES), "marker": pick(MARKERS), "linewidth": 1.6,
+    "color": pick(COLOURS),
+    "linestyle": pick(DASHES),
+    "marker": pick(MARKERS),
+    "linewidth": 1.6,
     "markersize": 5,
   }
 
@@ -151,18 +155,25 @@ def _inlined(figure, prefix: str, description: str = "") -> str:
   size = root.get("viewBox").split()[2:]
   _clean(root, prefix)
   root.attrib = {"viewBox": root.get("viewBox"), "width": size[0], "height": size[1]}
-  root.attrib |= {"role": "img", "aria-label": description} if description else {
-    "aria-hidden": "true"
-  }
+  root.attrib |= (
+    {"role": "img", "aria-label": description} if description else {"aria-hidden": "true"}
+  )
   return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
 
 
 def _clean(root: ElementTree.Element, prefix: str) -> None:
   """Leaves what HTML needs: no namespaces, no ids but those referred to, and the page's colours."""
-  referred = set(re.findall(r"#([\w.-]+)", " ".join(
-    value for each in root.iter() for key, value in each.items()
-    if key in (_LINK, "clip-path", "style")
-  )))
+  referred = set(
+    re.findall(
+      r"#([\w.-]+)",
+      " ".join(
+        value
+        for each in root.iter()
+        for key, value in each.items()
+        if key in (_LINK, "clip-path", "style")
+      ),
+    )
+  )
   for parent in list(root.iter()):
     for child in list(parent):
       if child.tag.endswith(("metadata", "style")):

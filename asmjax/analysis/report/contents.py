@@ -130,8 +130,12 @@ class Report:
 
 
 def collect(
-  groups: Sequence[Group], *, baseline: str | None = None, count: int = 6,
-  data_root: str | None = None, command: Sequence[str] = (),
+  groups: Sequence[Group],
+  *,
+  baseline: str | None = None,
+  count: int = 6,
+  data_root: str | None = None,
+  command: Sequence[str] = (),
 ) -> Report:
   """Reads all that finished runs left; what is missing is a note.
 
@@ -162,17 +166,29 @@ def collect(
   logging = [group for group in groups if _has_log(group)]
   notes += [
     f"{group.label}: a run left no metrics.jsonl, so there are no curves of this group"
-    for group in groups if group not in logging
+    for group in groups
+    if group not in logging
   ]
   pictures = gallery(groups, count=count, data_root=data_root)
   shown, strange = _classes(groups, baseline or labels[0])
   return Report(
-    title=f"{' · '.join(labels)} on {examples[0]}", metric=metric, baseline=baseline or labels[0],
-    groups=tuple(groups), examples=examples, protocols=results.get("protocol", {}),
-    scores=_scores(groups, runs), curves=learning_curves(groups, logging, metric),
-    health=health(groups, logging), warnings=_warnings(runs), classes=shown, gallery=pictures,
-    cycles=_cycles(logging), runs=tuple(runs), differences=differences(runs),
-    notes=(*notes, *strange, *pictures.notes), command=shlex.join(command),
+    title=f"{' · '.join(labels)} on {examples[0]}",
+    metric=metric,
+    baseline=baseline or labels[0],
+    groups=tuple(groups),
+    examples=examples,
+    protocols=results.get("protocol", {}),
+    scores=_scores(groups, runs),
+    curves=learning_curves(groups, logging, metric),
+    health=health(groups, logging),
+    warnings=_warnings(runs),
+    classes=shown,
+    gallery=pictures,
+    cycles=_cycles(logging),
+    runs=tuple(runs),
+    differences=differences(runs),
+    notes=(*notes, *strange, *pictures.notes),
+    command=shlex.join(command),
   )
 
 
@@ -221,16 +237,25 @@ def health(groups: Sequence[Group], logging: Sequence[Group]) -> tuple[Chart, ..
   """How the critics fare over the steps; see `learning_curves`."""
   players = {}
   for group in logging:
-    names = [name.removeprefix("gradient/") for name in group.logged()
-             if name.startswith("gradient/") and name != f"gradient/{PREDICTOR}"]
+    names = [
+      name.removeprefix("gradient/")
+      for name in group.logged()
+      if name.startswith("gradient/") and name != f"gradient/{PREDICTOR}"
+    ]
     for index, name in enumerate(names):
       label = group.label if len(names) == 1 else f"{group.label}: {name}"
       players[label] = groups.index(group) + index * len(groups), group, name
   charts = [
-    Chart(title, _all_curves({
-      label: (style, group, form.format(critic))
-      for label, (style, group, critic) in players.items()
-    }), log)
+    Chart(
+      title,
+      _all_curves(
+        {
+          label: (style, group, form.format(critic))
+          for label, (style, group, critic) in players.items()
+        }
+      ),
+      log,
+    )
     for title, form, log in _HEALTH
   ]
   return tuple(chart for chart in charts if chart.curves)
@@ -238,7 +263,8 @@ def health(groups: Sequence[Group], logging: Sequence[Group]) -> tuple[Chart, ..
 
 def _all_curves(wanted: Mapping[str, tuple[int, Group, str]]) -> tuple[Curve, ...]:
   return tuple(
-    curve for label, (style, group, metric) in wanted.items()
+    curve
+    for label, (style, group, metric) in wanted.items()
     for curve in _curves(style, label, group, metric)
   )
 
@@ -250,7 +276,8 @@ def _curves(style: int, label: str, group: Group, metric: str) -> list[Curve]:
   shared = 10 * len(together[0]) >= 9 * max(len(steps) for steps, _ in apart)
   return [
     Curve(style, label, *_smooth(steps, scale(metric) * values))
-    for steps, values in ([together] if shared else apart) if len(steps)
+    for steps, values in ([together] if shared else apart)
+    if len(steps)
   ]
 
 
@@ -269,8 +296,9 @@ def _runs(groups: Sequence[Group]) -> tuple[list[Run], list[str]]:
       if (workdir / "config.json").exists():
         config = read_config(workdir)
       else:
-        notes.append(f"{group.label}: {workdir / 'config.json'} is missing, so its settings are "
-                     "unknown")
+        notes.append(
+          f"{group.label}: {workdir / 'config.json'} is missing, so its settings are unknown"
+        )
       path = workdir / "environment.json"
       facts = json.loads(path.read_text()) if path.exists() else {}
       command = shlex.join(facts.pop("command", ()))
@@ -280,9 +308,7 @@ def _runs(groups: Sequence[Group]) -> tuple[list[Run], list[str]]:
 
 def _scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, ...]:
   results = {group.label: group.results() for group in groups}
-  found = {
-    group: [each["metrics"] for each in of_runs] for group, of_runs in results.items()
-  }
+  found = {group: [each["metrics"] for each in of_runs] for group, of_runs in results.items()}
   names = dict.fromkeys(name for metrics in found.values() for each in metrics for name in each)
   by_task: dict[str, list[str]] = {}
   for name in brief(names):
@@ -294,7 +320,8 @@ def _scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, ...]:
       beside[run.label] = compared(run.config, results[run.label][0]["data_set"])
   return tuple(
     Scores(
-      task, tuple(metrics),
+      task,
+      tuple(metrics),
       {
         label: {name: np.array([known(each.get(name)) for each in own]) for name in metrics}
         for label, own in found.items()
@@ -318,8 +345,10 @@ def _classes(groups: Sequence[Group], baseline: str) -> tuple[tuple[ByClass, ...
     found.append(read(same, metric))
     notes += [
       f"{group.label} has other classes than {baseline}, and is left out of their tables"
-      if names(group, metric) else f"{group.label} has no {spelled(metric)} of classes"
-      for group in groups if group not in same
+      if names(group, metric)
+      else f"{group.label} has no {spelled(metric)} of classes"
+      for group in groups
+      if group not in same
     ]
   return tuple(found), list(dict.fromkeys(notes))
 
@@ -334,8 +363,7 @@ def _warnings(runs: Sequence[Run]) -> tuple[Warned, ...]:
       each = json.loads(line)
       kinds.setdefault(re.sub(r"[\d.]+(e[+-]?\d+)?", "", each["warning"]), []).append(each)
     found += [
-      Warned(_named(run), kind[0]["step"], kind[0]["warning"], len(kind))
-      for kind in kinds.values()
+      Warned(_named(run), kind[0]["step"], kind[0]["warning"], len(kind)) for kind in kinds.values()
     ]
   return tuple(found)
 
@@ -343,7 +371,8 @@ def _warnings(runs: Sequence[Run]) -> tuple[Warned, ...]:
 def _cycles(logging: Sequence[Group]) -> tuple[Cycles, ...]:
   return tuple(
     Cycles(f"{group.label}, {workdir.name}", History.read(workdir), results.get("lookahead", {}))
-    for group in logging if is_lookahead(group)
+    for group in logging
+    if is_lookahead(group)
     for workdir, results in zip(group.workdirs, group.results(), strict=True)
   )
 

@@ -25,9 +25,7 @@ _POLICY = (
 )
 
 # The parts of a LoAd run's evaluation.
-_PARTS = {
-  "hold_out": "by which everything was decided", "rest": "that nothing was decided by",
-}
+_PARTS = {"hold_out": "by which everything was decided", "rest": "that nothing was decided by"}
 
 
 def render(report: Report) -> str:
@@ -87,22 +85,32 @@ def _results(report: Report) -> str:
 
 def _score_table(scores: Scores, report: Report) -> str:
   arrows = {1: "\N{NO-BREAK SPACE}↑", -1: "\N{NO-BREAK SPACE}↓", 0: ""}
-  head = ["runs", *(
-    f'<span title="{escape(name)}">{escape(spelled(name))}{arrows[better(name)]}</span>'
-    for name in scores.metrics
-  )]
+  head = [
+    "runs",
+    *(
+      f'<span title="{escape(name)}">{escape(spelled(name))}{arrows[better(name)]}</span>'
+      for name in scores.metrics
+    ),
+  ]
   means = {
-    name: np.array([np.nanmean(own[name]) if np.isfinite(own[name]).any() else np.nan
-                    for own in scores.values.values()])
+    name: np.array(
+      [
+        np.nanmean(own[name]) if np.isfinite(own[name]).any() else np.nan
+        for own in scores.values.values()
+      ]
+    )
     for name in scores.metrics
   }
   rows, kinds = [], []
   labels = list(scores.values)
   base = labels.index(report.baseline)
   for place, (label, own) in enumerate(scores.values.items()):
-    rows.append([escape(label), *(
-      _score(name, own[name], means[name], place, base) for name in scores.metrics
-    )])
+    rows.append(
+      [
+        escape(label),
+        *(_score(name, own[name], means[name], place, base) for name in scores.metrics),
+      ]
+    )
     kinds.append("")
     for each in scores.published.get(label, ()):
       rows.append(_published_row(each, scores.metrics))
@@ -138,9 +146,10 @@ def _published_row(each: Compared, metrics: Sequence[str]) -> list[str]:
   mark = "paper, another protocol" if reasons else "paper"
   why = f"<details><summary>{mark}</summary>{escape(reasons)}</details>" if reasons else mark
   values = each.row.values
-  return [f"{escape(each.row.source)} <small>{why}</small>", *(
-    number(name, values[name]) if name in values else "" for name in metrics
-  )]
+  return [
+    f"{escape(each.row.source)} <small>{why}</small>",
+    *(number(name, values[name]) if name in values else "" for name in metrics),
+  ]
 
 
 def _pictures(gallery: Gallery, baseline: str) -> str:
@@ -150,13 +159,15 @@ def _pictures(gallery: Gallery, baseline: str) -> str:
   left = gallery.predictions.get(baseline, ())[:1] or predictions[:1]
   right = predictions[-1:] if predictions[-1:] != left else ["truth"]
   photos = "".join(
-    f'<article class="photo"><h3>Photo {index}</h3><div class="row">' + "".join(
+    f'<article class="photo"><h3>Photo {index}</h3><div class="row">'
+    + "".join(
       f"<figure class={'prediction' if each.title in predictions else 'known'}>"
       f'<img src="{each.uri}" width="{each.size[0]}" height="{each.size[1]}" '
       f'alt="Photo {index}: {escape(each.title)}"><figcaption>{escape(each.title)}</figcaption>'
       "</figure>"
       for each in row
-    ) + "</div></article>\n"
+    )
+    + "</div></article>\n"
     for index, row in enumerate(gallery.photos, 1)
   )
   colours = "".join(
@@ -179,8 +190,9 @@ def _classes(report: Report) -> str:
     for index, each in enumerate(report.classes)
   ]
   return "".join(
-    part if index == 0 else
-    f"<details><summary>{escape(_of_classes(each))}</summary>{part}</details>"
+    part
+    if index == 0
+    else f"<details><summary>{escape(_of_classes(each))}</summary>{part}</details>"
     for index, (part, each) in enumerate(zip(parts, report.classes, strict=True))
   )
 
@@ -194,10 +206,13 @@ def _class_table(found: ByClass, base: str) -> str:
   labels = list(found.values)
   values = np.array([np.append(own, found.means[label]) for label, own in found.values.items()])
   rows = [
-    [name, *(
-      _score(found.metric, column[place : place + 1], column, place, labels.index(base))
-      for place in range(len(labels))
-    )]
+    [
+      name,
+      *(
+        _score(found.metric, column[place : place + 1], column, place, labels.index(base))
+        for place in range(len(labels))
+      ),
+    ]
     for name, column in zip((*map(escape, found.classes), "mean of classes"), values.T, strict=True)
   ]
   unit = " in per cent" if scale(found.metric) > 1 else ""
@@ -230,7 +245,7 @@ def _charts(shown: Sequence[charts.Chart], prefix: str) -> str:
   )
   return (
     f'<ul class="legend">{legend}</ul><div class="charts">{drawn}</div>'
-    "<p class=\"aside\">Lines are means over the runs of a group, shades their ranges; where runs "
+    '<p class="aside">Lines are means over the runs of a group, shades their ranges; where runs '
     "logged at different steps each has a line. Curves of more than "
     f"{MOST_POINTS} points are smoothed.</p>"
   )
@@ -258,7 +273,9 @@ def _critics(report: Report) -> str:
       for each in report.warnings
     ]
     said += table(
-      ["run", "first at step", "times", "warning"], rows, "What looked wrong in training",
+      ["run", "first at step", "times", "warning"],
+      rows,
+      "What looked wrong in training",
       words=True,
     )
   elif said:
@@ -272,14 +289,15 @@ def _cycles(report: Report) -> str:
     said = "".join(
       f"<p>On the {part['examples']} examples {of}, mean IoU went from "
       f"{100 * part['start']:.2f} % at the start to {100 * part['end']:.2f} % at the end.</p>"
-      for name, of in _PARTS.items() if (part := each.results.get(name))
+      for name, of in _PARTS.items()
+      if (part := each.results.get(name))
     )
     head, _, *rows = (
       [escape(cell) for cell in line.strip("| ").split(" | ")] if line.strip("| -") else []
       for line in cycle_table(each.history).splitlines()
     )
     parts.append(
-      f"<h3>{escape(each.run)}</h3>{said}<figure class=\"wide\">"
+      f'<h3>{escape(each.run)}</h3>{said}<figure class="wide">'
       f"{charts.convergence(each.history, f'cycles{index}', each.run)}</figure>"
       + table(head, rows, f"Cycles of {each.run}; hold-out mean IoU in per cent")
     )
@@ -291,8 +309,11 @@ def _settings(report: Report) -> str:
     return ""
   if not report.differences:
     return "<p>All runs have the same settings.</p>"
-  everywhere = {key: own for key, own in report.differences.items()
-                if all(all(values) for values in own.values())}
+  everywhere = {
+    key: own
+    for key, own in report.differences.items()
+    if all(all(values) for values in own.values())
+  }
   partly = {key: own for key, own in report.differences.items() if key not in everywhere}
   said = ""
   if everywhere:
@@ -306,10 +327,13 @@ def _settings(report: Report) -> str:
 
 def _settings_table(found: Mapping[str, Mapping[str, Sequence[str]]], caption: str) -> str:
   rows = [
-    [f"<code>{escape(key)}</code>", *(
-      f"<code>{escape(', '.join(each or '–' for each in values))}</code>"
-      for values in own.values()
-    )]
+    [
+      f"<code>{escape(key)}</code>",
+      *(
+        f"<code>{escape(', '.join(each or '–' for each in values))}</code>"
+        for values in own.values()
+      ),
+    ]
     for key, own in found.items()
   ]
   labels = next(iter(found.values()))

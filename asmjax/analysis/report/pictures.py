@@ -98,7 +98,7 @@ def encode(picture: np.ndarray, limit: int) -> str:
 
 
 def _columns(
-  drawn: Mapping[str, Mapping[str, np.ndarray]]
+  drawn: Mapping[str, Mapping[str, np.ndarray]],
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
   """Pictures (n, h, w, 3) by title, and the titles of predictions by label."""
   names = dict.fromkeys(name for own in drawn.values() for name in own)

@@ -10,23 +10,38 @@ _IOU = "segmentation/mean_iou"
 
 # Settings by dotted key, as far as the papers tell them.
 _HORSE = {
-  "predictor.name": "unet", "predictor.levels": 4, "train.batch_size": 1, "train.steps": 19200,
-  "data.mirror": True, "optimizer.predictor.rule": "adam",
-  "optimizer.predictor.learning_rate": 5e-4, "optimizer.predictor.weight_decay": 1e-5,
+  "predictor.name": "unet",
+  "predictor.levels": 4,
+  "train.batch_size": 1,
+  "train.steps": 19200,
+  "data.mirror": True,
+  "optimizer.predictor.rule": "adam",
+  "optimizer.predictor.learning_rate": 5e-4,
+  "optimizer.predictor.weight_decay": 1e-5,
 }
 _VOC = {
-  "train.batch_size": 8, "train.steps": 30_000, "data.size": [336, 336],
-  "data.scale": [0.5, 2.0], "optimizer.predictor.rule": "sgd",
-  "optimizer.predictor.learning_rate": 1e-3, "optimizer.predictor.weight_decay": 5e-4,
+  "train.batch_size": 8,
+  "train.steps": 30_000,
+  "data.size": [336, 336],
+  "data.scale": [0.5, 2.0],
+  "optimizer.predictor.rule": "sgd",
+  "optimizer.predictor.learning_rate": 1e-3,
+  "optimizer.predictor.weight_decay": 5e-4,
 }
 _ROOMS = {
-  "train.batch_size": 8, "train.steps": 120_000, "data.size": [512, 512],
-  "data.eval_size": [540, 540], "optimizer.predictor.learning_rate": 1e-2,
+  "train.batch_size": 8,
+  "train.steps": 120_000,
+  "data.size": [512, 512],
+  "data.eval_size": [540, 540],
+  "optimizer.predictor.learning_rate": 1e-2,
   "optimizer.predictor.weight_decay": 5e-4,
 }
 _CITIES = {
-  "train.batch_size": 8, "train.steps": 90_000, "data.size": [720, 720],
-  "optimizer.predictor.learning_rate": 1e-3, "optimizer.predictor.weight_decay": 5e-4,
+  "train.batch_size": 8,
+  "train.steps": 90_000,
+  "data.size": [720, 720],
+  "optimizer.predictor.learning_rate": 1e-3,
+  "optimizer.predictor.weight_decay": 5e-4,
 }
 _ASM, _AAF = "Hwang et al. 2019", "Ke et al. 2018"
 _LUC, _LOOKAHEAD = "Luc et al. 2016", "Jamali-Rad and Szabo 2022"
@@ -55,8 +70,12 @@ class Published(NamedTuple):
 
 
 def _gain(
-  data_set: str, source: str, networks: Mapping[str, tuple[float, float]], to: str,
-  settings: Mapping[str, Any] = MappingProxyType({}), caveat: str = "",
+  data_set: str,
+  source: str,
+  networks: Mapping[str, tuple[float, float]],
+  to: str,
+  settings: Mapping[str, Any] = MappingProxyType({}),
+  caveat: str = "",
 ) -> list[Published]:
   """Rows of mean IoU in per cent by network: of the pixel loss, and of the method `to`."""
   return [
@@ -79,29 +98,54 @@ _UNTOLD = "not all of the paper's settings are compared"
 PUBLISHED: Sequence[Published] = (
   *_gain("weizmann_horse", f"{_ASM}, Table 1", {"unet": (77.28, 79.62)}, "asm", _HORSE, _SPLIT),
   *_gain(
-    "pascal_voc", _ASM,
-    {"fcn": (68.91, 72.14), "deeplab": (77.54, 78.05), "pspnet": (80.12, 81.43)}, "asm", _VOC,
+    "pascal_voc",
+    _ASM,
+    {"fcn": (68.91, 72.14), "deeplab": (77.54, 78.05), "pspnet": (80.12, 81.43)},
+    "asm",
+    _VOC,
   ),
   *_gain("pascal_voc", _AAF, {"pspnet": (80.12, 82.39), "fcn": (68.91, 71.95)}, "aaf", _VOC),
   *_gain("cityscapes", _AAF, {"pspnet": (76.72, 79.24)}, "aaf", _CITIES),
-  Published("pascal_voc", "iid", _LUC, {_IOU: 0.7179, "segmentation/bf/bf": 0.4736},
-            caveat=_UNTOLD, network="dilated"),
-  Published("pascal_voc", "gan", _LUC, {_IOU: 0.7204, "segmentation/bf/bf": 0.4785},
-            caveat=_UNTOLD, network="dilated"),
+  Published(
+    "pascal_voc",
+    "iid",
+    _LUC,
+    {_IOU: 0.7179, "segmentation/bf/bf": 0.4736},
+    caveat=_UNTOLD,
+    network="dilated",
+  ),
+  Published(
+    "pascal_voc",
+    "gan",
+    _LUC,
+    {_IOU: 0.7204, "segmentation/bf/bf": 0.4785},
+    caveat=_UNTOLD,
+    network="dilated",
+  ),
   *(
-    Published("stanford_background", name, _LUC, {
-      "segmentation/mean_class_accuracy": mean, "segmentation/pixel_accuracy": pixel, _IOU: iou,
-    }, caveat=_UNTOLD, network="farabet")
+    Published(
+      "stanford_background",
+      name,
+      _LUC,
+      {"segmentation/mean_class_accuracy": mean, "segmentation/pixel_accuracy": pixel, _IOU: iou},
+      caveat=_UNTOLD,
+      network="farabet",
+    )
     for name, mean, pixel, iou in (("iid", 0.665, 0.733, 0.513), ("gan", 0.687, 0.752, 0.543))
   ),
   *(
     row
     for data_set, network, values in (
-      ("pascal_voc", "Xception-65", (82.20, 83.08)), ("pascal_voc", "MobileNetV2", (75.32, 75.70)),
-      ("cityscapes", "", (70.67, 71.57)), ("stanford_background", "", (74.33, 75.05)),
+      ("pascal_voc", "Xception-65", (82.20, 83.08)),
+      ("pascal_voc", "MobileNetV2", (75.32, 75.70)),
+      ("cityscapes", "", (70.67, 71.57)),
+      ("stanford_background", "", (74.33, 75.05)),
     )
     for row in _gain(
-      data_set, ", ".join(filter(None, (_LOOKAHEAD, network))), {"deeplab": values}, "load",
+      data_set,
+      ", ".join(filter(None, (_LOOKAHEAD, network))),
+      {"deeplab": values},
+      "load",
       caveat=_UNTOLD,
     )
   ),
@@ -140,7 +184,8 @@ def compared(config: Mapping[str, Any], data_set: str) -> list[Compared]:
   flat = flatten_dict(config, sep=".", keep_empty_nodes=True)
   name, network = method(config), config["predictor"]["name"]
   return [
-    Compared(row, _differences(row, flat)) for row in PUBLISHED
+    Compared(row, _differences(row, flat))
+    for row in PUBLISHED
     if (row.data_set, row.method) == (data_set, name) and row.network in ("", network)
   ]
 
@@ -159,7 +204,8 @@ def method(config: Mapping[str, Any]) -> str:
   if kinds == "structure":
     settings = terms["structure"]
     paper = (
-      list(settings["layers"]) == ["conv1", "conv2"] and settings["ascent"] == 1
+      list(settings["layers"]) == ["conv1", "conv2"]
+      and settings["ascent"] == 1
       and settings["reconstruction"]
     )
     return "asm" if paper else ""
@@ -178,7 +224,8 @@ def _differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
   settings = row.settings | (_PUBLISHED_STRUCTURE if row.method == "asm" else {})
   plain = lambda value: list(value) if isinstance(value, tuple) else value
   differing = tuple(
-    f"{key} is {config.get(key)}, in the paper {value}" for key, value in settings.items()
+    f"{key} is {config.get(key)}, in the paper {value}"
+    for key, value in settings.items()
     if plain(config.get(key)) != value
   )
   return (row.caveat,) * bool(row.caveat) + differing

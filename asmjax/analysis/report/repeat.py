@@ -9,7 +9,7 @@ from asmjax.analysis.report.tables import table
 from asmjax.config.run_dir import environment
 
 # A config file that says what a run's `config.json` says.
-RERUN = '''\
+RERUN = """\
 import json
 import pathlib
 
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 def get_config(path: str) -> ConfigDict:
   return ConfigDict(json.loads(pathlib.Path(path).read_text()))
-'''
+"""
 
 
 def repeating(report: Report) -> str:
@@ -36,11 +36,15 @@ def _commands(runs: tuple[Run, ...]) -> str:
     return said
   without = [run for run in runs if not run.command and run.config is not None]
   lines = "\n".join(
-    shlex.join([
-      "python", "launch/main.py", f"--config=rerun.py:{run.workdir / 'config.json'}",
-      *["--config.data.root=FOLDER"] * bool(run.config["data"]["root"]),
-      f"--workdir=again/{run.workdir.name}",
-    ])
+    shlex.join(
+      [
+        "python",
+        "launch/main.py",
+        f"--config=rerun.py:{run.workdir / 'config.json'}",
+        *["--config.data.root=FOLDER"] * bool(run.config["data"]["root"]),
+        f"--workdir=again/{run.workdir.name}",
+      ]
+    )
     for run in without
   )
   return (
@@ -56,21 +60,28 @@ def _configs(runs: tuple[Run, ...]) -> str:
   return "".join(
     f"<details><summary>Whole config of {escape(run.label)}, {escape(str(run.workdir))}</summary>"
     f"<pre>{escape(json.dumps(run.config, indent=2))}</pre></details>"
-    for run in runs if run.config is not None
+    for run in runs
+    if run.config is not None
   )
 
 
 def _environments(report: Report) -> str:
-  recorded = {f"{run.label}, {run.workdir.name}": run.environment for run in report.runs
-              if run.environment}
+  recorded = {
+    f"{run.label}, {run.workdir.name}": run.environment for run in report.runs if run.environment
+  }
   columns = recorded | {"this report": environment()}
   keys = dict.fromkeys(key for own in columns.values() for key in own)
-  note = "" if recorded else (
-    "<p>The runs recorded neither versions nor devices; these are of the machine that made the "
-    "report and its pictures.</p>"
+  note = (
+    ""
+    if recorded
+    else (
+      "<p>The runs recorded neither versions nor devices; these are of the machine that made the "
+      "report and its pictures.</p>"
+    )
   )
-  rows = [[escape(key), *(escape(str(own.get(key, "–"))) for own in columns.values())]
-          for key in keys]
+  rows = [
+    [escape(key), *(escape(str(own.get(key, "–"))) for own in columns.values())] for key in keys
+  ]
   return f"<h3>Environment</h3>{note}" + table(
     ["", *map(escape, columns)], rows, "Versions and devices", words=True
   )

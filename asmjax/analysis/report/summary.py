@@ -11,8 +11,10 @@ def summary(report: Report) -> str:
   """What was compared, on what, and how it ended by one metric."""
   data_set, split, examples = report.examples
   runs = len(report.runs)
-  what = f"{len(report.groups)} groups, {runs} runs in all" if len(report.groups) > 1 else (
-    f"{runs} run{'s' * (runs > 1)}"
+  what = (
+    f"{len(report.groups)} groups, {runs} runs in all"
+    if len(report.groups) > 1
+    else (f"{runs} run{'s' * (runs > 1)}")
   )
   said = f"{what}, evaluated on the {examples} examples of {data_set} {split}{_training(report)}."
   return " ".join(filter(None, (said, _verdict(report))))
@@ -22,11 +24,12 @@ def _training(report: Report) -> str:
   """Steps and batches, where all are alike."""
   found = {
     (run.config["train"]["steps"], run.config["train"]["batch_size"])
-    for run in report.runs if run.config is not None
+    for run in report.runs
+    if run.config is not None
   }
   if len(found) != 1:
     return ""
-  (steps, batch), = found
+  ((steps, batch),) = found
   return f" after {steps} training steps on batches of {batch}"
 
 

@@ -5,7 +5,11 @@ from html import escape
 
 
 def table(
-  head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, *, kinds: Sequence[str] = (),
+  head: Sequence[str],
+  rows: Iterable[Sequence[str]],
+  caption: str,
+  *,
+  kinds: Sequence[str] = (),
   words: bool = False,
 ) -> str:
   """A table that scrolls in a box of its own.

@@ -82,9 +82,7 @@ def shelf(rng: np.random.Generator) -> list[Part]:
   """Three to five boards between two sides; half of them with a back behind their lower part."""
   width, depth, height = rng.uniform((0.6, 0.25, 0.8), (1.1, 0.4, 1.8))
   board = rng.uniform(0.025, 0.04)
-  parts = [
-    _block((side * (width - board) / 2, 0, 0), (board, depth, height)) for side in (-1, 1)
-  ]
+  parts = [_block((side * (width - board) / 2, 0, 0), (board, depth, height)) for side in (-1, 1)]
   for bottom in np.linspace(0.05, height - board, rng.integers(3, 6)):
     parts.append(_block((0, 0, bottom), (width - 2 * board, depth, board)))
   if rng.random() < 0.5:

@@ -56,9 +56,7 @@ class Solid(Protocol):
     """Half the sides of the box about the origin that bounds the solid."""
     ...
 
-  def intersect(
-    self, origin: np.ndarray, directions: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
+  def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First hits of rays from one point.
 
     Args:
@@ -76,9 +74,7 @@ class Box(NamedTuple):
 
   half: tuple[float, float, float]
 
-  def intersect(
-    self, origin: np.ndarray, directions: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
+  def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See `Solid`."""
     near, far = _slabs(origin, directions, self.half)
     enter = near.max(0)
@@ -91,9 +87,7 @@ class Room(NamedTuple):
 
   half: tuple[float, float, float]
 
-  def intersect(
-    self, origin: np.ndarray, directions: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
+  def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See `Solid`, but with the origin inside; every ray hits."""
     _, far = _slabs(origin, directions, self.half)
     leave = far.min(0)
@@ -110,9 +104,7 @@ class Ball(NamedTuple):
     """See `Solid`."""
     return (self.radius,) * 3
 
-  def intersect(
-    self, origin: np.ndarray, directions: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
+  def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See `Solid`."""
     enter, leave = _round(origin, directions, self.radius)
     return _hit(enter, leave), _along(origin, directions, enter) / np.float32(self.radius)
@@ -130,9 +122,7 @@ class Cylinder(NamedTuple):
     """See `Solid`."""
     return (self.radius, self.radius, self.half_length)
 
-  def intersect(
-    self, origin: np.ndarray, directions: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
+  def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See `Solid`."""
     near, far = _slabs(origin[2:], directions[2:], (self.half_length,))
     curved, leave = _round(origin[:2], directions[:2], self.radius)

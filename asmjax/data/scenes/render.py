@@ -78,17 +78,16 @@ def render(camera: Camera, parts: Sequence[Part]) -> View:
   windows = _windows(camera, poses, np.array([part.solid.half for part in parts]))
   for index, (part, pose, (rows, columns)) in enumerate(zip(parts, poses, windows, strict=True)):
     if rows.start < rows.stop and columns.start < columns.stop:
-      window = View(view.depth[rows, columns], view.normals[:, rows, columns],
-                    view.owner[rows, columns])
+      window = View(
+        view.depth[rows, columns], view.normals[:, rows, columns], view.owner[rows, columns]
+      )
       _draw(window, part.solid, pose, x[columns], y[rows], index)
   length = np.sqrt(np.einsum("khw,khw->hw", view.normals, view.normals))
   view.normals[...] /= np.maximum(length, np.float32(0.5))
   return view
 
 
-def _draw(
-  view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, index: int
-) -> None:
+def _draw(view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, index: int) -> None:
   """Enters the hits of one solid that are closer than those that `view` has."""
   rotation = pose.rotation.astype(np.float32)
   origin = (-pose.rotation.T @ pose.translation).astype(np.float32)

@@ -172,9 +172,7 @@ def _pair(
 def _check_all_used(masks: pathlib.Path, suffix: str, names: tuple[str, ...]) -> None:
   used = {f"{name}{suffix}" for name in names}
   left = [
-    path
-    for name, path in _pictures(masks).items()
-    if name.endswith(suffix) and name not in used
+    path for name, path in _pictures(masks).items() if name.endswith(suffix) and name not in used
   ]
   if left:
     raise FileNotFoundError(f"{len(left)} masks have no photo; the first: {min(left)}")

@@ -29,8 +29,19 @@ _SPLITS = {
   for part in ("train", "test")
 } | {area: (area,) for area in _AREAS}
 _CLASSES = (
-  "ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa",
-  "bookcase", "board", "clutter",
+  "ceiling",
+  "floor",
+  "wall",
+  "beam",
+  "column",
+  "window",
+  "door",
+  "table",
+  "chair",
+  "sofa",
+  "bookcase",
+  "board",
+  "clutter",
 )
 _UNKNOWN = "<UNK>"
 _IDS = {**{name: label for label, name in enumerate(_CLASSES)}, _UNKNOWN: UNLABELLED}
@@ -63,9 +74,19 @@ class Stanford2d3ds(FileSource):
     name="stanford2d3ds",
     classes=_CLASSES,
     palette=(
-      (230, 230, 220), (140, 110, 80), (190, 200, 210), (150, 90, 60), (110, 60, 120),
-      (110, 190, 230), (170, 50, 50), (240, 180, 60), (70, 160, 80), (40, 100, 160),
-      (210, 120, 160), (30, 60, 50), (120, 120, 120),
+      (230, 230, 220),
+      (140, 110, 80),
+      (190, 200, 210),
+      (150, 90, 60),
+      (110, 60, 120),
+      (110, 190, 230),
+      (170, 50, 50),
+      (240, 180, 60),
+      (70, 160, 80),
+      (40, 100, 160),
+      (210, 120, 160),
+      (30, 60, 50),
+      (120, 120, 120),
     ),
     splits=tuple(_SPLITS),
     provides=frozenset({"label", "instance", "depth", "normals"}),

@@ -8,7 +8,15 @@ from asmjax.models.layers import Network, check_output_stride
 
 # Channels and stride of the blocks (Howard et al. 2017, Table 1).
 V1_BLOCKS = (
-  (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1),
+  (64, 1),
+  (128, 2),
+  (128, 1),
+  (256, 2),
+  (256, 1),
+  (512, 2),
+  *((512, 1),) * 5,
+  (1024, 2),
+  (1024, 1),
 )
 
 
@@ -65,7 +73,11 @@ def _block(name: str, features: int, stride: int, dilation: int, *, train: bool)
   def block(net, x):
     layers, channels = net.layers(train=train), x.shape[-1]
     x = layers(
-      x, features=channels, stride=stride, dilation=dilation, groups=channels,
+      x,
+      features=channels,
+      stride=stride,
+      dilation=dilation,
+      groups=channels,
       name=f"{name}_depthwise",
     )
     return layers(x, features=features, kernel=1, name=f"{name}_pointwise")

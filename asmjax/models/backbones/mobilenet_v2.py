@@ -12,7 +12,12 @@ from asmjax.models.layers import Network, check_output_stride
 
 # Expansion, channels, number and first stride of blocks (Sandler et al. 2018, Table 2).
 V2_BLOCKS = (
-  (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+  (1, 16, 1, 1),
+  (6, 24, 2, 2),
+  (6, 32, 3, 2),
+  (6, 64, 4, 2),
+  (6, 96, 3, 1),
+  (6, 160, 3, 2),
   (6, 320, 1, 1),
 )
 
@@ -67,7 +72,8 @@ class MobileNetV2(Network):
     x = layers(x, features=rounded(32 * self.width), stride=2, name="conv1")
     rows = [
       (expansion, channels, 1 if j else stride)
-      for expansion, channels, count, stride in V2_BLOCKS for j in range(count)
+      for expansion, channels, count, stride in V2_BLOCKS
+      for j in range(count)
     ]
     features, nominal = {}, 2
     for i, (expansion, channels, stride) in enumerate(rows, 1):

@@ -66,9 +66,12 @@ class ResNet(Network):
         gives_up = halves and nominal > self.output_stride
         after = 2 * dilation if gives_up else dilation
         x = block(
-          self.width * 2**i, 2 if halves and not gives_up else 1,
-          after if self.placement == "first_1x1" else dilation, self.placement == "first_1x1",
-          layers, name=f"stage{i + 1}_block{j + 1}",
+          self.width * 2**i,
+          2 if halves and not gives_up else 1,
+          after if self.placement == "first_1x1" else dilation,
+          self.placement == "first_1x1",
+          layers,
+          name=f"stage{i + 1}_block{j + 1}",
         )(x)
         features[nominal], dilation = x, after
     return features
@@ -101,9 +104,7 @@ class Bottleneck(nn.Module):
     """Features at 1/stride of the size, rounded up."""
     wide, strides = 4 * self.width, (self.stride, 1) if self.early else (1, self.stride)
     y = self.layers(x, features=self.width, kernel=1, stride=strides[0], name="conv1")
-    y = self.layers(
-      y, features=self.width, stride=strides[1], dilation=self.dilation, name="conv2"
-    )
+    y = self.layers(y, features=self.width, stride=strides[1], dilation=self.dilation, name="conv2")
     y = self.layers(y, features=wide, kernel=1, activate=False, name="conv3")
     if x.shape[-1] == wide:
       x = x[:, :: self.stride, :: self.stride]

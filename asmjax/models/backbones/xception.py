@@ -69,9 +69,9 @@ class Xception(Network):
     for name, channels, stride in rows:
       before = nominal
       nominal, *strides = next_stride(nominal, stride, self.output_stride)
-      features[before], x = module(
-        scaled(channels), *strides, name != "exit2", layers, name=name
-      )(x)
+      features[before], x = module(scaled(channels), *strides, name != "exit2", layers, name=name)(
+        x
+      )
     return {**features, nominal: x}
 
 
@@ -110,8 +110,13 @@ class XceptionModule(nn.Module):
   def _separable(self, x: Array, i: int) -> Array:
     width, name, activate = x.shape[-1], f"conv{i + 1}", not self.residual
     x = self.layers(
-      x, features=width, groups=width, dilation=self.dilation, activate=activate,
-      stride=self.stride if i == len(self.channels) - 1 else 1, name=f"{name}_depthwise",
+      x,
+      features=width,
+      groups=width,
+      dilation=self.dilation,
+      activate=activate,
+      stride=self.stride if i == len(self.channels) - 1 else 1,
+      name=f"{name}_depthwise",
     )
     return self.layers(
       x, features=self.channels[i], kernel=1, activate=activate, name=f"{name}_pointwise"

@@ -67,7 +67,7 @@ class StructureAutoencoder(nn.Module):
     for features, name in zip(self.filters[1:], self.layers[1:], strict=False):
       skips.append(tap(conv(features, 3, 2, name=name)(skips[-1])))
     joined = (skips.pop(),)
-    for skip, name in zip(reversed(skips), self.layers[len(self.filters):], strict=True):
+    for skip, name in zip(reversed(skips), self.layers[len(self.filters) :], strict=True):
       joined = (skip, tap(conv(skip.shape[-1], 3, name=name)(*joined)))
     channels = [structure.shape[-1] for structure in structures]
     x = conv(sum(channels), 1, name="reconstruction")(*joined)

@@ -41,8 +41,12 @@ class LucNet(nn.Module):
     middle, last = (128, 256) if self.light else (256, 512)
     first = (96, 128, 128) if self.large else (96, 128)
     return _judged(
-      structure, (first, (middle, middle), (last,)), (3, 3) if self.large else (3, 1),
-      train=train, spectral=self.spectral, dtype=self.dtype,
+      structure,
+      (first, (middle, middle), (last,)),
+      (3, 3) if self.large else (3, 1),
+      train=train,
+      spectral=self.spectral,
+      dtype=self.dtype,
     )
 
 
@@ -73,9 +77,9 @@ class TwoBranchNet(nn.Module):
     conv = lambda x, features, name: nn.relu(
       _convolved(x, Conv(features, 5, dtype=self.dtype, name=name), **settings)
     )
-    joined = jnp.concatenate([
-      conv(structure, 64, "structure"), conv(conv(image, 16, "image1"), 64, "image2"),
-    ], axis=-1)
+    joined = jnp.concatenate(
+      [conv(structure, 64, "structure"), conv(conv(image, 16, "image1"), 64, "image2")], axis=-1
+    )
     return _judged(joined, ((128,), (256,), (512,)), (3, 3), **settings, dtype=self.dtype)
 
 
@@ -109,8 +113,13 @@ class PatchNet(Network):
 
 
 def _judged(
-  x: Float[Array, "n h w c"], stages: tuple[tuple[int, ...], ...], kernels: tuple[int, int], *,
-  train: bool, spectral: bool, dtype: Any,
+  x: Float[Array, "n h w c"],
+  stages: tuple[tuple[int, ...], ...],
+  kernels: tuple[int, int],
+  *,
+  train: bool,
+  spectral: bool,
+  dtype: Any,
 ) -> Float[Array, "n h2 w2 1"]:
   """The logit of a softmax over (false, true), after stages with 2x2 max pools between them.
 

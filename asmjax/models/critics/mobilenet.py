@@ -25,9 +25,7 @@ class MobileNetCritic(Network):
   width: float = 1.0
 
   @nn.compact
-  def __call__(
-    self, structure: Float[Array, "n h w c"], *, train: bool
-  ) -> Float[Array, "n 1 1 1"]:
+  def __call__(self, structure: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 1 1 1"]:
     """One logit for each structure."""
     x = bilinear(structure, self.size)
     style = {"norm": self.norm, "activation": self.activation, "conv": self.conv}

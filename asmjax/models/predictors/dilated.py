@@ -51,8 +51,12 @@ class Dilated(Network):
     x = self.conv(channels, 1, dtype=self.dtype, name=name)(x)
     for i, (dilation, factor) in enumerate((*CONTEXT, (1, 1)), 1):
       conv = self.conv(
-        channels * factor if self.large else channels, 3 if i <= len(CONTEXT) else 1, 1, dilation,
-        dtype=self.dtype, name=f"{name}_context{i}",
+        channels * factor if self.large else channels,
+        3 if i <= len(CONTEXT) else 1,
+        1,
+        dilation,
+        dtype=self.dtype,
+        name=f"{name}_context{i}",
         kernel_init=functools.partial(identity, scores=channels, noise=self.noise * self.large),
       )
       x = conv(x) if i > len(CONTEXT) else self.activation(conv(x))

@@ -76,9 +76,15 @@ class Farabet(Network):
     init = lambda mask: nn.initializers.variance_scaling(1 / mask.mean(), "fan_in", "normal")
     convs = [
       Conv(
-        mask.shape[-1], 7, bias=bias, dtype=self.dtype, kernel_init=init(mask), mask=mask,
+        mask.shape[-1],
+        7,
+        bias=bias,
+        dtype=self.dtype,
+        kernel_init=init(mask),
+        mask=mask,
         name=f"conv{i}",
-      ) for i, mask in enumerate(masks, 1)
+      )
+      for i, mask in enumerate(masks, 1)
     ]
     norms = [
       self.norm.layer(train=train, name=f"conv{i}_norm", dtype=self.dtype) for i in (1, 2, 3)
@@ -107,9 +113,7 @@ def laplacian_pyramid(x: Float[Array, "n h w c"], levels: int) -> list[Float[Arr
   return [*found, x]
 
 
-def locally_normalised(
-  x: Float[Array, "n h w c"], window: int = 15
-) -> Float[Array, "n h w c"]:
+def locally_normalised(x: Float[Array, "n h w c"], window: int = 15) -> Float[Array, "n h w c"]:
   """Each channel less its mean in the window around a pixel, over its deviation there.
 
   Where the deviation is below its mean over the image it is that mean, so that flat parts stay

@@ -58,9 +58,9 @@ class FCN(Network):
     """Maps by task, at `stride` or at the backbone's output stride if that is smaller."""
     features = self.backbone(x, train=train)
     size = features[self.stride].shape[1:3]
-    self.sow("intermediates", "features", upsample(
-      features[32], size, align_corners=self.align_corners
-    ))
+    self.sow(
+      "intermediates", "features", upsample(features[32], size, align_corners=self.align_corners)
+    )
     return {task: self._scores(features, f"head_{task}", c) for task, c in self.heads.items()}
 
   def _scores(self, features: Mapping[int, Array], name: str, channels: int) -> Array:
@@ -71,7 +71,12 @@ class FCN(Network):
       h, w = features[stride].shape[1:3]
       if stride < self.backbone.output_stride:
         double = nn.ConvTranspose(
-          channels, (4, 4), (2, 2), use_bias=False, dtype=self.dtype, name=f"{name}_up{stride}",
+          channels,
+          (4, 4),
+          (2, 2),
+          use_bias=False,
+          dtype=self.dtype,
+          name=f"{name}_up{stride}",
           kernel_init=_bilinear_kernel,
         )
         score = double(score)[:, :h, :w]

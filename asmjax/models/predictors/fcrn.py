@@ -103,11 +103,13 @@ class UpConv(nn.Module):
     bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
     pads = ((1, 1), (0, 1))
-    y = _interleaved([
-      _interleaved([
-        convolve(x, kernel[i::2, j::2], (pads[i], pads[j])) for j in (0, 1)
-      ], 2) for i in (0, 1)
-    ], 1)
+    y = _interleaved(
+      [
+        _interleaved([convolve(x, kernel[i::2, j::2], (pads[i], pads[j])) for j in (0, 1)], 2)
+        for i in (0, 1)
+      ],
+      1,
+    )
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
 
 

@@ -61,9 +61,7 @@ class PSPNet(Network):
     if self.auxiliary and (train or self.is_initializing()):
       aside = layers(features[16], features=self.auxiliary, name="aside")
       maps = self._heads(self._dropped(aside, train=train), "_auxiliary")
-      self.sow("intermediates", "auxiliary", {
-        task: resized(each) for task, each in maps.items()
-      })
+      self.sow("intermediates", "auxiliary", {task: resized(each) for task, each in maps.items()})
     return self._heads(x)
 
   def _dropped(self, x: Array, *, train: bool) -> Array:

@@ -31,16 +31,21 @@ _mobilenet = functools.partial(MobileNetV2, top=False, norm=_MOBILE)
 PUBLISHED = {
   "unet7": UNet,
   "unet18": functools.partial(
-    UNet, levels=9, width=64, stride=2, down_kernel=4, decoder_convs=3, join=1, head_kernel=3,
+    UNet,
+    levels=9,
+    width=64,
+    stride=2,
+    down_kernel=4,
+    decoder_convs=3,
+    join=1,
+    head_kernel=3,
     norm=Norm(epsilon=1e-3),  # TensorFlow's default.
   ),
   "fcn32s_vgg16": functools.partial(FCN, stride=32),
   "fcn16s_vgg16": functools.partial(FCN, stride=16),
   "fcn8s_vgg16": FCN,
   # Symmetric padding puts outputs on pixels 8 i, where the code of Ke et al. 2018 reads labels too.
-  "fcn_resnet101": functools.partial(
-    FCN, backbone=_resnet(101, 8), stride=32, align_corners=True
-  ),
+  "fcn_resnet101": functools.partial(FCN, backbone=_resnet(101, 8), stride=32, align_corners=True),
   "deeplab_v2_resnet101": functools.partial(DeepLabV2, backbone=_resnet(101, 8)),
   "deeplab_v3_resnet50": functools.partial(DeepLab, backbone=_resnet(50, 16)),
   "deeplab_v3_resnet101": functools.partial(DeepLab, backbone=_resnet(101, 16)),

@@ -64,7 +64,8 @@ def _of_kernel(x: Array, cotangent: Array, kernel: Array, stride: int, dilation:
     ]
     products = [
       jnp.sum(_every(each, 1, b * dilation, w2, stride) * row, (0, 1))
-      for each in seen for b in range(k)
+      for each in seen
+      for b in range(k)
     ]
     return total + jnp.stack(products), None
 

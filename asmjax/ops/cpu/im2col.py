@@ -48,13 +48,18 @@ def is_far(shape: Sequence[int], dilation: int) -> bool:
   Returns:
     Whether `convolve_far` is faster; not, of sizes that nobody knows yet.
   """
-  return dilation > 1 and not any(is_symbolic_dim(side) for side in shape[1:3]) and (
-    3 * dilation >= max(shape[1:3])
+  return (
+    dilation > 1
+    and not any(is_symbolic_dim(side) for side in shape[1:3])
+    and (3 * dilation >= max(shape[1:3]))
   )
 
 
 def convolve_small(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "k l c d"], pads: Pads, stride: int = 1,
+  x: Float[Array, "n h w c"],
+  kernel: Float[Array, "k l c d"],
+  pads: Pads,
+  stride: int = 1,
   dilation: int = 1,
 ) -> Float[Array, "n h2 w2 d"]:
   """The convolution as one matrix product of all patches.

@@ -27,13 +27,17 @@ def images(*size, channels=3):
 
 # Parameters and multiply-adds with a classifier of 1000 classes, and fields of view (Araujo et al.
 # 2019). For MobileNetV2 that list has none; VGG-16's is that of its last pool.
-@pytest.mark.parametrize("net, channels, parameters, multiply_adds, field", [
-  (MobileNetV1(), 1024, 4_231_976, 0.569e9, 315),
-  (MobileNetV2(), 1280, 3_504_872, 0.300e9, None),
-  (ResNet(placement="last_3x3"), 2048, 25_557_032, None, 483),
-  (ResNet(placement="first_3x3"), 2048, 25_557_032, 4.09e9, None),
-  (VGG(), None, 14_714_688, 15.35e9, 212),
-], ids=["mobilenet_v1", "mobilenet_v2", "resnet_slim", "resnet_v1.5", "vgg"])
+@pytest.mark.parametrize(
+  "net, channels, parameters, multiply_adds, field",
+  [
+    (MobileNetV1(), 1024, 4_231_976, 0.569e9, 315),
+    (MobileNetV2(), 1280, 3_504_872, 0.300e9, None),
+    (ResNet(placement="last_3x3"), 2048, 25_557_032, None, 483),
+    (ResNet(placement="first_3x3"), 2048, 25_557_032, 4.09e9, None),
+    (VGG(), None, 14_714_688, 15.35e9, 212),
+  ],
+  ids=["mobilenet_v1", "mobilenet_v2", "resnet_slim", "resnet_v1.5", "vgg"],
+)
 def test_costs_and_fields_of_view_are_the_published_ones(
   net, channels, parameters, multiply_adds, field
 ):
@@ -47,10 +51,15 @@ def test_costs_and_fields_of_view_are_the_published_ones(
     assert last.field == (field, field) and last.jump == (32, 32)
 
 
-@pytest.mark.parametrize("net, shapes, field, jump", [
-  (LucNet(light=True), [4], 34, 4), (LucNet(large=False, light=True), [4], 18, 4),
-  (TwoBranchNet(), [4, 3], 34, 4), (PatchNet((2,) * 5, spectral=True), [4], 142, 16),
-])
+@pytest.mark.parametrize(
+  "net, shapes, field, jump",
+  [
+    (LucNet(light=True), [4], 34, 4),
+    (LucNet(large=False, light=True), [4], 18, 4),
+    (TwoBranchNet(), [4, 3], 34, 4),
+    (PatchNet((2,) * 5, spectral=True), [4], 142, 16),
+  ],
+)
 def test_critics_see_what_the_papers_say_however_small_the_image(net, shapes, field, jump):
   inputs = [images(24, 17, channels=channels) for channels in shapes]
   last = summary_of_call(net, *inputs, train=False).layers[-1]
@@ -76,10 +85,14 @@ def lit(net, size):
   ReLU and max pool and never cancels.
   """
   rows, columns = (np.repeat(np.eye(side)[:, :, None], 3, -1) for side in size)
-  x = jnp.array(np.concatenate([
-    np.broadcast_to(rows[:, :, None], (size[0], *size, 3)),
-    np.broadcast_to(columns[:, None], (size[1], *size, 3)),
-  ]))
+  x = jnp.array(
+    np.concatenate(
+      [
+        np.broadcast_to(rows[:, :, None], (size[0], *size, 3)),
+        np.broadcast_to(columns[:, None], (size[1], *size, 3)),
+      ]
+    )
+  )
   variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x[:1], train=False))
   variables = jax.tree.map(
     lambda leaf: np.full(leaf.shape, 1 / leaf.size if leaf.ndim > 1 else 0.0), variables
@@ -95,14 +108,20 @@ def lit(net, size):
   return tuple(extents)
 
 
-@pytest.mark.parametrize("net, size", [
-  (UNet({"a": 1}, levels=3, width=2, norm=NONE), (44, 52)),
-  (UNet({"a": 1}, levels=2, width=2, stride=2, down_kernel=4, decoder_convs=2, norm=NONE),
-   (83, 93)),
-  (ResNet((1, 1, 1), 2, output_stride=8, norm=NONE), (136, 20)),
-  (PatchNet((2, 2, 2), norm=NONE), (70, 77)),
-  (Mixed(), (40, 64)),
-], ids=["unet", "unet_of_odd_size", "resnet", "patch", "mixed"])
+@pytest.mark.parametrize(
+  "net, size",
+  [
+    (UNet({"a": 1}, levels=3, width=2, norm=NONE), (44, 52)),
+    (
+      UNet({"a": 1}, levels=2, width=2, stride=2, down_kernel=4, decoder_convs=2, norm=NONE),
+      (83, 93),
+    ),
+    (ResNet((1, 1, 1), 2, output_stride=8, norm=NONE), (136, 20)),
+    (PatchNet((2, 2, 2), norm=NONE), (70, 77)),
+    (Mixed(), (40, 64)),
+  ],
+  ids=["unet", "unet_of_odd_size", "resnet", "patch", "mixed"],
+)
 def test_the_field_of_view_is_what_light_reaches_an_output_from(net, size, float64):
   fields = np.max([layer.field for layer in summary(net, size).layers], 0)
   found = lit(net, size)
@@ -176,9 +195,12 @@ class Looped(nn.Module):
   @nn.compact
   def __call__(self, x, *, train):
     kernel = self.param("kernel", nn.initializers.ones, (1, 1, 3, 3))
-    step = lambda x, _: (lax.conv_general_dilated(
-      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    ), None)
+    step = lambda x, _: (
+      lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+      ),
+      None,
+    )
     return lax.scan(step, x, None, length=3)[0]
 
 
