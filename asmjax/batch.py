@@ -3,8 +3,8 @@
 | key        | type    | shape        | meaning                                   |
 |------------|---------|--------------|-------------------------------------------|
 | `image`    | uint8   | (n, h, w, 3) | RGB                                       |
-| `label`    | int32   | (n, h, w)    | class id, 255 = unlabelled                |
-| `depth`    | float32 | (n, h, w)    | metres along the optical axis, 0 = missing |
+| `label`    | int32   | (n, h, w)    | class id, 255 = unlabeled                |
+| `depth`    | float32 | (n, h, w)    | meters along the optical axis, 0 = missing |
 | `normals`  | float32 | (n, h, w, 3) | unit vectors, 0 = missing; x right, y down, z to camera |
 | `instance` | int32   | (n, h, w)    | instance id, 0 = none; evaluation only |
 | `size`     | int32   | (n, 2)       | height and width without padding; evaluation only |
@@ -22,10 +22,10 @@ from jax.typing import ArrayLike
 
 from asmjax.ops import resize
 
-UNLABELLED = 255
+UNLABELED = 255
 
 # What a pixel of each kind of truth holds where it is unknown.
-MISSING = {"label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+MISSING = {"label": UNLABELED, "depth": 0, "normals": 0, "instance": 0}
 
 # What is predicted bears the name of its kind of truth after this.
 SHOWN = "shown_"

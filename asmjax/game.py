@@ -3,7 +3,7 @@
 A game is a predictor and a set of weighted terms; a term may bring a critic of its own. One
 evaluation of the game yields summands whose weighted sum is differentiated once, with respect to
 every player that moves. A player that climbs sees the shared value through
-`asmjax.gradients.ascend`.
+`asmjax.gradients.reverse_gradient`.
 """
 
 import abc
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 from asmjax import batch as batches
 from asmjax.gradients import Branch, Probe, fan_out
 from asmjax.models.input_transform import IMAGENET, InputTransform
-from asmjax.ops.masked_mean import Moments, at_least_single
+from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 from asmjax.ops.resize import downsample
 
 PREDICTOR = "predictor"
@@ -36,7 +36,7 @@ class Summand(NamedTuple):
   """One summand of the scalar: `weight` times the mean of `moments`; with 0 it is only reported."""
 
   weight: Float[Array, ""] | float
-  moments: Moments
+  moments: MaskedMean
 
 
 class Critique(NamedTuple):
@@ -93,7 +93,7 @@ class Term(abc.ABC):
 
   def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
     """The critic's variables for outputs of `size` (h, w); only asked of terms with a critic."""
-    raise NotImplementedError(f"{type(self).__name__} has a critic, but does not initialise it")
+    raise NotImplementedError(f"{type(self).__name__} has a critic, but does not initialize it")
 
   def symptoms(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
     """What is wrong with the game by the look of this term's metrics, in words, by a short name.
@@ -142,7 +142,7 @@ class Term(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Game:
-  """What is optimised: a predictor and the terms it is judged by.
+  """What is optimized: a predictor and the terms it is judged by.
 
   Attributes:
     predictor: module from a transformed image to `{task: map}`.
@@ -286,7 +286,7 @@ class Game:
 
 def _single(outputs: PyTree) -> PyTree:
   """At least single precision: losses and metrics are not computed in bfloat16."""
-  return jax.tree.map(at_least_single, outputs)
+  return jax.tree.map(promote_to_float32, outputs)
 
 
 def joint_value(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 
 @jax.custom_vjp
-def ascend(tree: PyTree, weight: Any = 1.0) -> PyTree:
+def reverse_gradient(tree: PyTree, weight: Any = 1.0) -> PyTree:
   """Identity whose cotangent is multiplied by `-weight`: gradient reversal.
 
   Wrapping a critic's parameters lets it climb a value that everybody else descends, so that one
@@ -38,7 +38,7 @@ def _ascend_backward(weight: Array, cotangent: PyTree) -> tuple[PyTree, Array]:
   return jax.tree.map(reverse, cotangent), jnp.zeros_like(weight)
 
 
-ascend.defvjp(_ascend_forward, _ascend_backward)
+reverse_gradient.defvjp(_ascend_forward, _ascend_backward)
 
 
 class Probe(NamedTuple):

@@ -1,11 +1,11 @@
 """Times adaptive affinity fields against the released scheme in PyTorch, and measures memory.
 
 Both sides compute the loss of three sizes from logits, and its gradient by the logits and by the
-free variables whose softmax weighs the sizes (Ke et al. 2018, Eq. 7; weights by the centre's class,
-8 neighbours a size).
+free variables whose softmax weighs the sizes (Ke et al. 2018, Eq. 7; weights by the center's class,
+8 neighbors a size).
 
   ours     the library's loss, compiled: one channel after the other, forward and backward.
-  pytorch  as released: for each size a tensor (n, c, h, w, 8) of all neighbours, from it one of
+  pytorch  as released: for each size a tensor (n, c, h, w, 8) of all neighbors, from it one of
            divergences, and means over what boolean masks gather.
 
 First it is asserted that both sides compute the same value and gradients. Then they take turns on
@@ -53,7 +53,7 @@ Side = Callable[[], tuple[float, np.ndarray, np.ndarray]]
 
 
 def draw(shape: Shape) -> Inputs:
-  """Blocks of 8x8 pixels of random classes, 2 % unlabelled, and logits that are often right."""
+  """Blocks of 8x8 pixels of random classes, 2 % unlabeled, and logits that are often right."""
   rng = np.random.default_rng(0)
   n, h, w, c = shape
   blocks = rng.integers(0, c, (n, -(-h // 8), -(-w // 8)))
@@ -99,24 +99,24 @@ def pytorch(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
 
 
 def _released(probabilities: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-  """The loss from one tensor of neighbours a size."""
+  """The loss from one tensor of neighbors a size."""
   classes = probabilities.shape[1]
   known = label < classes
   safe = torch.where(known, label, 0)
   hot = F.one_hot(safe, classes).permute(0, 3, 1, 2).bool()
   total = 0
   for k, size in enumerate(SIZES):
-    pairs = known[:, None, :, :, None] & _neighbours(known[:, None], size)
-    edge = _neighbours(hot, size) != hot[..., None]
-    divergence = _divergence(_neighbours(probabilities, size), probabilities)
+    pairs = known[:, None, :, :, None] & _neighbors(known[:, None], size)
+    edge = _neighbors(hot, size) != hot[..., None]
+    divergence = _divergence(_neighbors(probabilities, size), probabilities)
     costs = (MARGIN - divergence).clamp(min=0), divergence
     for by_class, kind, cost in zip(weights, (edge & pairs, ~edge & pairs), costs, strict=True):
-      of_centre = by_class[safe, k][:, None, :, :, None]
-      total = total + torch.masked_select(of_centre * cost, kind).mean()
+      of_center = by_class[safe, k][:, None, :, :, None]
+      total = total + torch.masked_select(of_center * cost, kind).mean()
   return total
 
 
-def _neighbours(x: Tensor, size: int) -> Tensor:
+def _neighbors(x: Tensor, size: int) -> Tensor:
   """(n, c, h, w) to (n, c, h, w, 8); 0 outside."""
   r, (h, w) = size // 2, x.shape[2:]
   wide = F.pad(x, (r,) * 4)

@@ -49,8 +49,8 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> Maps:
   label = np.zeros(size, np.uint8)
   y, x = np.indices(size).astype(np.float32)
   for _ in range(rng.integers(2, 6)):
-    centre, radius = rng.random(2) * size, rng.uniform(0.08, 0.3) * min(size)
-    away = np.hypot(y - centre[0], x - centre[1]) + 0.2 * radius * _waves(rng, size, 8)
+    center, radius = rng.random(2) * size, rng.uniform(0.08, 0.3) * min(size)
+    away = np.hypot(y - center[0], x - center[1]) + 0.2 * radius * _waves(rng, size, 8)
     label[away < radius] = rng.integers(1, CLASSES)
   shifts = (3 * _waves(rng, size, 6) for _ in range(2))
   warped = cv2.remap(

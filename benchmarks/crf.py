@@ -1,7 +1,7 @@
 """Times the dense CRF against the authors' C++ code, and compares their probabilities.
 
 Both sides refine the same noisy logits of one image, with the same parameters: a bilateral and a
-spatial kernel, Potts compatibility, symmetric normalisation and 10 iterations.
+spatial kernel, Potts compatibility, symmetric normalization and 10 iterations.
 
   ours  the library's CRF; lattices are built with NumPy, inference is compiled once.
   cpp   pydensecrf2 1.1, one thread.
@@ -39,7 +39,7 @@ Side = Callable[[], tuple[np.ndarray, float, float]]
 
 
 def draw() -> np.ndarray:
-  """An image of smooth noise at several scales, about as rich in colours as a photo."""
+  """An image of smooth noise at several scales, about as rich in colors as a photo."""
   noise = np.random.default_rng(0).standard_normal((HEIGHT, WIDTH, 3), np.float32)
   waves = sum(cv2.GaussianBlur(noise, (0, 0), size) * size * high for size, high in SCALES)
   return np.clip(128 + 1.5 * waves, 0, 255).astype(np.uint8)
@@ -141,7 +141,7 @@ def main() -> None:
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
   image = draw() if args.image is None else read(args.image)
   crf, logits = DenseCRF(filters=args.filters), noisy_logits()
-  size, vertices = f"{HEIGHT}x{WIDTH}x{CLASSES}", crf.kernels(image)[-1].filter.neighbours.shape[-1]
+  size, vertices = f"{HEIGHT}x{WIDTH}x{CLASSES}", crf.kernels(image)[-1].filter.neighbors.shape[-1]
   print(f"JAX {jax.__version__}, {args.threads} threads; {size}, {vertices} bilateral vertices")
   measure({"ours": ours(crf, logits, image), "cpp": cpp(crf, logits, image)}, args.rounds)
 

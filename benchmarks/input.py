@@ -1,7 +1,7 @@
 """Times the input pipeline against a PyTorch DataLoader, and how long a training step waits for it.
 
 Both sides decode the photos and masks of a data set in PASCAL VOC's layout with Pillow, scale them
-by 0.5 to 2 with OpenCV, cut a window of 336 x 336 at random, mirror every second one and batch 8.
+by 0.5 to 2 with OpenCV, cut a window of 336 x 336 at random, flip every second one and batch 8.
 
   threads    the library's loader with as many threads in one process.
   processes  the library's loader with as many worker processes, of one thread each.
@@ -63,7 +63,7 @@ FILL = (127, 127, 127)
 
 
 class UsualDataset:
-  """What a PyTorch project has: decode, resize, pad, crop, mirror, one after the other."""
+  """What a PyTorch project has: decode, resize, pad, crop, flip, one after the other."""
 
   def __init__(self, source: PascalVoc):
     self.files = [source.files(index) for index in range(len(source))]
@@ -242,7 +242,7 @@ def main() -> None:
     if not args.data_root:
       draw(pathlib.Path(folder) / "VOC2012")
     source = PascalVoc(args.data_root or folder, "train")
-    augment = Augment(CROP, mirror=True, scale=SCALE, random_crop=True)
+    augment = Augment(CROP, flip=True, scale=SCALE, random_crop=True)
     epochs = Epochs(source, augment, seed=0)
     threads = Reading(threads=args.workers)
     processes = Reading(workers=args.workers, threads=1)

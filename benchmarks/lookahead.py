@@ -44,10 +44,10 @@ def main(_: list[str]) -> None:
     ratios, stages, booked = [], [], []
     for _ in range(_ROUNDS.value):
       seconds, plan = ahead(config)
-      plainly = plain(config, plan.standing.taken)
-      ratios.append(seconds / plainly)
+      exit_on_config_error = plain(config, plan.standing.taken)
+      ratios.append(seconds / exit_on_config_error)
       if _BEFORE.value:
-        stages.append(1 + seconds / (_BEFORE.value * plainly / plan.standing.taken))
+        stages.append(1 + seconds / (_BEFORE.value * exit_on_config_error / plan.standing.taken))
       booked.append(dict(plan.seconds))
   print(
     f"\npredictor's steps {plan.standing.taken}, critics' steps {plan.standing.judged}, "

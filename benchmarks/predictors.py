@@ -87,7 +87,7 @@ class Case:
   size: tuple[int, int]
 
   def image(self) -> np.ndarray:
-    """Random normalised images (n, h, w, 3)."""
+    """Random normalized images (n, h, w, 3)."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((self.batch, *self.size, 3), np.float32)
 
@@ -165,7 +165,7 @@ class Ours:
 
 
 def _initial(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-  """Kernels that keep the scale, without compiling the initialisation of a deep network."""
+  """Kernels that keep the scale, without compiling the initialization of a deep network."""
   if len(leaf.shape) < 4:
     return jnp.ones(leaf.shape, leaf.dtype)
   scale = (2 / np.prod(leaf.shape[:-1])) ** 0.5

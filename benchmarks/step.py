@@ -120,10 +120,10 @@ def make_setting(preset: str, args: argparse.Namespace) -> Setting:
 
 
 def random_batch(n: int, size: tuple[int, int], classes: int) -> dict[str, np.ndarray]:
-  """Random images and labels, one pixel in a hundred unlabelled."""
+  """Random images and labels, one pixel in a hundred unlabeled."""
   rng = np.random.default_rng(0)
   label = rng.integers(0, classes, (n, *size)).astype(np.int32)
-  label[rng.random(label.shape) < 0.01] = batches.UNLABELLED
+  label[rng.random(label.shape) < 0.01] = batches.UNLABELED
   return {
     "image": rng.integers(0, 256, (n, *size, 3)).astype(np.uint8),
     "label": label,
@@ -234,12 +234,12 @@ def _analyze(
   """
   task, term = setting.task, setting.term
   truth = batches.shrink(batch, logits.shape[1:3], align_corners=setting.game.align_corners)
-  labelled = task.valid(truth)
-  features, rebuilt = term.critic.apply({"params": critic}, task.true_structure(truth) * labelled)
+  labeled = task.valid(truth)
+  features, rebuilt = term.critic.apply({"params": critic}, task.true_structure(truth) * labeled)
   structure = task.binarised if climbs and term.binarise else task.structure
-  shown, _ = term.critic.apply({"params": critic}, structure(logits) * labelled)
+  shown, _ = term.critic.apply({"params": critic}, structure(logits) * labeled)
   valid = {
-    layer: pooled_valid(labelled, features[layer].shape[1:3], partly=term.partly)
+    layer: pooled_valid(labeled, features[layer].shape[1:3], partly=term.partly)
     for layer in term.layers
   }
   return shown, features, valid, rebuilt, truth

@@ -12,7 +12,7 @@ from asmjax.train.experiment import Training
 def get_config(variant: str = "asm") -> ConfigDict:
   """The paper's settings (Hwang et al. 2019, Sec. 4.1); its Table 1 has 77.28 mIoU for `iid`.
 
-  A U-Net of 7 convolutional layers, batches of one image, 100 epochs, Adam, mirroring only. The
+  A U-Net of 7 convolutional layers, batches of one image, 100 epochs, Adam, flipping only. The
   paper does not say at what size; here photos are fitted into 144 x 192 and the output has half
   that size.
 

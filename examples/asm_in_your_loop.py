@@ -19,7 +19,7 @@ import optax
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
 from asmjax.data.scenes import Scenes
-from asmjax.gradients import ascend
+from asmjax.gradients import reverse_gradient
 from asmjax.losses import cross_entropy, layer_distances
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.models.input_transform import IMAGENET
@@ -73,18 +73,18 @@ params = {
 }
 
 
-# %% One scalar for both. S descends V and A climbs it: A's parameters pass through `ascend`.
+# %% One scalar for both. S descends V and A climbs it: A's parameters are in `reverse_gradient`.
 #
 # The truth's features `known` are reversed themselves, because the reconstruction, which A is to
 # descend, comes from the same pass. `normalize` compares directions of features: lengths would let
-# A raise V without end by growing its weights. Of unlabelled pixels, if you have any, set both
+# A raise V without end by growing its weights. Of unlabeled pixels, if you have any, set both
 # structures to 0.
 def value(params, image, label):
   """The scalar that is differentiated, and what is printed: V and the part of wrong pixels."""
   logits = network.apply({"params": params["S"]}, image)
-  shown, _ = critic.apply({"params": ascend(params["A"])}, jax.nn.softmax(logits))
+  shown, _ = critic.apply({"params": reverse_gradient(params["A"])}, jax.nn.softmax(logits))
   known, rebuilt = critic.apply({"params": params["A"]}, jax.nn.one_hot(label, CLASSES))
-  distances = layer_distances(shown, ascend(known), ("conv1", "conv2"), normalize="pixel")
+  distances = layer_distances(shown, reverse_gradient(known), ("conv1", "conv2"), normalize="pixel")
   v = sum(distance.mean() for distance in distances.values())
   pixel, rebuilding = cross_entropy(logits, label).mean(), cross_entropy(rebuilt, label).mean()
   wrong = jnp.mean(jnp.argmax(logits, axis=-1) != label)

@@ -1,7 +1,7 @@
 """Labels a photo with an exported predictor; needs jax, flatbuffers, numpy and pillow alone.
 
 python launch/export.py --workdir=RUN --out=horse.stablehlo
-python examples/load_exported.py horse.stablehlo photo.jpg labelled.png
+python examples/load_exported.py horse.stablehlo photo.jpg labeled.png
 """
 
 import json
@@ -21,6 +21,6 @@ picture = ImageOps.pad(
   Image.open(photo).convert("RGB"), (width, height), color=color, centering=(0, 0)
 )  # What is best for a run with the resize "fit".
 label = np.asarray(predict(np.asarray(picture)[None])["segmentation"][0])
-labelled = Image.fromarray(label.astype(np.uint8))
-labelled.putpalette(np.array(facts["palette"], np.uint8).tobytes())
-labelled.save(out)
+labeled = Image.fromarray(label.astype(np.uint8))
+labeled.putpalette(np.array(facts["palette"], np.uint8).tobytes())
+labeled.save(out)

@@ -25,9 +25,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unles
 
 from asmjax.config.build import experiment
 from asmjax.game import Critique, Summand, Term
-from asmjax.gradients import ascend
+from asmjax.gradients import reverse_gradient
 from asmjax.losses import cross_entropy
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.train.loop import train
 from asmjax.train.optim import Optimizer
 from configs import scenes
@@ -52,9 +52,9 @@ class Spotlight(nn.Module):
     return jnp.exp(3 * nn.tanh(nn.Conv(1, (5, 5), kernel_init=nn.initializers.zeros)(x)))
 
 
-# %% The term. It returns summands: each is a weight times the mean of a `Moments(sum, count)`.
+# %% The term. It returns summands: each is a weight times the mean of a `MaskedMean(sum, count)`.
 #
-# All players descend the sum of all summands. What is to climb passes through `ascend`: here the
+# All players descend the sum of all summands. What is to climb is in `reverse_gradient`: here the
 # critic's parameters. A summand with weight 0 is only reported. Two more methods are optional:
 # `check`, of the tasks, and `critic_loss`, which LoAd asks for.
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Borders(Term):
     classes_around = jnp.sum(nn.max_pool(structure, (3, 3), padding="SAME"), -1, keepdims=True)
     border = (classes_around > 1) * task.valid(truth)
     pixels = jnp.sum(border, axis=(1, 2, 3), keepdims=True)
-    light = border * self.critic.apply({"params": ascend(critic["params"])}, structure)
+    light = border * self.critic.apply({"params": reverse_gradient(critic["params"])}, structure)
     light *= pixels / jnp.maximum(jnp.sum(light, axis=(1, 2, 3), keepdims=True), 1e-6)
     lit = pixels / jnp.maximum(jnp.sum(light**2, axis=(1, 2, 3), keepdims=True), 1e-6)
     loss = lambda weight: cross_entropy(logits, truth["label"], valid=border, weight=weight)
@@ -83,7 +83,7 @@ class Borders(Term):
       {
         "value": Summand(self.weight, loss(light[..., 0])),
         "unlit": Summand(0.0, loss(None)),
-        "lit": Summand(0.0, Moments.over(lit, pixels > 0)),
+        "lit": Summand(0.0, MaskedMean.over(lit, pixels > 0)),
       }
     )
 

@@ -4,7 +4,7 @@
     python examples/own_masks.py --root=YOUR_FOLDER --out=runs/mine --size=128 --steps=2000
 
 YOUR_FOLDER holds `classes.yaml`, photos `images/train/*` and `images/val/*`, and in `masks/train`
-and `masks/val` a PNG of the same name for each: docs/data.md has other layouts, colours and more.
+and `masks/val` a PNG of the same name for each: docs/data.md has other layouts, colors and more.
 """
 
 # %% What you may change. In a notebook write `parse_args([])`.
@@ -39,20 +39,20 @@ root = flags.root or pathlib.Path(tempfile.mkdtemp(prefix="own_masks_"))
 out = flags.out or pathlib.Path(tempfile.mkdtemp(prefix="own_masks_run_"))
 
 
-# %% A folder to try things on: reddish discs and bluish boxes before grey noise.
+# %% A folder to try things on: reddish discs and bluish boxes before gray noise.
 #
-# A mask is a grey PNG that holds the id of every pixel's class; 255 means unlabelled.
+# A mask is a gray PNG that holds the id of every pixel's class; 255 means unlabeled.
 def draw_folder(split: str, length: int, seed: int) -> None:
   """Writes `length` photos and masks."""
   rng = np.random.default_rng(seed)
   for index in range(length):
-    grey = np.repeat(rng.integers(60, 196, (60, 80, 1), np.uint8), 3, axis=-1)
-    pictures = {"images": Image.fromarray(grey), "masks": Image.new("L", (80, 60), 0)}
+    gray = np.repeat(rng.integers(60, 196, (60, 80, 1), np.uint8), 3, axis=-1)
+    pictures = {"images": Image.fromarray(gray), "masks": Image.new("L", (80, 60), 0)}
     for _ in range(3):
       (x, y), radius = rng.integers((10, 10), (70, 50)), rng.integers(6, 16)
-      shape, colour = int(rng.integers(2)), rng.integers(0, 128, 3)
-      colour[2 * shape] += 128
-      for kind, fill in (("images", tuple(colour.tolist())), ("masks", shape + 1)):
+      shape, color = int(rng.integers(2)), rng.integers(0, 128, 3)
+      color[2 * shape] += 128
+      for kind, fill in (("images", tuple(color.tolist())), ("masks", shape + 1)):
         pencil = ImageDraw.Draw(pictures[kind])
         draw = pencil.rectangle if shape else pencil.ellipse
         draw((x - radius, y - radius, x + radius, y + radius), fill)
@@ -73,7 +73,7 @@ if flags.root is None:
 
 # %% The config: `configs/any.py` for any folder, made small. See docs/data.md for the settings.
 #
-# With "fit" a photo keeps its aspect and is padded to the input's size; padding is unlabelled.
+# With "fit" a photo keeps its aspect and is padded to the input's size; padding is unlabeled.
 config = any_source.get_config(f"folder,{flags.method}")
 config.data.update(root=str(root), size=(flags.size, flags.size), resize="fit", cache=True)
 config.predictor.update(levels=flags.levels, width=flags.width)
@@ -112,7 +112,7 @@ metrics = results["metrics"]
 for name in run.descriptor.classes:
   print(f"IoU {name:20} {metrics[f'segmentation/iou/{name}']:.3f}")
 print(f"mean IoU {metrics['segmentation/mean_iou']:19.3f}")
-print(f"pixel accuracy {metrics['segmentation/pixel_accuracy']:13.3f}  (part of labelled pixels)")
+print(f"pixel accuracy {metrics['segmentation/pixel_accuracy']:13.3f}  (part of labeled pixels)")
 
 # %% A picture: photo, truth, prediction and, in red, what is wrong, for four held-out photos.
 with open_checkpoints(run, out) as checkpoints:

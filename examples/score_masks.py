@@ -3,7 +3,7 @@
     python examples/score_masks.py                              # Draws small folders first.
     python examples/score_masks.py --truth=DIR --predicted=DIR --classes=wall,floor,furniture
 
-A mask is a PNG of ids: the first class is 0, and in the truth 255 is unlabelled. `--instances=DIR`
+A mask is a PNG of ids: the first class is 0, and in the truth 255 is unlabeled. `--instances=DIR`
 holds PNGs of instance ids, 0 for none. Files of all folders belong together by name.
 """
 
@@ -19,7 +19,7 @@ from PIL import Image
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.scenes import Scenes
 from asmjax.metrics import BoundaryIoU, ConfusionMatrix, ContourBenchmark, InstanceIou
@@ -68,7 +68,7 @@ def check_size(path: pathlib.Path, mask: np.ndarray, label: np.ndarray) -> None:
 def score(name: str) -> dict:
   """The states of the image with this name."""
   ids = {index: index for index in range(len(classes))}
-  label = decode.labels(truths / name, ids | {UNLABELLED: UNLABELLED})
+  label = decode.labels(truths / name, ids | {UNLABELED: UNLABELED})
   guess = decode.labels(predictions / name, ids)
   check_size(predictions / name, guess, label)
   kinds = {"pixels": ConfusionMatrix, "boundary": ContourBenchmark, "band": BoundaryIoU}
@@ -96,11 +96,11 @@ total = functools.reduce(merge, map(score, names))
 pixels = total.pop("pixels")
 scores = {f"IoU of {name}": float(iou) for name, iou in zip(classes, pixels.iou(), strict=True)}
 scores |= {"mean_iou": pixels.mean_iou(), "pixel_accuracy": pixels.pixel_accuracy()}
-print(f"{len(names)} images, {pixels.counts.sum()} labelled pixels")
+print(f"{len(names)} images, {pixels.counts.sum()} labeled pixels")
 print(
   "\nIoU: pixels of a class in both truth and prediction by those in either, of all images "
   "together; nan for a class in neither, which the mean leaves out\n"
-  "accuracy: part of the labelled pixels whose prediction is right"
+  "accuracy: part of the labeled pixels whose prediction is right"
 )
 for name, value in scores.items():
   print(f"  {name:22} {value:.4f}")

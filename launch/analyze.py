@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from asmjax.cli.overrides import plainly
+from asmjax.cli.overrides import exit_on_config_error
 
 _GROUPS = flags.DEFINE_multi_string("group", None, "LABEL=DIR,DIR,...: runs that differ in seed")
 _OUT = flags.DEFINE_string("out", None, "folder for the figures")
@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
 
   logging.set_verbosity(logging.ERROR)
   groups = [runs.Group.parse(text) for text in _GROUPS.value]
-  with plainly():
+  with exit_on_config_error():
     baseline, others = _against(groups, _BASELINE.value)
     metrics = _METRICS.value or runs.usual_metrics(groups)
     compared = compare(groups, metrics, baseline=_BASELINE.value)

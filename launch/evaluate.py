@@ -1,8 +1,8 @@
 """Evaluates a trained run: `python launch/evaluate.py --workdir=DIR [--split=val]`.
 
 Prints the means and tables of every class, and rewrites `DIR/results.json`; for another split than
-the run's own, `DIR/results.SPLIT.json`. Scales, mirror images, windows and a dense CRF are those of
-`launch/predict.py`, at the size of the evaluation; the protocol says which there were. Without any
+the run's own, `DIR/results.SPLIT.json`. Scales, flipped images, windows and a dense CRF are those
+of `launch/predict.py`, at the size of the evaluation; the protocol names them. Without any
 of them the results are those that training ended with.
 """
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 
 from asmjax.cli import view_flags as views
-from asmjax.cli.overrides import plainly
+from asmjax.cli.overrides import exit_on_config_error
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _SPLIT = flags.DEFINE_string(
@@ -35,7 +35,7 @@ def main(_: list[str]) -> None:
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
-  with plainly():
+  with exit_on_config_error():
     inference, crf = views.inference(), views.crf()
     run = reopen(workdir, data_root=_ROOT.value, split=_SPLIT.value)
     state = read_state(run, workdir, _WHICH.value)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from asmjax.cli.overrides import plainly
+from asmjax.cli.overrides import exit_on_config_error
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _OUT = flags.DEFINE_string("out", None, "file, as NAME.stablehlo")
@@ -33,7 +33,7 @@ def main(_: list[str]) -> None:
   from asmjax.inference.trained import Trained
 
   logging.set_verbosity(logging.ERROR)
-  with plainly():
+  with exit_on_config_error():
     settings = {
       "batch": number(_BATCH.value),
       "tasks": tuple(_TASKS.value),

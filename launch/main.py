@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from asmjax.cli.overrides import default_config, parse, plainly
+from asmjax.cli.overrides import default_config, exit_on_config_error, parse
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _DISTRIBUTED = flags.DEFINE_string(
@@ -37,7 +37,7 @@ def main(_: list[str]) -> None:
     connect(_DISTRIBUTED.value)
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
   given = config.to_dict()
-  with plainly():
+  with exit_on_config_error():
     keep_input_transform(config, workdir)
     run = experiment(config)
     order = schedule(config, run)

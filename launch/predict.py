@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 
 from asmjax.cli import view_flags as views
-from asmjax.cli.overrides import plainly
+from asmjax.cli.overrides import exit_on_config_error
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _WHICH = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
@@ -21,7 +21,7 @@ _INPUT = flags.DEFINE_string("input", None, "image, folder, list of paths (.txt)
 _OUT = flags.DEFINE_string("out", None, "folder for the predictions")
 _TASKS = flags.DEFINE_list("tasks", [], "tasks to predict; all by default")
 _PROBABILITIES = flags.DEFINE_bool("probabilities", False, "write the classes' probabilities")
-_OVERLAY = flags.DEFINE_bool("overlay", False, "draw classes over the image, depths in colours")
+_OVERLAY = flags.DEFINE_bool("overlay", False, "draw classes over the image, depths in colors")
 
 
 def main(_: list[str]) -> int:
@@ -31,7 +31,7 @@ def main(_: list[str]) -> int:
   from asmjax.inference.trained import Trained
 
   logging.set_verbosity(logging.ERROR)
-  with plainly():
+  with exit_on_config_error():
     inference = views.inference(tuple(_TASKS.value))
     products = Products(_PROBABILITIES.value, _OVERLAY.value, views.crf())
     trained = Trained.open(_WORKDIR.value, _WHICH.value)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from asmjax.cli.overrides import parse, plainly
+from asmjax.cli.overrides import exit_on_config_error, parse
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _OUT = flags.DEFINE_string("out", None, "local folder to pack into")
@@ -28,7 +28,7 @@ def main(_: list[str]) -> None:
   import tensorflow_datasets as tfds
 
   logging.set_verbosity(logging.ERROR)
-  with plainly():
+  with exit_on_config_error():
     pack_visibly(find(_CONFIG.value, _SPLITS.value), _OUT.value)
   for split in tfds.builder_from_directory(_OUT.value).info.splits.values():
     print(

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from asmjax.cli.overrides import plainly
+from asmjax.cli.overrides import exit_on_config_error
 
 _GROUPS = flags.DEFINE_multi_string("group", None, "LABEL=DIR,DIR,...: runs that differ in seed")
 _OUT = flags.DEFINE_string("out", None, "the HTML file")
@@ -33,7 +33,7 @@ def main(_: list[str]) -> None:
 
   logging.set_verbosity(logging.ERROR)
   path = pathlib.Path(_OUT.value)
-  with plainly():
+  with exit_on_config_error():
     made = report.write(
       [Group.parse(text) for text in _GROUPS.value],
       path,

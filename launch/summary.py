@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from asmjax.cli.overrides import parse, plainly
+from asmjax.cli.overrides import exit_on_config_error, parse
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
 _SIZE = flags.DEFINE_list("size", None, "H,W of the image; by default that of training")
@@ -33,7 +33,7 @@ def main(_: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)
   console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
   config = _CONFIG.value
-  with plainly():
+  with exit_on_config_error():
     size = read_size(_SIZE.value or config.data.size)
     game = networks(config, descriptor(construct(Data, config.data, "data")))
   show(console, "predictor", summary(game.predictor, size))

@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from absl import app, flags, logging
 
-from asmjax.cli.overrides import plainly
+from asmjax.cli.overrides import exit_on_config_error
 
 _SWEEP = flags.DEFINE_string("sweep", None, "Python file with get_sweep(); FILE.py:ARGUMENT")
 _RUNS = flags.DEFINE_multi_string("run", [], "LABEL=CONFIG, a row of the table")
@@ -47,7 +47,7 @@ def main(_: list[str]) -> int:
 
   logging.set_verbosity(logging.ERROR)
   out, failed = pathlib.Path(_OUT.value), 0
-  with plainly():
+  with exit_on_config_error():
     sweep = read_plan()
     if not _TABLE_ONLY.value:
       resources = Resources(_JOBS.value, _THREADS.value, _PER_DEVICE.value)

@@ -11,7 +11,7 @@ from asmjax.game import PREDICTOR, Critique, Summand, Term, Turns, joint_value
 from asmjax.gradients import Probe
 from asmjax.losses import cross_entropy
 from asmjax.models.input_transform import IMAGENET, SYMMETRIC
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.terms import Pixel
 from tests.helpers import tiny_games as games
 
@@ -41,9 +41,9 @@ def test_a_game_balances_a_term_against_its_pixel_loss_alone():
 
 def test_joint_value_divides_last_and_an_empty_mean_is_zero():
   summands = {
-    "a": Summand(2.0, Moments(jnp.array(6.0), jnp.array(3.0))),
-    "b": Summand(1.0, Moments(jnp.array(0.0), jnp.array(0.0))),
-    "c": Summand(-1.0, Moments(jnp.array([1.0, 8.0]), jnp.array([1.0, 4.0]))),
+    "a": Summand(2.0, MaskedMean(jnp.array(6.0), jnp.array(3.0))),
+    "b": Summand(1.0, MaskedMean(jnp.array(0.0), jnp.array(0.0))),
+    "c": Summand(-1.0, MaskedMean(jnp.array([1.0, 8.0]), jnp.array([1.0, 4.0]))),
   }
   assert joint_value(summands) == 2 * 2 + 0 - (1 + 2)
   counts = {"a": jnp.array(1.5), "b": jnp.array(1.0), "c": jnp.array([1.0, 4.0])}
@@ -172,7 +172,7 @@ def test_only_free_weights_and_networks_are_players():
   assert {name: games.of_method(name).critics for name in critics} == critics
 
 
-def test_a_term_must_judge_and_one_with_a_critic_must_initialise_it():
+def test_a_term_must_judge_and_one_with_a_critic_must_initialize_it():
   with pytest.raises(TypeError, match="abstract"):
     Term()
 
@@ -185,5 +185,5 @@ def test_a_term_must_judge_and_one_with_a_critic_must_initialise_it():
       return Critique({})
 
   assert Mute().symptoms({"a": 1.0}, {}) == {}
-  with pytest.raises(NotImplementedError, match="Mute has a critic, but does not initialise it"):
+  with pytest.raises(NotImplementedError, match="Mute has a critic, but does not initialize it"):
     Mute().init(jax.random.key(0), games.TASKS, games.SIZE)

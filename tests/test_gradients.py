@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.gradients import Branch, Probe, ascend, fan_out
+from asmjax.gradients import Branch, Probe, fan_out, reverse_gradient
 
 
 def test_ascend_is_the_identity_and_reverses_the_gradient():
   tree = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
-  value = lambda tree, weight: sum(jnp.sum(x**2) for x in jax.tree.leaves(ascend(tree, weight)))
+  value = lambda tree, weight: sum(
+    jnp.sum(x**2) for x in jax.tree.leaves(reverse_gradient(tree, weight))
+  )
   assert value(tree, 0.5) == value(tree, -4.0) == 14.0
   for weight in (1.0, 0.25, -3.0, 0.0):
     grads = jax.grad(value)(tree, weight)
@@ -19,19 +21,19 @@ def test_ascend_is_the_identity_and_reverses_the_gradient():
 
 
 def test_ascend_takes_a_traced_weight_and_gives_it_no_gradient():
-  slope = jax.jit(jax.grad(lambda w: jnp.sum(ascend(jnp.ones(3), w))))(2.0)
+  slope = jax.jit(jax.grad(lambda w: jnp.sum(reverse_gradient(jnp.ones(3), w))))(2.0)
   assert slope == 0
-  reverse = jax.jit(jax.grad(lambda x, w: jnp.sum(ascend(x, w) ** 2)))
+  reverse = jax.jit(jax.grad(lambda x, w: jnp.sum(reverse_gradient(x, w) ** 2)))
   np.testing.assert_allclose(reverse(jnp.array([1.0, 2.0]), 0.5), [-1.0, -2.0])
 
 
 def test_ascend_keeps_the_dtype_of_the_cotangent():
   x = jnp.ones(2, jnp.bfloat16)
-  assert jax.grad(lambda x: jnp.sum(ascend(x, jnp.float32(2.0))))(x).dtype == jnp.bfloat16
+  assert jax.grad(lambda x: jnp.sum(reverse_gradient(x, jnp.float32(2.0))))(x).dtype == jnp.bfloat16
 
 
 def test_a_bilinear_saddle_is_descended_by_one_and_climbed_by_the_other():
-  value = lambda p: jnp.sum(p["x"] * ascend(p["y"]))
+  value = lambda p: jnp.sum(p["x"] * reverse_gradient(p["y"]))
   grads = jax.grad(value)({"x": jnp.array(2.0), "y": jnp.array(3.0)})
   assert grads == {"x": 3.0, "y": -2.0}
 

@@ -20,14 +20,14 @@ from asmjax import batch as batches
 from asmjax.config.run_dir import read_config, read_state, reopen
 from asmjax.game import Game, Task
 from asmjax.losses.matching import matching_distance
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks import Depth, Normals
 from asmjax.terms import Structure
-from asmjax.terms.structures import Judged, choose_tasks
+from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
 
-# Colours end at this percentile: a few pixels would leave all others dark.
+# Colors end at this percentile: a few pixels would leave all others dark.
 _BRIGHTEST = 99
 
 
@@ -46,12 +46,12 @@ class Rebuilt(NamedTuple):
 
 
 class Scale(NamedTuple):
-  """The colours of losses.
+  """The colors of losses.
 
   Attributes:
     low: black.
     high: the brightest, as is all beyond.
-    label: below the bar of colours.
+    label: below the bar of colors.
     mark: a value that is marked there; with 0 there is none.
   """
 
@@ -69,7 +69,7 @@ class Scale(NamedTuple):
 
 
 class Column(NamedTuple):
-  """Pictures uint8 (n, h, w, 3), or losses (n, h2, w2) in the colours of a scale."""
+  """Pictures uint8 (n, h, w, 3), or losses (n, h2, w2) in the colors of a scale."""
 
   title: str
   rows: np.ndarray
@@ -92,7 +92,7 @@ def error_maps(
 ) -> None:
   """Draws errors of predictions and of reconstructions of the truth (Fig. 3), a block a task.
 
-  Both are the task's pixel loss, in the same colours.
+  Both are the task's pixel loss, in the same colors.
 
   Args:
     workdir: of the run.
@@ -116,7 +116,7 @@ def error_maps(
     compute = jax.jit(lambda *args, term=term: rebuilt(term, run.game.tasks, *args))
     found = jax.device_get(compute(state.players[name].params, outputs, truth))
     # Compiled functions return dicts in the order of their keys.
-    for key, task in choose_tasks(run.game.tasks, term.tasks).items():
+    for key, task in select_tasks(run.game.tasks, term.tasks).items():
       each = found[key]
       drawn = _pictures(run, key, outputs[key], batch)
       again = _pictures(run, key, each.output, batch)
@@ -142,7 +142,7 @@ def loss_maps(
 ) -> None:
   """Draws what each layer of the analyzer holds against predictions (Fig. 4), a block a term.
 
-  Layers that the run does not match are there in brackets. Each layer has its own colours, and a
+  Layers that the run does not match are there in brackets. Each layer has its own colors, and a
   margin beyond which the analyzer does not climb is marked in their bar. Arguments and errors are
   those of `error_maps`, but the term need not reconstruct.
   """
@@ -156,7 +156,7 @@ def loss_maps(
     compute = jax.jit(lambda *args, term=every: distances(term, run.game.tasks, *args))
     found = jax.device_get(compute(state.players[name].params, outputs, truth))
     columns = [Column("photo", batch["image"])]
-    judged = choose_tasks(run.game.tasks, term.tasks)
+    judged = select_tasks(run.game.tasks, term.tasks)
     for key in judged:
       drawn = _pictures(run, key, outputs[key], batch)
       of = f"\nof {key}" if len(run.game.tasks) > 1 else ""
@@ -187,7 +187,7 @@ def structure_terms(game: Game, workdir: pathlib.Path) -> dict[str, Structure]:
   return found
 
 
-def pixelwise(loss: Callable[..., Moments], *maps: PyTree) -> Float[Array, "n h w"]:
+def pixelwise(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n h w"]:
   """The map of a loss that is a sum over pixels.
 
   Args:
@@ -219,7 +219,7 @@ def rebuilt(
     outputs: the predictor's, by task.
     truth: at their size.
   """
-  judged = Judged(choose_tasks(tasks, term.tasks), outputs, truth)
+  judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
   _, *maps = term.critic.apply({"params": params}, *judged.true)
   found = {}
   for (name, task), each in zip(judged.tasks.items(), maps, strict=True):
@@ -237,7 +237,7 @@ def distances(
   truth: Mapping[str, Array],
 ) -> dict[str, Float[Array, "n h2 w2"]]:
   """What V (Eq. 1) sums up, at every position of the term's layers; arguments as of `rebuilt`."""
-  judged = Judged(choose_tasks(tasks, term.tasks), outputs, truth)
+  judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
   shown, true = (
     term.critic.apply({"params": params}, *each)[0] for each in (judged.predicted, judged.true)
   )
@@ -251,7 +251,7 @@ def distances(
 
 
 def sheet(blocks: Sequence[Block]) -> Any:
-  """Blocks below each other, with a bar of colours below each column of losses.
+  """Blocks below each other, with a bar of colors below each column of losses.
 
   Returns:
     Matplotlib's figure.
@@ -283,7 +283,7 @@ def _draw_block(part: Any, block: Block) -> None:
   )
   for places, column in zip(grid.T, block.columns, strict=True):
     places[0].set_title(column.title, fontsize=9)
-    style = _colours(column.scale) if column.scale else {}
+    style = _colors(column.scale) if column.scale else {}
     for axes, row in zip(places, column.rows, strict=False):
       # Whatever their stride, all have the size of the photo.
       drawn = axes.imshow(row, extent=(0, width, height, 0), interpolation="nearest", **style)
@@ -294,7 +294,7 @@ def _draw_block(part: Any, block: Block) -> None:
       places[-1].axis("off")
 
 
-def _colours(scale: Scale) -> dict[str, Any]:
+def _colors(scale: Scale) -> dict[str, Any]:
   from matplotlib import colormaps
   from matplotlib.colors import PowerNorm
 
@@ -309,7 +309,7 @@ def _draw_bar(part: Any, drawn: Any, axes: Any, scale: Scale) -> None:
   thousands = scale.high >= 1000
   labels = [f"{tick / 1000:.3g}k" if thousands and tick else f"{tick:.2g}" for tick in ticks]
   bar.set_ticks(ticks, labels=labels, fontsize=7)
-  # Labels stay within the bar, lest those of neighbours meet.
+  # Labels stay within the bar, lest those of neighbors meet.
   for label, side in zip(bar.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
     label.set_horizontalalignment(side)
   bar.set_label(scale.label, fontsize=8)

@@ -21,9 +21,9 @@ _USUAL = (
   "depth/instance/delta_1.25",
   "normals/instance/within_11.25",
 )
-# The colours of Okabe and Ito 2008 without yellow, which is too light for lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# They tell bars apart without colours.
+# The colors of Okabe and Ito 2008 without yellow, which is too light for lines.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# They tell bars apart without colors.
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 
 
@@ -143,7 +143,7 @@ def panel(axes: Any, found: ByClass, baseline: str) -> None:
       scale(found.metric) * change[order],
       width,
       label=label,
-      color=COLOURS[style % len(COLOURS)],
+      color=COLORS[style % len(COLORS)],
       hatch=_HATCHES[place % len(_HATCHES)],
       edgecolor="white",
       linewidth=0,

@@ -56,7 +56,7 @@ def by_column(matrix: ConfusionMatrix) -> np.ndarray:
 def draw(
   matrices: Mapping[str, ConfusionMatrix], classes: Sequence[str], path: pathlib.Path
 ) -> None:
-  """Draws matrices side by side, normalised by row above and by column below (Appendix C).
+  """Draws matrices side by side, normalized by row above and by column below (Appendix C).
 
   Args:
     matrices: by label.
@@ -69,9 +69,9 @@ def draw(
   figure = Figure(figsize=(side * len(matrices) + 0.9, 2 * side), layout="compressed")
   grid = figure.subplots(2, len(matrices), squeeze=False, sharex=True, sharey=True)
   kinds = ((by_row, "of the true class"), (by_column, "of the predicted class"))
-  for places, (normalised, title) in zip(grid, kinds, strict=True):
+  for places, (normalized, title) in zip(grid, kinds, strict=True):
     for axes, (label, matrix) in zip(places, matrices.items(), strict=True):
-      image = heat(axes, 100 * normalised(matrix), classes)
+      image = heat(axes, 100 * normalized(matrix), classes)
       axes.set_title(f"{label}\n% {title}", fontsize=9)
   for axes in grid[-1]:
     axes.set_xlabel("predicted")
@@ -88,11 +88,11 @@ def heat(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
 
   Args:
     axes: of Matplotlib.
-    shares: (c, c) in per cent; what is NaN is grey.
+    shares: (c, c) in per cent; what is NaN is gray.
     classes: their names.
 
   Returns:
-    Matplotlib's image, for a bar of its colours.
+    Matplotlib's image, for a bar of its colors.
   """
   from matplotlib import colormaps
   from matplotlib.colors import PowerNorm

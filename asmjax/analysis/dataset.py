@@ -55,8 +55,8 @@ def _facts(summary: dict[str, Any]) -> Iterator[str]:
 def _class_lines(label: dict[str, Any]) -> Iterator[str]:
   width = max(map(len, label["classes"]))
   ids = ", ".join(map(str, label["ignored_ids"]))
-  yield f"  unlabelled {label['unlabelled']:.2%} of the pixels" + (f" (ids {ids})" if ids else "")
-  yield f"  {'class':{width}}  {'labelled':>8}  {'images':>6}"
+  yield f"  unlabeled {label['unlabeled']:.2%} of the pixels" + (f" (ids {ids})" if ids else "")
+  yield f"  {'class':{width}}  {'labeled':>8}  {'images':>6}"
   for name, row in label["classes"].items():
     yield f"  {name:{width}}  {row['share']:8.2%}  {row['images']:6}"
   if label["absent"]:
@@ -66,7 +66,7 @@ def _class_lines(label: dict[str, Any]) -> Iterator[str]:
 def contact_sheet(
   source: Source, statistics: Statistics, path: pathlib.Path, *, count: int = 8
 ) -> None:
-  """Draws whole examples, evenly spread over a split, with the colours of the classes.
+  """Draws whole examples, evenly spread over a split, with the colors of the classes.
 
   Args:
     source: one split.
@@ -106,19 +106,19 @@ def contact_sheet(
 
 
 def panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str, np.ndarray]]:
-  """The pictures of every example, uint8 (h, w, 3) by title; depths share one range of colours."""
+  """The pictures of every example, uint8 (h, w, 3) by title; depths share one range of colors."""
   depths = np.concatenate([each["depth"].ravel() for each in examples if "depth" in each] or [[]])
   valid = depths[np.isfinite(depths) & (depths > 0)]
-  # Percentiles: one stray pixel would leave the others one colour.
+  # Percentiles: one stray pixel would leave the others one color.
   low, high = np.percentile(valid, (2, 98)) if valid.size else (0.0, 1.0)
   draw = {
     "label": ("label", lambda e: pictures.overlay(e["image"], e["label"], descriptor.palette)),
     "depth": (
       f"depth, {low:.2g} to {high:.2g} m",
-      lambda e: pictures.depth_colours(e["depth"], low, high),
+      lambda e: pictures.depth_colors(e["depth"], low, high),
     ),
-    "normals": ("normals", lambda e: pictures.normal_colours(e["normals"])),
-    "instance": ("instances", lambda e: pictures.instance_colours(e["instance"])),
+    "normals": ("normals", lambda e: pictures.normal_colors(e["normals"])),
+    "instance": ("instances", lambda e: pictures.instance_colors(e["instance"])),
   }
   return [
     {"image": each["image"]}
@@ -146,12 +146,11 @@ def _legend(statistics: Statistics) -> list[Any]:
     return []
   label = statistics.summary()["label"]
   entries = [
-    (colour, f"{name} {row['share']:.2%}" if row["pixels"] else f"{name} (never)")
-    for (name, row), colour in zip(label["classes"].items(), descriptor.palette, strict=True)
+    (color, f"{name} {row['share']:.2%}" if row["pixels"] else f"{name} (never)")
+    for (name, row), color in zip(label["classes"].items(), descriptor.palette, strict=True)
   ]
-  if label["unlabelled"]:
-    entries.append(((255, 255, 255), f"unlabelled {label['unlabelled']:.2%}"))
+  if label["unlabeled"]:
+    entries.append(((255, 255, 255), f"unlabeled {label['unlabeled']:.2%}"))
   return [
-    Patch(facecolor=np.array(colour) / 255, edgecolor="grey", label=name)
-    for colour, name in entries
+    Patch(facecolor=np.array(color) / 255, edgecolor="gray", label=name) for color, name in entries
   ]

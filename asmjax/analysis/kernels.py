@@ -1,4 +1,4 @@
-"""Which neighbourhoods adaptive affinity fields have chosen for each class: Ke et al. 2018."""
+"""Which neighborhoods adaptive affinity fields have chosen for each class: Ke et al. 2018."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _KINDS = {"edge": "edge pairs", "nonedge": "other pairs"}
 
 
 class KernelSizes(NamedTuple):
-  """The size k of the k x k neighbourhood that counts on average (Sec. 5.4), by class.
+  """The size k of the k x k neighborhood that counts on average (Sec. 5.4), by class.
 
   Attributes:
     classes: their names.
@@ -125,7 +125,7 @@ def draw(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -> Non
 
 
 def _draw_bars(
-  axes: Any, places: np.ndarray, thick: float, label: str, values: np.ndarray, low: int, colour: str
+  axes: Any, places: np.ndarray, thick: float, label: str, values: np.ndarray, low: int, color: str
 ) -> None:
   """Bars from the smallest size to the means of values (runs, classes), with their range."""
   mean, said, whiskers = values.mean(0), label, None
@@ -140,7 +140,7 @@ def _draw_bars(
     left=low,
     xerr=whiskers,
     label=said,
-    color=colour,
+    color=color,
     error_kw={"elinewidth": 1, "capsize": 2},
   )
 

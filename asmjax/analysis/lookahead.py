@@ -24,7 +24,7 @@ _HOW = {
   End.PATIENCE: "patience ran out",
   End.BUDGET: "budget ran out",
 }
-# Shapes, so that they are told apart without colours too.
+# Shapes, so that they are told apart without colors too.
 _MARKERS = {End.FELL: "v", End.PATIENCE: "o", End.BUDGET: "D"}
 
 

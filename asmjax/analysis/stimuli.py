@@ -21,7 +21,7 @@ from asmjax.game import Task
 from asmjax.models.layers import plain_convolutions
 from asmjax.ops.resize import stride_of
 from asmjax.terms import Structure
-from asmjax.terms.structures import Judged, choose_tasks
+from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.train.experiment import Experiment
 
 # A patch shows at least this part of the image's smaller side, around the field of view.
@@ -139,7 +139,7 @@ def patches(
       of = f"{name}, " if len(terms) > 1 else ""
       title = f"{of}{layer}: sees {seen} pixels"
       found = strips(best[layer], scaled, filters)
-      blocks.append(Block(title, tuple(choose_tasks(tasks, term.tasks)), found))
+      blocks.append(Block(title, tuple(select_tasks(tasks, term.tasks)), found))
   if not any(block.strips for block in blocks):
     raise ValueError(f"no filter of {', '.join(terms)} in {workdir} responds to the truth")
   album(run, [block for block in blocks if block.strips]).savefig(path, dpi=150)
@@ -210,7 +210,7 @@ def fields(
   """
   shapes = [
     jax.ShapeDtypeStruct((1, *size, task.channels), jnp.float32)
-    for task in choose_tasks(tasks, term.tasks).values()
+    for task in select_tasks(tasks, term.tasks).values()
   ]
 
   def taps(params, *structures):
@@ -237,7 +237,7 @@ def _excited(
   term: Structure, tasks: Mapping[str, Task], params: PyTree, truth: Mapping[str, Array]
 ) -> dict[str, tuple[Array, Array, Array]]:
   """By layer: maxima (n, f), their places, and (3, f) number, sum and sum of squares."""
-  judged = Judged(choose_tasks(tasks, term.tasks), {}, truth)
+  judged = MaskedStructures(select_tasks(tasks, term.tasks), {}, truth)
   features, *_ = term.critic.apply({"params": params}, *judged.true)
   found = {}
   for layer in term.layers:
@@ -312,7 +312,7 @@ def album(run: Experiment, blocks: Sequence[Block]) -> Any:
 
 
 def _draw_patch(axes: Any, picture: np.ndarray, window: np.ndarray) -> None:
-  """The window of a picture, with what is around it if it is small; beyond the border is grey."""
+  """The window of a picture, with what is around it if it is small; beyond the border is gray."""
   from matplotlib.patches import Rectangle
   from matplotlib.patheffects import withStroke
 

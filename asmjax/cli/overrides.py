@@ -92,7 +92,7 @@ def _replace(config: Any, path: str, value: float | Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def plainly() -> Iterator[None]:
+def exit_on_config_error() -> Iterator[None]:
   """What is wrong with a config or a data set ends the program with the message alone."""
   try:
     yield

@@ -3,7 +3,7 @@
 from absl import flags
 
 _SCALES = flags.DEFINE_list("scales", ["1"], "scales to average over, as 0.5,0.75,1,1.25,1.5,1.75")
-_FLIP = flags.DEFINE_bool("flip", False, "average over the image and its mirror image")
+_FLIP = flags.DEFINE_bool("flip", False, "average over the image and its flipped image")
 _WINDOW = flags.DEFINE_integer(
   "window", 0, "side of sliding windows, best that of training; 0 shows images whole"
 )

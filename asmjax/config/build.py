@@ -17,13 +17,13 @@ from asmjax.data.frequencies import class_shares, smallest_diagonal
 from asmjax.data.loader import Reading
 from asmjax.data.tfds import Tfds
 from asmjax.data.transforms import Augment
-from asmjax.data.wrappers import Cached, Relabelled, Selected, open_split, relabelled
+from asmjax.data.wrappers import Cached, Relabeled, Selected, open_split, relabeled
 from asmjax.game import PREDICTOR, Game, Term
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, looking_ahead
 from asmjax.metrics.contours import Tolerance
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
-from asmjax.models.layers import computing_in
+from asmjax.models.layers import with_compute_dtype
 from asmjax.models.predictors import PREDICTORS
 from asmjax.tasks import TASKS
 from asmjax.terms import TERMS, Pixel
@@ -57,7 +57,7 @@ class Data:
     split: that is trained on; a part of it as "train[:80%]", see
       `asmjax.data.wrappers.open_split`.
     options: further arguments of the source.
-    classes: new ids by class name, the rest unlabelled; see `asmjax.data.wrappers.Relabelled`.
+    classes: new ids by class name, the rest unlabeled; see `asmjax.data.wrappers.Relabeled`.
       Empty for the classes as they are published.
     cache: keep decoded examples in memory, in each process that reads.
     reading: how examples are read; see `asmjax.data.loader.Reading`.
@@ -65,7 +65,7 @@ class Data:
     eval_size: (h, w) in evaluation; empty if it is the same.
     resize: see `asmjax.data.transforms.Augment`, as are the following.
     eval_resize: in evaluation; empty if it is the same. All else is for training examples only.
-    mirror: mirror a training example with probability 1/2.
+    flip: flip a training example with probability 1/2.
     scale: range of the random scale of training examples.
     divide_depth: divide depths by that scale.
     random_crop: crop training examples at random where they exceed `size`.
@@ -82,7 +82,7 @@ class Data:
   eval_size: tuple[int, ...] = ()
   resize: str = "none"
   eval_resize: str = ""
-  mirror: bool = True
+  flip: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
   divide_depth: bool = True
   random_crop: bool = False
@@ -117,7 +117,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   augment = Augment(
     data.size,
     data.resize,
-    data.mirror,
+    data.flip,
     data.scale,
     data.divide_depth,
     data.random_crop,
@@ -192,7 +192,7 @@ def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
   return Game(
-    predictor=computing_in(dtype, predictor),
+    predictor=with_compute_dtype(dtype, predictor),
     tasks=tasks,
     terms={name: _computing_in(dtype, term) for name, term in terms.items()},
     input_transform=input_transform(config),
@@ -256,7 +256,7 @@ def _term(name: str, section: Mapping[str, Any]) -> Any:
 def _computing_in(dtype: Any, term: Term) -> Term:
   if "critic" not in {field.name for field in fields_of(type(term))}:
     return term
-  return dataclasses.replace(term, critic=computing_in(dtype, term.critic))
+  return dataclasses.replace(term, critic=with_compute_dtype(dtype, term.critic))
 
 
 def _with_shares(made: Game, train: Source, on_error: str) -> Game:
@@ -304,7 +304,7 @@ def source(data: Data, split: str) -> Source:
   open_whole = lambda name: kind(**options, **given, split=name)
   # TFDS reads slices, and sums of them, itself.
   made = open_whole(split) if kind is Tfds else open_split(open_whole, split)
-  return Relabelled(made, data.classes) if data.classes else made
+  return Relabeled(made, data.classes) if data.classes else made
 
 
 def descriptor(data: Data) -> Descriptor:
@@ -320,7 +320,7 @@ def descriptor(data: Data) -> Descriptor:
     described = getattr(choose(SOURCES, data.source, "data.source"), "descriptor", None)
     if not getattr(described, "splits", ()):  # It says so only once it has been read.
       raise
-  return relabelled(described, data.classes) if data.classes else described
+  return relabeled(described, data.classes) if data.classes else described
 
 
 def _kept(data: Data, source: Source, keys: Iterable[str]) -> Source:

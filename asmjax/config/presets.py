@@ -62,15 +62,15 @@ AAF = {
   "weight": DECAY,
   "adaptive": True,
   "sizes": (3, 5, 7),
-  "neighbours": "full",
+  "neighbors": "full",
   "weight_by": "channel",
 }
 AAF_RELEASED = {
   "weight": DECAY,
   "adaptive": True,
   "sizes": (3, 5, 7),
-  "neighbours": "corners",
-  "weight_by": "centre",
+  "neighbors": "corners",
+  "weight_by": "center",
   "ignore": "opposite",
 }
 
@@ -185,7 +185,7 @@ def second_stage(
 ) -> None:
   """The players of LoAd and of the alternating scheme that it is compared with, if it is either.
 
-  As published: SGD for the predictor, Adagrad for MobileNet, and mirroring alone (Jamali-Rad and
+  As published: SGD for the predictor, Adagrad for MobileNet, and flipping alone (Jamali-Rad and
   Szabo 2022, Sec. 4). Both start from a predictor that the pixel loss has trained:
   `init.path=WORKDIR`, `init.format=orbax`. Other critics keep their optimizer, with a constant
   rate.

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
-from asmjax.data.sources.pascal_voc import colour_map
+from asmjax.data.sources.pascal_voc import color_map
 
 _KEYS = ("name", "id", "color")
 _COLUMNS = ("name", "id", "r", "g", "b")
@@ -18,37 +18,37 @@ _COLUMNS = ("name", "id", "r", "g", "b")
 
 @dataclasses.dataclass(frozen=True)
 class ClassList:
-  """Classes, and which ids and colours of a mask they are.
+  """Classes, and which ids and colors of a mask they are.
 
   Attributes:
     names: of the classes, in the order of their labels.
-    palette: their colours.
-    by_id: label of each id; `UNLABELLED` where it is ignored.
-    by_colour: label of each colour; empty if the file gives the classes no colours.
+    palette: their colors.
+    by_id: label of each id; `UNLABELED` where it is ignored.
+    by_color: label of each color; empty if the file gives the classes no colors.
   """
 
   names: tuple[str, ...]
-  palette: tuple[decode.Colour, ...]
+  palette: tuple[decode.Color, ...]
   by_id: Mapping[int, int]
-  by_colour: Mapping[decode.Colour, int]
+  by_color: Mapping[decode.Color, int]
 
   @property
   def ignored(self) -> frozenset[int]:
-    """The ids that are read as unlabelled."""
-    return frozenset(id for id, label in self.by_id.items() if label == UNLABELLED)
+    """The ids that are read as unlabeled."""
+    return frozenset(id for id, label in self.by_id.items() if label == UNLABELED)
 
 
 def read_classes(path: pathlib.Path) -> ClassList:
   """Reads a list of classes.
 
   YAML holds `classes`, a list of `{name: road, id: 3, color: [128, 64, 128]}`, and may hold
-  `ignored`, a list of ids and colours that are read as unlabelled; without it, the id 255 is.  CSV
+  `ignored`, a list of ids and colors that are read as unlabeled; without it, the id 255 is.  CSV
   has a header with `name` and any of `id` and `r`, `g`, `b`; lines without a name are ignored, and
   if there are none, the id 255 is.  Either all classes have an id or none, then they count from 0;
-  either all have a colour or none, then they are shown in VOC's colours.
+  either all have a color or none, then they are shown in VOC's colors.
 
   Raises:
-    ValueError: something else, or a name, an id or a colour twice; names the file and the place.
+    ValueError: something else, or a name, an id or a color twice; names the file and the place.
     FileNotFoundError: there is no such file.
   """
   readers = {".yaml": _from_yaml, ".yml": _from_yaml, ".csv": _from_csv}
@@ -57,18 +57,18 @@ def read_classes(path: pathlib.Path) -> ClassList:
   entries = readers[path.suffix.lower()](path)
   classes = [each for each in entries if each.name is not None]
   ignored = [each for each in entries if each.name is None]
-  if not 0 < len(classes) <= UNLABELLED:
-    raise ValueError(f"{path} has {len(classes)} classes; expected 1..{UNLABELLED}")
+  if not 0 < len(classes) <= UNLABELED:
+    raise ValueError(f"{path} has {len(classes)} classes; expected 1..{UNLABELED}")
   if not _all_have(classes, "id"):
     classes = [dataclasses.replace(each, id=number) for number, each in enumerate(classes)]
-  coloured = _all_have(classes, "color")
+  colored = _all_have(classes, "color")
   for key in _KEYS:
     _check_unique([*classes, *ignored], key)
   return ClassList(
     names=tuple(each.name for each in classes),
-    palette=tuple(each.color for each in classes) if coloured else colour_map(len(classes)),
+    palette=tuple(each.color for each in classes) if colored else color_map(len(classes)),
     by_id=_labels(classes, ignored, "id"),
-    by_colour=_labels(classes, ignored, "color") if coloured else {},
+    by_color=_labels(classes, ignored, "color") if colored else {},
   )
 
 
@@ -79,7 +79,7 @@ class _Entry:
   where: str
   name: str | None = None
   id: int | None = None
-  color: decode.Colour | None = None
+  color: decode.Color | None = None
 
   def __post_init__(self) -> None:
     if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
@@ -105,9 +105,9 @@ def _from_yaml(path: pathlib.Path) -> list[_Entry]:
   if not isinstance(document, dict) or not isinstance(document.get("classes"), list):
     raise ValueError(f"{path} has no list under `classes`; expected {{classes: [{{name: ...}}]}}")
   _check_keys(document, ("classes", "ignored"), str(path))
-  ignored = document.get("ignored", [UNLABELLED])
+  ignored = document.get("ignored", [UNLABELED])
   if not isinstance(ignored, list):
-    raise ValueError(f"{path}: ignored is {ignored!r}; expected a list of ids and colours")
+    raise ValueError(f"{path}: ignored is {ignored!r}; expected a list of ids and colors")
   entries = []
   for number, fields in enumerate(document["classes"], 1):
     where = f"{path}, class {number}"
@@ -135,12 +135,12 @@ def _from_csv(path: pathlib.Path) -> list[_Entry]:
     if len(cells) != len(header):
       raise ValueError(f"{where} has {len(cells)} cells; expected {len(header)}")
     fields = {key: cell.strip() or None for key, cell in zip(header, cells, strict=True)}
-    colour = [_number(fields.get(channel)) for channel in "rgb"]
-    if colour == [None, None, None]:
-      colour = None
-    entries.append(_Entry(where, fields["name"], _number(fields.get("id")), colour))
+    color = [_number(fields.get(channel)) for channel in "rgb"]
+    if color == [None, None, None]:
+      color = None
+    entries.append(_Entry(where, fields["name"], _number(fields.get("id")), color))
   if all(each.name for each in entries):
-    entries.append(_Entry(f"{path}, ignored by default", id=UNLABELLED))
+    entries.append(_Entry(f"{path}, ignored by default", id=UNLABELED))
   return entries
 
 
@@ -155,7 +155,7 @@ def _is_number(value: Any, most: int) -> bool:
 def _labels(classes: list[_Entry], ignored: list[_Entry], key: str) -> dict[Any, int]:
   known = {getattr(each, key): label for label, each in enumerate(classes)}
   values = (getattr(each, key) for each in ignored)
-  return known | {value: UNLABELLED for value in values if value is not None}
+  return known | {value: UNLABELED for value in values if value is not None}
 
 
 def _all_have(classes: list[_Entry], key: str) -> bool:

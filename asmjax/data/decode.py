@@ -1,4 +1,4 @@
-"""Files to arrays: photos, maps of ids, colour maps, 16-bit maps and lists of names.
+"""Files to arrays: photos, maps of ids, color maps, 16-bit maps and lists of names.
 
 Whatever cannot be read as what it should be raises a ValueError that names the file, what was
 found and what was expected; a missing file raises FileNotFoundError.
@@ -13,9 +13,9 @@ from types import MappingProxyType
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 # Suffixes of the images that are looked for in folders.
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -26,7 +26,7 @@ _UNKNOWN = 65535  # No label: those end at 255.
 def photo(path: pathlib.Path) -> np.ndarray:
   """A photo as uint8 (h, w, 3) RGB, upright as its EXIF orientation says.
 
-  Grey photos get three equal channels, transparency is dropped.
+  Gray photos get three equal channels, transparency is dropped.
   """
   image = _open(path)
   ImageOps.exif_transpose(image, in_place=True)
@@ -40,15 +40,15 @@ def is_turned(path: pathlib.Path) -> bool:
     return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
-def grey(path: pathlib.Path) -> np.ndarray:
-  """A picture as uint8 (h, w) grey values."""
+def gray(path: pathlib.Path) -> np.ndarray:
+  """A picture as uint8 (h, w) gray values."""
   return np.array(_opaque(_open(path), path).convert("L"))
 
 
 def ids(path: pathlib.Path) -> np.ndarray:
-  """A map of ids as int32 (h, w): grey or palette, of 1, 8 or 16 bits, or of equal RGB channels.
+  """A map of ids as int32 (h, w): gray or palette, of 1, 8 or 16 bits, or of equal RGB channels.
 
-  Palette indices are the ids, whatever their colours.
+  Palette indices are the ids, whatever their colors.
   """
   return _ids(_lossless(path), path).astype(np.int32)
 
@@ -56,32 +56,32 @@ def ids(path: pathlib.Path) -> np.ndarray:
 def labels(
   path: pathlib.Path,
   by_id: Mapping[int, int],
-  by_colour: Mapping[Colour, int] = MappingProxyType({}),
+  by_color: Mapping[Color, int] = MappingProxyType({}),
   *,
   palette_agrees: bool = False,
 ) -> np.ndarray:
-  """Labels int32 (h, w): by id, but by colour where there are colours and the file has no ids.
+  """Labels int32 (h, w): by id, but by color where there are colors and the file has no ids.
 
   Args:
-    path: of a map of ids or, if there are colours to look up, of three channels.
+    path: of a map of ids or, if there are colors to look up, of three channels.
     by_id: see `lookup`; for files of one channel or with a palette.
-    by_colour: see `lookup_colours`; if empty, three channels must be equal and hold ids.
-    palette_agrees: refuse a palette whose colours are all known, but as others than the ids: tools
-      that shrink PNGs turn colours into palettes and number them as they like.
+    by_color: see `lookup_colors`; if empty, three channels must be equal and hold ids.
+    palette_agrees: refuse a palette whose colors are all known, but as others than the ids: tools
+      that shrink PNGs turn colors into palettes and number them as they like.
 
   Raises:
-    ValueError: an id or a colour that the tables do not have, or a palette that does not agree.
+    ValueError: an id or a color that the tables do not have, or a palette that does not agree.
   """
   image = _lossless(path)
-  if by_colour and not _is_single(image):
-    return lookup_colours(_rgb(image, path), by_colour, path)
+  if by_color and not _is_single(image):
+    return lookup_colors(_rgb(image, path), by_color, path)
   if palette_agrees and image.mode == "P":
-    _check_palette(image, by_id, by_colour, path)
+    _check_palette(image, by_id, by_color, path)
   return lookup(_ids(image, path), by_id, path)
 
 
-def colours(path: pathlib.Path) -> np.ndarray:
-  """A map of colours as uint8 (h, w, 3); transparency is dropped."""
+def colors(path: pathlib.Path) -> np.ndarray:
+  """A map of colors as uint8 (h, w, 3); transparency is dropped."""
   return _rgb(_lossless(path), path)
 
 
@@ -115,7 +115,7 @@ def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) 
 
   Args:
     raw: whole numbers (h, w).
-    table: label of each id; `UNLABELLED` where the id is to be ignored.
+    table: label of each id; `UNLABELED` where the id is to be ignored.
     path: of the file, or whatever says where `raw` comes from, for the message.
 
   Returns:
@@ -138,13 +138,13 @@ def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) 
   return label
 
 
-def lookup_colours(rgb: np.ndarray, table: Mapping[Colour, int], path: pathlib.Path) -> np.ndarray:
-  """Colours in a file to labels; as `lookup`, with `rgb` uint8 (h, w, 3)."""
+def lookup_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Path) -> np.ndarray:
+  """Colors in a file to labels; as `lookup`, with `rgb` uint8 (h, w, 3)."""
   packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-  label = _colour_table(tuple(table.items()))[packed]
+  label = _color_table(tuple(table.items()))[packed]
   if (label == _UNKNOWN).any():
     unknown = [tuple(map(int, each)) for each in np.unique(rgb[label == _UNKNOWN], axis=0)]
-    raise ValueError(f"{path} holds the colours {_few(unknown)}; expected {_few(list(table))}")
+    raise ValueError(f"{path} holds the colors {_few(unknown)}; expected {_few(list(table))}")
   return label.astype(np.int32)
 
 
@@ -176,7 +176,7 @@ def _open(path: pathlib.Path) -> Image.Image:
 def _lossless(path: pathlib.Path) -> Image.Image:
   image = _open(path)
   if image.format in _LOSSY:
-    raise ValueError(f"{path} is a {image.format}, which blurs ids and colours; expected a PNG")
+    raise ValueError(f"{path} is a {image.format}, which blurs ids and colors; expected a PNG")
   if not _is_single(image):
     with Image.open(path) as header:
       # Of channels of 16 bits Pillow keeps the upper byte, which is 0 for small ids.
@@ -192,22 +192,22 @@ def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype == bool else values
   channels = _rgb(image, path)
   if (channels != channels[..., :1]).any():
-    raise ValueError(f"{path} has colours ({image.mode}); expected one id a pixel")
+    raise ValueError(f"{path} has colors ({image.mode}); expected one id a pixel")
   return channels[..., 0]
 
 
 def _check_palette(
-  image: Image.Image, by_id: Mapping[int, int], by_colour: Mapping[Colour, int], path: pathlib.Path
+  image: Image.Image, by_id: Mapping[int, int], by_color: Mapping[Color, int], path: pathlib.Path
 ) -> None:
   palette = np.reshape(image.getpalette(), (-1, 3)).tolist()
   used = {id: tuple(palette[id]) for id in np.unique(image).tolist() if id < len(palette)}
-  if not all(colour in by_colour for colour in used.values()):
+  if not all(color in by_color for color in used.values()):
     return
-  for id, colour in used.items():
-    if by_id.get(id) != by_colour[colour]:
+  for id, color in used.items():
+    if by_id.get(id) != by_color[color]:
       raise ValueError(
-        f"{path} has a palette in which {id} is {colour}, by id label {by_id.get(id)}, by colour "
-        f"label {by_colour[colour]}; expected them to agree, or a mask of three channels"
+        f"{path} has a palette in which {id} is {color}, by id label {by_id.get(id)}, by color "
+        f"label {by_color[color]}; expected them to agree, or a mask of three channels"
       )
 
 
@@ -230,7 +230,7 @@ def _opaque(image: Image.Image, path: pathlib.Path) -> Image.Image:
 
 
 @functools.lru_cache(maxsize=4)
-def _colour_table(items: tuple[tuple[Colour, int], ...]) -> np.ndarray:
+def _color_table(items: tuple[tuple[Color, int], ...]) -> np.ndarray:
   table = np.full(1 << 24, _UNKNOWN, np.uint16)
   for (red, green, blue), label in items:
     table[(red << 16) + (green << 8) + blue] = label
@@ -245,11 +245,11 @@ def _few(values: list, most: int = 8) -> str:
 def _ranges(table: Mapping[int, int]) -> str:
   """Keys as ranges: `0..20, 255`, with what is ignored marked."""
   known, ignored = (
-    sorted(key for key, label in table.items() if (label == UNLABELLED) == unlabelled)
-    for unlabelled in (False, True)
+    sorted(key for key, label in table.items() if (label == UNLABELED) == unlabeled)
+    for unlabeled in (False, True)
   )
   written = _runs(known)
-  return f"{written} or, unlabelled, {_runs(ignored)}" if ignored else written
+  return f"{written} or, unlabeled, {_runs(ignored)}" if ignored else written
 
 
 def _runs(values: list[int]) -> str:

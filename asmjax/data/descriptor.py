@@ -15,13 +15,13 @@ class Descriptor:
   Attributes:
     name: the name a config uses.
     classes: names of the classes, in the order of their label ids.
-    palette: one (r, g, b) colour in 0..255 per class.
+    palette: one (r, g, b) color in 0..255 per class.
     splits: names of the splits.
     provides: keys of an example besides `image`.
-    ignored: ids in the published files that are read as unlabelled.
+    ignored: ids in the published files that are read as unlabeled.
 
   Raises:
-    ValueError: not one colour per class, or a class twice.
+    ValueError: not one color per class, or a class twice.
   """
 
   name: str
@@ -35,7 +35,7 @@ class Descriptor:
     """Holds classes and palette against each other."""
     if len(self.palette) != len(self.classes):
       raise ValueError(
-        f"{self.name} has {len(self.palette)} colours for {len(self.classes)} classes"
+        f"{self.name} has {len(self.palette)} colors for {len(self.classes)} classes"
       )
     twice = sorted({each for each in self.classes if self.classes.count(each) > 1})
     if twice:
@@ -63,7 +63,7 @@ class Source(Protocol):
   """Random access to the examples of one split: deterministic and safe to read from many threads.
 
   An example is a dict with `image` uint8 (h, w, 3) RGB at its original size and, as `provides`
-  says, `label` int32 (h, w) with 255 = unlabelled, `depth` float32 (h, w) metres along the optical
+  says, `label` int32 (h, w) with 255 = unlabeled, `depth` float32 (h, w) meters along the optical
   axis with 0 = missing, `normals` float32 (h, w, 3) unit vectors with 0 = missing (x to the right,
   y down, z towards the camera), `instance` int32 (h, w) with 0 = no instance.
   """

@@ -34,7 +34,7 @@ class FileSource(abc.ABC):
   split: str
 
   descriptor: ClassVar[Descriptor]
-  landmark: ClassVar[str]  # A path in the data set's folder by which it is recognised.
+  landmark: ClassVar[str]  # A path in the data set's folder by which it is recognized.
   folders: ClassVar[tuple[str, ...]] = ()  # The data set's folder as seen from the ones above it.
   layout: ClassVar[str]  # What is expected in the folder, for messages.
 

@@ -13,14 +13,14 @@ _T = TypeVar("_T")
 
 
 def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np.ndarray:
-  """Each class's share of the labelled pixels of an image, on average over a source's images.
+  """Each class's share of the labeled pixels of an image, on average over a source's images.
 
   Reads every example, in threads.  Each image counts alike, whatever its size; one without any
-  labelled pixel does not count.
+  labeled pixel does not count.
 
   Args:
     source: gives labels; should not cache.
-    classes: number of classes c; a pixel with an id outside [0, c) is unlabelled.
+    classes: number of classes c; a pixel with an id outside [0, c) is unlabeled.
     on_error: what becomes of an example that cannot be read: "raise", or "skip" to leave it out;
       see `asmjax.data.loader.Reading`.
 
@@ -28,7 +28,7 @@ def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np
     float64 (c,), adding up to 1.
 
   Raises:
-    ValueError: no example has a labelled pixel, or a file cannot be read as what it should be.
+    ValueError: no example has a labeled pixel, or a file cannot be read as what it should be.
     OSError: a file is missing or unreadable.
   """
 
@@ -40,7 +40,7 @@ def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np
   found = [each for each in _of_all(source, shares, on_error) if each is not None]
   if not found:
     raise ValueError(
-      f"no example of split {source.split!r} of {source.descriptor.name} has a labelled pixel, so "
+      f"no example of split {source.split!r} of {source.descriptor.name} has a labeled pixel, so "
       "that classes have no shares"
     )
   return np.mean(found, axis=0)

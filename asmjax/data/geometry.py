@@ -13,7 +13,7 @@ _ROUNDING = 1e-6
 _SCATTER = 2
 # A parabola with variance s^2 about its mean over x = -r..r has a squared slope of 45 s^2 / r^2 at
 # the ends: 7.5 times 6 s^2 / r^2, which is s^2 tr C^-1 of a square window.
-_OFF_CENTRE = 7.5
+_OFF_CENTER = 7.5
 # A pixel leaves the window around it, which is symmetric, only for one of this share of its error.
 _BETTER = 0.5
 
@@ -66,7 +66,7 @@ def normals_from_depth(
   Args:
     depth: (h, w), along the optical axis in any unit; what is not positive and finite is missing.
     intrinsics: K, (3, 3): [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, for coordinates in which
-      column c, row r has its centre at (c, r).  Where it is at (c + 1/2, r + 1/2), subtract 1/2
+      column c, row r has its center at (c, r).  Where it is at (c + 1/2, r + 1/2), subtract 1/2
       from cx and cy.
     windows: sides of the windows in pixels, odd; the smallest bounds the detail that is kept.
     noise: standard deviation of inverse depth, in 1 / the unit of depth.
@@ -122,15 +122,15 @@ def _check(depth: np.ndarray, windows: Sequence[int], noise: float, tolerance: f
 
 def _fit(inverse: np.ndarray, weight: np.ndarray, window: int, noise: float) -> _Planes:
   """The best plane of one size for every pixel; `weight` is 0 where there is no depth, else 1."""
-  planes, bend = _centred(inverse, weight, window, noise)
+  planes, bend = _centered(inverse, weight, window, noise)
   rows, columns, error = _best_window(planes.error, bend, window // 2)
-  right, down, centre, variance, _ = (field[rows, columns] for field in planes)
+  right, down, center, variance, _ = (field[rows, columns] for field in planes)
   row, column = np.indices(inverse.shape, sparse=True)
-  value = centre + right * (column - columns) + down * (row - rows)
+  value = center + right * (column - columns) + down * (row - rows)
   return _Planes(right, down, value, variance, error)
 
 
-def _centred(
+def _centered(
   inverse: np.ndarray, weight: np.ndarray, window: int, noise: float
 ) -> tuple[_Planes, np.ndarray]:
   """Least-squares planes in the windows around the pixels, with the error that noise gives them.
@@ -168,7 +168,7 @@ def _centred(
 def _best_window(
   error: np.ndarray, bend: np.ndarray, radius: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Row and column of the centre of the window that each pixel chooses, and its error there."""
+  """Row and column of the center of the window that each pixel chooses, and its error there."""
   height, width = error.shape
   rows, columns, own = *np.indices(error.shape), error + bend
   row, column, least = rows.copy(), columns.copy(), _BETTER * own
@@ -176,7 +176,7 @@ def _best_window(
   for down, right in itertools.product((-1, 0, 1), repeat=2):
     top, left = radius * (1 + down), radius * (1 + right)
     there = np.s_[top : top + height, left : left + width]
-    total = error[there] + (1 + _OFF_CENTRE * (down**2 + right**2)) * bend[there]
+    total = error[there] + (1 + _OFF_CENTER * (down**2 + right**2)) * bend[there]
     better = total < least
     np.copyto(least, total, where=better)
     np.copyto(rows, row + radius * down, where=better)

@@ -14,7 +14,7 @@ from asmjax import batch
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.transforms import Example
 
-# Normals that were stored with 16 bits or normalised in float32 pass; 8 bits as they are do not.
+# Normals that were stored with 16 bits or normalized in float32 pass; 8 bits as they are do not.
 _UNIT_TOLERANCE = 1e-3
 
 _ONE = np.ones(1, np.float32)
@@ -27,7 +27,7 @@ class Problem:
   Attributes:
     kind: "split" (cannot be opened), "unreadable" (an example cannot be read), "contract" (an
       array of another type or shape, or values that its key may not have), "no truth" (nothing but
-      missing values), "blank" (an image of one colour), "duplicate" (the same image twice in a
+      missing values), "blank" (an image of one color), "duplicate" (the same image twice in a
       split) or "overlap" (the same image in two splits).
     split: where; of an overlap all splits, joined by commas.
     file: which file, or "split[index]" of an example without files; empty for a whole split.
@@ -53,7 +53,7 @@ class Statistics:
     whole: indices of the examples that are counted here.
     label_pixels: int64 (c + 1,), pixels of every class and, last, of none.
     label_images: int64 (c + 1,), images with at least one such pixel.
-    depth: (least, median, greatest) depth in metres of every image with any.
+    depth: (least, median, greatest) depth in meters of every image with any.
     depth_missing: pixels without depth.
     normals_missing: pixels without normal.
     instances: number of instances over all images.
@@ -115,11 +115,11 @@ class Statistics:
     return found | provided
 
   def _label_summary(self) -> dict[str, Any]:
-    *pixels, unlabelled = self.label_pixels.tolist()
+    *pixels, unlabeled = self.label_pixels.tolist()
     rows = list(zip(self.descriptor.classes, pixels, self.label_images.tolist()[:-1], strict=True))
     return {
       "ignored_ids": sorted(self.descriptor.ignored),
-      "unlabelled": unlabelled / self.pixels,
+      "unlabeled": unlabeled / self.pixels,
       "classes": {
         name: {"pixels": count, "share": count / max(sum(pixels), 1), "images": images}
         for name, count, images in rows
@@ -299,13 +299,13 @@ _Verdict = tuple[np.ndarray, np.ndarray, str]
 
 def _check_label(label: np.ndarray, descriptor: Descriptor) -> _Verdict:
   classes = len(descriptor.classes)
-  missing = label == batch.UNLABELLED
-  expected = f"0..{classes - 1}, or {batch.UNLABELLED} where unlabelled"
+  missing = label == batch.UNLABELED
+  expected = f"0..{classes - 1}, or {batch.UNLABELED} where unlabeled"
   return ((label < 0) | (label >= classes)) & ~missing, missing, expected
 
 
 def _check_depth(depth: np.ndarray, _: Descriptor) -> _Verdict:
-  return ~(np.isfinite(depth) & (depth >= 0)), depth == 0, "metres, or 0 where missing"
+  return ~(np.isfinite(depth) & (depth >= 0)), depth == 0, "meters, or 0 where missing"
 
 
 def _check_normals(normals: np.ndarray, _: Descriptor) -> _Verdict:

@@ -233,7 +233,7 @@ def _features(descriptor: Descriptor) -> Any:
 
 
 def _encoded(source: Source, features: Any, index: int) -> bytes:
-  """Example `index` as a serialised `tf.train.Example`."""
+  """Example `index` as a serialized `tf.train.Example`."""
   from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
   example = source[index]

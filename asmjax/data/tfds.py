@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor, check_index
 from asmjax.data.packing import PLAN, check_example
-from asmjax.data.sources.pascal_voc import colour_map
+from asmjax.data.sources.pascal_voc import color_map
 from asmjax.data.transforms import Example
 
 # What TFDS writes last.
@@ -38,7 +38,7 @@ class Tfds:
 
   What `asmjax.data.packing.pack` wrote needs no options.  Of other data sets `features` says where
   the arrays are: `image`, uint8 of 1, 3 or 4 channels, and any of `label` and `instance`, of an
-  integer type, `depth` in metres (missing where not finite and positive) and `normals`, of a
+  integer type, `depth` in meters (missing where not finite and positive) and `normals`, of a
   floating type.
 
   Attributes:
@@ -46,7 +46,7 @@ class Tfds:
     split: name of a split, or an expression of TFDS such as "train[:80%]".
     features: name of the feature by our key; nested names are joined by "/".
     classes: names in the order of the label ids, where the data set does not know them.
-    ignored: label ids that are read as unlabelled.
+    ignored: label ids that are read as unlabeled.
 
   Raises:
     ValueError: an unknown split or feature, a data set that is not in the ArrayRecord format,
@@ -108,7 +108,7 @@ class Tfds:
     return Descriptor(
       name=self._info.name,
       classes=classes,
-      palette=colour_map(len(classes)),
+      palette=color_map(len(classes)),
       splits=splits,
       provides=frozenset(self.features) - {"image"},
       ignored=frozenset(self.ignored),
@@ -124,7 +124,7 @@ class Tfds:
 
   @functools.cached_property
   def _records(self) -> Any:
-    """The serialised examples, by index."""
+    """The serialized examples, by index."""
     import tensorflow_datasets as tfds
 
     _check_split(self.split, self._info, self.root)
@@ -151,7 +151,7 @@ class Tfds:
   @functools.cached_property
   def _table(self) -> dict[int, int]:
     known = {label: label for label in range(len(self.descriptor.classes))}
-    return known | dict.fromkeys(self.ignored, UNLABELLED)
+    return known | dict.fromkeys(self.ignored, UNLABELED)
 
 
 def _open(root: str) -> Any:

@@ -24,7 +24,7 @@ _RESIZES = ("none", "squash", "fit")
 
 
 def interpolate(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes uint8 (h, w) or (h, w, c) to `size` = (height, width), with half-pixel centres.
+  """Resizes uint8 (h, w) or (h, w, c) to `size` = (height, width), with half-pixel centers.
 
   Averages over areas where both sides shrink (bilinear alone would alias), bilinear otherwise.
   """
@@ -36,7 +36,7 @@ def interpolate(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes (h, w, ...) of any type to `size` by the nearest pixel, with half-pixel centres.
+  """Resizes (h, w, ...) of any type to `size` by the nearest pixel, with half-pixel centers.
 
   `cv2.INTER_NEAREST` takes pixel floor(i * h / h'), which shifts labels against the image by up to
   half a pixel; here output pixel i reads floor((i + 1/2) * h / h').
@@ -48,13 +48,13 @@ def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   return array[rows][:, columns]  # Faster than both at once.
 
 
-def mirror(example: Example) -> Example:
+def flip(example: Example) -> Example:
   """Left to right; the normals' x changes its sign too."""
-  mirrored = {key: cv2.flip(value, 1) for key, value in example.items()}
-  for key in mirrored:
+  flipped = {key: cv2.flip(value, 1) for key, value in example.items()}
+  for key in flipped:
     if kind(key) == "normals":
-      mirrored[key] = mirrored[key] * np.array([-1, 1, 1], np.float32)
-  return mirrored
+      flipped[key] = flipped[key] * np.array([-1, 1, 1], np.float32)
+  return flipped
 
 
 def resize(example: Example, size: tuple[int, int]) -> Example:
@@ -118,13 +118,13 @@ def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Exampl
 class Augment:
   """Brings every example to one size, at random in training and without loss in evaluation.
 
-  Resizes; crops and scales at random; pads and mirrors, in this order.
+  Resizes; crops and scales at random; pads and flips, in this order.
 
   Attributes:
     size: (height, width) of the result.
     resize: "none"; "squash": to `size` exactly; "fit": to the largest size of the same aspect
       inside `size`.
-    mirror: mirror an example with probability 1/2.
+    flip: flip an example with probability 1/2.
     scale: range of the random factor, uniform in its logarithm.
     divide_depth: divide depths by the factor; see `approach`.
     random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
@@ -136,7 +136,7 @@ class Augment:
 
   size: tuple[int, int]
   resize: str = "none"
-  mirror: bool = False
+  flip: bool = False
   scale: tuple[float, float] = (1.0, 1.0)
   divide_depth: bool = True
   random_crop: bool = False
@@ -164,11 +164,11 @@ class Augment:
       example = approach(example, factor)
     size = np.array(example["image"].shape[:2], np.int32)
     example = pad(example, self.size, self.fill)
-    example = mirror(example) if self.mirror and rng.random() < 0.5 else example
+    example = flip(example) if self.flip and rng.random() < 0.5 else example
     return {**example, "size": size} if self.keep_size else example
 
   def resized(self, example: Example) -> Example:
-    """Only resized: neither cropped nor scaled, padded or mirrored."""
+    """Only resized: neither cropped nor scaled, padded or flipped."""
     if self.resize == "none":
       return example
     return resize(example, self.resized_size(example["image"].shape[:2]))

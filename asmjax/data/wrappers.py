@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
 
@@ -54,10 +54,10 @@ class Cached:
     return self._source.files(index)
 
 
-class Relabelled:
+class Relabeled:
   """A source whose classes are renumbered, joined or left out.
 
-  The new classes take the colours and, joined by "+", the names of the old ones.
+  The new classes take the colors and, joined by "+", the names of the old ones.
   """
 
   def __init__(self, source: Source, classes: Mapping[str, int]) -> None:
@@ -65,12 +65,12 @@ class Relabelled:
 
     Args:
       source: has labels.
-      classes: new id by the name of the old class; whatever is not named becomes unlabelled.
+      classes: new id by the name of the old class; whatever is not named becomes unlabeled.
 
     Raises:
       ValueError: a class that `source` does not have, or new ids that are not 0, 1, 2, ...
     """
-    self.descriptor = relabelled(source.descriptor, classes)
+    self.descriptor = relabeled(source.descriptor, classes)
     self.split: str = source.split
     self._source = source
     self._classes = dict(classes)
@@ -91,7 +91,7 @@ class Relabelled:
   @functools.cached_property
   def _table(self) -> np.ndarray:
     """The new label of each old one, int32 (256,)."""
-    table = np.full(256, UNLABELLED, np.int32)
+    table = np.full(256, UNLABELED, np.int32)
     for name, label in self._classes.items():
       table[self._source.descriptor.classes.index(name)] = label
     return table
@@ -220,11 +220,11 @@ def readable(source: Source, on_skip: Callable[[str], None]) -> Source:
   return Subset(source, [index for index, each in enumerate(faults) if each is None])
 
 
-def relabelled(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
-  """The facts about a `Relabelled` source, from those about the source itself.
+def relabeled(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
+  """The facts about a `Relabeled` source, from those about the source itself.
 
   Raises:
-    ValueError: see `Relabelled`.
+    ValueError: see `Relabeled`.
   """
   unknown = [name for name in classes if name not in old.classes]
   if unknown:

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from asmjax.inference.lattice import Lattice, build
-from asmjax.ops.masked_mean import at_least_single
+from asmjax.ops.masked_mean import promote_to_float32
 
 FILTERS = ("released", "close")
 REACH = 5  # Standard deviations to which `Separable` sums: what is beyond weighs less than 4e-6.
@@ -31,7 +31,7 @@ class Separable(NamedTuple):
 
 
 class Kernel(NamedTuple):
-  """A normalised filter on maps (h, w, c), and what it weighs."""
+  """A normalized filter on maps (h, w, c), and what it weighs."""
 
   weight: Float[ArrayLike, ""]
   filter: Lattice | Separable
@@ -41,9 +41,9 @@ class Kernel(NamedTuple):
 class DenseCRF:
   """A fully connected CRF over an image's pixels, by mean field inference.
 
-  The energy of a labelling is the sum over pixels of the negative logits and over pairs of pixels
-  with different labels (Potts) of two Gaussian kernels: a bilateral one of positions and colours,
-  and one of positions. As in the authors' code (and pydensecrf) each kernel matrix K is normalised
+  The energy of a labeling is the sum over pixels of the negative logits and over pairs of pixels
+  with different labels (Potts) of two Gaussian kernels: a bilateral one of positions and colors,
+  and one of positions. As in the authors' code (and pydensecrf) each kernel matrix K is normalized
   to D^-1/2 K D^-1/2, D = diag(K 1), and holds the pixel itself: a message to i sums over all j,
   i included.
 
@@ -59,7 +59,7 @@ class DenseCRF:
   Attributes:
     bilateral_weight: of the bilateral kernel; 0 leaves it out.
     bilateral_xy: its standard deviation in pixels.
-    bilateral_rgb: its standard deviation in colour levels, 0..255.
+    bilateral_rgb: its standard deviation in color levels, 0..255.
     spatial_weight: of the kernel of positions; 0 leaves it out.
     spatial_xy: its standard deviation in pixels.
     iterations: of mean field inference.
@@ -149,8 +149,8 @@ class DenseCRF:
     return [make(height, width, self.spatial_xy)]
 
   def _bilateral(self, image: np.ndarray) -> list[Lattice]:
-    colours = image.reshape(-1, 3) / self.bilateral_rgb
-    features = np.concatenate([_positions(*image.shape[:2], self.bilateral_xy), colours], axis=1)
+    colors = image.reshape(-1, 3) / self.bilateral_rgb
+    features = np.concatenate([_positions(*image.shape[:2], self.bilateral_xy), colors], axis=1)
     if self.filters == "released":
       return [build(features)]
     # Some vector that is no multiple of the lattice's own.
@@ -177,7 +177,7 @@ def mean_field(
   Returns:
     The classes' marginals, in at least single precision.
   """
-  logits = at_least_single(logits)
+  logits = promote_to_float32(logits)
 
   def update(marginals: Array, _) -> tuple[Array, None]:
     messages = sum(kernel.weight * kernel.filter(marginals) for kernel in kernels)

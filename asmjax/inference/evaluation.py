@@ -1,4 +1,4 @@
-"""Evaluation as predictions look at images: scales, mirror images, windows, and a dense CRF."""
+"""Evaluation as predictions look at images: scales, flipped images, windows, and a dense CRF."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping

@@ -2,7 +2,7 @@
 
 | file             | content                                                           |
 |------------------|-------------------------------------------------------------------|
-| `NAME.stablehlo` | the function with its weights, as `jax.export` serialises it      |
+| `NAME.stablehlo` | the function with its weights, as `jax.export` serializes it      |
 | `NAME.json`      | classes, palette, sizes: what it does not tell; see `Artifact`    |
 
 The function takes images uint8 (n, h, w, 3), RGB, and returns by task, at the images' size,
@@ -10,7 +10,7 @@ The function takes images uint8 (n, h, w, 3), RGB, and returns by task, at the i
 | key                          | type    | shape        | meaning                               |
 |------------------------------|---------|--------------|---------------------------------------|
 | `segmentation`               | int32   | (n, h, w)    | class ids                             |
-| `depth`                      | float32 | (n, h, w)    | metres along the optical axis         |
+| `depth`                      | float32 | (n, h, w)    | meters along the optical axis         |
 | `normals`                    | float32 | (n, h, w, 3) | unit vectors; see `asmjax.batch`      |
 | `segmentation_probabilities` | float32 | (n, h, w, c) | of the classes, where asked for       |
 
@@ -206,12 +206,12 @@ def _function(
       )
     return {name: each[:, : image.shape[1], : image.shape[2]] for name, each in found.items()}
 
-  def run_plainly(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
+  def run_plain(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
     with plain_convolutions():
       return run(variables, image)
 
   def predict(image: jax.Array) -> dict[str, jax.Array]:
-    return jax.lax.platform_dependent(trained.variables, image, cpu=run, default=run_plainly)
+    return jax.lax.platform_dependent(trained.variables, image, cpu=run, default=run_plain)
 
   return predict
 
@@ -246,7 +246,7 @@ def _facts(
   }
   if SEGMENTATION in tasks:
     facts["classes"] = list(trained.descriptor.classes)
-    facts["palette"] = [list(colour) for colour in trained.descriptor.palette]
+    facts["palette"] = [list(color) for color in trained.descriptor.palette]
   return facts
 
 

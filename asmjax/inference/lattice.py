@@ -14,14 +14,14 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from asmjax.ops.masked_mean import at_least_single
+from asmjax.ops.masked_mean import promote_to_float32
 
-# How many neighbours away the integers that stand for vertices are still unique.
+# How many neighbors away the integers that stand for vertices are still unique.
 REACH = 2
 
 
 class Lattice(NamedTuple):
-  """A normalised Gaussian filter over n points in d dimensions: d + 1 vertices surround each point.
+  """A normalized Gaussian filter over n points in d dimensions: d + 1 vertices surround each point.
 
   It is D^-1/2 K D^-1/2, where K is a matrix close to a multiple of exp(-|f_i - f_j|^2 / 2), i = j
   included, and D = diag(K 1).
@@ -32,7 +32,7 @@ class Lattice(NamedTuple):
 
   index: Int[ArrayLike, "d1 n"]  # The vertices around each point,
   weights: Float[ArrayLike, "d1 n"]  # how near they are, times D^-1/2,
-  neighbours: Int[ArrayLike, "d1 2 m"]  # and those before and after each vertex along each axis.
+  neighbors: Int[ArrayLike, "d1 2 m"]  # and those before and after each vertex along each axis.
 
   def __call__(self, values: Float[Array, "... c"]) -> Float[Array, "... c"]:
     """The filtered values, in at least single precision.
@@ -42,7 +42,7 @@ class Lattice(NamedTuple):
     Args:
       values: of the n points, which are spread over all axes but the last.
     """
-    values = at_least_single(values)
+    values = promote_to_float32(values)
     return _filter(self, values.reshape(-1, values.shape[-1])).reshape(values.shape)
 
   def padded(self, vertices: int) -> "Lattice":
@@ -51,11 +51,11 @@ class Lattice(NamedTuple):
     Raises:
       ValueError: fewer vertices than there are.
     """
-    axes, _, found = self.neighbours.shape
+    axes, _, found = self.neighbors.shape
     if vertices < found:
       raise ValueError(f"a lattice of {found} vertices; expected at most {vertices}")
     last = np.full((axes, 2, vertices - found), found - 1, np.int32)
-    return self._replace(neighbours=np.concatenate([self.neighbours, last], axis=2))
+    return self._replace(neighbors=np.concatenate([self.neighbors, last], axis=2))
 
 
 def build(features: Float[np.ndarray, "n d"], *, fill: bool = False) -> Lattice:
@@ -64,7 +64,7 @@ def build(features: Float[np.ndarray, "n d"], *, fill: bool = False) -> Lattice:
   Args:
     features: f, in standard deviations.
     fill: vertices exist next to points only, and what would spread over others is lost (as in the
-      authors' code). With `fill` there are also those that have two or more neighbours, about
+      authors' code). With `fill` there are also those that have two or more neighbors, about
       twice as many in an image, so that less is lost.
 
   Raises:
@@ -78,9 +78,9 @@ def build(features: Float[np.ndarray, "n d"], *, fill: bool = False) -> Lattice:
   index = index.reshape(codes.shape)
   if fill:
     index, vertices = _filled(index, vertices, steps)
-  neighbours = _neighbours(vertices, steps, _rounded(len(vertices) + 1))
-  weights = weights / np.sqrt(_sums(index, weights, neighbours))
-  return Lattice(index.astype(np.int32), weights.astype(np.float32), neighbours)
+  neighbors = _neighbors(vertices, steps, _rounded(len(vertices) + 1))
+  weights = weights / np.sqrt(_sums(index, weights, neighbors))
+  return Lattice(index.astype(np.int32), weights.astype(np.float32), neighbors)
 
 
 def _surround(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,14 +128,14 @@ def _pack(keys: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 
 def _filled(index: np.ndarray, vertices: np.ndarray, steps: list[int]):
-  """The index and the vertices with those that have two or more neighbours."""
+  """The index and the vertices with those that have two or more neighbors."""
   around = np.concatenate([vertices + sign * step for step in steps for sign in (1, -1)])
   around, count = np.unique(around, return_counts=True)
   every = np.union1d(vertices, around[count > 1])
   return np.searchsorted(every, vertices)[index], every
 
 
-def _neighbours(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray:
+def _neighbors(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray:
   """Where the vertices before and after each are along each axis; size - 1 if nowhere."""
   found = np.full((len(steps), 2, size), size - 1, np.int32)
   for axis, step in enumerate(steps):
@@ -145,10 +145,10 @@ def _neighbours(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray
   return found
 
 
-def _sums(index: np.ndarray, weights: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+def _sums(index: np.ndarray, weights: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
   """K 1, by the steps of `_filter`."""
-  total = np.bincount(index.ravel(), weights.ravel(), minlength=neighbours.shape[2])
-  for before, after in neighbours:
+  total = np.bincount(index.ravel(), weights.ravel(), minlength=neighbors.shape[2])
+  for before, after in neighbors:
     total = _blur(total, total[before], total[after])
   return np.sum(total[index] * weights, axis=0)
 
@@ -162,7 +162,7 @@ def _rounded(size: int) -> int:
 @jax.custom_vjp
 def _filter(lattice: Lattice, values: Array) -> Array:
   # In scans, so that no more than one axis is held at a time.
-  nothing = jnp.zeros((lattice.neighbours.shape[2], values.shape[1]), values.dtype)
+  nothing = jnp.zeros((lattice.neighbors.shape[2], values.shape[1]), values.dtype)
   raised, _ = lax.scan(
     lambda total, here: (_splat(total, values, *here), None),
     nothing,
@@ -171,7 +171,7 @@ def _filter(lattice: Lattice, values: Array) -> Array:
   blurred, _ = lax.scan(
     lambda total, axis: (_blur(total, _at(total, axis[0]), _at(total, axis[1])), None),
     raised,
-    lattice.neighbours,
+    lattice.neighbors,
   )
   corners = zip(lattice.index, lattice.weights, strict=True)
   return sum(_at(blurred, index) * weight[:, None] for index, weight in corners)
@@ -196,7 +196,7 @@ def _forward(lattice: Lattice, values: Array) -> tuple[Array, Lattice]:
 
 def _backward(lattice: Lattice, cotangent: Array) -> tuple[None, Array]:
   """A blur is its own transpose: only the order of the axes is reversed."""
-  reverse = lattice._replace(neighbours=lattice.neighbours[::-1])
+  reverse = lattice._replace(neighbors=lattice.neighbors[::-1])
   return None, _filter(reverse, cotangent)
 
 

@@ -1,4 +1,4 @@
-"""Estimates at an image's own size, averaged over scales, mirror images and windows."""
+"""Estimates at an image's own size, averaged over scales, flipped images and windows."""
 
 import collections
 import dataclasses
@@ -31,10 +31,10 @@ class Inference:
 
   Attributes:
     scales: of the size that the run's evaluation gives an image; estimates are averaged over them.
-    flip: and over the image and its mirror image.
+    flip: and over the image and its flipped image.
     window: side of the windows that an image is cut into at each scale; 0 shows it whole. Best is
       the size that the network was trained at.
-    overlap: pixels that neighbouring windows share at least; None for a third of the window.
+    overlap: pixels that neighboring windows share at least; None for a third of the window.
     batch_size: images or windows at a time; rounded up to a multiple of the devices.
     tasks: that are predicted; empty for all.
 
@@ -73,7 +73,7 @@ class Inference:
   def protocol(self) -> str:
     """How images are looked at, in words."""
     scales = ", ".join(f"{scale:g}" for scale in self.scales)
-    flip = " and mirror images" if self.flip else ""
+    flip = " and flipped images" if self.flip else ""
     windows = f", in windows of {self.window} that share {self._overlap} pixels at least"
     return f"averaged over scales {scales}{flip}{windows if self.window else ''}"
 
@@ -95,7 +95,7 @@ def make_predict(
 ) -> Predict:
   """Prediction of many images, compiled once for every size of the network's input.
 
-  At scale 1, unmirrored and whole, what the network sees and says is what it does in evaluation.
+  At scale 1, unflipped and whole, what the network sees and says is what it does in evaluation.
   Images of one size of the network's input share batches. Devices hold one batch and what the
   network says of it; sums are kept on the host in float32, so with windows the devices' memory
   does not grow with the image.
@@ -221,7 +221,7 @@ class _View:
 
 
 class _Piece(NamedTuple):
-  """A window of a view or of its mirror image."""
+  """A window of a view or of its flipped image."""
 
   view: _View
   tile: Tile
@@ -239,7 +239,7 @@ class _Piece(NamedTuple):
     estimate = estimate[: rows.stop - rows.start, : columns.stop - columns.start]
     whole = estimate.shape[:2] == self.view.size
     estimate = estimate if whole else estimate * self.tile.weight()
-    estimate = task.mirrored(estimate) if self.flipped else estimate
+    estimate = task.flipped(estimate) if self.flipped else estimate
     if whole:
       return estimate if total is None else total + estimate
     if total is None:
@@ -248,7 +248,7 @@ class _Piece(NamedTuple):
     return total
 
   def _place(self) -> tuple[slice, slice]:
-    """Where the piece lies in the view that is not mirrored."""
+    """Where the piece lies in the view that is not flipped."""
     (top, bottom, _), (left, right, _) = self.tile
     if self.flipped:
       left, right = self.view.size[1] - right, self.view.size[1] - left

@@ -3,10 +3,10 @@
 | file                             | content                                                      |
 |----------------------------------|--------------------------------------------------------------|
 | `segmentation/NAME.png`          | class ids, with the data set's palette                       |
-| `depth/NAME.png`                 | 16 bits, millimetres, 65535 and beyond are one               |
+| `depth/NAME.png`                 | 16 bits, millimeters, 65535 and beyond are one               |
 | `normals/NAME.png`               | RGB of 8 bits, (n + 1) / 2; x right, y down, z to the camera |
 | `segmentation_probabilities/NAME.npz` | `probabilities`, float16 (h, w, classes)                |
-| `segmentation_overlay/NAME.png`  | the classes' colours over the image                          |
+| `segmentation_overlay/NAME.png`  | the classes' colors over the image                          |
 | `depth_overlay/NAME.png`         | from blue, the image's nearest, to red                       |
 """
 
@@ -20,12 +20,12 @@ from PIL import Image
 
 from asmjax.game import Task
 from asmjax.train.record import whole, write_arrays
-from asmjax.utils.colors import depth_colours, normal_colours, overlay
+from asmjax.utils.colors import depth_colors, normal_colors, overlay
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 SEGMENTATION = "segmentation"
-# What a 16-bit number of a depth map means, in metres.
+# What a 16-bit number of a depth map means, in meters.
 DEPTH_UNIT = 1e-3
 
 
@@ -35,7 +35,7 @@ class Products:
 
   Attributes:
     probabilities: write the classes' probabilities.
-    overlay: draw classes over the image, and depths in colours; normals are colours anyway.
+    overlay: draw classes over the image, and depths in colors; normals are colors anyway.
     crf: refine the classes' probabilities with a dense CRF on the image.
   """
 
@@ -108,12 +108,12 @@ class Writer:
   def _encoded(self, task: str, found: np.ndarray) -> Image.Image:
     if task == SEGMENTATION:
       return mask(found, self._palette)
-    return Image.fromarray(millimetres(found) if task == "depth" else normal_colours(found))
+    return Image.fromarray(millimeters(found) if task == "depth" else normal_colors(found))
 
   def _drawn(self, task: str, image: np.ndarray, found: np.ndarray) -> np.ndarray:
     if task == SEGMENTATION:
       return overlay(image, found, self._palette)
-    return depth_colours(found, *np.percentile(found, (2, 98)))
+    return depth_colors(found, *np.percentile(found, (2, 98)))
 
 
 def mask(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> Image.Image:
@@ -123,9 +123,9 @@ def mask(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> Image.Im
   return picture
 
 
-def millimetres(metres: np.ndarray) -> np.ndarray:
-  """Depths (h, w) in metres as uint16 multiples of `DEPTH_UNIT`, clipped to what fits."""
-  return np.clip(np.rint(metres / DEPTH_UNIT), 0, 65535).astype(np.uint16)
+def millimeters(meters: np.ndarray) -> np.ndarray:
+  """Depths (h, w) in meters as uint16 multiples of `DEPTH_UNIT`, clipped to what fits."""
+  return np.clip(np.rint(meters / DEPTH_UNIT), 0, 65535).astype(np.uint16)
 
 
 def dense_crf() -> Refine:

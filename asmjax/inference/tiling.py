@@ -82,7 +82,7 @@ def spans(length: int, window: int, overlap: int) -> list[Span]:
   Args:
     length: of the axis.
     window: of that length; 0 for one window that covers everything.
-    overlap: pixels that neighbours share at least, less than the window has.
+    overlap: pixels that neighbors share at least, less than the window has.
   """
   if not window or length <= window:
     return [Span(0, length, np.ones(length, np.float32))]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 
 
 def judge(
@@ -19,7 +19,7 @@ def judge(
   real: bool,
   smoothing: float = 0.0,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
-) -> Moments:
+) -> MaskedMean:
   """What the discriminator descends, for one kind of input (Luc et al. 2016, Eq. 2).
 
   bce(a, 1 - smoothing) of true structures, bce(a, 0) of predicted ones, in nats; Eq. 2 adds the
@@ -58,7 +58,7 @@ def deceive(
   *,
   saturating: bool = False,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
-) -> Moments:
+) -> MaskedMean:
   """What the predictor descends, the discriminator held constant.
 
   Args:
@@ -86,7 +86,7 @@ def accuracy(
   *,
   real: bool,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
-) -> Moments:
+) -> MaskedMean:
   """Part of the logits on the right side: above 0 for the truth, below 0 for predictions.
 
   A logit of exactly 0 decides nothing and is wrong for both.
@@ -113,19 +113,19 @@ def accuracy(
 def product(
   structure: Float[ArrayLike, "n h w c"], image: Float[ArrayLike, "n h w d"]
 ) -> Float[Array, "n h w c*d"]:
-  """The Product input: each colour channel times each map (Luc et al. 2016, Sec. 3.2, Fig. 2).
+  """The Product input: each color channel times each map (Luc et al. 2016, Sec. 3.2, Fig. 2).
 
   Args:
     structure: one-hot truth, or probabilities.
-    image: at the structure's size, each colour centred on its mean.
+    image: at the structure's size, each color centered on its mean.
 
   Returns:
-    The d colours times the first map, then times the second, and so on.
+    The d colors times the first map, then times the second, and so on.
 
   Example:
     >>> import jax.numpy as jnp
-    >>> structure, colours = jnp.array([[[[0.25, 0.75]]]]), jnp.array([[[[4.0, -8.0, 12.0]]]])
-    >>> print(product(structure, colours))
+    >>> structure, colors = jnp.array([[[[0.25, 0.75]]]]), jnp.array([[[[4.0, -8.0, 12.0]]]])
+    >>> print(product(structure, colors))
     [[[[ 1. -2.  3.  3. -6.  9.]]]]
   """
   structure, image = jnp.asarray(structure), jnp.asarray(image)
@@ -145,7 +145,7 @@ def soften(
 
   Args:
     truth: one-hot; all 0 at pixels without a label.
-    predicted: probabilities that sum to 1 at labelled pixels. They receive a gradient unless the
+    predicted: probabilities that sum to 1 at labeled pixels. They receive a gradient unless the
       caller stops it.
     mass: tau, the least probability of the true class.
 
@@ -169,8 +169,8 @@ def soften(
   # Where the prediction stays as it is, 1 - s_l may be 0: there nothing is divided by it.
   rest = 1 - jnp.where(short, true_class, 0)
   raised = jnp.where(chosen, mass, predicted * ((1 - mass) / rest))
-  labelled = jnp.any(chosen, axis=-1, keepdims=True)
-  return jnp.where(labelled, jnp.where(short, raised, predicted), 0)
+  labeled = jnp.any(chosen, axis=-1, keepdims=True)
+  return jnp.where(labeled, jnp.where(short, raised, predicted), 0)
 
 
 def gradient_penalty(
@@ -178,7 +178,7 @@ def gradient_penalty(
   structure: Float[ArrayLike, "n h w c"],
   *,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
-) -> Moments:
+) -> MaskedMean:
   """R1: half the squared gradient of the critic at the truth (Mescheder et al. 2018, Eq. 9).
 
   Without the factor gamma, which is the weight of the term. It has a gradient with respect to
@@ -187,7 +187,7 @@ def gradient_penalty(
   Args:
     critic: from structures to logits of any shape, each example's from that example alone.
     structure: true structures.
-    valid: 1 where the structure is labelled; everywhere by default. The gradient of other pixels,
+    valid: 1 where the structure is labeled; everywhere by default. The gradient of other pixels,
       whose structure says nothing, does not count.
 
   Returns:
@@ -204,8 +204,8 @@ def gradient_penalty(
   valid = jnp.ones_like(structure[..., :1]) if valid is None else jnp.asarray(valid)
   slopes = jax.grad(lambda x: jnp.sum(critic(x)))(structure)
   squares = jnp.where(valid > 0, slopes, 0) ** 2
-  return Moments.over(jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(valid > 0, axis=(1, 2, 3)))
+  return MaskedMean.over(jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(valid > 0, axis=(1, 2, 3)))
 
 
-def _over(values: Array, valid: ArrayLike | None) -> Moments:
-  return Moments.over(values, jnp.ones_like(values) if valid is None else valid)
+def _over(values: Array, valid: ArrayLike | None) -> MaskedMean:
+  return MaskedMean.over(values, jnp.ones_like(values) if valid is None else valid)

@@ -1,4 +1,4 @@
-"""Affinity fields: what a prediction says of neighbouring pixels, against what the truth says."""
+"""Affinity fields: what a prediction says of neighboring pixels, against what the truth says."""
 
 import dataclasses
 import functools
@@ -12,17 +12,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
 from asmjax.losses.neighborhood import Offset, offsets, padded, seen_from
-from asmjax.ops.masked_mean import Moments, at_least_single
+from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 
 # Probabilities are clipped to [FLOOR, 1] before their logarithm is taken.
 FLOOR = 1e-4
 
 IGNORE = ("pair", "opposite")
-WEIGHT_BY = ("centre", "channel")
+WEIGHT_BY = ("center", "channel")
 
 
 class SizeWeights(NamedTuple):
-  """What each size of the neighbourhood counts for, by class."""
+  """What each size of the neighborhood counts for, by class."""
 
   edge: Float[Array, "c k"]
   nonedge: Float[Array, "c k"]
@@ -31,8 +31,8 @@ class SizeWeights(NamedTuple):
 class Affinity(NamedTuple):
   """The loss by size: over pairs that a channel tells apart, and over all others."""
 
-  edge: Moments
-  nonedge: Moments
+  edge: MaskedMean
+  nonedge: MaskedMean
 
 
 def affinity(
@@ -40,37 +40,37 @@ def affinity(
   label: Integer[ArrayLike, "n h w"],
   *,
   sizes: tuple[int, ...] = (3, 5, 7),
-  neighbours: str = "corners",
+  neighbors: str = "corners",
   ignore: str = "pair",
   margin: float = 3.0,
   weights: SizeWeights | None = None,
-  weight_by: str = "centre",
+  weight_by: str = "center",
 ) -> Affinity:
   """The affinity field loss (Ke et al. 2018, Eqs. 3 and 7).
 
-  A centre i, a neighbour j and a class c make an entry. Where the truths of i and j agree in the
+  A center i, a neighbor j and a class c make an entry. Where the truths of i and j agree in the
   channel c it costs KL(p_j(c) || p_i(c)) of two Bernoulli distributions, otherwise (an edge: one
   of the two is of class c) max(0, margin - KL).
 
   The loss is computed one channel at a time, forward and backward, so that memory does not grow
-  with the number of neighbours.
+  with the number of neighbors.
 
   Args:
     probabilities: of the classes.
-    label: class ids; a pixel with an id outside [0, c) is unlabelled.
-    sizes: k of each k x k neighbourhood.
-    neighbours: "corners" (as released) or "full" (as published); see
+    label: class ids; a pixel with an id outside [0, c) is unlabeled.
+    sizes: k of each k x k neighborhood.
+    neighbors: "corners" (as released) or "full" (as published); see
       `asmjax.losses.neighborhood.offsets`.
-    ignore: which pairs are left out: "pair" those of which a pixel is unlabelled or outside the
-      image, "opposite" (as released) also those whose centre has such a pixel at the opposite side.
+    ignore: which pairs are left out: "pair" those of which a pixel is unlabeled or outside the
+      image, "opposite" (as released) also those whose center has such a pixel at the opposite side.
     margin: m, in nats.
-    weights: of the sizes; 1 by default. The loss is linear in them, so that they can ascend it.
-    weight_by: whose weight an entry takes: that of the class of its "centre" (as released) or of
+    weights: of the sizes; 1 by default. The loss is linear in them.
+    weight_by: whose weight an entry takes: that of the class of its "center" (as released) or of
       its "channel" (Eq. 7).
 
   Returns:
     Of each size (k,) the weighted sum over the entries of either kind, and their number. An
-    unlabelled pixel has no gradient.
+    unlabeled pixel has no gradient.
 
   Raises:
     ValueError: an unknown option or an impossible size.
@@ -85,15 +85,15 @@ def affinity(
     >>> print(other.edge.count, other.edge.mean().round(4))
     [4.] [2.5606]
   """
-  field = Field(tuple(sizes), neighbours, ignore, float(margin), weight_by)
-  planes, label = jnp.moveaxis(at_least_single(probabilities), -1, 0), jnp.asarray(label, int)
+  field = Field(tuple(sizes), neighbors, ignore, float(margin), weight_by)
+  planes, label = jnp.moveaxis(promote_to_float32(probabilities), -1, 0), jnp.asarray(label, int)
   edge, nonedge = _sums(field, planes, label)
   if weights is not None:
     edge, nonedge = edge * weights.edge, nonedge * weights.nonedge
   edges, entries = _counts(field, label, len(planes))
   return Affinity(
-    Moments(edge.sum(axis=0), edges.astype(edge.dtype)),
-    Moments(nonedge.sum(axis=0), (entries - edges).astype(edge.dtype)),
+    MaskedMean(edge.sum(axis=0), edges.astype(edge.dtype)),
+    MaskedMean(nonedge.sum(axis=0), (entries - edges).astype(edge.dtype)),
   )
 
 
@@ -106,7 +106,7 @@ class Field:
   """
 
   sizes: tuple[int, ...]
-  neighbours: str
+  neighbors: str
   ignore: str
   margin: float
   weight_by: str
@@ -120,8 +120,8 @@ class Field:
 
   @functools.cached_property
   def pairs(self) -> dict[Offset, tuple[int, ...]]:
-    """From each offset to the places of the sizes whose neighbourhood holds it."""
-    held = [offsets(size, self.neighbours) for size in self.sizes]
+    """From each offset to the places of the sizes whose neighborhood holds it."""
+    held = [offsets(size, self.neighbors) for size in self.sizes]
     every = dict.fromkeys(offset for each in held for offset in each)
     return {offset: tuple(k for k, each in enumerate(held) if offset in each) for offset in every}
 
@@ -139,9 +139,9 @@ class Field:
     return seen_from(x, offset, self.reach)
 
   def valid(self, known: Array, offset: Offset) -> tuple[Array, Array]:
-    """Of the pair with the neighbour at `offset`: whether it counts, and whether its reverse does.
+    """Of the pair with the neighbor at `offset`: whether it counts, and whether its reverse does.
 
-    The reverse has the neighbour as its centre, and two steps away what is opposite to that.
+    The reverse has the neighbor as its center, and two steps away what is opposite to that.
     """
     both = self.see(known) & self.see(known, offset)
     if self.ignore == "pair":
@@ -184,7 +184,7 @@ class _Channel(NamedTuple):
     return cls(field, here, _Bernoulli(*map(field.pad, here)), label == channel, known)
 
   def there(self, offset: Offset) -> tuple[_Bernoulli, Array]:
-    """The neighbours' distributions, and which of them the truth tells apart from their centre."""
+    """The neighbors' distributions, and which of them the truth tells apart from their center."""
     see = functools.partial(self.field.see, offset=offset)
     return _Bernoulli(*map(see, self.around)), self.field.see(self.own) != see(self.own)
 
@@ -220,16 +220,16 @@ def _sums_forward(field: Field, planes: Array, label: Array):
   carry = None if by_channel else jnp.zeros((2 * len(field.sizes), *label.shape), planes.dtype)
   total, sums = lax.scan(scan_channel, carry, (jnp.arange(len(planes)), planes))
   if not by_channel:
-    centre = jax.nn.one_hot(label, len(planes), axis=0, dtype=planes.dtype)
-    sums = jnp.einsum("cnhw,knhw->ck", centre, total, precision="highest")
+    center = jax.nn.one_hot(label, len(planes), axis=0, dtype=planes.dtype)
+    sums = jnp.einsum("cnhw,knhw->ck", center, total, precision="highest")
   return tuple(jnp.split(sums, 2, axis=1)), (planes, label)
 
 
 def _sums_backward(field: Field, residuals, cotangents):
-  """The gradient, gathered: each pixel visits its neighbours as their centre and as theirs."""
+  """The gradient, gathered: each pixel visits its neighbors as their center and as theirs."""
   planes, label = residuals
   known, classes = _known(field, label, len(planes)), field.pad(label, -1)
-  by_channel, by_centre = _prices(field, jnp.concatenate(cotangents, axis=1), label)
+  by_channel, by_center = _prices(field, jnp.concatenate(cotangents, axis=1), label)
 
   def scan_channel(_, inputs):
     channel, plane, by_channel = inputs
@@ -238,8 +238,8 @@ def _sums_backward(field: Field, residuals, cotangents):
     for offset, held_by in field.pairs.items():
       there, apart = seen.there(offset)
       price, price_there = (
-        _held(by_channel if by_centre is None else field.see(by_centre, centre), held_by)
-        for centre in ((0, 0), offset)
+        _held(by_channel if by_center is None else field.see(by_center, center), held_by)
+        for center in ((0, 0), offset)
       )
       valid, reverse = field.valid(known, offset)
       # d KL(there || here), then d KL(here || there), by what is here.
@@ -267,11 +267,11 @@ def _rate(field: Field, divergence: Array, apart: Array, valid: Array, price) ->
 
 
 def _prices(field: Field, cotangents: Array, label: Array) -> tuple[Array | None, Array | None]:
-  """What an entry of each kind and size counts for: by channel (c, 2 k), or maps by centre."""
+  """What an entry of each kind and size counts for: by channel (c, 2 k), or maps by center."""
   if field.weight_by == "channel":
     return cotangents, None
-  of_centre = cotangents[jnp.clip(label, 0, len(cotangents) - 1)]
-  return None, field.pad(jnp.moveaxis(of_centre, -1, 0))
+  of_center = cotangents[jnp.clip(label, 0, len(cotangents) - 1)]
+  return None, field.pad(jnp.moveaxis(of_center, -1, 0))
 
 
 def _held(prices: Array, held_by: tuple[int, ...]) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from asmjax.losses.pixel import unit
-from asmjax.ops.masked_mean import Moments, at_least_single
+from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 
 # Squared length below which a feature is not stretched to length 1, and squared root mean square
 # below which an image's features are not scaled to 1.  Features have lengths of about 1; with
@@ -25,7 +25,7 @@ def matching_distance(
   *,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
   normalize: str = "none",
-) -> Moments:
+) -> MaskedMean:
   """Squared distance between two feature maps (Hwang et al. 2019, Eq. 1).
 
   With `normalize`, what is compared does not depend on the size of the features, so that a critic
@@ -41,7 +41,7 @@ def matching_distance(
   Args:
     predicted: Features of the predicted structure.
     truth: Features of the true structure.
-    valid: 1 where the structure is labelled, 0 elsewhere; 1 everywhere by default.
+    valid: 1 where the structure is labeled, 0 elsewhere; 1 everywhere by default.
     normalize: "none", "pixel" or "image".
 
   Returns:
@@ -57,7 +57,7 @@ def matching_distance(
     12.5 2.0 1.0
   """
   distance, valid = _distance(predicted, truth, valid, normalize)
-  return Moments.over(distance, valid)
+  return MaskedMean.over(distance, valid)
 
 
 def matching_hinge(
@@ -67,7 +67,7 @@ def matching_hinge(
   margin: float = 0.8,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
   normalize: str = "pixel",
-) -> Moments:
+) -> MaskedMean:
   """What the released analyzer descends: max(0, margin - distance) of every pixel.
 
   It stops climbing where the distance has reached the margin, which bounds the game.
@@ -76,7 +76,7 @@ def matching_hinge(
     predicted: Features of the predicted structure.
     truth: Features of the true structure.
     margin: Distance at which a pixel no longer counts.
-    valid: 1 where the structure is labelled, 0 elsewhere; 1 everywhere by default.
+    valid: 1 where the structure is labeled, 0 elsewhere; 1 everywhere by default.
     normalize: See `matching_distance`.
 
   Returns:
@@ -86,7 +86,7 @@ def matching_hinge(
     ValueError: Unknown `normalize`.
   """
   distance, valid = _distance(predicted, truth, valid, normalize)
-  return Moments.over(jnp.maximum(0, margin - distance), valid)
+  return MaskedMean.over(jnp.maximum(0, margin - distance), valid)
 
 
 def layer_distances(
@@ -96,7 +96,7 @@ def layer_distances(
   *,
   valid: Mapping[str, Float[ArrayLike, "n _ _ 1"]] | None = None,
   normalize: str = "none",
-) -> dict[str, Moments]:
+) -> dict[str, MaskedMean]:
   """`matching_distance` of each named layer, `valid` by layer; V is the sum of their means."""
   return {
     layer: matching_distance(
@@ -109,12 +109,12 @@ def layer_distances(
 def pooled_valid(
   valid: Float[ArrayLike, "n h w 1"], size: tuple[int, int], *, partly: bool
 ) -> Float[Array, "n h2 w2 1"]:
-  """Which features of a layer of `size` count, given the labelled pixels.
+  """Which features of a layer of `size` count, given the labeled pixels.
 
   Args:
-    valid: 1 where the structure is labelled.
+    valid: 1 where the structure is labeled.
     size: of the layer, a divisor of the structure's size up to rounding up.
-    partly: a feature counts if any pixel of its cell is labelled; otherwise only if all are, as
+    partly: a feature counts if any pixel of its cell is labeled; otherwise only if all are, as
       the released code has it with its max-pooled ignore mask.
   """
   valid = jnp.asarray(valid)
@@ -127,7 +127,7 @@ def pooled_valid(
 
 def smallest_norm(
   features: Float[ArrayLike, "n h w c"], *, valid: Float[ArrayLike, "n h w 1"]
-) -> Moments:
+) -> MaskedMean:
   """Length of the shortest feature of an image: near 0, a normalized distance means nothing.
 
   It is reported, and has no gradient.
@@ -139,10 +139,10 @@ def smallest_norm(
   Returns:
     Sum over images with any valid pixel, and their number.
   """
-  features = lax.stop_gradient(at_least_single(features))
+  features = lax.stop_gradient(promote_to_float32(features))
   norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
   smallest = jnp.min(jnp.where(jnp.asarray(valid) > 0, norms, jnp.inf), axis=(1, 2, 3))
-  return Moments.over(smallest, jnp.isfinite(smallest))
+  return MaskedMean.over(smallest, jnp.isfinite(smallest))
 
 
 def _distance(
@@ -151,7 +151,7 @@ def _distance(
   """The distance of every pixel, and which of them count."""
   if normalize not in NORMALIZATIONS:
     raise ValueError(f"unknown normalize {normalize!r}; known: {', '.join(NORMALIZATIONS)}")
-  predicted, truth = at_least_single(predicted), at_least_single(truth)
+  predicted, truth = promote_to_float32(predicted), promote_to_float32(truth)
   valid = jnp.ones_like(truth[..., :1]) if valid is None else jnp.asarray(valid)
   if normalize == "pixel":
     predicted, truth = unit(predicted, EPSILON), unit(truth, EPSILON)

@@ -1,4 +1,4 @@
-"""Pairs of neighbouring pixels: which there are, and how a map looks from the neighbour."""
+"""Pairs of neighboring pixels: which there are, and how a map looks from the neighbor."""
 
 from collections.abc import Sequence
 
@@ -17,22 +17,22 @@ def _full(radius: int) -> Sequence[int]:
   return range(-radius, radius + 1)
 
 
-NEIGHBOURS = {"corners": _corners, "full": _full}
+NEIGHBORS = {"corners": _corners, "full": _full}
 
 
-def offsets(size: int, neighbours: str = "corners") -> tuple[Offset, ...]:
-  """The (rows, columns) from a pixel to each of its neighbours.
+def offsets(size: int, neighbors: str = "corners") -> tuple[Offset, ...]:
+  """The (rows, columns) from a pixel to each of its neighbors.
 
   Args:
-    size: odd k of a k x k neighbourhood.
-    neighbours: "corners" takes its 4 corners and the middles of its 4 sides, as the released code
+    size: odd k of a k x k neighborhood.
+    neighbors: "corners" takes its 4 corners and the middles of its 4 sides, as the released code
       of Ke et al. 2018; "full" all k^2 - 1 pixels, as the paper.
 
   Returns:
     Offsets, each with its opposite.
 
   Raises:
-    ValueError: an even size, one below 3, or unknown neighbours.
+    ValueError: an even size, one below 3, or unknown neighbors.
 
   Example:
     >>> offsets(5)[:4]
@@ -41,10 +41,10 @@ def offsets(size: int, neighbours: str = "corners") -> tuple[Offset, ...]:
     24
   """
   if size < 3 or size % 2 == 0:
-    raise ValueError(f"a neighbourhood of size {size}; expected an odd size from 3")
-  if neighbours not in NEIGHBOURS:
-    raise ValueError(f"unknown neighbours {neighbours!r}; known: {', '.join(NEIGHBOURS)}")
-  steps = NEIGHBOURS[neighbours](size // 2)
+    raise ValueError(f"a neighborhood of size {size}; expected an odd size from 3")
+  if neighbors not in NEIGHBORS:
+    raise ValueError(f"unknown neighbors {neighbors!r}; known: {', '.join(NEIGHBORS)}")
+  steps = NEIGHBORS[neighbors](size // 2)
   return tuple((dy, dx) for dy in steps for dx in steps if (dy, dx) != (0, 0))
 
 

@@ -6,7 +6,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 
 
 def cross_entropy(
@@ -15,11 +15,11 @@ def cross_entropy(
   *,
   valid: Float[ArrayLike, "n h w 1"] | None = None,
   weight: Float[ArrayLike, "n h w"] | None = None,
-) -> Moments:
-  """Softmax cross-entropy of every labelled pixel, in nats.
+) -> MaskedMean:
+  """Softmax cross-entropy of every labeled pixel, in nats.
 
   Args:
-    logits: unnormalised log-probabilities.
+    logits: unnormalized log-probabilities.
     label: class ids; a pixel with an id outside [0, c) is ignored, 255 among them.
     valid: 1 where the pixel counts; by default where the label is a class.
     weight: factor on each pixel's loss, such as `class_balance`; by default 1.
@@ -41,7 +41,7 @@ def cross_entropy(
   valid = known if valid is None else known & (jnp.asarray(valid)[..., 0] > 0)
   chosen = jax.nn.one_hot(jnp.where(known, label, 0), classes, dtype=logits.dtype)
   loss = -jnp.sum(chosen * jax.nn.log_softmax(logits), axis=-1)
-  return Moments.over(loss if weight is None else jnp.asarray(weight) * loss, valid)
+  return MaskedMean.over(loss if weight is None else jnp.asarray(weight) * loss, valid)
 
 
 def class_balance(
@@ -50,16 +50,16 @@ def class_balance(
   """Weights by which the classes of an image count as in the average image, whatever their size.
 
   A pixel of class c in image i weighs N_c / n_ic (Jamali-Rad & Szabo 2022, Sec. 4).  Here both are
-  shares of the labelled pixels instead of numbers, so that crops and strides do not matter.  The
+  shares of the labeled pixels instead of numbers, so that crops and strides do not matter.  The
   "average number of pixels per class" is read as one for each class, the mean over all training
   images, those without the class included.
 
   Args:
-    label: class ids; a pixel with an id outside [0, c) is unlabelled, 255 among them.
+    label: class ids; a pixel with an id outside [0, c) is unlabeled, 255 among them.
     shares: N_c, which add up to 1; see `asmjax.data.frequencies.class_shares`.
 
   Returns:
-    Finite weights, 0 where unlabelled.  Over an image they add up to the number of its labelled
+    Finite weights, 0 where unlabeled.  Over an image they add up to the number of its labeled
     pixels times the shares of the classes that it shows: to that number if it shows them all.
 
   Example:
@@ -70,9 +70,9 @@ def class_balance(
   shares = jnp.asarray(shares)
   chosen = jax.nn.one_hot(jnp.asarray(label), len(shares), dtype=shares.dtype)
   pixels = jnp.sum(chosen, axis=(1, 2), keepdims=True)
-  labelled = jnp.sum(pixels, axis=-1, keepdims=True)
+  labeled = jnp.sum(pixels, axis=-1, keepdims=True)
   # A class that is absent has no pixel that could pick its weight.
-  ratio = shares[None, None, None] * labelled / jnp.maximum(pixels, 1)
+  ratio = shares[None, None, None] * labeled / jnp.maximum(pixels, 1)
   return jnp.sum(chosen * ratio, axis=-1)
 
 
@@ -81,11 +81,11 @@ def squared_error(
   truth: Float[ArrayLike, "n h w c"],
   *,
   valid: Float[ArrayLike, "n h w 1"],
-) -> Moments:
+) -> MaskedMean:
   """Squared Euclidean distance at every valid pixel: the L2 loss of depth, and of normals.
 
   Args:
-    predicted: depths in metres (c = 1), or unit normals (c = 3), for which it is 2 - 2 cos.
+    predicted: depths in meters (c = 1), or unit normals (c = 3), for which it is 2 - 2 cos.
     truth: likewise; where it does not count it may hold anything.
     valid: 1 where the truth is known.
 
@@ -96,11 +96,11 @@ def squared_error(
     >>> import jax.numpy as jnp
     >>> ones = jnp.ones((1, 1, 2, 3))
     >>> squared_error(2 * ones, ones, valid=jnp.array([[[[1.0], [0.0]]]]))
-    Moments(sum=Array(3., dtype=float32), count=Array(1., dtype=float32))
+    MaskedMean(sum=Array(3., dtype=float32), count=Array(1., dtype=float32))
   """
   # The difference is masked before it is squared: a truth that is not finite has no gradient then.
   difference = jnp.where(jnp.asarray(valid) > 0, jnp.asarray(predicted) - jnp.asarray(truth), 0)
-  return Moments.over(jnp.sum(difference**2, axis=-1, keepdims=True), valid)
+  return MaskedMean.over(jnp.sum(difference**2, axis=-1, keepdims=True), valid)
 
 
 def negative_cosine(
@@ -108,7 +108,7 @@ def negative_cosine(
   truth: Float[ArrayLike, "n h w c"],
   *,
   valid: Float[ArrayLike, "n h w 1"],
-) -> Moments:
+) -> MaskedMean:
   """Minus the cosine between vectors at every valid pixel.
 
   Args:
@@ -126,7 +126,7 @@ def negative_cosine(
     -0.80
   """
   cosine = jnp.sum(unit(predicted) * jnp.asarray(truth), axis=-1, keepdims=True)
-  return Moments.over(-cosine, valid)
+  return MaskedMean.over(-cosine, valid)
 
 
 def unit(x: Float[ArrayLike, "... c"], eps: float = 1e-12) -> Float[Array, "... c"]:

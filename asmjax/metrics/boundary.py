@@ -3,8 +3,8 @@
 All of them take one pair of label maps (h, w) or a stack (n, h, w); images of other sizes are
 merged, or padded at the bottom and on the right and given with their `sizes` (n, 2), heights and
 widths: tolerances are relative to the image, and the image ends where it ends. Pixels whose true
-id is outside [0, classes) are unlabelled: predictions there are left out, and a step of either map
-from or to such a pixel is no boundary. Where the outlines of objects are unlabelled, as in PASCAL
+id is outside [0, classes) are unlabeled: predictions there are left out, and a step of either map
+from or to such a pixel is no boundary. Where the outlines of objects are unlabeled, as in PASCAL
 VOC's own annotations, hardly any boundary is left to measure.
 """
 
@@ -30,8 +30,8 @@ BF = Tolerance(0.0075)
 BAND = Tolerance(0.02)
 DAVIS = Tolerance(0.008)
 
-_UNLABELLED = "unlabelled pixels are left out and steps to them are no boundary"
-_CONTOUR = "boundary: pixels of a class with one of another class among their 4 neighbours"
+_UNLABELED = "unlabeled pixels are left out and steps to them are no boundary"
+_CONTOUR = "boundary: pixels of a class with one of another class among their 4 neighbors"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class ContourBenchmark:
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
-      ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
+      ValueError: shapes differ or have another rank, or a labeled pixel's prediction is outside
         [0, classes), or a size is not inside the maps.
     """
     counts = np.zeros((3, classes), np.int64)
@@ -122,7 +122,7 @@ class ContourBenchmark:
     return (
       f"maximum one-to-one matching of boundary pixels within {self.tolerance}, counts pooled over "
       f"images, then mean over classes with a boundary to divide by; {_CONTOUR}, not thinned; the "
-      f"image border is none; {_UNLABELLED}"
+      f"image border is none; {_UNLABELED}"
     )
 
 
@@ -161,7 +161,7 @@ class BFScore:
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
-      ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
+      ValueError: shapes differ or have another rank, or a labeled pixel's prediction is outside
         [0, classes), or a size is not inside the maps.
     """
     found = np.reshape(
@@ -206,7 +206,7 @@ class BFScore:
       f"BF: closest match of boundary pixels at most theta = {self.tolerance} away, F by image and "
       "class, mean over the classes with a boundary in the image's truth (others left out), then "
       f"mean and standard deviation over images with one; {_CONTOUR}; the image border is none; "
-      f"{_UNLABELLED}"
+      f"{_UNLABELED}"
     )
 
 
@@ -238,7 +238,7 @@ class BoundaryIoU:
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
-      ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
+      ValueError: shapes differ or have another rank, or a labeled pixel's prediction is outside
         [0, classes), or a size is not inside the maps.
     """
     common, either = np.zeros((2, classes), np.int64)
@@ -273,7 +273,7 @@ class BoundaryIoU:
     return (
       f"boundary IoU: IoU of the parts of the masks within {self.tolerance} (rounded to pixels, at "
       "least 1; chessboard distance) of their edges, pixels pooled over images, mean over classes "
-      f"in truth or prediction; the image border is an edge; {_UNLABELLED}"
+      f"in truth or prediction; the image border is an edge; {_UNLABELED}"
     )
 
 
@@ -311,7 +311,7 @@ class DavisF:
     """Scores label maps (h, w) or (n, h, w), of `sizes` (n, 2) if they are padded.
 
     Raises:
-      ValueError: shapes differ or have another rank, or a labelled pixel's prediction is outside
+      ValueError: shapes differ or have another rank, or a labeled pixel's prediction is outside
         [0, classes), or a size is not inside the maps.
     """
     found = []
@@ -346,14 +346,14 @@ class DavisF:
     return (
       f"DAVIS F: one-pixel contours dilated by {self.tolerance} (rounded up to pixels), F by image "
       "and class, mean over the images with a contour of the class in truth or prediction (0 if in "
-      f"one alone), then over classes; the image border is none; {_UNLABELLED}"
+      f"one alone), then over classes; the image border is none; {_UNLABELED}"
     )
 
 
 def _pairs(
   label: Any, predicted: Any, classes: int, sizes: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """Image by image, without padding: true ids, predicted ids, and where the truth is labelled."""
+  """Image by image, without padding: true ids, predicted ids, and where the truth is labeled."""
   label, predicted = np.asarray(label), np.asarray(predicted)
   if label.shape != predicted.shape or label.ndim not in (2, 3):
     raise ValueError(
@@ -412,7 +412,7 @@ def _closeness(
 
 
 def _present(true: np.ndarray, guess: np.ndarray, known: np.ndarray) -> np.ndarray:
-  """The classes of the labelled pixels, in truth or prediction."""
+  """The classes of the labeled pixels, in truth or prediction."""
   return np.flatnonzero(np.bincount(np.concatenate([true[known], guess[known]])))
 
 

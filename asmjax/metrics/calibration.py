@@ -137,7 +137,7 @@ class Calibration:
     """What the numbers mean."""
     return (
       f"confidence (the largest class probability) in {self.counts.size} equal bins, closed "
-      "above, over all labelled pixels of the split"
+      "above, over all labeled pixels of the split"
     )
 
   def _per_pixel(self, sums: np.ndarray) -> float:

@@ -63,7 +63,7 @@ class Tolerance:
 
 
 def contours(ids: Int[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]) -> np.ndarray:
-  """Pixels that differ from one of their four neighbours: every class minus its erosion.
+  """Pixels that differ from one of their four neighbors: every class minus its erosion.
 
   A pixel of a contour belongs to the contour of its own class alone, so one map holds them all.
   The image's border is no contour, and neither are steps from or to pixels that are not known.

@@ -1,4 +1,4 @@
-"""Errors of depth maps in metres (Eigen et al. 2014; Hwang et al. 2019, Sec. 4.4)."""
+"""Errors of depth maps in meters (Eigen et al. 2014; Hwang et al. 2019, Sec. 4.4)."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Integer, Num
 from asmjax.metrics.grouped import PixelErrors, require_alike, sums_on_device, sums_on_host
 from asmjax.metrics.spread import ratio
 
-# Depths in metres that errors are computed with; both keep every float32 sum finite.
+# Depths in meters that errors are computed with; both keep every float32 sum finite.
 NEAREST, FARTHEST = 1e-3, 1e6
 
 # A pixel is right up to a factor; Hwang et al. argue for the tight ones: they tell about detail.
@@ -39,9 +39,9 @@ def sum_depth_errors(
   Errors and their sums are float32 (relative error of a sum below 1e-5), counts are int32.
 
   Args:
-    truth: depths in metres; pixels outside (0, cap], or not finite, are left out.
-    predicted: depths in metres, taken as in `DepthErrors`.
-    cap: in metres.
+    truth: depths in meters; pixels outside (0, cap], or not finite, are left out.
+    predicted: depths in meters, taken as in `DepthErrors`.
+    cap: in meters.
     group: ids, for sums by group; pixels with an id outside [0, groups) are left out.
     groups: how many groups.
 
@@ -61,14 +61,14 @@ def sum_depth_errors(
 class DepthErrors(PixelErrors):
   """Errors of depth over any number of images, by group.
 
-  With y the truth and p the prediction of a pixel, in metres:
+  With y the truth and p the prediction of a pixel, in meters:
 
   | metric | of each pixel | |
   |---|---|---|
   | `rel` | abs(y - p) / y | Eigen et al. |
   | `rel_by_prediction` | abs(y - p) / p | as Hwang et al. print it |
-  | `sq_rel` | (y - p)^2 / y | metres |
-  | `rms` | (y - p)^2, root of the mean | metres |
+  | `sq_rel` | (y - p)^2 / y | meters |
+  | `rms` | (y - p)^2, root of the mean | meters |
   | `log_rms` | (ln y - ln p)^2, root of the mean | |
   | `log10` | abs(log10 y - log10 p) | |
   | `delta_1.25^k` | max(y / p, p / y) < 1.25^k | part of the pixels |
@@ -79,7 +79,7 @@ class DepthErrors(PixelErrors):
 
   Attributes:
     sums: by name, float64 and int64 (groups,), or () for all pixels together.
-    cap: in metres, at most 1e6, which is as good as none.
+    cap: in meters, at most 1e6, which is as good as none.
 
   Example:
     >>> errors = DepthErrors.of([[2, 4, 0]], [[2, 5, 9]])

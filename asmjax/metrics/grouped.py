@@ -148,14 +148,14 @@ def image_groups(shape: tuple[int, int, int]) -> Groups:
 
 
 def instance_groups(instance: Any, label: Any, *, classes: int) -> Groups:
-  """Every instance of every image is a member; its class is that of most of its labelled pixels.
+  """Every instance of every image is a member; its class is that of most of its labeled pixels.
 
-  Of classes with equally many pixels the lowest id wins. An instance without a labelled pixel is
+  Of classes with equally many pixels the lowest id wins. An instance without a labeled pixel is
   no member.
 
   Args:
     instance: int ids (n, h, w), unique within an image; 0 and below is no instance.
-    label: class ids (n, h, w); those outside [0, classes) are unlabelled.
+    label: class ids (n, h, w); those outside [0, classes) are unlabeled.
     classes: C.
 
   Raises:

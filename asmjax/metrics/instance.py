@@ -24,8 +24,8 @@ class InstanceIou:
   instances and the IoU of class c in image x. Small objects weigh as much as large ones. What is
   predicted of a class in an image without an instance of it counts nowhere (n_cx = 0).
 
-  An instance is an id above 0, and of the class that most of its labelled pixels have (the
-  lowest of equals); without labelled pixels it does not count. Classes that a data set gives no
+  An instance is an id above 0, and of the class that most of its labeled pixels have (the
+  lowest of equals); without labeled pixels it does not count. Classes that a data set gives no
   ids (background, sky, road) are left out unless `without_ids` says otherwise. The paper's tables
   count them, "once" in its released code: the means of its Table 6 are of 21 classes, the
   background of 94 to 95 among them, which is not printed.
@@ -133,7 +133,7 @@ class InstanceIou:
 
 
 def _instances(label: np.ndarray, instance: np.ndarray, classes: int) -> np.ndarray:
-  """Number of instances (c,), each counted for the class that most of its labelled pixels have."""
+  """Number of instances (c,), each counted for the class that most of its labeled pixels have."""
   known = (instance > 0) & (label >= 0) & (label < classes)
   ids, index = np.unique(instance[known], return_inverse=True)
   cells = index * classes + label[known]

@@ -60,7 +60,7 @@ class NormalErrors(PixelErrors):
   Metrics: `mean` and `median` angle in degrees, and `within_t`, the part of the pixels with an
   angle below t degrees.
 
-  The truth of a pixel is missing where it is 0 or not finite. Predictions are normalised; one that
+  The truth of a pixel is missing where it is 0 or not finite. Predictions are normalized; one that
   is 0 or not finite counts as 90 degrees. Angles are atan2(|a x b|, a . b), which is accurate
   for small ones, where the arc cosine is not. The median is read off a histogram: each of the one
   or two middle angles is rounded to 0.01 degrees, so it is off by at most 0.005.

@@ -1,4 +1,4 @@
-"""Layers that all networks share: convolution and normalisation."""
+"""Layers that all networks share: convolution and normalization."""
 
 import contextlib
 import contextvars
@@ -22,7 +22,7 @@ from asmjax.ops.cpu.max_pool import max_pool_by_taps
 from asmjax.ops.cpu.upsample_conv import convolve_doubled
 from asmjax.ops.resize import bilinear
 
-# The mapped axis over which a step is spread; synchronised batch norm averages over it.
+# The mapped axis over which a step is spread; synchronized batch norm averages over it.
 DEVICES = "devices"
 
 _PLAIN = contextvars.ContextVar("plain", default=False)
@@ -178,7 +178,7 @@ NORMS = ("none", "batch", "sync_batch", "group")
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-  """A kind of normalisation.
+  """A kind of normalization.
 
   Attributes:
     kind: "none", "batch" (statistics of each device's own share), "sync_batch" (statistics of
@@ -239,7 +239,7 @@ class Layers(NamedTuple):
     activate: bool = True,
     name: str,
   ) -> Float[Array, "n h w features"]:
-    """A convolution `name`, its normalisation `{name}_norm` and its activation.
+    """A convolution `name`, its normalization `{name}_norm` and its activation.
 
     They belong to the module that calls this.
 
@@ -288,11 +288,11 @@ class Network(nn.Module, kw_only=True):
     return Layers(self.norm, self.activation, self.conv, self.dtype, train)
 
 
-def computing_in(dtype: Any, module: nn.Module) -> nn.Module:
+def with_compute_dtype(dtype: Any, module: nn.Module) -> nn.Module:
   """The module with this compute type, as well as all modules among its fields."""
   fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
   inner = {
-    name: computing_in(dtype, each)
+    name: with_compute_dtype(dtype, each)
     for name, each in fields.items()
     if isinstance(each, nn.Module) and name != "parent"
   }

@@ -1,4 +1,4 @@
-"""Batch normalisation that touches each value as few times as possible."""
+"""Batch normalization that touches each value as few times as possible."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.ops.masked_mean import at_least_single
+from asmjax.ops.masked_mean import promote_to_float32
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation (Ioffe and Szegedy 2015) as one product and one sum a value.
+  """Batch normalization (Ioffe and Szegedy 2015) as one product and one sum a value.
 
-  The same as `flax.linen.BatchNorm`, with the same variables, but that its centred values are never
-  written, nor kept for the backward pass.
+  The same as `flax.linen.BatchNorm`, with the same variables, except that centered values are
+  never written, nor kept for the backward pass.
 
   Attributes:
     use_running_average: of the statistics, instead of the batch's.
@@ -32,23 +32,23 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
-    """The normalised values; updates the running statistics if they are not used."""
+    """The normalized values; updates the running statistics if they are not used."""
     shape = x.shape[-1:]
     mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
     variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
     scale = self.param("scale", nn.initializers.ones, shape)
     bias = self.param("bias", nn.initializers.zeros, shape)
-    wide = at_least_single(x)
+    wide = promote_to_float32(x)
     if self.use_running_average:
-      centre, spread = mean.value, variance.value
+      center, spread = mean.value, variance.value
     else:
-      centre, spread = self._moments(wide)
+      center, spread = self._moments(wide)
       if not self.is_initializing():
-        for running, found in ((mean, centre), (variance, spread)):
+        for running, found in ((mean, center), (variance, spread)):
           running.value = self.momentum * running.value + (1 - self.momentum) * found
     slope = scale * lax.rsqrt(spread + self.epsilon)
     slope, offset = (
-      jnp.expand_dims(each, range(x.ndim - 1)) for each in (slope, bias - centre * slope)
+      jnp.expand_dims(each, range(x.ndim - 1)) for each in (slope, bias - center * slope)
     )
     y = wide * slope + offset
     return y.astype(nn.dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype))
@@ -59,5 +59,5 @@ class BatchNorm(nn.Module):
     moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])
     if self.axis_name is not None and not self.is_initializing():
       moments = lax.pmean(moments, self.axis_name)
-    centre, square = moments
-    return centre, jnp.maximum(square - jnp.square(centre), 0)
+    center, square = moments
+    return center, jnp.maximum(square - jnp.square(center), 0)

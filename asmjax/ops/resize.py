@@ -16,7 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped, UInt8
 
-from asmjax.ops.masked_mean import at_least_single
+from asmjax.ops.masked_mean import promote_to_float32
 
 # Of a map with aligned corners; every halving of the size is rounded up.
 _STRIDES = tuple(2**i for i in range(16))
@@ -179,7 +179,7 @@ def mean_of_bins(x: Float[ArrayLike, "n h w c"], bins: int) -> Float[Array, "n b
 def mean_of_cells(x: Float[ArrayLike, "n h w c"], side: int) -> Float[Array, "n h2 w2 c"]:
   """Means of `side` x `side` pixels, of fewer in the cells at the border that reach beyond it.
 
-  The grid is centred, and has 1/side of the size, rounded up. At least single precision is added
+  The grid is centered, and has 1/side of the size, rounded up. At least single precision is added
   up in.
   """
   x = jnp.asarray(x)
@@ -189,7 +189,7 @@ def mean_of_cells(x: Float[ArrayLike, "n h w c"], side: int) -> Float[Array, "n 
     n, h, w, c = (padded := jnp.pad(x, pads)).shape
     return padded.reshape(n, h // side, side, w // side, side, c).sum((2, 4))
 
-  whole = at_least_single(x)
+  whole = promote_to_float32(x)
   count = total(jnp.ones((1, *x.shape[1:3], 1), whole.dtype))
   return (total(whole) / count).astype(x.dtype)
 

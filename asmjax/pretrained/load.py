@@ -30,7 +30,7 @@ def load(
   *,
   part: str = "",
   strict: bool = True,
-  reinitialise: Sequence[str] = (),
+  reinitialize: Sequence[str] = (),
   ignore: Sequence[str] = (),
 ) -> tuple[PyTree, Coverage]:
   """A network's variables with published weights, or with those of a run, and what went where.
@@ -43,10 +43,10 @@ def load(
     format: "safetensors" or "torch" with torchvision's names, "tensorflow" with those of TF-Slim
       and the DeepLab model zoo, or "orbax", a run of this package.
     network: whose variables they are.
-    variables: freshly initialised, collections first; they are left as they are.
+    variables: freshly initialized, collections first; they are left as they are.
     part: a module among the network's fields, such as "backbone", to load that alone: of
       published weights, from a file of that module alone; of a run, from the part of that name.
-    strict: see `transfer`, as for `reinitialise` and `ignore`.
+    strict: see `transfer`, as for `reinitialize` and `ignore`.
 
   Raises:
     ValueError: the file is damaged or does not fit, there is no map of its names to the
@@ -71,7 +71,7 @@ def load(
       entries,
       part=part,
       strict=strict,
-      reinitialise=reinitialise,
+      reinitialize=reinitialize,
       ignore=ignore,
     )
   except ValueError as error:

@@ -15,7 +15,7 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
   have no entry.
 
   Args:
-    network: whose normalisation may add another epsilon to the variance than the published one
+    network: whose normalization may add another epsilon to the variance than the published one
       does: the map makes up for it.
     naming: "torchvision", or "slim" for TF-Slim and the DeepLab model zoo.
 

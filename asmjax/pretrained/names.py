@@ -130,7 +130,7 @@ def torch_layer(ours: str, conv: str, norm: str, *, shift: float, bias: bool = F
     conv: name of their convolution.
     norm: name of their batch norm.
     shift: see `torch_batch_norm`.
-    bias: whether their convolution has one. The running mean takes it: what is normalised is
+    bias: whether their convolution has one. The running mean takes it: what is normalized is
       x + bias - mean.
   """
   entries = torch_conv(ours, conv) | torch_batch_norm(f"{ours}_norm", norm, shift=shift)

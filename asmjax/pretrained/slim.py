@@ -74,7 +74,7 @@ def xception(network: Xception) -> NameMap:
 def vgg(network: VGG) -> NameMap:
   """VGG-16, which has no batch norm: `conv{i}/conv{i}_{j}`, `fc6` and `fc7`."""
   if network.norm.kind != "none":
-    raise ValueError(f"TF-Slim's VGG has no normalisation; found norm {network.norm.kind!r}")
+    raise ValueError(f"TF-Slim's VGG has no normalization; found norm {network.norm.kind!r}")
   entries = {}
   for i, count in enumerate(VGG16, 1):
     for j in range(1, count + 1):

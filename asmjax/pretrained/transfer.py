@@ -14,8 +14,8 @@ from asmjax.pretrained.names import Origin, by_path, named
 
 Shape = tuple[int, ...]
 
-# What files hold besides weights: counters, means of colours, optimizers' slots and averages.
-BESIDES = (
+# What files hold besides weights: counters, means of colors, optimizers' slots and averages.
+NON_WEIGHTS = (
   "*num_batches_tracked",
   "global_step",
   "save_counter/*",
@@ -44,7 +44,7 @@ CLASSIFIERS = (
   "features.18.[01].*",
 )
 
-IGNORED = BESIDES + CLASSIFIERS
+IGNORED = NON_WEIGHTS + CLASSIFIERS
 
 _LISTED = 10
 
@@ -60,7 +60,7 @@ class Coverage:
     part: the module that was to be loaded; "" if all.
     loaded: our variables that have the file's values: the arrays' names.
     outside: our variables outside of the part, which stay fresh: their shapes.
-    reinitialised: our variables that were to stay fresh, or heads of another number of classes:
+    reinitialized: our variables that were to stay fresh, or heads of another number of classes:
       the shape of what the file has for them, laid out as ours, or None.
     missing: our variables that got nothing: the names that the file lacks, none where the map
       has no entry.
@@ -73,7 +73,7 @@ class Coverage:
   part: str = ""
   loaded: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
   outside: dict[str, Shape] = dataclasses.field(default_factory=dict)
-  reinitialised: dict[str, Shape | None] = dataclasses.field(default_factory=dict)
+  reinitialized: dict[str, Shape | None] = dataclasses.field(default_factory=dict)
   missing: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
   misfit: dict[str, Shape] = dataclasses.field(default_factory=dict)
   unused: dict[str, Shape] = dataclasses.field(default_factory=dict)
@@ -104,14 +104,14 @@ class Coverage:
     loaded, total = self.parameters()
     fresh = (
       f"{path} {self.shapes[path]}" + (f", the file has {found}" if found else "")
-      for path, found in self.reinitialised.items()
+      for path, found in self.reinitialized.items()
     )
     outside = f"\nfresh outside of {self.part}: {len(self.outside)} arrays" if self.part else ""
     return (
       f"loaded {loaded:,} of {total:,} parameters: {len(self.loaded)} of {len(self.shapes)} "
       f"arrays; {len(self.ignored)} of the file ignored"
       + outside
-      + _listing("reinitialised", fresh)
+      + _listing("reinitialized", fresh)
       + self.faults()
     )
 
@@ -124,7 +124,7 @@ def transfer(
   part: str = "",
   strict: bool = True,
   heads: Sequence[str] = ("params/head_*",),
-  reinitialise: Sequence[str] = (),
+  reinitialize: Sequence[str] = (),
   ignore: Sequence[str] = (),
 ) -> tuple[PyTree, Coverage]:
   """A network's variables with the values that a file has for them, in our types.
@@ -132,24 +132,24 @@ def transfer(
   `*` in a pattern stands for any characters.
 
   Args:
-    variables: of the network, freshly initialised, collections first; they are left as they are.
+    variables: of the network, freshly initialized, collections first; they are left as they are.
     weights: arrays by name, as `asmjax.pretrained.read` gives them.
     name_map: our paths to names of the file; see `asmjax.pretrained.names`.
     part: the module to load; what is outside of it stays fresh. "" loads all.
     strict: every variable must get a value and every array must be used.
     heads: patterns of our paths that keep their fresh values where the file differs in the last
       axis alone, the number of classes.
-    reinitialise: patterns of our paths, such as "*/conv1/*", that keep their fresh values whether
+    reinitialize: patterns of our paths, such as "*/conv1/*", that keep their fresh values whether
       or not the file has any. What it has may differ in the last axis.
     ignore: patterns of names of the file that have no place here, besides `IGNORED`.
 
   Raises:
     ValueError: nothing fits; there is no such part; an array that is wanted is not of a floating
-      type or of the map's rank; a pattern of `reinitialise` that no path has; and, if strict,
+      type or of the map's rank; a pattern of `reinitialize` that no path has; and, if strict,
       anything is missing, unused or of another shape.
   """
   leaves = by_path(variables)
-  _check_patterns(reinitialise, leaves)
+  _check_patterns(reinitialize, leaves)
   coverage = Coverage({path: tuple(leaf.shape) for path, leaf in leaves.items()}, part)
   placed = {}
   for path, leaf in leaves.items():
@@ -157,13 +157,13 @@ def transfer(
     if not within(path, part):
       coverage.outside[path] = coverage.shapes[path]
     elif not origin.names or not weights.keys() >= set(origin.names):
-      if _matches(path, reinitialise):
-        coverage.reinitialised[path] = None
+      if _matches(path, reinitialize):
+        coverage.reinitialized[path] = None
       else:
         coverage.missing[path] = tuple(name for name in origin.names if name not in weights)
     else:
       value = _value(path, weights, origin)
-      if _fits(coverage, path, value.shape, heads=heads, reinitialise=reinitialise):
+      if _fits(coverage, path, value.shape, heads=heads, reinitialize=reinitialize):
         # A copy: on the CPU an array may otherwise share the memory of the file's.
         placed[path] = jnp.array(value, leaf.dtype)
         coverage.loaded[path] = origin.names
@@ -195,14 +195,14 @@ def _value(path: str, weights: Mapping[str, np.ndarray], origin: Origin) -> np.n
 
 
 def _fits(
-  coverage: Coverage, path: str, found: Shape, *, heads: Sequence[str], reinitialise: Sequence[str]
+  coverage: Coverage, path: str, found: Shape, *, heads: Sequence[str], reinitialize: Sequence[str]
 ) -> bool:
   """Whether a variable takes what was found for it; if not, the coverage says why."""
   expected = coverage.shapes[path]
-  stays = _matches(path, reinitialise) or found != expected and _matches(path, heads)
+  stays = _matches(path, reinitialize) or found != expected and _matches(path, heads)
   if found == expected and not stays:
     return True
-  kind = coverage.reinitialised if stays and found[:-1] == expected[:-1] else coverage.misfit
+  kind = coverage.reinitialized if stays and found[:-1] == expected[:-1] else coverage.misfit
   kind[path] = found
   return False
 
@@ -224,7 +224,7 @@ def _check_patterns(patterns: Sequence[str], paths: Iterable[str]) -> None:
   for pattern in patterns:
     if not fnmatch.filter(paths, pattern):
       raise ValueError(
-        f"reinitialise: no variable matches {pattern!r}; variables: {sorted(paths)[:_LISTED]}, ..."
+        f"reinitialize: no variable matches {pattern!r}; variables: {sorted(paths)[:_LISTED]}, ..."
       )
 
 
@@ -237,7 +237,7 @@ def _check(coverage: Coverage, strict: bool) -> None:
   if strict and coverage.faults():
     raise ValueError(
       f"the weights do not fit the network:{coverage.faults()}\n"
-      "Reinitialise or ignore what is meant to differ, or load what fits with strict=False."
+      "Reinitialize or ignore what is meant to differ, or load what fits with strict=False."
     )
 
 

@@ -1,4 +1,4 @@
-"""Monocular depth in metres."""
+"""Monocular depth in meters."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import squared_error
 from asmjax.metrics.depth import FARTHEST, DepthErrors, sum_depth_errors
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed, of_groups
-from asmjax.utils.colors import depth_colours, error_colours
+from asmjax.utils.colors import depth_colors, error_colors
 
-# Structures are logarithms of depths of at least so many metres.
+# Structures are logarithms of depths of at least so many meters.
 NEAREST = 1e-2
-# What a map of zeros means, in metres: a network that starts near 0 must not start where the
+# What a map of zeros means, in meters: a network that starts near 0 must not start where the
 # rectifier has no slope.
 START = 1.0
 
@@ -35,13 +35,13 @@ KINDS = of_groups(
 class Depth(Detailed):
   """The distance of every pixel along the optical axis; the structure is its logarithm.
 
-  The predictor's map, plus 1 m, is rectified to metres.
+  The predictor's map, plus 1 m, is rectified to meters.
 
   Attributes:
     weight: of this task in the pixel and the reconstruction loss.
-    released: reconstruct metres from the rectified map, as the released code does, instead of
+    released: reconstruct meters from the rectified map, as the released code does, instead of
       logarithms on the structure's scale.
-    cap: metres beyond which nothing is evaluated.
+    cap: meters beyond which nothing is evaluated.
     classes: of the data set, for class- and instance-wise metrics.
     details: any of "image", "instance" and "class": means over these of the metrics of each.
   """
@@ -59,7 +59,7 @@ class Depth(Detailed):
   def protocol(self) -> str:
     """How the metrics are computed."""
     rules = DepthErrors.empty(cap=self.cap).protocol
-    return f"{rules}; metres upscaled bilinearly to the truth's size"
+    return f"{rules}; meters upscaled bilinearly to the truth's size"
 
   def valid(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
     """1 where the depth is known."""
@@ -69,7 +69,7 @@ class Depth(Detailed):
   def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
     """log(max(d, 0.01)), 0 where missing."""
     valid = self.valid(truth) > 0
-    return jnp.where(valid, _log(jnp.where(valid, _metres(truth), 1)), 0)
+    return jnp.where(valid, _log(jnp.where(valid, _meters(truth), 1)), 0)
 
   def structure(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
     """log(max(d, 0.01)) of the prediction."""
@@ -79,13 +79,15 @@ class Depth(Detailed):
     """The structure, without gradient: a depth has no winner to take all."""
     return jax.lax.stop_gradient(self.structure(output))
 
-  def pixel_loss(self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]) -> Moments:
-    """Squared error in metres."""
-    return squared_error(self.decide(output), _metres(truth), valid=self.valid(truth))
+  def pixel_loss(
+    self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
+  ) -> MaskedMean:
+    """Squared error in meters."""
+    return squared_error(self.decide(output), _meters(truth), valid=self.valid(truth))
 
   def reconstruction_loss(
     self, rebuilt: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
-  ) -> Moments:
+  ) -> MaskedMean:
     """IID(y, R(A(y))): squared error of logarithms, or as `released` says."""
     if self.released:
       return self.pixel_loss(rebuilt, truth)
@@ -99,8 +101,8 @@ class Depth(Detailed):
     align_corners: bool = False,
   ) -> dict[str, Num[Array, ""]]:
     """What evaluation adds up: sums of errors at the truth's size."""
-    metres = self.prediction(output, truth["depth"].shape[1:3], align_corners=align_corners)
-    return sum_depth_errors(truth["depth"], metres, cap=self.cap)
+    meters = self.prediction(output, truth["depth"].shape[1:3], align_corners=align_corners)
+    return sum_depth_errors(truth["depth"], meters, cap=self.cap)
 
   def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Metrics by name, from the sum of all `measure`s."""
@@ -116,65 +118,65 @@ class Depth(Detailed):
   ) -> dict[str, np.ndarray]:
     """Truth, prediction and relative error as uint8 (n, h, w, 3) at the truth's size.
 
-    All depths share one range of colours, that of the truths; an error of a half is the brightest.
+    All depths share one range of colors, that of the truths; an error of a half is the brightest.
     """
     del palette
     depth = np.asarray(truth["depth"])
-    metres = np.asarray(
+    meters = np.asarray(
       self.prediction(jnp.asarray(output), depth.shape[1:3], align_corners=align_corners)
     )
     known = np.isfinite(depth) & (depth > 0)
     low, high = np.percentile(depth[known], (2, 98)) if known.any() else (0.0, 1.0)
-    colours = lambda maps: np.stack([depth_colours(each, low, high) for each in maps])
-    error = np.where(known, np.abs(metres - depth) / np.where(known, depth, 1), np.nan)
+    colors = lambda maps: np.stack([depth_colors(each, low, high) for each in maps])
+    error = np.where(known, np.abs(meters - depth) / np.where(known, depth, 1), np.nan)
     return {
-      "truth": colours(depth),
-      "prediction": colours(np.maximum(metres, NEAREST)),
-      "error": np.stack([error_colours(each, 0.5) for each in error]),
+      "truth": colors(depth),
+      "prediction": colors(np.maximum(meters, NEAREST)),
+      "error": np.stack([error_colors(each, 0.5) for each in error]),
     }
 
   def prediction(
     self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w"]:
-    """Metres at the image's size; see `asmjax.ops.resize.upsample`."""
+    """Meters at the image's size; see `asmjax.ops.resize.upsample`."""
     return self.estimate(output, size, align_corners=align_corners)[..., 0]
 
   def estimate(
     self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w 1"]:
-    """Metres at the image's size: what may be averaged over views of an image."""
+    """Meters at the image's size: what may be averaged over views of an image."""
     return upsample(self.decide(output), size, align_corners=align_corners)
 
-  def mirrored(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w 1"]:
-    """The estimate of an image from that of its mirror image."""
+  def flipped(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w 1"]:
+    """The estimate of an image from that of its flipped image."""
     return estimate[:, ::-1]
 
   def receded(
     self, estimate: Float[np.ndarray, "h w 1"], factor: float
   ) -> Float[np.ndarray, "h w 1"]:
-    """Undoes `asmjax.data.transforms.approach`: metres times the factor."""
+    """Undoes `asmjax.data.transforms.approach`: meters times the factor."""
     return estimate * np.float32(factor)
 
   def conclude(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w"]:
-    """Metres."""
+    """Meters."""
     return estimate[..., 0]
 
   def decide(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
-    """Metres."""
+    """Meters."""
     return jax.nn.relu(output + START)
 
   def output_of(self, prediction: Float[ArrayLike, "n h w"]) -> Float[Array, "n h w 1"]:
-    """The map that means the metres of a `prediction`."""
+    """The map that means the meters of a `prediction`."""
     return jnp.asarray(prediction)[..., None] - START
 
   def output_of_estimate(self, estimate: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
-    """The map that means the metres of an `estimate`."""
+    """The map that means the meters of an `estimate`."""
     return self.output_of(estimate[..., 0])
 
 
-def _metres(truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
+def _meters(truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
   return jnp.asarray(truth["depth"])[..., None]
 
 
-def _log(metres: Array) -> Array:
-  return jnp.log(jnp.maximum(metres, NEAREST))
+def _log(meters: Array) -> Array:
+  return jnp.log(jnp.maximum(meters, NEAREST))

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Num
 
 from asmjax.losses.pixel import negative_cosine, squared_error, unit
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed, of_groups
-from asmjax.utils.colors import error_colours, normal_colours
+from asmjax.utils.colors import error_colors, normal_colors
 
 # What the released code multiplies its pixel loss by.
 _RELEASED = 10.0
@@ -76,14 +76,16 @@ class Normals(Detailed):
     """The structure, without gradient: a direction has no winner to take all."""
     return jax.lax.stop_gradient(self.structure(output))
 
-  def pixel_loss(self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]) -> Moments:
+  def pixel_loss(
+    self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
+  ) -> MaskedMean:
     """Squared distance of unit vectors, or as `released` says."""
     loss = self.reconstruction_loss(output, truth)
     return loss._replace(sum=_RELEASED * loss.sum) if self.released else loss
 
   def reconstruction_loss(
     self, rebuilt: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
-  ) -> Moments:
+  ) -> MaskedMean:
     """IID(y, R(A(y))): squared distance of unit vectors, or as `released` says."""
     distance = negative_cosine if self.released else squared_error
     return distance(self.decide(rebuilt), self.true_structure(truth), valid=self.valid(truth))
@@ -122,9 +124,9 @@ class Normals(Detailed):
     angle = np.degrees(np.arccos(np.clip(np.sum(true * found, -1), -1, 1)))
     error = np.where((true != 0).any(-1), angle, np.nan)
     return {
-      "truth": np.stack([normal_colours(each) for each in true]),
-      "prediction": np.stack([normal_colours(each) for each in found]),
-      "error": np.stack([error_colours(each, 60.0) for each in error]),
+      "truth": np.stack([normal_colors(each) for each in true]),
+      "prediction": np.stack([normal_colors(each) for each in found]),
+      "error": np.stack([error_colors(each, 60.0) for each in error]),
     }
 
   def prediction(
@@ -142,8 +144,8 @@ class Normals(Detailed):
     """The prediction at the image's size: what may be averaged over views of an image."""
     return self.prediction(output, size, align_corners=align_corners)
 
-  def mirrored(self, estimate: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """The estimate of an image from that of its mirror image: x changes its sign too."""
+  def flipped(self, estimate: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """The estimate of an image from that of its flipped image: x changes its sign too."""
     return estimate[:, ::-1] * np.array([[[-1, 1, 1]]], np.float32)
 
   def receded(

@@ -17,7 +17,7 @@ from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.metrics.contours import Tolerance
 from asmjax.metrics.instance import InstanceIou
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
 from asmjax.tasks.detail import Detail, Detailed
 
@@ -83,7 +83,7 @@ class Segmentation(Detailed):
   truth: ClassVar[str] = "label"
   kinds: ClassVar[Mapping[str, Detail]] = KINDS
   protocol: ClassVar[str] = (
-    "one confusion matrix over all labelled pixels of the split; a class in neither truth nor "
+    "one confusion matrix over all labeled pixels of the split; a class in neither truth nor "
     "prediction is left out of the means; logits upscaled bilinearly to the label's size; expected "
     "calibration error in 15 equal bins of confidence"
   )
@@ -106,7 +106,7 @@ class Segmentation(Detailed):
     return ((label >= 0) & (label < self.channels)).astype(jnp.float32)[..., None]
 
   def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w c"]:
-    """One-hot labels, 0 where unlabelled."""
+    """One-hot labels, 0 where unlabeled."""
     return jax.nn.one_hot(jnp.asarray(truth["label"]), self.channels)
 
   def structure(self, logits: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
@@ -123,13 +123,13 @@ class Segmentation(Detailed):
     truth: Mapping[str, ArrayLike],
     *,
     weight: Float[Array, "n h w"] | None = None,
-  ) -> Moments:
-    """Cross-entropy of the labelled pixels, each times its `weight`."""
+  ) -> MaskedMean:
+    """Cross-entropy of the labeled pixels, each times its `weight`."""
     return cross_entropy(logits, truth["label"], weight=weight)
 
   def reconstruction_loss(
     self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
-  ) -> Moments:
+  ) -> MaskedMean:
     """IID(y, R(A(y))): cross-entropy again."""
     return cross_entropy(logits, truth["label"])
 
@@ -178,8 +178,8 @@ class Segmentation(Detailed):
     """Class probabilities at the image's size: what may be averaged over views of an image."""
     return jax.nn.softmax(upsample(logits, size, align_corners=align_corners))
 
-  def mirrored(self, estimate: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
-    """The estimate of an image from that of its mirror image."""
+  def flipped(self, estimate: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
+    """The estimate of an image from that of its flipped image."""
     return estimate[:, ::-1]
 
   def receded(
@@ -214,19 +214,19 @@ class Segmentation(Detailed):
     Args:
       logits: (n, h2, w2, c).
       truth: a batch with `label` (n, h, w).
-      palette: uint8 (c, 3); unlabelled pixels are drawn white, wrong ones red.
+      palette: uint8 (c, 3); unlabeled pixels are drawn white, wrong ones red.
       align_corners: where the logits lie in the image; see `asmjax.ops.resize`.
     """
     label = np.asarray(truth["label"])
     decided = np.asarray(
       self.prediction(jnp.asarray(logits), label.shape[1:3], align_corners=align_corners)
     )
-    colours = np.full((256, 3), 255, np.uint8)
-    colours[: self.channels] = palette
-    labelled = (label >= 0) & (label < self.channels)
-    wrong = (labelled & (decided != label))[..., None]
+    colors = np.full((256, 3), 255, np.uint8)
+    colors[: self.channels] = palette
+    labeled = (label >= 0) & (label < self.channels)
+    wrong = (labeled & (decided != label))[..., None]
     return {
-      "truth": colours[label],
-      "prediction": colours[decided],
-      "error": np.where(wrong, np.array([220, 30, 30], np.uint8), colours[label] // 4),
+      "truth": colors[label],
+      "prediction": colors[decided],
+      "error": np.where(wrong, np.array([220, 30, 30], np.uint8), colors[label] // 4),
     }

@@ -14,9 +14,9 @@ from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.critics.mobilenet import MobileNetCritic
 from asmjax.models.input_transform import IMAGENET
-from asmjax.ops.masked_mean import Moments, at_least_single
+from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 from asmjax.ops.resize import mean_of_cells
-from asmjax.terms.structures import Judged, choose_tasks
+from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.terms.weight import Weight, at
 
 Inputs = tuple[Array, ...]
@@ -102,13 +102,13 @@ class Adversarial(Term):
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if a task is not trained, or its structure cannot be softened."""
-    hard = [name for name in choose_tasks(tasks, self.tasks) if name != "segmentation"]
+    hard = [name for name in select_tasks(tasks, self.tasks) if name != "segmentation"]
     if self.inputs == "scaling" and hard:
       raise ValueError(f"inputs 'scaling' need class probabilities; {', '.join(hard)} have none")
 
   def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
     """The discriminator's variables."""
-    judged = choose_tasks(tasks, self.tasks)
+    judged = select_tasks(tasks, self.tasks)
     structure = jnp.zeros((1, *size, sum(task.channels for task in judged.values())))
     shown, _ = self._encoded(structure, structure, jnp.zeros((1, *size, 3)))
     return self.critic.init(rng, *shown, train=False)
@@ -156,7 +156,7 @@ class Adversarial(Term):
     rng: Array,
   ) -> Critique:
     """What each side descends, and the discriminator's accuracy."""
-    judged = Judged(choose_tasks(tasks, self.tasks), outputs, truth)
+    judged = MaskedStructures(select_tasks(tasks, self.tasks), outputs, truth)
     real, fake = self._shown(judged, truth["image"])
     fixed_real, fixed_fake = jax.lax.stop_gradient((real, fake))
     # Two halves of the scalar, each with the other side held constant; the compiler merges their
@@ -183,7 +183,7 @@ class Adversarial(Term):
       )
     return Critique(summands, stats)
 
-  def _shown(self, judged: Judged, image: ArrayLike) -> tuple[Inputs, Inputs]:
+  def _shown(self, judged: MaskedStructures, image: ArrayLike) -> tuple[Inputs, Inputs]:
     predicted = judged.straight_through if self.hard else judged.predicted
     truth, predicted = (jnp.concatenate(each, axis=-1) for each in (judged.true, predicted))
     shape = (*predicted.shape[:3], 3)
@@ -199,7 +199,7 @@ class Adversarial(Term):
     logits, updated = self.critic.apply(
       critic, *inputs, train=True, mutable=["batch_stats"], rngs={"dropout": rng}
     )
-    return at_least_single(logits), updated.get("batch_stats", {})
+    return promote_to_float32(logits), updated.get("batch_stats", {})
 
   def _logits(
     self, critic: PyTree, real: Inputs, fake: Inputs, rng: Array
@@ -213,7 +213,9 @@ class Adversarial(Term):
     of_fake, stats = self._apply({**critic, "batch_stats": stats}, fake, rng)
     return (of_real, of_fake), stats
 
-  def _penalty(self, critic: PyTree, real: Inputs, judged: Judged, rng: Array) -> Moments:
+  def _penalty(
+    self, critic: PyTree, real: Inputs, judged: MaskedStructures, rng: Array
+  ) -> MaskedMean:
     """R1 at the true structure, in the form in which it is shown."""
     logits = lambda structure: self._apply(critic, (structure, *real[1:]), rng)[0]
     size = real[0].shape[1:3]

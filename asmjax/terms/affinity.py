@@ -8,25 +8,25 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from asmjax.game import Critique, Summand, Task, Term
-from asmjax.gradients import ascend
+from asmjax.gradients import reverse_gradient
 from asmjax.losses.affinity import Field, SizeWeights, affinity
 from asmjax.models.critics.size_chooser import SizeChooser
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.terms.weight import Weight, at
 
 
 @dataclasses.dataclass(frozen=True)
 class Affinity(Term):
-  """What the prediction says of neighbouring pixels against what the truth says, by size.
+  """What the prediction says of neighboring pixels against what the truth says, by size.
 
   With `adaptive` weights the sizes compete for each class: their softmax weights climb what the
   predictor descends (Eq. 6). For segmentation only.
 
   Attributes:
     weight: lambda; the authors let it decay.
-    sizes: k of each k x k neighbourhood.
-    neighbours: see `asmjax.losses.affinity`, as are `ignore`, `margin` and `weight_by`.
-    adaptive: weigh the sizes by class, and let the weights ascend.
+    sizes: k of each k x k neighborhood.
+    neighbors: see `asmjax.losses.affinity`, as are `ignore`, `margin` and `weight_by`.
+    adaptive: weigh the sizes by class, and let the weights reverse_gradient.
     ascent: of the loss for the weights. Adam divides it out: there their learning rate
       (`optimizer.affinity`) is what to change.
 
@@ -36,15 +36,15 @@ class Affinity(Term):
 
   weight: Weight = 1.0
   sizes: tuple[int, ...] = (3,)
-  neighbours: str = "corners"
+  neighbors: str = "corners"
   ignore: str = "pair"
   margin: float = 3.0
-  weight_by: str = "centre"
+  weight_by: str = "center"
   adaptive: bool = False
   ascent: Weight = 1.0
 
   def __post_init__(self):
-    Field(self.sizes, self.neighbours, self.ignore, self.margin, self.weight_by)  # Refuses.
+    Field(self.sizes, self.neighbors, self.ignore, self.margin, self.weight_by)  # Refuses.
 
   @property
   def critic(self) -> SizeChooser | None:
@@ -75,7 +75,7 @@ class Affinity(Term):
     return {
       f"one_hot_{kind}": (
         f"the weights of the {kind} pairs have become one-hot (the largest of a class is "
-        f"{value:.3f} on average); let them ascend less or more slowly"
+        f"{value:.3f} on average); let them reverse_gradient less or more slowly"
       )
       for kind, value in largest.items()
       if value > 0.99
@@ -108,20 +108,20 @@ class Affinity(Term):
       task.structure(outputs["segmentation"]),
       truth["label"],
       sizes=self.sizes,
-      neighbours=self.neighbours,
+      neighbors=self.neighbors,
       ignore=self.ignore,
       margin=self.margin,
       weights=weights,
       weight_by=self.weight_by,
     )
     summands = {
-      f"{kind}_{size}": Summand(weight, Moments(*each))
+      f"{kind}_{size}": Summand(weight, MaskedMean(*each))
       for kind, moments in zip(fields._fields, fields, strict=True)
       for size, *each in zip(self.sizes, *moments, strict=True)
     }
     if weights is not None:
       summands |= {
-        f"largest_{kind}": Summand(0.0, Moments(jnp.mean(jnp.max(each, axis=1)), jnp.ones(())))
+        f"largest_{kind}": Summand(0.0, MaskedMean(jnp.mean(jnp.max(each, axis=1)), jnp.ones(())))
         for kind, each in zip(weights._fields, weights, strict=True)
       }
     return Critique(summands)
@@ -129,5 +129,5 @@ class Affinity(Term):
   def _weights(self, critic: PyTree, classes: int, ascent: Array | float) -> SizeWeights | None:
     if not self.adaptive:
       return None
-    params = ascend(critic["params"], ascent)
+    params = reverse_gradient(critic["params"], ascent)
     return SizeChooser().apply({"params": params}, classes, len(self.sizes))

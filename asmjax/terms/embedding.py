@@ -14,29 +14,29 @@ from asmjax.terms.weight import Weight, at
 
 @dataclasses.dataclass(frozen=True)
 class Embedding(Term):
-  """Pulls features of neighbours of one class together and others apart (Ke et al. 2018, Eq. 9).
+  """Pulls features of neighbors of one class together and others apart (Ke et al. 2018, Eq. 9).
 
   The features are those that the predictor's heads see. For segmentation only.
 
   Attributes:
     weight: of the term.
-    size: k of the k x k neighbourhood.
-    neighbours: see `asmjax.losses.contrastive`, as are `margin` and `sampled`.
+    size: k of the k x k neighborhood.
+    neighbors: see `asmjax.losses.contrastive`, as are `margin` and `sampled`.
 
   Raises:
-    ValueError: unknown neighbours, an impossible size, or more sampled than there are.
+    ValueError: unknown neighbors, an impossible size, or more sampled than there are.
   """
 
   weight: Weight = 1.0
   size: int = 3
-  neighbours: str = "corners"
+  neighbors: str = "corners"
   margin: float = 0.2
   sampled: int = 0
 
   def __post_init__(self):
-    directions = len(offsets(self.size, self.neighbours)) // 2
+    directions = len(offsets(self.size, self.neighbors)) // 2
     if not 0 <= self.sampled <= directions:
-      raise ValueError(f"sampled={self.sampled} of {directions} directions to neighbours")
+      raise ValueError(f"sampled={self.sampled} of {directions} directions to neighbors")
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless segmentation is trained."""
@@ -62,7 +62,7 @@ class Embedding(Term):
       truth["label"],
       classes=tasks["segmentation"].channels,
       size=self.size,
-      neighbours=self.neighbours,
+      neighbors=self.neighbors,
       margin=self.margin,
       sampled=self.sampled,
       rng=rng,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from asmjax.game import AUXILIARY, Critique, Summand, Task, Term
 from asmjax.losses.pixel import class_balance
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.terms.weight import Weight, at
 
 # How far from 1 shares may add up: somebody may have rounded them.
@@ -28,7 +28,7 @@ class Pixel(Term):
     balanced: part of the training, from its start, in which the loss of segmentation is
       class-weighted; see `asmjax.losses.pixel.class_balance`.  1/3 for 4 of 12 epochs (Jamali-Rad &
       Szabo 2022, Sec. 4).
-    shares: of each class in the labelled pixels of a training image, on average; only needed if
+    shares: of each class in the labeled pixels of a training image, on average; only needed if
       `balanced`.  Empty in a config: a run counts them.
   """
 
@@ -73,7 +73,7 @@ class Pixel(Term):
     if self.balanced:
       options["segmentation"] = {"weight": self._balance(truth["label"], progress)}
 
-    def loss(name: str, maps: Mapping[str, PyTree]) -> Moments:
+    def loss(name: str, maps: Mapping[str, PyTree]) -> MaskedMean:
       return tasks[name].pixel_loss(maps[name], truth, **options.get(name, {}))
 
     summands = {

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from asmjax.game import Critique, Summand, Task, Term
-from asmjax.gradients import ascend
+from asmjax.gradients import reverse_gradient
 from asmjax.losses.matching import (
   EPSILON,
   NORMALIZATIONS,
@@ -18,8 +18,8 @@ from asmjax.losses.matching import (
   smallest_norm,
 )
 from asmjax.models.critics.autoencoder import StructureAutoencoder
-from asmjax.ops.masked_mean import Moments, at_least_single
-from asmjax.terms.structures import Judged, choose_tasks
+from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
+from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.terms.weight import Weight, at
 
 # How many times its value at the start, or 1, a quantity must have grown to be a warning.
@@ -46,8 +46,8 @@ class Structure(Term):
       pixel has reached this margin.
     binarise: the analyzer climbs on the winner-take-all prediction, without gradient. Otherwise
       it learns to tell soft maps from one-hot ones, where there is no error too.
-    partly: count features that see any labelled pixel; otherwise only those whose cell is all
-      labelled.
+    partly: count features that see any labeled pixel; otherwise only those whose cell is all
+      labeled.
     tasks: names of those whose structures are judged together; empty for all. One such term for
       each task gives each a critic of its own.
     critic: the autoencoder A, R.
@@ -81,11 +81,11 @@ class Structure(Term):
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if a task that is to be judged is not trained."""
-    choose_tasks(tasks, self.tasks)
+    select_tasks(tasks, self.tasks)
 
   def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
     """The autoencoder's variables."""
-    judged = choose_tasks(tasks, self.tasks).values()
+    judged = select_tasks(tasks, self.tasks).values()
     return self.critic.init(rng, *(jnp.zeros((1, *size, task.channels)) for task in judged))
 
   def symptoms(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
@@ -127,7 +127,7 @@ class Structure(Term):
     rebuilt = (
       sum(
         task.weight * means[f"reconstruction_{name}"]
-        for name, task in choose_tasks(tasks, self.tasks).items()
+        for name, task in select_tasks(tasks, self.tasks).items()
       )
       if self.reconstruction
       else 0.0
@@ -148,7 +148,7 @@ class Structure(Term):
     """V by layer, what the analyzer climbs where that differs from V, and the reconstruction."""
     del rng
     params = critic["params"]
-    judged = Judged(choose_tasks(tasks, self.tasks), outputs, truth)
+    judged = MaskedStructures(select_tasks(tasks, self.tasks), outputs, truth)
     weight, ascent = at(self.weight, progress), at(self.ascent, progress)
     predicted = judged.predicted
     features, *rebuilt = self._features(params, judged.true)
@@ -176,7 +176,10 @@ class Structure(Term):
     The true features are reversed themselves: their parameters also serve the reconstruction.
     """
     value = self._value(
-      ascend(params, ascent), ascend(predicted, -weight), ascend(features, ascent), valid
+      reverse_gradient(params, ascent),
+      reverse_gradient(predicted, -weight),
+      reverse_gradient(features, ascent),
+      valid,
     )
     return {layer: Summand(1.0, moments) for layer, moments in value.items()}
 
@@ -196,7 +199,7 @@ class Structure(Term):
   def _features(
     self, params: PyTree, structures: Sequence[Array]
   ) -> tuple[dict[str, Array], *tuple[Array, ...]]:
-    return jax.tree.map(at_least_single, self.critic.apply({"params": params}, *structures))
+    return jax.tree.map(promote_to_float32, self.critic.apply({"params": params}, *structures))
 
   def _value(
     self,
@@ -204,7 +207,7 @@ class Structure(Term):
     predicted: Sequence[Array],
     features: Mapping[str, Array],
     valid: Mapping[str, Array],
-  ) -> dict[str, Moments]:
+  ) -> dict[str, MaskedMean]:
     shown, *_ = self._features(params, predicted)
     return layer_distances(shown, features, self.layers, valid=valid, normalize=self.normalize)
 
@@ -214,7 +217,7 @@ class Structure(Term):
     shown: Sequence[Array],
     features: Mapping[str, Array],
     valid: Mapping[str, Array],
-  ) -> dict[str, Moments]:
+  ) -> dict[str, MaskedMean]:
     """What the analyzer climbs, V, or with a margin descends, the hinge on it."""
     if not self.margin:
       return self._value(params, shown, features, valid)

@@ -12,7 +12,7 @@ from asmjax.game import Task
 from asmjax.losses.matching import pooled_valid
 
 
-def choose_tasks(tasks: Mapping[str, Task], names: tuple[str, ...]) -> dict[str, Task]:
+def select_tasks(tasks: Mapping[str, Task], names: tuple[str, ...]) -> dict[str, Task]:
   """The tasks that a term judges: those of `names`, or all.
 
   Raises:
@@ -24,10 +24,10 @@ def choose_tasks(tasks: Mapping[str, Task], names: tuple[str, ...]) -> dict[str,
   return {name: task for name, task in tasks.items() if not names or name in names}
 
 
-class Judged(NamedTuple):
+class MaskedStructures(NamedTuple):
   """The structures of some tasks, one (n, h, w, c) a task, 0 where there is no truth.
 
-  So an unlabelled pixel has no gradient.
+  So an unlabeled pixel has no gradient.
 
   Attributes:
     tasks: that are judged.

@@ -16,7 +16,7 @@ from asmjax.data.loader import Epochs, Reading, Transform, eval_batches, train_b
 from asmjax.game import JOINT, PREDICTOR, Game, Turns
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
-from asmjax.train.optim import Optimizer, require_slow_critics
+from asmjax.train.optim import Optimizer, check_critic_lr
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
 
@@ -66,8 +66,8 @@ class Init:
     path: of the file, the checkpoint or the run's folder; empty for random weights.
     format: see `asmjax.pretrained.read`.
     part: the part of the predictor that they are of, such as "backbone"; empty for all of it.
-    strict: see `asmjax.pretrained.transfer`, as are `reinitialise` and `ignore`.
-    reinitialise: patterns of parameters that stay random.
+    strict: see `asmjax.pretrained.transfer`, as are `reinitialize` and `ignore`.
+    reinitialize: patterns of parameters that stay random.
     ignore: patterns of names in the file that have no place in the predictor.
   """
 
@@ -75,7 +75,7 @@ class Init:
   format: str = "safetensors"
   part: str = ""
   strict: bool = True
-  reinitialise: tuple[str, ...] = ()
+  reinitialize: tuple[str, ...] = ()
   ignore: tuple[str, ...] = ()
 
   def variables(
@@ -85,7 +85,7 @@ class Init:
 
     Args:
       predictor: the module.
-      variables: freshly initialised.
+      variables: freshly initialized.
       report: is told what was loaded and what was not.
     """
     if not self.path:
@@ -97,7 +97,7 @@ class Init:
       variables,
       part=self.part,
       strict=self.strict,
-      reinitialise=self.reinitialise,
+      reinitialize=self.reinitialize,
       ignore=self.ignore,
     )
     report(f"{self.path}: {coverage}")
@@ -154,7 +154,7 @@ class Experiment:
 
   Attributes:
     seed: of parameters, order, augmentation and dropout.
-    game: what is optimised.
+    game: what is optimized.
     init: what the predictor starts from.
     optimizers: by player.
     source: of the training examples.
@@ -185,7 +185,7 @@ class Experiment:
   def __post_init__(self):
     critics = {name: each for name, each in self.optimizers.items() if name != PREDICTOR}
     if not self.training.fast_critic:
-      require_slow_critics(self.optimizers[PREDICTOR], critics, self.training.steps)
+      check_critic_lr(self.optimizers[PREDICTOR], critics, self.training.steps)
 
   @property
   def descriptor(self) -> Descriptor:

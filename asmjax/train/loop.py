@@ -15,7 +15,7 @@ from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import Health
 from asmjax.train.parallel import spread
-from asmjax.train.record import Record, Silence, Skips, check_finite, write_json
+from asmjax.train.record import NullLogger, Record, SkippedExamples, check_finite, write_json
 from asmjax.train.schedule import Plain, Schedule, Turn, is_due
 from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
@@ -103,9 +103,9 @@ def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoin
   return Checkpoints(workdir / "checkpoints", metric=settings.metric, keep=settings.keep)
 
 
-def open_skips(workdir: pathlib.Path) -> Skips:
+def open_skips(workdir: pathlib.Path) -> SkippedExamples:
   """The list of examples that this process could not read."""
-  return Skips(workdir / f"skipped.{jax.process_index()}.jsonl")
+  return SkippedExamples(workdir / f"skipped.{jax.process_index()}.jsonl")
 
 
 class Views(Protocol):
@@ -194,8 +194,10 @@ def make_draw(
   return draw
 
 
-def _open_record(workdir: pathlib.Path, start: int | None, steps: int | None) -> Record | Silence:
-  return Record(workdir, start=start, steps=steps) if jax.process_index() == 0 else Silence()
+def _open_record(
+  workdir: pathlib.Path, start: int | None, steps: int | None
+) -> Record | NullLogger:
+  return Record(workdir, start=start, steps=steps) if jax.process_index() == 0 else NullLogger()
 
 
 def _stepper(

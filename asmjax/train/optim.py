@@ -109,9 +109,7 @@ class AverageState(NamedTuple):
   average: PyTree
 
 
-def require_slow_critics(
-  predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int
-) -> None:
+def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int) -> None:
   """A critic's learning rate is never larger than the predictor's (Hwang et al. 2019, Alg. 1).
 
   That is the largest rate of any of the critic's parameters and the smallest of any of the

@@ -157,7 +157,7 @@ class Record:
     self._board.close()
 
 
-class Silence:
+class NullLogger:
   """Stands in for `Record` on all processes but the first."""
 
   def logged(self) -> list[dict[str, float]]:
@@ -174,7 +174,7 @@ class Silence:
     """Nothing."""
 
 
-class Skips:
+class SkippedExamples:
   """What is wrong with the examples that one process skipped: a file with one JSON text a line."""
 
   def __init__(self, path: pathlib.Path):

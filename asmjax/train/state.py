@@ -61,14 +61,14 @@ def init_state(
   """The state at step 0, a function of the seed and of what is loaded.
 
   Args:
-    game: whose players to initialise.
+    game: whose players to initialize.
     transformations: by player; a critic is looked up by its term's name.
     seed: of parameters and of every later step's randomness.
     image_size: (h, w) of the training images.
     load: from the predictor's random variables to those that it starts from.
   """
   params_key, rng = jax.random.split(jax.random.key(seed))
-  # It runs once: optimising the code of its random numbers would take most of the start-up.
+  # It runs once: optimizing the code of its random numbers would take most of the start-up.
   init = jax.jit(
     lambda key: game.init(key, tuple(image_size)),
     compiler_options={"xla_backend_optimization_level": 0},

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from asmjax.game import JOINT, PREDICTOR, Game, Played, Turns, joint_value
 from asmjax.gradients import Probe
 from asmjax.models.layers import DEVICES
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.train.state import Player, TrainState, Transformations
 
 Step = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Float[Array, ""]]]]
@@ -34,7 +34,7 @@ def make_step(
   which terms are balanced, are those of the microbatches that are computed at once).
 
   Args:
-    game: what is optimised.
+    game: what is optimized.
     transformations: by player; `update` is given the predictor's steps so far as `step`.
     movers: the players that move; the others are not differentiated and stay as they are.
     steps: of the predictor in the whole run, T.
@@ -169,4 +169,4 @@ def _norms(
 def _metrics(played: Played) -> dict[str, Array]:
   """The unweighted mean of every summand over the global batch."""
   moments = {name: jax.tree.map(jnp.sum, part.moments) for name, part in played.summands.items()}
-  return {name: Moments(*each).mean() for name, each in lax.psum(moments, DEVICES).items()}
+  return {name: MaskedMean(*each).mean() for name, each in lax.psum(moments, DEVICES).items()}

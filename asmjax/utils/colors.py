@@ -1,11 +1,11 @@
-"""Labels, depths, normals and instances as colours for the eye: (h, w, ...) to uint8 (h, w, 3)."""
+"""Labels, depths, normals and instances as colors for the eye: (h, w, ...) to uint8 (h, w, 3)."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-# What consecutive ids step around the colour circle: hues come close after 13, 21, 34, ... ids, and
+# What consecutive ids step around the color circle: hues come close after 13, 21, 34, ... ids, and
 # four levels of brightness tell those apart.
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -13,50 +13,50 @@ _GOLDEN_RATIO = (5**0.5 - 1) / 2
 def overlay(
   image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, int, int]], alpha: float = 0.6
 ) -> np.ndarray:
-  """The classes' colours over an image.
+  """The classes' colors over an image.
 
   Args:
     image: uint8 (h, w, 3).
     label: int (h, w); ids that the palette does not have are drawn white.
     palette: one (r, g, b) in 0..255 per class.
-    alpha: share of the colour, 1 hides the image.
+    alpha: share of the color, 1 hides the image.
   """
-  colours = np.array([*palette, (255, 255, 255)], np.float32)
+  colors = np.array([*palette, (255, 255, 255)], np.float32)
   known = (label >= 0) & (label < len(palette))
-  painted = colours[np.where(known, label, len(palette))]
+  painted = colors[np.where(known, label, len(palette))]
   return np.round((1 - alpha) * image + alpha * painted).astype(np.uint8)
 
 
-def depth_colours(depth: np.ndarray, low: float, high: float) -> np.ndarray:
+def depth_colors(depth: np.ndarray, low: float, high: float) -> np.ndarray:
   """Depths (h, w) from blue at `low` to red at `high`, clipped; what is missing is black."""
   valid = np.isfinite(depth) & (depth > 0)
   place = np.where(valid, depth, low).astype(np.float32)
   place = np.clip((place - low) / max(high - low, 1e-6), 0, 1)
-  colours = cv2.applyColorMap(np.round(place * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-  return np.where(valid[..., None], colours[..., ::-1], 0).astype(np.uint8)
+  colors = cv2.applyColorMap(np.round(place * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+  return np.where(valid[..., None], colors[..., ::-1], 0).astype(np.uint8)
 
 
-def error_colours(error: np.ndarray, high: float) -> np.ndarray:
-  """Errors (h, w) from black at 0 to yellow at `high`, clipped; what is not finite is grey."""
+def error_colors(error: np.ndarray, high: float) -> np.ndarray:
+  """Errors (h, w) from black at 0 to yellow at `high`, clipped; what is not finite is gray."""
   known = np.isfinite(error)
   place = np.clip(np.where(known, error, 0) / high, 0, 1)
-  colours = cv2.applyColorMap(np.round(place * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-  return np.where(known[..., None], colours[..., ::-1], 128).astype(np.uint8)
+  colors = cv2.applyColorMap(np.round(place * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+  return np.where(known[..., None], colors[..., ::-1], 128).astype(np.uint8)
 
 
-def normal_colours(normals: np.ndarray) -> np.ndarray:
-  """Unit normals (h, w, 3) as colours (n + 1) / 2; what is missing is black.
+def normal_colors(normals: np.ndarray) -> np.ndarray:
+  """Unit normals (h, w, 3) as colors (n + 1) / 2; what is missing is black.
 
   With x right, y down and z towards the camera, a surface that faces the camera is light blue, a
   floor purple and a wall on the left pink.
   """
   valid = np.isfinite(normals).all(-1, keepdims=True) & (normals != 0).any(-1, keepdims=True)
-  colours = np.clip(np.round((np.where(valid, normals, 0) + 1) * 127.5), 0, 255)
-  return np.where(valid, colours, 0).astype(np.uint8)
+  colors = np.clip(np.round((np.where(valid, normals, 0) + 1) * 127.5), 0, 255)
+  return np.where(valid, colors, 0).astype(np.uint8)
 
 
-def instance_colours(instance: np.ndarray) -> np.ndarray:
-  """One vivid colour per id (h, w), the same in every picture; 0, no instance, is black."""
+def instance_colors(instance: np.ndarray) -> np.ndarray:
+  """One vivid color per id (h, w), the same in every picture; 0, no instance, is black."""
   ids, places = np.unique(instance, return_inverse=True)
   hues = np.round(ids * _GOLDEN_RATIO % 1 * 179)
   values = np.where(ids == 0, 0, 255 - 45 * (ids % 4))

@@ -39,5 +39,5 @@ def conv3x3(before: int, features: int, dilation: int, separable: bool) -> list[
 
 
 def bilinear(x: Tensor, size: Iterable[int], align_corners: bool = False) -> Tensor:
-  """Bilinear resize with half-pixel centres, or with aligned corners."""
+  """Bilinear resize with half-pixel centers, or with aligned corners."""
   return F.interpolate(x, tuple(size), mode="bilinear", align_corners=align_corners)

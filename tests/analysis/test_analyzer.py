@@ -109,7 +109,7 @@ def test_reconstructions_are_held_against_the_truth_as_predictions_are():
     np.testing.assert_allclose(by_hand[name], term, rtol=1e-4)
 
 
-def test_colours_range_over_all_but_the_brightest():
+def test_colors_range_over_all_but_the_brightest():
   maps = np.arange(1001.0).reshape(1, 7, 143)
   assert Scale.of(maps, np.full((2, 2), np.nan))[:2] == (0, pytest.approx(990))
   assert Scale.of(maps - 10).low == -10
@@ -157,7 +157,7 @@ def columns(part):
   return dict(zip(titles, pictures, strict=True))
 
 
-def test_errors_of_all_tasks_are_drawn_in_shared_colours(drawn, tmp_path):
+def test_errors_of_all_tasks_are_drawn_in_shared_colors(drawn, tmp_path):
   run = save(tmp_path, "asm,all")
   analyzer.error_maps(tmp_path, tmp_path / "errors.png", count=2)
   (figure,) = drawn

@@ -41,17 +41,17 @@ def test_cells_have_numbers_where_there_is_room_for_them():
   assert not axes.texts
 
 
-def test_drawings_stand_side_by_side_and_grey_out_missing_classes(tmp_path):
-  def grey(**matrices):
+def test_drawings_stand_side_by_side_and_gray_out_missing_classes(tmp_path):
+  def gray(**matrices):
     draw(matrices, ("ground", "thing", "boat"), tmp_path / "confusions.png")
     with Image.open(tmp_path / "confusions.png") as picture:
       return np.sum(np.all(np.array(picture.convert("RGB")) == 204, -1))
 
   whole = ConfusionMatrix(MATRIX.counts + np.eye(3, dtype=np.int64))
   # The boat is in no truth and never predicted: a row above, a column below.
-  assert grey(a=MATRIX) > 1000
-  assert grey(a=MATRIX, b=MATRIX) == pytest.approx(2 * grey(a=MATRIX), rel=0.01)
-  assert grey(a=whole, b=whole) < 100
+  assert gray(a=MATRIX) > 1000
+  assert gray(a=MATRIX, b=MATRIX) == pytest.approx(2 * gray(a=MATRIX), rel=0.01)
+  assert gray(a=whole, b=whole) < 100
 
 
 def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):

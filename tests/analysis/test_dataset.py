@@ -65,9 +65,9 @@ def test_the_sheet_holds_whole_examples_and_a_legend(tmp_path):
   report = inspect({"train": source})
   contact_sheet(source, report.splits["train"], tmp_path / "train.png", count=3)
   with Image.open(tmp_path / "train.png") as sheet:
-    colours = np.array(sheet.convert("RGB")).reshape(-1, 3)
-  for colour in PALETTE:
-    assert (colours == colour).all(-1).sum() > 20, colour
+    colors = np.array(sheet.convert("RGB")).reshape(-1, 3)
+  for color in PALETTE:
+    assert (colors == color).all(-1).sum() > 20, color
   report.splits["train"].whole.clear()
   with pytest.raises(ValueError, match="'train' of rooms has no whole example"):
     contact_sheet(source, report.splits["train"], tmp_path / "none.png")

@@ -233,7 +233,7 @@ def test_the_album_shows_the_chosen_models_and_only_some_photos(tmp_path, histor
   with pytest.raises(ValueError, match=r"album holds no pictures; expected MODEL\.npz"):
     lookahead.album([group], tmp_path / "album.png")
   (workdir / "album").mkdir()
-  flat = lambda *colour: np.broadcast_to(np.array(colour, np.uint8), (3, 8, 12, 3)).copy()
+  flat = lambda *color: np.broadcast_to(np.array(color, np.uint8), (3, 8, 12, 3)).copy()
   photos = flat(9, 9, 200)
   photos[2] = 200, 9, 9
   # Model 3 has no name.
@@ -250,7 +250,7 @@ def test_the_album_shows_the_chosen_models_and_only_some_photos(tmp_path, histor
   lookahead.album([group], tmp_path / "album.png", count=2)
   with Image.open(tmp_path / "album.png") as picture:
     pixels = np.array(picture.convert("RGB")).reshape(-1, 3)
-  area = lambda *colour: int(np.all(pixels == colour, -1).sum())
+  area = lambda *color: int(np.all(pixels == color, -1).sum())
   shown = [area(9, 9, 200), area(9, 120, 9), *(area(40 * model, 250, 90) for model in (0, 2, 5))]
   assert min(shown) > 1000 and max(shown) < 1.1 * min(shown)
   assert area(120, 250, 90) == area(200, 9, 9) == area(1, 99, 1) == 0

@@ -101,7 +101,7 @@ def test_curves_are_means_where_runs_logged_together_and_a_line_each_elsewhere(t
   np.testing.assert_allclose(second.values, [[20, 60, 80]])
 
 
-def test_long_curves_are_smoothed_to_means_of_neighbours():
+def test_long_curves_are_smoothed_to_means_of_neighbors():
   steps, values = np.arange(10, 910, 10), np.random.default_rng(0).normal(size=(2, 90))
   places, means = contents._smooth(steps, values)
   assert len(places) == means.shape[1] == contents.MOST_POINTS and places[-1] == 900
@@ -114,7 +114,7 @@ def test_long_curves_are_smoothed_to_means_of_neighbours():
 def test_no_two_styles_look_the_same():
   styles = [charts._style(index) for index in range(280)]
   assert len({(x["color"], x["linestyle"], x["marker"]) for x in styles}) == 280
-  # Without colours too, as long as there are fewer curves than a legend can hold.
+  # Without colors too, as long as there are fewer curves than a legend can hold.
   assert len({(x["linestyle"], x["marker"]) for x in styles[:40]}) == 40
 
 

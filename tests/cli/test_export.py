@@ -39,7 +39,7 @@ def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path
       small.ROOT / "examples" / "load_exported.py",
       "net.stablehlo",
       "photo.png",
-      "labelled.png",
+      "labeled.png",
     ],
     cwd=tmp_path,
     env=environment,
@@ -49,10 +49,10 @@ def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path
   logits = trained.game.predict(trained.variables, image[None])["segmentation"]
   (label,) = trained.game.tasks["segmentation"].prediction(logits, (16, 16))
   assert len(np.unique(label)) > 1
-  with Image.open(tmp_path / "labelled.png") as labelled:
-    np.testing.assert_array_equal(np.asarray(labelled), label)
+  with Image.open(tmp_path / "labeled.png") as labeled:
+    np.testing.assert_array_equal(np.asarray(labeled), label)
     np.testing.assert_array_equal(
-      np.asarray(labelled.convert("RGB")), np.array(trained.descriptor.palette)[label]
+      np.asarray(labeled.convert("RGB")), np.array(trained.descriptor.palette)[label]
     )
 
 

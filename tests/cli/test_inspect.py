@@ -48,9 +48,9 @@ def test_a_truncated_file_and_an_unknown_split_fail_the_check(root):
   assert report["splits"]["val"]["label"]["classes"]["horse"]["share"] == 0.5
   for split in ("train", "val"):
     with Image.open(out / f"{split}.png") as sheet:
-      colours = np.array(sheet.convert("RGB")).reshape(-1, 3)
-    # The horse's colour in the legend.
-    assert (colours == (224, 160, 64)).all(-1).sum() > 20
+      colors = np.array(sheet.convert("RGB")).reshape(-1, 3)
+    # The horse's color in the legend.
+    assert (colors == (224, 160, 64)).all(-1).sum() > 20
 
 
 def test_the_splits_of_a_run_pass_when_clean(root):

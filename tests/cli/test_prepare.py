@@ -17,8 +17,8 @@ def horses(tmp_path):
   for folder in ("rgb", "figure_ground"):
     (root / folder).mkdir(parents=True)
     for name in "abc":
-      grey = rng.integers(0, 256, (20, 30), np.uint8)
-      Image.fromarray(grey).save(root / folder / f"{name}.jpg")
+      gray = rng.integers(0, 256, (20, 30), np.uint8)
+      Image.fromarray(gray).save(root / folder / f"{name}.jpg")
   (root / "train.txt").write_text("c\na\n")
   (root / "val.txt").write_text("b\n")
   return root

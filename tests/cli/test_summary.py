@@ -21,7 +21,7 @@ def test_it_prints_the_predictor_and_every_critic_without_a_data_set():
   lines = output.splitlines()
   titles = [line.strip() for line in lines if line.startswith(("predictor", "critic"))]
   assert titles == ["predictor", "critic of affinity", "critic of structure"]
-  # Stride 2; kernels and, for each normalised channel, a scale and a bias.
+  # Stride 2; kernels and, for each normalized channel, a scale and a bias.
   first = next(line for line in lines if line.startswith("down1_1"))
   assert re.split(r"\s{2,}", first.strip()) == [
     "down1_1",

@@ -24,7 +24,7 @@ from asmjax.models.predictors import DeepLab, UNet
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
-from asmjax.train.optim import Optimizer, require_slow_critics
+from asmjax.train.optim import Optimizer, check_critic_lr
 from configs import any as any_source
 from configs import cityscapes, scenes, stanford2d3ds, stanford_background, voc, voc_animals
 from tests.helpers import small_configs as small
@@ -157,11 +157,11 @@ def test_the_name_of_a_critic_chooses_its_network(name, kind):
   [
     ("gan_basic", "adversarial.shrink", 0, "terms.adversarial: shrink=0, .*expected at least 1"),
     ("gan_basic", "adversarial.smoothing", 1.0, "smoothing=1.0; .*below 1"),
-    ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighbourhood of size 4; expected"),
-    ("aaf", "affinity.neighbours", "near", "unknown neighbours 'near'; known: corners, full"),
+    ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighborhood of size 4; expected"),
+    ("aaf", "affinity.neighbors", "near", "unknown neighbors 'near'; known: corners, full"),
     ("aaf", "affinity.ignore", "all", "unknown ignore 'all'; known: pair, opposite"),
     ("embedding", "embedding.sampled", 5, "terms.embedding: sampled=5 of 4 directions"),
-    ("embedding", "embedding.size", 2, "a neighbourhood of size 2; expected an odd size from 3"),
+    ("embedding", "embedding.size", 2, "a neighborhood of size 2; expected an odd size from 3"),
   ],
 )
 def test_numbers_and_names_of_terms_are_refused_before_anything_runs(variant, key, value, message):
@@ -352,7 +352,7 @@ def test_no_shipped_critic_outpaces_the_predictor_but_those_of_luc_et_al(file, m
   if made.train.fast_critic:
     assert (file, method) == ("voc", "gan_basic")
   else:
-    require_slow_critics(players.pop(PREDICTOR), players, made.train.steps)
+    check_critic_lr(players.pop(PREDICTOR), players, made.train.steps)
 
 
 def test_the_alternating_scheme_gives_the_predictor_the_steps_of_load():

@@ -44,25 +44,25 @@ def test_official_table():
   assert [each.id for each in trained] == [
     *(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
   ]
-  # The table gives a colour to two labels at most, but for the five that are black.
-  shared = collections.Counter(each.colour for each in LABELS)
-  assert {colour: times for colour, times in shared.items() if times > 1} == {
+  # The table gives a color to two labels at most, but for the five that are black.
+  shared = collections.Counter(each.color for each in LABELS)
+  assert {color: times for color, times in shared.items() if times > 1} == {
     (0, 0, 0): 5,
     (153, 153, 153): 2,
     (0, 0, 142): 2,
   }
 
 
-def test_official_classes_and_colours():
+def test_official_classes_and_colors():
   facts = Cityscapes.descriptor
-  colours = dict(zip(facts.classes, facts.palette, strict=True))
-  assert list(colours) == [
+  colors = dict(zip(facts.classes, facts.palette, strict=True))
+  assert list(colors) == [
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
     *("vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train"),
     *("motorcycle", "bicycle"),
   ]
-  assert colours["road"] == (128, 64, 128) and colours["sky"] == (70, 130, 180)
-  assert colours["person"] == (220, 20, 60) and colours["bicycle"] == (119, 11, 32)
+  assert colors["road"] == (128, 64, 128) and colors["sky"] == (70, 130, 180)
+  assert colors["person"] == (220, 20, 60) and colors["bicycle"] == (119, 11, 32)
   assert facts.ignored == {-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
 
 

@@ -26,10 +26,10 @@ def test_names_alone_are_enough(tmp_path):
   found = read_classes(tmp_path / "a.yaml")
   assert found == read_classes(tmp_path / "a.csv")
   assert found.names == ("x", "y", "z") and len(set(found.palette)) == 3
-  assert found.by_id == {0: 0, 1: 1, 2: 2, 255: 255} and found.by_colour == {}
+  assert found.by_id == {0: 0, 1: 1, 2: 2, 255: 255} and found.by_color == {}
 
 
-def test_generated_colours_differ_for_as_many_classes_as_there_can_be(tmp_path):
+def test_generated_colors_differ_for_as_many_classes_as_there_can_be(tmp_path):
   (tmp_path / "a.csv").write_text("name\n" + "\n".join(f"c{index}" for index in range(255)))
   assert len(set(read_classes(tmp_path / "a.csv").palette)) == 255
   (tmp_path / "a.csv").write_text("name\n" + "\n".join(f"c{index}" for index in range(256)))
@@ -46,7 +46,7 @@ def test_generated_colours_differ_for_as_many_classes_as_there_can_be(tmp_path):
     ("classes: [x]", r"class 1 is 'x'; expected \{name"),
     ("classes: [{id: 1}]", r"class 1 is \{'id': 1\}; expected \{name"),
     ("classes: [{name: x}]\nvoid: [1]", r"unknown key 'void'; known: classes, ignored"),
-    ("classes: [{name: x, colour: [0, 0, 0]}]", r"class 1 has the unknown key 'colour'; known: na"),
+    ("classes: [{name: x, color: [0, 0, 0]}]", r"class 1 has the unknown key 'color'; known: na"),
     ("classes: [{name: x}, {name: x}]", r"class 2: name 'x' is taken by .*class 1"),
     ("classes: [{name: no}]", r"class 1: name is False; expected text \(in quotes\?\)"),
     ("classes: [{name: }]", r"class 1: name is ''; expected text"),
@@ -86,7 +86,7 @@ def test_errors_in_yaml_name_the_place(tmp_path, text, message):
     ("", r"line 1 is ; expected name,id,r,g,b"),
     ("id,r,g,b\n1,2,3,4", r"line 1 is id,r,g,b; expected name,id,r,g,b"),
     ("name,r,g\nx,1,2", r"line 1 is name,r,g; expected"),
-    ("name,colour\nx,red", r"line 1 has the unknown key 'colour'; known: name, id, r, g, b"),
+    ("name,color\nx,red", r"line 1 has the unknown key 'color'; known: name, id, r, g, b"),
     ("name,id\nx,1\n\ny,1\n", r"line 4: id 1 is taken by .*line 2"),
     ("name,id\nx,one\n", r"line 2: id is 'one'; expected a whole number in 0\.\.65535"),
     ("name,r,g,b\nx,1,2,300\n", r"line 2: color is \[1, 2, 300\]; expected three whole"),

@@ -8,12 +8,12 @@ from PIL import ExifTags, Image
 from asmjax.data import decode
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (6, 9), np.uint8)
-COLOUR = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+GRAY = RNG.integers(0, 256, (6, 9), np.uint8)
+COLOR = RNG.integers(0, 256, (6, 9, 3), np.uint8)
 ALPHA = RNG.integers(0, 256, (6, 9, 1), np.uint8)
 IDS = RNG.integers(0, 4, (6, 9), np.uint8)
 WIDE = RNG.integers(256, 65536, (6, 9), np.uint16)
-# Two ids of one colour: only the indices tell them apart.
+# Two ids of one color: only the indices tell them apart.
 PALETTE = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 142], [0, 0, 142]], np.uint8)
 SMOOTH = np.kron(RNG.integers(0, 256, (3, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
 
@@ -41,32 +41,32 @@ def save_palette(path, **options):
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "ppm", "tif"])
 def test_photo_is_what_was_saved(tmp_path, extension):
-  found = decode.photo(save(tmp_path / f"a.{extension}", COLOUR))
-  assert found.dtype == np.uint8 and np.array_equal(found, COLOUR)
+  found = decode.photo(save(tmp_path / f"a.{extension}", COLOR))
+  assert found.dtype == np.uint8 and np.array_equal(found, COLOR)
 
 
-def test_transparency_is_dropped_without_touching_the_colours(tmp_path):
-  path = save(tmp_path / "a.png", np.concatenate([COLOUR, ALPHA], -1))
-  assert np.array_equal(decode.photo(path), COLOUR)
-  assert np.array_equal(decode.colours(path), COLOUR)
+def test_transparency_is_dropped_without_touching_the_colors(tmp_path):
+  path = save(tmp_path / "a.png", np.concatenate([COLOR, ALPHA], -1))
+  assert np.array_equal(decode.photo(path), COLOR)
+  assert np.array_equal(decode.colors(path), COLOR)
 
 
-def test_grey_photo_has_equal_channels(tmp_path):
-  for name, array in (("l.png", GREY), ("la.png", np.stack([GREY, ALPHA[..., 0]], -1))):
-    assert np.array_equal(decode.photo(save(tmp_path / name, array)), np.dstack([GREY] * 3))
-  bits = decode.photo(save(tmp_path / "1.png", GREY > 128))
-  assert np.array_equal(bits, np.dstack([(GREY > 128) * 255] * 3))
+def test_gray_photo_has_equal_channels(tmp_path):
+  for name, array in (("l.png", GRAY), ("la.png", np.stack([GRAY, ALPHA[..., 0]], -1))):
+    assert np.array_equal(decode.photo(save(tmp_path / name, array)), np.dstack([GRAY] * 3))
+  bits = decode.photo(save(tmp_path / "1.png", GRAY > 128))
+  assert np.array_equal(bits, np.dstack([(GRAY > 128) * 255] * 3))
 
 
 @pytest.mark.parametrize("transparency", [None, 0, bytes([0, 128, 255])])
-def test_palette_photo_has_its_colours(tmp_path, transparency):
+def test_palette_photo_has_its_colors(tmp_path, transparency):
   """A palette with several transparencies makes Pillow warn, which is an error here."""
   options = {} if transparency is None else {"transparency": transparency}
   path = save_palette(tmp_path / "a.png", **options)
   assert np.array_equal(decode.photo(path), PALETTE[IDS])
-  assert np.array_equal(decode.colours(path), PALETTE[IDS])
+  assert np.array_equal(decode.colors(path), PALETTE[IDS])
   assert np.array_equal(decode.ids(path), IDS)
-  assert decode.grey(path).shape == IDS.shape
+  assert decode.gray(path).shape == IDS.shape
 
 
 def test_four_inks_become_red_green_and_blue(tmp_path):
@@ -93,21 +93,21 @@ def test_four_inks_become_red_green_and_blue(tmp_path):
 def test_photo_is_upright(tmp_path, orientation, stored):
   exif = Image.Exif()
   exif[ExifTags.Base.Orientation] = orientation
-  path = save(tmp_path / "a.png", np.ascontiguousarray(stored(COLOUR)), exif=exif)
-  assert np.array_equal(decode.photo(path), COLOUR)
+  path = save(tmp_path / "a.png", np.ascontiguousarray(stored(COLOR)), exif=exif)
+  assert np.array_equal(decode.photo(path), COLOR)
   assert decode.is_turned(path) == (orientation >= 5)
 
 
 def test_photo_without_orientation_is_not_turned(tmp_path):
-  assert not decode.is_turned(save(tmp_path / "a.jpg", COLOUR))
+  assert not decode.is_turned(save(tmp_path / "a.jpg", COLOR))
 
 
 def test_photo_of_sixteen_bits_a_channel_keeps_the_upper_ones(tmp_path):
-  wide = COLOUR.astype(np.uint16) * 256 + 255
-  assert np.array_equal(decode.photo(save_wide(tmp_path / "a.png", wide)), COLOUR)
+  wide = COLOR.astype(np.uint16) * 256 + 255
+  assert np.array_equal(decode.photo(save_wide(tmp_path / "a.png", wide)), COLOR)
 
 
-@pytest.mark.parametrize("read", [decode.photo, decode.colours, decode.grey])
+@pytest.mark.parametrize("read", [decode.photo, decode.colors, decode.gray])
 def test_one_channel_of_sixteen_bits_is_no_picture(tmp_path, read):
   """Pillow would cut the values at 255, which makes a white picture."""
   path = save_wide(tmp_path / "a.png", WIDE)
@@ -121,13 +121,13 @@ def test_one_channel_of_sixteen_bits_is_no_picture(tmp_path, read):
 def test_ids_in_every_kind_of_file(tmp_path):
   equal = np.dstack([IDS] * 3)
   files = [
-    save(tmp_path / "grey.png", IDS),
+    save(tmp_path / "gray.png", IDS),
     save_palette(tmp_path / "palette.png"),
     save(tmp_path / "equal.png", equal),
     save(tmp_path / "transparent.png", np.concatenate([equal, ALPHA], -1)),
-    save(tmp_path / "grey_transparent.png", np.stack([IDS, ALPHA[..., 0]], -1)),
+    save(tmp_path / "gray_transparent.png", np.stack([IDS, ALPHA[..., 0]], -1)),
     save_wide(tmp_path / "wide.png", IDS.astype(np.uint16)),
-    save(tmp_path / "grey.tif", IDS),
+    save(tmp_path / "gray.tif", IDS),
   ]
   for path in files:
     found = decode.ids(path)
@@ -142,9 +142,9 @@ def test_ids_of_one_bit_and_of_sixteen(tmp_path):
   assert raw.dtype == np.uint16 and np.array_equal(raw, WIDE)
 
 
-def test_colours_are_no_ids(tmp_path):
-  path = save(tmp_path / "a.png", COLOUR)
-  with pytest.raises(ValueError, match=r"a\.png has colours \(RGB\); expected one id a pixel"):
+def test_colors_are_no_ids(tmp_path):
+  path = save(tmp_path / "a.png", COLOR)
+  with pytest.raises(ValueError, match=r"a\.png has colors \(RGB\); expected one id a pixel"):
     decode.ids(path)
 
 
@@ -154,7 +154,7 @@ def test_fractions_are_no_ids(tmp_path):
     decode.ids(path)
 
 
-@pytest.mark.parametrize("read", [decode.ids, decode.colours])
+@pytest.mark.parametrize("read", [decode.ids, decode.colors])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_channels_of_sixteen_bits_would_lose_the_ids(tmp_path, read, channels):
   """Pillow keeps the upper bytes, which are all 0 here."""
@@ -165,7 +165,7 @@ def test_channels_of_sixteen_bits_would_lose_the_ids(tmp_path, read, channels):
     read(path)
 
 
-@pytest.mark.parametrize("read", [decode.ids, decode.colours, decode.raw16])
+@pytest.mark.parametrize("read", [decode.ids, decode.colors, decode.raw16])
 @pytest.mark.parametrize(("name", "format"), [("a.jpg", "JPEG"), ("a.webp", "WEBP")])
 def test_lossy_mask_is_refused(tmp_path, read, name, format):
   path = save(tmp_path / name, IDS)
@@ -179,7 +179,7 @@ def test_jpeg_called_png_is_refused(tmp_path):
     decode.ids(path)
 
 
-@pytest.mark.parametrize("array", [GREY, COLOUR, GREY > 128])
+@pytest.mark.parametrize("array", [GRAY, COLOR, GRAY > 128])
 def test_raw16_wants_sixteen_bits(tmp_path, array):
   path = save(tmp_path / "a.png", array)
   with pytest.raises(ValueError, match="expected one channel of 16 bits"):
@@ -195,11 +195,11 @@ def test_raw16_does_not_wrap_around(tmp_path):
 # Broken files
 
 
-@pytest.mark.parametrize("read", [decode.photo, decode.grey, decode.ids, decode.colours])
+@pytest.mark.parametrize("read", [decode.photo, decode.gray, decode.ids, decode.colors])
 @pytest.mark.parametrize("extension", ["png", "ppm", "jpg"])
 @pytest.mark.parametrize("keep", [0, 1, 6, 30, -40])
 def test_broken_file_is_named(tmp_path, read, extension, keep):
-  path = save(tmp_path / f"a.{extension}", COLOUR)
+  path = save(tmp_path / f"a.{extension}", COLOR)
   path.write_bytes(path.read_bytes()[:keep])
   with pytest.raises(ValueError, match=rf"a\.{extension} cannot be decoded \(.*bytes\); expected"):
     read(path)
@@ -220,7 +220,7 @@ def test_missing_file_is_named(tmp_path, read):
     read(tmp_path / "folder")
 
 
-# Ids and colours to labels
+# Ids and colors to labels
 
 
 def test_lookup_against_a_loop():
@@ -235,7 +235,7 @@ def test_lookup_against_a_loop():
 def test_unknown_id_is_named_with_what_is_known(bad):
   table = {0: 0, 1: 1, 4: 2, 8: 255}
   raw = np.array([[0, 1], [bad, bad]], np.int32)
-  expected = rf"a\.png holds the ids {bad}; expected 0\.\.1, 4 or, unlabelled, 8"
+  expected = rf"a\.png holds the ids {bad}; expected 0\.\.1, 4 or, unlabeled, 8"
   with pytest.raises(ValueError, match=expected):
     decode.lookup(raw, table, "a.png")
 
@@ -245,45 +245,45 @@ def test_of_many_unknown_ids_a_few_are_named():
     decode.lookup(np.arange(21)[None], {0: 0}, "a.png")
 
 
-def test_lookup_of_colours_against_a_loop():
+def test_lookup_of_colors_against_a_loop():
   table = {(0, 0, 1): 0, (0, 1, 0): 1, (1, 0, 0): 2, (255, 255, 255): 255}
   rgb = RNG.choice(np.array(list(table), np.uint8), (20, 30))
-  found = decode.lookup_colours(rgb, table, "a.png")
+  found = decode.lookup_colors(rgb, table, "a.png")
   assert found.dtype == np.int32
   assert found.tolist() == [[table[tuple(pixel)] for pixel in row] for row in rgb.tolist()]
 
 
-def test_unknown_colour_is_named():
+def test_unknown_color_is_named():
   rgb = np.array([[[0, 0, 1], [0, 0, 2]]], np.uint8)
-  expected = r"a\.png holds the colours \(0, 0, 2\); expected \(0, 0, 1\)"
+  expected = r"a\.png holds the colors \(0, 0, 2\); expected \(0, 0, 1\)"
   with pytest.raises(ValueError, match=expected):
-    decode.lookup_colours(rgb, {(0, 0, 1): 0}, "a.png")
+    decode.lookup_colors(rgb, {(0, 0, 1): 0}, "a.png")
 
 
-def test_two_tables_of_colours_do_not_mix():
+def test_two_tables_of_colors_do_not_mix():
   rgb = np.zeros((1, 1, 3), np.uint8)
-  assert decode.lookup_colours(rgb, {(0, 0, 0): 3}, "a.png").item() == 3
-  assert decode.lookup_colours(rgb, {(0, 0, 0): 4}, "a.png").item() == 4
+  assert decode.lookup_colors(rgb, {(0, 0, 0): 3}, "a.png").item() == 3
+  assert decode.lookup_colors(rgb, {(0, 0, 0): 4}, "a.png").item() == 4
 
 
-def test_labels_by_id_or_by_colour(tmp_path):
+def test_labels_by_id_or_by_color(tmp_path):
   by_id = {index: index + 10 for index in range(4)}
-  by_colour = {(0, 0, 0): 20, (128, 64, 128): 21, (0, 0, 142): 22}
+  by_color = {(0, 0, 0): 20, (128, 64, 128): 21, (0, 0, 142): 22}
   alpha = np.full((*IDS.shape, 1), 9, np.uint8)
   for path in (
-    save(tmp_path / "grey.png", IDS),
+    save(tmp_path / "gray.png", IDS),
     save_palette(tmp_path / "palette.png"),
     save(tmp_path / "transparent.png", np.dstack([IDS, alpha])),
   ):
-    assert np.array_equal(decode.labels(path, by_id, by_colour), IDS + 10), path.name
+    assert np.array_equal(decode.labels(path, by_id, by_color), IDS + 10), path.name
   expected = np.array([20, 21, 22, 22])[IDS]
   for name, array in (("rgb", PALETTE[IDS]), ("rgba", np.dstack([PALETTE[IDS], alpha]))):
     path = save(tmp_path / f"{name}.png", array)
-    assert np.array_equal(decode.labels(path, by_id, by_colour), expected), name
+    assert np.array_equal(decode.labels(path, by_id, by_color), expected), name
 
 
-def test_colours_of_equal_channels_are_colours_all_the_same(tmp_path):
-  """A mask of black and grey classes only must not turn into ids."""
+def test_colors_of_equal_channels_are_colors_all_the_same(tmp_path):
+  """A mask of black and gray classes only must not turn into ids."""
   path = save(tmp_path / "a.png", np.full((2, 2, 3), 70, np.uint8))
   assert (decode.labels(path, {70: 1}, {(70, 70, 70): 2}) == 2).all()
 
@@ -319,23 +319,23 @@ def test_empty_list_has_no_lines(tmp_path):
 
 
 def test_a_palette_that_contradicts_the_ids_is_refused_on_request(tmp_path):
-  """Tools that shrink PNGs renumber colours as they like."""
-  by_id, by_colour = {0: 0, 1: 1}, {(0, 0, 0): 0, (128, 64, 128): 1}
+  """Tools that shrink PNGs renumber colors as they like."""
+  by_id, by_color = {0: 0, 1: 1}, {(0, 0, 0): 0, (128, 64, 128): 1}
   ids = np.array([[0, 1], [1, 1]], np.uint8)
-  for name, colours in (
+  for name, colors in (
     ("agrees", (0, 0, 0, 128, 64, 128)),
     ("swapped", (128, 64, 128, 0, 0, 0)),
     ("painted", (9, 9, 9, 8, 8, 8)),
   ):
     picture = Image.fromarray(ids)
-    picture.putpalette(colours)
+    picture.putpalette(colors)
     picture.save(tmp_path / f"{name}.png")
-  for name in ("agrees", "painted"):  # Unknown colours are decoration.
-    label = decode.labels(tmp_path / f"{name}.png", by_id, by_colour, palette_agrees=True)
+  for name in ("agrees", "painted"):  # Unknown colors are decoration.
+    label = decode.labels(tmp_path / f"{name}.png", by_id, by_color, palette_agrees=True)
     np.testing.assert_array_equal(label, ids)
   with pytest.raises(ValueError, match=r"swapped\.png .* in which 0 is \(128, 64, 128\)"):
-    decode.labels(tmp_path / "swapped.png", by_id, by_colour, palette_agrees=True)
-  np.testing.assert_array_equal(decode.labels(tmp_path / "swapped.png", by_id, by_colour), ids)
+    decode.labels(tmp_path / "swapped.png", by_id, by_color, palette_agrees=True)
+  np.testing.assert_array_equal(decode.labels(tmp_path / "swapped.png", by_id, by_color), ids)
 
 
 def test_a_damaged_png_is_never_read_as_another(tmp_path):

@@ -9,7 +9,7 @@ from asmjax.data.sources.folder import Folder
 
 IDS = np.array([[0, 3], [7, 255]], np.uint8).repeat(6, 0).repeat(10, 1)
 EXPECTED = np.array([[0, 1], [2, 255]]).repeat(6, 0).repeat(10, 1)
-COLOURS = {0: (0, 0, 0), 3: (128, 64, 128), 7: (70, 70, 70), 255: (255, 255, 255)}
+COLORS = {0: (0, 0, 0), 3: (128, 64, 128), 7: (70, 70, 70), 255: (255, 255, 255)}
 YAML = """
 classes:
   - {name: ground, id: 0, color: [0, 0, 0]}
@@ -20,10 +20,10 @@ ignored: [255, [255, 255, 255]]
 CSV = "name,id,r,g,b\nground,0,0,0,0\nroad,3,128,64,128\nwall,7,70,70,70\n,255,255,255,255\n"
 
 
-def coloured(ids):
+def colored(ids):
   table = np.zeros((256, 3), np.uint8)
-  for value, colour in COLOURS.items():
-    table[value] = colour
+  for value, color in COLORS.items():
+    table[value] = color
   return table[ids]
 
 
@@ -101,20 +101,20 @@ def test_camvid_as_segnet_has_it(tmp_path):
 
 
 def test_camvid_as_published(tmp_path):
-  """All photos in one folder, all masks, in colours and with a suffix, in another."""
-  (tmp_path / "colours.csv").write_text(
+  """All photos in one folder, all masks, in colors and with a suffix, in another."""
+  (tmp_path / "colors.csv").write_text(
     "name,r,g,b\nground,0,0,0\nroad,128,64,128\nwall,70,70,70\n,255,255,255\n"
   )
   (tmp_path / "train.txt").write_text("0001TP_1.png\n")
   for name in ("0001TP_1", "0001TP_2"):
     photo(tmp_path / "701_StillsRaw_full" / f"{name}.png")
-    save(tmp_path / "LabeledApproved_full" / f"{name}_L.png", coloured(IDS))
+    save(tmp_path / "LabeledApproved_full" / f"{name}_L.png", colored(IDS))
   options = {
     "images": "701_StillsRaw_full",
     "masks": "LabeledApproved_full",
     "mask_suffix": "_L",
     "lists": "{split}.txt",
-    "classes": "colours.csv",
+    "classes": "colors.csv",
   }
   source = Folder(str(tmp_path), "train", **options)
   assert len(source) == 1 and source.files(0)["label"].name == "0001TP_1_L.png"
@@ -124,7 +124,7 @@ def test_camvid_as_published(tmp_path):
 # Masks
 
 
-def palette_of_other_colours(ids):
+def palette_of_other_colors(ids):
   image = Image.fromarray(ids)
   image.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
   return image
@@ -134,19 +134,19 @@ def palette_of_other_colours(ids):
   "mask",
   [
     Image.fromarray(IDS),
-    palette_of_other_colours(IDS),
-    Image.fromarray(coloured(IDS)),
-    Image.fromarray(np.dstack([coloured(IDS), IDS])),
+    palette_of_other_colors(IDS),
+    Image.fromarray(colored(IDS)),
+    Image.fromarray(np.dstack([colored(IDS), IDS])),
     Image.fromarray(IDS.astype(np.uint16)),
   ],
-  ids=["grey", "palette", "colours", "transparent", "16 bits"],
+  ids=["gray", "palette", "colors", "transparent", "16 bits"],
 )
-def test_one_list_serves_ids_and_colours(root, mask):
+def test_one_list_serves_ids_and_colors(root, mask):
   mask.save(root / "masks" / "val" / "d.png")
   assert np.array_equal(Folder(str(root), "val")[0]["label"], EXPECTED)
 
 
-def test_without_colours_equal_channels_are_ids(root):
+def test_without_colors_equal_channels_are_ids(root):
   (root / "classes.yaml").write_text("classes: [{name: ground}, {name: road}]")
   save(root / "masks" / "val" / "d.png", np.dstack([IDS % 2] * 3))
   assert np.array_equal(Folder(str(root), "val")[0]["label"], IDS % 2)
@@ -162,13 +162,13 @@ def test_black_and_white_masks_need_ignored_to_be_said(root):
   assert np.array_equal(Folder(str(root), "val")[0]["label"], IDS > 3)
 
 
-def test_id_and_colour_of_no_class_are_named(root):
+def test_id_and_color_of_no_class_are_named(root):
   save(root / "masks" / "val" / "d.png", np.where(IDS == 255, 255, IDS + 1).astype(np.uint8))
-  expected = r"val/d\.png holds the ids 1, 4, 8; expected 0, 3, 7 or, unlabelled, 255"
+  expected = r"val/d\.png holds the ids 1, 4, 8; expected 0, 3, 7 or, unlabeled, 255"
   with pytest.raises(ValueError, match=expected):
     Folder(str(root), "val")[0]
-  save(root / "masks" / "val" / "d.png", coloured(IDS) // 2)
-  with pytest.raises(ValueError, match=r"val/d\.png holds the colours \(35, 35, 35\)"):
+  save(root / "masks" / "val" / "d.png", colored(IDS) // 2)
+  with pytest.raises(ValueError, match=r"val/d\.png holds the colors \(35, 35, 35\)"):
     Folder(str(root), "val")[0]
 
 
@@ -251,15 +251,15 @@ def test_what_is_no_picture_does_not_count(root):
 
 
 def test_photos_and_masks_of_every_awkward_kind(root):
-  Image.fromarray(IDS).save(root / "images" / "val" / "grey.png")
-  Image.fromarray(np.dstack([coloured(IDS), IDS])).save(root / "images" / "val" / "alpha.png")
+  Image.fromarray(IDS).save(root / "images" / "val" / "gray.png")
+  Image.fromarray(np.dstack([colored(IDS), IDS])).save(root / "images" / "val" / "alpha.png")
   save(root / "images" / "val" / "wide.png", IDS.astype(np.uint16))
-  for name in ("grey", "alpha", "wide"):
+  for name in ("gray", "alpha", "wide"):
     save(root / "masks" / "val" / f"{name}.png", IDS)
   source = Folder(str(root), "val")
   images = dict(zip(source.names, (source.files(index) for index in range(4)), strict=True))
-  assert np.array_equal(source.read(images["grey"])["image"], np.dstack([IDS] * 3))
-  assert np.array_equal(source.read(images["alpha"])["image"], coloured(IDS))
+  assert np.array_equal(source.read(images["gray"])["image"], np.dstack([IDS] * 3))
+  assert np.array_equal(source.read(images["alpha"])["image"], colored(IDS))
   with pytest.raises(ValueError, match=r"val/wide\.png has 'I;16' pixels; expected 8 bits"):
     source.read(images["wide"])
 

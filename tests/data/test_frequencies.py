@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.config.build import experiment, game
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.frequencies import class_shares, smallest_diagonal
@@ -38,7 +38,7 @@ class Labels:
 def random_labels(count=12):
   """Maps of several sizes and frequencies, with ids that are no class."""
   rng = np.random.default_rng(0)
-  ids = np.array([0, 1, 2, 7, UNLABELLED], np.int32)
+  ids = np.array([0, 1, 2, 7, UNLABELED], np.int32)
   return tuple(
     rng.choice(ids, rng.integers(1, 6, 2), p=rng.dirichlet(np.ones(len(ids)))) for _ in range(count)
   )
@@ -68,8 +68,8 @@ def test_shares_agree_with_the_oracle():
 
 def test_images_count_alike_whatever_their_size_and_not_without_a_label():
   small_one, large = np.array([[0]], np.int32), np.full((9, 9), 1, np.int32)
-  blank, foreign = np.full((2, 2), UNLABELLED, np.int32), np.full((2, 2), CLASSES, np.int32)
-  mixed = np.array([[2, 2, 2, 0], [UNLABELLED, UNLABELLED, UNLABELLED, CLASSES]], np.int32)
+  blank, foreign = np.full((2, 2), UNLABELED, np.int32), np.full((2, 2), CLASSES, np.int32)
+  mixed = np.array([[2, 2, 2, 0], [UNLABELED, UNLABELED, UNLABELED, CLASSES]], np.int32)
   source = Labels((small_one, blank, large, foreign, mixed))
   np.testing.assert_allclose(class_shares(source, CLASSES), [1.25 / 3, 1 / 3, 0.75 / 3], rtol=1e-12)
 
@@ -84,9 +84,9 @@ def test_what_cannot_be_read_is_raised_or_skipped():
   )
 
 
-@pytest.mark.parametrize("labels", [(), (np.full((2, 2), UNLABELLED, np.int32),)])
+@pytest.mark.parametrize("labels", [(), (np.full((2, 2), UNLABELED, np.int32),)])
 def test_a_split_without_labels_has_no_shares(labels):
-  with pytest.raises(ValueError, match="no example of split 'train' of labels has a labelled pix"):
+  with pytest.raises(ValueError, match="no example of split 'train' of labels has a labeled pix"):
     class_shares(Labels(labels), CLASSES)
 
 

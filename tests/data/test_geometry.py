@@ -67,7 +67,7 @@ def test_skew_and_unequal_focal_lengths_count():
 
 
 def test_half_pixels_belong_to_the_intrinsics():
-  """A camera whose first pixel is centred at (1/2, 1/2) needs cx, cy shifted by a half."""
+  """A camera whose first pixel is centered at (1/2, 1/2) needs cx, cy shifted by a half."""
   halves = INTRINSICS + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
   row, column = np.indices(SIZE) + 0.5
   looks = np.stack([column, row, np.ones(SIZE)], -1) @ np.linalg.inv(halves).T
@@ -79,11 +79,11 @@ def test_half_pixels_belong_to_the_intrinsics():
 def test_sphere():
   """Within 1 degree where the sphere is tilted by less than 45, and 0.3 on average."""
   size, camera = (120, 120), np.array([[300.0, 0, 60], [0, 300, 60], [0, 0, 1]])
-  looks, centre, radius = rays(camera, size), np.array([0, 0, 3.0]), 0.5
-  along, square = looks @ centre, (looks**2).sum(-1)
-  root = along**2 - square * (centre @ centre - radius**2)
+  looks, center, radius = rays(camera, size), np.array([0, 0, 3.0]), 0.5
+  along, square = looks @ center, (looks**2).sum(-1)
+  root = along**2 - square * (center @ center - radius**2)
   depth = np.where(root > 0, (along - np.sqrt(np.maximum(root, 0))) / square, 0)
-  truth = (looks * depth[..., None] - centre) / radius * (1, 1, -1)
+  truth = (looks * depth[..., None] - center) / radius * (1, 1, -1)
   normals = normals_from_depth(depth.astype(np.float32), camera)
   seen = (depth > 0) & (truth[..., 2] > np.cos(np.pi / 4))
   error = degrees(normals, truth)[seen]
@@ -204,13 +204,13 @@ def test_units_do_not_matter(scale):
   assert np.mean(np.abs(scaled - normals).max(-1) > 1e-4) < 1e-3
 
 
-def test_mirrored_depth_has_mirrored_normals():
+def test_flipped_depth_has_flipped_normals():
   depth = rough()
-  mirrored = INTRINSICS.copy()
-  mirrored[0, 2] = SIZE[1] - 1 - INTRINSICS[0, 2]
+  flipped = INTRINSICS.copy()
+  flipped[0, 2] = SIZE[1] - 1 - INTRINSICS[0, 2]
   normals = normals_from_depth(depth, INTRINSICS, noise=0.001)
-  expected = transforms.mirror({"normals": normals})["normals"]
-  found = normals_from_depth(np.ascontiguousarray(depth[:, ::-1]), mirrored, noise=0.001)
+  expected = transforms.flip({"normals": normals})["normals"]
+  found = normals_from_depth(np.ascontiguousarray(depth[:, ::-1]), flipped, noise=0.001)
   assert np.mean(np.abs(found - expected).max(-1) > 1e-4) < 0.01
 
 

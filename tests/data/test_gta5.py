@@ -1,4 +1,4 @@
-"""GTA5: its numbering, and masks with a palette or colours."""
+"""GTA5: its numbering, and masks with a palette or colors."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ from asmjax.data.sources.gta5 import Gta5
 IDS = np.arange(35, dtype=np.uint8).reshape(5, 7).repeat(4, 0)
 BY_ID = {each.id: each for each in LABELS}
 EXPECTED = np.array([BY_ID[value].label if value < 34 else 255 for value in range(35)])[IDS]
-# The published palette: Cityscapes' but for "static", which is dark grey.
-COLOURS = np.array([BY_ID[value if value < 34 else -1].colour for value in range(35)], np.uint8)
-COLOURS[4] = 20
+# The published palette: Cityscapes' but for "static", which is dark gray.
+COLORS = np.array([BY_ID[value if value < 34 else -1].color for value in range(35)], np.uint8)
+COLORS[4] = 20
 
 
 def save_palette(path, ids):
   image = Image.fromarray(ids)
-  image.putpalette(COLOURS.ravel().tolist())
+  image.putpalette(COLORS.ravel().tolist())
   image.save(path)
 
 
@@ -58,8 +58,8 @@ def test_last_image(root):
   assert np.array_equal(part[len(part) - 1]["label"], EXPECTED)
 
 
-def test_colours_give_the_same_labels_but_where_two_ids_share_one(root):
-  Image.fromarray(COLOURS[IDS]).save(root / "labels" / "00002.png")
+def test_colors_give_the_same_labels_but_where_two_ids_share_one(root):
+  Image.fromarray(COLORS[IDS]).save(root / "labels" / "00002.png")
   label = Gta5(str(root), "part1")[1]["label"]
   shared = (IDS == 18) | (IDS == 34)
   assert np.array_equal(label[~shared], EXPECTED[~shared])
@@ -68,16 +68,16 @@ def test_colours_give_the_same_labels_but_where_two_ids_share_one(root):
   assert (label[IDS == 34] == classes.index("car")).all()
 
 
-def test_colours_that_are_all_grey_are_colours(root):
+def test_colors_that_are_all_gray_are_colors(root):
   """(70, 70, 70) is a building, not the id 70."""
   Image.fromarray(np.full((*IDS.shape, 3), 70, np.uint8)).save(root / "labels" / "00002.png")
   label = Gta5(str(root), "part1")[1]["label"]
   assert (label == Gta5.descriptor.classes.index("building")).all()
 
 
-def test_unknown_colour_and_unknown_id_are_named(root):
+def test_unknown_color_and_unknown_id_are_named(root):
   Image.fromarray(np.full((*IDS.shape, 3), 1, np.uint8)).save(root / "labels" / "00002.png")
-  with pytest.raises(ValueError, match=r"labels/00002\.png holds the colours \(1, 1, 1\)"):
+  with pytest.raises(ValueError, match=r"labels/00002\.png holds the colors \(1, 1, 1\)"):
     Gta5(str(root), "part1")[1]
   save_palette(root / "labels" / "00002.png", IDS * 0 + 35)
   with pytest.raises(ValueError, match=r"labels/00002\.png holds the ids 35"):

@@ -72,7 +72,7 @@ def test_a_clean_set_has_no_problems_and_is_counted():
   assert found["size"] == {"min": (9, 4), "median": (6, 8), "max": (20, 30), "distinct": 3}
   flat = {key: [each[key].reshape(-1, *each[key].shape[2:]) for each in examples] for key in ALL}
   label, depth = np.concatenate(flat["label"]), np.concatenate(flat["depth"])
-  assert found["label"]["unlabelled"] == pytest.approx((label == 255).mean())
+  assert found["label"]["unlabeled"] == pytest.approx((label == 255).mean())
   for index, name in enumerate(CLASSES):
     assert found["label"]["classes"][name] == {
       "pixels": (label == index).sum(),
@@ -98,7 +98,7 @@ def test_a_clean_set_has_no_problems_and_is_counted():
 ALTERED = {
   "unknown label": (spoiled("label", 4), "contract", "label is 4 .*row 2, column 3.*0..3"),
   "negative label": (spoiled("label", -1), "contract", "label is -1 "),
-  "negative depth": (spoiled("depth", -0.5), "contract", "depth is -0.5 .1 of 48 pix.*metres"),
+  "negative depth": (spoiled("depth", -0.5), "contract", "depth is -0.5 .1 of 48 pix.*meters"),
   "depth without end": (spoiled("depth", np.inf), "contract", "depth is inf"),
   "depth that is no number": (spoiled("depth", np.nan), "contract", "depth is nan"),
   "long normal": (spoiled("normals", (0, 0, 1.1)), "contract", r"normals is \[0.0, 0.0, 1.1.*th 1"),
@@ -114,7 +114,7 @@ ALTERED = {
     "contract",
     r"\(1, 3, 4\).*\(1, 6, 8\)",
   ),
-  "grey image": (example(1, image=np.zeros(SIZE, np.uint8)), "contract", "'image' is uint8"),
+  "gray image": (example(1, image=np.zeros(SIZE, np.uint8)), "contract", "'image' is uint8"),
   "no pixels": (example(1, (0, 8)), "contract", "no pixels"),
   "no normals": (
     {key: value for key, value in example(1).items() if key != "normals"},
@@ -127,7 +127,7 @@ ALTERED = {
     "label is missing at every",
   ),
   "no depth": (example(1, depth=np.zeros(SIZE, np.float32)), "no truth", "depth is missing"),
-  "one colour": (
+  "one color": (
     example(1, image=np.full((*SIZE, 3), (1, 2, 3), np.uint8)),
     "blank",
     r"every pixel is \(1, 2, 3",

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.loader import Epochs, Reading, eval_batches, train_batches
 from asmjax.data.scenes import Scenes
@@ -117,7 +117,7 @@ def test_processes_share_the_global_batch(processes):
 
 def test_threads_and_prefetch_change_nothing():
   source = Scenes("train", size=(32, 32), length=9)
-  transform = Augment((24, 24), mirror=True, scale=(0.5, 2.0), random_crop=True)
+  transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
   epochs = Epochs(source, transform, seed=1)
   plain = take(train_batches(epochs, batch_size=4, reading=Reading(threads=0, prefetch=0)), 6)
   for threads, prefetch in [(1, 1), (4, 2), (8, 1), (3, 0)]:
@@ -129,7 +129,7 @@ def test_threads_and_prefetch_change_nothing():
 def test_worker_processes_change_nothing(workers):
   """Neither in one process, nor in several that share the batches, nor after a resume."""
   source = Scenes("train", size=(32, 32), length=9)
-  transform = Augment((24, 24), mirror=True, scale=(0.5, 2.0), random_crop=True)
+  transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
   epochs = Epochs(source, transform, seed=1)
   whole = take(train_batches(epochs, batch_size=4), 6)
   options = {"batch_size": 4, "reading": Reading(workers=workers, threads=1), "start": 3}
@@ -181,7 +181,7 @@ def test_evaluation_sees_every_example_once(length, processes):
 def test_evaluation_keeps_the_order_and_pads_without_truth():
   first, last = eval_batches(Counting(6, split="val"), keep, batch_size=4)
   assert ids([first]) == [0, 1, 2, 3] and last["weight"].tolist() == [1, 1, 0, 0]
-  assert (last["image"][2:] == 1).all() and (last["label"][2:] == UNLABELLED).all()
+  assert (last["image"][2:] == 1).all() and (last["label"][2:] == UNLABELED).all()
   assert not any(last[key][2:].any() for key in ("depth", "normals", "instance"))
   assert (last["label"][:2].max((1, 2)) == [5, 6]).all()
 
@@ -302,7 +302,7 @@ def test_skipped_examples_do_not_count_in_evaluation():
   weights = np.concatenate([batch["weight"] for batch in batches])
   assert weights.tolist() == [0, 1, 1, 0, 1, 1, 1, 1, 1, 0, 0, 0]
   labels = np.concatenate([batch["label"][:, 0, 0] for batch in batches])
-  assert (labels[weights == 0] == UNLABELLED).all()
+  assert (labels[weights == 0] == UNLABELED).all()
   assert (labels[weights == 1] - 1).tolist() == [1, 2, 4, 5, 6, 7, 8]
   assert {fault.split(".")[0] for fault in faults} == {"0", "3", "9"}
 

@@ -113,16 +113,16 @@ class Photos(Listed):
 
 
 def test_photos_stay_jpegs_where_that_loses_nothing(tmp_path):
-  """Not where the source shows something else than the file: here a mirrored photo, and a PNG."""
+  """Not where the source shows something else than the file: here a flipped photo, and a PNG."""
   descriptor = dataclasses.replace(EVERYTHING, provides=frozenset())
-  paths = tuple(tmp_path / name for name in ("a.jpg", "mirrored.JPG", "c.png", "grey.jpeg"))
+  paths = tuple(tmp_path / name for name in ("a.jpg", "flipped.JPG", "c.png", "gray.jpeg"))
   rng = np.random.default_rng(0)
   examples = []
   for path in paths:
-    pixels = rng.integers(0, 256, (33, 47) if "grey" in path.name else (33, 47, 3), np.uint8)
+    pixels = rng.integers(0, 256, (33, 47) if "gray" in path.name else (33, 47, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(path)
     image = decode.photo(path)
-    examples.append({"image": image[:, ::-1] if "mirrored" in path.name else image})
+    examples.append({"image": image[:, ::-1] if "flipped" in path.name else image})
   source = Photos(examples, descriptor=descriptor, paths=paths)
   pack({"train": source}, tmp_path / "packed")
   packed = Tfds(str(tmp_path / "packed"), "train")

@@ -1,4 +1,4 @@
-"""PASCAL VOC: its colours and classes, a tiny copy with the variants in use, then the real one."""
+"""PASCAL VOC: its colors and classes, a tiny copy with the variants in use, then the real one."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from asmjax.data.files import check_files
-from asmjax.data.sources.pascal_voc import PascalVoc, colour_map
+from asmjax.data.sources.pascal_voc import PascalVoc, color_map
 
 # Ids that meet all kinds of pixels: background, first and last class, outline.
 IDS = np.array([[0, 1, 15], [20, 255, 0]], np.uint8).repeat(8, 0).repeat(8, 1)
@@ -18,7 +18,7 @@ OBJECTS = np.array([[0, 1, 2], [3, 255, 0]], np.uint8).repeat(8, 0).repeat(8, 1)
 def save_mask(path, ids, *, palette=True):
   image = Image.fromarray(ids)
   if palette:
-    image.putpalette([channel for colour in colour_map(256) for channel in colour])
+    image.putpalette([channel for color in color_map(256) for channel in color])
   path.parent.mkdir(parents=True, exist_ok=True)
   image.save(path)
 
@@ -48,10 +48,10 @@ def root(tmp_path):
   return tmp_path
 
 
-def test_official_classes_and_colours():
+def test_official_classes_and_colors():
   facts = PascalVoc.descriptor
-  colours = dict(zip(facts.classes, facts.palette, strict=True))
-  assert len(colours) == 21 and facts.classes[0] == "background"
+  colors = dict(zip(facts.classes, facts.palette, strict=True))
+  assert len(colors) == 21 and facts.classes[0] == "background"
   assert list(facts.classes[1:]) == sorted(facts.classes[1:])
   published = {
     "background": (0, 0, 0),
@@ -63,12 +63,12 @@ def test_official_classes_and_colours():
     "pottedplant": (0, 64, 0),
     "tvmonitor": (0, 64, 128),
   }
-  assert {name: colours[name] for name in published} == published
-  assert len(set(colour_map(256))) == 256 and colour_map(256)[255] == (224, 224, 192)
+  assert {name: colors[name] for name in published} == published
+  assert len(set(color_map(256))) == 256 and color_map(256)[255] == (224, 224, 192)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "trainval", "train_aug"])
-def test_masks_with_a_palette_and_grey_ones_read_the_same(root, split):
+def test_masks_with_a_palette_and_gray_ones_read_the_same(root, split):
   source = PascalVoc(str(root), split)
   check_files(source)
   for example in source:
@@ -149,15 +149,15 @@ def test_root_may_be_a_folder_above(root, tmp_path_factory, below):
 @pytest.mark.parametrize("bad", [21, 254])
 def test_id_of_no_class_is_named(root, bad):
   save_mask(root / "SegmentationClass" / "2007_000032.png", np.full(IDS.shape, bad, np.uint8))
-  message = rf"2007_000032\.png holds the ids {bad}; expected 0\.\.20 or, unlabelled, 255"
+  message = rf"2007_000032\.png holds the ids {bad}; expected 0\.\.20 or, unlabeled, 255"
   with pytest.raises(ValueError, match=message):
     PascalVoc(str(root), "val")[0]
 
 
-def test_mask_of_colours_is_named(root):
-  colours = np.array(colour_map(256), np.uint8)[IDS]
-  Image.fromarray(colours).save(root / "SegmentationClass" / "2007_000032.png")
-  with pytest.raises(ValueError, match=r"SegmentationClass/2007_000032\.png has colours"):
+def test_mask_of_colors_is_named(root):
+  colors = np.array(color_map(256), np.uint8)[IDS]
+  Image.fromarray(colors).save(root / "SegmentationClass" / "2007_000032.png")
+  with pytest.raises(ValueError, match=r"SegmentationClass/2007_000032\.png has colors"):
     PascalVoc(str(root), "val")[0]
 
 
@@ -176,5 +176,5 @@ def test_the_real_photos(split, published, animals):
   labels = [source[index]["label"] for index in range(0, len(source), 10)]
   ids = np.unique(np.concatenate([label.ravel() for label in labels]))
   assert set(ids) <= {*range(21), 255} and {0, 255} <= set(ids)
-  unlabelled = np.mean([(label == 255).mean() for label in labels])
-  assert 0.02 < unlabelled < 0.1
+  unlabeled = np.mean([(label == 255).mean() for label in labels])
+  assert 0.02 < unlabeled < 0.1

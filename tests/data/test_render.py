@@ -57,11 +57,11 @@ def nearest(parts, points):
 
 def trace(parts, origin, directions, steps=250, longest=20.0):
   """Sphere tracing (Hart 1996) in float64: distance along unit directions (n, 3), and the part."""
-  travelled = np.zeros(len(directions))
+  traveled = np.zeros(len(directions))
   for _ in range(steps):
-    distance, owner = nearest(parts, origin + travelled[:, None] * directions)
-    travelled = np.minimum(travelled + distance, longest)
-  return np.where(distance < 1e-5, travelled, np.inf), owner
+    distance, owner = nearest(parts, origin + traveled[:, None] * directions)
+    traveled = np.minimum(traveled + distance, longest)
+  return np.where(distance < 1e-5, traveled, np.inf), owner
 
 
 def unit(vectors):
@@ -70,7 +70,7 @@ def unit(vectors):
 
 @pytest.mark.parametrize("solid", SOLIDS.values(), ids=SOLIDS)
 def test_solids_agree_with_sphere_tracing(solid):
-  """From any side and from centimetres to metres away, hits, misses and normals agree."""
+  """From any side and from centimeters to meters away, hits, misses and normals agree."""
   rng = np.random.default_rng(0)
   hits = 0
   for distance in (1.05, 2.0, 6.0):
@@ -159,8 +159,8 @@ def looking_ahead(size, focal=50.0):
 
 
 @pytest.mark.parametrize("spot", [(0, 0), (7, 12), (20, 3), (23, 31)])
-def test_pixels_look_through_their_centres(spot):
-  """A bead smaller than a pixel is seen by the one pixel whose centre looks at it."""
+def test_pixels_look_through_their_centers(spot):
+  """A bead smaller than a pixel is seen by the one pixel whose center looks at it."""
   camera = looking_ahead((24, 32))
   row, column = spot
   ray = np.linalg.inv(camera.intrinsics) @ (column + 0.5, row + 0.5, 1)
@@ -218,7 +218,7 @@ def test_scenes_agree_with_sphere_tracing(index):
 
 
 def extent(part):
-  """Half the sides of the upright box about a part's centre that just holds it."""
+  """Half the sides of the upright box about a part's center that just holds it."""
   lengths = part.pose.rotation
   solid = part.solid
   if isinstance(solid, Box):
@@ -231,13 +231,13 @@ def extent(part):
 
 def bounds(parts):
   """Least and greatest coordinates of each part, (n, 3) each."""
-  centres, halves = (
+  centers, halves = (
     np.stack(each) for each in ([p.pose.translation for p in parts], [extent(p) for p in parts])
   )
-  return centres - halves, centres + halves
+  return centers - halves, centers + halves
 
 
-# Width, depth and height over all, in metres: least and greatest.
+# Width, depth and height over all, in meters: least and greatest.
 SIZES = {
   "box": ((0.3, 0.3, 0.3), (0.9, 0.9, 0.9)),
   "sphere": ((0.4, 0.4, 0.4), (0.9, 0.9, 0.9)),
@@ -326,7 +326,7 @@ def test_shapes_cover_their_area(angle, hole, around, full):
   covered = spots[:, shape.covers(spots)]
   area = covered.shape[1] / 500**2
   assert area == pytest.approx(full * 0.6 * 0.25 * (1 - hole**2), rel=0.01)
-  np.testing.assert_allclose(covered.mean(1), shape.centre, atol=1e-3)
+  np.testing.assert_allclose(covered.mean(1), shape.center, atol=1e-3)
   long = np.linalg.eigh(np.cov(covered))[1][:, 1]
   assert abs(long @ [np.cos(angle), np.sin(angle)]) == pytest.approx(1, abs=1e-3)
 

@@ -17,17 +17,17 @@ NORMAL = np.array([0.6, 0, 0.8])
 
 
 def wall():
-  """Millimetres of a wall that is 2 m away at the middle column and faces right."""
+  """Millimeters of a wall that is 2 m away at the middle column and faces right."""
   column = np.indices(SIZE)[1]
   depth = 2000 / (1 - 0.75 * (column - 32) / 60)
   return np.round(depth).astype(np.uint16)
 
 
-def write(root, number, millimetres=None, end="jpg"):
-  millimetres = wall() if millimetres is None else millimetres
+def write(root, number, millimeters=None, end="jpg"):
+  millimeters = wall() if millimeters is None else millimeters
   image = np.full((*SIZE, 3), number * 10 % 256, np.uint8)
   Image.fromarray(image).save(root / f"frame-{number:06d}.color.{end}")
-  Image.fromarray(millimetres).save(root / f"frame-{number:06d}.depth.png")
+  Image.fromarray(millimeters).save(root / f"frame-{number:06d}.depth.png")
   (root / f"frame-{number:06d}.pose.txt").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
 
 
@@ -43,7 +43,7 @@ def brightness(source):
   return [int(example["image"].mean().round()) for example in source]
 
 
-def test_depths_are_metres_and_normals_follow(root):
+def test_depths_are_meters_and_normals_follow(root):
   raw = wall()
   raw[10:20, 10:20], raw[30:40, 10:20] = 0, 65535
   write(root, 0, raw)

@@ -10,7 +10,7 @@ import pytest
 from asmjax.data import SOURCES
 from asmjax.data.scenes import Scenes
 from asmjax.data.scenes.furniture import KINDS
-from asmjax.data.transforms import mirror
+from asmjax.data.transforms import flip
 
 CLASSES = Scenes.descriptor.classes
 OBJECTS = [CLASSES.index(kind) for kind in KINDS]
@@ -38,7 +38,7 @@ def disagreement(example, intrinsics, edge=0.9):
   """Angles in degrees between the normals and the gradient of depth, away from edges.
 
   Returns:
-    angles (h - 2, w - 2), NaN where a neighbour shows another instance or another face.
+    angles (h - 2, w - 2), NaN where a neighbor shows another instance or another face.
   """
   spots, normals = points(example, intrinsics), example["normals"].astype(np.float64)
   across, down = spots[1:-1, 2:] - spots[1:-1, :-2], spots[2:, 1:-1] - spots[:-2, 1:-1]
@@ -133,10 +133,10 @@ def test_normals_are_the_gradient_of_depth():
   assert 0.2 * coarse < fine < 0.3 * coarse and coarse < 1
 
 
-def test_mirrored_truths_still_agree():
+def test_flipped_truths_still_agree():
   source = Scenes("train", size=(48, 64))
   for index in range(5):
-    angles = disagreement(mirror(source[index]), source.intrinsics)
+    angles = disagreement(flip(source[index]), source.intrinsics)
     assert np.nanmedian(angles) < 0.05 and np.nanquantile(angles, 0.99) < 3
 
 
@@ -283,14 +283,14 @@ def test_the_room_is_seen_through_holes_and_only_there():
     assert np.median(shares[kind]) > least
 
 
-def test_mean_colours_do_not_tell_objects_apart(many):
-  """The classes' mean colours differ by little of what colours differ by within a class."""
-  colours = {k: [] for k in OBJECTS}
+def test_mean_colors_do_not_tell_objects_apart(many):
+  """The classes' mean colors differ by little of what colors differ by within a class."""
+  colors = {k: [] for k in OBJECTS}
   for example in many:
     for k in set(np.unique(example["label"])) & set(OBJECTS):
-      colours[k].append(example["image"][example["label"] == k].mean(0))
-  means = np.stack([np.mean(each, 0) for each in colours.values()])
-  within = np.mean([np.std(each, 0) for each in colours.values()], 0)
+      colors[k].append(example["image"][example["label"] == k].mean(0))
+  means = np.stack([np.mean(each, 0) for each in colors.values()])
+  within = np.mean([np.std(each, 0) for each in colors.values()], 0)
   assert (means.std(0) < 0.35 * within).all()
 
 

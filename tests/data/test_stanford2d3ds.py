@@ -14,8 +14,8 @@ SIZE = (4, 6)
 ENTRIES = ["<UNK>_0_<UNK>_0_0", *(f"beam_{n}_office_1_1" for n in range(1, 300)), "wall_1_WC_1_5"]
 
 
-def colours(index):
-  """Indices as 24-bit colours, the most significant byte in red."""
+def colors(index):
+  """Indices as 24-bit colors, the most significant byte in red."""
   return np.stack([index >> 16, index >> 8 & 255, index & 255], -1).astype(np.uint8)
 
 
@@ -33,7 +33,7 @@ def write(root, area, frame=0, *, index=None, depth=None, normals=None):
     ("rgb", "rgb", rgb),
     ("depth", "depth", depth),
     ("normal", "normals", normals),
-    ("semantic", "semantic", colours(index)),
+    ("semantic", "semantic", colors(index)),
   ):
     (data / folder).mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(data / folder / f"{name(area, frame)}_domain_{end}.png")
@@ -104,7 +104,7 @@ def test_thirteen_classes_of_the_paper():
   }
 
 
-def test_depth_is_in_metres(root):
+def test_depth_is_in_meters(root):
   depth = np.array([[512, 768, 1, 0, 65535, 65534]] * 4, np.uint16)
   example = only(root, depth=depth)
   assert example["depth"].dtype == np.float32
@@ -112,7 +112,7 @@ def test_depth_is_in_metres(root):
   np.testing.assert_array_equal(example["depth"], np.array(expected, np.float32))
 
 
-def test_normals_of_colours():
+def test_normals_of_colors():
   """Published: a surface that faces the camera is (128, 128, 255)."""
   rgb = np.array([[(128, 128, 255), (255, 128, 128), (127, 255, 127), (128, 128, 128)]], np.uint8)
   normals = unit_normals(rgb)
@@ -122,7 +122,7 @@ def test_normals_of_colours():
   assert not normals[0, 3].any()
 
 
-def test_normals_survive_the_way_through_colours(root):
+def test_normals_survive_the_way_through_colors(root):
   truth = np.random.default_rng(0).normal(size=(*SIZE, 3))
   truth /= np.linalg.norm(truth, axis=-1, keepdims=True)
   rgb = np.round(127.5 + 127.5 * truth).astype(np.uint8)

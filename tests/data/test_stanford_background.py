@@ -33,7 +33,7 @@ def horizons(root, count):
   (root / "horizons.txt").write_text("".join(f"{n:07d} 320 240 117\n" for n in range(count)))
 
 
-def test_ids_are_the_classes_and_negative_ones_unlabelled(root):
+def test_ids_are_the_classes_and_negative_ones_unlabeled(root):
   values = np.arange(48).reshape(SIZE) % 8
   values[2, 3:5] = -1, -7
   (root / "labels" / "9005273.regions.txt").write_text(regions(values))

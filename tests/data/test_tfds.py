@@ -11,7 +11,7 @@ from asmjax.data.tfds import Tfds
 
 
 def foreign(index):
-  """Image, ids 0..2 and 9, and metres of a foreign example."""
+  """Image, ids 0..2 and 9, and meters of a foreign example."""
   rng = np.random.default_rng(index)
   size = (8 + index, 11)
   ids = rng.choice(np.array([0, 1, 2, 9], np.uint8), size)
@@ -23,11 +23,11 @@ def png(array):
 
 
 def stored(index):
-  image, ids, metres = foreign(index)
-  truth = {"named": png(np.minimum(ids, 2)), "metres": metres}
+  image, ids, meters = foreign(index)
+  truth = {"named": png(np.minimum(ids, 2)), "meters": meters}
   return {
     "image": png(image),
-    "grey": png(image[..., 0]),
+    "gray": png(image[..., 0]),
     "mask": png(ids),
     "truth": truth,
     "species": 1,
@@ -36,7 +36,7 @@ def stored(index):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-  """A data set of TFDS's own making: nested features, a grey image, names for one mask only."""
+  """A data set of TFDS's own making: nested features, a gray image, names for one mask only."""
   import tensorflow_datasets as tfds
 
   kinds = tfds.features
@@ -49,11 +49,11 @@ def prepared(tmp_path_factory):
       features = kinds.FeaturesDict(
         {
           "image": kinds.Image(),
-          "grey": kinds.Image(shape=(None, None, 1)),
+          "gray": kinds.Image(shape=(None, None, 1)),
           "mask": kinds.Image(shape=(None, None, 1)),
           "truth": {
             "named": kinds.LabeledImage(labels=["cat", "dog", "rest"]),
-            "metres": kinds.Tensor(shape=(None, None), dtype=np.float16, encoding="zlib"),
+            "meters": kinds.Tensor(shape=(None, None), dtype=np.float16, encoding="zlib"),
           },
           "species": kinds.ClassLabel(names=["a", "b"]),
         }
@@ -72,14 +72,14 @@ def prepared(tmp_path_factory):
 
 
 def test_features_of_other_data_sets(prepared):
-  features = {"image": "image", "label": "truth/named", "depth": "truth/metres"}
+  features = {"image": "image", "label": "truth/named", "depth": "truth/meters"}
   source = Tfds(prepared, "train", features)
   assert source.descriptor.classes == ("cat", "dog", "rest")
   assert source.descriptor.provides == {"label", "depth"}
   assert source.descriptor.name == "foreign" and source.descriptor.splits == ("train", "test")
   expected = [
-    {"image": image, "label": np.int32(np.minimum(ids, 2)), "depth": np.float32(metres)}
-    for image, ids, metres in map(foreign, range(6))
+    {"image": image, "label": np.int32(np.minimum(ids, 2)), "depth": np.float32(meters)}
+    for image, ids, meters in map(foreign, range(6))
   ]
   assert len(source) == len(expected)
   for index, example in enumerate(expected):
@@ -91,8 +91,8 @@ def test_features_of_other_data_sets(prepared):
   np.testing.assert_array_equal(Tfds(prepared, "train[-1:]", features)[0]["image"], foreign(5)[0])
 
 
-def test_grey_images_get_three_channels(prepared):
-  image = Tfds(prepared, "test", {"image": "grey"})[0]["image"]
+def test_gray_images_get_three_channels(prepared):
+  image = Tfds(prepared, "test", {"image": "gray"})[0]["image"]
   np.testing.assert_array_equal(image, foreign(6)[0][..., :1].repeat(3, -1))
 
 
@@ -108,10 +108,10 @@ def test_ids_that_are_no_class(prepared):
 @pytest.mark.parametrize(
   "options, message",
   [
-    ({}, r"features must say which .*: grey, image, mask, species, truth/metres, truth/named"),
+    ({}, r"features must say which .*: gray, image, mask, species, truth/meters, truth/named"),
     ({"classes": ("a",)}, "classes and ignored are of no use without features"),
     ({"features": {"label": "mask"}}, "features has label; expected image as well"),
-    ({"features": {"image": "photo"}}, r"features\.image: unknown feature 'photo'; known: grey"),
+    ({"features": {"image": "photo"}}, r"features\.image: unknown feature 'photo'; known: gray"),
     ({"features": {"image": "image", "mask": "mask"}}, r"unknown key features\.mask; known: image"),
     (
       {"features": {"image": "image", "label": "mask"}},
@@ -128,8 +128,8 @@ def test_options_that_do_not_fit(prepared, options, message):
   "features, message",
   [
     ({"image": "image", "depth": "mask"}, "depth of example 0 .* is uint8; expected floating"),
-    ({"image": "image", "label": "truth/metres"}, "label of example 0 .* is float16; expected int"),
-    ({"image": "image", "normals": "truth/metres"}, "example 0 .*'normals' is float32"),
+    ({"image": "image", "label": "truth/meters"}, "label of example 0 .* is float16; expected int"),
+    ({"image": "image", "normals": "truth/meters"}, "example 0 .*'normals' is float32"),
     ({"image": "image", "label": "species"}, r"example 0 .*'label' is int32\(1,\)"),
   ],
 )

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import transforms
 from asmjax.data.transforms import Augment
 
@@ -35,10 +35,10 @@ def assert_same(a, b):
     np.testing.assert_array_equal(a[key], b[key])
 
 
-def disk(height, width, centre, radius):
+def disk(height, width, center, radius):
   """A white disk on black with its mask, and its depth the label times two."""
   rows, columns = np.arange(height)[:, None] + 0.5, np.arange(width)[None] + 0.5
-  inside = np.hypot(rows - centre[0], columns - centre[1]) < radius
+  inside = np.hypot(rows - center[0], columns - center[1]) < radius
   image = np.repeat(inside[..., None] * np.uint8(255), 3, -1)
   return {
     "image": image,
@@ -48,14 +48,14 @@ def disk(height, width, centre, radius):
 
 
 def centroid(weights):
-  """Centre of mass as fractions of height and width."""
+  """Center of mass as fractions of height and width."""
   rows, columns = (np.arange(side) + 0.5 for side in weights.shape)
   moments = np.array([weights.sum(1) @ rows, weights.sum(0) @ columns])
   return moments / weights.sum() / weights.shape
 
 
 def slow_nearest(array, size):
-  """For each output centre the input pixel whose centre is nearest; the later one where two are."""
+  """For each output center the input pixel whose center is nearest; the later one where two are."""
   out = np.zeros(size + array.shape[2:], array.dtype)
   for i in range(size[0]):
     for j in range(size[1]):
@@ -67,7 +67,7 @@ def slow_nearest(array, size):
 
 
 def slow_bilinear(image, size):
-  """Bilinear interpolation between pixel centres, constant beyond the outer ones."""
+  """Bilinear interpolation between pixel centers, constant beyond the outer ones."""
 
   def taps(new, old):
     at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
@@ -84,7 +84,7 @@ def slow_bilinear(image, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_nearest_takes_the_nearest_centre(size):
+def test_nearest_takes_the_nearest_center(size):
   ours = transforms.resize(example(), size)
   for key in ("label", "depth", "normals", "instance"):
     np.testing.assert_array_equal(ours[key], slow_nearest(example()[key], size))
@@ -111,14 +111,14 @@ def test_reduced_image_is_the_mean_over_areas():
 
 @pytest.mark.parametrize("size", [(37, 51), (64, 96), (101, 149), (300, 140), (48, 200)])
 def test_resize_keeps_image_and_truth_aligned(size):
-  original = disk(64, 96, centre=(24.3, 60.2), radius=15)
+  original = disk(64, 96, center=(24.3, 60.2), radius=15)
   resized = transforms.resize(original, size)
   where = centroid(original["label"])
   # In output pixels; labels are quantised, and a half-pixel error in alignment would be 0.5.
   for key in ("label", "depth"):
     np.testing.assert_allclose(centroid(resized[key]) * size, where * size, atol=0.3)
-  grey = resized["image"][..., 0].astype(float)
-  np.testing.assert_allclose(centroid(grey) * size, where * size, atol=0.1)
+  gray = resized["image"][..., 0].astype(float)
+  np.testing.assert_allclose(centroid(gray) * size, where * size, atol=0.1)
 
 
 def test_nearest_agrees_with_the_image_better_than_opencvs():
@@ -135,15 +135,15 @@ def test_resize_to_the_same_size_changes_nothing():
   assert_same(transforms.resize(example(), (20, 32)), example())
 
 
-def test_mirror_twice_is_the_identity_and_once_is_not():
-  once = transforms.mirror(example())
-  assert_same(transforms.mirror(once), example())
+def test_flip_twice_is_the_identity_and_once_is_not():
+  once = transforms.flip(example())
+  assert_same(transforms.flip(once), example())
   for key, value in example().items():
     assert not np.array_equal(once[key], value)
 
 
-def test_mirror_moves_pixels_and_turns_normals():
-  once, original = transforms.mirror(example()), example()
+def test_flip_moves_pixels_and_turns_normals():
+  once, original = transforms.flip(example()), example()
   for key in ("image", "label", "depth", "instance"):
     np.testing.assert_array_equal(once[key][:, 3], original[key][:, -4])
   np.testing.assert_array_equal(once["normals"][:, 3, 0], -original["normals"][:, -4, 0])
@@ -216,7 +216,7 @@ def test_padding_is_never_truth():
     assert padded[key].dtype == value.dtype and padded[key].shape[:2] == (26, 40)
   outside = np.ones((26, 40), bool)
   outside[:20, :32] = False
-  fill = {"image": (1, 2, 3), "label": UNLABELLED, "depth": 0, "normals": 0, "instance": 0}
+  fill = {"image": (1, 2, 3), "label": UNLABELED, "depth": 0, "normals": 0, "instance": 0}
   for key, value in fill.items():
     assert (padded[key][outside] == value).all()
 
@@ -242,14 +242,14 @@ def test_transforms_leave_their_input_alone():
   original = example()
   for value in original.values():
     value.setflags(write=False)
-  augment = Augment((24, 24), resize="none", mirror=True, scale=(0.5, 2), random_crop=True)
+  augment = Augment((24, 24), resize="none", flip=True, scale=(0.5, 2), random_crop=True)
   for seed in range(10):
     augment(original, np.random.default_rng(seed))
   assert_same(original, example())
 
 
 def test_augment_is_a_function_of_its_generator():
-  augment = Augment((16, 16), mirror=True, scale=(0.5, 2.0), random_crop=True)
+  augment = Augment((16, 16), flip=True, scale=(0.5, 2.0), random_crop=True)
   runs = [augment(example(), np.random.default_rng(seed)) for seed in (1, 1, 2)]
   assert_same(runs[0], runs[1])
   assert not np.array_equal(runs[0]["image"], runs[2]["image"])
@@ -258,7 +258,7 @@ def test_augment_is_a_function_of_its_generator():
 
 def test_fit_keeps_the_aspect_and_squash_fills():
   fitted = Augment((32, 32), resize="fit")(example(20, 40), FIXED)
-  assert (fitted["label"][:16] != UNLABELLED).all() and (fitted["label"][16:] == UNLABELLED).all()
+  assert (fitted["label"][:16] != UNLABELED).all() and (fitted["label"][16:] == UNLABELED).all()
   squashed = Augment((32, 32), resize="squash")(example(20, 40), FIXED)
   assert_same(squashed, transforms.resize(example(20, 40), (32, 32)))
 
@@ -266,14 +266,14 @@ def test_fit_keeps_the_aspect_and_squash_fills():
 @pytest.mark.parametrize("inner", [(333, 500), (500, 333), (1, 700), (64, 64), (63, 65)])
 def test_fit_always_fits_and_touches(inner):
   fitted = Augment((64, 48), resize="fit")
-  seen = fitted(example(*inner), FIXED)["label"] != UNLABELLED
+  seen = fitted(example(*inner), FIXED)["label"] != UNLABELED
   assert seen.any(1).all() or seen.any(0).all()
 
 
-def test_random_crops_reach_every_place_and_mirror_half():
+def test_random_crops_reach_every_place_and_flip_half():
   ids = np.arange(20 * 32, dtype=np.int32).reshape(20, 32)
   original = {"image": example()["image"], "instance": ids}
-  augment = Augment((18, 30), mirror=True, random_crop=True)
+  augment = Augment((18, 30), flip=True, random_crop=True)
   crops = [augment(original, np.random.default_rng(seed))["instance"] for seed in range(300)]
   assert len({(int(ids.min()), ids[0, 0] < ids[0, 1]) for ids in crops}) == 3 * 3 * 2
   assert 0.4 < np.mean([ids[0, 0] > ids[0, 1] for ids in crops]) < 0.6
@@ -289,7 +289,7 @@ def test_scale_is_uniform_in_its_logarithm():
 
 
 def test_scaled_crops_show_the_scene_enlarged_and_reach_all_of_it():
-  """A crop's neighbours are 1 / factor apart in the image, and every input pixel may be seen."""
+  """A crop's neighbors are 1 / factor apart in the image, and every input pixel may be seen."""
   columns = np.tile(np.arange(64, dtype=np.int32), (48, 1))
   rows = np.tile(np.arange(48, dtype=np.int32)[:, None], (1, 64))
   image = np.zeros((48, 64, 3), np.uint8)

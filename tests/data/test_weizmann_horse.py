@@ -20,8 +20,8 @@ def disk(height, width):
 
 def write(root, name, *, photo=(60, 90), mask=(40, 60), mode="RGB"):
   noise = np.random.default_rng(0).integers(0, 60, photo)
-  grey = np.where(disk(*photo), 180, 30) + noise
-  picture = Image.fromarray(grey.astype(np.uint8)).convert(mode)
+  gray = np.where(disk(*photo), 180, 30) + noise
+  picture = Image.fromarray(gray.astype(np.uint8)).convert(mode)
   picture.save(root / "rgb" / f"{name}.jpg", quality=90)
   figure = Image.fromarray((disk(*mask) * 255).astype(np.uint8))
   figure.save(root / "figure_ground" / f"{name}.jpg", quality=60)
@@ -33,10 +33,10 @@ def root(tmp_path):
     (tmp_path / folder).mkdir()
   write(tmp_path, "one")
   write(tmp_path, "large_mask", photo=(40, 60), mask=(80, 120))
-  write(tmp_path, "grey", mode="L")
+  write(tmp_path, "gray", mode="L")
   write(tmp_path, "four_inks", mode="CMYK")
   (tmp_path / "train.txt").write_text("one\nlarge_mask\n\n")
-  (tmp_path / "val.txt").write_text("grey\nfour_inks\n")
+  (tmp_path / "val.txt").write_text("gray\nfour_inks\n")
   return tmp_path
 
 
@@ -64,7 +64,7 @@ def test_contours_are_smoother_than_enlarged_mask_pixels(root):
   assert (label != truth).sum() < 0.7 * (stairs != truth).sum()
 
 
-def test_grey_photo_has_equal_channels(root):
+def test_gray_photo_has_equal_channels(root):
   image = WeizmannHorse(str(root), "val")[0]["image"]
   assert (image == image[..., :1]).all()
 

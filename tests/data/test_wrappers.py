@@ -6,16 +6,16 @@ import pickle
 import numpy as np
 import pytest
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.wrappers import Cached, Relabelled, open_split, readable, whole_split
+from asmjax.data.wrappers import Cached, Relabeled, open_split, readable, whole_split
 
 NAMES = ("sky", "cat", "road", "dog")
 
 
 @dataclasses.dataclass(frozen=True)
 class Pets:
-  """Every example holds all classes and unlabelled pixels; reads are recorded."""
+  """Every example holds all classes and unlabeled pixels; reads are recorded."""
 
   split: str = "train"
   reads: list = dataclasses.field(default_factory=list)
@@ -28,7 +28,7 @@ class Pets:
 
   def __getitem__(self, index):
     self.reads.append(index)
-    label = np.array([[0, 1, 2, 3, UNLABELLED]], np.int32)
+    label = np.array([[0, 1, 2, 3, UNLABELED]], np.int32)
     return {"image": np.full((1, 5, 3), index, np.uint8), "label": np.roll(label, index)}
 
   def files(self, index):
@@ -74,21 +74,21 @@ def test_what_can_be_read_is_kept_in_order():
     kept[2]
 
 
-def test_relabelling_renumbers_joins_and_drops():
-  source = Relabelled(Pets(), {"dog": 1, "road": 0, "cat": 1})
+def test_relabeling_renumbers_joins_and_drops():
+  source = Relabeled(Pets(), {"dog": 1, "road": 0, "cat": 1})
   assert source.descriptor.classes == ("road", "cat+dog")
   assert source.descriptor.palette == ((3, 3, 3), (2, 2, 2))
   assert (len(source), source.split, source.files(0)) == (3, "train", {"image": "0.jpg"})
   for index in range(3):
     example = source[index]
-    expected = np.roll([[UNLABELLED, 1, 0, 1, UNLABELLED]], index)
+    expected = np.roll([[UNLABELED, 1, 0, 1, UNLABELED]], index)
     np.testing.assert_array_equal(example["label"], expected)
     assert example["label"].dtype == np.int32
     np.testing.assert_array_equal(example["image"], Pets()[index]["image"])
 
 
-def test_relabelling_by_the_same_ids_changes_nothing():
-  same = Relabelled(Pets(), {name: index for index, name in enumerate(NAMES)})
+def test_relabeling_by_the_same_ids_changes_nothing():
+  same = Relabeled(Pets(), {name: index for index, name in enumerate(NAMES)})
   assert same.descriptor == Pets().descriptor
   np.testing.assert_array_equal(same[2]["label"], Pets()[2]["label"])
 
@@ -103,7 +103,7 @@ def test_relabelling_by_the_same_ids_changes_nothing():
 )
 def test_bad_classes(classes, message):
   with pytest.raises(ValueError, match=message):
-    Relabelled(Pets(), classes)
+    Relabeled(Pets(), classes)
 
 
 @dataclasses.dataclass(frozen=True)

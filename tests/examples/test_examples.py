@@ -79,7 +79,7 @@ def test_in_your_own_loop_the_network_descends_and_the_critic_climbs(loop):
 
 
 def write_folder(root):
-  """Photos whose red channel tells the three classes apart; some pixels are unlabelled."""
+  """Photos whose red channel tells the three classes apart; some pixels are unlabeled."""
   rng = np.random.default_rng(0)
   for split, length in (("train", 16), ("val", 4)):
     for index in range(length):
@@ -116,9 +116,9 @@ def test_the_picture_shows_what_the_scores_say(own_masks):
   script, printed, _, out = own_masks
   sheet = np.array(Image.open(out / "predictions.png")).astype(int)
   truth, predicted = sheet[:, 16:32], sheet[:, 32:48]
-  labelled = (truth != 255).any(-1)
-  for name, colour in zip(CLASSES, script["run"].descriptor.palette, strict=True):
-    real, found = (labelled & (part == colour).all(-1) for part in (truth, predicted))
+  labeled = (truth != 255).any(-1)
+  for name, color in zip(CLASSES, script["run"].descriptor.palette, strict=True):
+    real, found = (labeled & (part == color).all(-1) for part in (truth, predicted))
     iou = (real & found).sum() / (real | found).sum()
     assert float(re.search(rf"IoU {name} +(\S+)", printed)[1]) == pytest.approx(iou, abs=6e-4)
 
@@ -131,8 +131,8 @@ def test_masks_that_are_drawn_fit_their_photos(own_masks):
     mask, photo = (
       np.array(Image.open(root / kind / "drawn" / path.name)) for kind in ("masks", "images")
     )
-    coloured = (photo != photo[..., :1]).any(-1)
-    np.testing.assert_array_equal(coloured, mask > 0)
+    colored = (photo != photo[..., :1]).any(-1)
+    np.testing.assert_array_equal(colored, mask > 0)
     seen |= set(np.unique(mask).tolist())
   assert seen == {0, 1, 2}
 
@@ -212,7 +212,7 @@ def test_the_loop_trains_the_new_critic_and_reports_its_health(new_term):
 
 
 def write_masks(root):
-  """Truths of several sizes with unlabelled pixels, disturbed predictions, and instances."""
+  """Truths of several sizes with unlabeled pixels, disturbed predictions, and instances."""
   rng = np.random.default_rng(1)
   images = {}
   for index, shape in enumerate(((12, 16), (16, 12), (8, 20))):

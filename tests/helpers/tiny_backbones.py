@@ -29,7 +29,7 @@ def image(*size):
 
 
 def initial(net, x):
-  """Variables that keep the scale, without compiling the initialisation of a deep network."""
+  """Variables that keep the scale, without compiling the initialization of a deep network."""
   rng = np.random.default_rng(1)
 
   def value(path, leaf):
@@ -120,7 +120,7 @@ def assert_recomputed(make, x):
 
 
 def assert_statistics_follow_training(make, x):
-  """Training changes all running statistics; evaluation and frozen normalisation change none."""
+  """Training changes all running statistics; evaluation and frozen normalization change none."""
   variables = initial(make(norm=Norm()), x)
   runs = ((Norm(), True), (Norm(), False), (Norm(frozen=True), True))
   (_, trained), (features, kept), (frozen, held) = jax.jit(

@@ -61,7 +61,7 @@ def game(norm="batch", tasks=("segmentation",), levels=2, **terms) -> Game:
 
 
 AAF = Affinity(
-  weight=0.7, adaptive=True, ascent=0.3, sizes=(3, 5), neighbours="full", weight_by="channel"
+  weight=0.7, adaptive=True, ascent=0.3, sizes=(3, 5), neighbors="full", weight_by="channel"
 )
 AAF_RELEASED = Affinity(weight=0.7, adaptive=True, ascent=0.3, sizes=(3, 5), ignore="opposite")
 
@@ -131,7 +131,7 @@ def with_term(kind: str) -> list[str]:
   return [method for method, terms in METHODS.items() if set(terms) - {"pixel"} == {kind}]
 
 
-def computing_in(dtype, players: Game) -> Game:
+def with_compute_dtype(dtype, players: Game) -> Game:
   """The same game with another compute type."""
   fields = lambda term: {field.name for field in dataclasses.fields(term)}
   terms = {
@@ -287,8 +287,8 @@ def assert_missing_pixels_say_nothing(players: Game, name: str) -> None:
   assert moved
   for key in moved:
     assert np.all(of_outputs[key][missing[key]] == 0)
-  unlabelled = {"label": 255, "depth": 0, "normals": 0}
-  blank = {key: np.full_like(x, unlabelled.get(key, x)) for key, x in examples.items()}
+  unlabeled = {"label": 255, "depth": 0, "normals": 0}
+  blank = {key: np.full_like(x, unlabeled.get(key, x)) for key, x in examples.items()}
   means, gradients = judge(critic, outputs, blank)
   for key, each in means.items():
     assert each == 0 or key.startswith("largest_")
@@ -312,7 +312,7 @@ __all__ = [
   "assert_each_plays_its_own_game",
   "assert_missing_pixels_say_nothing",
   "batch",
-  "computing_in",
+  "with_compute_dtype",
   "double",
   "each_alone",
   "game",

@@ -11,7 +11,7 @@ from asmjax.inference.crf import DenseCRF, Kernel, mean_field
 from tests.oracles import crf as reference_crf
 
 HEIGHT, WIDTH, CLASSES = 20, 24, 4
-COLOURS = np.array([[60, 90, 150], [200, 80, 60], [90, 160, 70], [240, 220, 200]])
+COLORS = np.array([[60, 90, 150], [200, 80, 60], [90, 160, 70], [240, 220, 200]])
 
 
 def draw(noise=1.0, seed=0, height=HEIGHT, width=WIDTH):
@@ -20,7 +20,7 @@ def draw(noise=1.0, seed=0, height=HEIGHT, width=WIDTH):
   y, x = np.mgrid[:height, :width]
   disc = (x - width / 3) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
   label = disc + 2 * (x > 0.7 * width)
-  image = COLOURS[label] + 8 * np.sin(x / 5)[..., None]
+  image = COLORS[label] + 8 * np.sin(x / 5)[..., None]
   image = image + noise * rng.normal(size=image.shape)
   logits = 2 * np.eye(CLASSES)[label] + 1.5 * rng.normal(size=(height, width, CLASSES))
   return logits.astype(np.float32), np.clip(image, 0, 255).astype(np.uint8), label
@@ -134,11 +134,11 @@ def test_permuted_classes_are_permuted_results():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_mirrored_images_have_nearly_mirrored_results(axis):
+def test_flipped_images_have_nearly_flipped_results(axis):
   logits, image, _ = draw()
   crf = DenseCRF(filters="close")
-  mirrored = crf(np.flip(logits, axis), np.flip(image, axis))
-  np.testing.assert_allclose(np.flip(mirrored, axis), crf(logits, image), atol=0.015)
+  flipped = crf(np.flip(logits, axis), np.flip(image, axis))
+  np.testing.assert_allclose(np.flip(flipped, axis), crf(logits, image), atol=0.015)
 
 
 @pytest.mark.parametrize("filters", ["released", "close"])

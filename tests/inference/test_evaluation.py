@@ -1,4 +1,4 @@
-"""Scores of estimates from scales, mirror images and windows, against the evaluation itself."""
+"""Scores of estimates from scales, flipped images and windows, against the evaluation itself."""
 
 import dataclasses
 import functools
@@ -68,7 +68,7 @@ def test_scores_are_those_of_what_is_predicted():
   assert results["examples"] == 11 and metrics["segmentation/mean_iou"] == matrix.mean_iou()
   assert metrics["segmentation/pixel_accuracy"] == matrix.pixel_accuracy()
   assert results["protocol"]["views"] == (
-    "averaged over scales 0.5, 1, 1.5 and mirror images, in windows of 16 that share 4 pixels at "
+    "averaged over scales 0.5, 1, 1.5 and flipped images, in windows of 16 that share 4 pixels at "
     "least"
   )
   plain = make_measure(made)(state)["metrics"]

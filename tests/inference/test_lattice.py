@@ -55,12 +55,12 @@ def test_means_are_near_those_of_the_exact_gaussian(dimensions, deviation, fill,
 
 def test_the_filter_is_near_the_exact_one():
   features, x = points(3, 3.0), values()
-  expected = reference_crf.normalised(reference_crf.gaussian(features)) @ x
+  expected = reference_crf.normalized(reference_crf.gaussian(features)) @ x
   np.testing.assert_allclose(apply(build(features), x), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("fill", [False, True])
-def test_constants_are_kept_but_for_the_normalisation(fill):
+def test_constants_are_kept_but_for_the_normalization(fill):
   lattice = build(points(5, 4.0), fill=fill)
   np.testing.assert_allclose(apply(lattice, root(lattice)), root(lattice), rtol=1e-5)
 
@@ -76,10 +76,10 @@ def test_the_weights_around_a_point_are_barycentric():
 
 
 @pytest.mark.parametrize("fill", [False, True])
-def test_neighbours_are_mutual_and_no_vertex_neighbours_itself(fill):
-  neighbours = build(points(3, 1.0), fill=fill).neighbours
-  nowhere = neighbours.shape[2] - 1
-  for before, after in neighbours:
+def test_neighbors_are_mutual_and_no_vertex_neighbors_itself(fill):
+  neighbors = build(points(3, 1.0), fill=fill).neighbors
+  nowhere = neighbors.shape[2] - 1
+  for before, after in neighbors:
     for there, back in ((before, after), (after, before)):
       linked = np.flatnonzero(there != nowhere)
       assert len(linked) and np.all(back[there[linked]] == linked)
@@ -105,14 +105,14 @@ def test_the_gradient_is_the_transpose():
 
 def test_more_vertices_change_nothing():
   lattice, x = build(points(3, 2.0)), values()
-  more = lattice.padded(lattice.neighbours.shape[2] + 100)
+  more = lattice.padded(lattice.neighbors.shape[2] + 100)
   np.testing.assert_array_equal(apply(lattice, x), apply(more, x))
   with pytest.raises(ValueError, match="vertices; expected at most 3"):
     lattice.padded(3)
 
 
 def test_few_sizes_occur():
-  sizes = {build(points(2, sd)).neighbours.shape[2] for sd in np.linspace(0.9, 3.1, 23)}
+  sizes = {build(points(2, sd)).neighbors.shape[2] for sd in np.linspace(0.9, 3.1, 23)}
   assert sizes <= {40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}
   assert len(sizes) > 3
 
@@ -120,7 +120,7 @@ def test_few_sizes_occur():
 def test_lattices_of_one_size_stack():
   x = np.stack([values(), values(seed=2)])
   lattices = [build(points(3, 2.0, seed)) for seed in (0, 1)]
-  size = max(each.neighbours.shape[2] for each in lattices)
+  size = max(each.neighbors.shape[2] for each in lattices)
   stacked = jax.tree.map(lambda *a: jnp.stack(a), *(each.padded(size) for each in lattices))
   found = jax.jit(jax.vmap(lambda lattice, x: lattice(x)))(stacked, x)
   for k in (0, 1):

@@ -1,4 +1,4 @@
-"""Averages over scales, mirror images and windows, against what evaluation and single views say."""
+"""Averages over scales, flipped images and windows, against evaluation and single views."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data.transforms import interpolate, pad
 from asmjax.game import Game
 from asmjax.inference.multiscale import Inference, make_predict
@@ -58,8 +58,8 @@ def evaluation():
   return jax.jit(judge)
 
 
-def mirrored(found):
-  """Of all predictions, as a mirror would show them."""
+def flipped(found):
+  """Of all predictions, as a flip would show them."""
   turned = {name: each[:, ::-1] for name, each in found.items()}
   return turned | {"normals": turned["normals"] * np.array([-1, 1, 1], np.float32)}
 
@@ -88,7 +88,7 @@ def test_predictions_score_as_the_evaluation_does():
     ),
     "label": np.stack(
       [
-        np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELLED)
+        np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELED)
         for each in labels
       ]
     ),
@@ -127,14 +127,14 @@ def test_flips_are_undone_exactly(window):
   image = inference_runs.image(12, 20)
   predict = predictor(inference_runs.Strided, flip=True, window=window)
   found, turned = estimates(predict, image, image[:, ::-1])
-  for name, each in mirrored(found).items():
+  for name, each in flipped(found).items():
     np.testing.assert_allclose(turned[name], each, atol=1e-6)
-  whole, alone = conclusions(turned), conclusions(mirrored(found))
+  whole, alone = conclusions(turned), conclusions(flipped(found))
   np.testing.assert_array_equal(whole["segmentation"], alone["segmentation"])
-  # A network that sees one side of a pixel only says something else of the mirror image.
+  # A network that sees one side of a pixel only says something else of the flipped image.
   plain = predictor(inference_runs.Strided, window=window)
   found, turned = estimates(plain, image, image[:, ::-1])
-  assert all(np.abs(turned[n] - each).max() > 1e-2 for n, each in mirrored(found).items())
+  assert all(np.abs(turned[n] - each).max() > 1e-2 for n, each in flipped(found).items())
 
 
 def test_windows_agree_with_the_whole_image_as_far_as_the_network_sees():

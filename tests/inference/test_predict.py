@@ -56,7 +56,7 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
     np.testing.assert_array_equal(decode.ids(out / "segmentation" / path), label)
     depth = decode.raw16(out / "depth" / path)
     np.testing.assert_allclose(depth / 1000, found["depth"][..., 0], atol=5.1e-4)
-    normals = decode.colours(out / "normals" / path) / 127.5 - 1
+    normals = decode.colors(out / "normals" / path) / 127.5 - 1
     expected = games.TASKS["normals"].conclude(found["normals"])
     np.testing.assert_allclose(normals, expected, atol=0.5 / 127.5 + 1e-6)
 
@@ -70,9 +70,9 @@ def test_masks_show_the_palette_and_hold_ids(tmp_path):
     np.testing.assert_array_equal(np.array(picture.convert("RGB")), np.array(PALETTE)[label])
 
 
-def test_depths_are_millimetres_within_16_bits():
-  metres = np.array([[0.0, 0.0004, 0.0016, 1.2344, 65.535, 80.0, -1.0]], np.float32)
-  assert outputs.millimetres(metres).tolist() == [[0, 0, 2, 1234, 65535, 65535, 0]]
+def test_depths_are_millimeters_within_16_bits():
+  meters = np.array([[0.0, 0.0004, 0.0016, 1.2344, 65.535, 80.0, -1.0]], np.float32)
+  assert outputs.millimeters(meters).tolist() == [[0, 0, 2, 1234, 65535, 65535, 0]]
 
 
 def test_further_products(tmp_path, monkeypatch):
@@ -94,12 +94,12 @@ def test_further_products(tmp_path, monkeypatch):
     np.testing.assert_allclose(kept["probabilities"], probabilities[..., ::-1], atol=1e-3)
   label = decode.ids(tmp_path / "segmentation/x/a.b.png")
   np.testing.assert_array_equal(label, probabilities[..., ::-1].argmax(-1))
-  drawn = decode.colours(tmp_path / "segmentation_overlay/x/a.b.png")
+  drawn = decode.colors(tmp_path / "segmentation_overlay/x/a.b.png")
   expected = 0.4 * image + 0.6 * np.array(PALETTE)[label]
   np.testing.assert_allclose(drawn, expected, atol=0.51)
-  shown = decode.colours(tmp_path / "depth_overlay/x/a.b.png")
+  shown = decode.colors(tmp_path / "depth_overlay/x/a.b.png")
   place = np.unravel_index(depth[..., 0].argmin(), (6, 8))
-  np.testing.assert_array_equal(shown[place], (48, 18, 59))  # The blue end of the colours.
+  np.testing.assert_array_equal(shown[place], (48, 18, 59))  # The blue end of the colors.
 
 
 @pytest.mark.parametrize("wanted", ["probabilities", "crf"])
@@ -121,17 +121,17 @@ def test_lists_are_seen_from_their_own_folder(tmp_path):
 
 
 def test_frames_of_a_video_are_numbered(tmp_path):
-  path, colours = tmp_path / "clip.avi", [(250, 10, 10), (10, 240, 10), (20, 30, 230)]
+  path, colors = tmp_path / "clip.avi", [(250, 10, 10), (10, 240, 10), (20, 30, 230)]
   video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (32, 24))
-  for colour in colours:
-    video.write(np.full((24, 32, 3), colour[::-1], np.uint8))
+  for color in colors:
+    video.write(np.full((24, 32, 3), color[::-1], np.uint8))
   video.release()
   found = find(path)
   frames = list(found.read())
   assert found.count == 3
   assert [each.name for each in frames] == ["clip/000000", "clip/000001", "clip/000002"]
-  for each, colour in zip(frames, colours, strict=True):
-    np.testing.assert_allclose(each.load().mean((0, 1)), colour, atol=8)
+  for each, color in zip(frames, colors, strict=True):
+    np.testing.assert_allclose(each.load().mean((0, 1)), color, atol=8)
   path.write_bytes(b"no video")
   with pytest.raises(ValueError, match=r"clip\.avi cannot be read as a video"):
     find(path)

@@ -188,7 +188,7 @@ FLUSHED = [
   ["g1", "g0,1", "g1,0"],
   ["g2", "g1,1"],  # flushed
   ["g2", "g1,1", "g2,0"],
-  ["g2", "g2,0", "g2,1"],  # g1,1 goes in favour of g2,1
+  ["g2", "g2,0", "g2,1"],  # g1,1 goes in favor of g2,1
 ]
 RETAINED = [
   ["g0", "g0,0"],

@@ -15,7 +15,7 @@ SIZE = (6, 9)
 
 
 class Photos:
-  """Labelled noise, of which example i is i pixels wider."""
+  """Labeled noise, of which example i is i pixels wider."""
 
   descriptor, split = None, "train"
 
@@ -153,16 +153,16 @@ def test_truths_and_maps_weigh_the_same_however_many_sets(store):
 def test_maps_are_augmented_with_their_examples(store):
   photos = Photos()
   store.write(0, "train", ((i, {"label": photos[i]["label"]}) for i in range(5)))
-  augment = Augment((5, 7), mirror=True, scale=(0.7, 1.6), random_crop=True)
+  augment = Augment((5, 7), flip=True, scale=(0.7, 1.6), random_crop=True)
   pairs = Aggregated(photos, store.read([0], "train"), augment.resized)
   epochs = Epochs(pairs, augment, seed=3)
-  mirrored = set()
+  flipped = set()
   for epoch in range(4):
     for index in range(5):
       example = epochs.example(epoch, index)
       np.testing.assert_array_equal(example["shown_label"], example["label"])
-      mirrored.add(example["label"].tobytes())
-  assert len(mirrored) > 10
+      flipped.add(example["label"].tobytes())
+  assert len(flipped) > 10
 
 
 def test_the_hold_out_is_a_fixed_part():

@@ -8,7 +8,7 @@ import pytest
 
 from asmjax.batch import SHOWN, check
 from asmjax.game import PREDICTOR, joint_value
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from tests.helpers import tiny_games as games
 
 # One method of every form that a critic's loss has.
@@ -98,7 +98,7 @@ def test_they_see_what_a_predictor_would_have_said(method):
     )
     for summand, expected in critique.summands.items():
       np.testing.assert_allclose(
-        means[f"{name}/{summand}"], Moments(*expected.moments).mean(), rtol=1e-5, atol=1e-6
+        means[f"{name}/{summand}"], MaskedMean(*expected.moments).mean(), rtol=1e-5, atol=1e-6
       )
 
 

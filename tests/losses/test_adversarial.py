@@ -149,7 +149,7 @@ def test_accuracy_counts_the_right_side_of_zero():
   assert real.count == fake.count == valid.sum()
 
 
-def test_product_is_each_colour_times_each_map():
+def test_product_is_each_color_times_each_map():
   rng = np.random.default_rng(0)
   structure = rng.random((2, 3, 4, 5)).astype(np.float32)
   image = rng.normal(size=(2, 3, 4, 3)).astype(np.float32)
@@ -168,10 +168,10 @@ def test_the_product_of_probabilities_holds_the_image():
 def test_soften_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_the_truth(mass):
   truth, predicted = simplexes()
   truth[:, :, ::5] = 0
-  labelled = truth.any(-1)
+  labeled = truth.any(-1)
   found = np.array(soften(truth, predicted, mass=mass))
   np.testing.assert_allclose(found, reference_critics.soften(truth, predicted, mass), atol=1e-6)
-  np.testing.assert_allclose(found.sum(-1), labelled, atol=1e-6)
+  np.testing.assert_allclose(found.sum(-1), labeled, atol=1e-6)
   assert np.all(found >= 0) and np.all(found[truth > 0] >= np.float32(mass))
 
 
@@ -225,7 +225,7 @@ def test_soften_has_the_slope_of_its_formula(float64):
   jax.test_util.check_grads(lambda s: soften(truth, s, mass=0.6), (predicted,), 1, modes=["rev"])
 
 
-def test_unlabelled_pixels_have_no_softened_truth_and_no_gradient():
+def test_unlabeled_pixels_have_no_softened_truth_and_no_gradient():
   truth, predicted = np.zeros((1, 1, 2, 3), np.float32), np.full((1, 1, 2, 3), np.nan, np.float32)
   truth[0, 0, 0, 1], predicted[0, 0, 0] = 1, 1 / 3
   found, pull = jax.vjp(lambda s: soften(truth, s), predicted)
@@ -254,7 +254,7 @@ def test_the_penalty_of_a_quadratic_critic_grows_with_the_structure():
   np.testing.assert_allclose(found.sum, 4.5 * (x**2).sum(), rtol=1e-5)
 
 
-def test_the_penalty_counts_labelled_pixels_and_examples_that_have_any():
+def test_the_penalty_counts_labeled_pixels_and_examples_that_have_any():
   x = np.random.default_rng(0).normal(size=(3, 3, 4, 2)).astype(np.float32)
   valid = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
   valid[1] = 0

@@ -15,8 +15,8 @@ from tests.oracles import affinity as reference_affinity
 
 CLASSES, SIZES, SHAPE = 3, (3, 5), (2, 5, 5)
 COMBINATIONS = [
-  dict(zip(("neighbours", "ignore", "weight_by"), each, strict=True))
-  for each in itertools.product(("corners", "full"), ("pair", "opposite"), ("centre", "channel"))
+  dict(zip(("neighbors", "ignore", "weight_by"), each, strict=True))
+  for each in itertools.product(("corners", "full"), ("pair", "opposite"), ("center", "channel"))
 ]
 DEFAULT = COMBINATIONS[0]
 
@@ -42,12 +42,12 @@ def maps():
   return {
     "random": random,
     "one class": np.full(SHAPE, 2),
-    "all unlabelled": np.stack([np.full(SHAPE[1:], 255), np.full(SHAPE[1:], -1)]),
+    "all unlabeled": np.stack([np.full(SHAPE[1:], 255), np.full(SHAPE[1:], -1)]),
     "diagonal line": np.stack([y == x, y == 4 - x]).astype(int),
     "at the border": frame,
-    "unlabelled border": np.where(frame, 255, random % CLASSES),
+    "unlabeled border": np.where(frame, 255, random % CLASSES),
     "checkerboard": np.stack([(y + x) % 2, (y + x) % CLASSES]),
-    "one labelled pixel": np.where((y == 2) & (x == 3), 1, 255 * np.ones(SHAPE, int)),
+    "one labeled pixel": np.where((y == 2) & (x == 3), 1, 255 * np.ones(SHAPE, int)),
   }
 
 
@@ -76,9 +76,7 @@ def ones():
   return SizeWeights(*2 * [jnp.ones((CLASSES, len(SIZES)))])
 
 
-@functools.partial(
-  jax.jit, static_argnames=("sizes", "neighbours", "ignore", "margin", "weight_by")
-)
+@functools.partial(jax.jit, static_argnames=("sizes", "neighbors", "ignore", "margin", "weight_by"))
 def differentiate(probabilities, label, weights=None, *, sizes=SIZES, **options):
   """The loss as it is trained on, its parts, and the gradient by probabilities and weights."""
 
@@ -126,19 +124,17 @@ def test_sums_and_counts_agree_with_the_oracle_in_double_precision(options, floa
 
 
 @pytest.mark.parametrize(
-  "shape, sizes, neighbours, ignore",
+  "shape, sizes, neighbors, ignore",
   [
     ((1, 1, 1), (3,), "corners", "pair"),
     ((2, 2, 3), (3, 13), "corners", "opposite"),
     ((2, 2, 3), (5,), "full", "pair"),
   ],
 )
-def test_images_smaller_than_a_neighbourhood_agree_with_the_oracle(
-  shape, sizes, neighbours, ignore
-):
+def test_images_smaller_than_a_neighborhood_agree_with_the_oracle(shape, sizes, neighbors, ignore):
   (p,), label = as_float(np.float32, probabilities(1, shape)), np.ones(shape, np.int32)
   label[..., ::2] = 2
-  options = {"sizes": sizes, "neighbours": neighbours, "ignore": ignore}
+  options = {"sizes": sizes, "neighbors": neighbors, "ignore": ignore}
   _, fields, gradient, _ = differentiate(p, label, **options)
   check(fields, reference_affinity.affinity(np.asarray(p), label, **options), 1e-5)
   assert np.all(np.isfinite(gradient))
@@ -151,7 +147,7 @@ def test_pairs_of_uniform_distributions_cost_nothing_alike_and_the_margin_apart(
   np.testing.assert_allclose(fields.nonedge.sum, 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["one class", "all unlabelled", "one labelled pixel"])
+@pytest.mark.parametrize("name", ["one class", "all unlabeled", "one labeled pixel"])
 def test_kinds_without_entries_are_zero_with_finite_gradients(name):
   (p,) = as_float(np.float32, extreme_probabilities())
   value, fields, gradient, _ = differentiate(p, LABELS[name], ones(), **DEFAULT)
@@ -189,14 +185,14 @@ def test_gradients_agree_with_finite_differences_of_the_oracle(options, float64)
     np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=1e-5)
 
 
-def plain(p, label, weights, *, neighbours, ignore, weight_by, margin=3.0):
-  """The loss from tensors of all neighbours (j n h w c), to be differentiated by JAX."""
+def plain(p, label, weights, *, neighbors, ignore, weight_by, margin=3.0):
+  """The loss from tensors of all neighbors (j n h w c), to be differentiated by JAX."""
   reach, hot = max(SIZES), jax.nn.one_hot(label, CLASSES, dtype=bool)
   known = jnp.any(hot, axis=-1, keepdims=True)
   clipped = [jnp.where(x > FLOOR, x, FLOOR) for x in (p, 1 - p)]
   total = 0.0
   for k, size in enumerate(SIZES):
-    at = np.array(offsets(size, neighbours))
+    at = np.array(offsets(size, neighbors))
     divergence = sum(
       a * jnp.log(a / b[None]) for a, b in ((_at(x, at, reach, 1.0), x) for x in clipped)
     )
@@ -209,8 +205,8 @@ def plain(p, label, weights, *, neighbours, ignore, weight_by, margin=3.0):
       weights, (valid & apart, valid & ~apart), (hinge, divergence), strict=True
     ):
       by_class = by_class[:, k]
-      centre = by_class[jnp.clip(label, 0, CLASSES - 1)][None, ..., None]
-      weight = centre if weight_by == "centre" else by_class.reshape(1, 1, 1, 1, -1)
+      center = by_class[jnp.clip(label, 0, CLASSES - 1)][None, ..., None]
+      weight = center if weight_by == "center" else by_class.reshape(1, 1, 1, 1, -1)
       total += jnp.sum(jnp.where(chosen, weight * cost, 0)) / jnp.maximum(1, jnp.sum(chosen))
   return total
 
@@ -238,11 +234,11 @@ def test_gradients_agree_with_plain_differentiation(options, float64):
 
 
 @each_option
-def test_mirrored_or_turned_images_cost_the_same_and_their_gradients_turn_along(options):
+def test_flipped_or_turned_images_cost_the_same_and_their_gradients_turn_along(options):
   (p, weights), label = as_float(np.float32, probabilities(), random_weights()), LABELS["random"]
   _, fields, gradient, by_weights = differentiate(p, label, weights, **options)
-  for turns, mirrored in itertools.product(range(4), (False, True)):
-    turn = lambda x: np.rot90(x[:, ::-1] if mirrored else x, turns, (1, 2))  # noqa: B023
+  for turns, flipped in itertools.product(range(4), (False, True)):
+    turn = lambda x: np.rot90(x[:, ::-1] if flipped else x, turns, (1, 2))  # noqa: B023
     _, *found = differentiate(turn(p), turn(label), weights, **options)
     expected = fields, turn(gradient), by_weights
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -276,13 +272,13 @@ def test_sums_and_counts_of_a_batch_are_those_of_its_images():
 
 
 @each_option
-def test_unlabelled_pixels_have_no_gradient_and_no_say(options):
+def test_unlabeled_pixels_have_no_gradient_and_no_say(options):
   label = LABELS["random"]
-  unlabelled = (label < 0) | (label >= CLASSES)
+  unlabeled = (label < 0) | (label >= CLASSES)
   (p, weights) = as_float(np.float32, extreme_probabilities(), random_weights())
   value, _, gradient, _ = differentiate(p, label, weights, **options)
-  assert np.all(gradient[unlabelled] == 0) and np.any(gradient[~unlabelled] != 0)
-  changed = jnp.where(unlabelled[..., None], p[..., ::-1] / 2, p)
+  assert np.all(gradient[unlabeled] == 0) and np.any(gradient[~unlabeled] != 0)
+  changed = jnp.where(unlabeled[..., None], p[..., ::-1] / 2, p)
   other, *_ = differentiate(changed, label, weights, **options)
   assert other == value
 
@@ -324,7 +320,7 @@ def test_descending_with_the_probabilities_and_ascending_with_the_weights(option
   assert lower < start < higher
 
 
-def test_the_truth_itself_costs_nothing_where_all_is_labelled():
+def test_the_truth_itself_costs_nothing_where_all_is_labeled():
   label = LABELS["checkerboard"]
   truth = np.eye(CLASSES, dtype=np.float32)[label]
   value, fields, gradient, _ = differentiate(truth, label, ones(), **DEFAULT)
@@ -365,9 +361,9 @@ def test_counts_beyond_the_integers_of_a_float_stay_true():
 @pytest.mark.parametrize(
   "options, message",
   [
-    ({"neighbours": "some"}, "unknown neighbours 'some'; known: corners, full"),
+    ({"neighbors": "some"}, "unknown neighbors 'some'; known: corners, full"),
     ({"ignore": "none"}, "unknown ignore 'none'; known: pair, opposite"),
-    ({"weight_by": "size"}, "unknown weight_by 'size'; known: centre, channel"),
+    ({"weight_by": "size"}, "unknown weight_by 'size'; known: center, channel"),
     ({"sizes": (3, 4)}, "size 4; expected an odd size"),
     ({"sizes": (1,)}, "size 1; expected an odd size"),
     ({"sizes": ()}, "at least one size"),

@@ -1,4 +1,4 @@
-"""Contrast of neighbouring pixels' features."""
+"""Contrast of neighboring pixels' features."""
 
 import functools
 
@@ -13,7 +13,7 @@ from asmjax.losses.neighborhood import offsets
 from tests.oracles import critics as reference_critics
 
 CLASSES = 3
-NEIGHBOURHOODS = [(3, "corners"), (5, "corners"), (5, "full")]
+NEIGHBORHOODS = [(3, "corners"), (5, "corners"), (5, "full")]
 
 
 def example(seed=0, shape=(2, 5, 6), width=4, dtype=np.float32):
@@ -32,11 +32,11 @@ def total(features, label, **options):
   return contrast.same.mean() + contrast.different.mean()
 
 
-def agrees(features, label, size, neighbours, margin):
+def agrees(features, label, size, neighbors, margin):
   found = contrastive(
-    features, label, classes=CLASSES, size=size, neighbours=neighbours, margin=margin
+    features, label, classes=CLASSES, size=size, neighbors=neighbors, margin=margin
   )
-  around = offsets(size, neighbours)
+  around = offsets(size, neighbors)
   expected = reference_critics.contrastive(features, label, CLASSES, around, margin)
   for moments, (value, count) in zip(found, expected, strict=True):
     # The oracle meets each pair from both ends.
@@ -45,10 +45,10 @@ def agrees(features, label, size, neighbours, margin):
   return found
 
 
-@pytest.mark.parametrize("size, neighbours", NEIGHBOURHOODS)
+@pytest.mark.parametrize("size, neighbors", NEIGHBORHOODS)
 @pytest.mark.parametrize("margin", [0.2, 1.0])
-def test_contrastive_agrees_with_the_oracle(size, neighbours, margin):
-  found = agrees(*example(), size, neighbours, margin)
+def test_contrastive_agrees_with_the_oracle(size, neighbors, margin):
+  found = agrees(*example(), size, neighbors, margin)
   assert found.same.sum > 0 and found.different.sum > 0
 
 
@@ -66,14 +66,14 @@ def test_on_a_checkerboard_only_diagonals_are_of_the_same_class():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 3, 1)])
-def test_neighbours_outside_the_image_are_no_pairs(shape):
+def test_neighbors_outside_the_image_are_no_pairs(shape):
   features, label = example(shape=(1, 3, 3))
   _, h, w = shape
   agrees(features[:, :h, :w], np.abs(label[:, :h, :w]) % CLASSES, 5, "full", 0.2)
 
 
 @pytest.mark.parametrize("ids", [-1, CLASSES])
-def test_nothing_labelled_gives_zero_with_no_gradient(ids):
+def test_nothing_labeled_gives_zero_with_no_gradient(ids):
   features, label = example()
   value, grads = jax.value_and_grad(total)(features, np.full_like(label, ids))
   assert value == 0 and np.all(grads == 0)
@@ -82,7 +82,7 @@ def test_nothing_labelled_gives_zero_with_no_gradient(ids):
 def test_an_ignored_pixel_has_exactly_no_gradient_whatever_its_features():
   features, label = example()
   ignored = (label < 0) | (label >= CLASSES)
-  loss = jax.value_and_grad(functools.partial(total, label=label, neighbours="full", margin=2.0))
+  loss = jax.value_and_grad(functools.partial(total, label=label, neighbors="full", margin=2.0))
   value, grads = loss(features)
   spoilt = np.where(ignored[..., None], np.inf, features)
   again, spoilt_grads = loss(spoilt)
@@ -91,10 +91,10 @@ def test_an_ignored_pixel_has_exactly_no_gradient_whatever_its_features():
   np.testing.assert_array_equal(grads, spoilt_grads)
 
 
-@pytest.mark.parametrize("size, neighbours", NEIGHBOURHOODS)
-def test_gradients_agree_with_finite_differences(float64, size, neighbours):
+@pytest.mark.parametrize("size, neighbors", NEIGHBORHOODS)
+def test_gradients_agree_with_finite_differences(float64, size, neighbors):
   features, label = example(shape=(1, 4, 4), dtype=np.float64)
-  loss = functools.partial(total, label=label, size=size, neighbours=neighbours, margin=0.5)
+  loss = functools.partial(total, label=label, size=size, neighbors=neighbors, margin=0.5)
   jax.test_util.check_grads(loss, (jnp.array(features),), 1, modes=["rev"])
 
 
@@ -128,23 +128,23 @@ def test_small_distances_keep_their_size():
   np.testing.assert_allclose(jax.grad(loss)(features)[0, 0, 1, 1], 2e-5, rtol=1e-4)
 
 
-def test_the_loss_sees_neither_the_length_of_features_nor_a_mirror():
+def test_the_loss_sees_neither_the_length_of_features_nor_a_flip():
   features, label = example()
-  expected = total(features, label, size=5, neighbours="full")
+  expected = total(features, label, size=5, neighbors="full")
   scale = np.random.default_rng(1).uniform(0.1, 10, (*label.shape, 1)).astype(np.float32)
   same = [(features * scale, label)]
   same += [(np.flip(features, axis), np.flip(label, axis)) for axis in (1, 2, (1, 2))]
-  for mirrored in same:
-    np.testing.assert_allclose(total(*mirrored, size=5, neighbours="full"), expected, rtol=1e-4)
+  for flipped in same:
+    np.testing.assert_allclose(total(*flipped, size=5, neighbors="full"), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("size, neighbours", NEIGHBOURHOODS)
-def test_sampling_every_direction_is_the_whole(size, neighbours):
+@pytest.mark.parametrize("size, neighbors", NEIGHBORHOODS)
+def test_sampling_every_direction_is_the_whole(size, neighbors):
   features, label = example()
   contrast = functools.partial(
-    contrastive, features, label, classes=CLASSES, size=size, neighbours=neighbours
+    contrastive, features, label, classes=CLASSES, size=size, neighbors=neighbors
   )
-  drawn = contrast(sampled=len(offsets(size, neighbours)) // 2, rng=jax.random.key(0))
+  drawn = contrast(sampled=len(offsets(size, neighbors)) // 2, rng=jax.random.key(0))
   for found, expected in zip(drawn, contrast(), strict=True):
     assert found.count == expected.count
     np.testing.assert_allclose(found.sum, expected.sum, rtol=1e-6)
@@ -153,7 +153,7 @@ def test_sampling_every_direction_is_the_whole(size, neighbours):
 def test_a_draw_is_of_distinct_directions_and_scaled_by_their_number_is_unbiased():
   features, label = example(shape=(1, 6, 6))
   contrast = functools.partial(
-    contrastive, features, label, classes=CLASSES, neighbours="full", size=5
+    contrastive, features, label, classes=CLASSES, neighbors="full", size=5
   )
   draws = jax.jit(jax.vmap(lambda key: contrast(sampled=3, rng=key)))(
     jax.random.split(jax.random.key(0), 1000)
@@ -174,12 +174,12 @@ def test_a_draw_without_replacement_visits_no_direction_twice():
   assert set(np.unique(pairs)) == {0, 2}
 
 
-def test_neither_pass_holds_more_memory_for_a_larger_neighbourhood():
+def test_neither_pass_holds_more_memory_for_a_larger_neighborhood():
   features = jax.ShapeDtypeStruct((1, 24, 24, 32), jnp.float32)
   label = jnp.zeros((1, 24, 24), int)
 
   def held(size):
-    loss = functools.partial(total, label=label, size=size, neighbours="full")
+    loss = functools.partial(total, label=label, size=size, neighbors="full")
     return jax.jit(jax.grad(loss)).lower(features).compile().memory_analysis().temp_size_in_bytes
 
   padding = ((24 + 6) / (24 + 2)) ** 2
@@ -190,7 +190,7 @@ def test_neither_pass_holds_more_memory_for_a_larger_neighbourhood():
   "options, message",
   [
     ({"size": 4}, "odd size"),
-    ({"neighbours": "some"}, "known: corners, full"),
+    ({"neighbors": "some"}, "known: corners, full"),
     ({"sampled": 5, "rng": jax.random.key(0)}, "5 directions sampled of the 4"),
     ({"sampled": -1, "rng": jax.random.key(0)}, "-1 directions"),
     ({"sampled": 2}, "without a key"),

@@ -1,15 +1,15 @@
-"""Offsets to neighbours, and maps as neighbours see them."""
+"""Offsets to neighbors, and maps as neighbors see them."""
 
 import numpy as np
 import pytest
 
-from asmjax.losses.neighborhood import NEIGHBOURS, offsets, padded, seen_from
+from asmjax.losses.neighborhood import NEIGHBORS, offsets, padded, seen_from
 
 
-@pytest.mark.parametrize("neighbours", NEIGHBOURS)
+@pytest.mark.parametrize("neighbors", NEIGHBORS)
 @pytest.mark.parametrize("size", [3, 5, 7])
-def test_offsets_are_distinct_and_come_in_opposite_pairs_without_the_centre(size, neighbours):
-  found = offsets(size, neighbours)
+def test_offsets_are_distinct_and_come_in_opposite_pairs_without_the_center(size, neighbors):
+  found = offsets(size, neighbors)
   assert len(set(found)) == len(found) and (0, 0) not in found
   assert {(-dy, -dx) for dy, dx in found} == set(found)
   assert max(max(map(abs, each)) for each in found) == size // 2
@@ -17,7 +17,7 @@ def test_offsets_are_distinct_and_come_in_opposite_pairs_without_the_centre(size
 
 @pytest.mark.parametrize("size", [3, 5, 7, 9])
 def test_full_is_the_whole_square_and_corners_are_8_of_its_rim(size):
-  full, corners = (set(offsets(size, neighbours)) for neighbours in ("full", "corners"))
+  full, corners = (set(offsets(size, neighbors)) for neighbors in ("full", "corners"))
   radius = size // 2
   assert len(full) == size**2 - 1
   assert corners == {each for each in full if set(map(abs, each)) <= {0, radius}}
@@ -30,7 +30,7 @@ def test_an_impossible_size_is_named(size):
     offsets(size)
 
 
-def test_unknown_neighbours_are_named():
+def test_unknown_neighbors_are_named():
   with pytest.raises(ValueError, match="'diagonal'; known: corners, full"):
     offsets(3, "diagonal")
 

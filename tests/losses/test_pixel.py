@@ -26,8 +26,8 @@ def balance(label, shares):
   for index, row, column in np.ndindex(label.shape):
     c = label[index, row, column]
     if 0 <= c < len(shares):
-      labelled = np.sum((label[index] >= 0) & (label[index] < len(shares)))
-      weights[index, row, column] = shares[c] / (np.sum(label[index] == c) / labelled)
+      labeled = np.sum((label[index] >= 0) & (label[index] < len(shares)))
+      weights[index, row, column] = shares[c] / (np.sum(label[index] == c) / labeled)
   return weights
 
 
@@ -56,7 +56,7 @@ def test_a_valid_mask_narrows_what_counts():
   np.testing.assert_allclose(loss.mean(), reference.cross_entropy(logits, narrowed), rtol=1e-6)
 
 
-def test_nothing_labelled_gives_zero_with_finite_gradients_even_for_infinite_logits():
+def test_nothing_labeled_gives_zero_with_finite_gradients_even_for_infinite_logits():
   logits = jnp.full((1, 2, 2, 3), jnp.inf)
   label = jnp.full((1, 2, 2), 255)
   loss = jax.value_and_grad(lambda x: cross_entropy(x, label).mean())
@@ -79,12 +79,12 @@ def test_weights_of_classes_agree_with_the_oracle(seed):
   np.testing.assert_allclose(class_balance(label, SHARES), balance(label, SHARES), rtol=1e-6)
 
 
-def test_every_class_of_an_image_weighs_its_share_of_the_labelled_pixels():
+def test_every_class_of_an_image_weighs_its_share_of_the_labeled_pixels():
   label = np.array([[[0, 0, 0, 1, 2, 3]], [[2, 2, 2, 1, 255, 4]]], np.int32)
   weights = np.asarray(class_balance(label, SHARES))
-  for image, found, labelled in ((label[0], weights[0], 6), (label[1], weights[1], 4)):
+  for image, found, labeled in ((label[0], weights[0], 6), (label[1], weights[1], 4)):
     for c in set(image.flat) & {0, 1, 2, 3}:
-      np.testing.assert_allclose(found[image == c].sum(), labelled * SHARES[c], rtol=1e-6)
+      np.testing.assert_allclose(found[image == c].sum(), labeled * SHARES[c], rtol=1e-6)
   np.testing.assert_allclose(weights.sum(axis=(1, 2)), [6, 4 * (0.2 + 0.3)], rtol=1e-6)
   assert np.all(weights[1][label[1] >= 4] == 0)
 
@@ -144,7 +144,7 @@ def test_a_weighted_pixel_has_its_weight_times_the_known_gradient_and_counts_as_
   )
 
 
-def test_logits_of_unlabelled_pixels_do_not_spoil_the_weighted_loss():
+def test_logits_of_unlabeled_pixels_do_not_spoil_the_weighted_loss():
   logits, label = example()
   logits[label >= 4] = np.inf
   value, grads = jax.value_and_grad(

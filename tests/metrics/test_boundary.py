@@ -44,7 +44,7 @@ ADVERSARIAL = {
   "nothing true": (PLAIN, BLOCK),
   "one class": (PLAIN, PLAIN),
   "another class": (PLAIN, PLAIN + 1),
-  "all unlabelled": (PLAIN + 255, BLOCK),
+  "all unlabeled": (PLAIN + 255, BLOCK),
   "one image pixel": (np.ones((1, 1), int), np.zeros((1, 1), int)),
   "one row": (np.array([[0, 0, 1, 1, 2, 2]]), np.array([[0, 1, 1, 1, 1, 2]])),
   "single pixels": (_filled(SQUARE, 0, ((4, 4), 1)), _filled(SQUARE, 0, ((4, 5), 1))),
@@ -54,7 +54,7 @@ ADVERSARIAL = {
     _filled(SQUARE, 0, (np.s_[:4, :4], 1), (np.s_[4:, 4:], 1)),
     _filled(SQUARE, 0, (np.s_[:4], 1)),
   ),
-  "unlabelled outline": (_filled(SQUARE, 0, (np.s_[2:7, 2:7], 255), (np.s_[3:6, 3:6], 1)), BLOCK),
+  "unlabeled outline": (_filled(SQUARE, 0, (np.s_[2:7, 2:7], 255), (np.s_[3:6, 3:6], 1)), BLOCK),
   "every pixel a boundary": (np.indices(SQUARE).sum(0) % 2, np.indices(SQUARE).sum(0) % 3),
 }
 RANDOM = {f"random {seed}": blobs(seed) for seed in range(4)} | {
@@ -189,7 +189,7 @@ def test_swapping_truth_and_prediction_changes_no_symmetric_score(metric):
 
 
 TURNS = {
-  "mirror": lambda x: x[:, :, ::-1],
+  "flip": lambda x: x[:, :, ::-1],
   "upside down": lambda x: x[:, ::-1],
   "transpose": lambda x: x.transpose(0, 2, 1),
 }
@@ -210,7 +210,7 @@ def test_turning_the_images_changes_nothing(metric, turn):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_relabelling_classes_permutes_the_scores(metric):
+def test_relabeling_classes_permutes_the_scores(metric):
   label, guess = blobs(5)
   order = np.array([2, 0, 3, 1, *range(CLASSES, 256)])
   plain, renamed = score(metric, (label, guess)), score(metric, (order[label], order[guess]))
@@ -254,16 +254,16 @@ def test_perfect_scores_one_and_nothing_scores_nan(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_is_predicted_in_unlabelled_pixels_does_not_matter(metric):
+def test_what_is_predicted_in_unlabeled_pixels_does_not_matter(metric):
   label, guess = blobs(8, void=0.3)
-  unlabelled = (label < 0) | (label >= CLASSES)
+  unlabeled = (label < 0) | (label >= CLASSES)
   noise = np.random.default_rng(0).integers(-9, 999, label.shape)
   assert_same(
-    score(metric, (label, guess)), score(metric, (label, np.where(unlabelled, noise, guess)))
+    score(metric, (label, guess)), score(metric, (label, np.where(unlabeled, noise, guess)))
   )
 
 
-def test_a_step_to_unlabelled_pixels_is_no_boundary():
+def test_a_step_to_unlabeled_pixels_is_no_boundary():
   label = _filled(SQUARE, 0, (np.s_[:, 4], 255), (np.s_[:, 5:], 1))
   found = score(ContourBenchmark, (label, np.where(np.arange(9) < 4, 0, 1)[None].repeat(9, 0)))
   assert not found.true.any() and not found.predicted.any()
@@ -398,7 +398,7 @@ def test_bad_input_and_protocols(metric):
 
 
 def test_bad_tolerances():
-  with pytest.raises(ValueError, match="'metres'.*diagonal, pixels"):
-    Tolerance(1, "metres")
+  with pytest.raises(ValueError, match="'meters'.*diagonal, pixels"):
+    Tolerance(1, "meters")
   with pytest.raises(ValueError, match="-1"):
     Tolerance(-1)

@@ -138,7 +138,7 @@ def test_sums_on_device_are_near_exact_ones():
   assert score.counts[0] == score.hits[0] == p.size
 
 
-def test_unlabelled_pixels_change_nothing():
+def test_unlabeled_pixels_change_nothing():
   probabilities, label = example()
   wild = np.where(((label < 0) | (label > 2))[..., None], [1, 0, 0], probabilities)
   assert counted(wild, label).compute() == counted(probabilities, label).compute()

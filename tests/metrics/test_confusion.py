@@ -67,7 +67,7 @@ def test_a_class_predicted_but_never_true_scores_zero_and_counts():
   assert matrix.mean_iou() == pytest.approx(0.375)
 
 
-def test_relabelling_classes_permutes_the_scores():
+def test_relabeling_classes_permutes_the_scores():
   label, predicted = maps()
   label = np.where((label < 0) | (label > 3), 255, label)
   order = np.array([2, 0, 3, 1, *range(4, 256)])

@@ -102,10 +102,10 @@ def test_closed_forms_of_a_constant_factor(scale):
 
 def test_the_unit_of_length_does_not_matter_to_ratios():
   truth, predicted = maps()
-  metres = DepthErrors.of(truth, predicted).compute()
+  meters = DepthErrors.of(truth, predicted).compute()
   feet = DepthErrors.of(4 * truth, 4 * predicted).compute()
   by_power = {"rms": 4, "sq_rel": 4}
-  assert_scores(feet, {k: v * by_power.get(k, 1) for k, v in metres.items()}, rtol=1e-12)
+  assert_scores(feet, {k: v * by_power.get(k, 1) for k, v in meters.items()}, rtol=1e-12)
 
 
 def test_swapping_truth_and_prediction():
@@ -222,7 +222,7 @@ def test_small_instances_weigh_as_much_as_large_ones():
   assert GroupMeans.of(errors, groups).compute()["rel"] == pytest.approx(0.5)
 
 
-def test_the_class_of_an_instance_is_that_of_most_of_its_labelled_pixels():
+def test_the_class_of_an_instance_is_that_of_most_of_its_labeled_pixels():
   instance = np.array([[[5, 5, 5, 5, 5, 8, 8, 7, 0, -1]]])
   label = np.array([[[255, 255, 255, 2, 0, 1, 1, 255, 0, 0]]])
   groups = instance_groups(instance, label, classes=3)

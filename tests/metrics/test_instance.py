@@ -57,7 +57,7 @@ def test_merging_is_associative_and_has_a_neutral_element():
     np.testing.assert_array_equal(total.instances, merged(images(3)).instances)
 
 
-def test_an_instance_is_of_the_class_that_most_of_its_labelled_pixels_have():
+def test_an_instance_is_of_the_class_that_most_of_its_labeled_pixels_have():
   label = np.array([[255, 255, 255, 2, 1, 1], [255, 255, 0, 0, 1, 1]])
   instance = np.array([[1, 1, 1, 2, 2, 2], [3, 3, 4, 0, 5, 5]])
   score = InstanceIou.of(label, np.zeros_like(label), instance, classes=3)

@@ -104,7 +104,7 @@ def test_no_prediction_is_a_right_angle_and_no_truth_is_left_out():
   assert np.isnan(list(NormalErrors.empty().compute().values())).all()
 
 
-def test_turning_or_mirroring_both_fields_changes_nothing():
+def test_turning_or_flipping_both_fields_changes_nothing():
   truth, predicted = fields()
   plain = NormalErrors.of(truth, predicted).compute()
   turn = Rotation.random(random_state=0).as_matrix()
@@ -204,7 +204,7 @@ def test_histogram_and_counts_hold_the_same_pixels():
   np.testing.assert_array_equal(host["histogram"].sum(-1), host["pixels"])
   np.testing.assert_array_equal(device["histogram"].sum(-1), host["pixels"])
   np.testing.assert_allclose(device["mean"], host["mean"], rtol=1e-6)
-  # Rounded angles that differ lie in neighbouring bins.
+  # Rounded angles that differ lie in neighboring bins.
   shifted = np.abs(np.cumsum(device["histogram"] - host["histogram"], axis=-1))
   assert shifted.max() <= 1
 

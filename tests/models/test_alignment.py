@@ -59,7 +59,7 @@ def smoothing(net, x):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_predictors_see_a_line_where_it_is(name):
-  """And of an image whose size fits, what is seen in a mirror is mirrored."""
+  """And of an image whose size fits, what is seen in a flip is flipped."""
   net = NETWORKS[name]
   aligned = getattr(net, "align_corners", False)
   size = 2 * COARSEST + aligned, 6 * COARSEST + aligned
@@ -79,6 +79,6 @@ def test_predictors_see_a_line_where_it_is(name):
   (peak,) = np.nonzero(profile >= profile.max() * (1 - 1e-5))
   np.testing.assert_allclose(np.mean(peak), (start + stop - 1) / 2, atol=1e-6)
   if name != "fcrn":  # Its maps go beyond the image before they are cut, on one side alone.
-    found, mirrored = np.asarray(predict(noise)), np.asarray(predict(noise[:, :, ::-1]))
+    found, flipped = np.asarray(predict(noise)), np.asarray(predict(noise[:, :, ::-1]))
     assert np.std(found) > 1e-3 * np.mean(found)
-    np.testing.assert_allclose(found[:, ::-1], mirrored, rtol=1e-4)
+    np.testing.assert_allclose(found[:, ::-1], flipped, rtol=1e-4)

@@ -18,7 +18,7 @@ NONE = Norm("none")
 
 @pytest.mark.parametrize("layers, published", [(50, 42_004_074), (101, 60_996_202)])
 def test_it_has_torchvisions_number_of_parameters(layers, published):
-  """Those of torchvision's auxiliary head apart: 3x3 to 256 channels, normalised, and 1x1."""
+  """Those of torchvision's auxiliary head apart: 3x3 to 256 channels, normalized, and 1x1."""
   resnet = ResNet(BLOCKS[layers], output_stride=8, placement="first_3x3")
   outputs, variables = backbones.shapes(
     DeepLab(HEADS, resnet, rates=(12, 24, 36), convs=1, dropout=0.5), 65, 65

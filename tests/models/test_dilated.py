@@ -35,7 +35,7 @@ def test_the_large_module_has_the_channels_of_table_1():
   ]
 
 
-def initialised(net, x):
+def initialized(net, x):
   """Parameters, what the module gives, and the scores that it sees."""
   outputs, variables = jax.jit(lambda: net.init_with_output(jax.random.key(0), x, train=False))()
   score = jax.tree.map(np.asarray, variables["params"]["head_a"])
@@ -43,14 +43,14 @@ def initialised(net, x):
 
 
 def test_the_basic_module_passes_positive_scores_unchanged():
-  found, scores = initialised(on_pixels(4), backbones.image(9, 8))
+  found, scores = initialized(on_pixels(4), backbones.image(9, 8))
   assert 0.2 < np.mean(scores > 0) < 0.8
   np.testing.assert_allclose(found, np.maximum(scores, 0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("noise, tolerance", [(0.0, 1e-6), (1e-4, 0.02)])
 def test_the_large_module_passes_positive_scores_but_for_noise(noise, tolerance):
-  found, scores = initialised(on_pixels(3, large=True, noise=noise), backbones.image(9, 8))
+  found, scores = initialized(on_pixels(3, large=True, noise=noise), backbones.image(9, 8))
   error = np.abs(found - np.maximum(scores, 0)).max() / scores.max()
   assert error <= tolerance and (error > 1e-4) == (noise > 0)
 
@@ -64,8 +64,8 @@ def test_the_module_sees_67_pixels_as_in_table_1():
   variables = jax.tree.map(
     lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32), variables
   )
-  centre = lambda x: jnp.sum(net.apply(variables, x, train=False)["a"][:, 37, 36])
-  seen = np.any(np.asarray(jax.jit(jax.grad(centre))(x)), (0, -1))
+  center = lambda x: jnp.sum(net.apply(variables, x, train=False)["a"][:, 37, 36])
+  seen = np.any(np.asarray(jax.jit(jax.grad(center))(x)), (0, -1))
   expected = np.zeros((75, 73), bool)
   expected[37 - 33 : 37 + 34, 36 - 33 : 36 + 34] = True
   np.testing.assert_array_equal(seen, expected)

@@ -196,7 +196,7 @@ def test_both_inputs_of_two_branches_reach_the_logits():
 
 
 @pytest.mark.parametrize("kind", [LucNet, TwoBranchNet, PatchNet])
-def test_spectral_nets_normalise_every_kernel_and_add_no_parameters(kind):
+def test_spectral_nets_normalize_every_kernel_and_add_no_parameters(kind):
   nets = kind(), kind(spectral=True)
   plain, spectral = (shapes(net, *structures(net, 8, 8))[1] for net in nets)
   assert plain["params"] == spectral["params"]

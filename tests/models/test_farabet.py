@@ -1,4 +1,4 @@
-"""Farabet et al.'s network: its pyramid, its normalisation, and all of it in NumPy."""
+"""Farabet et al.'s network: its pyramid, its normalization, and all of it in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.predictors import Farabet
-from asmjax.models.predictors.farabet import laplacian_pyramid, locally_normalised
+from asmjax.models.predictors.farabet import laplacian_pyramid, locally_normalized
 from asmjax.ops.resize import bilinear
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as reference
@@ -36,7 +36,7 @@ def test_levels_but_the_last_hold_no_mean():
     np.testing.assert_allclose(each, 0, atol=1e-6)
 
 
-def normalised(x, window):
+def normalized(x, window):
   """Pixel by pixel."""
 
   def mean(x):
@@ -52,15 +52,15 @@ def normalised(x, window):
 
 
 @pytest.mark.parametrize("size, window", [((19, 22), 15), ((9, 4), 15), ((10, 12), 3)])
-def test_each_pixel_is_normalised_by_those_around_it(size, window):
+def test_each_pixel_is_normalized_by_those_around_it(size, window):
   x = np.asarray(backbones.image(*size), np.float64).repeat(2, 0)
   x[1] *= np.linspace(0.1, 5, size[1])[:, None]
-  found = locally_normalised(jnp.array(x, jnp.float32), window)
-  np.testing.assert_allclose(found, normalised(x, window), rtol=1e-3, atol=1e-4)
+  found = locally_normalized(jnp.array(x, jnp.float32), window)
+  np.testing.assert_allclose(found, normalized(x, window), rtol=1e-3, atol=1e-4)
 
 
 def test_a_flat_image_stays_flat():
-  np.testing.assert_allclose(locally_normalised(jnp.full((1, 20, 20, 1), 7.0)), 0, atol=0.02)
+  np.testing.assert_allclose(locally_normalized(jnp.full((1, 20, 20, 1), 7.0)), 0, atol=0.02)
 
 
 def compiled(net, x):
@@ -116,7 +116,7 @@ def test_the_network_is_its_definition():
   yuv = np.stack([luminance, 0.492 * (blue - luminance), 0.877 * (red - luminance)], -1)
   maps = []
   for each in laplacian_pyramid(jnp.array(yuv, jnp.float32), 3):
-    y = np.tanh(conv("conv1", normalised(np.asarray(each, np.float64), 15)))
+    y = np.tanh(conv("conv1", normalized(np.asarray(each, np.float64), 15)))
     y = np.tanh(conv("conv2", pool(y)))
     maps.append(np.tanh(conv("conv3", pool(y))))
   y = np.concatenate([bilinear(each, (6, 5)) for each in maps], -1)

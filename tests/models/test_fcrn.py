@@ -18,7 +18,7 @@ def normal(*shape, seed=0):
 
 
 def filled(module, x, **options):
-  """Random variables that keep the scale, without compiling their initialisation."""
+  """Random variables that keep the scale, without compiling their initialization."""
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, **options))
   return jax.tree.map(

@@ -152,7 +152,7 @@ def test_unknown_norm_is_refused_and_the_known_listed():
 
 
 @pytest.mark.parametrize("size", [(8, 6), (4, 3), (7, 11), (2, 3)])
-def test_bilinear_has_half_pixel_centres(size):
+def test_bilinear_has_half_pixel_centers(size):
   x = jnp.array(np.random.default_rng(0).normal(size=(2, 4, 3, 5)), jnp.float32)
   expected = jax.image.resize(x, (2, *size, 5), "bilinear", antialias=False)
   np.testing.assert_allclose(resize.bilinear(x, size), expected, rtol=1e-5, atol=1e-6)
@@ -166,7 +166,7 @@ def test_bilinear_keeps_constants_and_its_transpose_keeps_sums():
 
 
 @pytest.mark.parametrize("size", [(2, 3), (8, 12), (3, 5)])
-def test_nearest_takes_the_pixel_under_the_centre(size):
+def test_nearest_takes_the_pixel_under_the_center(size):
   label = np.random.default_rng(0).integers(0, 9, (2, 4, 6)).astype(np.int32)
   rows, columns = (
     ((np.arange(new) + 0.5) * old / new).astype(int)

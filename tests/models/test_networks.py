@@ -58,8 +58,8 @@ def test_the_unet_ends_in_logits_that_every_input_pixel_nearby_reaches():
   net = UNet({"segmentation": 1}, levels=3, width=4, norm=Norm("none"))
   x = jnp.array(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), jnp.float32)
   variables = jax.jit(lambda: net.init(jax.random.key(0), x, train=False))()
-  centre = lambda x: net.apply(variables, x, train=False)["segmentation"][0, 8, 8, 0]
-  reach = jnp.any(jax.jit(jax.grad(centre))(x)[0] != 0, -1)
+  center = lambda x: net.apply(variables, x, train=False)["segmentation"][0, 8, 8, 0]
+  reach = jnp.any(jax.jit(jax.grad(center))(x)[0] != 0, -1)
   assert np.all(reach[4:12, 4:12])
 
 

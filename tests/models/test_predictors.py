@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.backbones import VGG, ResNet
-from asmjax.models.layers import Norm, computing_in, plain_convolutions
+from asmjax.models.layers import Norm, plain_convolutions, with_compute_dtype
 from asmjax.models.predictors import (
   FCN,
   FCRN,
@@ -79,7 +79,7 @@ def test_parameters_do_not_depend_on_the_images_size(net, stride):
 @every
 def test_bfloat16_reaches_every_convolution_and_no_parameter(net, stride):
   del stride
-  net, x = computing_in(jnp.bfloat16, net), jnp.zeros((1, *SIZE, 3))
+  net, x = with_compute_dtype(jnp.bfloat16, net), jnp.zeros((1, *SIZE, 3))
   _, variables = backbones.shapes(net, *SIZE)
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
   with plain_convolutions():
@@ -99,7 +99,7 @@ def test_bfloat16_reaches_every_convolution_and_no_parameter(net, stride):
     if equation.primitive.name in ("conv_general_dilated", "dot_general")
   ]
   wide = [dtype for dtype in products if dtype != jnp.bfloat16]
-  # Colours are turned in single precision.
+  # Colors are turned in single precision.
   assert len(wide) == isinstance(net, Farabet) and len(products) > 4
   assert {x.dtype for x in jax.tree.leaves((outputs, sown["intermediates"]))} == {
     jnp.dtype(jnp.bfloat16)

@@ -41,13 +41,13 @@ def defined(net, x, output_stride):
 def test_it_has_the_published_number_of_parameters_and_multiply_adds():
   features, variables = backbones.shapes(VGG(), 224, 224)
   _, complete = backbones.shapes(VGG(fully=4096), 32, 32)
-  _, normalised = backbones.shapes(VGG(norm=Norm()), 32, 32)
+  _, normalized = backbones.shapes(VGG(norm=Norm()), 32, 32)
   assert backbones.count(variables["params"]) == 14_714_688
   assert backbones.count(complete["params"]) + 4096 * 1000 + 1000 == 138_357_544
   fully = sum(complete["params"][name]["kernel"].size for name in ("fc6", "fc7")) + 4096 * 1000
-  # In torchvision's network with normalisation each of the 4224 channels keeps its bias.
+  # In torchvision's network with normalization each of the 4224 channels keeps its bias.
   rest = fully + 2 * 4096 + 1000
-  assert backbones.count(normalised["params"]) + 4224 + rest == 138_365_992
+  assert backbones.count(normalized["params"]) + 4224 + rest == 138_365_992
   products, _ = backbones.costs(VGG(), 224, 224)
   assert round((products + fully) / 1e9, 2) == 15.47
   assert {stride: x.shape[1:] for stride, x in features.items()} == {

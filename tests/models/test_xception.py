@@ -21,7 +21,7 @@ def tiny(**options):
   "middle, parameters, products, values", [(16, 39_916_312, 14.0, 52.5), (8, 26_969_560, 9.3, 39.9)]
 )
 def test_cost_at_299_pixels_is_that_of_the_released_networks(middle, parameters, products, values):
-  """As in timm's model cards, which count two operations for every value that is normalised."""
+  """As in timm's model cards, which count two operations for every value that is normalized."""
   net = Xception(middle)
   features, variables = backbones.shapes(net, 299, 299)
   assert backbones.count(variables["params"]) + 2048 * 1000 + 1000 == parameters

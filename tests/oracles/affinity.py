@@ -1,4 +1,4 @@
-"""Slow oracle for affinity fields: every pixel, neighbour and class in turn."""
+"""Slow oracle for affinity fields: every pixel, neighbor and class in turn."""
 
 import math
 
@@ -12,18 +12,18 @@ def affinity(
   label,
   *,
   sizes,
-  neighbours="corners",
+  neighbors="corners",
   ignore="pair",
   margin=3.0,
   weights=None,
-  weight_by="centre",
+  weight_by="center",
 ):
   """(edge sums, edge counts), (non-edge sums, non-edge counts), each (k,)."""
   sums, counts = np.zeros((2, len(sizes))), np.zeros((2, len(sizes)), np.int64)
   n, h, w, classes = probabilities.shape
   for k, size in enumerate(sizes):
     for b, y, x in np.ndindex(n, h, w):
-      for dy, dx in _around(size // 2, neighbours):
+      for dy, dx in _around(size // 2, neighbors):
         i = _class_at(label[b], y, x, classes)
         j = _class_at(label[b], y + dy, x + dx, classes)
         opposite = _class_at(label[b], y - dy, x - dx, classes)
@@ -34,7 +34,7 @@ def affinity(
             probabilities[b, y + dy, x + dx, c], probabilities[b, y, x, c]
           )
           kind, cost = (1, divergence) if (i == c) == (j == c) else (0, max(0, margin - divergence))
-          whose = i if weight_by == "centre" else c
+          whose = i if weight_by == "center" else c
           sums[kind, k] += cost * (1 if weights is None else weights[kind][whose][k])
           counts[kind, k] += 1
   return (sums[0], counts[0]), (sums[1], counts[1])
@@ -54,13 +54,13 @@ def _clip(p):
   return min(max(float(p), FLOOR), 1.0)
 
 
-def _around(radius, neighbours):
-  steps = {"corners": (-radius, 0, radius), "full": range(-radius, radius + 1)}[neighbours]
+def _around(radius, neighbors):
+  steps = {"corners": (-radius, 0, radius), "full": range(-radius, radius + 1)}[neighbors]
   return [(dy, dx) for dy in steps for dx in steps if dy or dx]
 
 
 def _class_at(label, y, x, classes):
-  """The class of a labelled pixel inside the image, else None."""
+  """The class of a labeled pixel inside the image, else None."""
   if not (0 <= y < label.shape[0] and 0 <= x < label.shape[1]):
     return None
   return int(label[y, x]) if 0 <= label[y, x] < classes else None

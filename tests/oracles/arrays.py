@@ -4,7 +4,7 @@ import numpy as np
 
 
 def cross_entropy(logits, label):
-  """Mean over labelled pixels, pixel by pixel."""
+  """Mean over labeled pixels, pixel by pixel."""
   losses = []
   for index in np.ndindex(label.shape):
     if 0 <= label[index] < logits.shape[-1]:

@@ -18,7 +18,7 @@ def at(ids, known, place):
 
 
 def contour(ids, known, c):
-  """Places of class c with a known neighbour of another class."""
+  """Places of class c with a known neighbor of another class."""
   return [
     (y, x)
     for y, x in pixels(ids.shape)

@@ -9,7 +9,7 @@ def positions(height, width, deviation):
 
 
 def features(image, xy, rgb):
-  """(n, 5) positions and colours, in standard deviations."""
+  """(n, 5) positions and colors, in standard deviations."""
   places = positions(*image.shape[:2], xy)
   return np.concatenate([places, image.reshape(-1, 3) / rgb], axis=1)
 
@@ -20,7 +20,7 @@ def gaussian(points):
   return np.exp(-0.5 * np.sum(apart**2, axis=-1))
 
 
-def normalised(kernel):
+def normalized(kernel):
   """D^-1/2 K D^-1/2."""
   scale = 1 / np.sqrt(kernel.sum(axis=1))
   return scale[:, None] * kernel * scale[None]
@@ -45,8 +45,8 @@ def marginals(
 ):
   """Mean field inference with Potts compatibility, (h, w, c)."""
   flat = np.asarray(logits, np.float64).reshape(-1, logits.shape[-1])
-  bilateral = normalised(gaussian(features(image, bilateral_xy, bilateral_rgb)))
-  spatial = normalised(gaussian(positions(*image.shape[:2], spatial_xy)))
+  bilateral = normalized(gaussian(features(image, bilateral_xy, bilateral_rgb)))
+  spatial = normalized(gaussian(positions(*image.shape[:2], spatial_xy)))
   q = softmax(flat)
   for _ in range(iterations):
     q = softmax(flat + bilateral_weight * bilateral @ q + spatial_weight * spatial @ q)

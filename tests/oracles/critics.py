@@ -12,11 +12,11 @@ def binary_cross_entropy(logit, target):
 
 
 def product(structure, image):
-  """Map by map, colour by colour."""
+  """Map by map, color by color."""
   *shape, c = structure.shape
   out = np.zeros((*shape, c * image.shape[-1]))
   for pixel in np.ndindex(*shape):
-    out[pixel] = [p * colour for p in structure[pixel] for colour in image[pixel]]
+    out[pixel] = [p * color for p in structure[pixel] for color in image[pixel]]
   return out
 
 

@@ -34,7 +34,7 @@ def depth_scores(truth, predicted, cap=1e6):
 
 
 def angles(truth, predicted):
-  """Degrees for every pixel with a truth, by Kahan's formula with normalised vectors."""
+  """Degrees for every pixel with a truth, by Kahan's formula with normalized vectors."""
   found = []
   for a, b in zip(np.reshape(truth, (-1, 3)), np.reshape(predicted, (-1, 3)), strict=True):
     if not np.isfinite(a).all() or not a.any():

@@ -14,7 +14,7 @@ def class_iou(label, predicted, c, classes):
 
 
 def class_of_instance(label, instance, number, classes):
-  """The most frequent class of an instance, the lowest of equals; None if it is unlabelled."""
+  """The most frequent class of an instance, the lowest of equals; None if it is unlabeled."""
   found = [t for t in label[instance == number] if 0 <= t < classes]
   return max(sorted(set(found)), key=found.count) if found else None
 

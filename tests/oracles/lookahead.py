@@ -117,9 +117,9 @@ def random_run(seed):
     mious = rng.integers(8 - levels // 2, 8 + levels // 2 + 1, length) / 16
     settings |= {"lower": int(rng.integers(1, 6)) / 16, "upper": int(rng.integers(3)) / 16}
   else:
-    wander, centre = [rng.uniform(0.3, 0.5)], rng.uniform(0.4, 0.7)
+    wander, center = [rng.uniform(0.3, 0.5)], rng.uniform(0.4, 0.7)
     for noise in rng.normal(0, 0.04, length):
-      wander.append(np.clip(wander[-1] + 0.15 * (centre - wander[-1]) + noise, 0, 1))
+      wander.append(np.clip(wander[-1] + 0.15 * (center - wander[-1]) + noise, 0, 1))
     mious = np.array(wander)
     settings |= {"lower": float(rng.uniform(0.02, 0.2)), "upper": float(rng.uniform(0, 0.03))}
   return settings, mious.tolist()

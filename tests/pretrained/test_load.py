@@ -93,7 +93,7 @@ def test_options_reach_the_transfer(tmp_path):
   with pytest.raises(ValueError, match="unused of the file"):
     find()
   assert find(strict=False).unused and find(ignore=("odd",)).ignored
-  assert find(ignore=("odd",), reinitialise=("*/aspp0/*",)).reinitialised
+  assert find(ignore=("odd",), reinitialize=("*/aspp0/*",)).reinitialized
 
 
 @pytest.mark.parametrize("part", ["head", "norm", "parent"])
@@ -127,7 +127,7 @@ def test_the_real_deeplab_is_complete_but_for_a_head_of_other_classes(classes):
   )
   assert len(coverage.shapes) == 272 and not coverage.unused and not coverage.ignored
   assert len(coverage.loaded) == (272 if classes == 21 else 270)
-  assert len(coverage.reinitialised) == 272 - len(coverage.loaded)
+  assert len(coverage.reinitialized) == 272 - len(coverage.loaded)
 
 
 def tiny(**options):

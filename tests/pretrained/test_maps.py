@@ -202,7 +202,7 @@ def test_a_decoder_has_another_epsilon_than_its_backbone():
     (ResNet(placement="first_3x3"), "slim", "placement='last_3x3'; found placement='first_3x3'"),
     (MobileNetV2(norm=Norm("group")), "slim", "MobileNetV2 has batch norm; found norm 'group'"),
     (MobileNetV2(norm=Norm("none")), "torchvision", "has batch norm; found norm 'none'"),
-    (VGG(norm=Norm()), "slim", "VGG has no normalisation; found norm 'batch'"),
+    (VGG(norm=Norm()), "slim", "VGG has no normalization; found norm 'batch'"),
     (VGG(norm=Norm("group")), "torchvision", "found norm 'group'"),
     (DeepLab(HEADS, TORCH), "torchvision", "convs=1; found convs=0"),
     (DeepLab(HEADS, TORCH, low=4, convs=1), "torchvision", "low=0; found low=4"),

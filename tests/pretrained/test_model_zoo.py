@@ -14,15 +14,15 @@ from asmjax.pretrained import load
 from tests.helpers.published_weights import fresh, real
 
 SIDE, HORSE = 513, 13
-GREY = 127.5
+GRAY = 127.5
 
 
 def square(photo):
-  """The photo with its longer side SIDE, in the corner of a grey square; and where horses are."""
+  """The photo with its longer side SIDE, in the corner of a gray square; and where horses are."""
   size = photo["label"].shape
   photo = transforms.resize(photo, tuple(round(side * SIDE / max(size)) for side in size))
   height, width = photo["label"].shape
-  image = np.full((SIDE, SIDE, 3), GREY, np.float32)
+  image = np.full((SIDE, SIDE, 3), GRAY, np.float32)
   image[:height, :width] = photo["image"]
   return image, photo["label"] == 1
 
@@ -36,7 +36,7 @@ def test_horses_are_found():
   variables, coverage = load(path, "tensorflow", net, fresh(net))
   assert not coverage.missing and not coverage.unused
 
-  predict = jax.jit(lambda x: net.apply(variables, x / GREY - 1, train=False)["segmentation"][0])
+  predict = jax.jit(lambda x: net.apply(variables, x / GRAY - 1, train=False)["segmentation"][0])
   source = WeizmannHorse(str(real("weizmann_horse_db", "ASMJAX_DATA")), "val")
   ratios = []
   for image, truth in map(square, map(source.__getitem__, range(0, len(source), 6))):

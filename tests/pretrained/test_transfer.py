@@ -122,7 +122,7 @@ def test_a_variable_of_two_arrays_needs_both(weights):
 def test_a_head_of_other_classes_stays_fresh_even_if_strict(weights):
   after, coverage = transfer(variables(classes=3), weights, MAP)
   np.testing.assert_array_equal(after["params"]["head_a"]["kernel"], np.ones((1, 1, 4, 3)))
-  assert coverage.reinitialised == {
+  assert coverage.reinitialized == {
     "params/head_a/kernel": (1, 1, 4, 5),
     "params/head_a/bias": (5,),
   }
@@ -141,21 +141,21 @@ def test_only_heads_may_differ_in_classes(weights):
   weights["0.weight"] = np.ones((6, 2, 3, 3), np.float32)
   with pytest.raises(ValueError, match="conv1/kernel: found"):
     transfer(variables(), weights, MAP)
-  after, coverage = transfer(variables(), weights, MAP, reinitialise=("*/conv1/*",))
+  after, coverage = transfer(variables(), weights, MAP, reinitialize=("*/conv1/*",))
   np.testing.assert_array_equal(after["params"]["conv1"]["kernel"], np.ones((3, 3, 2, 4)))
-  assert coverage.reinitialised == {"params/conv1/kernel": (3, 3, 2, 6)}
+  assert coverage.reinitialized == {"params/conv1/kernel": (3, 3, 2, 6)}
 
 
 def test_what_is_to_stay_fresh_does(weights):
   del weights["head.bias"]
-  after, coverage = transfer(variables(), weights, MAP, reinitialise=("params/head_*",))
-  assert coverage.reinitialised == {
+  after, coverage = transfer(variables(), weights, MAP, reinitialize=("params/head_*",))
+  assert coverage.reinitialized == {
     "params/head_a/kernel": (1, 1, 4, 5),
     "params/head_a/bias": None,
   }
   np.testing.assert_array_equal(after["params"]["head_a"]["kernel"], np.ones((1, 1, 4, 5)))
-  with pytest.raises(ValueError, match="reinitialise: no variable matches 'params/haed_"):
-    transfer(variables(), weights, MAP, reinitialise=("params/haed_*",))
+  with pytest.raises(ValueError, match="reinitialize: no variable matches 'params/haed_"):
+    transfer(variables(), weights, MAP, reinitialize=("params/haed_*",))
 
 
 def test_arrays_without_a_place_can_be_ignored(weights):

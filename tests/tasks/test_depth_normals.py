@@ -23,10 +23,10 @@ def unit(vectors):
   return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def test_depth_losses_are_squared_errors_of_metres_and_of_logarithms():
+def test_depth_losses_are_squared_errors_of_meters_and_of_logarithms():
   depth, valid = BATCH["depth"].astype(np.float64), BATCH["depth"] > 0
-  metres = np.maximum(np.float64(DEPTHS[..., 0]) + 1, 0)
-  expected = mean_over_valid((metres - depth) ** 2, valid)
+  meters = np.maximum(np.float64(DEPTHS[..., 0]) + 1, 0)
+  expected = mean_over_valid((meters - depth) ** 2, valid)
   np.testing.assert_allclose(Depth().pixel_loss(DEPTHS, BATCH).mean(), expected, rtol=1e-5)
   released = Depth(released=True).reconstruction_loss(DEPTHS, BATCH).mean()
   np.testing.assert_allclose(released, expected, rtol=1e-5)

@@ -1,11 +1,11 @@
-"""Estimates: what may be averaged, and how a mirror image or another scale is undone."""
+"""Estimates: what may be averaged, and how a flipped image or another scale is undone."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.data.transforms import approach, mirror
+from asmjax.data.transforms import approach, flip
 from tests.helpers import tiny_games as games
 
 SIZE = (10, 18)
@@ -42,12 +42,12 @@ def test_probabilities_are_those_of_upscaled_logits():
 
 
 @named
-def test_a_mirrored_truth_is_undone(name):
-  """What a perfect predictor says of the mirror image becomes the truth."""
+def test_a_flipped_truth_is_undone(name):
+  """What a perfect predictor says of the flipped image becomes the truth."""
   task = games.TASKS[name]
   truth = np.atleast_3d(TRUTH[task.truth]).astype(np.float32)
-  seen = np.atleast_3d(mirror({task.truth: truth})[task.truth])
-  np.testing.assert_array_equal(task.mirrored(seen), truth)
+  seen = np.atleast_3d(flip({task.truth: truth})[task.truth])
+  np.testing.assert_array_equal(task.flipped(seen), truth)
   assert (seen != truth).any()
 
 

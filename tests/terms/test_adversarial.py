@@ -137,13 +137,13 @@ def test_scaling_shows_distributions_with_most_on_the_truth(sharpness):
   critique(Adversarial(inputs="scaling", critic=Spy()), outputs, examples)
   real, fake = SHOWN[:2]
   label = examples["label"]
-  labelled = label != 255
-  np.testing.assert_allclose(real.sum(-1)[labelled], 1, rtol=1e-5)
-  assert np.all(real >= 0) and np.all(real[~labelled] == 0) and np.all(fake[~labelled] == 0)
-  on_truth = np.take_along_axis(real, (label * labelled)[..., None], -1)[..., 0][labelled]
+  labeled = label != 255
+  np.testing.assert_allclose(real.sum(-1)[labeled], 1, rtol=1e-5)
+  assert np.all(real >= 0) and np.all(real[~labeled] == 0) and np.all(fake[~labeled] == 0)
+  on_truth = np.take_along_axis(real, (label * labeled)[..., None], -1)[..., 0][labeled]
   assert np.all(on_truth >= 0.9 - 1e-6) and np.all(real < 1.0 + 1e-6)
   np.testing.assert_allclose(
-    fake[labelled], jax.nn.softmax(outputs["segmentation"])[labelled], rtol=1e-5, atol=1e-7
+    fake[labeled], jax.nn.softmax(outputs["segmentation"])[labeled], rtol=1e-5, atol=1e-7
   )
 
 
@@ -191,7 +191,7 @@ def test_truth_and_prediction_shown_together_share_the_statistics_of_a_batch_nor
 
 
 class Pointwise(PatchNet):
-  """Sees pixels one by one, normalised."""
+  """Sees pixels one by one, normalized."""
 
   @nn.compact
   def __call__(self, structure, *, train):
@@ -230,8 +230,8 @@ def slopes_of_deceiving(term, outputs, examples):
 def test_hard_shows_winners_and_passes_the_slope_there_on_to_the_probabilities():
   outputs, examples = logits(), games.batch(4)
   hard, soft = (Adversarial(hard=hard, critic=Spy()) for hard in (True, False))
-  labelled = examples["label"][..., None] != 255
-  winners = np.eye(3)[np.argmax(outputs["segmentation"], -1)] * labelled
+  labeled = examples["label"][..., None] != 255
+  winners = np.eye(3)[np.argmax(outputs["segmentation"], -1)] * labeled
   found = slopes_of_deceiving(hard, outputs, examples)
   np.testing.assert_array_equal(critique(hard, outputs, examples) and SHOWN[1], winners)
 
@@ -241,10 +241,10 @@ def test_hard_shows_winners_and_passes_the_slope_there_on_to_the_probabilities()
 
   def deceived(structure):
     z = hard.critic.apply(critic, structure, train=True)
-    valid = pooled_valid(jnp.float32(labelled), z.shape[1:3], partly=True)
+    valid = pooled_valid(jnp.float32(labeled), z.shape[1:3], partly=True)
     return jnp.sum(jax.nn.softplus(-z) * valid) / jnp.sum(valid)
 
-  slope = jax.grad(deceived)(jnp.float32(winners)) * labelled
+  slope = jax.grad(deceived)(jnp.float32(winners)) * labeled
   _, pull = jax.vjp(jax.nn.softmax, outputs["segmentation"])
   np.testing.assert_allclose(found, pull(slope)[0], rtol=1e-4, atol=1e-9)
   assert np.any(found != 0)

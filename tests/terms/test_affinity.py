@@ -21,7 +21,7 @@ def fields(term, probabilities, label, weights):
     probabilities,
     label,
     sizes=term.sizes,
-    neighbours=term.neighbours,
+    neighbors=term.neighbors,
     ignore=term.ignore,
     margin=term.margin,
     weights=weights,

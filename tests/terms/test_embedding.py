@@ -31,7 +31,7 @@ def own_values(players, params, stats, examples):
     examples["label"],
     classes=3,
     size=term.size,
-    neighbours=term.neighbours,
+    neighbors=term.neighbors,
     margin=term.margin,
   )
   iid = games.TASK.pixel_loss(output, examples).mean()
@@ -105,7 +105,7 @@ def test_classes_are_needed():
 
 
 def test_the_features_that_are_judged_are_below_the_heads_and_in_single_precision():
-  players = games.computing_in(jnp.bfloat16, games.of_method("embedding", levels=1))
+  players = games.with_compute_dtype(jnp.bfloat16, games.of_method("embedding", levels=1))
   params, stats = games.variables(players)
   probes = {name: Probe(0.0, 0.0) for name in players.terms}
   read = jax.jit(

@@ -24,7 +24,7 @@ CLIMBING = [
 
 
 def own_values(players, params, stats, examples):
-  """Each player's own value, written down without `ascend`, and V as the critic sees it."""
+  """Each player's own value, without `reverse_gradient`, and V as the critic sees it."""
   term = players.terms["structure"]
   outputs, _ = players.predictor.apply(
     {"params": params[PREDICTOR], "batch_stats": stats[PREDICTOR]},
@@ -362,14 +362,14 @@ def test_the_value_of_depth_tells_every_distance_from_the_true_one(normalize):
   """
   depth, critic = games.TASKS["depth"], StructureAutoencoder()
   term = Structure(normalize=normalize)
-  at_metres = lambda log: jnp.broadcast_to(log, (1, 16, 16, 1))
+  at_meters = lambda log: jnp.broadcast_to(log, (1, 16, 16, 1))
   truth = depth.true_structure({"depth": jnp.full((1, 16, 16), 4.0)})
   nearer, farther = jnp.log(jnp.array([0.5, 1.0, 2.0, 3.0])), jnp.log(jnp.array([5.0, 8.0, 20.0]))
 
   @jax.jit
   def values(seed):
     params = critic.init(jax.random.key(seed), truth)["params"]
-    value = jax.value_and_grad(lambda log: value_of(term, params, at_metres(log), truth))
+    value = jax.value_and_grad(lambda log: value_of(term, params, at_meters(log), truth))
     return jax.lax.map(value, nearer), jax.lax.map(value, farther)
 
   for seed in range(4):
@@ -389,7 +389,7 @@ def test_what_is_normalized_by_the_image_bounds_the_free_analyzer(climb):
 
 def test_critics_judge_half_precision_in_single():
   for method in ("asm", "asm_released", "gan_basic"):
-    players = games.computing_in(jnp.bfloat16, games.of_method(method))
+    players = games.with_compute_dtype(jnp.bfloat16, games.of_method(method))
     params, stats = games.variables(players)
     played = jax.eval_shape(
       lambda p=players, v=params, s=stats: p.play(v, s, games.batch(2), rng=jax.random.key(0))

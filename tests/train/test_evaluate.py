@@ -81,8 +81,8 @@ def test_metrics_by_class_are_those_of_the_predictions(evaluated):
   expected["segmentation/boundary/precision"] = [
     slow.over(*each) for each in zip(matched, predicted, strict=True)
   ]
-  metres = np.asarray(tasks["depth"].prediction(outputs["depth"], size))
-  wrong = np.abs(metres - truth["depth"]) / truth["depth"]
+  meters = np.asarray(tasks["depth"].prediction(outputs["depth"], size))
+  wrong = np.abs(meters - truth["depth"]) / truth["depth"]
   expected["depth/class/rel"] = [
     np.mean(wrong[known])
     if (known := (truth["label"] == c) & (truth["depth"] > 0)).any()

@@ -87,7 +87,7 @@ HEALTHY = {
     ({"gradient": 99.0}, None, ""),
     ({"gradient": 101.0}, "gradient", "norm is 101 after 0.5 at the start"),
     ({"smallest_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
-    ({"smallest_conv1": 0.0}, None, ""),  # Nothing was labelled.
+    ({"smallest_conv1": 0.0}, None, ""),  # Nothing was labeled.
   ],
 )
 def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(

@@ -3,16 +3,16 @@
 import contextlib
 import json
 
-from asmjax.train.record import Record, Silence, Skips
+from asmjax.train.record import NullLogger, Record, SkippedExamples
 
 
 def test_every_fault_is_listed_once_over_all_parts_of_a_run(tmp_path, capsys):
   path = tmp_path / "run" / "skipped.0.jsonl"
-  skips = Skips(path)
+  skips = SkippedExamples(path)
   assert not path.exists()
   for fault in ("a.png is cut", "b.png is cut", "a.png is cut"):
     skips.add(fault)
-  resumed = Skips(path)
+  resumed = SkippedExamples(path)
   resumed.add("b.png is cut")
   resumed.add("c.png is cut")
   listed = [json.loads(line) for line in path.read_text().splitlines()]
@@ -78,7 +78,7 @@ def test_wall_time_adds_up_over_the_parts_of_a_run(tmp_path, monkeypatch):
 
 
 def test_other_processes_record_nothing(capsys):
-  run = Silence()
+  run = NullLogger()
   run.step(1, {"a": 1.0})
   run.warn(1, ["a"])
   assert run.logged() == []

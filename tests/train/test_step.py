@@ -14,7 +14,7 @@ import pytest
 
 from asmjax.game import FEATURES, PREDICTOR, Critique, Summand, Term, Turns, joint_value
 from asmjax.models.input_transform import IMAGENET
-from asmjax.ops.masked_mean import Moments
+from asmjax.ops.masked_mean import MaskedMean
 from asmjax.terms import Pixel
 from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import place, spread
@@ -97,7 +97,7 @@ class Clock(Term):
     return self.critic.init(rng, jnp.zeros((1, 1)))
 
   def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
-    told = Moments(jnp.asarray(progress, jnp.float32), jnp.ones(()))
+    told = MaskedMean(jnp.asarray(progress, jnp.float32), jnp.ones(()))
     return Critique({"progress": Summand(0.0, told)})
 
 
@@ -147,7 +147,7 @@ def test_who_waits_stays_bit_for_bit_as_it_is(mover, waiter):
   assert after.step == before.step + 1
 
 
-def test_an_unlabelled_batch_changes_nothing_but_what_decays():
+def test_an_unlabeled_batch_changes_nothing_but_what_decays():
   step, state = take_step(2, (PREDICTOR, "structure"))
   blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
   after, metrics = step(state, blank)
@@ -274,7 +274,7 @@ NEW = [
 @pytest.mark.parametrize("method", NEW)
 def test_every_method_takes_a_finite_step_in_half_precision(method):
   plain = games.of_method(method, levels=1)
-  players = games.computing_in(jnp.bfloat16, plain)
+  players = games.with_compute_dtype(jnp.bfloat16, plain)
   params, stats = games.variables(players)
 
   def descend(params):

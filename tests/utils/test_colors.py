@@ -1,4 +1,4 @@
-"""Colours for the eye."""
+"""Colors for the eye."""
 
 import itertools
 
@@ -23,20 +23,20 @@ def test_overlay_goes_from_the_image_to_the_palette():
 
 def test_depth_goes_from_blue_to_red_and_missing_is_black():
   depth = np.array([[0, np.nan, np.inf, -1, 0.5, 1, 1.8, 5, 9, 12]], np.float32)
-  colours = pictures.depth_colours(depth, 1, 9)[0]
-  assert not colours[:4].any() and colours[4:].any(-1).all()
+  colors = pictures.depth_colors(depth, 1, 9)[0]
+  assert not colors[:4].any() and colors[4:].any(-1).all()
   # The ends of the Turbo map as its authors publish it (Mikhailov 2019), beyond which it clips.
-  np.testing.assert_array_equal(colours[4:6], [(48, 18, 59)] * 2)
-  np.testing.assert_array_equal(colours[8:], [(122, 4, 3)] * 2)
-  assert colours[6].argmax() == 2 and colours[7].argmax() == 1
+  np.testing.assert_array_equal(colors[4:6], [(48, 18, 59)] * 2)
+  np.testing.assert_array_equal(colors[8:], [(122, 4, 3)] * 2)
+  assert colors[6].argmax() == 2 and colors[7].argmax() == 1
 
 
-def test_a_range_of_one_depth_still_has_colours():
-  assert pictures.depth_colours(np.full((2, 2), 3, np.float32), 3, 3).any(-1).all()
+def test_a_range_of_one_depth_still_has_colors():
+  assert pictures.depth_colors(np.full((2, 2), 3, np.float32), 3, 3).any(-1).all()
 
 
 @pytest.mark.parametrize(
-  ("normal", "colour"),
+  ("normal", "color"),
   [
     ((0, 0, 1), (128, 128, 255)),  # Towards the camera.
     ((0, -1, 0), (128, 0, 128)),  # A floor points up, y down.
@@ -45,24 +45,24 @@ def test_a_range_of_one_depth_still_has_colours():
     ((np.nan, 0, 0), (0, 0, 0)),
   ],
 )
-def test_normals_as_colours(normal, colour):
+def test_normals_as_colors(normal, color):
   normals = np.tile(np.array(normal, np.float32), (2, 3, 1))
-  np.testing.assert_array_equal(pictures.normal_colours(normals)[1, 2], colour)
+  np.testing.assert_array_equal(pictures.normal_colors(normals)[1, 2], color)
 
 
-def test_normals_can_be_read_back_from_their_colours():
+def test_normals_can_be_read_back_from_their_colors():
   normals = np.random.default_rng(0).standard_normal((8, 8, 3))
   normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
   np.testing.assert_allclose(
-    pictures.normal_colours(normals) / 127.5 - 1, normals, atol=0.5 / 127.5 + 1e-6
+    pictures.normal_colors(normals) / 127.5 - 1, normals, atol=0.5 / 127.5 + 1e-6
   )
 
 
-def test_instances_have_lasting_and_distinct_colours():
+def test_instances_have_lasting_and_distinct_colors():
   ids = np.arange(30, dtype=np.int32).reshape(5, 6)
-  colours = pictures.instance_colours(ids).reshape(-1, 3).astype(int)
-  assert not colours[0].any()
-  apart = [np.abs(one - other).sum() for one, other in itertools.combinations(colours, 2)]
+  colors = pictures.instance_colors(ids).reshape(-1, 3).astype(int)
+  assert not colors[0].any()
+  apart = [np.abs(one - other).sum() for one, other in itertools.combinations(colors, 2)]
   assert min(apart) > 20
-  alone = pictures.instance_colours(np.array([[17, 0]], np.int32))[0]
-  np.testing.assert_array_equal(alone, colours[[17, 0]])
+  alone = pictures.instance_colors(np.array([[17, 0]], np.int32))[0]
+  np.testing.assert_array_equal(alone, colors[[17, 0]])

@@ -47,7 +47,7 @@ class Layer:
     groups: of channels that are convolved on their own.
     shape: of the layer's output.
     parameters: of the layer, and of those that follow it up to the next one and neither convolve
-      nor multiply, as normalisations. A layer that is called twice has them the first time.
+      nor multiply, as normalizations. A layer that is called twice has them the first time.
     multiply_adds: of the convolutions and matrix products of the call.
     field: (h, w) of the smallest window of pixels that holds all those that an output depends on,
       of the output with the largest; infinite if it is the whole image. Of several inputs,
@@ -73,7 +73,7 @@ class Summary:
   """The layers of a network in the order of application.
 
   Attributes:
-    layers: that depend on the inputs; spectral normalisation's products of kernels do not.
+    layers: that depend on the inputs; spectral normalization's products of kernels do not.
     inputs: shapes of the images that it is for.
     parameters: numbers that are learned.
   """

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, whose curves dashes and markers tell apart as well as colours do."""
+"""Charts as inline SVG, whose curves dashes and markers tell apart as well as colors do."""
 
 import io
 import re
@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from asmjax.analysis.classes import COLOURS, ByClass, panel
+from asmjax.analysis.classes import COLORS, ByClass, panel
 from asmjax.analysis.lookahead import History, convergence_panel
 
-# No two of the lengths of these and of the colours have a common divisor, so that all combinations
+# No two of the lengths of these and of the colors have a common divisor, so that all combinations
 # come before one comes again.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "X", "*", "P")
@@ -130,7 +130,7 @@ def class_changes(found: ByClass, baseline: str, prefix: str, title: str) -> str
 def _style(style: int) -> dict:
   pick = lambda values: values[style % len(values)]
   return {
-    "color": pick(COLOURS),
+    "color": pick(COLORS),
     "linestyle": pick(DASHES),
     "marker": pick(MARKERS),
     "linewidth": 1.6,
@@ -162,7 +162,7 @@ def _inlined(figure, prefix: str, description: str = "") -> str:
 
 
 def _clean(root: ElementTree.Element, prefix: str) -> None:
-  """Leaves what HTML needs: no namespaces, no ids but those referred to, and the page's colours."""
+  """Leaves what HTML needs: no namespaces, no ids but those referred to, and the page's colors."""
   referred = set(
     re.findall(
       r"#([\w.-]+)",
@@ -189,12 +189,12 @@ def _clean(root: ElementTree.Element, prefix: str) -> None:
       element.set("clip-path", clip.replace("#", f"#{prefix}-"))
     if style := element.get("style"):
       style = style.replace("url(#", f"url(#{prefix}-")
-      element.set("style", _in_colours_of_page(style))
+      element.set("style", _in_colors_of_page(style))
     if path := element.get("d"):
       element.set("d", _short(path))
 
 
-def _in_colours_of_page(style: str) -> str:
+def _in_colors_of_page(style: str) -> str:
   style = re.sub(r"font-family:[^;]*;?\s*|stroke-linejoin: round;?\s*", "", style)
   style = re.sub(r"(font: [\d.]+px)[^;]*", r"\1 sans-serif", style)
   return style.replace("#000000", "currentColor").replace("#ffffff", "var(--paper)")

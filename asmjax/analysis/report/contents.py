@@ -282,7 +282,7 @@ def _curves(style: int, label: str, group: Group, metric: str) -> list[Curve]:
 
 
 def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Means over neighbouring steps, where there are too many points to be told apart."""
+  """Means over neighboring steps, where there are too many points to be told apart."""
   parts = np.array_split(np.arange(len(steps)), min(len(steps), MOST_POINTS))
   means = np.stack([values[:, part].mean(1) for part in parts], 1)
   return np.array([steps[part[-1]] for part in parts]), means

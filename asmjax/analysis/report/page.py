@@ -170,14 +170,14 @@ def _pictures(gallery: Gallery, baseline: str) -> str:
     + "</div></article>\n"
     for index, row in enumerate(gallery.photos, 1)
   )
-  colours = "".join(
-    f'<li><span class="colour" style="background: rgb{tuple(colour)}"></span>{escape(name)}</li>'
-    for name, colour in (*gallery.colours.items(), ("unlabelled", (255, 255, 255)))
+  colors = "".join(
+    f'<li><span class="color" style="background: rgb{tuple(color)}"></span>{escape(name)}</li>'
+    for name, color in (*gallery.colors.items(), ("unlabeled", (255, 255, 255)))
   )
-  legend = f'<ul class="legend" aria-label="Colours of the classes">{colours}</ul>'
+  legend = f'<ul class="legend" aria-label="Colors of the classes">{colors}</ul>'
   return (
     "<p>Held-out examples, and what the first run of each group predicts.</p>"
-    f"{legend if colours else ''}"
+    f"{legend if colors else ''}"
     f'<div class="gallery" data-left="{escape(left[0])}" data-right="{escape(right[0])}">\n'
     f"{photos}</div>"
   )

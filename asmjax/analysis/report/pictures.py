@@ -37,14 +37,14 @@ class Gallery(NamedTuple):
     titles: of the columns: the input, then of each task the truth and every group's prediction.
     predictions: the titles of predictions, by the group's label.
     photos: of each example its pictures, in the order of the titles.
-    colours: (r, g, b) by class, of a run that segments.
+    colors: (r, g, b) by class, of a run that segments.
     notes: why pictures are missing.
   """
 
   titles: tuple[str, ...]
   predictions: dict[str, tuple[str, ...]]
   photos: tuple[tuple[Picture, ...], ...]
-  colours: dict[str, tuple[int, int, int]]
+  colors: dict[str, tuple[int, int, int]]
   notes: tuple[str, ...]
 
 
@@ -56,7 +56,7 @@ def gallery(groups: Sequence[Group], *, count: int, data_root: str | None = None
     count: of examples, at most.
     data_root: folder of the data set; the run's own by default.
   """
-  drawn, notes, colours = {}, [], {}
+  drawn, notes, colors = {}, [], {}
   for group in groups if count else ():
     try:
       run = reopen(group.workdirs[0], data_root=data_root)
@@ -65,7 +65,7 @@ def gallery(groups: Sequence[Group], *, count: int, data_root: str | None = None
       notes.append(f"{group.label}: no pictures, since {error}")
       continue
     if "segmentation" in run.game.tasks:
-      colours = dict(zip(run.descriptor.classes, run.descriptor.palette, strict=True))
+      colors = dict(zip(run.descriptor.classes, run.descriptor.palette, strict=True))
   columns, predictions = _columns(drawn)
   limit = min(_LARGEST, _ALL // max(sum(map(len, columns.values())), 1))
   rows = zip(*columns.values(), strict=True)
@@ -76,7 +76,7 @@ def gallery(groups: Sequence[Group], *, count: int, data_root: str | None = None
     )
     for row in rows
   )
-  return Gallery(tuple(columns), predictions, photos, colours, tuple(notes))
+  return Gallery(tuple(columns), predictions, photos, colors, tuple(notes))
 
 
 def encode(picture: np.ndarray, limit: int) -> str:

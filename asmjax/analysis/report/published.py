@@ -14,7 +14,7 @@ _HORSE = {
   "predictor.levels": 4,
   "train.batch_size": 1,
   "train.steps": 19200,
-  "data.mirror": True,
+  "data.flip": True,
   "optimizer.predictor.rule": "adam",
   "optimizer.predictor.learning_rate": 5e-4,
   "optimizer.predictor.weight_decay": 1e-5,

@@ -117,7 +117,7 @@ def _legs(
 
 
 def _block(foot: tuple[float, float, float], sides: tuple[float, float, float]) -> Part:
-  """An upright box of full `sides` whose bottom's centre is `foot`."""
+  """An upright box of full `sides` whose bottom's center is `foot`."""
   half = np.asarray(sides) / 2
   return Part(Box(tuple(half)), _at(foot[0], foot[1], foot[2] + half[2]))
 

@@ -1,6 +1,6 @@
 """Solids that rays can hit, each in a frame of its own, and the poses that place them.
 
-All lengths are in metres.  A ray is origin + t * direction; directions need not have unit length.
+All lengths are in meters.  A ray is origin + t * direction; directions need not have unit length.
 A solid answers with the smallest positive t, infinite where the ray misses, and with the outward
 normal there, which may be off unit length where two faces meet at exactly the same t.
 """
@@ -155,8 +155,8 @@ def _round(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Where rays enter and leave |p| <= radius, in two dimensions or three; NaN for a miss.
 
-  Starts from the point of each ray that is closest to the centre.  The textbook's discriminant
-  loses a thin rod some metres away in the roundoff of float32.
+  Starts from the point of each ray that is closest to the center.  The textbook's discriminant
+  loses a thin rod some meters away in the roundoff of float32.
   """
   squared = np.einsum("khw,khw->hw", directions, directions) + _TINY
   middle = -np.einsum("k,khw->hw", origin, directions) / squared

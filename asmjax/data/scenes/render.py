@@ -33,11 +33,11 @@ class Camera(NamedTuple):
 
   def rays(self) -> tuple[np.ndarray, np.ndarray]:
     """x of every column and y of every row at z = 1; float32 (w,) and (h,)."""
-    (focal_x, _, centre_x), (_, focal_y, centre_y), _ = self.intrinsics
+    (focal_x, _, center_x), (_, focal_y, center_y), _ = self.intrinsics
     columns, rows = np.arange(self.size[1]) + 0.5, np.arange(self.size[0]) + 0.5
     return (
-      ((columns - centre_x) / focal_x).astype(np.float32),
-      ((rows - centre_y) / focal_y).astype(np.float32),
+      ((columns - center_x) / focal_x).astype(np.float32),
+      ((rows - center_y) / focal_y).astype(np.float32),
     )
 
 
@@ -108,8 +108,8 @@ def _windows(
 ) -> list[tuple[slice, slice]]:
   """Rows and columns whose rays can pass through each bounding box, (n, 3) half sides."""
   rotations = np.stack([pose.rotation for pose in poses])
-  centres = np.stack([pose.translation for pose in poses])
-  corners = (_CORNERS * halves[:, None]) @ rotations.transpose(0, 2, 1) + centres[:, None]
+  centers = np.stack([pose.translation for pose in poses])
+  corners = (_CORNERS * halves[:, None]) @ rotations.transpose(0, 2, 1) + centers[:, None]
   depth = corners[..., 2:]
   spots = corners @ camera.intrinsics.T / np.maximum(depth, _NEAR)
   least, most = spots[..., :2].min(1), spots[..., :2].max(1)

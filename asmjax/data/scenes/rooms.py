@@ -1,6 +1,6 @@
 """What stands where in `asmjax.data.scenes`: a room, objects on its floor and a camera.
 
-In the world z points up and the floor is z = 0; lengths are in metres.
+In the world z points up and the floor is z = 0; lengths are in meters.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from asmjax.data.scenes.render import Camera, Part
 # Focal length over the image's longer side, and half of the view along it in radians.
 FOCAL = 1.0
 _HALF_VIEW = np.arctan(0.5 / FOCAL)
-# Metres between the camera and an object.
+# Meters between the camera and an object.
 _NEAREST = 1.0
 # Places tried for an object before it is left out.
 _TRIES = 48
@@ -37,7 +37,7 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-  """What there is to see, but for its colours; the world's origin is the middle of the floor."""
+  """What there is to see, but for its colors; the world's origin is the middle of the floor."""
 
   camera: Camera
   room: Room
@@ -127,9 +127,9 @@ def _apart(
   """Whether of two discs, seen from the origin, the nearer one leaves the other's middle free.
 
   Args:
-    offsets: centres of one disc (n, 2).
+    offsets: centers of one disc (n, 2).
     radius: its radius.
-    other: centre of the other (2,).
+    other: center of the other (2,).
     other_radius: its radius.
   """
   distances, distance = np.linalg.norm(offsets, axis=-1), np.linalg.norm(other)

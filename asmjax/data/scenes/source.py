@@ -1,7 +1,7 @@
 """Procedural rooms with furniture, seen by a camera: every truth comes from the same ray hit.
 
-Colours and textures of all objects, walls and floors come from one distribution, and shapes as wide
-as the objects' parts are painted on walls, floor and ceiling: a pixel's neighbourhood tells little
+Colors and textures of all objects, walls and floors come from one distribution, and shapes as wide
+as the objects' parts are painted on walls, floor and ceiling: a pixel's neighborhood tells little
 about its class, the arrangement of parts does.
 """
 
@@ -29,9 +29,9 @@ class Scenes:
 
   That holds on one kind of CPU: another may round the last bit of images and normals otherwise.
 
-  All truths hold at the pixel's centre and agree exactly: `label` and `instance` (0 is the room)
+  All truths hold at the pixel's center and agree exactly: `label` and `instance` (0 is the room)
   say what the ray hits first, `depth` how far along the optical axis, `normals` how the surface
-  lies there.  What is seen through a hole is labelled as what it is.  Every size shows the same
+  lies there.  What is seen through a hole is labeled as what it is.  Every size shows the same
   scene; an oblong image is the middle of the square one.
 
   Attributes:
@@ -144,17 +144,17 @@ def _radiance(
   x, y = scene.camera.rays()
   points = np.stack([view.depth * x, view.depth * y[:, None], view.depth])
   flat, owner = points.reshape(3, -1), instance.ravel()
-  colours = np.empty((owner.size, 3), np.float32)
+  colors = np.empty((owner.size, 3), np.float32)
   where = np.flatnonzero(owner == 0)
-  colours[where] = _room_colours(
+  colors[where] = _room_colors(
     rng, scene, scene.camera.pose.apply(flat[:, where]), upright.reshape(3, -1)[:, where]
   )
   for index, thing in enumerate(scene.things, 1):
     paint, where = textures.paint(rng), np.flatnonzero(owner == index)
     local = thing.pose.inverse() @ scene.camera.pose
-    colours[where] = paint(local.apply(flat[:, where]))
+    colors[where] = paint(local.apply(flat[:, where]))
   light = _light(rng, scene)
-  return colours.reshape(*instance.shape, 3) * light.shade(points, view.normals)[..., None]
+  return colors.reshape(*instance.shape, 3) * light.shade(points, view.normals)[..., None]
 
 
 def _light(rng: np.random.Generator, scene: rooms.Scene) -> textures.Light:
@@ -167,11 +167,11 @@ def _light(rng: np.random.Generator, scene: rooms.Scene) -> textures.Light:
   )
 
 
-def _room_colours(
+def _room_colors(
   rng: np.random.Generator, scene: rooms.Scene, points: np.ndarray, normals: np.ndarray
 ) -> np.ndarray:
-  """Colours (n, 3) of points (3, n) of the room: three paints, painted shapes and dark blobs."""
-  colours = np.empty((points.shape[1], 3), np.float32)
+  """Colors (n, 3) of points (3, n) of the room: three paints, painted shapes and dark blobs."""
+  colors = np.empty((points.shape[1], 3), np.float32)
   walls, floor, ceiling, *others = (textures.paint(rng) for _ in range(7))
   half = np.array(scene.room.half)
   middle = np.array([0, 0, half[2]], np.float32)[:, None]
@@ -186,8 +186,8 @@ def _room_colours(
       face[covered] = paint(spots[:, covered])
     if ground is floor:
       face *= _shadows(rng, scene, spots[:2])[:, None]
-    colours[where] = face
-  return colours
+    colors[where] = face
+  return colors
 
 
 def _shadows(rng: np.random.Generator, scene: rooms.Scene, spots: np.ndarray) -> np.ndarray:
@@ -196,8 +196,8 @@ def _shadows(rng: np.random.Generator, scene: rooms.Scene, spots: np.ndarray) ->
   blobs = [(thing.pose.translation[:2], thing.radius) for thing in scene.things]
   blobs += [(rng.uniform(-0.9, 0.9, 2) * half, rng.uniform(0.2, 0.6)) for _ in range(2)]
   brightness = np.ones(spots.shape[1], np.float32)
-  for centre, radius in blobs:
-    offset = (spots - centre.astype(np.float32)[:, None]) / np.float32(radius)
+  for center, radius in blobs:
+    offset = (spots - center.astype(np.float32)[:, None]) / np.float32(radius)
     darkness = np.float32(rng.uniform(0.2, 0.6))
     brightness *= 1 - darkness * np.exp(-2 * np.einsum("kn,kn->n", offset, offset))
   return brightness

@@ -1,6 +1,6 @@
 """How surfaces look: paints that fill space, shapes painted on flat ground, light and the sensor.
 
-Everything is drawn at random from distributions that know nothing of what is painted.  Colours are
+Everything is drawn at random from distributions that know nothing of what is painted.  Colors are
 reflectances in 0..1.
 """
 
@@ -13,12 +13,12 @@ from asmjax.data.scenes.primitives import turn
 
 
 class Paint(NamedTuple):
-  """A colour that varies through space in a sum or product of waves.
+  """A color that varies through space in a sum or product of waves.
 
   Attributes:
-    base: float32 (3,), the mean colour.
+    base: float32 (3,), the mean color.
     tint: float32 (3,), what the pattern adds at its crests.
-    waves: float32 (k, 3), radians per metre.
+    waves: float32 (k, 3), radians per meter.
     phases: float32 (k,).
     pattern: "stripes", "checks" or "blotches".
   """
@@ -30,7 +30,7 @@ class Paint(NamedTuple):
   pattern: str
 
   def __call__(self, points: np.ndarray) -> np.ndarray:
-    """Colours float32 (n, 3) at points float32 (3, n)."""
+    """Colors float32 (n, 3) at points float32 (3, n)."""
     crests = np.sin(self.waves @ points + self.phases[:, None])
     _, shape = _PATTERNS[self.pattern]
     return self.base + shape(crests)[:, None] * self.tint
@@ -46,7 +46,7 @@ _PATTERNS = {
 
 
 def paint(rng: np.random.Generator) -> Paint:
-  """Any colour and pattern, of about 0.1 to 0.7 metres a wave."""
+  """Any color and pattern, of about 0.1 to 0.7 meters a wave."""
   pattern = tuple(_PATTERNS)[int(rng.integers(len(_PATTERNS)))]
   count = _PATTERNS[pattern][0]
   length = 0.1 * 7 ** rng.random() * rng.uniform(0.7, 1.4, count)
@@ -69,14 +69,14 @@ class Shape(NamedTuple):
   """A rectangle or ellipse in a plane, or only its rim: what may be painted on a wall.
 
   Attributes:
-    centre: float64 (u, v) in metres.
-    half: float64 half the sides, in metres.
+    center: float64 (u, v) in meters.
+    half: float64 half the sides, in meters.
     angle: in radians.
     hole: what part of the half sides is left out, 0..1.
     round: an ellipse.
   """
 
-  centre: np.ndarray
+  center: np.ndarray
   half: np.ndarray
   angle: float
   hole: float
@@ -86,7 +86,7 @@ class Shape(NamedTuple):
     """Which of the spots float32 (2, n) it covers."""
     cos, sin = np.cos(self.angle), np.sin(self.angle)
     turned = np.array([(cos, sin), (-sin, cos)]) / self.half[:, None]
-    middle = (turned @ self.centre).astype(np.float32)
+    middle = (turned @ self.center).astype(np.float32)
     u, v = turned.astype(np.float32) @ spots - middle[:, None]
     radius = np.hypot(u, v) if self.round else np.maximum(np.abs(u), np.abs(v))
     return (radius < 1) & (radius >= self.hole)
@@ -96,7 +96,7 @@ def shape(rng: np.random.Generator, extent: np.ndarray) -> Shape:
   """A poster, a frame, a disc, a ring or a stroke in a plane of half sides `extent`."""
   stroke = rng.random() < 0.4
   return Shape(
-    centre=rng.uniform(-0.9, 0.9, 2) * extent,
+    center=rng.uniform(-0.9, 0.9, 2) * extent,
     half=rng.uniform((0.2, 0.02), (0.8, 0.04)) if stroke else rng.uniform(0.1, 0.5, 2),
     angle=rng.uniform(0, np.pi) * (rng.random() < 0.5),
     hole=rng.uniform(0.6, 0.85) * (rng.random() < 0.4),
@@ -110,7 +110,7 @@ class Light(NamedTuple):
   Attributes:
     position: float64 (3,).
     ambient: the share that comes from everywhere.
-    reach: metres at which the lamp's own light has halved.
+    reach: meters at which the lamp's own light has halved.
   """
 
   position: np.ndarray

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
@@ -21,37 +21,37 @@ class Label(NamedTuple):
   Attributes:
     id: what the files hold; -1 is drawn into none.
     name: the official name.
-    label: the official training id; `UNLABELLED` where the row is neither trained nor evaluated.
-    colour: the official colour, which some rows share.
+    label: the official training id; `UNLABELED` where the row is neither trained nor evaluated.
+    color: the official color, which some rows share.
   """
 
   id: int
   name: str
   label: int
-  colour: decode.Colour
+  color: decode.Color
 
 
 LABELS = (
-  Label(-1, "license plate", UNLABELLED, (0, 0, 142)),
-  Label(0, "unlabeled", UNLABELLED, (0, 0, 0)),
-  Label(1, "ego vehicle", UNLABELLED, (0, 0, 0)),
-  Label(2, "rectification border", UNLABELLED, (0, 0, 0)),
-  Label(3, "out of roi", UNLABELLED, (0, 0, 0)),
-  Label(4, "static", UNLABELLED, (0, 0, 0)),
-  Label(5, "dynamic", UNLABELLED, (111, 74, 0)),
-  Label(6, "ground", UNLABELLED, (81, 0, 81)),
+  Label(-1, "license plate", UNLABELED, (0, 0, 142)),
+  Label(0, "unlabeled", UNLABELED, (0, 0, 0)),
+  Label(1, "ego vehicle", UNLABELED, (0, 0, 0)),
+  Label(2, "rectification border", UNLABELED, (0, 0, 0)),
+  Label(3, "out of roi", UNLABELED, (0, 0, 0)),
+  Label(4, "static", UNLABELED, (0, 0, 0)),
+  Label(5, "dynamic", UNLABELED, (111, 74, 0)),
+  Label(6, "ground", UNLABELED, (81, 0, 81)),
   Label(7, "road", 0, (128, 64, 128)),
   Label(8, "sidewalk", 1, (244, 35, 232)),
-  Label(9, "parking", UNLABELLED, (250, 170, 160)),
-  Label(10, "rail track", UNLABELLED, (230, 150, 140)),
+  Label(9, "parking", UNLABELED, (250, 170, 160)),
+  Label(10, "rail track", UNLABELED, (230, 150, 140)),
   Label(11, "building", 2, (70, 70, 70)),
   Label(12, "wall", 3, (102, 102, 156)),
   Label(13, "fence", 4, (190, 153, 153)),
-  Label(14, "guard rail", UNLABELLED, (180, 165, 180)),
-  Label(15, "bridge", UNLABELLED, (150, 100, 100)),
-  Label(16, "tunnel", UNLABELLED, (150, 120, 90)),
+  Label(14, "guard rail", UNLABELED, (180, 165, 180)),
+  Label(15, "bridge", UNLABELED, (150, 100, 100)),
+  Label(16, "tunnel", UNLABELED, (150, 120, 90)),
   Label(17, "pole", 5, (153, 153, 153)),
-  Label(18, "polegroup", UNLABELLED, (153, 153, 153)),
+  Label(18, "polegroup", UNLABELED, (153, 153, 153)),
   Label(19, "traffic light", 6, (250, 170, 30)),
   Label(20, "traffic sign", 7, (220, 220, 0)),
   Label(21, "vegetation", 8, (107, 142, 35)),
@@ -62,13 +62,13 @@ LABELS = (
   Label(26, "car", 13, (0, 0, 142)),
   Label(27, "truck", 14, (0, 0, 70)),
   Label(28, "bus", 15, (0, 60, 100)),
-  Label(29, "caravan", UNLABELLED, (0, 0, 90)),
-  Label(30, "trailer", UNLABELLED, (0, 0, 110)),
+  Label(29, "caravan", UNLABELED, (0, 0, 90)),
+  Label(30, "trailer", UNLABELED, (0, 0, 110)),
   Label(31, "train", 16, (0, 80, 100)),
   Label(32, "motorcycle", 17, (0, 0, 230)),
   Label(33, "bicycle", 18, (119, 11, 32)),
 )
-TRAINED = tuple(each for each in LABELS if each.label != UNLABELLED)
+TRAINED = tuple(each for each in LABELS if each.label != UNLABELED)
 
 _TABLE = {each.id: each.label for each in LABELS if each.id >= 0}
 _PHOTO = "_leftImg8bit.png"
@@ -85,10 +85,10 @@ class Cityscapes(FileSource):
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="cityscapes",
     classes=tuple(each.name for each in TRAINED),
-    palette=tuple(each.colour for each in TRAINED),
+    palette=tuple(each.color for each in TRAINED),
     splits=("train", "val"),
     provides=frozenset({"label", "instance"}),
-    ignored=frozenset(each.id for each in LABELS if each.label == UNLABELLED),
+    ignored=frozenset(each.id for each in LABELS if each.label == UNLABELED),
   )
   landmark: ClassVar[str] = "leftImg8bit"
   folders: ClassVar[tuple[str, ...]] = ("cityscapes",)

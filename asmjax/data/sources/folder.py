@@ -21,8 +21,8 @@ class Folder(FileSource):
   """Photos and masks that belong together by name, whatever their extensions.
 
   A split has all photos of its folder, sorted by name, or those in its list, in the list's order.
-  Every photo needs a mask; in a folder that belongs to one split, every mask needs a photo.  Grey
-  masks and those with a palette hold ids.  Masks of three channels hold colours if the classes have
+  Every photo needs a mask; in a folder that belongs to one split, every mask needs a photo.  Gray
+  masks and those with a palette hold ids.  Masks of three channels hold colors if the classes have
   some, else the same id in every channel.
 
   Attributes:
@@ -97,7 +97,7 @@ class Folder(FileSource):
     """The photo and its mask."""
     image = decode.photo(files["image"])
     label = decode.labels(
-      files["label"], self._classes.by_id, self._classes.by_colour, palette_agrees=True
+      files["label"], self._classes.by_id, self._classes.by_color, palette_agrees=True
     )
     height, width = image.shape[:2]
     if label.shape == (width, height) != (height, width) and decode.is_turned(files["image"]):

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import ClassVar
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
@@ -22,9 +22,9 @@ _NUMBERS = {**_PARTS, "all": range(1, _IMAGES + 1)}
 
 # Palette indices are Cityscapes' ids, but license plates, which have none there, are 34.
 _BY_ID = {each.id if each.id >= 0 else 34: each.label for each in cityscapes.LABELS}
-# In colours alone a license plate is a car, and a group of poles a pole.  The grey is "static".
-_BY_COLOUR = {each.colour: each.label for each in cityscapes.LABELS} | {(20, 20, 20): UNLABELLED}
-_BY_COLOUR |= {each.colour: each.label for each in cityscapes.TRAINED}
+# In colors alone a license plate is a car, and a group of poles a pole.  The gray is "static".
+_BY_COLOR = {each.color: each.label for each in cityscapes.LABELS} | {(20, 20, 20): UNLABELED}
+_BY_COLOR |= {each.color: each.label for each in cityscapes.TRAINED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Gta5(FileSource):
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="gta5",
     classes=tuple(each.name for each in cityscapes.TRAINED),
-    palette=tuple(each.colour for each in cityscapes.TRAINED),
+    palette=tuple(each.color for each in cityscapes.TRAINED),
     splits=tuple(_NUMBERS),
     provides=frozenset({"label"}),
-    ignored=frozenset(id for id, label in _BY_ID.items() if label == UNLABELLED),
+    ignored=frozenset(id for id, label in _BY_ID.items() if label == UNLABELED),
   )
   landmark: ClassVar[str] = "images"
   folders: ClassVar[tuple[str, ...]] = ("gta5", "GTA5")
@@ -59,6 +59,6 @@ class Gta5(FileSource):
     return {"image": self.folder / "images" / name, "label": self.folder / "labels" / name}
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo and its mask, which has Cityscapes' ids as a palette or its colours."""
-    label = decode.labels(files["label"], _BY_ID, _BY_COLOUR)
+    """The photo and its mask, which has Cityscapes' ids as a palette or its colors."""
+    label = decode.labels(files["label"], _BY_ID, _BY_COLOR)
     return {"image": decode.photo(files["image"]), "label": label}

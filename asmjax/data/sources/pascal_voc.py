@@ -9,15 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
 from asmjax.data.transforms import Example
 
 
-def colour_map(count: int) -> tuple[decode.Colour, ...]:
-  """The first `count` of VOC's 256 colours, no two of which are equal.
+def color_map(count: int) -> tuple[decode.Color, ...]:
+  """The first `count` of VOC's 256 colors, no two of which are equal.
 
   Bits 0, 3, 6 of an index are the upper three bits of red in falling order; green has bits 1, 4, 7
   and blue bits 2, 5.
@@ -54,7 +54,7 @@ _CLASSES = (
   "train",
   "tvmonitor",
 )
-_TABLE = {index: index for index in range(len(_CLASSES))} | {UNLABELLED: UNLABELLED}
+_TABLE = {index: index for index in range(len(_CLASSES))} | {UNLABELED: UNLABELED}
 
 # The usual names of each split's list.
 _LISTS = {
@@ -67,7 +67,7 @@ _LISTS = {
 
 @dataclasses.dataclass(frozen=True)
 class PascalVoc(FileSource):
-  """Photos with 20 classes of objects on a background; the objects' outlines are unlabelled.
+  """Photos with 20 classes of objects on a background; the objects' outlines are unlabeled.
 
   `train_aug` reads its masks from `SegmentationClassAug`: the masks that Hariharan et al. (2011)
   added, in the common list of 10582 names.  The other splits read `SegmentationClass` where that
@@ -78,10 +78,10 @@ class PascalVoc(FileSource):
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="pascal_voc",
     classes=_CLASSES,
-    palette=colour_map(len(_CLASSES)),
+    palette=color_map(len(_CLASSES)),
     splits=tuple(_LISTS),
     provides=frozenset({"label"}),
-    ignored=frozenset({UNLABELLED}),
+    ignored=frozenset({UNLABELED}),
   )
   landmark: ClassVar[str] = "JPEGImages"
   folders: ClassVar[tuple[str, ...]] = ("VOC2012", "VOCdevkit/VOC2012")
@@ -126,7 +126,7 @@ class PascalVoc(FileSource):
     example = {"image": decode.photo(files["image"]), "label": label}
     if "instance" in files:
       instance = decode.ids(files["instance"])
-      example["instance"] = np.where(instance == UNLABELLED, 0, instance)
+      example["instance"] = np.where(instance == UNLABELED, 0, instance)
     return example
 
   @functools.cached_property

@@ -17,7 +17,7 @@ from asmjax.data.files import FileSource
 from asmjax.data.geometry import check_intrinsics, normals_from_depth
 from asmjax.data.transforms import Example
 
-_COLOUR = re.compile(r"frame-(\d+)\.color\.(?:jpg|png)")
+_COLOR = re.compile(r"frame-(\d+)\.color\.(?:jpg|png)")
 _MISSING = 65535
 # In 1/m: a little less than half the step of 0.0029 in which structured light of 640 x 480 pixels
 # measures inverse depth.
@@ -26,7 +26,7 @@ _NOISE = 0.0013
 
 @dataclasses.dataclass(frozen=True)
 class RgbdSweep(FileSource):
-  """Photos, depths in metres and the normals that follow from them (`normals_from_depth`).
+  """Photos, depths in meters and the normals that follow from them (`normals_from_depth`).
 
   The parts follow each other in the order of the frames' numbers, since a frame between two frames
   of another part shows nearly what they do.  So do the frames on the two sides of a border: the
@@ -49,7 +49,7 @@ class RgbdSweep(FileSource):
   landmark: ClassVar[str] = "camera-intrinsics.txt"
   layout: ClassVar[str] = (
     "ROOT/camera-intrinsics.txt (3x3) and ROOT/frame-N.color.jpg or .png, frame-N.depth.png of 16 "
-    "bits in millimetres, 0 or 65535 = missing"
+    "bits in millimeters, 0 or 65535 = missing"
   )
 
   def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class RgbdSweep(FileSource):
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    """Names of the split's colour images in the order of their frames."""
+    """Names of the split's color images in the order of their frames."""
     names = in_order((path.name for path in self.folder.iterdir()), self.folder)
     if self.split == "all":
       return names
@@ -70,7 +70,7 @@ class RgbdSweep(FileSource):
 
   @functools.cached_property
   def intrinsics(self) -> np.ndarray:
-    """The camera's intrinsics, float64 (3, 3), for pixels whose centres are whole numbers."""
+    """The camera's intrinsics, float64 (3, 3), for pixels whose centers are whole numbers."""
     path = self.folder / self.landmark
     rows = [line.split() for line in decode.lines(path)]
     try:
@@ -95,14 +95,14 @@ class RgbdSweep(FileSource):
 
 
 def in_order(names: Iterable[str], folder: pathlib.Path) -> tuple[str, ...]:
-  """The names of colour images among `names`, by the number of their frame.
+  """The names of color images among `names`, by the number of their frame.
 
   Raises:
     ValueError: two of them are of one frame of `folder`.
   """
   frames: dict[int, str] = {}
   for name in sorted(names):
-    if found := _COLOUR.fullmatch(name):
+    if found := _COLOR.fullmatch(name):
       other = frames.setdefault(int(found[1]), name)
       if other != name:
         raise ValueError(f"{folder} holds {other} and {name}; expected one image of a frame")

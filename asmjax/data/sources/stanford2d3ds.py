@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
@@ -44,7 +44,7 @@ _CLASSES = (
   "clutter",
 )
 _UNKNOWN = "<UNK>"
-_IDS = {**{name: label for label, name in enumerate(_CLASSES)}, _UNKNOWN: UNLABELLED}
+_IDS = {**{name: label for label, name in enumerate(_CLASSES)}, _UNKNOWN: UNLABELED}
 
 _RGB = "_domain_rgb.png"
 # Folder and end of the name of what belongs to a photo.
@@ -57,7 +57,7 @@ _LABELS = ("assets/semantic_labels.json", "semantic_labels.json")
 
 _UNSEEN = 0x0D0D0D
 _FAR = 65535
-_STEPS_PER_METRE = 512
+_STEPS_PER_METER = 512
 _NO_NORMAL = 128
 
 
@@ -143,30 +143,30 @@ class Stanford2d3ds(FileSource):
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """The view and all of its maps."""
     raw = decode.raw16(files["depth"])
-    depth = np.where(raw == _FAR, 0, raw).astype(np.float32) / _STEPS_PER_METRE
+    depth = np.where(raw == _FAR, 0, raw).astype(np.float32) / _STEPS_PER_METER
     label, instance = self._labels(files["label"])
     return {
       "image": decode.photo(files["image"]),
       "label": label,
       "instance": instance,
       "depth": depth,
-      "normals": unit_normals(decode.colours(files["normals"])),
+      "normals": unit_normals(decode.colors(files["normals"])),
     }
 
   def _labels(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    index = decode.colours(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    index = decode.colors(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     index[index == _UNSEEN] = 0
     if index.max() >= len(self.table):
       raise ValueError(
         f"{path} holds the index {index.max()}; expected 0..{len(self.table) - 1}, the indices of "
-        f"{pathlib.Path(_LABELS[0]).name}, or, unlabelled, {_UNSEEN}"
+        f"{pathlib.Path(_LABELS[0]).name}, or, unlabeled, {_UNSEEN}"
       )
     label = self.table[index]
-    return label, np.where(label == UNLABELLED, 0, index)
+    return label, np.where(label == UNLABELED, 0, index)
 
 
 def unit_normals(rgb: np.ndarray) -> np.ndarray:
-  """Colours to normals: red to the right, green down, blue to the camera, centred on 127.5.
+  """Colors to normals: red to the right, green down, blue to the camera, centered on 127.5.
 
   Args:
     rgb: uint8 (h, w, 3); (128, 128, 128) is missing.

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from asmjax.batch import UNLABELLED
+from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
@@ -25,12 +25,12 @@ _PARTITIONS = (
 _FIT, _VAL = "luc_fit", "luc_val"
 _PHOTOS = 715
 _UNKNOWN = -1
-_LABELS = {**{label: label for label in range(8)}, _UNKNOWN: UNLABELLED}
+_LABELS = {**{label: label for label in range(8)}, _UNKNOWN: UNLABELED}
 
 
 @dataclasses.dataclass(frozen=True)
 class StanfordBackground(FileSource):
-  """Photos of about 320x240 pixels, every pixel labelled with what the scene consists of.
+  """Photos of about 320x240 pixels, every pixel labeled with what the scene consists of.
 
   The papers give the sizes of their parts, but not the names.  A list SPLIT.txt in the folder
   decides; without it the parts are those of `partition`, so that the numbers are comparable with
@@ -89,7 +89,7 @@ class StanfordBackground(FileSource):
     }
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo and its labels; any negative id is unlabelled."""
+    """The photo and its labels; any negative id is unlabeled."""
     raw = np.maximum(matrix(files["label"]), _UNKNOWN)
     label = decode.lookup(raw, _LABELS, files["label"])
     return {"image": decode.photo(files["image"]), "label": label}

@@ -16,7 +16,7 @@ from asmjax.data.transforms import Example, interpolate
 
 @dataclasses.dataclass(frozen=True)
 class WeizmannHorse(FileSource):
-  """Photos of horses at their original sizes, labelled background (0) or horse (1).
+  """Photos of horses at their original sizes, labeled background (0) or horse (1).
 
   The data set comes without a split: `train.txt` and `val.txt` say which names belong to which.
   """
@@ -48,7 +48,7 @@ class WeizmannHorse(FileSource):
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """The photo and its mask at the photo's size."""
     image = decode.photo(files["image"])
-    # The masks' sizes differ from the photos', and most are smaller: interpolating grey values
+    # The masks' sizes differ from the photos', and most are smaller: interpolating gray values
     # before the threshold puts the contour between mask pixels; thresholding first leaves stairs.
-    label = interpolate(decode.grey(files["label"]), image.shape[:2]) >= 128
+    label = interpolate(decode.gray(files["label"]), image.shape[:2]) >= 128
     return {"image": image, "label": label.astype(np.int32)}

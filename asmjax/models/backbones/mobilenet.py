@@ -23,13 +23,13 @@ V1_BLOCKS = (
 class MobileNetV1(Network):
   """MobileNet (Howard et al. 2017) without its classifier.
 
-  ReLU follows every normalisation, as in the paper's Fig. 3; released weights were trained with
+  ReLU follows every normalization, as in the paper's Fig. 3; released weights were trained with
   ReLU6. With a classifier of 1000 classes it has 4.2 million parameters and does 569 million
   multiply-adds for 224 x 224 pixels (Table 6).
 
   Parameters: `conv1`, then `block{i}_depthwise` and `block{i}_pointwise`, i = 1 to 13; each with
-  its normalisation under the name plus `_norm`. Convolutions have a bias only where there is no
-  normalisation.
+  its normalization under the name plus `_norm`. Convolutions have a bias only where there is no
+  normalization.
 
   Attributes:
     width: alpha, the factor on all numbers of channels.

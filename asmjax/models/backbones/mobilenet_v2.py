@@ -34,7 +34,7 @@ class MobileNetV2(Network):
   for 224 x 224 pixels (Table 4).
 
   Parameters: `conv1`; then `block{i}_expand`, which the first block lacks, `block{i}_depthwise`
-  and `block{i}_project`, i = 1 to 17; then `conv2`. Each has its normalisation under the name
+  and `block{i}_project`, i = 1 to 17; then `conv2`. Each has its normalization under the name
   plus `_norm`.
 
   Attributes:

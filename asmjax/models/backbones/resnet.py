@@ -19,7 +19,7 @@ class ResNet(Network):
   places that the stride would have kept are the same.
 
   Parameters: `conv1`, then `stage{i}_block{j}` with `conv1` to `conv3` and, in the first block of
-  a stage, `shortcut`; each with its normalisation under the name plus `_norm`.
+  a stage, `shortcut`; each with its normalization under the name plus `_norm`.
 
   Attributes:
     blocks: bottlenecks a stage; see `BLOCKS`.

@@ -24,7 +24,7 @@ class Xception(Network):
 
   Parameters: `conv1` and `conv2`; then the modules `entry1` to `entry3`, `middle1` to `middle16`,
   `exit1` and `exit2`, each with `conv{i}_depthwise` and `conv{i}_pointwise`, i = 1 to 3, and those
-  of the entry and `exit1` with `shortcut`. Each convolution has its normalisation under the name
+  of the entry and `exit1` with `shortcut`. Each convolution has its normalization under the name
   plus `_norm`.
 
   Attributes:

@@ -86,7 +86,7 @@ class TwoBranchNet(nn.Module):
 class PatchNet(Network):
   """The patch discriminator that was released with Hwang et al. 2019, as "cGAN".
 
-  4x4 convolutions, each with a normalisation and a ReLU, of stride 2 but for the last, and a 4x4
+  4x4 convolutions, each with a normalization and a ReLU, of stride 2 but for the last, and a 4x4
   convolution to the logit. With the default filters every logit judges 142x142 pixels, and there
   is one for every 16x16.
 

@@ -1,4 +1,4 @@
-"""The critic of adaptive affinity fields: which neighbourhood counts for which class."""
+"""The critic of adaptive affinity fields: which neighborhood counts for which class."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float

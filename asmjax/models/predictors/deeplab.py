@@ -29,7 +29,7 @@ class DeepLab(Network):
   pixel / 127.5 - 1, and torchvision's through `IMAGENET`; see `asmjax.pretrained.input_transform`.
 
   Parameters: `backbone`; `aspp_pool`, `aspp0`, and `aspp1` and so on by rate; `project`; `low`;
-  `conv1` and so on; `head_{task}`. All but the heads have their normalisation under the name
+  `conv1` and so on; `head_{task}`. All but the heads have their normalization under the name
   plus `_norm`.
 
   Attributes:

@@ -20,7 +20,7 @@ _YUV = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515,
 class Farabet(Network):
   """The multi-scale network of Farabet et al. (2013, Sec. 3 and 5) with its two-layer classifier.
 
-  A Laplacian pyramid of the image, each level normalised locally, is seen by the same three
+  A Laplacian pyramid of the image, each level normalized locally, is seen by the same three
   convolutions of 7x7 with two pools between; the features of all levels, resized to those of the
   first, are classified pixel by pixel. Each filter of the first layer sees luminance or chroma,
   each of the others some of the maps before it, chosen once at random.
@@ -59,7 +59,7 @@ class Farabet(Network):
   ) -> dict[str, Float[Array, "n h2 w2 c"]]:
     """Maps by task, at a quarter of the image's size, rounded up."""
     yuv = x @ jnp.asarray(_YUV.T, x.dtype)
-    levels = [locally_normalised(each) for each in laplacian_pyramid(yuv, self.scales)]
+    levels = [locally_normalized(each) for each in laplacian_pyramid(yuv, self.scales)]
     convolve = self._convolutions(train=train)
     maps = [convolve(each) for each in levels]
     x = jnp.concatenate([bilinear(each, maps[0].shape[1:3]) for each in maps], -1)
@@ -113,7 +113,7 @@ def laplacian_pyramid(x: Float[Array, "n h w c"], levels: int) -> list[Float[Arr
   return [*found, x]
 
 
-def locally_normalised(x: Float[Array, "n h w c"], window: int = 15) -> Float[Array, "n h w c"]:
+def locally_normalized(x: Float[Array, "n h w c"], window: int = 15) -> Float[Array, "n h w c"]:
   """Each channel less its mean in the window around a pixel, over its deviation there.
 
   Where the deviation is below its mean over the image it is that mean, so that flat parts stay

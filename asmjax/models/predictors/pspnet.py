@@ -19,7 +19,7 @@ class PSPNet(Network):
   are sown as "auxiliary" and judged by `asmjax.terms.pixel.Pixel` with `auxiliary=0.4`.
 
   Parameters: `backbone`; `pool{bins}`, `fuse` and, if there, `aside`, each with its
-  normalisation under the name plus `_norm`; `head_{task}` and `head_{task}_auxiliary`.
+  normalization under the name plus `_norm`; `head_{task}` and `head_{task}_auxiliary`.
 
   Attributes:
     heads: output channels by task; each head is a 1x1 convolution.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.ops.masked_mean import at_least_single
+from asmjax.ops.masked_mean import promote_to_float32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -33,7 +33,7 @@ def convolve_depthwise(
 
 
 def _convolve(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
-  taps = _taps(at_least_single(x), kernel.shape[0], stride, dilation)
+  taps = _taps(promote_to_float32(x), kernel.shape[0], stride, dilation)
   weights = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
   return sum(tap * weight for tap, weight in zip(taps, weights, strict=True)).astype(x.dtype)
 
@@ -54,7 +54,7 @@ convolve_depthwise.defvjp(_forward, _backward)
 def _of_kernel(x: Array, cotangent: Array, kernel: Array, stride: int, dilation: int) -> Array:
   """The kernel's cotangent, row by row: of a whole map XLA would store all products to add them."""
   k, w2 = kernel.shape[0], cotangent.shape[2]
-  padded = _padded(at_least_single(x), k, dilation)
+  padded = _padded(promote_to_float32(x), k, dilation)
 
   def add_row(total: Array, i: Array) -> tuple[Array, None]:
     row = lax.dynamic_index_in_dim(cotangent, i, 1, keepdims=False)

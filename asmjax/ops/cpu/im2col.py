@@ -15,7 +15,7 @@ from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
 from asmjax.ops.cpu.matmul import convolve_pointwise
-from asmjax.ops.masked_mean import at_least_single
+from asmjax.ops.masked_mean import promote_to_float32
 
 # Zeros above and below, left and right.
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -97,7 +97,7 @@ def convolve_far(
     dilation: of both axes.
   """
   size = sizes(x.shape, kernel.shape, pads, 1, dilation)
-  total, dtype = 0, at_least_single(x).dtype
+  total, dtype = 0, promote_to_float32(x).dtype
   rows, columns = (
     list(_seen(x.shape[1 + axis], kernel.shape[axis], pads[axis][0], size[axis], dilation))
     for axis in (0, 1)

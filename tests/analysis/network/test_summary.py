@@ -145,7 +145,7 @@ def test_zeros_between_pixels_and_other_groups_do_not_multiply():
 
 
 class Shared(nn.Module):
-  """One convolution twice, a normalisation, a mean over the image, its product with the map."""
+  """One convolution twice, a normalization, a mean over the image, its product with the map."""
 
   norm: Norm = NONE
 
@@ -180,7 +180,7 @@ def test_computing_features_again_is_no_part_of_evaluation():
   assert summary(plain, (32, 32)) == summary(again, (32, 32))
 
 
-def test_a_critic_is_summarised_for_what_its_term_shows_it():
+def test_a_critic_is_summarized_for_what_its_term_shows_it():
   tasks = {"segmentation": Segmentation(("a", "b"))}
   term = Adversarial(inputs="concatenated", shrink=2, critic=PatchNet((2, 2)))
   found = critic_summary(term, tasks, (16, 24))
