@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import jax
 import numpy as np
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import read_config, read_state
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
@@ -29,7 +29,7 @@ def prepared(workdir: pathlib.Path, data_root: str | None, detailed: bool) -> Ex
   config = read_config(workdir, data_root)
   for section in config["tasks"].values():
     section["details"] = ()
-  run = experiment(config)
+  run = build_experiment(config)
   if not detailed:
     return run
   provided = run.descriptor.provides
@@ -37,7 +37,7 @@ def prepared(workdir: pathlib.Path, data_root: str | None, detailed: bool) -> Ex
     config["tasks"][name]["details"] = tuple(
       kind for kind, detail in task.kinds.items() if set(detail.needs) <= provided
     )
-  return experiment(config)
+  return build_experiment(config)
 
 
 def side(run: Experiment, variables: dict) -> Callable[[], tuple[float, dict[str, float]]]:

@@ -23,7 +23,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from asmjax.cli.overrides import parse
-from asmjax.config.build import experiment, schedule
+from asmjax.config.build import build_experiment, build_schedule
 from asmjax.lookahead.train import LookingAhead
 from asmjax.train.loop import train
 
@@ -64,8 +64,8 @@ def main(_: list[str]) -> None:
 
 def ahead(config: ConfigDict) -> tuple[float, LookingAhead]:
   """Seconds of a run of LoAd, and its schedule."""
-  run, plans = experiment(config), []
-  make = schedule(config, run)
+  run, plans = build_experiment(config), []
+  make = build_schedule(config, run)
 
   def kept(*arguments) -> LookingAhead:
     plans.append(make(*arguments))
@@ -84,7 +84,7 @@ def plain(config: ConfigDict, steps: int) -> float:
     if "critic" not in section and not section.get("adaptive")
   }
   config["train"]["steps"] = steps
-  return timed(experiment(config), None)
+  return timed(build_experiment(config), None)
 
 
 def timed(run, make) -> float:

@@ -37,7 +37,7 @@ import numpy as np
 import optax
 
 from asmjax import batch as batches
-from asmjax.config.build import make_predictor
+from asmjax.config.build import build_predictor
 from asmjax.config.schema import construct
 from asmjax.game import PREDICTOR, Game
 from asmjax.losses.matching import layer_distances, matching_hinge, pooled_valid
@@ -106,7 +106,7 @@ def make_setting(preset: str, args: argparse.Namespace) -> Setting:
   config = horse.get_config(PRESETS[preset])
   task = Segmentation(("ground", "horse"))
   section = config.predictor.to_dict() | {"width": args.width, "stride": args.stride}
-  predictor = make_predictor(section, {"segmentation": task.channels})
+  predictor = build_predictor(section, {"segmentation": task.channels})
   term = construct(Structure, config.terms[CRITIC], CRITIC)
   names = {PREDICTOR: "predictor", CRITIC: "critic"}
   return Setting(

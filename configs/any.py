@@ -26,7 +26,7 @@ def get_config(argument: str = "folder") -> ConfigDict:
   config.data = defaults(Data, source=source, size=(240, 320), resize="fit", options=defaults(kind))
   config.optimizer.predictor.learning_rate = 1e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
-  presets.without_scales(config)
+  presets.reset_critic_weights(config)
   config.train = defaults(Training, steps=5000, batch_size=8)
   config.eval.every = 500
   splits = getattr(kind.descriptor, "splits", ())

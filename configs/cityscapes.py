@@ -19,7 +19,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   Args:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  second = variant.partition("@")[0] in presets.SECOND_STAGE
+  second = variant.partition("@")[0] in presets.FINETUNED
   network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
   config = presets.base(
     variant,
@@ -39,11 +39,11 @@ def get_config(variant: str = "aaf") -> ConfigDict:
     player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
   players.predictor.clip, players.critic.clip = 10.0, 1.0
   if not second:
-    presets.released_aaf(config)
+    presets.use_released_aaf(config)
   if "segmentation" in config.tasks:
     config.tasks.segmentation.without_ids = "once"  # As in Table 7 of Ke et al. 2018.
   config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, batch_size=1)
   config.checkpoint.every = 1_000
-  presets.second_stage(config, variant, crop=513, stride=4)
+  presets.finetuning_schedule(config, variant, crop=513, stride=4)
   return config

@@ -33,8 +33,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config.train = defaults(Training, steps=19200, batch_size=1, log_every=96)
   config.eval.update(every=1920, batch_size=8)
   config.checkpoint.every = 1920
-  presets.lighten(config, shrink=2)
-  presets.second_stage(
+  presets.use_small_critics(config, shrink=2)
+  presets.finetuning_schedule(
     config,
     variant,
     rate=1e-4,

@@ -39,10 +39,10 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   config.train = defaults(Training, steps=1000, batch_size=8)
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
-  if argument in presets.METHODS and argument not in presets.SECOND_STAGE:
+  if argument in presets.METHODS and argument not in presets.FINETUNED:
     config.reference = _reference()
-  presets.lighten(config, shrink=4)
-  presets.second_stage(
+  presets.use_small_critics(config, shrink=4)
+  presets.finetuning_schedule(
     config,
     argument,
     rate=2e-5,

@@ -26,7 +26,7 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
       in a branch of its own: "gan_branches".
   """
   method = variant.partition("@")[0]
-  load = method in ("iid_balanced", *presets.SECOND_STAGE)
+  load = method in ("iid_balanced", *presets.FINETUNED)
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
   config = presets.base(variant, predictor=predictor, adversarial={"weight": 2.0})
   config.data = defaults(
@@ -43,7 +43,7 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   for player in (config.optimizer.predictor, config.optimizer.critic):
     player.update(rule="adam", learning_rate=1e-3)
   config.optimizer.critic.clip = 1.0
-  presets.without_scales(config)
+  presets.reset_critic_weights(config)
   config.train = defaults(Training, steps=10_000, batch_size=7)
   config.eval.update(every=1_000, split="luc_val")
   config.checkpoint.every = 500
@@ -52,5 +52,5 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
     config.optimizer.predictor.update(learning_rate=1e-4, schedule="constant")
     config.train.steps = 12 * 400 // 7
     config.eval.update(every=0, split="load_val")
-  presets.second_stage(config, variant)
+  presets.finetuning_schedule(config, variant)
   return config

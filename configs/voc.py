@@ -35,7 +35,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   """
   method = variant.partition(",")[0].partition("@")[0]
   network = "dilated8" if method in _LUC else "pspnet_resnet101"
-  if method in presets.SECOND_STAGE:
+  if method in presets.FINETUNED:
     network = "deeplab_v3_plus_xception65"
   config = presets.base(
     variant,
@@ -61,13 +61,13 @@ def get_config(variant: str = "asm") -> ConfigDict:
   if config.predictor.name == "dilated":
     rates = _LUC.get(method, (_LUC_BASELINE, _LUC_BASELINE))
     players.predictor.learning_rate, players.critic.learning_rate = rates
-  elif method not in presets.SECOND_STAGE:
-    presets.released_aaf(config)
+  elif method not in presets.FINETUNED:
+    presets.use_released_aaf(config)
   if config.predictor.name == "dilated" and method in _LUC:
     config.train.update(turns="alternate(500, 500)", fast_critic=True)
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
-  if method in presets.SECOND_STAGE:
+  if method in presets.FINETUNED:
     config.data.split = "train"
-  presets.second_stage(config, variant, crop=513, stride=4)
+  presets.finetuning_schedule(config, variant, crop=513, stride=4)
   return config

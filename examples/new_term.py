@@ -23,7 +23,7 @@ import optax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.game import Critique, Summand, Term
 from asmjax.gradients import reverse_gradient
 from asmjax.losses import cross_entropy
@@ -103,7 +103,7 @@ config.predictor.update(levels=flags.levels, width=8)
 config.train.update(steps=flags.steps, log_every=max(flags.steps // 6, 1))
 config.eval.update(every=0, batch_size=16)
 config.checkpoint.every = 0  # One at the end.
-run = experiment(config)
+run = build_experiment(config)
 game = dataclasses.replace(run.game, terms={**run.game.terms, "borders": Borders()})
 optimizers = {**run.optimizers, "borders": Optimizer(learning_rate=5e-4, clip=1.0)}
 run = dataclasses.replace(run, game=game, optimizers=optimizers)

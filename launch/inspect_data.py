@@ -30,7 +30,7 @@ def main(_: list[str]) -> int:
   from rich.progress import Progress
 
   from asmjax.analysis.dataset import contact_sheet, text
-  from asmjax.config.build import Data, source
+  from asmjax.config.build import Data, open_source
   from asmjax.config.schema import construct
   from asmjax.data.inspection import inspect, open_splits
   from asmjax.train.record import write_json
@@ -39,7 +39,7 @@ def main(_: list[str]) -> int:
   config, out = _CONFIG.value, pathlib.Path(_OUT.value)
   data = construct(Data, config.data, "data")
   splits = dict.fromkeys(_SPLITS.value or (data.split, config.eval.split))
-  sources, broken = open_splits(lambda split: source(data, split), splits)
+  sources, broken = open_splits(lambda split: open_source(data, split), splits)
   with Progress(console=Console(stderr=True), transient=True) as progress:
     bars = {
       split: progress.add_task(split, total=min(len(each), _EXAMPLES.value or len(each)))

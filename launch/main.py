@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 
 def main(_: list[str]) -> None:
   """Checks the config, then trains."""
-  from asmjax.config.build import experiment, schedule
+  from asmjax.config.build import build_experiment, build_schedule
   from asmjax.config.reference import compare_to_reference
   from asmjax.config.run_dir import keep_input_transform, write_descriptor, write_environment
   from asmjax.metrics.names import logged
@@ -39,8 +39,8 @@ def main(_: list[str]) -> None:
   given = config.to_dict()
   with exit_on_config_error():
     keep_input_transform(config, workdir)
-    run = experiment(config)
-    order = schedule(config, run)
+    run = build_experiment(config)
+    order = build_schedule(config, run)
     check_same_config(workdir / "config.json", config.to_dict())
   if jax.process_index() == 0:
     write_json(workdir / "config.json", config.to_dict())

@@ -50,14 +50,14 @@ def find(config: ConfigDict, splits: list[str] | None) -> dict:
     FileNotFoundError: a split, or one of its files, is not there.
     ValueError: an unknown split.
   """
-  from asmjax.config.build import Data, source
+  from asmjax.config.build import Data, open_source
   from asmjax.config.schema import construct
   from asmjax.data.files import check_files
   from asmjax.data.wrappers import readable, whole_split
 
   data = dataclasses.replace(construct(Data, config.data, "data"), classes={})
   names = dict.fromkeys(splits or map(whole_split, (data.split, config.eval.split)))
-  sources = {split: source(data, split) for split in names}
+  sources = {split: open_source(data, split) for split in names}
   for split, each in sources.items():
     if data.reading.on_error == "skip":
       sources[split] = readable(each, lambda fault: print(f"skipped: {fault}", file=sys.stderr))

@@ -26,8 +26,8 @@ def main(_: list[str]) -> None:
   from rich.console import Console
 
   from asmjax.analysis.network.summary import critic_summary, summary
-  from asmjax.config.build import Data, descriptor
-  from asmjax.config.build import game as networks
+  from asmjax.config.build import Data, read_facts
+  from asmjax.config.build import build_game as networks
   from asmjax.config.schema import construct
 
   logging.set_verbosity(logging.ERROR)
@@ -35,7 +35,7 @@ def main(_: list[str]) -> None:
   config = _CONFIG.value
   with exit_on_config_error():
     size = read_size(_SIZE.value or config.data.size)
-    game = networks(config, descriptor(construct(Data, config.data, "data")))
+    game = networks(config, read_facts(construct(Data, config.data, "data")))
   show(console, "predictor", summary(game.predictor, size))
   images = jax.ShapeDtypeStruct((1, *size, 3), "float32")
   outputs, _ = jax.eval_shape(

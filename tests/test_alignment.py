@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asmjax.batch import SHOWN
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.data.transforms import Augment, pad
 from asmjax.game import Critique, Game, Term
 from asmjax.inference.multiscale import make_predict
@@ -82,7 +82,7 @@ def test_predictions_of_files_are_aligned(size):
 
 
 def test_maps_for_lookahead_and_pictures_are_aligned():
-  run = experiment(small.config("iid"))
+  run = build_experiment(small.config("iid"))
   tasks = run.game.tasks
   players = Game(Sampled({name: task.channels for name, task in tasks.items()}), tasks, {})
   run = dataclasses.replace(run, game=players)

@@ -1,4 +1,4 @@
-"""From a config to an experiment, refused before anything is compiled if anything is wrong."""
+"""Builds an experiment from a config, and refuses what is wrong before anything is compiled."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from asmjax.data.loader import Reading
 from asmjax.data.tfds import Tfds
 from asmjax.data.transforms import Augment
 from asmjax.data.wrappers import Cached, Relabeled, Selected, open_split, relabeled
-from asmjax.game import PREDICTOR, Game, Term
+from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, looking_ahead
 from asmjax.metrics.contours import Tolerance
@@ -49,26 +49,25 @@ SECTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """Which examples, and what is done to them.
+  """Section `data`: the examples, and the transforms that bring them to the network's size.
 
   Attributes:
-    source: name of the data set's format.
-    root: folder of the data set; a source that draws its examples needs none.
-    split: that is trained on; a part of it as "train[:80%]", see
+    source: Format of the data set, a key of `asmjax.data.SOURCES`.
+    size: Size (h, w) of the network's input in pixels.
+    root: Folder of the data set; empty for a source that draws its examples.
+    split: Split to train on, or a part of one as "train[:80%]"; see
       `asmjax.data.wrappers.open_split`.
-    options: further arguments of the source.
-    classes: new ids by class name, the rest unlabeled; see `asmjax.data.wrappers.Relabeled`.
-      Empty for the classes as they are published.
-    cache: keep decoded examples in memory, in each process that reads.
-    reading: how examples are read; see `asmjax.data.loader.Reading`.
-    size: (h, w) of the network's input.
-    eval_size: (h, w) in evaluation; empty if it is the same.
-    resize: see `asmjax.data.transforms.Augment`, as are the following.
-    eval_resize: in evaluation; empty if it is the same. All else is for training examples only.
-    flip: flip a training example with probability 1/2.
-    scale: range of the random scale of training examples.
-    divide_depth: divide depths by that scale.
-    random_crop: crop training examples at random where they exceed `size`.
+    options: Further arguments of the source.
+    classes: New id by name of class, all others unlabeled; empty keeps the published classes.
+    cache: Whether each reading process keeps decoded examples in memory.
+    reading: How examples are read; see `asmjax.data.loader.Reading`.
+    eval_size: Size (h, w) in evaluation; empty for `size`.
+    resize: How examples are brought to `size`; see `asmjax.data.transforms.Augment`.
+    eval_resize: The same in evaluation; empty for `resize`.
+    flip: Whether a training example is flipped left to right with probability 1/2.
+    scale: Range of the random scale of training examples.
+    divide_depth: Whether depths are divided by that scale.
+    random_crop: Whether training examples larger than `size` are cropped at random.
   """
 
   source: str
@@ -88,19 +87,19 @@ class Data:
   random_crop: bool = False
 
 
-def experiment(config: Mapping[str, Any]) -> Experiment:
-  """Reads a whole config.
+def build_experiment(config: Mapping[str, Any]) -> Experiment:
+  """Builds the experiment that a config describes.
 
   Args:
-    config: sections `seed`, `data`, `tasks`, `predictor`, perhaps `init`, `terms`, `optimizer`
-      (`predictor`, `critic`, and by its term's name a critic that has settings of its own),
-      `train`, `eval` and `checkpoint`, perhaps `lookahead`, see `schedule`, and perhaps
-      `reference`, see `asmjax.config.reference`.
+    config: Sections `seed`, `data`, `tasks`, `predictor`, `terms`, `optimizer`, `train`, `eval`
+      and `checkpoint`; optionally `init`, `lookahead` (see `build_schedule`) and `reference` (see
+      `asmjax.config.reference`). The section `optimizer` has `predictor`, `critic`, and under the
+      name of a term the settings of a critic that differ from `critic`.
 
   Raises:
-    ValueError: a section, key or name is unknown, a key is missing or of a wrong type, or
+    ValueError: A section, key or name is unknown, a key is missing or of a wrong type, or
       settings contradict each other; the message names the key and what is known.
-    FileNotFoundError: the data set is not where `data.root` says.
+    FileNotFoundError: The data set is not where `data.root` says.
   """
   check_keys(config, SECTIONS, set(SECTIONS) - {"init", "lookahead", "reference"}, "config")
   if config.get("reference"):
@@ -108,12 +107,12 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   data = construct(Data, config["data"], "data")
-  train, held_out = (source(data, split) for split in (data.split, evaluation.split))
+  train, held_out = (open_source(data, split) for split in (data.split, evaluation.split))
   if data.reading.on_error == "raise":
     check_files(train)
     check_files(held_out)
   dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
-  made = game(config, train.descriptor, dtype)
+  made = build_game(config, train.descriptor, dtype)
   augment = Augment(
     data.size,
     data.resize,
@@ -133,7 +132,7 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   check_keys(optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer")
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
   held_out = _kept(data, held_out, truths | needs)
-  prepare = dataclasses.replace(eval_transform(data, made), keep_size=True)
+  prepare = dataclasses.replace(build_eval_transform(data, made), keep_size=True)
   made = _with_theta(made, held_out, prepare, data.reading.on_error)
   return Experiment(
     seed=coerce(config["seed"], int, "seed"),
@@ -152,15 +151,15 @@ def experiment(config: Mapping[str, Any]) -> Experiment:
   )
 
 
-def schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule | None:
-  """The order of a run's steps, for `asmjax.train.loop.train`: LoAd if a config has `lookahead`.
+def build_schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule | None:
+  """Builds LoAd's schedule for `asmjax.train.loop.train`, or None without the section `lookahead`.
 
   Args:
-    config: perhaps with the section `lookahead`.
-    run: what `experiment` makes of it.
+    config: Config, optionally with the section `lookahead`.
+    run: Experiment that `build_experiment` makes of the config.
 
   Raises:
-    ValueError: see `experiment`.
+    ValueError: See `build_experiment`.
   """
   if "lookahead" not in config:
     return None
@@ -169,16 +168,18 @@ def schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule | None:
   return looking_ahead(settings)
 
 
-def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -> Game:
-  """Reads the sections `tasks`, `predictor` and `terms`, and of `init` the input transform.
+def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -> Game:
+  """Builds the game from the sections `tasks`, `predictor`, `terms` and `init`.
+
+  Of `init` only the input transform of its weights is used.
 
   Args:
-    config: those sections.
-    descriptor: of the data set.
-    dtype: compute type of the networks.
+    config: Config with those sections.
+    descriptor: Facts about the data set.
+    dtype: Compute type of the networks; None for float32.
 
   Raises:
-    ValueError: see `experiment`.
+    ValueError: See `build_experiment`.
   """
   made = {name: _task(name, section, descriptor) for name, section in config["tasks"].items()}
   # In one order, whatever that of the config: joint critics have parameters for each task.
@@ -187,7 +188,7 @@ def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -
     raise ValueError(f"config.tasks is empty: nothing to predict; known: {', '.join(TASKS)}")
   _check_provided({task.truth for task in tasks.values()}, descriptor, "its tasks")
   heads = {name: task.channels for name, task in tasks.items()}
-  predictor = make_predictor(config["predictor"], heads)
+  predictor = build_predictor(config["predictor"], heads)
   terms = {name: _term(name, section) for name, section in config["terms"].items()}
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
@@ -195,43 +196,46 @@ def game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -
     predictor=with_compute_dtype(dtype, predictor),
     tasks=tasks,
     terms={name: _computing_in(dtype, term) for name, term in terms.items()},
-    input_transform=input_transform(config),
+    input_transform=choose_input_transform(config),
   )
 
 
-def input_transform(config: Mapping[str, Any]) -> InputTransform:
-  """The transform that `predictor.input_transform` names, or "auto": that of the weights in `init`.
+def choose_input_transform(config: Mapping[str, Any]) -> InputTransform:
+  """Returns the input transform that a config names; with "auto", that of the weights in `init`.
 
   Args:
-    config: sections `predictor` and perhaps `init`.
+    config: Config with the section `predictor`, optionally with `init`.
 
   Raises:
-    ValueError: see `experiment`, and `asmjax.pretrained.input_transform`.
-    FileNotFoundError: the weights are of a run that is not there.
+    ValueError: See `build_experiment` and `asmjax.pretrained.input_transform`.
+    FileNotFoundError: The weights are those of a run that is missing.
   """
   name = config["predictor"].get("input_transform", AUTO)
   if name != AUTO:
-    return choose({**INPUT_TRANSFORMS, AUTO: None}, name, "predictor.input_transform")
+    if name not in INPUT_TRANSFORMS:
+      known = ", ".join(sorted((*INPUT_TRANSFORMS, AUTO)))
+      raise ValueError(f"unknown predictor.input_transform {name!r}; known: {known}")
+    return INPUT_TRANSFORMS[name]
   init = construct(Init, config.get("init", {}), "init")
-  return init.input_transform(make_predictor(config["predictor"], heads={}))
+  return init.input_transform(build_predictor(config["predictor"], heads={}))
 
 
-def eval_transform(data: Data, made: Game) -> Augment:
-  """How evaluation brings images to the network's size: padding is 0 where the network sees it."""
+def build_eval_transform(data: Data, made: Game) -> Augment:
+  """Returns the transform of evaluation, which pads with what the network sees as 0."""
   return Augment(
     data.eval_size or data.size, data.eval_resize or data.resize, fill=made.input_transform.fill
   )
 
 
-def make_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.Module:
-  """The network of a section `predictor`.
+def build_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.Module:
+  """Builds the network of a section `predictor`.
 
   Args:
-    section: `name`, a key of `asmjax.models.predictors.PREDICTORS`, and the network's fields.
-    heads: output channels by task.
+    section: Fields of the network, and as `name` a key of `asmjax.models.predictors.PREDICTORS`.
+    heads: Number of output channels by task.
 
   Raises:
-    ValueError: see `experiment`.
+    ValueError: See `build_experiment`.
   """
   settings = dict(section.items())
   settings.pop("input_transform", None)
@@ -239,28 +243,28 @@ def make_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.M
   return construct(kind, settings, "predictor", heads=heads)
 
 
-def _task(name: str, section: Mapping[str, Any], descriptor: Any) -> Any:
+def _task(name: str, section: Mapping[str, Any], descriptor: Descriptor) -> Task:
   kind = choose(TASKS, name, "task")
   classes = "classes" in {field.name for field in fields_of(kind)}
   given = {"classes": descriptor.classes} if classes else {}
   return construct(kind, section, f"tasks.{name}", **given)
 
 
-def _term(name: str, section: Mapping[str, Any]) -> Any:
-  """A term is of the kind that its name says, unless it says so itself."""
+def _term(name: str, section: Mapping[str, Any]) -> Term:
+  """Builds a term of the kind that `kind` says; without that key, its name."""
   settings = dict(section.items())
   kind = choose(TERMS, settings.pop("kind", name), "term")
   return construct(kind, settings, f"terms.{name}")
 
 
 def _computing_in(dtype: Any, term: Term) -> Term:
-  if "critic" not in {field.name for field in fields_of(type(term))}:
+  if term.critic is None or "critic" not in {field.name for field in fields_of(type(term))}:
     return term
   return dataclasses.replace(term, critic=with_compute_dtype(dtype, term.critic))
 
 
 def _with_shares(made: Game, train: Source, on_error: str) -> Game:
-  """The game with the classes' shares counted for those terms that need them and have none."""
+  """Returns the game with the classes' pixel shares counted where a term needs and lacks them."""
   lacks = lambda term: isinstance(term, Pixel) and term.balanced and not term.shares
   lacking = {name: term for name, term in made.terms.items() if lacks(term)}
   if not lacking:
@@ -271,7 +275,7 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
 
 
 def _with_theta(made: Game, held_out: Source, prepare: Augment, on_error: str) -> Game:
-  """The game with BF's tolerance as the smallest image has it, where it is asked for and unset."""
+  """Returns the game with BF's tolerance set to 5 pixels of the smallest image, if it is unset."""
   task = made.tasks.get("segmentation")
   if task is None or "bf" not in task.details or task.theta:
     return made
@@ -284,17 +288,17 @@ def _with_theta(made: Game, held_out: Source, prepare: Augment, on_error: str) -
   return dataclasses.replace(made, tasks=tasks)
 
 
-def source(data: Data, split: str) -> Source:
-  """The examples of a split as a config describes them, without their transforms.
+def open_source(data: Data, split: str) -> Source:
+  """Opens a split of the data set that a config describes, without transforms.
 
   Args:
-    data: which data set, and its options.
-    split: name of a split, or a part of one such as "train[:80%]".
+    data: The config's section `data`.
+    split: Name of a split, or a part of one such as "train[:80%]".
 
   Raises:
-    ValueError: the source or one of its options is unknown, or the split is, or its part is
-      malformed, empty or not in it.
-    FileNotFoundError: the data set is not where `data.root` says.
+    ValueError: The source, one of its options or the split is unknown, or the part of the split
+      is malformed, empty or outside of it.
+    FileNotFoundError: The data set is not where `data.root` says.
   """
   kind = choose(SOURCES, data.source, "data.source")
   names = {field.name for field in fields_of(kind)}
@@ -307,24 +311,25 @@ def source(data: Data, split: str) -> Source:
   return Relabeled(made, data.classes) if data.classes else made
 
 
-def descriptor(data: Data) -> Descriptor:
-  """The facts about a config's data set, where possible without the data set.
+def read_facts(data: Data) -> Descriptor:
+  """Returns the facts about a config's data set, if possible without opening it.
 
   Raises:
-    ValueError: they are in the data set, and the config does not say where that is.
-    FileNotFoundError: likewise, and it is not there.
+    ValueError: The facts are only in the data set, and the config does not say where that is.
+    FileNotFoundError: The facts are only in the data set, which is not where the config says.
   """
   try:
-    return source(data, data.split).descriptor
+    return open_source(data, data.split).descriptor
   except (FileNotFoundError, ValueError):
-    described = getattr(choose(SOURCES, data.source, "data.source"), "descriptor", None)
-    if not getattr(described, "splits", ()):  # It says so only once it has been read.
+    # Of a format whose facts are in its files, the class only has a property.
+    facts = getattr(choose(SOURCES, data.source, "data.source"), "descriptor", None)
+    if not isinstance(facts, Descriptor) or not facts.splits:
       raise
-  return relabeled(described, data.classes) if data.classes else described
+  return relabeled(facts, data.classes) if data.classes else facts
 
 
 def _kept(data: Data, source: Source, keys: Iterable[str]) -> Source:
-  """What a run uses of a source, in memory if the config says so."""
+  """Returns a source with only the keys that a run uses, in memory if the config says so."""
   kept = Selected(source, keys)
   return Cached(kept) if data.cache else kept
 

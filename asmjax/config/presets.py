@@ -1,4 +1,8 @@
-"""What all configs share: every default, and the methods by name."""
+"""Methods by name, and the settings that all configs share.
+
+A config file calls `base` for everything but its data set and schedule, and then what else fits it:
+`finetuning_schedule`, `use_small_critics`, `use_released_aaf`, `fit_size`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +20,9 @@ from asmjax.tasks import TASKS
 from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation, Init
 from asmjax.train.optim import Optimizer
+
+# A `ConfigDict`, whose sections are attributes that no type checker knows.
+Config = Any
 
 # The settings of the authors' script for segmentation where they differ from the paper's.
 RELEASED = {
@@ -43,12 +50,17 @@ GAN_FROM_SCRATCH = {
 }
 
 
-def critic(name: str, **changes) -> dict:
-  """The section of a discriminator; its name is a key of `asmjax.models.critics.CRITICS`."""
+def critic(name: str, **changes: Any) -> dict[str, Any]:
+  """Returns the config section of a critic network.
+
+  Args:
+    name: Key of `asmjax.models.critics.CRITICS`.
+    **changes: Fields of the network that are not its defaults.
+  """
   return {"name": name, **defaults(CRITICS[name], **changes)}
 
 
-# The cGAN that was released with adversarial structure matching, for SGD; see `without_scales`.
+# The cGAN that was released with ASM, for SGD; with Adam see `reset_critic_weights`.
 CGAN = {"inputs": "concatenated", "weight": 0.01, "critic_weight": 0.01, "critic": critic("patch")}
 
 # What Luc et al. show the two branches of their network for Stanford Background.
@@ -118,62 +130,63 @@ METHODS = {
 }
 
 # These start from a predictor that the pixel loss has trained.
-SECOND_STAGE = ("load", "load_asm", "alternating")
+FINETUNED = ("load", "load_asm", "alternating")
 
 
 def base(
-  argument: str, *, predictor: nn.Module, tasks: str = "segmentation", **of_terms: Mapping
-) -> ConfigDict:
-  """Everything but the data set and the schedule.
+  argument: str, *, predictor: nn.Module, tasks: str = "segmentation", **term_settings: Mapping
+) -> Config:
+  """Returns a config of a method, complete but for the data set and the schedule.
 
   Args:
-    argument: METHOD[@NETWORK][,TASKS[,apart]]: a key of `METHODS`; one of
-      `asmjax.models.predictors.published.PUBLISHED`; one or several of "segmentation", "depth" and
-      "normals", joined by "+", or "all"; and whether each task has a critic of its own.
-    predictor: where the argument names none; of its fields all but the heads count.
-    tasks: those of the data set where the argument names none.
-    **of_terms: by kind, the data set's own settings of terms; what the method says comes first.
+    argument: METHOD[@NETWORK][,TASKS[,apart]]. METHOD is a key of `METHODS`, NETWORK one of
+      `asmjax.models.predictors.published.PUBLISHED`, TASKS one or several of "segmentation",
+      "depth" and "normals", joined by "+", or "all"; with "apart" each task has a critic of its
+      own.
+    predictor: Network of an argument that names none. Its heads are ignored.
+    tasks: Tasks of an argument that names none.
+    **term_settings: By kind of term, settings of this data set. A method's own settings win.
 
   Raises:
-    ValueError: an unknown method, network or task; the message lists the known ones.
+    ValueError: The method, network or task is unknown; the message lists the known ones.
   """
-  method, network, tasks, apart = _parsed(argument, tasks)
+  method, network, task_names, apart = _parse(argument, tasks)
   if network:
     predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}
   for kind, changes in choose(METHODS, method, "variant").items():
-    settings = {**of_terms.get(kind, {}), **changes}
+    settings = {**term_settings.get(kind, {}), **changes}
     if "pixel" not in METHODS[method]:
       settings.pop("balance", None)  # There is nothing to balance against.
     section = defaults(TERMS[kind], **settings)
     if not apart or "tasks" not in section:
       terms[kind] = section
       continue
-    for task in tasks:
+    for task in task_names:
       terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
   # The authors' code has these losses for all of its methods, cGAN and the pixel loss among them.
   released = {"released": True} if method.endswith("released") or method == "cgan" else {}
-  config = ConfigDict(
+  config: Config = ConfigDict(
     {
       "seed": 0,
-      "tasks": {task: _task(task, released) for task in tasks},
+      "tasks": {task: _task(task, released) for task in task_names},
       "predictor": _predictor(predictor),
       "init": defaults(Init),
       "terms": terms,
       "optimizer": {"predictor": defaults(Optimizer), "critic": defaults(Optimizer)},
       "eval": defaults(Evaluation),
-      "checkpoint": defaults(Checkpointing, metric=_BEST[tasks[0]]),
+      "checkpoint": defaults(Checkpointing, metric=_BEST[task_names[0]]),
     }
   )
   if method.startswith("load"):
     config.lookahead = defaults(Lookahead)
   if "affinity" in terms and terms["affinity"]["adaptive"]:
-    config.optimizer.affinity = _at_the_pace_of(config.optimizer.predictor)
+    config.optimizer.affinity = _same_lr_as(config.optimizer.predictor)
   return config
 
 
-def second_stage(
-  config: ConfigDict,
+def finetuning_schedule(
+  config: Config,
   argument: str,
   *,
   rate: float = 1e-6,
@@ -183,7 +196,9 @@ def second_stage(
   steps: int = 0,
   ahead: Mapping | None = None,
 ) -> None:
-  """The players of LoAd and of the alternating scheme that it is compared with, if it is either.
+  """Sets up the second stage of LoAd, or of the alternating scheme that it is compared with.
+
+  Configs of other methods stay as they are.
 
   As published: SGD for the predictor, Adagrad for MobileNet, and flipping alone (Jamali-Rad and
   Szabo 2022, Sec. 4). Both start from a predictor that the pixel loss has trained:
@@ -195,25 +210,24 @@ def second_stage(
   critic knows. The paper does not say so.
 
   Args:
-    config: everything else.
-    argument: of `base`.
-    rate: of the predictor.
-    batch: of the predictor.
-    crop: side of its images; 0 leaves it.
-    stride: of the maps that are judged, if the predictor is a DeepLab, which can enlarge them; 0
-      leaves them.
-    steps: that the predictor takes, at most with LoAd; 0 leaves them as they are.
-    ahead: settings of `asmjax.lookahead.settings.Lookahead` that are not its defaults.
+    config: Config to change, otherwise complete.
+    argument: Argument of `base` that the config was made from.
+    rate: Learning rate of the predictor.
+    batch: Images in a minibatch of the predictor.
+    crop: Side of the predictor's training images in pixels; 0 keeps the config's size.
+    stride: Output stride of the maps that a DeepLab shows to the critic; 0 keeps the config's.
+    steps: Steps of the predictor, with LoAd at most; 0 keeps the config's.
+    ahead: Settings of `asmjax.lookahead.settings.Lookahead` that are not its defaults.
   """
-  method, *_ = _parsed(argument, "segmentation")
-  if method not in SECOND_STAGE:
+  method, *_ = _parse(argument, "segmentation")
+  if method not in FINETUNED:
     return
-  plain = {"schedule": "constant", "weight_decay": 0.0, "clip": 0.0, "groups": {}}
+  constant = {"schedule": "constant", "weight_decay": 0.0, "clip": 0.0, "groups": {}}
   players = config.optimizer
-  _replace(players.predictor, **plain, rule="sgd", learning_rate=rate, momentum=0.95)
+  _replace(players.predictor, **constant, rule="sgd", learning_rate=rate, momentum=0.95)
   players.critic.schedule = "constant"
   if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
-    _replace(players.critic, **plain, rule="adagrad", learning_rate=0.01)
+    _replace(players.critic, **constant, rule="adagrad", learning_rate=0.01)
   config.train.update(batch_size=batch, fast_critic=True)
   if steps:
     config.train.steps = steps
@@ -231,21 +245,21 @@ def second_stage(
   config.eval.every = 0
 
 
-def without_scales(config: ConfigDict) -> None:
-  """Takes away the weights of discriminators, which do nothing where these have Adam.
+def reset_critic_weights(config: Config) -> None:
+  """Sets the weights of critics to 1, for optimizers that divide a gradient's scale out, as Adam.
 
-  How fast they learn is the rate of their optimizer.
+  How fast such a critic learns is the learning rate of its optimizer.
   """
   for term in config.terms.values():
     if "critic_weight" in term:
       term.critic_weight = 1.0
 
 
-def released_aaf(config: ConfigDict) -> None:
-  """What all methods share in the released code of Ke et al. 2018, the baseline among them.
+def use_released_aaf(config: Config) -> None:
+  """Changes a config to what all methods share in the released code of Ke et al. (2018).
 
-  All that follows the backbone (the pools, the convolution that joins them, the classifier) has ten
-  times its rate, and PSPNet has no dropout.
+  All layers after the backbone (the pools, the convolution that joins them, the classifier) have
+  ten times its learning rate, and PSPNet has no dropout; in the baseline too.
   """
   if "backbone" in config.predictor:
     config.optimizer.predictor.groups = {"^(?!backbone/)": 10.0}
@@ -253,44 +267,51 @@ def released_aaf(config: ConfigDict) -> None:
     config.predictor.dropout = 0.0
 
 
-def fit_size(config: ConfigDict, *size: int) -> tuple[int, ...]:
-  """A size of images whose corners the predictor's maps reach; see `asmjax.ops.resize`.
+def fit_size(config: Config, *size: int) -> tuple[int, ...]:
+  """Returns an image size (h, w) that the predictor's output grid covers from corner to corner.
+
+  That is `size`, and one pixel more with aligned corners; see `asmjax.ops.resize`.
 
   Args:
-    config: with the section `predictor`.
-    *size: multiples of the predictor's stride, which is one pixel less with aligned corners.
+    config: Config with the section `predictor`.
+    *size: Sides in pixels, multiples of the predictor's stride.
   """
   more = int(config.predictor.get("align_corners", False))
   return tuple(side + more for side in size)
 
 
-def lighten(config: ConfigDict, shrink: int) -> None:
-  """Makes discriminators small enough for one CPU.
+def use_small_critics(config: Config, shrink: int) -> None:
+  """Makes the discriminators of a config small enough for one CPU.
 
-  They judge means of `shrink` x `shrink` pixels. SmallFOV-light stands in for LargeFOV and for
-  MobileNet, which with the few pixels and channels that a CPU affords sees no borders, and the
-  patch network has half the filters. All these configs have Adam; see `without_scales`.
+  SmallFOV-light stands in for LargeFOV and for MobileNet, which with the few pixels and channels
+  that a CPU affords sees no borders, and the patch network has half the filters. All these configs
+  have Adam; see `reset_critic_weights`.
+
+  Args:
+    config: Config to change.
+    shrink: Side in pixels of the cells whose means the discriminators are shown.
   """
-  without_scales(config)
+  reset_critic_weights(config)
   for term in config.terms.values():
-    if "inputs" not in term:
+    if "inputs" not in term:  # It is no discriminator's.
       continue
-    if term.critic.name in ("luc", "mobilenet"):
+    network = term.critic
+    if network.name in ("luc", "mobilenet"):
       term.critic = critic("luc", large=False, light=True)
-    if term.critic.name == "patch":
-      term.critic.filters = tuple(filters // 2 for filters in term.critic.filters)
+    if network.name == "patch":
+      network.filters = tuple(filters // 2 for filters in network.filters)
     else:
       term.shrink = shrink
 
 
-def _replace(section: ConfigDict, **values: Any) -> None:
-  """Sets values as they are; `ConfigDict.update` would merge mappings into what was there."""
+def _replace(section: Config, **values: Any) -> None:
+  """Sets keys to new values; `ConfigDict.update` would merge mappings into the old ones."""
   for key, value in values.items():
     section[key] = value
 
 
-def _freeze_statistics(network: ConfigDict) -> None:
-  """Batch norm uses and keeps its running statistics, in networks within the network too."""
+def _freeze_statistics(network: Config) -> None:
+  """Makes batch norm use and keep its running statistics, in nested networks too."""
   for name, section in network.items():
     if name == "norm":
       section.frozen = True
@@ -298,8 +319,8 @@ def _freeze_statistics(network: ConfigDict) -> None:
       _freeze_statistics(section)
 
 
-def _at_the_pace_of(optimizer: ConfigDict) -> dict:
-  """The same rule and rates, even if they change later, without decay."""
+def _same_lr_as(optimizer: Config) -> dict[str, Any]:
+  """Returns an optimizer without weight decay that refers to another one's rule and rates."""
   keys = ("rule", "learning_rate", "momentum", "momentum2", "schedule", "power", "warmup")
   return defaults(Optimizer, **{key: optimizer.get_ref(key) for key in keys})
 
@@ -315,16 +336,17 @@ def _predictor(predictor: nn.Module) -> dict:
   return {"name": name, "input_transform": AUTO, **as_section(predictor)}
 
 
-def _parsed(argument: str, tasks: str) -> tuple[str, str, tuple[str, ...], bool]:
-  method, *rest = argument.split(",")
+def _parse(argument: str, tasks: str) -> tuple[str, str, tuple[str, ...], bool]:
+  """Returns the method, the network or "", the tasks, and whether these have critics apart."""
+  method, *options = argument.split(",")
   method, _, network = method.partition("@")
-  named, *rest = rest or [tasks]
-  tasks = tuple(TASKS) if named == "all" else tuple(named.split("+"))
-  for task in tasks:
-    choose(TASKS, task, "task")
-  if rest not in ([], ["apart"]):
+  tasks, *options = options or [tasks]
+  names = tuple(TASKS) if tasks == "all" else tuple(tasks.split("+"))
+  for name in names:
+    choose(TASKS, name, "task")
+  if options not in ([], ["apart"]):
     raise ValueError(f"variant {argument!r}; expected METHOD[@NETWORK][,TASKS[,apart]]")
-  return method, network, tasks, bool(rest)
+  return method, network, names, bool(options)
 
 
 # By what the best checkpoint of a task is known.

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from asmjax.config.build import Data, descriptor, experiment, input_transform
+from asmjax.config.build import Data, build_experiment, choose_input_transform, read_facts
 from asmjax.config.schema import choose, construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
@@ -54,13 +54,15 @@ def keep_input_transform(config: Mapping[str, Any], workdir: str | pathlib.Path)
     workdir: folder of the run, which need not exist.
 
   Raises:
-    ValueError: see `asmjax.config.build.input_transform`, as for FileNotFoundError.
+    ValueError: see `asmjax.config.build.choose_input_transform`, as for FileNotFoundError.
   """
   section = config["predictor"]
   if section.get("input_transform", AUTO) == AUTO:
     workdir = pathlib.Path(workdir)
     goes_on = (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
-    section["input_transform"] = input_transform(read_config(workdir) if goes_on else config).name
+    section["input_transform"] = choose_input_transform(
+      read_config(workdir) if goes_on else config
+    ).name
 
 
 def write_descriptor(workdir: str | pathlib.Path, found: Descriptor) -> None:
@@ -78,7 +80,7 @@ def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
   path = pathlib.Path(workdir) / DATA_SET
   if path.exists():
     return Descriptor.of_facts(json.loads(path.read_text()))
-  return descriptor(construct(Data, read_config(workdir)["data"], "data"))
+  return read_facts(construct(Data, read_config(workdir)["data"], "data"))
 
 
 def environment() -> dict[str, str]:
@@ -108,12 +110,12 @@ def reopen(
 
   Raises:
     FileNotFoundError: there is no run in `workdir`, or no data set.
-    ValueError: see `asmjax.config.build.experiment`.
+    ValueError: see `asmjax.config.build.build_experiment`.
   """
   config = read_config(workdir, data_root)
   if split:
     config["eval"]["split"] = split
-  return experiment(config)
+  return build_experiment(config)
 
 
 def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last") -> TrainState:

@@ -7,7 +7,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 
@@ -17,18 +17,20 @@ from asmjax.models.critics import CRITICS
 # What a section says by `name` where networks of several kinds may stand.
 NETWORKS = {**BACKBONES, **CRITICS}
 
+T = TypeVar("T")
 
-def construct(constructor: type, section: Mapping[str, Any], path: str, **given: Any) -> Any:
-  """Calls a dataclass or Linen module with a section's entries.
+
+def construct(constructor: type[T], section: Mapping[str, Any], path: str, **given: Any) -> T:
+  """Returns a dataclass or Linen module made from a config section.
 
   Args:
-    constructor: its fields are what is known.
-    section: values by field name.
-    path: of the section in the config, for messages.
-    **given: fields that no section may set.
+    constructor: Class whose fields are the known keys.
+    section: Values by field name.
+    path: Path of the section in the config, for messages.
+    **given: Fields that the section may not set.
 
   Raises:
-    ValueError: an unknown or missing key, or a value of a wrong type.
+    ValueError: A key is unknown or missing, or a value has a wrong type.
   """
   values = arguments(constructor, section, path, given)
   try:
@@ -40,7 +42,7 @@ def construct(constructor: type, section: Mapping[str, Any], path: str, **given:
 def arguments(
   constructor: type, section: Mapping[str, Any], path: str, given: Iterable[str]
 ) -> dict[str, Any]:
-  """A section's entries, each as its field's annotation says; see `construct`."""
+  """Returns a section's entries, converted to their fields' annotations; see `construct`."""
   if not isinstance(section, Mapping) and not hasattr(section, "items"):
     raise ValueError(f"{path} is {section!r}; expected a section with {_known(constructor)}")
   fields = [field for field in fields_of(constructor) if field.name not in given]
@@ -51,16 +53,16 @@ def arguments(
 
 
 def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
-  """A section with every optional field of a constructor, nested ones expanded.
+  """Returns a section with every optional field of a class, nested classes as nested sections.
 
   Required fields and the compute type of modules are left out.
   """
   return _section(constructor, _default) | overrides
 
 
-def as_section(made: Any) -> dict[str, Any]:
-  """The section from which `construct` makes the same again; required fields are left out."""
-  return _section(type(made), lambda field: getattr(made, field.name))
+def as_section(instance: Any) -> dict[str, Any]:
+  """Returns the section from which `construct` makes an equal instance, without required fields."""
+  return _section(type(instance), lambda field: getattr(instance, field.name))
 
 
 def _section(kind: type, value: Callable[[dataclasses.Field], Any]) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def _section(kind: type, value: Callable[[dataclasses.Field], Any]) -> dict[str,
 
 
 def _expanded(value: Any, hint: Any) -> Any:
-  """A value as it stands in a section; of several kinds of network it names its own."""
+  """Returns a field's value as a section has it: with its name where the hint allows several."""
   if not _is_section(value):
     return value
   kinds = {kind: name for name, kind in NETWORKS.items()}
@@ -80,17 +82,16 @@ def _expanded(value: Any, hint: Any) -> Any:
 
 def check_path(config: Mapping[str, Any], path: str) -> None:
   """Raises ValueError unless `path`, keys joined by dots, leads to a value of the config."""
-  section, seen = config, []
-  for key in path.split("."):
-    keys = list(section.keys()) if hasattr(section, "keys") else []
-    seen.append(key)
-    if key not in keys:
-      raise ValueError(f"unknown key {'.'.join(seen)}; known: {', '.join(sorted(keys))}")
+  section, parts = config, path.split(".")
+  for depth, key in enumerate(parts, start=1):
+    known = list(section.keys()) if hasattr(section, "keys") else []
+    if key not in known:
+      raise ValueError(f"unknown key {'.'.join(parts[:depth])}; known: {', '.join(sorted(known))}")
     section = section[key]
 
 
-def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
-  """`table[name]`, or a ValueError that lists the known names."""
+def choose(table: Mapping[str, T], name: Any, what: str) -> T:
+  """Returns `table[name]`, or raises a ValueError that lists the known names."""
   if name not in table:
     raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}")
   return table[name]
@@ -107,7 +108,10 @@ def check_keys(section: Any, known: Any, required: Any, path: str) -> None:
 
 
 def fields_of(constructor: type) -> list[dataclasses.Field]:
-  """What a section may set: of a module neither Linen's own fields nor what code alone injects."""
+  """Returns the fields that a section may set.
+
+  Of a module these are neither Linen's own fields nor those that only code sets.
+  """
   injected = ("activation", "conv", "dtype", "parent", "name")
   reserved = injected if issubclass(constructor, nn.Module) else ()
   return [field for field in dataclasses.fields(constructor) if field.name not in reserved]
@@ -128,11 +132,15 @@ def _is_section(value: Any) -> bool:
 
 
 def coerce(value: Any, hint: Any, path: str) -> Any:
-  """`value` as what the annotation says, sections constructed; ValueError if it is not that."""
+  """Returns a value converted to a type hint, sections constructed.
+
+  Raises:
+    ValueError: The value is of another type.
+  """
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
     return _coerce_to_one(value, arguments, path)
-  if dataclasses.is_dataclass(hint):
+  if isinstance(hint, type) and dataclasses.is_dataclass(hint):
     return construct(hint, value, path)
   if origin is tuple and isinstance(value, list | tuple):
     if arguments[-1] is ...:
@@ -141,8 +149,9 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
       return tuple(
         coerce(v, h, f"{path}[{i}]") for i, (v, h) in enumerate(zip(value, arguments, strict=True))
       )
-  if origin is not None and issubclass(origin, Mapping) and hasattr(value, "items"):
-    return {key: coerce(each, arguments[1], f"{path}.{key}") for key, each in value.items()}
+  entries = getattr(value, "items", None)
+  if origin is not None and issubclass(origin, Mapping) and entries is not None:
+    return {k: coerce(v, arguments[1], f"{path}.{k}") for k, v in entries()}
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
   if hint is Any or (isinstance(hint, type) and type(value) is hint):
@@ -151,7 +160,7 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
 
 
 def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
-  """`value` as that of the types that it fits: of several networks the one that it names."""
+  """Returns a value converted to one of several types: a network to the one that it names."""
   if not hasattr(value, "items"):
     hint = next(option for option in options if not dataclasses.is_dataclass(option))
     return coerce(value, hint, path)
@@ -164,7 +173,9 @@ def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
 
 
 def _sections(options: Iterable[Any]) -> list[type]:
-  return [option for option in options if dataclasses.is_dataclass(option)]
+  return [
+    option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)
+  ]
 
 
 def _written(hint: Any) -> str:

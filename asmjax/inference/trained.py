@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from asmjax.config.build import Data, eval_transform, game
+from asmjax.config.build import Data, build_eval_transform, build_game
 from asmjax.config.run_dir import checkpoint_folder, read_config, read_descriptor
 from asmjax.config.schema import construct
 from asmjax.data.descriptor import Descriptor
@@ -56,12 +56,12 @@ class Trained:
     data = construct(Data, config["data"], "data")
     found = read_descriptor(workdir)
     dtype = config["train"].get("dtype", "float32")
-    made = game(config, found, jnp.dtype(dtype) if dtype != "float32" else None)
+    made = build_game(config, found, jnp.dtype(dtype) if dtype != "float32" else None)
     return cls(
       game=dataclasses.replace(made, terms={}),
       variables=_read_variables(checkpoint_folder(workdir, which), made, data.size),
       descriptor=found,
-      prepare=eval_transform(data, made),
+      prepare=build_eval_transform(data, made),
       divide_depth=data.divide_depth,
     )
 

@@ -71,7 +71,7 @@ class Segmentation(Detailed):
     without_ids: what "instance" counts of a class without instances, "left_out", "once" or
       "components"; see `asmjax.metrics.instance.InstanceIou`.
     theta: the tolerance of "bf" in parts of the image's diagonal, 0.0075 in Csurka et al. 2013; 0,
-      the default, has `asmjax.config.build.experiment` choose it: 5 pixels in the smallest
+      the default, has `asmjax.config.build.build_experiment` choose it: 5 pixels in the smallest
       image that is evaluated (Luc et al. 2016).
   """
 

@@ -150,7 +150,7 @@ class Checkpointing:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """A run, as data: `asmjax.config.build.experiment` reads it from a config.
+  """A run, as data: `asmjax.config.build.build_experiment` reads it from a config.
 
   Attributes:
     seed: of parameters, order, augmentation and dropout.

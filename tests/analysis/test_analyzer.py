@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from asmjax.analysis import analyzer
 from asmjax.analysis.analyzer import Scale, distances, pixelwise, rebuilt
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.tasks import Depth, Normals
 from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
@@ -122,7 +122,7 @@ def test_colors_range_over_all_but_the_brightest():
 @functools.cache
 def state_of(variant):
   """The initial state of a small run."""
-  return experiment(made(variant)).init_state()
+  return build_experiment(made(variant)).init_state()
 
 
 def made(variant, **changes):
@@ -133,7 +133,7 @@ def save(workdir, variant, **changes):
   """A run that has made no step."""
   config = made(variant, **changes)
   (workdir / "config.json").write_text(json.dumps(config.to_dict()))
-  run = experiment(config)
+  run = build_experiment(config)
   with open_checkpoints(run, workdir) as checkpoints:
     checkpoints.save(state_of(variant))
   return run

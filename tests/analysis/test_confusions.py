@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from asmjax.analysis.confusions import by_column, by_row, confusions, draw, heat
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
@@ -61,7 +61,7 @@ def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps(made.to_dict()))
   with pytest.raises(FileNotFoundError, match="no last checkpoint in .*checkpoints; train first"):
     confusions(tmp_path)
-  run = experiment(made)
+  run = build_experiment(made)
   state = run.init_state()
   with open_checkpoints(run, tmp_path) as checkpoints:
     checkpoints.save(state)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from asmjax.analysis import kernels
 from asmjax.analysis.kernels import KernelSizes, kernel_sizes, table
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
 
@@ -20,7 +20,7 @@ def save(workdir, variant, free=None, **changes):
   """A run that has made no step, but whose weights are the softmax of these."""
   made = small.config(variant, **{"data.options.length": 2, **changes})
   (workdir / "config.json").write_text(json.dumps(made.to_dict()))
-  run = experiment(made)
+  run = build_experiment(made)
   state = run.init_state()
   if free is not None:
     chooser = state.players["affinity"].replace(params=free)

@@ -12,7 +12,7 @@ from PIL import Image
 from asmjax.analysis import report
 from asmjax.analysis.report import contents, page, repeat
 from asmjax.analysis.runs import Group, better
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.train.loop import make_draw, open_checkpoints
 from tests.helpers.finished_runs import Parsed, decoded, table, write_run
 
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
     health = {"gradient/structure": 100.0, "sent/structure": 0.1} if variant == "asm" else {}
     config = write_run(folder / name, values, variant=variant, log=health, seed=seed)
     if seed != 1:
-      run = experiment(config)
+      run = build_experiment(config)
       with open_checkpoints(run, folder / name) as checkpoints:
         checkpoints.save(run.random_state())
   warning = {"step": 3, "warning": "structure: V explodes: 2.21e+03 after 20.1"}
@@ -168,7 +168,7 @@ def test_pictures_are_what_the_checkpoints_predict(made, runs, parsed):
   expected = {}
   for group in runs:
     run = contents.read_config(group.workdirs[0])
-    run = experiment(run)
+    run = build_experiment(run)
     drawn = make_draw(run, count=3)(run.random_state())
     expected |= {
       "input": drawn["input"],
@@ -257,7 +257,7 @@ def test_the_config_file_on_the_page_repeats_a_run(runs, parsed, made, monkeypat
   assert json.loads(json.dumps(config.to_dict())) == json.loads(
     (workdir / "config.json").read_text()
   )
-  assert experiment(config).training.steps == 12
+  assert build_experiment(config).training.steps == 12
   assert any(json.loads(text) == config.to_dict() for text in blocks if text.startswith("{"))
   assert "python launch/report.py '--group=a b'" in blocks
 

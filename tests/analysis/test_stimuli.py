@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from asmjax.analysis import stimuli as figures
 from asmjax.analysis.stimuli import Field, Stimuli, fields, stimuli, strips
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.losses.matching import pooled_valid
 from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
@@ -117,7 +117,7 @@ def run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
   made = small.config("asm,depth+normals", **{"data.options.length": 11, "eval.batch_size": 8})
   (workdir / "config.json").write_text(json.dumps(made.to_dict()))
-  found = experiment(made)
+  found = build_experiment(made)
   with open_checkpoints(found, workdir) as checkpoints:
     checkpoints.save(found.init_state())
   return found, workdir

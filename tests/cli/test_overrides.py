@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from asmjax.cli import overrides
-from asmjax.config.build import game
+from asmjax.config.build import build_game
 from asmjax.data.scenes import Scenes
 from asmjax.terms.weight import Ramp
 
@@ -42,7 +42,7 @@ def test_a_weight_may_become_a_schedule_and_a_schedule_a_number(parsed):
     "--config.terms.structure.ascent=0.5",
   )
   assert config.train.steps == 7
-  terms = game(config, Scenes.descriptor).terms
+  terms = build_game(config, Scenes.descriptor).terms
   assert terms["structure"].weight == Ramp(0.02, 1.0, "linear")
   assert terms["structure"].ascent == 0.5
   assert terms["pixel"].weight == Ramp(1.0, 0.1, end=0.5)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from asmjax.config import presets
-from asmjax.config.build import Data, experiment, make_predictor
+from asmjax.config.build import Data, build_experiment, build_predictor
 from asmjax.config.schema import construct, defaults
 from asmjax.game import PREDICTOR, Turns
 from asmjax.lookahead.settings import Retraining
@@ -62,11 +62,11 @@ def horse(root, **changes):
 
 
 def test_classes_are_renumbered_by_name(horses):
-  run = experiment(horse(horses, **{"data.classes": {"horse": 0}}))
+  run = build_experiment(horse(horses, **{"data.classes": {"horse": 0}}))
   assert run.game.tasks["segmentation"].classes == ("horse",)
   assert (run.source[0]["label"] == 255).all()  # Nothing but background, which is not named.
   with pytest.raises(ValueError, match="no class 'cow'; known: background, horse"):
-    experiment(horse(horses, **{"data.classes": {"cow": 0}}))
+    build_experiment(horse(horses, **{"data.classes": {"cow": 0}}))
 
 
 def test_missing_files_end_a_run_before_it_begins_unless_they_are_skipped(horses, tmp_path):
@@ -74,9 +74,9 @@ def test_missing_files_end_a_run_before_it_begins_unless_they_are_skipped(horses
   (root / "rgb" / "three.jpg").write_bytes((root / "rgb" / "train.jpg").read_bytes()[:300])
   (root / "train.txt").write_text("two\nthree\ntrain\n")
   with pytest.raises(FileNotFoundError, match=r"lacks 3 files: .*rgb/two\.jpg"):
-    experiment(horse(str(root)))
+    build_experiment(horse(str(root)))
   config = horse(str(root), **{"data.reading.on_error": "skip", "data.size": (20, 30)})
-  run, faults = experiment(config), []
+  run, faults = build_experiment(config), []
   batches = list(run.train_batches(run.training.steps - 3, faults.append))
   assert [batch["weight"].sum() for batch in batches] == [8] * 3
   assert {pathlib.Path(fault.split()[0]).stem for fault in faults} == {"two", "three"}
@@ -87,7 +87,7 @@ def test_missing_files_end_a_run_before_it_begins_unless_they_are_skipped(horses
 def test_every_variant_of_every_config_builds_a_run(file, variant, horses):
   changes = {"data.root": horses, "data.options": {}, "data.size": (48, 64)}
   made = small.config(variant, file, **(changes if file == "horse" else {}))
-  run = experiment(made)
+  run = build_experiment(made)
   assert set(run.game.terms) == set(presets.METHODS[variant])
   assert run.game.tasks["segmentation"].classes == run.descriptor.classes
   assert (PREDICTOR, *run.game.critics) == tuple(run.optimizers)
@@ -97,7 +97,7 @@ def test_every_variant_of_every_config_builds_a_run(file, variant, horses):
 @pytest.mark.parametrize("apart", ["", ",depth+normals,apart"])
 def test_discriminators_judge_depth_and_normals_together_or_apart(method, apart, kitchens):
   changes = {"data.root": kitchens, "data.options": {}, "data.size": (48, 64)}
-  run = experiment(small.config(method + apart, "kitchen", **changes))
+  run = build_experiment(small.config(method + apart, "kitchen", **changes))
   assert sorted(run.game.tasks) == ["depth", "normals"]
   judged = {name: run.game.terms[name].tasks for name in run.game.critics}
   assert judged == (
@@ -117,7 +117,7 @@ def test_a_discriminator_of_each_task_sees_that_task_alone(kitchens):
   made = small.config("gan_basic,depth+normals,apart", "kitchen", **changes)
   for term in ("adversarial_depth", "adversarial_normals"):
     made.terms[term].critic = presets.critic("patch", filters=(4, 6))
-  players = experiment(made).init_state().players
+  players = build_experiment(made).init_state().players
   channels = {
     name: player.params["conv1"]["kernel"].shape[2]
     for name, player in players.items()
@@ -140,7 +140,7 @@ def test_a_discriminator_of_each_task_sees_that_task_alone(kitchens):
 )
 def test_a_method_for_classes_is_refused_for_other_tasks(argument, message):
   with pytest.raises(ValueError, match=message):
-    experiment(small.config(argument))
+    build_experiment(small.config(argument))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_method_for_classes_is_refused_for_other_tasks(argument, message):
 def test_the_name_of_a_critic_chooses_its_network(name, kind):
   made = small.config("gan_basic")
   made.terms.adversarial.critic = presets.critic(name)
-  assert type(experiment(made).game.terms["adversarial"].critic) is kind
+  assert type(build_experiment(made).game.terms["adversarial"].critic) is kind
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_numbers_and_names_of_terms_are_refused_before_anything_runs(variant, ke
   term, name = key.split(".")
   made.terms[term][name] = value
   with pytest.raises(ValueError, match=message):
-    experiment(made)
+    build_experiment(made)
 
 
 def with_critic(**section):
@@ -205,15 +205,15 @@ def with_critic(**section):
 )
 def test_a_wrong_critic_is_refused_and_the_known_listed(section, message):
   with pytest.raises(ValueError, match=message):
-    experiment(with_critic(**section))
+    build_experiment(with_critic(**section))
 
 
 def test_branches_need_a_network_of_two():
   made = small.config("gan_branches")
-  assert type(experiment(made).game.terms["adversarial"].critic) is TwoBranchNet
+  assert type(build_experiment(made).game.terms["adversarial"].critic) is TwoBranchNet
   made.terms.adversarial.critic = presets.critic("patch")
   with pytest.raises(ValueError, match="terms.adversarial: inputs 'branches' for PatchNet"):
-    experiment(made)
+    build_experiment(made)
 
 
 @pytest.mark.parametrize("file", ["scenes", "horse"])
@@ -224,25 +224,25 @@ def test_free_weights_follow_the_predictors_rule_and_rates_alone(file, horses):
   # As `--config.optimizer.predictor.learning_rate=0.0123` does.
   own.learning_rate, own.rule, own.weight_decay, own.clip = 0.0123, "sgd", 0.5, 0.7
   own.update(warmup=2)
-  found = experiment(made).optimizers
+  found = build_experiment(made).optimizers
   assert found[PREDICTOR].learning_rate == 0.0123 and found[PREDICTOR].weight_decay == 0.5
   assert found["affinity"] == dataclasses.replace(found[PREDICTOR], weight_decay=0.0, clip=0.0)
   written = json.loads(json.dumps(made.to_dict()))
-  assert experiment(written).optimizers["affinity"] == found["affinity"]
+  assert build_experiment(written).optimizers["affinity"] == found["affinity"]
 
 
 def test_critics_without_settings_of_their_own_share_those_of_critic():
   made = small.config("asm_aaf").to_dict()
   made["optimizer"]["critic"]["learning_rate"] = 1e-5
-  found = experiment(made).optimizers
+  found = build_experiment(made).optimizers
   assert found["structure"].learning_rate == 1e-5 < found["affinity"].learning_rate
   made["optimizer"]["structure"] = {"learning_rate": 2e-5}
-  found = experiment(made).optimizers
+  found = build_experiment(made).optimizers
   assert found["structure"] == Optimizer(learning_rate=2e-5)
   made["optimizer"]["pixel"] = {}
   known = "unknown key optimizer.pixel; known: affinity, critic, predictor, structure"
   with pytest.raises(ValueError, match=known):
-    experiment(made)
+    build_experiment(made)
 
 
 def test_fixed_fields_have_no_optimizer():
@@ -250,7 +250,7 @@ def test_fixed_fields_have_no_optimizer():
   assert "affinity" not in made.optimizer
   made.optimizer.affinity = {}
   with pytest.raises(ValueError, match="unknown key optimizer.affinity; known: critic, predictor"):
-    experiment(made)
+    build_experiment(made)
 
 
 @pytest.mark.parametrize("file", [voc, cityscapes])
@@ -259,7 +259,7 @@ def test_all_methods_of_a_paper_share_the_predictors_optimizer(file):
   found = {
     method: file.get_config(f"{method}@pspnet_resnet101")
     for method in presets.METHODS
-    if method not in presets.SECOND_STAGE
+    if method not in presets.FINETUNED
   }
   assert {"iid", "aaf", "gan_basic", "gan_product", "asm", "embedding"} <= set(found)
   for config in found.values():
@@ -377,29 +377,29 @@ def test_the_alternating_scheme_gives_the_predictor_the_steps_of_load():
   ],
 )
 def test_a_critics_weight_that_its_optimizer_divides_out_is_named(variant, changes, scale):
-  found = experiment(small.config(variant, **changes)).warnings()
+  found = build_experiment(small.config(variant, **changes)).warnings()
   assert len(found) == (scale is not None)
   if scale:
     assert f"is multiplied by {scale}, which Adam divides out" in found[0]
     player = "affinity" if variant == "aaf" else "critic"
     plain = {f"optimizer.{player}.rule": "sgd", "train.fast_critic": True}
-    assert not experiment(small.config(variant, **changes, **plain)).warnings()
+    assert not build_experiment(small.config(variant, **changes, **plain)).warnings()
 
 
 def test_turns_of_a_game_without_critics_are_joint():
   changes = {"train.turns": "alternate(2, 1)", "train.pretraining": 7}
-  run = experiment(small.config("iid", **changes))
+  run = build_experiment(small.config("iid", **changes))
   assert run.turns == Turns() and len(list(run.train_batches(0))) == run.training.steps
-  run = experiment(small.config("asm", **changes))
+  run = build_experiment(small.config("asm", **changes))
   assert len(list(run.train_batches(0))) == 7 + 3 * run.training.steps
 
 
 def test_pretraining_reaches_the_turns():
   made = small.config("gan_basic", **{"train.pretraining": 7, "train.turns": "alternate(2, 1)"})
-  assert experiment(made).turns == Turns(2, 1, 7)
+  assert build_experiment(made).turns == Turns(2, 1, 7)
   made.train.pretraining = -1
   with pytest.raises(ValueError, match="train: -1 steps of pretraining"):
-    experiment(made)
+    build_experiment(made)
 
 
 def test_discriminators_are_lightened_for_one_cpu():
@@ -415,7 +415,7 @@ def test_discriminators_are_lightened_for_one_cpu():
 SECOND_STAGES = [
   f"{file}:{method}"
   for file in ("scenes", "horse", "voc", "voc_animals", "cityscapes", "stanford_background")
-  for method in presets.SECOND_STAGE
+  for method in presets.FINETUNED
 ]
 
 
@@ -451,7 +451,7 @@ def test_a_first_stage_may_move_a_network_at_several_rates_and_moves_its_statist
 
 
 def test_a_second_stage_trains_the_very_network_that_is_evaluated():
-  predictor = experiment(small.config("load")).game.predictor
+  predictor = build_experiment(small.config("load")).game.predictor
   image = jax.random.normal(jax.random.key(1), (3, 16, 16, 3))
   variables = predictor.init(jax.random.key(0), image, train=False)
   variables = jax.tree.map(lambda x: x + 0.3, variables)
@@ -473,7 +473,7 @@ def test_a_second_stage_trains_the_very_network_that_is_evaluated():
 def test_critics_of_a_second_stage_judge_maps_of_stride_4(stage):
   file, method = stage.split(":")
   made = importlib.import_module(f"configs.{file}").get_config(method)
-  network = make_predictor(made.predictor, {"segmentation": 19})
+  network = build_predictor(made.predictor, {"segmentation": 19})
   image = jax.ShapeDtypeStruct((1, *made.data.size, 3), "float32")
   of = lambda image: network.init_with_output(jax.random.key(0), image, train=False)[0]
   assert jax.eval_shape(of, image)["segmentation"].shape == (1, 129, 129, 19)
@@ -521,7 +521,7 @@ def test_every_config_has_the_documented_keys():
   ],
 )
 def test_tasks_and_their_critics_are_named_after_the_method(argument, tasks, critics):
-  run = experiment(small.config(argument))
+  run = build_experiment(small.config(argument))
   assert list(run.game.tasks) == tasks and sorted(run.game.critics) == critics
   assert run.source.descriptor.provides == {task.truth for task in run.game.tasks.values()}
   released = {task.released for name, task in run.game.tasks.items() if name != "segmentation"}
@@ -547,7 +547,7 @@ def test_unknown_tasks_are_refused(argument, message):
 def test_the_papers_config_of_2d3ds_has_the_released_networks():
   made = stanford2d3ds.get_config("asm_released,depth+normals")
   assert dict(made.tasks.depth)["released"] and made.terms.structure.critic.filters[-1] == 128
-  unet = make_predictor(made.predictor, {"normals": 3})
+  unet = build_predictor(made.predictor, {"normals": 3})
   assert (unet.levels, unet.stride, unet.down_kernel, unet.decoder_convs) == (9, 2, 4, 3)
   assert stanford2d3ds.get_config("iid@fcrn50,depth").predictor.name == "fcrn"
   assert made.data.size == (512, 512) and made.data.eval_size == (540, 540)
@@ -574,7 +574,7 @@ def test_any_source_has_a_config(source, splits):
 
 
 def test_the_released_preset_is_the_papers_released_code():
-  term = experiment(small.config("asm_released")).game.terms["structure"]
+  term = build_experiment(small.config("asm_released")).game.terms["structure"]
   assert term.ascent == Ramp(0.012, 0.0012) and term.margin == 0.8 and term.normalize == "pixel"
   assert term.binarise and term.reconstruction == 1.0
   critic = stanford2d3ds.get_config("asm_released").terms.structure.critic
@@ -583,7 +583,7 @@ def test_the_released_preset_is_the_papers_released_code():
 
 def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
   parts = {"data.split": "train[:80%]", "eval.split": "train[80%:]"}
-  whole, run = experiment(small.config()), experiment(small.config(**parts))
+  whole, run = build_experiment(small.config()), build_experiment(small.config(**parts))
   assert (run.source.split, run.held_out.split) == tuple(parts.values())
   assert (len(run.source), len(run.held_out)) == (19, 5)
   for part, index, same in ((run.source, 18, 18), (run.held_out, 0, 19)):
@@ -683,7 +683,7 @@ def test_a_mistake_is_refused_and_named(key, value, message):
     target = target[part]
   target[name] = value
   with pytest.raises(ValueError, match=message):
-    experiment(made)
+    build_experiment(made)
 
 
 def test_an_unknown_variant_is_refused_and_the_known_listed():
@@ -695,12 +695,12 @@ def test_a_missing_key_is_named():
   made = small.config().to_dict()
   del made["train"]["steps"]
   with pytest.raises(ValueError, match="missing key train.steps"):
-    experiment(made)
+    build_experiment(made)
 
 
 def test_a_critic_may_outpace_the_predictor_if_asked():
   made = small.config(**{"optimizer.critic.learning_rate": 1.0, "train.fast_critic": True})
-  assert experiment(made).optimizers["structure"].learning_rate == 1.0
+  assert build_experiment(made).optimizers["structure"].learning_rate == 1.0
 
 
 @pytest.mark.parametrize(
@@ -726,24 +726,24 @@ def test_groups_count_where_the_critic_is_held_to_the_predictors_pace(predictor,
     }
   )
   if not refused:
-    experiment(made)
+    build_experiment(made)
     return
   with pytest.raises(ValueError, match="'structure' would outpace the predictor: .*groups incl"):
-    experiment(made)
+    build_experiment(made)
 
 
 def test_a_warm_up_that_lets_the_critic_run_ahead_is_refused():
   made = small.config(**{"train.steps": 100, "optimizer.predictor.warmup": 50})
   with pytest.raises(ValueError, match="first at step 0"):
-    experiment(made)
+    build_experiment(made)
 
 
 def test_no_term_and_no_task_are_refused():
   made = small.config().to_dict()
   with pytest.raises(ValueError, match="config.terms is empty"):
-    experiment(made | {"terms": {}})
+    build_experiment(made | {"terms": {}})
   with pytest.raises(ValueError, match="tasks is empty"):
-    experiment(made | {"tasks": {}})
+    build_experiment(made | {"tasks": {}})
 
 
 def test_defaults_and_construct_are_inverse():
@@ -755,7 +755,7 @@ def test_defaults_and_construct_are_inverse():
 
 
 def test_bfloat16_reaches_predictor_and_critic():
-  run = experiment(small.config(**{"train.dtype": "bfloat16"}))
+  run = build_experiment(small.config(**{"train.dtype": "bfloat16"}))
   assert run.game.predictor.dtype == run.game.terms["structure"].critic.dtype == "bfloat16"
   assert dataclasses.replace(run.training, dtype="float32").dtype == "float32"
 
@@ -764,7 +764,7 @@ def test_bfloat16_reaches_predictor_and_critic():
 def test_a_published_network_can_be_named_after_the_method(network):
   heads = {"segmentation": 21}
   section = presets.base(f"asm@{network}", predictor=UNet({})).predictor
-  assert make_predictor(section, heads) == PUBLISHED[network](heads)
+  assert build_predictor(section, heads) == PUBLISHED[network](heads)
   assert section.input_transform == "auto"
 
 
@@ -772,7 +772,7 @@ def test_a_networks_backbone_is_a_section_of_its_own():
   made = small.config("iid@deeplab_v3_mobilenet_v2")
   made.predictor.backbone.update(width=0.5, norm=dict(made.predictor.backbone.norm, frozen=True))
   made.predictor.features, made.train.dtype = 8, "bfloat16"
-  found = experiment(made).game.predictor
+  found = build_experiment(made).game.predictor
   assert isinstance(found, DeepLab) and found.features == 8 and found.rates == ()
   assert found.backbone.width == 0.5 and not found.backbone.top
   assert found.backbone.norm == Norm(momentum=0.9997, epsilon=1e-3, frozen=True)
@@ -792,4 +792,4 @@ def test_a_backbone_that_cannot_be_is_refused(key, value, message):
   made = small.config("iid@deeplab_v3_mobilenet_v2")
   made.predictor.backbone = {**made.predictor.backbone, key: value}
   with pytest.raises(ValueError, match=message):
-    experiment(made)
+    build_experiment(made)

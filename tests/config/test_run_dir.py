@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import (
   checkpoint_folder,
   read_config,
@@ -27,7 +27,7 @@ def workdir(tmp_path_factory):
   """Of a run whose first checkpoint is its best."""
   folder = tmp_path_factory.mktemp("run")
   config = small.config("iid")
-  run = experiment(config)
+  run = build_experiment(config)
   state = run.random_state()
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
   with open_checkpoints(run, folder) as checkpoints:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.batch import UNLABELED
-from asmjax.config.build import experiment, game
+from asmjax.config.build import build_experiment, build_game
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.frequencies import class_shares, smallest_diagonal
 from asmjax.data.transforms import Augment
@@ -92,14 +92,14 @@ def test_a_split_without_labels_has_no_shares(labels):
 
 def test_a_run_counts_the_shares_of_its_training_images():
   made = small.config("iid", **{"terms.pixel.balanced": 0.5})
-  run = experiment(made)
+  run = build_experiment(made)
   term = run.game.terms["pixel"]
   classes = run.game.tasks["segmentation"].classes
   assert len(term.shares) == len(classes) and sum(term.shares) == pytest.approx(1)
   labels = [run.source[index]["label"] for index in range(len(run.source))]
   expected = [np.mean([(label == c).mean() for label in labels]) for c in range(len(classes))]
   np.testing.assert_allclose(term.shares, expected, rtol=1e-9)
-  assert game(made, run.descriptor).terms["pixel"].shares == ()
+  assert build_game(made, run.descriptor).terms["pixel"].shares == ()
 
 
 @pytest.mark.parametrize("balanced, shares", [(0.0, ()), (0.5, (0.2, *[0.1] * 8))])
@@ -109,7 +109,7 @@ def test_shares_that_are_given_or_not_needed_are_not_counted(balanced, shares, m
 
   monkeypatch.setattr("asmjax.config.build.class_shares", read)
   changes = {"terms.pixel.balanced": balanced, "terms.pixel.shares": shares}
-  assert experiment(small.config("iid", **changes)).game.terms["pixel"].shares == shares
+  assert build_experiment(small.config("iid", **changes)).game.terms["pixel"].shares == shares
 
 
 def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
@@ -121,7 +121,7 @@ def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
 
   monkeypatch.setattr("asmjax.config.build.class_shares", count)
   for policy in ("raise", "skip"):
-    experiment(
+    build_experiment(
       small.config("iid", **{"terms.pixel.balanced": 0.5, "data.reading.on_error": policy})
     )
   assert policies == ["raise", "skip"]
@@ -151,6 +151,6 @@ def test_smallest_diagonal_is_that_of_resized_images():
 )
 def test_a_run_has_5_pixels_in_the_smallest_image_unless_told_otherwise(changes, theta):
   details = {"tasks.segmentation.details": ("bf",)}
-  run = experiment(small.config("iid", **changes, **details))
+  run = build_experiment(small.config("iid", **changes, **details))
   assert run.game.tasks["segmentation"].theta == pytest.approx(theta)
-  assert experiment(small.config("iid")).game.tasks["segmentation"].theta == 0
+  assert build_experiment(small.config("iid")).game.tasks["segmentation"].theta == 0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
 from asmjax.game import PREDICTOR, Game
@@ -93,7 +93,7 @@ def run(folder, variant, **changes):
     Its experiment, and the state of each checkpoint.
   """
   config = small.config(variant, **changes)
-  made = experiment(config)
+  made = build_experiment(config)
   start, states = made.random_state(), []
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
   with open_checkpoints(made, folder) as checkpoints:

@@ -9,7 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 import jax
 import numpy as np
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.config.schema import construct
 from asmjax.game import PREDICTOR
 from asmjax.lookahead.settings import Lookahead
@@ -90,7 +90,7 @@ def run(workdir: pathlib.Path, variant: str = "load_asm", **changes) -> tuple[Wa
     plans.append(Watched(*arguments, settings))
     return plans[0]
 
-  results = train(experiment(config), workdir, make)
+  results = train(build_experiment(config), workdir, make)
   return plans[0], results
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.inference import evaluation
 from asmjax.inference.evaluation import InferenceViews
 from asmjax.inference.multiscale import Inference, make_predict
@@ -34,7 +34,7 @@ THOROUGH = Inference(scales=(0.5, 1.0, 1.5), flip=True, window=16, overlap=4, ba
 def run(variant="iid,all", fitted=True):
   """An experiment and a state with random weights."""
   own = FITTED if fitted else {"data.options.length": 11, "eval.batch_size": 8}
-  made = experiment(small.config(variant, **own))
+  made = build_experiment(small.config(variant, **own))
   return made, made.random_state()
 
 

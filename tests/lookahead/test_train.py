@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asmjax.analysis.lookahead import History
-from asmjax.config.build import experiment, schedule
+from asmjax.config.build import build_experiment, build_schedule
 from asmjax.train.loop import open_checkpoints
 from asmjax.train.schedule import restore
 from tests.helpers import lookahead_runs as watched
@@ -92,8 +92,8 @@ def test_any_game_with_a_critic_can_look_ahead(tmp_path):
 def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path):
   def indices(*models, **changes):
     config = small.config("load", **{f"lookahead.{key}": value for key, value in changes.items()})
-    run = experiment(config)
-    plan = schedule(config, run)(run, tmp_path, print)
+    run = build_experiment(config)
+    plan = build_schedule(config, run)(run, tmp_path, print)
     return run, [list(plan._indices(model)) for model in models]
 
   run, (of_start, of_second, of_third) = indices(0, 2, 3, seen=True)
@@ -129,14 +129,14 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
 def test_what_cannot_be_is_refused(variant, changes, message):
   config = small.config(variant, **changes)
   with pytest.raises(ValueError, match=message):
-    schedule(config, experiment(config))
+    build_schedule(config, build_experiment(config))
 
 
 def test_a_game_without_a_critic_is_refused():
   config = small.config("iid")
   config.lookahead = small.config("load").lookahead
   with pytest.raises(ValueError, match="needs a term with a critic"):
-    schedule(config, experiment(config))
+    build_schedule(config, build_experiment(config))
 
 
 def test_two_processes_share_the_maps_and_give_the_numbers_of_one(tmp_path):
@@ -198,6 +198,6 @@ def test_a_run_that_is_killed_at_ten_moments_ends_as_if_it_had_not_been(tmp_path
 
 
 def last_state(workdir):
-  run = experiment(json.loads((workdir / "config.json").read_text()))
+  run = build_experiment(json.loads((workdir / "config.json").read_text()))
   with open_checkpoints(run, workdir) as checkpoints:
     return jax.device_get(restore(run, checkpoints, checkpoints.last()))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import keep_input_transform, reopen
 from asmjax.inference.export import export
 from asmjax.inference.trained import Trained
@@ -64,7 +64,7 @@ def test_input_transform_that_nobody_knows_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json: predictor\.input_transform is .*; expec"):
       input_transform(tmp_path, "orbax", UNet({}))
   with pytest.raises(ValueError, match="unknown predictor.input_transform 'bgr'; known: auto, im"):
-    experiment(small.config("iid", **{"predictor.input_transform": "bgr"}))
+    build_experiment(small.config("iid", **{"predictor.input_transform": "bgr"}))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def checkpoint():
     "iid@deeplab_v3_mobilenet_v2", **{"init.path": "model.ckpt", "init.format": "tensorflow"}
   )
   config.predictor.features, config.predictor.backbone.width = 8, 0.1
-  network = experiment(config).game.predictor
+  network = build_experiment(config).game.predictor
   shapes, rng = by_path(published_weights.fresh(network)), np.random.default_rng(0)
   arrays = {}
   for path, origin in name_map(network, "slim").items():
@@ -89,7 +89,7 @@ def checkpoint():
 def test_weights_of_tf_slim_see_the_images_that_they_were_trained_on(checkpoint, monkeypatch):
   config, read = checkpoint
   monkeypatch.setitem(readers.READERS, "tensorflow", read)
-  run = experiment(config)
+  run = build_experiment(config)
   variables = run.init.variables(
     run.game.predictor, published_weights.fresh(run.game.predictor), print
   )
@@ -107,7 +107,7 @@ def test_config_overrides_what_the_weights_say(checkpoint):
   config, _ = checkpoint
   config = config.copy_and_resolve_references()
   config.predictor.input_transform = "subtract_mean"
-  assert experiment(config).game.input_transform is SUBTRACT_MEAN
+  assert build_experiment(config).game.input_transform is SUBTRACT_MEAN
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_second_stage_keeps_the_transform_though_its_first_is_gone(workdir, tmp_
   shutil.copytree(workdir, first)
   begin = {"init.path": str(first), "init.format": "orbax"}
   config = small.config("iid", **begin)
-  assert experiment(config).game.input_transform is SYMMETRIC
+  assert build_experiment(config).game.input_transform is SYMMETRIC
   keep_input_transform(config, second)
   assert config.predictor.input_transform == "symmetric"
 
@@ -167,7 +167,7 @@ def animals(folder, count=16):
   for name in ("JPEGImages", "SegmentationClassAug"):
     (folder / name).symlink_to(root / name)
   config = voc_config(root)
-  source, chosen, kinds = experiment(config).held_out, [], []
+  source, chosen, kinds = build_experiment(config).held_out, [], []
   for index in range(len(source)):
     found = set(np.unique(source[index]["label"])) - {0, 255}
     if len(found) == 1 and found <= ANIMALS.keys() and kinds.count(*found) < 4:
@@ -196,6 +196,6 @@ def test_the_model_zoos_network_segments_animals(tmp_path):
   path = published_weights.real("deeplabv3_mnv2_pascal/model.ckpt")
   config = voc_config(animals(tmp_path))
   config.init.update(path=str(path), format="tensorflow")
-  run = experiment(config)
+  run = build_experiment(config)
   metrics = make_measure(run)(run.init_state())["metrics"]
   assert np.mean([metrics[f"segmentation/iou/{name}"] for name in ANIMALS.values()]) > 0.85

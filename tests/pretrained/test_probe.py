@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.models.backbones import MobileNetV2
 from asmjax.models.input_transform import IMAGENET
 from asmjax.pretrained import load
@@ -23,7 +23,7 @@ def animals(split, count):
   config.data.eval_resize, config.data.cache = "fit", False
   config.eval.update(split=split, batch_size=16)
   found = [[] for _ in voc_animals.CLASSES[1:]]
-  for batch in experiment(config).eval_batches():
+  for batch in build_experiment(config).eval_batches():
     for image, label, weight in zip(batch["image"], batch["label"], batch["weight"], strict=True):
       kinds = np.setdiff1d(label, [0, 255])
       if weight and len(kinds) == 1:

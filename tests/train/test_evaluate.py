@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import crop, pad
 from asmjax.metrics import BoundaryIoU, InstanceIou
@@ -29,7 +29,7 @@ def evaluated():
   found = {}
   for size in (8, 16):
     changes = {"data.options.length": 21, "eval.batch_size": size, **DETAILS}
-    run = experiment(small.config("iid,all", **changes))
+    run = build_experiment(small.config("iid,all", **changes))
     variables = run.init_state().variables()
     found[size] = make_evaluate(run.game)(variables, run.eval_batches())
   return run, variables, found
@@ -169,9 +169,9 @@ def test_every_metric_says_how_it_was_computed(evaluated):
 
 
 def test_a_run_loads_only_the_truths_that_it_needs():
-  run = experiment(small.config("iid,depth"))
+  run = build_experiment(small.config("iid,depth"))
   assert set(run.source[0]) == set(run.held_out[0]) == {"image", "depth"}
-  run = experiment(small.config("iid,depth", **{"tasks.depth.details": ("instance",)}))
+  run = build_experiment(small.config("iid,depth", **{"tasks.depth.details": ("instance",)}))
   assert set(run.source[0]) == {"image", "depth"}
   assert set(run.held_out[0]) == {"image", "depth", "label", "instance"}
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from asmjax.config import presets
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.game import Critique, Term
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel
 from asmjax.train.health import Health
@@ -196,7 +196,7 @@ def run(workdir, **changes):
     **{"train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes},
   )
   made.terms.adversarial.critic = presets.critic("patch", filters=(4, 6), norm={"kind": "none"})
-  train(experiment(made), workdir)
+  train(build_experiment(made), workdir)
   path = workdir / "warnings.jsonl"
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

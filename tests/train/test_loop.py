@@ -13,7 +13,7 @@ from PIL import Image
 
 from asmjax.analysis.figures import curves, predictions
 from asmjax.analysis.runs import Group
-from asmjax.config.build import experiment
+from asmjax.config.build import build_experiment
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import make_draw, open_checkpoints, train
 from asmjax.train.record import check_finite, check_same_config
@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
 
 
 def last_state(workdir):
-  run = experiment(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
+  run = build_experiment(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
   with open_checkpoints(run, pathlib.Path(workdir)) as checkpoints:
     return jax.device_get(restore(run, checkpoints, checkpoints.last()))
 
@@ -138,7 +138,7 @@ def test_runs_are_compared_in_a_table_and_pictures(finished, tmp_path):
 def test_a_finished_run_is_evaluated_and_not_trained_again(finished):
   workdir, _ = finished
   before = (workdir / "metrics.jsonl").read_text()
-  run = experiment(json.loads((workdir / "config.json").read_text()))
+  run = build_experiment(json.loads((workdir / "config.json").read_text()))
   results = train(run, workdir)
   assert results["step"] == 12 and (workdir / "metrics.jsonl").read_text() == before
 
@@ -153,7 +153,7 @@ def test_another_config_in_the_same_folder_is_refused_and_the_keys_named(finishe
 
 def test_a_checkpoint_of_another_game_is_refused(finished):
   workdir, _ = finished
-  run = experiment(small.config(**{"predictor.width": 6}))
+  run = build_experiment(small.config(**{"predictor.width": 6}))
   with open_checkpoints(run, workdir) as checkpoints:
     with pytest.raises(ValueError, match=r"checkpoint 12 .*does not fit.*; expected float32"):
       restore(run, checkpoints, 12)
@@ -163,15 +163,15 @@ def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
   workdir, _ = finished
   begin = {"init.path": str(workdir), "init.format": "orbax", "optimizer.predictor.average": 0.9}
   reports = []
-  state = experiment(small.config("iid", **begin)).init_state(reports.append)
+  state = build_experiment(small.config("iid", **begin)).init_state(reports.append)
   expected = last_state(workdir).variables()
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.variables()), expected)
   assert state.step == 0 and len(reports) == 1 and f"{workdir}: loaded " in reports[0]
   lost = begin | {"init.path": str(tmp_path / "gone")}
   with pytest.raises(FileNotFoundError, match="gone is no folder of a run"):
-    experiment(small.config("iid", **lost))
+    build_experiment(small.config("iid", **lost))
   # As a run keeps it.
-  gone = experiment(small.config("iid", **lost, **{"predictor.input_transform": "imagenet"}))
+  gone = build_experiment(small.config("iid", **lost, **{"predictor.input_transform": "imagenet"}))
   with pytest.raises(FileNotFoundError, match="gone"):
     gone.init_state(reports.append)
   with open_checkpoints(gone, tmp_path / "run") as checkpoints:
@@ -183,7 +183,7 @@ def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
 
 def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_path):
   """Ke et al. 2018, Sec. 5.1: the sizes' weights start anew, and so do optimizers and schedules."""
-  first = experiment(small.config("aaf"))
+  first = build_experiment(small.config("aaf"))
   moved = jax.tree.map(lambda x: x + np.ones_like(x), first.random_state())
   with open_checkpoints(first, tmp_path) as checkpoints:
     checkpoints.save(moved, step=12)
@@ -198,7 +198,7 @@ def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_pat
       "optimizer.predictor.learning_rate": 1e-4,
     },
   )
-  second, reports = experiment(made), []
+  second, reports = build_experiment(made), []
   state = jax.device_get(second.init_state(reports.append))
   jax.tree.map(np.testing.assert_array_equal, state.variables(), moved.variables())
   fresh = jax.device_get(second.random_state())
@@ -218,7 +218,7 @@ def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
   workdir, _ = finished
   begin = {"init.path": str(workdir), "init.format": "orbax", "train.steps": 0}
   begin["tasks.segmentation.details"] = ("boundary",)
-  run = experiment(small.config("iid", **begin))
+  run = build_experiment(small.config("iid", **begin))
   results = train(run, tmp_path)
   expected = json.loads((workdir / "results.json").read_text())["metrics"]
   expected = {name: np.nan if value is None else value for name, value in expected.items()}
@@ -232,7 +232,7 @@ def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
 
 
 def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
-  run = experiment(small.config(**{"data.options.length": 21, "eval.batch_size": 8}))
+  run = build_experiment(small.config(**{"data.options.length": 21, "eval.batch_size": 8}))
   variables = run.init_state().variables()
   scores = make_evaluate(run.game)(variables, run.eval_batches())
   predict = jax.jit(run.game.predict)
@@ -276,9 +276,9 @@ def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
     **{"data.root": str(photos), "data.options": {}, "train.steps": 3, "eval.batch_size": 8},
   )
   with pytest.raises(ValueError, match=r"(3|1)\.png cannot be decoded"):
-    train(experiment(made), tmp_path / "run")
+    train(build_experiment(made), tmp_path / "run")
   made.data.reading.on_error = "skip"
-  results = train(experiment(made), tmp_path / "run")
+  results = train(build_experiment(made), tmp_path / "run")
   assert results["examples"] == 2 and results["split"] == "val"
   (skipped,) = results["skipped"]
   assert "masks/val/1.png" in skipped
@@ -288,7 +288,7 @@ def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
 
 @pytest.mark.parametrize("count", [2, 18, 99])
 def test_pictures_are_of_the_first_examples_whatever_the_batches(count):
-  run = experiment(small.config("iid"))
+  run = build_experiment(small.config("iid"))
   pictures = make_draw(run, count=count)(run.init_state())
   expected = min(count, len(run.held_out))
   assert {len(each) for each in pictures.values()} == {expected}
@@ -297,7 +297,7 @@ def test_pictures_are_of_the_first_examples_whatever_the_batches(count):
 
 
 def test_an_empty_evaluation_is_refused():
-  run = experiment(small.config())
+  run = build_experiment(small.config())
   with pytest.raises(ValueError, match="nothing to evaluate"):
     make_evaluate(run.game)(run.init_state().variables(), [])
 
@@ -313,7 +313,7 @@ def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
     }
   )
   with pytest.raises(FloatingPointError, match="diverged before step 4"):
-    train(experiment(made), tmp_path)
+    train(build_experiment(made), tmp_path)
   assert not any(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())
 
 
@@ -353,7 +353,7 @@ def compiled_once(tmp_path_factory):
 
 def test_options_work_together_and_resume(tmp_path, compiled_once):
   """The predictor takes 6 steps, and is evaluated after 3 and 6, whatever the critic does."""
-  run = experiment(
+  run = build_experiment(
     small.config(
       "iid_asm",
       **{
