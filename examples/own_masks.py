@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
 from asmjax.config.build import build_experiment
-from asmjax.config.run_dir import keep_input_transform
+from asmjax.config.run_dir import check_same_config, keep_input_transform
 from asmjax.train.loop import make_draw, open_checkpoints, train
-from asmjax.train.record import check_same_config, write_json
 from asmjax.train.schedule import restore
+from asmjax.utils.files import write_json
 from configs import any as any_source
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

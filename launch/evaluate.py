@@ -6,7 +6,6 @@ of `launch/predict.py`, at the size of the evaluation; the protocol names them. 
 of them the results are those that training ended with.
 """
 
-import json
 import pathlib
 import sys
 
@@ -31,7 +30,7 @@ def main(_: list[str]) -> None:
   from asmjax.config.run_dir import read_state, reopen
   from asmjax.inference.evaluation import InferenceViews
   from asmjax.train.loop import make_measure, open_skips
-  from asmjax.train.record import write_json
+  from asmjax.utils.files import read_json, write_json
 
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
@@ -44,7 +43,7 @@ def main(_: list[str]) -> None:
   results = make_measure(run, open_skips(workdir).add, looked)(state)
   path = results_path(workdir, results["split"])
   # What the training itself left there, such as the course of LoAd, stays.
-  kept = json.loads(path.read_text()) if path.exists() else {}
+  kept = read_json(path) if path.exists() else {}
   write_json(path, kept | results)
   print(results_table(results))
 

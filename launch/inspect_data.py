@@ -33,7 +33,7 @@ def main(_: list[str]) -> int:
   from asmjax.config.build import Data, open_source
   from asmjax.config.schema import construct
   from asmjax.data.inspection import inspect, open_splits
-  from asmjax.train.record import write_json
+  from asmjax.utils.files import write_json
 
   logging.set_verbosity(logging.ERROR)
   config, out = _CONFIG.value, pathlib.Path(_OUT.value)

@@ -26,11 +26,16 @@ def main(_: list[str]) -> None:
   """Checks the config, then trains."""
   from asmjax.config.build import build_experiment, build_schedule
   from asmjax.config.reference import compare_to_reference
-  from asmjax.config.run_dir import keep_input_transform, write_descriptor, write_environment
+  from asmjax.config.run_dir import (
+    check_same_config,
+    keep_input_transform,
+    write_descriptor,
+    write_environment,
+  )
   from asmjax.metrics.names import logged
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
-  from asmjax.train.record import as_json, check_same_config, write_json
+  from asmjax.utils.files import to_json, write_json
 
   logging.set_verbosity(logging.ERROR)
   if _DISTRIBUTED.value:
@@ -48,7 +53,7 @@ def main(_: list[str]) -> None:
     write_environment(workdir, sys.argv)
   results = train(run, workdir, order)
   if jax.process_index() == 0:
-    print(as_json(logged(results["metrics"])))
+    print(to_json(logged(results["metrics"])))
     default = default_config(sys.argv).to_dict()
     if lines := compare_to_reference(given, default, results["metrics"]):
       print(lines)

@@ -1,7 +1,6 @@
 """What LoAd runs went through: cycles, peaks and rollbacks (Jamali-Rad and Szabo 2022)."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from asmjax.analysis.runs import Group
 from asmjax.data.inspection import evenly
 from asmjax.lookahead.standing import End
+from asmjax.utils.files import read_jsonl
 
 # A run that does not reach this much above its start failed (Sec. 6): 0.1 % of mIoU.
 _SUCCESS = 0.001
@@ -98,9 +98,7 @@ class History:
       ValueError: it is not a LoAd run, or propagations are missing.
     """
     path = workdir / "metrics.jsonl"
-    # A run that goes on may be writing its last line.
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    lines = [line for line in map(json.loads, lines) if "lookahead/propagation" in line]
+    lines = [line for line in read_jsonl(path) if "lookahead/propagation" in line]
     if not lines:
       raise ValueError(f"{path} holds no lookahead/propagation; expected the log of a LoAd run")
     numbers = [int(line["lookahead/propagation"]) for line in lines]

@@ -1,7 +1,6 @@
 """What finished runs left behind, read and compared."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from asmjax.game import Turns
 from asmjax.metrics.names import brief, by_class, split_class
 from asmjax.train.loop import VIEWS
+from asmjax.utils.files import read_json, read_jsonl
 
 # Metrics that are parts of a whole, by the last part of their names.
 _PARTS = re.compile("iou|accuracy|delta|within|precision|recall|^bf|(^|_)f(_|$)")
@@ -84,16 +84,15 @@ class Group:
     for workdir in self.workdirs:
       if not (workdir / "config.json").exists():
         raise ValueError(f"{workdir / 'config.json'} is missing; expected the seed of a run there")
-      seeds.append(json.loads((workdir / "config.json").read_text())["seed"])
+      seeds.append(read_json(workdir / "config.json")["seed"])
     if len(set(seeds)) < len(seeds):
       raise ValueError(f"runs of {self.label} have the seeds {seeds}; expected different ones")
     return tuple(seeds)
 
   def seconds(self) -> np.ndarray:
     """Returns the wall time of each run in seconds, NaN where it recorded none."""
-    paths = [workdir / "wall_time.jsonl" for workdir in self.workdirs]
-    lines = [path.read_text().splitlines() if path.exists() else [] for path in paths]
-    return np.array([json.loads(each[-1])["seconds"] if each else np.nan for each in lines])
+    times = [read_jsonl(workdir / "wall_time.jsonl") for workdir in self.workdirs]
+    return np.array([lines[-1]["seconds"] if lines else np.nan for lines in times])
 
   def final(self, metric: str) -> np.ndarray:
     """The metric's final value of every run."""
@@ -102,12 +101,11 @@ class Group:
   def results(self) -> list[dict[str, Any]]:
     """What each run's results hold: `results.json`, or those of `split`."""
     paths = [results_path(workdir, self.split) for workdir in self.workdirs]
-    return [json.loads(path.read_text()) for path in paths]
+    return [read_json(path) for path in paths]
 
   def logged(self) -> list[str]:
     """The names of all that the first run logged."""
-    lines = (self.workdirs[0] / "metrics.jsonl").read_text().splitlines()
-    return sorted({name for line in lines for name in json.loads(line)})
+    return sorted(set().union(*read_jsonl(self.workdirs[0] / "metrics.jsonl")))
 
   def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """The predictor's steps (t,) and values (runs, t) wherever every run logged the metric."""
@@ -137,7 +135,7 @@ def usual_metrics(groups: Sequence[Group]) -> list[str]:
 
 def results_path(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
   """Returns the file with a run's results on a split; empty for that of its own evaluation."""
-  own = not split or split == json.loads((workdir / "config.json").read_text())["eval"]["split"]
+  own = not split or split == read_json(workdir / "config.json")["eval"]["split"]
   return workdir / ("results.json" if own else f"results.{split}.json")
 
 
@@ -209,14 +207,14 @@ def file_name(label: str) -> str:
 
 
 def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  lines = read_jsonl(path)
   return {line["step"]: line[metric] for line in lines if line.get(metric) is not None}
 
 
 def _turns(workdir: pathlib.Path) -> Turns:
   """Who moved when in a run; without a critic nobody waited."""
   path = workdir / "config.json"
-  config = json.loads(path.read_text()) if path.exists() else {}
+  config = read_json(path) if path.exists() else {}
   terms, training = config.get("terms", {}), config.get("train", {})
   if not any("critic" in term or term.get("adaptive") for term in terms.values()):
     return Turns()

@@ -16,9 +16,9 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.experiment import Experiment
-from asmjax.train.record import write_json
 from asmjax.train.schedule import restore
 from asmjax.train.state import TrainState
+from asmjax.utils.files import read_json, write_json
 
 # The descriptor of the data set, so that predictions need no data set, and what ran where.
 DATA_SET, ENVIRONMENT = "data_set.json", "environment.json"
@@ -37,7 +37,7 @@ def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> di
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist; expected the workdir of a run")
-  config = json.loads(path.read_text())
+  config = read_json(path)
   if data_root:
     config["data"]["root"] = data_root
   return config
@@ -65,6 +65,55 @@ def keep_input_transform(config: Mapping[str, Any], workdir: str | pathlib.Path)
     ).name
 
 
+def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Refuses to continue a run under another config.
+
+  Settings that do not change what is computed may differ: `data.root`, `data.cache`,
+  `data.reading`, `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
+
+  Args:
+    path: Path of the `config.json` of the earlier part of the run; it need not exist.
+    config: Config to continue with.
+
+  Raises:
+    ValueError: Settings differ; the message has their keys and both values.
+  """
+  if not path.exists() or not any(path.parent.glob("checkpoints/[0-9]*")):
+    return  # A run that failed before its first checkpoint has nothing to go on with.
+  differing = config_differences(read_json(path), config)
+  if differing:
+    raise ValueError(
+      f"{path.parent} holds a run with another config ({'; '.join(differing)}); "
+      "give the same settings, or another --workdir"
+    )
+
+
+def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+  """Returns "key: before -> now" for each setting that changes what is computed and differs.
+
+  What `now` leaves to the weights, the input transform "auto", is what the run `before` has.
+  """
+  # By way of JSON, which makes lists of tuples.
+  old, new = (_flatten(json.loads(json.dumps(config))) for config in (before, now))
+  transform = "predictor.input_transform"
+  if new.get(transform) == AUTO:
+    new[transform] = old.get(transform)
+  free = (
+    "data.root",
+    "data.cache",
+    "data.reading",
+    "train.log_every",
+    "eval.every",
+    "eval.batch_size",
+    "checkpoint.",
+  )
+  return [
+    f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key) != new.get(key) and not key.startswith(free)
+  ]
+
+
 def write_descriptor(workdir: str | pathlib.Path, found: Descriptor) -> None:
   """Leaves the facts about a run's data set in its folder."""
   write_json(pathlib.Path(workdir) / DATA_SET, found.facts())
@@ -79,7 +128,7 @@ def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
   """
   path = pathlib.Path(workdir) / DATA_SET
   if path.exists():
-    return Descriptor.of_facts(json.loads(path.read_text()))
+    return Descriptor.of_facts(read_json(path))
   return read_facts(construct(Data, read_config(workdir)["data"], "data"))
 
 
@@ -160,3 +209,14 @@ def _step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> 
   if step is None:
     raise FileNotFoundError(f"no {which} checkpoint in {workdir}/checkpoints; train first")
   return step
+
+
+def _flatten(tree: Any, path: str = "") -> dict[str, Any]:
+  """Returns the leaves of nested mappings by their keys, joined by dots."""
+  if not isinstance(tree, Mapping):
+    return {path: tree}
+  return {
+    key: leaf
+    for name, value in tree.items()
+    for key, leaf in _flatten(value, f"{path}.{name}" if path else name).items()
+  }

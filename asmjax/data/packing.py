@@ -3,7 +3,6 @@
 What is packed is read by `asmjax.data.tfds.Tfds`.  TensorFlow is neither needed nor imported.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -21,6 +20,7 @@ import numpy as np
 from asmjax import batch
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.transforms import Example
+from asmjax.utils.files import PARTIAL, atomic_write, read_json, write_json
 
 # Says what a folder is meant to hold.  It is written first, the metadata of TFDS last.
 PLAN = "asmjax.json"
@@ -28,7 +28,6 @@ PLAN = "asmjax.json"
 # Threads that read and compress, and how many examples these are ahead of what is written.
 _THREADS = min(16, os.cpu_count() or 1)
 
-_PARTIAL = ".part"
 _ONE = {"weight": np.array(1, np.float32)}
 
 
@@ -150,19 +149,20 @@ def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
   folder = pathlib.Path(folder)
   path = folder / PLAN
   if path.exists():
-    differences = _differences(json.loads(path.read_text()), plan)
+    differences = _differences(read_json(path), plan)
     if differences:
       raise ValueError(
         f"{folder} was begun with something else, before and now: {'; '.join(differences)}. Pack "
         "into a new folder"
       )
-    return folder
-  folder.mkdir(parents=True, exist_ok=True)
-  others = sorted(each.name for each in folder.iterdir() if each.suffix != _PARTIAL)
-  if others:
-    raise ValueError(f"{folder} holds {others[0]} but no {PLAN}; expected a new folder")
-  with _completed(path) as partial:
-    partial.write_text(json.dumps(plan, indent=2))
+  else:
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    others = [name for name in names if not name.startswith(f".{PLAN}.")]
+    if others:
+      raise ValueError(f"{folder} holds {others[0]} but no {PLAN}; expected a new folder")
+    write_json(path, plan)
+  for partial in folder.glob(f".*{PARTIAL}"):  # Of a call that was killed.
+    partial.unlink()
   return folder
 
 
@@ -175,14 +175,6 @@ def _differences(begun: Any, now: Any, path: str = "") -> list[str]:
       for each in _differences(begun.get(key), now.get(key), f"{path}.{key}".lstrip("."))
     ]
   return [] if begun == now else [f"{path} is {reprlib.repr(begun)} and {reprlib.repr(now)}"]
-
-
-@contextlib.contextmanager
-def _completed(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A temporary path that becomes `path` when the block ends without an exception."""
-  partial = path.with_name(path.name + _PARTIAL)
-  yield partial
-  partial.replace(path)
 
 
 def _pack_shard(
@@ -205,7 +197,7 @@ def _pack_shard(
       yield None, record
       progress(1)
 
-  with _completed(path) as partial:
+  with atomic_write(path) as partial:
     ArrayRecordFileAdapter.write_examples(partial, records())
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from asmjax.batch import ESTIMATE
 from asmjax.inference.multiscale import Estimates, Inference, make_predict
 from asmjax.inference.outputs import SEGMENTATION, dense_crf
-from asmjax.inference.predict import read_ahead
 from asmjax.inference.trained import Trained
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
+from asmjax.utils.prefetch import prefetch
 
 _THREADS = 4
 
@@ -76,7 +76,8 @@ class InferenceViews:
     source, reading = self.experiment.held_out, self.experiment.reading
     ahead = 2 * self.inference.batch_size
     with ThreadPoolExecutor(_THREADS) as pool:
-      for _, future in read_ahead(source.__getitem__, range(len(source)), pool, ahead):
+      examples = (pool.submit(source.__getitem__, index) for index in range(len(source)))
+      for future in prefetch(examples, ahead):
         try:
           example = future.result()
         except (OSError, ValueError) as error:

@@ -35,7 +35,7 @@ from asmjax.inference.tiling import Size
 from asmjax.inference.trained import Trained
 from asmjax.losses.pixel import unit
 from asmjax.models.layers import plain_convolutions
-from asmjax.train.record import whole, write_json
+from asmjax.utils.files import atomic_write, write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROBABILITIES = f"{SEGMENTATION}_probabilities"
@@ -143,7 +143,7 @@ def save(artifact: Artifact, path: str | pathlib.Path) -> None:
     raise ValueError(f"{path} is where the facts go; expected another suffix, as .stablehlo")
   stored = artifact.exported.serialize()
   write_json(facts_path(path), artifact.facts)
-  with whole(path) as temporary:
+  with atomic_write(path) as temporary:
     temporary.write_bytes(stored)
 
 

@@ -1,6 +1,5 @@
 """Estimates at an image's own size, averaged over scales, flipped images and windows."""
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from asmjax.game import Task
 from asmjax.inference.tiling import Size, Tile, canvas, tiles
 from asmjax.inference.trained import Trained
 from asmjax.train.parallel import place, replicated, spread
+from asmjax.utils.prefetch import prefetch
 
 Estimates = dict[str, np.ndarray]
 Predict = Callable[[Iterable[tuple[Any, np.ndarray]]], Iterator[tuple[Any, Estimates]]]
@@ -291,14 +291,9 @@ def _lagging(
 ) -> Iterator[tuple[list[_Piece], Estimates]]:
   """What the network says of each batch, fetched while it works on the next one."""
   fetched = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
-  waiting: collections.deque = collections.deque()
-  for pieces, pictures in batches:
-    waiting.append((pieces, run(pictures)))
-    if len(waiting) > 1:
-      before, outputs = waiting.popleft()
-      yield before, jax.tree.map(fetched, outputs)
-  for before, outputs in waiting:
-    yield before, jax.tree.map(fetched, outputs)
+  running = ((pieces, run(pictures)) for pieces, pictures in batches)
+  for pieces, outputs in prefetch(running, ahead=1):
+    yield pieces, jax.tree.map(fetched, outputs)
 
 
 def _resized(estimate: np.ndarray, size: Size) -> np.ndarray:

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from asmjax.game import Task
-from asmjax.train.record import whole, write_arrays
 from asmjax.utils.colors import depth_colors, normal_colors, overlay
+from asmjax.utils.files import atomic_write, write_npz
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -95,7 +95,7 @@ class Writer:
         estimate = self._refine(estimate, image) if self._refine else estimate
         if self._products.probabilities:
           arrays = {"probabilities": np.asarray(estimate, np.float16)}
-          write_arrays(self._path(f"{task}_probabilities", name, "npz"), arrays)
+          write_npz(self._path(f"{task}_probabilities", name, "npz"), arrays)
       found = self._tasks[task].conclude(estimate)
       _save(self._encoded(task, found), self._path(task, name))
       if self._products.overlay and task != "normals":
@@ -141,5 +141,5 @@ def _refined(crf: Callable, probabilities: np.ndarray, image: np.ndarray) -> np.
 
 
 def _save(picture: Image.Image, path: pathlib.Path) -> None:
-  with whole(path) as temporary:
+  with atomic_write(path) as temporary:
     picture.save(temporary, format="PNG")

@@ -1,13 +1,11 @@
 """Predictions for many files: decoding and encoding in threads, while the devices work."""
 
-import collections
 import dataclasses
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from asmjax.inference.inputs import Input, Inputs, find
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.inference.outputs import Products, Writer
 from asmjax.inference.trained import Trained
+from asmjax.utils.prefetch import prefetch
 
 _THREADS = 4
 # Predictions that wait to be written.
@@ -80,15 +79,14 @@ class Job:
     ahead = 2 * self._inference.batch_size
     with ThreadPoolExecutor(_THREADS) as pool, _Bar(self._inputs.count) as bar:
       loaded = _loaded(self._inputs.read(), pool, ahead, faults)
-      writing: collections.deque[Future] = collections.deque()
-      for (each, image), estimates in predict(loaded):
-        writing.append(pool.submit(self._writer.write, each.name, image, estimates))
-        while len(writing) > _WAITING:
-          writing.popleft().result()
+      writing = (
+        pool.submit(self._writer.write, each.name, image, estimates)
+        for (each, image), estimates in predict(loaded)
+      )
+      for future in prefetch(writing, _WAITING):
+        future.result()
         images += 1
         bar.show(images, len(faults))
-      for each in writing:
-        each.result()
     return Summary(images, tuple(faults), time.perf_counter() - start)
 
 
@@ -96,25 +94,14 @@ def _loaded(
   inputs: Iterable[Input], pool: ThreadPoolExecutor, ahead: int, faults: list[str]
 ) -> Iterator[tuple[tuple[Input, np.ndarray], np.ndarray]]:
   """Images, and as their keys what they are; some are read `ahead` of their turn."""
-  for each, future in read_ahead(lambda each: each.load(), inputs, pool, ahead):
+  reading = ((each, pool.submit(each.load)) for each in inputs)
+  for each, future in prefetch(reading, ahead):
     try:
       image = future.result()
     except (OSError, ValueError) as error:
       faults.append(str(error))
     else:
       yield (each, image), image
-
-
-def read_ahead(
-  load: Callable[[Any], Any], inputs: Iterable[Any], pool: ThreadPoolExecutor, count: int
-) -> Iterator[tuple[Any, Future]]:
-  """Each input and what will have been loaded of it, `count` of them ahead of their turn."""
-  waiting: collections.deque[tuple[Any, Future]] = collections.deque()
-  for each in inputs:
-    waiting.append((each, pool.submit(load, each)))
-    if len(waiting) > count:
-      yield waiting.popleft()
-  yield from waiting
 
 
 def _check_apart(inputs: Inputs, writer: Writer) -> None:

@@ -1,6 +1,5 @@
 """Maps of a whole data set, by the evaluation network."""
 
-import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -12,6 +11,7 @@ from asmjax.data.wrappers import Selected, Subset
 from asmjax.lookahead.maps import Predictions
 from asmjax.train.experiment import Experiment
 from asmjax.train.parallel import placed, spread
+from asmjax.utils.prefetch import prefetch
 
 Generate = Callable[[PyTree, Source, Sequence[int]], Predictions]
 
@@ -42,14 +42,11 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
 
   def generate(variables: PyTree, source: Source, indices: Sequence[int]) -> Predictions:
     images = Subset(Selected(source, ()), indices)
-    waiting = collections.deque()
-    for number, batch in enumerate(placed(experiment.eval_batches(on_skip, images))):
+    batches = placed(experiment.eval_batches(on_skip, images))
+    predicted = ((batch["weight"], predict(variables, batch)) for batch in batches)
+    for number, (weight, maps) in enumerate(prefetch(predicted, ahead=1)):
       places = range(number * size + jax.process_index(), len(images), jax.process_count())
-      waiting.append((places, batch["weight"], predict(variables, batch)))
-      if len(waiting) > 1:
-        yield from _rows(*waiting.popleft(), indices)
-    while waiting:
-      yield from _rows(*waiting.popleft(), indices)
+      yield from _rows(places, weight, maps, indices)
 
   return generate
 

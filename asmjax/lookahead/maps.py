@@ -19,7 +19,7 @@ import numpy as np
 from asmjax.batch import SHOWN
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
-from asmjax.train.record import whole
+from asmjax.utils.files import atomic_write
 
 # How the predictions of each kind of truth are stored, and what a batch holds.
 _STORED = {"label": np.uint8, "depth": np.float16, "normals": np.float16}
@@ -53,7 +53,7 @@ class MapStore:
     path = self._shard(model, part, jax.process_index())
     # Label maps hardly become smaller with more effort.
     packed = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
-    with whole(path) as temporary, zipfile.ZipFile(temporary, "w", **packed) as file:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", **packed) as file:
       for index, maps in predictions:
         for key, value in maps.items():
           array = np.asarray(value).astype(_STORED[key])

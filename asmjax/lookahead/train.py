@@ -29,9 +29,9 @@ from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.loop import MakeSchedule, make_draw
 from asmjax.train.parallel import check_divisible, meet, replicated
-from asmjax.train.record import write_arrays
 from asmjax.train.schedule import Outcome, Schedule, Turn, is_due, on_devices, restore
 from asmjax.train.state import TrainState
+from asmjax.utils.files import write_npz
 
 TRAIN, HOLD_OUT = "train", "hold_out"
 
@@ -305,7 +305,7 @@ class LookingAhead(Schedule):
   def _remember(self, model: int, state: TrainState, *, maps: bool) -> None:
     """Draws a model's predictions of a few photos; writes its maps unless the run is over."""
     if jax.process_index() == 0:
-      write_arrays(self._workdir / "album" / f"{model}.npz", self._draw(state))
+      write_npz(self._workdir / "album" / f"{model}.npz", self._draw(state))
     if maps:
       indices = self._indices(model)
       for part, source, of_part in (

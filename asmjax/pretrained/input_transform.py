@@ -1,6 +1,5 @@
 """The input transform that belongs to weights, by where they come from."""
 
-import json
 import pathlib
 
 import flax.linen as nn
@@ -15,6 +14,7 @@ from asmjax.models.input_transform import (
   InputTransform,
 )
 from asmjax.pretrained.load import NAMINGS
+from asmjax.utils.files import read_json
 
 # TF-Slim's `preprocessing_factory` and the DeepLab model zoo's `_PREPROCESS_FN`, by backbone.
 SLIM = {
@@ -65,7 +65,7 @@ def _of_run(path: pathlib.Path) -> InputTransform:
       f"{path} is no folder of a run or of one of its checkpoints: no config.json there says how "
       "images were transformed; expected a run, or a config with predictor.input_transform"
     )
-  name = json.loads(files[0].read_text()).get("predictor", {}).get("input_transform")
+  name = read_json(files[0]).get("predictor", {}).get("input_transform")
   if name not in INPUT_TRANSFORMS:
     raise ValueError(
       f"{files[0]}: predictor.input_transform is {name!r}; expected one of "

@@ -1,7 +1,6 @@
 """What a sweep runs: labeled configs with overrides, each with every seed."""
 
 import dataclasses
-import json
 import pathlib
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +11,9 @@ from ml_collections import ConfigDict, config_flags
 
 from asmjax.analysis.comparison import Metric
 from asmjax.analysis.runs import file_name, results_path
+from asmjax.config.run_dir import check_same_config, config_differences
 from asmjax.config.schema import check_keys, check_path
-from asmjax.train.record import check_same_config, config_differences
+from asmjax.utils.files import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,4 +279,4 @@ def _row(label: str, entry: str | Mapping[str, Any]) -> Row:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
-  return json.loads(path.read_text()) if path.exists() else None
+  return read_json(path) if path.exists() else None

@@ -14,7 +14,7 @@ from asmjax.analysis.comparison import Comparison, compare
 from asmjax.analysis.runs import Group, usual_metrics
 from asmjax.sweep.plan import Run, Sweep
 from asmjax.sweep.processes import Job, Pool, Slot, core_slots, device_slots, tail
-from asmjax.train.record import whole, write_json
+from asmjax.utils.files import atomic_write, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,7 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
   text = "\n\n".join([compared.markdown(), compared.caption(), *note]) + "\n"
   content = compared.to_dict() | {"missing": missing}
   _add_settings(content, sweep, finished)
-  with whole(out / "table.md") as path:
+  with atomic_write(out / "table.md") as path:
     path.write_text(text)
   write_json(out / "table.json", content)
   return text

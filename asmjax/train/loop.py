@@ -1,6 +1,7 @@
 """The loop: batches, step, log, evaluate, checkpoint. The only one."""
 
 import contextlib
+import functools
 import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +15,12 @@ from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import Health
+from asmjax.train.logger import Logger, NullLogger, RunLogger, SkippedExamples, check_finite
 from asmjax.train.parallel import spread
-from asmjax.train.record import NullLogger, Record, SkippedExamples, check_finite, write_json
 from asmjax.train.schedule import Plain, Schedule, Turn, is_due
 from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
+from asmjax.utils.files import write_json
 
 # Where the protocol of `results.json` says how images were looked at, if not each once and whole.
 VIEWS = "views"
@@ -54,13 +56,13 @@ def train(
     before = checkpoints.last()
     outcome = plan.begin(checkpoints)
     start = None if before is None else plan.done
-    record = stack.enter_context(contextlib.closing(_open_record(workdir, start, plan.steps)))
+    logger = stack.enter_context(contextlib.closing(_open_logger(workdir, start, plan.steps)))
     if before is None:
-      record.warn(plan.done, experiment.warnings())
+      logger.log_warnings(plan.done, experiment.warnings())
     if outcome.saves:
-      record.step(plan.done, {}, outcome.scores)
+      logger.log_metrics(plan.done, {}, outcome.scores)
       checkpoints.save(outcome.state, step=plan.done, memory=plan.memory())
-    take_step, health = _stepper(experiment), Health(experiment.game.terms, record.logged())
+    take_step, health = _stepper(experiment), Health(experiment.game.terms, logger.read_metrics())
     log: list[Mapping[str, jax.Array]] = []
     results: dict[str, Any] = {}
     for turn in plan.turns():
@@ -73,11 +75,11 @@ def train(
         means = _means(log)
         check_finite(done, means)
         results = measure(outcome.state) if outcome.evaluates else {}
-        record.step(done, means, {**outcome.scores, **logged(results.get("metrics", {}))})
-        record.warn(done, health.check(means))
+        logger.log_metrics(done, means, {**outcome.scores, **logged(results.get("metrics", {}))})
+        logger.log_warnings(done, health.check(means))
         log.clear()
-      if outcome.evaluates and isinstance(record, Record):
-        record.pictures(done, draw(outcome.state))
+      if outcome.evaluates:
+        logger.log_images(done, functools.partial(draw, outcome.state))
       if saves:
         checkpoints.save(outcome.state, results.get("metrics"), step=done, memory=plan.memory())
     if not results:  # Of a run without steps, or one that had come to its end.
@@ -194,10 +196,8 @@ def make_draw(
   return draw
 
 
-def _open_record(
-  workdir: pathlib.Path, start: int | None, steps: int | None
-) -> Record | NullLogger:
-  return Record(workdir, start=start, steps=steps) if jax.process_index() == 0 else NullLogger()
+def _open_logger(workdir: pathlib.Path, start: int | None, steps: int | None) -> Logger:
+  return RunLogger(workdir, start=start, steps=steps) if jax.process_index() == 0 else NullLogger()
 
 
 def _stepper(

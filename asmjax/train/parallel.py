@@ -4,7 +4,6 @@ The state is replicated, the batch is split along its first axis: over processes
 over this process's devices here.
 """
 
-import collections
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from asmjax.models.layers import DEVICES
+from asmjax.utils.prefetch import prefetch
 
 Spread = Callable[[Any, Mapping[str, Array]], Any]
 
@@ -93,15 +93,10 @@ def placed(
     batches: see `place`.
     ahead: batches that are on the devices, or on their way, before their turn.
 
-  Yields:
-    What `place` returns.
+  Returns:
+    What `place` makes of each of them.
   """
-  waiting = collections.deque()
-  for batch in batches:
-    waiting.append(place(batch))
-    if len(waiting) > ahead:
-      yield waiting.popleft()
-  yield from waiting
+  return prefetch(map(place, batches), ahead)
 
 
 def connect(processes: str) -> None:

@@ -16,7 +16,7 @@ from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.inference.trained import Trained
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import make_measure, open_checkpoints
-from asmjax.train.record import write_json
+from asmjax.utils.files import write_json
 from tests.helpers import small_configs as small
 
 # Photos of 16 x 16 become 20 x 20 in a canvas of 24 x 20; the last batch is not full.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asmjax.config.build import build_experiment
-from asmjax.config.run_dir import keep_input_transform, reopen
+from asmjax.config.run_dir import check_same_config, keep_input_transform, reopen
 from asmjax.inference.export import export
 from asmjax.inference.trained import Trained
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
@@ -18,7 +18,6 @@ from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
 from asmjax.pretrained import input_transform, name_map, readers
 from asmjax.pretrained.names import by_path
 from asmjax.train.loop import make_measure
-from asmjax.train.record import check_same_config
 from configs import voc
 from tests.helpers import inference_runs as runs
 from tests.helpers import published_weights

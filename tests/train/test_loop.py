@@ -14,9 +14,10 @@ from PIL import Image
 from asmjax.analysis.figures import curves, predictions
 from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
+from asmjax.config.run_dir import check_same_config
 from asmjax.train.evaluate import make_evaluate
+from asmjax.train.logger import check_finite
 from asmjax.train.loop import make_draw, open_checkpoints, train
-from asmjax.train.record import check_finite, check_same_config
 from asmjax.train.schedule import Plain, restore
 from tests.helpers import small_configs as small
 

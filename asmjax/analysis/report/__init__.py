@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from asmjax.analysis.report.contents import Report, collect
 from asmjax.analysis.report.page import render
 from asmjax.analysis.runs import Group
-from asmjax.train.record import whole
+from asmjax.utils.files import atomic_write
 
 __all__ = ["Report", "collect", "render", "write"]
 
@@ -37,6 +37,6 @@ def write(
     ValueError: see `collect`.
   """
   report = collect(groups, baseline=baseline, count=count, data_root=data_root, command=command)
-  with whole(path) as temporary:
+  with atomic_write(path) as temporary:
     temporary.write_text(render(report), encoding="utf-8")
   return report

@@ -21,6 +21,7 @@ from asmjax.analysis.runs import Group, check_comparable, scale
 from asmjax.config.run_dir import read_config
 from asmjax.game import PREDICTOR
 from asmjax.metrics.names import brief, by_class
+from asmjax.utils.files import read_json, read_jsonl
 
 # Longer curves are smoothed.
 MOST_POINTS = 60
@@ -300,7 +301,7 @@ def _runs(groups: Sequence[Group]) -> tuple[list[Run], list[str]]:
           f"{group.label}: {workdir / 'config.json'} is missing, so its settings are unknown"
         )
       path = workdir / "environment.json"
-      facts = json.loads(path.read_text()) if path.exists() else {}
+      facts = read_json(path) if path.exists() else {}
       command = shlex.join(facts.pop("command", ()))
       runs.append(Run(group.label, workdir, config, facts, command))
   return runs, notes
@@ -359,8 +360,7 @@ def _warnings(runs: Sequence[Run]) -> tuple[Warned, ...]:
   for run in runs:
     path = run.workdir / "warnings.jsonl"
     kinds: dict[str, list[dict]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-      each = json.loads(line)
+    for each in read_jsonl(path):
       kinds.setdefault(re.sub(r"[\d.]+(e[+-]?\d+)?", "", each["warning"]), []).append(each)
     found += [
       Warned(_named(run), kind[0]["step"], kind[0]["warning"], len(kind)) for kind in kinds.values()

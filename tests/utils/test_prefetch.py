@@ -1,0 +1,18 @@
+"""Work that is started ahead of its turn."""
+
+import pytest
+
+from asmjax.utils.prefetch import prefetch
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 9])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_prefetch_keeps_order_and_number(count, ahead):
+  assert [*prefetch(range(count), ahead)] == [*range(count)]
+
+
+def test_prefetch_starts_items_ahead_of_their_turn_but_not_all_at_once():
+  started = []
+  items = prefetch((started.append(i) or i for i in range(9)), ahead=3)
+  assert next(items) == 0 and started == [0, 1, 2, 3]
+  assert next(items) == 1 and started == [0, 1, 2, 3, 4]
