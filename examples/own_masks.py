@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
 from asmjax.config.build import build_experiment
-from asmjax.config.run_dir import check_same_config, keep_input_transform
+from asmjax.config.run_dir import check_same_config, resolve_input_transform
 from asmjax.train.loop import make_draw, open_checkpoints, train
 from asmjax.train.schedule import restore
 from asmjax.utils.files import write_json
@@ -94,7 +94,7 @@ config.checkpoint.every = 0  # One follows each evaluation, of which there is on
 #
 # The run's folder keeps config, metrics and checkpoints: the same command goes on from there, and
 # `launch/evaluate.py` and `launch/analyze.py` read it.
-keep_input_transform(config, out)
+resolve_input_transform(config, out)
 run = build_experiment(config)
 print(
   f"{len(run.source)} photos to train on, {len(run.held_out)} held out; classes: "

@@ -28,7 +28,7 @@ def main(_: list[str]) -> None:
   from asmjax.config.reference import compare_to_reference
   from asmjax.config.run_dir import (
     check_same_config,
-    keep_input_transform,
+    resolve_input_transform,
     write_descriptor,
     write_environment,
   )
@@ -43,7 +43,7 @@ def main(_: list[str]) -> None:
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
   given = config.to_dict()
   with exit_on_config_error():
-    keep_input_transform(config, workdir)
+    resolve_input_transform(config, workdir)
     run = build_experiment(config)
     order = build_schedule(config, run)
     check_same_config(workdir / "config.json", config.to_dict())

@@ -1,4 +1,4 @@
-"""Scores of another method that a config keeps, to hold a run against them when it ends."""
+"""Compares a finished run to scores of another method that its config stores."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 from asmjax.config.schema import construct
 
-# A run with other values of these keys has the same data, predictor and budget.
+# Keys that change neither the data nor the predictor nor the budget.
 _FREE = ("seed", "terms", "optimizer.critic", "optimizer.affinity", "checkpoint", "reference")
 
 
@@ -29,16 +29,16 @@ class Reference:
 def compare_to_reference(
   config: Mapping[str, Any], default: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> str:
-  """Returns lines that hold a run's scores against those that its config keeps.
+  """Returns a table of a run's scores beside those that its config stores.
 
   Args:
-    config: The run's config, as a dict.
-    default: The same config without overrides.
-    metrics: The run's scores.
+    config: Config of the run, as a dict.
+    default: Config of the run without overrides.
+    metrics: Scores of the run, by name.
 
   Returns:
     A line for each stored metric with both scores and their difference, and the command that gives
-    the stored ones; empty if the config keeps none for this seed, or the run has other data,
+    the stored ones. Empty if the config has no scores of this seed, or the run has other data,
     another predictor or another budget.
   """
   section = config.get("reference")
@@ -50,14 +50,14 @@ def compare_to_reference(
     return ""
   lines = [f"{'':36}{'this run':>12}{reference.label:>16}{'difference':>12}"]
   for name, stored in scores.items():
-    found = metrics.get(name, math.nan)
-    lines.append(f"{name:36}{found:12.4f}{stored:16.4f}{found - stored:+12.4f}")
+    score = metrics.get(name, math.nan)
+    lines.append(f"{name:36}{score:12.4f}{stored:16.4f}{score - stored:+12.4f}")
   command = reference.command.replace("SEED", str(config["seed"]))
   return "\n".join((*lines, f"stored, from: {command}"))
 
 
 def _fixed(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-  """Values by path, of all keys but those that are free."""
+  """Returns all values but those under the keys `_FREE`, by path."""
   values = {}
   for key, value in config.items():
     inner = f"{path}.{key}" if path else key

@@ -1,4 +1,4 @@
-"""The folder of a run, opened again: its config, its data set, its experiment and its state."""
+"""Opens the folder of a run again: its config, its facts about the data, experiment and state."""
 
 import importlib.metadata
 import json
@@ -20,19 +20,19 @@ from asmjax.train.schedule import restore
 from asmjax.train.state import TrainState
 from asmjax.utils.files import read_json, write_json
 
-# The descriptor of the data set, so that predictions need no data set, and what ran where.
+# Facts about the data set, so that predicting needs no data set; versions, devices and command.
 DATA_SET, ENVIRONMENT = "data_set.json", "environment.json"
 
 
 def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> dict[str, Any]:
-  """The run's config.
+  """Reads the config of a run.
 
   Args:
-    workdir: folder of the run.
-    data_root: where its data set lies now; None where it lay.
+    workdir: Folder of the run.
+    data_root: Folder that the data set lies in now; None for the one in the config.
 
   Raises:
-    FileNotFoundError: there is no run in `workdir`.
+    FileNotFoundError: There is no run in `workdir`.
   """
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
@@ -43,25 +43,26 @@ def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> di
   return config
 
 
-def keep_input_transform(config: Mapping[str, Any], workdir: str | pathlib.Path) -> None:
-  """Replaces `predictor.input_transform` "auto" in a config by the name of what it stands for.
+def resolve_input_transform(config: Mapping[str, Any], workdir: str | pathlib.Path) -> None:
+  """Replaces "auto" as `predictor.input_transform` in a config by the transform it stands for.
 
-  So the run keeps it, wherever the weights are that it started from. A run that goes on has the one
-  that it began with.
+  The run then no longer needs the weights it started from to know their transform. A resumed run
+  keeps the transform it began with.
 
   Args:
-    config: to change, before it is read.
-    workdir: folder of the run, which need not exist.
+    config: Config to change, before an experiment is built from it.
+    workdir: Folder of the run, which need not exist yet.
 
   Raises:
-    ValueError: see `asmjax.config.build.choose_input_transform`, as for FileNotFoundError.
+    ValueError: See `asmjax.config.build.choose_input_transform`.
+    FileNotFoundError: See `asmjax.config.build.choose_input_transform`.
   """
   section = config["predictor"]
   if section.get("input_transform", AUTO) == AUTO:
     workdir = pathlib.Path(workdir)
-    goes_on = (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
+    is_resumed = (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
     section["input_transform"] = choose_input_transform(
-      read_config(workdir) if goes_on else config
+      read_config(workdir) if is_resumed else config
     ).name
 
 
@@ -114,17 +115,17 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
   ]
 
 
-def write_descriptor(workdir: str | pathlib.Path, found: Descriptor) -> None:
-  """Leaves the facts about a run's data set in its folder."""
-  write_json(pathlib.Path(workdir) / DATA_SET, found.facts())
+def write_descriptor(workdir: str | pathlib.Path, descriptor: Descriptor) -> None:
+  """Writes the facts about a data set into the folder of a run."""
+  write_json(pathlib.Path(workdir) / DATA_SET, descriptor.facts())
 
 
 def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
-  """The facts about a run's data set, which need not be there any more.
+  """Reads the facts about the data set of a run, which itself may be gone.
 
   Raises:
-    ValueError: the run has left none, and neither does its config tell them.
-    FileNotFoundError: there is no run in `workdir`, or its data set is needed and not there.
+    ValueError: The run has not written them, and its config does not have them either.
+    FileNotFoundError: There is no run in `workdir`, or its data set is needed and missing.
   """
   path = pathlib.Path(workdir) / DATA_SET
   if path.exists():
@@ -132,8 +133,8 @@ def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
   return read_facts(construct(Data, read_config(workdir)["data"], "data"))
 
 
-def environment() -> dict[str, str]:
-  """Versions and devices of this process, and the commit if the code lies in a Git repository."""
+def describe_environment() -> dict[str, str]:
+  """Returns versions, devices, and the commit if the code lies in a Git repository."""
   kinds = [device.device_kind for device in jax.devices()]
   versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")}
   found = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
@@ -141,25 +142,25 @@ def environment() -> dict[str, str]:
 
 
 def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> None:
-  """Leaves in a run's folder what `environment` says, and the command that it was started with."""
+  """Writes `describe_environment` and the command of a run into its folder."""
   write_json(
-    pathlib.Path(workdir) / ENVIRONMENT, {"command": ["python", *command], **environment()}
+    pathlib.Path(workdir) / ENVIRONMENT, {"command": ["python", *command], **describe_environment()}
   )
 
 
 def reopen(
   workdir: str | pathlib.Path, *, data_root: str | None = None, split: str | None = None
 ) -> Experiment:
-  """The experiment of a run.
+  """Builds the experiment of a run again.
 
   Args:
-    workdir: folder of the run.
-    data_root: see `read_config`.
-    split: that is evaluated; None for the run's own.
+    workdir: Folder of the run.
+    data_root: Folder that the data set lies in now; None for the one in the config.
+    split: Split to evaluate on; None for the config's.
 
   Raises:
-    FileNotFoundError: there is no run in `workdir`, or no data set.
-    ValueError: see `asmjax.config.build.build_experiment`.
+    FileNotFoundError: The run or its data set is missing.
+    ValueError: See `asmjax.config.build.build_experiment`.
   """
   config = read_config(workdir, data_root)
   if split:
@@ -168,29 +169,29 @@ def reopen(
 
 
 def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last") -> TrainState:
-  """The state of a run that has been trained, on the devices.
+  """Restores the state of a run onto the devices.
 
   Args:
-    run: the experiment.
-    workdir: its folder.
-    which: of the checkpoints, "last" or "best".
+    run: Experiment of the run.
+    workdir: Folder of the run.
+    which: Checkpoint to restore, "last" or "best".
 
   Raises:
-    FileNotFoundError: there is no such checkpoint.
-    ValueError: the checkpoint is of another game.
+    FileNotFoundError: There is no such checkpoint.
+    ValueError: The checkpoint does not fit the experiment.
   """
   with _opened(workdir, run.checkpointing.metric) as checkpoints:
     return restore(run, checkpoints, _step(checkpoints, workdir, which))
 
 
-def checkpoint_folder(workdir: str | pathlib.Path, which: str = "last") -> pathlib.Path:
-  """The folder of a run's checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
+def find_checkpoint(workdir: str | pathlib.Path, which: str = "last") -> pathlib.Path:
+  """Returns the folder of a checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
   with _opened(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
     return checkpoints.folder(_step(checkpoints, workdir, which))
 
 
 def _commit() -> dict[str, str]:
-  """The commit of the code, with a plus if files differ from it."""
+  """Returns the commit of the code, with a plus if files differ from it."""
   describe = ["git", "describe", "--always", "--abbrev=40", "--match=", "--dirty=+"]
   root = pathlib.Path(__file__).resolve().parent
   try:

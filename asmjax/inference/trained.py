@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from asmjax.config.build import Data, build_eval_transform, build_game
-from asmjax.config.run_dir import checkpoint_folder, read_config, read_descriptor
+from asmjax.config.run_dir import find_checkpoint, read_config, read_descriptor
 from asmjax.config.schema import construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
@@ -59,7 +59,7 @@ class Trained:
     made = build_game(config, found, jnp.dtype(dtype) if dtype != "float32" else None)
     return cls(
       game=dataclasses.replace(made, terms={}),
-      variables=_read_variables(checkpoint_folder(workdir, which), made, data.size),
+      variables=_read_variables(find_checkpoint(workdir, which), made, data.size),
       descriptor=found,
       prepare=build_eval_transform(data, made),
       divide_depth=data.divide_depth,

@@ -13,7 +13,7 @@ from asmjax.analysis.report.summary import summary
 from asmjax.analysis.report.words import curve_title, number, signed, spelled
 from asmjax.analysis.runs import Group
 from asmjax.config import presets
-from asmjax.config.run_dir import environment
+from asmjax.config.run_dir import describe_environment
 from asmjax.lookahead.standing import End
 from configs import voc
 from tests.analysis.test_lookahead import SMALL
@@ -182,7 +182,10 @@ def test_what_a_run_recorded_of_its_machine_is_shown(tmp_path):
   (tmp_path / "run" / "environment.json").write_text(json.dumps(facts))
   parsed = Parsed(report.render(report.collect([Group("A", (tmp_path / "run",))], count=0)))
   rows = {row[0]: row[1:] for row in table(parsed, "Versions")}
-  assert rows[""] == ["A, run", "this report"] and rows["jax"] == ["0.0.1", environment()["jax"]]
+  assert rows[""] == ["A, run", "this report"] and rows["jax"] == [
+    "0.0.1",
+    describe_environment()["jax"],
+  ]
   assert rows["commit"][0] == "c0"
   blocks = [text for tag, text in parsed.texts if tag == "pre"]
   assert "python launch/main.py '--config=a b'" in blocks and repeat.RERUN not in blocks

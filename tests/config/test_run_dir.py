@@ -7,7 +7,7 @@ import pytest
 
 from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import (
-  checkpoint_folder,
+  find_checkpoint,
   read_config,
   read_descriptor,
   read_state,
@@ -45,7 +45,7 @@ def test_the_last_and_the_best_state_are_told_apart(workdir, which, step):
   run = reopen(workdir)
   for leaf in jax.tree.leaves(read_state(run, workdir, which).variables()["params"]):
     np.testing.assert_array_equal(leaf, step)
-  folder = checkpoint_folder(workdir, which)
+  folder = find_checkpoint(workdir, which)
   assert folder == workdir.absolute() / "checkpoints" / str(step)
   weights = read(folder, "orbax")
   assert all((array == step).all() for name, array in weights.items() if "params/" in name)

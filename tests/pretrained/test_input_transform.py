@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asmjax.config.build import build_experiment
-from asmjax.config.run_dir import check_same_config, keep_input_transform, reopen
+from asmjax.config.run_dir import check_same_config, resolve_input_transform, reopen
 from asmjax.inference.export import export
 from asmjax.inference.trained import Trained
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
@@ -141,7 +141,7 @@ def test_second_stage_keeps_the_transform_though_its_first_is_gone(workdir, tmp_
   begin = {"init.path": str(first), "init.format": "orbax"}
   config = small.config("iid", **begin)
   assert build_experiment(config).game.input_transform is SYMMETRIC
-  keep_input_transform(config, second)
+  resolve_input_transform(config, second)
   assert config.predictor.input_transform == "symmetric"
 
   (second / "checkpoints" / "3").mkdir(parents=True)
@@ -149,13 +149,13 @@ def test_second_stage_keeps_the_transform_though_its_first_is_gone(workdir, tmp_
   shutil.rmtree(first)
   again = small.config("iid", **begin)
   check_same_config(second / "config.json", again.to_dict())
-  keep_input_transform(again, second)
+  resolve_input_transform(again, second)
   assert again.to_dict() == config.to_dict()
   again.predictor.input_transform = "imagenet"
   with pytest.raises(ValueError, match="input_transform: 'symmetric' -> 'imagenet'"):
     check_same_config(second / "config.json", again.to_dict())
   with pytest.raises(FileNotFoundError, match="first"):
-    keep_input_transform(small.config("iid", **begin), tmp_path / "third")
+    resolve_input_transform(small.config("iid", **begin), tmp_path / "third")
 
 
 def animals(folder, count=16):

@@ -6,7 +6,7 @@ from html import escape
 
 from asmjax.analysis.report.contents import Report, Run
 from asmjax.analysis.report.tables import table
-from asmjax.config.run_dir import environment
+from asmjax.config.run_dir import describe_environment
 
 # A config file that says what a run's `config.json` says.
 RERUN = """\
@@ -69,7 +69,7 @@ def _environments(report: Report) -> str:
   recorded = {
     f"{run.label}, {run.workdir.name}": run.environment for run in report.runs if run.environment
   }
-  columns = recorded | {"this report": environment()}
+  columns = recorded | {"this report": describe_environment()}
   keys = dict.fromkeys(key for own in columns.values() for key in own)
   note = (
     ""
