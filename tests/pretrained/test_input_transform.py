@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asmjax.config.build import build_experiment
-from asmjax.config.run_dir import check_same_config, resolve_input_transform, reopen
+from asmjax.config.run_dir import check_same_config, reopen, resolve_input_transform
 from asmjax.inference.export import export
 from asmjax.inference.trained import Trained
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
