@@ -1,64 +1,11 @@
-"""Trains: `python launch/main.py --config=configs/FILE.py:VARIANT --workdir=DIR`.
-
-Any setting can be overridden: `--config.train.steps=100`. A run whose workdir holds a checkpoint
-is resumed.
-"""
+"""Runs the command `train` from a checkout; see `asmjax/cli/train.py`."""
 
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import jax
-from absl import app, flags, logging
-from ml_collections import config_flags
-
-from asmjax.cli.overrides import default_config, exit_on_config_error, parse
-
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
-_DISTRIBUTED = flags.DEFINE_string(
-  "distributed", None, "'auto' on a pod or cluster that JAX knows, or HOST:PORT,PROCESSES,INDEX"
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
-
-
-def main(_: list[str]) -> None:
-  """Checks the config, then trains."""
-  from asmjax.config.build import build_experiment, build_schedule
-  from asmjax.config.reference import compare_to_reference
-  from asmjax.config.run_dir import (
-    check_same_config,
-    resolve_input_transform,
-    write_descriptor,
-    write_environment,
-  )
-  from asmjax.metrics.names import logged
-  from asmjax.train.loop import train
-  from asmjax.train.parallel import connect
-  from asmjax.utils.files import to_json, write_json
-
-  logging.set_verbosity(logging.ERROR)
-  if _DISTRIBUTED.value:
-    connect(_DISTRIBUTED.value)
-  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-  given = config.to_dict()
-  with exit_on_config_error():
-    resolve_input_transform(config, workdir)
-    run = build_experiment(config)
-    order = build_schedule(config, run)
-    check_same_config(workdir / "config.json", config.to_dict())
-  if jax.process_index() == 0:
-    write_json(workdir / "config.json", config.to_dict())
-    write_descriptor(workdir, run.descriptor)
-    write_environment(workdir, sys.argv)
-  results = train(run, workdir, order)
-  if jax.process_index() == 0:
-    print(to_json(logged(results["metrics"])))
-    default = default_config(sys.argv).to_dict()
-    if lines := compare_to_reference(given, default, results["metrics"]):
-      print(lines)
-
+from asmjax.cli import run
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main, flags_parser=parse)
+  run("train")

@@ -1,1 +1,75 @@
-"""Commands."""
+"""Commands: `asmjax COMMAND ...` or, from a checkout, `python launch/COMMAND.py ...`.
+
+A command is a module with `define_flags()`, which adds its flags to absl's, and `main(arguments)`,
+which does the work and may return an exit status. Flags are defined when a command is run, so that
+several of these modules can be imported by one process; what is slow to import is imported in
+functions, so that `--help` and errors in flags take no time.
+"""
+
+import importlib
+import sys
+from typing import NamedTuple
+
+from absl import app, flags, logging
+
+from asmjax.cli import overrides
+
+# absl's --help lists the flags that the main module defines: here it defines none itself.
+flags.disclaim_key_flags()
+
+
+class Command(NamedTuple):
+  """What a user can run.
+
+  Attributes:
+    module: Name of its module in this package.
+    help: What it does, in one line.
+  """
+
+  module: str
+  help: str
+
+
+COMMANDS = {
+  "train": Command("train", "train a config, or resume a run"),
+  "evaluate": Command("evaluate", "evaluate a trained run"),
+  "predict": Command("predict", "predict images, folders or videos with a trained run"),
+  "export": Command("export", "export a trained run to StableHLO"),
+  "inspect": Command("inspect", "check a data set and draw it"),
+  "prepare": Command("prepare", "pack a data set into ArrayRecord shards"),
+  "analyze": Command("analyze", "compare finished runs in tables and figures"),
+  "report": Command("report", "make one HTML page of finished runs"),
+  "summary": Command("summary", "print a network's layers, costs and fields of view"),
+  "sweep": Command("sweep", "run configs x seeds side by side and compare them"),
+}
+
+
+def run(name: str) -> None:
+  """Runs a command with the flags in `sys.argv`, and exits with its status.
+
+  Args:
+    name: Key of `COMMANDS`.
+  """
+  command = importlib.import_module(f"asmjax.cli.{COMMANDS[name].module}")
+  sys.modules["__main__"].__doc__ = command.__doc__  # absl prints it on --help.
+  command.define_flags()
+
+  def main(arguments: list[str]) -> int | None:
+    logging.set_verbosity(logging.ERROR)  # Orbax and JAX tell of every save and compilation.
+    return command.main(arguments)
+
+  app.run(main, flags_parser=overrides.parse)
+
+
+def main() -> None:
+  """Runs the command that the first argument names; without one, lists all of them."""
+  name, *arguments = sys.argv[1:] or [""]
+  if name not in COMMANDS:
+    lines = [f"  {key:10}{command.help}" for key, command in COMMANDS.items()]
+    usage = "\n".join(["usage: asmjax COMMAND [--help] [--flags]", "", "commands:", *lines])
+    if name in ("", "help", "-h", "--help"):
+      print(usage)
+      return
+    sys.exit(f"FATAL unknown command {name!r}\n{usage}")
+  sys.argv = [f"asmjax {name}", *arguments]
+  run(name)

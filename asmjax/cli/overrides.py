@@ -1,4 +1,4 @@
-"""The launchers' flags: settings of a config, with a useful message for those that do not exist."""
+"""Settings of a config as flags, with a useful message for those that do not exist."""
 
 import contextlib
 import runpy
@@ -15,8 +15,6 @@ def parse(arguments: list[str]) -> list[str]:
   A term's weight may be overridden by a number or a schedule, whichever it is in the config:
   `--config.terms.structure.weight="linear(0, 1, 0.1, 0.3)"`; see `asmjax.terms.weight`.
   """
-  from asmjax.config.schema import check_path
-
   config = default_config(arguments)
   try:
     weights = {} if config is None else _weights(config, arguments)
@@ -27,6 +25,8 @@ def parse(arguments: list[str]) -> list[str]:
   except (AttributeError, KeyError):  # What ml_collections makes of an unknown key.
     if config is None:
       raise
+    from asmjax.config.schema import check_path
+
     for key in _overrides(arguments):
       try:
         check_path(config, key)
@@ -65,13 +65,15 @@ def _overrides(arguments: list[str]) -> dict[str, str]:
 
 def _weights(config: Any, arguments: list[str]) -> dict[str, tuple[str, Any]]:
   """By path: the argument that sets a schedule, or a number in place of one, and the value."""
+  overrides = _overrides(arguments)
+  texts = {path: text for path, text in overrides.items() if path.startswith("terms.")}
+  if not texts:
+    return {}
   from asmjax.config.schema import check_path
   from asmjax.terms.weight import parse_weight
 
   found = {}
-  for path, text in _overrides(arguments).items():
-    if not path.startswith("terms."):
-      continue
+  for path, text in texts.items():
     check_path(config, path)
     current = config
     for key in path.split("."):

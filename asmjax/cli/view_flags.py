@@ -1,47 +1,57 @@
-"""Flags of how images are looked at, which predicting and evaluating share."""
+"""Flags of test-time augmentation and tiling, shared by the commands `predict` and `evaluate`."""
+
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-_SCALES = flags.DEFINE_list("scales", ["1"], "scales to average over, as 0.5,0.75,1,1.25,1.5,1.75")
-_FLIP = flags.DEFINE_bool("flip", False, "average over the image and its flipped image")
-_WINDOW = flags.DEFINE_integer(
-  "window", 0, "side of sliding windows, best that of training; 0 shows images whole"
-)
-_OVERLAP = flags.DEFINE_integer(
-  "overlap", None, "pixels that windows share at least; a third of the window by default"
-)
-_BATCH = flags.DEFINE_integer("batch_size", 8, "images or windows at a time")
-_CRF = flags.DEFINE_bool("crf", False, "refine the classes' probabilities with a dense CRF")
+if TYPE_CHECKING:
+  from asmjax.inference.multiscale import Inference
+
+flags.disclaim_key_flags()
 
 
-def crf() -> bool:
-  """Whether a dense CRF refines the classes' probabilities."""
-  return _CRF.value
+def define_flags() -> None:
+  """Defines the flags of scales, flips, windows, batches and the CRF."""
+  flags.DEFINE_list("scales", ["1"], "scales to average over, as 0.5,0.75,1,1.25,1.5,1.75")
+  flags.DEFINE_bool("flip", False, "average over the image and its flipped image")
+  flags.DEFINE_integer(
+    "window", 0, "side of sliding windows, best that of training; 0 shows images whole"
+  )
+  flags.DEFINE_integer(
+    "overlap", None, "pixels that windows share at least; a third of the window by default"
+  )
+  flags.DEFINE_integer("batch_size", 8, "images or windows at a time")
+  flags.DEFINE_bool("crf", False, "refine the classes' probabilities with a dense CRF")
 
 
-def inference(tasks: tuple[str, ...] = ()):
-  """How the flags say that images are looked at.
+def read_inference(tasks: tuple[str, ...] = ()) -> "Inference":
+  """Returns the settings of inference that the flags ask for.
 
   Args:
-    tasks: that are predicted; empty for all.
+    tasks: Names of the tasks to predict; all if empty.
 
   Raises:
-    ValueError: flags that make no sense.
+    ValueError: A flag has no valid value.
   """
   from asmjax.inference.multiscale import Inference
 
+  values = flags.FLAGS
   return Inference(
-    scales=scales(_SCALES.value),
-    flip=_FLIP.value,
-    window=_WINDOW.value,
-    overlap=_OVERLAP.value,
-    batch_size=_BATCH.value,
+    scales=parse_scales(values.scales),
+    flip=values.flip,
+    window=values.window,
+    overlap=values.overlap,
+    batch_size=values.batch_size,
     tasks=tasks,
   )
 
 
-def scales(texts: list[str]) -> tuple[float, ...]:
-  """Numbers, or ValueError with the flag's name."""
+def parse_scales(texts: list[str]) -> tuple[float, ...]:
+  """Returns the numbers of `--scales`.
+
+  Raises:
+    ValueError: A text is no number; the message names the flag.
+  """
   try:
     return tuple(map(float, texts))
   except ValueError as error:

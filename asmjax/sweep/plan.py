@@ -43,7 +43,7 @@ class Run:
     label: Label of its row.
     seed: Its seed.
     workdir: Its folder.
-    arguments: Flags of `launch/main.py` that make its config.
+    arguments: Flags of the command `train` that make its config.
     config: The config itself.
     split: Split that it is scored on; empty for that of its own evaluation.
     start: Name of the run that it starts from; empty for none.
@@ -210,7 +210,7 @@ def run_name(label: str, seed: int) -> str:
 
 
 def config_arguments(config: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-  """Returns the flags of a launcher for a config with overrides."""
+  """Returns the flags of a command for a config with overrides."""
   written = lambda value: str(value) if isinstance(value, str | pathlib.Path) else repr(value)
   return (
     f"--config={config}",
@@ -219,7 +219,7 @@ def config_arguments(config: str, overrides: Mapping[str, Any]) -> tuple[str, ..
 
 
 def read_config(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
-  """Returns a config as a launcher gets it from the command line.
+  """Returns a config as a command gets it from the command line.
 
   Raises:
     ValueError: A key is unknown, a value of a wrong type, or the variant unknown.

@@ -73,21 +73,26 @@ def find_devices() -> tuple[str, list[str]]:
   return platform, visible.split(",") if visible else [str(n) for n in range(int(count))]
 
 
+def command_line(name: str) -> tuple[str, ...]:
+  """Returns the arguments that begin a process which runs a command of `asmjax.cli`."""
+  return sys.executable, "-m", "asmjax.cli", name
+
+
 def run_sweep(
   sweep: Sweep,
   out: pathlib.Path,
-  launchers: pathlib.Path,
   slots: Sequence[Slot],
   say: Callable[[str], None] = print,
+  command: Callable[[str], tuple[str, ...]] = command_line,
 ) -> int:
   """Runs what is not finished, and writes the table whenever a run has ended.
 
   Args:
     sweep: What to run.
     out: Folder for the runs, `table.md` and `table.json`.
-    launchers: Folder of `main.py` and `evaluate.py`.
     slots: See `Resources.slots`.
     say: Called with lines about the progress.
+    command: Arguments that begin a process which runs the command of a name, "train" or "evaluate".
 
   Returns:
     The number of runs that have failed.
@@ -109,7 +114,7 @@ def run_sweep(
       if run.is_finished():
         say(f"{run.name} was finished before")
       else:
-        jobs.append(_job(run, launchers, lock))
+        jobs.append(_job(run, command, lock))
 
     def update_table(job: Job) -> None:
       try:
@@ -182,11 +187,11 @@ def _add_settings(content: dict[str, Any], sweep: Sweep, finished: Sequence[Run]
     }
 
 
-def _job(run: Run, launchers: pathlib.Path, lock: int) -> Job:
+def _job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) -> Job:
   """The commands that are left to do of a run."""
   workdir = f"--workdir={run.workdir}"
-  train = (sys.executable, str(launchers / "main.py"), *run.arguments, workdir)
-  score = (sys.executable, str(launchers / "evaluate.py"), workdir, f"--split={run.split}")
+  train = (*command("train"), *run.arguments, workdir)
+  score = (*command("evaluate"), workdir, f"--split={run.split}")
   trained = run.is_trained()
   own = not run.split or run.split == run.config.eval.split
   commands = ([] if trained else [train]) + ([] if own else [score])

@@ -1,7 +1,8 @@
-"""A sweep from its plan to its table: with launchers that only pretend, and once with real ones."""
+"""A sweep from its plan to its table: with commands that only pretend, and once with real ones."""
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -12,7 +13,7 @@ from asmjax.sweep.run import Resources, _locked, run_sweep, write_table
 from tests.helpers import small_configs as small
 
 # Leaves what a run leaves: what it "scores" lies beside its folder, and so does its config.
-MAIN = """
+TRAIN = """
 import json, pathlib, shutil, sys
 workdir = pathlib.Path(next(a for a in sys.argv if a.startswith("--workdir=")).partition("=")[2])
 beside = lambda end: workdir.with_name(workdir.name + end)
@@ -47,22 +48,21 @@ SWEEP = Sweep(
 
 
 @pytest.fixture
-def launchers(tmp_path):
-  folder = tmp_path / "launch"
-  folder.mkdir()
-  (folder / "main.py").write_text(MAIN)
-  (folder / "evaluate.py").write_text(EVALUATE)
-  return folder
+def command(tmp_path):
+  """Makes the commands `train` and `evaluate` scripts that pretend to do their work."""
+  (tmp_path / "train.py").write_text(TRAIN)
+  (tmp_path / "evaluate.py").write_text(EVALUATE)
+  return lambda name: (sys.executable, str(tmp_path / f"{name}.py"))
 
 
-def run(sweep, out, launchers):
+def run(sweep, out, command):
   """Runs a sweep; the number of failures and what was said."""
   for each in sweep.runs(out):
     each.workdir.parent.mkdir(parents=True, exist_ok=True)
     each.workdir.with_name(f"{each.seed}.config").write_text(json.dumps(each.config.to_dict()))
     each.workdir.with_name(f"{each.seed}.score").write_text(str(SCORES[each.label][each.seed]))
   said = []
-  return run_sweep(sweep, out, launchers, [Slot(), Slot()], said.append), said
+  return run_sweep(sweep, out, [Slot(), Slot()], said.append, command), said
 
 
 def rows(out):
@@ -73,9 +73,9 @@ def trainings(out):
   return sum(path.read_text().count("trains") for path in out.glob("*/*.log"))
 
 
-def test_run_sweep_runs_all_and_compares_them(tmp_path, launchers):
+def test_run_sweep_runs_all_and_compares_them(tmp_path, command):
   out = tmp_path / "out"
-  failed, said = run(SWEEP, out, launchers)
+  failed, said = run(SWEEP, out, command)
   assert failed == 0 and sum("finished in" in line for line in said) == 4
   found = rows(out)
   difference = found["B"]["metrics"][IOU]["difference"]
@@ -88,68 +88,68 @@ def test_run_sweep_runs_all_and_compares_them(tmp_path, launchers):
   assert "Not finished" not in text
 
 
-def test_run_sweep_does_again_only_what_is_not_finished(tmp_path, launchers):
+def test_run_sweep_does_again_only_what_is_not_finished(tmp_path, command):
   out = tmp_path / "out"
-  run(SWEEP, out, launchers)
+  run(SWEEP, out, command)
   (out / "B" / "1" / "results.json").unlink()
-  failed, said = run(SWEEP, out, launchers)
+  failed, said = run(SWEEP, out, command)
   assert failed == 0 and trainings(out) == 5
   assert [line for line in said if "before" in line] == [
     f"{name} was finished before" for name in ("A seed 0", "B seed 0", "A seed 1")
   ]
 
 
-def test_run_sweep_goes_on_after_failures_and_shows_their_logs(tmp_path, launchers):
+def test_run_sweep_goes_on_after_failures_and_shows_their_logs(tmp_path, command):
   out = tmp_path / "out"
   (out / "A").mkdir(parents=True)
   (out / "A" / "1.fails").touch()
-  failed, said = run(SWEEP, out, launchers)
+  failed, said = run(SWEEP, out, command)
   assert failed == 1 and said[-1].endswith("no luck")
   assert said[-2].startswith("FAILED A seed 1: exit status 1 after")
   found, text = rows(out), (out / "table.md").read_text()
   assert found["B"]["metrics"][IOU]["difference"]["values"] == {"0": pytest.approx(0.05)}
   assert "Not finished: A seed 1." in text
   (out / "A" / "1.fails").unlink()
-  assert run(SWEEP, out, launchers)[0] == 0 and "Not finished" not in (out / "table.md").read_text()
+  assert run(SWEEP, out, command)[0] == 0 and "Not finished" not in (out / "table.md").read_text()
 
 
-def test_run_sweep_leaves_runs_of_another_config_and_their_table_alone(tmp_path, launchers):
+def test_run_sweep_leaves_runs_of_another_config_and_their_table_alone(tmp_path, command):
   out = tmp_path / "out"
-  run(SWEEP, out, launchers)
+  run(SWEEP, out, command)
   for seed in (0, 1):
     (out / "A" / str(seed) / "checkpoints" / "3").mkdir(parents=True)
   before = (out / "table.md").read_text()
-  failed, said = run(SWEEP.override({"train.steps": 4}).only(["A"]), out, launchers)
+  failed, said = run(SWEEP.override({"train.steps": 4}).only(["A"]), out, command)
   assert failed == 2 and trainings(out) == 4 and (out / "table.md").read_text() == before
   assert "A/0 holds a run with another config (train.steps: 3 -> 4)" in said[0]
 
 
-def test_run_sweep_starts_rows_from_others(tmp_path, launchers):
+def test_run_sweep_starts_rows_from_others(tmp_path, command):
   out = tmp_path / "out"
   sweep = Sweep((Row("B", "configs/scenes.py:iid", start="A"), *SWEEP.rows[:1]), (0,))
   (out / "A").mkdir(parents=True)
   (out / "A" / "0.fails").touch()
-  failed, said = run(sweep, out, launchers)
+  failed, said = run(sweep, out, command)
   assert failed == 2 and "FAILED B seed 0: not started, since A seed 0 failed" in said
   (out / "A" / "0.fails").unlink()
-  failed, said = run(sweep, out, launchers)
+  failed, said = run(sweep, out, command)
   assert failed == 0 and [line.split()[0] for line in said if "started" in line] == ["A", "B"]
 
 
-def test_run_sweep_scores_another_split(tmp_path, launchers):
+def test_run_sweep_scores_another_split(tmp_path, command):
   out = tmp_path / "out"
   sweep = Sweep(SWEEP.rows, (0,), split="test")
-  assert run(sweep, out, launchers)[0] == 0
+  assert run(sweep, out, command)[0] == 0
   assert rows(out)["B"]["metrics"][IOU]["mean"] == 0.25
   (out / "A" / "0" / "results.test.json").unlink()
-  run(sweep, out, launchers)
+  run(sweep, out, command)
   assert trainings(out) == 2 and rows(out)["A"]["metrics"][IOU]["mean"] == 0.25
 
 
-def test_a_mistake_in_the_table_ends_no_runs(tmp_path, launchers):
+def test_a_mistake_in_the_table_ends_no_runs(tmp_path, command):
   out = tmp_path / "out"
   sweep = Sweep(SWEEP.rows, (0,), metrics=(Metric.parse("miou"),))
-  failed, said = run(sweep, out, launchers)
+  failed, said = run(sweep, out, command)
   assert failed == 0 and "no table: unknown metric 'miou'; known: segmentation/mean_iou" in said
   with pytest.raises(ValueError, match="unknown metric 'miou'"):
     write_table(sweep, sweep.runs(out), out)
@@ -160,17 +160,17 @@ def test_a_table_without_finished_runs_says_so(tmp_path):
   assert text.startswith("Not finished: A seed 0, B seed 0") and not list(tmp_path.iterdir())
 
 
-def test_a_sweep_keeps_others_out_of_its_folder_as_long_as_a_run_of_it_lives(tmp_path, launchers):
+def test_a_sweep_keeps_others_out_of_its_folder_as_long_as_a_run_of_it_lives(tmp_path, command):
   out = tmp_path / "out"
   with _locked(out) as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
     with pytest.raises(ValueError, match="another sweep, or a run that it started, is at work"):
-      run(SWEEP, out, launchers)
+      run(SWEEP, out, command)
   with pytest.raises(ValueError, match="another sweep"):  # As after a sweep that was killed.
-    run(SWEEP, out, launchers)
+    run(SWEEP, out, command)
   child.kill()
   child.wait()
-  assert run(SWEEP, out, launchers)[0] == 0
+  assert run(SWEEP, out, command)[0] == 0
 
 
 def test_resources_find_places_for_runs():

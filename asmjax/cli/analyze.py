@@ -1,0 +1,164 @@
+"""Compares finished runs: a table, learning curves, the critics' health, a grid of predictions.
+
+`python launch/analyze.py --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=DIR`
+
+Of groups whose first run is a LoAd run it also shows the cycles: tables of them and of how stable
+they were, the convergence of every run, and an album of a group's first run. With
+`--baseline=LABEL` every other group is held against that one: differences at the same seed; IoU
+and, where the runs have them, boundary and instance metrics of each class, as tables and as bars
+(ASM Fig. 6 and 7); and the confusion matrices of the first runs. Of a group's first run with a
+structure analyzer it shows what that looks at: `losses_LABEL.png` (ASM Fig. 4),
+`patches_LABEL.png` (Fig. 5) and, where it rebuilds structures, `errors_LABEL.png` (Fig. 3); of
+adaptive affinity fields the sizes they chose for each class, `sizes.png` (AAF Fig. 4).
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from asmjax.cli.overrides import exit_on_config_error
+
+if TYPE_CHECKING:
+  from asmjax.analysis.runs import Group
+
+flags.disclaim_key_flags()
+
+
+def define_flags() -> None:
+  """Defines the flags of `analyze`."""
+  flags.DEFINE_multi_string("group", None, "LABEL=DIR,DIR,...: runs that differ in seed")
+  flags.DEFINE_string("out", None, "folder for the figures")
+  flags.DEFINE_list(
+    "metrics", [], "the first one is drawn; by default the usual ones of the runs' tasks"
+  )
+  flags.DEFINE_integer("count", 6, "held-out examples in the grid and the album")
+  flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
+  flags.DEFINE_list(
+    "classes",
+    [],
+    "metrics whose classes are held against the baseline, as segmentation/boundary/f; "
+    "by default what papers show, of what the runs have",
+  )
+  flags.DEFINE_string("baseline", None, "LABEL of the group that others are held against")
+  flags.mark_flags_as_required(["group", "out"])
+
+
+def main(_: list[str]) -> None:
+  """Prints the tables and writes the figures.
+
+  `curves.png`, `predictions.png` and, of critics, `health.png`; of LoAd runs `convergence.png` and
+  `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png` of every other group.
+  """
+  from asmjax.analysis import figures, lookahead, runs
+  from asmjax.analysis.comparison import compare
+
+  values = flags.FLAGS
+  groups = [runs.Group.parse(text) for text in values.group]
+  with exit_on_config_error():
+    baseline, others = _split_baseline(groups, values.baseline)
+    metrics = values.metrics or runs.usual_metrics(groups)
+    comparison = compare(groups, metrics, baseline=values.baseline)
+  print(f"{comparison.markdown()}\n\n{comparison.caption()}")
+  out = pathlib.Path(values.out)
+  out.mkdir(parents=True, exist_ok=True)
+  figures.curves(groups, metrics[0], out / "curves.png")
+  figures.health(groups, out / "health.png")
+  figures.predictions(
+    groups, out / "predictions.png", count=values.count, data_root=values.data_root
+  )
+  if lookahead_groups := [group for group in groups if lookahead.is_lookahead(group)]:
+    _show_cycles(lookahead_groups, out)
+  if baseline:
+    _show_classes(baseline, others, out)
+  for group in groups:
+    _show_analyzer(group, out)
+  _show_kernel_sizes(groups, out)
+
+
+def _split_baseline(
+  groups: "Sequence[Group]", label: str | None
+) -> "tuple[Group | None, list[Group]]":
+  """Returns the baseline and the groups to hold against it; nothing without a label."""
+  if label is None:
+    return None, []
+  by_label = {group.label: group for group in groups}
+  if label not in by_label:
+    raise ValueError(f"--baseline={label} is none of the groups: {', '.join(by_label)}")
+  return by_label.pop(label), list(by_label.values())
+
+
+def _show_cycles(groups: "Sequence[Group]", out: pathlib.Path) -> None:
+  from asmjax.analysis import lookahead
+
+  for group in groups:
+    for workdir in group.workdirs:
+      history = lookahead.History.read(workdir)
+      print(f"\n{group.label}, {workdir}\n\n{lookahead.cycle_table(history)}")
+  print(f"\n{lookahead.stability_table(groups)}")
+  lookahead.convergence(groups, out / "convergence.png")
+  lookahead.album(groups, out / "album.png", count=flags.FLAGS.count)
+
+
+def _show_classes(baseline: "Group", others: "Sequence[Group]", out: pathlib.Path) -> None:
+  from asmjax.analysis import classes
+
+  if not others:
+    return
+  groups = [baseline, *others]
+  metrics = flags.FLAGS.classes or classes.usual_classes(groups)
+  if not metrics:
+    raise ValueError(f"{baseline.label} and the others share no metric by class")
+  for metric in metrics:
+    for group in others:
+      print(f"\n{classes.class_table(baseline, group, metric)}")
+  scores = [classes.read(groups, metric) for metric in metrics]
+  classes.draw(scores, baseline.label, out / "classes.png")
+  if all("segmentation/mean_iou" in group.results()[0]["metrics"] for group in groups):
+    _show_confusions(baseline, others, out)
+
+
+def _show_confusions(baseline: "Group", others: "Sequence[Group]", out: pathlib.Path) -> None:
+  from asmjax.analysis import confusions, runs
+
+  data_root = flags.FLAGS.data_root
+  expected, names = confusions.confusions(baseline.workdirs[0], data_root)
+  for group in others:
+    matrix, group_names = confusions.confusions(group.workdirs[0], data_root)
+    if group_names != names:
+      raise ValueError(f"{group.label} has classes {group_names}; expected those of the baseline")
+    matrices = {baseline.label: expected, group.label: matrix}
+    confusions.draw(matrices, names, out / f"confusions_{runs.file_name(group.label)}.png")
+
+
+def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
+  from asmjax.analysis import analyzer, runs, stimuli
+
+  workdir, name = group.workdirs[0], runs.file_name(group.label)
+  count, data_root = flags.FLAGS.count, flags.FLAGS.data_root
+  sections = analyzer.term_sections(workdir, "structure").values()
+  if not sections:
+    return
+  analyzer.loss_maps(workdir, out / f"losses_{name}.png", count=count, data_root=data_root)
+  stimuli.patches(workdir, out / f"patches_{name}.png", data_root=data_root)
+  if all(section["reconstruction"] for section in sections):
+    analyzer.error_maps(workdir, out / f"errors_{name}.png", count=count, data_root=data_root)
+
+
+def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path) -> None:
+  from asmjax.analysis import analyzer, kernels
+
+  is_adaptive = lambda workdir: any(
+    section["adaptive"] for section in analyzer.term_sections(workdir, "affinity").values()
+  )
+  sizes = {
+    group.label: [
+      kernels.kernel_sizes(workdir, flags.FLAGS.data_root) for workdir in group.workdirs
+    ]
+    for group in groups
+    if is_adaptive(group.workdirs[0])
+  }
+  if sizes:
+    print(f"\n{kernels.table(sizes)}")
+    kernels.draw(sizes, out / "sizes.png")

@@ -1,0 +1,51 @@
+"""Evaluates a trained run: `python launch/evaluate.py --workdir=DIR [--split=val]`.
+
+Prints the means and tables of every class, and rewrites `DIR/results.json`; for another split than
+the run's own, `DIR/results.SPLIT.json`. Scales, flipped images, windows and a dense CRF are those
+of `launch/predict.py`, at the size of the evaluation; the protocol names them. Without any
+of them the results are those that training ended with.
+"""
+
+import pathlib
+
+from absl import flags
+
+from asmjax.cli import view_flags
+from asmjax.cli.overrides import exit_on_config_error
+
+flags.disclaim_key_flags()
+
+
+def define_flags() -> None:
+  """Defines the flags of `evaluate`."""
+  view_flags.define_flags()
+  flags.DEFINE_string("workdir", None, "folder of the run")
+  flags.DEFINE_string(
+    "split", None, "split, or a part of one as 'train[80%:]'; by default the run's own"
+  )
+  flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
+  flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
+  flags.mark_flags_as_required(["workdir"])
+
+
+def main(_: list[str]) -> None:
+  """Restores the predictor, evaluates it, and prints and keeps the results."""
+  from asmjax.analysis.runs import results_path, results_table
+  from asmjax.config.run_dir import read_state, reopen
+  from asmjax.inference.evaluation import InferenceViews
+  from asmjax.train.loop import make_measure, open_skips
+  from asmjax.utils.files import read_json, write_json
+
+  values, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
+  with exit_on_config_error():
+    inference = view_flags.read_inference()
+    run = reopen(workdir, data_root=values.data_root, split=values.split)
+    state = read_state(run, workdir, values.checkpoint)
+    as_trained = inference.is_plain and not values.crf
+    views = None if as_trained else InferenceViews(run, inference, values.crf)
+  results = make_measure(run, open_skips(workdir).add, views)(state)
+  path = results_path(workdir, results["split"])
+  # What the training itself left there, such as the course of LoAd, stays.
+  old = read_json(path) if path.exists() else {}
+  write_json(path, old | results)
+  print(results_table(results))

@@ -1,0 +1,117 @@
+"""Exports a trained run: `python launch/export.py --workdir=DIR --out=NAME.stablehlo`.
+
+Writes a function from images to predictions, with all weights, that JAX runs without this library,
+and NAME.json, which says what is what; see `asmjax/inference/export.py`. Needs no data set.
+`examples/load_exported.py` reads both.
+"""
+
+import pathlib
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from asmjax.cli.overrides import exit_on_config_error
+
+flags.disclaim_key_flags()
+
+
+def define_flags() -> None:
+  """Defines the flags of `export`."""
+  flags.DEFINE_string("workdir", None, "folder of the run")
+  flags.DEFINE_string("out", None, "file, as NAME.stablehlo")
+  flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
+  flags.DEFINE_string(
+    "size", None, "of the images: HxW or any; by default any, or that of evaluation if need be"
+  )
+  flags.DEFINE_string("batch", "any", "images at a time: a number or any")
+  flags.DEFINE_list("tasks", [], "tasks to predict; all by default")
+  flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "where it is to run")
+  flags.DEFINE_bool("probabilities", False, "also return the classes' probabilities")
+  flags.mark_flags_as_required(["workdir", "out"])
+
+
+def main(_: list[str]) -> None:
+  """Restores the predictor, exports it, and prints how to load the file."""
+  from asmjax.inference.export import export, export_widely, save
+  from asmjax.inference.trained import Trained
+
+  values = flags.FLAGS
+  with exit_on_config_error():
+    settings: dict[str, Any] = {
+      "batch": parse_batch(values.batch),
+      "tasks": tuple(values.tasks),
+      "platforms": tuple(values.platforms),
+      "probabilities": values.probabilities,
+    }
+    if values.size:
+      settings["size"] = parse_size(values.size)
+    trained = Trained.open(values.workdir, values.checkpoint)
+    if values.size:
+      artifact = export(trained, **settings)
+    else:
+      artifact = export_widely(trained, say=lambda why: print(why, file=sys.stderr), **settings)
+    save(artifact, values.out)
+  print(describe_artifact(pathlib.Path(values.out), artifact.facts))
+
+
+def parse_batch(text: str) -> int | None:
+  """Returns the batch size of `--batch`, None for "any".
+
+  Raises:
+    ValueError: The text is neither "any" nor a number above 0.
+  """
+  if text != "any" and not re.fullmatch("[1-9][0-9]*", text):
+    raise ValueError(f"--batch={text}; expected any, or a number above 0")
+  return None if text == "any" else int(text)
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+  """Returns (height, width) of `--size`, None for "any".
+
+  Raises:
+    ValueError: The text is neither "any" nor of the form HxW.
+  """
+  match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
+  if match:
+    return int(match[1]), int(match[2])
+  if text == "any":
+    return None
+  raise ValueError(f"--size={text}; expected any or HxW, as 144x192")
+
+
+def describe_artifact(path: pathlib.Path, facts: Mapping[str, Any]) -> str:
+  """Returns lines on an exported file: its inputs and outputs, and how to load it.
+
+  Args:
+    path: Path of the StableHLO file.
+    facts: Content of the JSON file beside it.
+  """
+  from asmjax.inference.export import facts_path
+
+  lines = [
+    f"{path}, {path.stat().st_size / 1e6:.2f} MB, and {facts_path(path).name}; "
+    f"runs on {', '.join(facts['platforms'])}"
+  ]
+  for kind in ("inputs", "outputs"):
+    for name, array in facts[kind].items():
+      shape = ", ".join(map(str, array["shape"]))
+      lines.append(f"{kind[:-1]:7} {name} {array['dtype']} ({shape})")
+  if facts["sides"]:
+    least, multiple, more = (facts["sides"][key] for key in ("least", "multiple", "more"))
+    plus = f" plus {more}" if more else ""
+    padded = f", padded to multiples of {multiple}{plus}" if multiple > 1 else ""
+    lines.append(f"sides   of at least {least}{padded}")
+  resize, (height, width) = facts["evaluated"]["resize"], facts["evaluated"]["size"]
+  lines += [
+    f"best    resized as evaluation does: {resize}, {height}x{width}",
+    "",
+    "To load it, with jax, flatbuffers and numpy installed:",
+    "  import jax, jax.export",
+    f'  stored = open("{path}", "rb").read()',
+    "  predict = jax.jit(jax.export.deserialize(bytearray(stored)).call)",
+    f"  outputs = predict(image)  # {', '.join(facts['outputs'])}",
+  ]
+  return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""Predicts with a trained run: `python launch/predict.py --workdir=DIR --input=PATH --out=DIR`.
+
+PATH is an image, a folder of images, a text file with their paths or a video. DIR gets a folder of
+PNGs for every task; see `asmjax/inference/outputs.py`. Needs no data set. What cannot be read is
+listed at the end; then the exit status is 1.
+"""
+
+import sys
+
+from absl import flags
+
+from asmjax.cli import view_flags
+from asmjax.cli.overrides import exit_on_config_error
+
+flags.disclaim_key_flags()
+
+
+def define_flags() -> None:
+  """Defines the flags of `predict`."""
+  view_flags.define_flags()
+  flags.DEFINE_string("workdir", None, "folder of the run")
+  flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
+  flags.DEFINE_string("input", None, "image, folder, list of paths (.txt) or video")
+  flags.DEFINE_string("out", None, "folder for the predictions")
+  flags.DEFINE_list("tasks", [], "tasks to predict; all by default")
+  flags.DEFINE_bool("probabilities", False, "write the classes' probabilities")
+  flags.DEFINE_bool("overlay", False, "draw classes over the image, depths in colors")
+  flags.mark_flags_as_required(["workdir", "input", "out"])
+
+
+def main(_: list[str]) -> int:
+  """Restores the predictor, predicts every image, and prints how fast."""
+  from asmjax.inference.outputs import Products
+  from asmjax.inference.predict import Job
+  from asmjax.inference.trained import Trained
+
+  values = flags.FLAGS
+  with exit_on_config_error():
+    inference = view_flags.read_inference(tuple(values.tasks))
+    products = Products(values.probabilities, values.overlay, values.crf)
+    trained = Trained.open(values.workdir, values.checkpoint)
+    job = Job(trained, values.input, values.out, inference, products)
+  summary = job.run()
+  for fault in summary.faults:
+    print(f"skipped: {fault}", file=sys.stderr)
+  print(summary)
+  return 1 if summary.faults else 0

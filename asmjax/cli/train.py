@@ -1,0 +1,63 @@
+"""Trains: `python launch/main.py --config=configs/FILE.py:VARIANT --workdir=DIR`.
+
+Any setting can be overridden: `--config.train.steps=100`. A run whose workdir holds a checkpoint
+is resumed.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from asmjax.cli.overrides import default_config, exit_on_config_error
+
+flags.disclaim_key_flags()
+
+
+def define_flags() -> None:
+  """Defines the flags of `train`."""
+  config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
+  flags.DEFINE_string(
+    "distributed", None, "'auto' on a pod or cluster that JAX knows, or HOST:PORT,PROCESSES,INDEX"
+  )
+  flags.DEFINE_string("workdir", None, "folder of the run")
+  flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(_: list[str]) -> None:
+  """Checks the config, trains, and prints the final metrics."""
+  import jax
+
+  from asmjax.config.build import build_experiment, build_schedule
+  from asmjax.config.reference import compare_to_reference
+  from asmjax.config.run_dir import (
+    check_same_config,
+    resolve_input_transform,
+    write_descriptor,
+    write_environment,
+  )
+  from asmjax.metrics.names import logged
+  from asmjax.train.loop import train
+  from asmjax.train.parallel import connect
+  from asmjax.utils.files import to_json, write_json
+
+  if flags.FLAGS.distributed:
+    connect(flags.FLAGS.distributed)
+  config, workdir = flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir)
+  given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
+  with exit_on_config_error():
+    resolve_input_transform(config, workdir)
+    run = build_experiment(config)
+    order = build_schedule(config, run)
+    check_same_config(workdir / "config.json", config.to_dict())
+  if jax.process_index() == 0:
+    write_json(workdir / "config.json", config.to_dict())
+    write_descriptor(workdir, run.descriptor)
+    write_environment(workdir, sys.orig_argv[1:])
+  results = train(run, workdir, order)
+  if jax.process_index() == 0:
+    print(to_json(logged(results["metrics"])))
+    default = default_config(sys.argv).to_dict()
+    if lines := compare_to_reference(given, default, results["metrics"]):
+      print(lines)

@@ -1,0 +1,52 @@
+"""The table of commands, and how they are started without a launcher."""
+
+import subprocess
+import sys
+
+import pytest
+
+from asmjax.cli import COMMANDS
+from tests.helpers import small_configs as small
+
+# Imports every command, as one process may, and prints what else came with them.
+IMPORTS = """
+import importlib, sys
+from absl import flags
+from asmjax.cli import COMMANDS
+for command in COMMANDS.values():
+  importlib.import_module(f"asmjax.cli.{command.module}")
+heavy = {"jax", "flax", "matplotlib", "tensorflow_datasets", "cv2"}
+print(sorted(heavy & set(sys.modules)), "workdir" in flags.FLAGS)
+"""
+
+
+def execute(*arguments):
+  process = subprocess.run(
+    [sys.executable, *arguments], cwd=small.ROOT, capture_output=True, text=True
+  )
+  return process.returncode, process.stdout + process.stderr
+
+
+def test_importing_commands_defines_no_flags_and_imports_nothing_slow():
+  assert execute("-c", IMPORTS) == (0, "[] False\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_run_prints_the_usage_and_flags_of_every_command(name):
+  code, output = execute("-m", "asmjax.cli", name, "--help")
+  assert code == 1  # As absl has it.
+  script = {"train": "main", "inspect": "inspect_data"}.get(name, name)
+  assert f"python launch/{script}.py" in output and f"asmjax {name}:\n  --" in output
+
+
+def test_main_lists_the_commands_and_refuses_unknown_ones():
+  code, output = execute("-m", "asmjax.cli")
+  assert code == 0 and all(f"\n  {name}" in output for name in COMMANDS)
+  code, output = execute("-m", "asmjax.cli", "trian")
+  assert code == 1 and output.startswith("FATAL unknown command 'trian'\nusage: asmjax COMMAND")
+
+
+def test_a_launcher_shows_the_flags_of_its_command_without_importing_jax():
+  code, output = execute("-X", "importtime", "launch/main.py", "--help")
+  assert code == 1 and "launch/main.py:\n  --config:" in output
+  assert "absl.app" in output and "| jax\n" not in output and "asmjax.train" not in output
