@@ -18,6 +18,7 @@ the image. It is scored in place of what the predictor says of the image as it i
 
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 from jax.typing import ArrayLike
 
 from asmjax.ops import resize
@@ -83,9 +84,9 @@ def kind(key: str) -> str:
 
 
 def checked(
-  batches: Iterable[Mapping[str, ArrayLike]], *, required: Iterable[str] = ()
-) -> Iterator[Mapping[str, ArrayLike]]:
-  """Each of the batches, held against the contract when its turn comes; see `check`."""
+  batches: Iterable[Mapping[str, np.ndarray]], *, required: Iterable[str] = ()
+) -> Iterator[Mapping[str, np.ndarray]]:
+  """Yields the batches, each checked against the contract when its turn comes; see `check`."""
   for batch in batches:
     check(batch, required=required)
     yield batch

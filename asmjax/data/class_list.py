@@ -74,14 +74,22 @@ def read_classes(path: pathlib.Path) -> ClassList:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-  """A class, or without a name something to ignore, and where it stands in which file."""
+  """Class, or without a name something to ignore, as a file has it.
+
+  Attributes:
+    where: File and place in it, for messages.
+    name: Name of the class; None for an id or a color to ignore.
+    id: Id in the masks, a whole number; None if the file gives none.
+    color: Color in the masks, three whole numbers; None if the file gives none.
+  """
 
   where: str
-  name: str | None = None
-  id: int | None = None
-  color: decode.Color | None = None
+  name: Any = None
+  id: Any = None
+  color: Any = None
 
   def __post_init__(self) -> None:
+    """Raises ValueError for a name, an id or a color that is not what it should be."""
     if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
       raise ValueError(f"{self.where}: name is {self.name!r}; expected text (in quotes?)")
     if self.id is not None and not _is_number(self.id, 65535):

@@ -199,8 +199,9 @@ def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
 def _check_palette(
   image: Image.Image, by_id: Mapping[int, int], by_color: Mapping[Color, int], path: pathlib.Path
 ) -> None:
-  palette = np.reshape(image.getpalette(), (-1, 3)).tolist()
-  used = {id: tuple(palette[id]) for id in np.unique(image).tolist() if id < len(palette)}
+  palette = np.reshape(image.getpalette() or [], (-1, 3)).tolist()
+  ids = np.unique(np.asarray(image)).tolist()
+  used = {id: tuple(palette[id]) for id in ids if id < len(palette)}
   if not all(color in by_color for color in used.values()):
     return
   for id, color in used.items():

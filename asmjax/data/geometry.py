@@ -87,7 +87,7 @@ def normals_from_depth(
   plane = _best([_fit(inverse, valid.astype(float), window, noise) for window in windows])
   allowed = tolerance * inverse
   found = valid & (np.abs(plane.value - inverse) <= allowed) & (plane.variance <= allowed**2)
-  row, column = np.indices(depth.shape, sparse=True)
+  row, column = np.ogrid[: depth.shape[0], : depth.shape[1]]
   constant = plane.value - plane.right * column - plane.down * row
   # K^T (a, b, c) points away from the camera, with z counted away from it too: turn x and y round.
   normals = np.stack([plane.right, plane.down, constant], -1) @ (intrinsics * (-1, -1, 1))
@@ -125,7 +125,7 @@ def _fit(inverse: np.ndarray, weight: np.ndarray, window: int, noise: float) -> 
   planes, bend = _centered(inverse, weight, window, noise)
   rows, columns, error = _best_window(planes.error, bend, window // 2)
   right, down, center, variance, _ = (field[rows, columns] for field in planes)
-  row, column = np.indices(inverse.shape, sparse=True)
+  row, column = np.ogrid[: inverse.shape[0], : inverse.shape[1]]
   value = center + right * (column - columns) + down * (row - rows)
   return _Planes(right, down, value, variance, error)
 
@@ -170,7 +170,8 @@ def _best_window(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Row and column of the center of the window that each pixel chooses, and its error there."""
   height, width = error.shape
-  rows, columns, own = *np.indices(error.shape), error + bend
+  rows, columns = np.mgrid[:height, :width]
+  own = error + bend
   row, column, least = rows.copy(), columns.copy(), _BETTER * own
   error, bend = (np.pad(each, radius, constant_values=np.inf) for each in (error, bend))
   for down, right in itertools.product((-1, 0, 1), repeat=2):

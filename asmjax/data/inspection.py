@@ -96,7 +96,7 @@ class Statistics:
   def summary(self) -> dict[str, Any]:
     """The statistics of what the data set provides, as they stand in a report."""
     by_area = sorted(self.sizes.elements(), key=lambda size: (size[0] * size[1], size))
-    found = {"examples": self.examples, "whole": len(self.whole)}
+    found: dict[str, Any] = {"examples": self.examples, "whole": len(self.whole)}
     if not by_area:
       return found
     found["size"] = {
@@ -349,7 +349,7 @@ def _counts(example: Example, descriptor: Descriptor) -> _Counts:
 
 def _digest(image: np.ndarray) -> bytes:
   digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-  digest.update(np.ascontiguousarray(image))
+  digest.update(np.ascontiguousarray(image).data)
   return digest.digest()
 
 

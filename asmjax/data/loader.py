@@ -8,8 +8,8 @@ before it.
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -18,10 +18,18 @@ from asmjax.batch import MISSING, kind
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import Example
 
+if TYPE_CHECKING:  # So that reading a source alone does not need it.
+  import grain
+
 Transform = Callable[[Example, np.random.Generator], Example]
 
 _KEYS = ("image", "label", "depth", "normals", "instance", "size", "weight")
 _POLICIES = ("raise", "skip")
+# Weights of an example that counts and of one that only fills a batch.
+_REAL, _PADDING = np.ones((), np.float32), np.zeros((), np.float32)
+
+# Batches, to be closed when no more are wanted: that ends the threads and processes behind them.
+Batches = Generator[Example, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +110,7 @@ def train_batches(
   processes: int = 1,
   reading: Reading = Reading(),
   on_skip: Callable[[str], None] = print,
-) -> Iterator[Example]:
+) -> Batches:
   """This process's part of endless training batches, from global step `start` on.
 
   Global batch t holds positions t * batch_size to (t + 1) * batch_size - 1 of `epochs`; process k
@@ -133,7 +141,7 @@ def train_batches(
     others = np.random.default_rng([epochs.seed, epoch, index, 2])
     example, faults = _readable(epochs.source, index, reading.on_error, others)
     shown = epochs.transform(example, epochs.rng(epoch, index))
-    return {**shown, "weight": np.float32(1)}, faults
+    return {**shown, "weight": _REAL}, faults
 
   positions = range(start * batch_size + process, sys.maxsize, processes)
   return _batches(read, positions, batch_size // processes, reading, on_skip)
@@ -148,7 +156,7 @@ def eval_batches(
   processes: int = 1,
   reading: Reading = Reading(),
   on_skip: Callable[[str], None] = print,
-) -> Iterator[Example]:
+) -> Batches:
   """This process's part of one pass over `source` in order.
 
   Every process gets equally many full batches, since collective operations must meet: places past
@@ -180,8 +188,8 @@ def eval_batches(
     example, faults = _readable(source, index, reading.on_error, rng)
     shown = transform(example, rng)
     if inside and not faults:
-      return {**shown, "weight": np.float32(1)}, faults
-    return {**_without_truth(shown), "weight": np.float32(0)}, faults
+      return {**shown, "weight": _REAL}, faults
+    return {**_without_truth(shown), "weight": _PADDING}, faults
 
   positions = range(process, steps * batch_size, processes)
   return _batches(read, positions, batch_size // processes, reading, on_skip)
@@ -214,8 +222,8 @@ def _batches(
   size: int,
   reading: Reading,
   on_skip: Callable[[str], None],
-) -> Iterator[Example]:
-  import grain  # Here, so that reading a source alone does not need it.
+) -> Batches:
+  import grain
 
   examples = grain.MapDataset.range(positions.start, positions.stop, positions.step).map(read)
   if not reading.workers:
@@ -229,7 +237,7 @@ def _batches(
   return _reported(iter(batches.mp_prefetch(workers)), on_skip)
 
 
-def _ahead(reading: Reading, size: int) -> Any:
+def _ahead(reading: Reading, size: int) -> "grain.ReadOptions":
   """Grain's options for reading ahead where a batch is `size` of its elements."""
   import grain
 
@@ -239,8 +247,8 @@ def _ahead(reading: Reading, size: int) -> Any:
 
 
 def _reported(
-  batches: Iterator[tuple[Example, list[str]]], on_skip: Callable[[str], None]
-) -> Iterator[Example]:
+  batches: "grain.DatasetIterator[tuple[Example, list[str]]]", on_skip: Callable[[str], None]
+) -> Batches:
   """The batches alone; ends the threads and processes behind them when it is closed."""
   try:
     for batch, faults in batches:

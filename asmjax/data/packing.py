@@ -67,7 +67,10 @@ def pack(
     starts = range(0, len(source), examples_per_shard)
     lengths = [min(examples_per_shard, len(source) - start) for start in starts]
     paths = tfds.core.ShardedFileTemplate(
-      folder, dataset_name=descriptor.name, split=split, filetype_suffix="array_record"
+      folder,  # pyright: ignore[reportArgumentType]  # Any path will do.
+      dataset_name=descriptor.name,
+      split=split,
+      filetype_suffix="array_record",
     ).sharded_filepaths(len(starts))
     for path, start, length in zip(map(pathlib.Path, paths), starts, lengths, strict=True):
       indices = range(start, start + length)
@@ -75,7 +78,7 @@ def pack(
     size = sum(pathlib.Path(path).stat().st_size for path in paths)
     infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size))
   tfds.folder_dataset.write_metadata(
-    data_dir=folder,
+    data_dir=folder,  # pyright: ignore[reportArgumentType]  # Any path will do.
     features=features,
     split_infos=infos,
     version="1.0.0",
@@ -198,7 +201,11 @@ def _pack_shard(
       progress(1)
 
   with atomic_write(path) as partial:
-    ArrayRecordFileAdapter.write_examples(partial, records())
+    # Records need no key: they are not shuffled.
+    ArrayRecordFileAdapter.write_examples(
+      partial,
+      records(),  # pyright: ignore[reportArgumentType]
+    )
 
 
 def _holds(path: pathlib.Path, examples: int) -> bool:

@@ -7,8 +7,8 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from asmjax.data.descriptor import Descriptor, check_index
 from asmjax.data.packing import PLAN, check_example
 from asmjax.data.sources.pascal_voc import color_map
 from asmjax.data.transforms import Example
+
+if TYPE_CHECKING:  # So that other sources do not need it.
+  import tensorflow_datasets as tfds
 
 # What TFDS writes last.
 _INFO = "dataset_info.json"
@@ -115,21 +118,22 @@ class Tfds:
     )
 
   @functools.cached_property
-  def _builder(self) -> Any:
+  def _builder(self) -> "tfds.core.DatasetBuilder":
     return _open(self.root)
 
   @property
-  def _info(self) -> Any:
+  def _info(self) -> "tfds.core.DatasetInfo":
     return self._builder.info
 
   @functools.cached_property
-  def _records(self) -> Any:
+  def _records(self) -> Sequence[bytes]:
     """The serialized examples, by index."""
     import tensorflow_datasets as tfds
 
     _check_split(self.split, self._info, self.root)
-    return self._builder.as_data_source(
-      self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    builder: Any = self._builder  # A decorator hides the arguments from type checkers.
+    return builder.as_data_source(
+      split=self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
 
   @property
@@ -137,7 +141,7 @@ class Tfds:
     return self.features or {key: key for key in ("image", *sorted(self.descriptor.provides))}
 
   @functools.cached_property
-  def _decoder(self) -> Any:
+  def _decoder(self) -> "tfds.features.FeaturesDict":
     """The wanted features alone: others are not decoded, whatever that would need."""
     import tensorflow_datasets as tfds
 
@@ -154,8 +158,8 @@ class Tfds:
     return known | dict.fromkeys(self.ignored, UNLABELED)
 
 
-def _open(root: str) -> Any:
-  """TFDS's reader of a prepared data set."""
+def _open(root: str) -> "tfds.core.DatasetBuilder":
+  """Opens a prepared data set with TFDS."""
   import tensorflow_datasets as tfds
   from etils import epath
   from google.protobuf.json_format import ParseError
@@ -172,16 +176,17 @@ def _open(root: str) -> Any:
     builder = tfds.builder_from_directory(folder)
   except ParseError as error:
     raise ValueError(f"{folder / _INFO} cannot be read ({error}); expected a whole file") from error
-  if "array_record" not in {each.value for each in builder.info.available_file_formats()}:
+  found = sorted(each.value for each in builder.info.available_file_formats())
+  if "array_record" not in found:
     raise ValueError(
-      f"{root} is in the format {builder.info.file_format.value}, which has no random access; "
+      f"{root} is in the format {', '.join(found)}, which has no random access; "
       f"convert it: tfds convert_format --dataset_version_dir={root} "
       "--out_file_format=array_record --out_dir=..."
     )
   return builder
 
 
-def _check_split(split: str, info: Any, root: str) -> None:
+def _check_split(split: str, info: "tfds.core.DatasetInfo", root: str) -> None:
   try:
     examples = info.splits[split].num_examples
   except ValueError as error:
@@ -193,7 +198,7 @@ def _check_split(split: str, info: Any, root: str) -> None:
     raise ValueError(f"split {split!r} of {root} is empty")
 
 
-def _restored(root: str, info: Any) -> Descriptor:
+def _restored(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
   """The descriptor that `pack` left in the folder."""
   from etils import epath
 
@@ -210,7 +215,9 @@ def _restored(root: str, info: Any) -> Descriptor:
   return Descriptor.of_facts(facts)
 
 
-def _classes(info: Any, features: Mapping[str, str], given: tuple[str, ...]) -> tuple[str, ...]:
+def _classes(
+  info: "tfds.core.DatasetInfo", features: Mapping[str, str], given: tuple[str, ...]
+) -> tuple[str, ...]:
   """Checks the mapping, and finds the names of the label's classes; none without a label."""
   for key in features:
     if key not in _TYPES:
@@ -242,7 +249,7 @@ def _flat(features: Any, prefix: str = "") -> dict[str, Any]:
   return flat
 
 
-def _at(tree: Mapping[str, Any], name: str) -> Any:
+def _at(tree: Any, name: str) -> Any:
   return functools.reduce(lambda branch, part: branch[part], name.split("/"), tree)
 
 

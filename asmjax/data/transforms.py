@@ -179,8 +179,8 @@ class Augment:
 
   def _scaled(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
     """Crops first: what the crop would lose need not be resized."""
-    sides = example["image"].shape[:2]
-    scaled = tuple(max(1, round(side * factor)) for side in sides)
+    height, width = sides = example["image"].shape[:2]
+    scaled = max(1, round(height * factor)), max(1, round(width * factor))
     if scaled[0] <= self.size[0] and scaled[1] <= self.size[1]:
       return resize(example, scaled)
     if not self.random_crop:
@@ -188,10 +188,11 @@ class Augment:
         f"image of {scaled[0]}x{scaled[1]} exceeds size {self.size[0]}x{self.size[1]} and would be"
         " cut: choose a larger size, resize 'fit' or 'squash', or random_crop in training"
       )
-    window = tuple(
+    rows, columns = (
       min(side, max(1, round(limit / factor))) if new > limit else side
       for side, new, limit in zip(sides, scaled, self.size, strict=True)
     )
+    window = rows, columns
     top, left = (int(rng.integers(s - w + 1)) for s, w in zip(sides, window, strict=True))
     shown = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
     return resize(crop(example, top, left, window), shown)

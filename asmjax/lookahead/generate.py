@@ -38,12 +38,12 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
       for name, task in game.tasks.items()
     }
 
-  predict = spread(predict, out_axes=0)
+  predict_on_devices = spread(predict, out_axes=0)
 
   def generate(variables: PyTree, source: Source, indices: Sequence[int]) -> Predictions:
     images = Subset(Selected(source, ()), indices)
     batches = placed(experiment.eval_batches(on_skip, images))
-    predicted = ((batch["weight"], predict(variables, batch)) for batch in batches)
+    predicted = ((batch["weight"], predict_on_devices(variables, batch)) for batch in batches)
     for number, (weight, maps) in enumerate(prefetch(predicted, ahead=1)):
       places = range(number * size + jax.process_index(), len(images), jax.process_count())
       yield from _rows(places, weight, maps, indices)
@@ -52,11 +52,11 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
 
 
 def _rows(
-  places: range, weight: Array, predicted: Mapping[str, Array], indices: Sequence[int]
+  places: range, weight: Array, maps: Mapping[str, Array], indices: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
   """The examples of a batch, but for those that only pad."""
   flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
-  weight, predicted = flat(weight), {key: flat(value) for key, value in predicted.items()}
-  for row, place in enumerate(places[: len(weight)]):
-    if weight[row] > 0:
-      yield indices[place], {key: value[row] for key, value in predicted.items()}
+  real, rows = flat(weight) > 0, {key: flat(value) for key, value in maps.items()}
+  for row, place in enumerate(places[: len(real)]):
+    if real[row]:
+      yield indices[place], {key: value[row] for key, value in rows.items()}

@@ -1,5 +1,6 @@
 """How good the critics are on examples that they were not trained on."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -32,7 +33,7 @@ def make_judge(experiment: Experiment) -> Judge:
   play = spread(lambda state, batch: still(state, batch)[1])
 
   def judge(state: TrainState, batches: Sequence[Mapping[str, Array]]) -> float:
-    state = state.replace(step=jnp.zeros_like(state.step))
+    state = dataclasses.replace(state, step=jnp.zeros_like(state.step))
     played = jax.device_get([play(state, batch) for batch in batches])
     means = {name: float(np.mean([each[name] for each in played])) for name in played[0]}
     return sum(

@@ -12,6 +12,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, cast
 
 import jax
 import numpy as np
@@ -52,8 +53,8 @@ class MapStore:
     """
     path = self._shard(model, part, jax.process_index())
     # Label maps hardly become smaller with more effort.
-    packed = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
-    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", **packed) as file:
+    archive = functools.partial(zipfile.ZipFile, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    with atomic_write(path) as temporary, archive(temporary, "w") as file:
       for index, maps in predictions:
         for key, value in maps.items():
           array = np.asarray(value).astype(_STORED[key])
@@ -127,11 +128,12 @@ class Maps:
     shards = [zipfile.ZipFile(self._opened(path)) for path in self._paths]
     return {name: shard for shard in shards for name in shard.namelist()}
 
-  def _opened(self, path: pathlib.Path) -> io.BytesIO | mmap.mmap:
+  def _opened(self, path: pathlib.Path) -> IO[bytes]:
     if self._in_memory:
       return io.BytesIO(path.read_bytes())
     with path.open("rb") as file:
-      return _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
+      # A mapped file reads and seeks like any other.
+      return cast(IO[bytes], _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class _Mapped(mmap.mmap):

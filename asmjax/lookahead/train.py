@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from asmjax.data.loader import Epochs
+from asmjax.data.loader import Batches, Epochs
 from asmjax.data.wrappers import Subset
 from asmjax.game import PREDICTOR, Game
 from asmjax.lookahead import cycle as cycles
@@ -92,7 +92,7 @@ class LookingAhead(Schedule):
     # They are used again and again.
     self._held_batches: list[Mapping[str, np.ndarray]] = []
     self._shown: list[Mapping[str, Array]] = []
-    self.seconds: collections.Counter[str] = collections.Counter()
+    self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
     self._since = time.perf_counter()
 
   @property
@@ -224,14 +224,15 @@ class LookingAhead(Schedule):
   def _stepped_back(self, state: TrainState) -> TrainState:
     """The best predictor, its statistics, its optimizer's state and its schedule's step."""
     best = _copied(self._best)
-    return state.replace(step=best["step"], players={**state.players, PREDICTOR: best["player"]})
+    players = {**state.players, PREDICTOR: best["player"]}
+    return dataclasses.replace(state, step=best["step"], players=players)
 
   # The critics' training.
 
   def _retrained(self, state: TrainState) -> tuple[TrainState, dict[str, float]]:
     """The state in which the critics' training begins, at their own step."""
     self._keep_critics(state)
-    state = state.replace(step=replicated(jnp.int32(self.standing.judged)))
+    state = dataclasses.replace(state, step=replicated(jnp.int32(self.standing.judged)))
     self._set(retraining=True, mark=self.standing.judged, rounds=self.standing.rounds + 1, waited=0)
     self._read_buffer()
     self._lap("maps")
@@ -258,10 +259,10 @@ class LookingAhead(Schedule):
       return Outcome(state, logged)
     self._set(retraining=False, mark=now.taken)
     players = {**state.players, **_copied(self._critics)}
-    state = state.replace(step=jnp.copy(self._best["step"]), players=players)
+    state = dataclasses.replace(state, step=jnp.copy(self._best["step"]), players=players)
     return Outcome(state, logged, saves=True)
 
-  def _batches(self) -> Iterator[dict[str, np.ndarray]]:
+  def _batches(self) -> Batches:
     """Those of the present phase."""
     now, run = self.standing, self._experiment
     if not now.retraining:

@@ -77,7 +77,7 @@ class Checkpoints:
     """
     # From the host: the device's memory is donated to the next step, and with several processes
     # every one of them has the whole state.
-    items = {"state": ocp.args.StandardSave(jax.device_get(state))}
+    items: dict[str, Any] = {"state": ocp.args.StandardSave(jax.device_get(state))}
     if memory is not None:
       items["arrays"] = ocp.args.StandardSave(jax.device_get(memory.arrays))
       items["facts"] = ocp.args.JsonSave(memory.facts)

@@ -3,16 +3,15 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from asmjax.data.descriptor import Descriptor, Source
-from asmjax.data.loader import Epochs, Reading, Transform, eval_batches, train_batches
+from asmjax.data.loader import Batches, Epochs, Reading, Transform, eval_batches, train_batches
 from asmjax.game import JOINT, PREDICTOR, Game, Turns
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
@@ -240,9 +239,7 @@ class Experiment:
     """The training examples as they are shown, epoch after epoch."""
     return Epochs(self.source, self.augment, self.seed)
 
-  def train_batches(
-    self, start: int, on_skip: Callable[[str], None] = print
-  ) -> Iterator[dict[str, np.ndarray]]:
+  def train_batches(self, start: int, on_skip: Callable[[str], None] = print) -> Batches:
     """Training batches from step `start` of all players to the last; this process's share."""
     stop = self.turns.total(self.training.steps)
     return self.batches(self.epochs(), self.training.batch_size, start, stop, on_skip)
@@ -254,7 +251,7 @@ class Experiment:
     start: int,
     stop: int,
     on_skip: Callable[[str], None] = print,
-  ) -> Iterator[dict[str, np.ndarray]]:
+  ) -> Batches:
     """Batches `start` to `stop` - 1 of any examples; this process's share."""
     batches = train_batches(
       epochs, batch_size=batch_size, start=start, on_skip=on_skip, **self._options()
@@ -264,7 +261,7 @@ class Experiment:
 
   def eval_batches(
     self, on_skip: Callable[[str], None] = print, source: Source | None = None
-  ) -> Iterator[dict[str, np.ndarray]]:
+  ) -> Batches:
     """One pass over the held-out examples, or over those of `source`; this process's share."""
     return eval_batches(
       self.held_out if source is None else source,

@@ -123,6 +123,7 @@ class Views(Protocol):
     self, state: TrainState, on_skip: Callable[[str], None]
   ) -> Iterator[Mapping[str, np.ndarray]]:
     """The held-out examples with the estimates of all views, in batches for evaluation."""
+    ...
 
 
 def make_measure(

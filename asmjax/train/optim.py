@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 _RULES = {
@@ -63,11 +64,11 @@ class Optimizer:
       if getattr(self, field) not in known:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
 
-  def rate(self, step: Array | int, steps: int) -> Array:
+  def rate(self, step: ArrayLike, steps: int) -> Array:
     """The learning rate after `step` of the predictor's `steps`."""
-    step = jnp.asarray(step, jnp.result_type(float))
-    warm = jnp.minimum(1.0, (step + 1) / (self.warmup + 1))
-    return self.learning_rate * warm * _SCHEDULES[self.schedule](step / max(steps, 1), self.power)
+    at = jnp.asarray(step, jnp.result_type(float))
+    warm = jnp.minimum(1.0, (at + 1) / (self.warmup + 1))
+    return self.learning_rate * warm * _SCHEDULES[self.schedule](at / max(steps, 1), self.power)
 
   @property
   def fastest(self) -> float:
@@ -155,17 +156,18 @@ def _scale_by_group(groups: Mapping[str, float]) -> optax.GradientTransformation
 
 
 def _scale_by_rate(rate: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:
-  def update(updates: PyTree, state: PyTree, params: PyTree = None, *, step: Array, **_: Any):
+  def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Array):
     del params
-    return jax.tree.map(lambda u: -rate(step).astype(u.dtype) * u, updates), state
+    return jax.tree.map(lambda u: -rate(extra["step"]).astype(u.dtype) * u, updates), state
 
-  return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
+  return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
 def _track_average(decay: float) -> optax.GradientTransformationExtraArgs:
   """Averages the parameters after the update; the early average forgets faster."""
 
-  def update(updates: PyTree, state: AverageState, params: PyTree = None, *, step: Array, **_: Any):
+  def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Array):
+    step = extra["step"]
     keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     mix = lambda old, p, u: keep.astype(p.dtype) * old + (1 - keep).astype(p.dtype) * (p + u)
     return updates, AverageState(jax.tree.map(mix, state.average, params, updates))

@@ -7,28 +7,24 @@ over this process's devices here.
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from asmjax.models.layers import DEVICES
 from asmjax.utils.prefetch import prefetch
 
-Spread = Callable[[Any, Mapping[str, Array]], Any]
+_Devices = Sequence[jax.Device]  # pyright: ignore[reportInvalidTypeForm]  # JAX assigns the class.
+_Step = TypeVar("_Step", bound=Callable[..., Any])
 
 
 def spread(
-  function: Spread,
-  *,
-  devices: Sequence[jax.Device] | None = None,
-  donate: bool = False,
-  out_axes: Any = None,
-) -> Spread:
+  function: _Step, *, devices: _Devices | None = None, donate: bool = False, out_axes: Any = None
+) -> _Step:
   """Maps `function(state, batch)` over devices.
 
   Inside, the axis is called `DEVICES`; results must be the same on every device, unless `out_axes`
@@ -44,7 +40,7 @@ def spread(
   Returns:
     A function of (state, batch), the batch as `place` gives it.
   """
-  return jax.pmap(
+  mapped = jax.pmap(
     function,
     axis_name=DEVICES,
     in_axes=(None, 0),
@@ -53,6 +49,7 @@ def spread(
     # With several processes, pmap deletes donated arrays before it uses them (jax 0.10).
     donate_argnums=0 if donate and jax.process_count() == 1 else (),
   )
+  return cast(_Step, mapped)  # With an axis more in each array of the batch.
 
 
 def replicated(tree: PyTree) -> PyTree:
@@ -66,9 +63,7 @@ def replicated(tree: PyTree) -> PyTree:
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def place(
-  batch: Mapping[str, ArrayLike], *, devices: Sequence[jax.Device] | None = None
-) -> dict[str, Array]:
+def place(batch: Mapping[str, np.ndarray], *, devices: _Devices | None = None) -> dict[str, Array]:
   """Sends this process's part of a batch to its devices, without waiting for its arrival.
 
   Args:
@@ -85,7 +80,7 @@ def place(
 
 
 def placed(
-  batches: Iterable[Mapping[str, ArrayLike]], *, ahead: int = 2
+  batches: Iterable[Mapping[str, np.ndarray]], *, ahead: int = 2
 ) -> Iterator[dict[str, Array]]:
   """Batches on devices, each sent there while those before it are still being worked on.
 

@@ -46,7 +46,7 @@ def test_generated_colors_differ_for_as_many_classes_as_there_can_be(tmp_path):
     ("classes: [x]", r"class 1 is 'x'; expected \{name"),
     ("classes: [{id: 1}]", r"class 1 is \{'id': 1\}; expected \{name"),
     ("classes: [{name: x}]\nvoid: [1]", r"unknown key 'void'; known: classes, ignored"),
-    ("classes: [{name: x, color: [0, 0, 0]}]", r"class 1 has the unknown key 'color'; known: na"),
+    ("classes: [{name: x, tint: [0, 0, 0]}]", r"class 1 has the unknown key 'tint'; known: na"),
     ("classes: [{name: x}, {name: x}]", r"class 2: name 'x' is taken by .*class 1"),
     ("classes: [{name: no}]", r"class 1: name is False; expected text \(in quotes\?\)"),
     ("classes: [{name: }]", r"class 1: name is ''; expected text"),

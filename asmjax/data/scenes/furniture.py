@@ -4,6 +4,8 @@ Each object stands on z = 0 about the z axis, its back (if it has one) towards +
 of the real things.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from asmjax.data.scenes.primitives import Ball, Box, Cylinder, Pose, turn
@@ -116,10 +118,10 @@ def _legs(
   return [_block((*corner, 0), (thickness, thickness, height)) for corner in corners]
 
 
-def _block(foot: tuple[float, float, float], sides: tuple[float, float, float]) -> Part:
+def _block(foot: tuple[float, float, float], sides: Sequence[float] | np.ndarray) -> Part:
   """An upright box of full `sides` whose bottom's center is `foot`."""
   half = np.asarray(sides) / 2
-  return Part(Box(tuple(half)), _at(foot[0], foot[1], foot[2] + half[2]))
+  return Part(Box((half[0], half[1], half[2])), _at(foot[0], foot[1], foot[2] + half[2]))
 
 
 def _at(x: float, y: float, z: float, rotation: np.ndarray | None = None) -> Pose:

@@ -102,7 +102,7 @@ class Ball(NamedTuple):
   @property
   def half(self) -> tuple[float, float, float]:
     """See `Solid`."""
-    return (self.radius,) * 3
+    return (self.radius, self.radius, self.radius)
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See `Solid`."""

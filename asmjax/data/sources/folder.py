@@ -155,11 +155,11 @@ def _pair(
   pairs, missing = [], []
   for name in names:
     wanted = images / name, masks / f"{name}{suffix}"
-    found = [pictures(path.parent).get(path.name) for path in wanted]
-    if all(found):
-      pairs.append(_Pair(name, *found))
+    image, mask = (pictures(path.parent).get(path.name) for path in wanted)
+    if image and mask:
+      pairs.append(_Pair(name, image, mask))
     else:
-      either = zip(found, wanted, strict=True)
+      either = zip((image, mask), wanted, strict=True)
       missing.append(" and ".join(str(path or f"{bare}.*") for path, bare in either))
   if missing:
     raise FileNotFoundError(

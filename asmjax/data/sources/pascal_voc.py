@@ -22,13 +22,10 @@ def color_map(count: int) -> tuple[decode.Color, ...]:
   Bits 0, 3, 6 of an index are the upper three bits of red in falling order; green has bits 1, 4, 7
   and blue bits 2, 5.
   """
-  return tuple(
-    tuple(
-      sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(3))
-      for channel in range(3)
-    )
-    for index in range(count)
+  level = lambda index, channel: sum(
+    (index >> (3 * place + channel) & 1) << (7 - place) for place in range(3)
   )
+  return tuple((level(index, 0), level(index, 1), level(index, 2)) for index in range(count))
 
 
 _CLASSES = (
