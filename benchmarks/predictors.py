@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from asmjax.models.layers import Network, Norm
+from asmjax.models.layers import ConvNet, Norm
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import transfer
 from benchmarks import torch_networks as theirs
@@ -63,7 +63,7 @@ DEFAULT = (
 )
 
 
-def our_network(name: str) -> Network:
+def our_network(name: str) -> ConvNet:
   """Ours, with PyTorch's epsilon, and without dropout where PyTorch's side has none."""
   network = PUBLISHED[name](HEADS)
   changes = {"dropout": 0.0} if hasattr(network, "dropout") else {}

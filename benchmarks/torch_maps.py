@@ -4,7 +4,7 @@ import numpy as np
 
 from asmjax.models.backbones import ResNet, Xception
 from asmjax.models.backbones.xception import ENTRY
-from asmjax.models.layers import Network
+from asmjax.models.layers import ConvNet
 from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Farabet, PSPNet, UNet
 from asmjax.pretrained import name_map
 from asmjax.pretrained.names import (
@@ -20,7 +20,7 @@ from asmjax.pretrained.names import (
 HEAD = "head_segmentation"
 
 
-def own_map(network: Network) -> NameMap:
+def own_map(network: ConvNet) -> NameMap:
   """Where a predictor's variables are in the state dict of the same one in PyTorch."""
   return MAPS[type(network)](network)
 

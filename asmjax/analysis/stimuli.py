@@ -18,8 +18,8 @@ from asmjax.analysis.analyzer import structure_terms
 from asmjax.analysis.network.receptive_field import Value, image, propagate
 from asmjax.config.run_dir import read_state, reopen
 from asmjax.game import Task
-from asmjax.models.layers import plain_convolutions
-from asmjax.ops.resize import stride_of
+from asmjax.ops import use_cpu_kernels
+from asmjax.ops.resize import find_stride
 from asmjax.terms import Structure
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.train.experiment import Experiment
@@ -133,7 +133,7 @@ def patches(
     with contextlib.closing(run.eval_batches()) as examples:
       best = stimuli(term, tasks, params, size, examples, count, align_corners=aligned)
     for layer, field in fields(term, tasks, params, size).items():
-      factors = map(stride_of if aligned else operator.truediv, sides, size)
+      factors = map(find_stride if aligned else operator.truediv, sides, size)
       scaled = field.scaled(*factors, align_corners=aligned)
       seen = " x ".join(f"{float(np.diff(each[0])[0]):g}" for each in scaled)
       of = f"{name}, " if len(terms) > 1 else ""
@@ -217,7 +217,7 @@ def fields(
     features, *_ = term.critic.apply({"params": params}, *structures)
     return [features[layer] for layer in term.layers]
 
-  with plain_convolutions():
+  with use_cpu_kernels(False):
     traced, made = jax.make_jaxpr(taps, return_shape=True)(params, *shapes)
   known = [Value()] * len(jax.tree.leaves(params)) + [image(each.shape) for each in shapes]
   values = propagate(traced.jaxpr, traced.consts, known, lambda *_: None)

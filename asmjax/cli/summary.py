@@ -115,9 +115,9 @@ def describe_output_grid(
     output_size: (height, width) of the predictor's outputs.
     align_corners: Whether the centers of the corner pixels coincide; see `asmjax.ops.resize`.
   """
-  from asmjax.ops.resize import stride_of
+  from asmjax.ops.resize import find_stride
 
-  stride = max(map(stride_of, size, output_size))
+  stride = max(map(find_stride, size, output_size))
   more = int(align_corners)
   place = f"{stride} i" if align_corners or stride == 1 else f"{stride} i + {(stride - 1) / 2:g}"
   fitting = "x".join(str(-(-(side - more) // stride) * stride + more) for side in size)

@@ -76,7 +76,7 @@ def _expanded(value: Any, hint: Any) -> Any:
   if not _is_section(value):
     return value
   kinds = {kind: name for name, kind in NETWORKS.items()}
-  several = len(_sections(typing.get_args(hint))) > 1
+  several = len(_sections(typing.get_args(hint) or (hint,))) > 1
   return ({"name": kinds[type(value)]} if several else {}) | as_section(value)
 
 
@@ -141,7 +141,7 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
   if origin in (typing.Union, types.UnionType):
     return _coerce_to_one(value, arguments, path)
   if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-    return construct(hint, value, path)
+    return _coerce_to_one(value, (hint,), path)
   if origin is tuple and isinstance(value, list | tuple):
     if arguments[-1] is ...:
       arguments = arguments[:1] * len(value)
@@ -162,10 +162,11 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
 def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
   """Returns a value converted to one of several types: a network to the one that it names."""
   if not hasattr(value, "items"):
-    hint = next(option for option in options if not dataclasses.is_dataclass(option))
-    return coerce(value, hint, path)
+    others = [option for option in options if not dataclasses.is_dataclass(option)]
+    if others:
+      return coerce(value, others[0], path)
   kinds = _sections(options)
-  if len(kinds) == 1:
+  if len(kinds) == 1 or not hasattr(value, "items"):
     return construct(kinds[0], value, path)
   known = {name: kind for name, kind in NETWORKS.items() if kind in kinds}
   settings = dict(value.items())
@@ -173,8 +174,12 @@ def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
 
 
 def _sections(options: Iterable[Any]) -> list[type]:
+  """Lists what a section may construct: of a base class of networks all that have a name."""
+  kinds = [kind for kind in options if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
   return [
-    option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)
+    network
+    for kind in kinds
+    for network in ([each for each in NETWORKS.values() if issubclass(each, kind)] or [kind])
   ]
 
 

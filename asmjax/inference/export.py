@@ -34,7 +34,7 @@ from asmjax.inference.outputs import SEGMENTATION
 from asmjax.inference.tiling import Size
 from asmjax.inference.trained import Trained
 from asmjax.losses.pixel import unit
-from asmjax.models.layers import plain_convolutions
+from asmjax.ops import use_cpu_kernels
 from asmjax.utils.files import atomic_write, write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -206,12 +206,12 @@ def _function(
       )
     return {name: each[:, : image.shape[1], : image.shape[2]] for name, each in found.items()}
 
-  def run_plain(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
-    with plain_convolutions():
+  def run_xla(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
+    with use_cpu_kernels(False):
       return run(variables, image)
 
   def predict(image: jax.Array) -> dict[str, jax.Array]:
-    return jax.lax.platform_dependent(trained.variables, image, cpu=run, default=run_plain)
+    return jax.lax.platform_dependent(trained.variables, image, cpu=run, default=run_xla)
 
   return predict
 

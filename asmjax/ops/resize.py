@@ -16,13 +16,13 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped, UInt8
 
-from asmjax.ops.masked_mean import promote_to_float32
+from asmjax.ops.windows import spatial_size
 
 # Of a map with aligned corners; every halving of the size is rounded up.
 _STRIDES = tuple(2**i for i in range(16))
 
 
-def bilinear(
+def resize_bilinear(
   x: Float[ArrayLike, "n h w c"], size: tuple[int, int], *, align_corners: bool = False
 ) -> Float[Array, "n h2 w2 c"]:
   """Resizes bilinearly, without antialiasing, as `torch.nn.functional.interpolate` does.
@@ -34,17 +34,17 @@ def bilinear(
     size: (h2, w2).
     align_corners: The centers of the corner pixels stay where they are, not their outer edges.
   """
-  x, size = jnp.asarray(x), tuple(size)
-  if x.shape[1:3] == size:
+  x = jnp.asarray(x)
+  if spatial_size(x) == size:
     return x
   if align_corners:
     return _stretch(_stretch(x, 1, size[0]), 2, size[1])
   if (2 * x.shape[1], 2 * x.shape[2]) == size:
-    return double(double(x, 1), 2)
+    return double_axis(double_axis(x, 1), 2)
   return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
 
 
-def nearest(
+def resize_nearest(
   x: Shaped[ArrayLike, "n h w ..."], size: tuple[int, int]
 ) -> Shaped[Array, "n h2 w2 ..."]:
   """The nearest pixel, for labels and other values that must not be mixed."""
@@ -71,10 +71,10 @@ def upsample(
     ValueError: With aligned corners, the map has no power of two as its stride.
   """
   if not align_corners:
-    return bilinear(x, size)
+    return resize_bilinear(x, size)
   x = jnp.asarray(x)
   for axis, side in zip((1, 2), size, strict=True):
-    factor = stride_of(side, x.shape[axis])
+    factor = find_stride(side, x.shape[axis])
     x = lax.slice_in_dim(_interpolate(x, axis, factor), 0, side, axis=axis)
   return x
 
@@ -95,9 +95,9 @@ def downsample(
     ValueError: See `upsample`.
   """
   if not align_corners:
-    return nearest(x, size)
+    return resize_nearest(x, size)
   x = jnp.asarray(x)
-  rows, columns = map(stride_of, x.shape[1:3], size)
+  rows, columns = map(find_stride, x.shape[1:3], size)
   return x[:, ::rows, ::columns]
 
 
@@ -123,7 +123,7 @@ def downsample_image(
   scale = [new / old for new, old in zip(size, sides, strict=True)]
   translation = [0.0, 0.0]
   if align_corners:
-    scale = [1 / stride_of(*pair) for pair in zip(sides, size, strict=True)]
+    scale = [1 / find_stride(*pair) for pair in zip(sides, size, strict=True)]
     translation = [(1 - each) / 2 for each in scale]
   averaged = jax.image.scale_and_translate(
     image.astype(jnp.float32),
@@ -137,7 +137,7 @@ def downsample_image(
   return jnp.round(averaged).astype(jnp.uint8)
 
 
-def stride_of(side: int, pixels: int) -> int:
+def find_stride(side: int, pixels: int) -> int:
   """Finds the power of two that is the stride of a map with aligned corners along one axis.
 
   There is only one unless the map has one pixel; then it is the smallest.
@@ -158,43 +158,7 @@ def stride_of(side: int, pixels: int) -> int:
   )
 
 
-def mean_of_bins(x: Float[ArrayLike, "n h w c"], bins: int) -> Float[Array, "n b b c"]:
-  """Means over the cells of a grid of `bins` x `bins` that covers the map, of any size.
-
-  Cell i of an axis of length h goes from floor(i h / bins) to ceil((i + 1) h / bins), so that cells
-  may share a row or column.
-  """
-  x = jnp.asarray(x)
-  for axis in (1, 2):
-    last = x.shape[axis]
-    cells = [(i * last // bins, -(-(i + 1) * last // bins)) for i in range(bins)]
-    means = [
-      jnp.mean(lax.slice_in_dim(x, start, stop, axis=axis), axis, keepdims=True)
-      for start, stop in cells
-    ]
-    x = jnp.concatenate(means, axis)
-  return x
-
-
-def mean_of_cells(x: Float[ArrayLike, "n h w c"], side: int) -> Float[Array, "n h2 w2 c"]:
-  """Means of `side` x `side` pixels, of fewer in the cells at the border that reach beyond it.
-
-  The grid is centered, and has 1/side of the size, rounded up. At least single precision is added
-  up in.
-  """
-  x = jnp.asarray(x)
-  pads = ((0, 0), *lax.padtype_to_pads(x.shape[1:3], (side,) * 2, (side,) * 2, "SAME"), (0, 0))
-
-  def total(x: Array) -> Array:
-    n, h, w, c = (padded := jnp.pad(x, pads)).shape
-    return padded.reshape(n, h // side, side, w // side, side, c).sum((2, 4))
-
-  whole = promote_to_float32(x)
-  count = total(jnp.ones((1, *x.shape[1:3], 1), whole.dtype))
-  return (total(whole) / count).astype(x.dtype)
-
-
-def double(x: Array, axis: int) -> Array:
+def double_axis(x: Array, axis: int) -> Array:
   """Bilinear doubling along an axis: each new pixel is 3/4 the nearer and 1/4 the farther one."""
   last = x.shape[axis]
   part = lambda start, stop: lax.slice_in_dim(x, start, stop, axis=axis)

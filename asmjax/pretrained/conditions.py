@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from asmjax.models.layers import Network
+from asmjax.models.layers import ConvNet
 
 
-def epsilon_shift(network: Network, theirs: float) -> float:
+def epsilon_shift(network: ConvNet, theirs: float) -> float:
   """What to add to running variances: their epsilon less the network's own.
 
   Raises:
@@ -19,7 +19,7 @@ def epsilon_shift(network: Network, theirs: float) -> float:
   return theirs - network.norm.epsilon
 
 
-def require(network: Network, source: str, **expected: Any) -> None:
+def require(network: ConvNet, source: str, **expected: Any) -> None:
   """Checks fields of the network.
 
   Args:

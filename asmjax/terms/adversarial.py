@@ -14,8 +14,8 @@ from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.critics.mobilenet import MobileNetCritic
 from asmjax.models.input_transform import IMAGENET
+from asmjax.ops import avg_pool
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
-from asmjax.ops.resize import mean_of_cells
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.terms.weight import Weight, at
 
@@ -193,7 +193,7 @@ class Adversarial(Term):
 
   def _encoded(self, truth: Array, predicted: Array, image: Array) -> tuple[Inputs, Inputs]:
     inputs = INPUTS[self.inputs](truth, predicted, image)
-    return jax.tree.map(lambda x: mean_of_cells(x, self.shrink), inputs)
+    return jax.tree.map(lambda x: avg_pool(x, self.shrink), inputs)
 
   def _apply(self, critic: PyTree, inputs: Inputs, rng: Array) -> tuple[Array, PyTree]:
     logits, updated = self.critic.apply(

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from asmjax.models.backbones import VGG
-from asmjax.models.layers import Norm, plain_convolutions
+from asmjax.models.layers import Norm
+from asmjax.ops import use_cpu_kernels
 
 
 class Thinned(VGG):
@@ -59,7 +60,7 @@ def costs(net, *size):
   """Multiply-adds of all convolutions and matrix products for an image, and values they make."""
   x = jnp.zeros((1, *size, 3))
   variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x, train=False))
-  with plain_convolutions():
+  with use_cpu_kernels(False):
     traced = jax.make_jaxpr(lambda v, x: net.apply(v, x, train=False))(variables, x)
   products = values = 0
   for equation in traced.eqns:
@@ -111,7 +112,7 @@ def assert_recomputed(make, x):
     return jax.value_and_grad(total, has_aux=True)
 
   plain, again = (graded(make(remat=remat)) for remat in (False, True))
-  with plain_convolutions():
+  with use_cpu_kernels(False):
     traces = [str(jax.make_jaxpr(step)(variables["params"])) for step in (plain, again)]
   fewer, more = (trace.count("conv_general_dilated[") for trace in traces)
   assert more > fewer

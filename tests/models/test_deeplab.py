@@ -142,7 +142,7 @@ def test_at_half_the_output_stride_doubled_rates_find_the_same_scores_more_dense
   x = backbones.image(67, 90)
 
   def nets(output_stride, factor):
-    resnet = ResNet((1, 1, 1, 1), 4, output_stride, "first_3x3", norm=NONE)
+    resnet = ResNet((1, 1, 1, 1), 4, "first_3x3", output_stride=output_stride, norm=NONE)
     return {
       "v2": DeepLabV2({"a": 2}, resnet, rates=(factor, 3 * factor)),
       "v3": DeepLab({"a": 2}, resnet, rates=(factor, 2 * factor), features=4, norm=NONE),

@@ -7,7 +7,7 @@ import pytest
 
 from asmjax.models.predictors import Farabet
 from asmjax.models.predictors.farabet import laplacian_pyramid, locally_normalized
-from asmjax.ops.resize import bilinear
+from asmjax.ops import resize_bilinear
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as reference
 
@@ -24,7 +24,7 @@ def test_the_pyramid_adds_up_to_the_image():
     ]
     total = levels[-1]
     for each in reversed(levels[:-1]):
-      total = bilinear(total, each.shape[1:3]) + each
+      total = resize_bilinear(total, each.shape[1:3]) + each
     np.testing.assert_allclose(total, x, rtol=1e-5, atol=1e-5)
 
 
@@ -119,7 +119,7 @@ def test_the_network_is_its_definition():
     y = np.tanh(conv("conv1", normalized(np.asarray(each, np.float64), 15)))
     y = np.tanh(conv("conv2", pool(y)))
     maps.append(np.tanh(conv("conv3", pool(y))))
-  y = np.concatenate([bilinear(each, (6, 5)) for each in maps], -1)
+  y = np.concatenate([resize_bilinear(each, (6, 5)) for each in maps], -1)
   y = np.tanh(conv("hidden", y))
   for task in ("a", "b"):
     expected = conv(f"head_{task}", y)

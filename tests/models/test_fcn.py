@@ -8,7 +8,7 @@ import pytest
 from asmjax.models.backbones import VGG, ResNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import FCN
-from asmjax.ops.resize import bilinear
+from asmjax.ops import resize_bilinear
 from tests.helpers import tiny_backbones as backbones
 
 STRIDES = (32, 16, 8)
@@ -53,7 +53,7 @@ def inner(x, border):
 def test_doubling_begins_as_bilinear_interpolation(scored):
   _, _, maps = scored
   assert maps[32].shape == (1, 8, 9, 2)
-  expected = bilinear(bilinear(maps[32], (16, 18)), (32, 36))
+  expected = resize_bilinear(bilinear(maps[32], (16, 18)), (32, 36))
   assert maps[0].shape == (1, 32, 36, 2) and np.std(maps[32]) > 0.1
   np.testing.assert_allclose(inner(maps[0], 3), inner(expected, 3), rtol=1e-5, atol=1e-5)
 
@@ -63,7 +63,7 @@ def test_each_finer_network_doubles_the_coarser_ones_map_and_adds_its_scores(sco
   for coarse, fine, every in ((32, 16, 2), (16, 8, 1)):
     score = params[f"head_a_{fine}"]
     own = x[:, ::every, ::every] @ score["kernel"][0, 0] + score["bias"]
-    expected = bilinear(maps[coarse], own.shape[1:3]) + own
+    expected = resize_bilinear(maps[coarse], own.shape[1:3]) + own
     assert maps[fine].shape == expected.shape
     np.testing.assert_allclose(inner(maps[fine], 1), inner(expected, 1), rtol=1e-5, atol=1e-5)
 

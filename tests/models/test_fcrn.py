@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from asmjax.models.backbones.resnet import BLOCKS, PLACEMENTS, Bottleneck, ResNet
-from asmjax.models.layers import Layers, Norm
+from asmjax.models.layers import ConvBlock, Norm
 from asmjax.models.predictors.fcrn import FCRN, UpConv, UpProjection
 from tests.oracles import arrays as reference
 
-PLAIN = Layers(norm=Norm("none"))
+PLAIN = ConvBlock(norm=Norm("none"))
 
 
 def normal(*shape, seed=0):
@@ -55,7 +55,8 @@ def test_the_resnets_have_the_published_number_of_parameters(layers, published):
 def test_dilation_in_place_of_strides_finds_the_same_features_more_densely(placement):
   x = normal(1, 67, 90, 3)
   nets = {
-    stride: ResNet((2, 2, 2, 2), 4, stride, placement, norm=PLAIN.norm) for stride in (32, 16, 8)
+    stride: ResNet((2, 2, 2, 2), 4, placement, output_stride=stride, norm=PLAIN.norm)
+    for stride in (32, 16, 8)
   }
   variables = filled(nets[32], x, train=False)
   run = jax.jit(lambda: {s: net.apply(variables, x, train=False) for s, net in nets.items()})

@@ -8,10 +8,9 @@ import pytest
 from asmjax.models.backbones import mobilenet
 from asmjax.models.backbones.mobilenet import MobileNetV1
 from asmjax.models.critics.mobilenet import MobileNetCritic
-from asmjax.models.layers import Conv, Norm
-from asmjax.ops.resize import bilinear
+from asmjax.models.layers import Norm
+from asmjax.ops import resize_bilinear
 from tests.helpers import tiny_backbones as backbones
-from tests.oracles import arrays as reference
 
 # One stride each, and a block after the last one.
 FEW = ((64, 1), (64, 2), (64, 2), (128, 2), (128, 2), (128, 1))
@@ -69,42 +68,13 @@ def test_other_output_strides_are_refused():
     MobileNetV1(output_stride=64)
 
 
-@pytest.mark.parametrize("kernel, stride, groups", [(3, 1, 4), (3, 2, 4), (3, 1, 2), (1, 1, 2)])
-def test_groups_are_convolved_on_their_own(kernel, stride, groups):
-  rng = np.random.default_rng(0)
-  x, layer = structure(2, 9, 7, 4), Conv(8, kernel, stride, groups=groups)
-  params = {
-    "kernel": rng.normal(size=(kernel, kernel, 4 // groups, 8)).astype(np.float32),
-    "bias": rng.normal(size=8).astype(np.float32),
-  }
-  parts = zip(
-    np.split(x, groups, -1),
-    np.split(params["kernel"], groups, -1),
-    np.split(params["bias"], groups),
-    strict=True,
-  )
-  expected = np.concatenate([reference.convolve(*part, stride, 1) for part in parts], -1)
-  np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_groups_of_a_joined_map_are_those_of_the_concatenation(kernel):
-  low, skip = structure(1, 4, 3, 4), structure(1, 8, 6, 2)
-  layer = Conv(6, kernel, groups=3)
-  params = layer.init(jax.random.key(0), skip, low)
-  concatenated = jnp.concatenate([bilinear(low, (8, 6)), skip], -1)
-  np.testing.assert_allclose(
-    layer.apply(params, skip, low), layer.apply(params, concatenated), rtol=1e-5, atol=1e-5
-  )
-
-
 def test_the_critic_judges_the_structure_at_its_own_size():
   x = structure(2, 19, 24, 6)
   variables = backbones.initial(TINY, x)
   judge = jax.jit(lambda x: TINY.apply(variables, x, train=False))
   logits = judge(x)
   assert logits.shape == (2, 1, 1, 1) and logits[0] != logits[1]
-  np.testing.assert_allclose(judge(bilinear(x, TINY.size)), logits, rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(judge(resize_bilinear(x, TINY.size)), logits, rtol=1e-5, atol=1e-7)
 
 
 def test_dropout_is_random_in_training_only_and_gradients_reach_everything():

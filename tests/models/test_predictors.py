@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.backbones import VGG, ResNet
-from asmjax.models.layers import Norm, plain_convolutions, with_compute_dtype
+from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
   FCN,
   FCRN,
@@ -18,6 +18,7 @@ from asmjax.models.predictors import (
   PSPNet,
   UNet,
 )
+from asmjax.ops import use_cpu_kernels
 from tests.helpers import tiny_backbones as backbones
 
 HEADS = {"segmentation": 3, "depth": 1}
@@ -25,7 +26,7 @@ SIZE = (33, 41)
 
 
 def resnet(output_stride=32, **options):
-  return ResNet((1, 1, 1, 1), 2, output_stride, **options)
+  return ResNet((1, 1, 1, 1), 2, output_stride=output_stride, **options)
 
 
 # With the stride of their outputs.
@@ -82,7 +83,7 @@ def test_bfloat16_reaches_every_convolution_and_no_parameter(net, stride):
   net, x = with_compute_dtype(jnp.bfloat16, net), jnp.zeros((1, *SIZE, 3))
   _, variables = backbones.shapes(net, *SIZE)
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-  with plain_convolutions():
+  with use_cpu_kernels(False):
     jaxpr, (outputs, sown) = jax.make_jaxpr(
       lambda v, x: net.apply(
         v,

@@ -7,9 +7,9 @@ import pytest
 
 from asmjax.game import AUXILIARY
 from asmjax.models.backbones import ResNet
-from asmjax.models.layers import Norm, plain_convolutions
+from asmjax.models.layers import Norm
 from asmjax.models.predictors import PSPNet
-from asmjax.ops.resize import bilinear
+from asmjax.ops import resize_bilinear, use_cpu_kernels
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as reference
 
@@ -18,7 +18,7 @@ HEADS = {"a": 2, "b": 1}
 
 
 def tiny(**options):
-  return PSPNet(HEADS, ResNet((1, 1, 1, 1), 2, 8), features=4, **options)
+  return PSPNet(HEADS, ResNet((1, 1, 1, 1), 2, output_stride=8), features=4, **options)
 
 
 def test_parameters_are_those_of_resnet_and_of_the_pyramid():
@@ -46,7 +46,7 @@ def test_the_pyramid_is_its_definition(size):
         :, i * h // bins : -(-(i + 1) * h // bins), j * w // bins : -(-(j + 1) * w // bins)
       ].mean((1, 2))
     each = np.maximum(conv(f"pool{bins}", means), 0)
-    maps.append(bilinear(each, (h, w), align_corners=True))
+    maps.append(resize_bilinear(each, (h, w), align_corners=True))
   y = np.maximum(conv("fuse", np.concatenate(maps, -1)), 0)
   found = jax.jit(lambda: net.apply(variables, x, train=False))()
   for task in HEADS:
@@ -74,7 +74,7 @@ def test_auxiliary_maps_come_from_the_stage_before_the_last_and_have_the_outputs
   for task in HEADS:
     size = outputs[task].shape[1:3]
     assert size == (3, 2) and aside.shape[1:3] == (5, 4)
-    expected = bilinear(conv(f"head_{task}_auxiliary", aside), size, align_corners=True)
+    expected = resize_bilinear(conv(f"head_{task}_auxiliary", aside), size, align_corners=True)
     np.testing.assert_allclose(maps[task], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def traced(net, variables, x, train):
       rngs={"dropout": jax.random.key(0)},
     )[1]["intermediates"]
 
-  with plain_convolutions():
+  with use_cpu_kernels(False):
     jaxpr, sown = jax.make_jaxpr(run, return_shape=True)(variables, x)
   names = [equation.primitive.name for equation in jaxpr.eqns]
   return sum(name in ("conv_general_dilated", "dot_general") for name in names), sown

@@ -10,7 +10,7 @@ import pytest
 
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
-from asmjax.ops.resize import bilinear
+from asmjax.ops import resize_bilinear
 
 RELEASED = {
   "levels": 9,
@@ -90,7 +90,7 @@ def test_the_skip_joins_where_it_is_told_to():
   skip = jax.nn.relu(layer("down1_1", x))
   y = jax.nn.relu(layer("up1_1", jax.nn.relu(layer("down2_1", skip, width=8, stride=2))))
   assert y.shape == (1, 5, 6, 4)
-  y = jax.nn.relu(layer("up1_2", jnp.concatenate([bilinear(y, (9, 12)), skip], -1)))
+  y = jax.nn.relu(layer("up1_2", jnp.concatenate([resize_bilinear(y, (9, 12)), skip], -1)))
   expected = layer("head_a", jax.nn.relu(layer("up1_3", y)), width=2)
   np.testing.assert_allclose(
     net.apply(variables, x, train=False)["a"], expected, rtol=1e-4, atol=1e-5

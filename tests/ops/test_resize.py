@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.ops.resize import (
-  bilinear,
+from asmjax.ops import (
+  adaptive_avg_pool,
+  avg_pool,
   downsample,
   downsample_image,
-  mean_of_bins,
-  mean_of_cells,
-  stride_of,
+  find_stride,
+  resize_bilinear,
+  resize_nearest,
   upsample,
 )
 from tests.oracles import arrays as reference
@@ -29,7 +30,9 @@ def pooled():
   rng = np.random.default_rng(0)
   maps = [rng.normal(size=(2, *size, 3)).astype(np.float32) for size, _ in GRIDS]
   bins = [count for _, count in GRIDS]
-  found = jax.jit(lambda maps: [mean_of_bins(*each) for each in zip(maps, bins, strict=True)])(maps)
+  found = jax.jit(lambda maps: [adaptive_avg_pool(*each) for each in zip(maps, bins, strict=True)])(
+    maps
+  )
   return list(zip(maps, bins, found, strict=True))
 
 
@@ -60,7 +63,7 @@ def test_it_is_pytorchs_adaptive_pooling(pooled):
 
 def test_means_are_added_up_in_single_precision():
   x = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
-  found = mean_of_bins(x, 2)
+  found = adaptive_avg_pool(x, 2)
   assert found.dtype == jnp.bfloat16
   np.testing.assert_array_equal(found, x[:, :2, :2])
 
@@ -71,18 +74,18 @@ def test_means_of_cells_are_flaxs_and_their_gradients_too(size, side, float64):
   x = rng.normal(size=(2, *size, 3))
   pooled = lambda x: nn.avg_pool(x, (side,) * 2, (side,) * 2, "SAME", count_include_pad=False)
   cotangent = rng.normal(size=pooled(x).shape)
-  for_both = [jax.vjp(f, x) for f in (lambda x: mean_of_cells(x, side), pooled)]
+  for_both = [jax.vjp(f, x) for f in (lambda x: avg_pool(x, side), pooled)]
   found, expected = ((y, *back(cotangent)) for y, back in for_both)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, expected)
   low = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
-  np.testing.assert_array_equal(mean_of_cells(low, 32), low[:, :2, :2])
+  np.testing.assert_array_equal(avg_pool(low, 32), low[:, :2, :2])
 
 
 @pytest.mark.parametrize("dtype, most", [(jnp.float32, 3e-7), (jnp.bfloat16, 2**-8)])
 def test_means_of_whole_maps_and_cells_are_exact_up_to_rounding(dtype, most):
   x = jnp.asarray(6 * np.random.default_rng(0).random((1, 33, 33, 8)), dtype)
   whole, cells, pooled = jax.jit(
-    lambda x: (mean_of_bins(x, 1), mean_of_cells(x, 33), jnp.mean(x, (1, 2), keepdims=True))
+    lambda x: (adaptive_avg_pool(x, 1), avg_pool(x, 33), jnp.mean(x, (1, 2), keepdims=True))
   )(x)
   values = np.asarray(x, np.float64)
   exact = [math.fsum(values[..., c].ravel()) / 33**2 for c in range(8)]
@@ -109,9 +112,9 @@ TORCH = {
 @pytest.mark.parametrize("size", TORCH)
 def test_bilinear_aligns_corners_as_torch_does(size):
   x = jnp.array([[0.0, 1, 3], [6, 10, 15]])[None, ..., None]
-  found = bilinear(x, size, align_corners=True)
+  found = resize_bilinear(x, size, align_corners=True)
   np.testing.assert_allclose(found[0, ..., 0], TORCH[size], rtol=1e-6, atol=1e-6)
-  single = bilinear(x[:, :, :1], (3, 3), align_corners=True)
+  single = resize_bilinear(x[:, :, :1], (3, 3), align_corners=True)
   np.testing.assert_allclose(single[0, ..., 0], np.array([[0, 3, 6]]).T.repeat(3, 1), rtol=1e-6)
 
 
@@ -125,7 +128,9 @@ def test_upsample_puts_output_i_on_pixel_stride_times_i_whatever_the_size(stride
   np.testing.assert_allclose(found, reference.upsample(x, size, stride), rtol=1e-5, atol=1e-6)
   np.testing.assert_array_equal(found[:, ::stride, ::stride], x)
   if all(side % stride == 1 for side in size):
-    np.testing.assert_allclose(found, bilinear(x, size, align_corners=True), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+      found, resize_bilinear(x, size, align_corners=True), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_upsample_has_the_gradient_of_its_definition(float64):
@@ -142,7 +147,7 @@ def test_stride_of_is_the_only_power_of_two_that_fits():
   for side in range(1, 200):
     for stride in (1, 2, 4, 8, 16, 32):
       pixels = -(-side // stride)
-      found = stride_of(side, pixels)
+      found = find_stride(side, pixels)
       assert found == stride if pixels > 1 else found <= stride
   with pytest.raises(ValueError, match="map of 5 pixels .* aligned corners with an image of 12"):
     upsample(jnp.zeros((1, 5, 5, 1)), (12, 9), align_corners=True)
@@ -191,3 +196,27 @@ def test_downsample_image_averages_around_the_places_of_the_pixels(stride, align
   expected = np.stack([*np.meshgrid(places, places, indexing="ij"), np.full((pixels,) * 2, 77)], -1)
   np.testing.assert_allclose(found[0, 1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.51)
   assert (found[..., 2] == 77).all()
+
+
+@pytest.mark.parametrize("size", [(8, 6), (4, 3), (7, 11), (2, 3)])
+def test_resize_bilinear_has_half_pixel_centers(size):
+  x = jnp.array(np.random.default_rng(0).normal(size=(2, 4, 3, 5)), jnp.float32)
+  expected = jax.image.resize(x, (2, *size, 5), "bilinear", antialias=False)
+  np.testing.assert_allclose(resize_bilinear(x, size), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_resize_bilinear_keeps_constants_and_its_transpose_keeps_sums():
+  x = jnp.ones((1, 5, 4, 2))
+  np.testing.assert_allclose(resize_bilinear(x, (10, 8)), 1, rtol=1e-6)
+  grads = jax.grad(lambda x: jnp.sum(resize_bilinear(x, (10, 8))))(x)
+  np.testing.assert_allclose(jnp.sum(grads), 10 * 8 * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(2, 3), (8, 12), (3, 5)])
+def test_resize_nearest_takes_the_pixel_under_the_center(size):
+  label = np.random.default_rng(0).integers(0, 9, (2, 4, 6)).astype(np.int32)
+  rows, columns = (
+    ((np.arange(new) + 0.5) * old / new).astype(int)
+    for new, old in zip(size, label.shape[1:], strict=True)
+  )
+  np.testing.assert_array_equal(resize_nearest(label, size), label[:, rows[:, None], columns[None]])

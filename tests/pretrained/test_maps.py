@@ -15,7 +15,7 @@ from asmjax.pretrained.names import by_path
 from tests.helpers import published_weights
 
 HEADS = {"segmentation": 3}
-TORCH = ResNet((1, 2, 1, 1), 8, 8, placement="first_3x3")
+TORCH = ResNet((1, 2, 1, 1), 8, output_stride=8, placement="first_3x3")
 SLIM = ResNet((2, 2, 1, 1), 8, placement="last_3x3")
 XCEPTION = Xception(middle=2, width=0.05)
 

@@ -62,7 +62,7 @@ def test_a_weight_on_auxiliary_maps_that_nobody_makes_is_refused(outputs):
 def test_each_head_learns_from_its_own_map_and_what_both_see_from_both():
   predictor = PSPNet(
     {name: task.channels for name, task in TASKS.items()},
-    ResNet((1, 1, 1, 1), 4, 8, norm=Norm("none"), activation=jnp.tanh),
+    ResNet((1, 1, 1, 1), 4, output_stride=8, norm=Norm("none"), activation=jnp.tanh),
     bins=(1, 2),
     features=4,
     dropout=0.0,

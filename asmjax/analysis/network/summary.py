@@ -18,7 +18,7 @@ from flax.errors import ScopeParamShapeError
 
 from asmjax.analysis.network.receptive_field import PRODUCTS, Value, View, image, propagate
 from asmjax.game import Task, Term
-from asmjax.models.layers import plain_convolutions
+from asmjax.ops import use_cpu_kernels
 
 # Sides of images that few fields of view exceed; a power of two, so that strides divide it.
 LARGE = (4096, 6144)
@@ -307,7 +307,7 @@ class _Trace:
 
 def _variables(network: nn.Module, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
   init = lambda *arrays: network.init(jax.random.key(0), *_filled(inputs, arrays), **options)
-  with plain_convolutions():
+  with use_cpu_kernels(False):
     return jax.eval_shape(init, *filter(_is_array, inputs))
 
 
@@ -321,7 +321,7 @@ def _traced(
       return network.apply(variables, *_filled(inputs, arrays), **options)
 
   arrays = list(filter(_is_array, inputs))
-  with plain_convolutions():
+  with use_cpu_kernels(False):
     traced = jax.make_jaxpr(apply)(variables, *arrays)
   known = [Value()] * len(jax.tree.leaves(variables))
   known += [image(x.shape) if _is_image(x) else Value() for x in arrays]

@@ -1,18 +1,16 @@
 """Backbones: classification networks that predictors take their features from."""
 
+from asmjax.models.backbones.base import Backbone
 from asmjax.models.backbones.mobilenet import MobileNetV1
 from asmjax.models.backbones.mobilenet_v2 import MobileNetV2
 from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.backbones.vgg import VGG
 from asmjax.models.backbones.xception import Xception
 
-BACKBONES = {
+BACKBONES: dict[str, type[Backbone]] = {
   "mobilenet_v1": MobileNetV1,
   "mobilenet_v2": MobileNetV2,
   "resnet": ResNet,
   "vgg": VGG,
   "xception": Xception,
 }
-
-# What a predictor may hold.
-Backbone = MobileNetV1 | MobileNetV2 | ResNet | VGG | Xception

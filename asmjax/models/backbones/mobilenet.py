@@ -3,8 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.backbones.strides import next_stride
-from asmjax.models.layers import Network, check_output_stride
+from asmjax.models.backbones.base import Backbone, Features
 
 # Channels and stride of the blocks (Howard et al. 2017, Table 1).
 V1_BLOCKS = (
@@ -20,7 +19,7 @@ V1_BLOCKS = (
 )
 
 
-class MobileNetV1(Network):
+class MobileNetV1(Backbone):
   """MobileNet (Howard et al. 2017) without its classifier.
 
   ReLU follows every normalization, as in the paper's Fig. 3; released weights were trained with
@@ -42,27 +41,19 @@ class MobileNetV1(Network):
   """
 
   width: float = 1.0
-  output_stride: int = 32
-  remat: bool = False
-
-  def __post_init__(self):
-    check_output_stride(self.output_stride)
-    super().__post_init__()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> dict[int, Float[Array, "n _ _ _"]]:
+  def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
     """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
 
     With an output stride of 8 those of 16 and 32 have an eighth of the size too.
     """
-    x = self.layers(train=train)(x, features=int(32 * self.width), stride=2, name="conv1")
+    x = self.conv_block(train=train)(x, features=int(32 * self.width), stride=2, name="conv1")
     features, nominal = {}, 2
     for i, (channels, stride) in enumerate(V1_BLOCKS, 1):
-      nominal, *strides = next_stride(nominal, stride, self.output_stride)
+      nominal, *strides = self.give_up_stride(nominal, stride)
       block = _block(f"block{i}", int(channels * self.width), *strides, train=train)
-      x = (nn.remat(block) if self.remat else block)(self, x)
+      x = self.maybe_remat(block)(self, x)
       features[nominal] = x
     return features
 
@@ -71,8 +62,8 @@ def _block(name: str, features: int, stride: int, dilation: int, *, train: bool)
   """A function of a network and its features that makes the layers of one block in the network."""
 
   def block(net, x):
-    layers, channels = net.layers(train=train), x.shape[-1]
-    x = layers(
+    conv_block, channels = net.conv_block(train=train), x.shape[-1]
+    x = conv_block(
       x,
       features=channels,
       stride=stride,
@@ -80,6 +71,6 @@ def _block(name: str, features: int, stride: int, dilation: int, *, train: bool)
       groups=channels,
       name=f"{name}_depthwise",
     )
-    return layers(x, features=features, kernel=1, name=f"{name}_pointwise")
+    return conv_block(x, features=features, kernel=1, name=f"{name}_pointwise")
 
   return block

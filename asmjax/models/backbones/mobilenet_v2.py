@@ -7,8 +7,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from asmjax.models.backbones.strides import next_stride
-from asmjax.models.layers import Network, check_output_stride
+from asmjax.models.backbones.base import Backbone, Features
 
 # Expansion, channels, number and first stride of blocks (Sandler et al. 2018, Table 2).
 V2_BLOCKS = (
@@ -22,7 +21,7 @@ V2_BLOCKS = (
 )
 
 
-class MobileNetV2(Network):
+class MobileNetV2(Backbone):
   """MobileNetV2 (Sandler et al. 2018) without its classifier.
 
   Convolutions are padded by the same number of pixels on all sides, as in torchvision's and in
@@ -52,24 +51,16 @@ class MobileNetV2(Network):
 
   activation: Callable[[Array], Array] = dataclasses.field(default=jax.nn.relu6, kw_only=True)
   width: float = 1.0
-  output_stride: int = 32
   top: bool = True
-  remat: bool = False
-
-  def __post_init__(self):
-    check_output_stride(self.output_stride)
-    super().__post_init__()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> dict[int, Float[Array, "n _ _ _"]]:
+  def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
     """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
 
     With an output stride of 8 those of 16 and 32 have an eighth of the size too.
     """
-    layers = self.layers(train=train)
-    x = layers(x, features=rounded(32 * self.width), stride=2, name="conv1")
+    conv_block = self.conv_block(train=train)
+    x = conv_block(x, features=rounded(32 * self.width), stride=2, name="conv1")
     rows = [
       (expansion, channels, 1 if j else stride)
       for expansion, channels, count, stride in V2_BLOCKS
@@ -79,13 +70,13 @@ class MobileNetV2(Network):
     for i, (expansion, channels, stride) in enumerate(rows, 1):
       wide, channels = expansion * x.shape[-1], rounded(channels * self.width)
       adds = stride == 1 and channels == x.shape[-1]
-      nominal, *strides = next_stride(nominal, stride, self.output_stride)
+      nominal, *strides = self.give_up_stride(nominal, stride)
       block = _block(f"block{i}", wide, channels, *strides, train=train)
-      y = (nn.remat(block) if self.remat else block)(self, x)
+      y = self.maybe_remat(block)(self, x)
       x = features[nominal] = x + y if adds else y
     if self.top:
       wide = rounded(1280 * max(self.width, 1.0))
-      features[nominal] = layers(x, features=wide, kernel=1, name="conv2")
+      features[nominal] = conv_block(x, features=wide, kernel=1, name="conv2")
     return features
 
 
@@ -99,12 +90,12 @@ def _block(name: str, wide: int, features: int, stride: int, dilation: int, *, t
   """A function of a network and its features that makes the layers of one block in the network."""
 
   def block(net, x):
-    layers = net.layers(train=train)
+    conv_block = net.conv_block(train=train)
     if wide > x.shape[-1]:
-      x = layers(x, features=wide, kernel=1, name=f"{name}_expand")
-    x = layers(
+      x = conv_block(x, features=wide, kernel=1, name=f"{name}_expand")
+    x = conv_block(
       x, features=wide, stride=stride, dilation=dilation, groups=wide, name=f"{name}_depthwise"
     )
-    return layers(x, features=features, kernel=1, activate=False, name=f"{name}_project")
+    return conv_block(x, features=features, kernel=1, activate=False, name=f"{name}_project")
 
   return block

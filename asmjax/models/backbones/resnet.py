@@ -3,7 +3,9 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Layers, Network, check_output_stride, max_pool
+from asmjax.models.backbones.base import Backbone, Features
+from asmjax.models.layers import ConvBlock
+from asmjax.ops import max_pool
 
 # Bottlenecks a stage by the number of layers, the classifier included.
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -12,7 +14,7 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 PLACEMENTS = ("first_1x1", "first_3x3", "last_3x3")
 
 
-class ResNet(Network):
+class ResNet(Backbone):
   """ResNet without its classifier, with dilation in place of the last strides if so told.
 
   Convolutions after a stride that is given up are dilated instead, so that the features at the
@@ -36,29 +38,24 @@ class ResNet(Network):
 
   blocks: tuple[int, ...] = BLOCKS[50]
   width: int = 64
-  output_stride: int = 32
   placement: str = "first_1x1"
-  remat: bool = False
 
   def __post_init__(self):
-    check_output_stride(self.output_stride)
     if self.placement not in PLACEMENTS:
       raise ValueError(f"unknown placement {self.placement!r}; known: {', '.join(PLACEMENTS)}")
     super().__post_init__()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> dict[int, Float[Array, "n _ _ _"]]:
+  def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
     """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
 
     With an output stride of 8 those of 16 and 32 have an eighth of the size too.
     """
-    layers = self.layers(train=train)
-    x = layers(x, features=self.width, kernel=7, stride=2, name="conv1")
+    conv_block = self.conv_block(train=train)
+    x = conv_block(x, features=self.width, kernel=7, stride=2, name="conv1")
     features = {2: x}
     x = max_pool(x, 3, 2, ((1, 1), (1, 1)))
-    block, nominal, dilation = nn.remat(Bottleneck) if self.remat else Bottleneck, 4, 1
+    block, nominal, dilation = self.maybe_remat(Bottleneck), 4, 1
     for i, blocks in enumerate(self.blocks):
       for j in range(blocks):
         halves = self._halves(i, j)
@@ -70,7 +67,7 @@ class ResNet(Network):
           2 if halves and not gives_up else 1,
           after if self.placement == "first_1x1" else dilation,
           self.placement == "first_1x1",
-          layers,
+          conv_block,
           name=f"stage{i + 1}_block{j + 1}",
         )(x)
         features[nominal], dilation = x, after
@@ -90,26 +87,27 @@ class Bottleneck(nn.Module):
     stride: of the block.
     dilation: of the 3x3 convolution.
     early: the stride sits on the first convolution, not on the second one.
-    layers: see `asmjax.models.layers.Layers`.
+    conv_block: Factory of the layers.
   """
 
   width: int
   stride: int
   dilation: int
   early: bool
-  layers: Layers
+  conv_block: ConvBlock
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
     """Features at 1/stride of the size, rounded up."""
-    wide, strides = 4 * self.width, (self.stride, 1) if self.early else (1, self.stride)
-    y = self.layers(x, features=self.width, kernel=1, stride=strides[0], name="conv1")
-    y = self.layers(y, features=self.width, stride=strides[1], dilation=self.dilation, name="conv2")
-    y = self.layers(y, features=wide, kernel=1, activate=False, name="conv3")
+    conv_block, wide = self.conv_block, 4 * self.width
+    first, second = (self.stride, 1) if self.early else (1, self.stride)
+    y = conv_block(x, features=self.width, kernel=1, stride=first, name="conv1")
+    y = conv_block(y, features=self.width, stride=second, dilation=self.dilation, name="conv2")
+    y = conv_block(y, features=wide, kernel=1, activate=False, name="conv3")
     if x.shape[-1] == wide:
       x = x[:, :: self.stride, :: self.stride]
     else:
-      x = self.layers(
+      x = conv_block(
         x, features=wide, kernel=1, stride=self.stride, activate=False, name="shortcut"
       )
-    return self.layers.activation(x + y)
+    return conv_block.activation(x + y)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.backbones.strides import next_stride
-from asmjax.models.layers import Network, Norm, check_output_stride, max_pool
+from asmjax.models.backbones.base import Backbone, Features
+from asmjax.models.layers import Norm
+from asmjax.ops import max_pool
 
 # Convolutions a stage (Simonyan and Zisserman 2015, Table 1, D).
 VGG16 = (2, 2, 3, 3, 3)
 
 
-class VGG(Network):
+class VGG(Backbone):
   """VGG-16 without its last layer, and by default without the fully connected ones before it.
 
   With an output stride of 16 or 8 the last pools are left out and what follows is dilated by 2
@@ -46,17 +47,9 @@ class VGG(Network):
   norm: Norm = dataclasses.field(default=Norm("none"), kw_only=True)
   width: int = 64
   fully: int = 0
-  output_stride: int = 32
-  remat: bool = False
-
-  def __post_init__(self):
-    check_output_stride(self.output_stride)
-    super().__post_init__()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> dict[int, Float[Array, "n _ _ _"]]:
+  def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
     """The pooled maps at strides of 2, 4, 8, 16 and 32; the last one is that of `fc7` if there.
 
     Where a pool is left out, the map that it would have seen takes its place. With an output
@@ -64,12 +57,12 @@ class VGG(Network):
     """
     features, nominal = {}, 1
     for i, count in enumerate(VGG16):
-      nominal, stride, dilation = next_stride(nominal, 2, self.output_stride)
+      nominal, stride, dilation = self.give_up_stride(nominal, 2)
       names = [f"conv{i + 1}_{j + 1}" for j in range(count)]
       stage = _stage(names, self.width * 2 ** min(i, 3), stride, dilation, train=train)
-      x = features[nominal] = (nn.remat(stage) if self.remat else stage)(self, x)
+      x = features[nominal] = self.maybe_remat(stage)(self, x)
     if self.fully:
-      *_, dilation = next_stride(nominal, 1, self.output_stride)
+      *_, dilation = self.give_up_stride(nominal, 1)
       features[nominal] = self._classify(x, dilation, train=train)
     return features
 
@@ -84,9 +77,9 @@ def _stage(names: Sequence[str], features: int, stride: int, dilation: int, *, t
   """A function of a network and its features that makes the layers of one stage in the network."""
 
   def stage(net, x):
-    layers = net.layers(train=train)
+    conv_block = net.conv_block(train=train)
     for name in names:
-      x = layers(x, features=features, dilation=dilation, name=name)
+      x = conv_block(x, features=features, dilation=dilation, name=name)
     return max_pool(x, 2, 2) if stride == 2 else x
 
   return stage

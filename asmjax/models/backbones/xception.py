@@ -3,8 +3,8 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.backbones.strides import next_stride
-from asmjax.models.layers import Layers, Network, check_output_stride
+from asmjax.models.backbones.base import Backbone, Features
+from asmjax.models.layers import ConvBlock
 
 # Channels of the separable convolutions of modules with a stride (Chen et al. 2018, Fig. 4).
 ENTRY = ((128, 128, 128), (256, 256, 256), (728, 728, 728))
@@ -14,7 +14,7 @@ MIDDLE = (728, 728, 728)
 LAST = (1536, 1536, 2048)
 
 
-class Xception(Network):
+class Xception(Backbone):
   """Xception without its classifier, as modified by Chen et al. (2018, Fig. 4).
 
   The defaults are Xception-65 of the DeepLab model zoo; with `middle=8` it is Xception-41. With a
@@ -40,38 +40,30 @@ class Xception(Network):
 
   middle: int = 16
   width: float = 1.0
-  output_stride: int = 32
-  remat: bool = False
-
-  def __post_init__(self):
-    check_output_stride(self.output_stride)
-    super().__post_init__()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w c"], *, train: bool
-  ) -> dict[int, Float[Array, "n _ _ _"]]:
+  def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
     """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
 
     Those of 2 to 16 come from within a module, before its strided convolution, and no activation
     follows them; that of 4 is what DeepLab v3+ gives its decoder. With an output stride of 8
     those of 16 and 32 have an eighth of the size too.
     """
-    layers = self.layers(train=train)
-    module = nn.remat(XceptionModule) if self.remat else XceptionModule
+    conv_block = self.conv_block(train=train)
+    module = self.maybe_remat(XceptionModule)
     scaled = lambda channels: tuple(int(self.width * c) for c in channels)
-    x = layers(x, features=int(32 * self.width), stride=2, name="conv1")
-    x = layers(x, features=int(64 * self.width), name="conv2")
+    x = conv_block(x, features=int(32 * self.width), stride=2, name="conv1")
+    x = conv_block(x, features=int(64 * self.width), name="conv2")
     rows = [(f"entry{i}", channels, 2) for i, channels in enumerate(ENTRY, 1)]
     rows += [(f"middle{i + 1}", MIDDLE, 1) for i in range(self.middle)]
     rows += [("exit1", EXIT, 2), ("exit2", LAST, 1)]
     features, nominal = {}, 2
     for name, channels, stride in rows:
       before = nominal
-      nominal, *strides = next_stride(nominal, stride, self.output_stride)
-      features[before], x = module(scaled(channels), *strides, name != "exit2", layers, name=name)(
-        x
-      )
+      nominal, *strides = self.give_up_stride(nominal, stride)
+      features[before], x = module(
+        scaled(channels), *strides, name != "exit2", conv_block, name=name
+      )(x)
     return {**features, nominal: x}
 
 
@@ -86,14 +78,14 @@ class XceptionModule(nn.Module):
     stride: of the last one.
     dilation: of all of them.
     residual: whether there is a shortcut.
-    layers: see `asmjax.models.layers.Layers`.
+    conv_block: Factory of the layers.
   """
 
   channels: tuple[int, ...]
   stride: int
   dilation: int
   residual: bool
-  layers: Layers
+  conv_block: ConvBlock
 
   @nn.compact
   def __call__(
@@ -102,14 +94,14 @@ class XceptionModule(nn.Module):
     """Features before the last separable convolution, and the module's, 1/stride of the size."""
     maps = [x]
     for i in range(len(self.channels)):
-      y = self.layers.activation(maps[-1]) if self.residual else maps[-1]
+      y = self.conv_block.activation(maps[-1]) if self.residual else maps[-1]
       maps.append(self._separable(y, i))
     *_, inner, y = maps
     return inner, y + self._shortcut(x) if self.residual else y
 
   def _separable(self, x: Array, i: int) -> Array:
     width, name, activate = x.shape[-1], f"conv{i + 1}", not self.residual
-    x = self.layers(
+    x = self.conv_block(
       x,
       features=width,
       groups=width,
@@ -118,13 +110,13 @@ class XceptionModule(nn.Module):
       stride=self.stride if i == len(self.channels) - 1 else 1,
       name=f"{name}_depthwise",
     )
-    return self.layers(
+    return self.conv_block(
       x, features=self.channels[i], kernel=1, activate=activate, name=f"{name}_pointwise"
     )
 
   def _shortcut(self, x: Array) -> Array:
     if x.shape[-1] == self.channels[-1]:
       return x[:, :: self.stride, :: self.stride]
-    return self.layers(
+    return self.conv_block(
       x, features=self.channels[-1], kernel=1, stride=self.stride, activate=False, name="shortcut"
     )

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, Network, max_pool
+from asmjax.models.layers import Conv, ConvNet
+from asmjax.ops import max_pool
 
 
 class LucNet(nn.Module):
@@ -83,7 +84,7 @@ class TwoBranchNet(nn.Module):
     return _judged(joined, ((128,), (256,), (512,)), (3, 3), **settings, dtype=self.dtype)
 
 
-class PatchNet(Network):
+class PatchNet(ConvNet):
   """The patch discriminator that was released with Hwang et al. 2019, as "cGAN".
 
   4x4 convolutions, each with a normalization and a ReLU, of stride 2 but for the last, and a 4x4
@@ -104,11 +105,11 @@ class PatchNet(Network):
   ) -> Float[Array, "n h2 w2 1"]:
     """Logits at 1/2^(number of filters - 1) of the size, rounded up."""
     settings, x = {"train": train, "spectral": self.spectral}, structure
-    layers = self.layers(train=train)
+    conv_block = self.conv_block(train=train)
     for i, features in enumerate(self.filters, 1):
       stride, name = 2 if i < len(self.filters) else 1, f"conv{i}"
-      conv = self.conv(features, 4, stride, bias=layers.bias, dtype=self.dtype, name=name)
-      x = layers.finish(_convolved(x, conv, **settings), name=name)
+      conv = self.conv(features, 4, stride, bias=conv_block.bias, dtype=self.dtype, name=name)
+      x = conv_block.finish(_convolved(x, conv, **settings), name=name)
     return _convolved(x, self.conv(1, 4, dtype=self.dtype, name="logit"), **settings)
 
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.mobilenet import MobileNetV1
-from asmjax.models.layers import Network
-from asmjax.ops.resize import bilinear
+from asmjax.models.layers import ConvNet
+from asmjax.ops import resize_bilinear
 
 
-class MobileNetCritic(Network):
+class MobileNetCritic(ConvNet):
   """The discriminator of LoAd: MobileNet with one logit in place of the 1000 classes.
 
   Needs a "dropout" key in training.
@@ -27,7 +27,7 @@ class MobileNetCritic(Network):
   @nn.compact
   def __call__(self, structure: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 1 1 1"]:
     """One logit for each structure."""
-    x = bilinear(structure, self.size)
+    x = resize_bilinear(structure, self.size)
     style = {"norm": self.norm, "activation": self.activation, "conv": self.conv}
     x = MobileNetV1(self.width, dtype=self.dtype, name="backbone", **style)(x, train=train)[32]
     x = jnp.mean(x, (1, 2), keepdims=True)

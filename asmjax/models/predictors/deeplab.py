@@ -8,11 +8,11 @@ from jaxtyping import Array, Float
 
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
-from asmjax.models.layers import Layers, Network
-from asmjax.ops.resize import upsample
+from asmjax.models.layers import ConvBlock, ConvNet
+from asmjax.ops import upsample
 
 
-class DeepLab(Network):
+class DeepLab(ConvNet):
   """DeepLab v3 and v3+ (Chen et al. 2017, Sec. 3.3; Chen et al. 2018, Sec. 3).
 
   Atrous spatial pyramid pooling: a 1x1 convolution, 3x3 ones with several rates, and the mean
@@ -71,15 +71,15 @@ class DeepLab(Network):
     self, x: Float[Array, "n h w 3"], *, train: bool
   ) -> dict[str, Float[Array, "n h2 w2 c"]]:
     """Maps by task, at `stride`, at the backbone's, or with a decoder at a stride of 4."""
-    layers = self.layers(train=train)
+    conv_block = self.conv_block(train=train)
     features = self.backbone(x, train=train)
     resized = lambda y, size: upsample(y, size, align_corners=self.align_corners)
-    maps = (self._pyramid(features[32], layers, train=train),)
+    maps = (self._pyramid(features[32], conv_block, train=train),)
     if self.low:
-      low = layers(features[4], features=self.low, kernel=1, name="low")
+      low = conv_block(features[4], features=self.low, kernel=1, name="low")
       maps = (low, resized(*maps, low.shape[1:3]))
     for i in range(self.convs):
-      maps = (self._conv3x3(*maps, layers=layers, name=f"conv{i + 1}"),)
+      maps = (self._conv3x3(*maps, conv_block=conv_block, name=f"conv{i + 1}"),)
     to = lambda stride: tuple(-(-side // stride) for side in x.shape[1:3])
     enlarged = lambda y: resized(y, to(self.stride)) if self.stride else y
     self.sow("intermediates", "features", enlarged(maps[0]))
@@ -88,27 +88,27 @@ class DeepLab(Network):
       for task, channels in self.heads.items()
     }
 
-  def _pyramid(self, x: Array, layers: Layers, *, train: bool) -> Array:
+  def _pyramid(self, x: Array, conv_block: ConvBlock, *, train: bool) -> Array:
     mean = jnp.mean(x, (1, 2), keepdims=True)
-    mean = layers(mean, features=self.features, kernel=1, name="aspp_pool")
+    mean = conv_block(mean, features=self.features, kernel=1, name="aspp_pool")
     maps = [jnp.broadcast_to(mean, (*x.shape[:3], self.features))]
-    maps.append(layers(x, features=self.features, kernel=1, name="aspp0"))
+    maps.append(conv_block(x, features=self.features, kernel=1, name="aspp0"))
     maps += [
-      self._conv3x3(x, layers=layers, dilation=rate, name=f"aspp{i}")
+      self._conv3x3(x, conv_block=conv_block, dilation=rate, name=f"aspp{i}")
       for i, rate in enumerate(self.rates, 1)
     ]
-    x = layers(jnp.concatenate(maps, -1), features=self.features, kernel=1, name="project")
+    x = conv_block(jnp.concatenate(maps, -1), features=self.features, kernel=1, name="project")
     return nn.Dropout(self.dropout, deterministic=not train)(x)
 
-  def _conv3x3(self, *x: Array, layers: Layers, dilation: int = 1, name: str) -> Array:
+  def _conv3x3(self, *x: Array, conv_block: ConvBlock, dilation: int = 1, name: str) -> Array:
     if not self.separable:
-      return layers(*x, features=self.features, dilation=dilation, name=name)
+      return conv_block(*x, features=self.features, dilation=dilation, name=name)
     wide = sum(each.shape[-1] for each in x)
-    y = layers(*x, features=wide, groups=wide, dilation=dilation, name=f"{name}_depthwise")
-    return layers(y, features=self.features, kernel=1, name=f"{name}_pointwise")
+    y = conv_block(*x, features=wide, groups=wide, dilation=dilation, name=f"{name}_depthwise")
+    return conv_block(y, features=self.features, kernel=1, name=f"{name}_pointwise")
 
 
-class DeepLabV2(Network):
+class DeepLabV2(ConvNet):
   """DeepLab v2, whose heads are atrous convolutions added up (ASPP; Chen et al. 2018, Sec. 3.2).
 
   The defaults are ASPP-L on ResNet-101; ASPP-S has the rates 2, 4, 8, 12, and LargeFOV only 12.

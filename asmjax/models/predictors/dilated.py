@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.vgg import VGG
-from asmjax.models.layers import Network
+from asmjax.models.layers import ConvNet
 
 # Dilation, and the factor on the channels of the large module, of the 3x3 layers (Table 1).
 CONTEXT = ((1, 2), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (1, 32))
 
 
-class Dilated(Network):
+class Dilated(ConvNet):
   """Scores of the dilated VGG-16, refined by a module of eight layers for each task (Sec. 3, 4).
 
   The module begins as the identity of positive scores, but for a little noise (Eq. 4 and 5). Here

@@ -10,14 +10,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, Network, Norm, max_pool
-from asmjax.ops.resize import bilinear
+from asmjax.models.layers import Conv, ConvNet, Norm
+from asmjax.ops import max_pool, resize_bilinear
 
 # Of RGB: luminance first.
 _YUV = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]])
 
 
-class Farabet(Network):
+class Farabet(ConvNet):
   """The multi-scale network of Farabet et al. (2013, Sec. 3 and 5) with its two-layer classifier.
 
   A Laplacian pyramid of the image, each level normalized locally, is seen by the same three
@@ -62,8 +62,8 @@ class Farabet(Network):
     levels = [locally_normalized(each) for each in laplacian_pyramid(yuv, self.scales)]
     convolve = self._convolutions(train=train)
     maps = [convolve(each) for each in levels]
-    x = jnp.concatenate([bilinear(each, maps[0].shape[1:3]) for each in maps], -1)
-    x = self.layers(train=train)(x, features=self.hidden, kernel=1, name="hidden")
+    x = jnp.concatenate([resize_bilinear(each, maps[0].shape[1:3]) for each in maps], -1)
+    x = self.conv_block(train=train)(x, features=self.hidden, kernel=1, name="hidden")
     self.sow("intermediates", "features", x)
     return {
       task: self.conv(channels, 1, dtype=self.dtype, name=f"head_{task}")(x)
@@ -72,7 +72,7 @@ class Farabet(Network):
 
   def _convolutions(self, *, train: bool) -> Callable[[Array], Array]:
     """The three convolutions, made once and applied to any level."""
-    masks, bias = connections((3, *self.widths), self.seen), self.layers(train=train).bias
+    masks, bias = connections((3, *self.widths), self.seen), self.conv_block(train=train).bias
     init = lambda mask: nn.initializers.variance_scaling(1 / mask.mean(), "fan_in", "normal")
     convs = [
       Conv(
@@ -108,7 +108,7 @@ def laplacian_pyramid(x: Float[Array, "n h w c"], levels: int) -> list[Float[Arr
   found = []
   for _ in range(levels - 1):
     half = _blurred(x)[:, ::2, ::2]
-    found.append(x - bilinear(half, x.shape[1:3]))
+    found.append(x - resize_bilinear(half, x.shape[1:3]))
     x = half
   return [*found, x]
 

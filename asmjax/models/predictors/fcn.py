@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones import Backbone
+from asmjax.models.backbones.base import check_output_stride
 from asmjax.models.backbones.vgg import VGG
-from asmjax.models.layers import Network, check_output_stride
-from asmjax.ops.resize import upsample
+from asmjax.models.layers import ConvNet
+from asmjax.ops import upsample
 
 
-class FCN(Network):
+class FCN(ConvNet):
   """FCN-32s, FCN-16s and FCN-8s (Long et al. 2015, Sec. 4.2), by default on VGG-16.
 
   The scores at stride 32 are doubled in size and added to those at stride 16, and the sums

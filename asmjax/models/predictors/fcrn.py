@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.resnet import ResNet
-from asmjax.models.layers import Layers, Network, convolve
+from asmjax.models.layers import ConvBlock, ConvNet
+from asmjax.ops import conv2d
 
 
-class FCRN(Network):
+class FCRN(ConvNet):
   """ResNet, a 1x1 convolution that halves the channels, and four up-projections.
 
   The defaults are FCRN-50, with 63.6 million parameters for depth alone.
@@ -40,11 +41,11 @@ class FCRN(Network):
     what it says of them is cut off.
     """
     h, w = (-(-side // 2) for side in x.shape[1:3])
-    layers, width = self.layers(train=train), self.backbone.width
+    conv_block, width = self.conv_block(train=train), self.backbone.width
     x = self.backbone(x, train=train)[32]
-    x = layers(x, features=16 * width, kernel=1, activate=False, name="reduce")
+    x = conv_block(x, features=16 * width, kernel=1, activate=False, name="reduce")
     for i in range(4):
-      x = UpProjection(width * 2 ** (3 - i), layers, name=f"up{i + 1}")(x)
+      x = UpProjection(width * 2 ** (3 - i), conv_block, name=f"up{i + 1}")(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x[:, :h, :w])
     self.sow("intermediates", "features", x)
     return {
@@ -61,19 +62,19 @@ class UpProjection(nn.Module):
 
   Attributes:
     features: output channels.
-    layers: see `asmjax.models.layers.Layers`.
+    conv_block: Factory of the layers.
   """
 
   features: int
-  layers: Layers
+  conv_block: ConvBlock
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n 2*h 2*w f"]:
     """Features at twice the size."""
-    layers, activation = self.layers, self.layers.activation
-    x = UpConv(2 * self.features, layers.bias, layers.dtype, name="conv1")(x)
-    x, projected = jnp.split(layers.finish(x, activate=False, name="conv1"), 2, -1)
-    x = layers(activation(x), features=self.features, activate=False, name="conv2")
+    conv_block, activation = self.conv_block, self.conv_block.activation
+    x = UpConv(2 * self.features, conv_block.bias, conv_block.dtype, name="conv1")(x)
+    x, projected = jnp.split(conv_block.finish(x, activate=False, name="conv1"), 2, -1)
+    x = conv_block(activation(x), features=self.features, activate=False, name="conv2")
     return activation(x + projected)
 
 
@@ -105,7 +106,7 @@ class UpConv(nn.Module):
     pads = ((1, 1), (0, 1))
     y = _interleaved(
       [
-        _interleaved([convolve(x, kernel[i::2, j::2], (pads[i], pads[j])) for j in (0, 1)], 2)
+        _interleaved([conv2d(x, kernel[i::2, j::2], padding=(pads[i], pads[j])) for j in (0, 1)], 2)
         for i in (0, 1)
       ],
       1,

@@ -8,11 +8,11 @@ from jaxtyping import Array, Float
 
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
-from asmjax.models.layers import Network
-from asmjax.ops.resize import bilinear, mean_of_bins
+from asmjax.models.layers import ConvNet
+from asmjax.ops import adaptive_avg_pool, resize_bilinear
 
 
-class PSPNet(Network):
+class PSPNet(ConvNet):
   """Means over the cells of several grids, joined with the features they are means of (Sec. 3.2).
 
   In training it can also predict from the features before the last stage (Sec. 3.3): those maps
@@ -47,19 +47,19 @@ class PSPNet(Network):
     self, x: Float[Array, "n h w 3"], *, train: bool
   ) -> dict[str, Float[Array, "n h2 w2 c"]]:
     """Maps by task, at the backbone's output stride."""
-    layers, features = self.layers(train=train), self.backbone(x, train=train)
+    conv_block, features = self.conv_block(train=train), self.backbone(x, train=train)
     x, size = features[32], features[32].shape[1:3]
     pooled = [
-      layers(mean_of_bins(x, bins), features=self.features, kernel=1, name=f"pool{bins}")
+      conv_block(adaptive_avg_pool(x, bins), features=self.features, kernel=1, name=f"pool{bins}")
       for bins in self.bins
     ]
-    resized = lambda y: bilinear(y, size, align_corners=self.align_corners)
+    resized = lambda y: resize_bilinear(y, size, align_corners=self.align_corners)
     x = jnp.concatenate([x, *map(resized, pooled)], -1)
-    x = self._dropped(layers(x, features=self.features, name="fuse"), train=train)
+    x = self._dropped(conv_block(x, features=self.features, name="fuse"), train=train)
     self.sow("intermediates", "features", x)
     # What only training needs costs nothing in evaluation.
     if self.auxiliary and (train or self.is_initializing()):
-      aside = layers(features[16], features=self.auxiliary, name="aside")
+      aside = conv_block(features[16], features=self.auxiliary, name="aside")
       maps = self._heads(self._dropped(aside, train=train), "_auxiliary")
       self.sow("intermediates", "auxiliary", {task: resized(each) for task, each in maps.items()})
     return self._heads(x)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Network
+from asmjax.models.layers import ConvNet
 
 
-class UNet(Network):
+class UNet(ConvNet):
   """U-Net with any number of levels.
 
   With one convolution a level there are 2 L - 1 of them: L = 4 is the net of 7 convolutional
@@ -58,17 +58,17 @@ class UNet(Network):
   ) -> dict[str, Float[Array, "n h2 w2 c"]]:
     """Maps by task, at 1/stride of the image's size."""
     widths = [min(self.width * 2**i, self.max_width) for i in range(self.levels)]
-    layers, skips = self.layers(train=train), []
+    conv_block, skips = self.conv_block(train=train), []
     for i, width in enumerate(widths):
       for j in range(self.encoder_convs):
         stride = (self.stride if i == 0 else 2) if j == 0 else 1
         kernel = self.down_kernel if stride > 1 else 3
-        x = layers(x, features=width, kernel=kernel, stride=stride, name=f"down{i + 1}_{j + 1}")
+        x = conv_block(x, features=width, kernel=kernel, stride=stride, name=f"down{i + 1}_{j + 1}")
       skips.append(x)
     for i in reversed(range(self.levels - 1)):
       for j in range(self.decoder_convs):
         inputs = (skips[i], x) if j == self.join else (x,)
-        x = layers(*inputs, features=widths[i], name=f"up{i + 1}_{j + 1}")
+        x = conv_block(*inputs, features=widths[i], name=f"up{i + 1}_{j + 1}")
     self.sow("intermediates", "features", x)
     return {
       task: self.conv(channels, self.head_kernel, dtype=self.dtype, name=f"head_{task}")(x)

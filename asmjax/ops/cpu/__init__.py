@@ -1,1 +1,1 @@
-"""The same operations written out in forms that XLA runs faster on CPUs."""
+"""Operations written out in forms that XLA runs faster on CPUs; see `asmjax.ops.dispatch`."""

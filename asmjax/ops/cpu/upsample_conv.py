@@ -1,7 +1,7 @@
-"""3x3 convolution of a map that is bilinearly doubled first, at a quarter of the products.
+"""3x3 convolution of a bilinearly doubled map, at a quarter of the multiplications.
 
-Doubling and convolving are linear, so they may change places: multiply the small map with all
-nine taps, then double, shift and add the nine products.
+Doubling and convolving are linear, so they may change places: multiply the small map by all nine
+taps, then double, shift and add the nine products.
 """
 
 import functools
@@ -11,45 +11,58 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.ops.cpu.matmul import convolve_pointwise
-from asmjax.ops.resize import double
+from asmjax.ops.cpu.matmul import multiply_channels
+from asmjax.ops.resize import double_axis
+from asmjax.ops.windows import ConvOptions, same_padding
 
 
-def convolve_doubled(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c f"]
+def applies(x: Array, kernel: Array, size: tuple[int, int], options: ConvOptions) -> bool:
+  """Tells whether the map is doubled and the kernel 3x3, with neither stride nor dilation."""
+  doubled = (2 * x.shape[1], 2 * x.shape[2]) == size
+  return (
+    doubled and kernel.shape[:2] == (3, 3) and options == ConvOptions(same_padding(kernel.shape, 1))
+  )
+
+
+def upsample_conv2d(
+  x: Float[Array, "n h w c"],
+  kernel: Float[Array, "3 3 c f"],
+  size: tuple[int, int],
+  options: ConvOptions,
 ) -> Float[Array, "n 2*h 2*w f"]:
-  """The convolution of `bilinear(x, (2 h, 2 w))` with one pixel of zero padding."""
+  """Convolves the map, bilinearly resized to `size`, with one pixel of zero padding."""
+  del size, options
   taps = kernel.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
-  return _join(_join(convolve_pointwise(x, taps), 1), 2)
+  return _double_and_add(_double_and_add(multiply_channels(x, taps), 1), 2)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _join(products: Array, axis: int) -> Array:
-  """Three groups of channels, doubled along `axis`, shifted by 1, 0 and -1 pixel and added."""
-  first, middle, last = (double(part, axis) for part in jnp.split(products, 3, -1))
+def _double_and_add(products: Array, axis: int) -> Array:
+  """Doubles three groups of channels along `axis`, shifts them by 1, 0 and -1 pixel, adds them."""
+  first, middle, last = (double_axis(part, axis) for part in jnp.split(products, 3, -1))
   return _shift(first, axis, 1) + middle + _shift(last, axis, -1)
 
 
-def _join_forward(products: Array, axis: int) -> tuple[Array, None]:
-  return _join(products, axis), None
+def _forward(products: Array, axis: int) -> tuple[Array, None]:
+  return _double_and_add(products, axis), None
 
 
-def _join_backward(axis: int, _: None, cotangent: Array) -> tuple[Array]:
-  """The transpose, written as a gather: the scatter that autodiff makes takes twice as long."""
+def _backward(axis: int, _: None, cotangent: Array) -> tuple[Array]:
+  """Transposes by gathering: the scatter of automatic differentiation takes twice as long."""
   even, odd = (lax.slice_in_dim(cotangent, start, None, 2, axis) for start in (0, 1))
   shifted = ((odd, _shift(even, axis, -1)), (even, odd), (_shift(odd, axis, 1), even))
   return (jnp.concatenate([_halve(*pair, axis) for pair in shifted], -1),)
 
 
-_join.defvjp(_join_forward, _join_backward)
+_double_and_add.defvjp(_forward, _backward)
 
 
 def _halve(even: Array, odd: Array, axis: int) -> Array:
-  """The transpose of `double`, from the even and the odd pixels."""
-  last = even.shape[axis]
+  """Applies the transpose of `double_axis` to the even and the odd pixels of a cotangent."""
+  side = even.shape[axis]
   part = lambda x, start, stop: lax.slice_in_dim(x, start, stop, axis=axis)
-  before = jnp.concatenate([part(even, 0, 1), part(odd, 0, last - 1)], axis)
-  after = jnp.concatenate([part(even, 1, last), part(odd, last - 1, last)], axis)
+  before = jnp.concatenate([part(even, 0, 1), part(odd, 0, side - 1)], axis)
+  after = jnp.concatenate([part(even, 1, side), part(odd, side - 1, side)], axis)
   return 0.75 * (even + odd) + 0.25 * (before + after)
 
 

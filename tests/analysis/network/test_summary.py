@@ -14,7 +14,7 @@ from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet
 from asmjax.models.critics import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
-from asmjax.ops.resize import bilinear, mean_of_bins
+from asmjax.ops import adaptive_avg_pool, resize_bilinear
 from asmjax.tasks import Segmentation
 from asmjax.terms import Adversarial, Affinity
 
@@ -73,8 +73,8 @@ class Mixed(nn.Module):
   def __call__(self, x, *, train):
     x = Conv(4, 4, 2, name="even")(x)
     x = Conv(4, 3, groups=2, dilation=2, name="grouped")(x)
-    rows = mean_of_bins(x[:, 1:, ::2], 7)
-    x = jnp.pad(bilinear(rows, (17, 5))[:, ::-1], ((0, 0), (2, 1), (0, 0), (0, 0)))
+    rows = adaptive_avg_pool(x[:, 1:, ::2], 7)
+    x = jnp.pad(resize_bilinear(rows, (17, 5))[:, ::-1], ((0, 0), (2, 1), (0, 0), (0, 0)))
     return nn.ConvTranspose(2, (4, 3), (2, 1), name="last")(x)
 
 

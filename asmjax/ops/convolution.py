@@ -1,0 +1,82 @@
+"""Convolution, alone and of a skip joined with an upsampled map."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from asmjax.ops.dispatch import find_cpu_kernel
+from asmjax.ops.resize import resize_bilinear
+from asmjax.ops.windows import ConvOptions, Padding, is_pointwise, same_padding, spatial_size
+
+
+def conv2d(
+  x: Float[Array, "n h w c"],
+  kernel: Float[Array, "k l _ d"],
+  *,
+  padding: Padding | None = None,
+  stride: int = 1,
+  dilation: int = 1,
+  groups: int = 1,
+) -> Float[Array, "n h2 w2 d"]:
+  """Convolves maps with a kernel.
+
+  Args:
+    x: Maps.
+    kernel: Kernel of c / groups input channels.
+    padding: Zeros (above, below) and (left, right); None pads so that the output has 1/stride of
+      the size, rounded up.
+    stride: Pixels from one output to the next, along both axes.
+    dilation: Pixels from one tap to the next, along both axes.
+    groups: Number of equal parts of the channels, each convolved separately; as many as there are
+      channels make a depthwise convolution.
+  """
+  padding = same_padding(kernel.shape, dilation) if padding is None else padding
+  options = ConvOptions(padding, stride, dilation, groups)
+  if cpu_kernel := find_cpu_kernel("conv2d", x, kernel, options):
+    return cpu_kernel(x, kernel, options)
+  if is_pointwise(kernel.shape, options):
+    return x[:, ::stride, ::stride] @ kernel[0, 0]
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride,) * 2,
+    padding,
+    rhs_dilation=(dilation,) * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=groups,
+  )
+
+
+def conv2d_concat(
+  low: Float[Array, "n _ _ b"],
+  skip: Float[Array, "n h w c"],
+  kernel: Float[Array, "k l _ d"],
+  *,
+  stride: int = 1,
+  dilation: int = 1,
+  groups: int = 1,
+) -> Float[Array, "n h2 w2 d"]:
+  """Convolves the concatenation of `low`, resized bilinearly to the size of `skip`, and `skip`.
+
+  Decoders join their maps so. Convolving and resizing are linear: where that is cheaper, each map
+  is convolved with its own part of the kernel, and neither the resized map nor the concatenation
+  is computed.
+
+  Args:
+    low: Coarse maps, which come first among the channels.
+    skip: Maps that give the output its size.
+    kernel: Kernel of (b + c) / groups input channels.
+    stride: Pixels from one output to the next, along both axes.
+    dilation: Pixels from one tap to the next, along both axes.
+    groups: Number of equal parts of the channels, each convolved separately.
+  """
+  size, settings = spatial_size(skip), {"stride": stride, "dilation": dilation}
+  if groups == 1:
+    low_kernel, skip_kernel = jnp.split(kernel, [low.shape[-1]], axis=2)
+    options = ConvOptions(same_padding(kernel.shape, dilation), stride, dilation)
+    if is_pointwise(kernel.shape, options) and stride == 1:
+      return resize_bilinear(conv2d(low, low_kernel), size) + conv2d(skip, skip_kernel)
+    if cpu_kernel := find_cpu_kernel("upsample_conv2d", low, low_kernel, size, options):
+      return cpu_kernel(low, low_kernel, size, options) + conv2d(skip, skip_kernel, **settings)
+  joined = jnp.concatenate([resize_bilinear(low, size), skip], -1)
+  return conv2d(joined, kernel, groups=groups, **settings)

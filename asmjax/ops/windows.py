@@ -1,0 +1,73 @@
+"""How kernels and windows slide over maps: sizes, paddings and options of convolutions."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxtyping import Array
+
+# Pixels of padding (above, below) and (left, right).
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+class ConvOptions(NamedTuple):
+  """How the kernel of a convolution slides over a map.
+
+  Attributes:
+    padding: Rows of zeros (above, below) and columns of zeros (left, right).
+    stride: Pixels from one output to the next, along both axes.
+    dilation: Pixels from one tap of the kernel to the next, along both axes.
+    groups: Number of equal parts of the channels, each convolved separately.
+  """
+
+  padding: Padding
+  stride: int = 1
+  dilation: int = 1
+  groups: int = 1
+
+
+def spatial_size(x: Array) -> tuple[int, int]:
+  """Returns (h, w) of maps (n, h, w, ...)."""
+  return x.shape[1], x.shape[2]
+
+
+def same_padding(kernel: Sequence[int], dilation: int) -> Padding:
+  """Returns the padding with which a convolution of stride 1 keeps the size of its input.
+
+  The odd pixel of an even kernel goes below and to the right. Unlike TensorFlow's "SAME" it does
+  not depend on the stride, so that released PyTorch weights mean the same.
+
+  Args:
+    kernel: (k, l, ...), the shape of the kernel.
+    dilation: Dilation of both axes.
+  """
+  top, left = ((taps - 1) // 2 * dilation for taps in kernel[:2])
+  bottom, right = (taps // 2 * dilation for taps in kernel[:2])
+  return (top, bottom), (left, right)
+
+
+def conv_output_size(
+  size: Sequence[int], kernel: Sequence[int], options: ConvOptions
+) -> tuple[int, int]:
+  """Computes (h, w) of a convolution's result.
+
+  Args:
+    size: (h, w) of the map.
+    kernel: (k, l, ...), the shape of the kernel.
+    options: Padding, stride and dilation.
+  """
+  height, width = (
+    (side + sum(padding) - (taps - 1) * options.dilation - 1) // options.stride + 1
+    for side, taps, padding in zip(size, kernel[:2], options.padding, strict=True)
+  )
+  return height, width
+
+
+def is_pointwise(kernel: Sequence[int], options: ConvOptions) -> bool:
+  """Tells whether a convolution multiplies the channels of each pixel by one matrix.
+
+  Args:
+    kernel: (k, l, c, d), the shape of the kernel.
+    options: Padding and groups.
+  """
+  unpadded = not any(map(any, options.padding))
+  return tuple(kernel[:2]) == (1, 1) and options.groups == 1 and unpadded

@@ -1,0 +1,96 @@
+"""Convolutions on CPUs against XLA's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asmjax.models.layers import Conv
+from asmjax.ops import conv2d, use_cpu_kernels
+
+
+@pytest.mark.parametrize(
+  "kernel, stride, dilation, size",
+  [
+    (3, 1, 1, (8, 7)),
+    (3, 2, 1, (9, 6)),
+    (3, 1, 4, (5, 6)),
+    (3, 2, 2, (8, 8)),
+    (4, 2, 1, (7, 8)),
+    (5, 1, 1, (3, 2)),
+  ],
+)
+def test_conv2d_by_channel_and_its_gradients_are_xlas(kernel, stride, dilation, size, float64):
+  rng = np.random.default_rng(0)
+  x, k = rng.normal(size=(2, *size, 6)), rng.normal(size=(kernel, kernel, 1, 6))
+  pads = (((kernel - 1) // 2 * dilation, kernel // 2 * dilation),) * 2
+  plain = lambda x, k: jax.lax.conv_general_dilated(
+    x,
+    k,
+    (stride,) * 2,
+    pads,
+    rhs_dilation=(dilation,) * 2,
+    feature_group_count=6,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  ours = lambda x, k: conv2d(x, k, stride=stride, dilation=dilation, groups=6)
+
+  def with_penalty(convolve):
+    """Its gradient contains gradients, as a gradient penalty's does."""
+    total = lambda x, k: jnp.sum(jnp.tanh(convolve(x, k)))
+    return lambda x, k: total(x, k) + jnp.sum(jnp.square(jax.grad(total)(x, k)))
+
+  found, expected = (
+    jax.jit(lambda x, k, f=f: (f(x, k), jax.grad(with_penalty(f), (0, 1))(x, k)))(x, k)
+    for f in (ours, plain)
+  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+
+
+@pytest.mark.parametrize(
+  "kernel, stride, dilation, size, features",
+  [
+    # Fewer pixels than taps.
+    (7, 1, 1, (5, 6), 5),
+    (7, 2, 1, (6, 3), 5),
+    (4, 1, 1, (3, 3), 5),
+    (3, 2, 2, (1, 1), 5),
+    # More weights than patches.
+    (3, 1, 1, (5, 4), 41),
+    (3, 2, 1, (9, 5), 31),
+    (4, 2, 1, (7, 8), 33),
+    # Taps a third of the map apart, half of it, and beyond it.
+    (3, 1, 4, (9, 12), 5),
+    (3, 1, 3, (5, 6), 5),
+    (3, 1, 4, (2, 4), 5),
+    (4, 1, 5, (7, 13), 5),
+  ],
+)
+def test_conv2d_of_maps_that_are_small_beside_the_kernel_is_xlas(
+  kernel, stride, dilation, size, features, float64
+):
+  conv, rng = Conv(features, kernel, stride, dilation), np.random.default_rng(0)
+  x, weights = (rng.normal(size=shape) for shape in ((2, *size, 3), (kernel, kernel, 3, features)))
+  params = {"kernel": weights, "bias": np.zeros(features)}
+  shape = jax.eval_shape(lambda x: conv.apply({"params": params}, x), x).shape
+  cotangent = rng.normal(size=shape)
+
+  def value(params, x):
+    y = conv.apply({"params": params}, x)
+    return jnp.sum(y * cotangent), y
+
+  # Of a new function each time: traces are kept.
+  traced = lambda: str(jax.make_jaxpr(lambda params, x: value(params, x))(params, x))
+  found = jax.grad(value, (0, 1), has_aux=True)(params, x)
+  assert "conv_general_dilated" not in traced()
+  with use_cpu_kernels(False):
+    assert "conv_general_dilated" in traced()
+    expected = jax.grad(value, (0, 1), has_aux=True)(params, x)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+
+
+def test_conv2d_by_channel_sums_in_float32():
+  x, k = jnp.ones((1, 40, 40, 1), jnp.bfloat16), jnp.full((3, 3, 1, 1), 0.5, jnp.bfloat16)
+  y, of_k = jax.jit(lambda: (conv2d(x, k), jax.grad(lambda k: jnp.sum(conv2d(x, k)))(k)))()
+  assert y.dtype == of_k.dtype == jnp.bfloat16
+  assert of_k[1, 1, 0, 0] == 1600 and y[0, 1, 1, 0] == 4.5
