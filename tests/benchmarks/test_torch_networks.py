@@ -62,7 +62,7 @@ def assert_equal_maps(ours, net, entries):
   ("blocks", "width", "output_stride"), [(BLOCKS[101], 64, 8), (SMALL, 8, 16), (SMALL, 8, 32)]
 )
 def test_resnet(blocks, width, output_stride):
-  ours = ResNet(blocks, width, output_stride, "first_3x3")
+  ours = ResNet(blocks, width, "first_3x3", output_stride=output_stride)
   net = theirs.ResNet(blocks, width, output_stride)
   assert_equal_maps(ours, net, name_map(ours, "torchvision"))
 
@@ -118,10 +118,10 @@ def test_pspnet():
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_deeplab_v3_plus_on_xception(output_stride):
-  backbone = Xception(1, 1 / 32, output_stride)
+  backbone = Xception(1, 1 / 32, output_stride=output_stride)
   shape = dict(rates=(6,), low=3, convs=1, separable=True, features=8)
   ours = DeepLab(CLASSES, backbone, **shape)
-  net = theirs.DeepLabV3(theirs.Xception(1, 1 / 32, output_stride), 5, **shape)
+  net = theirs.DeepLabV3(theirs.Xception(1, 1 / 32, output_stride=output_stride), 5, **shape)
   assert_equal_maps(ours, net, torch_maps.own_map(ours))
 
 

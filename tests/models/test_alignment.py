@@ -15,7 +15,7 @@ HEADS = {"a": 1}
 
 
 def resnet(output_stride):
-  return ResNet((1, 1, 1, 1), 2, output_stride, "first_3x3", norm=NONE)
+  return ResNet((1, 1, 1, 1), 2, "first_3x3", output_stride=output_stride, norm=NONE)
 
 
 def vgg(output_stride):

@@ -81,7 +81,7 @@ def test_on_a_dilated_backbone_scores_are_added_up_as_they_are():
 def test_a_linear_classifier_finds_the_same_scores_on_a_denser_backbone():
   x = backbones.image(67, 50)
   coarse, dense = (
-    FCN({"a": 2}, ResNet((1, 1, 1, 1), 4, stride, norm=Norm("none")), stride=32)
+    FCN({"a": 2}, ResNet((1, 1, 1, 1), 4, output_stride=stride, norm=Norm("none")), stride=32)
     for stride in (32, 16)
   )
   variables = backbones.initial(coarse, x)
