@@ -11,7 +11,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,6 +24,7 @@ from asmjax.gradients import Branch, Probe, fan_out
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 from asmjax.ops.resize import downsample
+from asmjax.tasks.base import Task
 
 PREDICTOR = "predictor"
 
@@ -51,14 +52,6 @@ class Played(NamedTuple):
 
   summands: dict[str, Summand]
   batch_stats: dict[str, PyTree]
-
-
-@runtime_checkable
-class Task(Protocol):
-  """What is predicted: see `asmjax.tasks`."""
-
-  channels: int
-  truth: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,8 +216,8 @@ class Game:
     outputs, _ = jax.eval_shape(self._predict, predictor, batch, rng)
     size = self._size(outputs)
     recalled = {
-      name: task.output_of(
-        downsample(batch[batches.SHOWN + task.truth], size, align_corners=self.align_corners)
+      name: task.from_prediction(
+        downsample(batch[batches.SHOWN + task.truth_key], size, align_corners=self.align_corners)
       )
       for name, task in self.tasks.items()
     }

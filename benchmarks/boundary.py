@@ -10,7 +10,7 @@ for a prediction. Then, on one core, in turns of a batch of images:
   closest     `BFScore` against the smallest of all distances, class by class. The scores are
               asserted equal.
 
-Both sides find boundary pixels with the library's `contours`, whose time is counted for both. The
+Both sides find boundary pixels with the library's `mark_contours`, whose time counts for both. The
 time of the other sides grows with the square of a contour's length or more, so the longest contours
 decide its total; the ratios are printed for all images together and for the median batch.
 
@@ -34,8 +34,8 @@ import scipy
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from asmjax.metrics.boundary import CONTOUR_BENCHMARK, BFScore, ContourBenchmark
-from asmjax.metrics.contours import Tolerance, contours
+from asmjax.metrics import BFScore, ContourBenchmark, Tolerance
+from asmjax.metrics.contours import mark_contours
 
 CLASSES = 21
 BF = Tolerance(5, "pixels")
@@ -70,7 +70,7 @@ def _waves(rng: np.random.Generator, size: tuple[int, int], scale: float) -> np.
 
 def boundary_points(maps: Maps) -> list[tuple[int, np.ndarray, np.ndarray]]:
   """Class, and places of its true and predicted boundary, for each class with either."""
-  edges = [contours(ids, np.ones(ids.shape, bool)) for ids in maps]
+  edges = [mark_contours(ids, np.ones(ids.shape, bool)) for ids in maps]
   present = np.unique([c for ids, edge in zip(maps, edges, strict=True) for c in ids[edge]])
   return [
     (c, *(np.argwhere(edge & (ids == c)) for ids, edge in zip(maps, edges, strict=True)))
@@ -81,7 +81,7 @@ def boundary_points(maps: Maps) -> list[tuple[int, np.ndarray, np.ndarray]]:
 def assigned(batch: Maps) -> np.ndarray:
   """(c,): pixels matched by the assignment of least cost."""
   matched = np.zeros(CLASSES, np.int64)
-  tolerance = CONTOUR_BENCHMARK.pixels(batch[0].shape[1:])
+  tolerance = ContourBenchmark.empty(1).tolerance.pixels(batch[0].shape[1:])
   for maps in zip(*batch, strict=True):
     for c, true, guess in boundary_points(maps):
       distance = cdist(true, guess)
@@ -110,12 +110,12 @@ def _pairwise(maps: Maps, tolerance: float) -> float:
 
 def one_to_one(batch: Maps) -> np.ndarray:
   """(c,): pixels matched by the library."""
-  return ContourBenchmark.of(*batch, classes=CLASSES).matched
+  return ContourBenchmark.from_batch(*batch[::-1], num_classes=CLASSES).matched
 
 
 def closest(batch: Maps) -> float:
   """The mean BF by the library."""
-  return BFScore.of(*batch, classes=CLASSES, tolerance=BF).compute()["bf"]
+  return BFScore.from_batch(*batch[::-1], num_classes=CLASSES, tolerance=BF).compute()["bf"]
 
 
 def measure(

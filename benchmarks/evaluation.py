@@ -28,14 +28,14 @@ def prepared(workdir: pathlib.Path, data_root: str | None, detailed: bool) -> Ex
   """The run, its tasks with all metrics that the data set has the truth for, or with none."""
   config = read_config(workdir, data_root)
   for section in config["tasks"].values():
-    section["details"] = ()
+    section["extra_metrics"] = ()
   run = build_experiment(config)
   if not detailed:
     return run
   provided = run.descriptor.provides
   for name, task in run.game.tasks.items():
-    config["tasks"][name]["details"] = tuple(
-      kind for kind, detail in task.kinds.items() if set(detail.needs) <= provided
+    config["tasks"][name]["extra_metrics"] = tuple(
+      kind for kind, detail in task.extra_metric_kinds.items() if set(detail.needs) <= provided
     )
   return build_experiment(config)
 

@@ -58,7 +58,7 @@ def conclude(variables, image):
   outputs = trained.game.predict(variables, image)
   size, aligned = image.shape[1:3], {"align_corners": trained.game.align_corners}
   return {
-    name: task.prediction(outputs[name], size, **aligned)
+    name: task.predict(outputs[name], size, **aligned)
     for name, task in trained.game.tasks.items()
   }
 

@@ -234,9 +234,9 @@ def _analyze(
   """
   task, term = setting.task, setting.term
   truth = batches.shrink(batch, logits.shape[1:3], align_corners=setting.game.align_corners)
-  labeled = task.valid(truth)
+  labeled = task.mask(truth)
   features, rebuilt = term.critic.apply({"params": critic}, task.true_structure(truth) * labeled)
-  structure = task.binarised if climbs and term.binarise else task.structure
+  structure = task.hard_structure if climbs and term.binarise else task.structure
   shown, _ = term.critic.apply({"params": critic}, structure(logits) * labeled)
   valid = {
     layer: pooled_valid(labeled, features[layer].shape[1:3], partly=term.partly)

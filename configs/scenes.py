@@ -31,7 +31,7 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
     adversarial=presets.GAN_FROM_SCRATCH,
   )
   if "segmentation" in config.tasks:
-    config.tasks.segmentation.details = ("boundary",)
+    config.tasks.segmentation.extra_metrics = ("boundary",)
   options = {"seed": 0, "size": (96, 96), "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
   config.optimizer.predictor.learning_rate = 2e-3

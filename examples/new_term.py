@@ -73,7 +73,7 @@ class Borders(Term):
     logits, task = outputs["segmentation"], tasks["segmentation"]
     structure = task.true_structure(truth)
     classes_around = jnp.sum(nn.max_pool(structure, (3, 3), padding="SAME"), -1, keepdims=True)
-    border = (classes_around > 1) * task.valid(truth)
+    border = (classes_around > 1) * task.mask(truth)
     pixels = jnp.sum(border, axis=(1, 2, 3), keepdims=True)
     light = border * self.critic.apply({"params": reverse_gradient(critic["params"])}, structure)
     light *= pixels / jnp.maximum(jnp.sum(light, axis=(1, 2, 3), keepdims=True), 1e-6)

@@ -72,11 +72,15 @@ def score(name: str) -> dict:
   guess = decode.labels(predictions / name, ids)
   check_size(predictions / name, guess, label)
   kinds = {"pixels": ConfusionMatrix, "boundary": ContourBenchmark, "band": BoundaryIoU}
-  states = {key: kind.of(label, guess, classes=len(classes)) for key, kind in kinds.items()}
+  states = {
+    key: kind.from_batch(guess, label, num_classes=len(classes)) for key, kind in kinds.items()
+  }
   if instances:
     instance = decode.ids(instances / name)
     check_size(instances / name, instance, label)
-    states["instance"] = InstanceIou.of(label, guess, instance, classes=len(classes))
+    states["instance"] = InstanceIou.from_batch(
+      guess, label, instance=instance, num_classes=len(classes)
+    )
   return states
 
 

@@ -49,7 +49,7 @@ def said(players, image, align_corners=True):
   """What each task predicts of images, at their size."""
   outputs = players.predict({}, image)
   return {
-    name: np.asarray(task.prediction(outputs[name], image.shape[1:3], align_corners=align_corners))
+    name: np.asarray(task.predict(outputs[name], image.shape[1:3], align_corners=align_corners))
     for name, task in players.tasks.items()
   }
 
@@ -58,12 +58,12 @@ def test_evaluation_enlarges_with_aligned_corners():
   players, examples = game(("segmentation",)), games.batch(8, size=SIZE)
   scores = make_evaluate(players)({}, [examples])
   predicted = said(players, examples["image"])["segmentation"]
-  expected = count_confusions(examples["label"], predicted, classes=3)
+  expected = count_confusions(predicted, examples["label"], num_classes=3)
   np.testing.assert_array_equal(scores.totals["segmentation"]["confusion"], expected)
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(np.asarray(expected)).mean_iou()
   assert scores.protocols["segmentation"].endswith(", corners aligned")
   other = said(players, examples["image"], align_corners=False)["segmentation"]
-  assert np.any(count_confusions(examples["label"], other, classes=3) != expected)
+  assert np.any(count_confusions(other, examples["label"], num_classes=3) != expected)
 
 
 @pytest.mark.parametrize("size", [SIZE, (14, 20)])
@@ -75,9 +75,9 @@ def test_predictions_of_files_are_aligned(size):
   ((_, found),) = make_predict(trained)([(0, image)])
   shown = pad({"image": image}, SIZE)["image"][None]
   tasks = game().tasks
-  found = {name: tasks[name].conclude(each) for name, each in found.items()}
+  found = {name: tasks[name].postprocess(each) for name, each in found.items()}
   for name, each in said(game(), shown).items():
-    expected = tasks[name].conclude(each[0]) if name == "normals" else each[0]
+    expected = tasks[name].postprocess(each[0]) if name == "normals" else each[0]
     np.testing.assert_allclose(found[name], expected[: size[0], : size[1]], atol=1e-5, err_msg=name)
 
 
@@ -115,7 +115,7 @@ def test_truth_and_earlier_predictions_are_read_where_the_outputs_lie(align_corn
   players = game(align_corners=align_corners, terms={"spy": spy})
   examples, earlier = games.batch(2, size=SIZE), games.batch(2, seed=1, size=SIZE)
   shown = {
-    SHOWN + task.truth: np.where(earlier[task.truth] == 255, 0, earlier[task.truth])
+    SHOWN + task.truth_key: np.where(earlier[task.truth_key] == 255, 0, earlier[task.truth_key])
     for task in players.tasks.values()
   }
   params = {"predictor": {}, "spy": {}}
@@ -128,7 +128,7 @@ def test_truth_and_earlier_predictions_are_read_where_the_outputs_lie(align_corn
     )
   read = lambda x: x[:, np.array(rows)][:, :, np.array(columns)]
   for name, task in players.tasks.items():
-    np.testing.assert_array_equal(spy.truth[task.truth], read(examples[task.truth]))
-    expected = task.output_of(read(shown[SHOWN + task.truth]))
+    np.testing.assert_array_equal(spy.truth[task.truth_key], read(examples[task.truth_key]))
+    expected = task.from_prediction(read(shown[SHOWN + task.truth_key]))
     np.testing.assert_array_equal(spy.outputs[name], expected)
   assert spy.truth["image"].shape == (2, *(-(-side // STRIDE) for side in SIZE), 3)

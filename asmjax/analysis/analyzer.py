@@ -18,10 +18,10 @@ from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
 from asmjax.config.run_dir import read_config, read_state, reopen
-from asmjax.game import Game, Task
+from asmjax.game import Game
 from asmjax.losses.matching import matching_distance
 from asmjax.ops.masked_mean import MaskedMean
-from asmjax.tasks import Depth, Normals
+from asmjax.tasks.base import Task
 from asmjax.terms import Structure
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.train.experiment import Experiment
@@ -120,7 +120,7 @@ def error_maps(
       each = found[key]
       drawn = _pictures(run, key, outputs[key], batch)
       again = _pictures(run, key, each.output, batch)
-      scale = Scale.of(each.predicted, each.error, label=_loss_name(task))
+      scale = Scale.of(each.predicted, each.error, label=task.pixel_loss_label)
       blocks.append(
         Block(
           key if len(run.game.tasks) > 1 else "",
@@ -223,7 +223,7 @@ def rebuilt(
   _, *maps = term.critic.apply({"params": params}, *judged.true)
   found = {}
   for (name, task), each in zip(judged.tasks.items(), maps, strict=True):
-    own, output = {task.truth: truth[task.truth]}, _as_output(task, each)
+    own, output = {task.truth_key: truth[task.truth_key]}, task.from_reconstruction(each)
     error, predicted = (pixelwise(task.pixel_loss, x, own) for x in (output, outputs[name]))
     found[name] = Rebuilt(predicted, output, error)
   return found
@@ -334,19 +334,14 @@ def _pictures(
   run: Experiment, task: str, output: Array, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   palette = np.array(run.descriptor.palette, np.uint8)
-  return run.game.tasks[task].pictures(output, batch, palette, align_corners=run.game.align_corners)
+  return run.game.tasks[task].draw_comparison(
+    output, batch, palette, align_corners=run.game.align_corners
+  )
 
 
 def _where_true(task: Task, batch: Mapping[str, np.ndarray], drawn: np.ndarray) -> np.ndarray:
   """Pictures that are white where there is no truth: of that the autoencoder was shown nothing."""
-  return np.where(np.asarray(task.valid(batch)) > 0, drawn, np.uint8(255))
-
-
-def _as_output(task: Task, rebuilt: Array) -> Array:
-  """A reconstruction as the predictor would have to say it: depths are rebuilt as logarithms."""
-  if isinstance(task, Depth) and not task.released:
-    return task.output_of(jnp.exp(rebuilt[..., 0]))
-  return rebuilt
+  return np.where(np.asarray(task.mask(batch)) > 0, drawn, np.uint8(255))
 
 
 # What the structure term compares, by its `normalize`.
@@ -364,12 +359,3 @@ def _note(term: Structure) -> str:
   if term.margin:
     said.append(f"the analyzer climbs to the margin of {term.margin:g}, marked blue")
   return "; ".join(said)
-
-
-def _loss_name(task: Task) -> str:
-  """What the task's pixel loss is, and in which unit."""
-  if isinstance(task, Depth):
-    return "squared error, m²"
-  if isinstance(task, Normals):
-    return "-10 cosine" if task.released else "2 - 2 cosine"
-  return "cross-entropy, nats"

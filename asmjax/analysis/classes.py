@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asmjax.analysis.runs import Group, better, scale, written
-from asmjax.metrics.names import by_class
-from asmjax.metrics.spread import mean_of_known
+from asmjax.metrics.moments import nanmean
+from asmjax.metrics.names import group_by_class
 
 # What papers show by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et al. 2019,
 # Fig. 6), and depths and normals of instances (the latter's Fig. 7).
@@ -57,7 +57,7 @@ def usual_classes(groups: Sequence[Group]) -> list[str]:
 
 def metrics_by_class(group: Group) -> list[str]:
   """All metrics that the group's first run has by class."""
-  return list(by_class(group.results()[0]["metrics"]))
+  return list(group_by_class(group.results()[0]["metrics"]))
 
 
 def read(groups: Sequence[Group], metric: str) -> ByClass:
@@ -79,8 +79,8 @@ def read(groups: Sequence[Group], metric: str) -> ByClass:
   return ByClass(
     metric,
     names,
-    {label: np.array([mean_of_known(each) for each in own.T]) for label, own in values.items()},
-    {label: float(np.mean([mean_of_known(run) for run in own])) for label, own in values.items()},
+    {label: np.array([nanmean(each) for each in own.T]) for label, own in values.items()},
+    {label: float(np.mean([nanmean(run) for run in own])) for label, own in values.items()},
   )
 
 
@@ -163,7 +163,7 @@ def _bars(found: ByClass) -> int:
 
 def _runs(group: Group, metric: str) -> list[dict[str, float]]:
   """Values by class of each run; NaN where a class of the first run has none."""
-  found = [by_class(results["metrics"]).get(metric, {}) for results in group.results()]
+  found = [group_by_class(results["metrics"]).get(metric, {}) for results in group.results()]
   known = lambda run, name: float("nan") if run.get(name) is None else run[name]
   return [{name: known(run, name) for name in found[0]} for run in found]
 

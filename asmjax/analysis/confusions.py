@@ -9,7 +9,7 @@ import numpy as np
 
 from asmjax.config.run_dir import read_state, reopen
 from asmjax.metrics.confusion import ConfusionMatrix
-from asmjax.metrics.spread import ratio
+from asmjax.metrics.moments import ratio
 from asmjax.train.evaluate import make_evaluate
 
 _TASK = "segmentation"
@@ -37,7 +37,7 @@ def confusions(
   if _TASK not in run.game.tasks:
     raise ValueError(f"{workdir} has tasks {sorted(run.game.tasks)}; expected {_TASK!r}")
   # Details are costly, and read something else off the predictions.
-  task = dataclasses.replace(run.game.tasks[_TASK], details=())
+  task = dataclasses.replace(run.game.tasks[_TASK], extra_metrics=())
   game = dataclasses.replace(run.game, tasks=run.game.tasks | {_TASK: task})
   scores = make_evaluate(game)(read_state(run, workdir).variables(), run.eval_batches())
   return ConfusionMatrix(scores.totals[_TASK]["confusion"]), task.classes

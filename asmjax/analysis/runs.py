@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from asmjax.game import Turns
-from asmjax.metrics.names import brief, by_class, split_class
+from asmjax.metrics.names import drop_classes, group_by_class, split_class
 from asmjax.train.loop import VIEWS
 from asmjax.utils.files import read_json, read_jsonl
 
@@ -103,7 +103,7 @@ class Group:
     paths = [results_path(workdir, self.split) for workdir in self.workdirs]
     return [read_json(path) for path in paths]
 
-  def logged(self) -> list[str]:
+  def drop_extra_classes(self) -> list[str]:
     """The names of all that the first run logged."""
     return sorted(set().union(*read_jsonl(self.workdirs[0] / "metrics.jsonl")))
 
@@ -128,7 +128,7 @@ def usual_metrics(groups: Sequence[Group]) -> list[str]:
   if not found:
     raise ValueError(
       "no task is evaluated in all runs; metrics in all: "
-      f"{', '.join(sorted(brief(dict.fromkeys(shared)))) or 'none'}"
+      f"{', '.join(sorted(drop_classes(dict.fromkeys(shared)))) or 'none'}"
     )
   return found
 
@@ -144,10 +144,12 @@ def results_table(results: Mapping[str, Any]) -> str:
   lines = [
     f"{results['data_set']} {results['split']}, {results['examples']} examples, "
     f"step {results['step']}, {_views(results)}",
-    *(f"{name:48s} {_known(value):9.4f}" for name, value in brief(results["metrics"]).items()),
+    *(
+      f"{name:48s} {_known(value):9.4f}" for name, value in drop_classes(results["metrics"]).items()
+    ),
   ]
   kinds: dict[str, dict[str, dict[str, float]]] = {}
-  for metric, values in by_class(results["metrics"]).items():
+  for metric, values in group_by_class(results["metrics"]).items():
     kind, _, name = metric.rpartition("/")
     kinds.setdefault(kind, {})[name] = values
   for kind, columns in kinds.items():

@@ -17,9 +17,9 @@ from asmjax import batch as batches
 from asmjax.analysis.analyzer import structure_terms
 from asmjax.analysis.network.receptive_field import Value, image, propagate
 from asmjax.config.run_dir import read_state, reopen
-from asmjax.game import Task
 from asmjax.ops import use_cpu_kernels
 from asmjax.ops.resize import find_stride
+from asmjax.tasks.base import Task
 from asmjax.terms import Structure
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.train.experiment import Experiment
@@ -191,7 +191,7 @@ def stimuli(
   sums: dict[str, np.ndarray] = {}
   start = 0
   for batch in examples:
-    truth = {task.truth: batch[task.truth] for task in tasks.values()}
+    truth = {task.truth_key: batch[task.truth_key] for task in tasks.values()}
     for layer, (activation, place, total) in jax.device_get(excite(params, truth)).items():
       number = np.arange(start, start + len(activation))[:, None]
       found = [activation, np.broadcast_to(number, activation.shape), place]
@@ -350,6 +350,6 @@ def _drawn(run: Experiment, blocks: Sequence[Block]) -> dict[str, dict[int, np.n
   palette = np.array(run.descriptor.palette, np.uint8)
   pictures = {"": batch["image"]}
   for name, task in run.game.tasks.items():
-    said = task.output_of(batch[task.truth])
-    pictures[name] = task.pictures(said, batch, palette)["truth"]
+    said = task.from_prediction(batch[task.truth_key])
+    pictures[name] = task.draw_comparison(said, batch, palette)["truth"]
   return {kind: dict(zip(shown, each, strict=True)) for kind, each in pictures.items()}

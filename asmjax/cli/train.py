@@ -37,7 +37,7 @@ def main(_: list[str]) -> None:
     write_descriptor,
     write_environment,
   )
-  from asmjax.metrics.names import logged
+  from asmjax.metrics.names import drop_extra_classes
   from asmjax.train.loop import train
   from asmjax.train.parallel import connect
   from asmjax.utils.files import to_json, write_json
@@ -57,7 +57,7 @@ def main(_: list[str]) -> None:
     write_environment(workdir, sys.orig_argv[1:])
   results = train(run, workdir, order)
   if jax.process_index() == 0:
-    print(to_json(logged(results["metrics"])))
+    print(to_json(drop_extra_classes(results["metrics"])))
     default = default_config(sys.argv).to_dict()
     if lines := compare_to_reference(given, default, results["metrics"]):
       print(lines)

@@ -122,8 +122,8 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     data.random_crop,
     made.input_transform.fill,
   )
-  truths = {task.truth for task in made.tasks.values()}
-  needs = {key for task in made.tasks.values() for key in task.needs}
+  truths = {task.truth_key for task in made.tasks.values()}
+  needs = {key for task in made.tasks.values() for key in task.extra_truth_keys}
   _check_provided(needs, held_out.descriptor, "the details of its tasks")
   optimizers = {
     key: construct(Optimizer, section, f"optimizer.{key}")
@@ -186,7 +186,7 @@ def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = N
   tasks = {name: made[name] for name in TASKS if name in made}
   if not tasks:
     raise ValueError(f"config.tasks is empty: nothing to predict; known: {', '.join(TASKS)}")
-  _check_provided({task.truth for task in tasks.values()}, descriptor, "its tasks")
+  _check_provided({task.truth_key for task in tasks.values()}, descriptor, "its tasks")
   heads = {name: task.channels for name, task in tasks.items()}
   predictor = build_predictor(config["predictor"], heads)
   terms = {name: _term(name, section) for name, section in config["terms"].items()}
@@ -277,7 +277,7 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
 def _with_theta(made: Game, held_out: Source, prepare: Augment, on_error: str) -> Game:
   """Returns the game with BF's tolerance set to 5 pixels of the smallest image, if it is unset."""
   task = made.tasks.get("segmentation")
-  if task is None or "bf" not in task.details or task.theta:
+  if task is None or "bf" not in task.extra_metrics or task.theta:
     return made
   if prepare.resize == "squash":
     diagonal = float(np.hypot(*prepare.size))

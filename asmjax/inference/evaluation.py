@@ -94,7 +94,7 @@ class InferenceViews:
     for name, estimate in estimates.items():
       height, width = (new - old for new, old in zip(prepare.size, estimate.shape, strict=False))
       padded = np.pad(estimate, ((0, height), (0, width), (0, 0)))
-      row[ESTIMATE + tasks[name].truth] = padded.astype(np.float32)
+      row[ESTIMATE + tasks[name].truth_key] = padded.astype(np.float32)
     return row
 
 

@@ -28,13 +28,12 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from asmjax.data.transforms import RGB
-from asmjax.game import Task
 from asmjax.inference.multiscale import Inference
 from asmjax.inference.outputs import SEGMENTATION
 from asmjax.inference.tiling import Size
 from asmjax.inference.trained import Trained
-from asmjax.losses.pixel import unit
 from asmjax.ops import use_cpu_kernels
+from asmjax.tasks.base import Task
 from asmjax.utils.files import atomic_write, write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -195,13 +194,11 @@ def _function(
     seen = _padded(image, multiple, int(aligned), trained.prepare.fill)
     outputs, size = trained.game.predict(variables, seen), seen.shape[1:3]
     found = {
-      name: task.prediction(outputs[name], size, align_corners=aligned)
+      name: task.predict_for_export(outputs[name], size, align_corners=aligned)
       for name, task in tasks.items()
     }
-    if "normals" in found:
-      found["normals"] = unit(found["normals"])
     if probabilities:
-      found[PROBABILITIES] = tasks[SEGMENTATION].estimate(
+      found[PROBABILITIES] = tasks[SEGMENTATION].soft_prediction(
         outputs[SEGMENTATION], size, align_corners=aligned
       )
     return {name: each[:, : image.shape[1], : image.shape[2]] for name, each in found.items()}

@@ -10,9 +10,9 @@ import numpy as np
 
 from asmjax.config.schema import choose
 from asmjax.data.transforms import RGB, interpolate
-from asmjax.game import Task
 from asmjax.inference.tiling import Size, Tile, canvas, tiles
 from asmjax.inference.trained import Trained
+from asmjax.tasks.base import Task
 from asmjax.train.parallel import place, replicated, spread
 from asmjax.utils.prefetch import prefetch
 
@@ -142,7 +142,9 @@ def _make_run(
   def estimate(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
     outputs = trained.game.predict(variables, batch["image"])
     size, aligned = batch["image"].shape[1:3], {"align_corners": trained.game.align_corners}
-    return {name: task.estimate(outputs[name], size, **aligned) for name, task in tasks.items()}
+    return {
+      name: task.soft_prediction(outputs[name], size, **aligned) for name, task in tasks.items()
+    }
 
   variables, compiled = replicated(trained.variables), spread(estimate, out_axes=0)
   return lambda pictures: compiled(variables, place({"image": pictures}))
@@ -173,7 +175,7 @@ class _Job:
     """The sums of a scale; without those who look at it, it can be forgotten."""
     for name, each in sums.items():
       if self.divide_depth and factor != 1:
-        each = self.tasks[name].receded(each, factor)
+        each = self.tasks[name].unscale(each, factor)
       each = _resized(each, self._size)
       self._sums[name] = self._sums[name] + each if name in self._sums else each
     self._missing -= 1
@@ -239,7 +241,7 @@ class _Piece(NamedTuple):
     estimate = estimate[: rows.stop - rows.start, : columns.stop - columns.start]
     whole = estimate.shape[:2] == self.view.size
     estimate = estimate if whole else estimate * self.tile.weight()
-    estimate = task.flipped(estimate) if self.flipped else estimate
+    estimate = task.flip(estimate) if self.flipped else estimate
     if whole:
       return estimate if total is None else total + estimate
     if total is None:

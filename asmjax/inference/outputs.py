@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from asmjax.game import Task
+from asmjax.tasks.base import Task
 from asmjax.utils.colors import depth_colors, normal_colors, overlay
 from asmjax.utils.files import atomic_write, write_npz
 
@@ -96,7 +96,7 @@ class Writer:
         if self._products.probabilities:
           arrays = {"probabilities": np.asarray(estimate, np.float16)}
           write_npz(self._path(f"{task}_probabilities", name, "npz"), arrays)
-      found = self._tasks[task].conclude(estimate)
+      found = self._tasks[task].postprocess(estimate)
       _save(self._encoded(task, found), self._path(task, name))
       if self._products.overlay and task != "normals":
         drawn = self._drawn(task, image, found)

@@ -34,7 +34,7 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
     outputs = game.predict(variables, batch["image"])
     sides = batch["image"].shape[1:3]
     return {
-      task.truth: task.prediction(outputs[name], sides, align_corners=game.align_corners)
+      task.truth_key: task.predict(outputs[name], sides, align_corners=game.align_corners)
       for name, task in game.tasks.items()
     }
 

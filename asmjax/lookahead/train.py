@@ -375,7 +375,7 @@ def _logged(now: Standing, scores: Mapping[str, float], miou: float) -> dict[str
 
 def _bare(game: Game) -> Game:
   """Without metrics that are computed on the host: it is evaluated often."""
-  tasks = {name: dataclasses.replace(task, details=()) for name, task in game.tasks.items()}
+  tasks = {name: dataclasses.replace(task, extra_metrics=()) for name, task in game.tasks.items()}
   return dataclasses.replace(game, tasks=tasks)
 
 

@@ -1,16 +1,19 @@
 """Metrics, usable on plain arrays without the rest of the library.
 
-Each is a state that is made of arrays (`of`), or is empty (`empty`), adds up (`merge`) and is read
-at the end (`compute`); `protocol` says in words what was computed. What can be summed on device has
-a function for that, whose sums the state takes.
+Each is a state; see `asmjax.metrics.base.Metric`. What can be summed on device has a function for
+that, `count_...` or `sum_...`, whose result the state takes.
 """
 
-from asmjax.metrics.boundary import BFScore, BoundaryIoU, ContourBenchmark, DavisF
+from asmjax.metrics.base import Metric
+from asmjax.metrics.bf_score import BFScore
+from asmjax.metrics.boundary_iou import BoundaryIoU
 from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
+from asmjax.metrics.contour_benchmark import ContourBenchmark
 from asmjax.metrics.contours import Tolerance
+from asmjax.metrics.davis import DavisF
 from asmjax.metrics.depth import DepthErrors, sum_depth_errors
-from asmjax.metrics.grouped import GroupMeans, image_groups, instance_groups
+from asmjax.metrics.grouped import ClassMeans, GroupMeans, image_groups, instance_groups
 from asmjax.metrics.instance import InstanceIou
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 
@@ -18,12 +21,14 @@ __all__ = [
   "BFScore",
   "BoundaryIoU",
   "Calibration",
+  "ClassMeans",
   "ConfusionMatrix",
   "ContourBenchmark",
   "DavisF",
   "DepthErrors",
   "GroupMeans",
   "InstanceIou",
+  "Metric",
   "NormalErrors",
   "Tolerance",
   "count_calibration",

@@ -1,6 +1,7 @@
 """Contours of label maps, what lies near them, and how two contours correspond."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import cv2
@@ -10,21 +11,27 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_flow
 from scipy.spatial import KDTree
 
-UNITS = ("diagonal", "pixels")
+from asmjax.metrics.label_maps import LabelPair
+
+# What all metrics of boundaries have in common, in the words of their protocols.
+UNLABELED_RULE = "unlabeled pixels are left out and steps to them are no boundary"
+CONTOUR_RULE = "boundary: pixels of a class with one of another class among their 4 neighbors"
+
+_UNITS = ("diagonal", "pixels")
 # Lets 5 / diagonal * diagonal, which may round to less than 5, still reach pixels 5 away.
-SLACK = 1 + 1e-9
+_SLACK = 1 + 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-  """How far apart two boundary pixels may lie: in pixels, or relative to the image's diagonal.
+  """Largest distance of two boundary pixels that match, in pixels or relative to the image.
 
   Attributes:
-    amount: the distance, at least 0.
-    unit: `"diagonal"`, for parts of the image's diagonal, or `"pixels"`.
+    amount: Distance in the unit, at least 0.
+    unit: "diagonal", the default, for parts of the image's diagonal, or "pixels".
 
   Raises:
-    ValueError: unknown unit, or negative amount.
+    ValueError: The unit is unknown, or the amount negative.
 
   Example:
     >>> Tolerance(0.01).pixels((300, 400)), Tolerance(5, "pixels").pixels((300, 400))
@@ -35,8 +42,8 @@ class Tolerance:
   unit: str = "diagonal"
 
   def __post_init__(self):
-    if self.unit not in UNITS:
-      raise ValueError(f"unknown unit {self.unit!r} of a tolerance; known: {', '.join(UNITS)}")
+    if self.unit not in _UNITS:
+      raise ValueError(f"unknown unit {self.unit!r} of a tolerance; known: {', '.join(_UNITS)}")
     if not self.amount >= 0:
       raise ValueError(f"a tolerance is at least 0, not {self.amount}")
 
@@ -45,11 +52,11 @@ class Tolerance:
 
   @classmethod
   def at_smallest(cls, pixels: int | float, diagonal: int | float) -> "Tolerance":
-    """A part of the diagonal that is `pixels` in the smallest image of a set (Luc et al. 2016).
+    """Creates the part of the diagonal that is `pixels` in the smallest image (Luc et al. 2016).
 
     Args:
-      pixels: The distance in the image with the smallest diagonal.
-      diagonal: The smallest diagonal of the set in pixels, above 0.
+      pixels: Distance in the image with the smallest diagonal.
+      diagonal: Smallest diagonal of a set of images in pixels, above 0.
 
     Example:
       >>> Tolerance.at_smallest(5, 500), Tolerance.at_smallest(5, 500).pixels((600, 800))
@@ -58,79 +65,106 @@ class Tolerance:
     return cls(pixels / diagonal)
 
   def pixels(self, shape: tuple[int, int]) -> float:
-    """The tolerance in an image of this (height, width)."""
+    """Computes the distance in pixels for an image of this (height, width)."""
     return self.amount * (1.0 if self.unit == "pixels" else float(np.hypot(*shape)))
 
 
-def contours(ids: Int[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]) -> np.ndarray:
-  """Pixels that differ from one of their four neighbors: every class minus its erosion.
+def common_tolerance(one: Tolerance, other: Tolerance) -> Tolerance:
+  """Returns the tolerance of two states that are merged; ValueError if they differ."""
+  if one != other:
+    raise ValueError(f"cannot merge tolerances of {one} and {other}")
+  return one
+
+
+def mark_contours(
+  ids: Int[np.ndarray, "h w"], labeled: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+  """Marks pixels that differ from one of their four neighbors: every class minus its erosion.
 
   A pixel of a contour belongs to the contour of its own class alone, so one map holds them all.
-  The image's border is no contour, and neither are steps from or to pixels that are not known.
-
-  Returns:
-    bool (h, w).
+  The image's border is no contour, and neither are steps from or to unlabeled pixels.
   """
-  found = np.zeros(ids.shape, bool)
-  for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-    step = (ids[here] != ids[there]) & known[here] & known[there]
-    found[here] |= step
-    found[there] |= step
-  return found
+  contour = np.zeros(ids.shape, bool)
+  for before, after in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+    step = (ids[before] != ids[after]) & labeled[before] & labeled[after]
+    contour[before] |= step
+    contour[after] |= step
+  return contour
 
 
-def boundaries(
-  true: Int[np.ndarray, "h w"], guess: Int[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]
+def class_contours(
+  pair: LabelPair,
 ) -> Iterator[tuple[int, Int[np.ndarray, "2 n"], Int[np.ndarray, "2 m"]]]:
-  """Yields each class with a contour, and the rows and columns of its true and predicted one."""
+  """Yields each class with a contour, and rows and columns of its true and predicted contour."""
   # Flat until the end, as NumPy finds and selects the pixels of a matrix several times as slowly.
-  edges = [np.flatnonzero(contours(ids, known)) for ids in (true, guess)]
-  owners = [np.take(ids, edge) for ids, edge in zip((true, guess), edges, strict=True)]
-  for c in np.flatnonzero(np.bincount(np.concatenate(owners))):
-    own = (edge[owner == c] for edge, owner in zip(edges, owners, strict=True))
-    yield int(c), *(np.stack(np.divmod(flat, true.shape[1])) for flat in own)
+  maps = (pair.label, pair.prediction)
+  edges = [np.flatnonzero(mark_contours(ids, pair.labeled)) for ids in maps]
+  classes = [np.take(ids, edge) for ids, edge in zip(maps, edges, strict=True)]
+  for c in np.flatnonzero(np.bincount(np.concatenate(classes))):
+    true, predicted = (
+      np.stack(np.divmod(edge[class_of_edge == c], pair.label.shape[1]))
+      for edge, class_of_edge in zip(edges, classes, strict=True)
+    )
+    yield int(c), true, predicted
 
 
-def davis_contour(mask: Bool[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]) -> np.ndarray:
-  """Pixels that differ from the one to the right, below or both, on either side of the step.
+def mark_davis_contour(
+  mask: Bool[np.ndarray, "h w"], labeled: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+  """Marks pixels that differ from the one to the right, below or both, on either side of the step.
 
   That is the contour of the DAVIS benchmark (Perazzi et al. 2016): one pixel wide, and the same for
-  a mask and its complement. Steps from or to pixels that are not known are left out.
-
-  Returns:
-    bool (h, w).
+  a mask and its complement. Steps from or to unlabeled pixels are left out.
   """
-  found = np.zeros(mask.shape, bool)
-  for here, there in (
+  contour = np.zeros(mask.shape, bool)
+  for before, after in (
     (np.s_[:-1], np.s_[1:]),
     (np.s_[:, :-1], np.s_[:, 1:]),
     (np.s_[:-1, :-1], np.s_[1:, 1:]),
   ):
-    found[here] |= (mask[here] != mask[there]) & known[here] & known[there]
-  return found
+    contour[before] |= (mask[before] != mask[after]) & labeled[before] & labeled[after]
+  return contour
 
 
-def inner_band(
-  mask: Bool[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], reach: int
-) -> np.ndarray:
-  """The part of a mask within `reach` pixels of what is not the mask (Cheng et al. 2021).
+def mark_inner_band(
+  mask: Bool[np.ndarray, "h w"], labeled: Bool[np.ndarray, "h w"], depth: int
+) -> Bool[np.ndarray, "h w"]:
+  """Marks the part of a mask within `depth` pixels of what is not the mask (Cheng et al. 2021).
 
   As in the released code, distance is the larger of those along rows and columns, and the image's
-  border ends the mask. Pixels that are not known do not.
+  border ends the mask. Unlabeled pixels do not.
+  """
+  square = np.ones((2 * depth + 1, 2 * depth + 1), np.uint8)
+  solid = (mask | ~labeled).astype(np.uint8)
+  core = cv2.erode(solid, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+  return mask & labeled & (core == 0)
+
+
+def contour_f(
+  true: Int[np.ndarray, "2 n"], predicted: Int[np.ndarray, "2 m"], distance: int | float
+) -> tuple[float, float, float]:
+  """Computes precision, recall and F of a contour by closest match.
+
+  Args:
+    true: Rows and columns of the true contour's pixels.
+    predicted: Rows and columns of the predicted contour's pixels.
+    distance: Largest distance of a match in pixels.
 
   Returns:
-    bool (h, w).
+    NaN where there is nothing to divide by; F is 0 if only one of the contours has pixels.
   """
-  square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-  outside = cv2.BORDER_CONSTANT
-  deep = cv2.erode((mask | ~known).astype(np.uint8), square, borderType=outside, borderValue=0)
-  return mask & known & (deep == 0)
+  hits_true, hits_predicted = count_covered(true, predicted, distance)
+  precision = hits_predicted / predicted.shape[1] if predicted.size else math.nan
+  recall = hits_true / true.shape[1] if true.size else math.nan
+  if hits_true and hits_predicted:
+    return precision, recall, 2 * precision * recall / (precision + recall)
+  return precision, recall, 0.0 if true.size or predicted.size else math.nan
 
 
-def covered(
-  one: Int[np.ndarray, "2 n"], other: Int[np.ndarray, "2 m"], reach: int | float
+def count_covered(
+  one: Int[np.ndarray, "2 n"], other: Int[np.ndarray, "2 m"], distance: int | float
 ) -> tuple[int, int]:
-  """How many of each of two sets of pixels have one of the other within `reach` pixels.
+  """Counts the pixels of each of two sets that have one of the other within a distance.
 
   Dilates by a disc, which for the few pixels of a tolerance takes a fraction of the time of a
   distance transform and decides the same.
@@ -140,40 +174,40 @@ def covered(
   corner = np.minimum(one.min(1), other.min(1))[:, None]
   one, other = one - corner, other - corner
   size = np.maximum(one.max(1), other.max(1)) + 1
-  disc = _disc(reach)
+  disc = _disc(distance)
 
-  def met(asked: np.ndarray, painted: np.ndarray) -> int:
+  def count(queried: np.ndarray, painted: np.ndarray) -> int:
     mask = np.zeros(size, np.uint8)
     mask[*painted] = 1
-    return int(np.count_nonzero(cv2.dilate(mask, disc)[*asked]))
+    return int(np.count_nonzero(cv2.dilate(mask, disc)[*queried]))
 
-  return met(one, other), met(other, one)
+  return count(one, other), count(other, one)
 
 
-def correspond(
-  one: Int[np.ndarray, "2 n"], other: Int[np.ndarray, "2 m"], reach: int | float
+def count_matches(
+  one: Int[np.ndarray, "2 n"], other: Int[np.ndarray, "2 m"], distance: int | float
 ) -> int:
-  """The largest number of pairs of pixels, no pixel in two pairs, at most `reach` apart.
+  """Counts the most pairs of pixels, no pixel in two pairs, that lie at most a distance apart.
 
-  A maximum matching of all pairs within reach, not a greedy one: it is never fewer pairs than the
-  contour benchmark's assignment of least cost finds (Arbelaez et al. 2011), which weighs distances
-  only to choose between matchings of the same size.
+  A maximum matching of all pairs within the distance, not a greedy one: it is never fewer pairs
+  than the contour benchmark's assignment of least cost finds (Arbelaez et al. 2011), which weighs
+  distances only to choose between matchings of the same size.
   """
   if not one.size or not other.size:
     return 0
   n, m = one.shape[1], other.shape[1]
   pairs = KDTree(one.T).sparse_distance_matrix(
-    KDTree(other.T), reach * SLACK, output_type="ndarray"
+    KDTree(other.T), distance * _SLACK, output_type="ndarray"
   )
   # As a flow of units from a source to `one` to `other` to a sink. Dinic's algorithm bounds the
   # time; SciPy's bipartite matching is a little faster on contours, but may never end on noise.
   source, sink = n + m, n + m + 1
   start = np.concatenate([pairs["i"], np.full(n, source), n + np.arange(m)])
   end = np.concatenate([n + pairs["j"], np.arange(n), np.full(m, sink)])
-  pipes = csr_matrix((np.ones(len(start), np.int32), (start, end)), shape=(n + m + 2, n + m + 2))
-  return int(maximum_flow(pipes, source, sink, method="dinic").flow_value)
+  capacity = csr_matrix((np.ones(len(start), np.int32), (start, end)), shape=(n + m + 2, n + m + 2))
+  return int(maximum_flow(capacity, source, sink, method="dinic").flow_value)
 
 
-def _disc(reach: int | float) -> np.ndarray:
-  side = np.arange(-int(reach * SLACK), int(reach * SLACK) + 1)
-  return (np.hypot(*np.meshgrid(side, side)) <= reach * SLACK).astype(np.uint8)
+def _disc(distance: int | float) -> np.ndarray:
+  side = np.arange(-int(distance * _SLACK), int(distance * _SLACK) + 1)
+  return (np.hypot(*np.meshgrid(side, side)) <= distance * _SLACK).astype(np.uint8)

@@ -9,8 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Num
 
-from asmjax.metrics.grouped import PixelErrors, require_alike, sums_on_device, sums_on_host
-from asmjax.metrics.spread import ratio
+from asmjax.metrics.grouped import PixelErrors, check_same_shape, sum_on_device, sum_on_host
+from asmjax.metrics.moments import ratio
 
 # Depths in meters that errors are computed with; both keep every float32 sum finite.
 NEAREST, FARTHEST = 1e-3, 1e6
@@ -27,34 +27,34 @@ FACTORS = {
 
 
 def sum_depth_errors(
-  truth: Num[ArrayLike, "*shape"],
-  predicted: Num[ArrayLike, "*shape"],
+  predictions: Num[ArrayLike, "*shape"],
+  targets: Num[ArrayLike, "*shape"],
   *,
   cap: float = FARTHEST,
   group: Integer[ArrayLike, "*shape"] | None = None,
-  groups: int = 1,
+  num_groups: int = 1,
 ) -> dict[str, Array]:
-  """What `DepthErrors` is made of, on device: to be added up over devices and batches.
+  """Sums what `DepthErrors` is made of, on device: to be added up over devices and batches.
 
   Errors and their sums are float32 (relative error of a sum below 1e-5), counts are int32.
 
   Args:
-    truth: depths in meters; pixels outside (0, cap], or not finite, are left out.
-    predicted: depths in meters, taken as in `DepthErrors`.
-    cap: in meters.
-    group: ids, for sums by group; pixels with an id outside [0, groups) are left out.
-    groups: how many groups.
+    predictions: Predicted depths in meters, taken as in `DepthErrors`.
+    targets: True depths in meters; pixels outside (0, cap], or not finite, are left out.
+    cap: Largest true depth that counts, in meters.
+    group: Ids for sums by group; pixels with an id outside [0, num_groups) are left out.
+    num_groups: Number of groups.
 
   Returns:
-    Sums and counts by name, each of shape (groups,), or () without `group`.
+    Sums and counts by name, each of shape (num_groups,), or () without `group`.
 
   Raises:
-    ValueError: shapes differ, or `cap` is out of range.
+    ValueError: Shapes differ, or `cap` is out of range.
   """
-  truth, predicted = jnp.asarray(truth, float), jnp.asarray(predicted, float)
+  predictions, targets = jnp.asarray(predictions, float), jnp.asarray(targets, float)
   group = None if group is None else jnp.asarray(group, int)
-  _check(truth, predicted, cap, group)
-  return sums_on_device(*_pixel_errors(truth, predicted, cap, jnp), group, groups)
+  _check(predictions, targets, cap, group)
+  return sum_on_device(*_pixel_errors(predictions, targets, cap, jnp), group, num_groups)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,11 +78,11 @@ class DepthErrors(PixelErrors):
   1 mm as well. So every metric is finite as soon as a single pixel has a truth.
 
   Attributes:
-    sums: by name, float64 and int64 (groups,), or () for all pixels together.
-    cap: in meters, at most 1e6, which is as good as none.
+    sums: Sums by name, float64 and int64 (groups,), or () for all pixels together.
+    cap: Largest true depth that counts, in meters; at most and by default 1e6, as good as none.
 
   Example:
-    >>> errors = DepthErrors.of([[2, 4, 0]], [[2, 5, 9]])
+    >>> errors = DepthErrors.from_batch([[2, 5, 9]], [[2, 4, 0]])
     >>> print(errors.compute()["rel"], errors.compute()["rel_by_prediction"])
     0.125 0.1
   """
@@ -90,36 +90,39 @@ class DepthErrors(PixelErrors):
   cap: float = FARTHEST
 
   @classmethod
-  def empty(cls, *, cap: float = FARTHEST, groups: int | None = None) -> "DepthErrors":
-    """No pixels; `groups` None is all pixels together."""
-    nothing = np.zeros(0 if groups is None else (0,))
-    group = None if groups is None else nothing.astype(int)
-    return cls.of(nothing, nothing, cap=cap, group=group, groups=groups or 0)
+  def empty(cls, *, cap: float = FARTHEST, num_groups: int | None = None) -> "DepthErrors":
+    """Creates the state of no pixels; without `num_groups` all pixels will be together."""
+    nothing = np.zeros(0)
+    group = None if num_groups is None else nothing.astype(int)
+    return cls.from_batch(nothing, nothing, cap=cap, group=group, num_groups=num_groups or 0)
 
   @classmethod
-  def of(
-    cls, truth: Any, predicted: Any, *, cap: float = FARTHEST, group: Any = None, groups: int = 1
+  def from_batch(
+    cls,
+    predictions: Any,
+    targets: Any,
+    *,
+    cap: float = FARTHEST,
+    group: Any = None,
+    num_groups: int = 1,
   ) -> "DepthErrors":
-    """`sum_depth_errors` in NumPy and float64, for arrays of any equal shape.
-
-    Raises:
-      ValueError: shapes differ, or `cap` is out of range.
-    """
-    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    """Computes `sum_depth_errors` in NumPy and float64, for arrays of any equal shape."""
+    predictions, targets = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
     group = None if group is None else np.asarray(group, int)
-    _check(truth, predicted, cap, group)
-    return cls(sums_on_host(*_pixel_errors(truth, predicted, cap, np), group, groups), cap)
+    _check(predictions, targets, cap, group)
+    errors = _pixel_errors(predictions, targets, cap, np)
+    return cls(sum_on_host(*errors, group, num_groups), cap)
 
   @property
   def rules(self) -> str:
-    """Which pixels count, and how."""
+    """Description of which pixels count, and how."""
     return (
       f"true depth in (0, {self.cap:g}] m, else missing; "
       f"predictions clipped to [{NEAREST:g}, {self.cap:g}] m"
     )
 
-  def scores(self) -> dict[str, np.ndarray]:
-    """Metrics by name and group; NaN for a group without a pixel."""
+  def compute_by_group(self) -> dict[str, np.ndarray]:
+    """Computes metrics by name and group; NaN for a group without a pixel."""
     means = {
       name: ratio(value, self.sums["pixels"])
       for name, value in self.sums.items()
@@ -132,30 +135,32 @@ class DepthErrors(PixelErrors):
     }
 
 
-def _check(truth: Any, predicted: Any, cap: float, group: Any) -> None:
-  require_alike(
-    truth=truth.shape, predicted=predicted.shape, group=None if group is None else group.shape
+def _check(predictions: Any, targets: Any, cap: float, group: Any) -> None:
+  check_same_shape(
+    predictions=predictions.shape,
+    targets=targets.shape,
+    group=None if group is None else group.shape,
   )
   if not NEAREST < cap <= FARTHEST:
     raise ValueError(f"expected a cap in ({NEAREST:g}, {FARTHEST:g}] m, found {cap!r}")
 
 
 def _pixel_errors(
-  truth: Float[Any, "*shape"], predicted: Float[Any, "*shape"], cap: float, xp: Any
+  predictions: Float[Any, "*shape"], targets: Float[Any, "*shape"], cap: float, xp: Any
 ) -> tuple[dict[str, Any], Any]:
-  """Errors by name in the namespace `xp`, and where they are valid."""
-  valid = (truth > 0) & (truth <= cap)
-  truth = xp.maximum(xp.where(valid, truth, 1), NEAREST)
-  predicted = xp.minimum(xp.where(predicted > NEAREST, predicted, NEAREST), cap)
-  absolute = xp.abs(truth - predicted)
-  log = xp.log(truth / predicted)
-  factor = xp.maximum(truth / predicted, predicted / truth)
+  """Computes errors by name in the namespace `xp`, and where they count."""
+  mask = (targets > 0) & (targets <= cap)
+  targets = xp.maximum(xp.where(mask, targets, 1), NEAREST)
+  predictions = xp.minimum(xp.where(predictions > NEAREST, predictions, NEAREST), cap)
+  absolute = xp.abs(targets - predictions)
+  log = xp.log(targets / predictions)
+  factor = xp.maximum(targets / predictions, predictions / targets)
   errors = {
-    "rel": absolute / truth,
-    "rel_by_prediction": absolute / predicted,
-    "sq_rel": absolute**2 / truth,
+    "rel": absolute / targets,
+    "rel_by_prediction": absolute / predictions,
+    "sq_rel": absolute**2 / targets,
     "squared": absolute**2,
     "log_squared": log**2,
     "log10": xp.abs(log) / math.log(10),
   }
-  return errors | {name: factor < limit for name, limit in FACTORS.items()}, valid
+  return errors | {name: factor < limit for name, limit in FACTORS.items()}, mask

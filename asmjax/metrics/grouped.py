@@ -9,56 +9,60 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from asmjax.metrics.spread import mean_of_known, ratio
+from asmjax.metrics.base import Metric
+from asmjax.metrics.moments import nanmean, ratio
 
 _Errors = TypeVar("_Errors", bound="PixelErrors")
 
 
-def sums_on_device(
-  values: Mapping[str, Array], valid: Array, group: Array | None, groups: int
+def sum_on_device(
+  values: Mapping[str, Array], mask: Array, group: Array | None, num_groups: int
 ) -> dict[str, Array]:
-  """Sums per-pixel values over the valid pixels of each group, to be added up over devices.
+  """Sums per-pixel values over the pixels of each group, to be added up over devices.
 
   Args:
-    values: arrays of one shape, by name; booleans are counted (int32), others summed (float32).
-    valid: boolean, of the same shape.
-    group: int ids of the same shape; pixels with an id outside [0, groups) are left out.
-      None: all pixels together.
-    groups: how many groups.
+    values: Arrays of one shape, by name; booleans are counted (int32), others summed (float32).
+    mask: Whether a pixel counts, of the same shape.
+    group: Ids of the same shape; pixels with an id outside [0, num_groups) are left out. None has
+      all pixels together.
+    num_groups: Number of groups.
 
   Returns:
-    By name, and "pixels" with the number of pixels: (groups,), or () without `group`.
+    Sums by name, and "pixels" with the number of pixels: (num_groups,), or () without `group`.
   """
-  values = {**values, "pixels": jnp.ones_like(valid)}
+  values = {**values, "pixels": jnp.ones_like(mask)}
   numbers = {name: x.astype(int) if x.dtype == bool else x for name, x in values.items()}
   if group is None:
-    return {name: jnp.sum(jnp.where(valid, x, 0)) for name, x in numbers.items()}
-  cell = jnp.where(valid & (group >= 0) & (group < groups), group, groups)
+    return {name: jnp.sum(jnp.where(mask, x, 0)) for name, x in numbers.items()}
+  cell = jnp.where(mask & (group >= 0) & (group < num_groups), group, num_groups)
   # Row by row: long scattered sums would lose three digits of float32, and crowd few addresses.
   rows = cell.size // cell.shape[-1]
-  cell = (cell.reshape(rows, -1) + (groups + 1) * jnp.arange(rows)[:, None]).ravel()
+  cell = (cell.reshape(rows, -1) + (num_groups + 1) * jnp.arange(rows)[:, None]).ravel()
   scattered = {
-    name: jnp.bincount(cell, x.ravel(), length=rows * (groups + 1)) for name, x in numbers.items()
+    name: jnp.bincount(cell, x.ravel(), length=rows * (num_groups + 1))
+    for name, x in numbers.items()
   }
   return {name: x.reshape(rows, -1)[:, :-1].sum(0) for name, x in scattered.items()}
 
 
-def sums_on_host(
-  values: Mapping[str, np.ndarray], valid: np.ndarray, group: np.ndarray | None, groups: int
+def sum_on_host(
+  values: Mapping[str, np.ndarray], mask: np.ndarray, group: np.ndarray | None, num_groups: int
 ) -> dict[str, Any]:
-  """`sums_on_device` in NumPy: int64 and float64."""
-  values = {**values, "pixels": np.ones_like(valid)}
+  """Computes `sum_on_device` in NumPy: int64 and float64."""
+  values = {**values, "pixels": np.ones_like(mask)}
   if group is None:
-    return {name: np.sum(value, where=valid) for name, value in values.items()}
-  member = valid & (group >= 0) & (group < groups)
+    return {name: np.sum(value, where=mask) for name, value in values.items()}
+  member = mask & (group >= 0) & (group < num_groups)
   ids = group[member]
   return {
-    name: np.bincount(ids, value[member], groups).astype(np.int64 if value.dtype == bool else float)
+    name: np.bincount(ids, value[member], num_groups).astype(
+      np.int64 if value.dtype == bool else float
+    )
     for name, value in values.items()
   }
 
 
-def require_alike(**shapes: tuple[int, ...] | None) -> None:
+def check_same_shape(**shapes: tuple[int, ...] | None) -> None:
   """Raises ValueError unless all shapes but None are equal."""
   known = {name: tuple(shape) for name, shape in shapes.items() if shape is not None}
   if len(set(known.values())) > 1:
@@ -66,180 +70,266 @@ def require_alike(**shapes: tuple[int, ...] | None) -> None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PixelErrors(abc.ABC):
-  """Sums over pixels, by group, of any number of images.
+class PixelErrors(Metric):
+  """Sums over pixels, by group, of any number of images; base class of depth and normals.
 
   Attributes:
-    sums: by name, what the sums over pixels on device or on host returned, or a total of them;
-      kept as NumPy float64 and int64.
+    sums: Result of a sum over pixels on device or on host, or a total of such, by name; kept as
+      NumPy float64 and int64.
   """
 
   sums: Mapping[str, Any]
 
   def __post_init__(self):
-    wide = {name: _wide(np.asarray(value)) for name, value in self.sums.items()}
+    wide = {name: _widen(np.asarray(value)) for name, value in self.sums.items()}
     object.__setattr__(self, "sums", wide)
 
   @property
   @abc.abstractmethod
   def rules(self) -> str:
-    """Which pixels count, and how."""
+    """Description of which pixels count, and how."""
 
   @abc.abstractmethod
-  def scores(self) -> dict[str, np.ndarray]:
-    """Metrics by name and group; NaN for a group without a pixel."""
+  def compute_by_group(self) -> dict[str, np.ndarray]:
+    """Computes metrics by name and group; NaN for a group without a pixel."""
 
   @property
   def protocol(self) -> str:
-    """What `compute` computes."""
+    """Description of how the numbers of `compute` come about."""
     return f"pooled over pixels; {self.rules}"
 
   def merge(self: _Errors, other: _Errors) -> _Errors:
-    """The pixels of both.
-
-    Raises:
-      ValueError: they count by other rules, or are of other groups.
-    """
+    """Adds the pixels of both; ValueError if they count by other rules, or have other groups."""
     if self.rules != other.rules:
       raise ValueError(f"cannot merge errors by two rules: {self.rules!r} and {other.rules!r}")
-    require_alike(first=self.sums["pixels"].shape, second=other.sums["pixels"].shape)
+    check_same_shape(first=self.sums["pixels"].shape, second=other.sums["pixels"].shape)
     added = {name: value + other.sums[name] for name, value in self.sums.items()}
     return dataclasses.replace(self, sums=added)
 
-  def pooled(self: _Errors) -> _Errors:
-    """All groups as one."""
+  def pool(self: _Errors) -> _Errors:
+    """Adds the pixels of all groups."""
     axes = tuple(range(self.sums["pixels"].ndim))
     return dataclasses.replace(self, sums={k: v.sum(axes) for k, v in self.sums.items()})
 
   def compute(self) -> dict[str, float]:
-    """Metrics by name, pooled over the pixels of all groups; NaN without any pixel."""
-    return {name: float(value) for name, value in self.pooled().scores().items()}
+    """Computes metrics over the pixels of all groups together; NaN without any pixel."""
+    return {name: float(value) for name, value in self.pool().compute_by_group().items()}
 
-  def mean(self) -> dict[str, float]:
-    """Mean of `scores` over the groups that have pixels: class-wise, if groups are classes."""
-    return {name: mean_of_known(value) for name, value in self.scores().items()}
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassMeans(Metric):
+  """Means over classes of each class's metric over its pixels.
+
+  Attributes:
+    errors: Sums over the pixels of each class.
+  """
+
+  errors: PixelErrors
+
+  @classmethod
+  def empty(cls, num_classes: int, *, errors: type[PixelErrors], **options: Any) -> "ClassMeans":
+    """Creates the state of no pixels; arguments as for `from_batch`."""
+    return cls(errors.empty(num_groups=num_classes, **options))
+
+  @classmethod
+  def from_batch(
+    cls,
+    predictions: Any,
+    targets: Any,
+    *,
+    errors: type[PixelErrors],
+    label: Any,
+    num_classes: int,
+    **options: Any,
+  ) -> "ClassMeans":
+    """Sums the errors of each class's pixels.
+
+    Args:
+      predictions: Predicted values of the pixels.
+      targets: True values of the pixels.
+      errors: Metric of the values.
+      label: Class ids of the pixels; others than [0, num_classes) are left out.
+      num_classes: Number of classes.
+      **options: Further keyword arguments of the metric.
+    """
+    return cls(
+      errors.from_batch(predictions, targets, group=label, num_groups=num_classes, **options)
+    )
+
+  def merge(self, other: "ClassMeans") -> "ClassMeans":
+    """Adds the pixels of both; ValueError as for `PixelErrors.merge`."""
+    return ClassMeans(self.errors.merge(other.errors))
+
+  def compute(self) -> dict[str, float]:
+    """Computes the mean over the classes that have pixels."""
+    return {name: nanmean(value) for name, value in self.compute_by_class().items()}
+
+  def compute_by_class(self) -> dict[str, np.ndarray]:
+    """Computes the metric of each class; NaN for a class without a pixel."""
+    return self.errors.compute_by_group()
+
+  @property
+  def protocol(self) -> str:
+    """Description of how the numbers are computed."""
+    return f"for each class, then the mean over classes with pixels: {self.errors.protocol}"
 
 
 class Groups(NamedTuple):
   """Members (instances or images) and their pixels.
 
   Attributes:
-    ids: int64 (n, h, w): the member that a pixel belongs to, -1 for none.
-    class_of: int64 (members,): the class of each member.
-    classes: C; members without a class are all of class 0 of 1.
+    ids: Member that a pixel belongs to, int64 (n, h, w), -1 for none.
+    class_of: Class of each member, int64 (members,).
+    num_classes: Number of classes; members without a class are all of class 0 of 1.
     kind: "instance" or "image".
   """
 
   ids: np.ndarray
   class_of: np.ndarray
-  classes: int
+  num_classes: int
   kind: str
 
   @property
-  def members(self) -> int:
-    """How many."""
+  def num_members(self) -> int:
+    """Number of members."""
     return len(self.class_of)
 
 
 def image_groups(shape: tuple[int, int, int]) -> Groups:
-  """Every image of an (n, h, w) batch is a member, all of one class."""
+  """Makes every image of an (n, h, w) batch a member, all of one class."""
   ids = np.broadcast_to(np.arange(shape[0])[:, None, None], shape)
   return Groups(ids, np.zeros(shape[0], np.int64), 1, "image")
 
 
-def instance_groups(instance: Any, label: Any, *, classes: int) -> Groups:
-  """Every instance of every image is a member; its class is that of most of its labeled pixels.
+def instance_groups(instance: Any, label: Any, *, num_classes: int) -> Groups:
+  """Makes every instance of every image a member, of the class of most of its labeled pixels.
 
   Of classes with equally many pixels the lowest id wins. An instance without a labeled pixel is
   no member.
 
   Args:
-    instance: int ids (n, h, w), unique within an image; 0 and below is no instance.
-    label: class ids (n, h, w); those outside [0, classes) are unlabeled.
-    classes: C.
+    instance: Instance ids (n, h, w), unique within an image; 0 and below is no instance.
+    label: Class ids (n, h, w); those outside [0, num_classes) are unlabeled.
+    num_classes: Number of classes.
 
   Raises:
-    ValueError: the shapes differ or are not (n, h, w).
+    ValueError: The shapes differ or are not (n, h, w).
   """
   instance, label = np.asarray(instance, np.int64), np.asarray(label, np.int64)
-  require_alike(instance=instance.shape, label=label.shape)
+  check_same_shape(instance=instance.shape, label=label.shape)
   if instance.ndim != 3:
     raise ValueError(f"expected instances of shape (n, h, w), found {instance.shape}")
   keys = (np.arange(len(instance))[:, None, None] << 32) + instance
   inside = instance > 0
   unique, member = np.unique(keys[inside], return_inverse=True)
-  known = (label[inside] >= 0) & (label[inside] < classes)
-  cells = member[known] * classes + label[inside][known]
-  votes = np.bincount(cells, minlength=len(unique) * classes).reshape(len(unique), classes)
+  labeled = (label[inside] >= 0) & (label[inside] < num_classes)
+  cells = member[labeled] * num_classes + label[inside][labeled]
+  votes = np.bincount(cells, minlength=len(unique) * num_classes)
+  votes = votes.reshape(len(unique), num_classes)
   has_class = votes.any(axis=1)
   ids = np.full(instance.shape, -1, np.int64)
   ids[inside] = np.where(has_class, np.cumsum(has_class) - 1, -1)[member]
-  return Groups(ids, votes[has_class].argmax(axis=1), classes, "instance")
+  return Groups(ids, votes[has_class].argmax(axis=1), num_classes, "instance")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GroupMeans:
-  """By class, the mean over its members of each member's metric (Hwang et al. 2019, Sec. 4.4).
+class GroupMeans(Metric):
+  """Means by class over its members of each member's metric (Hwang et al. 2019, Sec. 4.4).
 
   With I_c the instances of class c and M_{i,c} the metric over the pixels of instance i:
   sum_{i in I_c} M_{i,c} / |I_c|. An instance is within one image; one without a pixel that counts
   is not in I_c. With images for instances and a single class this is the mean over images.
 
   Attributes:
-    sums: by metric, float64 (c,).
-    members: |I_c|, int64 (c,).
-    protocol: what is averaged.
+    sums: Sum over the members of each class by metric, float64 (c,).
+    members: Number |I_c| of members of each class, int64 (c,).
+    kind: "instance" or "image".
+    rules: Description of which pixels count, and how.
 
   Example:
     >>> from asmjax.metrics.depth import DepthErrors
-    >>> images, truth = image_groups((2, 1, 2)), [[[1, 1]], [[1, 0]]]
-    >>> predicted = [[[1, 2]], [[3, 3]]]
-    >>> errors = DepthErrors.of(truth, predicted, group=images.ids, groups=images.members)
-    >>> errors.compute()["rel"], GroupMeans.of(errors, images).compute()["rel"]
+    >>> predictions, depth = [[[1, 2]], [[3, 3]]], [[[1, 1]], [[1, 0]]]
+    >>> errors = DepthErrors.from_batch(predictions, depth)
+    >>> images = image_groups((2, 1, 2))
+    >>> means = GroupMeans.from_batch(predictions, depth, errors=DepthErrors, groups=images)
+    >>> errors.compute()["rel"], means.compute()["rel"]
     (1.0, 1.25)
   """
 
   sums: Mapping[str, np.ndarray]
   members: np.ndarray
-  protocol: str
+  kind: str
+  rules: str
 
   @classmethod
-  def of(cls, errors: PixelErrors, groups: Groups) -> "GroupMeans":
-    """The means of `errors`, which were summed by `groups.ids`.
+  def empty(
+    cls, num_classes: int = 1, *, errors: type[PixelErrors], kind: str = "image", **options: Any
+  ) -> "GroupMeans":
+    """Creates the state of no members; see `from_batch`."""
+    nothing = np.zeros(0, np.int64)
+    groups = Groups(nothing, nothing, num_classes, kind)
+    return cls._from_errors(errors.empty(num_groups=0, **options), groups)
+
+  @classmethod
+  def from_batch(
+    cls,
+    predictions: Any,
+    targets: Any,
+    *,
+    errors: type[PixelErrors],
+    groups: Groups,
+    **options: Any,
+  ) -> "GroupMeans":
+    """Computes each member's metric and sums them by class.
+
+    Args:
+      predictions: Predicted values of the pixels.
+      targets: True values of the pixels.
+      errors: Metric of the values.
+      groups: Members and their pixels.
+      **options: Further keyword arguments of the metric.
 
     Raises:
-      ValueError: `errors` has other groups.
+      ValueError: The shapes of values and groups differ.
     """
-    pixels = errors.sums["pixels"]
-    require_alike(errors=pixels.shape, groups=groups.class_of.shape)
-    counted = pixels > 0
+    by_member = errors.from_batch(
+      predictions, targets, group=groups.ids, num_groups=groups.num_members, **options
+    )
+    return cls._from_errors(by_member, groups)
+
+  @classmethod
+  def _from_errors(cls, errors: PixelErrors, groups: Groups) -> "GroupMeans":
+    counted = errors.sums["pixels"] > 0
     class_of = groups.class_of[counted]
     sums = {
-      name: np.bincount(class_of, value[counted], groups.classes)
-      for name, value in errors.scores().items()
+      name: np.bincount(class_of, value[counted], groups.num_classes)
+      for name, value in errors.compute_by_group().items()
     }
-    members = np.bincount(class_of, minlength=groups.classes)
-    return cls(sums, members, f"mean over each {groups.kind} of a class; {errors.rules}")
+    members = np.bincount(class_of, minlength=groups.num_classes)
+    return cls(sums, members, groups.kind, errors.rules)
 
   def merge(self, other: "GroupMeans") -> "GroupMeans":
-    """The members of both, which are of different images.
-
-    Raises:
-      ValueError: they are means of other things.
-    """
+    """Adds the members of both, which are of different images; ValueError if rules differ."""
     if self.protocol != other.protocol:
       raise ValueError(f"cannot merge by two rules: {self.protocol!r} and {other.protocol!r}")
     sums = {name: value + other.sums[name] for name, value in self.sums.items()}
     return dataclasses.replace(self, sums=sums, members=self.members + other.members)
 
-  def scores(self) -> dict[str, np.ndarray]:
-    """Metrics by name and class; NaN for a class without members."""
+  def compute(self) -> dict[str, float]:
+    """Computes the mean over the classes that have members; NaN without any."""
+    return {name: nanmean(ratio(value, self.members)) for name, value in self.sums.items()}
+
+  def compute_by_class(self) -> dict[str, np.ndarray]:
+    """Computes the mean of each class; NaN for a class without members, {} for images."""
+    if self.kind == "image":
+      return {}
     return {name: ratio(value, self.members) for name, value in self.sums.items()}
 
-  def compute(self) -> dict[str, float]:
-    """Mean of `scores` over the classes that have members; NaN without any."""
-    return {name: mean_of_known(value) for name, value in self.scores().items()}
+  @property
+  def protocol(self) -> str:
+    """Description of how the numbers are computed."""
+    return f"mean over each {self.kind} of a class; {self.rules}"
 
 
-def _wide(value: np.ndarray) -> np.ndarray:
+def _widen(value: np.ndarray) -> np.ndarray:
   return value.astype(np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from asmjax.metrics.base import Metric
 from asmjax.metrics.confusion import ConfusionMatrix
+from asmjax.metrics.moments import nanmean, ratio
 
 # How often a class counts in an image whose truth holds it without any instance id.
 WITHOUT_IDS = {
@@ -17,7 +19,7 @@ WITHOUT_IDS = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class InstanceIou:
+class InstanceIou(Metric):
   """Class IoU of each image, averaged with the images' numbers of instances of the class.
 
   Ke et al. 2018, Sec. 4.2: sum_x n_cx U_cx / sum_x n_cx, where n_cx and U_cx are the number of
@@ -31,14 +33,18 @@ class InstanceIou:
   background of 94 to 95 among them, which is not printed.
 
   Attributes:
-    weighted: float64 (c,), sum of n_cx U_cx.
-    instances: int64 (c,), sum of n_cx.
-    without_ids: what a class is worth in an image that holds it without any id: "left_out"
-      (nothing), "once" (one instance) or "components" (its 8-connected components).
+    weighted: Sum of n_cx U_cx by class, float64 (c,).
+    instances: Sum of n_cx by class, int64 (c,).
+    without_ids: Number of instances that a class counts as in an image that holds it without any
+      id: "left_out" (none), "once" (one) or "components" (its 8-connected components).
+
+  Raises:
+    ValueError: `without_ids` is unknown.
 
   Example:
-    >>> score = InstanceIou.of([[0, 0, 1]], [[0, 1, 1]], [[1, 2, 3]], classes=2)
-    >>> print(score.instances, score.iou(), score.mean_iou())
+    >>> maps = {"predictions": [[0, 1, 1]], "targets": [[0, 0, 1]], "instance": [[1, 2, 3]]}
+    >>> state = InstanceIou.from_batch(**maps, num_classes=2)
+    >>> print(state.instances, state.iou(), state.compute()["instance_mean_iou"])
     [2 1] [0.5 0.5] 0.5
   """
 
@@ -51,47 +57,63 @@ class InstanceIou:
       raise ValueError(f"unknown without_ids {self.without_ids!r}; known: {sorted(WITHOUT_IDS)}")
 
   @classmethod
-  def empty(cls, classes: int, *, without_ids: str = "left_out") -> "InstanceIou":
-    """No images."""
-    return cls(np.zeros(classes), np.zeros(classes, np.int64), without_ids)
+  def empty(cls, num_classes: int, *, without_ids: str = "left_out") -> "InstanceIou":
+    """Creates the state of no images."""
+    return cls(np.zeros(num_classes), np.zeros(num_classes, np.int64), without_ids)
 
   @classmethod
-  def of(
-    cls, label: Any, predicted: Any, instance: Any, *, classes: int, without_ids: str = "left_out"
+  def from_batch(
+    cls,
+    predictions: Any,
+    targets: Any,
+    *,
+    instance: Any,
+    num_classes: int,
+    without_ids: str = "left_out",
   ) -> "InstanceIou":
-    """The score of one image.
+    """Scores images.
 
     Args:
-      label: true class ids (h, w); pixels with an id outside [0, classes) are left out.
-      predicted: class ids (h, w) in [0, classes).
-      instance: true instance ids (h, w), 0 where there is none.
-      classes: C.
-      without_ids: see the class.
+      predictions: Predicted class ids (h, w) or (n, h, w), in [0, num_classes).
+      targets: True class ids; pixels with an id outside [0, num_classes) are left out.
+      instance: True instance ids, unique within an image, 0 where there is none.
+      num_classes: Number of classes.
+      without_ids: Number of instances that a class without ids counts as; see the class.
 
     Raises:
-      ValueError: the maps differ in shape or are not of one image, or `without_ids` is unknown.
+      ValueError: The maps differ in shape or have another rank.
     """
-    label, predicted, instance = (np.asarray(x) for x in (label, predicted, instance))
-    if not label.shape == predicted.shape == instance.shape or label.ndim != 2:
+    maps = [np.asarray(x) for x in (predictions, targets, instance)]
+    shapes = [x.shape for x in maps]
+    if len(set(shapes)) > 1 or maps[0].ndim not in (2, 3):
       raise ValueError(
-        f"label {label.shape}, predicted {predicted.shape} and instance {instance.shape}; "
-        "expected three maps (h, w) of one image"
+        f"predictions {shapes[0]}, targets {shapes[1]} and instance {shapes[2]}; expected three "
+        "maps (h, w) or (n, h, w)"
       )
-    nothing = cls.empty(classes, without_ids=without_ids)
-    number = _instances(label, instance, classes)
-    for c in range(classes):
+    total = cls.empty(num_classes, without_ids=without_ids)
+    for image in zip(*(x.reshape(-1, *x.shape[-2:]) for x in maps), strict=True):
+      total = total.merge(cls._from_image(*image, num_classes, without_ids))
+    return total
+
+  @classmethod
+  def _from_image(
+    cls,
+    prediction: np.ndarray,
+    label: np.ndarray,
+    instance: np.ndarray,
+    num_classes: int,
+    without_ids: str,
+  ) -> "InstanceIou":
+    number = _count_instances(label, instance, num_classes)
+    for c in range(num_classes):
       if number[c] == 0 and np.any(label == c):
         number[c] = WITHOUT_IDS[without_ids](label == c)
-    iou = ConfusionMatrix.of(label, predicted, classes=classes).iou()
-    weighted = np.multiply(number, iou, out=nothing.weighted, where=number > 0)
+    iou = ConfusionMatrix.from_batch(prediction, label, num_classes=num_classes).iou()
+    weighted = np.multiply(number, iou, out=np.zeros(num_classes), where=number > 0)
     return cls(weighted, number, without_ids)
 
   def merge(self, other: "InstanceIou") -> "InstanceIou":
-    """The images of both.
-
-    Raises:
-      ValueError: they differ in `without_ids`.
-    """
+    """Adds the images of both; ValueError if they differ in `without_ids`."""
     if self.without_ids != other.without_ids:
       raise ValueError(
         f"without_ids={self.without_ids!r} does not merge with {other.without_ids!r}"
@@ -101,26 +123,20 @@ class InstanceIou:
     )
 
   def iou(self) -> np.ndarray:
-    """Instance-wise IoU by class; NaN for a class without an instance."""
-    some = self.instances > 0
-    return np.where(some, self.weighted / np.where(some, self.instances, 1), np.nan)
-
-  def mean_iou(self) -> float:
-    """Mean of `iou` over the classes that have instances; NaN without any instance."""
-    known = self.instances > 0
-    return float(self.iou()[known].mean()) if known.any() else float("nan")
-
-  def scores(self) -> dict[str, np.ndarray]:
-    """Metrics by name and class (c,)."""
-    return {"iou": self.iou()}
+    """Computes instance-wise IoU by class; NaN for a class without an instance."""
+    return ratio(self.weighted, self.instances)
 
   def compute(self) -> dict[str, float]:
-    """Metrics by name."""
-    return {"instance_mean_iou": self.mean_iou()}
+    """Computes the mean over the classes that have instances; NaN without any."""
+    return {"instance_mean_iou": nanmean(self.iou())}
+
+  def compute_by_class(self) -> dict[str, np.ndarray]:
+    """Computes instance-wise IoU by class; see `iou`."""
+    return {"iou": self.iou()}
 
   @property
   def protocol(self) -> str:
-    """What the numbers mean."""
+    """Description of how the numbers are computed."""
     counted = {
       "left_out": "classes without ids left out",
       "once": "a class without ids counts once an image",
@@ -132,10 +148,10 @@ class InstanceIou:
     )
 
 
-def _instances(label: np.ndarray, instance: np.ndarray, classes: int) -> np.ndarray:
-  """Number of instances (c,), each counted for the class that most of its labeled pixels have."""
-  known = (instance > 0) & (label >= 0) & (label < classes)
-  ids, index = np.unique(instance[known], return_inverse=True)
-  cells = index * classes + label[known]
-  votes = np.bincount(cells, minlength=ids.size * classes).reshape(ids.size, classes)
-  return np.bincount(votes.argmax(1), minlength=classes)
+def _count_instances(label: np.ndarray, instance: np.ndarray, num_classes: int) -> np.ndarray:
+  """Counts instances (c,), each for the class that most of its labeled pixels have."""
+  labeled = (instance > 0) & (label >= 0) & (label < num_classes)
+  ids, index = np.unique(instance[labeled], return_inverse=True)
+  cells = index * num_classes + label[labeled]
+  votes = np.bincount(cells, minlength=ids.size * num_classes).reshape(ids.size, num_classes)
+  return np.bincount(votes.argmax(1), minlength=num_classes)

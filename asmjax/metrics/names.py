@@ -1,6 +1,6 @@
 """Names of the metrics of an evaluation.
 
-"TASK/METRIC" and, of details, "TASK/KIND/METRIC" are of all classes. "TASK/iou/CLASS" and
+"TASK/METRIC" and, of extra metrics, "TASK/KIND/METRIC" are of all classes. "TASK/iou/CLASS" and
 "TASK/KIND/METRIC/CLASS" are of one; the name of a class may hold slashes.
 """
 
@@ -13,7 +13,7 @@ _OF_A_CLASS = re.compile(r"([^/]+/(?:iou|[^/]+/[^/]+))/(.+)", re.DOTALL)
 
 
 def split_class(name: str) -> tuple[str, str | None]:
-  """Parts a metric's name into what is measured and the class, None for all of them.
+  """Splits a metric's name into what is measured and the class, None for all of them.
 
   Example:
     >>> split_class("segmentation/iou/wall"), split_class("segmentation/boundary/f/wall")
@@ -21,26 +21,30 @@ def split_class(name: str) -> tuple[str, str | None]:
     >>> split_class("segmentation/boundary/boundary_f")
     ('segmentation/boundary/boundary_f', None)
   """
-  found = _OF_A_CLASS.fullmatch(name)
-  return (found[1], found[2]) if found else (name, None)
+  match = _OF_A_CLASS.fullmatch(name)
+  return (match[1], match[2]) if match else (name, None)
 
 
-def by_class(metrics: Mapping[str, _T]) -> dict[str, dict[str, _T]]:
-  """Values by what is measured and by class, in their order; those of all classes are left out."""
-  found: dict[str, dict[str, _T]] = {}
+def group_by_class(metrics: Mapping[str, _T]) -> dict[str, dict[str, _T]]:
+  """Groups the values of single classes by what is measured, in their order."""
+  groups: dict[str, dict[str, _T]] = {}
   for name, value in metrics.items():
-    metric, each = split_class(name)
-    if each is not None:
-      found.setdefault(metric, {})[each] = value
-  return found
+    metric, class_name = split_class(name)
+    if class_name is not None:
+      groups.setdefault(metric, {})[class_name] = value
+  return groups
 
 
-def logged(metrics: Mapping[str, _T]) -> dict[str, _T]:
-  """What is logged while a run trains: all but the details of single classes, which are many."""
-  detail = lambda name: (parts := split_class(name))[1] is not None and parts[0].count("/") > 1
-  return {name: value for name, value in metrics.items() if not detail(name)}
+def drop_extra_classes(metrics: Mapping[str, _T]) -> dict[str, _T]:
+  """Selects what is logged while a run trains: all but the many extra metrics of single classes."""
+  is_extra = lambda metric: metric.count("/") > 1
+  return {
+    name: value
+    for name, value in metrics.items()
+    if split_class(name)[1] is None or not is_extra(split_class(name)[0])
+  }
 
 
-def brief(metrics: Mapping[str, _T]) -> dict[str, _T]:
-  """The metrics without those of single classes."""
+def drop_classes(metrics: Mapping[str, _T]) -> dict[str, _T]:
+  """Selects the metrics that are not of single classes."""
   return {name: value for name, value in metrics.items() if split_class(name)[1] is None}

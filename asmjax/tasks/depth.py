@@ -8,175 +8,211 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Num, UInt8, UInt16
+from PIL import Image
 
 from asmjax.losses.pixel import squared_error
 from asmjax.metrics.depth import FARTHEST, DepthErrors, sum_depth_errors
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
-from asmjax.tasks.detail import Detail, Detailed, of_groups
+from asmjax.tasks.base import Task, Truth
+from asmjax.tasks.extra_metrics import ExtraMetric, grouped_metrics
 from asmjax.utils.colors import depth_colors, error_colors
 
-# Structures are logarithms of depths of at least so many meters.
-NEAREST = 1e-2
-# What a map of zeros means, in meters: a network that starts near 0 must not start where the
-# rectifier has no slope.
-START = 1.0
-
-
-KINDS = of_groups(
-  lambda task, found, truth, group, groups: DepthErrors.of(
-    truth["depth"], found, cap=task.cap, group=group, groups=groups
-  )
-)
+# Depth in meters below which the logarithm stays as it is: sensors see nothing nearer than 1 cm.
+_MIN_DEPTH = 1e-2
+# Depth in meters of an output of 0: a network that starts near 0 must not start where the rectifier
+# has no slope.
+_DEPTH_OF_ZERO = 1.0
+# Meters of one step of a 16-bit depth map, millimeters, as in ScanNet and TUM-like data.
+_STORED_UNIT = 1e-3
+# Percentiles of depth between which colors run: a few outliers would leave all others one color.
+_COLORED_PERCENTILES = (2, 98)
+# Relative error that is drawn brightest.
+_BRIGHTEST_ERROR = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Depth(Detailed):
-  """The distance of every pixel along the optical axis; the structure is its logarithm.
+class Depth(Task):
+  """Distance of every pixel along the optical axis; its structure is the logarithm.
 
-  The predictor's map, plus 1 m, is rectified to meters.
+  The output plus 1, rectified, is the depth in meters.
 
   Attributes:
-    weight: of this task in the pixel and the reconstruction loss.
-    released: reconstruct meters from the rectified map, as the released code does, instead of
-      logarithms on the structure's scale.
-    cap: meters beyond which nothing is evaluated.
-    classes: of the data set, for class- and instance-wise metrics.
-    details: any of "image", "instance" and "class": means over these of the metrics of each.
+    released: Whether meters are reconstructed from the rectified output, as the released code does,
+      instead of logarithms on the structure's scale.
+    cap: Depth in meters beyond which nothing is evaluated.
+    classes: Names of the data set's classes, for class- and instance-wise metrics.
+    extra_metrics: Any of "image", "instance" and "class": means over these of each one's metrics.
   """
 
-  weight: float = 1.0
   released: bool = False
   cap: float = FARTHEST
   classes: tuple[str, ...] = ()
 
-  truth: ClassVar[str] = "depth"
-  channels: ClassVar[int] = 1
-  kinds: ClassVar[Mapping[str, Detail]] = KINDS
+  truth_key: ClassVar[str] = "depth"
+  extra_metric_kinds: ClassVar[Mapping[str, ExtraMetric]] = grouped_metrics(
+    DepthErrors, lambda task: {"cap": task.cap}
+  )
 
   @property
-  def protocol(self) -> str:
-    """How the metrics are computed."""
-    rules = DepthErrors.empty(cap=self.cap).protocol
-    return f"{rules}; meters upscaled bilinearly to the truth's size"
+  def channels(self) -> int:
+    """1."""
+    return 1
 
-  def valid(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
-    """1 where the depth is known."""
+  @property
+  def pixel_loss_label(self) -> str:
+    """Formula of the pixel loss and its unit."""
+    return "squared error, m²"
+
+  def mask(self, truth: Truth) -> Float[Array, "n h w 1"]:
+    """Marks the pixels whose depth is finite and above 0."""
     depth = jnp.asarray(truth["depth"])
     return ((depth > 0) & jnp.isfinite(depth)).astype(jnp.float32)[..., None]
 
-  def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
-    """log(max(d, 0.01)), 0 where missing."""
-    valid = self.valid(truth) > 0
-    return jnp.where(valid, _log(jnp.where(valid, _meters(truth), 1)), 0)
+  def true_structure(self, truth: Truth) -> Float[Array, "n h w 1"]:
+    """Computes log(max(d, 0.01)), 0 where missing."""
+    mask = self.mask(truth) > 0
+    return jnp.where(mask, _log(jnp.where(mask, _true_meters(truth), 1)), 0)
 
   def structure(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
-    """log(max(d, 0.01)) of the prediction."""
-    return _log(self.decide(output))
+    """Computes log(max(d, 0.01)) of the predicted depth d."""
+    return _log(_meters(output))
 
-  def binarised(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
-    """The structure, without gradient: a depth has no winner to take all."""
+  def hard_structure(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
+    """Computes the structure without a gradient: a depth has no winner to take all."""
     return jax.lax.stop_gradient(self.structure(output))
 
-  def pixel_loss(
-    self, output: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
-  ) -> MaskedMean:
-    """Squared error in meters."""
-    return squared_error(self.decide(output), _meters(truth), valid=self.valid(truth))
+  def pixel_loss(self, output: Float[Array, "n h w 1"], truth: Truth) -> MaskedMean:
+    """Computes the squared error in square meters."""
+    return squared_error(_meters(output), _true_meters(truth), valid=self.mask(truth))
 
   def reconstruction_loss(
-    self, rebuilt: Float[Array, "n h w 1"], truth: Mapping[str, ArrayLike]
+    self, reconstruction: Float[Array, "n h w 1"], truth: Truth
   ) -> MaskedMean:
-    """IID(y, R(A(y))): squared error of logarithms, or as `released` says."""
+    """Computes the squared error of logarithms, or as `released` says."""
     if self.released:
-      return self.pixel_loss(rebuilt, truth)
-    return squared_error(rebuilt, self.true_structure(truth), valid=self.valid(truth))
+      return self.pixel_loss(reconstruction, truth)
+    return squared_error(reconstruction, self.true_structure(truth), valid=self.mask(truth))
 
-  def measure(
-    self,
-    output: Float[Array, "n h w 1"],
-    truth: Mapping[str, ArrayLike],
-    *,
-    align_corners: bool = False,
+  def from_reconstruction(self, reconstruction: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
+    """Converts reconstructed logarithms to an output."""
+    if self.released:
+      return reconstruction
+    return self.from_prediction(jnp.exp(reconstruction[..., 0]))
+
+  @property
+  def protocol(self) -> str:
+    """Description of how the metrics are computed."""
+    rules = DepthErrors.empty(cap=self.cap).protocol
+    return f"{rules}; meters upscaled bilinearly to the truth's size"
+
+  def metric_sums(
+    self, output: Float[Array, "n _ _ 1"], truth: Truth, *, align_corners: bool = False
   ) -> dict[str, Num[Array, ""]]:
-    """What evaluation adds up: sums of errors at the truth's size."""
-    meters = self.prediction(output, truth["depth"].shape[1:3], align_corners=align_corners)
-    return sum_depth_errors(truth["depth"], meters, cap=self.cap)
+    """Sums errors at the size of the truth."""
+    depth = jnp.asarray(truth["depth"])
+    meters = self.predict(output, depth.shape[1:3], align_corners=align_corners)
+    return sum_depth_errors(meters, depth, cap=self.cap)
 
-  def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Metrics by name, from the sum of all `measure`s."""
-    return DepthErrors(total, self.cap).compute()
+  def compute_metrics(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Computes the metrics of `DepthErrors`."""
+    return DepthErrors(sums, self.cap).compute()
 
-  def pictures(
+  def predict(
+    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
+  ) -> Float[Array, "n h w"]:
+    """Predicts meters at the image's size."""
+    return self.soft_prediction(output, size, align_corners=align_corners)[..., 0]
+
+  def soft_prediction(
+    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
+  ) -> Float[Array, "n h w 1"]:
+    """Computes meters at the image's size."""
+    return upsample(_meters(output), size, align_corners=align_corners)
+
+  def flip(self, soft_prediction: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w 1"]:
+    """Flips the meters of a flipped image back."""
+    return soft_prediction[:, ::-1]
+
+  def unscale(
+    self, soft_prediction: Float[np.ndarray, "h w 1"], factor: float
+  ) -> Float[np.ndarray, "h w 1"]:
+    """Multiplies meters by the factor, the inverse of `asmjax.data.transforms.approach`."""
+    return soft_prediction * np.float32(factor)
+
+  def postprocess(self, soft_prediction: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w"]:
+    """Drops the axis of channels."""
+    return soft_prediction[..., 0]
+
+  def from_prediction(self, predictions: Float[ArrayLike, "n h w"]) -> Float[Array, "n h w 1"]:
+    """Converts meters to the output that means them."""
+    return jnp.asarray(predictions)[..., None] - _DEPTH_OF_ZERO
+
+  def from_soft_prediction(
+    self, soft_predictions: Float[Array, "n h w 1"]
+  ) -> Float[Array, "n h w 1"]:
+    """Converts meters to the output that means them."""
+    return self.from_prediction(soft_predictions[..., 0])
+
+  def draw_comparison(
     self,
     output: Float[ArrayLike, "n _ _ 1"],
-    truth: Mapping[str, ArrayLike],
-    palette: np.ndarray,
+    truth: Truth,
+    palette: UInt8[np.ndarray, "classes 3"],
     *,
     align_corners: bool = False,
-  ) -> dict[str, np.ndarray]:
-    """Truth, prediction and relative error as uint8 (n, h, w, 3) at the truth's size.
+  ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """Draws truth, prediction and relative error; see `Task.draw_comparison`.
 
     All depths share one range of colors, that of the truths; an error of a half is the brightest.
     """
     del palette
     depth = np.asarray(truth["depth"])
     meters = np.asarray(
-      self.prediction(jnp.asarray(output), depth.shape[1:3], align_corners=align_corners)
+      self.predict(jnp.asarray(output), depth.shape[1:3], align_corners=align_corners)
     )
     known = np.isfinite(depth) & (depth > 0)
-    low, high = np.percentile(depth[known], (2, 98)) if known.any() else (0.0, 1.0)
-    colors = lambda maps: np.stack([depth_colors(each, low, high) for each in maps])
+    low, high = np.percentile(depth[known], _COLORED_PERCENTILES) if known.any() else (0.0, 1.0)
+    draw = lambda maps: np.stack([depth_colors(one, low, high) for one in maps])
     error = np.where(known, np.abs(meters - depth) / np.where(known, depth, 1), np.nan)
     return {
-      "truth": colors(depth),
-      "prediction": colors(np.maximum(meters, NEAREST)),
-      "error": np.stack([error_colors(each, 0.5) for each in error]),
+      "truth": draw(depth),
+      "prediction": draw(np.maximum(meters, _MIN_DEPTH)),
+      "error": np.stack([error_colors(one, _BRIGHTEST_ERROR) for one in error]),
     }
 
-  def prediction(
-    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
-  ) -> Float[Array, "n h w"]:
-    """Meters at the image's size; see `asmjax.ops.resize.upsample`."""
-    return self.estimate(output, size, align_corners=align_corners)[..., 0]
+  def encode(
+    self, prediction: Float[np.ndarray, "h w"], palette: UInt8[np.ndarray, "classes 3"]
+  ) -> Image.Image:
+    """Encodes meters as 16 bits of millimeters."""
+    del palette
+    return Image.fromarray(to_millimeters(prediction))
 
-  def estimate(
-    self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
-  ) -> Float[Array, "n h w 1"]:
-    """Meters at the image's size: what may be averaged over views of an image."""
-    return upsample(self.decide(output), size, align_corners=align_corners)
-
-  def flipped(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w 1"]:
-    """The estimate of an image from that of its flipped image."""
-    return estimate[:, ::-1]
-
-  def receded(
-    self, estimate: Float[np.ndarray, "h w 1"], factor: float
-  ) -> Float[np.ndarray, "h w 1"]:
-    """Undoes `asmjax.data.transforms.approach`: meters times the factor."""
-    return estimate * np.float32(factor)
-
-  def conclude(self, estimate: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w"]:
-    """Meters."""
-    return estimate[..., 0]
-
-  def decide(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
-    """Meters."""
-    return jax.nn.relu(output + START)
-
-  def output_of(self, prediction: Float[ArrayLike, "n h w"]) -> Float[Array, "n h w 1"]:
-    """The map that means the meters of a `prediction`."""
-    return jnp.asarray(prediction)[..., None] - START
-
-  def output_of_estimate(self, estimate: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
-    """The map that means the meters of an `estimate`."""
-    return self.output_of(estimate[..., 0])
+  def draw_overlay(
+    self,
+    image: UInt8[np.ndarray, "h w 3"],
+    prediction: Float[np.ndarray, "h w"],
+    palette: UInt8[np.ndarray, "classes 3"],
+  ) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws depths from blue, the nearest of the image, to red."""
+    del image, palette
+    low, high = np.percentile(prediction, _COLORED_PERCENTILES)
+    return depth_colors(prediction, low, high)
 
 
-def _meters(truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
+def to_millimeters(meters: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+  """Rounds depths in meters to millimeters, clipped to the 16 bits of a depth map."""
+  return np.clip(np.rint(meters / _STORED_UNIT), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+
+
+def _meters(output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
+  return jax.nn.relu(output + _DEPTH_OF_ZERO)
+
+
+def _true_meters(truth: Truth) -> Float[Array, "n h w 1"]:
   return jnp.asarray(truth["depth"])[..., None]
 
 
 def _log(meters: Array) -> Array:
-  return jnp.log(jnp.maximum(meters, NEAREST))
+  return jnp.log(jnp.maximum(meters, _MIN_DEPTH))

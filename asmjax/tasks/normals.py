@@ -8,168 +8,198 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Num, UInt8
+from PIL import Image
 
 from asmjax.losses.pixel import negative_cosine, squared_error, unit
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
-from asmjax.tasks.detail import Detail, Detailed, of_groups
+from asmjax.tasks.base import Task, Truth
+from asmjax.tasks.extra_metrics import ExtraMetric, grouped_metrics
 from asmjax.utils.colors import error_colors, normal_colors
 
-# What the released code multiplies its pixel loss by.
-_RELEASED = 10.0
-# What a map of zeros means: facing the camera.  The direction of a zero vector has no gradient, and
+# Factor on the pixel loss in the code that Hwang et al. released.
+_RELEASED_FACTOR = 10.0
+# Direction of an output of 0: to the camera. The direction of a zero vector has no gradient, and
 # that of a tiny one a huge one.
-_START = (0.0, 0.0, 1.0)
-_TINY = np.float32(1e-6)
-
-
-KINDS = of_groups(
-  lambda task, found, truth, group, groups: NormalErrors.of(
-    truth["normals"], found, group=group, groups=groups
-  )
-)
+_DIRECTION_OF_ZERO = (0.0, 0.0, 1.0)
+# Smallest length that is divided by; means of opposite directions may vanish.
+_MIN_LENGTH = np.float32(1e-6)
+# Angle in degrees that is drawn brightest.
+_BRIGHTEST_ERROR = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Normals(Detailed):
-  """The direction in which every pixel's surface looks; the structure is the unit vector.
+class Normals(Task):
+  """Direction in which every pixel's surface looks; its structure is the unit vector.
 
-  The predictor's map is the difference from (0, 0, 1), the direction to the camera, before the
-  length is made 1.
+  The output is the difference from (0, 0, 1), the direction to the camera, before the length is
+  made 1.
 
   Attributes:
-    weight: of this task in the pixel and the reconstruction loss.
-    released: as in the released code the pixel loss is minus ten times the cosine, and the
-      reconstruction minus the cosine, instead of the squared distance of unit vectors, 2 - 2 cos.
-    classes: of the data set, for class- and instance-wise metrics.
-    details: any of "image", "instance" and "class": means over these of the metrics of each.
+    released: Whether, as in the released code, the pixel loss is minus ten times the cosine and the
+      reconstruction loss minus the cosine, instead of the squared distance of unit vectors,
+      2 - 2 cos.
+    classes: Names of the data set's classes, for class- and instance-wise metrics.
+    extra_metrics: Any of "image", "instance" and "class": means over these of each one's metrics.
   """
 
-  weight: float = 1.0
   released: bool = False
   classes: tuple[str, ...] = ()
 
-  truth: ClassVar[str] = "normals"
-  channels: ClassVar[int] = 3
-  kinds: ClassVar[Mapping[str, Detail]] = KINDS
-  protocol: ClassVar[str] = (
-    f"{NormalErrors.empty().protocol}; upscaled bilinearly to the truth's size"
-  )
+  truth_key: ClassVar[str] = "normals"
+  extra_metric_kinds: ClassVar[Mapping[str, ExtraMetric]] = grouped_metrics(NormalErrors)
+  has_overlay: ClassVar[bool] = False
 
-  def valid(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
-    """1 where the normal is known."""
+  @property
+  def channels(self) -> int:
+    """3."""
+    return 3
+
+  @property
+  def pixel_loss_label(self) -> str:
+    """Formula of the pixel loss."""
+    return "-10 cosine" if self.released else "2 - 2 cosine"
+
+  def mask(self, truth: Truth) -> Float[Array, "n h w 1"]:
+    """Marks the pixels whose normal is finite and not 0."""
     normals = jnp.asarray(truth["normals"])
     known = jnp.any(normals != 0, axis=-1, keepdims=True)
     return (known & jnp.all(jnp.isfinite(normals), axis=-1, keepdims=True)).astype(jnp.float32)
 
-  def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 3"]:
-    """The normals, 0 where missing."""
-    return jnp.where(self.valid(truth) > 0, jnp.asarray(truth["normals"]), 0)
+  def true_structure(self, truth: Truth) -> Float[Array, "n h w 3"]:
+    """Computes the normals, 0 where missing."""
+    return jnp.where(self.mask(truth) > 0, jnp.asarray(truth["normals"]), 0)
 
   def structure(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Unit vectors."""
-    return self.decide(output)
+    """Computes unit vectors."""
+    return _unit_vectors(output)
 
-  def binarised(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """The structure, without gradient: a direction has no winner to take all."""
+  def hard_structure(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Computes the structure without a gradient: a direction has no winner to take all."""
     return jax.lax.stop_gradient(self.structure(output))
 
-  def pixel_loss(
-    self, output: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
-  ) -> MaskedMean:
-    """Squared distance of unit vectors, or as `released` says."""
+  def pixel_loss(self, output: Float[Array, "n h w 3"], truth: Truth) -> MaskedMean:
+    """Computes the squared distance of unit vectors, or as `released` says."""
     loss = self.reconstruction_loss(output, truth)
-    return loss._replace(sum=_RELEASED * loss.sum) if self.released else loss
+    return loss._replace(sum=_RELEASED_FACTOR * loss.sum) if self.released else loss
 
   def reconstruction_loss(
-    self, rebuilt: Float[Array, "n h w 3"], truth: Mapping[str, ArrayLike]
+    self, reconstruction: Float[Array, "n h w 3"], truth: Truth
   ) -> MaskedMean:
-    """IID(y, R(A(y))): squared distance of unit vectors, or as `released` says."""
+    """Computes the squared distance of unit vectors, or as `released` says."""
     distance = negative_cosine if self.released else squared_error
-    return distance(self.decide(rebuilt), self.true_structure(truth), valid=self.valid(truth))
+    vectors = _unit_vectors(reconstruction)
+    return distance(vectors, self.true_structure(truth), valid=self.mask(truth))
 
-  def measure(
-    self,
-    output: Float[Array, "n h w 3"],
-    truth: Mapping[str, ArrayLike],
-    *,
-    align_corners: bool = False,
+  @property
+  def protocol(self) -> str:
+    """Description of how the metrics are computed."""
+    return f"{NormalErrors.empty().protocol}; upscaled bilinearly to the truth's size"
+
+  def metric_sums(
+    self, output: Float[Array, "n _ _ 3"], truth: Truth, *, align_corners: bool = False
   ) -> dict[str, Num[Array, "..."]]:
-    """What evaluation adds up: sums of errors at the truth's size."""
-    normals = self.prediction(output, truth["normals"].shape[1:3], align_corners=align_corners)
-    return sum_normal_errors(truth["normals"], normals)
+    """Sums angles at the size of the truth."""
+    normals = jnp.asarray(truth["normals"])
+    predictions = self.predict(output, normals.shape[1:3], align_corners=align_corners)
+    return sum_normal_errors(predictions, normals)
 
-  def scores(self, total: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Metrics by name, from the sum of all `measure`s."""
-    return NormalErrors(total).compute()
+  def compute_metrics(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Computes the metrics of `NormalErrors`."""
+    return NormalErrors(sums).compute()
 
-  def pictures(
+  def predict(
+    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
+  ) -> Float[Array, "n h w 3"]:
+    """Predicts vectors at the image's size, a little shorter than 1 between the output's pixels."""
+    return upsample(_unit_vectors(output), size, align_corners=align_corners)
+
+  def predict_for_export(
+    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
+  ) -> Float[Array, "n h w 3"]:
+    """Predicts unit vectors at the image's size."""
+    return unit(self.predict(output, size, align_corners=align_corners))
+
+  def soft_prediction(
+    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
+  ) -> Float[Array, "n h w 3"]:
+    """Computes the vectors of `predict`."""
+    return self.predict(output, size, align_corners=align_corners)
+
+  def flip(self, soft_prediction: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Flips the vectors of a flipped image back: x changes its sign, too."""
+    return soft_prediction[:, ::-1] * np.array([[[-1, 1, 1]]], np.float32)
+
+  def unscale(
+    self, soft_prediction: Float[np.ndarray, "h w 3"], factor: float
+  ) -> Float[np.ndarray, "h w 3"]:
+    """Divides z by the factor and keeps lengths, the inverse of `data.transforms.approach`."""
+    squeezed = soft_prediction / np.array([[[1, 1, factor]]], np.float32)
+    return squeezed * (_length(soft_prediction) / np.maximum(_length(squeezed), _MIN_LENGTH))
+
+  def postprocess(
+    self, soft_prediction: Float[np.ndarray, "*n h w 3"]
+  ) -> Float[np.ndarray, "*n h w 3"]:
+    """Makes the length of vectors 1."""
+    return soft_prediction / np.maximum(_length(soft_prediction), _MIN_LENGTH)
+
+  def from_prediction(self, predictions: Float[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Converts directions to the output that means them."""
+    return jnp.asarray(predictions) - jnp.array(_DIRECTION_OF_ZERO).reshape(1, 1, 1, 3)
+
+  def from_soft_prediction(
+    self, soft_predictions: Float[Array, "n h w 3"]
+  ) -> Float[Array, "n h w 3"]:
+    """Converts directions to the output that means them."""
+    return self.from_prediction(soft_predictions)
+
+  def draw_comparison(
     self,
     output: Float[ArrayLike, "n _ _ 3"],
-    truth: Mapping[str, ArrayLike],
-    palette: np.ndarray,
+    truth: Truth,
+    palette: UInt8[np.ndarray, "classes 3"],
     *,
     align_corners: bool = False,
-  ) -> dict[str, np.ndarray]:
-    """Truth, prediction and angle between them as uint8 (n, h, w, 3) at the truth's size.
+  ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """Draws truth, prediction and the angle between them; see `Task.draw_comparison`.
 
     60 degrees are the brightest.
     """
     del palette
     true = np.asarray(truth["normals"])
-    found = self.prediction(jnp.asarray(output), true.shape[1:3], align_corners=align_corners)
-    found = self.conclude(np.asarray(found))
-    angle = np.degrees(np.arccos(np.clip(np.sum(true * found, -1), -1, 1)))
+    predictions = self.postprocess(
+      np.asarray(self.predict(jnp.asarray(output), true.shape[1:3], align_corners=align_corners))
+    )
+    angle = np.degrees(np.arccos(np.clip(np.sum(true * predictions, -1), -1, 1)))
     error = np.where((true != 0).any(-1), angle, np.nan)
     return {
-      "truth": np.stack([normal_colors(each) for each in true]),
-      "prediction": np.stack([normal_colors(each) for each in found]),
-      "error": np.stack([error_colors(each, 60.0) for each in error]),
+      "truth": np.stack([normal_colors(one) for one in true]),
+      "prediction": np.stack([normal_colors(one) for one in predictions]),
+      "error": np.stack([error_colors(one, _BRIGHTEST_ERROR) for one in error]),
     }
 
-  def prediction(
-    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
-  ) -> Float[Array, "n h w 3"]:
-    """Vectors at the image's size; between pixels of the output they are a little shorter than 1.
+  def encode(
+    self, prediction: Float[np.ndarray, "h w 3"], palette: UInt8[np.ndarray, "classes 3"]
+  ) -> Image.Image:
+    """Encodes vectors as RGB of 8 bits, (n + 1) / 2."""
+    del palette
+    return Image.fromarray(normal_colors(prediction))
 
-    See `asmjax.ops.resize.upsample`.
-    """
-    return upsample(self.decide(output), size, align_corners=align_corners)
+  def draw_overlay(
+    self,
+    image: UInt8[np.ndarray, "h w 3"],
+    prediction: Float[np.ndarray, "h w 3"],
+    palette: UInt8[np.ndarray, "classes 3"],
+  ) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws vectors in the colors of `encode`."""
+    del image, palette
+    return normal_colors(prediction)
 
-  def estimate(
-    self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
-  ) -> Float[Array, "n h w 3"]:
-    """The prediction at the image's size: what may be averaged over views of an image."""
-    return self.prediction(output, size, align_corners=align_corners)
 
-  def flipped(self, estimate: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """The estimate of an image from that of its flipped image: x changes its sign too."""
-    return estimate[:, ::-1] * np.array([[[-1, 1, 1]]], np.float32)
-
-  def receded(
-    self, estimate: Float[np.ndarray, "h w 3"], factor: float
-  ) -> Float[np.ndarray, "h w 3"]:
-    """Undoes `asmjax.data.transforms.approach`: z is divided by the factor, lengths stay."""
-    squeezed = estimate / np.array([[[1, 1, factor]]], np.float32)
-    return squeezed * (_length(estimate) / np.maximum(_length(squeezed), _TINY))
-
-  def conclude(self, estimate: Float[np.ndarray, "*n h w 3"]) -> Float[np.ndarray, "*n h w 3"]:
-    """Unit vectors."""
-    return estimate / np.maximum(_length(estimate), _TINY)
-
-  def decide(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Unit vectors."""
-    return unit(output + jnp.asarray(_START, output.dtype).reshape(1, 1, 1, 3))
-
-  def output_of(self, prediction: Float[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """The map that means the directions of a `prediction`."""
-    return jnp.asarray(prediction) - jnp.array(_START).reshape(1, 1, 1, 3)
-
-  def output_of_estimate(self, estimate: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """The map that means the directions of an `estimate`."""
-    return self.output_of(estimate)
+def _unit_vectors(output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+  return unit(output + jnp.asarray(_DIRECTION_OF_ZERO, output.dtype).reshape(1, 1, 1, 3))
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

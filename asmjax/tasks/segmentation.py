@@ -1,7 +1,6 @@
 """Semantic segmentation."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -9,39 +8,56 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree, UInt8
+from PIL import Image
 
 from asmjax.losses.pixel import cross_entropy
-from asmjax.metrics.boundary import BFScore, BoundaryIoU, ContourBenchmark, DavisF
+from asmjax.metrics.base import Metric
+from asmjax.metrics.bf_score import BFScore
+from asmjax.metrics.boundary_iou import BoundaryIoU
 from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
+from asmjax.metrics.contour_benchmark import ContourBenchmark
 from asmjax.metrics.contours import Tolerance
+from asmjax.metrics.davis import DavisF
 from asmjax.metrics.instance import InstanceIou
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
-from asmjax.tasks.detail import Detail, Detailed
+from asmjax.tasks.base import Task, Truth
+from asmjax.tasks.extra_metrics import ExtraMetric, HostTruth
+from asmjax.utils.colors import overlay
+
+# Minus the logit of a class that is not predicted: exp(-1e4) is 0 in single precision.
+_SURE = 1e4
+_WRONG_COLOR = np.array([220, 30, 30], np.uint8)
 
 
-def _instances(task: "Segmentation", found: np.ndarray, truth: Mapping) -> InstanceIou:
-  images = zip(truth["label"], found, truth["instance"], strict=True)
-  rule = {"without_ids": task.without_ids}
-  states = (InstanceIou.of(*image, classes=task.channels, **rule) for image in images)
-  return functools.reduce(InstanceIou.merge, states, InstanceIou.empty(task.channels, **rule))
-
-
-def _contours(kind: type, **options: Callable[["Segmentation"], Any]) -> Detail:
-  return Detail(
-    lambda task, found, truth: kind.of(
+def _contour_metric(
+  metric: type[Metric], **options: Callable[["Segmentation"], Any]
+) -> ExtraMetric:
+  """Makes a metric of boundaries; `options` are functions of the task to keyword arguments."""
+  return ExtraMetric(
+    lambda task, predictions, truth: metric.from_batch(
+      predictions,
       truth["label"],
-      found,
-      classes=task.channels,
+      num_classes=task.channels,
       sizes=truth.get("size"),
-      **{name: read(task) for name, read in options.items()},
+      **{name: option(task) for name, option in options.items()},
     )
   )
 
 
-def _theta(task: "Segmentation") -> Tolerance:
+def _instance_iou(task: "Segmentation", predictions: np.ndarray, truth: HostTruth) -> InstanceIou:
+  return InstanceIou.from_batch(
+    predictions,
+    truth["label"],
+    instance=truth["instance"],
+    num_classes=task.channels,
+    without_ids=task.without_ids,
+  )
+
+
+def _bf_tolerance(task: "Segmentation") -> Tolerance:
   if not task.theta:
     raise ValueError(
       "theta of the segmentation task is 0, so BF has no tolerance; expected a part of the image "
@@ -50,183 +66,198 @@ def _theta(task: "Segmentation") -> Tolerance:
   return Tolerance(task.theta)
 
 
-KINDS = {
-  "bf": _contours(BFScore, tolerance=_theta),
-  "boundary": _contours(ContourBenchmark),
-  "boundary_iou": _contours(BoundaryIoU),
-  "davis": _contours(DavisF),
-  "instance": Detail(_instances, needs=("instance",)),
-}
-
-
 @dataclasses.dataclass(frozen=True)
-class Segmentation(Detailed):
-  """One of C classes for every pixel; the structure is the map of class probabilities.
+class Segmentation(Task):
+  """One of C classes for every pixel; its structure is the map of class probabilities.
+
+  The output holds the classes' logits.
 
   Attributes:
-    classes: names of the classes, in the order of their ids.
-    weight: of this task in the pixel and the reconstruction loss.
-    details: any of "boundary" (one-to-one matching of the contour benchmark), "bf" (Csurka et al.),
-      "boundary_iou", "davis" and "instance" (IoU weighted by the number of instances).
-    without_ids: what "instance" counts of a class without instances, "left_out", "once" or
+    classes: Names of the classes, in the order of their ids.
+    without_ids: What "instance" counts of a class without instances, "left_out", "once" or
       "components"; see `asmjax.metrics.instance.InstanceIou`.
-    theta: the tolerance of "bf" in parts of the image's diagonal, 0.0075 in Csurka et al. 2013; 0,
+    theta: Tolerance of "bf" as a part of the image's diagonal, 0.0075 in Csurka et al. 2013; 0,
       the default, has `asmjax.config.build.build_experiment` choose it: 5 pixels in the smallest
       image that is evaluated (Luc et al. 2016).
+    extra_metrics: Any of "boundary" (one-to-one matching of the contour benchmark), "bf" (Csurka
+      et al. 2013), "boundary_iou", "davis" and "instance" (IoU weighted by the number of
+      instances).
   """
 
   classes: tuple[str, ...]
-  weight: float = 1.0
   without_ids: str = "left_out"
   theta: float = 0.0
 
-  truth: ClassVar[str] = "label"
-  kinds: ClassVar[Mapping[str, Detail]] = KINDS
-  protocol: ClassVar[str] = (
-    "one confusion matrix over all labeled pixels of the split; a class in neither truth nor "
-    "prediction is left out of the means; logits upscaled bilinearly to the label's size; expected "
-    "calibration error in 15 equal bins of confidence"
-  )
+  truth_key: ClassVar[str] = "label"
+  extra_metric_kinds: ClassVar[Mapping[str, ExtraMetric]] = {
+    "bf": _contour_metric(BFScore, tolerance=_bf_tolerance),
+    "boundary": _contour_metric(ContourBenchmark),
+    "boundary_iou": _contour_metric(BoundaryIoU),
+    "davis": _contour_metric(DavisF),
+    "instance": ExtraMetric(_instance_iou, ("instance",)),
+  }
+  has_probabilities: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
     """Checks the names and the tolerance."""
     super().__post_init__()
-    InstanceIou.empty(self.channels, without_ids=self.without_ids)  # Refuses.
+    InstanceIou.empty(self.channels, without_ids=self.without_ids)  # Refuses an unknown name.
     if not 0 <= self.theta < np.inf:
       raise ValueError(f"theta={self.theta}; expected a part of the image's diagonal, at least 0")
 
   @property
   def channels(self) -> int:
-    """Channels of the predictor's head and of the structure."""
+    """Number of classes."""
     return len(self.classes)
 
-  def valid(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w 1"]:
-    """1 where the pixel has a class."""
+  @property
+  def pixel_loss_label(self) -> str:
+    """Name of the pixel loss and its unit."""
+    return "cross-entropy, nats"
+
+  def mask(self, truth: Truth) -> Float[Array, "n h w 1"]:
+    """Marks the pixels that have a class."""
     label = jnp.asarray(truth["label"])
     return ((label >= 0) & (label < self.channels)).astype(jnp.float32)[..., None]
 
-  def true_structure(self, truth: Mapping[str, ArrayLike]) -> Float[Array, "n h w c"]:
-    """One-hot labels, 0 where unlabeled."""
+  def true_structure(self, truth: Truth) -> Float[Array, "n h w c"]:
+    """Computes one-hot labels, 0 where unlabeled."""
     return jax.nn.one_hot(jnp.asarray(truth["label"]), self.channels)
 
-  def structure(self, logits: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Class probabilities."""
-    return jax.nn.softmax(logits)
+  def structure(self, output: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Computes class probabilities."""
+    return jax.nn.softmax(output)
 
-  def binarised(self, logits: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Winner-take-all, without gradient (Hwang et al. 2019, Sec. 3.2)."""
-    return jax.nn.one_hot(jnp.argmax(logits, axis=-1), self.channels, dtype=logits.dtype)
+  def hard_structure(self, output: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Computes the one-hot winner of each pixel (Hwang et al. 2019, Sec. 3.2)."""
+    return jax.nn.one_hot(jnp.argmax(output, axis=-1), self.channels, dtype=output.dtype)
 
   def pixel_loss(
     self,
-    logits: Float[Array, "n h w c"],
-    truth: Mapping[str, ArrayLike],
+    output: Float[Array, "n h w c"],
+    truth: Truth,
     *,
-    weight: Float[Array, "n h w"] | None = None,
+    weights: Float[Array, "n h w"] | None = None,
   ) -> MaskedMean:
-    """Cross-entropy of the labeled pixels, each times its `weight`."""
-    return cross_entropy(logits, truth["label"], weight=weight)
+    """Computes the cross-entropy of the labeled pixels, each times its weight."""
+    return cross_entropy(output, truth["label"], weight=weights)
 
   def reconstruction_loss(
-    self, logits: Float[Array, "n h w c"], truth: Mapping[str, ArrayLike]
+    self, reconstruction: Float[Array, "n h w c"], truth: Truth
   ) -> MaskedMean:
-    """IID(y, R(A(y))): cross-entropy again."""
-    return cross_entropy(logits, truth["label"])
+    """Computes the cross-entropy of reconstructed logits."""
+    return cross_entropy(reconstruction, truth["label"])
 
-  def measure(
-    self,
-    logits: Float[Array, "n h w c"],
-    truth: Mapping[str, ArrayLike],
-    *,
-    align_corners: bool = False,
+  @property
+  def protocol(self) -> str:
+    """Description of how the metrics are computed."""
+    return (
+      "one confusion matrix over all labeled pixels of the split; a class in neither truth nor "
+      "prediction is left out of the means; logits upscaled bilinearly to the label's size; "
+      "expected calibration error in 15 equal bins of confidence"
+    )
+
+  def metric_sums(
+    self, output: Float[Array, "n _ _ c"], truth: Truth, *, align_corners: bool = False
   ) -> dict[str, PyTree]:
-    """What evaluation adds up: confusions and calibration of a batch at the label's size."""
-    label = truth["label"]
-    logits = upsample(logits, label.shape[1:3], align_corners=align_corners)
+    """Counts confusions and calibration at the size of the label."""
+    label = jnp.asarray(truth["label"])
+    logits = upsample(output, label.shape[1:3], align_corners=align_corners)
     return {
-      "confusion": count_confusions(label, self.decide(logits), classes=self.channels),
+      "confusion": count_confusions(_winners(logits), label, num_classes=self.channels),
       "calibration": count_calibration(jax.nn.softmax(logits), label),
     }
 
-  def scores(self, total: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics by name, from the sum of all `measure`s."""
-    matrix = ConfusionMatrix(total["confusion"])
-    means = {
-      "mean_iou": matrix.mean_iou(),
-      "pixel_accuracy": matrix.pixel_accuracy(),
-      "mean_class_accuracy": matrix.mean_class_accuracy(),
-      "frequency_weighted_iou": matrix.frequency_weighted_iou(),
-      "calibration_error": Calibration(*total["calibration"]).expected_error(),
+  def compute_metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+    """Computes IoU, accuracies and calibration error, and the IoU of each class."""
+    matrix = ConfusionMatrix(sums["confusion"])
+    means = matrix.compute() | {
+      "calibration_error": Calibration(*sums["calibration"]).expected_error()
     }
     return means | {
       f"iou/{name}": float(iou) for name, iou in zip(self.classes, matrix.iou(), strict=True)
     }
 
-  def prediction(
-    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
+  def predict(
+    self, output: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Int[Array, "n h w"]:
-    """The class of every pixel at the image's size; see `asmjax.ops.resize.upsample`."""
-    return self.decide(upsample(logits, size, align_corners=align_corners))
+    """Predicts the class of every pixel at the image's size."""
+    return _winners(upsample(output, size, align_corners=align_corners))
 
-  def decide(self, logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
-    """The class of every pixel."""
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-  def estimate(
-    self, logits: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
+  def soft_prediction(
+    self, output: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w c"]:
-    """Class probabilities at the image's size: what may be averaged over views of an image."""
-    return jax.nn.softmax(upsample(logits, size, align_corners=align_corners))
+    """Computes class probabilities at the image's size."""
+    return jax.nn.softmax(upsample(output, size, align_corners=align_corners))
 
-  def flipped(self, estimate: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
-    """The estimate of an image from that of its flipped image."""
-    return estimate[:, ::-1]
+  def flip(self, soft_prediction: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
+    """Flips the probabilities of a flipped image back."""
+    return soft_prediction[:, ::-1]
 
-  def receded(
-    self, estimate: Float[np.ndarray, "h w c"], factor: float
+  def unscale(
+    self, soft_prediction: Float[np.ndarray, "h w c"], factor: float
   ) -> Float[np.ndarray, "h w c"]:
-    """What undoes `asmjax.data.transforms.approach`: nothing, classes know no distance."""
+    """Returns its argument: classes know no distance."""
     del factor
-    return estimate
+    return soft_prediction
 
-  def conclude(self, estimate: Float[np.ndarray, "h w c"]) -> Int[np.ndarray, "h w"]:
-    """The most probable class of every pixel."""
-    return np.argmax(estimate, axis=-1).astype(np.int32)
+  def postprocess(self, soft_prediction: Float[np.ndarray, "h w c"]) -> Int[np.ndarray, "h w"]:
+    """Chooses the most probable class of every pixel."""
+    return np.argmax(soft_prediction, axis=-1).astype(np.int32)
 
-  def output_of(self, prediction: Int[ArrayLike, "n h w"]) -> Float[Array, "n h w c"]:
-    """Logits whose probabilities are exactly 0 and 1, for the classes of a `prediction`."""
-    return 1e4 * (jax.nn.one_hot(jnp.asarray(prediction), self.channels) - 1)
+  def from_prediction(self, predictions: Int[ArrayLike, "n h w"]) -> Float[Array, "n h w c"]:
+    """Converts class ids to logits whose probabilities are exactly 0 and 1."""
+    return _SURE * (jax.nn.one_hot(jnp.asarray(predictions), self.channels) - 1)
 
-  def output_of_estimate(self, estimate: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Logits that mean the class probabilities of an `estimate`."""
-    return jnp.log(jnp.maximum(estimate, jnp.finfo(estimate.dtype).tiny))
+  def from_soft_prediction(
+    self, soft_predictions: Float[Array, "n h w c"]
+  ) -> Float[Array, "n h w c"]:
+    """Converts class probabilities to logits."""
+    return jnp.log(jnp.maximum(soft_predictions, jnp.finfo(soft_predictions.dtype).tiny))
 
-  def pictures(
+  def draw_comparison(
     self,
-    logits: Float[ArrayLike, "n _ _ c"],
-    truth: Mapping[str, ArrayLike],
-    palette: np.ndarray,
+    output: Float[ArrayLike, "n _ _ c"],
+    truth: Truth,
+    palette: UInt8[np.ndarray, "classes 3"],
     *,
     align_corners: bool = False,
-  ) -> dict[str, np.ndarray]:
-    """Truth, prediction and error as uint8 (n, h, w, 3) at the label's size.
+  ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """Draws truth, prediction and error; see `Task.draw_comparison`.
 
-    Args:
-      logits: (n, h2, w2, c).
-      truth: a batch with `label` (n, h, w).
-      palette: uint8 (c, 3); unlabeled pixels are drawn white, wrong ones red.
-      align_corners: where the logits lie in the image; see `asmjax.ops.resize`.
+    Unlabeled pixels are white; errors are red over the darkened truth.
     """
     label = np.asarray(truth["label"])
-    decided = np.asarray(
-      self.prediction(jnp.asarray(logits), label.shape[1:3], align_corners=align_corners)
+    predictions = np.asarray(
+      self.predict(jnp.asarray(output), label.shape[1:3], align_corners=align_corners)
     )
     colors = np.full((256, 3), 255, np.uint8)
     colors[: self.channels] = palette
     labeled = (label >= 0) & (label < self.channels)
-    wrong = (labeled & (decided != label))[..., None]
+    wrong = (labeled & (predictions != label))[..., None]
     return {
       "truth": colors[label],
-      "prediction": colors[decided],
-      "error": np.where(wrong, np.array([220, 30, 30], np.uint8), colors[label] // 4),
+      "prediction": colors[predictions],
+      "error": np.where(wrong, _WRONG_COLOR, colors[label] // 4),
     }
+
+  def encode(
+    self, prediction: Int[np.ndarray, "h w"], palette: UInt8[np.ndarray, "classes 3"]
+  ) -> Image.Image:
+    """Encodes class ids as 8 bits with a palette."""
+    picture = Image.fromarray(prediction.astype(np.uint8))
+    picture.putpalette(np.asarray(palette, np.uint8).tobytes())
+    return picture
+
+  def draw_overlay(
+    self,
+    image: UInt8[np.ndarray, "h w 3"],
+    prediction: Int[np.ndarray, "h w"],
+    palette: UInt8[np.ndarray, "classes 3"],
+  ) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws the classes' colors over the image."""
+    return overlay(image, prediction, palette)
+
+
+def _winners(logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
+  return jnp.argmax(logits, axis=-1).astype(jnp.int32)

@@ -71,7 +71,7 @@ class Pixel(Term):
     weight = at(self.weight, progress)
     options = {}
     if self.balanced:
-      options["segmentation"] = {"weight": self._balance(truth["label"], progress)}
+      options["segmentation"] = {"weights": self._balance(truth["label"], progress)}
 
     def loss(name: str, maps: Mapping[str, PyTree]) -> MaskedMean:
       return tasks[name].pixel_loss(maps[name], truth, **options.get(name, {}))

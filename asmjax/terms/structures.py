@@ -52,7 +52,7 @@ class MaskedStructures(NamedTuple):
   @property
   def binarised(self) -> tuple[Float[Array, "n h w _"], ...]:
     """Of the prediction once it is decided, without gradient."""
-    return self._masked(lambda name, task: task.binarised(self.outputs[name]))
+    return self._masked(lambda name, task: task.hard_structure(self.outputs[name]))
 
   @property
   def straight_through(self) -> tuple[Float[Array, "n h w _"], ...]:
@@ -70,12 +70,10 @@ class MaskedStructures(NamedTuple):
     """Which cells of a layer of `size` count: those that do for any task; see `pooled_valid`."""
     return jnp.max(
       jnp.stack(
-        [pooled_valid(task.valid(self.truth), size, partly=partly) for task in self.tasks.values()]
+        [pooled_valid(task.mask(self.truth), size, partly=partly) for task in self.tasks.values()]
       ),
       axis=0,
     )
 
   def _masked(self, structure: Callable[[str, Task], Array]) -> tuple[Array, ...]:
-    return tuple(
-      structure(name, task) * task.valid(self.truth) for name, task in self.tasks.items()
-    )
+    return tuple(structure(name, task) * task.mask(self.truth) for name, task in self.tasks.items())

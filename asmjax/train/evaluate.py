@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 from asmjax import batch as batches
 from asmjax.game import Game
 from asmjax.models.layers import DEVICES
-from asmjax.tasks.detail import Detailed
+from asmjax.tasks.base import Task
 from asmjax.train.parallel import gathered, placed, spread
 
 # Counts are int32 on device; more pixels than this are added up on the host, in int64.
@@ -52,20 +52,18 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
     a batch holds estimates, they are scored in place of what the predictor says of its images.
   """
 
-  detailed = {name: task for name, task in game.tasks.items() if task.details}
-  required = {task.truth for task in game.tasks.values()}
-  required |= {key for task in detailed.values() for key in task.needs}
+  detailed = {name: task for name, task in game.tasks.items() if task.extra_metrics}
+  required = {task.truth_key for task in game.tasks.values()}
+  required |= {key for task in detailed.values() for key in task.extra_truth_keys}
 
   def measure(variables: PyTree, batch: Mapping[str, Array]) -> tuple[PyTree, PyTree]:
     batch, aligned = _masked(batch), {"align_corners": game.align_corners}
     outputs = _estimated(game, batch) or game.predict(variables, batch["image"])
     measured = {
-      name: task.measure(outputs[name], batch, **aligned) for name, task in game.tasks.items()
+      name: task.metric_sums(outputs[name], batch, **aligned) for name, task in game.tasks.items()
     }
     size = batch["image"].shape[1:3]
-    shown = {
-      name: task.prediction(outputs[name], size, **aligned) for name, task in detailed.items()
-    }
+    shown = {name: task.predict(outputs[name], size, **aligned) for name, task in detailed.items()}
     return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES), shown
 
   measure = spread(measure, out_axes=(None, 0))
@@ -87,7 +85,7 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
     metrics = {
       f"{name}/{metric}": value
       for name, task in game.tasks.items()
-      for metric, value in task.scores(measured[name]).items()
+      for metric, value in task.compute_metrics(measured[name]).items()
     }
     corners = ", corners aligned" if game.align_corners else ""
     protocols = {name: task.protocol + corners for name, task in game.tasks.items()}
@@ -100,16 +98,16 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
 def _estimated(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
   """The maps that mean a batch's estimates, by task; none if it has none."""
   return {
-    name: task.output_of_estimate(batch[batches.ESTIMATE + task.truth])
+    name: task.from_soft_prediction(batch[batches.ESTIMATE + task.truth_key])
     for name, task in game.tasks.items()
-    if batches.ESTIMATE + task.truth in batch
+    if batches.ESTIMATE + task.truth_key in batch
   }
 
 
 class Details:
   """Metrics that tasks compute on the host, in threads, while the devices go on."""
 
-  def __init__(self, tasks: Mapping[str, Detailed]):
+  def __init__(self, tasks: Mapping[str, Task]):
     """Of no images yet; `tasks` by name."""
     self._tasks = tasks
     self._states: dict[str, dict[str, Any]] = {}
@@ -134,19 +132,24 @@ class Details:
       self._merge(states)
     metrics, protocols = {}, {}
     for name, states in self._states.items():
-      for key, value in self._tasks[name].detail_scores(states).items():
+      for key, value in self._tasks[name].compute_extra_metrics(states).items():
         metrics[f"{name}/{key}"] = value
-      for key, value in self._tasks[name].detail_protocols(states).items():
-        protocols[f"{name}/{key}"] = value
+      for kind, state in states.items():
+        protocols[f"{name}/{kind}"] = state.protocol
     return metrics, protocols
 
   def _compute(self, shown: PyTree, batch: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
     flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
     real = flat(batch["weight"]) > 0
-    keys = {task.truth for task in self._tasks.values()}
-    keys |= {key for task in self._tasks.values() for key in task.needs} | ({"size"} & set(batch))
+    keys = {task.truth_key for task in self._tasks.values()}
+    keys |= {key for task in self._tasks.values() for key in task.extra_truth_keys} | (
+      {"size"} & set(batch)
+    )
     truth = {key: flat(batch[key])[real] for key in keys}
-    return {name: task.detail(flat(shown[name])[real], truth) for name, task in self._tasks.items()}
+    return {
+      name: task.extra_metric_states(flat(shown[name])[real], truth)
+      for name, task in self._tasks.items()
+    }
 
   def _merge(self, states: Mapping[str, Mapping[str, Any]]) -> None:
     for name, each in states.items():

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from asmjax.metrics.names import logged
+from asmjax.metrics.names import drop_extra_classes
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
@@ -75,7 +75,9 @@ def train(
         means = _means(log)
         check_finite(done, means)
         results = measure(outcome.state) if outcome.evaluates else {}
-        logger.log_metrics(done, means, {**outcome.scores, **logged(results.get("metrics", {}))})
+        logger.log_metrics(
+          done, means, {**outcome.scores, **drop_extra_classes(results.get("metrics", {}))}
+        )
         logger.log_warnings(done, health.check(means))
         log.clear()
       if outcome.evaluates:
@@ -191,7 +193,7 @@ def make_draw(
     return {"input": batch["image"]} | {
       f"{name}/{kind}": pictures
       for name, task in experiment.game.tasks.items()
-      for kind, pictures in task.pictures(outputs[name], batch, palette, **aligned).items()
+      for kind, pictures in task.draw_comparison(outputs[name], batch, palette, **aligned).items()
     }
 
   return draw

@@ -130,7 +130,7 @@ def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) 
 
 def on_devices(experiment: Experiment, examples: Iterator) -> Iterator[Mapping[str, Array]]:
   """Training batches on devices, each held against the contract."""
-  required = [task.truth for task in experiment.game.tasks.values()]
+  required = [task.truth_key for task in experiment.game.tasks.values()]
   return placed(batches.checked(examples, required=required))
 
 

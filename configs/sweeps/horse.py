@@ -27,7 +27,7 @@ def get_sweep() -> dict:
       "train.batch_size": 2,
       "train.steps": 9600,
       "eval.every": 2400,
-      "tasks.segmentation.details": ("boundary",),
+      "tasks.segmentation.extra_metrics": ("boundary",),
     },
     "seeds": (0, 1, 2),
     "baseline": "IID",

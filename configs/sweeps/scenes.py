@@ -20,7 +20,7 @@ def get_sweep() -> dict:
       "GAN scaling": f"{config}:gan_scaling",
       "cGAN": f"{config}:cgan",
     },
-    "overrides": {"tasks.segmentation.details": ("boundary",)},
+    "overrides": {"tasks.segmentation.extra_metrics": ("boundary",)},
     "seeds": (0, 1, 2),
     "baseline": "IID",
     "metrics": (

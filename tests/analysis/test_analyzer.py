@@ -41,10 +41,10 @@ def truth(n=4):
 )
 def test_a_map_of_the_pixel_loss_adds_up_to_it(task):
   said = next(each for name, each in outputs().items() if isinstance(task, type(games.TASKS[name])))
-  own = {task.truth: truth()[task.truth]}
+  own = {task.truth_key: truth()[task.truth_key]}
   found = np.asarray(jax.jit(functools.partial(pixelwise, task.pixel_loss))(said, own))
   loss = task.pixel_loss(said, own)
-  np.testing.assert_array_equal(np.isfinite(found), np.asarray(task.valid(own))[..., 0] > 0)
+  np.testing.assert_array_equal(np.isfinite(found), np.asarray(task.mask(own))[..., 0] > 0)
   np.testing.assert_allclose(np.nanmean(found), loss.mean(), rtol=1e-5)
   # Each is where it belongs: an example on its own has the same loss.
   for index in range(len(found)):
@@ -103,7 +103,7 @@ def test_reconstructions_are_held_against_the_truth_as_predictions_are():
       np.testing.assert_allclose(np.nanmean(found), loss, rtol=1e-4)
     # The structure of what would be said is what the term compares with that of the truth.
     difference = task.structure(each.output) - task.true_structure(truth())
-    squares = np.sum(task.valid(truth()) * difference**2) / np.sum(task.valid(truth()))
+    squares = np.sum(task.mask(truth()) * difference**2) / np.sum(task.mask(truth()))
     term = own[f"reconstruction_{name}"].moments.mean()
     by_hand = {"segmentation": np.nanmean(each.error), "depth": squares, "normals": squares}
     np.testing.assert_allclose(by_hand[name], term, rtol=1e-4)

@@ -56,7 +56,8 @@ def test_drawings_stand_side_by_side_and_gray_out_missing_classes(tmp_path):
 
 def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):
   made = small.config(
-    "iid", **{"data.options.length": 5, "eval.batch_size": 8, "tasks.segmentation.details": ("bf",)}
+    "iid",
+    **{"data.options.length": 5, "eval.batch_size": 8, "tasks.segmentation.extra_metrics": ("bf",)},
   )
   (tmp_path / "config.json").write_text(json.dumps(made.to_dict()))
   with pytest.raises(FileNotFoundError, match="no last checkpoint in .*checkpoints; train first"):
@@ -72,7 +73,9 @@ def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):
   guesses = np.argmax(predict(jax.device_get(state.variables()), images)["segmentation"], -1)
   expected = ConfusionMatrix.empty(len(classes))
   for example, guess in zip(examples, guesses, strict=True):
-    expected = expected.merge(ConfusionMatrix.of(example["label"], guess, classes=len(classes)))
+    expected = expected.merge(
+      ConfusionMatrix.from_batch(guess, example["label"], num_classes=len(classes))
+    )
   np.testing.assert_array_equal(matrix.counts, expected.counts)
   assert matrix.counts.sum() == 5 * 16 * 16 and classes == tuple(run.descriptor.classes)
 

@@ -29,7 +29,7 @@ def searched():
   examples["label"][5] = 255  # Has nothing to respond to.
   structure = games.TASK.true_structure(examples)
   said = jax.jit(lambda params, x: term.critic.apply({"params": params}, x)[0])(params, structure)
-  known = games.TASK.valid(examples)
+  known = games.TASK.mask(examples)
   responses = {}
   for layer, features in said.items():
     valid = np.asarray(pooled_valid(known, features.shape[1:3], partly=False))

@@ -47,7 +47,7 @@ def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path
   )
   trained = Trained.open(run, "best")
   logits = trained.game.predict(trained.variables, image[None])["segmentation"]
-  (label,) = trained.game.tasks["segmentation"].prediction(logits, (16, 16))
+  (label,) = trained.game.tasks["segmentation"].predict(logits, (16, 16))
   assert len(np.unique(label)) > 1
   with Image.open(tmp_path / "labeled.png") as labeled:
     np.testing.assert_array_equal(np.asarray(labeled), label)

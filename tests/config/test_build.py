@@ -523,7 +523,7 @@ def test_every_config_has_the_documented_keys():
 def test_tasks_and_their_critics_are_named_after_the_method(argument, tasks, critics):
   run = build_experiment(small.config(argument))
   assert list(run.game.tasks) == tasks and sorted(run.game.critics) == critics
-  assert run.source.descriptor.provides == {task.truth for task in run.game.tasks.values()}
+  assert run.source.descriptor.provides == {task.truth_key for task in run.game.tasks.values()}
   released = {task.released for name, task in run.game.tasks.items() if name != "segmentation"}
   assert released <= {"released" in argument}
   for name in critics:

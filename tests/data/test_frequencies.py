@@ -150,7 +150,7 @@ def test_smallest_diagonal_is_that_of_resized_images():
   ],
 )
 def test_a_run_has_5_pixels_in_the_smallest_image_unless_told_otherwise(changes, theta):
-  details = {"tasks.segmentation.details": ("bf",)}
+  details = {"tasks.segmentation.extra_metrics": ("bf",)}
   run = build_experiment(small.config("iid", **changes, **details))
   assert run.game.tasks["segmentation"].theta == pytest.approx(theta)
   assert build_experiment(small.config("iid")).game.tasks["segmentation"].theta == 0

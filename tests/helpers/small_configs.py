@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _CACHE = tempfile.TemporaryDirectory(prefix="asmjax_tests_")
 
 SMALL = {
-  "tasks.segmentation.details": (),
+  "tasks.segmentation.extra_metrics": (),
   "data.options.size": (16, 16),
   "data.options.length": 24,
   "data.size": (16, 16),

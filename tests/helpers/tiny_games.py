@@ -271,7 +271,7 @@ def assert_missing_pixels_say_nothing(players: Game, name: str) -> None:
   """
   judge, critic, outputs = term_alone(players, name)
   examples, rng = batch(4), np.random.default_rng(2)
-  missing = {key: task.valid(examples)[..., 0] == 0 for key, task in players.tasks.items()}
+  missing = {key: task.mask(examples)[..., 0] == 0 for key, task in players.tasks.items()}
   missing[FEATURES] = next(iter(missing.values()))
   elsewhere = {
     key: jnp.where(missing[key][..., None], rng.normal(size=each.shape), each)

@@ -25,7 +25,7 @@ FITTED = {
   "data.eval_size": (24, 20),
   "data.options.length": 11,
   "eval.batch_size": 8,
-  "tasks.segmentation.details": ("bf",),
+  "tasks.segmentation.extra_metrics": ("bf",),
 }
 THOROUGH = Inference(scales=(0.5, 1.0, 1.5), flip=True, window=16, overlap=4, batch_size=8)
 
@@ -61,8 +61,8 @@ def test_scores_are_those_of_what_is_predicted():
   matrix = ConfusionMatrix.empty(classes)
   images = ((example, example["image"]) for example in map(made.held_out.__getitem__, range(11)))
   for example, estimates in predict(images):
-    found = task.conclude(estimates["segmentation"])
-    matrix = matrix.merge(ConfusionMatrix.of(example["label"], found, classes=classes))
+    found = task.postprocess(estimates["segmentation"])
+    matrix = matrix.merge(ConfusionMatrix.from_batch(found, example["label"], num_classes=classes))
   results = scored(made, state, inference=THOROUGH)
   metrics = results["metrics"]
   assert results["examples"] == 11 and metrics["segmentation/mean_iou"] == matrix.mean_iou()
@@ -132,8 +132,8 @@ def test_estimates_mean_what_they_say():
   rng = np.random.default_rng(0)
   for task in made.game.tasks.values():
     outputs = jnp.array(rng.normal(size=(2, 5, 6, task.channels)), jnp.float32)
-    estimate = task.estimate(outputs, (5, 6))
-    again = task.estimate(task.output_of_estimate(estimate), (5, 6))
+    estimate = task.soft_prediction(outputs, (5, 6))
+    again = task.soft_prediction(task.from_soft_prediction(estimate), (5, 6))
     np.testing.assert_allclose(again, estimate, atol=1e-6)
 
 

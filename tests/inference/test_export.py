@@ -88,7 +88,7 @@ def check(name, found):
   tasks = inference_runs.trained(UNTRAINED).game.tasks
   estimates = {task: expected()[name, task] for task in tasks}
   for task in ("depth", "normals"):
-    concluded = np.stack([tasks[task].conclude(each) for each in estimates[task]])
+    concluded = np.stack([tasks[task].postprocess(each) for each in estimates[task]])
     np.testing.assert_allclose(found[task], concluded, atol=1e-5, err_msg=f"{name} {task}")
   probabilities = estimates["segmentation"]
   np.testing.assert_allclose(found["segmentation_probabilities"], probabilities, atol=1e-5)
@@ -147,7 +147,7 @@ def test_images_are_padded_where_the_network_needs_multiples():
   outputs = trained.game.predict(trained.variables, padded)
   found = jax.jit(artifact.exported.call)(image)
   assert found["depth"].shape == (2, 35, 50)
-  depth = trained.game.tasks["depth"].prediction(outputs["depth"], padded.shape[1:3])
+  depth = trained.game.tasks["depth"].predict(outputs["depth"], padded.shape[1:3])
   np.testing.assert_allclose(found["depth"], depth[:, :35, :50], atol=1e-5)
 
 
@@ -174,7 +174,7 @@ def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
   found = jax.jit(artifact.exported.call)(image)
   for name, task in trained.game.tasks.items():
     expected, other = (
-      np.asarray(task.prediction(outputs[name], (33, 49), align_corners=each))[:, :30]
+      np.asarray(task.predict(outputs[name], (33, 49), align_corners=each))[:, :30]
       for each in (True, False)
     )
     np.testing.assert_allclose(found[name], expected, atol=1e-5)
@@ -192,7 +192,7 @@ def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
   assert artifact.facts["inputs"]["image"]["shape"] == [2, 16, 24, 3]
   image = images(2, *inference_runs.USUAL)
   outputs = trained.game.predict(trained.variables, image)
-  depth = trained.game.tasks["depth"].prediction(outputs["depth"], inference_runs.USUAL)
+  depth = trained.game.tasks["depth"].predict(outputs["depth"], inference_runs.USUAL)
   np.testing.assert_allclose(artifact.exported.call(image)["depth"], depth, atol=1e-5)
 
 

@@ -34,7 +34,7 @@ def estimates(predict, *images):
 
 
 def conclusions(found):
-  return {name: games.TASKS[name].conclude(each) for name, each in found.items()}
+  return {name: games.TASKS[name].postprocess(each) for name, each in found.items()}
 
 
 def evaluated(image):
@@ -51,9 +51,10 @@ def evaluation():
   def judge(seen):
     said = trained.game.predict(trained.variables, seen)
     found = {
-      n: task.estimate(said[n], inference_runs.USUAL) for n, task in trained.game.tasks.items()
+      n: task.soft_prediction(said[n], inference_runs.USUAL)
+      for n, task in trained.game.tasks.items()
     }
-    return found | {"label": games.TASK.prediction(said["segmentation"], inference_runs.USUAL)}
+    return found | {"label": games.TASK.predict(said["segmentation"], inference_runs.USUAL)}
 
   return jax.jit(judge)
 
@@ -166,7 +167,7 @@ def test_depths_and_normals_follow_the_scale_if_the_camera_is_fixed(divide):
 
 def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
   """And images that share batches with others get what they get alone."""
-  traced, estimate = [], Segmentation.estimate
+  traced, estimate = [], Segmentation.soft_prediction
   monkeypatch.setattr(
     Segmentation,
     "estimate",

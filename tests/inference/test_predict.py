@@ -52,12 +52,12 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
   read = [(path.stem, decode.photo(path)) for path in images]
   for name, found in make_predict(trained)(read):
     path = {"a": "a.png", "b": "x/y/b.png"}[name]
-    label = games.TASK.conclude(found["segmentation"])
+    label = games.TASK.postprocess(found["segmentation"])
     np.testing.assert_array_equal(decode.ids(out / "segmentation" / path), label)
     depth = decode.raw16(out / "depth" / path)
     np.testing.assert_allclose(depth / 1000, found["depth"][..., 0], atol=5.1e-4)
     normals = decode.colors(out / "normals" / path) / 127.5 - 1
-    expected = games.TASKS["normals"].conclude(found["normals"])
+    expected = games.TASKS["normals"].postprocess(found["normals"])
     np.testing.assert_allclose(normals, expected, atol=0.5 / 127.5 + 1e-6)
 
 

@@ -28,7 +28,7 @@ CRITICS = (
 def with_predictions(players, seed=1):
   """A batch with random earlier predictions of what is trained."""
   examples, others = games.batch(4), games.batch(4, seed=seed)
-  keys = [task.truth for task in players.tasks.values()]
+  keys = [task.truth_key for task in players.tasks.values()]
   return examples | {SHOWN + key: np.where(others[key] == 255, 0, others[key]) for key in keys}
 
 
@@ -84,7 +84,8 @@ def test_they_see_what_a_predictor_would_have_said(method):
   players, params, everything = played(method)
   examples = with_predictions(players)
   told = {
-    name: task.output_of(examples[SHOWN + task.truth]) for name, task in players.tasks.items()
+    name: task.from_prediction(examples[SHOWN + task.truth_key])
+    for name, task in players.tasks.items()
   }
   truth = {key: value for key, value in examples.items() if not key.startswith(SHOWN)}
   _, means = everything(params, examples)
@@ -105,11 +106,11 @@ def test_they_see_what_a_predictor_would_have_said(method):
 @pytest.mark.parametrize("name", list(games.TASKS))
 def test_outputs_mean_the_predictions_that_they_are_made_of(name):
   task, truth = games.TASKS[name], games.batch(4)
-  known = np.asarray(task.valid(truth))[..., 0] > 0
-  prediction = truth[task.truth]
-  found = np.asarray(task.prediction(task.output_of(prediction), games.SIZE))
+  known = np.asarray(task.mask(truth))[..., 0] > 0
+  prediction = truth[task.truth_key]
+  found = np.asarray(task.predict(task.from_prediction(prediction), games.SIZE))
   np.testing.assert_allclose(found[known], prediction[known], rtol=1e-5, atol=1e-6)
-  structure = np.asarray(task.structure(task.output_of(prediction)))
+  structure = np.asarray(task.structure(task.from_prediction(prediction)))
   np.testing.assert_allclose(
     structure[known], np.asarray(task.true_structure(truth))[known], rtol=1e-5, atol=1e-6
   )

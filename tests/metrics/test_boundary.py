@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from asmjax.metrics.boundary import BFScore, BoundaryIoU, ContourBenchmark, DavisF
-from asmjax.metrics.contours import Tolerance, contours, correspond, covered
-from asmjax.metrics.spread import Spread
+from asmjax.metrics import BFScore, BoundaryIoU, ContourBenchmark, DavisF, Tolerance
+from asmjax.metrics.contours import count_covered, count_matches, mark_contours
+from asmjax.metrics.moments import RunningMoments
 from tests.oracles import boundary as slow
 
 CLASSES = 4
@@ -69,7 +69,7 @@ def maps(request):
 
 
 def score(metric, maps, tolerance=NEAR, classes=CLASSES):
-  return metric.of(*maps, classes=classes, tolerance=tolerance)
+  return metric.from_batch(*maps[::-1], num_classes=classes, tolerance=tolerance)
 
 
 def numbers(state):
@@ -93,9 +93,11 @@ def test_contour_benchmark_equals_the_oracle(maps, reach):
   np.testing.assert_array_equal([found.matched, found.predicted, found.true], counts)
   matched, predicted, true = counts
   ratios = [[slow.over(*x) for x in zip(matched, y, strict=True)] for y in (predicted, true)]
-  np.testing.assert_allclose([found.precision(), found.recall()], ratios)
+  np.testing.assert_allclose(
+    [found.compute_by_class()["precision"], found.compute_by_class()["recall"]], ratios
+  )
   expected = [slow.f_of(*x) for x in zip(*ratios, strict=True)]
-  np.testing.assert_allclose(found.f(), expected)
+  np.testing.assert_allclose(found.compute_by_class()["f"], expected)
   np.testing.assert_allclose(
     list(found.compute().values()), [*map(slow.mean, (*ratios, expected)), image_mean]
   )
@@ -105,8 +107,9 @@ def test_contour_benchmark_equals_the_oracle(maps, reach):
 def test_bf_equals_the_oracle(maps, reach):
   found = score(BFScore, maps, Tolerance(reach, "pixels"))
   images, scores = slow.bf(*maps, CLASSES, reach)
-  for i, read in enumerate((found.precision, found.recall, found.f)):
-    np.testing.assert_allclose(read(), [slow.mean(column) for column in scores[:, i].T])
+  for i, name in enumerate(("precision", "recall", "f")):
+    expected = [slow.mean(column) for column in scores[:, i].T]
+    np.testing.assert_allclose(found.compute_by_class()[name], expected)
   known = [x for x in images if not np.isnan(x)]
   expected = (np.mean(known), np.std(known)) if known else (np.nan, np.nan)
   np.testing.assert_allclose(list(found.compute().values()), expected, atol=1e-12)
@@ -116,7 +119,7 @@ def test_bf_equals_the_oracle(maps, reach):
 def test_boundary_iou_equals_the_oracle(maps, reach):
   found = score(BoundaryIoU, maps, Tolerance(reach, "pixels"))
   expected = slow.boundary_iou(*maps, CLASSES, reach)
-  np.testing.assert_allclose(found.iou(), expected)
+  np.testing.assert_allclose(found.compute_by_class()["iou"], expected)
   np.testing.assert_allclose(found.compute()["boundary_iou"], slow.mean(expected))
 
 
@@ -124,7 +127,7 @@ def test_boundary_iou_equals_the_oracle(maps, reach):
 def test_davis_f_equals_the_oracle(maps, reach):
   found = score(DavisF, maps, Tolerance(reach, "pixels"))
   expected = slow.davis(*maps, CLASSES, reach)
-  np.testing.assert_allclose(found.f(), expected)
+  np.testing.assert_allclose(found.compute_by_class()["f"], expected)
   np.testing.assert_allclose(found.compute()["davis_f"], slow.mean(expected))
 
 
@@ -136,13 +139,13 @@ def test_correspondence_is_maximum(seed):
   one, other, reach = one[:6], other[:6], rng.choice([0, 1, 1.5, 2, 3])
   places = [tuple(map(int, p)) for p in one], [tuple(map(int, p)) for p in other]
   expected = slow.exhaustive_matching(*places, reach)
-  assert correspond(one.T, other.T, reach) == correspond(other.T, one.T, reach) == expected
+  assert count_matches(one.T, other.T, reach) == count_matches(other.T, one.T, reach) == expected
   assert slow.matching(*places, reach) == expected
 
 
 def test_matching_gives_up_an_exact_match_where_that_makes_two_of_one():
   one, other = np.array([[0, 0], [1, 2]]), np.array([[0, 0], [0, 1]])
-  assert correspond(one, other, 1) == 2  # (0, 1) leaves its twin to (0, 2).
+  assert count_matches(one, other, 1) == 2  # (0, 1) leaves its twin to (0, 2).
 
 
 def test_matching_follows_a_chain_that_nearest_first_breaks():
@@ -150,16 +153,16 @@ def test_matching_follows_a_chain_that_nearest_first_breaks():
   # the first pixel alone, and the one augmenting path that helps it runs through all the others.
   one = np.array([[0], [1]]) * np.arange(0, 400, 5)
   other = one + [[0], [3]]
-  assert correspond(one, other, 3) == one.shape[1]
-  assert correspond(one, other, 2.9) == one.shape[1] - 1
-  assert correspond(one[::-1], other[::-1, :-1], 3) == one.shape[1] - 1
+  assert count_matches(one, other, 3) == one.shape[1]
+  assert count_matches(one, other, 2.9) == one.shape[1] - 1
+  assert count_matches(one[::-1], other[::-1, :-1], 3) == one.shape[1] - 1
 
 
 def test_matching_ends_where_pixels_are_dense():
   """Tens of candidates each; searches without bounds on what they revisit do not end here."""
   rng = np.random.default_rng(0)
   one, other = (np.stack(np.nonzero(rng.integers(0, 2, (120, 120)))) for _ in range(2))
-  assert correspond(one, other, 4.7) == min(one.shape[1], other.shape[1])
+  assert count_matches(one, other, 4.7) == min(one.shape[1], other.shape[1])
 
 
 def test_one_to_one_is_stricter_than_closest_match():
@@ -168,18 +171,27 @@ def test_one_to_one_is_stricter_than_closest_match():
   noise = _filled((20, 20), 0, (np.s_[9:12:2], 1))
   one_to_one = score(ContourBenchmark, (line, noise), classes=2)
   closest = score(BFScore, (line, noise), classes=2)
-  assert closest.precision()[1] == closest.recall()[1] == 1
-  assert (one_to_one.precision()[1], one_to_one.recall()[1]) == (0.5, 1)
+  assert closest.compute_by_class()["precision"][1] == closest.compute_by_class()["recall"][1] == 1
+  assert (
+    one_to_one.compute_by_class()["precision"][1],
+    one_to_one.compute_by_class()["recall"][1],
+  ) == (0.5, 1)
 
 
 @pytest.mark.parametrize("metric", (ContourBenchmark, BFScore))
 def test_swapping_truth_and_prediction_swaps_precision_and_recall(metric):
   label, guess = blobs(3, count=1, void=0)
   forth, back = score(metric, (label, guess)), score(metric, (guess, label))
-  np.testing.assert_allclose(forth.precision(), back.recall())
-  np.testing.assert_allclose(forth.recall(), back.precision())
-  np.testing.assert_allclose(forth.f(), back.f())
-  assert 0 < np.mean(forth.f()) < 1 and np.any(forth.precision() != forth.recall())
+  np.testing.assert_allclose(
+    forth.compute_by_class()["precision"], back.compute_by_class()["recall"]
+  )
+  np.testing.assert_allclose(
+    forth.compute_by_class()["recall"], back.compute_by_class()["precision"]
+  )
+  np.testing.assert_allclose(forth.compute_by_class()["f"], back.compute_by_class()["f"])
+  assert 0 < np.mean(forth.compute_by_class()["f"]) < 1 and np.any(
+    forth.compute_by_class()["precision"] != forth.compute_by_class()["recall"]
+  )
 
 
 @pytest.mark.parametrize("metric", (BoundaryIoU, DavisF))
@@ -215,8 +227,8 @@ def test_relabeling_classes_permutes_the_scores(metric):
   order = np.array([2, 0, 3, 1, *range(CLASSES, 256)])
   plain, renamed = score(metric, (label, guess)), score(metric, (order[label], order[guess]))
   read = "iou" if metric is BoundaryIoU else "f"
-  by_class = getattr(plain, read)()
-  np.testing.assert_allclose(getattr(renamed, read)()[order[:CLASSES]], by_class)
+  by_class = plain.compute_by_class()[read]
+  np.testing.assert_allclose(renamed.compute_by_class()[read][order[:CLASSES]], by_class)
   assert len(set(by_class)) == CLASSES
   for name, value in plain.compute().items():
     assert renamed.compute()[name] == pytest.approx(value)
@@ -245,11 +257,14 @@ def test_merging_is_associative_and_shards_equal_the_whole(metric):
 @pytest.mark.parametrize("metric", METRICS)
 def test_perfect_scores_one_and_nothing_scores_nan(metric):
   label, _ = blobs(7)
-  perfect = metric.of(label, label, classes=CLASSES)
+  perfect = metric.from_batch(label, label, num_classes=CLASSES)
   assert {k: v for k, v in perfect.compute().items() if k != "bf_std"} == pytest.approx(
     dict.fromkeys(set(perfect.compute()) - {"bf_std"}, 1)
   )
-  for nothing in (metric.empty(CLASSES), metric.of(label * 0 + 255, label, classes=CLASSES)):
+  for nothing in (
+    metric.empty(CLASSES),
+    metric.from_batch(label, label * 0 + 255, num_classes=CLASSES),
+  ):
     assert np.isnan(list(nothing.compute().values())).all()
 
 
@@ -267,7 +282,9 @@ def test_a_step_to_unlabeled_pixels_is_no_boundary():
   label = _filled(SQUARE, 0, (np.s_[:, 4], 255), (np.s_[:, 5:], 1))
   found = score(ContourBenchmark, (label, np.where(np.arange(9) < 4, 0, 1)[None].repeat(9, 0)))
   assert not found.true.any() and not found.predicted.any()
-  assert BoundaryIoU.of(_filled(SQUARE, 255, (np.s_[4, 4], 0)), PLAIN, classes=1).either == 0
+  assert (
+    BoundaryIoU.from_batch(PLAIN, _filled(SQUARE, 255, (np.s_[4, 4], 0)), num_classes=1).union == 0
+  )
 
 
 def test_tolerances_follow_the_diagonal_and_round_as_the_benchmarks_do():
@@ -275,17 +292,20 @@ def test_tolerances_follow_the_diagonal_and_round_as_the_benchmarks_do():
   assert Tolerance(0.0075).pixels(shape) == pytest.approx(4.6875)
   line, far = (_filled(shape, 0, (np.s_[:, 200 + i :], 1)) for i in (0, 5))
   near = _filled(shape, 0, (np.s_[:, 204:], 1))
-  assert ContourBenchmark.of(line, near, classes=2).compute()["boundary_f"] == 1
-  assert ContourBenchmark.of(line, far, classes=2).compute()["boundary_f"] == 0
-  assert BFScore.of(line, near, classes=2).compute()["bf"] == 1
-  assert BFScore.of(line, far, classes=2).compute()["bf"] == 0
+  assert ContourBenchmark.from_batch(near, line, num_classes=2).compute()["boundary_f"] == 1
+  assert ContourBenchmark.from_batch(far, line, num_classes=2).compute()["boundary_f"] == 0
+  assert BFScore.from_batch(near, line, num_classes=2).compute()["bf"] == 1
+  assert BFScore.from_batch(far, line, num_classes=2).compute()["bf"] == 0
   # 0.8 % of 625 are 5 pixels; 0.81 % are 5.06 and rounded up.
   six = _filled(shape, 0, (np.s_[:, 206:], 1))
-  assert DavisF.of(line, six, classes=2).compute()["davis_f"] == 0
-  assert DavisF.of(line, six, classes=2, tolerance=Tolerance(0.0081)).compute()["davis_f"] == 1
+  assert DavisF.from_batch(six, line, num_classes=2).compute()["davis_f"] == 0
+  assert (
+    DavisF.from_batch(six, line, num_classes=2, tolerance=Tolerance(0.0081)).compute()["davis_f"]
+    == 1
+  )
   for part, reach in ((0.02, 12), (0.03, 19)):  # 12.5 is rounded to even, 18.75 to the nearest.
-    band = BoundaryIoU.of(line * 0, line * 0, classes=1, tolerance=Tolerance(part))
-    assert band.either == 375 * 500 - (375 - 2 * reach) * (500 - 2 * reach)
+    band = BoundaryIoU.from_batch(line * 0, line * 0, num_classes=1, tolerance=Tolerance(part))
+    assert band.union == 375 * 500 - (375 - 2 * reach) * (500 - 2 * reach)
 
 
 LARGE_AND_SMALL = [blobs(12, shape=(24, 32)), blobs(13, shape=(12, 16))]
@@ -314,8 +334,9 @@ def test_bf_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pixels):
   images = [x for each, _ in parts for x in each]
   scores = np.concatenate([each for _, each in parts])
   np.testing.assert_allclose(list(state.compute().values()), [np.mean(images), np.std(images)])
-  for i, read in enumerate((state.precision, state.recall, state.f)):
-    np.testing.assert_allclose(read(), [slow.mean(column) for column in scores[:, i].T])
+  for i, name in enumerate(("precision", "recall", "f")):
+    expected = [slow.mean(column) for column in scores[:, i].T]
+    np.testing.assert_allclose(state.compute_by_class()[name], expected)
   fixed = [np.mean(slow.bf(*maps, CLASSES, pixels)[0]) for maps in LARGE_AND_SMALL]
   assert state.compute()["bf"] > np.mean(fixed) + 0.05, "the tolerance does not grow"
   assert f"theta = {pixels / 20:g} of the image diagonal" in state.protocol
@@ -325,23 +346,23 @@ def test_bf_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pixels):
 def test_padded_images_are_measured_as_if_they_were_not(metric):
   label, guess, sizes = padded(LARGE_AND_SMALL)
   relative = Tolerance(0.06)
-  state = metric.of(label, guess, classes=CLASSES, tolerance=relative, sizes=sizes)
+  state = metric.from_batch(guess, label, num_classes=CLASSES, tolerance=relative, sizes=sizes)
   alone = (score(metric, maps, relative) for maps in LARGE_AND_SMALL)
   assert_same(state, functools.reduce(metric.merge, alone))
-  without = metric.of(label, guess, classes=CLASSES, tolerance=relative)
+  without = metric.from_batch(guess, label, num_classes=CLASSES, tolerance=relative)
   assert without.compute() != pytest.approx(state.compute())
 
 
 @pytest.mark.parametrize("sizes", ([[13, 17]] * 2, [[13, 18]] * 3, [[0, 17]] * 3))
 def test_sizes_that_are_not_inside_the_maps_are_refused(sizes):
   with pytest.raises(ValueError, match=r"sizes \[\[.* of 3 maps of 13x17; expected a height"):
-    BFScore.of(*blobs(1), classes=CLASSES, sizes=sizes)
+    BFScore.from_batch(*blobs(1)[::-1], num_classes=CLASSES, sizes=sizes)
 
 
 @pytest.mark.parametrize("metric", (ContourBenchmark, BoundaryIoU, DavisF))
 def test_means_are_those_of_the_classes(metric):
   state, prefix = score(metric, blobs(5)), {ContourBenchmark: "boundary_", DavisF: "davis_"}
-  for name, values in state.scores().items():
+  for name, values in state.compute_by_class().items():
     assert values.shape == (CLASSES,) and len(set(values)) == CLASSES
     mean = state.compute()[prefix.get(metric, "boundary_") + name]
     assert mean == pytest.approx(slow.mean(values))
@@ -350,12 +371,12 @@ def test_means_are_those_of_the_classes(metric):
 def test_classes_in_one_map_alone():
   label, guess = _filled(SQUARE, 0, (np.s_[:3], 1)), _filled(SQUARE, 0, (np.s_[:3], 2))
   contour, bf, davis = (score(m, (label, guess)) for m in (ContourBenchmark, BFScore, DavisF))
-  np.testing.assert_array_equal(contour.f(), [1, 0, 0, np.nan])
-  np.testing.assert_array_equal(contour.precision(), [1, np.nan, 0, np.nan])
-  np.testing.assert_array_equal(contour.recall(), [1, 0, np.nan, np.nan])
-  np.testing.assert_array_equal(bf.f(), [1, 0, np.nan, np.nan])
+  np.testing.assert_array_equal(contour.compute_by_class()["f"], [1, 0, 0, np.nan])
+  np.testing.assert_array_equal(contour.compute_by_class()["precision"], [1, np.nan, 0, np.nan])
+  np.testing.assert_array_equal(contour.compute_by_class()["recall"], [1, 0, np.nan, np.nan])
+  np.testing.assert_array_equal(bf.compute_by_class()["f"], [1, 0, np.nan, np.nan])
   assert bf.compute() == {"bf": 0.5, "bf_std": 0}
-  np.testing.assert_array_equal(davis.f(), [1, 0, 0, np.nan])
+  np.testing.assert_array_equal(davis.compute_by_class()["f"], [1, 0, 0, np.nan])
 
 
 @pytest.mark.parametrize("reach", (0, 1, 2, 5, 7.3))
@@ -365,22 +386,22 @@ def test_disc_decides_as_distances_do(reach):
   distances = np.hypot(*(np.argwhere(one)[:, None] - np.argwhere(other)).transpose(2, 0, 1))
   near = distances <= reach
   expected = near.any(1).sum(), near.any(0).sum()
-  assert covered(np.argwhere(one).T, np.argwhere(other).T, reach) == expected
+  assert count_covered(np.argwhere(one).T, np.argwhere(other).T, reach) == expected
 
 
 def test_contours_of_all_classes_are_masks_less_their_erosion():
   ids, _ = blobs(11, count=1, void=0)
-  found = contours(ids[0], np.ones(ids[0].shape, bool))
+  found = mark_contours(ids[0], np.ones(ids[0].shape, bool))
   for c in range(CLASSES):
     mask = ids[0] == c
     eroded = ndimage.binary_erosion(mask, border_value=1)
     np.testing.assert_array_equal(found & mask, mask & ~eroded)
 
 
-def test_spread_is_sound_where_sums_of_squares_are_not():
+def test_running_moments_are_sound_where_sums_of_squares_are_not():
   values = 1e8 + np.random.default_rng(0).random(1000)
-  parts = [Spread.of(part) for part in np.split(values, [1, 3, 400, 400])]
-  merged = functools.reduce(Spread.merge, parts)
+  parts = [RunningMoments.from_values(part) for part in np.split(values, [1, 3, 400, 400])]
+  merged = functools.reduce(RunningMoments.merge, parts)
   assert merged.mean() == pytest.approx(values.mean(), rel=1e-15)
   assert merged.std() == pytest.approx(stats.tstd(values, ddof=0), rel=1e-7)
 
@@ -389,9 +410,9 @@ def test_spread_is_sound_where_sums_of_squares_are_not():
 def test_bad_input_and_protocols(metric):
   label, guess = blobs(1)
   with pytest.raises(ValueError, match=r"\(3, 13, 17\).*\(2, 13, 17\)"):
-    metric.of(label, guess[:2], classes=CLASSES)
+    metric.from_batch(guess[:2], label, num_classes=CLASSES)
   with pytest.raises(ValueError, match=r"predicted id 7; expected ids in \[0, 4\)"):
-    metric.of(label, guess * 0 + 7, classes=CLASSES)
+    metric.from_batch(guess * 0 + 7, label, num_classes=CLASSES)
   with pytest.raises(ValueError, match="1.5 px and 0.1 of the image diagonal"):
     score(metric, (label, guess)).merge(metric.empty(CLASSES, tolerance=Tolerance(0.1)))
   assert "1.5 px" in score(metric, (label, guess)).protocol

@@ -19,22 +19,22 @@ def example(seed=0, shape=(3, 6, 7), classes=3):
   return probabilities, label
 
 
-def counted(probabilities, label, bins=15):
-  count = jax.jit(lambda p, t: count_calibration(p, t, bins=bins))
+def counted(probabilities, label, num_bins=15):
+  count = jax.jit(lambda p, t: count_calibration(p, t, num_bins=num_bins))
   return Calibration(*(np.asarray(x) for x in count(probabilities, label)))
 
 
 @pytest.mark.parametrize("bins", [1, 4, 15])
-@pytest.mark.parametrize("count", [counted, Calibration.of])
+@pytest.mark.parametrize("count", [counted, Calibration.from_batch])
 def test_device_and_host_agree_with_the_oracle(count, bins):
-  found = count(*example(), bins=bins)
+  found = count(*example(), num_bins=bins)
   expected, largest = reference.calibration(*example(), bins)
   assert found.expected_error() == pytest.approx(expected, rel=1e-5)
   assert found.maximum_error() == pytest.approx(largest, rel=1e-5)
 
 
 def test_device_and_host_hold_the_same_bins():
-  device, host = counted(*example()), Calibration.of(*example())
+  device, host = counted(*example()), Calibration.from_batch(*example())
   np.testing.assert_allclose(device.confidence, host.confidence, rtol=1e-5)
   np.testing.assert_array_equal(device.hits, host.hits)
   np.testing.assert_array_equal(device.counts, host.counts)
@@ -42,10 +42,10 @@ def test_device_and_host_hold_the_same_bins():
 
 def test_shards_merge_to_the_whole():
   probabilities, label = example()
-  whole = Calibration.of(probabilities, label)
+  whole = Calibration.from_batch(probabilities, label)
   merged = Calibration.empty()
   for p, t in zip(probabilities, label, strict=True):
-    merged = merged.merge(Calibration.of(p, t))
+    merged = merged.merge(Calibration.from_batch(p, t))
   np.testing.assert_allclose(merged.confidence, whole.confidence)
   np.testing.assert_array_equal(merged.counts, whole.counts)
   assert merged.compute() == pytest.approx(whole.compute())
@@ -55,7 +55,7 @@ def test_confidence_that_is_kept_has_no_error():
   rng = np.random.default_rng(0)
   p = rng.uniform(0.5, 1, 200_000)
   label = (rng.random(p.shape) > p).astype(int)
-  score = Calibration.of(np.stack([p, 1 - p], -1), label)
+  score = Calibration.from_batch(np.stack([p, 1 - p], -1), label)
   assert score.expected_error() < 0.005
   assert score.accuracy() == pytest.approx(score.mean_confidence(), abs=0.005)
 
@@ -64,14 +64,14 @@ def test_confidence_that_is_kept_has_no_error():
 def test_certainty_errs_by_all_or_nothing(right, error):
   label = np.random.default_rng(0).integers(0, 3, (1, 4, 5))
   guess = np.eye(3)[label if right else (label + 1) % 3]
-  for score in (counted(guess, label), Calibration.of(guess, label)):
+  for score in (counted(guess, label), Calibration.from_batch(guess, label)):
     assert score.expected_error() == score.maximum_error() == error
     assert score.mean_confidence() == 1 and score.accuracy() == 1 - error
 
 
 def test_scores_by_hand():
   p = np.array([0.6, 0.7, 0.9, 0.9, 0.95])
-  score = Calibration.of(np.stack([p, 1 - p], -1), [0, 1, 0, 1, 0], bins=5)
+  score = Calibration.from_batch(np.stack([p, 1 - p], -1), [0, 1, 0, 1, 0], num_bins=5)
   np.testing.assert_array_equal(score.counts, [0, 0, 1, 1, 3])
   np.testing.assert_allclose(score.gaps()[2:], [-0.4, 0.7, 2.75 / 3 - 2 / 3])
   assert score.expected_error() == pytest.approx((0.4 + 0.7 + 0.75) / 5)
@@ -82,7 +82,10 @@ def test_scores_by_hand():
 def test_bins_are_closed_above_and_the_first_holds_zero():
   p = np.array([[0, 0.25, 0.5, 0.75, 1, 0.26]])[..., None]
   label = np.zeros((1, 1, 6), int)
-  for score in (counted(p[None], label, bins=4), Calibration.of(p[None], label, bins=4)):
+  for score in (
+    counted(p[None], label, num_bins=4),
+    Calibration.from_batch(p[None], label, num_bins=4),
+  ):
     np.testing.assert_array_equal(score.counts, [2, 2, 1, 1])
 
 
@@ -97,11 +100,15 @@ def neighbors(bins, dtype):
 @pytest.mark.parametrize("bins", [3, 7, 10, 15, 20])
 @pytest.mark.parametrize(
   "count, dtype",
-  [(counted, np.float32), (Calibration.of, np.float32), (Calibration.of, np.float64)],
+  [
+    (counted, np.float32),
+    (Calibration.from_batch, np.float32),
+    (Calibration.from_batch, np.float64),
+  ],
 )
 def test_confidences_next_to_a_bound_are_in_the_bin_that_holds_them(count, dtype, bins):
   p, expected = neighbors(bins, dtype)
-  score = count(p[None, ..., None], np.zeros((1, *p.shape), np.int32), bins=bins)
+  score = count(p[None, ..., None], np.zeros((1, *p.shape), np.int32), num_bins=bins)
   np.testing.assert_array_equal(score.counts, np.bincount(expected.ravel(), minlength=bins))
   sums = [math.fsum(p[expected == m].astype(np.float64)) for m in range(bins)]
   np.testing.assert_allclose(score.confidence, sums, rtol=1e-6)
@@ -126,13 +133,15 @@ def test_bins_are_those_of_the_published_code():
     error += abs(math.fsum(confidence[inside].astype(float)) - np.count_nonzero(right[inside]))
   expected = error / np.count_nonzero(known)
   assert counted(probabilities, label).expected_error() == pytest.approx(expected, rel=1e-6)
-  assert Calibration.of(probabilities, label).expected_error() == pytest.approx(expected, rel=1e-12)
+  assert Calibration.from_batch(probabilities, label).expected_error() == pytest.approx(
+    expected, rel=1e-12
+  )
 
 
 def test_sums_on_device_are_near_exact_ones():
   rng = np.random.default_rng(0)
   p = (0.5 + rng.random((2, 512, 512)) / 2).astype(np.float32)
-  score = counted(np.stack([p, 1 - p], -1), np.zeros(p.shape, np.int32), bins=1)
+  score = counted(np.stack([p, 1 - p], -1), np.zeros(p.shape, np.int32), num_bins=1)
   exact = math.fsum(p.ravel().tolist())
   assert score.confidence[0] == pytest.approx(exact, rel=1e-6)
   assert score.counts[0] == score.hits[0] == p.size
@@ -145,7 +154,7 @@ def test_unlabeled_pixels_change_nothing():
 
 
 def test_errors_are_bounded_by_each_other_and_by_one_bin():
-  score, single = (Calibration.of(*example(), bins=bins) for bins in (15, 1))
+  score, single = (Calibration.from_batch(*example(), num_bins=bins) for bins in (15, 1))
   assert single.expected_error() == pytest.approx(abs(score.accuracy() - score.mean_confidence()))
   assert single.expected_error() <= score.expected_error() <= score.maximum_error()
 

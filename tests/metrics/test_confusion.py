@@ -18,17 +18,20 @@ def maps(seed=0, shape=(3, 7, 5), classes=4):
 def test_counts_on_device_and_on_host_agree_with_the_oracle():
   label, predicted = maps()
   expected = reference.confusion(label, predicted, 4)
-  counted = jax.jit(lambda a, b: count_confusions(a, b, classes=4))(label, predicted)
+  counted = jax.jit(lambda a, b: count_confusions(b, a, num_classes=4))(label, predicted)
   np.testing.assert_array_equal(counted, expected)
-  np.testing.assert_array_equal(ConfusionMatrix.of(label, predicted, classes=4).counts, expected)
+  np.testing.assert_array_equal(
+    ConfusionMatrix.from_batch(predicted, label, num_classes=4).counts, expected
+  )
 
 
 def test_merging_is_associative_and_shards_equal_the_whole():
   label, predicted = maps(shape=(6, 7, 5))
   a, b, c = (
-    ConfusionMatrix.of(label[i : i + 2], predicted[i : i + 2], classes=4) for i in (0, 2, 4)
+    ConfusionMatrix.from_batch(predicted[i : i + 2], label[i : i + 2], num_classes=4)
+    for i in (0, 2, 4)
   )
-  whole = ConfusionMatrix.of(label, predicted, classes=4)
+  whole = ConfusionMatrix.from_batch(predicted, label, num_classes=4)
   for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), ConfusionMatrix.empty(4).merge(whole)):
     np.testing.assert_array_equal(merged.counts, whole.counts)
 
@@ -46,10 +49,10 @@ def test_scores_by_hand():
 def test_perfect_wrong_and_empty():
   label, _ = maps()
   known = np.where((label >= 0) & (label < 4), label, 0)
-  perfect = ConfusionMatrix.of(label, known, classes=4)
+  perfect = ConfusionMatrix.from_batch(known, label, num_classes=4)
   assert perfect.mean_iou() == perfect.pixel_accuracy() == perfect.frequency_weighted_iou() == 1
-  assert ConfusionMatrix.of(label, (known + 1) % 4, classes=4).mean_iou() == 0
-  nothing = ConfusionMatrix.of(np.full((2, 2), 255), np.zeros((2, 2), int), classes=4)
+  assert ConfusionMatrix.from_batch((known + 1) % 4, label, num_classes=4).mean_iou() == 0
+  nothing = ConfusionMatrix.from_batch(np.zeros((2, 2), int), np.full((2, 2), 255), num_classes=4)
   assert all(
     np.isnan(x)
     for x in (
@@ -62,7 +65,7 @@ def test_perfect_wrong_and_empty():
 
 
 def test_a_class_predicted_but_never_true_scores_zero_and_counts():
-  matrix = ConfusionMatrix.of([0, 0, 0, 0], [0, 0, 0, 1], classes=3)
+  matrix = ConfusionMatrix.from_batch([0, 0, 0, 1], [0, 0, 0, 0], num_classes=3)
   np.testing.assert_allclose(matrix.iou(), [0.75, 0, np.nan])
   assert matrix.mean_iou() == pytest.approx(0.375)
 
@@ -71,7 +74,7 @@ def test_relabeling_classes_permutes_the_scores():
   label, predicted = maps()
   label = np.where((label < 0) | (label > 3), 255, label)
   order = np.array([2, 0, 3, 1, *range(4, 256)])
-  plain = ConfusionMatrix.of(label, predicted, classes=4)
-  renamed = ConfusionMatrix.of(order[label], order[predicted], classes=4)
+  plain = ConfusionMatrix.from_batch(predicted, label, num_classes=4)
+  renamed = ConfusionMatrix.from_batch(order[predicted], order[label], num_classes=4)
   np.testing.assert_allclose(renamed.iou()[order[:4]], plain.iou())
   assert renamed.mean_iou() == pytest.approx(plain.mean_iou())

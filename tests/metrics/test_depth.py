@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from asmjax.metrics.depth import FACTORS, DepthErrors, sum_depth_errors
-from asmjax.metrics.grouped import GroupMeans, image_groups, instance_groups
+from asmjax.metrics.grouped import ClassMeans, GroupMeans, image_groups, instance_groups
 from tests.oracles import dense as reference
 
 ERRORS = ("rel", "rel_by_prediction", "sq_rel", "rms", "log_rms", "log10")
@@ -54,7 +54,7 @@ CASES = {
 def on_device(**options):
   """`sum_depth_errors`, compiled, of maps and perhaps groups."""
   return jax.jit(
-    lambda truth, predicted, group=None: sum_depth_errors(truth, predicted, group=group, **options)
+    lambda truth, predicted, group=None: sum_depth_errors(predicted, truth, group=group, **options)
   )
 
 
@@ -69,19 +69,19 @@ def assert_scores(found, expected, **tolerance):
 def test_equals_the_oracle_on_host_and_on_device(case, cap):
   truth, predicted = CASES[case]
   expected = reference.depth_scores(truth, predicted, cap)
-  assert_scores(DepthErrors.of(truth, predicted, cap=cap).compute(), expected, rtol=1e-12)
+  assert_scores(DepthErrors.from_batch(predicted, truth, cap=cap).compute(), expected, rtol=1e-12)
   summed = jax.device_get(on_device(cap=cap)(truth, predicted))
   assert_scores(DepthErrors(summed, cap).compute(), expected, rtol=3e-6, atol=1e-7)
 
 
 def test_all_metrics_are_finite_once_there_is_a_truth():
-  assert np.isfinite(list(DepthErrors.of(*awkward()).compute().values())).all()
-  assert np.isnan(list(DepthErrors.of([0.0], [1.0]).compute().values())).all()
+  assert np.isfinite(list(DepthErrors.from_batch(*awkward()[::-1]).compute().values())).all()
+  assert np.isnan(list(DepthErrors.from_batch([1.0], [0.0]).compute().values())).all()
   assert np.isnan(list(DepthErrors.empty().compute().values())).all()
 
 
 def test_perfect_is_zero_and_one():
-  scores = DepthErrors.of(maps()[0], maps()[0]).compute()
+  scores = DepthErrors.from_batch(maps()[0], maps()[0]).compute()
   assert all(scores[name] == 0 for name in ERRORS)
   assert all(scores[name] == 1 for name in FACTORS)
 
@@ -89,7 +89,7 @@ def test_perfect_is_zero_and_one():
 @pytest.mark.parametrize("scale", [0.5, 0.97, 1.05, 1.3, 2.1])
 def test_closed_forms_of_a_constant_factor(scale):
   truth = np.linspace(1, 8, 57)
-  scores = DepthErrors.of(truth, scale * truth).compute()
+  scores = DepthErrors.from_batch(scale * truth, truth).compute()
   assert scores["rel"] == pytest.approx(abs(scale - 1))
   assert scores["rel_by_prediction"] == pytest.approx(abs(1 - 1 / scale))
   assert scores["sq_rel"] == pytest.approx((scale - 1) ** 2 * truth.mean())
@@ -102,8 +102,8 @@ def test_closed_forms_of_a_constant_factor(scale):
 
 def test_the_unit_of_length_does_not_matter_to_ratios():
   truth, predicted = maps()
-  meters = DepthErrors.of(truth, predicted).compute()
-  feet = DepthErrors.of(4 * truth, 4 * predicted).compute()
+  meters = DepthErrors.from_batch(predicted, truth).compute()
+  feet = DepthErrors.from_batch(4 * predicted, 4 * truth).compute()
   by_power = {"rms": 4, "sq_rel": 4}
   assert_scores(feet, {k: v * by_power.get(k, 1) for k, v in meters.items()}, rtol=1e-12)
 
@@ -111,28 +111,32 @@ def test_the_unit_of_length_does_not_matter_to_ratios():
 def test_swapping_truth_and_prediction():
   truth, predicted = maps()
   predicted = np.where(truth > 0, predicted, 0)
-  one, other = (DepthErrors.of(*x).compute() for x in ((truth, predicted), (predicted, truth)))
+  one, other = (
+    DepthErrors.from_batch(*x).compute() for x in ((truth, predicted), (predicted, truth))
+  )
   for name in ("rms", "log_rms", "log10", *FACTORS):
     assert one[name] == pytest.approx(other[name], rel=1e-12)
   assert one["rel"] == pytest.approx(other["rel_by_prediction"], rel=1e-12) != other["rel"]
 
 
 def test_a_wider_factor_never_accepts_fewer():
-  scores = DepthErrors.of(*maps(spread=0.1)).compute()
+  scores = DepthErrors.from_batch(*maps(spread=0.1)[::-1]).compute()
   parts = [scores[name] for name in FACTORS]
   assert list(FACTORS.values()) == sorted(FACTORS.values())
   assert parts == sorted(parts) and parts[0] < parts[-1]
 
 
 def test_truth_at_the_cap_counts_and_predictions_stop_there():
-  scores = DepthErrors.of([10.0, 10.5], [30.0, 1.0], cap=10.0)
+  scores = DepthErrors.from_batch([30.0, 1.0], [10.0, 10.5], cap=10.0)
   assert scores.sums["pixels"] == 1 and scores.compute()["rel"] == 0
 
 
 def test_merging_is_associative_and_shards_equal_the_whole():
   truth, predicted = maps(shape=(6, 5, 4))
-  a, b, c = (DepthErrors.of(truth[i : i + 2], predicted[i : i + 2], cap=10.0) for i in (0, 2, 4))
-  whole = DepthErrors.of(truth, predicted, cap=10.0).compute()
+  a, b, c = (
+    DepthErrors.from_batch(predicted[i : i + 2], truth[i : i + 2], cap=10.0) for i in (0, 2, 4)
+  )
+  whole = DepthErrors.from_batch(predicted, truth, cap=10.0).compute()
   for merged in (
     a.merge(b).merge(c),
     a.merge(b.merge(c)),
@@ -142,55 +146,54 @@ def test_merging_is_associative_and_shards_equal_the_whole():
 
 
 def test_what_does_not_fit_is_refused():
-  one = DepthErrors.of([1.0], [1.0], cap=10.0)
+  one = DepthErrors.from_batch([1.0], [1.0], cap=10.0)
   with pytest.raises(ValueError, match="10.*80"):
-    one.merge(DepthErrors.of([1.0], [1.0], cap=80.0))
+    one.merge(DepthErrors.from_batch([1.0], [1.0], cap=80.0))
   with pytest.raises(ValueError, match="one shape"):
-    one.merge(DepthErrors.empty(cap=10.0, groups=2))
-  with pytest.raises(ValueError, match=r"predicted.*2"):
-    DepthErrors.of([1.0], [1.0, 2.0])
+    one.merge(DepthErrors.empty(cap=10.0, num_groups=2))
+  with pytest.raises(ValueError, match=r"predictions.*2"):
+    DepthErrors.from_batch([1.0, 2.0], [1.0])
   with pytest.raises(ValueError, match="group"):
-    DepthErrors.of([1.0], [1.0], group=[0, 1], groups=2)
+    DepthErrors.from_batch([1.0], [1.0], group=[0, 1], num_groups=2)
   for cap in (0.0, math.inf, math.nan):
     with pytest.raises(ValueError, match="cap"):
-      DepthErrors.of([1.0], [1.0], cap=cap)
+      DepthErrors.from_batch([1.0], [1.0], cap=cap)
 
 
 def test_class_wise_equals_class_by_class():
   (truth, predicted), (_, label) = maps(), segments()
-  errors = DepthErrors.of(truth, predicted, group=label, groups=6)
-  by_class = errors.scores()
+  errors = DepthErrors.from_batch(predicted, truth, group=label, num_groups=6)
+  by_class = errors.compute_by_group()
   for c in range(6):
     expected = reference.depth_scores(truth[label == c], predicted[label == c])
     assert_scores({k: v[c] for k, v in by_class.items()}, expected, rtol=1e-12)
   assert np.isnan(by_class["rel"][4:]).all()
-  assert errors.mean()["rel"] == pytest.approx(np.mean(by_class["rel"][:4]))
+  assert ClassMeans(errors).compute()["rel"] == pytest.approx(np.mean(by_class["rel"][:4]))
   known = label < 6
   assert_scores(
     errors.compute(), reference.depth_scores(truth[known], predicted[known]), rtol=1e-12
   )
-  summed = on_device(groups=6)(truth, predicted, label)
-  assert_scores(DepthErrors(jax.device_get(summed)).scores(), by_class, rtol=3e-6)
+  summed = on_device(num_groups=6)(truth, predicted, label)
+  assert_scores(DepthErrors(jax.device_get(summed)).compute_by_group(), by_class, rtol=3e-6)
 
 
 def test_ids_outside_the_groups_are_left_out():
   truth, predicted, label = (np.array([x]) for x in ([1.0, 1, 1, 1], [1.0, 2, 3, 4], [-1, 0, 2, 9]))
-  host = DepthErrors.of(truth, predicted, group=label, groups=3)
+  host = DepthErrors.from_batch(predicted, truth, group=label, num_groups=3)
   np.testing.assert_array_equal(host.sums["pixels"], [1, 0, 1])
   np.testing.assert_array_equal(host.sums["rel"], [1, 0, 2])
-  device = on_device(groups=3)(truth, predicted, label)
+  device = on_device(num_groups=3)(truth, predicted, label)
   np.testing.assert_array_equal(device["rel"], [1, 0, 2])
 
 
 def test_instance_wise_equals_instance_by_instance():
   (truth, predicted), (instance, label) = maps(), segments()
   truth[0][instance[0] == 2000] = 0
-  groups = instance_groups(instance, label, classes=6)
-  errors = DepthErrors.of(truth, predicted, group=groups.ids, groups=groups.members)
-  means = GroupMeans.of(errors, groups)
+  groups = instance_groups(instance, label, num_classes=6)
+  means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
   expected = reference.instance_scores(reference.depth_scores, truth, predicted, instance, label, 6)
-  assert_scores(means.scores(), expected, rtol=1e-12)
-  assert means.members.sum() == groups.members - 1
+  assert_scores(means.compute_by_class(), expected, rtol=1e-12)
+  assert means.members.sum() == groups.num_members - 1
   present = ~np.isnan(expected["rms"])
   assert 0 < present.sum() < 6
   assert means.compute()["rms"] == pytest.approx(expected["rms"][present].mean())
@@ -200,32 +203,30 @@ def test_instances_merge_over_images():
   (truth, predicted), (instance, label) = maps(), segments()
 
   def means(part):
-    groups = instance_groups(instance[part], label[part], classes=4)
-    return GroupMeans.of(
-      DepthErrors.of(truth[part], predicted[part], group=groups.ids, groups=groups.members), groups
-    )
+    groups = instance_groups(instance[part], label[part], num_classes=4)
+    return GroupMeans.from_batch(predicted[part], truth[part], errors=DepthErrors, groups=groups)
 
   a, b, c, whole = (means(slice(*x)) for x in ((0, 1), (1, 2), (2, 3), (0, 3)))
   nothing = means(slice(0, 0))
   for merged in (a.merge(b).merge(c), nothing.merge(a).merge(b.merge(c))):
     np.testing.assert_array_equal(merged.members, whole.members)
-    assert_scores(merged.scores(), whole.scores(), rtol=1e-12)
+    assert_scores(merged.compute_by_class(), whole.compute_by_class(), rtol=1e-12)
   assert np.isnan(nothing.compute()["rel"])
 
 
 def test_small_instances_weigh_as_much_as_large_ones():
   truth, instance = np.ones((1, 1, 10)), np.array([[[7] * 9 + [3]]])
   predicted = np.where(instance == 3, 2.0, 1.0)
-  groups = instance_groups(instance, np.zeros_like(instance), classes=1)
-  errors = DepthErrors.of(truth, predicted, group=groups.ids, groups=groups.members)
-  assert errors.compute()["rel"] == pytest.approx(0.1)
-  assert GroupMeans.of(errors, groups).compute()["rel"] == pytest.approx(0.5)
+  groups = instance_groups(instance, np.zeros_like(instance), num_classes=1)
+  assert DepthErrors.from_batch(predicted, truth).compute()["rel"] == pytest.approx(0.1)
+  means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
+  assert means.compute()["rel"] == pytest.approx(0.5)
 
 
 def test_the_class_of_an_instance_is_that_of_most_of_its_labeled_pixels():
   instance = np.array([[[5, 5, 5, 5, 5, 8, 8, 7, 0, -1]]])
   label = np.array([[[255, 255, 255, 2, 0, 1, 1, 255, 0, 0]]])
-  groups = instance_groups(instance, label, classes=3)
+  groups = instance_groups(instance, label, num_classes=3)
   np.testing.assert_array_equal(groups.class_of, [0, 1])
   np.testing.assert_array_equal(groups.ids, [[[0, 0, 0, 0, 0, 1, 1, -1, -1, -1]]])
 
@@ -233,7 +234,7 @@ def test_the_class_of_an_instance_is_that_of_most_of_its_labeled_pixels():
 def test_an_instance_is_within_one_image():
   for power in range(31):
     instance = np.array([[[2**power + 1, 1]], [[1, 0]]], np.int32)
-    groups = instance_groups(instance, np.zeros_like(instance), classes=1)
+    groups = instance_groups(instance, np.zeros_like(instance), num_classes=1)
     np.testing.assert_array_equal(groups.ids, [[[1, 0]], [[2, -1]]])
 
 
@@ -242,9 +243,7 @@ def test_mean_over_images():
   truth = np.concatenate([truth, np.zeros_like(truth[:1])])
   predicted = np.concatenate([predicted, predicted[:1]])
   groups = image_groups(truth.shape)
-  means = GroupMeans.of(
-    DepthErrors.of(truth, predicted, group=groups.ids, groups=groups.members), groups
-  )
+  means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
   each = [reference.depth_scores(*pair) for pair in zip(truth[:3], predicted[:3], strict=True)]
   assert_scores(means.compute(), {k: np.mean([x[k] for x in each]) for k in each[0]}, rtol=1e-12)
   assert means.members == 3
@@ -254,11 +253,11 @@ def test_means_of_other_groups_or_rules_are_refused():
   truth, predicted = maps()
   groups = image_groups(truth.shape)
   with pytest.raises(ValueError, match="one shape"):
-    GroupMeans.of(DepthErrors.of(truth, predicted), groups)
+    GroupMeans.from_batch(predicted[:2], truth[:2], errors=DepthErrors, groups=groups)
   with pytest.raises(ValueError, match=r"\(n, h, w\)"):
-    instance_groups(np.ones((3, 3)), np.ones((3, 3)), classes=2)
+    instance_groups(np.ones((3, 3)), np.ones((3, 3)), num_classes=2)
   one, other = (
-    GroupMeans.of(DepthErrors.of(truth, predicted, cap=c, group=groups.ids, groups=3), groups)
+    GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups, cap=c)
     for c in (10.0, 80.0)
   )
   with pytest.raises(ValueError, match="10.*80"):
@@ -266,9 +265,11 @@ def test_means_of_other_groups_or_rules_are_refused():
 
 
 def test_the_protocol_says_what_is_computed():
-  errors = DepthErrors.of([[[1.0]]], [[[1.0]]], cap=10.0, group=[[[0]]], groups=1)
+  errors = DepthErrors.from_batch([[[1.0]]], [[[1.0]]], cap=10.0, group=[[[0]]], num_groups=1)
   assert "pooled" in errors.protocol and "(0, 10] m" in errors.protocol
-  means = GroupMeans.of(errors, image_groups((1, 1, 1)))
+  means = GroupMeans.from_batch(
+    [[[1.0]]], [[[1.0]]], errors=DepthErrors, groups=image_groups((1, 1, 1))
+  )
   assert "each image" in means.protocol and "pooled" not in means.protocol
 
 
@@ -276,8 +277,8 @@ def test_sums_of_large_images_are_accurate_on_device():
   truth, predicted = maps(shape=(2, 240, 320))
   label = (truth * 7).astype(np.int32) % 5
   for group in (None, label):
-    host = DepthErrors.of(truth, predicted, group=group, groups=5).sums
-    device = jax.device_get(on_device(groups=5)(truth, predicted, group))
+    host = DepthErrors.from_batch(predicted, truth, group=group, num_groups=5).sums
+    device = jax.device_get(on_device(num_groups=5)(truth, predicted, group))
     assert_scores(
       {k: v for k, v in device.items() if k not in FACTORS},
       {k: v for k, v in host.items() if k not in FACTORS},
@@ -293,7 +294,7 @@ def test_devices_add_up_and_compile_once():
 
   def local(truth, predicted):
     traces.append(1)
-    return jax.lax.psum(sum_depth_errors(truth, predicted, cap=10.0), "d")
+    return jax.lax.psum(sum_depth_errors(predicted, truth, cap=10.0), "d")
 
   spec = PartitionSpec("d")
   mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -304,8 +305,8 @@ def test_devices_add_up_and_compile_once():
   )
   total = jax.tree.map(jnp.add, step(truth, predicted), step(predicted, truth))
   assert len(traces) == 1
-  whole = DepthErrors.of(truth, predicted, cap=10.0).merge(
-    DepthErrors.of(predicted, truth, cap=10.0)
+  whole = DepthErrors.from_batch(predicted, truth, cap=10.0).merge(
+    DepthErrors.from_batch(truth, predicted, cap=10.0)
   )
   assert_scores(DepthErrors(jax.device_get(total), 10.0).compute(), whole.compute(), rtol=1e-6)
 

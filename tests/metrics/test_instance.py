@@ -19,10 +19,14 @@ def images(number=5, shape=(9, 8), seed=0):
     yield label, rng.integers(0, CLASSES, shape), rng.integers(0, 7, shape)
 
 
+def score(label, predicted, instance, **kwargs):
+  return InstanceIou.from_batch(predicted, label, instance=instance, num_classes=CLASSES, **kwargs)
+
+
 def merged(images, **kwargs):
   total = InstanceIou.empty(CLASSES, **kwargs)
   for maps in images:
-    total = total.merge(InstanceIou.of(*maps, classes=CLASSES, **kwargs))
+    total = total.merge(score(*maps, **kwargs))
   return total
 
 
@@ -30,28 +34,30 @@ def test_the_score_agrees_with_the_oracle():
   found = merged(images())
   expected = np.array(reference.instance_iou(list(images()), CLASSES), np.float64)
   np.testing.assert_allclose(found.iou(), expected)
-  assert found.mean_iou() == pytest.approx(np.nanmean(expected))
-  assert found.compute() == {"instance_mean_iou": found.mean_iou()}
+  assert found.compute()["instance_mean_iou"] == pytest.approx(np.nanmean(expected))
   assert found.instances.sum() == 5 * 6
 
 
 def test_images_weigh_by_their_number_of_instances():
-  one = InstanceIou.of([[0, 0, 0, 0]], [[0, 1, 1, 1]], [[1, 1, 1, 1]], classes=2)
-  three = InstanceIou.of([[0, 0, 0, 0]], [[0, 0, 0, 1]], [[1, 2, 3, 3]], classes=2)
+  one = InstanceIou.from_batch(
+    [[0, 1, 1, 1]], [[0, 0, 0, 0]], instance=[[1, 1, 1, 1]], num_classes=2
+  )
+  three = InstanceIou.from_batch(
+    [[0, 0, 0, 1]], [[0, 0, 0, 0]], instance=[[1, 2, 3, 3]], num_classes=2
+  )
   both = one.merge(three)
   np.testing.assert_allclose(both.iou(), [(1 * 1 / 4 + 3 * 3 / 4) / 4, np.nan])
-  assert both.mean_iou() == pytest.approx(0.625)
+  assert both.compute()["instance_mean_iou"] == pytest.approx(0.625)
 
 
 def test_with_one_instance_a_class_in_one_image_it_is_the_plain_iou():
   label, predicted, _ = next(images())
-  score = InstanceIou.of(label, predicted, label + 2, classes=CLASSES)
-  plain = ConfusionMatrix.of(label, predicted, classes=CLASSES)
-  np.testing.assert_allclose(score.iou(), plain.iou())
+  pixels = ConfusionMatrix.from_batch(predicted, label, num_classes=CLASSES)
+  np.testing.assert_allclose(score(label, predicted, label + 2).iou(), pixels.iou())
 
 
 def test_merging_is_associative_and_has_a_neutral_element():
-  a, b, c = (InstanceIou.of(*maps, classes=CLASSES) for maps in images(3))
+  a, b, c = (score(*maps) for maps in images(3))
   for total in (a.merge(b).merge(c), InstanceIou.empty(CLASSES).merge(a).merge(b.merge(c))):
     np.testing.assert_allclose(total.weighted, merged(images(3)).weighted)
     np.testing.assert_array_equal(total.instances, merged(images(3)).instances)
@@ -60,7 +66,7 @@ def test_merging_is_associative_and_has_a_neutral_element():
 def test_an_instance_is_of_the_class_that_most_of_its_labeled_pixels_have():
   label = np.array([[255, 255, 255, 2, 1, 1], [255, 255, 0, 0, 1, 1]])
   instance = np.array([[1, 1, 1, 2, 2, 2], [3, 3, 4, 0, 5, 5]])
-  score = InstanceIou.of(label, np.zeros_like(label), instance, classes=3)
+  score = InstanceIou.from_batch(np.zeros_like(label), label, instance=instance, num_classes=3)
   np.testing.assert_array_equal(score.instances, [1, 2, 0])
 
 
@@ -68,14 +74,15 @@ def test_renumbering_instances_changes_nothing():
   label, predicted, instance = next(images())
   order = np.array([0, 90, 17, 3, 1000, 2, 5])
   plain, renamed = (
-    InstanceIou.of(label, predicted, ids, classes=CLASSES) for ids in (instance, order[instance])
+    InstanceIou.from_batch(predicted, label, instance=ids, num_classes=CLASSES)
+    for ids in (instance, order[instance])
   )
   np.testing.assert_array_equal(renamed.weighted, plain.weighted)
 
 
 def test_what_is_predicted_in_an_image_without_the_class_counts_nowhere():
-  here = InstanceIou.of([[0, 1]], [[0, 1]], [[1, 2]], classes=2)
-  there = InstanceIou.of([[0, 0]], [[0, 1]], [[1, 1]], classes=2)
+  here = InstanceIou.from_batch([[0, 1]], [[0, 1]], instance=[[1, 2]], num_classes=2)
+  there = InstanceIou.from_batch([[0, 1]], [[0, 0]], instance=[[1, 1]], num_classes=2)
   np.testing.assert_allclose(here.merge(there).iou(), [0.75, 1])
 
 
@@ -86,15 +93,19 @@ def test_what_is_predicted_in_an_image_without_the_class_counts_nowhere():
 def test_a_class_without_ids_counts_as_it_is_told_to(without_ids, expected):
   label = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 1, 2]])
   instance = np.array([[0, 7, 0, 0], [0, 7, 0, 0], [0, 8, 8, 0]])
-  score = InstanceIou.of(label, label, instance, classes=4, without_ids=without_ids)
+  score = InstanceIou.from_batch(
+    label, label, instance=instance, num_classes=4, without_ids=without_ids
+  )
   np.testing.assert_array_equal(score.instances, expected)
-  assert score.mean_iou() == 1
+  assert score.compute()["instance_mean_iou"] == 1
 
 
 def test_components_agree_with_flooding():
   rng = np.random.default_rng(0)
   label = (rng.random((20, 20)) < 0.3).astype(int)
-  score = InstanceIou.of(label, label, 0 * label, classes=2, without_ids="components")
+  score = InstanceIou.from_batch(
+    label, label, instance=0 * label, num_classes=2, without_ids="components"
+  )
   expected = [reference.components(label == c) for c in (0, 1)]
   assert expected[1] > 5
   np.testing.assert_array_equal(score.instances, expected)
@@ -102,15 +113,15 @@ def test_components_agree_with_flooding():
 
 def test_without_an_instance_there_is_no_score():
   label = np.zeros((2, 2), int)
-  assert np.isnan(InstanceIou.of(label, label, label, classes=2).mean_iou())
+  assert np.isnan(score(label, label, label).compute()["instance_mean_iou"])
 
 
 def test_other_shapes_and_settings_are_refused():
   label = np.zeros((2, 2), int)
-  with pytest.raises(ValueError, match=r"label \(2, 2\).*instance \(2,\); expected three maps"):
-    InstanceIou.of(label, label, label[0], classes=2)
-  with pytest.raises(ValueError, match=r"label \(1, 2, 2\)"):
-    InstanceIou.of(label[None], label[None], label[None], classes=2)
+  with pytest.raises(ValueError, match=r"targets \(2, 2\).*instance \(2,\); expected three maps"):
+    InstanceIou.from_batch(label, label, instance=label[0], num_classes=2)
+  with pytest.raises(ValueError, match=r"targets \(2,\)"):
+    InstanceIou.from_batch(label[0], label[0], instance=label[0], num_classes=2)
   with pytest.raises(ValueError, match="unknown without_ids 'twice'; known: .*'once'"):
     InstanceIou.empty(2, without_ids="twice")
   with pytest.raises(ValueError, match="'left_out' does not merge with 'once'"):
@@ -124,11 +135,10 @@ def test_the_protocol_says_how_classes_without_ids_count():
 
 @pytest.mark.parametrize("without_ids, expected", [("left_out", [1]), ("once", [1, 1])])
 def test_a_segmentation_counts_classes_without_ids_as_it_is_told_to(without_ids, expected):
-  task = Segmentation(("sky", "car"), details=("instance",), without_ids=without_ids)
+  task = Segmentation(("sky", "car"), extra_metrics=("instance",), without_ids=without_ids)
   label = np.array([[[0, 1]]])
-  states = task.detail(label, {"label": label, "instance": label})
+  states = task.extra_metric_states(label, {"label": label, "instance": label})
   score = states["instance"].merge(states["instance"])
   assert score.instances[score.instances > 0].tolist() == [2 * each for each in expected]
-  assert task.detail_protocols(states)["instance"] == states["instance"].protocol
   with pytest.raises(ValueError, match="unknown without_ids 'twice'"):
     Segmentation(("sky", "car"), without_ids="twice")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asmjax.metrics.names import brief, by_class, logged, split_class
+from asmjax.metrics.names import drop_classes, drop_extra_classes, group_by_class, split_class
 
 METRICS = {
   "segmentation/mean_iou": 1,
@@ -32,13 +32,13 @@ def test_split_class_parts_what_is_measured_from_the_class(name, parts):
 
 
 def test_by_class_and_brief_part_the_metrics():
-  assert by_class(METRICS) == {
+  assert group_by_class(METRICS) == {
     "segmentation/iou": {"wall": 2, "tv/monitor": 3},
     "segmentation/boundary/f": {"wall": 5, "tv/monitor": 6},
     "depth/class/rel": {"iou": 8},
   }
-  assert sorted(brief(METRICS).values()) == [1, 4, 7]
+  assert sorted(drop_classes(METRICS).values()) == [1, 4, 7]
 
 
 def test_logged_leaves_out_details_of_classes_alone():
-  assert sorted(logged(METRICS).values()) == [1, 2, 3, 4, 7]
+  assert sorted(drop_extra_classes(METRICS).values()) == [1, 2, 3, 4, 7]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from asmjax.metrics.grouped import GroupMeans, instance_groups
+from asmjax.metrics.grouped import ClassMeans, GroupMeans, instance_groups
 from asmjax.metrics.normals import ANGLES, BIN, NormalErrors, sum_normal_errors
 from tests.oracles import dense as reference
 
@@ -71,8 +71,8 @@ def assert_scores(found, expected, atol):
 def test_equals_the_oracle_on_host_and_on_device(case):
   truth, predicted = CASES[case]
   expected = reference.normal_scores(truth, predicted)
-  assert_scores(NormalErrors.of(truth, predicted).compute(), expected, atol=1e-9)
-  summed = jax.jit(sum_normal_errors)(truth, predicted)
+  assert_scores(NormalErrors.from_batch(predicted, truth).compute(), expected, atol=1e-9)
+  summed = jax.jit(sum_normal_errors)(predicted, truth)
   assert_scores(NormalErrors(jax.device_get(summed)).compute(), expected, atol=1e-4)
 
 
@@ -82,14 +82,14 @@ def test_a_known_angle_everywhere(angle):
   axis = rng.normal(size=(50, 3))
   truth = np.cross(axis, rng.normal(size=(50, 3)))
   axis *= np.radians(angle) / np.linalg.norm(axis, axis=1, keepdims=True)
-  scores = NormalErrors.of(truth, Rotation.from_rotvec(axis).apply(truth)).compute()
+  scores = NormalErrors.from_batch(Rotation.from_rotvec(axis).apply(truth), truth).compute()
   assert scores["mean"] == pytest.approx(angle, rel=1e-6)
   assert scores["median"] == pytest.approx(angle, abs=BIN / 2 * 1.001)
   assert [scores[name] for name in ANGLES] == [angle < limit for limit in ANGLES.values()]
 
 
 def test_perfect_is_exactly_zero_and_one():
-  scores = NormalErrors.of(fields()[0], 2 * fields()[0]).compute()
+  scores = NormalErrors.from_batch(2 * fields()[0], fields()[0]).compute()
   assert scores["mean"] == scores["median"] == 0
   assert all(scores[name] == 1 for name in ANGLES)
 
@@ -97,35 +97,37 @@ def test_perfect_is_exactly_zero_and_one():
 def test_no_prediction_is_a_right_angle_and_no_truth_is_left_out():
   up = [0.0, 0, 1]
   for bad in BAD:
-    scores = NormalErrors.of([up, up], [bad, up]).compute()
+    scores = NormalErrors.from_batch([bad, up], [up, up]).compute()
     assert scores["mean"] == 45 and scores["within_30"] == 0.5
-    assert NormalErrors.of([bad, up], [up, up]).sums["pixels"] == 1
-  assert np.isnan(list(NormalErrors.of([bad], [up]).compute().values())).all()
+    assert NormalErrors.from_batch([up, up], [bad, up]).sums["pixels"] == 1
+  assert np.isnan(list(NormalErrors.from_batch([up], [bad]).compute().values())).all()
   assert np.isnan(list(NormalErrors.empty().compute().values())).all()
 
 
 def test_turning_or_flipping_both_fields_changes_nothing():
   truth, predicted = fields()
-  plain = NormalErrors.of(truth, predicted).compute()
+  plain = NormalErrors.from_batch(predicted, truth).compute()
   turn = Rotation.random(random_state=0).as_matrix()
   for matrix in (turn, np.diag([-1, 1, 1]), turn @ np.diag([1, -1, 1])):
-    assert_scores(NormalErrors.of(truth @ matrix, predicted @ matrix).compute(), plain, atol=1e-9)
-  flipped = NormalErrors.of(truth[:, :, ::-1], predicted[:, :, ::-1]).compute()
+    assert_scores(
+      NormalErrors.from_batch(predicted @ matrix, truth @ matrix).compute(), plain, atol=1e-9
+    )
+  flipped = NormalErrors.from_batch(predicted[:, :, ::-1], truth[:, :, ::-1]).compute()
   assert_scores(flipped, plain, atol=1e-9)
-  one_only = NormalErrors.of(truth @ turn, predicted).compute()
+  one_only = NormalErrors.from_batch(predicted, truth @ turn).compute()
   assert abs(one_only["mean"] - plain["mean"]) > 10
 
 
 def test_the_angle_is_symmetric_and_opposite_adds_up_to_180():
   truth, predicted = fields()
   predicted[~truth.any(-1)] = 0
-  mean = lambda a, b: NormalErrors.of(a, b).compute()["mean"]
+  mean = lambda a, b: NormalErrors.from_batch(b, a).compute()["mean"]
   assert mean(truth, predicted) == pytest.approx(mean(predicted, truth))
   assert mean(truth, predicted) + mean(truth, -predicted) == pytest.approx(180)
 
 
 def test_a_wider_angle_never_accepts_fewer():
-  scores = NormalErrors.of(*fields(spread=0.15)).compute()
+  scores = NormalErrors.from_batch(*fields(spread=0.15)[::-1]).compute()
   parts = [scores[name] for name in ANGLES]
   assert list(ANGLES.values()) == sorted(ANGLES.values())
   assert parts == sorted(parts) and parts[0] < parts[-1]
@@ -137,14 +139,16 @@ def test_the_median_is_within_half_a_bin(pixels):
   for angles in rng.uniform(0, 180, (20, pixels)):
     radians = np.radians(angles)
     predicted = np.stack([np.sin(radians), 0 * radians, np.cos(radians)], -1)
-    found = NormalErrors.of(np.tile([0.0, 0, 1], (pixels, 1)), predicted).compute()["median"]
+    found = NormalErrors.from_batch(predicted, np.tile([0.0, 0, 1], (pixels, 1))).compute()[
+      "median"
+    ]
     assert abs(found - np.median(angles)) <= BIN / 2 + 1e-9
 
 
 def test_merging_is_associative_and_shards_equal_the_whole():
   truth, predicted = fields(shape=(6, 5, 4))
-  a, b, c = (NormalErrors.of(truth[i : i + 2], predicted[i : i + 2]) for i in (0, 2, 4))
-  whole = NormalErrors.of(truth, predicted)
+  a, b, c = (NormalErrors.from_batch(predicted[i : i + 2], truth[i : i + 2]) for i in (0, 2, 4))
+  whole = NormalErrors.from_batch(predicted, truth)
   for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), NormalErrors.empty().merge(whole)):
     np.testing.assert_array_equal(merged.sums["histogram"], whole.sums["histogram"])
     assert_scores(merged.compute(), whole.compute(), atol=1e-11)
@@ -152,31 +156,32 @@ def test_merging_is_associative_and_shards_equal_the_whole():
 
 def test_class_wise_equals_class_by_class():
   (truth, predicted), (_, label) = fields(), segments()
-  errors = NormalErrors.of(truth, predicted, group=label, groups=6)
-  by_class = errors.scores()
+  errors = NormalErrors.from_batch(predicted, truth, group=label, num_groups=6)
+  by_class = errors.compute_by_group()
   for c in range(6):
     expected = reference.normal_scores(truth[label == c], predicted[label == c])
     assert_scores({k: v[c] for k, v in by_class.items()}, expected, atol=1e-9)
   assert np.isnan(by_class["median"][4:]).all()
-  assert errors.mean()["median"] == pytest.approx(np.mean(by_class["median"][:4]))
+  assert ClassMeans(errors).compute()["median"] == pytest.approx(np.mean(by_class["median"][:4]))
   known = label < 6
   expected = reference.normal_scores(truth[known], predicted[known])
   assert_scores(errors.compute(), expected, atol=1e-9)
-  summed = jax.jit(functools.partial(sum_normal_errors, groups=6))(truth, predicted, group=label)
-  assert_scores(NormalErrors(jax.device_get(summed)).scores(), by_class, atol=1e-4)
-  nothing = NormalErrors.empty(groups=6)
-  assert_scores(nothing.merge(errors).scores(), by_class, atol=0)
+  summed = jax.jit(functools.partial(sum_normal_errors, num_groups=6))(
+    predicted, truth, group=label
+  )
+  assert_scores(NormalErrors(jax.device_get(summed)).compute_by_group(), by_class, atol=1e-4)
+  nothing = NormalErrors.empty(num_groups=6)
+  assert_scores(nothing.merge(errors).compute_by_group(), by_class, atol=0)
 
 
 def test_instance_wise_equals_instance_by_instance():
   (truth, predicted), (instance, label) = fields(), segments()
-  groups = instance_groups(instance, label, classes=6)
-  errors = NormalErrors.of(truth, predicted, group=groups.ids, groups=groups.members)
-  means = GroupMeans.of(errors, groups)
+  groups = instance_groups(instance, label, num_classes=6)
+  means = GroupMeans.from_batch(predicted, truth, errors=NormalErrors, groups=groups)
   expected = reference.instance_scores(
     reference.normal_scores, truth, predicted, instance, label, 6
   )
-  assert_scores(means.scores(), expected, atol=1e-9)
+  assert_scores(means.compute_by_class(), expected, atol=1e-9)
   present = ~np.isnan(expected["mean"])
   assert 0 < present.sum() < 6
   assert means.compute()["mean"] == pytest.approx(expected["mean"][present].mean())
@@ -186,20 +191,22 @@ def test_instance_wise_equals_instance_by_instance():
 def test_group_ids_of_few_bits_do_not_overflow():
   truth, predicted = fields(shape=(1, 4, 5))
   label = np.full((1, 4, 5), 200, np.uint8)
-  expected = NormalErrors.of(truth, predicted).scores()
-  summed = sum_normal_errors(truth, predicted, group=label, groups=201)
+  expected = NormalErrors.from_batch(predicted, truth).compute_by_group()
+  summed = sum_normal_errors(predicted, truth, group=label, num_groups=201)
   for errors in (
-    NormalErrors.of(truth, predicted, group=label, groups=201),
+    NormalErrors.from_batch(predicted, truth, group=label, num_groups=201),
     NormalErrors(jax.device_get(summed)),
   ):
-    assert_scores({k: v[200] for k, v in errors.scores().items()}, expected, atol=1e-4)
+    assert_scores({k: v[200] for k, v in errors.compute_by_group().items()}, expected, atol=1e-4)
 
 
 def test_histogram_and_counts_hold_the_same_pixels():
   truth, predicted = fields(shape=(2, 60, 80))
   label = np.arange(truth[..., 0].size, dtype=np.int32).reshape(truth.shape[:-1]) % 5 - 1
-  host = NormalErrors.of(truth, predicted, group=label, groups=3).sums
-  summed = jax.jit(functools.partial(sum_normal_errors, groups=3))(truth, predicted, group=label)
+  host = NormalErrors.from_batch(predicted, truth, group=label, num_groups=3).sums
+  summed = jax.jit(functools.partial(sum_normal_errors, num_groups=3))(
+    predicted, truth, group=label
+  )
   device = jax.device_get(summed)
   np.testing.assert_array_equal(host["histogram"].sum(-1), host["pixels"])
   np.testing.assert_array_equal(device["histogram"].sum(-1), host["pixels"])
@@ -211,8 +218,10 @@ def test_histogram_and_counts_hold_the_same_pixels():
 
 def test_what_does_not_fit_is_refused():
   with pytest.raises(ValueError, match="one shape"):
-    NormalErrors.of(np.ones((2, 3)), np.ones((1, 3)))
+    NormalErrors.from_batch(np.ones((1, 3)), np.ones((2, 3)))
   with pytest.raises(ValueError, match=r"\(\.\.\., 3\)"):
-    NormalErrors.of(np.ones((2, 4)), np.ones((2, 4)))
+    NormalErrors.from_batch(np.ones((2, 4)), np.ones((2, 4)))
   with pytest.raises(ValueError, match="group"):
-    NormalErrors.of(np.ones((2, 3)), np.ones((2, 3)), group=np.zeros((2, 3), int), groups=1)
+    NormalErrors.from_batch(
+      np.ones((2, 3)), np.ones((2, 3)), group=np.zeros((2, 3), int), num_groups=1
+    )

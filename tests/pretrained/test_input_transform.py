@@ -124,7 +124,7 @@ def test_run_is_reopened_predicted_with_and_exported_under_its_transform(workdir
   logits = trained.game.predictor.apply(trained.variables, seen, train=False)["segmentation"]
   found = trained.game.predict(trained.variables, image)["segmentation"]
   np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
-  probabilities = trained.game.tasks["segmentation"].estimate(logits, (16, 16))
+  probabilities = trained.game.tasks["segmentation"].soft_prediction(logits, (16, 16))
   exported = export(
     trained, size=(16, 16), batch=2, platforms=("cpu",), probabilities=True
   ).exported

@@ -14,7 +14,7 @@ SECTION = {
     "IID": "configs/scenes.py:iid",
     "LoAd": {"config": "configs/scenes.py:load", "start": "IID", "overrides": {"train.steps": 9}},
   },
-  "overrides": {"train.steps": 7, "tasks.segmentation.details": ("boundary",)},
+  "overrides": {"train.steps": 7, "tasks.segmentation.extra_metrics": ("boundary",)},
   "seeds": (0, 3),
   "baseline": "IID",
   "metrics": ["segmentation/mean_iou"],
@@ -35,7 +35,7 @@ def test_from_dict_makes_a_run_of_each_row_and_seed(tmp_path):
   assert [run.name for run in runs] == ["IID seed 0", "LoAd seed 0", "IID seed 3", "LoAd seed 3"]
   assert [run.config.seed for run in runs] == [0, 0, 3, 3]
   assert [run.config.train.steps for run in runs] == [7, 9, 7, 9]  # A row's own come first.
-  assert all(run.config.tasks.segmentation.details == ("boundary",) for run in runs)
+  assert all(run.config.tasks.segmentation.extra_metrics == ("boundary",) for run in runs)
   last = runs[-1]
   assert (last.workdir, last.log) == (tmp_path / "LoAd" / "3", tmp_path / "LoAd" / "3.log")
   assert last.start == "IID seed 3" and last.config.init.path == str(tmp_path / "IID" / "3")

@@ -50,17 +50,19 @@ def test_normal_losses_are_distances_of_unit_vectors_and_cosines():
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
 def test_a_true_prediction_has_the_structure_of_the_truth(task):
   """And the least pixel loss; structures are 0 where the truth is missing."""
-  if task.truth == "depth":
+  if task.truth_key == "depth":
     output = jnp.array(BATCH["depth"][..., None] - 1)
   else:
     output = jnp.array(BATCH["normals"] - np.array([0, 0, 1], np.float32))
-  valid = np.asarray(task.valid(BATCH)) > 0
+  valid = np.asarray(task.mask(BATCH)) > 0
   true, found = task.true_structure(BATCH), task.structure(output)
   close = np.abs(true - found).max(-1, keepdims=True) < 1e-5
   assert close[valid].all() and not np.any(np.where(valid, 0, true))
   assert abs(task.pixel_loss(output, BATCH).mean()) < 1e-6
-  scores = task.scores(jax.device_get(task.measure(jnp.asarray(output), BATCH)))
-  perfect = {"depth": ("delta_1.25^0.125", "rel"), "normals": ("within_2.82", "mean")}[task.truth]
+  scores = task.compute_metrics(jax.device_get(task.metric_sums(jnp.asarray(output), BATCH)))
+  perfect = {"depth": ("delta_1.25^0.125", "rel"), "normals": ("within_2.82", "mean")}[
+    task.truth_key
+  ]
   assert scores[perfect[0]] == 1 and scores[perfect[1]] < 0.05
 
 
@@ -70,10 +72,10 @@ def test_an_output_of_zeros_has_a_gradient(task):
   zeros = jnp.zeros((3, *games.SIZE, task.channels))
   for of in (
     task.pixel_loss,
-    lambda x, b: squared_error(task.structure(x), task.true_structure(b), valid=task.valid(b)),
+    lambda x, b: squared_error(task.structure(x), task.true_structure(b), valid=task.mask(b)),
   ):
     slope = jax.grad(lambda x, of=of: of(x, BATCH).sum)(zeros)
-    valid = np.asarray(task.valid(BATCH))[..., 0] > 0
+    valid = np.asarray(task.mask(BATCH))[..., 0] > 0
     steepest = np.abs(slope).max(-1)
     assert (steepest[valid] > 0).mean() > 0.95 and steepest.max() < 50
     assert not steepest[~valid].any()
@@ -87,7 +89,9 @@ def test_missing_truths_that_are_not_finite_spoil_nothing():
     value, slope = jax.value_and_grad(lambda x, t=task: t.pixel_loss(x, bad).mean())(output)
     assert np.isfinite(value) and np.isfinite(slope).all() and not slope[0, 0, 0].any()
     assert np.isfinite(task.true_structure(bad)).all()
-    assert np.isfinite(list(task.scores(jax.device_get(task.measure(output, bad))).values())).all()
+    assert np.isfinite(
+      list(task.compute_metrics(jax.device_get(task.metric_sums(output, bad))).values())
+    ).all()
 
 
 def test_losses_ignore_what_is_not_valid():
@@ -99,9 +103,9 @@ def test_losses_ignore_what_is_not_valid():
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
 def test_pictures_show_missing_truth_black_and_errors_bright(task):
   output = jnp.zeros((3, 4, 6, task.channels))
-  pictures = task.pictures(output, BATCH, np.zeros((0, 3), np.uint8))
+  pictures = task.draw_comparison(output, BATCH, np.zeros((0, 3), np.uint8))
   assert set(pictures) == {"truth", "prediction", "error"}
-  missing = np.asarray(task.valid(BATCH))[..., 0] == 0
+  missing = np.asarray(task.mask(BATCH))[..., 0] == 0
   assert all(each.shape == (3, *games.SIZE, 3) for each in pictures.values())
   assert not pictures["truth"][missing].any() and (pictures["error"][missing] == 128).all()
   assert pictures["truth"][~missing].any(-1).all() and pictures["prediction"].any(-1).all()

@@ -21,9 +21,9 @@ def output(task):
 @named
 def test_the_conclusion_of_an_estimate_is_the_prediction(name):
   task = games.TASKS[name]
-  estimate = np.asarray(task.estimate(output(task), SIZE))[0]
-  predicted = np.asarray(task.prediction(output(task), SIZE))[0]
-  concluded = task.conclude(estimate)
+  estimate = np.asarray(task.soft_prediction(output(task), SIZE))[0]
+  predicted = np.asarray(task.predict(output(task), SIZE))[0]
+  concluded = task.postprocess(estimate)
   if name == "normals":
     predicted = predicted / np.linalg.norm(predicted, axis=-1, keepdims=True)
     np.testing.assert_allclose(concluded, predicted, atol=1e-6)
@@ -37,7 +37,7 @@ def test_probabilities_are_those_of_upscaled_logits():
   upscaled = np.float64(jax.image.resize(logits, (1, *SIZE, 3), "bilinear"))
   powers = np.exp(upscaled)
   np.testing.assert_allclose(
-    games.TASK.estimate(logits, SIZE), powers / powers.sum(-1, keepdims=True), rtol=1e-5
+    games.TASK.soft_prediction(logits, SIZE), powers / powers.sum(-1, keepdims=True), rtol=1e-5
   )
 
 
@@ -45,9 +45,9 @@ def test_probabilities_are_those_of_upscaled_logits():
 def test_a_flipped_truth_is_undone(name):
   """What a perfect predictor says of the flipped image becomes the truth."""
   task = games.TASKS[name]
-  truth = np.atleast_3d(TRUTH[task.truth]).astype(np.float32)
-  seen = np.atleast_3d(flip({task.truth: truth})[task.truth])
-  np.testing.assert_array_equal(task.flipped(seen), truth)
+  truth = np.atleast_3d(TRUTH[task.truth_key]).astype(np.float32)
+  seen = np.atleast_3d(flip({task.truth_key: truth})[task.truth_key])
+  np.testing.assert_array_equal(task.flip(seen), truth)
   assert (seen != truth).any()
 
 
@@ -55,16 +55,16 @@ def test_a_flipped_truth_is_undone(name):
 @pytest.mark.parametrize("name", ["depth", "normals"])
 def test_an_approach_is_undone(name, factor):
   task = games.TASKS[name]
-  seen = approach({task.truth: TRUTH[task.truth]}, factor)[task.truth]
+  seen = approach({task.truth_key: TRUTH[task.truth_key]}, factor)[task.truth_key]
   shape = (*games.SIZE, task.channels)
   np.testing.assert_allclose(
-    task.receded(seen.reshape(shape), factor), TRUTH[task.truth].reshape(shape), atol=1e-6
+    task.unscale(seen.reshape(shape), factor), TRUTH[task.truth_key].reshape(shape), atol=1e-6
   )
   # Half as sure of a direction before, half as sure afterwards.
-  half = task.receded(seen.reshape(shape) / 2, factor)
-  np.testing.assert_allclose(half, TRUTH[task.truth].reshape(shape) / 2, atol=1e-6)
+  half = task.unscale(seen.reshape(shape) / 2, factor)
+  np.testing.assert_allclose(half, TRUTH[task.truth_key].reshape(shape) / 2, atol=1e-6)
 
 
 def test_classes_know_no_distance():
   estimate = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
-  np.testing.assert_array_equal(games.TASK.receded(estimate, 2.0), estimate)
+  np.testing.assert_array_equal(games.TASK.unscale(estimate, 2.0), estimate)

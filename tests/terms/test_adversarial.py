@@ -42,7 +42,7 @@ def own_values(players, params, stats, examples):
     mutable=["batch_stats"],
   )
   image = IMAGENET(examples["image"])
-  valid = {name: task.valid(examples) for name, task in tasks.items()}
+  valid = {name: task.mask(examples) for name, task in tasks.items()}
   concatenate = lambda of: jnp.concatenate([of(n, t) * valid[n] for n, t in tasks.items()], -1)
   truth = concatenate(lambda name, task: task.true_structure(examples))
   predicted = concatenate(lambda name, task: task.structure(outputs[name]))

@@ -33,7 +33,7 @@ def own_values(players, params, stats, examples):
     mutable=["batch_stats"],
   )
   tasks = players.tasks
-  valid = {name: task.valid(examples) for name, task in tasks.items()}
+  valid = {name: task.mask(examples) for name, task in tasks.items()}
 
   def critic(of_task):
     structures = [of_task(name, task) * valid[name] for name, task in tasks.items()]
@@ -43,7 +43,7 @@ def own_values(players, params, stats, examples):
   soft, *_ = critic(lambda name, task: task.structure(outputs[name]))
   shown = soft
   if term.binarise:
-    shown, *_ = critic(lambda name, task: task.binarised(outputs[name]))
+    shown, *_ = critic(lambda name, task: task.hard_structure(outputs[name]))
   cells = {
     layer: functools.reduce(
       jnp.maximum,
@@ -202,7 +202,7 @@ def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method)
   of_critic, of_outputs = gradients(params, outputs)
   elsewhere = {}
   for name, task in tasks.items():
-    missing = task.valid(examples)[..., 0] == 0
+    missing = task.mask(examples)[..., 0] == 0
     assert np.all(of_outputs[name][missing] == 0) and np.any(of_outputs[name][~missing] != 0)
     other = rng.normal(size=outputs[name].shape)
     elsewhere[name] = jnp.where(missing[..., None], other, outputs[name])

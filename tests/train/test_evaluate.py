@@ -10,16 +10,16 @@ from asmjax.config.build import build_experiment
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import crop, pad
 from asmjax.metrics import BoundaryIoU, InstanceIou
-from asmjax.metrics.names import brief, by_class
+from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.tasks import Depth, Segmentation
 from asmjax.train.evaluate import make_evaluate
 from tests.helpers import small_configs as small
 from tests.oracles import boundary as slow
 
 DETAILS = {
-  "tasks.segmentation.details": ("instance", "boundary", "bf", "boundary_iou", "davis"),
-  "tasks.depth.details": ("class", "instance"),
-  "tasks.normals.details": ("image",),
+  "tasks.segmentation.extra_metrics": ("instance", "boundary", "bf", "boundary_iou", "davis"),
+  "tasks.depth.extra_metrics": ("class", "instance"),
+  "tasks.normals.extra_metrics": ("image",),
 }
 
 
@@ -52,9 +52,11 @@ def test_details_are_those_of_the_predictions(evaluated):
   for index in range(21):
     example = run.held_out[index]
     logits = predict(variables, example["image"][None])["segmentation"]
-    guess = np.asarray(task.prediction(logits, example["label"].shape)[0])
+    guess = np.asarray(task.predict(logits, example["label"].shape)[0])
     state = state.merge(
-      InstanceIou.of(example["label"], guess, example["instance"], classes=task.channels)
+      InstanceIou.from_batch(
+        guess, example["label"], instance=example["instance"], num_classes=task.channels
+      )
     )
   expected = state.compute()
   assert {f"segmentation/instance/{key}" for key in expected} <= found[8].metrics.keys()
@@ -68,9 +70,9 @@ def test_metrics_by_class_are_those_of_the_predictions(evaluated):
   examples = [run.held_out[index] for index in range(21)]
   outputs = predict(variables, np.stack([example["image"] for example in examples]))
   truth = {key: np.stack([each[key] for each in examples]) for key in ("label", "depth")}
-  tasks, values = run.game.tasks, by_class(found[8].metrics)
+  tasks, values = run.game.tasks, group_by_class(found[8].metrics)
   classes, size = tasks["segmentation"].classes, truth["label"].shape[1:]
-  guess = np.asarray(tasks["segmentation"].prediction(outputs["segmentation"], size))
+  guess = np.asarray(tasks["segmentation"].predict(outputs["segmentation"], size))
   _, scores = slow.bf(truth["label"], guess, len(classes), 5)
   expected = {
     f"segmentation/bf/{name}": [slow.mean(column) for column in scores[:, i].T]
@@ -81,7 +83,7 @@ def test_metrics_by_class_are_those_of_the_predictions(evaluated):
   expected["segmentation/boundary/precision"] = [
     slow.over(*each) for each in zip(matched, predicted, strict=True)
   ]
-  meters = np.asarray(tasks["depth"].prediction(outputs["depth"], size))
+  meters = np.asarray(tasks["depth"].predict(outputs["depth"], size))
   wrong = np.abs(meters - truth["depth"]) / truth["depth"]
   expected["depth/class/rel"] = [
     np.mean(wrong[known])
@@ -115,7 +117,7 @@ class TwoSizes:
 def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
   run, variables, _ = evaluated
   kinds = ("boundary", "bf", "boundary_iou", "davis")
-  task = dataclasses.replace(run.game.tasks["segmentation"], details=kinds, theta=2 / 15)
+  task = dataclasses.replace(run.game.tasks["segmentation"], extra_metrics=kinds, theta=2 / 15)
   game = dataclasses.replace(run.game, tasks={**run.game.tasks, "segmentation": task})
   run = dataclasses.replace(run, game=game, held_out=TwoSizes(run.held_out))
   found = make_evaluate(game)(variables, run.eval_batches()).metrics
@@ -124,7 +126,7 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
     example = pad(run.held_out[index], (16, 16), run.prepare.fill)
     height, width = run.held_out[index]["label"].shape
     logits = predict(variables, example["image"][None])["segmentation"]
-    guess = np.asarray(task.prediction(logits, (16, 16)))[0]
+    guess = np.asarray(task.predict(logits, (16, 16)))[0]
     images.append((example["label"][:height, :width], guess[:height, :width]))
   scores = np.concatenate(
     [
@@ -142,9 +144,9 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
   )
   for name, column in zip(task.classes, davis.T, strict=True):
     np.testing.assert_allclose(found[f"segmentation/davis/f/{name}"], slow.mean(column), rtol=1e-6)
-  bands = sum(BoundaryIoU.of(*image, classes=task.channels).common for image in images) / sum(
-    BoundaryIoU.of(*image, classes=task.channels).either for image in images
-  )
+  bands = sum(
+    BoundaryIoU.from_batch(*image[::-1], num_classes=task.channels).intersection for image in images
+  ) / sum(BoundaryIoU.from_batch(*image[::-1], num_classes=task.channels).union for image in images)
   np.testing.assert_allclose(
     [found[f"segmentation/boundary_iou/iou/{name}"] for name in task.classes], bands
   )
@@ -152,9 +154,9 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
 
 def test_bf_without_a_tolerance_is_refused():
   label = np.zeros((1, 4, 4), np.int32)
-  task = Segmentation(classes=("a", "b"), details=("bf",))
+  task = Segmentation(classes=("a", "b"), extra_metrics=("bf",))
   with pytest.raises(ValueError, match="theta of the segmentation task is 0, so BF has no tol"):
-    task.detail(label, {"label": label})
+    task.extra_metric_states(label, {"label": label})
   with pytest.raises(ValueError, match="theta=-1.0; expected a part of the image's diagonal"):
     Segmentation(classes=("a", "b"), theta=-1.0)
 
@@ -162,8 +164,8 @@ def test_bf_without_a_tolerance_is_refused():
 def test_every_metric_says_how_it_was_computed(evaluated):
   _, _, found = evaluated
   protocols = found[8].protocols
-  assert {name.rpartition("/")[0] for name in brief(found[8].metrics)} == set(protocols)
-  assert {name.rpartition("/")[0] for name in by_class(found[8].metrics)} <= set(protocols)
+  assert {name.rpartition("/")[0] for name in drop_classes(found[8].metrics)} == set(protocols)
+  assert {name.rpartition("/")[0] for name in group_by_class(found[8].metrics)} <= set(protocols)
   assert "theta = 0.220971 of the image diagonal" in protocols["segmentation/bf"]
   assert "each class" in protocols["depth/class"] and "instance" in protocols["depth/instance"]
 
@@ -171,11 +173,13 @@ def test_every_metric_says_how_it_was_computed(evaluated):
 def test_a_run_loads_only_the_truths_that_it_needs():
   run = build_experiment(small.config("iid,depth"))
   assert set(run.source[0]) == set(run.held_out[0]) == {"image", "depth"}
-  run = build_experiment(small.config("iid,depth", **{"tasks.depth.details": ("instance",)}))
+  run = build_experiment(small.config("iid,depth", **{"tasks.depth.extra_metrics": ("instance",)}))
   assert set(run.source[0]) == {"image", "depth"}
   assert set(run.held_out[0]) == {"image", "depth", "label", "instance"}
 
 
 def test_unknown_details_are_refused_and_the_known_listed():
-  with pytest.raises(ValueError, match="unknown details 'instances'; known: class, image, inst"):
-    dataclasses.replace(Depth(), details=("instances",))
+  with pytest.raises(
+    ValueError, match="unknown extra_metrics 'instances'; known: class, image, inst"
+  ):
+    dataclasses.replace(Depth(), extra_metrics=("instances",))

@@ -21,7 +21,7 @@ from asmjax.train.loop import make_draw, open_checkpoints, train
 from asmjax.train.schedule import Plain, restore
 from tests.helpers import small_configs as small
 
-DETAILS = {"tasks.segmentation.details": "('boundary',)"}
+DETAILS = {"tasks.segmentation.extra_metrics": "('boundary',)"}
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(finished):
 
 def test_another_config_in_the_same_folder_is_refused_and_the_keys_named(finished):
   workdir, _ = finished
-  path, own = workdir / "config.json", {"tasks.segmentation.details": ("boundary",)}
+  path, own = workdir / "config.json", {"tasks.segmentation.extra_metrics": ("boundary",)}
   with pytest.raises(ValueError, match=r"train\.steps: 12 -> 13"):
     check_same_config(path, small.config(**own, **{"train.steps": 13}).to_dict())
   check_same_config(path, small.config(**own, **{"data.root": "/elsewhere"}).to_dict())
@@ -218,7 +218,7 @@ def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_pat
 def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
   workdir, _ = finished
   begin = {"init.path": str(workdir), "init.format": "orbax", "train.steps": 0}
-  begin["tasks.segmentation.details"] = ("boundary",)
+  begin["tasks.segmentation.extra_metrics"] = ("boundary",)
   run = build_experiment(small.config("iid", **begin))
   results = train(run, tmp_path)
   expected = json.loads((workdir / "results.json").read_text())["metrics"]
@@ -242,7 +242,7 @@ def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
     example = run.held_out[i]
     guess = np.argmax(predict(variables, example["image"][None])["segmentation"][0], -1)
     np.add.at(counts, (example["label"].ravel(), guess.ravel()), 1)
-  expected = run.game.tasks["segmentation"].scores(
+  expected = run.game.tasks["segmentation"].compute_metrics(
     {"confusion": counts, "calibration": (np.zeros(15), np.zeros(15), np.zeros(15))}
   )
   del expected["calibration_error"], scores.metrics["segmentation/calibration_error"]

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from flax.errors import ScopeParamShapeError
 
 from asmjax.analysis.network.receptive_field import PRODUCTS, Value, View, image, propagate
-from asmjax.game import Task, Term
+from asmjax.game import Term
 from asmjax.ops import use_cpu_kernels
+from asmjax.tasks.base import Task
 
 # Sides of images that few fields of view exceed; a power of two, so that strides divide it.
 LARGE = (4096, 6144)

@@ -20,7 +20,7 @@ from asmjax.analysis.report.words import curve_title, spelled
 from asmjax.analysis.runs import Group, check_comparable, scale
 from asmjax.config.run_dir import read_config
 from asmjax.game import PREDICTOR
-from asmjax.metrics.names import brief, by_class
+from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.utils.files import read_json, read_jsonl
 
 # Longer curves are smoothed.
@@ -312,7 +312,7 @@ def _scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, ...]:
   found = {group: [each["metrics"] for each in of_runs] for group, of_runs in results.items()}
   names = dict.fromkeys(name for metrics in found.values() for each in metrics for name in each)
   by_task: dict[str, list[str]] = {}
-  for name in brief(names):
+  for name in drop_classes(names):
     by_task.setdefault(name.partition("/")[0], []).append(name)
   known = lambda value: float("nan") if value is None else value
   beside = {}
@@ -339,7 +339,7 @@ def _scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, ...]:
 def _classes(groups: Sequence[Group], baseline: str) -> tuple[tuple[ByClass, ...], list[str]]:
   """The baseline's metrics by class, and notes on groups that have none or of other classes."""
   own = next(group for group in groups if group.label == baseline)
-  names = lambda group, metric: set(by_class(group.results()[0]["metrics"]).get(metric, ()))
+  names = lambda group, metric: set(group_by_class(group.results()[0]["metrics"]).get(metric, ()))
   found, notes = [], []
   for metric in metrics_by_class(own):
     same = [group for group in groups if names(group, metric) == names(own, metric)]

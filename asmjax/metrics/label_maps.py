@@ -1,0 +1,64 @@
+"""Pairs of label maps, image by image, and the classes that they hold."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+
+class LabelPair(NamedTuple):
+  """True and predicted labels of one image.
+
+  Attributes:
+    prediction: Predicted class ids.
+    label: True class ids.
+    labeled: Whether a pixel has a true class.
+  """
+
+  prediction: Int[np.ndarray, "h w"]
+  label: Int[np.ndarray, "h w"]
+  labeled: Bool[np.ndarray, "h w"]
+
+  def classes(self) -> Int[np.ndarray, " c"]:
+    """Lists the classes of the labeled pixels, in truth or prediction."""
+    ids = np.concatenate([self.label[self.labeled], self.prediction[self.labeled]])
+    return np.flatnonzero(np.bincount(ids))
+
+
+def label_pairs(
+  predictions: Any, targets: Any, *, num_classes: int, sizes: Any = None
+) -> Iterator[LabelPair]:
+  """Yields the images of a stack without their padding.
+
+  Args:
+    predictions: Predicted class ids (h, w) or (n, h, w), in [0, num_classes) where labeled.
+    targets: True class ids of the same shape; others than [0, num_classes) mean unlabeled.
+    num_classes: Number of classes.
+    sizes: Heights and widths (n, 2) of images that are padded at the bottom and on the right; None
+      if none is.
+
+  Raises:
+    ValueError: Shapes differ or have another rank, or a labeled pixel's prediction is outside
+      [0, num_classes), or a size is not inside the maps.
+  """
+  predictions, label = np.asarray(predictions), np.asarray(targets)
+  if label.shape != predictions.shape or label.ndim not in (2, 3):
+    raise ValueError(
+      f"labels of shape {label.shape} and predictions of shape {predictions.shape}; expected two "
+      "equal shapes, (h, w) or (n, h, w)"
+    )
+  labeled = (label >= 0) & (label < num_classes)
+  wrong = labeled & ((predictions < 0) | (predictions >= num_classes))
+  if wrong.any():
+    raise ValueError(f"predicted id {predictions[wrong][0]}; expected ids in [0, {num_classes})")
+  maps = [x.reshape(-1, *x.shape[-2:]) for x in (predictions, label, labeled)]
+  count, *sides = maps[0].shape
+  sizes = np.broadcast_to(sides, (count, 2)) if sizes is None else np.asarray(sizes)
+  if sizes.shape != (count, 2) or np.any(sizes < 1) or np.any(sizes > sides):
+    raise ValueError(
+      f"sizes {sizes.tolist()} of {count} maps of {sides[0]}x{sides[1]}; expected a height and a "
+      "width for each, inside the maps"
+    )
+  for (height, width), *image in zip(sizes, *maps, strict=True):
+    yield LabelPair(*(x[:height, :width] for x in image))
