@@ -1,4 +1,4 @@
-"""Input transforms: from the pixels of an image to what a network was trained to see."""
+"""Input transforms: from the pixels of an image to the inputs that a network was trained on."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -33,13 +33,14 @@ class InputTransform:
 
   def __call__(self, image: Shaped[ArrayLike, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """Transforms RGB images with pixels in 0..255, mostly uint8, to float32."""
-    mean, std = (jnp.array(each, jnp.float32)[None, None, None] for each in (self.mean, self.std))
+    mean, std = (jnp.array(rgb, jnp.float32)[None, None, None] for rgb in (self.mean, self.std))
     return (jnp.asarray(image, jnp.float32) - mean) / std
 
   @property
   def fill(self) -> tuple[int, int, int]:
-    """The uint8 color that is nearest to 0 once transformed: what images are padded with."""
-    return tuple(round(value) for value in self.mean)
+    """Color to pad images with: the uint8 one that is nearest to 0 once transformed."""
+    red, green, blue = self.mean
+    return round(red), round(green), round(blue)
 
 
 # torchvision: mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225) of ImageNet's pixels
@@ -48,15 +49,15 @@ IMAGENET = InputTransform("imagenet", (123.675, 116.28, 103.53), (58.395, 57.12,
 
 # pixel / 127.5 - 1: TF-Slim's "inception" preprocessing, as for its MobileNets, and the DeepLab
 # model zoo's `_preprocess_zero_mean_unit_range`.  Keras calls it "tf".
-SYMMETRIC = InputTransform("symmetric", (127.5,) * 3, (127.5,) * 3)
+SYMMETRIC = InputTransform("symmetric", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 # TF-Slim's "vgg" preprocessing, for its VGG and ResNet v1: the mean color goes, the scale stays.
 # Keras calls it "caffe", there with the channels in the order BGR.
-SUBTRACT_MEAN = InputTransform("subtract_mean", (123.68, 116.78, 103.94), (1.0,) * 3)
+SUBTRACT_MEAN = InputTransform("subtract_mean", (123.68, 116.78, 103.94), (1.0, 1.0, 1.0))
 
 # What a config calls the transform of the weights that the predictor starts from.
 AUTO = "auto"
 
 INPUT_TRANSFORMS: Mapping[str, InputTransform] = {
-  each.name: each for each in (IMAGENET, SYMMETRIC, SUBTRACT_MEAN)
+  transform.name: transform for transform in (IMAGENET, SYMMETRIC, SUBTRACT_MEAN)
 }

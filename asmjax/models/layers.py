@@ -75,11 +75,11 @@ class Conv(nn.Module):
     kernel = kernel if self.mask is None else kernel * self.mask
     bias = self.param("bias", self.bias_init, (self.features,)) if self.bias else None
     x, low, kernel, bias = promote_dtype(x, low, kernel, bias, dtype=self.dtype)
-    settings = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+    stride, dilation, groups = self.stride, self.dilation, self.groups
     if low is None:
-      y = conv2d(x, kernel, **settings)
+      y = conv2d(x, kernel, stride=stride, dilation=dilation, groups=groups)
     else:
-      y = conv2d_concat(low, x, kernel, **settings)
+      y = conv2d_concat(low, x, kernel, stride=stride, dilation=dilation, groups=groups)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
 
 
@@ -220,7 +220,7 @@ Module = TypeVar("Module", bound=nn.Module)
 def with_compute_dtype(dtype: Any, module: Module) -> Module:
   """Copies a module with this compute type, in it and in all modules among its fields."""
   fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
-  inner = {
+  inner: dict[str, Any] = {
     name: with_compute_dtype(dtype, value)
     for name, value in fields.items()
     if isinstance(value, nn.Module) and name != "parent"

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import canonicalize_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -11,17 +12,17 @@ from asmjax.ops.masked_mean import promote_to_float32
 
 
 class BatchNorm(nn.Module):
-  """Batch normalization (Ioffe and Szegedy 2015) as one product and one sum a value.
+  """Batch normalization (Ioffe and Szegedy 2015) as one product and one sum per value.
 
   The same as `flax.linen.BatchNorm`, with the same variables, except that centered values are
   never written, nor kept for the backward pass.
 
   Attributes:
-    use_running_average: of the statistics, instead of the batch's.
-    momentum: what is kept of the running statistics at every step.
-    epsilon: added to the variance.
-    dtype: of the result; None: that of the input and the parameters together.
-    axis_name: the mapped axis whose devices share their statistics.
+    use_running_average: Whether running statistics normalize, or those of the batch.
+    momentum: Share of the running statistics that each step keeps; the default is Flax's.
+    epsilon: Number added to the variance; the default is Flax's and PyTorch's.
+    dtype: Type of the result; None means that of the input and the parameters together.
+    axis_name: Name of the mapped axis whose devices share their statistics; None for one each.
   """
 
   use_running_average: bool
@@ -32,32 +33,36 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
-    """The normalized values; updates the running statistics if they are not used."""
+    """Normalizes each channel; updates the running statistics if they are not used.
+
+    Statistics are computed in float32 or better.
+    """
     shape = x.shape[-1:]
-    mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
-    variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+    running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
     scale = self.param("scale", nn.initializers.ones, shape)
     bias = self.param("bias", nn.initializers.zeros, shape)
-    wide = promote_to_float32(x)
+    values = promote_to_float32(x)
     if self.use_running_average:
-      center, spread = mean.value, variance.value
+      mean, var = running_mean.value, running_var.value
     else:
-      center, spread = self._moments(wide)
+      mean, var = self._batch_statistics(values)
       if not self.is_initializing():
-        for running, found in ((mean, center), (variance, spread)):
-          running.value = self.momentum * running.value + (1 - self.momentum) * found
-    slope = scale * lax.rsqrt(spread + self.epsilon)
-    slope, offset = (
-      jnp.expand_dims(each, range(x.ndim - 1)) for each in (slope, bias - center * slope)
-    )
-    y = wide * slope + offset
-    return y.astype(nn.dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype))
+        keep = self.momentum
+        running_mean.value = keep * running_mean.value + (1 - keep) * mean
+        running_var.value = keep * running_var.value + (1 - keep) * var
+    slope = scale * lax.rsqrt(var + self.epsilon)
+    offset = bias - mean * slope
+    # Ranks are made equal by hand, so that rank promotion may be an error.
+    leading = range(x.ndim - 1)
+    y = values * jnp.expand_dims(slope, leading) + jnp.expand_dims(offset, leading)
+    return y.astype(canonicalize_dtype(x, scale, bias, dtype=self.dtype))
 
-  def _moments(self, x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of each channel."""
+  def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
+    """Computes the mean and the biased variance of each channel, over all devices of the axis."""
     axes = tuple(range(x.ndim - 1))
     moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])
     if self.axis_name is not None and not self.is_initializing():
       moments = lax.pmean(moments, self.axis_name)
-    center, square = moments
-    return center, jnp.maximum(square - jnp.square(center), 0)
+    mean, mean_square = moments
+    return mean, jnp.maximum(mean_square - jnp.square(mean), 0)

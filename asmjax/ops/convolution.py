@@ -70,13 +70,14 @@ def conv2d_concat(
     dilation: Pixels from one tap to the next, along both axes.
     groups: Number of equal parts of the channels, each convolved separately.
   """
-  size, settings = spatial_size(skip), {"stride": stride, "dilation": dilation}
+  size = spatial_size(skip)
   if groups == 1:
     low_kernel, skip_kernel = jnp.split(kernel, [low.shape[-1]], axis=2)
     options = ConvOptions(same_padding(kernel.shape, dilation), stride, dilation)
     if is_pointwise(kernel.shape, options) and stride == 1:
       return resize_bilinear(conv2d(low, low_kernel), size) + conv2d(skip, skip_kernel)
     if cpu_kernel := find_cpu_kernel("upsample_conv2d", low, low_kernel, size, options):
-      return cpu_kernel(low, low_kernel, size, options) + conv2d(skip, skip_kernel, **settings)
+      low_part = cpu_kernel(low, low_kernel, size, options)
+      return low_part + conv2d(skip, skip_kernel, stride=stride, dilation=dilation)
   joined = jnp.concatenate([resize_bilinear(low, size), skip], -1)
-  return conv2d(joined, kernel, groups=groups, **settings)
+  return conv2d(joined, kernel, stride=stride, dilation=dilation, groups=groups)

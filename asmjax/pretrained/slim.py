@@ -79,7 +79,7 @@ def vgg(network: VGG) -> NameMap:
   for i, count in enumerate(VGG16, 1):
     for j in range(1, count + 1):
       entries |= slim_conv(f"conv{i}_{j}", f"vgg_16/conv{i}/conv{i}_{j}", bias=True)
-  for name in ("fc6", "fc7") if network.fully else ():
+  for name in ("fc6", "fc7") if network.fc_features else ():
     entries |= slim_conv(name, f"vgg_16/{name}", bias=True)
   return entries
 

@@ -71,7 +71,7 @@ def vgg(network: VGG) -> NameMap:
         entries |= torch_layer(ours, conv, norm, shift=shift, bias=True)
       k += 2 if plain else 3
     k += 1
-  if network.fully:
+  if network.fc_features:
     entries |= _linear("fc6", "classifier.0", hwio_from_oi(7))
     entries |= _linear("fc7", "classifier.3", hwio_from_oi(1))
   return entries

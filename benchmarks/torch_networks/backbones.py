@@ -160,12 +160,14 @@ class VGG(nn.Module):
 
   Args:
     width: channels of the first stage.
-    fully: channels of the fully connected layers, applied as convolutions; 0 leaves them out.
+    fc_features: channels of the fully connected layers, applied as convolutions; 0 leaves them out.
     norm: with batch norm.
     output_stride: 32, 16 or 8.
   """
 
-  def __init__(self, width: int = 64, fully: int = 0, norm: bool = False, output_stride: int = 32):
+  def __init__(
+    self, width: int = 64, fc_features: int = 0, norm: bool = False, output_stride: int = 32
+  ):
     super().__init__()
     strides, layers, before = Strides(output_stride), [], 3
     self.ends, self.channels = {}, {}
@@ -181,13 +183,13 @@ class VGG(nn.Module):
       layers.append(nn.MaxPool2d(2, ceil_mode=True) if stride > 1 else nn.Identity())
       self.ends[2 ** (i + 1)], self.channels[2 ** (i + 1)] = len(layers), features
     self.features, self.classifier = nn.Sequential(*layers), None
-    if fully:
-      self.dilation, self.channels[32] = strides.dilation, fully
+    if fc_features:
+      self.dilation, self.channels[32] = strides.dilation, fc_features
       self.classifier = nn.Sequential(
-        nn.Linear(before * 49, fully),
+        nn.Linear(before * 49, fc_features),
         nn.ReLU(inplace=True),
         nn.Dropout(),
-        nn.Linear(fully, fully),
+        nn.Linear(fc_features, fc_features),
         nn.ReLU(inplace=True),
         nn.Dropout(),
       )

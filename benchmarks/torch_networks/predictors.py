@@ -298,7 +298,7 @@ class MultiScale(nn.Module):
   def forward(self, x: Tensor) -> Tensor:
     """Logits at a quarter of the image's size."""
     levels = self._pyramid(F.conv2d(x, self.yuv))
-    first, *rest = (self.convs(locally_normalized(each)) for each in levels)
+    first, *rest = (self.convs(normalize_locally(each)) for each in levels)
     x = torch.cat([first, *(bilinear(each, first.shape[2:]) for each in rest)], 1)
     return self.get_submodule(HEAD)(torch.tanh(self.hidden(x)))
 
@@ -325,7 +325,7 @@ class MaskedConv2d(nn.Conv2d):
     return F.conv2d(x, self.weight * self.mask, self.bias, padding=3)
 
 
-def locally_normalized(x: Tensor) -> Tensor:
+def normalize_locally(x: Tensor) -> Tensor:
   """Each channel less its mean in a window, over its deviation there, which is bounded below."""
   x = x - window_means(x)
   deviation = torch.sqrt(window_means(x.square()) + 1e-8)

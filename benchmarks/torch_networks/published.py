@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from asmjax.models.backbones.resnet import BLOCKS
-from asmjax.models.predictors.farabet import connections
+from asmjax.models.predictors.farabet import connection_masks
 from benchmarks.torch_networks.backbones import VGG, MobileNetV2, ResNet, Xception
 from benchmarks.torch_networks.predictors import (
   Contracting,
@@ -41,9 +41,9 @@ PREDICTORS: dict[str, Callable[[int], nn.Module]] = {
   "unet18": lambda classes: Contracting(
     classes, (64, 128, 256, *[512] * 6), stride=2, down_kernel=4, convs=3, join=1, head_kernel=3
   ),
-  "fcn32s_vgg16": lambda classes: FullyConvolutional(VGG(fully=4096), classes, 32),
-  "fcn16s_vgg16": lambda classes: FullyConvolutional(VGG(fully=4096), classes, 16),
-  "fcn8s_vgg16": lambda classes: FullyConvolutional(VGG(fully=4096), classes),
+  "fcn32s_vgg16": lambda classes: FullyConvolutional(VGG(fc_features=4096), classes, 32),
+  "fcn16s_vgg16": lambda classes: FullyConvolutional(VGG(fc_features=4096), classes, 16),
+  "fcn8s_vgg16": lambda classes: FullyConvolutional(VGG(fc_features=4096), classes),
   "fcn_resnet101": lambda classes: FullyConvolutional(_resnet(101, 8), classes, 32),
   "deeplab_v2_resnet101": lambda classes: DeepLabV2(_resnet(101, 8), classes),
   "deeplab_v3_resnet50": lambda classes: _deeplab(_resnet(50, 16), classes),
@@ -53,8 +53,8 @@ PREDICTORS: dict[str, Callable[[int], nn.Module]] = {
   "deeplab_v3_plus_mobilenet_v2": lambda classes: _plus(_mobilenet(), classes),
   "pspnet_resnet50": lambda classes: PyramidScene(_resnet(50, 8), classes),
   "pspnet_resnet101": lambda classes: PyramidScene(_resnet(101, 8), classes),
-  "dilated8": lambda classes: Dilated(VGG(fully=4096, output_stride=8), classes),
+  "dilated8": lambda classes: Dilated(VGG(fc_features=4096, output_stride=8), classes),
   # The connections, once chosen at random, belong to the network.
-  "farabet": lambda classes: MultiScale(classes, connections((3, 16, 64, 256), (8, 32))),
+  "farabet": lambda classes: MultiScale(classes, connection_masks((3, 16, 64, 256), (8, 32))),
   "fcrn50": lambda classes: UpProjecting(ResNet(BLOCKS[50], first=True), classes),
 }

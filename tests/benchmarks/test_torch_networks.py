@@ -9,7 +9,7 @@ from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Farabet, PSPNet, UNet
-from asmjax.models.predictors.farabet import connections
+from asmjax.models.predictors.farabet import connection_masks
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import name_map, transfer
 from asmjax.pretrained.names import by_path
@@ -75,12 +75,12 @@ def test_mobilenet_v2(output_stride, top):
 
 
 @pytest.mark.parametrize(
-  ("norm", "width", "fully", "output_stride"),
+  ("norm", "width", "fc_features", "output_stride"),
   [(Norm("none"), 64, 0, 32), (Norm(), 8, 16, 32), (Norm(epsilon=0.1), 8, 16, 8)],
 )
-def test_vgg(norm, width, fully, output_stride):
-  ours = VGG(norm=norm, width=width, fully=fully, output_stride=output_stride)
-  net = theirs.VGG(width, fully, norm.kind == "batch", output_stride)
+def test_vgg(norm, width, fc_features, output_stride):
+  ours = VGG(norm=norm, width=width, fc_features=fc_features, output_stride=output_stride)
+  net = theirs.VGG(width, fc_features, norm.kind == "batch", output_stride)
   assert_equal_maps(ours, net, name_map(ours, "torchvision"))
 
 
@@ -133,7 +133,7 @@ def test_deeplab_v2():
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
 def test_fcn(stride):
-  ours = FCN(CLASSES, VGG(width=4, fully=16), stride)
+  ours = FCN(CLASSES, VGG(width=4, fc_features=16), stride)
   net = theirs.FullyConvolutional(theirs.VGG(4, 16), 5, stride)
   assert_equal_maps(ours, net, torch_maps.own_map(ours))
 
@@ -145,7 +145,7 @@ def test_fcn_on_a_dilated_backbone():
 
 
 def test_dilated():
-  ours = Dilated(CLASSES, VGG(width=4, fully=16, output_stride=8))
+  ours = Dilated(CLASSES, VGG(width=4, fc_features=16, output_stride=8))
   net = theirs.Dilated(theirs.VGG(4, 16, output_stride=8), 5)
   assert_equal_maps(ours, net, torch_maps.own_map(ours))
 
@@ -157,9 +157,9 @@ def test_fcrn():
 
 
 def test_farabet():
-  widths, seen = (8, 6, 10), (3, 4)
-  ours = Farabet(CLASSES, widths=widths, seen=seen, hidden=7)
-  net = theirs.MultiScale(5, connections((3, *widths), seen), hidden=7)
+  widths, fan_in = (8, 6, 10), (3, 4)
+  ours = Farabet(CLASSES, widths=widths, fan_in=fan_in, hidden=7)
+  net = theirs.MultiScale(5, connection_masks((3, *widths), fan_in), hidden=7)
   assert_equal_maps(ours, net, torch_maps.own_map(ours))
 
 

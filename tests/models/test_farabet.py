@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from asmjax.models.predictors import Farabet
-from asmjax.models.predictors.farabet import laplacian_pyramid, locally_normalized
+from asmjax.models.predictors.farabet import laplacian_pyramid, normalize_locally
 from asmjax.ops import resize_bilinear
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as reference
 
-SMALL = {"widths": (8, 6, 5), "seen": (3, 2), "hidden": 7}
+SMALL = {"widths": (8, 6, 5), "fan_in": (3, 2), "hidden": 7}
 
 
 def test_the_pyramid_adds_up_to_the_image():
@@ -55,12 +55,12 @@ def normalized(x, window):
 def test_each_pixel_is_normalized_by_those_around_it(size, window):
   x = np.asarray(backbones.image(*size), np.float64).repeat(2, 0)
   x[1] *= np.linspace(0.1, 5, size[1])[:, None]
-  found = locally_normalized(jnp.array(x, jnp.float32), window)
+  found = normalize_locally(jnp.array(x, jnp.float32), window)
   np.testing.assert_allclose(found, normalized(x, window), rtol=1e-3, atol=1e-4)
 
 
 def test_a_flat_image_stays_flat():
-  np.testing.assert_allclose(locally_normalized(jnp.full((1, 20, 20, 1), 7.0)), 0, atol=0.02)
+  np.testing.assert_allclose(normalize_locally(jnp.full((1, 20, 20, 1), 7.0)), 0, atol=0.02)
 
 
 def compiled(net, x):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.backbones import mobilenet_v2
-from asmjax.models.backbones.mobilenet_v2 import MobileNetV2, rounded
+from asmjax.models.backbones.mobilenet_v2 import MobileNetV2, round_channels
 from asmjax.models.layers import Norm
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as reference
@@ -56,7 +56,7 @@ def test_the_deeplab_variant_ends_in_320_channels_at_an_eighth_of_the_size():
   [(32, 32), (1.6, 8), (12, 16), (11.2, 16), (8.4, 8), (33.6, 32), (44.8, 48), (18, 24)],
 )
 def test_channels_are_multiples_of_8_and_hardly_fewer(channels, expected):
-  assert rounded(channels) == expected
+  assert round_channels(channels) == expected
 
 
 def test_the_network_is_its_definition():

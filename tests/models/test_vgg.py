@@ -40,16 +40,18 @@ def defined(net, x, output_stride):
 
 def test_it_has_the_published_number_of_parameters_and_multiply_adds():
   features, variables = backbones.shapes(VGG(), 224, 224)
-  _, complete = backbones.shapes(VGG(fully=4096), 32, 32)
+  _, complete = backbones.shapes(VGG(fc_features=4096), 32, 32)
   _, normalized = backbones.shapes(VGG(norm=Norm()), 32, 32)
   assert backbones.count(variables["params"]) == 14_714_688
   assert backbones.count(complete["params"]) + 4096 * 1000 + 1000 == 138_357_544
-  fully = sum(complete["params"][name]["kernel"].size for name in ("fc6", "fc7")) + 4096 * 1000
+  fc_products = (
+    sum(complete["params"][name]["kernel"].size for name in ("fc6", "fc7")) + 4096 * 1000
+  )
   # In torchvision's network with normalization each of the 4224 channels keeps its bias.
-  rest = fully + 2 * 4096 + 1000
+  rest = fc_products + 2 * 4096 + 1000
   assert backbones.count(normalized["params"]) + 4224 + rest == 138_365_992
   products, _ = backbones.costs(VGG(), 224, 224)
-  assert round((products + fully) / 1e9, 2) == 15.47
+  assert round((products + fc_products) / 1e9, 2) == 15.47
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
     2: (112, 112, 64),
     4: (56, 56, 128),
@@ -62,7 +64,7 @@ def test_it_has_the_published_number_of_parameters_and_multiply_adds():
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_the_network_is_its_definition_with_pools_left_out_and_dilation(output_stride):
   x = backbones.image(35, 19)
-  net = tiny(fully=16, output_stride=output_stride)
+  net = tiny(fc_features=16, output_stride=output_stride)
   variables = backbones.initial(net, x)
   found = jax.jit(lambda: net.apply(variables, x, train=False))()
   expected = defined(variables, x, output_stride)
@@ -78,14 +80,14 @@ def test_features_are_rounded_up(size):
 
 def test_pools_aside_dilation_finds_the_same_features_more_densely(monkeypatch):
   monkeypatch.setattr(vgg.nn, "max_pool", lambda x, *_: x[:, ::2, ::2])
-  backbones.assert_denser(lambda **options: tiny(fully=6, **options), backbones.image(67, 90))
+  backbones.assert_denser(lambda **options: tiny(fc_features=6, **options), backbones.image(67, 90))
 
 
 @pytest.mark.parametrize("norm", [Norm("none"), Norm()])
 def test_computing_features_again_changes_nothing(norm, monkeypatch):
   monkeypatch.setattr(vgg, "VGG16", (2, 1))
   backbones.assert_recomputed(
-    lambda **options: tiny(fully=6, norm=norm, **options), backbones.image(8, 9)
+    lambda **options: tiny(fc_features=6, norm=norm, **options), backbones.image(8, 9)
   )
 
 
@@ -94,7 +96,7 @@ def test_statistics_follow_training_unless_frozen():
 
 
 def test_half_of_the_fully_connected_values_drop_out_in_training_only():
-  x, net = backbones.image(20, 33), tiny(fully=1000)
+  x, net = backbones.image(20, 33), tiny(fc_features=1000)
   variables = backbones.initial(net, x)
   run = jax.jit(
     lambda key, train: net.apply(variables, x, train=train, rngs={"dropout": key})[32],

@@ -34,7 +34,7 @@ from tests.helpers import small_configs as small
     ("tensorflow", DeepLab({}, Xception()), SYMMETRIC),
     ("tensorflow", ResNet(), SUBTRACT_MEAN),
     ("tensorflow", PSPNet({}), SUBTRACT_MEAN),
-    ("tensorflow", FCN({}, VGG(fully=8)), SUBTRACT_MEAN),
+    ("tensorflow", FCN({}, VGG(fc_features=8)), SUBTRACT_MEAN),
   ],
   ids=lambda value: getattr(value, "name", "") or type(value).__name__,
 )

@@ -74,7 +74,7 @@ CASES = {
   "mobilenet_v2-topless": (MobileNetV2(top=False), "slim", {}),
   "mobilenet_v2-topless-torchvision": (MobileNetV2(top=False), "torchvision", {}),
   "vgg-torchvision": (
-    VGG(width=4, fully=16),
+    VGG(width=4, fc_features=16),
     "torchvision",
     {
       "params/conv1_2/bias": "features.2.bias",
@@ -93,7 +93,7 @@ CASES = {
     },
   ),
   "vgg-slim": (
-    VGG(width=4, fully=16),
+    VGG(width=4, fc_features=16),
     "slim",
     {
       "params/conv1_1/kernel": "vgg_16/conv1/conv1_1/weights",
@@ -224,7 +224,7 @@ def test_heads_of_other_tasks_have_no_entry():
 
 def test_fully_connected_layers_become_convolutions():
   rng = np.random.default_rng(0)
-  network = VGG(width=1, fully=5)
+  network = VGG(width=1, fc_features=5)
   entries = name_map(network, "torchvision")
   x = rng.normal(size=(7, 7, 8))
   kernel = rng.normal(size=(5, 8 * 7 * 7))

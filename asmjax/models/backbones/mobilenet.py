@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
 
-# Channels and stride of the blocks (Howard et al. 2017, Table 1).
+# Channels and stride of each block (Howard et al. 2017, Table 1).
 V1_BLOCKS = (
   (64, 1),
   (128, 2),
@@ -31,23 +31,14 @@ class MobileNetV1(Backbone):
   normalization.
 
   Attributes:
-    width: alpha, the factor on all numbers of channels.
-    output_stride: of the last block: 32, 16 or 8; convolutions after a stride that is given up
-      are dilated.
-    remat: compute features of blocks again in the backward pass instead of keeping them.
-
-  Raises:
-    ValueError: an unknown output stride.
+    width: Factor alpha on all numbers of channels.
   """
 
   width: float = 1.0
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
-    """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
-
-    With an output stride of 8 those of 16 and 32 have an eighth of the size too.
-    """
+    """Computes the last features of each nominal stride; see `Backbone`."""
     x = self.conv_block(train=train)(x, features=int(32 * self.width), stride=2, name="conv1")
     features, nominal = {}, 2
     for i, (channels, stride) in enumerate(V1_BLOCKS, 1):
@@ -59,9 +50,9 @@ class MobileNetV1(Backbone):
 
 
 def _block(name: str, features: int, stride: int, dilation: int, *, train: bool):
-  """A function of a network and its features that makes the layers of one block in the network."""
+  """Returns a function of a network and features that applies a block's layers in the network."""
 
-  def block(net, x):
+  def block(net: Backbone, x: Array) -> Array:
     conv_block, channels = net.conv_block(train=train), x.shape[-1]
     x = conv_block(
       x,

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
 
-# Expansion, channels, number and first stride of blocks (Sandler et al. 2018, Table 2).
+# Expansion, channels, number of blocks and stride of the first of them, row by row (Sandler et al.
+# 2018, Table 2).
 V2_BLOCKS = (
   (1, 16, 1, 1),
   (6, 24, 2, 2),
@@ -37,16 +38,11 @@ class MobileNetV2(Backbone):
   plus `_norm`.
 
   Attributes:
-    activation: of all layers but the projections.
-    width: the factor on all numbers of channels, which are rounded to multiples of 8; the last
+    activation: Function after all layers but the projections.
+    width: Factor on all numbers of channels, which are rounded to multiples of 8; the last
       convolution is not narrowed.
-    output_stride: of the last block: 32, 16 or 8; convolutions after a stride that is given up
-      are dilated.
-    top: end in the 1x1 convolution to 1280 channels, not in the last block's 320.
-    remat: compute features of blocks again in the backward pass instead of keeping them.
-
-  Raises:
-    ValueError: an unknown output stride.
+    top: Whether the network ends in the 1x1 convolution to 1280 channels, or in the last block's
+      320.
   """
 
   activation: Callable[[Array], Array] = dataclasses.field(default=jax.nn.relu6, kw_only=True)
@@ -55,12 +51,9 @@ class MobileNetV2(Backbone):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
-    """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
-
-    With an output stride of 8 those of 16 and 32 have an eighth of the size too.
-    """
+    """Computes the last features of each nominal stride; see `Backbone`."""
     conv_block = self.conv_block(train=train)
-    x = conv_block(x, features=rounded(32 * self.width), stride=2, name="conv1")
+    x = conv_block(x, features=round_channels(32 * self.width), stride=2, name="conv1")
     rows = [
       (expansion, channels, 1 if j else stride)
       for expansion, channels, count, stride in V2_BLOCKS
@@ -68,33 +61,41 @@ class MobileNetV2(Backbone):
     ]
     features, nominal = {}, 2
     for i, (expansion, channels, stride) in enumerate(rows, 1):
-      wide, channels = expansion * x.shape[-1], rounded(channels * self.width)
-      adds = stride == 1 and channels == x.shape[-1]
+      expanded, channels = expansion * x.shape[-1], round_channels(channels * self.width)
+      has_shortcut = stride == 1 and channels == x.shape[-1]
       nominal, *strides = self.give_up_stride(nominal, stride)
-      block = _block(f"block{i}", wide, channels, *strides, train=train)
+      block = _block(f"block{i}", expanded, channels, *strides, train=train)
       y = self.maybe_remat(block)(self, x)
-      x = features[nominal] = x + y if adds else y
+      x = features[nominal] = x + y if has_shortcut else y
     if self.top:
-      wide = rounded(1280 * max(self.width, 1.0))
-      features[nominal] = conv_block(x, features=wide, kernel=1, name="conv2")
+      channels = round_channels(1280 * max(self.width, 1.0))
+      features[nominal] = conv_block(x, features=channels, kernel=1, name="conv2")
     return features
 
 
-def rounded(channels: int | float) -> int:
-  """The nearest multiple of 8 that is at least 8 and at least nine tenths of `channels`."""
+def round_channels(channels: int | float) -> int:
+  """Rounds to the nearest multiple of 8 that is at least 8 and at least 0.9 times `channels`.
+
+  As `_make_divisible` of TF-Slim and torchvision, whose weights depend on it.
+  """
   nearest = max(int(channels + 4) // 8 * 8, 8)
   return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
-def _block(name: str, wide: int, features: int, stride: int, dilation: int, *, train: bool):
-  """A function of a network and its features that makes the layers of one block in the network."""
+def _block(name: str, expanded: int, features: int, stride: int, dilation: int, *, train: bool):
+  """Returns a function of a network and features that applies a block's layers in the network."""
 
-  def block(net, x):
+  def block(net: Backbone, x: Array) -> Array:
     conv_block = net.conv_block(train=train)
-    if wide > x.shape[-1]:
-      x = conv_block(x, features=wide, kernel=1, name=f"{name}_expand")
+    if expanded > x.shape[-1]:
+      x = conv_block(x, features=expanded, kernel=1, name=f"{name}_expand")
     x = conv_block(
-      x, features=wide, stride=stride, dilation=dilation, groups=wide, name=f"{name}_depthwise"
+      x,
+      features=expanded,
+      stride=stride,
+      dilation=dilation,
+      groups=expanded,
+      name=f"{name}_depthwise",
     )
     return conv_block(x, features=features, kernel=1, activate=False, name=f"{name}_project")
 

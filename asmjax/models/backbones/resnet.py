@@ -7,33 +7,28 @@ from asmjax.models.backbones.base import Backbone, Features
 from asmjax.models.layers import ConvBlock
 from asmjax.ops import max_pool
 
-# Bottlenecks a stage by the number of layers, the classifier included.
+# Bottlenecks per stage by the number of layers, the classifier included (He et al. 2016, Table 1).
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
-# Which bottleneck of a stage halves the size, and which of its convolutions.
+# Which bottleneck of a stage halves the size, and by which of its convolutions.
 PLACEMENTS = ("first_1x1", "first_3x3", "last_3x3")
 
 
 class ResNet(Backbone):
-  """ResNet without its classifier, with dilation in place of the last strides if so told.
-
-  Convolutions after a stride that is given up are dilated instead, so that the features at the
-  places that the stride would have kept are the same.
+  """ResNet without its classifier.
 
   Parameters: `conv1`, then `stage{i}_block{j}` with `conv1` to `conv3` and, in the first block of
   a stage, `shortcut`; each with its normalization under the name plus `_norm`.
 
   Attributes:
-    blocks: bottlenecks a stage; see `BLOCKS`.
-    width: channels of the stem; stage i ends in 4 * 2^(i - 1) times as many.
-    output_stride: of the last stage: 32, 16 or 8.
-    placement: where a stage has its stride: on the "first_1x1" convolution, as in the paper and
-      its weights; on the "first_3x3" one, as in torchvision's; or on the "last_3x3" one of the
-      stage before, as in TF-slim's.
-    remat: compute features of bottlenecks again in the backward pass instead of keeping them.
+    blocks: Number of bottlenecks of each stage; see `BLOCKS`.
+    width: Channels of the stem; stage i ends in 4 * 2^(i - 1) times as many.
+    placement: Convolution that has the stride of a stage: "first_1x1", as in the paper and its
+      weights; "first_3x3", as in torchvision's; or "last_3x3", that of the stage before, as in
+      TF-Slim's.
 
   Raises:
-    ValueError: an unknown output stride or placement.
+    ValueError: The placement is unknown.
   """
 
   blocks: tuple[int, ...] = BLOCKS[50]
@@ -47,22 +42,19 @@ class ResNet(Backbone):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
-    """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
-
-    With an output stride of 8 those of 16 and 32 have an eighth of the size too.
-    """
+    """Computes the last features of each nominal stride; see `Backbone`."""
     conv_block = self.conv_block(train=train)
     x = conv_block(x, features=self.width, kernel=7, stride=2, name="conv1")
     features = {2: x}
     x = max_pool(x, 3, 2, ((1, 1), (1, 1)))
-    block, nominal, dilation = self.maybe_remat(Bottleneck), 4, 1
+    bottleneck, nominal, dilation = self.maybe_remat(Bottleneck), 4, 1
     for i, blocks in enumerate(self.blocks):
       for j in range(blocks):
-        halves = self._halves(i, j)
+        halves = self._has_stride(i, j)
         nominal *= 2 if halves else 1
         gives_up = halves and nominal > self.output_stride
         after = 2 * dilation if gives_up else dilation
-        x = block(
+        x = bottleneck(
           self.width * 2**i,
           2 if halves and not gives_up else 1,
           after if self.placement == "first_1x1" else dilation,
@@ -73,7 +65,7 @@ class ResNet(Backbone):
         features[nominal], dilation = x, after
     return features
 
-  def _halves(self, stage: int, block: int) -> bool:
+  def _has_stride(self, stage: int, block: int) -> bool:
     if self.placement == "last_3x3":
       return stage < len(self.blocks) - 1 and block == self.blocks[stage] - 1
     return stage > 0 and block == 0
@@ -83,10 +75,10 @@ class Bottleneck(nn.Module):
   """1x1, 3x3 and 1x1 convolution, added to the input or to its projection.
 
   Attributes:
-    width: channels of the first two convolutions; the third has four times as many.
-    stride: of the block.
-    dilation: of the 3x3 convolution.
-    early: the stride sits on the first convolution, not on the second one.
+    width: Channels of the first two convolutions; the third has four times as many.
+    stride: Stride of the bottleneck.
+    dilation: Dilation of the 3x3 convolution.
+    early: Whether the first convolution has the stride, or the second one.
     conv_block: Factory of the layers.
   """
 
@@ -98,16 +90,16 @@ class Bottleneck(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
-    """Features at 1/stride of the size, rounded up."""
-    conv_block, wide = self.conv_block, 4 * self.width
+    """Computes features at 1/stride of the size, rounded up."""
+    conv_block, outputs = self.conv_block, 4 * self.width
     first, second = (self.stride, 1) if self.early else (1, self.stride)
     y = conv_block(x, features=self.width, kernel=1, stride=first, name="conv1")
     y = conv_block(y, features=self.width, stride=second, dilation=self.dilation, name="conv2")
-    y = conv_block(y, features=wide, kernel=1, activate=False, name="conv3")
-    if x.shape[-1] == wide:
+    y = conv_block(y, features=outputs, kernel=1, activate=False, name="conv3")
+    if x.shape[-1] == outputs:
       x = x[:, :: self.stride, :: self.stride]
     else:
       x = conv_block(
-        x, features=wide, kernel=1, stride=self.stride, activate=False, name="shortcut"
+        x, features=outputs, kernel=1, stride=self.stride, activate=False, name="shortcut"
       )
     return conv_block.activation(x + y)

@@ -10,7 +10,7 @@ from asmjax.models.backbones.base import Backbone, Features
 from asmjax.models.layers import Norm
 from asmjax.ops import max_pool
 
-# Convolutions a stage (Simonyan and Zisserman 2015, Table 1, D).
+# Number of convolutions of each stage (Simonyan and Zisserman 2015, Table 1, D).
 VGG16 = (2, 2, 3, 3, 3)
 
 
@@ -25,35 +25,29 @@ class VGG(Backbone):
   Padding keeps the size everywhere: FCN pads the image by 100 pixels instead, so that `fc6` needs
   no padding, and Yu and Koltun reflect the image beyond its borders.
 
-  With `fully=4096` and a classifier of 1000 classes it has 138,357,544 parameters (138 million in
-  Table 2), without them 14,714,688. For 224 x 224 pixels it does 15.5 billion multiply-adds if, as
-  in the paper, the fully connected layers are applied at one place only.
+  With `fc_features=4096` and a classifier of 1000 classes it has 138,357,544 parameters (138
+  million in Table 2), without them 14,714,688. For 224 x 224 pixels it does 15.5 billion
+  multiply-adds if, as in the paper, the fully connected layers are applied at one place only.
 
   Parameters: `conv{i}_{j}`, convolution j of stage i, and `fc6` and `fc7`. If there is a `norm`,
   that of a convolution has its name plus `_norm`; `fc6` and `fc7` have none.
 
   Attributes:
-    norm: after each 3x3 convolution; the paper's network has none.
-    width: channels of the first stage; each stage up to the fourth has twice as many.
-    fully: channels of `fc6` and `fc7`, a 7x7 and a 1x1 convolution each followed by dropout of
-      half of the values, which needs a "dropout" key in training; 0 leaves them out.
-    output_stride: of the last stage: 32, 16 or 8.
-    remat: compute features of stages again in the backward pass instead of keeping them.
-
-  Raises:
-    ValueError: an unknown output stride.
+    norm: Normalization after each 3x3 convolution; the paper's network has none.
+    width: Channels of the first stage; each stage up to the fourth has twice as many.
+    fc_features: Channels of `fc6` and `fc7`, a 7x7 and a 1x1 convolution each followed by dropout
+      of half of the values, which needs a "dropout" key in training; 0 leaves them out.
   """
 
   norm: Norm = dataclasses.field(default=Norm("none"), kw_only=True)
   width: int = 64
-  fully: int = 0
+  fc_features: int = 0
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
-    """The pooled maps at strides of 2, 4, 8, 16 and 32; the last one is that of `fc7` if there.
+    """Computes the pooled maps of each nominal stride; the last one is that of `fc7` if there.
 
-    Where a pool is left out, the map that it would have seen takes its place. With an output
-    stride of 8 those of 16 and 32 have an eighth of the size too.
+    Where a pool is left out, its input takes its place. See `Backbone`.
     """
     features, nominal = {}, 1
     for i, count in enumerate(VGG16):
@@ -61,22 +55,22 @@ class VGG(Backbone):
       names = [f"conv{i + 1}_{j + 1}" for j in range(count)]
       stage = _stage(names, self.width * 2 ** min(i, 3), stride, dilation, train=train)
       x = features[nominal] = self.maybe_remat(stage)(self, x)
-    if self.fully:
+    if self.fc_features:
       *_, dilation = self.give_up_stride(nominal, 1)
-      features[nominal] = self._classify(x, dilation, train=train)
+      features[nominal] = self._fully_connect(x, dilation, train=train)
     return features
 
-  def _classify(self, x: Array, dilation: int, *, train: bool) -> Array:
+  def _fully_connect(self, x: Array, dilation: int, *, train: bool) -> Array:
     for name, kernel in (("fc6", 7), ("fc7", 1)):
-      x = self.conv(self.fully, kernel, dilation=dilation, dtype=self.dtype, name=name)(x)
+      x = self.conv(self.fc_features, kernel, dilation=dilation, dtype=self.dtype, name=name)(x)
       x = nn.Dropout(0.5, deterministic=not train, name=f"{name}_dropout")(self.activation(x))
     return x
 
 
 def _stage(names: Sequence[str], features: int, stride: int, dilation: int, *, train: bool):
-  """A function of a network and its features that makes the layers of one stage in the network."""
+  """Returns a function of a network and features that applies a stage's layers in the network."""
 
-  def stage(net, x):
+  def stage(net: Backbone, x: Array) -> Array:
     conv_block = net.conv_block(train=train)
     for name in names:
       x = conv_block(x, features=features, dilation=dilation, name=name)

@@ -28,14 +28,8 @@ class Xception(Backbone):
   plus `_norm`.
 
   Attributes:
-    middle: modules of the middle flow.
-    width: the factor on all numbers of channels, rounded down.
-    output_stride: of the last module: 32, 16 or 8; convolutions after a stride that is given up
-      are dilated.
-    remat: compute features of modules again in the backward pass instead of keeping them.
-
-  Raises:
-    ValueError: an unknown output stride.
+    middle: Number of modules of the middle flow.
+    width: Factor on all numbers of channels, rounded down.
   """
 
   middle: int = 16
@@ -43,11 +37,10 @@ class Xception(Backbone):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
-    """The last features at each stride of 2, 4, 8, 16 and 32, dilated or not.
+    """Computes the last features of each nominal stride; see `Backbone`.
 
     Those of 2 to 16 come from within a module, before its strided convolution, and no activation
-    follows them; that of 4 is what DeepLab v3+ gives its decoder. With an output stride of 8
-    those of 16 and 32 have an eighth of the size too.
+    follows them; that of 4 is what DeepLab v3+ gives its decoder.
     """
     conv_block = self.conv_block(train=train)
     module = self.maybe_remat(XceptionModule)
@@ -74,10 +67,10 @@ class XceptionModule(nn.Module):
   each depthwise and each pointwise convolution.
 
   Attributes:
-    channels: of the separable convolutions.
-    stride: of the last one.
-    dilation: of all of them.
-    residual: whether there is a shortcut.
+    channels: Output channels of each separable convolution.
+    stride: Stride of the last separable convolution.
+    dilation: Dilation of all separable convolutions.
+    residual: Whether there is a shortcut.
     conv_block: Factory of the layers.
   """
 
@@ -91,13 +84,13 @@ class XceptionModule(nn.Module):
   def __call__(
     self, x: Float[Array, "n h w c"]
   ) -> tuple[Float[Array, "n h w d"], Float[Array, "n h2 w2 f"]]:
-    """Features before the last separable convolution, and the module's, 1/stride of the size."""
+    """Computes features before the last convolution, and the module's at 1/stride of the size."""
     maps = [x]
     for i in range(len(self.channels)):
       y = self.conv_block.activation(maps[-1]) if self.residual else maps[-1]
       maps.append(self._separable(y, i))
-    *_, inner, y = maps
-    return inner, y + self._shortcut(x) if self.residual else y
+    *_, before_last, y = maps
+    return before_last, y + self._shortcut(x) if self.residual else y
 
   def _separable(self, x: Array, i: int) -> Array:
     width, name, activate = x.shape[-1], f"conv{i + 1}", not self.residual

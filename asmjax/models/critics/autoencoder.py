@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.layers import Conv, uniform_bias
-from asmjax.ops import resize_bilinear
+from asmjax.ops import resize_bilinear, spatial_size
 
 
 class StructureAutoencoder(nn.Module):
@@ -71,5 +71,5 @@ class StructureAutoencoder(nn.Module):
       joined = (skip, tap(conv(skip.shape[-1], 3, name=name)(*joined)))
     channels = [structure.shape[-1] for structure in structures]
     x = conv(sum(channels), 1, name="reconstruction")(*joined)
-    x = resize_bilinear(x, structures[0].shape[1:3])
+    x = resize_bilinear(x, spatial_size(structures[0]))
     return taps, *jnp.split(x, list(itertools.accumulate(channels))[:-1], axis=-1)

@@ -41,7 +41,7 @@ class LucNet(nn.Module):
     """Logits at a quarter of the size, rounded up."""
     middle, last = (128, 256) if self.light else (256, 512)
     first = (96, 128, 128) if self.large else (96, 128)
-    return _judged(
+    return _apply_stages(
       structure,
       (first, (middle, middle), (last,)),
       (3, 3) if self.large else (3, 1),
@@ -76,12 +76,12 @@ class TwoBranchNet(nn.Module):
     """Logits at a quarter of the size, rounded up."""
     settings = {"train": train, "spectral": self.spectral}
     conv = lambda x, features, name: nn.relu(
-      _convolved(x, Conv(features, 5, dtype=self.dtype, name=name), **settings)
+      _convolve(x, Conv(features, 5, dtype=self.dtype, name=name), **settings)
     )
     joined = jnp.concatenate(
       [conv(structure, 64, "structure"), conv(conv(image, 16, "image1"), 64, "image2")], axis=-1
     )
-    return _judged(joined, ((128,), (256,), (512,)), (3, 3), **settings, dtype=self.dtype)
+    return _apply_stages(joined, ((128,), (256,), (512,)), (3, 3), **settings, dtype=self.dtype)
 
 
 class PatchNet(ConvNet):
@@ -109,11 +109,11 @@ class PatchNet(ConvNet):
     for i, features in enumerate(self.filters, 1):
       stride, name = 2 if i < len(self.filters) else 1, f"conv{i}"
       conv = self.conv(features, 4, stride, bias=conv_block.bias, dtype=self.dtype, name=name)
-      x = conv_block.finish(_convolved(x, conv, **settings), name=name)
-    return _convolved(x, self.conv(1, 4, dtype=self.dtype, name="logit"), **settings)
+      x = conv_block.finish(_convolve(x, conv, **settings), name=name)
+    return _convolve(x, self.conv(1, 4, dtype=self.dtype, name="logit"), **settings)
 
 
-def _judged(
+def _apply_stages(
   x: Float[Array, "n h w c"],
   stages: tuple[tuple[int, ...], ...],
   kernels: tuple[int, int],
@@ -132,7 +132,7 @@ def _judged(
     spectral: divide every kernel by its largest singular value.
     dtype: compute type.
   """
-  conv = lambda x, features, kernel, name: _convolved(
+  conv = lambda x, features, kernel, name: _convolve(
     x, Conv(features, kernel, dtype=dtype, name=name), train=train, spectral=spectral
   )
   names = (f"conv{i}" for i in itertools.count(1))
@@ -145,7 +145,7 @@ def _judged(
   return x[..., 1:] - x[..., :1]
 
 
-def _convolved(x: Array, layer: Conv, *, train: bool, spectral: bool) -> Array:
+def _convolve(x: Array, layer: nn.Module, *, train: bool, spectral: bool) -> Array:
   if not spectral:
     return layer(x)
   return nn.SpectralNorm(layer, name=f"{layer.name}_spectral")(x, update_stats=train)

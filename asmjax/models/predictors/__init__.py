@@ -1,5 +1,6 @@
-"""Predictors: networks from an image to one map a task."""
+"""Predictors: networks from an image to one map per task."""
 
+from asmjax.models.predictors.base import Predictor
 from asmjax.models.predictors.deeplab import DeepLab, DeepLabV2
 from asmjax.models.predictors.dilated import Dilated
 from asmjax.models.predictors.farabet import Farabet
@@ -8,7 +9,7 @@ from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
 from asmjax.models.predictors.unet import UNet
 
-PREDICTORS = {
+PREDICTORS: dict[str, type[Predictor]] = {
   "deeplab": DeepLab,
   "deeplab_v2": DeepLabV2,
   "dilated": Dilated,

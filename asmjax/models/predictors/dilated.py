@@ -1,7 +1,6 @@
 """Dilated8: a dilated VGG-16 and a context module on its scores (Yu and Koltun 2016)."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.vgg import VGG
-from asmjax.models.layers import ConvNet
+from asmjax.models.predictors.base import Maps, Predictor
 
-# Dilation, and the factor on the channels of the large module, of the 3x3 layers (Table 1).
+# Dilation of each 3x3 layer, and the factor on its channels in the large module (Table 1).
 CONTEXT = ((1, 2), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (1, 32))
 
 
-class Dilated(ConvNet):
+class Dilated(Predictor):
   """Scores of the dilated VGG-16, refined by a module of eight layers for each task (Sec. 3, 4).
 
   The module begins as the identity of positive scores, but for a little noise (Eq. 4 and 5). Here
@@ -27,28 +26,27 @@ class Dilated(ConvNet):
   Parameters: `backbone`; `head_{task}`; `head_{task}_context1` to `head_{task}_context8`.
 
   Attributes:
-    heads: output channels by task; the scores come from a 1x1 convolution.
-    backbone: with an output stride of 8.
-    large: the module has up to 32 times as many channels as scores; otherwise always as many.
-    noise: standard deviation in the large module's initial kernels.
+    heads: Output channels by task; the scores come from a 1x1 convolution.
+    backbone: VGG, meant to have an output stride of 8.
+    large: Whether the module has up to 32 times as many channels as scores, or always as many.
+    noise: Standard deviation of the noise in the large module's initial kernels.
   """
 
-  heads: Mapping[str, int]
-  backbone: VGG = VGG(fully=4096, output_stride=8)
+  backbone: VGG = VGG(fc_features=4096, output_stride=8)
   large: bool = False
   noise: float = 1e-3
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w 3"], *, train: bool
-  ) -> dict[str, Float[Array, "n h2 w2 c"]]:
-    """Maps by task, at the backbone's output stride."""
+  def __call__(self, x: Float[Array, "n h w 3"], *, train: bool) -> Maps:
+    """Computes maps at the backbone's output stride."""
     x = self.backbone(x, train=train)[32]
     self.sow("intermediates", "features", x)
-    return {task: self._refined(x, f"head_{task}", c) for task, c in self.heads.items()}
+    return {task: self._refine(x, f"head_{task}", c) for task, c in self.heads.items()}
 
-  def _refined(self, x: Array, name: str, channels: int) -> Array:
+  def _refine(self, x: Array, name: str, channels: int) -> Array:
     x = self.conv(channels, 1, dtype=self.dtype, name=name)(x)
+    noise = self.noise if self.large else 0.0
+    init = functools.partial(identity_kernel, scores=channels, noise=noise)
     for i, (dilation, factor) in enumerate((*CONTEXT, (1, 1)), 1):
       conv = self.conv(
         channels * factor if self.large else channels,
@@ -57,29 +55,29 @@ class Dilated(ConvNet):
         dilation,
         dtype=self.dtype,
         name=f"{name}_context{i}",
-        kernel_init=functools.partial(identity, scores=channels, noise=self.noise * self.large),
+        kernel_init=init,
       )
       x = conv(x) if i > len(CONTEXT) else self.activation(conv(x))
     return x
 
 
-def identity(
+def identity_kernel(
   key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, scores: int, noise: float = 0.0
 ) -> Float[Array, "k k c d"]:
-  """A kernel that passes scores on (Yu and Koltun 2016, Eq. 5; Eq. 4 if c = d = `scores`).
+  """Creates a kernel that passes scores on (Yu and Koltun 2016, Eq. 5; Eq. 4 if c = d = `scores`).
 
-  Both numbers of channels are multiples of `scores`; as many channels, one after the other, stand
-  for the same score, and share it.
+  Both numbers of channels are multiples of `scores`: channels that follow each other stand for the
+  same score, and share it.
 
   Args:
-    key: of the noise.
+    key: Key of the noise.
     shape: (k, k, c, d), k odd.
-    dtype: of the kernel.
-    scores: number of scores.
-    noise: standard deviation of all other weights.
+    dtype: Type of the kernel.
+    scores: Number of scores.
+    noise: Standard deviation of all weights that pass nothing on.
   """
   k, _, c, d = shape
-  same = np.arange(c)[:, None] * scores // c == np.arange(d) * scores // d
-  passing = np.zeros(shape, bool)
-  passing[k // 2, k // 2] = same
-  return jnp.where(passing, scores / d, noise * jax.random.normal(key, shape)).astype(dtype)
+  same_score = np.arange(c)[:, None] * scores // c == np.arange(d) * scores // d
+  passes = np.zeros(shape, bool)
+  passes[k // 2, k // 2] = same_score
+  return jnp.where(passes, scores / d, noise * jax.random.normal(key, shape)).astype(dtype)

@@ -1,8 +1,9 @@
 """Farabet et al.'s multi-scale network: one small network on a pyramid of images (2013)."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,17 +11,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import Conv, ConvNet, Norm
-from asmjax.ops import max_pool, resize_bilinear
+from asmjax.models.layers import Conv, Norm
+from asmjax.models.predictors.base import Maps, Predictor
+from asmjax.ops import max_pool, resize_bilinear, spatial_size
 
-# Of RGB: luminance first.
+# Analog PAL's YUV of RGB, luminance first: the weights of ITU-R BT.601.
 _YUV = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]])
 
 
-class Farabet(ConvNet):
+class Farabet(Predictor):
   """The multi-scale network of Farabet et al. (2013, Sec. 3 and 5) with its two-layer classifier.
 
-  A Laplacian pyramid of the image, each level normalized locally, is seen by the same three
+  A Laplacian pyramid of the image, each level normalized locally, goes through the same three
   convolutions of 7x7 with two pools between; the features of all levels, resized to those of the
   first, are classified pixel by pixel. Each filter of the first layer sees luminance or chroma,
   each of the others some of the maps before it, chosen once at random.
@@ -28,51 +30,49 @@ class Farabet(ConvNet):
   Parameters: `conv1` to `conv3`, `hidden`, `head_{task}`.
 
   Attributes:
-    norm: after each convolution; the paper's network has none.
-    activation: after that.
-    heads: output channels by task; each head is a 1x1 convolution.
-    scales: levels of the pyramid.
-    widths: channels of the three convolutions; 10 of 16 filters of the first see luminance.
-    seen: maps that each filter of the second and of the third convolution sees.
-    hidden: channels of the classifier's hidden layer.
+    norm: Normalization after each convolution; the paper's network has none.
+    activation: Function after the normalization.
+    heads: Output channels by task; each head is a 1x1 convolution.
+    scales: Number of levels of the pyramid.
+    widths: Channels of the three convolutions; 10 of 16 filters of the first see luminance.
+    fan_in: Number of maps that each filter of the second and of the third convolution sees.
+    hidden: Channels of the classifier's hidden layer.
 
   Raises:
-    ValueError: a filter is to see more maps than there are.
+    ValueError: A filter is to see more maps than there are.
   """
 
   norm: Norm = dataclasses.field(default=Norm("none"), kw_only=True)
   activation: Callable[[Array], Array] = dataclasses.field(default=jnp.tanh, kw_only=True)
-  heads: Mapping[str, int]
   scales: int = 3
   widths: tuple[int, int, int] = (16, 64, 256)
-  seen: tuple[int, int] = (8, 32)
+  fan_in: tuple[int, int] = (8, 32)
   hidden: int = 1024
 
   def __post_init__(self):
-    if any(seen > width for seen, width in zip(self.seen, self.widths[:2], strict=True)):
-      raise ValueError(f"seen={self.seen} maps of widths={self.widths[:2]}: more than there are")
+    if any(count > width for count, width in zip(self.fan_in, self.widths[:2], strict=True)):
+      raise ValueError(
+        f"fan_in={self.fan_in} maps of widths={self.widths[:2]}: more than there are"
+      )
     super().__post_init__()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w 3"], *, train: bool
-  ) -> dict[str, Float[Array, "n h2 w2 c"]]:
-    """Maps by task, at a quarter of the image's size, rounded up."""
+  def __call__(self, x: Float[Array, "n h w 3"], *, train: bool) -> Maps:
+    """Computes maps at a quarter of the image's size, rounded up."""
     yuv = x @ jnp.asarray(_YUV.T, x.dtype)
-    levels = [locally_normalized(each) for each in laplacian_pyramid(yuv, self.scales)]
-    convolve = self._convolutions(train=train)
-    maps = [convolve(each) for each in levels]
-    x = jnp.concatenate([resize_bilinear(each, maps[0].shape[1:3]) for each in maps], -1)
+    extract = self._feature_extractor(train=train)
+    maps = [extract(normalize_locally(level)) for level in laplacian_pyramid(yuv, self.scales)]
+    size = spatial_size(maps[0])
+    x = jnp.concatenate([resize_bilinear(features, size) for features in maps], -1)
     x = self.conv_block(train=train)(x, features=self.hidden, kernel=1, name="hidden")
     self.sow("intermediates", "features", x)
-    return {
-      task: self.conv(channels, 1, dtype=self.dtype, name=f"head_{task}")(x)
-      for task, channels in self.heads.items()
-    }
+    return self.apply_heads(x)
 
-  def _convolutions(self, *, train: bool) -> Callable[[Array], Array]:
-    """The three convolutions, made once and applied to any level."""
-    masks, bias = connections((3, *self.widths), self.seen), self.conv_block(train=train).bias
+  def _feature_extractor(self, *, train: bool) -> Callable[[Array], Array]:
+    """Creates the three convolutions once, to be applied to any level."""
+    masks = connection_masks((3, *self.widths), self.fan_in)
+    bias = self.conv_block(train=train).bias
+    # Variance 1 / fan_in, for a tanh (LeCun et al. 1998), of the inputs that the mask leaves.
     init = lambda mask: nn.initializers.variance_scaling(1 / mask.mean(), "fan_in", "normal")
     convs = [
       Conv(
@@ -90,65 +90,82 @@ class Farabet(ConvNet):
       self.norm.layer(train=train, name=f"conv{i}_norm", dtype=self.dtype) for i in (1, 2, 3)
     ]
 
-    def convolve(x: Array) -> Array:
+    def extract(x: Array) -> Array:
       for i, (conv, norm) in enumerate(zip(convs, norms, strict=True)):
         x = x if i == 0 else max_pool(x, 2, 2)
         x = self.activation(norm(conv(x)))
       return x
 
-    return convolve
+    return extract
 
 
 def laplacian_pyramid(x: Float[Array, "n h w c"], levels: int) -> list[Float[Array, "n _ _ c"]]:
-  """What each halving of the size takes away, finest first, and what is left in the end.
+  """Splits maps into bands of spatial frequencies, finest first (Burt and Adelson 1983).
 
-  Before it is halved, a level is blurred by the binomial filter of five taps (Burt and Adelson
-  1983). Added up, each resized to the size of the one before, the levels give `x` again.
+  Before its size is halved, a level is blurred by the binomial filter of five taps. Added up, each
+  resized to the size of the one before, the levels give `x` again.
+
+  Args:
+    x: Maps.
+    levels: Number of levels, the low-pass rest included.
   """
-  found = []
+  bands = []
   for _ in range(levels - 1):
-    half = _blurred(x)[:, ::2, ::2]
-    found.append(x - resize_bilinear(half, x.shape[1:3]))
+    half = _blur(x)[:, ::2, ::2]
+    bands.append(x - resize_bilinear(half, spatial_size(x)))
     x = half
-  return [*found, x]
+  return [*bands, x]
 
 
-def locally_normalized(x: Float[Array, "n h w c"], window: int = 15) -> Float[Array, "n h w c"]:
-  """Each channel less its mean in the window around a pixel, over its deviation there.
+def normalize_locally(x: Float[Array, "n h w c"], window: int = 15) -> Float[Array, "n h w c"]:
+  """Subtracts each channel's mean in the window around a pixel, and divides by its deviation there.
 
   Where the deviation is below its mean over the image it is that mean, so that flat parts stay
   flat (Jarrett et al. 2009).
+
+  Args:
+    x: Maps.
+    window: Side of the window, in pixels.
   """
-  x = x - _means(x, window)
-  deviation = jnp.sqrt(_means(jnp.square(x), window) + 1e-8)
+  x = x - _window_means(x, window)
+  # The gradient of a root is infinite at 0, where a window is flat.
+  deviation = jnp.sqrt(_window_means(jnp.square(x), window) + 1e-8)
   return x / jnp.maximum(deviation, jnp.mean(deviation, (1, 2), keepdims=True))
 
 
-def _means(x: Array, window: int) -> Array:
-  """The mean of the pixels in the window around each, axis by axis, of those within the image."""
+def _window_means(x: Array, window: int) -> Array:
+  """Averages the pixels in the window around each, axis by axis, of those within the image."""
   for shape in ((window, 1), (1, window)):
     x = nn.avg_pool(x, shape, (1, 1), "SAME", count_include_pad=False)
   return x
 
 
-def _blurred(x: Array) -> Array:
+def _blur(x: Array) -> Array:
   taps = jnp.asarray(np.array([1, 4, 6, 4, 1]) / 16, x.dtype)
   for axis in (1, 2):
-    widths = [(2, 2) if i == axis else (0, 0) for i in range(4)]
+    widths, side = [(2, 2) if i == axis else (0, 0) for i in range(4)], x.shape[axis]
     padded = jnp.pad(x, widths, "edge")
-    x = sum(
-      tap * lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis) for i, tap in enumerate(taps)
-    )
+    shifted = [lax.slice_in_dim(padded, i, i + side, axis=axis) for i in range(len(taps))]
+    products = [tap * part for tap, part in zip(taps, shifted, strict=True)]
+    x = functools.reduce(jnp.add, products)
   return x
 
 
-def connections(widths: Sequence[int], seen: Sequence[int]) -> list[np.ndarray]:
-  """For each convolution 1 where a filter sees an input: (7, 7, inputs, filters)."""
+def connection_masks(widths: Sequence[int], fan_in: Sequence[int]) -> list[np.ndarray]:
+  """Chooses which inputs each filter sees.
+
+  Args:
+    widths: Channels of the input and of each convolution.
+    fan_in: Number of inputs of each filter, for all convolutions but the first.
+
+  Returns:
+    For each convolution (7, 7, inputs, filters): 1 where a filter sees an input, else 0.
+  """
   rng = np.random.default_rng(0)
   masks = [np.zeros(pair, np.float32) for pair in itertools.pairwise(widths)]
-  luminance = widths[1] * 5 // 8
+  luminance = widths[1] * 5 // 8  # 10 of the paper's 16 filters.
   masks[0][0, :luminance] = masks[0][1:, luminance:] = 1
-  for mask, count in zip(masks[1:], seen, strict=True):
+  for mask, count in zip(masks[1:], fan_in, strict=True):
     for column in mask.T:
       column[rng.choice(len(column), count, replace=False)] = 1
   return [np.broadcast_to(mask, (7, 7, *mask.shape)) for mask in masks]

@@ -1,44 +1,43 @@
 """Fully convolutional residual network: ResNet and up-projections (Laina et al. 2016)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.resnet import ResNet
-from asmjax.models.layers import ConvBlock, ConvNet
+from asmjax.models.layers import ConvBlock
+from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import conv2d
 
 
-class FCRN(ConvNet):
+class FCRN(Predictor):
   """ResNet, a 1x1 convolution that halves the channels, and four up-projections.
 
   The defaults are FCRN-50, with 63.6 million parameters for depth alone.
 
   Attributes:
-    heads: output channels by task; each head is a 3x3 convolution.
-    backbone: the last up-projection has as many channels as its stem.
-    dropout: rate before the heads, of single values.
+    heads: Output channels by task; each head is a 3x3 convolution.
+    backbone: ResNet; the last up-projection has as many channels as its stem.
+    dropout: Rate of dropout before the heads, of single values.
     align_corners: Where outputs lie; see `asmjax.ops.resize`. Unpooling puts a value on
       the first pixel of its cell and kernels are padded alike on all sides, so output i is centered
       on pixel 2 i. The released code stretches its maps to the image instead.
   """
 
-  heads: Mapping[str, int]
   backbone: ResNet = ResNet()
   dropout: float = 0.5
   align_corners: bool = True
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w 3"], *, train: bool
-  ) -> dict[str, Float[Array, "n h2 w2 c"]]:
-    """Maps by task, at half of the image's size, rounded up.
+  def __call__(self, x: Float[Array, "n h w 3"], *, train: bool) -> Maps:
+    """Computes maps at half of the image's size, rounded up.
 
-    Of an image whose sides are no multiples of 32 the network sees cells that reach beyond it;
-    what it says of them is cut off.
+    Features of an image whose sides are no multiples of 32 reach beyond it, and so do the maps,
+    which are cropped.
     """
     h, w = (-(-side // 2) for side in x.shape[1:3])
     conv_block, width = self.conv_block(train=train), self.backbone.width
@@ -48,20 +47,17 @@ class FCRN(ConvNet):
       x = UpProjection(width * 2 ** (3 - i), conv_block, name=f"up{i + 1}")(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x[:, :h, :w])
     self.sow("intermediates", "features", x)
-    return {
-      task: self.conv(channels, dtype=self.dtype, name=f"head_{task}")(x)
-      for task, channels in self.heads.items()
-    }
+    return self.apply_heads(x, 3)
 
 
 class UpProjection(nn.Module):
-  """Doubles the size: 5x5 and 3x3 up-convolution plus a projection by 5x5 (Sec. 3.2, Fig. 2).
+  """Doubling of the size: 5x5 and 3x3 up-convolution plus a 5x5 projection (Sec. 3.2, Fig. 2).
 
   The 5x5 up-convolutions of the two branches see the same map, so they are one (`conv1`) with
   twice the filters; the first half belongs to the branch that goes on to the 3x3 convolution.
 
   Attributes:
-    features: output channels.
+    features: Output channels.
     conv_block: Factory of the layers.
   """
 
@@ -70,7 +66,7 @@ class UpProjection(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n 2*h 2*w f"]:
-    """Features at twice the size."""
+    """Computes features at twice the size."""
     conv_block, activation = self.conv_block, self.conv_block.activation
     x = UpConv(2 * self.features, conv_block.bias, conv_block.dtype, name="conv1")(x)
     x, projected = jnp.split(conv_block.finish(x, activate=False, name="conv1"), 2, -1)
@@ -86,9 +82,9 @@ class UpConv(nn.Module):
   2: four small convolutions, interleaved, give the same without a product with zero.
 
   Attributes:
-    features: output channels.
-    bias: add a bias.
-    dtype: compute type; parameters are float32.
+    features: Output channels.
+    bias: Whether a bias is added.
+    dtype: Compute type; parameters are float32.
   """
 
   features: int
@@ -97,25 +93,24 @@ class UpConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n 2*h 2*w f"]:
-    """The convolution of the unpooled map, with two pixels of zero padding."""
-    # He et al.'s variance, of the 25 / 4 taps that meet a value on average.
+    """Convolves the unpooled map with two pixels of zero padding."""
+    # The variance of He et al. (2015), 2 / fan_in, for the 25 / 4 of 25 taps that meet a value on
+    # average: four times that of a kernel whose taps all do.
     init = nn.initializers.variance_scaling(8.0, "fan_in", "normal")
     kernel = self.param("kernel", init, (5, 5, x.shape[-1], self.features))
     bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
-    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
     pads = ((1, 1), (0, 1))
-    y = _interleaved(
-      [
-        _interleaved([conv2d(x, kernel[i::2, j::2], padding=(pads[i], pads[j])) for j in (0, 1)], 2)
-        for i in (0, 1)
-      ],
-      1,
-    )
+    rows = []
+    for i in (0, 1):
+      parts = [conv2d(x, kernel[i::2, j::2], padding=(pads[i], pads[j])) for j in (0, 1)]
+      rows.append(_interleave(parts, 2))
+    y = _interleave(rows, 1)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
 
 
-def _interleaved(parts: Sequence[Array], axis: int) -> Array:
-  """The slices of all parts along `axis`, in turn."""
+def _interleave(parts: Sequence[Array], axis: int) -> Array:
+  """Takes the slices of all parts along `axis` in turn."""
   shape = list(parts[0].shape)
   shape[axis] *= len(parts)
   return jnp.stack(parts, axis + 1).reshape(shape)

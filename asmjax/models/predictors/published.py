@@ -1,10 +1,12 @@
 """Predictors as they were published, by name: functions of the heads."""
 
 import functools
+from collections.abc import Callable
 
 from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
+from asmjax.models.predictors.base import Predictor
 from asmjax.models.predictors.deeplab import DeepLab, DeepLabV2
 from asmjax.models.predictors.dilated import Dilated
 from asmjax.models.predictors.farabet import Farabet
@@ -13,22 +15,23 @@ from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
 from asmjax.models.predictors.unet import UNet
 
-# Statistics of pretrained layers move slowly (Hwang et al. 2019, Sec. 4.1).
-_SLOW = Norm(momentum=0.9997)
-_MOBILE = Norm(momentum=0.9997, epsilon=1e-3)
+# Statistics of pretrained layers move slowly (Hwang et al. 2019, Sec. 4.1): 0.9997 is also what the
+# DeepLab code trains with. MobileNets and Xception have TF-Slim's epsilon of 1e-3.
+_SLOW_NORM = Norm(momentum=0.9997)
+_SLIM_NORM = Norm(momentum=0.9997, epsilon=1e-3)
 
 
-def _resnet(layers: int, stride: int) -> ResNet:
-  return ResNet(BLOCKS[layers], output_stride=stride, placement="first_3x3", norm=_SLOW)
+def _resnet(depth: int, output_stride: int) -> ResNet:
+  return ResNet(BLOCKS[depth], output_stride=output_stride, placement="first_3x3", norm=_SLOW_NORM)
 
 
-def _plus(backbone: Xception | MobileNetV2) -> functools.partial:
+def _deeplab_v3_plus(backbone: Xception | MobileNetV2) -> functools.partial:
   return functools.partial(DeepLab, backbone=backbone, low=48, convs=2, separable=True)
 
 
-_mobilenet = functools.partial(MobileNetV2, top=False, norm=_MOBILE)
+_mobilenet = functools.partial(MobileNetV2, top=False, norm=_SLIM_NORM)
 
-PUBLISHED = {
+PUBLISHED: dict[str, Callable[..., Predictor]] = {
   "unet7": UNet,
   "unet18": functools.partial(
     UNet,
@@ -52,11 +55,11 @@ PUBLISHED = {
   "deeplab_v3_mobilenet_v2": functools.partial(
     DeepLab, backbone=_mobilenet(output_stride=16), rates=()
   ),
-  "deeplab_v3_plus_xception65": _plus(Xception(output_stride=16, norm=_MOBILE)),
-  "deeplab_v3_plus_mobilenet_v2": _plus(_mobilenet(output_stride=16)),
+  "deeplab_v3_plus_xception65": _deeplab_v3_plus(Xception(output_stride=16, norm=_SLIM_NORM)),
+  "deeplab_v3_plus_mobilenet_v2": _deeplab_v3_plus(_mobilenet(output_stride=16)),
   "pspnet_resnet50": functools.partial(PSPNet, backbone=_resnet(50, 8)),
   "pspnet_resnet101": functools.partial(PSPNet, backbone=_resnet(101, 8)),
-  "dilated8": functools.partial(Dilated, backbone=VGG(fully=4096, output_stride=8)),
+  "dilated8": functools.partial(Dilated, backbone=VGG(fc_features=4096, output_stride=8)),
   "farabet": Farabet,
   "fcrn50": FCRN,
 }

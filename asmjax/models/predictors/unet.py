@@ -1,14 +1,12 @@
 """U-Net: convolutions down, convolutions up, skips between equals (Ronneberger et al. 2015)."""
 
-from collections.abc import Mapping
-
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import ConvNet
+from asmjax.models.predictors.base import Maps, Predictor
 
 
-class UNet(ConvNet):
+class UNet(Predictor):
   """U-Net with any number of levels.
 
   With one convolution a level there are 2 L - 1 of them: L = 4 is the net of 7 convolutional
@@ -18,22 +16,24 @@ class UNet(ConvNet):
   down_kernel=4, decoder_convs=3, join=1, head_kernel=3`.
 
   Attributes:
-    heads: output channels by task; each head is one convolution.
-    levels: number of resolutions, L.
-    width: channels of the first level; each further level has twice as many, up to `max_width`.
-    max_width: limit of the doubling.
-    encoder_convs: convolutions a level on the way down; the first one has stride 2 and
+    heads: Output channels by task; each head is one convolution.
+    levels: Number L of resolutions.
+    width: Channels of the first level; each further level has twice as many, up to `max_width`.
+    max_width: Upper limit of the channels.
+    encoder_convs: Convolutions a level on the way down; the first one has stride 2 and
       `down_kernel`, the others are 3x3.
-    decoder_convs: 3x3 convolutions a level on the way up.
-    stride: of the first level, hence of the output: 1 or 2.
-    down_kernel: kernel of the convolutions with a stride. Whatever it is, a level has 1/stride
-      of the size above it, rounded up.
-    join: decoder convolutions of each level that come before the map is resized to the skip's
-      size and concatenated with it.
-    head_kernel: kernel of the heads, odd.
+    decoder_convs: Number of 3x3 convolutions a level on the way up.
+    stride: Stride of the first level, hence of the output: 1 or 2.
+    down_kernel: Side of the kernels with a stride. Whatever it is, a level has 1/stride of the size
+      above it, rounded up.
+    join: Number of decoder convolutions of each level that come before the map is resized to the
+      skip's size and concatenated with it.
+    head_kernel: Side of the heads' kernels, odd.
+
+  Raises:
+    ValueError: No convolution is left to join a level's map with its skip.
   """
 
-  heads: Mapping[str, int]
   levels: int = 4
   width: int = 32
   max_width: int = 512
@@ -53,24 +53,20 @@ class UNet(ConvNet):
     super().__post_init__()
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "n h w 3"], *, train: bool
-  ) -> dict[str, Float[Array, "n h2 w2 c"]]:
-    """Maps by task, at 1/stride of the image's size."""
+  def __call__(self, x: Float[Array, "n h w 3"], *, train: bool) -> Maps:
+    """Computes maps at 1/stride of the image's size."""
     widths = [min(self.width * 2**i, self.max_width) for i in range(self.levels)]
     conv_block, skips = self.conv_block(train=train), []
     for i, width in enumerate(widths):
       for j in range(self.encoder_convs):
         stride = (self.stride if i == 0 else 2) if j == 0 else 1
         kernel = self.down_kernel if stride > 1 else 3
-        x = conv_block(x, features=width, kernel=kernel, stride=stride, name=f"down{i + 1}_{j + 1}")
+        name = f"down{i + 1}_{j + 1}"
+        x = conv_block(x, features=width, kernel=kernel, stride=stride, name=name)
       skips.append(x)
     for i in reversed(range(self.levels - 1)):
       for j in range(self.decoder_convs):
         inputs = (skips[i], x) if j == self.join else (x,)
         x = conv_block(*inputs, features=widths[i], name=f"up{i + 1}_{j + 1}")
     self.sow("intermediates", "features", x)
-    return {
-      task: self.conv(channels, self.head_kernel, dtype=self.dtype, name=f"head_{task}")(x)
-      for task, channels in self.heads.items()
-    }
+    return self.apply_heads(x, self.head_kernel)
