@@ -9,12 +9,12 @@ from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Far
 from asmjax.pretrained import name_map
 from asmjax.pretrained.names import (
   NameMap,
-  Origin,
+  WeightSource,
   hwio_from_oihw,
-  prefixed,
+  nest,
+  prefix_names,
   torch_conv,
   torch_layer,
-  under,
 )
 
 HEAD = "head_segmentation"
@@ -33,7 +33,7 @@ def _deeplab(net: DeepLab) -> NameMap:
   entries |= _layer("project", f"{aspp}.project")
   # Theirs joins the image's mean last, ours first.
   rolled = lambda kernel: np.roll(hwio_from_oihw(kernel), net.features, axis=2)
-  entries |= {"params/project/kernel": Origin((f"{aspp}.project.0.weight",), rolled)}
+  entries |= {"params/project/kernel": WeightSource((f"{aspp}.project.0.weight",), rolled)}
   entries |= _layer("low", "low") if net.low else {}
   step = 6 if net.separable else 3
   for i in range(net.convs):
@@ -68,7 +68,7 @@ def _fcn(net: FCN) -> NameMap:
 def _transposed(ours: str, theirs: str) -> NameMap:
   # PyTorch's is the gradient of a convolution, whose kernel is flipped.
   flipped = lambda kernel: kernel.transpose(2, 3, 0, 1)[::-1, ::-1]
-  return {f"params/{ours}/kernel": Origin((f"{theirs}.weight",), flipped)}
+  return {f"params/{ours}/kernel": WeightSource((f"{theirs}.weight",), flipped)}
 
 
 def _unet(net: UNet) -> NameMap:
@@ -120,7 +120,7 @@ def _backbone(net: DeepLab | DeepLabV2 | Dilated | FCN | FCRN | PSPNet) -> NameM
     # The names are the same wherever a stride is.
     placed = {"placement": "first_3x3"} if isinstance(backbone, ResNet) else {}
     entries = name_map(backbone.clone(**placed), "torchvision")
-  return under("backbone", prefixed("backbone.", entries))
+  return nest("backbone", prefix_names("backbone.", entries))
 
 
 def _xception(net: Xception) -> NameMap:

@@ -14,8 +14,8 @@ from asmjax.config.schema import construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
 from asmjax.game import Game
-from asmjax.pretrained import Origin, read, transfer
-from asmjax.pretrained.names import by_path
+from asmjax.pretrained import WeightSource, read, transfer
+from asmjax.pretrained.names import leaves_by_path
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
 
@@ -87,8 +87,8 @@ def _read_variables(folder: pathlib.Path, made: Game, size: tuple[int, int]) -> 
   expected = jax.eval_shape(
     lambda key: made.predictor.init(key, image, train=False), jax.random.key(0)
   )
-  own_names = {path: Origin((path,)) for path in by_path(expected)}
+  own_names = {path: WeightSource((path,)) for path in leaves_by_path(expected)}
   variables, coverage = transfer(expected, read(folder, "orbax"), own_names, strict=False, heads=())
-  if coverage.faults():
-    raise ValueError(f"{folder} is not of the predictor in the run's config:{coverage.faults()}")
+  if faults := coverage.describe_faults():
+    raise ValueError(f"{folder} is not of the predictor in the run's config:{faults}")
   return variables

@@ -19,14 +19,14 @@ A network without a map needs one, a short function that joins the entries of it
 from asmjax.pretrained.input_transform import input_transform
 from asmjax.pretrained.load import load
 from asmjax.pretrained.maps import name_map
-from asmjax.pretrained.names import NameMap, Origin
+from asmjax.pretrained.names import NameMap, WeightSource
 from asmjax.pretrained.readers import read
 from asmjax.pretrained.transfer import Coverage, transfer
 
 __all__ = [
   "Coverage",
   "NameMap",
-  "Origin",
+  "WeightSource",
   "input_transform",
   "load",
   "name_map",

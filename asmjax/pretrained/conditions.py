@@ -1,4 +1,4 @@
-"""What a network must be like for published weights to mean the same in it."""
+"""Conditions on a network under which published weights mean the same in it."""
 
 from typing import Any
 
@@ -6,10 +6,14 @@ from asmjax.models.layers import ConvNet
 
 
 def epsilon_shift(network: ConvNet, theirs: float) -> float:
-  """What to add to running variances: their epsilon less the network's own.
+  """Computes what to add to running variances so that another epsilon gives the same result.
+
+  Args:
+    network: Network that takes the weights.
+    theirs: Epsilon of the published network's batch norm.
 
   Raises:
-    ValueError: the network has no batch norm.
+    ValueError: The network has no batch norm.
   """
   if network.norm.kind not in ("batch", "sync_batch"):
     raise ValueError(
@@ -19,16 +23,16 @@ def epsilon_shift(network: ConvNet, theirs: float) -> float:
   return theirs - network.norm.epsilon
 
 
-def require(network: ConvNet, source: str, **expected: Any) -> None:
-  """Checks fields of the network.
+def check_fields(network: ConvNet, source: str, **expected: Any) -> None:
+  """Checks that a network has the fields of the published one.
 
   Args:
-    network: to check.
-    source: of the weights, for the message.
-    **expected: the fields that the source's network has.
+    network: Network that takes the weights.
+    source: Name of whoever published the weights, for the message.
+    **expected: Fields of the published network.
 
   Raises:
-    ValueError: a field differs.
+    ValueError: A field differs.
   """
   for field, value in expected.items():
     found = getattr(network, field)

@@ -29,12 +29,13 @@ SLIM = {
 def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -> InputTransform:
   """Finds the input transform that published weights, or those of a run, were trained under.
 
-  Weights with torchvision's names have ImageNet's statistics; those of TF-Slim and of the DeepLab
-  model zoo what their backbone was trained with; a run that of its config. No weights are read.
+  That is ImageNet's statistics for weights with torchvision's names, what the backbone was trained
+  with for those of TF-Slim and of the DeepLab model zoo, and that of its config for a run. No
+  weights are read.
 
   Args:
     path: Path of the weights, as for `asmjax.pretrained.load`.
-    format: Format of the weights, likewise.
+    format: Format of the weights, as for `asmjax.pretrained.load`.
     network: Network that the weights are for; of a predictor its backbone decides.
 
   Raises:
@@ -52,12 +53,12 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
   if naming == "torchvision":
     return IMAGENET
   kind = type(getattr(network, "backbone", network))
-  known = {each.__name__: transform for each, transform in SLIM.items()}
+  known = {network.__name__: transform for network, transform in SLIM.items()}
   return choose(known, kind.__name__, "network of TF-Slim's")
 
 
 def _of_run(path: pathlib.Path) -> InputTransform:
-  """That of a run, by its folder or that of one of its checkpoints, RUN/checkpoints/STEP."""
+  """Reads that of a run from its folder, or from that of a checkpoint, RUN/checkpoints/STEP."""
   folders = (path, *path.absolute().parents[:2])
   files = [folder / "config.json" for folder in folders if (folder / "config.json").is_file()]
   if not files:

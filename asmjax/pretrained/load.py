@@ -1,4 +1,4 @@
-"""The one way from a file of weights to a network's variables."""
+"""Loading: the one way from a file of weights to a network's variables."""
 
 import contextlib
 import dataclasses
@@ -9,11 +9,11 @@ import flax.linen as nn
 from jaxtyping import PyTree
 
 from asmjax.pretrained.maps import name_map
-from asmjax.pretrained.names import NameMap, Origin, by_path, under
+from asmjax.pretrained.names import NameMap, WeightSource, leaves_by_path, nest
 from asmjax.pretrained.readers import Weights, read
-from asmjax.pretrained.transfer import Coverage, transfer, within
+from asmjax.pretrained.transfer import Coverage, is_within, transfer
 
-# How arrays are named in files of each format; "asmjax" names them by our own paths.
+# How files of each format name their arrays; "asmjax" stands for the paths of our variables.
 NAMINGS = {
   "orbax": "asmjax",
   "safetensors": "torchvision",
@@ -33,26 +33,32 @@ def load(
   reinitialize: Sequence[str] = (),
   ignore: Sequence[str] = (),
 ) -> tuple[PyTree, Coverage]:
-  """A network's variables with published weights, or with those of a run, and what went where.
+  """Loads published weights, or those of a run, into a network's variables.
 
   Heads whose number of classes differs stay fresh. The weights expect images as
   `asmjax.pretrained.input_transform` says.
 
   Args:
-    path: of the weights; see `asmjax.pretrained.read`, as for the `format`.
-    format: "safetensors" or "torch" with torchvision's names, "tensorflow" with those of TF-Slim
-      and the DeepLab model zoo, or "orbax", a run of this package.
-    network: whose variables they are.
-    variables: freshly initialized, collections first; they are left as they are.
-    part: a module among the network's fields, such as "backbone", to load that alone: of
-      published weights, from a file of that module alone; of a run, from the part of that name.
-    strict: see `transfer`, as for `reinitialize` and `ignore`.
+    path: Path of the weights; see `asmjax.pretrained.read`.
+    format: Format of the weights: "safetensors" or "torch" with torchvision's names, "tensorflow"
+      with those of TF-Slim and the DeepLab model zoo, or "orbax", a run of this package.
+    network: Network that takes the weights.
+    variables: Freshly initialized variables of the network, collections first; they are left as
+      they are.
+    part: Module among the network's fields, such as "backbone", to load that alone: published
+      weights from a file of that module alone, a run from its part of that name.
+    strict: Whether every variable must get a value and every array must be used.
+    reinitialize: Patterns of variables that stay fresh; see `transfer`.
+    ignore: Patterns of arrays that have no place in the network; see `transfer`.
+
+  Returns:
+    The network's variables with the weights in them, and a report of what went where.
 
   Raises:
-    ValueError: the file is damaged or does not fit, there is no map of its names to the
+    ValueError: The file is damaged or does not fit, there is no map of its names to the
       network's, or the network has no such part.
-    FileNotFoundError: there is no such file.
-    ImportError: the format needs a package of an extra that is not installed.
+    FileNotFoundError: There is no such file.
+    ImportError: The format needs a package of an extra that is not installed.
   """
   parts = _parts(network)
   if part and part not in parts:
@@ -62,7 +68,7 @@ def load(
   weights = read(path, format)
   if NAMINGS[format] == "asmjax":
     # Of another network, so what is outside of the part may be anything.
-    weights = {name: array for name, array in weights.items() if within(name, part)}
+    weights = {name: array for name, array in weights.items() if is_within(name, part)}
   try:
     entries = _entries(network, variables, NAMINGS[format], part)
     return transfer(
@@ -85,17 +91,19 @@ def load(
 
 def _entries(network: nn.Module, variables: PyTree, naming: str, part: str) -> NameMap:
   if naming == "asmjax":
-    return {path: Origin((path,)) for path in by_path(variables) if within(path, part)}
+    return {
+      path: WeightSource((path,)) for path in leaves_by_path(variables) if is_within(path, part)
+    }
   if part:
-    return under(part, name_map(getattr(network, part), naming))
+    return nest(part, name_map(getattr(network, part), naming))
   return name_map(network, naming)
 
 
 def _has(weights: Weights, network: nn.Module, variables: PyTree, naming: str, part: str) -> bool:
-  """Whether a file has all arrays of a part."""
+  """Tells whether a file has all arrays of a part."""
   with contextlib.suppress(ValueError):
     entries = _entries(network, variables, naming, part)
-    return weights.keys() >= {name for origin in entries.values() for name in origin.names}
+    return weights.keys() >= {name for source in entries.values() for name in source.names}
   return False
 
 

@@ -5,38 +5,38 @@ import flax.linen as nn
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import slim, torchvision
-from asmjax.pretrained.names import NameMap, prefixed, under
+from asmjax.pretrained.names import NameMap, nest, prefix_names
 
 
 def name_map(network: nn.Module, naming: str) -> NameMap:
-  """Where the variables of a network are in a file of published weights.
+  """Returns the map from a network's variables to the names in a file of published weights.
 
   Of a DeepLab, the head of the task "segmentation" takes the published classifier; other heads
   have no entry.
 
   Args:
-    network: whose normalization may add another epsilon to the variance than the published one
-      does: the map makes up for it.
-    naming: "torchvision", or "slim" for TF-Slim and the DeepLab model zoo.
+    network: Network that takes the weights. Its batch norm may have another epsilon than the
+      published one: the map makes up for it.
+    naming: Way of naming: "torchvision", or "slim" for TF-Slim and the DeepLab model zoo.
 
   Raises:
-    ValueError: there is no such map, or the network differs from the published one in more than
+    ValueError: There is no such map, or the network differs from the published one in more than
       numbers of channels and blocks.
   """
   key = (type(network), naming)
   if key not in MAPS:
-    known = ", ".join(sorted(f"{each.__name__} in {names!r}" for each, names in MAPS))
+    known = ", ".join(sorted(f"{kind.__name__} in {names!r}" for kind, names in MAPS))
     raise ValueError(f"no name map for {type(network).__name__} in {naming!r}; known: {known}")
   return MAPS[key](network)
 
 
 def _torchvision_deeplab(network: DeepLab) -> NameMap:
-  backbone = prefixed("backbone.", name_map(network.backbone, "torchvision"))
-  return under("backbone", backbone) | torchvision.deeplab(network)
+  backbone = prefix_names("backbone.", name_map(network.backbone, "torchvision"))
+  return nest("backbone", backbone) | torchvision.deeplab(network)
 
 
 def _slim_deeplab(network: DeepLab) -> NameMap:
-  return under("backbone", name_map(network.backbone, "slim")) | slim.deeplab(network)
+  return nest("backbone", name_map(network.backbone, "slim")) | slim.deeplab(network)
 
 
 MAPS = {

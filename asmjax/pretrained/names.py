@@ -1,8 +1,9 @@
 """Name maps: where in a file of weights each variable of a network comes from.
 
-A map is a plain dict from the path of our variable, its collection first ("params/conv1/kernel",
-"batch_stats/conv1_norm/mean"), to its `Origin`. The functions below give the entries of a single
-layer, to be joined with `|`.
+A map is a dict from the path of a variable, its collection first ("params/conv1/kernel",
+"batch_stats/conv1_norm/mean"), to its `WeightSource`. The functions below return the entries of a
+single layer, to be joined with `|`. In their arguments `ours` is the path of a module of the
+network, and `theirs` its name in the file.
 """
 
 import dataclasses
@@ -15,61 +16,62 @@ from jaxtyping import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
-  """Where one variable comes from.
+class WeightSource:
+  """Arrays of a file that one variable is made of.
 
   Attributes:
-    names: of the arrays in the file, mostly of one.
-    transform: from the file's arrays to ours; raises ValueError if one has not its rank.
+    names: Names of the arrays in the file, mostly of a single one.
+    transform: Function from the file's arrays to the variable; raises ValueError if an array has
+      not the rank that it expects.
   """
 
   names: tuple[str, ...]
   transform: Callable[..., np.ndarray] = np.asarray
 
 
-NameMap = dict[str, Origin]
+NameMap = dict[str, WeightSource]
 
 
-def named(path: jax.tree_util.KeyPath) -> str:
-  """The place of a leaf in a tree as a path: "params/conv1/kernel"."""
+def join_path(path: jax.tree_util.KeyPath) -> str:
+  """Joins the keys that lead to a leaf, as in "params/conv1/kernel"."""
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def by_path(tree: PyTree) -> dict[str, Any]:
-  """The leaves of a tree by path."""
-  return {named(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def leaves_by_path(tree: PyTree) -> dict[str, Any]:
+  """Returns the leaves of a tree by path, as `join_path` writes it."""
+  return {join_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def under(module: str, name_map: Mapping[str, Origin]) -> NameMap:
-  """The map of a network that has become the part `module` of a larger one.
+def nest(module: str, name_map: Mapping[str, WeightSource]) -> NameMap:
+  """Returns the map of a network that has become the part `module` of a larger one.
 
   Example:
-    >>> list(under("backbone", {"params/conv1/kernel": Origin(("conv1.weight",))}))
+    >>> list(nest("backbone", {"params/conv1/kernel": WeightSource(("conv1.weight",))}))
     ['params/backbone/conv1/kernel']
   """
-  placed = {}
-  for path, origin in name_map.items():
-    collection, rest = path.split("/", 1)
-    placed[f"{collection}/{module}/{rest}"] = origin
-  return placed
+  nested = {}
+  for path, source in name_map.items():
+    collection, inner = path.split("/", 1)
+    nested[f"{collection}/{module}/{inner}"] = source
+  return nested
 
 
-def prefixed(prefix: str, name_map: Mapping[str, Origin]) -> NameMap:
-  """The map for a file whose names begin with `prefix`.
+def prefix_names(prefix: str, name_map: Mapping[str, WeightSource]) -> NameMap:
+  """Returns the map for a file whose names begin with `prefix`.
 
   Example:
-    >>> prefixed("backbone.", {"params/conv1/kernel": Origin(("conv1.weight",))})
+    >>> prefix_names("backbone.", {"params/conv1/kernel": WeightSource(("conv1.weight",))})
     ... # doctest: +ELLIPSIS
-    {'params/conv1/kernel': Origin(names=('backbone.conv1.weight',), ...)}
+    {'params/conv1/kernel': WeightSource(names=('backbone.conv1.weight',), ...)}
   """
   return {
-    path: dataclasses.replace(origin, names=tuple(prefix + name for name in origin.names))
-    for path, origin in name_map.items()
+    path: dataclasses.replace(source, names=tuple(prefix + name for name in source.names))
+    for path, source in name_map.items()
   }
 
 
 def hwio_from_oihw(kernel: np.ndarray) -> np.ndarray:
-  """PyTorch's convolution (out, in / groups, h, w) to (h, w, in / groups, out).
+  """Transposes PyTorch's convolution (out, in / groups, h, w) to (h, w, in / groups, out).
 
   That includes depthwise ones: (channels * m, 1, h, w) to (h, w, 1, channels * m).
   """
@@ -77,10 +79,10 @@ def hwio_from_oihw(kernel: np.ndarray) -> np.ndarray:
 
 
 def hwio_from_oi(side: int) -> Callable[[np.ndarray], np.ndarray]:
-  """PyTorch's linear layer of a flattened map to the convolution that covers the map.
+  """Returns the conversion of PyTorch's linear layer of a flattened map to a convolution.
 
   Args:
-    side: of the map.
+    side: Side of the map, which the kernel covers.
 
   Returns:
     A function from (out, in * side * side) to (side, side, in, out).
@@ -94,73 +96,74 @@ def hwio_from_oi(side: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def hwio_from_hwcm(kernel: np.ndarray) -> np.ndarray:
-  """TensorFlow's depthwise convolution (h, w, channels, m) to (h, w, 1, channels * m)."""
+  """Reshapes TensorFlow's depthwise convolution (h, w, channels, m) to (h, w, 1, channels * m)."""
   h, w, channels, multiplier = kernel.shape
   return kernel.reshape(h, w, 1, channels * multiplier)
 
 
 def torch_conv(ours: str, theirs: str, *, bias: bool = False) -> NameMap:
-  """A convolution of PyTorch, depthwise and grouped ones included.
+  """Maps a convolution of PyTorch, depthwise and grouped ones included.
 
   Args:
-    ours: path of our module, such as "block1/conv1".
-    theirs: name of theirs, such as "features.1.conv.0.0".
-    bias: whether it has one.
+    ours: Path of the convolution, such as "block1/conv1".
+    theirs: Name in the file, such as "features.1.conv.0.0".
+    bias: Whether the convolution has a bias.
   """
-  return _conv(ours, Origin((f"{theirs}.weight",), hwio_from_oihw), bias and f"{theirs}.bias")
+  kernel = WeightSource((f"{theirs}.weight",), hwio_from_oihw)
+  return _conv(ours, kernel, f"{theirs}.bias" if bias else None)
 
 
 def torch_batch_norm(ours: str, theirs: str, *, shift: float) -> NameMap:
-  """A batch norm of PyTorch.
+  """Maps a batch norm of PyTorch.
 
   Args:
-    ours: path of our module.
-    theirs: name of theirs, such as "features.0.1".
-    shift: their epsilon less ours. It is added to the running variance, so that in evaluation
+    ours: Path of the batch norm.
+    theirs: Name in the file, such as "features.0.1".
+    shift: Their epsilon less ours. It is added to the running variance, so that in evaluation
       the layer computes the very same.
   """
   return _batch_norm(ours, theirs, ".", ("weight", "bias", "running_mean", "running_var"), shift)
 
 
 def torch_layer(ours: str, conv: str, norm: str, *, shift: float, bias: bool = False) -> NameMap:
-  """A convolution of PyTorch and the batch norm after it, ours `{ours}_norm`.
+  """Maps a convolution of PyTorch and the batch norm after it, ours `{ours}_norm`.
 
   Args:
-    ours: path of our convolution, which has no bias.
-    conv: name of their convolution.
-    norm: name of their batch norm.
-    shift: see `torch_batch_norm`.
-    bias: whether their convolution has one. The running mean takes it: what is normalized is
-      x + bias - mean.
+    ours: Path of the convolution, which has no bias.
+    conv: Name of the convolution in the file.
+    norm: Name of the batch norm in the file.
+    shift: Their epsilon less ours; see `torch_batch_norm`.
+    bias: Whether their convolution has a bias. The running mean takes it, since what is normalized
+      is x + bias - mean.
   """
   entries = torch_conv(ours, conv) | torch_batch_norm(f"{ours}_norm", norm, shift=shift)
-  mean = Origin((f"{norm}.running_mean", f"{conv}.bias"), np.subtract)
+  mean = WeightSource((f"{norm}.running_mean", f"{conv}.bias"), np.subtract)
   return entries | {f"batch_stats/{ours}_norm/mean": mean} if bias else entries
 
 
 def slim_conv(ours: str, theirs: str, *, depthwise: bool = False, bias: bool = False) -> NameMap:
-  """A convolution of TF-Slim.
+  """Maps a convolution of TF-Slim.
 
   Args:
-    ours: path of our module, such as "stage1_block1/conv1".
-    theirs: name of theirs, such as "MobilenetV2/Conv".
-    depthwise: whether it is a depthwise one.
-    bias: whether it has one.
+    ours: Path of the convolution, such as "stage1_block1/conv1".
+    theirs: Name in the file, such as "MobilenetV2/Conv".
+    depthwise: Whether it is a depthwise convolution.
+    bias: Whether the convolution has a bias.
   """
-  kernel = Origin((f"{theirs}/weights",))
+  kernel = WeightSource((f"{theirs}/weights",))
   if depthwise:
-    kernel = Origin((f"{theirs}/depthwise_weights",), hwio_from_hwcm)
-  return _conv(ours, kernel, bias and f"{theirs}/biases")
+    kernel = WeightSource((f"{theirs}/depthwise_weights",), hwio_from_hwcm)
+  return _conv(ours, kernel, f"{theirs}/biases" if bias else None)
 
 
 def slim_layer(ours: str, theirs: str, *, shift: float, depthwise: bool = False) -> NameMap:
-  """A convolution of TF-Slim and its batch norm, ours `{ours}_norm`.
+  """Maps a convolution of TF-Slim and its batch norm, ours `{ours}_norm`.
 
   Args:
-    ours: path of our convolution.
-    theirs: name of theirs.
-    shift: their epsilon less ours; see `torch_batch_norm`.
-    depthwise: whether it is a depthwise one.
+    ours: Path of the convolution.
+    theirs: Name of the convolution in the file.
+    shift: Their epsilon less ours; see `torch_batch_norm`.
+    depthwise: Whether it is a depthwise convolution.
   """
   names = ("gamma", "beta", "moving_mean", "moving_variance")
   return slim_conv(ours, theirs, depthwise=depthwise) | _batch_norm(
@@ -168,9 +171,9 @@ def slim_layer(ours: str, theirs: str, *, shift: float, depthwise: bool = False)
   )
 
 
-def _conv(ours: str, kernel: Origin, bias: str | bool) -> NameMap:
+def _conv(ours: str, kernel: WeightSource, bias: str | None) -> NameMap:
   entries = {f"params/{ours}/kernel": kernel}
-  return entries | {f"params/{ours}/bias": Origin((bias,))} if bias else entries
+  return entries | {f"params/{ours}/bias": WeightSource((bias,))} if bias else entries
 
 
 def _batch_norm(
@@ -178,8 +181,8 @@ def _batch_norm(
 ) -> NameMap:
   scale, bias, mean, variance = (f"{theirs}{separator}{name}" for name in names)
   return {
-    f"params/{ours}/scale": Origin((scale,)),
-    f"params/{ours}/bias": Origin((bias,)),
-    f"batch_stats/{ours}/mean": Origin((mean,)),
-    f"batch_stats/{ours}/var": Origin((variance,), lambda variance: variance + shift),
+    f"params/{ours}/scale": WeightSource((scale,)),
+    f"params/{ours}/bias": WeightSource((bias,)),
+    f"batch_stats/{ours}/mean": WeightSource((mean,)),
+    f"batch_stats/{ours}/var": WeightSource((variance,), lambda variance: variance + shift),
   }

@@ -1,4 +1,4 @@
-"""Files of published weights to arrays by name, as the file names and lays them out."""
+"""Readers: from files of weights to arrays by name, as the file names and lays them out."""
 
 import contextlib
 import importlib
@@ -13,7 +13,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from asmjax.pretrained.names import by_path, named
+from asmjax.pretrained.names import join_path, leaves_by_path
 
 Weights = dict[str, np.ndarray]
 
@@ -22,20 +22,23 @@ _CHECKPOINT_FILE = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
 
 def read(path: str | pathlib.Path, format: str) -> Weights:
-  """All arrays of a file by name; bfloat16 becomes float32, other types stay.
+  """Reads all arrays of a file by name.
+
+  bfloat16 becomes float32, since NumPy has no such type of its own; other types stay.
 
   Args:
-    path: of the file; of a TensorFlow checkpoint the prefix that its files share, or one of them;
-      of a run the folder of one of its checkpoints, or its own, which means the last of them.
-    format: "safetensors"; "torch", a state_dict as `torch.save` writes it, alone or under
-      "state_dict" or "model", read without running any code that the file holds; "tensorflow", a
-      checkpoint of TensorFlow 1 or 2; "orbax", the predictor of a run of this package by paths
-      such as "params/conv1/kernel", with the moving average of its parameters if it kept one.
+    path: Path of the file; of a TensorFlow checkpoint the prefix that its files share, or one of
+      them; of a run the folder of one of its checkpoints, or its own, which means the last of them.
+    format: Format of the file: "safetensors"; "torch", a state_dict as `torch.save` writes it,
+      alone or under "state_dict" or "model", read without running any code that the file holds;
+      "tensorflow", a checkpoint of TensorFlow 1 or 2; "orbax", the predictor of a run of this
+      package by paths such as "params/conv1/kernel", with the moving average of its parameters if
+      it kept one.
 
   Raises:
-    ValueError: an unknown format, or the file is not of that format or is damaged.
-    FileNotFoundError: there is no such file.
-    ImportError: the format needs a package of an extra that is not installed.
+    ValueError: The format is unknown, or the file is not of that format or is damaged.
+    FileNotFoundError: There is no such file.
+    ImportError: The format needs a package of an extra that is not installed.
   """
   if format not in READERS:
     raise ValueError(f"unknown format {format!r} of weights; known: {sorted(READERS)}")
@@ -48,7 +51,7 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
     raise ValueError(
       f"{path}: expected {format} weights, found {_content(path)} ({type(error).__name__}: {error})"
     ) from error
-  return {name: _widened(array) for name, array in weights.items()}
+  return {name: _widen_bfloat16(array) for name, array in weights.items()}
 
 
 def _safetensors(path: pathlib.Path) -> Weights:
@@ -74,7 +77,7 @@ def _torch(path: pathlib.Path) -> Weights:
 
 
 def _state_dict(found: Any, tensor: type) -> Mapping[str, Any]:
-  """The tensors by name, without the prefix that `DataParallel` gives to all of them."""
+  """Returns the tensors by name, without the prefix that `DataParallel` gives to all of them."""
   if not isinstance(found, Mapping):
     raise ValueError(f"a {type(found).__name__}; expected a dict of tensors")
   for key in ("state_dict", "model"):
@@ -117,23 +120,24 @@ def _prefix(path: pathlib.Path) -> pathlib.Path:
 def _orbax(path: pathlib.Path) -> Weights:
   """Reads no more than it returns: a checkpoint also holds the critics and the optimizers."""
   import orbax.checkpoint as ocp
+  from etils import epath
 
-  folder = _state(path)
+  folder = epath.Path(_state(path))
   with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
     stored = handler.metadata(folder).tree
-    places = _predictor(by_path(stored))
+    places = _predictor(leaves_by_path(stored))
     wanted = set(places.values())
     item = jax.tree_util.tree_map_with_path(
-      lambda path, _: 0 if named(path) in wanted else ocp.PLACEHOLDER, stored
+      lambda path, _: 0 if join_path(path) in wanted else ocp.PLACEHOLDER, stored
     )
     types = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
     args = ocp.args.PyTreeRestore(item=item, restore_args=types)
-    restored = by_path(handler.restore(folder, args=args))
+    restored = leaves_by_path(handler.restore(folder, args=args))
   return {name: restored[place] for name, place in places.items()}
 
 
 def _state(path: pathlib.Path) -> pathlib.Path:
-  """Where a checkpoint has the state of the game."""
+  """Finds the folder with the state of the game."""
   if (path / "state").is_dir():
     return path / "state"
   # A checkpoint that is being written has a longer name.
@@ -147,7 +151,7 @@ def _state(path: pathlib.Path) -> pathlib.Path:
 
 
 def _predictor(stored: Iterable[str]) -> dict[str, str]:
-  """Names of the predictor's variables, and where a state has their values for evaluation."""
+  """Maps names of the predictor's variables to the places of their values for evaluation."""
   root = "players/predictor"
   params, stats = (
     [name for name in stored if name.startswith(f"{root}/{kind}/")]
@@ -186,5 +190,5 @@ def _content(path: pathlib.Path) -> str:
     return f"{path.stat().st_size} bytes that begin with {file.read(8)!r}"
 
 
-def _widened(array: np.ndarray) -> np.ndarray:
+def _widen_bfloat16(array: np.ndarray) -> np.ndarray:
   return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array

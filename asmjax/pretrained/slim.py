@@ -6,16 +6,17 @@ from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.backbones.vgg import VGG, VGG16
 from asmjax.models.backbones.xception import ENTRY, Xception
 from asmjax.models.predictors.deeplab import DeepLab
-from asmjax.pretrained.conditions import epsilon_shift, require
+from asmjax.pretrained.conditions import check_fields, epsilon_shift
 from asmjax.pretrained.names import NameMap, slim_conv, slim_layer
 
-# What the batch norms of MobileNets and Xception add to the variance, and those of the others.
+# Epsilon of the batch norms of MobileNets and Xception (`arg_scope` of their files in TF-Slim and
+# DeepLab), and of the others.
 LARGE_EPSILON, EPSILON = 1e-3, 1e-5
 
 
 def resnet(network: ResNet) -> NameMap:
-  """ResNet v1, named by the number of its layers: `block{i}/unit_{j}/bottleneck_v1`."""
-  require(network, "TF-Slim", placement="last_3x3")
+  """Maps ResNet v1, named by the number of its layers: `block{i}/unit_{j}/bottleneck_v1`."""
+  check_fields(network, "TF-Slim", placement="last_3x3")
   shift = epsilon_shift(network, EPSILON)
   root = f"resnet_v1_{3 * sum(network.blocks) + 2}"
   entries = slim_layer("conv1", f"{root}/conv1", shift=shift)
@@ -28,7 +29,7 @@ def resnet(network: ResNet) -> NameMap:
 
 
 def mobilenet_v1(network: MobileNetV1) -> NameMap:
-  """MobileNet: `Conv2d_{i}_depthwise` and `Conv2d_{i}_pointwise`."""
+  """Maps MobileNet: `Conv2d_{i}_depthwise` and `Conv2d_{i}_pointwise`."""
   shift = epsilon_shift(network, LARGE_EPSILON)
   entries = slim_layer("conv1", "MobilenetV1/Conv2d_0", shift=shift)
   for i in range(1, len(V1_BLOCKS) + 1):
@@ -37,7 +38,7 @@ def mobilenet_v1(network: MobileNetV1) -> NameMap:
 
 
 def mobilenet_v2(network: MobileNetV2) -> NameMap:
-  """MobileNetV2: `expanded_conv`, which is the first block, and `expanded_conv_{i}`."""
+  """Maps MobileNetV2: `expanded_conv`, which is the first block, and `expanded_conv_{i}`."""
   shift = epsilon_shift(network, LARGE_EPSILON)
   entries = slim_layer("conv1", "MobilenetV2/Conv", shift=shift)
   expansions = [expansion for expansion, _, count, _ in V2_BLOCKS for _ in range(count)]
@@ -53,7 +54,7 @@ def mobilenet_v2(network: MobileNetV2) -> NameMap:
 
 
 def xception(network: Xception) -> NameMap:
-  """Xception of the DeepLab model zoo, named by the number of its layers: `xception_65`."""
+  """Maps Xception of the DeepLab model zoo, named by the number of its layers: `xception_65`."""
   shift = epsilon_shift(network, LARGE_EPSILON)
   root = f"xception_{3 * network.middle + 17}"
   entries = {}
@@ -72,7 +73,7 @@ def xception(network: Xception) -> NameMap:
 
 
 def vgg(network: VGG) -> NameMap:
-  """VGG-16, which has no batch norm: `conv{i}/conv{i}_{j}`, `fc6` and `fc7`."""
+  """Maps VGG-16, which has no batch norm: `conv{i}/conv{i}_{j}`, `fc6` and `fc7`."""
   if network.norm.kind != "none":
     raise ValueError(f"TF-Slim's VGG has no normalization; found norm {network.norm.kind!r}")
   entries = {}
@@ -85,7 +86,7 @@ def vgg(network: VGG) -> NameMap:
 
 
 def deeplab(network: DeepLab) -> NameMap:
-  """What DeepLab v3 and v3+ have besides their backbone: `aspp{i}`, `decoder`, `logits`."""
+  """Maps what DeepLab v3 and v3+ have besides their backbone: `aspp{i}`, `decoder`, `logits`."""
   shift = epsilon_shift(network, EPSILON)
   layers = {"aspp_pool": "image_pooling", "aspp0": "aspp0", "project": "concat_projection"}
   if network.low:

@@ -8,23 +8,23 @@ from asmjax.models.backbones.mobilenet_v2 import V2_BLOCKS, MobileNetV2
 from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.backbones.vgg import VGG, VGG16
 from asmjax.models.predictors.deeplab import DeepLab
-from asmjax.pretrained.conditions import epsilon_shift, require
+from asmjax.pretrained.conditions import check_fields, epsilon_shift
 from asmjax.pretrained.names import (
   NameMap,
-  Origin,
+  WeightSource,
   hwio_from_oi,
   hwio_from_oihw,
   torch_conv,
   torch_layer,
 )
 
-# What all of torchvision's batch norms add to the variance.
+# Epsilon of all of torchvision's batch norms, PyTorch's default.
 EPSILON = 1e-5
 
 
 def resnet(network: ResNet) -> NameMap:
-  """ResNet-50 and its deeper relatives: `conv1`, `bn1`, `layer{i}.{j}`."""
-  require(network, "torchvision", placement="first_3x3")
+  """Maps ResNet-50 and its deeper relatives: `conv1`, `bn1`, `layer{i}.{j}`."""
+  check_fields(network, "torchvision", placement="first_3x3")
   shift = epsilon_shift(network, EPSILON)
   entries = torch_layer("conv1", "conv1", "bn1", shift=shift)
   for i, blocks in enumerate(network.blocks, 1):
@@ -40,7 +40,7 @@ def resnet(network: ResNet) -> NameMap:
 
 
 def mobilenet_v2(network: MobileNetV2) -> NameMap:
-  """MobileNetV2: `features.{i}`, whose blocks are a list `conv` of layers."""
+  """Maps MobileNetV2: `features.{i}`, whose blocks are a list `conv` of layers."""
   shift = epsilon_shift(network, EPSILON)
   entries = torch_layer("conv1", "features.0.0", "features.0.1", shift=shift)
   expansions = [expansion for expansion, _, count, _ in V2_BLOCKS for _ in range(count)]
@@ -58,18 +58,18 @@ def mobilenet_v2(network: MobileNetV2) -> NameMap:
 
 
 def vgg(network: VGG) -> NameMap:
-  """VGG-16 with and without batch norm: `features.{k}`, k counting all layers, `classifier`."""
-  plain = network.norm.kind == "none"
-  shift = 0.0 if plain else epsilon_shift(network, EPSILON)
+  """Maps VGG-16 with or without batch norm: `features.{k}`, k counting all layers, `classifier`."""
+  unnormalized = network.norm.kind == "none"
+  shift = 0.0 if unnormalized else epsilon_shift(network, EPSILON)
   entries, k = {}, 0
   for i, count in enumerate(VGG16, 1):
     for j in range(1, count + 1):
       ours, conv, norm = f"conv{i}_{j}", f"features.{k}", f"features.{k + 1}"
-      if plain:
+      if unnormalized:
         entries |= torch_conv(ours, conv, bias=True)
       else:
         entries |= torch_layer(ours, conv, norm, shift=shift, bias=True)
-      k += 2 if plain else 3
+      k += 2 if unnormalized else 3
     k += 1
   if network.fc_features:
     entries |= _linear("fc6", "classifier.0", hwio_from_oi(7))
@@ -78,16 +78,17 @@ def vgg(network: VGG) -> NameMap:
 
 
 def _linear(ours: str, theirs: str, transform: Callable[[np.ndarray], np.ndarray]) -> NameMap:
-  kernel = Origin((f"{theirs}.weight",), transform)
+  kernel = WeightSource((f"{theirs}.weight",), transform)
   return torch_conv(ours, theirs, bias=True) | {f"params/{ours}/kernel": kernel}
 
 
 def deeplab(network: DeepLab) -> NameMap:
-  """What DeepLab v3 has besides its backbone: `classifier`.
+  """Maps what DeepLab v3 has besides its backbone: `classifier`.
 
-  The concatenation ends in the mean over the image, with which ours begins.
+  The concatenation ends in the mean over the image, with which ours begins, so the kernel after it
+  is rolled along its input channels.
   """
-  require(network, "torchvision", low=0, convs=1, separable=False)
+  check_fields(network, "torchvision", low=0, convs=1, separable=False)
   shift = epsilon_shift(network, EPSILON)
   aspp, mean = "classifier.0", 1 + len(network.rates)
   entries = torch_layer(
@@ -97,7 +98,7 @@ def deeplab(network: DeepLab) -> NameMap:
     entries |= torch_layer(f"aspp{i}", f"{aspp}.convs.{i}.0", f"{aspp}.convs.{i}.1", shift=shift)
   entries |= torch_layer("project", f"{aspp}.project.0", f"{aspp}.project.1", shift=shift)
   rolled = lambda kernel: np.roll(hwio_from_oihw(kernel), network.features, axis=2)
-  entries |= {"params/project/kernel": Origin((f"{aspp}.project.0.weight",), rolled)}
+  entries |= {"params/project/kernel": WeightSource((f"{aspp}.project.0.weight",), rolled)}
   entries |= torch_layer("conv1", "classifier.1", "classifier.2", shift=shift)
   if "segmentation" in network.heads:
     entries |= torch_conv("head_segmentation", "classifier.4", bias=True)

@@ -1,4 +1,4 @@
-"""Placing published weights into a network's variables, with a report of what went where."""
+"""Transfer of weights into a network's variables, with a report of what went where."""
 
 import dataclasses
 import fnmatch
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from asmjax.pretrained.names import Origin, by_path, named
+from asmjax.pretrained.names import WeightSource, join_path, leaves_by_path
 
 Shape = tuple[int, ...]
 
-# What files hold besides weights: counters, means of colors, optimizers' slots and averages.
+# Arrays of files that are no weights: counters, means of colors, optimizers' slots and averages.
 NON_WEIGHTS = (
   "*num_batches_tracked",
   "global_step",
@@ -28,8 +28,8 @@ NON_WEIGHTS = (
   "*/ExponentialMovingAverage",
 )
 
-# Classifiers of ImageNet, with the last convolution of MobileNetV2, and auxiliary ones. A map that
-# has a place for one of them names it.
+# Classifiers of ImageNet, with the last convolution of MobileNetV2, and auxiliary ones. A map of a
+# network that has such a layer names it, and then it is not ignored.
 CLASSIFIERS = (
   "fc.*",
   "classifier.*",
@@ -46,27 +46,28 @@ CLASSIFIERS = (
 
 IGNORED = NON_WEIGHTS + CLASSIFIERS
 
+# Names of each kind that messages list.
 _LISTED = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-  """What became of a network's variables and of a file's arrays; printing it gives a summary.
+  """Report of what became of a network's variables and of a file's arrays; it prints a summary.
 
   Our variables are named by path, collection first; the file's arrays as the file names them.
 
   Attributes:
-    shapes: of all our variables.
-    part: the module that was to be loaded; "" if all.
-    loaded: our variables that have the file's values: the arrays' names.
-    outside: our variables outside of the part, which stay fresh: their shapes.
-    reinitialized: our variables that were to stay fresh, or heads of another number of classes:
-      the shape of what the file has for them, laid out as ours, or None.
-    missing: our variables that got nothing: the names that the file lacks, none where the map
-      has no entry.
-    misfit: our variables for which the file has another shape: that shape, laid out as ours.
-    unused: arrays of the file that have no place: their shapes.
-    ignored: of those, the ones that are known to be of no interest: their shapes.
+    shapes: Shapes of all our variables.
+    part: Module that was to be loaded; "" means all.
+    loaded: Names of the arrays that each of our loaded variables is made of.
+    outside: Shapes of our variables outside of the part, which stay fresh.
+    reinitialized: Shapes that the file has, laid out as ours, for variables that were to stay
+      fresh and for heads of another number of classes; None where it has nothing.
+    missing: Names that the file lacks for each of our variables that got nothing, none where the
+      map has no entry.
+    shape_mismatch: Shapes that the file has, laid out as ours, for variables of another shape.
+    unused: Shapes of the file's arrays that have no place.
+    ignored: Shapes of those without a place that are known to be of no interest.
   """
 
   shapes: Mapping[str, Shape]
@@ -75,33 +76,34 @@ class Coverage:
   outside: dict[str, Shape] = dataclasses.field(default_factory=dict)
   reinitialized: dict[str, Shape | None] = dataclasses.field(default_factory=dict)
   missing: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-  misfit: dict[str, Shape] = dataclasses.field(default_factory=dict)
+  shape_mismatch: dict[str, Shape] = dataclasses.field(default_factory=dict)
   unused: dict[str, Shape] = dataclasses.field(default_factory=dict)
   ignored: dict[str, Shape] = dataclasses.field(default_factory=dict)
 
-  def parameters(self) -> tuple[int, int]:
-    """Numbers of parameters loaded and in all; running statistics are none."""
-    return _parameters(self.shapes, self.loaded), _parameters(self.shapes, self.shapes)
+  def count_parameters(self) -> tuple[int, int]:
+    """Counts the parameters loaded and all of them; running statistics are no parameters."""
+    return _count_parameters(self.shapes, self.loaded), _count_parameters(self.shapes, self.shapes)
 
-  def faults(self) -> str:
-    """What keeps the transfer from being complete, the first names of each kind; "" if nothing."""
+  def describe_faults(self) -> str:
+    """Lists what keeps the transfer from being complete, the first names of each kind, else ""."""
     missing = (
       f"{path} {self.shapes[path]}: "
       + (f"no {' and no '.join(map(repr, names))} in the file" if names else "not in the map")
       for path, names in self.missing.items()
     )
-    misfit = (
-      f"{path}: found {found}, expected {self.shapes[path]}" for path, found in self.misfit.items()
+    mismatch = (
+      f"{path}: found {found}, expected {self.shapes[path]}"
+      for path, found in self.shape_mismatch.items()
     )
     unused = (f"{name} {shape}" for name, shape in self.unused.items())
     return (
       _listing("missing", missing)
-      + _listing("of another shape", misfit)
+      + _listing("of another shape", mismatch)
       + _listing("unused of the file", unused)
     )
 
   def __str__(self) -> str:
-    loaded, total = self.parameters()
+    loaded, total = self.count_parameters()
     fresh = (
       f"{path} {self.shapes[path]}" + (f", the file has {found}" if found else "")
       for path, found in self.reinitialized.items()
@@ -112,14 +114,14 @@ class Coverage:
       f"arrays; {len(self.ignored)} of the file ignored"
       + outside
       + _listing("reinitialized", fresh)
-      + self.faults()
+      + self.describe_faults()
     )
 
 
 def transfer(
   variables: PyTree,
   weights: Mapping[str, np.ndarray],
-  name_map: Mapping[str, Origin],
+  name_map: Mapping[str, WeightSource],
   *,
   part: str = "",
   strict: bool = True,
@@ -127,69 +129,73 @@ def transfer(
   reinitialize: Sequence[str] = (),
   ignore: Sequence[str] = (),
 ) -> tuple[PyTree, Coverage]:
-  """A network's variables with the values that a file has for them, in our types.
+  """Replaces a network's variables by the values that a file has for them, in our types.
 
   `*` in a pattern stands for any characters.
 
   Args:
-    variables: of the network, freshly initialized, collections first; they are left as they are.
-    weights: arrays by name, as `asmjax.pretrained.read` gives them.
-    name_map: our paths to names of the file; see `asmjax.pretrained.names`.
-    part: the module to load; what is outside of it stays fresh. "" loads all.
-    strict: every variable must get a value and every array must be used.
-    heads: patterns of our paths that keep their fresh values where the file differs in the last
+    variables: Freshly initialized variables of the network, collections first; they are left as
+      they are.
+    weights: Arrays by name, as `asmjax.pretrained.read` returns them.
+    name_map: Map from our paths to names of the file; see `asmjax.pretrained.names`.
+    part: Module to load; what is outside of it stays fresh. "" loads all.
+    strict: Whether every variable must get a value and every array must be used.
+    heads: Patterns of our paths that keep their fresh values where the file differs in the last
       axis alone, the number of classes.
-    reinitialize: patterns of our paths, such as "*/conv1/*", that keep their fresh values whether
+    reinitialize: Patterns of our paths, such as "*/conv1/*", that keep their fresh values whether
       or not the file has any. What it has may differ in the last axis.
-    ignore: patterns of names of the file that have no place here, besides `IGNORED`.
+    ignore: Patterns of names of the file that have no place in the network, besides `IGNORED`.
+
+  Returns:
+    The variables, and a report of what went where.
 
   Raises:
-    ValueError: nothing fits; there is no such part; an array that is wanted is not of a floating
-      type or of the map's rank; a pattern of `reinitialize` that no path has; and, if strict,
-      anything is missing, unused or of another shape.
+    ValueError: Nothing fits; there is no such part; a needed array is not of a floating type or of
+      the map's rank; no path matches a pattern of `reinitialize`; or, if strict, anything is
+      missing, unused or of another shape.
   """
-  leaves = by_path(variables)
+  leaves = leaves_by_path(variables)
   _check_patterns(reinitialize, leaves)
   coverage = Coverage({path: tuple(leaf.shape) for path, leaf in leaves.items()}, part)
   placed = {}
   for path, leaf in leaves.items():
-    origin = name_map.get(path, Origin(()))
-    if not within(path, part):
+    source = name_map.get(path, WeightSource(()))
+    if not is_within(path, part):
       coverage.outside[path] = coverage.shapes[path]
-    elif not origin.names or not weights.keys() >= set(origin.names):
+    elif not source.names or not weights.keys() >= set(source.names):
       if _matches(path, reinitialize):
         coverage.reinitialized[path] = None
       else:
-        coverage.missing[path] = tuple(name for name in origin.names if name not in weights)
+        coverage.missing[path] = tuple(name for name in source.names if name not in weights)
     else:
-      value = _value(path, weights, origin)
+      value = _convert(path, weights, source)
       if _fits(coverage, path, value.shape, heads=heads, reinitialize=reinitialize):
         # A copy: on the CPU an array may otherwise share the memory of the file's.
         placed[path] = jnp.array(value, leaf.dtype)
-        coverage.loaded[path] = origin.names
-  _record_rest(coverage, weights, name_map, ignore)
+        coverage.loaded[path] = source.names
+  _record_unmapped(coverage, weights, name_map, ignore)
   _check(coverage, strict)
   replaced = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: placed.get(named(path), leaf), variables
+    lambda path, leaf: placed.get(join_path(path), leaf), variables
   )
   return replaced, coverage
 
 
-def within(path: str, part: str) -> bool:
-  """Whether a variable belongs to a module at the top of the network, or to all if it is ""."""
+def is_within(path: str, part: str) -> bool:
+  """Tells whether a variable belongs to a module at the top of the network; all belong to ""."""
   return not part or path.split("/")[1] == part
 
 
-def _value(path: str, weights: Mapping[str, np.ndarray], origin: Origin) -> np.ndarray:
-  arrays = [weights[name] for name in origin.names]
+def _convert(path: str, weights: Mapping[str, np.ndarray], source: WeightSource) -> np.ndarray:
+  arrays = [weights[name] for name in source.names]
   found = ", ".join(
     f"{name!r} {array.dtype} {array.shape}"
-    for name, array in zip(origin.names, arrays, strict=True)
+    for name, array in zip(source.names, arrays, strict=True)
   )
   if not all(jnp.issubdtype(array.dtype, jnp.floating) for array in arrays):
     raise ValueError(f"{path}: found {found}; expected a floating type")
   try:
-    return origin.transform(*arrays)
+    return source.transform(*arrays)
   except ValueError as error:
     raise ValueError(f"{path}: found {found}, of another rank than expected: {error}") from error
 
@@ -197,27 +203,29 @@ def _value(path: str, weights: Mapping[str, np.ndarray], origin: Origin) -> np.n
 def _fits(
   coverage: Coverage, path: str, found: Shape, *, heads: Sequence[str], reinitialize: Sequence[str]
 ) -> bool:
-  """Whether a variable takes what was found for it; if not, the coverage says why."""
+  """Tells whether a variable takes an array of this shape; if not, records why in the coverage."""
   expected = coverage.shapes[path]
   stays = _matches(path, reinitialize) or found != expected and _matches(path, heads)
   if found == expected and not stays:
     return True
-  kind = coverage.reinitialized if stays and found[:-1] == expected[:-1] else coverage.misfit
-  kind[path] = found
+  if stays and found[:-1] == expected[:-1]:
+    coverage.reinitialized[path] = found
+  else:
+    coverage.shape_mismatch[path] = found
   return False
 
 
-def _record_rest(
+def _record_unmapped(
   coverage: Coverage,
   weights: Mapping[str, np.ndarray],
-  name_map: Mapping[str, Origin],
+  name_map: Mapping[str, WeightSource],
   ignore: Sequence[str],
 ) -> None:
   inside = coverage.shapes.keys() - coverage.outside.keys()
   known = {name for path in inside & name_map.keys() for name in name_map[path].names}
   for name in sorted(weights.keys() - known):
-    rest = coverage.ignored if _matches(name, (*IGNORED, *ignore)) else coverage.unused
-    rest[name] = weights[name].shape
+    group = coverage.ignored if _matches(name, (*IGNORED, *ignore)) else coverage.unused
+    group[name] = weights[name].shape
 
 
 def _check_patterns(patterns: Sequence[str], paths: Iterable[str]) -> None:
@@ -233,10 +241,10 @@ def _check(coverage: Coverage, strict: bool) -> None:
     tops = sorted({path.split("/")[1] for path in coverage.shapes})
     raise ValueError(f"no variables in part {coverage.part!r}; known: {tops}")
   if not coverage.loaded:
-    raise ValueError(f"none of the weights fits the network:{coverage.faults()}")
-  if strict and coverage.faults():
+    raise ValueError(f"none of the weights fits the network:{coverage.describe_faults()}")
+  if strict and coverage.describe_faults():
     raise ValueError(
-      f"the weights do not fit the network:{coverage.faults()}\n"
+      f"the weights do not fit the network:{coverage.describe_faults()}\n"
       "Reinitialize or ignore what is meant to differ, or load what fits with strict=False."
     )
 
@@ -245,17 +253,13 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
   return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _parameters(shapes: Mapping[str, Shape], paths: Iterable[str]) -> int:
+def _count_parameters(shapes: Mapping[str, Shape], paths: Iterable[str]) -> int:
   return sum(math.prod(shapes[path]) for path in paths if path.startswith("params/"))
 
 
 def _listing(title: str, lines: Iterable[str]) -> str:
   lines = list(lines)
+  if not lines:
+    return ""
   more = [f"... and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-  return (
-    "".join(f"\n  {line}" for line in (*lines[:_LISTED], *more)).join(
-      (f"\n{title} ({len(lines)}):", "")
-    )
-    if lines
-    else ""
-  )
+  return "\n  ".join([f"\n{title} ({len(lines)}):", *lines[:_LISTED], *more])

@@ -12,7 +12,7 @@ from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Far
 from asmjax.models.predictors.farabet import connection_masks
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import name_map, transfer
-from asmjax.pretrained.names import by_path
+from asmjax.pretrained.names import leaves_by_path
 
 torch = pytest.importorskip("torch", reason="the networks to compare with are in PyTorch")
 
@@ -44,7 +44,7 @@ def assert_equal_maps(ours, net, entries):
     jax.eval_shape(lambda: ours.init(jax.random.key(0), x, train=False)),
   )
   variables, coverage = transfer(empty, theirs.weights(net), entries)
-  assert not coverage.faults()
+  assert not coverage.describe_faults()
   found = jax.jit(lambda variables: ours.apply(variables, x, train=False))(variables)
   with torch.no_grad():
     expected = net(theirs.nchw(image))
@@ -190,8 +190,8 @@ def test_published_networks_have_the_same_variables(name):
   }
   entries = torch_maps.own_map(ours)
   found = {
-    path: origin.transform(*map(weights.get, origin.names)).shape
-    for path, origin in entries.items()
+    path: source.transform(*map(weights.get, source.names)).shape
+    for path, source in entries.items()
   }
-  assert found == {path: leaf.shape for path, leaf in by_path(shapes).items()}
-  assert weights.keys() == {name for origin in entries.values() for name in origin.names}
+  assert found == {path: leaf.shape for path, leaf in leaves_by_path(shapes).items()}
+  assert weights.keys() == {name for source in entries.values() for name in source.names}

@@ -16,7 +16,7 @@ from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xcept
 from asmjax.models.input_transform import IMAGENET, SUBTRACT_MEAN, SYMMETRIC
 from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
 from asmjax.pretrained import input_transform, name_map, readers
-from asmjax.pretrained.names import by_path
+from asmjax.pretrained.names import leaves_by_path
 from asmjax.train.loop import make_measure
 from configs import voc
 from tests.helpers import inference_runs as runs
@@ -74,14 +74,14 @@ def checkpoint():
   )
   config.predictor.features, config.predictor.backbone.width = 8, 0.1
   network = build_experiment(config).game.predictor
-  shapes, rng = by_path(published_weights.fresh(network)), np.random.default_rng(0)
+  shapes, rng = leaves_by_path(published_weights.fresh(network)), np.random.default_rng(0)
   arrays = {}
-  for path, origin in name_map(network, "slim").items():
+  for path, source in name_map(network, "slim").items():
     # Depthwise kernels lie there as (h, w, channels, 1).
     shape = shapes[path].shape
-    shape = (*shape[:2], shape[3], 1) if "depthwise_weights" in origin.names[0] else shape
+    shape = (*shape[:2], shape[3], 1) if "depthwise_weights" in source.names[0] else shape
     drawn = rng.uniform(0.5, 1.5, shape) if "norm/" in path else rng.normal(size=shape) / 2
-    arrays[origin.names[0]] = drawn.astype(np.float32)
+    arrays[source.names[0]] = drawn.astype(np.float32)
   return config, lambda path: arrays
 
 

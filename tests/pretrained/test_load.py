@@ -12,7 +12,7 @@ from asmjax.models.predictors import UNet
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import load, name_map, read
 from asmjax.pretrained.load import NAMINGS
-from asmjax.pretrained.names import by_path
+from asmjax.pretrained.names import leaves_by_path
 from asmjax.pretrained.readers import READERS
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.optim import Optimizer
@@ -29,12 +29,12 @@ def network(**options):
 
 def stored(net, prefix=""):
   """A file's arrays for a network; all of them are ones, of torchvision's shapes."""
-  variables = by_path(published_weights.fresh(net))
+  variables = leaves_by_path(published_weights.fresh(net))
   arrays = {}
-  for path, origin in name_map(net, "torchvision").items():
+  for path, source in name_map(net, "torchvision").items():
     shape = variables[path].shape
     shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
-    arrays |= {prefix + name: np.ones(shape, np.float32) for name in origin.names}
+    arrays |= {prefix + name: np.ones(shape, np.float32) for name in source.names}
   return arrays
 
 
@@ -53,7 +53,7 @@ def test_a_whole_network_is_loaded(tmp_path):
   variables, coverage = load(
     tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net)
   )
-  assert values(variables) == {1.0} and not coverage.faults()
+  assert values(variables) == {1.0} and not coverage.describe_faults()
 
 
 def test_a_backbone_alone_is_loaded_and_the_rest_stays_fresh(tmp_path):
@@ -111,8 +111,8 @@ def test_the_real_mobilenet_is_complete():
     net,
     published_weights.fresh(net),
   )
-  assert coverage.parameters() == (2_223_872, 2_223_872) and len(coverage.loaded) == 260
-  assert not coverage.faults() and all(np.std(x) > 0 for x in jax.tree.leaves(variables))
+  assert coverage.count_parameters() == (2_223_872, 2_223_872) and len(coverage.loaded) == 260
+  assert not coverage.describe_faults() and all(np.std(x) > 0 for x in jax.tree.leaves(variables))
 
 
 @pytest.mark.parametrize("classes", [21, 4])
@@ -161,13 +161,13 @@ def test_the_predictor_of_a_run_is_read_as_it_is_evaluated(tmp_path, average, no
   workdir = run(tmp_path, *states)
   for path, expected in ((workdir, states[1]), (workdir / "checkpoints" / "9", states[0])):
     found = read(path, "orbax")
-    variables = by_path(expected.variables())
+    variables = leaves_by_path(expected.variables())
     assert found.keys() == variables.keys()
     for name, array in variables.items():
       np.testing.assert_array_equal(found[name], array)
   variables, coverage = load(workdir, "orbax", net, published_weights.fresh(net))
   scale = 2.0 if average else 1.0
-  assert values(variables["params"]) == {10 * scale} and not coverage.faults()
+  assert values(variables["params"]) == {10 * scale} and not coverage.describe_faults()
 
 
 def test_a_part_of_a_run_goes_into_another_network(tmp_path):
@@ -177,7 +177,7 @@ def test_a_part_of_a_run_goes_into_another_network(tmp_path):
     workdir, "orbax", other, published_weights.fresh(other), part="backbone"
   )
   assert values(variables["params"].pop("backbone")) == {3.0}
-  assert values(variables["params"]) == {0.0} and not coverage.faults()
+  assert values(variables["params"]) == {0.0} and not coverage.describe_faults()
   with pytest.raises(ValueError, match='part="backbone" loads that alone'):
     load(workdir, "orbax", other, published_weights.fresh(other))
 

@@ -11,7 +11,7 @@ from asmjax.models.predictors import UNet
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import name_map
 from asmjax.pretrained.maps import MAPS
-from asmjax.pretrained.names import by_path
+from asmjax.pretrained.names import leaves_by_path
 from tests.helpers import published_weights
 
 HEADS = {"segmentation": 3}
@@ -161,8 +161,8 @@ CASES = {
 @pytest.mark.parametrize("network, naming, published", CASES.values(), ids=CASES)
 def test_a_map_names_every_variable_and_every_array_once(network, naming, published):
   found = name_map(network, naming)
-  assert set(found) == set(by_path(published_weights.fresh(network)))
-  names = collections.Counter(name for origin in found.values() for name in origin.names)
+  assert set(found) == set(leaves_by_path(published_weights.fresh(network)))
+  names = collections.Counter(name for source in found.values() for name in source.names)
   assert set(names.values()) == {1}
   assert {path: found[path].names for path in published} == {
     path: (name,) for path, name in published.items()

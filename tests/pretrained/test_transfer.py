@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.pretrained.names import Origin, hwio_from_hwcm, hwio_from_oihw, torch_layer, under
+from asmjax.pretrained.names import WeightSource, hwio_from_hwcm, hwio_from_oihw, nest, torch_layer
 from asmjax.pretrained.transfer import transfer
 
 MAP = torch_layer("conv1", "0", "1", shift=0.0) | {
-  "params/head_a/kernel": Origin(("head.weight",), hwio_from_oihw),
-  "params/head_a/bias": Origin(("head.bias",)),
+  "params/head_a/kernel": WeightSource(("head.weight",), hwio_from_oihw),
+  "params/head_a/bias": WeightSource(("head.bias",)),
 }
 
 
@@ -52,12 +52,14 @@ def test_all_values_arrive_and_the_rest_is_told(weights):
   assert float(before["params"]["conv1"]["kernel"].sum()) == 72
   assert coverage.loaded["params/conv1/kernel"] == ("0.weight",) and len(coverage.loaded) == 7
   assert coverage.ignored == {"1.num_batches_tracked": (), "fc.weight": (9, 4)}
-  assert coverage.parameters() == (72 + 8 + 25, 72 + 8 + 25) and not coverage.faults()
+  assert (
+    coverage.count_parameters() == (72 + 8 + 25, 72 + 8 + 25) and not coverage.describe_faults()
+  )
   assert str(coverage) == ("loaded 105 of 105 parameters: 7 of 7 arrays; 2 of the file ignored")
 
 
 def test_a_map_may_name_what_is_otherwise_ignored(weights):
-  entries = MAP | {"params/head_a/bias": Origin(("fc.bias",))}
+  entries = MAP | {"params/head_a/bias": WeightSource(("fc.bias",))}
   weights["fc.bias"] = weights.pop("head.bias")
   _, coverage = transfer(variables(), weights, entries)
   assert coverage.loaded["params/head_a/bias"] == ("fc.bias",)
@@ -84,7 +86,7 @@ def test_whatever_is_missing_unused_or_of_another_shape_is_refused_and_named(wei
   weights["1.bias"] = np.ones(3, np.float32)
   weights["2.weight"] = np.ones(8)
   del weights["1.weight"]
-  entries = {path: origin for path, origin in MAP.items() if path != "params/head_a/bias"}
+  entries = {path: source for path, source in MAP.items() if path != "params/head_a/bias"}
   with pytest.raises(ValueError) as error:
     transfer(variables(), weights, entries)
   for line in (
@@ -101,10 +103,10 @@ def test_whatever_is_missing_unused_or_of_another_shape_is_refused_and_named(wei
     assert line in str(error.value)
   after, coverage = transfer(variables(), weights, entries, strict=False)
   assert coverage.missing == {"params/conv1_norm/scale": ("1.weight",), "params/head_a/bias": ()}
-  assert coverage.misfit == {"params/conv1_norm/bias": (3,)}
+  assert coverage.shape_mismatch == {"params/conv1_norm/bias": (3,)}
   assert coverage.unused == {"2.weight": (8,), "head.bias": (5,)}
   np.testing.assert_array_equal(after["params"]["conv1_norm"]["bias"], np.ones(4))
-  assert coverage.parameters() == (72 + 20, 105)
+  assert coverage.count_parameters() == (72 + 20, 105)
 
 
 def test_a_variable_of_two_arrays_needs_both(weights):
@@ -170,7 +172,7 @@ def test_a_part_alone_is_strict_within_itself(weights):
   whole = {
     kind: {"backbone": tree, "top": {"bias": jnp.ones(2)}} for kind, tree in variables().items()
   }
-  entries = under("backbone", MAP)
+  entries = nest("backbone", MAP)
   after, coverage = transfer(whole, weights, entries, part="backbone")
   np.testing.assert_array_equal(after["params"]["backbone"]["head_a"]["bias"], weights["head.bias"])
   assert coverage.outside == {"params/top/bias": (2,), "batch_stats/top/bias": (2,)}

@@ -1,4 +1,4 @@
-"""Critics: networks that judge a structure."""
+"""Critics: networks that compare structures, or tell true from predicted ones."""
 
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet

@@ -20,7 +20,7 @@ class StructureAutoencoder(nn.Module):
   application; the last one has a skip from conv1. L = 4 is the paper's 7-layer net for the
   horses, L = 3 the 5-layer net for VOC, and L = 5 the 9-layer net for 2D-3D-S as it was released.
 
-  Structures of several tasks that are judged together each have a first convolution of their own,
+  Structures of several tasks that are compared jointly each have a first convolution of their own,
   whose features are concatenated, as in the authors' code: there with 16 filters each, also for
   the structure of one task.
 
@@ -29,8 +29,9 @@ class StructureAutoencoder(nn.Module):
   features could not tell one depth from another.
 
   Attributes:
-    filters: of the stride-2 convolutions on the way down; the first for each structure.
-    dtype: compute type.
+    filters: Channels of the stride-2 convolutions on the way down; those of the first for each
+      structure.
+    dtype: Compute type.
   """
 
   filters: tuple[int, ...] = (32, 64, 128, 128)
@@ -38,21 +39,28 @@ class StructureAutoencoder(nn.Module):
 
   @property
   def layers(self) -> tuple[str, ...]:
-    """The names of all feature taps, in the order of application."""
+    """Names of the layers whose features are returned, in the order of application."""
     return tuple(f"conv{i + 1}" for i in range(2 * len(self.filters) - 1))
 
   @nn.compact
   def __call__(
     self, *structures: Float[Array, "n h w _"]
   ) -> tuple[dict[str, Float[Array, "n h2 w2 f"]], *tuple[Float[Array, "n h w _"], ...]]:
-    """Features of every layer before its ReLU, and each structure's reconstruction at its size.
+    """Computes the features of every layer before its ReLU, and reconstructs each structure.
 
     What the caller does not use costs nothing once compiled.
-    """
-    taps: dict[str, Array] = {}
 
-    def tap(features: Array) -> Array:
-      taps[self.layers[len(taps)]] = features
+    Args:
+      *structures: Structures of one task each, all of the same size.
+
+    Returns:
+      Features by layer, and the reconstruction of each structure at its size.
+    """
+    size = spatial_size(structures[0])
+    outputs: dict[str, Array] = {}
+
+    def record(features: Array) -> Array:
+      outputs[self.layers[len(outputs)]] = features
       return nn.relu(features)
 
     conv = functools.partial(Conv, dtype=self.dtype, bias_init=uniform_bias)
@@ -63,13 +71,13 @@ class StructureAutoencoder(nn.Module):
       conv(self.filters[0], 3, 2, name=name)(structure)
       for name, structure in zip(names, structures, strict=True)
     ]
-    skips = [tap(jnp.concatenate(first, axis=-1))]
+    skips = [record(jnp.concatenate(first, axis=-1))]
     for features, name in zip(self.filters[1:], self.layers[1:], strict=False):
-      skips.append(tap(conv(features, 3, 2, name=name)(skips[-1])))
+      skips.append(record(conv(features, 3, 2, name=name)(skips[-1])))
     joined = (skips.pop(),)
     for skip, name in zip(reversed(skips), self.layers[len(self.filters) :], strict=True):
-      joined = (skip, tap(conv(skip.shape[-1], 3, name=name)(*joined)))
+      joined = (skip, record(conv(skip.shape[-1], 3, name=name)(*joined)))
     channels = [structure.shape[-1] for structure in structures]
     x = conv(sum(channels), 1, name="reconstruction")(*joined)
-    x = resize_bilinear(x, spatial_size(structures[0]))
-    return taps, *jnp.split(x, list(itertools.accumulate(channels))[:-1], axis=-1)
+    x = resize_bilinear(x, size)
+    return outputs, *jnp.split(x, list(itertools.accumulate(channels))[:-1], axis=-1)

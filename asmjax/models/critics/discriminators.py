@@ -14,8 +14,8 @@ from asmjax.ops import max_pool
 class LucNet(nn.Module):
   """The discriminators for VOC of Luc et al. 2016 (supplement, Table 1).
 
-  Every logit judges 34x34 pixels (LargeFOV) or 18x18 pixels (SmallFOV), and there is one for every
-  4x4 pixels. In SmallFOV every second convolution is 1x1. The table lists a ReLU after every
+  Every logit depends on 34x34 pixels (LargeFOV) or 18x18 pixels (SmallFOV), and there is one for
+  every 4x4 pixels. In SmallFOV every second convolution is 1x1. The table lists a ReLU after every
   convolution but the last, the 1x1 ones before the pools included.
 
   The layers add up to the table's numbers of parameters except for two entries: SmallFOV has
@@ -23,10 +23,10 @@ class LucNet(nn.Module):
   and labels has 5.3e5 (printed 9.1e5, that of LargeFOV-light).
 
   Attributes:
-    large: LargeFOV, or else SmallFOV.
-    light: the table's variant with about a third of the parameters.
-    spectral: divide every kernel by its largest singular value (Miyato et al. 2018).
-    dtype: compute type.
+    large: Whether it is LargeFOV, or SmallFOV.
+    light: Whether it is the table's variant with about a third of the parameters.
+    spectral: Whether every kernel is divided by its largest singular value (Miyato et al. 2018).
+    dtype: Compute type.
   """
 
   large: bool = True
@@ -38,7 +38,7 @@ class LucNet(nn.Module):
   def __call__(
     self, structure: Float[Array, "n h w c"], *, train: bool
   ) -> Float[Array, "n h2 w2 1"]:
-    """Logits at a quarter of the size, rounded up."""
+    """Computes logits at a quarter of the size, rounded up."""
     middle, last = (128, 256) if self.light else (256, 512)
     first = (96, 128, 128) if self.large else (96, 128)
     return _apply_stages(
@@ -58,12 +58,12 @@ class TwoBranchNet(nn.Module):
   joined, then convolutions and max pools, two of them in all, so that there is one logit for every
   4x4 pixels of the structure. The kernels and widths are those that public re-implementations
   read off its Figure 1; its branches here do not pool, hence the image has the structure's size.
-  Every logit judges 30x30 pixels of the structure and 34x34 of the image. Where the text has a
+  Every logit depends on 30x30 pixels of the structure and 34x34 of the image. Where the text has a
   sigmoid, its argument is the difference of two outputs, as in `LucNet`.
 
   Attributes:
-    spectral: divide every kernel by its largest singular value (Miyato et al. 2018).
-    dtype: compute type.
+    spectral: Whether every kernel is divided by its largest singular value (Miyato et al. 2018).
+    dtype: Compute type.
   """
 
   spectral: bool = False
@@ -73,7 +73,7 @@ class TwoBranchNet(nn.Module):
   def __call__(
     self, structure: Float[Array, "n h w c"], image: Float[Array, "n h w 3"], *, train: bool
   ) -> Float[Array, "n h2 w2 1"]:
-    """Logits at a quarter of the size, rounded up."""
+    """Computes logits at a quarter of the size, rounded up."""
     settings = {"train": train, "spectral": self.spectral}
     conv = lambda x, features, name: nn.relu(
       _convolve(x, Conv(features, 5, dtype=self.dtype, name=name), **settings)
@@ -88,12 +88,12 @@ class PatchNet(ConvNet):
   """The patch discriminator that was released with Hwang et al. 2019, as "cGAN".
 
   4x4 convolutions, each with a normalization and a ReLU, of stride 2 but for the last, and a 4x4
-  convolution to the logit. With the default filters every logit judges 142x142 pixels, and there
-  is one for every 16x16.
+  convolution to the logit. With the default filters every logit depends on 142x142 pixels, and
+  there is one for every 16x16.
 
   Attributes:
-    filters: of all convolutions but the one to the logit.
-    spectral: divide every kernel by its largest singular value (Miyato et al. 2018).
+    filters: Channels of all convolutions but the one to the logit.
+    spectral: Whether every kernel is divided by its largest singular value (Miyato et al. 2018).
   """
 
   filters: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -103,7 +103,7 @@ class PatchNet(ConvNet):
   def __call__(
     self, structure: Float[Array, "n h w c"], *, train: bool
   ) -> Float[Array, "n h2 w2 1"]:
-    """Logits at 1/2^(number of filters - 1) of the size, rounded up."""
+    """Computes logits at 1/2^(number of filters - 1) of the size, rounded up."""
     settings, x = {"train": train, "spectral": self.spectral}, structure
     conv_block = self.conv_block(train=train)
     for i, features in enumerate(self.filters, 1):
@@ -122,15 +122,16 @@ def _apply_stages(
   spectral: bool,
   dtype: Any,
 ) -> Float[Array, "n h2 w2 1"]:
-  """The logit of a softmax over (false, true), after stages with 2x2 max pools between them.
+  """Computes the logit of a softmax over (false, true), after stages with 2x2 max pools in between.
 
   Args:
-    x: features.
-    stages: output channels of the convolutions `conv1`, `conv2`, ... by stage.
-    kernels: taken in turn within a stage; the second one also for the two outputs.
-    train: update the estimates of the singular values.
-    spectral: divide every kernel by its largest singular value.
-    dtype: compute type.
+    x: Structures or features.
+    stages: Output channels of the convolutions `conv1`, `conv2`, ... by stage.
+    kernels: Sides of the kernels, taken in turn within a stage; the second one also for the two
+      outputs.
+    train: Whether the estimates of the singular values are updated.
+    spectral: Whether every kernel is divided by its largest singular value.
+    dtype: Compute type.
   """
   conv = lambda x, features, kernel, name: _convolve(
     x, Conv(features, kernel, dtype=dtype, name=name), train=train, spectral=spectral

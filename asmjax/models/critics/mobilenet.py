@@ -1,4 +1,4 @@
-"""A classification network as critic, with one logit for the whole structure."""
+"""A classification network as critic, with one logit per structure."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ class MobileNetCritic(ConvNet):
   Needs a "dropout" key in training.
 
   Attributes:
-    size: (h, w) to which the structure is resized, the network's input.
-    dropout: rate before the logit.
-    width: see `asmjax.models.backbones.mobilenet.MobileNetV1`.
+    size: Size (h, w) to which the structure is resized, the network's input.
+    dropout: Rate of dropout before the logit.
+    width: Factor on all numbers of channels of the MobileNet.
   """
 
   size: tuple[int, int] = (224, 224)
@@ -26,10 +26,17 @@ class MobileNetCritic(ConvNet):
 
   @nn.compact
   def __call__(self, structure: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 1 1 1"]:
-    """One logit for each structure."""
+    """Computes one logit for each structure."""
     x = resize_bilinear(structure, self.size)
-    style = {"norm": self.norm, "activation": self.activation, "conv": self.conv}
-    x = MobileNetV1(self.width, dtype=self.dtype, name="backbone", **style)(x, train=train)[32]
+    backbone = MobileNetV1(
+      self.width,
+      norm=self.norm,
+      activation=self.activation,
+      conv=self.conv,
+      dtype=self.dtype,
+      name="backbone",
+    )
+    x = backbone(x, train=train)[32]
     x = jnp.mean(x, (1, 2), keepdims=True)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return self.conv(1, 1, dtype=self.dtype, name="logit")(x)

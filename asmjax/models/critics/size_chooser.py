@@ -1,4 +1,4 @@
-"""The critic of adaptive affinity fields: which neighborhood counts for which class."""
+"""The critic of adaptive affinity fields: a weight per class and size of the neighborhood."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -7,11 +7,16 @@ from asmjax.losses.affinity import SizeWeights
 
 
 class SizeChooser(nn.Module):
-  """Free variables, at first 0, whose softmax weighs the sizes (Ke et al. 2018, Sec. 3.3)."""
+  """Logits, at first 0, whose softmax weighs the sizes (Ke et al. 2018, Sec. 3.3)."""
 
   @nn.compact
   def __call__(self, classes: int, sizes: int) -> SizeWeights:
-    """Weights on the simplex of sizes, for each class and for either kind of entry."""
+    """Computes weights on the simplex of sizes, for each class and for either kind of term.
+
+    Args:
+      classes: Number of classes.
+      sizes: Number of sizes of the neighborhood.
+    """
 
     def weights(kind: str) -> Float[Array, "c k"]:
       return nn.softmax(self.param(kind, nn.initializers.zeros, (classes, sizes)))
