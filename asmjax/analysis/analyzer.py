@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
+from asmjax.analysis.sheets import Block, Column, Scale, draw_sheet
 from asmjax.config.run_dir import read_config, read_state, reopen
 from asmjax.game import Game
 from asmjax.losses.matching import matching_distance
@@ -26,9 +27,6 @@ from asmjax.terms import Structure
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
-
-# Colors end at this percentile: a few pixels would leave all others dark.
-_BRIGHTEST = 99
 
 
 class Rebuilt(NamedTuple):
@@ -43,48 +41,6 @@ class Rebuilt(NamedTuple):
   predicted: Float[Array, "n h w"]
   output: Float[Array, "n h w c"]
   error: Float[Array, "n h w"]
-
-
-class Scale(NamedTuple):
-  """The colors of losses.
-
-  Attributes:
-    low: black.
-    high: the brightest, as is all beyond.
-    label: below the bar of colors.
-    mark: a value that is marked there; with 0 there is none.
-  """
-
-  low: float
-  high: float
-  label: str = ""
-  mark: float = 0.0
-
-  @classmethod
-  def of(cls, *maps: np.ndarray, label: str = "", mark: float = 0.0) -> "Scale":
-    """From 0, or the least if that is negative, to what one position in a hundred exceeds."""
-    known = np.concatenate([each[np.isfinite(each)] for each in maps])
-    low, high = (min(known.min(), 0), np.percentile(known, _BRIGHTEST)) if known.size else (0, 1)
-    return cls(float(low), max(float(high), float(low) + 1e-6), label, mark)
-
-
-class Column(NamedTuple):
-  """Pictures uint8 (n, h, w, 3), or losses (n, h2, w2) in the colors of a scale."""
-
-  title: str
-  rows: np.ndarray
-  scale: Scale | None = None
-
-
-class Block(NamedTuple):
-  """Columns of the same examples, a title above and a note below them.
-
-  The first column holds photos, in whose shape all are drawn.
-  """
-
-  title: str
-  columns: Sequence[Column]
-  note: str = ""
 
 
 def error_maps(
@@ -134,7 +90,7 @@ def error_maps(
           ),
         )
       )
-  sheet(blocks).savefig(path, dpi=150)
+  draw_sheet(blocks).savefig(path, dpi=150)
 
 
 def loss_maps(
@@ -166,7 +122,7 @@ def loss_maps(
       title = layer if layer in term.layers else f"({layer})"
       columns.append(Column(title, found[layer], scale))
     blocks.append(Block(name if len(terms) > 1 else "", columns, _note(term)))
-  sheet(blocks).savefig(path, dpi=150)
+  draw_sheet(blocks).savefig(path, dpi=150)
 
 
 def term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
@@ -248,73 +204,6 @@ def distances(
     )
     for layer in term.layers
   }
-
-
-def sheet(blocks: Sequence[Block]) -> Any:
-  """Blocks below each other, with a bar of colors below each column of losses.
-
-  Returns:
-    Matplotlib's figure.
-  """
-  from matplotlib.figure import Figure
-
-  shapes = [block.columns[0].rows.shape for block in blocks]
-  width = 1.5 * max(len(block.columns) for block in blocks)
-  heights = [
-    1.5 * rows * h / w + 0.8 + 0.2 * (bool(block.title) + bool(block.note))
-    for block, (rows, h, w, _) in zip(blocks, shapes, strict=True)
-  ]
-  figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-  figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-  parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False).ravel()
-  for part, block in zip(parts, blocks, strict=True):
-    if block.title:
-      part.suptitle(block.title, fontsize=10, fontweight="bold")
-    if block.note:
-      part.supxlabel(block.note, fontsize=9)
-    _draw_block(part, block)
-  return figure
-
-
-def _draw_block(part: Any, block: Block) -> None:
-  count, height, width, _ = block.columns[0].rows.shape
-  grid = part.subplots(
-    count + 1, len(block.columns), squeeze=False, height_ratios=[height / width] * count + [0.06]
-  )
-  for places, column in zip(grid.T, block.columns, strict=True):
-    places[0].set_title(column.title, fontsize=9)
-    style = _colors(column.scale) if column.scale else {}
-    for axes, row in zip(places, column.rows, strict=False):
-      # Whatever their stride, all have the size of the photo.
-      drawn = axes.imshow(row, extent=(0, width, height, 0), interpolation="nearest", **style)
-      axes.axis("off")
-    if column.scale:
-      _draw_bar(part, drawn, places[-1], column.scale)
-    else:
-      places[-1].axis("off")
-
-
-def _colors(scale: Scale) -> dict[str, Any]:
-  from matplotlib import colormaps
-  from matplotlib.colors import PowerNorm
-
-  # The root brings out what is small.
-  shade = PowerNorm(0.5, scale.low, scale.high, clip=True)
-  return {"cmap": colormaps["inferno"].with_extremes(bad="0.5"), "norm": shade}
-
-
-def _draw_bar(part: Any, drawn: Any, axes: Any, scale: Scale) -> None:
-  bar = part.colorbar(drawn, cax=axes, orientation="horizontal", extend="max")
-  ticks = scale.low + (scale.high - scale.low) * np.array([0, 0.25, 1])
-  thousands = scale.high >= 1000
-  labels = [f"{tick / 1000:.3g}k" if thousands and tick else f"{tick:.2g}" for tick in ticks]
-  bar.set_ticks(ticks, labels=labels, fontsize=7)
-  # Labels stay within the bar, lest those of neighbors meet.
-  for label, side in zip(bar.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
-    label.set_horizontalalignment(side)
-  bar.set_label(scale.label, fontsize=8)
-  if scale.low < scale.mark < scale.high:
-    bar.ax.axvline(scale.mark, color="cyan", linewidth=2)
 
 
 def _predicted(

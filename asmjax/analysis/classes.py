@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asmjax.analysis.runs import Group, better, scale, written
+from asmjax.analysis.curves import COLORS
+from asmjax.analysis.formatting import display_scale, format_number, metric_direction
+from asmjax.analysis.runs import Group
 from asmjax.metrics.moments import nanmean
 from asmjax.metrics.names import group_by_class
 
@@ -21,13 +23,11 @@ _USUAL = (
   "depth/instance/delta_1.25",
   "normals/instance/within_11.25",
 )
-# The colors of Okabe and Ito 2008 without yellow, which is too light for lines.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # They tell bars apart without colors.
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 
 
-class ByClass(NamedTuple):
+class ClassScores(NamedTuple):
   """A metric of each class, of several groups of runs.
 
   Attributes:
@@ -60,7 +60,7 @@ def metrics_by_class(group: Group) -> list[str]:
   return list(group_by_class(group.results()[0]["metrics"]))
 
 
-def read(groups: Sequence[Group], metric: str) -> ByClass:
+def read_class_scores(groups: Sequence[Group], metric: str) -> ClassScores:
   """The final values of a metric by class.
 
   Raises:
@@ -76,7 +76,7 @@ def read(groups: Sequence[Group], metric: str) -> ByClass:
     label: np.array([[run[name] for name in names] for run in runs])
     for label, runs in found.items()
   }
-  return ByClass(
+  return ClassScores(
     metric,
     names,
     {label: np.array([nanmean(each) for each in own.T]) for label, own in values.items()},
@@ -90,14 +90,14 @@ def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou")
   Parts of a whole are in per cent. A class without a value in any run of a group comes last.
 
   Raises:
-    ValueError: see `read`.
+    ValueError: see `read_class_scores`.
   """
-  found = read([baseline, group], metric)
+  found = read_class_scores([baseline, group], metric)
   gain = found.changes(baseline.label)[group.label]
   whole = [
     np.append(found.values[each.label], found.means[each.label]) for each in (baseline, group)
   ]
-  towards = better(metric) or 1
+  towards = metric_direction(metric) or 1
   order = sorted(range(len(found.classes)), key=lambda i: (np.isnan(gain[i]), -towards * gain[i]))
   names = [*found.classes, "**mean**"]
   lines = [
@@ -108,7 +108,7 @@ def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou")
   return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * 4, *lines))
 
 
-def draw(found: Sequence[ByClass], baseline: str, path: pathlib.Path) -> None:
+def save_changes(found: Sequence[ClassScores], baseline: str, path: pathlib.Path) -> None:
   """Draws the changes of each class against a baseline, a panel for each metric.
 
   As Hwang et al. 2019, Fig. 6 and 7.
@@ -123,16 +123,16 @@ def draw(found: Sequence[ByClass], baseline: str, path: pathlib.Path) -> None:
   width = max(4.5, 0.12 * max(_bars(each) for each in found) + 1.5)
   figure = Figure(figsize=(width, 3.2 * len(found)), layout="constrained")
   for axes, each in zip(figure.subplots(len(found), squeeze=False).flat, found, strict=True):
-    panel(axes, each, baseline)
+    draw_changes(axes, each, baseline)
     axes.set_title(each.metric, fontsize=10)
     axes.legend(frameon=False, fontsize=8, ncols=3)
   figure.savefig(path, dpi=120)
 
 
-def panel(axes: Any, found: ByClass, baseline: str) -> None:
+def draw_changes(axes: Any, found: ClassScores, baseline: str) -> None:
   """Draws bars of the changes of each class and of their mean; what gains most comes first."""
   changes = found.changes(baseline)
-  first = better(found.metric) * next(iter(changes.values()))[:-1]
+  first = metric_direction(found.metric) * next(iter(changes.values()))[:-1]
   order = [*np.argsort(np.where(np.isnan(first), np.inf, -first), kind="stable"), len(first)]
   names = [*found.classes, "mean"]
   width = 0.8 / len(changes)
@@ -140,7 +140,7 @@ def panel(axes: Any, found: ByClass, baseline: str) -> None:
     style = list(found.values).index(label)
     axes.bar(
       np.arange(len(order)) + (place - (len(changes) - 1) / 2) * width,
-      scale(found.metric) * change[order],
+      display_scale(found.metric) * change[order],
       width,
       label=label,
       color=COLORS[style % len(COLORS)],
@@ -150,14 +150,14 @@ def panel(axes: Any, found: ByClass, baseline: str) -> None:
     )
   axes.axhline(0, color="black", linewidth=0.8)
   axes.set_xticks(range(len(order)), [names[i] for i in order], rotation=90, fontsize=8)
-  unit = "points of per cent" if scale(found.metric) > 1 else "difference"
-  axes.set_ylabel(f"{unit}{', less is better' * (better(found.metric) < 0)}", fontsize=8)
+  unit = "points of per cent" if display_scale(found.metric) > 1 else "difference"
+  axes.set_ylabel(f"{unit}{', less is better' * (metric_direction(found.metric) < 0)}", fontsize=8)
   axes.tick_params(length=0)
   axes.grid(axis="y", alpha=0.3)
   axes.set_axisbelow(True)
 
 
-def _bars(found: ByClass) -> int:
+def _bars(found: ClassScores) -> int:
   return (len(found.classes) + 1) * len(found.values)
 
 
@@ -171,6 +171,6 @@ def _runs(group: Group, metric: str) -> list[dict[str, float]]:
 def _number(metric: str, value: float, sign: str = "") -> str:
   if np.isnan(value):
     return "–"
-  value *= scale(metric)
-  text = f"{abs(value):.2f}" if scale(metric) > 1 else written(abs(value))
+  value *= display_scale(metric)
+  text = f"{abs(value):.2f}" if display_scale(metric) > 1 else format_number(abs(value))
   return ("-" if value < 0 else sign) + text

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.analysis.runs import Group, better, check_comparable, scale
+from asmjax.analysis.formatting import display_scale, metric_direction
+from asmjax.analysis.runs import Group, check_comparable
 
 # Of the confidence intervals.
 CONFIDENCE = 0.95
@@ -52,8 +53,8 @@ class Metric:
     return cls(
       name,
       entry.get("title", name.rpartition("/")[2]),
-      entry.get("scale", scale(name)),
-      better(name) if direction is None else _DIRECTIONS[direction],
+      entry.get("scale", display_scale(name)),
+      metric_direction(name) if direction is None else _DIRECTIONS[direction],
     )
 
   def format(self, value: float, sign: str = "") -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asmjax.analysis.runs import Group
+from asmjax.analysis.sheets import Block, Column, draw_sheet
 from asmjax.data.inspection import evenly
 from asmjax.lookahead.standing import End
 from asmjax.utils.files import read_jsonl
@@ -141,27 +142,31 @@ class History:
 
 def is_lookahead(group: Group) -> bool:
   """Whether the group's first run is a LoAd run."""
-  return "lookahead/propagation" in group.logged()
+  return "lookahead/propagation" in group.logged_metrics()
 
 
-def cycle_table(history: History) -> str:
-  """A Markdown table of a run's cycles, mIoUs of the hold-out examples in per cent."""
+def cycle_rows(history: History) -> list[list[str]]:
+  """Returns the head and a row for each cycle, mIoUs of the hold-out examples in per cent."""
   names = {model.number: name for name, model in history.named().items()}
-  written = lambda model: f"{names[model.number]} ({100 * model.miou:.2f})"
+  format_model = lambda model: f"{names[model.number]} ({100 * model.miou:.2f})"
   rows = [
     [
       cycle.name,
-      written(cycle.origin),
+      format_model(cycle.origin),
       str(len(cycle.models)),
-      written(cycle.best) if cycle.best == cycle.peak else f"{100 * cycle.best.miou:.2f}",
+      format_model(cycle.best) if cycle.best == cycle.peak else f"{100 * cycle.best.miou:.2f}",
       f"{100 * cycle.ending.miou:.2f}",
       _HOW[cycle.end],
       names[cycle.back_to.number] if cycle.back_to else "",
     ]
     for cycle in history.cycles
   ]
-  head = ["cycle", "from", "propagations", "best", "ending", "ended because", "back to"]
-  return _markdown([head, *rows])
+  return [["cycle", "from", "propagations", "best", "ending", "ended because", "back to"], *rows]
+
+
+def cycle_table(history: History) -> str:
+  """Formats a Markdown table of a run's cycles; see `cycle_rows`."""
+  return _markdown(cycle_rows(history))
 
 
 def stability_table(groups: Sequence[Group]) -> str:
@@ -262,26 +267,11 @@ def album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -> Non
   Raises:
     ValueError: a run has no pictures of its models.
   """
-  from matplotlib.figure import Figure
-
-  albums = [_album_columns(group.workdirs[0], count) for group in groups]
-  shapes = [next(iter(columns.values())).shape for columns in albums]
-  width = 1.5 * max(map(len, albums))
-  heights = [1.5 * rows * h / w + 0.55 for rows, h, w, _ in shapes]
-  figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-  figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
-  parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False).ravel()
-  for part, group, columns in zip(parts, groups, albums, strict=True):
-    part.suptitle(group.label, fontsize=10, fontweight="bold")
-    # As wide as the others, so that photos are of one size.
-    grid = part.subplots(len(next(iter(columns.values()))), max(map(len, albums)), squeeze=False)
-    for axes in grid.flat:
-      axes.axis("off")
-    for places, (title, pictures) in zip(grid.T, columns.items(), strict=False):
-      places[0].set_title(title, fontsize=9)
-      for axes, picture in zip(places, pictures, strict=True):
-        axes.imshow(picture)
-  figure.savefig(path, dpi=150)
+  blocks = [
+    Block(group.label, [Column(title, rows) for title, rows in columns.items()])
+    for group, columns in ((group, _album_columns(group.workdirs[0], count)) for group in groups)
+  ]
+  draw_sheet(blocks).savefig(path, dpi=150)
 
 
 def album_models(history: History, drawn: Sequence[int]) -> list[int]:

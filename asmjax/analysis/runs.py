@@ -9,27 +9,9 @@ from typing import Any
 import numpy as np
 
 from asmjax.game import Turns
-from asmjax.metrics.names import drop_classes, group_by_class, split_class
+from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.train.loop import VIEWS
 from asmjax.utils.files import read_json, read_jsonl
-
-# Metrics that are parts of a whole, by the last part of their names.
-_PARTS = re.compile("iou|accuracy|delta|within|precision|recall|^bf|(^|_)f(_|$)")
-
-# Metrics of which less is better, by the last part of their names.
-_FALLING = frozenset(
-  (
-    "calibration_error",
-    "rel",
-    "rel_by_prediction",
-    "sq_rel",
-    "rms",
-    "log_rms",
-    "log10",
-    "mean",
-    "median",
-  )
-)
 
 # What runs are judged by first, in this order.
 _USUAL = (
@@ -103,7 +85,7 @@ class Group:
     paths = [results_path(workdir, self.split) for workdir in self.workdirs]
     return [read_json(path) for path in paths]
 
-  def drop_extra_classes(self) -> list[str]:
+  def logged_metrics(self) -> list[str]:
     """The names of all that the first run logged."""
     return sorted(set().union(*read_jsonl(self.workdirs[0] / "metrics.jsonl")))
 
@@ -181,26 +163,6 @@ def check_comparable(groups: Sequence[Group]) -> None:
 def _views(results: Mapping[str, Any]) -> str:
   """How images were looked at."""
   return results.get("protocol", {}).get(VIEWS, "each image once")
-
-
-def written(value: float) -> str:
-  """A metric in as many digits as are worth reading."""
-  return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
-
-
-def scale(metric: str) -> int:
-  """What a metric is multiplied by to be shown: parts of a whole become per cent."""
-  return 100 if _PARTS.search(_measured(metric)) else 1
-
-
-def better(metric: str) -> int:
-  """1 if more of a metric is better, -1 if less is, 0 if neither."""
-  last = _measured(metric)
-  return -1 if last in _FALLING else 0 if last.endswith("_std") else 1
-
-
-def _measured(metric: str) -> str:
-  return split_class(metric)[0].rpartition("/")[2]
 
 
 def file_name(label: str) -> str:

@@ -51,7 +51,7 @@ def main(_: list[str]) -> None:
   `curves.png`, `predictions.png` and, of critics, `health.png`; of LoAd runs `convergence.png` and
   `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png` of every other group.
   """
-  from asmjax.analysis import figures, lookahead, runs
+  from asmjax.analysis import curves, lookahead, predictions, runs
   from asmjax.analysis.comparison import compare
 
   values = flags.FLAGS
@@ -63,9 +63,10 @@ def main(_: list[str]) -> None:
   print(f"{comparison.markdown()}\n\n{comparison.caption()}")
   out = pathlib.Path(values.out)
   out.mkdir(parents=True, exist_ok=True)
-  figures.curves(groups, metrics[0], out / "curves.png")
-  figures.health(groups, out / "health.png")
-  figures.predictions(
+  styles = curves.group_styles(groups)
+  curves.save_charts(curves.learning_curves(groups, metrics[:1], styles), out / "curves.png")
+  curves.save_charts(curves.critic_health(groups, styles), out / "health.png")
+  predictions.save_predictions(
     groups, out / "predictions.png", count=values.count, data_root=values.data_root
   )
   if lookahead_groups := [group for group in groups if lookahead.is_lookahead(group)]:
@@ -113,8 +114,8 @@ def _show_classes(baseline: "Group", others: "Sequence[Group]", out: pathlib.Pat
   for metric in metrics:
     for group in others:
       print(f"\n{classes.class_table(baseline, group, metric)}")
-  scores = [classes.read(groups, metric) for metric in metrics]
-  classes.draw(scores, baseline.label, out / "classes.png")
+  scores = [classes.read_class_scores(groups, metric) for metric in metrics]
+  classes.save_changes(scores, baseline.label, out / "classes.png")
   if all("segmentation/mean_iou" in group.results()[0]["metrics"] for group in groups):
     _show_confusions(baseline, others, out)
 

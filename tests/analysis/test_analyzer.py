@@ -11,7 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from asmjax.analysis import analyzer
-from asmjax.analysis.analyzer import Scale, distances, pixelwise, rebuilt
+from asmjax.analysis.analyzer import distances, pixelwise, rebuilt
+from asmjax.analysis.sheets import Scale
 from asmjax.config.build import build_experiment
 from asmjax.tasks import Depth, Normals
 from asmjax.train.loop import open_checkpoints

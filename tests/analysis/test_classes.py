@@ -7,7 +7,14 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from asmjax.analysis.classes import class_table, draw, metrics_by_class, panel, read, usual_classes
+from asmjax.analysis.classes import (
+  class_table,
+  draw_changes,
+  metrics_by_class,
+  read_class_scores,
+  save_changes,
+  usual_classes,
+)
 from asmjax.analysis.runs import Group
 
 IOU = "segmentation/iou"
@@ -68,7 +75,7 @@ def test_groups_with_other_classes_are_refused(tmp_path):
   with pytest.raises(ValueError, match="IID of .*'boat'.* other of .'sky'.; expected the same"):
     class_table(before, other)
   with pytest.raises(ValueError, match=r"rel by class: IID of \[\]; expected the same classes"):
-    read([before], "depth/class/rel")
+    read_class_scores([before], "depth/class/rel")
 
 
 def test_usual_classes_are_those_that_all_groups_have(tmp_path):
@@ -84,7 +91,7 @@ def test_usual_classes_are_those_that_all_groups_have(tmp_path):
 def test_panel_draws_the_changes_of_every_group(tmp_path):
   groups = [*pair(tmp_path), group(tmp_path, "up", {"boat": 1, "cat": 1, "sofa": 1, "sky": 1})]
   axes = Figure().subplots()
-  panel(axes, read(groups, IOU), "IID")
+  draw_changes(axes, read_class_scores(groups, IOU), "IID")
   assert [each.get_text() for each in axes.get_xticklabels()] == [
     "cat",
     "sofa",
@@ -103,7 +110,7 @@ def test_panel_draws_the_changes_of_every_group(tmp_path):
 def test_drawings_have_a_panel_for_each_metric(tmp_path):
   groups, heights = pair(tmp_path), []
   for count in (1, 2):
-    draw([read(groups, IOU)] * count, "IID", tmp_path / "classes.png")
+    save_changes([read_class_scores(groups, IOU)] * count, "IID", tmp_path / "classes.png")
     with Image.open(tmp_path / "classes.png") as picture:
       heights.append(picture.size[1])
       assert len(np.unique(np.asarray(picture))) > 20

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from asmjax.analysis import report
-from asmjax.analysis.report import contents, page, repeat
-from asmjax.analysis.runs import Group, better
+from asmjax.analysis.formatting import metric_direction
+from asmjax.analysis.report import contents, page, reproduce
+from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
 from asmjax.train.loop import make_draw, open_checkpoints
 from tests.helpers.finished_runs import Parsed, decoded, table, write_run
@@ -82,11 +83,11 @@ def test_the_best_mean_is_bold_and_less_of_an_error_is_better(parsed):
     {"a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}},
     {},
   )
-  assert [better(name) for name in falling.metrics] == [-1]
-  assert better("segmentation/bf/bf_std") == 0
+  assert [metric_direction(name) for name in falling.metrics] == [-1]
+  assert metric_direction("segmentation/bf/bf_std") == 0
   means = np.array([0.2, 0.1])
-  text = page._score("depth/rel", np.array([0.1]), means, 1, 0)
-  assert text == '<b>0.100</b> <span class="change better">−0.100</span>'
+  cell = page.score_cell("depth/rel", np.array([0.1]), means, 1, 0)
+  assert cell == page.ScoreCell("0.100", is_best=True, change="−0.100", trend="better")
 
 
 def test_the_page_refers_to_nothing_outside(parsed, made):
@@ -247,12 +248,12 @@ def test_critics_have_curves_and_their_warnings_are_counted(made, parsed):
 def test_the_config_file_on_the_page_repeats_a_run(runs, parsed, made, monkeypatch):
   workdir = runs[1].workdirs[0]
   blocks = [text for tag, text in parsed.texts if tag == "pre"]
-  assert repeat.RERUN in blocks
+  assert reproduce.RERUN in blocks
   (commands,) = [text for text in blocks if "--config=rerun.py" in text]
   assert f"--config=rerun.py:{workdir}/config.json --workdir=again/asm_0" in commands
   assert "data.root" not in commands  # Rooms are drawn.
   scope = {}
-  exec(repeat.RERUN, scope)
+  exec(reproduce.RERUN, scope)
   config = scope["get_config"](str(workdir / "config.json"))
   assert json.loads(json.dumps(config.to_dict())) == json.loads(
     (workdir / "config.json").read_text()

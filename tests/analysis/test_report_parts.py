@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from asmjax.analysis import report
-from asmjax.analysis.report import charts, contents, pictures, published, repeat
-from asmjax.analysis.report.summary import summary
-from asmjax.analysis.report.words import curve_title, number, signed, spelled
+from asmjax.analysis import curves, report
+from asmjax.analysis.formatting import format_change, format_metric, format_value
+from asmjax.analysis.report import pictures, published, reproduce
+from asmjax.analysis.report.summary import summarize
 from asmjax.analysis.runs import Group
 from asmjax.config import presets
 from asmjax.config.run_dir import describe_environment
@@ -90,7 +90,7 @@ def test_details_of_classes_are_tables_to_be_opened_and_bars_of_changes(tmp_path
 def test_curves_are_means_where_runs_logged_together_and_a_line_each_elsewhere(tmp_path):
   for name, value, steps in (("a", 0.4, (2, 4)), ("b", 0.6, (2, 4)), ("c", 0.8, (1, 3, 4))):
     write_run(tmp_path / name, (value, 0.8, 0.03, 0.9, 0.1), steps=steps)
-  find = lambda *names: contents._curves(
+  find = lambda *names: curves.read_curves(
     5, "A", Group("A", tuple(tmp_path / name for name in names)), "segmentation/mean_iou"
   )
   (together,) = find("a", "b")
@@ -103,16 +103,16 @@ def test_curves_are_means_where_runs_logged_together_and_a_line_each_elsewhere(t
 
 def test_long_curves_are_smoothed_to_means_of_neighbors():
   steps, values = np.arange(10, 910, 10), np.random.default_rng(0).normal(size=(2, 90))
-  places, means = contents._smooth(steps, values)
-  assert len(places) == means.shape[1] == contents.MOST_POINTS and places[-1] == 900
+  places, means = curves.smooth(steps, values)
+  assert len(places) == means.shape[1] == curves.MAX_POINTS and places[-1] == 900
   np.testing.assert_allclose(means[:, 0], values[:, :2].mean(1))
   np.testing.assert_allclose(means[:, -1], values[:, -1])
-  same = contents._smooth(steps[:60], values[:, :60])
+  same = curves.smooth(steps[:60], values[:, :60])
   np.testing.assert_array_equal(same[1], values[:, :60])
 
 
 def test_no_two_styles_look_the_same():
-  styles = [charts._style(index) for index in range(280)]
+  styles = [curves.line_style(index) for index in range(280)]
   assert len({(x["color"], x["linestyle"], x["marker"]) for x in styles}) == 280
   # Without colors too, as long as there are fewer curves than a legend can hold.
   assert len({(x["linestyle"], x["marker"]) for x in styles[:40]}) == 40
@@ -138,11 +138,11 @@ def test_cycles_are_told_and_have_no_learning_curve(tmp_path):
 
 def test_published_numbers_stand_beside_runs_of_the_same_method(tmp_path):
   config = small.config("asm", "horse", **{"train.steps": 600}).to_dict()
-  (found,) = published.compared(json.loads(json.dumps(config)), "weizmann_horse")
+  (found,) = published.find_published(json.loads(json.dumps(config)), "weizmann_horse")
   assert found.row.values == {"segmentation/mean_iou": pytest.approx(0.7962)}
   assert found.differences[0] == "the paper's split is not published"
   assert "train.steps is 600, in the paper 19200" in found.differences
-  assert not published.compared(config, "scenes")
+  assert not published.find_published(config, "scenes")
   write_run(tmp_path / "run", (0.5, 0.8, 0.03, 0.9, 0.1))
   (tmp_path / "run" / "config.json").write_text(json.dumps(config))
   path = tmp_path / "run" / "results.json"
@@ -155,18 +155,18 @@ def test_published_numbers_stand_beside_runs_of_the_same_method(tmp_path):
 
 def test_the_papers_own_settings_are_their_protocol():
   config = json.loads(json.dumps(voc.get_config("asm").to_dict()))
-  (found,) = published.compared(config, "pascal_voc")
+  (found,) = published.find_published(config, "pascal_voc")
   assert found.row.network == "pspnet" and found.differences == (
     "terms.structure.normalize is pixel, in the paper none",
     "terms.structure.margin is 0.8, in the paper 0.0",
   )
   config["data"]["classes"] = {"cat": 0}
-  assert not published.compared(config, "pascal_voc")
+  assert not published.find_published(config, "pascal_voc")
 
 
 def test_methods_are_told_by_their_terms():
   known = {
-    name: published.method(small.config(name).to_dict())
+    name: published.published_method(small.config(name).to_dict())
     for name in presets.METHODS
     if name != "gan_branches"
   }
@@ -188,7 +188,7 @@ def test_what_a_run_recorded_of_its_machine_is_shown(tmp_path):
   ]
   assert rows["commit"][0] == "c0"
   blocks = [text for tag, text in parsed.texts if tag == "pre"]
-  assert "python launch/main.py '--config=a b'" in blocks and repeat.RERUN not in blocks
+  assert "python launch/main.py '--config=a b'" in blocks and reproduce.RERUN not in blocks
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_the_summary_says_how_sure_it_is(tmp_path, first, second, said):
     for folder, value in zip(folders, values, strict=True):
       write_run(folder, (value, 0.8, 0.03, 0.9, 0.1))
     groups.append(Group(label, folders))
-  text = summary(report.collect(groups, count=0))
+  text = summarize(report.collect(groups, count=0))
   assert text.endswith(said)
   assert text.startswith(
     f"2 groups, {len(first + second)} runs in all, evaluated on the 5 "
@@ -225,9 +225,11 @@ def test_the_summary_says_how_sure_it_is(tmp_path, first, second, said):
 
 
 def test_words_are_those_of_readers():
-  assert spelled("segmentation/boundary/boundary_f") == "boundary f"
-  assert spelled("depth/image/rel") == "image rel" and spelled("a/mean_iou") == "mean IoU"
-  assert curve_title("pixel/surface_normals") == "pixel loss of surface normals"
-  assert curve_title("depth/rms") == "rms of held-out examples"
-  assert number("a/iou", 0.5) == "50.00" and number("a/rms", float("nan")) == "–"
-  assert signed("a/iou", -0.001) == "−0.10" and signed("a/rms", 0.25) == "+0.250"
+  assert format_metric("segmentation/boundary/boundary_f") == "boundary f"
+  assert (
+    format_metric("depth/image/rel") == "image rel" and format_metric("a/mean_iou") == "mean IoU"
+  )
+  assert curves._curve_title("pixel/surface_normals") == "pixel loss of surface normals"
+  assert curves._curve_title("depth/rms") == "rms of held-out examples"
+  assert format_value("a/iou", 0.5) == "50.00" and format_value("a/rms", float("nan")) == "–"
+  assert format_change("a/iou", -0.001) == "−0.10" and format_change("a/rms", 0.25) == "+0.250"

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from asmjax.analysis.formatting import display_scale, metric_direction
 from asmjax.analysis.runs import (
   Group,
-  better,
   check_comparable,
   file_name,
   results_path,
   results_table,
-  scale,
   usual_metrics,
 )
 
@@ -145,8 +144,10 @@ def test_curves_are_drawn_over_the_predictors_steps(runs, terms, steps):
     ("segmentation/calibration_error", 1, -1),
   ],
 )
-def test_scale_and_better_go_by_what_is_measured_and_not_by_the_class(metric, factor, towards):
-  assert scale(metric) == factor and better(metric) == towards
+def test_display_scale_and_metric_direction_go_by_what_is_measured_and_not_by_the_class(
+  metric, factor, towards
+):
+  assert display_scale(metric) == factor and metric_direction(metric) == towards
 
 
 def test_results_table_has_a_line_a_mean_and_a_row_a_class():

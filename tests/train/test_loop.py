@@ -11,7 +11,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
-from asmjax.analysis.figures import curves, predictions
+from asmjax.analysis.curves import group_styles, learning_curves, save_charts
+from asmjax.analysis.predictions import save_predictions
 from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import check_same_config
@@ -129,8 +130,9 @@ def test_another_split_has_results_of_its_own(finished):
 def test_runs_are_compared_in_a_table_and_pictures(finished, tmp_path):
   workdir, _ = finished
   group = Group.parse(f"ASM={workdir}")
-  curves([group], "segmentation/mean_iou", tmp_path / "curves.png")
-  predictions([group], tmp_path / "predictions.png", count=2)
+  charts = learning_curves([group], ["segmentation/mean_iou"], group_styles([group]))
+  assert save_charts(charts, tmp_path / "curves.png")
+  save_predictions([group], tmp_path / "predictions.png", count=2)
   for name in ("curves", "predictions"):
     with Image.open(tmp_path / f"{name}.png") as picture:
       assert len(np.unique(np.asarray(picture))) > 20

@@ -160,7 +160,7 @@ PUBLISHED: Sequence[Published] = (
 )
 
 
-class Compared(NamedTuple):
+class PublishedMatch(NamedTuple):
   """A published row beside a run.
 
   Attributes:
@@ -172,7 +172,7 @@ class Compared(NamedTuple):
   differences: tuple[str, ...]
 
 
-def compared(config: Mapping[str, Any], data_set: str) -> list[Compared]:
+def find_published(config: Mapping[str, Any], data_set: str) -> list[PublishedMatch]:
   """The published rows of a run's method, network and data set.
 
   Args:
@@ -182,15 +182,15 @@ def compared(config: Mapping[str, Any], data_set: str) -> list[Compared]:
   if config["data"]["classes"]:
     return []
   flat = flatten_dict(config, sep=".", keep_empty_nodes=True)
-  name, network = method(config), config["predictor"]["name"]
+  name, network = published_method(config), config["predictor"]["name"]
   return [
-    Compared(row, _differences(row, flat))
+    PublishedMatch(row, _differences(row, flat))
     for row in PUBLISHED
     if (row.data_set, row.method) == (data_set, name) and row.network in ("", network)
   ]
 
 
-def method(config: Mapping[str, Any]) -> str:
+def published_method(config: Mapping[str, Any]) -> str:
   """Which published method a run trains by; empty if none is known that does exactly this.
 
   "iid" is the pixel loss alone, "asm" structure matching alone on conv1 and conv2, bounded or not,
@@ -221,11 +221,11 @@ _PUBLISHED_STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.ma
 
 
 def _differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
-  settings = row.settings | (_PUBLISHED_STRUCTURE if row.method == "asm" else {})
-  plain = lambda value: list(value) if isinstance(value, tuple) else value
+  settings = {**row.settings, **(_PUBLISHED_STRUCTURE if row.method == "asm" else {})}
+  as_json = lambda value: list(value) if isinstance(value, tuple) else value  # Has no tuples.
   differing = tuple(
     f"{key} is {config.get(key)}, in the paper {value}"
     for key, value in settings.items()
-    if plain(config.get(key)) != value
+    if as_json(config.get(key)) != value
   )
   return (row.caveat,) * bool(row.caveat) + differing

@@ -2,58 +2,58 @@
 
 import numpy as np
 
+from asmjax.analysis.formatting import format_change, format_metric, format_value, metric_direction
 from asmjax.analysis.report.contents import Report
-from asmjax.analysis.report.words import number, signed, spelled
-from asmjax.analysis.runs import better
 
 
-def summary(report: Report) -> str:
-  """What was compared, on what, and how it ended by one metric."""
+def summarize(report: Report) -> str:
+  """Says what was compared, on what, and how it ended by the report's metric."""
   data_set, split, examples = report.examples
-  runs = len(report.runs)
-  what = (
-    f"{len(report.groups)} groups, {runs} runs in all"
-    if len(report.groups) > 1
-    else (f"{runs} run{'s' * (runs > 1)}")
+  num_runs = len(report.runs)
+  if len(report.groups) > 1:
+    subject = f"{len(report.groups)} groups, {num_runs} runs in all"
+  else:
+    subject = f"{num_runs} run{'s' * (num_runs > 1)}"
+  setting = (
+    f"{subject}, evaluated on the {examples} examples of {data_set} {split}{_training(report)}."
   )
-  said = f"{what}, evaluated on the {examples} examples of {data_set} {split}{_training(report)}."
-  return " ".join(filter(None, (said, _verdict(report))))
+  return " ".join(filter(None, (setting, _verdict(report))))
 
 
 def _training(report: Report) -> str:
-  """Steps and batches, where all are alike."""
-  found = {
+  """Says for how long runs trained, if all did alike."""
+  lengths = {
     (run.config["train"]["steps"], run.config["train"]["batch_size"])
     for run in report.runs
     if run.config is not None
   }
-  if len(found) != 1:
+  if len(lengths) != 1:
     return ""
-  ((steps, batch),) = found
-  return f" after {steps} training steps on batches of {batch}"
+  ((steps, batch_size),) = lengths
+  return f" after {steps} training steps on batches of {batch_size}"
 
 
 def _verdict(report: Report) -> str:
-  scores = next(each for each in report.scores if report.metric in each.metrics)
-  values = {label: own[report.metric] for label, own in scores.values.items()}
-  towards = better(report.metric)
-  known = {label: own for label, own in values.items() if not np.isnan(own).any()}
-  if len(known) < 2 or not towards or report.baseline not in known:
+  """Says which group is best, and whether all its runs are better than the baseline's."""
+  metric, direction = report.metric, metric_direction(report.metric)
+  scores = next(scores for scores in report.scores if metric in scores.metrics)
+  values = {label: by_metric[metric] for label, by_metric in scores.values.items()}
+  complete = {label: runs for label, runs in values.items() if not np.isnan(runs).any()}
+  if len(complete) < 2 or not direction or report.baseline not in complete:
     return ""
-  name, base = spelled(report.metric), known[report.baseline]
-  best = max(known, key=lambda label: towards * known[label].mean())
-  against = number(report.metric, base.mean())
-  if best == report.baseline:
-    return f"By {name} none is better than {best}, at {against}."
-  found, change = known[best], known[best].mean() - base.mean()
-  apart = towards * found > np.max(towards * base)
-  if len(found) == len(base) == 1:
-    seeds = "With a single run of each, chance is not ruled out."
-  elif apart.all():
-    seeds = f"Every run of {best} is better than every run of {report.baseline}."
+  name, base = format_metric(metric), complete[report.baseline]
+  best_label = max(complete, key=lambda label: direction * complete[label].mean())
+  base_mean = format_value(metric, base.mean())
+  if best_label == report.baseline:
+    return f"By {name} none is better than {best_label}, at {base_mean}."
+  best = complete[best_label]
+  if len(best) == len(base) == 1:
+    certainty = "With a single run of each, chance is not ruled out."
+  elif (direction * best).min() > (direction * base).max():
+    certainty = f"Every run of {best_label} is better than every run of {report.baseline}."
   else:
-    seeds = "The ranges of their runs overlap."
+    certainty = "The ranges of their runs overlap."
   return (
-    f"By {name} {best} is best: {number(report.metric, found.mean())} against {against} of "
-    f"{report.baseline} ({signed(report.metric, change)}). {seeds}"
+    f"By {name} {best_label} is best: {format_value(metric, best.mean())} against {base_mean} of "
+    f"{report.baseline} ({format_change(metric, best.mean() - base.mean())}). {certainty}"
   )

@@ -1,4 +1,4 @@
-"""The figures of critics' health."""
+"""Charts of critics' health."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.analysis import figures
+from asmjax.analysis import curves
 from asmjax.analysis.runs import Group
 
 
@@ -23,17 +23,21 @@ def group(tmp_path):
   return make
 
 
+def save_health(group, path):
+  return curves.save_charts(curves.critic_health([group], curves.group_styles([group])), path)
+
+
 def test_every_critic_is_drawn_and_a_discriminator_in_more_panels(group, tmp_path):
   kinds = ("gradient/predictor", "gradient/a", "sent/a")
   judged = tuple(f"a/{part}_{side}" for part in ("accuracy", "judge") for side in ("real", "fake"))
   inked = []
   for metrics in (kinds, kinds + judged):
-    assert figures.health([group(*metrics)], tmp_path / "health.png")
+    assert save_health(group(*metrics), tmp_path / "health.png")
     pixels = np.asarray(Image.open(tmp_path / "health.png").convert("RGB")).astype(int)
     inked.append(np.sum(np.ptp(pixels, axis=-1) > 60))
   assert 0 < inked[0] < 0.75 * inked[1]
 
 
 def test_without_a_critic_nothing_is_written(group, tmp_path):
-  assert not figures.health([group("gradient/predictor", "sent/pixel")], tmp_path / "health.png")
+  assert not save_health(group("gradient/predictor", "sent/pixel"), tmp_path / "health.png")
   assert not (tmp_path / "health.png").exists()

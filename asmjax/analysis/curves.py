@@ -1,0 +1,241 @@
+"""Curves of logged metrics over the steps: collected from runs, and drawn with Matplotlib.
+
+Dashes and markers tell curves apart as well as colors do.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asmjax.analysis.formatting import display_scale, format_key, format_metric
+from asmjax.analysis.runs import Group
+from asmjax.game import PREDICTOR
+
+# The colors of Okabe and Ito 2008 without yellow, which is too light for lines.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# The numbers of colors, dashes and markers are coprime, so that all combinations come before one
+# comes again.
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "X", "*", "P")
+# Markers on a curve, about.
+_NUM_MARKERS = 8
+# Longer curves are smoothed: on a chart of this size more points cannot be told apart.
+MAX_POINTS = 60
+# The health of a critic: title, name of a term's metric, and whether its scale is logarithmic.
+_HEALTH = (
+  ("the discriminator's accuracy on truth, %", "{}/accuracy_real", False),
+  ("the discriminator's accuracy on predictions, %", "{}/accuracy_fake", False),
+  ("the discriminator's loss on truth", "{}/judge_real", True),
+  ("the discriminator's loss on predictions", "{}/judge_fake", True),
+  ("norm of the critic's gradient", "gradient/{}", True),
+  ("norm of what the term sends to the predictor", "sent/{}", True),
+)
+
+
+class Curve(NamedTuple):
+  """A curve of one or several runs.
+
+  Attributes:
+    style: Number of a line style; curves of one style look the same, in all charts.
+    label: Label in the legend.
+    steps: Training steps, (t,).
+    values: Values of each run, (runs, t); their mean is drawn, and their range as a shade.
+  """
+
+  style: int
+  label: str
+  steps: np.ndarray
+  values: np.ndarray
+
+
+class Chart(NamedTuple):
+  """Curves over the steps in one panel.
+
+  Attributes:
+    title: Title of the panel.
+    curves: Curves to draw.
+    log: Whether the scale is logarithmic, if values span more than a decade.
+  """
+
+  title: str
+  curves: tuple[Curve, ...]
+  log: bool = False
+
+
+def learning_curves(
+  groups: Sequence[Group], metrics: Sequence[str], styles: Mapping[str, int]
+) -> tuple[Chart, ...]:
+  """Returns a chart for each logged metric, with a curve for each group.
+
+  Args:
+    groups: Groups of runs that have left a log.
+    metrics: Names of logged metrics; one that no run has logged gets no chart.
+    styles: Line style of each group, by its label; see `group_styles`.
+  """
+  charts = [
+    Chart(
+      _curve_title(metric),
+      tuple(
+        curve
+        for group in groups
+        for curve in read_curves(styles[group.label], group.label, group, metric)
+      ),
+    )
+    for metric in metrics
+  ]
+  return tuple(chart for chart in charts if chart.curves)
+
+
+def critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[Chart, ...]:
+  """Returns charts of how critics fare, with a curve for each critic; see `learning_curves`."""
+  critics = []
+  for group in groups:
+    names = [
+      name.removeprefix("gradient/")
+      for name in group.logged_metrics()
+      if name.startswith("gradient/") and name != f"gradient/{PREDICTOR}"
+    ]
+    for index, name in enumerate(names):
+      label = group.label if len(names) == 1 else f"{group.label}: {name}"
+      critics.append((styles[group.label] + index * len(styles), label, group, name))
+  charts = [
+    Chart(
+      title,
+      tuple(
+        curve
+        for style, label, group, name in critics
+        for curve in read_curves(style, label, group, metric.format(name))
+      ),
+      log,
+    )
+    for title, metric, log in _HEALTH
+  ]
+  return tuple(chart for chart in charts if chart.curves)
+
+
+def group_styles(groups: Sequence[Group]) -> dict[str, int]:
+  """Returns a line style for each group, by its label."""
+  return {group.label: style for style, group in enumerate(groups)}
+
+
+def read_curves(style: int, label: str, group: Group, metric: str) -> list[Curve]:
+  """Reads a metric's curve of a group, or one of each run if they log at different steps.
+
+  Runs make one curve if they share nine tenths of their steps. Fractions are in per cent.
+
+  Args:
+    style: Line style.
+    label: Label in the legend.
+    group: Runs that have left a log.
+    metric: Name of a logged metric.
+  """
+  joint = group.curve(metric)
+  separate = [Group(label, (workdir,)).curve(metric) for workdir in group.workdirs]
+  is_shared = 10 * len(joint[0]) >= 9 * max(len(steps) for steps, _ in separate)
+  return [
+    Curve(style, label, *smooth(steps, display_scale(metric) * values))
+    for steps, values in ([joint] if is_shared else separate)
+    if len(steps)
+  ]
+
+
+def smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Averages neighboring steps where there are more than `MAX_POINTS`.
+
+  Args:
+    steps: Steps, (t,).
+    values: Values of each run, (runs, t).
+
+  Returns:
+    The last step of each part (p,), and the means over the parts (runs, p).
+  """
+  parts = np.array_split(np.arange(len(steps)), min(len(steps), MAX_POINTS))
+  means = np.stack([values[:, part].mean(1) for part in parts], 1)
+  return np.array([steps[part[-1]] for part in parts]), means
+
+
+def legend_styles(charts: Sequence[Chart]) -> dict[str, int]:
+  """Returns the styles of all curves by label, in the order of the styles."""
+  curves = [curve for chart in charts for curve in chart.curves]
+  return {curve.label: curve.style for curve in sorted(curves, key=lambda curve: curve.style)}
+
+
+def line_style(style: int) -> dict[str, Any]:
+  """Returns the keywords of Matplotlib's `plot` for the number of a style."""
+  pick = lambda values: values[style % len(values)]
+  return {
+    "color": pick(COLORS),
+    "linestyle": pick(DASHES),
+    "marker": pick(MARKERS),
+    "linewidth": 1.6,
+    "markersize": 5,
+  }
+
+
+def draw_chart(axes: Any, chart: Chart) -> None:
+  """Draws a chart's curves, without its title and a legend, on Matplotlib's axes."""
+  for curve in chart.curves:
+    mean, spacing = curve.values.mean(0), max(len(curve.steps) // _NUM_MARKERS, 1)
+    style = line_style(curve.style)
+    # Markers of curves that lie on each other stand beside each other.
+    axes.plot(curve.steps, mean, markevery=(curve.style % spacing, spacing), **style)
+    if len(curve.values) > 1:
+      low, high = curve.values.min(0), curve.values.max(0)
+      axes.fill_between(curve.steps, low, high, color=style["color"], alpha=0.15, linewidth=0)
+  values = np.concatenate([curve.values.ravel() for curve in chart.curves])
+  # Within a decade a logarithmic axis has hardly a tick.
+  if chart.log and 0 < 10 * values.min() < values.max():
+    axes.set_yscale("log")
+  trim_axes(axes)
+  axes.set_xlabel("step")
+
+
+def trim_axes(axes: Any) -> None:
+  """Gives Matplotlib's axes a faint grid and no frame at the top and the right."""
+  axes.grid(alpha=0.3)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.tick_params(length=2)
+
+
+def save_charts(charts: Sequence[Chart], path: pathlib.Path) -> bool:
+  """Draws charts in panels of one figure, with a common legend.
+
+  Args:
+    charts: Charts to draw.
+    path: Path of the PNG file to write.
+
+  Returns:
+    Whether there was a chart; otherwise nothing is written.
+  """
+  from matplotlib.figure import Figure
+  from matplotlib.lines import Line2D
+
+  if not charts:
+    return False
+  across = min(2, len(charts))
+  down = -(-len(charts) // across)
+  size = (7, 4.2) if len(charts) == 1 else (5.5 * across, 3.2 * down + 0.4)
+  figure = Figure(figsize=size, layout="constrained")
+  panels = figure.subplots(down, across, squeeze=False).ravel()
+  for axes, chart in zip(panels, charts, strict=False):
+    draw_chart(axes, chart)
+    axes.set_title(chart.title, fontsize=10)
+  for axes in panels[len(charts) :]:
+    axes.axis("off")
+  handles = [
+    Line2D([], [], label=label, **line_style(style))
+    for label, style in legend_styles(charts).items()
+  ]
+  figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+  figure.savefig(path, dpi=110)
+  return True
+
+
+def _curve_title(metric: str) -> str:
+  kind, _, name = metric.partition("/")
+  if kind == "pixel":
+    return f"pixel loss of {format_key(name)}"
+  unit = ", %" if display_scale(metric) > 1 else ""
+  return f"{format_metric(metric)} of held-out examples{unit}"

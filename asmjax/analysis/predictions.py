@@ -1,0 +1,93 @@
+"""What runs predict of held-out examples, in columns of pictures."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from asmjax.analysis.runs import Group
+from asmjax.analysis.sheets import Block, Column, draw_sheet
+from asmjax.config.run_dir import read_state, reopen
+from asmjax.train.loop import make_draw
+
+
+class Predictions(NamedTuple):
+  """Pictures of the same held-out examples, and what groups of runs predict of them.
+
+  Attributes:
+    columns: Pictures uint8 (n, h, w, 3) by title: the input, then of each task the truth and the
+      prediction of every group that has the task.
+    titles: Titles of the columns with predictions, by the group's label.
+    colors: Color (r, g, b) of each class, of a run that segments; empty if none does.
+    missing: Why a group has no pictures, by its label.
+  """
+
+  columns: dict[str, np.ndarray]
+  titles: dict[str, tuple[str, ...]]
+  colors: dict[str, tuple[int, int, int]]
+  missing: dict[str, str]
+
+
+def predict_examples(
+  groups: Sequence[Group], count: int, data_root: str | None = None
+) -> Predictions:
+  """Predicts the first held-out examples with the first run of each group.
+
+  Args:
+    groups: Groups of runs; one that has left no checkpoint is among the missing.
+    count: Number of examples, at most.
+    data_root: Folder of the data set; the run's own by default.
+  """
+  pictures, colors, missing = {}, {}, {}
+  for group in groups if count else ():
+    try:
+      run = reopen(group.workdirs[0], data_root=data_root)
+      pictures[group.label] = make_draw(run, count=count)(read_state(run, group.workdirs[0]))
+    except FileNotFoundError as error:
+      missing[group.label] = str(error)
+      continue
+    if "segmentation" in run.game.tasks:
+      colors = dict(zip(run.descriptor.classes, run.descriptor.palette, strict=True))
+  return Predictions(*_arrange_columns(pictures), colors, missing)
+
+
+def save_predictions(
+  groups: Sequence[Group], path: pathlib.Path, *, count: int = 6, data_root: str | None = None
+) -> None:
+  """Draws inputs, truths and each group's predictions of held-out examples.
+
+  Args:
+    groups: Groups of runs, of which the first run is drawn.
+    path: Path of the PNG file to write.
+    count: Number of examples, at most.
+    data_root: Folder of the data set; the run's own by default.
+
+  Raises:
+    FileNotFoundError: A run has no checkpoint, or there is no data set.
+  """
+  predictions = predict_examples(groups, count, data_root)
+  for label, reason in predictions.missing.items():
+    raise FileNotFoundError(f"{label}: {reason}")
+  columns = [Column(title, rows) for title, rows in predictions.columns.items()]
+  draw_sheet([Block("", columns)]).savefig(path, dpi=110)
+
+
+def _arrange_columns(
+  pictures: Mapping[str, Mapping[str, np.ndarray]],
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+  """Returns columns by title, and the titles of predictions by label; see `Predictions`."""
+  names = dict.fromkeys(name for kinds in pictures.values() for name in kinds)
+  tasks = [name.rpartition("/")[0] for name in names if name.endswith("/truth")]
+  full_title = lambda task, title: f"{task}: {title}" if len(tasks) > 1 else title
+  columns: dict[str, np.ndarray] = {}
+  titles: dict[str, tuple[str, ...]] = {label: () for label in pictures}
+  for kinds in pictures.values():
+    columns.setdefault("input", kinds["input"])
+  for task in tasks:
+    for label, kinds in pictures.items():
+      if f"{task}/prediction" in kinds:  # Groups may have trained different tasks.
+        columns.setdefault(full_title(task, "truth"), kinds[f"{task}/truth"])
+        titles[label] += (full_title(task, label),)
+        columns[full_title(task, label)] = kinds[f"{task}/prediction"]
+  return columns, titles

@@ -1,0 +1,136 @@
+"""Sheets of pictures and maps of losses: columns of the same examples, in blocks with titles."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Colors end at this percentile: a few pixels would leave all others dark.
+_BRIGHTEST = 99
+# Width of a picture, in inches.
+_WIDTH = 1.5
+
+
+class Scale(NamedTuple):
+  """The colors of losses.
+
+  Attributes:
+    low: Loss that is black.
+    high: Loss with the brightest color, as are all beyond.
+    label: Text below the color bar.
+    mark: Loss that is marked in the color bar; 0 for none.
+  """
+
+  low: float
+  high: float
+  label: str = ""
+  mark: float = 0.0
+
+  @classmethod
+  def of(cls, *maps: np.ndarray, label: str = "", mark: float = 0.0) -> "Scale":
+    """Returns the scale from 0, or the least if that is negative, to the 99th percentile."""
+    known = np.concatenate([values[np.isfinite(values)] for values in maps])
+    low, high = (min(known.min(), 0), np.percentile(known, _BRIGHTEST)) if known.size else (0, 1)
+    return cls(float(low), max(float(high), float(low) + 1e-6), label, mark)
+
+
+class Column(NamedTuple):
+  """A column of a block.
+
+  Attributes:
+    title: Title above the column.
+    rows: Pictures uint8 (n, h, w, 3), or losses (n, h2, w2), NaN where there is none.
+    scale: Colors of losses; None for pictures.
+  """
+
+  title: str
+  rows: np.ndarray
+  scale: Scale | None = None
+
+
+class Block(NamedTuple):
+  """Columns of the same examples.
+
+  Attributes:
+    title: Title above the block; empty for none.
+    columns: Columns, the first of which holds photos, in whose shape all are drawn.
+    note: Text below the block; empty for none.
+  """
+
+  title: str
+  columns: Sequence[Column]
+  note: str = ""
+
+  @property
+  def has_losses(self) -> bool:
+    """Whether a column needs a color bar."""
+    return any(column.scale for column in self.columns)
+
+
+def draw_sheet(blocks: Sequence[Block]) -> Any:
+  """Draws blocks below each other, with a color bar below each column of losses.
+
+  Returns:
+    Matplotlib's figure.
+  """
+  from matplotlib.figure import Figure
+
+  num_columns = max(len(block.columns) for block in blocks)
+  heights = [_block_height(block) for block in blocks]
+  figure = Figure(figsize=(_WIDTH * num_columns, sum(heights)))
+  figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+  parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False).ravel()
+  for part, block in zip(parts, blocks, strict=True):
+    if block.title:
+      part.suptitle(block.title, fontsize=10, fontweight="bold")
+    if block.note:
+      part.supxlabel(block.note, fontsize=9)
+    _draw_block(part, block, num_columns)
+  return figure
+
+
+def _block_height(block: Block) -> float:
+  count, height, width, _ = block.columns[0].rows.shape
+  texts = 0.35 + 0.2 * (bool(block.title) + bool(block.note)) + 0.45 * block.has_losses
+  return _WIDTH * count * height / width + texts
+
+
+def _draw_block(part: Any, block: Block, num_columns: int) -> None:
+  """Draws a block in a subfigure, as wide as the others, so that photos are of one size."""
+  count, height, width, _ = block.columns[0].rows.shape
+  ratios = [height / width] * count + [0.06] * block.has_losses
+  grid = part.subplots(len(ratios), num_columns, squeeze=False, height_ratios=ratios)
+  for axes in grid.flat:
+    axes.axis("off")
+  for places, column in zip(grid.T, block.columns, strict=False):
+    places[0].set_title(column.title, fontsize=9)
+    style = _colors(column.scale) if column.scale else {}
+    for axes, row in zip(places, column.rows, strict=False):
+      # Whatever their stride, all have the size of the photo.
+      image = axes.imshow(row, extent=(0, width, height, 0), interpolation="nearest", **style)
+    if column.scale:
+      places[-1].axis("on")
+      _draw_bar(part, image, places[-1], column.scale)
+
+
+def _colors(scale: Scale) -> dict[str, Any]:
+  from matplotlib import colormaps
+  from matplotlib.colors import PowerNorm
+
+  # The root brings out what is small.
+  shade = PowerNorm(0.5, scale.low, scale.high, clip=True)
+  return {"cmap": colormaps["inferno"].with_extremes(bad="0.5"), "norm": shade}
+
+
+def _draw_bar(part: Any, image: Any, axes: Any, scale: Scale) -> None:
+  bar = part.colorbar(image, cax=axes, orientation="horizontal", extend="max")
+  ticks = scale.low + (scale.high - scale.low) * np.array([0, 0.25, 1])
+  thousands = scale.high >= 1000
+  labels = [f"{tick / 1000:.3g}k" if thousands and tick else f"{tick:.2g}" for tick in ticks]
+  bar.set_ticks(ticks, labels=labels, fontsize=7)
+  # Labels stay within the bar, lest those of neighbors meet.
+  for label, side in zip(bar.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
+    label.set_horizontalalignment(side)
+  bar.set_label(scale.label, fontsize=8)
+  if scale.low < scale.mark < scale.high:
+    bar.ax.axvline(scale.mark, color="cyan", linewidth=2)
