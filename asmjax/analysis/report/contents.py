@@ -175,9 +175,8 @@ def collect(
   styles = group_styles(groups)
   # What a LoAd run logs jumps back with every cycle: its course is drawn instead.
   steady = [group for group in logged if not is_lookahead(group)]
-  pixel = sorted(
-    {name for group in steady for name in group.logged_metrics() if name.startswith("pixel/")}
-  )
+  names = {name for group in steady for name in group.logged_metrics()}
+  pixel_losses = sorted(name for name in names if name.startswith("pixel/"))
   return Report(
     title=f"{' · '.join(labels)} on {results['data_set']}",
     metric=metric,
@@ -186,7 +185,7 @@ def collect(
     examples=(results["data_set"], results["split"], results["examples"]),
     protocols=results.get("protocol", {}),
     scores=_read_scores(groups, runs),
-    curves=learning_curves(steady, [metric, *pixel], styles),
+    curves=learning_curves(steady, [metric, *pixel_losses], styles),
     health=critic_health(logged, styles),
     warnings=_read_warnings(runs),
     classes=classes,
