@@ -5,7 +5,7 @@
 
 The first: until a first result is there, and for each further one, in a fresh process each time.
 
-  python  `Trained.open` and one compiled function, as predictions are made in this library.
+  python  `TrainedPredictor.open` and one compiled function, as this library predicts.
   fixed   the artifact for images of the one size that evaluation makes them.
   any     the artifact for images of any size, called with that one.
 
@@ -32,7 +32,7 @@ import jax
 import numpy as np
 
 from asmjax.inference.export import FixedSizeOnlyError, export, save
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 
 # How a process begins, makes `predict` of what it is given, and ends.
 BEGIN = """
@@ -49,9 +49,9 @@ with open(source, "rb") as file:
   predict = jax.jit(jax.export.deserialize(bytearray(file.read())).call)
 """
 PYTHON = """
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 imported = time.perf_counter()
-trained = Trained.open(source)
+trained = TrainedPredictor.open(source)
 
 @jax.jit
 def conclude(variables, image):
@@ -98,7 +98,7 @@ def platform() -> str:
 
 def against_python(workdir: pathlib.Path, args: argparse.Namespace) -> None:
   """Prints medians and ratios of the artifacts and the model in Python."""
-  trained = Trained.open(workdir)
+  trained = TrainedPredictor.open(workdir)
   size = trained.prepare.size
   with tempfile.TemporaryDirectory() as folder:
     sides = {"python": (PYTHON, workdir)}
@@ -124,7 +124,8 @@ def against_python(workdir: pathlib.Path, args: argparse.Namespace) -> None:
 def between(workdirs: list[pathlib.Path], args: argparse.Namespace) -> None:
   """Prints medians and ratios of the runs' artifacts."""
   runs = {
-    f"{index}: {workdir.name}": Trained.open(workdir) for index, workdir in enumerate(workdirs)
+    f"{index}: {workdir.name}": TrainedPredictor.open(workdir)
+    for index, workdir in enumerate(workdirs)
   }
   (base, first), *others = runs.items()
   for name, each in others:

@@ -15,12 +15,12 @@ from PIL import Image, ImageOps
 
 path, photo, out = map(pathlib.Path, sys.argv[1:])
 predict = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
-facts = json.loads(path.with_suffix(".json").read_text())
-(height, width), color = facts["evaluated"]["size"], tuple(facts["evaluated"]["fill"])
+metadata = json.loads(path.with_suffix(".json").read_text())
+(height, width), color = metadata["evaluation"]["size"], tuple(metadata["evaluation"]["fill"])
 picture = ImageOps.pad(
   Image.open(photo).convert("RGB"), (width, height), color=color, centering=(0, 0)
 )  # What is best for a run with the resize "fit".
 label = np.asarray(predict(np.asarray(picture)[None])["segmentation"][0])
 labeled = Image.fromarray(label.astype(np.uint8))
-labeled.putpalette(np.array(facts["palette"], np.uint8).tobytes())
+labeled.putpalette(np.array(metadata["palette"], np.uint8).tobytes())
 labeled.save(out)

@@ -13,7 +13,7 @@ from asmjax.config.build import build_experiment
 from asmjax.data.transforms import Augment, pad
 from asmjax.game import Critique, Game, Term
 from asmjax.inference.multiscale import make_predict
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 from asmjax.lookahead.generate import make_generate
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.train.evaluate import make_evaluate
@@ -70,7 +70,7 @@ def test_evaluation_enlarges_with_aligned_corners():
 def test_predictions_of_files_are_aligned(size):
   image, trained = (
     inference_runs.image(*size),
-    Trained(game(), {}, inference_runs.DESCRIPTOR, Augment(SIZE)),
+    TrainedPredictor(game(), {}, inference_runs.DESCRIPTOR, Augment(SIZE)),
   )
   ((_, found),) = make_predict(trained)([(0, image)])
   shown = pad({"image": image}, SIZE)["image"][None]

@@ -41,7 +41,7 @@ def main(_: list[str]) -> None:
     inference = view_flags.read_inference()
     run = reopen(workdir, data_root=values.data_root, split=values.split)
     state = read_state(run, workdir, values.checkpoint)
-    as_trained = inference.is_plain and not values.crf
+    as_trained = inference.is_single_view and not values.crf
     views = None if as_trained else InferenceViews(run, inference, values.crf)
   results = make_measure(run, open_skips(workdir).add, views)(state)
   path = results_path(workdir, results["split"])

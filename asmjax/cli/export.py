@@ -35,8 +35,8 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
   """Restores the predictor, exports it, and prints how to load the file."""
-  from asmjax.inference.export import export, export_widely, save
-  from asmjax.inference.trained import Trained
+  from asmjax.inference.export import export, export_for_any_size, save
+  from asmjax.inference.trained import TrainedPredictor
 
   values = flags.FLAGS
   with exit_on_config_error():
@@ -48,13 +48,15 @@ def main(_: list[str]) -> None:
     }
     if values.size:
       settings["size"] = parse_size(values.size)
-    trained = Trained.open(values.workdir, values.checkpoint)
+    trained = TrainedPredictor.open(values.workdir, values.checkpoint)
     if values.size:
       artifact = export(trained, **settings)
     else:
-      artifact = export_widely(trained, say=lambda why: print(why, file=sys.stderr), **settings)
+      artifact = export_for_any_size(
+        trained, on_fixed_size=lambda why: print(why, file=sys.stderr), **settings
+      )
     save(artifact, values.out)
-  print(describe_artifact(pathlib.Path(values.out), artifact.facts))
+  print(describe_artifact(pathlib.Path(values.out), artifact.metadata))
 
 
 def parse_batch(text: str) -> int | None:
@@ -82,29 +84,29 @@ def parse_size(text: str) -> tuple[int, int] | None:
   raise ValueError(f"--size={text}; expected any or HxW, as 144x192")
 
 
-def describe_artifact(path: pathlib.Path, facts: Mapping[str, Any]) -> str:
+def describe_artifact(path: pathlib.Path, metadata: Mapping[str, Any]) -> str:
   """Returns lines on an exported file: its inputs and outputs, and how to load it.
 
   Args:
     path: Path of the StableHLO file.
-    facts: Content of the JSON file beside it.
+    metadata: Content of the JSON file beside it.
   """
-  from asmjax.inference.export import facts_path
+  from asmjax.inference.export import metadata_path
 
   lines = [
-    f"{path}, {path.stat().st_size / 1e6:.2f} MB, and {facts_path(path).name}; "
-    f"runs on {', '.join(facts['platforms'])}"
+    f"{path}, {path.stat().st_size / 1e6:.2f} MB, and {metadata_path(path).name}; "
+    f"runs on {', '.join(metadata['platforms'])}"
   ]
   for kind in ("inputs", "outputs"):
-    for name, array in facts[kind].items():
+    for name, array in metadata[kind].items():
       shape = ", ".join(map(str, array["shape"]))
       lines.append(f"{kind[:-1]:7} {name} {array['dtype']} ({shape})")
-  if facts["sides"]:
-    least, multiple, more = (facts["sides"][key] for key in ("least", "multiple", "more"))
-    plus = f" plus {more}" if more else ""
+  if metadata["sides"]:
+    min_side, multiple, extra = (metadata["sides"][key] for key in ("min", "multiple", "extra"))
+    plus = f" plus {extra}" if extra else ""
     padded = f", padded to multiples of {multiple}{plus}" if multiple > 1 else ""
-    lines.append(f"sides   of at least {least}{padded}")
-  resize, (height, width) = facts["evaluated"]["resize"], facts["evaluated"]["size"]
+    lines.append(f"sides   of at least {min_side}{padded}")
+  resize, (height, width) = metadata["evaluation"]["resize"], metadata["evaluation"]["size"]
   lines += [
     f"best    resized as evaluation does: {resize}, {height}x{width}",
     "",
@@ -112,6 +114,6 @@ def describe_artifact(path: pathlib.Path, facts: Mapping[str, Any]) -> str:
     "  import jax, jax.export",
     f'  stored = open("{path}", "rb").read()',
     "  predict = jax.jit(jax.export.deserialize(bytearray(stored)).call)",
-    f"  outputs = predict(image)  # {', '.join(facts['outputs'])}",
+    f"  outputs = predict(image)  # {', '.join(metadata['outputs'])}",
   ]
   return "\n".join(lines)

@@ -30,16 +30,16 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> int:
   """Restores the predictor, predicts every image, and prints how fast."""
-  from asmjax.inference.outputs import Products
-  from asmjax.inference.predict import Job
-  from asmjax.inference.trained import Trained
+  from asmjax.inference.outputs import OutputOptions
+  from asmjax.inference.predict import PredictionJob
+  from asmjax.inference.trained import TrainedPredictor
 
   values = flags.FLAGS
   with exit_on_config_error():
     inference = view_flags.read_inference(tuple(values.tasks))
-    products = Products(values.probabilities, values.overlay, values.crf)
-    trained = Trained.open(values.workdir, values.checkpoint)
-    job = Job(trained, values.input, values.out, inference, products)
+    options = OutputOptions(values.probabilities, values.overlay, values.crf)
+    trained = TrainedPredictor.open(values.workdir, values.checkpoint)
+    job = PredictionJob(trained, values.input, values.out, inference, options)
   summary = job.run()
   for fault in summary.faults:
     print(f"skipped: {fault}", file=sys.stderr)

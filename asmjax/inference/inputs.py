@@ -1,4 +1,4 @@
-"""What is to be predicted: an image, a folder of images, a list of their paths, or a video."""
+"""Inputs of predictions: an image, a folder of images, a list of their paths, or a video."""
 
 import dataclasses
 import functools
@@ -17,12 +17,13 @@ LIST = ".txt"
 
 
 class Input(NamedTuple):
-  """One image.
+  """Image that is to be predicted.
 
   Attributes:
-    name: relative path, without the suffix, that its predictions get.
-    path: of the file that it is in.
-    load: reads it, uint8 (h, w, 3); raises ValueError or OSError, naming the file, if that fails.
+    name: Relative path of its predictions, without a suffix.
+    path: Path of the file that it is in.
+    load: Function that reads it as uint8 (h, w, 3), or raises ValueError or OSError, naming the
+      file.
   """
 
   name: str
@@ -32,12 +33,12 @@ class Input(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-  """Images in order.
+  """Images that are to be predicted, in order.
 
   Attributes:
-    paths: of the files that they are in.
-    count: of images; for videos what the file says, which may be wrong; 0 if it does not.
-    read: goes through them once.
+    paths: Paths of the files that they are in.
+    count: Number of images; of videos as the file declares it, perhaps wrongly, or else 0.
+    read: Function that iterates over them once.
   """
 
   paths: tuple[pathlib.Path, ...]
@@ -45,48 +46,48 @@ class Inputs:
   read: Callable[[], Iterable[Input]]
 
 
-def find(source: str | pathlib.Path, *, besides: str | pathlib.Path = "") -> Inputs:
-  """The images that a path stands for; opens none of them.
+def find_inputs(source: str | pathlib.Path, *, exclude: str | pathlib.Path = "") -> Inputs:
+  """Finds the images that a path stands for; opens none of them.
 
   Args:
-    source: an image; a folder, of which and of whose folders all images count but hidden
-      ones; a text file with one path a line, seen from its own folder; or a video.
-    besides: the folder of the predictions, which is left out where it lies inside of `source`.
+    source: Path of an image; of a folder, whose images count, also in its folders, but for hidden
+      ones; of a text file with one path a line, relative to its own folder; or of a video.
+    exclude: Folder of the predictions, which is left out where it lies inside of `source`.
 
   Raises:
-    FileNotFoundError: there is nothing at `source`.
-    ValueError: there are no images, or two that only differ in their suffix, whose predictions
-      would have one name; no video where the suffix says so; or `besides` is `source`.
+    FileNotFoundError: There is nothing at `source`.
+    ValueError: There are no images, or two that only differ in their suffix, whose predictions
+      would have one name; no video where the suffix says so; or `exclude` is `source`.
   """
   source = pathlib.Path(source).expanduser()
   if source.is_dir():
-    return _of_images(_in_folder(source, besides), source, f"in {source}")
+    return _make_image_inputs(_list_folder(source, exclude), source, f"in {source}")
   decode.check_exists(source, "expected an image, a folder, a list of paths or a video")
   suffix = source.suffix.lower()
   if suffix in VIDEOS:
-    return _of_video(source)
+    return _make_video_inputs(source)
   if suffix == LIST:
     paths = [source.parent / line for line in decode.lines(source)]
-    return _of_images(paths, source.parent, f"in the list {source}")
-  return _of_images([source], source.parent, f"at {source}")
+    return _make_image_inputs(paths, source.parent, f"in the list {source}")
+  return _make_image_inputs([source], source.parent, f"at {source}")
 
 
-def _in_folder(folder: pathlib.Path, besides: str | pathlib.Path) -> list[pathlib.Path]:
-  root, left_out = folder.resolve(), pathlib.Path(besides).resolve() if besides else None
+def _list_folder(folder: pathlib.Path, exclude: str | pathlib.Path) -> list[pathlib.Path]:
+  root, left_out = folder.resolve(), pathlib.Path(exclude).resolve() if exclude else None
   if left_out == root:
     raise ValueError(f"predictions would go to {folder} like the images; choose another folder")
   inside = left_out is not None and root in left_out.parents
-  found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in decode.IMAGES)
+  images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in decode.IMAGES)
   return [
     path
-    for path in found
+    for path in images
     if path.is_file()
     and not (inside and left_out in path.resolve().parents)
     and not any(part.startswith(".") for part in path.relative_to(folder).parts)
   ]
 
 
-def _of_images(paths: list[pathlib.Path], root: pathlib.Path, where: str) -> Inputs:
+def _make_image_inputs(paths: list[pathlib.Path], root: pathlib.Path, where: str) -> Inputs:
   if not paths:
     raise ValueError(f"no images {where}; known suffixes: {', '.join(decode.IMAGES)}")
   named: dict[str, pathlib.Path] = {}
@@ -103,7 +104,7 @@ def _of_images(paths: list[pathlib.Path], root: pathlib.Path, where: str) -> Inp
 
 
 def _names(paths: list[pathlib.Path], root: pathlib.Path) -> list[str]:
-  """Paths as seen from `root` or, if one of them is elsewhere, from what they have in common."""
+  """Makes paths relative to `root` or, if one of them is elsewhere, to their common folder."""
   full = [pathlib.Path(os.path.abspath(path)) for path in paths]
   root = pathlib.Path(os.path.abspath(root))
   if not all(path.is_relative_to(root) for path in full):
@@ -111,7 +112,7 @@ def _names(paths: list[pathlib.Path], root: pathlib.Path) -> list[str]:
   return [path.relative_to(root).with_suffix("").as_posix() for path in full]
 
 
-def _of_video(path: pathlib.Path) -> Inputs:
+def _make_video_inputs(path: pathlib.Path) -> Inputs:
   capture = cv2.VideoCapture(str(path))
   readable, count = capture.read()[0], capture.get(cv2.CAP_PROP_FRAME_COUNT)
   capture.release()
@@ -121,12 +122,12 @@ def _of_video(path: pathlib.Path) -> Inputs:
 
 
 def _frames(path: pathlib.Path) -> Iterator[Input]:
-  """The frames of a video up to where it ends or cannot be read: STEM/000000 and so on."""
+  """Yields the frames of a video, STEM/000000 and so on, to where it ends or cannot be read."""
   capture = cv2.VideoCapture(str(path))
   number = 0
   while True:
-    found, frame = capture.read()
-    if not found:
+    success, frame = capture.read()
+    if not success:
       break
     yield Input(
       f"{path.stem}/{number:06d}", path, functools.partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB)

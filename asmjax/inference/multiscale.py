@@ -1,8 +1,8 @@
-"""Estimates at an image's own size, averaged over scales, flipped images and windows."""
+"""Soft predictions at an image's own size, averaged over scales, flipped images and windows."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,36 +10,38 @@ import numpy as np
 
 from asmjax.config.schema import choose
 from asmjax.data.transforms import RGB, interpolate
-from asmjax.inference.tiling import Size, Tile, canvas, tiles
-from asmjax.inference.trained import Trained
+from asmjax.inference.tiling import Size, Tile, input_size, tiles
+from asmjax.inference.trained import TrainedPredictor
 from asmjax.tasks.base import Task
 from asmjax.train.parallel import place, replicated, spread
 from asmjax.utils.prefetch import prefetch
 
-Estimates = dict[str, np.ndarray]
-Predict = Callable[[Iterable[tuple[Any, np.ndarray]]], Iterator[tuple[Any, Estimates]]]
+SoftPredictions = dict[str, np.ndarray]
+Predict = Callable[[Iterable[tuple[Any, np.ndarray]]], Iterator[tuple[Any, SoftPredictions]]]
 
-# Images, in batches, that wait for others of their size before some go ahead in part of a batch.
-_WAITING = 8
-# OpenCV averages over areas of so many channels at once.
-_CHANNELS = 4
+# Number of batches of images that wait for others of their size before some go ahead in a batch
+# that is not full.
+_MAX_WAITING = 8
+# Number of channels that OpenCV averages over areas at once.
+_MAX_CHANNELS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-  """How an image is looked at.
+  """Views of an image over which predictions are averaged.
 
   Attributes:
-    scales: of the size that the run's evaluation gives an image; estimates are averaged over them.
-    flip: and over the image and its flipped image.
-    window: side of the windows that an image is cut into at each scale; 0 shows it whole. Best is
-      the size that the network was trained at.
-    overlap: pixels that neighboring windows share at least; None for a third of the window.
-    batch_size: images or windows at a time; rounded up to a multiple of the devices.
-    tasks: that are predicted; empty for all.
+    scales: Scales of the size that the run's evaluation gives an image, (1,) by default.
+    flip: Whether the flipped image counts, too.
+    window: Side in pixels of the windows that an image is cut into at each scale, best the size of
+      the network's inputs in training; 0, the default, for the whole image at once.
+    overlap: Number of pixels that neighboring windows share at least; None, the default, for a
+      third of the window.
+    batch_size: Number of images or windows at a time; rounded up to a multiple of the devices.
+    tasks: Names of the predicted tasks; empty, the default, for all.
 
   Raises:
-    ValueError: a setting that makes no sense.
+    ValueError: A setting makes no sense.
   """
 
   scales: tuple[float, ...] = (1.0,)
@@ -65,13 +67,13 @@ class Inference:
       )
 
   @property
-  def is_plain(self) -> bool:
-    """Whether each image is seen once and whole, at the size that evaluation gives it."""
+  def is_single_view(self) -> bool:
+    """Whether each image counts once and whole, at the size that evaluation gives it."""
     return (self.scales, self.flip, self.window) == ((1.0,), False, 0)
 
   @property
   def protocol(self) -> str:
-    """How images are looked at, in words."""
+    """Description of the views."""
     scales = ", ".join(f"{scale:g}" for scale in self.scales)
     flip = " and flipped images" if self.flip else ""
     windows = f", in windows of {self.window} that share {self._overlap} pixels at least"
@@ -82,228 +84,239 @@ class Inference:
     return self.window // 3 if self.overlap is None else self.overlap
 
   def tiles(self, size: Size) -> tuple[Tile, ...]:
-    """The windows of an image of `size`, (h, w)."""
+    """Cuts an image of `size`, (h, w), into windows."""
     return tuple(tiles(size, self.window, self._overlap))
 
-  def chosen(self, tasks: dict[str, Task]) -> dict[str, Task]:
-    """The tasks that are predicted; ValueError for one that the network does not have."""
+  def select_tasks(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """Selects the predicted tasks; ValueError for one that the network does not have."""
     return {name: choose(tasks, name, "task") for name in self.tasks or tasks}
 
 
 def make_predict(
-  trained: Trained, inference: Inference = Inference(), *, own_size: bool = True
+  trained: TrainedPredictor, inference: Inference = Inference(), *, own_size: bool = True
 ) -> Predict:
-  """Prediction of many images, compiled once for every size of the network's input.
+  """Makes a function that predicts many images, compiled once for every size of input.
 
-  At scale 1, unflipped and whole, what the network sees and says is what it does in evaluation.
-  Images of one size of the network's input share batches. Devices hold one batch and what the
-  network says of it; sums are kept on the host in float32, so with windows the devices' memory
-  does not grow with the image.
+  At scale 1, unflipped and whole, inputs and outputs of the network are those of evaluation.
+  Images of one size of the network's input share batches. Devices hold one batch and its soft
+  predictions; sums are kept on the host in float32, so with windows the devices' memory does not
+  grow with the image.
 
   Args:
-    trained: the predictor.
-    inference: how it looks at an image.
-    own_size: give estimates at the size of the image, or else at that which evaluation gives it.
+    trained: Predictor of a run.
+    inference: Views of each image.
+    own_size: Whether soft predictions have the size of the image, or else that which evaluation
+      gives it.
 
   Returns:
-    `predict(images)` of pairs (key, image uint8 (h, w, 3)), which yields pairs (key, estimates) as
-    they are done, mostly in another order: of every task what its `estimate` gives, averaged, at
-    that size (h, w, c). The task's `conclude` makes a prediction of it.
+    `predict(images)` of pairs (key, image uint8 (h, w, 3)), which yields pairs (key, soft
+    predictions) as they are done, mostly in another order: of every task the mean of its
+    `soft_prediction` over the views, (h, w, c), for the task's `postprocess`.
 
   Raises:
-    ValueError: a task that is to be predicted is unknown.
+    ValueError: A predicted task is unknown.
   """
-  tasks = inference.chosen(trained.game.tasks)
+  tasks = inference.select_tasks(trained.game.tasks)
   batch_size = -(-inference.batch_size // jax.local_device_count()) * jax.local_device_count()
   run = _make_run(trained, tasks)
   # Windows fill batches without the help of other images.
-  group = 1 if inference.window else batch_size
+  group_size = 1 if inference.window else batch_size
 
-  def predict(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, Estimates]]:
-    jobs = (_Job(key, image, trained, inference, tasks, own_size) for key, image in images)
-    fill = trained.prepare.fill
+  def predict(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, SoftPredictions]]:
+    sums = (_ImageSum(key, image, trained, inference, tasks, own_size) for key, image in images)
     batches = (
-      batch for each in _grouped(jobs, group) for batch in _batches(each, batch_size, fill)
+      batch
+      for group in _group_by_size(sums, group_size)
+      for batch in _make_batches(group, batch_size, trained.prepare.fill)
     )
-    for pieces, estimates in _lagging(run, batches):
-      for row, piece in enumerate(pieces):
-        piece.view.add(piece, {name: each[row] for name, each in estimates.items()})
-        if piece.view.job.is_done():
-          yield piece.view.job.key, piece.view.job.estimates()
+    for windows, soft_predictions in _run_ahead(run, batches):
+      for row, window in enumerate(windows):
+        window.view.add(window, {name: batch[row] for name, batch in soft_predictions.items()})
+        if window.view.image_sum.is_done():
+          yield window.view.image_sum.key, window.view.image_sum.compute_mean()
 
   return predict
 
 
 def _make_run(
-  trained: Trained, tasks: dict[str, Task]
+  trained: TrainedPredictor, tasks: Mapping[str, Task]
 ) -> Callable[[np.ndarray], dict[str, jax.Array]]:
-  """Estimates of a batch of inputs at their size, as rows on the devices."""
+  """Compiles the soft predictions of a batch of inputs at their size."""
 
-  def estimate(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  def soft_predictions(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
     outputs = trained.game.predict(variables, batch["image"])
     size, aligned = batch["image"].shape[1:3], {"align_corners": trained.game.align_corners}
     return {
       name: task.soft_prediction(outputs[name], size, **aligned) for name, task in tasks.items()
     }
 
-  variables, compiled = replicated(trained.variables), spread(estimate, out_axes=0)
-  return lambda pictures: compiled(variables, place({"image": pictures}))
+  variables, compiled = replicated(trained.variables), spread(soft_predictions, out_axes=0)
+  return lambda images: compiled(variables, place({"image": images}))
 
 
-class _Job:
-  """An image whose estimates are being put together."""
+class _ImageSum:
+  """Sum of the soft predictions of all views of an image."""
 
   def __init__(
     self,
     key: Any,
     image: np.ndarray,
-    trained: Trained,
+    trained: TrainedPredictor,
     inference: Inference,
-    tasks: dict[str, Task],
+    tasks: Mapping[str, Task],
     own_size: bool,
   ):
     self.key, self.image, self.tasks = key, image, tasks
-    self.base = trained.resized(image)
-    self._size = (image if own_size else self.base).shape[:2]
+    self.base = trained.resize(image)
+    height, width = (image if own_size else self.base).shape[:2]
+    self._size = height, width
     self.divide_depth = trained.divide_depth
-    self.views = [_View(self, scale, trained, inference) for scale in inference.scales]
-    self._count = len(inference.scales) * (1 + inference.flip)
-    self._sums: Estimates = {}
-    self._missing = len(self.views)
+    self.views = [_ViewSum(self, scale, trained, inference) for scale in inference.scales]
+    self._num_views = len(inference.scales) * (1 + inference.flip)
+    self._sums: SoftPredictions = {}
+    self._num_missing = len(self.views)
 
-  def add(self, sums: Estimates, factor: float) -> None:
-    """The sums of a scale; without those who look at it, it can be forgotten."""
-    for name, each in sums.items():
-      if self.divide_depth and factor != 1:
-        each = self.tasks[name].unscale(each, factor)
-      each = _resized(each, self._size)
-      self._sums[name] = self._sums[name] + each if name in self._sums else each
-    self._missing -= 1
+  def add(self, sums: SoftPredictions, scale: float) -> None:
+    """Adds the sums of a scale."""
+    for name, total in sums.items():
+      if self.divide_depth and scale != 1:
+        total = self.tasks[name].unscale(total, scale)
+      total = _resize(total, self._size)
+      self._sums[name] = self._sums[name] + total if name in self._sums else total
+    self._num_missing -= 1
 
   def is_done(self) -> bool:
-    return not self._missing
+    return not self._num_missing
 
-  def estimates(self) -> Estimates:
-    """The means; also lets go of all that refers to this in turn, which would linger in memory."""
+  def compute_mean(self) -> SoftPredictions:
+    """Divides by the number of views, and drops the views, whose cycle would keep memory alive."""
     self.views.clear()
-    return {name: each / np.float32(self._count) for name, each in self._sums.items()}
+    return {name: total / np.float32(self._num_views) for name, total in self._sums.items()}
 
 
-class _View:
-  """An image at one scale, the pieces that the network sees of it, and the sum of what it says."""
+class _ViewSum:
+  """Sum of the soft predictions of an image at one scale, over windows and flipped image."""
 
-  def __init__(self, job: _Job, factor: float, trained: Trained, inference: Inference):
-    self.job, self.factor = job, factor
-    self.size = tuple(max(1, round(side * factor)) for side in job.base.shape[:2])
-    self.canvas = (
-      (inference.window,) * 2
+  def __init__(
+    self, image_sum: _ImageSum, scale: float, trained: TrainedPredictor, inference: Inference
+  ):
+    self.image_sum, self.scale = image_sum, scale
+    height, width = (max(1, round(side * scale)) for side in image_sum.base.shape[:2])
+    self.size = height, width
+    self.input_size = (
+      (inference.window, inference.window)
       if inference.window
-      else canvas(self.size, trained.prepare.size, factor, align_corners=trained.game.align_corners)
+      else input_size(
+        self.size, trained.prepare.size, scale, align_corners=trained.game.align_corners
+      )
     )
     self._flips = (False, True) if inference.flip else (False,)
     self._tiles = inference.tiles(self.size)
-    self._sums: Estimates = {}
-    self._missing = len(self._flips) * len(self._tiles)
+    self._sums: SoftPredictions = {}
+    self._num_missing = len(self._flips) * len(self._tiles)
 
-  def pieces(self) -> "list[_Piece]":
-    return [_Piece(self, tile, flipped) for flipped in self._flips for tile in self._tiles]
+  def windows(self) -> "list[_Window]":
+    return [_Window(self, tile, flipped) for flipped in self._flips for tile in self._tiles]
 
   @functools.cached_property
-  def picture(self) -> np.ndarray:
-    return self.job.base if self.factor == 1 else interpolate(self.job.image, self.size)
+  def scaled_image(self) -> np.ndarray:
+    if self.scale == 1:
+      return self.image_sum.base
+    return interpolate(self.image_sum.image, self.size)
 
-  def add(self, piece: "_Piece", estimates: Estimates) -> None:
-    """What the network says of a piece, at the size of its input."""
-    for name, each in estimates.items():
-      self._sums[name] = piece.added(each, self._sums.get(name), self.job.tasks[name])
-    self._missing -= 1
-    if not self._missing:
-      self.job.add(self._sums, self.factor)
-      del self._sums, self.picture
+  def add(self, window: "_Window", soft_predictions: SoftPredictions) -> None:
+    """Adds the soft predictions of a window at the size of the network's input."""
+    for name, values in soft_predictions.items():
+      task = self.image_sum.tasks[name]
+      self._sums[name] = window.add_to(self._sums.get(name), values, task)
+    self._num_missing -= 1
+    if not self._num_missing:
+      self.image_sum.add(self._sums, self.scale)
+      del self._sums, self.scaled_image
 
 
-class _Piece(NamedTuple):
-  """A window of a view or of its flipped image."""
+class _Window(NamedTuple):
+  """Window of a view or of its flipped image."""
 
-  view: _View
+  view: _ViewSum
   tile: Tile
   flipped: bool
 
   def draw(self, canvas: np.ndarray) -> None:
-    """Draws what the network is to see on a canvas of the color of padding."""
-    rows, columns = self._place()
-    seen = self.view.picture[rows, columns]
-    canvas[: seen.shape[0], : seen.shape[1]] = seen[:, ::-1] if self.flipped else seen
+    """Copies the window's pixels to the top left of an input that holds padding."""
+    rows, columns = self._slices()
+    pixels = self.view.scaled_image[rows, columns]
+    canvas[: pixels.shape[0], : pixels.shape[1]] = pixels[:, ::-1] if self.flipped else pixels
 
-  def added(self, estimate: np.ndarray, total: np.ndarray | None, task: Task) -> np.ndarray:
-    """The sum of what is known of a view, or nothing, and an estimate of this piece."""
+  def add_to(self, total: np.ndarray | None, values: np.ndarray, task: Task) -> np.ndarray:
+    """Adds the window's soft prediction to the sum of a view, None if that is empty."""
     rows, columns = self.tile
-    estimate = estimate[: rows.stop - rows.start, : columns.stop - columns.start]
-    whole = estimate.shape[:2] == self.view.size
-    estimate = estimate if whole else estimate * self.tile.weight()
-    estimate = task.flip(estimate) if self.flipped else estimate
-    if whole:
-      return estimate if total is None else total + estimate
+    values = values[: rows.stop - rows.start, : columns.stop - columns.start]
+    covers_view = values.shape[:2] == self.view.size
+    values = values if covers_view else values * self.tile.weight()
+    values = task.flip(values) if self.flipped else values
+    if covers_view:
+      return values if total is None else total + values
     if total is None:
-      total = np.zeros((*self.view.size, estimate.shape[-1]), np.float32)
-    total[self._place()] += estimate
+      total = np.zeros((*self.view.size, values.shape[-1]), np.float32)
+    total[self._slices()] += values
     return total
 
-  def _place(self) -> tuple[slice, slice]:
-    """Where the piece lies in the view that is not flipped."""
+  def _slices(self) -> tuple[slice, slice]:
+    """Rows and columns of the window in the view that is not flipped."""
     (top, bottom, _), (left, right, _) = self.tile
     if self.flipped:
       left, right = self.view.size[1] - right, self.view.size[1] - left
     return slice(top, bottom), slice(left, right)
 
 
-def _grouped(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
-  """Up to `size` images at a time whose inputs have the same sizes."""
-  waiting: dict[tuple[Size, ...], list[_Job]] = {}
-  for job in jobs:
-    kind = tuple(view.canvas for view in job.views)
-    waiting.setdefault(kind, []).append(job)
-    if len(waiting[kind]) == size:
-      yield waiting.pop(kind)
-    elif sum(map(len, waiting.values())) >= _WAITING * size:
-      yield waiting.pop(max(waiting, key=lambda kind: len(waiting[kind])))
+def _group_by_size(images: Iterable[_ImageSum], size: int) -> Iterator[list[_ImageSum]]:
+  """Yields up to `size` images at a time whose inputs have the same sizes."""
+  waiting: dict[tuple[Size, ...], list[_ImageSum]] = {}
+  for image in images:
+    input_sizes = tuple(view.input_size for view in image.views)
+    waiting.setdefault(input_sizes, []).append(image)
+    if len(waiting[input_sizes]) == size:
+      yield waiting.pop(input_sizes)
+    elif sum(map(len, waiting.values())) >= _MAX_WAITING * size:
+      yield waiting.pop(max(waiting, key=lambda sizes: len(waiting[sizes])))
   yield from waiting.values()
 
 
-def _batches(
-  jobs: Sequence[_Job], batch_size: int, fill: RGB
-) -> Iterator[tuple[list[_Piece], np.ndarray]]:
-  """The pieces of some images, scale by scale, and as many inputs: uint8 (batch_size, h, w, 3)."""
-  alike: dict[Size, list[_Piece]] = {}
-  for views in zip(*(job.views for job in jobs), strict=True):
+def _make_batches(
+  images: Sequence[_ImageSum], batch_size: int, fill: RGB
+) -> Iterator[tuple[list[_Window], np.ndarray]]:
+  """Yields windows of some images, scale by scale, and their inputs uint8 (batch_size, h, w, 3)."""
+  by_size: dict[Size, list[_Window]] = {}
+  for views in zip(*(image.views for image in images), strict=True):
     for view in views:
-      alike.setdefault(view.canvas, []).extend(view.pieces())
-  for size, pieces in alike.items():
-    for start in range(0, len(pieces), batch_size):
-      batch = pieces[start : start + batch_size]
-      pictures = np.full((batch_size, *size, 3), fill, np.uint8)
-      for piece, picture in zip(batch, pictures, strict=False):
-        piece.draw(picture)
-      yield batch, pictures
+      by_size.setdefault(view.input_size, []).extend(view.windows())
+  for size, windows in by_size.items():
+    for start in range(0, len(windows), batch_size):
+      batch = windows[start : start + batch_size]
+      inputs = np.full((batch_size, *size, 3), fill, np.uint8)
+      for window, canvas in zip(batch, inputs, strict=False):
+        window.draw(canvas)
+      yield batch, inputs
 
 
-def _lagging(
+def _run_ahead(
   run: Callable[[np.ndarray], dict[str, jax.Array]],
-  batches: Iterable[tuple[list[_Piece], np.ndarray]],
-) -> Iterator[tuple[list[_Piece], Estimates]]:
-  """What the network says of each batch, fetched while it works on the next one."""
-  fetched = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
-  running = ((pieces, run(pictures)) for pieces, pictures in batches)
-  for pieces, outputs in prefetch(running, ahead=1):
-    yield pieces, jax.tree.map(fetched, outputs)
+  batches: Iterable[tuple[list[_Window], np.ndarray]],
+) -> Iterator[tuple[list[_Window], SoftPredictions]]:
+  """Yields the soft predictions of each batch while the devices work on the next one."""
+  fetch = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
+  running = ((windows, run(inputs)) for windows, inputs in batches)
+  for windows, soft_predictions in prefetch(running, ahead=1):
+    yield windows, jax.tree.map(fetch, soft_predictions)
 
 
-def _resized(estimate: np.ndarray, size: Size) -> np.ndarray:
-  """An estimate (h, w, c) at another size, averaged where it shrinks."""
-  if estimate.shape[:2] == size:
-    return estimate
+def _resize(values: np.ndarray, size: Size) -> np.ndarray:
+  """Resizes (h, w, c) to another size, averaging where it shrinks."""
+  if values.shape[:2] == size:
+    return values
   parts = [
-    interpolate(estimate[..., first : first + _CHANNELS], size).reshape(*size, -1)
-    for first in range(0, estimate.shape[-1], _CHANNELS)
+    interpolate(values[..., first : first + _MAX_CHANNELS], size).reshape(*size, -1)
+    for first in range(0, values.shape[-1], _MAX_CHANNELS)
   ]
   return np.concatenate(parts, axis=-1)

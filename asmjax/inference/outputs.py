@@ -19,24 +19,19 @@ import numpy as np
 from PIL import Image
 
 from asmjax.tasks.base import Task
-from asmjax.utils.colors import depth_colors, normal_colors, overlay
 from asmjax.utils.files import atomic_write, write_npz
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-SEGMENTATION = "segmentation"
-# What a 16-bit number of a depth map means, in meters.
-DEPTH_UNIT = 1e-3
-
 
 @dataclasses.dataclass(frozen=True)
-class Products:
-  """Which files there are besides the predictions, and whether they are refined.
+class OutputOptions:
+  """Choice of the files beside the predictions, and of their refinement.
 
   Attributes:
-    probabilities: write the classes' probabilities.
-    overlay: draw classes over the image, and depths in colors; normals are colors anyway.
-    crf: refine the classes' probabilities with a dense CRF on the image.
+    probabilities: Whether the classes' probabilities are written.
+    overlay: Whether classes are drawn over the image, and depths in colors.
+    crf: Whether the classes' probabilities are refined with a dense CRF on the image.
   """
 
   probabilities: bool = False
@@ -45,97 +40,103 @@ class Products:
 
 
 class Writer:
-  """Writes the predictions for one image after the other; may be called from many threads."""
+  """Writer of the predictions for one image after the other; many threads may share it."""
 
   def __init__(
     self,
     out: str | pathlib.Path,
     tasks: Mapping[str, Task],
     palette: Sequence[tuple[int, int, int]],
-    products: Products,
+    options: OutputOptions,
   ):
-    """Checks the settings; writes nothing.
+    """Checks the options; writes nothing.
 
     Args:
-      out: folder of the files.
-      tasks: that are predicted, by name.
-      palette: one (r, g, b) in 0..255 for each class.
-      products: what is written.
+      out: Folder of the files.
+      tasks: Predicted tasks by name.
+      palette: Color (r, g, b) of each class, in 0..255.
+      options: Choice of files.
 
     Raises:
-      ValueError: something is asked for that only a segmentation has.
+      ValueError: An option needs class probabilities, which no task has.
     """
-    self._out, self._tasks, self._palette = pathlib.Path(out), tasks, palette
-    self._products = products
-    for wanted in ("probabilities", "crf"):
-      if getattr(products, wanted) and SEGMENTATION not in tasks:
-        raise ValueError(f"{wanted} needs the task {SEGMENTATION}; predicted: {', '.join(tasks)}")
-    self._refine = dense_crf() if products.crf else None
+    self._out, self._tasks, self._options = pathlib.Path(out), tasks, options
+    self._palette = np.array(palette, np.uint8)
+    for option in ("probabilities", "crf"):
+      if getattr(options, option):
+        tasks_with_probabilities(tasks, option)
+    self._refine = make_crf_refinement() if options.crf else None
 
   def paths(self, name: str) -> list[pathlib.Path]:
-    """The files that `write` makes for `name`."""
+    """Lists the files that `write` makes for an image."""
     kinds = list(self._tasks)
-    if self._products.overlay:
-      kinds += [f"{task}_overlay" for task in self._tasks if task != "normals"]
+    if self._options.overlay:
+      kinds += [f"{key}_overlay" for key, task in self._tasks.items() if task.has_overlay]
     files = [self._path(kind, name) for kind in kinds]
-    if self._products.probabilities:
-      files.append(self._path(f"{SEGMENTATION}_probabilities", name, "npz"))
+    if self._options.probabilities:
+      files += [
+        self._path(f"{key}_probabilities", name, "npz")
+        for key, task in self._tasks.items()
+        if task.has_probabilities
+      ]
     return files
 
-  def write(self, name: str, image: np.ndarray, estimates: Mapping[str, np.ndarray]) -> None:
-    """Writes all files for one image, each of which appears whole or not at all.
+  def write(self, name: str, image: np.ndarray, soft_predictions: Mapping[str, np.ndarray]) -> None:
+    """Writes all files for one image, each of which appears complete or not at all.
 
     Args:
-      name: relative path without a suffix.
-      image: uint8 (h, w, 3).
-      estimates: float32 (h, w, c) by task; see `asmjax.inference.multiscale.make_predict`.
+      name: Relative path without a suffix.
+      image: Pixels, uint8 (h, w, 3).
+      soft_predictions: Soft prediction float32 (h, w, c) by task; see
+        `asmjax.inference.multiscale.make_predict`.
     """
-    for task, estimate in estimates.items():
-      if task == SEGMENTATION:
-        estimate = self._refine(estimate, image) if self._refine else estimate
-        if self._products.probabilities:
-          arrays = {"probabilities": np.asarray(estimate, np.float16)}
-          write_npz(self._path(f"{task}_probabilities", name, "npz"), arrays)
-      found = self._tasks[task].postprocess(estimate)
-      _save(self._encoded(task, found), self._path(task, name))
-      if self._products.overlay and task != "normals":
-        drawn = self._drawn(task, image, found)
-        _save(Image.fromarray(drawn), self._path(f"{task}_overlay", name))
+    for key, soft_prediction in soft_predictions.items():
+      task = self._tasks[key]
+      if task.has_probabilities:
+        soft_prediction = self._write_probabilities(key, name, image, soft_prediction)
+      prediction = task.postprocess(soft_prediction)
+      _save(task.encode(prediction, self._palette), self._path(key, name))
+      if self._options.overlay and task.has_overlay:
+        overlay = task.draw_overlay(image, prediction, self._palette)
+        _save(Image.fromarray(overlay), self._path(f"{key}_overlay", name))
+
+  def _write_probabilities(
+    self, key: str, name: str, image: np.ndarray, probabilities: np.ndarray
+  ) -> np.ndarray:
+    """Refines and writes class probabilities as the options say, and returns them."""
+    if self._refine:
+      probabilities = self._refine(probabilities, image)
+    if self._options.probabilities:
+      arrays = {"probabilities": np.asarray(probabilities, np.float16)}
+      write_npz(self._path(f"{key}_probabilities", name, "npz"), arrays)
+    return probabilities
 
   def _path(self, kind: str, name: str, suffix: str = "png") -> pathlib.Path:
     return self._out / kind / f"{name}.{suffix}"
 
-  def _encoded(self, task: str, found: np.ndarray) -> Image.Image:
-    if task == SEGMENTATION:
-      return mask(found, self._palette)
-    return Image.fromarray(millimeters(found) if task == "depth" else normal_colors(found))
 
-  def _drawn(self, task: str, image: np.ndarray, found: np.ndarray) -> np.ndarray:
-    if task == SEGMENTATION:
-      return overlay(image, found, self._palette)
-    return depth_colors(found, *np.percentile(found, (2, 98)))
+def tasks_with_probabilities(tasks: Mapping[str, Task], option: str) -> tuple[str, ...]:
+  """Lists the tasks whose soft predictions are class probabilities.
 
-
-def mask(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> Image.Image:
-  """Class ids (h, w) as a picture with a palette."""
-  picture = Image.fromarray(label.astype(np.uint8))
-  picture.putpalette(np.array(palette, np.uint8).tobytes())
-  return picture
+  Raises:
+    ValueError: There is none; the message says that the option needs one.
+  """
+  names = tuple(name for name, task in tasks.items() if task.has_probabilities)
+  if not names:
+    raise ValueError(
+      f"{option} needs a task with class probabilities; predicted: {', '.join(tasks)}"
+    )
+  return names
 
 
-def millimeters(meters: np.ndarray) -> np.ndarray:
-  """Depths (h, w) in meters as uint16 multiples of `DEPTH_UNIT`, clipped to what fits."""
-  return np.clip(np.rint(meters / DEPTH_UNIT), 0, 65535).astype(np.uint16)
-
-
-def dense_crf() -> Refine:
-  """Refinement of probabilities (h, w, c) by an image uint8 (h, w, 3)."""
+def make_crf_refinement() -> Refine:
+  """Makes a function that refines probabilities (h, w, c) by an image uint8 (h, w, 3)."""
   from asmjax.inference.crf import DenseCRF
 
-  return functools.partial(_refined, DenseCRF())
+  return functools.partial(_refine, DenseCRF())
 
 
-def _refined(crf: Callable, probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+def _refine(crf: Callable, probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
   log_probabilities = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
   return np.asarray(crf(log_probabilities, image))
 

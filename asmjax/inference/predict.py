@@ -9,112 +9,112 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from asmjax.inference.inputs import Input, Inputs, find
+from asmjax.inference.inputs import Input, Inputs, find_inputs
 from asmjax.inference.multiscale import Inference, make_predict
-from asmjax.inference.outputs import Products, Writer
-from asmjax.inference.trained import Trained
+from asmjax.inference.outputs import OutputOptions, Writer
+from asmjax.inference.trained import TrainedPredictor
 from asmjax.utils.prefetch import prefetch
 
-_THREADS = 4
-# Predictions that wait to be written.
-_WAITING = 16
-_PLAIN, _BARE = Inference(), Products()  # The defaults.
+_NUM_THREADS = 4
+# Number of predictions that wait to be written.
+_MAX_WAITING = 16
+_SINGLE_VIEW, _PREDICTIONS_ONLY = Inference(), OutputOptions()  # The defaults.
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What was done.
+  """Result of a prediction job.
 
   Attributes:
-    images: that were predicted.
-    faults: what is wrong with those that could not be read.
-    seconds: that it took, compilation included.
+    num_images: Number of images that were predicted.
+    faults: Messages about the files that could not be read.
+    seconds: Duration, compilation included.
   """
 
-  images: int
+  num_images: int
   faults: tuple[str, ...]
   seconds: float
 
   def __str__(self) -> str:
-    pace = self.images / max(self.seconds, 1e-9)
+    pace = self.num_images / max(self.seconds, 1e-9)
     unread = f", {len(self.faults)} could not be read" if self.faults else ""
-    return f"{self.images} images in {self.seconds:.1f} s, {pace:.2f} images/s{unread}"
+    return f"{self.num_images} images in {self.seconds:.1f} s, {pace:.2f} images/s{unread}"
 
 
-class Job:
-  """The predictions for some files, checked before anything is compiled."""
+class PredictionJob:
+  """Predictions for some files, checked before anything is compiled."""
 
   def __init__(
     self,
-    trained: Trained,
+    trained: TrainedPredictor,
     source: str | pathlib.Path,
     out: str | pathlib.Path,
-    inference: Inference = _PLAIN,
-    products: Products = _BARE,
+    inference: Inference = _SINGLE_VIEW,
+    options: OutputOptions = _PREDICTIONS_ONLY,
   ):
-    """Looks for the inputs.
+    """Finds the inputs.
 
     Args:
-      trained: the predictor.
-      source: see `asmjax.inference.inputs.find`.
-      out: folder of the predictions; see `asmjax.inference.outputs`.
-      inference: how the predictor looks at an image.
-      products: what is written.
+      trained: Predictor of a run.
+      source: Path of the inputs; see `asmjax.inference.inputs.find_inputs`.
+      out: Folder of the predictions; see `asmjax.inference.outputs`.
+      inference: Views of each image.
+      options: Choice of files.
 
     Raises:
-      FileNotFoundError: there is nothing at `source`.
-      ValueError: settings that make no sense, inputs that would have the same predictions, or
-        predictions that would overwrite inputs.
+      FileNotFoundError: There is nothing at `source`.
+      ValueError: Settings make no sense, inputs would have the same predictions, or predictions
+        would overwrite inputs.
     """
-    tasks = inference.chosen(trained.game.tasks)
-    self._inputs = find(source, besides=out)
-    self._writer = Writer(out, tasks, trained.descriptor.palette, products)
-    _check_apart(self._inputs, self._writer)
+    tasks = inference.select_tasks(trained.game.tasks)
+    self._inputs = find_inputs(source, exclude=out)
+    self._writer = Writer(out, tasks, trained.descriptor.palette, options)
+    _check_no_overwrite(self._inputs, self._writer)
     self._trained, self._inference = trained, inference
 
   def run(self) -> Summary:
-    """Predicts and writes, with a bar of progress; what cannot be read is left out."""
-    start, images, faults = time.perf_counter(), 0, []
+    """Predicts and writes, with a progress bar; leaves out what cannot be read."""
+    start, num_images, faults = time.perf_counter(), 0, []
     predict = make_predict(self._trained, self._inference)
     ahead = 2 * self._inference.batch_size
-    with ThreadPoolExecutor(_THREADS) as pool, _Bar(self._inputs.count) as bar:
-      loaded = _loaded(self._inputs.read(), pool, ahead, faults)
+    with ThreadPoolExecutor(_NUM_THREADS) as pool, _ProgressBar(self._inputs.count) as bar:
+      loaded = _load_ahead(self._inputs.read(), pool, ahead, faults)
       writing = (
-        pool.submit(self._writer.write, each.name, image, estimates)
-        for (each, image), estimates in predict(loaded)
+        pool.submit(self._writer.write, source.name, image, soft_predictions)
+        for (source, image), soft_predictions in predict(loaded)
       )
-      for future in prefetch(writing, _WAITING):
+      for future in prefetch(writing, _MAX_WAITING):
         future.result()
-        images += 1
-        bar.show(images, len(faults))
-    return Summary(images, tuple(faults), time.perf_counter() - start)
+        num_images += 1
+        bar.update(num_images, len(faults))
+    return Summary(num_images, tuple(faults), time.perf_counter() - start)
 
 
-def _loaded(
+def _load_ahead(
   inputs: Iterable[Input], pool: ThreadPoolExecutor, ahead: int, faults: list[str]
 ) -> Iterator[tuple[tuple[Input, np.ndarray], np.ndarray]]:
-  """Images, and as their keys what they are; some are read `ahead` of their turn."""
-  reading = ((each, pool.submit(each.load)) for each in inputs)
-  for each, future in prefetch(reading, ahead):
+  """Yields images, with (input, image) as their keys; reads some ahead of their turn."""
+  reading = ((source, pool.submit(source.load)) for source in inputs)
+  for source, future in prefetch(reading, ahead):
     try:
       image = future.result()
     except (OSError, ValueError) as error:
       faults.append(str(error))
     else:
-      yield (each, image), image
+      yield (source, image), image
 
 
-def _check_apart(inputs: Inputs, writer: Writer) -> None:
-  """Refuses to write over what is read."""
+def _check_no_overwrite(inputs: Inputs, writer: Writer) -> None:
+  """Raises ValueError if a prediction would be written over an input."""
   read = {path.resolve() for path in inputs.paths if path.suffix == ".png"}
-  for each in inputs.read() if read else ():
-    for path in writer.paths(each.name):
+  for source in inputs.read() if read else ():
+    for path in writer.paths(source.name):
       if path.resolve() in read:
         raise ValueError(f"the prediction {path} would overwrite an input; choose another folder")
 
 
-class _Bar:
-  """A bar of progress on the terminal, if there is one."""
+class _ProgressBar:
+  """Progress bar on the terminal, if there is one."""
 
   def __init__(self, total: int):
     from rich.console import Console
@@ -130,11 +130,11 @@ class _Bar:
     )
     self._task = self._bar.add_task("predict", total=total or None, text="compiling")
 
-  def show(self, images: int, faults: int) -> None:
-    pace = images / (time.perf_counter() - self._start)
-    self._bar.update(self._task, completed=images + faults, text=f"{pace:.1f} images/s")
+  def update(self, num_images: int, num_faults: int) -> None:
+    pace = num_images / (time.perf_counter() - self._start)
+    self._bar.update(self._task, completed=num_images + num_faults, text=f"{pace:.1f} images/s")
 
-  def __enter__(self) -> "_Bar":
+  def __enter__(self) -> "_ProgressBar":
     self._bar.start()
     return self
 

@@ -1,4 +1,4 @@
-"""How large the network's inputs are, and how windows cover an image: arithmetic on sizes."""
+"""Sizes of the network's inputs, and windows that cover an image: arithmetic on sizes."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,18 +7,19 @@ import numpy as np
 
 Size = tuple[int, int]
 
-# Down to 1/32 the maps of a network are as large as they should be on inputs of such sides, or of
-# one pixel more with aligned corners.
+# Strides go up to 32: on inputs of such sides, or of one pixel more with aligned corners, every map
+# of a network has the size side / stride without rounding.
 _MULTIPLE = 32
 
 
 class Span(NamedTuple):
-  """What a window covers along one axis.
+  """Extent of a window along one axis.
 
   Attributes:
-    start: its first pixel.
-    stop: behind its last one.
-    weights: float32 (stop - start,); over all windows they add up to 1 at every pixel.
+    start: First pixel of the window.
+    stop: Pixel behind the last one of the window.
+    weights: Weights of the window's pixels, float32 (stop - start,); over all windows they add up
+      to 1 at every pixel.
   """
 
   start: int
@@ -33,12 +34,12 @@ class Tile(NamedTuple):
   columns: Span
 
   def weight(self) -> np.ndarray:
-    """What its estimate counts at each pixel, float32 (h, w, 1)."""
+    """Computes the weight of the window's prediction at each pixel, float32 (h, w, 1)."""
     return np.outer(self.rows.weights, self.columns.weights)[..., None]
 
 
-def rounded_up(side: int) -> int:
-  """The next of few sides: multiples of 32, and four in every octave.
+def round_up_side(side: int) -> int:
+  """Rounds up to one of few sides: multiples of 32, and four in every octave.
 
   So inputs of arbitrary sizes have few shapes, and less than a quarter of a side is padding once
   it is longer than 128.
@@ -47,42 +48,47 @@ def rounded_up(side: int) -> int:
   return -(-side // multiple) * multiple
 
 
-def canvas(size: Size, usual: Size, factor: float = 1.0, *, align_corners: bool = False) -> Size:
-  """The size of the network's input for an image.
+def input_size(
+  size: Size, usual: Size, factor: float = 1.0, *, align_corners: bool = False
+) -> Size:
+  """Computes the size of the network's input for an image.
 
   Args:
-    size: (h, w) of the image, scaled by `factor`.
-    usual: the input in evaluation, which is taken where the image fits, so that predictions are
+    size: Height and width of the image, scaled by `factor`.
+    usual: Size of the input in evaluation; taken where the image fits, so that predictions are
       those of the evaluation.
-    factor: `usual` is scaled by it and rounded up.
-    align_corners: The network's convention, see `asmjax.ops.resize`; sides are one pixel longer.
+    factor: Scale of the image, by which `usual` is scaled, too, and rounded up; 1 by default.
+    align_corners: Whether outputs lie on the pixels S i of the image, see `asmjax.ops.resize`; then
+      sides are one pixel longer.
   """
-  more = int(align_corners)
-  fit = lambda sides: tuple(rounded_up(max(side - more, 1)) + more for side in sides)
+  extra = int(align_corners)
+  round_up = lambda side: round_up_side(max(side - extra, 1)) + extra
   if factor != 1:
-    usual = fit(more + round((side - more) * factor) for side in usual)
-  return usual if size[0] <= usual[0] and size[1] <= usual[1] else fit(size)
+    height, width = (round_up(extra + round((side - extra) * factor)) for side in usual)
+    usual = height, width
+  if size[0] <= usual[0] and size[1] <= usual[1]:
+    return usual
+  return round_up(size[0]), round_up(size[1])
 
 
 def tiles(size: Size, window: int, overlap: int) -> Iterator[Tile]:
-  """The windows of an image, row by row; see `spans`."""
-  columns = spans(size[1], window, overlap)
+  """Yields the windows of an image, row by row; see `spans`."""
   for rows in spans(size[0], window, overlap):
-    for each in columns:
-      yield Tile(rows, each)
+    for columns in spans(size[1], window, overlap):
+      yield Tile(rows, columns)
 
 
 def spans(length: int, window: int, overlap: int) -> list[Span]:
   """Covers an axis evenly with windows.
 
   Where windows overlap, the weight of each goes from 1 to 0 as a squared sine over the middle half
-  of `overlap`. So nothing counts what a window says within a quarter of the overlap from its
-  border, where it misses what lies beyond; but the image's own borders are seen as they are.
+  of `overlap`. So predictions within a quarter of the overlap from a window's border, which miss
+  what lies beyond, do not count; those at the image's own borders do.
 
   Args:
-    length: of the axis.
-    window: of that length; 0 for one window that covers everything.
-    overlap: pixels that neighbors share at least, less than the window has.
+    length: Length of the axis in pixels.
+    window: Length of a window in pixels; 0 for one window that covers everything.
+    overlap: Number of pixels that neighbors share at least, less than the window has.
   """
   if not window or length <= window:
     return [Span(0, length, np.ones(length, np.float32))]
@@ -98,6 +104,6 @@ def spans(length: int, window: int, overlap: int) -> list[Span]:
     weights[index, start : start + window] = before * after
   weights = (weights / weights.sum(0)).astype(np.float32)
   return [
-    Span(start, start + window, each[start : start + window])
-    for start, each in zip(starts, weights, strict=True)
+    Span(start, start + window, row[start : start + window])
+    for start, row in zip(starts, weights, strict=True)
   ]

@@ -21,16 +21,16 @@ from asmjax.train.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-  """What predictions need of a run: no critic, no optimizer, no data set.
+class TrainedPredictor:
+  """Predictor of a run and what it needs: no critic, no optimizer, no data set.
 
   Attributes:
-    game: the predictor and its tasks, without terms.
-    variables: of the predictor, `{"params": ..., "batch_stats": ...}`, with the moving average of
-      the parameters if the run kept one.
-    descriptor: of the data set.
-    prepare: how the run's evaluation brings images to the network's size.
-    divide_depth: whether the scenes were seen through one camera, so that what an image shows
+    game: Predictor and tasks, without terms.
+    variables: Variables of the predictor, `{"params": ..., "batch_stats": ...}`, with the moving
+      average of the parameters if the run kept one.
+    descriptor: Description of the data set.
+    prepare: Transform by which the run's evaluation brings images to the network's size.
+    divide_depth: Whether the scenes were seen through one camera, so that what an image shows
       larger is nearer; see `asmjax.data.transforms.approach`.
   """
 
@@ -41,16 +41,16 @@ class Trained:
   divide_depth: bool = True
 
   @classmethod
-  def open(cls, workdir: str | pathlib.Path, which: str = "last") -> "Trained":
+  def open(cls, workdir: str | pathlib.Path, which: str = "last") -> "TrainedPredictor":
     """Reads the predictor of a run.
 
     Args:
-      workdir: folder of the run.
-      which: of its checkpoints, "last" or "best".
+      workdir: Folder of the run.
+      which: Name of the checkpoint, "last" or "best".
 
     Raises:
-      FileNotFoundError: there is no run in `workdir`, or no such checkpoint.
-      ValueError: the checkpoint does not fit the run's config; the message names the arrays.
+      FileNotFoundError: There is no run in `workdir`, or no such checkpoint.
+      ValueError: The checkpoint does not fit the run's config; the message names the arrays.
     """
     config = read_config(workdir)
     data = construct(Data, config["data"], "data")
@@ -66,8 +66,8 @@ class Trained:
     )
 
   @classmethod
-  def of(cls, experiment: Experiment, state: TrainState) -> "Trained":
-    """The predictor of an experiment, as a state of it knows it."""
+  def from_state(cls, experiment: Experiment, state: TrainState) -> "TrainedPredictor":
+    """Takes the predictor of a state of an experiment."""
     return cls(
       game=dataclasses.replace(experiment.game, terms={}),
       variables=jax.device_get(state.variables()),
@@ -76,13 +76,13 @@ class Trained:
       divide_depth=experiment.augment.divide_depth,
     )
 
-  def resized(self, image: np.ndarray) -> np.ndarray:
-    """An image uint8 (h, w, 3) as evaluation shows it to the network, but for the padding."""
+  def resize(self, image: np.ndarray) -> np.ndarray:
+    """Resizes an image uint8 (h, w, 3) as evaluation does, without the padding."""
     return self.prepare.resized({"image": image})["image"]
 
 
 def _read_variables(folder: pathlib.Path, made: Game, size: tuple[int, int]) -> PyTree:
-  """The predictor's variables from a checkpoint, every one of them and nothing else."""
+  """Reads the predictor's variables from a checkpoint, every one of them and nothing else."""
   image = jnp.zeros((1, *size, 3))
   expected = jax.eval_shape(
     lambda key: made.predictor.init(key, image, train=False), jax.random.key(0)

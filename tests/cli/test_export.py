@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 from tests.helpers import inference_runs
 from tests.helpers import small_configs as small
 
@@ -45,7 +45,7 @@ def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path
     env=environment,
     check=True,
   )
-  trained = Trained.open(run, "best")
+  trained = TrainedPredictor.open(run, "best")
   logits = trained.game.predict(trained.variables, image[None])["segmentation"]
   (label,) = trained.game.tasks["segmentation"].predict(logits, (16, 16))
   assert len(np.unique(label)) > 1

@@ -13,7 +13,7 @@ from asmjax.config.build import build_experiment
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
 from asmjax.game import PREDICTOR, Game
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 from asmjax.models.layers import Conv
 from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
@@ -67,12 +67,14 @@ class Constant(nn.Module):
 
 
 @functools.cache
-def trained(network=Local, tasks=tuple(games.TASKS), resize="none", divide_depth=True) -> Trained:
+def trained(
+  network=Local, tasks=tuple(games.TASKS), resize="none", divide_depth=True
+) -> TrainedPredictor:
   """A predictor with random weights."""
   chosen = {name: games.TASKS[name] for name in tasks}
   predictor = network({name: task.channels for name, task in chosen.items()})
   init = jax.jit(lambda key: predictor.init(key, jnp.zeros((1, *USUAL, 3)), train=False))
-  return Trained(
+  return TrainedPredictor(
     Game(predictor, chosen, {}),
     init(jax.random.key(0)),
     DESCRIPTOR,

@@ -13,7 +13,7 @@ from asmjax.config.build import build_experiment
 from asmjax.inference import evaluation
 from asmjax.inference.evaluation import InferenceViews
 from asmjax.inference.multiscale import Inference, make_predict
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import make_measure, open_checkpoints
 from asmjax.utils.files import write_json
@@ -56,7 +56,7 @@ def test_images_seen_once_and_whole_have_the_scores_of_the_evaluation():
 
 def test_scores_are_those_of_what_is_predicted():
   made, state = run("iid", fitted=False)
-  predict = make_predict(Trained.of(made, state), THOROUGH)
+  predict = make_predict(TrainedPredictor.from_state(made, state), THOROUGH)
   task, classes = made.game.tasks["segmentation"], len(made.descriptor.classes)
   matrix = ConfusionMatrix.empty(classes)
   images = ((example, example["image"]) for example in map(made.held_out.__getitem__, range(11)))
@@ -85,7 +85,7 @@ def test_a_crf_refines_what_is_scored(monkeypatch):
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-4)
     return np.broadcast_to(np.eye(probabilities.shape[-1])[wall], probabilities.shape)
 
-  monkeypatch.setattr(evaluation, "dense_crf", lambda: refine)
+  monkeypatch.setattr(evaluation, "make_crf_refinement", lambda: refine)
   results = scored(made, state, inference=Inference(), crf=True)
   truth = np.concatenate([batch["label"].ravel() for batch in made.eval_batches()])
   expected = (truth == wall).sum() / (truth < 255).sum()
@@ -120,7 +120,9 @@ def test_what_cannot_be_read_is_skipped_if_asked():
 
 
 def test_only_a_segmentation_is_refined_and_no_task_is_left_out():
-  with pytest.raises(ValueError, match="crf needs the task segmentation; trained: depth"):
+  with pytest.raises(
+    ValueError, match="crf needs a task with class probabilities; predicted: depth"
+  ):
     InferenceViews(run("iid,depth", fitted=False)[0], Inference(), crf=True)
   with pytest.raises(ValueError, match=r"tasks=\('depth',\); expected all: segmentation, depth"):
     InferenceViews(run()[0], Inference(tasks=("depth",)))
@@ -148,7 +150,7 @@ def test_estimates_mean_what_they_say():
   ],
 )
 def test_only_the_defaults_are_plain(inference, plain):
-  assert inference.is_plain is plain
+  assert inference.is_single_view is plain
 
 
 def test_a_finished_runs_results_name_how_images_were_looked_at(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from asmjax.data.transforms import pad
-from asmjax.inference.export import FixedSizeOnlyError, export, export_widely, save
+from asmjax.inference.export import FixedSizeOnlyError, export, export_for_any_size, save
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.models.layers import Conv
 from asmjax.models.predictors import UNet
@@ -123,23 +123,29 @@ def test_what_other_platforms_run_is_the_same(tmp_path):
 
 def test_facts_tell_what_the_function_does_not():
   trained = inference_runs.trained(UNTRAINED)
-  facts = export(trained, tasks=("segmentation",), platforms=("cpu",)).facts
-  assert facts["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
-  assert facts["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
-  assert facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 1, "more": 0}
-  assert facts["evaluated"] == {
+  metadata = export(trained, tasks=("segmentation",), platforms=("cpu",)).metadata
+  assert metadata["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
+  assert metadata["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
+  assert metadata["sides"] == {"min": min(inference_runs.USUAL), "multiple": 1, "extra": 0}
+  assert metadata["evaluation"] == {
     "size": list(inference_runs.USUAL),
     "resize": "none",
     "fill": list(inference_runs.FILL),
   }
-  assert facts["classes"] == list(trained.descriptor.classes) and facts["platforms"] == ["cpu"]
-  assert [tuple(each) for each in facts["palette"]] == list(trained.descriptor.palette)
+  assert metadata["classes"] == list(trained.descriptor.classes) and metadata["platforms"] == [
+    "cpu"
+  ]
+  assert [tuple(each) for each in metadata["palette"]] == list(trained.descriptor.palette)
 
 
 def test_images_are_padded_where_the_network_needs_multiples():
   trained = inference_runs.trained(Pairs, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
-  assert artifact.facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 16, "more": 0}
+  assert artifact.metadata["sides"] == {
+    "min": min(inference_runs.USUAL),
+    "multiple": 16,
+    "extra": 0,
+  }
   image = images(2, 35, 50)
   padded = np.stack(
     [pad({"image": each}, (48, 64), inference_runs.FILL)["image"] for each in image]
@@ -165,7 +171,11 @@ class Sampled(nn.Module):
 def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
   trained = inference_runs.trained(Sampled, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
-  assert artifact.facts["sides"] == {"least": min(inference_runs.USUAL), "multiple": 16, "more": 1}
+  assert artifact.metadata["sides"] == {
+    "min": min(inference_runs.USUAL),
+    "multiple": 16,
+    "extra": 1,
+  }
   image = images(2, 30, 49)
   padded = np.stack(
     [pad({"image": each}, (33, 49), inference_runs.FILL)["image"] for each in image]
@@ -186,10 +196,10 @@ def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
   with pytest.raises(FixedSizeOnlyError, match=r"give a size, as --size=16x24. JAX says: .+"):
     export(trained, platforms=("cpu",))
   said = []
-  artifact = export_widely(trained, say=said.append, batch=2, platforms=("cpu",))
+  artifact = export_for_any_size(trained, on_fixed_size=said.append, batch=2, platforms=("cpu",))
   assert len(said) == 1 and said[0].startswith("for images of 16x24 alone: the network cannot")
-  assert artifact.facts["sides"] is None
-  assert artifact.facts["inputs"]["image"]["shape"] == [2, 16, 24, 3]
+  assert artifact.metadata["sides"] is None
+  assert artifact.metadata["inputs"]["image"]["shape"] == [2, 16, 24, 3]
   image = images(2, *inference_runs.USUAL)
   outputs = trained.game.predict(trained.variables, image)
   depth = trained.game.tasks["depth"].predict(outputs["depth"], inference_runs.USUAL)
@@ -202,7 +212,10 @@ def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
     ({"tasks": ("edges",)}, "unknown task 'edges'; known: "),
     ({"platforms": ("cpu", "gpu")}, "unknown platform 'gpu'; known: cpu, cuda, tpu"),
     ({"platforms": ()}, "no platforms; known: cpu"),
-    ({"tasks": ("depth",), "probabilities": True}, "need the task segmentation; predicted: depth"),
+    (
+      {"tasks": ("depth",), "probabilities": True},
+      "needs a task with class probabilities; predicted: depth",
+    ),
   ],
 )
 def test_what_cannot_be_exported_is_named(settings, message):
@@ -212,7 +225,7 @@ def test_what_cannot_be_exported_is_named(settings, message):
 
 def test_files_are_written_whole_or_not_at_all(tmp_path):
   artifact = export(inference_runs.trained(Rows, ("depth",)), size=(2, 2), platforms=("cpu",))
-  with pytest.raises(ValueError, match="net.json is where the facts go"):
+  with pytest.raises(ValueError, match="net.json is where the metadata go"):
     save(artifact, tmp_path / "net.json")
   with pytest.raises(AttributeError):
     save(artifact._replace(exported=None), tmp_path / "net.stablehlo")

@@ -170,7 +170,7 @@ def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
   traced, estimate = [], Segmentation.soft_prediction
   monkeypatch.setattr(
     Segmentation,
-    "estimate",
+    "soft_prediction",
     lambda *args, **options: traced.append(args[2]) or estimate(*args, **options),
   )
   predict = make_predict(

@@ -9,10 +9,11 @@ from PIL import Image
 
 from asmjax.data import decode
 from asmjax.inference import outputs
-from asmjax.inference.inputs import find
+from asmjax.inference.inputs import find_inputs
 from asmjax.inference.multiscale import Inference, make_predict
-from asmjax.inference.outputs import Products, Writer
-from asmjax.inference.predict import Job
+from asmjax.inference.outputs import OutputOptions, Writer
+from asmjax.inference.predict import PredictionJob
+from asmjax.tasks.depth import to_millimeters
 from tests.helpers import inference_runs
 from tests.helpers import tiny_games as games
 
@@ -27,7 +28,7 @@ def save(path, size=(12, 20), seed=0):
 
 
 def names(source, **options):
-  return [each.name for each in find(source, **options).read()]
+  return [each.name for each in find_inputs(source, **options).read()]
 
 
 def written(folder):
@@ -43,8 +44,8 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
     save(tmp_path / hidden)
   out, trained = tmp_path / "out", inference_runs.trained(inference_runs.Strided)
   for _ in range(2):  # The second time with predictions below the folder.
-    summary = Job(trained, tmp_path, out, Inference(batch_size=2)).run()
-    assert summary.images == 2 and len(summary.faults) == 1
+    summary = PredictionJob(trained, tmp_path, out, Inference(batch_size=2)).run()
+    assert summary.num_images == 2 and len(summary.faults) == 1
     assert str(broken) in summary.faults[0] and "2 images" in str(summary)
     assert written(out) == sorted(
       f"{task}/{name}.png" for task in games.TASKS for name in ("a", "x/y/b")
@@ -63,7 +64,7 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
 
 def test_masks_show_the_palette_and_hold_ids(tmp_path):
   label = np.random.default_rng(0).integers(0, 3, (6, 8))
-  outputs.mask(label, PALETTE).save(tmp_path / "mask.png")
+  games.TASK.encode(label, np.array(PALETTE, np.uint8)).save(tmp_path / "mask.png")
   with Image.open(tmp_path / "mask.png") as picture:
     assert picture.mode == "P"
     np.testing.assert_array_equal(np.array(picture), label)
@@ -72,17 +73,17 @@ def test_masks_show_the_palette_and_hold_ids(tmp_path):
 
 def test_depths_are_millimeters_within_16_bits():
   meters = np.array([[0.0, 0.0004, 0.0016, 1.2344, 65.535, 80.0, -1.0]], np.float32)
-  assert outputs.millimeters(meters).tolist() == [[0, 0, 2, 1234, 65535, 65535, 0]]
+  assert to_millimeters(meters).tolist() == [[0, 0, 2, 1234, 65535, 65535, 0]]
 
 
 def test_further_products(tmp_path, monkeypatch):
   """Probabilities, refined before anything is made of them, and pictures."""
   rng, image = np.random.default_rng(0), inference_runs.image(6, 8)
   # Turns classes round.
-  monkeypatch.setattr(outputs, "dense_crf", lambda: lambda each, _: each[..., ::-1])
+  monkeypatch.setattr(outputs, "make_crf_refinement", lambda: lambda each, _: each[..., ::-1])
   probabilities = rng.dirichlet((1, 1, 1), (6, 8)).astype(np.float32)
   depth = rng.uniform(1, 5, (6, 8, 1)).astype(np.float32)
-  writer = Writer(tmp_path, games.TASKS, PALETTE, Products(True, True, True))
+  writer = Writer(tmp_path, games.TASKS, PALETTE, OutputOptions(True, True, True))
   estimates = {"segmentation": probabilities, "depth": depth}
   writer.write("x/a.b", image, estimates)
   missing = {"normals/x/a.b.png"}
@@ -104,8 +105,10 @@ def test_further_products(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("wanted", ["probabilities", "crf"])
 def test_only_classes_have_probabilities(tmp_path, wanted):
-  with pytest.raises(ValueError, match=f"{wanted} needs the task segmentation; predicted: depth"):
-    Writer(tmp_path, {"depth": games.TASKS["depth"]}, (), Products(**{wanted: True}))
+  with pytest.raises(
+    ValueError, match=f"{wanted} needs a task with class probabilities; predicted: depth"
+  ):
+    Writer(tmp_path, {"depth": games.TASKS["depth"]}, (), OutputOptions(**{wanted: True}))
 
 
 def test_lists_are_seen_from_their_own_folder(tmp_path):
@@ -116,7 +119,7 @@ def test_lists_are_seen_from_their_own_folder(tmp_path):
   assert names(listed) == ["sub/b", "a"]
   listed.write_text(f"sub/b.png\n../elsewhere/c.png\n{tmp_path}/photos/a.png\n")
   assert names(listed) == ["photos/sub/b", "elsewhere/c", "photos/a"]
-  each = next(iter(find(listed).read()))
+  each = next(iter(find_inputs(listed).read()))
   np.testing.assert_array_equal(each.load(), inference_runs.image(12, 20))
 
 
@@ -126,7 +129,7 @@ def test_frames_of_a_video_are_numbered(tmp_path):
   for color in colors:
     video.write(np.full((24, 32, 3), color[::-1], np.uint8))
   video.release()
-  found = find(path)
+  found = find_inputs(path)
   frames = list(found.read())
   assert found.count == 3
   assert [each.name for each in frames] == ["clip/000000", "clip/000001", "clip/000002"]
@@ -134,25 +137,25 @@ def test_frames_of_a_video_are_numbered(tmp_path):
     np.testing.assert_allclose(each.load().mean((0, 1)), color, atol=8)
   path.write_bytes(b"no video")
   with pytest.raises(ValueError, match=r"clip\.avi cannot be read as a video"):
-    find(path)
+    find_inputs(path)
 
 
 def test_predictions_of_one_name_and_no_images_are_refused(tmp_path):
   with pytest.raises(ValueError, match=f"no images in {tmp_path}; known suffixes: .bmp"):
-    find(tmp_path)
+    find_inputs(tmp_path)
   with pytest.raises(FileNotFoundError, match=r"gone does not exist; expected an image, a folder"):
-    find(tmp_path / "gone")
+    find_inputs(tmp_path / "gone")
   one, other = save(tmp_path / "s" / "a.jpg"), save(tmp_path / "s" / "a.png")
   with pytest.raises(ValueError, match=f"{one} and {other} would both be predicted as 's/a'"):
-    find(tmp_path)
+    find_inputs(tmp_path)
 
 
 def test_inputs_are_not_written_over(tmp_path):
   trained = inference_runs.trained(inference_runs.Strided)
   image = save(tmp_path / "depth" / "a.png")
   with pytest.raises(ValueError, match="predictions would go to"):
-    Job(trained, image.parent, image.parent)
+    PredictionJob(trained, image.parent, image.parent)
   with pytest.raises(ValueError, match=f"{image} would overwrite an input"):
-    Job(trained, image, tmp_path)
+    PredictionJob(trained, image, tmp_path)
   assert pathlib.Path(image).is_file()
-  Job(trained, image, tmp_path, Inference(tasks=("normals",)))
+  PredictionJob(trained, image, tmp_path, Inference(tasks=("normals",)))

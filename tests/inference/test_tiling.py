@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from asmjax.inference.tiling import canvas, rounded_up, spans, tiles
+from asmjax.inference.tiling import input_size, round_up_side, spans, tiles
 
 CASES = [
   (length, window, overlap)
@@ -52,25 +52,25 @@ def test_weights_of_tiles_add_up_to_one_over_an_image():
 
 def test_canvas_with_aligned_corners_has_one_pixel_more_than_without():
   for size in ((375, 500), (513, 513), (600, 514), (1, 2049)):
-    found = canvas(size, (513, 513), align_corners=True)
-    less = canvas(tuple(max(side - 1, 1) for side in size), (512, 512))
+    found = input_size(size, (513, 513), align_corners=True)
+    less = input_size(tuple(max(side - 1, 1) for side in size), (512, 512))
     assert found == tuple(side + 1 for side in less)
   # As in DeepLab's evaluation at several scales.
-  assert canvas((200, 250), (513, 513), 0.5, align_corners=True) == (257, 257)
-  assert canvas((700, 600), (513, 513), 1.5, align_corners=True) == (769, 769)
+  assert input_size((200, 250), (513, 513), 0.5, align_corners=True) == (257, 257)
+  assert input_size((700, 600), (513, 513), 1.5, align_corners=True) == (769, 769)
 
 
 def test_sides_are_rounded_up_to_few_that_are_not_much_longer():
   sides = np.arange(1, 3000)
-  rounded = np.array([rounded_up(int(side)) for side in sides])
+  rounded = np.array([round_up_side(int(side)) for side in sides])
   assert (rounded >= sides).all() and not (rounded % 32).any()
   assert (rounded[sides > 128] < 1.25 * sides[sides > 128]).all()
   assert len(set(rounded[:2048])) == 20
-  assert all(rounded_up(int(side)) == side for side in set(rounded))
+  assert all(round_up_side(int(side)) == side for side in set(rounded))
 
 
 def test_what_fits_into_the_size_of_the_evaluation_is_shown_at_that_size():
-  assert canvas((10, 20), (100, 70)) == canvas((100, 70), (100, 70)) == (100, 70)
-  assert canvas((101, 20), (100, 70)) == (128, 32)
-  assert canvas((150, 105), (100, 70), 1.5) == (160, 128)
-  assert canvas((40, 20), (100, 70), 0.5) == (64, 64)
+  assert input_size((10, 20), (100, 70)) == input_size((100, 70), (100, 70)) == (100, 70)
+  assert input_size((101, 20), (100, 70)) == (128, 32)
+  assert input_size((150, 105), (100, 70), 1.5) == (160, 128)
+  assert input_size((40, 20), (100, 70), 0.5) == (64, 64)

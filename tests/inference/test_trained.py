@@ -10,7 +10,7 @@ import pytest
 from asmjax.config.run_dir import write_descriptor
 from asmjax.data.descriptor import Descriptor
 from asmjax.game import PREDICTOR
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 from tests.helpers import inference_runs
 from tests.helpers import small_configs as small
 
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize(("which", "index"), [("best", 0), ("last", 1)])
 def test_it_has_the_predictor_of_a_checkpoint_and_nothing_else(run, which, index):
   folder, made, states = run
-  trained = Trained.open(folder, which)
+  trained = TrainedPredictor.open(folder, which)
   jax.tree.map(np.testing.assert_array_equal, trained.variables, states[index].variables())
   # Of the parameters the moving average.
   kernel = states[index].players[PREDICTOR].params["head_depth"]["kernel"]
@@ -51,17 +51,19 @@ def test_it_needs_no_data_set(run, tmp_path):
   config = json.loads((folder / "config.json").read_text())
   config["data"] |= {"source": "folder", "root": "/nowhere", "options": {}}
   (tmp_path / "config.json").write_text(json.dumps(config))
-  names = Trained.open(folder).descriptor.classes
-  facts = Descriptor(
+  names = TrainedPredictor.open(folder).descriptor.classes
+  metadata = Descriptor(
     "gone",
     names[::-1],
     ((1, 2, 3),) * len(names),
     ("train",),
     frozenset({"label", "depth", "normals"}),
   )
-  write_descriptor(tmp_path, facts)
-  trained = Trained.open(tmp_path)
-  assert trained.descriptor == facts and trained.game.tasks["segmentation"].classes == names[::-1]
+  write_descriptor(tmp_path, metadata)
+  trained = TrainedPredictor.open(tmp_path)
+  assert (
+    trained.descriptor == metadata and trained.game.tasks["segmentation"].classes == names[::-1]
+  )
   jax.tree.map(np.testing.assert_array_equal, trained.variables, states[1].variables())
 
 
@@ -72,19 +74,19 @@ def test_arrays_that_do_not_fit_are_named(run, tmp_path):
   config["predictor"]["width"] = small.SMALL["predictor.width"] + 1
   (tmp_path / "config.json").write_text(json.dumps(config))
   with pytest.raises(ValueError, match=r"of another shape(.|\n)*params/down1_1/kernel: found"):
-    Trained.open(tmp_path)
+    TrainedPredictor.open(tmp_path)
   config["predictor"]["width"] -= 1
   config["predictor"]["levels"] += 1
   del config["tasks"]["normals"]
   (tmp_path / "config.json").write_text(json.dumps(config))
   with pytest.raises(ValueError) as error:
-    Trained.open(tmp_path)
+    TrainedPredictor.open(tmp_path)
   assert "missing" in str(error.value) and "params/down3_1/kernel" in str(error.value)
   assert "unused" in str(error.value) and "params/head_normals/bias" in str(error.value)
 
 
 def test_what_is_missing_is_named(run, tmp_path):
   with pytest.raises(FileNotFoundError, match="expected the workdir of a run"):
-    Trained.open(tmp_path)
+    TrainedPredictor.open(tmp_path)
   with pytest.raises(ValueError, match="unknown checkpoint 'first'"):
-    Trained.open(run[0], "first")
+    TrainedPredictor.open(run[0], "first")

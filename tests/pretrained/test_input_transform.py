@@ -11,7 +11,7 @@ import pytest
 from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import check_same_config, reopen, resolve_input_transform
 from asmjax.inference.export import export
-from asmjax.inference.trained import Trained
+from asmjax.inference.trained import TrainedPredictor
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
 from asmjax.models.input_transform import IMAGENET, SUBTRACT_MEAN, SYMMETRIC
 from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
@@ -118,7 +118,7 @@ def workdir(tmp_path_factory):
 
 
 def test_run_is_reopened_predicted_with_and_exported_under_its_transform(workdir):
-  trained = Trained.open(workdir)
+  trained = TrainedPredictor.open(workdir)
   image = runs.image(2, 16, 16)
   seen = jnp.asarray(image / 127.5 - 1, jnp.float32)
   logits = trained.game.predictor.apply(trained.variables, seen, train=False)["segmentation"]
