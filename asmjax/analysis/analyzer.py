@@ -9,11 +9,12 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
@@ -176,7 +177,8 @@ def rebuilt(
     truth: at their size.
   """
   judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
-  _, *maps = term.critic.apply({"params": params}, *judged.true)
+  # Flax's `apply` knows nothing of what the module returns.
+  _, *maps = cast(tuple[Any, ...], term.critic.apply({"params": params}, *judged.true))
   found = {}
   for (name, task), each in zip(judged.tasks.items(), maps, strict=True):
     own, output = {task.truth_key: truth[task.truth_key]}, task.from_reconstruction(each)
@@ -208,7 +210,7 @@ def distances(
 
 def _predicted(
   run: Experiment, state: TrainState, count: int
-) -> tuple[dict[str, np.ndarray], dict[str, Array], dict[str, Array]]:
+) -> tuple[dict[str, np.ndarray], dict[str, Array], dict[str, ArrayLike]]:
   """The first held-out examples, the predictor's outputs, and the truth at the outputs' size."""
   with contextlib.closing(run.eval_batches()) as examples:
     rows = list(itertools.islice(examples, -(-count // run.evaluation.batch_size)))

@@ -237,7 +237,6 @@ def compare(
     for group in groups
   }
   seconds = {group.label: _summary(seeds[group.label], group.seconds()) for group in groups}
-  others = [label for label in labels if label != baseline] if baseline else []
   results = groups[0].results()[0]
   return Comparison(
     labels=labels,
@@ -252,8 +251,11 @@ def compare(
         )
         for metric in metrics
       }
-      for label in others
-    },
+      for label in labels
+      if label != baseline
+    }
+    if baseline
+    else {},
     seconds=seconds,
     cost={label: _cost(seconds[label], seconds[baseline]) for label in labels} if baseline else {},
   )

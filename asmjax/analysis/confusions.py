@@ -36,9 +36,9 @@ def confusions(
   run = reopen(workdir, data_root=data_root)
   if _TASK not in run.game.tasks:
     raise ValueError(f"{workdir} has tasks {sorted(run.game.tasks)}; expected {_TASK!r}")
-  # Details are costly, and read something else off the predictions.
+  # Extra metrics are costly, and read something else off the predictions.
   task = dataclasses.replace(run.game.tasks[_TASK], extra_metrics=())
-  game = dataclasses.replace(run.game, tasks=run.game.tasks | {_TASK: task})
+  game = dataclasses.replace(run.game, tasks={**run.game.tasks, _TASK: task})
   scores = make_evaluate(game)(read_state(run, workdir).variables(), run.eval_batches())
   return ConfusionMatrix(scores.totals[_TASK]["confusion"]), task.classes
 

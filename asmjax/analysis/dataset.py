@@ -152,5 +152,6 @@ def _legend(statistics: Statistics) -> list[Any]:
   if label["unlabeled"]:
     entries.append(((255, 255, 255), f"unlabeled {label['unlabeled']:.2%}"))
   return [
-    Patch(facecolor=np.array(color) / 255, edgecolor="gray", label=name) for color, name in entries
+    Patch(facecolor=f"#{red:02x}{green:02x}{blue:02x}", edgecolor="gray", label=name)
+    for (red, green, blue), name in entries
   ]

@@ -2,13 +2,14 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 
 from asmjax.config.run_dir import read_state, reopen
 from asmjax.losses.affinity import SizeWeights
+from asmjax.models.critics.size_chooser import SizeChooser
 from asmjax.terms import Affinity
 
 # The rows of a table and the panels of a figure; fields of `KernelSizes`.
@@ -45,24 +46,32 @@ def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelS
   run = reopen(workdir, data_root=data_root)
   state = jax.device_get(read_state(run, workdir))
   terms = run.game.terms
-  adaptive = [name for name, term in terms.items() if isinstance(term, Affinity) and term.adaptive]
+  adaptive = {
+    name: term for name, term in terms.items() if isinstance(term, Affinity) and term.adaptive
+  }
   if len(adaptive) != 1:
     raise ValueError(
       f"{workdir} has the terms {', '.join(terms)}, of which adaptive affinity fields: "
       f"{', '.join(adaptive) or 'none'}; expected one"
     )
-  (name,) = adaptive
-  task, term = run.game.tasks["segmentation"], terms[name]
-  weights = term.critic.apply(
-    {"params": state.players[name].params}, task.channels, len(term.sizes)
+  ((name, term),) = adaptive.items()
+  task, params = run.game.tasks["segmentation"], state.players[name].params
+  # Flax's `apply` knows nothing of what the module returns.
+  weights = cast(
+    SizeWeights, SizeChooser().apply({"params": params}, task.channels, len(term.sizes))
   )
-  mean = expected(weights, term.sizes)
-  return KernelSizes(task.classes, term.sizes, mean.edge, mean.nonedge)
+  edge, nonedge = (expected_size(np.asarray(each), term.sizes) for each in weights)
+  return KernelSizes(task.classes, term.sizes, edge, nonedge)
 
 
-def expected(weights: SizeWeights, sizes: Sequence[int]) -> SizeWeights:
-  """k_c = sum_k w_ck k, by class, for either kind of pair."""
-  return SizeWeights(*(np.asarray(each) @ np.array(sizes, np.float32) for each in weights))
+def expected_size(weights: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+  """Returns k_c = sum_k w_ck k (Sec. 5.4) for each class.
+
+  Args:
+    weights: Weight of each size, (classes, sizes).
+    sizes: Sizes k of the neighborhoods.
+  """
+  return weights @ np.array(sizes, np.float32)
 
 
 def table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:

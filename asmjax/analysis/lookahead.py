@@ -375,7 +375,7 @@ def _name_marks(axes: Any, history: History) -> None:
 def _legible(places: Mapping[str, int], apart: float) -> list[str]:
   """Names that keep their distance, from the last one on: the best model has its name."""
   kept: list[str] = []
-  for name in reversed(places):
+  for name in reversed(list(places)):
     if not kept or places[kept[-1]] - places[name] >= apart:
       kept.append(name)
   return kept

@@ -94,7 +94,7 @@ class Group:
     curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[step] for step in steps] for curve in curves])
-    return _turns(self.workdirs[0]).taken(np.array(steps, int)), values
+    return np.asarray(_turns(self.workdirs[0]).taken(np.array(steps, int))), values
 
 
 def usual_metrics(groups: Sequence[Group]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from asmjax import batch as batches
@@ -198,7 +199,10 @@ def stimuli(
       best[layer] = _largest(best.get(layer), found, count)
       sums[layer] = sums.get(layer, 0) + np.asarray(total, np.float64)
     start += len(batch["image"])
-  return {layer: Stimuli(*each, _selectivity(each[0], sums[layer])) for layer, each in best.items()}
+  return {
+    layer: Stimuli(activation, example, place, _selectivity(activation, sums[layer]))
+    for layer, (activation, example, place) in best.items()
+  }
 
 
 def fields(
@@ -223,6 +227,7 @@ def fields(
   values = propagate(traced.jaxpr, traced.consts, known, lambda *_: None)
   found = {}
   for layer, value, features in zip(term.layers, values, made, strict=True):
+    assert value.views is not None, f"{layer} depends on no structure"
     ends = (view.ends.max((0, 2 - axis, 3)) for axis, view in enumerate(value.views))
     found[layer] = Field(
       *(
@@ -234,7 +239,7 @@ def fields(
 
 
 def _excited(
-  term: Structure, tasks: Mapping[str, Task], params: PyTree, truth: Mapping[str, Array]
+  term: Structure, tasks: Mapping[str, Task], params: PyTree, truth: Mapping[str, ArrayLike]
 ) -> dict[str, tuple[Array, Array, Array]]:
   """By layer: maxima (n, f), their places, and (3, f) number, sum and sum of squares."""
   judged = MaskedStructures(select_tasks(tasks, term.tasks), {}, truth)
@@ -286,8 +291,8 @@ def album(run: Experiment, blocks: Sequence[Block]) -> Any:
   shape = -(-len(blocks) // 2), min(2, len(blocks))
   rows = max(len(block.strips) * (1 + len(block.tasks) + _GAP) for block in blocks)
   size = shape[1] * (_SIDE * across + 0.8), shape[0] * (_SIDE * rows + 0.35)
-  figure = Figure(figsize=size, layout="constrained")
-  figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+  figure = Figure(figsize=size)
+  figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
   parts = figure.subfigures(*shape, squeeze=False).ravel()
   for part, block in zip(parts, blocks, strict=False):
     part.suptitle(block.title, fontsize=10, fontweight="bold")

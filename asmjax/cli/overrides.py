@@ -51,7 +51,8 @@ def default_config(arguments: list[str]) -> Any:
 
 def _values(arguments: list[str]) -> dict[str, str]:
   text = "\n".join(arguments).replace("--config\n", "--config=")
-  return dict(each.lstrip("-").partition("=")[::2] for each in text.split("\n"))
+  parts = [argument.lstrip("-").partition("=") for argument in text.split("\n")]
+  return {name: value for name, _, value in parts}
 
 
 def _overrides(arguments: list[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from asmjax.cli.overrides import exit_on_config_error
 
@@ -44,11 +44,11 @@ def main(_: list[str]) -> None:
   print(f"read it with --config=configs/any.py:tfds --config.data.root={values.out}")
 
 
-def open_sources(config: ConfigDict, splits: list[str] | None) -> dict[str, Any]:
+def open_sources(config: Any, splits: list[str] | None) -> dict[str, Any]:
   """Opens the sources of splits; what cannot be read is left out if the config says so.
 
   Args:
-    config: Config of a run.
+    config: Config of a run, an `ml_collections.ConfigDict`.
     splits: Names of splits; by default those that the run trains and is evaluated on, whole even
       if the run has slices of them.
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from asmjax.analysis.comparison import Metric
 from asmjax.analysis.runs import file_name, results_path
+from asmjax.config.presets import Config
 from asmjax.config.run_dir import check_same_config, config_differences
 from asmjax.config.schema import check_keys, check_path
 from asmjax.utils.files import read_json
@@ -53,7 +54,7 @@ class Run:
   seed: int
   workdir: pathlib.Path
   arguments: tuple[str, ...]
-  config: ConfigDict
+  config: Config
   split: str = ""
   start: str = ""
 
@@ -84,7 +85,8 @@ class Run:
   def is_scored(self) -> bool:
     """Whether its trained state is evaluated on `split`."""
     scores = _read(results_path(self.workdir, self.split))
-    return scores is not None and scores["step"] == _read(self.workdir / "results.json")["step"]
+    results = _read(self.workdir / "results.json")
+    return scores is not None and results is not None and scores["step"] == results["step"]
 
   def is_finished(self) -> bool:
     """Whether nothing is left to do."""
@@ -218,7 +220,7 @@ def config_arguments(config: str, overrides: Mapping[str, Any]) -> tuple[str, ..
   )
 
 
-def read_config(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
+def read_config(config: str, overrides: Mapping[str, Any]) -> Config:
   """Returns a config as a command gets it from the command line.
 
   Raises:

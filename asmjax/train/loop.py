@@ -113,13 +113,12 @@ def open_skips(workdir: pathlib.Path) -> SkippedExamples:
 
 
 class Views(Protocol):
-  """How images are looked at, if not each once and whole: see `asmjax.inference.evaluation`.
+  """How images are looked at, if not each once and whole: see `asmjax.inference.evaluation`."""
 
-  Attributes:
-    protocol: in words.
-  """
-
-  protocol: str
+  @property
+  def protocol(self) -> str:
+    """How images are looked at, in words."""
+    ...
 
   def batches(
     self, state: TrainState, on_skip: Callable[[str], None]
