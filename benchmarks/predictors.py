@@ -43,7 +43,7 @@ from asmjax.models.layers import ConvNet, Norm
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import transfer
 from benchmarks import torch_networks as theirs
-from benchmarks.torch_maps import own_map
+from benchmarks.torch_maps import benchmark_map
 from benchmarks.torch_networks.published import PREDICTORS
 
 CLASSES = 21
@@ -112,7 +112,7 @@ class Ours:
     shapes = jax.eval_shape(init)
     self.variables = jax.tree.map(_initial, shapes)
     if weights is not None:
-      self.variables, _ = transfer(self.variables, weights, own_map(self.network))
+      self.variables, _ = transfer(self.variables, weights, benchmark_map(self.network))
     logits, _ = jax.eval_shape(lambda *x: self._logits(*x, train=False), shapes, image)
     # Arguments, since the compiler would evaluate what depends on constants only.
     self.batch = image, jnp.array(labels(logits.shape[:3]), jnp.int32)
@@ -185,7 +185,7 @@ class PyTorch:
     self, case: Case, layout: torch.memory_format = torch.contiguous_format, compiled: bool = False
   ):
     net = PREDICTORS[case.name](CLASSES)
-    theirs.randomise(net)
+    theirs.randomize(net)
     self.net = net.to(memory_format=layout)
     self.image = theirs.nchw(case.image()).contiguous(memory_format=layout)
     self.run = torch.compile(self.net) if compiled else self.net

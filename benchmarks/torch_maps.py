@@ -20,8 +20,8 @@ from asmjax.pretrained.names import (
 HEAD = "head_segmentation"
 
 
-def own_map(network: ConvNet) -> NameMap:
-  """Where a predictor's variables are in the state dict of the same one in PyTorch."""
+def benchmark_map(network: ConvNet) -> NameMap:
+  """Returns the map from a predictor's variables to the state dict of the same one in PyTorch."""
   return MAPS[type(network)](network)
 
 
@@ -118,8 +118,8 @@ def _backbone(net: DeepLab | DeepLabV2 | Dilated | FCN | FCRN | PSPNet) -> NameM
     entries = _xception(backbone)
   else:
     # The names are the same wherever a stride is.
-    placed = {"placement": "first_3x3"} if isinstance(backbone, ResNet) else {}
-    entries = name_map(backbone.clone(**placed), "torchvision")
+    changes = {"placement": "first_3x3"} if isinstance(backbone, ResNet) else {}
+    entries = name_map(backbone.clone(**changes), "torchvision")
   return nest("backbone", prefix_names("backbone.", entries))
 
 

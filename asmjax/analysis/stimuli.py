@@ -227,8 +227,8 @@ def fields(
   values = propagate(traced.jaxpr, traced.consts, known, lambda *_: None)
   found = {}
   for layer, value, features in zip(term.layers, values, made, strict=True):
-    assert value.views is not None, f"{layer} depends on no structure"
-    ends = (view.ends.max((0, 2 - axis, 3)) for axis, view in enumerate(value.views))
+    assert value.fields is not None, f"{layer} depends on no structure"
+    ends = (field.ends.max((0, 2 - axis, 3)) for axis, field in enumerate(value.fields))
     found[layer] = Field(
       *(
         _whole(np.broadcast_to(each, (side, 2)))

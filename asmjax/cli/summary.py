@@ -36,7 +36,7 @@ def main(_: list[str]) -> None:
   import jax
   from rich.console import Console
 
-  from asmjax.analysis.network.summary import critic_summary, summary
+  from asmjax.analysis.network.summary import summarize, summarize_critic
   from asmjax.config.build import Data, build_game, read_facts
   from asmjax.config.schema import construct
 
@@ -45,7 +45,7 @@ def main(_: list[str]) -> None:
   with exit_on_config_error():
     size = parse_size(flags.FLAGS.size or config.data.size)
     game = build_game(config, read_facts(construct(Data, config.data, "data")))
-  print_summary(console, "predictor", summary(game.predictor, size))
+  print_summary(console, "predictor", summarize(game.predictor, size))
   images = jax.ShapeDtypeStruct((1, *size, 3), "float32")
   outputs, _ = jax.eval_shape(
     lambda x: game.predictor.init_with_output(jax.random.key(0), x, train=False), images
@@ -54,7 +54,7 @@ def main(_: list[str]) -> None:
   console.print(f"{describe_output_grid(size, output_size, game.align_corners)}\n")
   if flags.FLAGS.critics:
     for name in game.critics:
-      layers = critic_summary(game.terms[name], game.tasks, output_size)
+      layers = summarize_critic(game.terms[name], game.tasks, output_size)
       print_summary(console, f"critic of {name}", layers)
 
 
@@ -89,15 +89,16 @@ def print_summary(console: "Console", title: str, summary: "Summary") -> None:
       "x".join(map(str, layer.shape[1:])),
       f"{layer.parameters:,}" if layer.parameters else "",
       format_count(layer.multiply_adds),
-      format_pair(layer.field),
-      format_pair(layer.jump),
+      format_pair(layer.receptive_field),
+      format_pair(layer.effective_stride),
     )
   console.print(table)
   shapes = ", ".join("x".join(map(str, shape)) for shape in summary.inputs) or "no images"
+  resizes = format_count(summary.resize_multiply_adds)
   console.print(
     f"total for {shapes}: {summary.parameters:,} parameters, "
     f"{format_count(summary.multiply_adds) or 'no'} multiply-adds"
-    + (f", and {format_count(summary.resizing)} of resizes" if summary.resizing else "")
+    + (f", and {resizes} of resizes" if resizes else "")
   )
   console.print(
     "window: kernel, /stride, *dilation, groups; sees: field of view, every: distance of outputs, "

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Shaped, UInt8
 
 from asmjax.ops.windows import spatial_size
 
-# Of a map with aligned corners; every halving of the size is rounded up.
+# Strides that a map with aligned corners may have; every halving of the size is rounded up.
 _STRIDES = tuple(2**i for i in range(16))
 
 
@@ -30,9 +30,10 @@ def resize_bilinear(
   Exact doubling, and with aligned corners any whole factor, takes a cheap path.
 
   Args:
-    x: Map.
-    size: (h2, w2).
-    align_corners: The centers of the corner pixels stay where they are, not their outer edges.
+    x: Maps.
+    size: Size (h2, w2) of the result.
+    align_corners: Whether the centers of the corner pixels stay where they are, or their outer
+      edges.
   """
   x = jnp.asarray(x)
   if spatial_size(x) == size:
@@ -47,7 +48,12 @@ def resize_bilinear(
 def resize_nearest(
   x: Shaped[ArrayLike, "n h w ..."], size: tuple[int, int]
 ) -> Shaped[Array, "n h2 w2 ..."]:
-  """The nearest pixel, for labels and other values that must not be mixed."""
+  """Resizes by taking the nearest pixel, for labels and other values that must not be mixed.
+
+  Args:
+    x: Maps.
+    size: Size (h2, w2) of the result.
+  """
   x = jnp.asarray(x)
   if x.shape[1:3] == tuple(size):
     return x
@@ -63,12 +69,12 @@ def upsample(
   S k + 1 the last pixels, fewer than S, lie beyond the map and repeat its border.
 
   Args:
-    x: Map at stride S of `size`, rounded up.
-    size: (h2, w2).
-    align_corners: Convention of the network; see the module.
+    x: Maps at stride S of `size`, rounded up.
+    size: Size (h2, w2) of the result.
+    align_corners: Convention of the network; see `asmjax.ops.resize`.
 
   Raises:
-    ValueError: With aligned corners, the map has no power of two as its stride.
+    ValueError: Corners are aligned, and the map's stride is no power of two.
   """
   if not align_corners:
     return resize_bilinear(x, size)
@@ -88,11 +94,11 @@ def downsample(
 
   Args:
     x: Values at the image's size.
-    size: (h2, w2) of the map.
-    align_corners: Convention of the network; see the module.
+    size: Size (h2, w2) of the map.
+    align_corners: Convention of the network; see `asmjax.ops.resize`.
 
   Raises:
-    ValueError: See `upsample`.
+    ValueError: Corners are aligned, and the map's stride is no power of two.
   """
   if not align_corners:
     return resize_nearest(x, size)
@@ -109,12 +115,12 @@ def downsample_image(
   Neighbors count by a triangle whose half width is the stride (bilinear with antialiasing).
 
   Args:
-    image: Image.
-    size: (h2, w2) of the map.
-    align_corners: Convention of the network; see the module.
+    image: Images.
+    size: Size (h2, w2) of the map.
+    align_corners: Convention of the network; see `asmjax.ops.resize`.
 
   Raises:
-    ValueError: See `upsample`.
+    ValueError: Corners are aligned, and the map's stride is no power of two.
   """
   image = jnp.asarray(image)
   if image.shape[1:3] == tuple(size):
@@ -124,7 +130,7 @@ def downsample_image(
   translation = [0.0, 0.0]
   if align_corners:
     scale = [1 / find_stride(*pair) for pair in zip(sides, size, strict=True)]
-    translation = [(1 - each) / 2 for each in scale]
+    translation = [(1 - factor) / 2 for factor in scale]
   averaged = jax.image.scale_and_translate(
     image.astype(jnp.float32),
     (n, *size, c),
@@ -143,11 +149,11 @@ def find_stride(side: int, pixels: int) -> int:
   There is only one unless the map has one pixel; then it is the smallest.
 
   Args:
-    side: Pixels of the image along one axis; both numbers may be symbols of an export.
-    pixels: Pixels of the map along that axis.
+    side: Pixels of the image along the axis; both numbers may be symbols of an export.
+    pixels: Pixels of the map along the axis.
 
   Raises:
-    ValueError: There is none.
+    ValueError: No power of two fits.
   """
   for stride in _STRIDES:
     if (side - 1) // stride + 1 == pixels:
@@ -159,34 +165,34 @@ def find_stride(side: int, pixels: int) -> int:
 
 
 def double_axis(x: Array, axis: int) -> Array:
-  """Bilinear doubling along an axis: each new pixel is 3/4 the nearer and 1/4 the farther one."""
-  last = x.shape[axis]
+  """Doubles bilinearly along an axis: a new pixel is 3/4 the nearer and 1/4 the farther one."""
+  side = x.shape[axis]
   part = lambda start, stop: lax.slice_in_dim(x, start, stop, axis=axis)
-  before = jnp.concatenate([part(0, 1), part(0, last - 1)], axis)
-  after = jnp.concatenate([part(1, last), part(last - 1, last)], axis)
+  before = jnp.concatenate([part(0, 1), part(0, side - 1)], axis)
+  after = jnp.concatenate([part(1, side), part(side - 1, side)], axis)
   pairs = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
-  return pairs.reshape(*x.shape[:axis], 2 * last, *x.shape[axis + 1 :])
+  return pairs.reshape(*x.shape[:axis], 2 * side, *x.shape[axis + 1 :])
 
 
 def _interpolate(x: Array, axis: int, factor: int) -> Array:
-  """`factor` times as many pixels, every `factor`-th is one of x; the border is repeated."""
+  """Interpolates `factor` times as many pixels, from each pixel on; the border is repeated."""
   after = jnp.concatenate(
     [lax.slice_in_dim(x, 1, None, axis=axis), lax.slice_in_dim(x, -1, None, axis=axis)], axis
   )
-  part = jnp.arange(factor, dtype=x.dtype) / factor
-  part = jnp.expand_dims(part, [i for i in range(x.ndim + 1) if i != axis + 1])
-  here, step = (jnp.expand_dims(each, axis + 1) for each in (x, after - x))
-  return (here + part * step).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+  fraction = jnp.arange(factor, dtype=x.dtype) / factor
+  fraction = jnp.expand_dims(fraction, [i for i in range(x.ndim + 1) if i != axis + 1])
+  start, step = jnp.expand_dims(x, axis + 1), jnp.expand_dims(after - x, axis + 1)
+  return (start + fraction * step).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
 
 
 def _stretch(x: Array, axis: int, side: int) -> Array:
-  """Bilinear resize along an axis, the first and the last pixel on those of x."""
+  """Resizes bilinearly along an axis, with the first and the last pixel on those of x."""
   last = x.shape[axis] - 1
   if last == 0:
     return jnp.repeat(x, side, axis)
   if side > 1 and (side - 1) % last == 0:
     return lax.slice_in_dim(_interpolate(x, axis, (side - 1) // last), 0, side, axis=axis)
-  place = jnp.arange(side, dtype=jnp.float32)[:, None] * (last / jnp.maximum(side - 1, 1))
-  weights = jnp.maximum(1 - jnp.abs(place - jnp.arange(last + 1, dtype=jnp.float32)[None]), 0)
+  positions = jnp.arange(side, dtype=jnp.float32)[:, None] * (last / jnp.maximum(side - 1, 1))
+  weights = jnp.maximum(1 - jnp.abs(positions - jnp.arange(last + 1, dtype=jnp.float32)[None]), 0)
   y = jnp.tensordot(x, weights.astype(x.dtype), (axis, 1), precision=lax.Precision.HIGHEST)
   return jnp.moveaxis(y, -1, axis)

@@ -1,11 +1,11 @@
-"""Backbones and predictors in PyTorch: one half of `predictors.py`, and what importers are held to.
+"""Backbones and predictors in PyTorch, for `predictors.py` and for the tests of name maps.
 
 They are written from the papers, the backbones under the names of torchvision's state dicts, so
 that weights move through the name maps of `asmjax.pretrained`, or of `torch_maps.py` where
 torchvision has no names.
 """
 
-from benchmarks.torch_networks.arrays import nchw, nhwc, randomise, weights
+from benchmarks.torch_networks.arrays import nchw, nhwc, randomize, weights
 from benchmarks.torch_networks.backbones import VGG, MobileNetV2, ResNet, Xception
 from benchmarks.torch_networks.predictors import (
   Contracting,
@@ -33,6 +33,6 @@ __all__ = [
   "Xception",
   "nchw",
   "nhwc",
-  "randomise",
+  "randomize",
   "weights",
 ]

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 
-def randomise(net: nn.Module, seed: int = 0) -> None:
-  """Random weights that keep the scale, and random statistics of batch norms."""
+def randomize(net: nn.Module, seed: int = 0) -> None:
+  """Draws random weights that keep the scale, and random statistics of batch norms."""
   generator = torch.Generator().manual_seed(seed)
   draw = lambda x: torch.randn(x.shape, generator=generator)
   with torch.no_grad():
@@ -22,15 +22,15 @@ def randomise(net: nn.Module, seed: int = 0) -> None:
 
 
 def weights(net: nn.Module) -> dict[str, np.ndarray]:
-  """The state dict as `asmjax.pretrained.read` would give it."""
+  """Returns the state dict as `asmjax.pretrained.read` would."""
   return {name: value.numpy() for name, value in net.state_dict().items()}
 
 
 def nchw(image: np.ndarray) -> Tensor:
-  """An image (n, h, w, c) in PyTorch's order of axes."""
+  """Transposes images (n, h, w, c) to PyTorch's order of axes."""
   return torch.from_numpy(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
 
 
 def nhwc(x: Tensor) -> np.ndarray:
-  """A map in JAX's order of axes."""
+  """Transposes maps (n, c, h, w) to JAX's order of axes."""
   return x.detach().permute(0, 2, 3, 1).numpy()

@@ -29,14 +29,14 @@ class Strides:
   """Gives up strides for dilation, like torchvision's `replace_stride_with_dilation`.
 
   Args:
-    output: the largest stride of a map.
+    output: Largest stride of a map.
   """
 
   def __init__(self, output: int):
     self.output, self.reached, self.dilation = output, 1, 1
 
   def __call__(self, stride: int) -> tuple[int, int]:
-    """Stride and dilation of the next layer, whose stride was `stride`."""
+    """Returns the stride and the dilation of the next layer, whose published stride is `stride`."""
     dilation = self.dilation
     if self.reached * stride > self.output:
       self.dilation *= stride
@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
       self.downsample = layer(before, 4 * width, stride=stride, activation=None)
 
   def forward(self, x: Tensor) -> Tensor:
-    """Features at 1/stride of the size."""
+    """Computes features at 1/stride of the size."""
     y = F.relu(self.bn1(self.conv1(x)), inplace=True)
     y = F.relu(self.bn2(self.conv2(y)), inplace=True)
     y = self.bn3(self.conv3(y))
@@ -73,10 +73,10 @@ class ResNet(nn.Module):
   """ResNet v1.5 (torchvision's `resnet50` and `resnet101`) without its classifier.
 
   Args:
-    blocks: bottlenecks by stage.
-    width: channels of the stem.
-    output_stride: 32, 16 or 8.
-    first: strides are on the first convolutions of bottlenecks, as in v1.
+    blocks: Number of bottlenecks of each stage.
+    width: Channels of the stem.
+    output_stride: Stride of the last features: 32, 16 or 8.
+    first: Whether the first convolutions of bottlenecks have the strides, as in v1.
   """
 
   def __init__(
@@ -97,7 +97,7 @@ class ResNet(nn.Module):
     self.channels = {4: 4 * width, 32: before}
 
   def forward(self, x: Tensor) -> dict[int, Tensor]:
-    """Features at the strides of 2 to 32 that there would be without dilation."""
+    """Computes the features of each nominal stride, 2 to 32."""
     features = {2: F.relu(self.bn1(self.conv1(x)), inplace=True)}
     x = F.max_pool2d(features[2], 3, 2, 1)
     for i, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)):
@@ -109,8 +109,8 @@ class MobileNetV2(nn.Module):
   """torchvision's `mobilenet_v2` without its classifier, with `top=False` without its last layer.
 
   Args:
-    output_stride: 32, 16 or 8.
-    top: end in the convolution to 1280 channels.
+    output_stride: Stride of the last features: 32, 16 or 8.
+    top: Whether the network ends in the convolution to 1280 channels.
   """
 
   def __init__(self, output_stride: int = 32, top: bool = True):
@@ -129,10 +129,10 @@ class MobileNetV2(nn.Module):
     self.features = nn.Sequential(*layers)
 
   def forward(self, x: Tensor) -> dict[int, Tensor]:
-    """Features at the strides of 2 to 32 that there would be without dilation."""
+    """Computes the features of each nominal stride, 2 to 32."""
     maps = []
-    for each in self.features:
-      x = each(x)
+    for module in self.features:
+      x = module(x)
       maps.append(x)
     return {stride: maps[i] for stride, i in self.last.items()}
 
@@ -151,7 +151,7 @@ class InvertedResidual(nn.Module):
     )
 
   def forward(self, x: Tensor) -> Tensor:
-    """Features at 1/stride of the size."""
+    """Computes features at 1/stride of the size."""
     return x + self.conv(x) if self.adds else self.conv(x)
 
 
@@ -159,10 +159,10 @@ class VGG(nn.Module):
   """torchvision's `vgg16` and `vgg16_bn` without the last layer, pools rounding sizes up.
 
   Args:
-    width: channels of the first stage.
-    fc_features: channels of the fully connected layers, applied as convolutions; 0 leaves them out.
-    norm: with batch norm.
-    output_stride: 32, 16 or 8.
+    width: Channels of the first stage.
+    fc_features: Channels of the fully connected layers, applied as convolutions; 0 leaves them out.
+    norm: Whether batch norm follows each convolution.
+    output_stride: Stride of the last features: 32, 16 or 8.
   """
 
   def __init__(
@@ -195,17 +195,17 @@ class VGG(nn.Module):
       )
 
   def forward(self, x: Tensor) -> dict[int, Tensor]:
-    """Pooled maps at the strides of 2 to 32 that there would be without dilation."""
+    """Computes the pooled maps of each nominal stride, 2 to 32."""
     features, start = {}, 0
     for stride, end in self.ends.items():
-      for each in self.features[start:end]:
-        x = each(x)
+      for module in self.features[start:end]:
+        x = module(x)
       features[stride], start = x, end
     if self.classifier is not None:
-      features[32] = self._classify(x)
+      features[32] = self._fully_connect(x)
     return features
 
-  def _classify(self, x: Tensor) -> Tensor:
+  def _fully_connect(self, x: Tensor) -> Tensor:
     for each in self.classifier:
       if isinstance(each, nn.Linear):
         side = 1 if x.shape[1] == each.in_features else 7
@@ -220,9 +220,9 @@ class Xception(nn.Module):
   """Xception as modified for DeepLab v3+, without its classifier.
 
   Args:
-    middle: modules of the middle flow.
-    width: the factor on all numbers of channels, rounded down.
-    output_stride: 32, 16 or 8.
+    middle: Number of modules of the middle flow.
+    width: Factor on all numbers of channels, rounded down.
+    output_stride: Stride of the last features: 32, 16 or 8.
   """
 
   def __init__(self, middle: int = 16, width: float = 1.0, output_stride: int = 32):
@@ -238,7 +238,7 @@ class Xception(nn.Module):
     self.channels = {4: self.stages[1].channels, 32: before}
 
   def forward(self, x: Tensor) -> dict[int, Tensor]:
-    """Features at the strides of 4, from within a module, and 32 that there would be."""
+    """Computes the features of nominal stride 4, from within a module, and 32."""
     x, features = self.stem(x), {}
     for i, stage in enumerate(self.stages):
       inner, x = stage(x)
@@ -268,11 +268,11 @@ class XceptionModule(nn.Module):
       before = after
 
   def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Features before the last separable convolution, and the module's, 1/stride of the size."""
+    """Computes features before the last convolution, and the module's at 1/stride of the size."""
     if not self.residual:
       inner = self.convs[1](self.convs[0](x))
       return inner, self.convs[2](inner)
-    # Only what nobody else sees may be overwritten.
+    # Only arrays without another use may be overwritten.
     inner = self.convs[1](F.relu(self.convs[0](F.relu(x)), inplace=True))
     y = self.convs[2](F.relu(inner))
     return inner, y + (x if self.shortcut is None else self.shortcut(x))

@@ -28,7 +28,7 @@ class Pyramid(nn.Module):
     self.project = layer(len(self.convs) * features, features)
 
   def forward(self, x: Tensor) -> Tensor:
-    """Features of the same size."""
+    """Computes features of the same size."""
     *maps, mean = (conv(x) for conv in self.convs)
     return self.project(torch.cat([*maps, mean.expand(-1, -1, *x.shape[2:])], 1))
 
@@ -37,13 +37,13 @@ class DeepLabV3(nn.Module):
   """DeepLab v3, torchvision's `deeplabv3_*`; v3+ if it has `low`; the zoo's without rates.
 
   Args:
-    backbone: with `channels` at the strides of 4 and 32.
-    classes: channels of the head.
-    rates: of the atrous convolutions.
-    low: channels that the features of stride 4 are reduced to; 0 leaves the decoder out.
-    convs: 3x3 convolutions before the head.
-    separable: 3x3 convolutions are depthwise ones followed by 1x1 ones.
-    features: channels of all convolutions but the head and `low`.
+    backbone: Backbone that knows its `channels` at the strides of 4 and 32.
+    classes: Channels of the head.
+    rates: Dilations of the atrous convolutions.
+    low: Channels that the features of stride 4 are reduced to; 0 leaves the decoder out.
+    convs: Number of 3x3 convolutions before the head.
+    separable: Whether 3x3 convolutions are depthwise ones followed by 1x1 ones.
+    features: Channels of all convolutions but the head and `low`.
   """
 
   def __init__(
@@ -69,7 +69,7 @@ class DeepLabV3(nn.Module):
     )
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at the backbone's stride, or with a decoder at a stride of 4."""
+    """Computes logits at the backbone's stride, or with a decoder at a stride of 4."""
     features = self.backbone(x)
     x = self.classifier[0](features[32])
     if self.low is not None:
@@ -82,10 +82,10 @@ class PyramidScene(nn.Module):
   """PSPNet without its auxiliary head and without dropout.
 
   Args:
-    backbone: with `channels` at a stride of 32.
-    classes: channels of the head.
-    bins: cells of each grid along both sides.
-    features: channels of each grid and of the convolution that joins them.
+    backbone: Backbone that knows its `channels` at a stride of 32.
+    classes: Channels of the head.
+    bins: Number of cells of each grid along both sides.
+    features: Channels of each grid and of the convolution that joins them.
   """
 
   def __init__(
@@ -98,7 +98,7 @@ class PyramidScene(nn.Module):
     self.add_module(HEAD, nn.Conv2d(features, classes, 1))
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at the backbone's stride."""
+    """Computes logits at the backbone's stride."""
     x = self.backbone(x)[32]
     pooled = [
       bilinear(pool(F.adaptive_avg_pool2d(x, int(name[4:]))), x.shape[2:], True)
@@ -111,9 +111,9 @@ class FullyConvolutional(nn.Module):
   """FCN-32s, FCN-16s and FCN-8s.
 
   Args:
-    backbone: with `channels` at the strides of 8, 16 and 32.
-    classes: channels of the head.
-    stride: of the finest features that are scored.
+    backbone: Backbone that knows its `channels` at the strides of 8, 16 and 32.
+    classes: Channels of the head.
+    stride: Stride of the finest features that are scored.
   """
 
   def __init__(self, backbone: nn.Module, classes: int, stride: int = 8):
@@ -126,7 +126,7 @@ class FullyConvolutional(nn.Module):
       self.add_module(f"{HEAD}_up{each}", double)
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at `stride`, or at that of a dilated backbone."""
+    """Computes logits at `stride`, or at that of a dilated backbone."""
     features = self.backbone(x)
     score = self.get_submodule(HEAD)(features[32])
     for stride in self.strides:
@@ -140,13 +140,13 @@ class Contracting(nn.Module):
   """U-Net with one convolution a level on the way down.
 
   Args:
-    classes: channels of the head.
-    widths: channels by level.
-    stride: of the first level.
-    down_kernel: kernel of the convolutions with a stride.
-    convs: convolutions a level on the way up.
-    join: of those, the ones that come before the skip is joined.
-    head_kernel: kernel of the head.
+    classes: Channels of the head.
+    widths: Channels of each level.
+    stride: Stride of the first level.
+    down_kernel: Side of the kernels with a stride.
+    convs: Number of convolutions a level on the way up.
+    join: Number of those that come before the skip is joined.
+    head_kernel: Side of the kernel of the head.
   """
 
   def __init__(
@@ -172,7 +172,7 @@ class Contracting(nn.Module):
     self.add_module(HEAD, nn.Conv2d(widths[0], classes, head_kernel, 1, head_kernel // 2))
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at the first level's stride."""
+    """Computes logits at the first level's stride."""
     skips = []
     for down in self.down:
       x = down(x)
@@ -189,9 +189,9 @@ class DeepLabV2(nn.Module):
   """DeepLab v2: the sum of atrous convolutions.
 
   Args:
-    backbone: with `channels` at a stride of 32.
-    classes: channels of the heads.
-    rates: of the convolutions.
+    backbone: Backbone that knows its `channels` at a stride of 32.
+    classes: Channels of the heads.
+    rates: Dilations of the convolutions.
   """
 
   def __init__(self, backbone: nn.Module, classes: int, rates: Sequence[int] = (6, 12, 18, 24)):
@@ -202,7 +202,7 @@ class DeepLabV2(nn.Module):
     )
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at the backbone's stride."""
+    """Computes logits at the backbone's stride."""
     x = self.backbone(x)[32]
     return sum(head(x) for head in self.heads.values())
 
@@ -211,8 +211,8 @@ class Dilated(nn.Module):
   """Dilated8: the scores of a VGG-16, and the basic context module on them.
 
   Args:
-    backbone: with `channels` at a stride of 32.
-    classes: channels of the scores and of the module.
+    backbone: Backbone that knows its `channels` at a stride of 32.
+    classes: Channels of the scores and of the module.
   """
 
   def __init__(self, backbone: nn.Module, classes: int):
@@ -225,7 +225,7 @@ class Dilated(nn.Module):
     self.context = nn.Sequential(*layers, nn.Conv2d(classes, classes, 1))
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at the backbone's stride."""
+    """Computes logits at the backbone's stride."""
     return self.context(self.get_submodule(HEAD)(self.backbone(x)[32]))
 
 
@@ -233,9 +233,9 @@ class UpProjecting(nn.Module):
   """The fully convolutional residual network, without dropout.
 
   Args:
-    backbone: ResNet, with `channels` at a stride of 32.
-    classes: channels of the head.
-    width: channels of the last up-projection.
+    backbone: ResNet that knows its `channels` at a stride of 32.
+    classes: Channels of the head.
+    width: Channels of the last up-projection.
   """
 
   def __init__(self, backbone: nn.Module, classes: int, width: int = 64):
@@ -246,7 +246,7 @@ class UpProjecting(nn.Module):
     self.add_module(HEAD, nn.Conv2d(width, classes, 3, 1, 1))
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at half of the image's size."""
+    """Computes logits at half of the image's size."""
     h, w = (-(-side // 2) for side in x.shape[2:])
     x = self.up(self.reduce(self.backbone(x)[32]))
     return self.get_submodule(HEAD)(x[..., :h, :w])
@@ -265,7 +265,7 @@ class UpProjection(nn.Module):
     self.conv2 = layer(features, features, 3, activation=None)
 
   def forward(self, x: Tensor) -> Tensor:
-    """Half as many features at twice the size."""
+    """Computes half as many features at twice the size."""
     x, projected = self.bn1(self.conv1(x)).chunk(2, 1)
     return F.relu(self.conv2(F.relu(x)) + projected, inplace=True)
 
@@ -274,10 +274,10 @@ class MultiScale(nn.Module):
   """Farabet et al.'s network on a Laplacian pyramid.
 
   Args:
-    classes: channels of the head.
-    masks: for each convolution 1 where a filter sees an input, (7, 7, inputs, filters).
-    scales: levels of the pyramid.
-    hidden: channels of the classifier's hidden layer.
+    classes: Channels of the head.
+    masks: For each convolution (7, 7, inputs, filters): 1 where a filter sees an input, else 0.
+    scales: Number of levels of the pyramid.
+    hidden: Channels of the classifier's hidden layer.
   """
 
   def __init__(
@@ -296,20 +296,20 @@ class MultiScale(nn.Module):
     self.register_buffer("taps", taps.outer(taps).repeat(3, 1, 1, 1), persistent=False)
 
   def forward(self, x: Tensor) -> Tensor:
-    """Logits at a quarter of the image's size."""
+    """Computes logits at a quarter of the image's size."""
     levels = self._pyramid(F.conv2d(x, self.yuv))
-    first, *rest = (self.convs(normalize_locally(each)) for each in levels)
-    x = torch.cat([first, *(bilinear(each, first.shape[2:]) for each in rest)], 1)
+    first, *rest = (self.convs(normalize_locally(level)) for level in levels)
+    x = torch.cat([first, *(bilinear(coarse, first.shape[2:]) for coarse in rest)], 1)
     return self.get_submodule(HEAD)(torch.tanh(self.hidden(x)))
 
   def _pyramid(self, x: Tensor) -> list[Tensor]:
-    """What each halving takes away, and what is left."""
-    found = []
+    """Splits an image into bands of spatial frequencies, finest first."""
+    bands = []
     for _ in range(self.scales - 1):
       half = F.conv2d(F.pad(x, (2, 2, 2, 2), "replicate"), self.taps, stride=2, groups=3)
-      found.append(x - bilinear(half, x.shape[2:]))
+      bands.append(x - bilinear(half, x.shape[2:]))
       x = half
-    return [*found, x]
+    return [*bands, x]
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -321,18 +321,18 @@ class MaskedConv2d(nn.Conv2d):
     self.register_buffer("mask", mask, persistent=False)
 
   def forward(self, x: Tensor) -> Tensor:
-    """Features of the same size."""
+    """Computes features of the same size."""
     return F.conv2d(x, self.weight * self.mask, self.bias, padding=3)
 
 
 def normalize_locally(x: Tensor) -> Tensor:
-  """Each channel less its mean in a window, over its deviation there, which is bounded below."""
-  x = x - window_means(x)
-  deviation = torch.sqrt(window_means(x.square()) + 1e-8)
+  """Subtracts each channel's mean in a window, and divides by its deviation, bounded below."""
+  x = x - _window_means(x)
+  deviation = torch.sqrt(_window_means(x.square()) + 1e-8)
   return x / torch.maximum(deviation, deviation.mean((2, 3), keepdim=True))
 
 
-def window_means(x: Tensor) -> Tensor:
-  """Means of the 15 x 15 pixels around each, axis by axis, of those within the image."""
+def _window_means(x: Tensor) -> Tensor:
+  """Averages the 15 x 15 pixels around each, axis by axis, of those within the image."""
   x = F.avg_pool2d(x, (15, 1), 1, (7, 0), count_include_pad=False)
   return F.avg_pool2d(x, (1, 15), 1, (0, 7), count_include_pad=False)

@@ -35,7 +35,7 @@ def two_threads():
 
 def assert_equal_maps(ours, net, entries):
   """All maps of both networks agree, once ours has the weights of theirs."""
-  theirs.randomise(net)
+  theirs.randomize(net)
   net.eval()
   image = np.random.default_rng(0).normal(size=(1, *SIZE, 3)).astype(np.float32)
   x = jnp.array(image)
@@ -100,20 +100,20 @@ def test_deeplab_v3_plus(separable):
   backbone, net = small_resnet(16)
   shape = dict(rates=(6, 12), low=3, convs=2, separable=separable, features=8)
   ours = DeepLab(CLASSES, backbone, **shape)
-  assert_equal_maps(ours, theirs.DeepLabV3(net, 5, **shape), torch_maps.own_map(ours))
+  assert_equal_maps(ours, theirs.DeepLabV3(net, 5, **shape), torch_maps.benchmark_map(ours))
 
 
 def test_deeplab_of_the_model_zoo():
   shape = dict(rates=(), convs=0, features=8)
   ours = DeepLab(CLASSES, MobileNetV2(output_stride=16, top=False), **shape)
   net = theirs.DeepLabV3(theirs.MobileNetV2(16, top=False), 5, **shape)
-  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+  assert_equal_maps(ours, net, torch_maps.benchmark_map(ours))
 
 
 def test_pspnet():
   backbone, net = small_resnet(8)
   ours = PSPNet(CLASSES, backbone, features=6)
-  assert_equal_maps(ours, theirs.PyramidScene(net, 5, features=6), torch_maps.own_map(ours))
+  assert_equal_maps(ours, theirs.PyramidScene(net, 5, features=6), torch_maps.benchmark_map(ours))
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
@@ -122,50 +122,50 @@ def test_deeplab_v3_plus_on_xception(output_stride):
   shape = dict(rates=(6,), low=3, convs=1, separable=True, features=8)
   ours = DeepLab(CLASSES, backbone, **shape)
   net = theirs.DeepLabV3(theirs.Xception(1, 1 / 32, output_stride=output_stride), 5, **shape)
-  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+  assert_equal_maps(ours, net, torch_maps.benchmark_map(ours))
 
 
 def test_deeplab_v2():
   backbone, net = small_resnet(8)
   ours = DeepLabV2(CLASSES, backbone, rates=(3, 6))
-  assert_equal_maps(ours, theirs.DeepLabV2(net, 5, (3, 6)), torch_maps.own_map(ours))
+  assert_equal_maps(ours, theirs.DeepLabV2(net, 5, (3, 6)), torch_maps.benchmark_map(ours))
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
 def test_fcn(stride):
   ours = FCN(CLASSES, VGG(width=4, fc_features=16), stride)
   net = theirs.FullyConvolutional(theirs.VGG(4, 16), 5, stride)
-  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+  assert_equal_maps(ours, net, torch_maps.benchmark_map(ours))
 
 
 def test_fcn_on_a_dilated_backbone():
   backbone, net = small_resnet(8)
   ours = FCN(CLASSES, backbone, 32)
-  assert_equal_maps(ours, theirs.FullyConvolutional(net, 5, 32), torch_maps.own_map(ours))
+  assert_equal_maps(ours, theirs.FullyConvolutional(net, 5, 32), torch_maps.benchmark_map(ours))
 
 
 def test_dilated():
   ours = Dilated(CLASSES, VGG(width=4, fc_features=16, output_stride=8))
   net = theirs.Dilated(theirs.VGG(4, 16, output_stride=8), 5)
-  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+  assert_equal_maps(ours, net, torch_maps.benchmark_map(ours))
 
 
 def test_fcrn():
   ours = FCRN(CLASSES, ResNet(SMALL, 4))
   net = theirs.UpProjecting(theirs.ResNet(SMALL, 4, first=True), 5, 4)
-  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+  assert_equal_maps(ours, net, torch_maps.benchmark_map(ours))
 
 
 def test_farabet():
   widths, fan_in = (8, 6, 10), (3, 4)
   ours = Farabet(CLASSES, widths=widths, fan_in=fan_in, hidden=7)
   net = theirs.MultiScale(5, connection_masks((3, *widths), fan_in), hidden=7)
-  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+  assert_equal_maps(ours, net, torch_maps.benchmark_map(ours))
 
 
 def test_unet():
   ours = UNet(CLASSES, levels=3, width=4)
-  assert_equal_maps(ours, theirs.Contracting(5, (4, 8, 16)), torch_maps.own_map(ours))
+  assert_equal_maps(ours, theirs.Contracting(5, (4, 8, 16)), torch_maps.benchmark_map(ours))
 
 
 def test_unet_of_several_convolutions():
@@ -173,7 +173,7 @@ def test_unet_of_several_convolutions():
   shape = dict(stride=2, down_kernel=4, join=1, head_kernel=3)
   ours = UNet(CLASSES, levels=6, width=2, max_width=8, decoder_convs=3, **shape)
   net = theirs.Contracting(5, (2, 4, 8, 8, 8, 8), convs=3, **shape)
-  assert_equal_maps(ours, net, torch_maps.own_map(ours))
+  assert_equal_maps(ours, net, torch_maps.benchmark_map(ours))
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
@@ -188,7 +188,7 @@ def test_published_networks_have_the_same_variables(name):
     for name, value in state.items()
     if not name.endswith("num_batches_tracked")
   }
-  entries = torch_maps.own_map(ours)
+  entries = torch_maps.benchmark_map(ours)
   found = {
     path: source.transform(*map(weights.get, source.names)).shape
     for path, source in entries.items()

@@ -84,11 +84,6 @@ def test_a_bottleneck_is_three_convolutions_and_a_shortcut():
   np.testing.assert_allclose(block.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_other_output_strides_are_refused():
-  with pytest.raises(ValueError, match="output_stride=4; known: 8, 16, 32"):
-    ResNet(output_stride=4)
-
-
 @pytest.mark.parametrize("size", [(4, 3), (1, 5)])
 def test_the_up_convolution_is_unpooling_and_a_5x5_convolution(size):
   x = normal(2, *size, 3)

@@ -108,8 +108,3 @@ def test_half_of_the_fully_connected_values_drop_out_in_training_only():
   assert jnp.array_equal(whole, again) and jnp.any(first != other)
   zeros = lambda x: float(jnp.mean(x == 0))
   assert zeros(first) - zeros(whole) == pytest.approx((1 - zeros(whole)) / 2, abs=0.05)
-
-
-def test_other_output_strides_are_refused():
-  with pytest.raises(ValueError, match="output_stride=4; known: 8, 16, 32"):
-    VGG(output_stride=4)

@@ -89,8 +89,3 @@ def test_computing_features_again_changes_nothing(monkeypatch):
 
 def test_statistics_follow_training_unless_frozen():
   backbones.assert_statistics_follow_training(tiny, backbones.image(40, 33))
-
-
-def test_other_output_strides_are_refused():
-  with pytest.raises(ValueError, match="output_stride=4; known: 8, 16, 32"):
-    Xception(output_stride=4)

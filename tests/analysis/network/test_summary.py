@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from asmjax.analysis.network.summary import critic_summary, summary, summary_of_call
+from asmjax.analysis.network.summary import summarize, summarize_call, summarize_critic
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet
 from asmjax.models.critics import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.layers import Conv, Norm
@@ -41,14 +41,14 @@ def images(*size, channels=3):
 def test_costs_and_fields_of_view_are_the_published_ones(
   net, channels, parameters, multiply_adds, field
 ):
-  found = summary(net, (224, 224))
+  found = summarize(net, (224, 224))
   last, classifier = found.layers[-1], 1000 * (channels or 0)
   assert found.parameters + classifier + (1000 if channels else 0) == parameters
   assert sum(layer.parameters for layer in found.layers) == found.parameters
   if multiply_adds:
     assert found.multiply_adds + classifier == pytest.approx(multiply_adds, rel=0.004)
   if field:
-    assert last.field == (field, field) and last.jump == (32, 32)
+    assert last.receptive_field == (field, field) and last.effective_stride == (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_costs_and_fields_of_view_are_the_published_ones(
 )
 def test_critics_see_what_the_papers_say_however_small_the_image(net, shapes, field, jump):
   inputs = [images(24, 17, channels=channels) for channels in shapes]
-  last = summary_of_call(net, *inputs, train=False).layers[-1]
-  assert last.field == (field, field) and last.jump == (jump, jump)
+  last = summarize_call(net, *inputs, train=False).layers[-1]
+  assert last.receptive_field == (field, field) and last.effective_stride == (jump, jump)
 
 
 class Mixed(nn.Module):
@@ -123,7 +123,7 @@ def lit(net, size):
   ids=["unet", "unet_of_odd_size", "resnet", "patch", "mixed"],
 )
 def test_the_field_of_view_is_what_light_reaches_an_output_from(net, size, float64):
-  fields = np.max([layer.field for layer in summary(net, size).layers], 0)
+  fields = np.max([layer.receptive_field for layer in summarize(net, size).layers], 0)
   found = lit(net, size)
   assert max(found) > 4
   # What is the whole of this image is either called so, or found in a larger one.
@@ -132,13 +132,13 @@ def test_the_field_of_view_is_what_light_reaches_an_output_from(net, size, float
 
 
 def test_zeros_between_pixels_and_other_groups_do_not_multiply():
-  found = summary(Mixed(), (40, 64))
+  found = summarize(Mixed(), (40, 64))
   layers = {(layer.name, layer.kind): layer for layer in found.layers}
   grouped, last = layers["grouped", "grouped conv"], layers["last", "transposed conv"]
   assert grouped.multiply_adds == 20 * 32 * 4 * (3 * 3 * 4 // 2) and grouped.dilation == (2, 2)
   assert last.shape == (1, 40, 5, 2)
   assert last.multiply_adds == (40 * 4 // 2) * (5 * 3) * 4 * 2
-  assert found.resizing == layers["", "resize"].multiply_adds > 0
+  assert found.resize_multiply_adds == layers["", "resize"].multiply_adds > 0
   assert found.multiply_adds == sum(
     layer.multiply_adds for layer in found.layers if layer.kind != "resize"
   )
@@ -157,35 +157,41 @@ class Shared(nn.Module):
 
 
 def test_parameters_of_a_layer_that_is_called_twice_count_once():
-  found = summary(Shared(Norm()), (8, 8))
+  found = summarize(Shared(Norm()), (8, 8))
   assert [layer.parameters for layer in found.layers] == [81, 6, 0] and found.parameters == 87
   assert [layer.multiply_adds for layer in found.layers[:2]] == [81 * 64] * 2
 
 
 def test_a_mean_over_the_image_sees_all_of_it():
-  first, second, product = summary(Shared(), (64, 64)).layers
-  assert (first.field, second.field, product.field) == ((3, 3), (5, 5), (math.inf, math.inf))
-  assert product.jump == (1, 1)
+  first, second, product = summarize(Shared(), (64, 64)).layers
+  assert (first.receptive_field, second.receptive_field, product.receptive_field) == (
+    (3, 3),
+    (5, 5),
+    (math.inf, math.inf),
+  )
+  assert product.effective_stride == (1, 1)
 
 
 def test_costs_grow_with_the_batch_alone():
   net = UNet({"a": 2}, levels=2, width=2, norm=NONE)
-  one, three = summary(net, (8, 12)), summary(net, (8, 12), batch=3)
+  one, three = summarize(net, (8, 12)), summarize(net, (8, 12), batch=3)
   assert three.multiply_adds == 3 * one.multiply_adds and three.parameters == one.parameters
-  assert [layer.field for layer in one.layers] == [layer.field for layer in three.layers]
+  assert [layer.receptive_field for layer in one.layers] == [
+    layer.receptive_field for layer in three.layers
+  ]
 
 
 def test_computing_features_again_is_no_part_of_evaluation():
   plain, again = (ResNet((1, 1), 2, remat=remat) for remat in (False, True))
-  assert summary(plain, (32, 32)) == summary(again, (32, 32))
+  assert summarize(plain, (32, 32)) == summarize(again, (32, 32))
 
 
 def test_a_critic_is_summarized_for_what_its_term_shows_it():
   tasks = {"segmentation": Segmentation(("a", "b"))}
   term = Adversarial(inputs="concatenated", shrink=2, critic=PatchNet((2, 2)))
-  found = critic_summary(term, tasks, (16, 24))
+  found = summarize_critic(term, tasks, (16, 24))
   assert found.inputs == ((1, 8, 12, 5),) and found.layers[0].name == "conv1"
-  weights = critic_summary(Affinity(adaptive=True, sizes=(3, 5)), tasks, (16, 24))
+  weights = summarize_critic(Affinity(adaptive=True, sizes=(3, 5)), tasks, (16, 24))
   assert weights.layers == () and weights.parameters == 2 * 2 * 2
 
 
@@ -206,4 +212,4 @@ class Looped(nn.Module):
 
 def test_products_in_a_loop_are_refused():
   with pytest.raises(ValueError, match="a scan holds convolutions"):
-    summary(Looped(), (8, 8))
+    summarize(Looped(), (8, 8))

@@ -1,0 +1,26 @@
+"""The contract of all backbones."""
+
+import pytest
+
+from asmjax.models.backbones import BACKBONES
+
+
+@pytest.mark.parametrize("stride", [4, 64])
+@pytest.mark.parametrize("kind", BACKBONES.values())
+def test_backbone_refuses_other_output_strides(kind, stride):
+  with pytest.raises(ValueError, match=f"output_stride={stride}; known: 8, 16, 32"):
+    kind(output_stride=stride)
+
+
+@pytest.mark.parametrize(
+  "name, expected",
+  [
+    ("mobilenet_v1", [64, 128, 256, 512, 1024]),
+    ("mobilenet_v2", [16, 24, 32, 96, 1280]),
+    ("resnet", [64, 256, 512, 1024, 2048]),
+    ("vgg", [64, 128, 256, 512, 512]),
+    ("xception", [128, 256, 728, 1024, 2048]),
+  ],
+)
+def test_backbone_channels_are_the_published_ones(name, expected):
+  assert list(BACKBONES[name](output_stride=8).channels().values()) == expected
