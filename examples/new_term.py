@@ -52,7 +52,7 @@ class Spotlight(nn.Module):
     return jnp.exp(3 * nn.tanh(nn.Conv(1, (5, 5), kernel_init=nn.initializers.zeros)(x)))
 
 
-# %% The term. It returns summands: each is a weight times the mean of a `MaskedMean(sum, count)`.
+# %% The term. It returns summands: each is a weight times the mean of a `MaskedMean(total, count)`.
 #
 # All players descend the sum of all summands. What is to climb is in `reverse_gradient`: here the
 # critic's parameters. A summand with weight 0 is only reported. Two more methods are optional:
@@ -83,7 +83,7 @@ class Borders(Term):
       {
         "value": Summand(self.weight, loss(light[..., 0])),
         "unlit": Summand(0.0, loss(None)),
-        "lit": Summand(0.0, MaskedMean.over(lit, pixels > 0)),
+        "lit": Summand(0.0, MaskedMean.from_values(lit, pixels > 0)),
       }
     )
 

@@ -64,9 +64,11 @@ def test_shrink_with_aligned_corners_reads_every_second_pixel():
 def test_moments_add_up_over_any_split_and_an_empty_mean_is_zero():
   rng = np.random.default_rng(0)
   values, valid = rng.normal(size=(6, 5)).astype(np.float32), rng.random((6, 5)) < 0.4
-  whole = MaskedMean.over(values, valid)
-  parts = MaskedMean.over(values[:1], valid[:1]) + MaskedMean.over(values[1:], valid[1:])
+  whole = MaskedMean.from_values(values, valid)
+  parts = MaskedMean.from_values(values[:1], valid[:1]) + MaskedMean.from_values(
+    values[1:], valid[1:]
+  )
   np.testing.assert_allclose(whole.mean(), values[valid].mean(), rtol=1e-5)
   np.testing.assert_allclose(parts.mean(), whole.mean(), rtol=1e-5)
-  assert MaskedMean.over(values, np.zeros_like(values)).mean() == 0
-  assert MaskedMean.over(jnp.array([jnp.nan, 2.0]), jnp.array([0.0, 1.0])).mean() == 2
+  assert MaskedMean.from_values(values, np.zeros_like(values)).mean() == 0
+  assert MaskedMean.from_values(jnp.array([jnp.nan, 2.0]), jnp.array([0.0, 1.0])).mean() == 2

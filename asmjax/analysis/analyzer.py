@@ -157,7 +157,7 @@ def pixelwise(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n
   shape = jax.tree.leaves(maps)[0].shape[:3]
   pixels = jax.tree.map(lambda x: jnp.reshape(x, (-1, 1, 1, 1, *x.shape[3:])), maps)
   moments = jax.vmap(loss)(*pixels)
-  return jnp.where(moments.count > 0, moments.sum, jnp.nan).reshape(shape)
+  return jnp.where(moments.count > 0, moments.total, jnp.nan).reshape(shape)
 
 
 def rebuilt(

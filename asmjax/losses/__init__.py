@@ -1,6 +1,6 @@
 """Losses: pure functions on arrays, usable in any training loop.
 
-Each returns `MaskedMean(sum, count)`; `.mean()` divides, and gives 0 where nothing counts.
+Each returns `MaskedMean(total, count)`; `.mean()` divides, and gives 0 where nothing counts.
 """
 
 from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge, product, soften

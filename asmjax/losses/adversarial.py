@@ -204,8 +204,10 @@ def gradient_penalty(
   valid = jnp.ones_like(structure[..., :1]) if valid is None else jnp.asarray(valid)
   slopes = jax.grad(lambda x: jnp.sum(critic(x)))(structure)
   squares = jnp.where(valid > 0, slopes, 0) ** 2
-  return MaskedMean.over(jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(valid > 0, axis=(1, 2, 3)))
+  return MaskedMean.from_values(
+    jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(valid > 0, axis=(1, 2, 3))
+  )
 
 
 def _over(values: Array, valid: ArrayLike | None) -> MaskedMean:
-  return MaskedMean.over(values, jnp.ones_like(values) if valid is None else valid)
+  return MaskedMean.from_values(values, jnp.ones_like(values) if valid is None else valid)

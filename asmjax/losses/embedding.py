@@ -62,8 +62,8 @@ def contrastive(
     >>> import jax.numpy as jnp
     >>> features = jnp.array([[[[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]]])
     >>> print(contrastive(features, jnp.array([[[0, 1, 1]]]), classes=2))
-    Contrast(same=MaskedMean(sum=Array(2., dtype=float32), count=Array(1., dtype=float32)), \
-different=MaskedMean(sum=Array(0.2, dtype=float32), count=Array(1., dtype=float32)))
+    Contrast(same=MaskedMean(total=Array(2., dtype=float32), count=Array(1., dtype=float32)), \
+different=MaskedMean(total=Array(0.2, dtype=float32), count=Array(1., dtype=float32)))
   """
   directions = _directions(size, neighbors, sampled, rng)
   features, label = promote_to_float32(features), jnp.asarray(label, int)
@@ -128,6 +128,6 @@ def _pairs(
   known = (label >= 0) & (seen_label >= 0)
   same = label == seen_label
   return Contrast(
-    MaskedMean.over(squared, known & same),
-    MaskedMean.over(jnp.maximum(0, margin - distance), known & ~same),
+    MaskedMean.from_values(squared, known & same),
+    MaskedMean.from_values(jnp.maximum(0, margin - distance), known & ~same),
   )

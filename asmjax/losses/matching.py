@@ -57,7 +57,7 @@ def matching_distance(
     12.5 2.0 1.0
   """
   distance, valid = _distance(predicted, truth, valid, normalize)
-  return MaskedMean.over(distance, valid)
+  return MaskedMean.from_values(distance, valid)
 
 
 def matching_hinge(
@@ -86,7 +86,7 @@ def matching_hinge(
     ValueError: Unknown `normalize`.
   """
   distance, valid = _distance(predicted, truth, valid, normalize)
-  return MaskedMean.over(jnp.maximum(0, margin - distance), valid)
+  return MaskedMean.from_values(jnp.maximum(0, margin - distance), valid)
 
 
 def layer_distances(
@@ -142,7 +142,7 @@ def smallest_norm(
   features = lax.stop_gradient(promote_to_float32(features))
   norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
   smallest = jnp.min(jnp.where(jnp.asarray(valid) > 0, norms, jnp.inf), axis=(1, 2, 3))
-  return MaskedMean.over(smallest, jnp.isfinite(smallest))
+  return MaskedMean.from_values(smallest, jnp.isfinite(smallest))
 
 
 def _distance(

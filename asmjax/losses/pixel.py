@@ -41,7 +41,7 @@ def cross_entropy(
   valid = known if valid is None else known & (jnp.asarray(valid)[..., 0] > 0)
   chosen = jax.nn.one_hot(jnp.where(known, label, 0), classes, dtype=logits.dtype)
   loss = -jnp.sum(chosen * jax.nn.log_softmax(logits), axis=-1)
-  return MaskedMean.over(loss if weight is None else jnp.asarray(weight) * loss, valid)
+  return MaskedMean.from_values(loss if weight is None else jnp.asarray(weight) * loss, valid)
 
 
 def class_balance(
@@ -96,11 +96,11 @@ def squared_error(
     >>> import jax.numpy as jnp
     >>> ones = jnp.ones((1, 1, 2, 3))
     >>> squared_error(2 * ones, ones, valid=jnp.array([[[[1.0], [0.0]]]]))
-    MaskedMean(sum=Array(3., dtype=float32), count=Array(1., dtype=float32))
+    MaskedMean(total=Array(3., dtype=float32), count=Array(1., dtype=float32))
   """
   # The difference is masked before it is squared: a truth that is not finite has no gradient then.
   difference = jnp.where(jnp.asarray(valid) > 0, jnp.asarray(predicted) - jnp.asarray(truth), 0)
-  return MaskedMean.over(jnp.sum(difference**2, axis=-1, keepdims=True), valid)
+  return MaskedMean.from_values(jnp.sum(difference**2, axis=-1, keepdims=True), valid)
 
 
 def negative_cosine(
@@ -126,7 +126,7 @@ def negative_cosine(
     -0.80
   """
   cosine = jnp.sum(unit(predicted) * jnp.asarray(truth), axis=-1, keepdims=True)
-  return MaskedMean.over(-cosine, valid)
+  return MaskedMean.from_values(-cosine, valid)
 
 
 def unit(x: Float[ArrayLike, "... c"], eps: float = 1e-12) -> Float[Array, "... c"]:

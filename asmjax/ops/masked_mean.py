@@ -8,32 +8,40 @@ from jaxtyping import Array, Num
 
 
 class MaskedMean(NamedTuple):
-  """A sum and the number of things summed; `count` 0 means "nothing there", and a mean of 0."""
+  """Sum of values and their number, whose quotient is the mean; the mean of nothing is 0.
 
-  sum: Num[Array, "..."]
+  Attributes:
+    total: Sum of the values, in float32 or wider.
+    count: Number of values, or the sum of their weights.
+  """
+
+  total: Num[Array, "..."]
   count: Num[Array, "..."]
 
   @classmethod
-  def over(cls, values: ArrayLike, valid: ArrayLike) -> "MaskedMean":
-    """MaskedMean of `values` where `valid`, of the same shape, is 1.
+  def from_values(cls, values: ArrayLike, mask: ArrayLike) -> "MaskedMean":
+    """Sums `values` where `mask` is not 0.
 
-    A value that is not finite where `valid` is 0 does not spoil the sum. At least single precision
-    is summed and counted in: bfloat16 has no number between 71168 and 71680.
+    Sums and counts are float32 or wider: bfloat16 has no number between 71168 and 71680.
+
+    Args:
+      values: Values to average; where `mask` is 0 they need not be finite.
+      mask: Weight of each value, of the same shape; mostly 0 or 1.
     """
     values = promote_to_float32(values)
-    valid = jnp.asarray(valid, values.dtype)
-    return cls(jnp.sum(jnp.where(valid > 0, values * valid, 0)), jnp.sum(valid))
+    mask = jnp.asarray(mask, values.dtype)
+    return cls(jnp.sum(jnp.where(mask > 0, values * mask, 0)), jnp.sum(mask))
 
   def __add__(self, other: "MaskedMean") -> "MaskedMean":
-    """The moments of both together."""
-    return MaskedMean(self.sum + other.sum, self.count + other.count)
+    """Joins the values of both."""
+    return MaskedMean(self.total + other.total, self.count + other.count)
 
   def mean(self) -> Array:
-    """Sum by count; 0 where the count is 0."""
-    return self.sum / jnp.where(self.count > 0, self.count, 1)
+    """Divides; 0 where the count is 0."""
+    return self.total / jnp.where(self.count > 0, self.count, 1)
 
 
 def promote_to_float32(x: ArrayLike) -> Num[Array, "..."]:
-  """`x` in single precision or better: sums and counts are not kept in bfloat16."""
+  """Casts to float32, or leaves what is wider: sums and counts are not kept in bfloat16."""
   x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))

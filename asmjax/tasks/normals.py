@@ -83,7 +83,7 @@ class Normals(Task):
   def pixel_loss(self, output: Float[Array, "n h w 3"], truth: Truth) -> MaskedMean:
     """Computes the squared distance of unit vectors, or as `released` says."""
     loss = self.reconstruction_loss(output, truth)
-    return loss._replace(sum=_RELEASED_FACTOR * loss.sum) if self.released else loss
+    return loss._replace(total=_RELEASED_FACTOR * loss.total) if self.released else loss
 
   def reconstruction_loss(
     self, reconstruction: Float[Array, "n h w 3"], truth: Truth

@@ -50,7 +50,7 @@ def test_a_map_of_the_pixel_loss_adds_up_to_it(task):
   # Each is where it belongs: an example on its own has the same loss.
   for index in range(len(found)):
     alone = jax.tree.map(lambda x, i=index: x[i : i + 1], (said, own))
-    np.testing.assert_allclose(np.nansum(found[index]), task.pixel_loss(*alone).sum, rtol=1e-4)
+    np.testing.assert_allclose(np.nansum(found[index]), task.pixel_loss(*alone).total, rtol=1e-4)
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def test_maps_of_layers_add_up_to_what_the_term_sums(method):
   assert set(found) == set(players.terms["structure"].layers)
   for layer, each in found.items():
     assert own[layer].moments.count == np.isfinite(each).sum() > 0
-    np.testing.assert_allclose(np.nansum(each), own[layer].moments.sum, rtol=1e-4)
+    np.testing.assert_allclose(np.nansum(each), own[layer].moments.total, rtol=1e-4)
 
 
 def test_a_wrong_pixel_shows_where_it_is():

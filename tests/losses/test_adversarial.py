@@ -144,8 +144,8 @@ def test_accuracy_counts_the_right_side_of_zero():
   logits, valid = examples()
   logits[0, 0, 0], valid[0, 0, 0] = 0.0, 1.0
   real, fake = (accuracy(logits, real=side, valid=valid) for side in (True, False))
-  assert real.sum == sum(z > 0 for z in logits[valid > 0])
-  assert real.sum + fake.sum == valid.sum() - 1  # The undecided one is wrong twice.
+  assert real.total == sum(z > 0 for z in logits[valid > 0])
+  assert real.total + fake.total == valid.sum() - 1  # The undecided one is wrong twice.
   assert real.count == fake.count == valid.sum()
 
 
@@ -251,7 +251,7 @@ def test_the_penalty_of_a_linear_critic_is_its_slope_wherever_it_is():
 def test_the_penalty_of_a_quadratic_critic_grows_with_the_structure():
   x = np.random.default_rng(0).normal(size=(5, 3, 4, 2)).astype(np.float32)
   found = gradient_penalty(lambda x: 1.5 * x**2, x)  # One logit for each value: slopes of 3 x.
-  np.testing.assert_allclose(found.sum, 4.5 * (x**2).sum(), rtol=1e-5)
+  np.testing.assert_allclose(found.total, 4.5 * (x**2).sum(), rtol=1e-5)
 
 
 def test_the_penalty_counts_labeled_pixels_and_examples_that_have_any():
@@ -259,7 +259,7 @@ def test_the_penalty_counts_labeled_pixels_and_examples_that_have_any():
   valid = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
   valid[1] = 0
   found = gradient_penalty(lambda x: x**2, x, valid=valid)
-  np.testing.assert_allclose(found.sum, 2 * (valid * x**2).sum(), rtol=1e-5)
+  np.testing.assert_allclose(found.total, 2 * (valid * x**2).sum(), rtol=1e-5)
   assert found.count == 2
   assert gradient_penalty(lambda x: x**2, x, valid=0 * valid).mean() == 0
 

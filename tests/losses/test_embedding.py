@@ -41,7 +41,7 @@ def agrees(features, label, size, neighbors, margin):
   for moments, (value, count) in zip(found, expected, strict=True):
     # The oracle meets each pair from both ends.
     assert 2 * moments.count == count
-    np.testing.assert_allclose(2 * moments.sum, value, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(2 * moments.total, value, rtol=1e-4, atol=1e-6)
   return found
 
 
@@ -49,7 +49,7 @@ def agrees(features, label, size, neighbors, margin):
 @pytest.mark.parametrize("margin", [0.2, 1.0])
 def test_contrastive_agrees_with_the_oracle(size, neighbors, margin):
   found = agrees(*example(), size, neighbors, margin)
-  assert found.same.sum > 0 and found.different.sum > 0
+  assert found.same.total > 0 and found.different.total > 0
 
 
 def test_one_class_has_no_pair_of_different_classes():
@@ -147,7 +147,7 @@ def test_sampling_every_direction_is_the_whole(size, neighbors):
   drawn = contrast(sampled=len(offsets(size, neighbors)) // 2, rng=jax.random.key(0))
   for found, expected in zip(drawn, contrast(), strict=True):
     assert found.count == expected.count
-    np.testing.assert_allclose(found.sum, expected.sum, rtol=1e-6)
+    np.testing.assert_allclose(found.total, expected.total, rtol=1e-6)
 
 
 def test_a_draw_is_of_distinct_directions_and_scaled_by_their_number_is_unbiased():
@@ -211,4 +211,4 @@ def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
     found = contrastive(each, label, classes=3)
     assert [moments.count for moments in found] == [moments.count for moments in expected]
     for moments, wanted in zip(found, expected, strict=True):
-      np.testing.assert_allclose(moments.sum, wanted.sum, rtol=2e-2)
+      np.testing.assert_allclose(moments.total, wanted.total, rtol=2e-2)

@@ -79,7 +79,7 @@ def test_distances_of_half_precision_are_summed_and_counted_in_single():
   a = jnp.zeros((1, 8, 8933, 1), jnp.bfloat16)
   for loss in (matching_distance, matching_hinge):
     found = loss(a + 1, a, normalize="none")
-    assert found.sum.dtype == found.count.dtype == jnp.float32 and found.count == 71464
+    assert found.total.dtype == found.count.dtype == jnp.float32 and found.count == 71464
 
 
 def test_smallest_norm_is_that_of_the_valid_pixels_and_has_no_gradient():

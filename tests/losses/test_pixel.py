@@ -114,7 +114,7 @@ def test_more_pixels_of_a_class_do_not_change_what_any_class_adds_to_the_weighte
   logits = logits[:1]
   label = np.array([[[0, 0, 1, 2], [3, 1, 0, 2], [255, 0, 1, 3]]], np.int32)
   means = lambda x, y: [
-    float(cross_entropy(x, np.where(y == c, y, 255), weight=class_balance(y, SHARES)).sum)
+    float(cross_entropy(x, np.where(y == c, y, 255), weight=class_balance(y, SHARES)).total)
     / np.sum(y < 4)
     for c in range(4)
   ]
@@ -135,7 +135,7 @@ def test_a_weighted_pixel_has_its_weight_times_the_known_gradient_and_counts_as_
     balance(label, SHARES)[index] * reference.cross_entropy(logits[index][None], label[index][None])
     for index in np.ndindex(label.shape)
   ]
-  np.testing.assert_allclose(loss.sum, np.sum(each), rtol=1e-5)
+  np.testing.assert_allclose(loss.total, np.sum(each), rtol=1e-5)
   assert loss.count == np.sum(label < 4)
   mean = lambda x: cross_entropy(x, label, weight=weights).mean()
   expected = (jax.nn.softmax(logits) - np.eye(256)[label][..., :4]) * weights[..., None]

@@ -111,7 +111,7 @@ def test_the_features_that_are_judged_are_below_the_heads_and_in_single_precisio
   read = jax.jit(
     jax.grad(
       lambda probes: sum(
-        part.moments.sum
+        part.moments.total
         for part in players.play(
           params, stats, games.batch(2), rng=jax.random.key(0), probes=probes
         ).summands.values()
