@@ -72,7 +72,7 @@ def main() -> None:
       taken, metrics = each()
       seconds[name].append(taken)
   sums, everything = (np.median(seconds[name]) for name in ("sums", "all"))
-  count = len(runs["all"].held_out)
+  count = len(runs["all"].validation)
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   print(
     f"JAX {jax.__version__} on {jax.devices()[0].device_kind}: {count} examples, "

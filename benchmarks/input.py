@@ -39,7 +39,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from asmjax.data.loader import Epochs, Reading, train_batches
+from asmjax.data.loader import EpochSampler, LoaderOptions, train_batches
 from asmjax.data.sources.pascal_voc import PascalVoc
 from asmjax.data.transforms import Augment
 from asmjax.game import PREDICTOR, Game
@@ -47,7 +47,7 @@ from asmjax.models.predictors import UNet
 from asmjax.tasks import Segmentation
 from asmjax.terms import Pixel
 from asmjax.train.optim import Optimizer
-from asmjax.train.parallel import placed, spread
+from asmjax.train.parallel import pmap_step, prefetch_to_device
 from asmjax.train.state import init_state
 from asmjax.train.step import make_step
 
@@ -95,19 +95,19 @@ class UsualDataset:
 class Adapter:
   """The library's source and transform as a map-style data set."""
 
-  def __init__(self, epochs: Epochs):
-    self.epochs = epochs
+  def __init__(self, sampler: EpochSampler):
+    self.sampler = sampler
 
   def __len__(self) -> int:
-    return len(self.epochs.source)
+    return len(self.sampler.source)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    return self.epochs.example(0, index)
+    return self.sampler.example(0, index)
 
 
-def ours(epochs: Epochs, reading: Reading) -> Iterator[Any]:
+def ours(sampler: EpochSampler, options: LoaderOptions) -> Iterator[Any]:
   """The library's batches."""
-  return train_batches(epochs, batch_size=BATCH, reading=reading)
+  return train_batches(sampler, batch_size=BATCH, options=options)
 
 
 def pytorch(dataset: Any, workers: int) -> Iterator[Any]:
@@ -158,13 +158,15 @@ def report(found: Mapping[str, np.ndarray]) -> None:
     print(f"  {name:10}{np.median(speed):8.1f} images/s{against}", flush=True)
 
 
-def waiting_share(epochs: Epochs, reading: Reading, *, steps: int, rounds: int) -> None:
+def waiting_share(
+  sampler: EpochSampler, options: LoaderOptions, *, steps: int, rounds: int
+) -> None:
   """Prints the share of training steps that is spent waiting for the loader."""
-  step, state = _training_step(epochs)
+  step, state = _training_step(sampler)
   found = []
   for _ in range(rounds + 1):  # The first compiles.
-    with contextlib.closing(ours(epochs, reading)) as batches:
-      batches = placed(batches)
+    with contextlib.closing(ours(sampler, options)) as batches:
+      batches = prefetch_to_device(batches)
       same = next(batches)
       loaded = _seconds(step, state, itertools.islice(batches, steps))
     found.append((*loaded, *_seconds(step, state, itertools.repeat(same, steps))))
@@ -175,14 +177,14 @@ def waiting_share(epochs: Epochs, reading: Reading, *, steps: int, rounds: int) 
   )
 
 
-def _training_step(epochs: Epochs) -> tuple[Callable[..., Any], Any]:
+def _training_step(sampler: EpochSampler) -> tuple[Callable[..., Any], Any]:
   """A step of a small U-Net with the pixel-wise loss: the less it computes, the more it waits."""
-  tasks = {"segmentation": Segmentation(classes=epochs.source.descriptor.classes)}
+  tasks = {"segmentation": Segmentation(classes=sampler.source.descriptor.classes)}
   heads = {name: task.channels for name, task in tasks.items()}
   game = Game(UNet(heads=heads, levels=4, width=8, stride=4), tasks, {"pixel": Pixel()})
-  transformations = {PREDICTOR: Optimizer().transformation(1000)}
+  transformations = {PREDICTOR: Optimizer().make_transformation(1000)}
   state = init_state(game, transformations, seed=0, image_size=CROP)
-  return spread(make_step(game, transformations, movers=(PREDICTOR,), steps=1000)), state
+  return pmap_step(make_step(game, transformations, movers=(PREDICTOR,), steps=1000)), state
 
 
 def _seconds(step: Callable[..., Any], state: Any, batches: Iterator[Any]) -> tuple[float, float]:
@@ -243,18 +245,21 @@ def main() -> None:
       draw(pathlib.Path(folder) / "VOC2012")
     source = PascalVoc(args.data_root or folder, "train")
     augment = Augment(CROP, flip=True, scale=SCALE, random_crop=True)
-    epochs = Epochs(source, augment, seed=0)
-    threads = Reading(threads=args.workers)
-    processes = Reading(workers=args.workers, threads=1)
-    sides = {"threads": lambda: ours(epochs, threads), "processes": lambda: ours(epochs, processes)}
+    sampler = EpochSampler(source, augment, seed=0)
+    threads = LoaderOptions(num_threads=args.workers)
+    processes = LoaderOptions(num_workers=args.workers, num_threads=1)
+    sides = {
+      "threads": lambda: ours(sampler, threads),
+      "processes": lambda: ours(sampler, processes),
+    }
     if torch is None:
       print("PyTorch is not installed and left out")
     else:
       sides["pytorch"] = lambda: pytorch(UsualDataset(source), args.workers)
-      sides["adapter"] = lambda: pytorch(Adapter(epochs), args.workers)
+      sides["adapter"] = lambda: pytorch(Adapter(sampler), args.workers)
     report(speeds(sides, batches=args.batches, rounds=args.rounds))
-    reading = dataclasses.replace(threads, prefetch=4)
-    waiting_share(epochs, reading, steps=args.steps, rounds=3)
+    options = dataclasses.replace(threads, prefetch=4)
+    waiting_share(sampler, options, steps=args.steps, rounds=3)
 
 
 if __name__ == "__main__":

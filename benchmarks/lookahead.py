@@ -24,7 +24,7 @@ from ml_collections import ConfigDict, config_flags
 
 from asmjax.cli.overrides import parse
 from asmjax.config.build import build_experiment, build_schedule
-from asmjax.lookahead.train import LookingAhead
+from asmjax.lookahead.train import LookaheadSchedule
 from asmjax.train.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:load")
@@ -40,18 +40,19 @@ def main(_: list[str]) -> None:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     _, plan = ahead(config)
-    plain(config, plan.standing.taken)
+    plain(config, plan.progress.predictor_steps)
     ratios, stages, booked = [], [], []
     for _ in range(_ROUNDS.value):
       seconds, plan = ahead(config)
-      exit_on_config_error = plain(config, plan.standing.taken)
-      ratios.append(seconds / exit_on_config_error)
+      seconds_plain = plain(config, plan.progress.predictor_steps)
+      ratios.append(seconds / seconds_plain)
       if _BEFORE.value:
-        stages.append(1 + seconds / (_BEFORE.value * exit_on_config_error / plan.standing.taken))
+        stages.append(1 + seconds / (_BEFORE.value * seconds_plain / plan.progress.predictor_steps))
       booked.append(dict(plan.seconds))
   print(
-    f"\npredictor's steps {plan.standing.taken}, critics' steps {plan.standing.judged}, "
-    f"propagations {plan.standing.propagations}, cycles {plan.standing.ended}"
+    f"\npredictor's steps {plan.progress.predictor_steps}, "
+    f"critics' steps {plan.progress.critic_steps}, "
+    f"propagations {plan.progress.num_propagations}, cycles {plan.progress.num_cycles}"
   )
   for title, each in (("LoAd / plain training", ratios), ("both stages / the first", stages)):
     if each:
@@ -62,12 +63,12 @@ def main(_: list[str]) -> None:
     print(f"  {name:20s} {seconds:7.1f} s  {seconds / total:6.1%}")
 
 
-def ahead(config: ConfigDict) -> tuple[float, LookingAhead]:
+def ahead(config: ConfigDict) -> tuple[float, LookaheadSchedule]:
   """Seconds of a run of LoAd, and its schedule."""
   run, plans = build_experiment(config), []
   make = build_schedule(config, run)
 
-  def kept(*arguments) -> LookingAhead:
+  def kept(*arguments) -> LookaheadSchedule:
     plans.append(make(*arguments))
     return plans[0]
 

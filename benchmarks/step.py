@@ -45,7 +45,7 @@ from asmjax.tasks import Segmentation
 from asmjax.terms import Structure
 from asmjax.terms.weight import at
 from asmjax.train.optim import Optimizer
-from asmjax.train.parallel import place, spread
+from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.state import TrainState, init_state
 from asmjax.train.step import make_step
 from configs import horse
@@ -83,16 +83,16 @@ class Setting:
     """The only term."""
     return self.game.terms[CRITIC]
 
-  def transformations(self) -> dict[str, optax.GradientTransformationExtraArgs]:
+  def make_transformations(self) -> dict[str, optax.GradientTransformationExtraArgs]:
     """The optax transformation of each player."""
-    return {name: each.transformation(self.steps) for name, each in self.optimizers.items()}
+    return {name: each.make_transformation(self.steps) for name, each in self.optimizers.items()}
 
   @functools.cached_property
   def start(self) -> TrainState:
     """The state that all sides start from, on the host."""
     return jax.device_get(
       init_state(
-        self.game, self.transformations(), seed=0, image_size=self.batch["image"].shape[1:3]
+        self.game, self.make_transformations(), seed=0, image_size=self.batch["image"].shape[1:3]
       )
     )
 
@@ -134,12 +134,12 @@ def random_batch(n: int, size: tuple[int, int], classes: int) -> dict[str, np.nd
 def ours(setting: Setting) -> Callable[[], None]:
   """The library's joint step, as the loop runs it."""
   devices = jax.local_devices()[:1]
-  step = spread(_joint(setting), devices=devices, donate=True)
+  step = pmap_step(_joint(setting), devices=devices, donate=True)
   state = setting.init_state()
 
   def run() -> None:
     nonlocal state
-    state, metrics = step(state, place(setting.batch, devices=devices))
+    state, metrics = step(state, shard_batch(setting.batch, devices=devices))
     jax.block_until_ready((state, metrics))
 
   return run
@@ -148,8 +148,8 @@ def ours(setting: Setting) -> Callable[[], None]:
 def ours_flops(setting: Setting) -> float:
   """Floating-point operations of the compiled joint step."""
   devices = jax.local_devices()[:1]
-  step = spread(_joint(setting), devices=devices)
-  return _flops(step, setting.init_state(), place(setting.batch, devices=devices))
+  step = pmap_step(_joint(setting), devices=devices)
+  return _flops(step, setting.init_state(), shard_batch(setting.batch, devices=devices))
 
 
 def joint_gradients(setting: Setting) -> dict[str, Any]:
@@ -161,15 +161,15 @@ def joint_gradients(setting: Setting) -> dict[str, Any]:
   state = setting.init_state()
   players = {name: each.replace(opt_state=each.params) for name, each in state.players.items()}
   devices = jax.local_devices()[:1]
-  step = spread(_joint(setting, {PREDICTOR: recorder, CRITIC: recorder}), devices=devices)
-  state, _ = step(state.replace(players=players), place(setting.batch, devices=devices))
+  step = pmap_step(_joint(setting, {PREDICTOR: recorder, CRITIC: recorder}), devices=devices)
+  state, _ = step(state.replace(players=players), shard_batch(setting.batch, devices=devices))
   return {name: player.opt_state for name, player in state.players.items()}
 
 
 def _joint(setting: Setting, transformations: Mapping[str, Any] | None = None):
   return make_step(
     setting.game,
-    transformations or setting.transformations(),
+    transformations or setting.make_transformations(),
     movers=(PREDICTOR, CRITIC),
     steps=setting.steps,
   )
@@ -279,7 +279,7 @@ class Separate:
 
     return {
       name: jax.jit(functools.partial(update, tx), donate_argnums=(0, 1))
-      for name, tx in self.setting.transformations().items()
+      for name, tx in self.setting.make_transformations().items()
     }
 
   def differentiate(self, state: TrainState) -> tuple[dict[str, Any], Any]:

@@ -143,8 +143,8 @@ class ReleasedStep:
     """One training step on the batch."""
     self.differentiate()
     for name, net in self.nets.items():
-      if self.optimizers[name].clip:
-        nn.utils.clip_grad_norm_(net.parameters(), self.optimizers[name].clip)
+      if self.optimizers[name].clip_norm:
+        nn.utils.clip_grad_norm_(net.parameters(), self.optimizers[name].clip_norm)
     for move in (*self.adams.values(), *self.schedules):
       move.step()
     self.step += 1
@@ -233,13 +233,13 @@ def _to_jax(value: np.ndarray) -> np.ndarray:
 
 def _adam(net: nn.Module, optimizer: Optimizer) -> torch.optim.Adam:
   """Adam with the L2 penalty on kernels only."""
-  if optimizer.rule != "adam" or optimizer.schedule != "poly" or optimizer.warmup:
+  if optimizer.name != "adam" or optimizer.schedule != "poly" or optimizer.warmup_steps:
     raise ValueError(f"the PyTorch side knows Adam with a poly schedule only, not {optimizer}")
   groups = [
     {"params": list(_parameters(net, kernels=True)), "weight_decay": optimizer.weight_decay},
     {"params": list(_parameters(net, kernels=False)), "weight_decay": 0.0},
   ]
-  betas = (optimizer.momentum, optimizer.momentum2)
+  betas = (optimizer.momentum, optimizer.b2)
   return torch.optim.Adam(groups, optimizer.learning_rate, betas, fused=True)
 
 

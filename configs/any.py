@@ -23,9 +23,11 @@ def get_config(argument: str = "folder") -> ConfigDict:
   tasks = "segmentation" if "label" in provides else "depth"
   network = UNet({}, levels=5, width=32, stride=2)
   config = presets.base(variant or "iid_asm_released", predictor=network, tasks=tasks)
-  config.data = defaults(Data, source=source, size=(240, 320), resize="fit", options=defaults(kind))
+  config.data = defaults(
+    Data, source=source, size=(240, 320), resize="letterbox", options=defaults(kind)
+  )
   config.optimizer.predictor.learning_rate = 1e-3
-  config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
+  config.optimizer.critic.update(learning_rate=5e-4, clip_norm=1.0)
   presets.reset_critic_weights(config)
   config.train = defaults(Training, steps=5000, batch_size=8)
   config.eval.every = 500

@@ -36,8 +36,8 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   )
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
-    player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
-  players.predictor.clip, players.critic.clip = 10.0, 1.0
+    player.update(name="sgd", learning_rate=rate, weight_decay=5e-4)
+  players.predictor.clip_norm, players.critic.clip_norm = 10.0, 1.0
   if not second:
     presets.use_released_aaf(config)
   if "segmentation" in config.tasks:

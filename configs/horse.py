@@ -26,10 +26,12 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config = presets.base(
     variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial=presets.GAN_FROM_SCRATCH
   )
-  config.data = defaults(Data, source="weizmann_horse", size=(144, 192), resize="fit", cache=True)
+  config.data = defaults(
+    Data, source="weizmann_horse", size=(144, 192), resize="letterbox", cache=True
+  )
   for player in (config.optimizer.predictor, config.optimizer.critic):
-    player.update(rule="adam", learning_rate=5e-4, weight_decay=1e-5)
-  config.optimizer.critic.clip = 1.0
+    player.update(name="adam", learning_rate=5e-4, weight_decay=1e-5)
+  config.optimizer.critic.clip_norm = 1.0
   config.train = defaults(Training, steps=19200, batch_size=1, log_every=96)
   config.eval.update(every=1920, batch_size=8)
   config.checkpoint.every = 1920
@@ -41,9 +43,9 @@ def get_config(variant: str = "asm") -> ConfigDict:
     batch=4,
     steps=200,
     ahead={
-      "every": 10,
-      "rules": {"patience": 8, "cycles": 4, "fall": 0.02},
-      "retraining": {"every": 48, "epochs": 40.0},
+      "steps_per_propagation": 10,
+      "rules": {"patience": 8, "cycles": 4, "max_drop": 0.02},
+      "retraining": {"eval_every": 48, "epochs": 40.0},
     },
   )
   return config

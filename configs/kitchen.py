@@ -31,11 +31,11 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
     Data,
     source="rgbd_sweep",
     size=(120, 160),
-    resize="squash",
+    resize="stretch",
     cache=True,
     options=defaults(SOURCES["rgbd_sweep"]),
   )
-  config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
+  config.optimizer.critic.update(learning_rate=5e-4, clip_norm=1.0)
   config.train = defaults(Training, steps=2000, batch_size=8)
   config.eval.update(every=500, batch_size=4)
   config.checkpoint.every = 500

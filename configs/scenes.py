@@ -35,7 +35,7 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   options = {"seed": 0, "size": (96, 96), "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
   config.optimizer.predictor.learning_rate = 2e-3
-  config.optimizer.critic.update(learning_rate=5e-4, clip=1.0)
+  config.optimizer.critic.update(learning_rate=5e-4, clip_norm=1.0)
   config.train = defaults(Training, steps=1000, batch_size=8)
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
@@ -49,10 +49,10 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
     batch=8,
     steps=300,
     ahead={
-      "every": 20,
-      "images": 256,
-      "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
-      "retraining": {"every": 32, "epochs": 30.0},
+      "steps_per_propagation": 20,
+      "maps_per_model": 256,
+      "rules": {"patience": 5, "cycles": 3, "max_drop": 0.02},
+      "retraining": {"eval_every": 32, "epochs": 30.0},
     },
   )
   return config

@@ -34,14 +34,14 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
     split="fold1_train",
     size=(512, 512),
     scale=(0.5, 0.5),
-    divide_depth=False,
+    scale_depth=False,
     random_crop=True,
     eval_size=(540, 540),
-    eval_resize="squash",
+    eval_resize="stretch",
   )
   for player in (config.optimizer.predictor, config.optimizer.critic):
-    player.update(rule="sgd", learning_rate=1e-2, weight_decay=5e-4)
-  config.optimizer.predictor.clip, config.optimizer.critic.clip = 10.0, 1.0
+    player.update(name="sgd", learning_rate=1e-2, weight_decay=5e-4)
+  config.optimizer.predictor.clip_norm, config.optimizer.critic.clip_norm = 10.0, 1.0
   config.train = defaults(Training, steps=120_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, split="fold1_test")
   config.checkpoint.every = 2_000

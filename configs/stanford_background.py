@@ -37,12 +37,12 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
     scale=(0.5, 2.0),
     random_crop=True,
     eval_size=(240, 320),
-    eval_resize="fit",
+    eval_resize="letterbox",
     cache=True,
   )
   for player in (config.optimizer.predictor, config.optimizer.critic):
-    player.update(rule="adam", learning_rate=1e-3)
-  config.optimizer.critic.clip = 1.0
+    player.update(name="adam", learning_rate=1e-3)
+  config.optimizer.critic.clip_norm = 1.0
   presets.reset_critic_weights(config)
   config.train = defaults(Training, steps=10_000, batch_size=7)
   config.eval.update(every=1_000, split="luc_val")

@@ -53,8 +53,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
   )
   players = config.optimizer
   for player, rate in ((players.predictor, 1e-3), (players.critic, 5e-4)):
-    player.update(rule="sgd", learning_rate=rate, weight_decay=5e-4)
-  players.predictor.clip, players.critic.clip = 10.0, 1.0
+    player.update(name="sgd", learning_rate=rate, weight_decay=5e-4)
+  players.predictor.clip_norm, players.critic.clip_norm = 10.0, 1.0
   if "segmentation" in config.tasks:
     config.tasks.segmentation.without_ids = "once"  # As in Table 6 of Ke et al. 2018.
   config.train = defaults(Training, steps=30_000, batch_size=8, log_every=100)
@@ -64,7 +64,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   elif method not in presets.FINETUNED:
     presets.use_released_aaf(config)
   if config.predictor.name == "dilated" and method in _LUC:
-    config.train.update(turns="alternate(500, 500)", fast_critic=True)
+    config.train.update(turns="alternate(500, 500)", allow_fast_critic=True)
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
   if method in presets.FINETUNED:

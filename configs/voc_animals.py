@@ -44,8 +44,8 @@ def get_config(argument: str = "iid") -> ConfigDict:
     classes={name: i for i, name in enumerate(CLASSES)},
   )
   players = config.optimizer
-  players.predictor.update(rule="adam", learning_rate=2e-4, groups={"^(?!backbone/)": 5.0})
-  players.critic.update(learning_rate=2e-4, clip=1.0)
+  players.predictor.update(name="adam", learning_rate=2e-4, lr_multipliers={"^(?!backbone/)": 5.0})
+  players.critic.update(learning_rate=2e-4, clip_norm=1.0)
   config.train = defaults(Training, steps=500, batch_size=8)
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125
@@ -58,9 +58,9 @@ def get_config(argument: str = "iid") -> ConfigDict:
     stride=4,
     steps=150,
     ahead={
-      "every": 10,
-      "rules": {"patience": 5, "cycles": 3, "fall": 0.02},
-      "retraining": {"batch_size": 8, "every": 48},
+      "steps_per_propagation": 10,
+      "rules": {"patience": 5, "cycles": 3, "max_drop": 0.02},
+      "retraining": {"batch_size": 8, "eval_every": 48},
     },
   )
   return config

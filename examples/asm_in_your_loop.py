@@ -45,7 +45,7 @@ def load(split: str, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 images, labels = load("train", flags.scenes)
-held_out = load("val", 32)
+validation = load("val", 32)
 
 
 # %% Your network: any module from images to logits of the same height and width.
@@ -114,4 +114,4 @@ for step in range(1, flags.steps + 1):
   history.append(seen)
   if step % every == 0:
     v, wrong = (np.mean([each[name] for each in history[-every:]]) for name in ("V", "wrong"))
-    print(f"{step:4} {v:9.3f} {wrong:9.3f} {judge(params, *held_out)[1]['wrong']:9.3f}")
+    print(f"{step:4} {v:9.3f} {wrong:9.3f} {judge(params, *validation)[1]['wrong']:9.3f}")

@@ -19,7 +19,7 @@ metadata = json.loads(path.with_suffix(".json").read_text())
 (height, width), color = metadata["evaluation"]["size"], tuple(metadata["evaluation"]["fill"])
 picture = ImageOps.pad(
   Image.open(photo).convert("RGB"), (width, height), color=color, centering=(0, 0)
-)  # What is best for a run with the resize "fit".
+)  # What is best for a run with the resize "letterbox".
 label = np.asarray(predict(np.asarray(picture)[None])["segmentation"][0])
 labeled = Image.fromarray(label.astype(np.uint8))
 labeled.putpalette(np.array(metadata["palette"], np.uint8).tobytes())

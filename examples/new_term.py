@@ -105,7 +105,7 @@ config.eval.update(every=0, batch_size=16)
 config.checkpoint.every = 0  # One at the end.
 run = build_experiment(config)
 game = dataclasses.replace(run.game, terms={**run.game.terms, "borders": Borders()})
-optimizers = {**run.optimizers, "borders": Optimizer(learning_rate=5e-4, clip=1.0)}
+optimizers = {**run.optimizers, "borders": Optimizer(learning_rate=5e-4, clip_norm=1.0)}
 run = dataclasses.replace(run, game=game, optimizers=optimizers)
 
 # %% Does everyone move the right way? Each player alone takes a step of length 0.05 against the

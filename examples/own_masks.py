@@ -20,8 +20,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unles
 
 from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import check_same_config, resolve_input_transform
-from asmjax.train.loop import make_draw, open_checkpoints, train
-from asmjax.train.schedule import restore
+from asmjax.train.loop import make_draw_predictions, open_checkpoints, train
+from asmjax.train.schedule import restore_state
 from asmjax.utils.files import write_json
 from configs import any as any_source
 
@@ -73,9 +73,9 @@ if flags.root is None:
 
 # %% The config: `configs/any.py` for any folder, made small. See docs/data.md for the settings.
 #
-# With "fit" a photo keeps its aspect and is padded to the input's size; padding is unlabeled.
+# With "letterbox" a photo keeps its aspect and is padded to the input's size; padding is unlabeled.
 config = any_source.get_config(f"folder,{flags.method}")
-config.data.update(root=str(root), size=(flags.size, flags.size), resize="fit", cache=True)
+config.data.update(root=str(root), size=(flags.size, flags.size), resize="letterbox", cache=True)
 config.predictor.update(levels=flags.levels, width=flags.width)
 if "structure" in config.terms:
   config.terms.structure.critic.filters = (16, 32)
@@ -97,7 +97,7 @@ config.checkpoint.every = 0  # One follows each evaluation, of which there is on
 resolve_input_transform(config, out)
 run = build_experiment(config)
 print(
-  f"{len(run.source)} photos to train on, {len(run.held_out)} held out; classes: "
+  f"{len(run.source)} photos to train on, {len(run.validation)} held out; classes: "
   f"{', '.join(run.descriptor.classes)}"
 )
 check_same_config(out / "config.json", config.to_dict())
@@ -116,8 +116,8 @@ print(f"pixel accuracy {metrics['segmentation/pixel_accuracy']:13.3f}  (part of 
 
 # %% A picture: photo, truth, prediction and, in red, what is wrong, for four held-out photos.
 with open_checkpoints(run, out) as checkpoints:
-  state = restore(run, checkpoints, checkpoints.last())
-drawn = make_draw(run)(state)
+  state = restore_state(run, checkpoints, checkpoints.latest_step())
+drawn = make_draw_predictions(run)(state)
 columns = ("input", "segmentation/truth", "segmentation/prediction", "segmentation/error")
 sheet = np.concatenate([np.concatenate(drawn[column]) for column in columns], axis=1)
 Image.fromarray(sheet).save(out / "predictions.png")

@@ -17,7 +17,7 @@ from asmjax.inference.trained import TrainedPredictor
 from asmjax.lookahead.generate import make_generate
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.train.evaluate import make_evaluate
-from asmjax.train.loop import make_draw
+from asmjax.train.loop import make_draw_predictions
 from tests.helpers import inference_runs
 from tests.helpers import small_configs as small
 from tests.helpers import tiny_games as games
@@ -86,12 +86,12 @@ def test_maps_for_lookahead_and_pictures_are_aligned():
   tasks = run.game.tasks
   players = Game(Sampled({name: task.channels for name, task in tasks.items()}), tasks, {})
   run = dataclasses.replace(run, game=players)
-  image = np.stack([run.held_out[index]["image"] for index in range(3)])
+  image = np.stack([run.validation[index]["image"] for index in range(3)])
   expected = said(players, image)["segmentation"]
   assert np.mean(expected != said(players, image, align_corners=False)["segmentation"]) > 0.01
-  found = dict(make_generate(run, on_skip=print)(NOTHING, run.held_out, range(3)))
+  found = dict(make_generate(run, on_skip=print)(NOTHING, run.validation, range(3)))
   np.testing.assert_array_equal([found[index]["label"] for index in range(3)], expected)
-  drawn = make_draw(run, count=3)(types.SimpleNamespace(variables=lambda: NOTHING))
+  drawn = make_draw_predictions(run, count=3)(types.SimpleNamespace(variables=lambda: NOTHING))
   palette = np.array(run.descriptor.palette, np.uint8)
   np.testing.assert_array_equal(drawn["segmentation/prediction"], palette[expected])
 

@@ -10,7 +10,7 @@ import numpy as np
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
 from asmjax.data.inspection import evenly
-from asmjax.lookahead.standing import End
+from asmjax.lookahead.state import End
 from asmjax.utils.files import read_jsonl
 
 # A run that does not reach this much above its start failed (Sec. 6): 0.1 % of mIoU.
@@ -21,12 +21,12 @@ _MOST = 8
 
 _HOW = {
   End.OPEN: "not ended",
-  End.FELL: "mIoU fell",
+  End.DROP: "mIoU fell",
   End.PATIENCE: "patience ran out",
   End.BUDGET: "budget ran out",
 }
 # Shapes, so that they are told apart without colors too.
-_MARKERS = {End.FELL: "v", End.PATIENCE: "o", End.BUDGET: "D"}
+_MARKERS = {End.DROP: "v", End.PATIENCE: "o", End.BUDGET: "D"}
 
 
 class Model(NamedTuple):
@@ -76,7 +76,7 @@ class Cycle:
   @property
   def stepped_back(self) -> bool:
     """Whether it fell or was given up, rather than cut short with the run."""
-    return self.end in (End.FELL, End.PATIENCE)
+    return self.end in (End.DROP, End.PATIENCE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ class History:
     last = max((i for i, cycle in enumerate(self.cycles) if cycle.peak), default=0)
     return (
       sum(cycle.stepped_back for cycle in self.cycles),
-      sum(cycle.end is End.FELL for cycle in self.cycles),
+      sum(cycle.end is End.DROP for cycle in self.cycles),
       sum(cycle.stepped_back for cycle in self.cycles[:last]),
     )
 
@@ -304,7 +304,7 @@ def _cycles(
   known = {model.number: model for model in (start, *models)}
   origin, peaks, attempt, begin = start, 0, 0, 0
   for place, line in enumerate(lines):
-    end = End(int(line["lookahead/ended"]))
+    end = End(int(line["lookahead/cycle_end"]))
     if end is End.OPEN and place + 1 < len(lines):
       continue
     own = range(begin, place + 1)
@@ -383,7 +383,7 @@ def _legible(places: Mapping[str, int], apart: float) -> list[str]:
 
 def _album_columns(workdir: pathlib.Path, count: int) -> dict[str, np.ndarray]:
   """Pictures (n, h, w, 3) by title."""
-  history, folder = History.read(workdir), workdir / "album"
+  history, folder = History.read(workdir), workdir / "previews"
   titles = {
     model.number: f"{_formula(name)}\n{100 * model.miou:.2f} %"
     for name, model in history.named().items()

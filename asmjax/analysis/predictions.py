@@ -9,7 +9,7 @@ import numpy as np
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
 from asmjax.config.run_dir import read_state, reopen
-from asmjax.train.loop import make_draw
+from asmjax.train.loop import make_draw_predictions
 
 
 class Predictions(NamedTuple):
@@ -43,7 +43,9 @@ def predict_examples(
   for group in groups if count else ():
     try:
       run = reopen(group.workdirs[0], data_root=data_root)
-      pictures[group.label] = make_draw(run, count=count)(read_state(run, group.workdirs[0]))
+      pictures[group.label] = make_draw_predictions(run, count=count)(
+        read_state(run, group.workdirs[0])
+      )
     except FileNotFoundError as error:
       missing[group.label] = str(error)
       continue

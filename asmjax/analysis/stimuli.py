@@ -350,7 +350,7 @@ def _drawn(run: Experiment, blocks: Sequence[Block]) -> dict[str, dict[int, np.n
   strips = [strip for block in blocks for strip in block.strips]
   shown = sorted({int(each) for strip in strips for each in strip.examples})
   # In evaluation examples are prepared without randomness.
-  rows = [run.prepare(run.held_out[index], np.random.default_rng(0)) for index in shown]
+  rows = [run.prepare(run.validation[index], np.random.default_rng(0)) for index in shown]
   batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
   palette = np.array(run.descriptor.palette, np.uint8)
   pictures = {"": batch["image"]}

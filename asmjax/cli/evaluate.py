@@ -33,7 +33,7 @@ def main(_: list[str]) -> None:
   from asmjax.analysis.runs import results_path, results_table
   from asmjax.config.run_dir import read_state, reopen
   from asmjax.inference.evaluation import InferenceViews
-  from asmjax.train.loop import make_measure, open_skips
+  from asmjax.train.loop import make_eval_results, open_skipped_examples
   from asmjax.utils.files import read_json, write_json
 
   values, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
@@ -43,7 +43,7 @@ def main(_: list[str]) -> None:
     state = read_state(run, workdir, values.checkpoint)
     as_trained = inference.is_single_view and not values.crf
     views = None if as_trained else InferenceViews(run, inference, values.crf)
-  results = make_measure(run, open_skips(workdir).add, views)(state)
+  results = make_eval_results(run, open_skipped_examples(workdir).add, views)(state)
   path = results_path(workdir, results["split"])
   # What the training itself left there, such as the course of LoAd, stays.
   old = read_json(path) if path.exists() else {}

@@ -2,7 +2,7 @@
 
 Writes the splits that the config trains and evaluates on, or those that are named, as they are
 published into ArrayRecord shards that the source `tfds` reads.  Run again, it finishes what was
-begun.  With `--config.data.reading.on_error=skip` everything is read twice, and what cannot be read
+begun.  With `--config.data.loader.on_error=skip` everything is read twice, and what cannot be read
 is listed and left out.
 """
 
@@ -62,14 +62,16 @@ def open_sources(config: Any, splits: list[str] | None) -> dict[str, Any]:
   from asmjax.config.build import Data, open_source
   from asmjax.config.schema import construct
   from asmjax.data.files import check_files
-  from asmjax.data.wrappers import readable, whole_split
+  from asmjax.data.wrappers import base_split, drop_unreadable
 
   data = dataclasses.replace(construct(Data, config.data, "data"), classes={})
-  names = dict.fromkeys(splits or map(whole_split, (data.split, config.eval.split)))
+  names = dict.fromkeys(splits or map(base_split, (data.split, config.eval.split)))
   sources = {name: open_source(data, name) for name in names}
   for name, examples in sources.items():
-    if data.reading.on_error == "skip":
-      sources[name] = readable(examples, lambda fault: print(f"skipped: {fault}", file=sys.stderr))
+    if data.loader.on_error == "skip":
+      sources[name] = drop_unreadable(
+        examples, lambda fault: print(f"skipped: {fault}", file=sys.stderr)
+      )
     else:
       check_files(examples)
   return sources

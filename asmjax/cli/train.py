@@ -39,11 +39,11 @@ def main(_: list[str]) -> None:
   )
   from asmjax.metrics.names import drop_extra_classes
   from asmjax.train.loop import train
-  from asmjax.train.parallel import connect
+  from asmjax.train.parallel import initialize_distributed
   from asmjax.utils.files import to_json, write_json
 
   if flags.FLAGS.distributed:
-    connect(flags.FLAGS.distributed)
+    initialize_distributed(flags.FLAGS.distributed)
   config, workdir = flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir)
   given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
   with exit_on_config_error():

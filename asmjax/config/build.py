@@ -14,13 +14,13 @@ from asmjax.data import SOURCES
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
 from asmjax.data.frequencies import class_shares, smallest_diagonal
-from asmjax.data.loader import Reading
+from asmjax.data.loader import LoaderOptions
 from asmjax.data.tfds import Tfds
 from asmjax.data.transforms import Augment
-from asmjax.data.wrappers import Cached, Relabeled, Selected, open_split, relabeled
+from asmjax.data.wrappers import InMemory, RemapClasses, SelectKeys, open_split, remap_descriptor
 from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
-from asmjax.lookahead.train import check, looking_ahead
+from asmjax.lookahead.train import check, make_lookahead_schedule
 from asmjax.metrics.contours import Tolerance
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
@@ -60,13 +60,13 @@ class Data:
     options: Further arguments of the source.
     classes: New id by name of class, all others unlabeled; empty keeps the published classes.
     cache: Whether each reading process keeps decoded examples in memory.
-    reading: How examples are read; see `asmjax.data.loader.Reading`.
+    loader: How examples are read; see `asmjax.data.loader.LoaderOptions`.
     eval_size: Size (h, w) in evaluation; empty for `size`.
     resize: How examples are brought to `size`; see `asmjax.data.transforms.Augment`.
     eval_resize: The same in evaluation; empty for `resize`.
     flip: Whether a training example is flipped left to right with probability 1/2.
     scale: Range of the random scale of training examples.
-    divide_depth: Whether depths are divided by that scale.
+    scale_depth: Whether depths are divided by that scale.
     random_crop: Whether training examples larger than `size` are cropped at random.
   """
 
@@ -77,13 +77,13 @@ class Data:
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   cache: bool = False
-  reading: Reading = Reading()
+  loader: LoaderOptions = LoaderOptions()
   eval_size: tuple[int, ...] = ()
   resize: str = "none"
   eval_resize: str = ""
   flip: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
-  divide_depth: bool = True
+  scale_depth: bool = True
   random_crop: bool = False
 
 
@@ -107,10 +107,10 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   data = construct(Data, config["data"], "data")
-  train, held_out = (open_source(data, split) for split in (data.split, evaluation.split))
-  if data.reading.on_error == "raise":
+  train, validation = (open_source(data, split) for split in (data.split, evaluation.split))
+  if data.loader.on_error == "raise":
     check_files(train)
-    check_files(held_out)
+    check_files(validation)
   dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
   made = build_game(config, train.descriptor, dtype)
   augment = Augment(
@@ -118,32 +118,32 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     data.resize,
     data.flip,
     data.scale,
-    data.divide_depth,
+    data.scale_depth,
     data.random_crop,
     made.input_transform.fill,
   )
   truths = {task.truth_key for task in made.tasks.values()}
   needs = {key for task in made.tasks.values() for key in task.extra_truth_keys}
-  _check_provided(needs, held_out.descriptor, "the details of its tasks")
+  _check_provided(needs, validation.descriptor, "the details of its tasks")
   optimizers = {
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
   }
   check_keys(optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer")
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
-  held_out = _kept(data, held_out, truths | needs)
+  validation = _kept(data, validation, truths | needs)
   prepare = dataclasses.replace(build_eval_transform(data, made), keep_size=True)
-  made = _with_theta(made, held_out, prepare, data.reading.on_error)
+  made = _with_theta(made, validation, prepare, data.loader.on_error)
   return Experiment(
     seed=coerce(config["seed"], int, "seed"),
-    game=_with_shares(made, train, data.reading.on_error),
+    game=_with_shares(made, train, data.loader.on_error),
     init=construct(Init, config.get("init", {}), "init"),
     optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
     source=_kept(data, train, truths),
     augment=augment,
-    held_out=held_out,
+    validation=validation,
     prepare=prepare,
-    reading=data.reading,
+    loader_options=data.loader,
     image_size=data.size,
     training=training,
     evaluation=evaluation,
@@ -165,7 +165,7 @@ def build_schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule |
     return None
   settings = construct(Lookahead, config["lookahead"], "lookahead")
   check(run, settings)
-  return looking_ahead(settings)
+  return make_lookahead_schedule(settings)
 
 
 def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -> Game:
@@ -274,15 +274,15 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
   return dataclasses.replace(made, terms={**made.terms, **counted})
 
 
-def _with_theta(made: Game, held_out: Source, prepare: Augment, on_error: str) -> Game:
+def _with_theta(made: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
   """Returns the game with BF's tolerance set to 5 pixels of the smallest image, if it is unset."""
   task = made.tasks.get("segmentation")
   if task is None or "bf" not in task.extra_metrics or task.theta:
     return made
-  if prepare.resize == "squash":
+  if prepare.resize == "stretch":
     diagonal = float(np.hypot(*prepare.size))
   else:
-    diagonal = smallest_diagonal(held_out, prepare.resized_size, on_error=on_error)
+    diagonal = smallest_diagonal(validation, prepare.output_size, on_error=on_error)
   theta = Tolerance.at_smallest(5, diagonal).amount
   tasks = {**made.tasks, "segmentation": dataclasses.replace(task, theta=theta)}
   return dataclasses.replace(made, tasks=tasks)
@@ -305,10 +305,10 @@ def open_source(data: Data, split: str) -> Source:
   given = {"root": data.root} if "root" in names else {}
   options = arguments(kind, data.options, "data.options", {"split", *given})
   # What a source refuses may be an option, the root or the split: its message says which.
-  open_whole = lambda name: kind(**options, **given, split=name)
+  open_full = lambda name: kind(**options, **given, split=name)
   # TFDS reads slices, and sums of them, itself.
-  made = open_whole(split) if kind is Tfds else open_split(open_whole, split)
-  return Relabeled(made, data.classes) if data.classes else made
+  made = open_full(split) if kind is Tfds else open_split(open_full, split)
+  return RemapClasses(made, data.classes) if data.classes else made
 
 
 def read_facts(data: Data) -> Descriptor:
@@ -325,13 +325,13 @@ def read_facts(data: Data) -> Descriptor:
     facts = getattr(choose(SOURCES, data.source, "data.source"), "descriptor", None)
     if not isinstance(facts, Descriptor) or not facts.splits:
       raise
-  return relabeled(facts, data.classes) if data.classes else facts
+  return remap_descriptor(facts, data.classes) if data.classes else facts
 
 
 def _kept(data: Data, source: Source, keys: Iterable[str]) -> Source:
   """Returns a source with only the keys that a run uses, in memory if the config says so."""
-  kept = Selected(source, keys)
-  return Cached(kept) if data.cache else kept
+  kept = SelectKeys(source, keys)
+  return InMemory(kept) if data.cache else kept
 
 
 def _check_provided(keys: Iterable[str], descriptor: Descriptor, what: str) -> None:

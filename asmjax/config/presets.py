@@ -222,13 +222,13 @@ def finetuning_schedule(
   method, *_ = _parse(argument, "segmentation")
   if method not in FINETUNED:
     return
-  constant = {"schedule": "constant", "weight_decay": 0.0, "clip": 0.0, "groups": {}}
+  constant = {"schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0, "lr_multipliers": {}}
   players = config.optimizer
-  _replace(players.predictor, **constant, rule="sgd", learning_rate=rate, momentum=0.95)
+  _replace(players.predictor, **constant, name="sgd", learning_rate=rate, momentum=0.95)
   players.critic.schedule = "constant"
   if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
-    _replace(players.critic, **constant, rule="adagrad", learning_rate=0.01)
-  config.train.update(batch_size=batch, fast_critic=True)
+    _replace(players.critic, **constant, name="adagrad", learning_rate=0.01)
+  config.train.update(batch_size=batch, allow_fast_critic=True)
   if steps:
     config.train.steps = steps
   if method == "alternating":
@@ -262,7 +262,7 @@ def use_released_aaf(config: Config) -> None:
   ten times its learning rate, and PSPNet has no dropout; in the baseline too.
   """
   if "backbone" in config.predictor:
-    config.optimizer.predictor.groups = {"^(?!backbone/)": 10.0}
+    config.optimizer.predictor.lr_multipliers = {"^(?!backbone/)": 10.0}
   if config.predictor.name == "pspnet":
     config.predictor.dropout = 0.0
 
@@ -321,7 +321,7 @@ def _freeze_statistics(network: Config) -> None:
 
 def _same_lr_as(optimizer: Config) -> dict[str, Any]:
   """Returns an optimizer without weight decay that refers to another one's rule and rates."""
-  keys = ("rule", "learning_rate", "momentum", "momentum2", "schedule", "power", "warmup")
+  keys = ("name", "learning_rate", "momentum", "b2", "schedule", "power", "warmup_steps")
   return defaults(Optimizer, **{key: optimizer.get_ref(key) for key in keys})
 
 

@@ -16,7 +16,7 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.experiment import Experiment
-from asmjax.train.schedule import restore
+from asmjax.train.schedule import restore_state
 from asmjax.train.state import TrainState
 from asmjax.utils.files import read_json, write_json
 
@@ -70,7 +70,7 @@ def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Refuses to continue a run under another config.
 
   Settings that do not change what is computed may differ: `data.root`, `data.cache`,
-  `data.reading`, `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
+  `data.loader`, `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
 
   Args:
     path: Path of the `config.json` of the earlier part of the run; it need not exist.
@@ -102,7 +102,7 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
   free = (
     "data.root",
     "data.cache",
-    "data.reading",
+    "data.loader",
     "train.log_every",
     "eval.every",
     "eval.batch_size",
@@ -117,7 +117,7 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 
 def write_descriptor(workdir: str | pathlib.Path, descriptor: Descriptor) -> None:
   """Writes the facts about a data set into the folder of a run."""
-  write_json(pathlib.Path(workdir) / DATA_SET, descriptor.facts())
+  write_json(pathlib.Path(workdir) / DATA_SET, descriptor.to_dict())
 
 
 def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
@@ -129,7 +129,7 @@ def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
   """
   path = pathlib.Path(workdir) / DATA_SET
   if path.exists():
-    return Descriptor.of_facts(read_json(path))
+    return Descriptor.from_dict(read_json(path))
   return read_facts(construct(Data, read_config(workdir)["data"], "data"))
 
 
@@ -181,13 +181,13 @@ def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last"
     ValueError: The checkpoint does not fit the experiment.
   """
   with _opened(workdir, run.checkpointing.metric) as checkpoints:
-    return restore(run, checkpoints, _step(checkpoints, workdir, which))
+    return restore_state(run, checkpoints, _step(checkpoints, workdir, which))
 
 
 def find_checkpoint(workdir: str | pathlib.Path, which: str = "last") -> pathlib.Path:
   """Returns the folder of a checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
   with _opened(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
-    return checkpoints.folder(_step(checkpoints, workdir, which))
+    return checkpoints.step_path(_step(checkpoints, workdir, which))
 
 
 def _commit() -> dict[str, str]:
@@ -206,7 +206,9 @@ def _opened(workdir: str | pathlib.Path, metric: str) -> Checkpoints:
 
 
 def _step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> int:
-  step = choose({"last": checkpoints.last, "best": checkpoints.best}, which, "checkpoint")()
+  step = choose(
+    {"last": checkpoints.latest_step, "best": checkpoints.best_step}, which, "checkpoint"
+  )()
   if step is None:
     raise FileNotFoundError(f"no {which} checkpoint in {workdir}/checkpoints; train first")
   return step

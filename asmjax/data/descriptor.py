@@ -41,21 +41,21 @@ class Descriptor:
     if twice:
       raise ValueError(f"{self.name} has two classes called {twice[0]!r}")
 
-  def facts(self) -> dict[str, Any]:
+  def to_dict(self) -> dict[str, Any]:
     """Its fields as JSON can hold them."""
     unordered = lambda value: sorted(value) if isinstance(value, frozenset) else value
     return {key: unordered(value) for key, value in dataclasses.asdict(self).items()}
 
   @classmethod
-  def of_facts(cls, facts: Mapping[str, Any]) -> "Descriptor":
+  def from_dict(cls, fields: Mapping[str, Any]) -> "Descriptor":
     """From `facts`, as JSON gives them back."""
     return cls(
-      name=facts["name"],
-      classes=tuple(facts["classes"]),
-      palette=tuple(map(tuple, facts["palette"])),
-      splits=tuple(facts["splits"]),
-      provides=frozenset(facts["provides"]),
-      ignored=frozenset(facts["ignored"]),
+      name=fields["name"],
+      classes=tuple(fields["classes"]),
+      palette=tuple(map(tuple, fields["palette"])),
+      splits=tuple(fields["splits"]),
+      provides=frozenset(fields["provides"]),
+      ignored=frozenset(fields["ignored"]),
     )
 
 

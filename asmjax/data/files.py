@@ -18,8 +18,8 @@ from asmjax.data.transforms import Example
 class FileSource(abc.ABC):
   """One split of a data set in a folder.
 
-  A subclass says what the folder looks like (`landmark`, `folders`, `layout`), which examples the
-  split has (`names`), which files hold one (`files`) and how they are read (`read`).
+  A subclass says what the folder looks like (`marker_path`, `subfolders`, `layout`), which examples
+  the split has (`names`), which files hold one (`files`) and how they are read (`read`).
 
   Attributes:
     root: the data set's folder, or one above it.
@@ -34,8 +34,8 @@ class FileSource(abc.ABC):
   split: str
 
   descriptor: ClassVar[Descriptor]
-  landmark: ClassVar[str]  # A path in the data set's folder by which it is recognized.
-  folders: ClassVar[tuple[str, ...]] = ()  # The data set's folder as seen from the ones above it.
+  marker_path: ClassVar[str]  # A path in the data set's folder by which it is recognized.
+  subfolders: ClassVar[tuple[str, ...]] = ()  # Where it lies below a folder above it.
   layout: ClassVar[str]  # What is expected in the folder, for messages.
 
   def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class FileSource(abc.ABC):
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """The example that is in `files`."""
 
-  def listed(self, path: str) -> tuple[str, ...]:
+  def read_list(self, path: str) -> tuple[str, ...]:
     """The lines of a list at `path` in the data set's folder; see `asmjax.data.decode.lines`."""
     decode.check_exists(self.folder / path, f"expected {self.layout}")
     return decode.lines(self.folder / path)
@@ -87,17 +87,17 @@ class FileSource(abc.ABC):
 
   @functools.cached_property
   def folder(self) -> pathlib.Path:
-    """The data set's folder: `root` or, below it, the first of `folders` with the landmark."""
+    """The data set's folder: `root` or, below it, the first of `subfolders` with the marker."""
     expected = f"expected {self.layout}"
     if not self.root:
       raise ValueError(f"data.root is {self.root!r}: set it to {self.descriptor.name}; {expected}")
     root = pathlib.Path(self.root).expanduser()
     if not root.is_dir():
       raise FileNotFoundError(f"data.root {root} is no folder; {expected}")
-    for folder in (root, *(root / each for each in self.folders)):
-      if (folder / self.landmark).exists():
+    for folder in (root, *(root / each for each in self.subfolders)):
+      if (folder / self.marker_path).exists():
         return folder
-    raise FileNotFoundError(f"{root / self.landmark} does not exist; {expected}")
+    raise FileNotFoundError(f"{root / self.marker_path} does not exist; {expected}")
 
 
 def check_files(source: Source) -> None:

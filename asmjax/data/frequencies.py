@@ -22,7 +22,7 @@ def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np
     source: gives labels; should not cache.
     classes: number of classes c; a pixel with an id outside [0, c) is unlabeled.
     on_error: what becomes of an example that cannot be read: "raise", or "skip" to leave it out;
-      see `asmjax.data.loader.Reading`.
+      see `asmjax.data.loader.LoaderOptions`.
 
   Returns:
     float64 (c,), adding up to 1.

@@ -33,40 +33,40 @@ Batches = Generator[Example, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-  """How examples are read; unless a file is broken, the batches do not depend on it.
+class LoaderOptions:
+  """Options of reading and batching; unless a file is broken, they never change a batch.
 
   Attributes:
-    workers: processes that read and transform; 0 leaves it to threads of this process, which is
-      enough while decoding, which runs in parallel, takes most of the time.
-    threads: threads that read and transform, in each process; with 0 the caller does it himself.
-    prefetch: batches that are prepared ahead by this process, or by each worker, which then has at
-      least one for each of its threads; 0 for none.
-    on_error: what becomes of an example that cannot be read: "raise", or "skip" to list it and
+    num_workers: Number of processes that read and transform; 0 reads in threads of this process,
+      which is enough while decoding, which runs in parallel, takes most of the time.
+    num_threads: Number of threads in each of these processes; with 0 the caller reads himself.
+    prefetch: Number of batches that are prepared ahead by this process, or by each worker, which
+      then has at least one for each of its threads; 0 prepares none.
+    on_error: What becomes of an example that cannot be read: "raise", or "skip" to list it and
       take another one, which in evaluation counts with weight 0.
 
   Raises:
-    ValueError: a negative number, or an unknown policy.
+    ValueError: A number is negative, or `on_error` is unknown.
   """
 
-  workers: int = 0
-  threads: int = 4
+  num_workers: int = 0
+  num_threads: int = 4
   prefetch: int = 2
   on_error: str = "raise"
 
   def __post_init__(self) -> None:
     """Checks the fields."""
-    if min(self.workers, self.threads, self.prefetch) < 0:
+    if min(self.num_workers, self.num_threads, self.prefetch) < 0:
       raise ValueError(
-        f"workers={self.workers}, threads={self.threads}, prefetch={self.prefetch}: "
-        "expected 0 or more"
+        f"num_workers={self.num_workers}, num_threads={self.num_threads}, "
+        f"prefetch={self.prefetch}: expected 0 or more"
       )
     if self.on_error not in _POLICIES:
       raise ValueError(f"unknown on_error {self.on_error!r}; known: {', '.join(_POLICIES)}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Epochs:
+class EpochSampler:
   """An endless sequence of transformed examples, one epoch after the other, with random access.
 
   Attributes:
@@ -85,7 +85,7 @@ class Epochs:
     """Raises ValueError for a source without examples."""
     _check_filled(self.source)
 
-  def place(self, position: int) -> tuple[int, int]:
+  def locate(self, position: int) -> tuple[int, int]:
     """(epoch, index in the source) of `position` = epoch * len(source) + place in its order."""
     epoch, place = divmod(position, len(self.source))
     if self.shuffle:
@@ -102,28 +102,28 @@ class Epochs:
 
 
 def train_batches(
-  epochs: Epochs,
+  sampler: EpochSampler,
   *,
   batch_size: int,
   start: int = 0,
   process: int = 0,
   processes: int = 1,
-  reading: Reading = Reading(),
+  options: LoaderOptions = LoaderOptions(),
   on_skip: Callable[[str], None] = print,
 ) -> Batches:
   """This process's part of endless training batches, from global step `start` on.
 
-  Global batch t holds positions t * batch_size to (t + 1) * batch_size - 1 of `epochs`; process k
+  Global batch t holds positions t * batch_size to (t + 1) * batch_size - 1 of `sampler`; process k
   gets those with position % processes == k.  Starting late costs nothing and gives what an
   uninterrupted run would have given.
 
   Args:
-    epochs: the examples, already of one size.
+    sampler: the examples, already of one size.
     batch_size: examples in a global batch, over all processes.
     start: first global step.
     process: this process, 0..processes-1.
     processes: number of processes; divides batch_size.
-    reading: how examples are read.
+    options: how examples are read.
     on_skip: called with what is wrong with an example, each time that it is skipped.
 
   Returns:
@@ -137,14 +137,14 @@ def train_batches(
     raise ValueError(f"start {start}: expected a step, 0 or more")
 
   def read(position: int) -> tuple[Example, list[str]]:
-    epoch, index = epochs.place(position)
-    others = np.random.default_rng([epochs.seed, epoch, index, 2])
-    example, faults = _readable(epochs.source, index, reading.on_error, others)
-    shown = epochs.transform(example, epochs.rng(epoch, index))
+    epoch, index = sampler.locate(position)
+    others = np.random.default_rng([sampler.seed, epoch, index, 2])
+    example, faults = _readable(sampler.source, index, options.on_error, others)
+    shown = sampler.transform(example, sampler.rng(epoch, index))
     return {**shown, "weight": _REAL}, faults
 
   positions = range(start * batch_size + process, sys.maxsize, processes)
-  return _batches(read, positions, batch_size // processes, reading, on_skip)
+  return _batches(read, positions, batch_size // processes, options, on_skip)
 
 
 def eval_batches(
@@ -154,7 +154,7 @@ def eval_batches(
   batch_size: int,
   process: int = 0,
   processes: int = 1,
-  reading: Reading = Reading(),
+  options: LoaderOptions = LoaderOptions(),
   on_skip: Callable[[str], None] = print,
 ) -> Batches:
   """This process's part of one pass over `source` in order.
@@ -168,7 +168,7 @@ def eval_batches(
     batch_size: examples in a global batch, over all processes.
     process: this process, 0..processes-1.
     processes: number of processes; divides batch_size.
-    reading: how examples are read.
+    options: how examples are read.
     on_skip: called with what is wrong with an example that is skipped.
 
   Returns:
@@ -185,14 +185,14 @@ def eval_batches(
     inside = position < len(source)
     index = position if inside else 0
     rng = np.random.default_rng([0, 0, index])
-    example, faults = _readable(source, index, reading.on_error, rng)
+    example, faults = _readable(source, index, options.on_error, rng)
     shown = transform(example, rng)
     if inside and not faults:
       return {**shown, "weight": _REAL}, faults
     return {**_without_truth(shown), "weight": _PADDING}, faults
 
   positions = range(process, steps * batch_size, processes)
-  return _batches(read, positions, batch_size // processes, reading, on_skip)
+  return _batches(read, positions, batch_size // processes, options, on_skip)
 
 
 def _readable(
@@ -220,30 +220,30 @@ def _batches(
   read: Callable[[int], tuple[Example, list[str]]],
   positions: range,
   size: int,
-  reading: Reading,
+  options: LoaderOptions,
   on_skip: Callable[[str], None],
 ) -> Batches:
   import grain
 
   examples = grain.MapDataset.range(positions.start, positions.stop, positions.step).map(read)
-  if not reading.workers:
-    batches = examples.to_iter_dataset(_ahead(reading, size)).batch(size, batch_fn=_stack)
+  if not options.num_workers:
+    batches = examples.to_iter_dataset(_ahead(options, size)).batch(size, batch_fn=_stack)
     return _reported(iter(batches), on_skip)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's processes read flags; a library's user has none.
   # Workers take whole batches in turn, so that their number cannot change what is in a batch.
-  batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(_ahead(reading, 1))
-  workers = grain.MultiprocessingOptions(reading.workers, max(1, reading.prefetch))
+  batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(_ahead(options, 1))
+  workers = grain.MultiprocessingOptions(options.num_workers, max(1, options.prefetch))
   return _reported(iter(batches.mp_prefetch(workers)), on_skip)
 
 
-def _ahead(reading: Reading, size: int) -> "grain.ReadOptions":
-  """Grain's options for reading ahead where a batch is `size` of its elements."""
+def _ahead(options: LoaderOptions, size: int) -> "grain.ReadOptions":
+  """Returns Grain's options for reading ahead where a batch is `size` of its elements."""
   import grain
 
   # Grain warns where fewer elements are buffered than threads could read.
-  elements = max(reading.prefetch * size, reading.threads) if reading.prefetch else 0
-  return grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=elements)
+  elements = max(options.prefetch * size, options.num_threads) if options.prefetch else 0
+  return grain.ReadOptions(num_threads=options.num_threads, prefetch_buffer_size=elements)
 
 
 def _reported(

@@ -122,7 +122,7 @@ def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, A
     for split, source in sources.items()
   }
   plan = {
-    "descriptor": descriptor.facts(),
+    "descriptor": descriptor.to_dict(),
     "examples_per_shard": examples_per_shard,
     "splits": splits,
   }

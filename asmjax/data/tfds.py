@@ -212,7 +212,7 @@ def _restored(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
     facts = json.loads(path.read_text())["descriptor"]
   except (ValueError, KeyError) as error:
     raise ValueError(f"{path} cannot be read ({error!r}); expected a whole file") from error
-  return Descriptor.of_facts(facts)
+  return Descriptor.from_dict(facts)
 
 
 def _classes(

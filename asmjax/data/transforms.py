@@ -20,10 +20,10 @@ RGB = tuple[int, int, int]
 # What an image is padded with unless somebody knows better; see `InputTransform.fill`.
 GRAY = (127, 127, 127)
 
-_RESIZES = ("none", "squash", "fit")
+_RESIZES = ("none", "stretch", "letterbox")
 
 
-def interpolate(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Resizes uint8 (h, w) or (h, w, c) to `size` = (height, width), with half-pixel centers.
 
   Averages over areas where both sides shrink (bilinear alone would alias), bilinear otherwise.
@@ -35,7 +35,7 @@ def interpolate(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   return cv2.resize(np.ascontiguousarray(image), (size[1], size[0]), interpolation=method)
 
 
-def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Resizes (h, w, ...) of any type to `size` by the nearest pixel, with half-pixel centers.
 
   `cv2.INTER_NEAREST` takes pixel floor(i * h / h'), which shifts labels against the image by up to
@@ -64,12 +64,12 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
   """
   _check_size(size)
   return {
-    key: interpolate(value, size) if key == "image" else nearest(value, size)
+    key: resize_image(value, size) if key == "image" else resize_nearest(value, size)
     for key, value in example.items()
   }
 
 
-def approach(example: Example, factor: float) -> Example:
+def rescale_depth_and_normals(example: Example, factor: float) -> Example:
   """The truth of a scene that a fixed camera sees `factor` times as large.
 
   Depths are divided by the factor (Eigen et al. 2014).  That squeezes the scene along z alone, so
@@ -122,11 +122,11 @@ class Augment:
 
   Attributes:
     size: (height, width) of the result.
-    resize: "none"; "squash": to `size` exactly; "fit": to the largest size of the same aspect
-      inside `size`.
+    resize: "none"; "stretch": to `size` exactly; "letterbox": to the largest size of the same
+      aspect inside `size`.
     flip: flip an example with probability 1/2.
     scale: range of the random factor, uniform in its logarithm.
-    divide_depth: divide depths by the factor; see `approach`.
+    scale_depth: divide depths by the factor; see `rescale_depth_and_normals`.
     random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
       since evaluation must never lose pixels.
     fill: RGB color, in 0..255, that images are padded with.
@@ -138,7 +138,7 @@ class Augment:
   resize: str = "none"
   flip: bool = False
   scale: tuple[float, float] = (1.0, 1.0)
-  divide_depth: bool = True
+  scale_depth: bool = True
   random_crop: bool = False
   fill: RGB = GRAY
   keep_size: bool = dataclasses.field(default=False, repr=False)
@@ -157,25 +157,29 @@ class Augment:
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     """An example of `size`; ValueError if that would lose pixels without `random_crop`."""
-    example = self.resized(example)
+    example = self.resize_only(example)
     factor = math.exp(rng.uniform(*np.log(self.scale))) if self.scale != (1.0, 1.0) else 1.0
     example = self._scaled(example, factor, rng)
-    if self.divide_depth and factor != 1:
-      example = approach(example, factor)
+    if self.scale_depth and factor != 1:
+      example = rescale_depth_and_normals(example, factor)
     size = np.array(example["image"].shape[:2], np.int32)
     example = pad(example, self.size, self.fill)
     example = flip(example) if self.flip and rng.random() < 0.5 else example
     return {**example, "size": size} if self.keep_size else example
 
-  def resized(self, example: Example) -> Example:
+  def resize_only(self, example: Example) -> Example:
     """Only resized: neither cropped nor scaled, padded or flipped."""
     if self.resize == "none":
       return example
-    return resize(example, self.resized_size(example["image"].shape[:2]))
+    return resize(example, self.output_size(example["image"].shape[:2]))
 
-  def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
-    """The size of what `resized` makes of an example of this (height, width)."""
-    return {"none": tuple(size), "squash": self.size, "fit": _fitting(size, self.size)}[self.resize]
+  def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    """The size of what `resize_only` makes of an example of this (height, width)."""
+    return {
+      "none": tuple(size),
+      "stretch": self.size,
+      "letterbox": _letterbox_size(size, self.size),
+    }[self.resize]
 
   def _scaled(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
     """Crops first: what the crop would lose need not be resized."""
@@ -186,7 +190,7 @@ class Augment:
     if not self.random_crop:
       raise ValueError(
         f"image of {scaled[0]}x{scaled[1]} exceeds size {self.size[0]}x{self.size[1]} and would be"
-        " cut: choose a larger size, resize 'fit' or 'squash', or random_crop in training"
+        " cut: choose a larger size, resize 'letterbox' or 'stretch', or random_crop in training"
       )
     rows, columns = (
       min(side, max(1, round(limit / factor))) if new > limit else side
@@ -198,7 +202,7 @@ class Augment:
     return resize(crop(example, top, left, window), shown)
 
 
-def _fitting(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:
+def _letterbox_size(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:
   factor = min(outer[0] / inner[0], outer[1] / inner[1])
   height, width = (
     min(limit, max(1, round(side * factor))) for side, limit in zip(inner, outer, strict=True)

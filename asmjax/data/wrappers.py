@@ -18,7 +18,7 @@ _COUNT, _PERCENT = r"(-?\d+)?", r"(-?\d+(?:\.\d+)?%)?"
 _SLICE = re.compile(rf"([^\[\]]+)\[(?:{_COUNT}:{_COUNT}|{_PERCENT}:{_PERCENT})\]")
 
 
-class Cached:
+class InMemory:
   """A source that keeps every decoded example in memory after its first use.
 
   Two threads may decode the same example at once; both results are equal and either is kept.
@@ -54,7 +54,7 @@ class Cached:
     return self._source.files(index)
 
 
-class Relabeled:
+class RemapClasses:
   """A source whose classes are renumbered, joined or left out.
 
   The new classes take the colors and, joined by "+", the names of the old ones.
@@ -70,7 +70,7 @@ class Relabeled:
     Raises:
       ValueError: a class that `source` does not have, or new ids that are not 0, 1, 2, ...
     """
-    self.descriptor = relabeled(source.descriptor, classes)
+    self.descriptor = remap_descriptor(source.descriptor, classes)
     self.split: str = source.split
     self._source = source
     self._classes = dict(classes)
@@ -97,7 +97,7 @@ class Relabeled:
     return table
 
 
-class Selected:
+class SelectKeys:
   """A source that gives only some kinds of truth: what is not wanted need not be transformed."""
 
   def __init__(self, source: Source, keys: Iterable[str]) -> None:
@@ -145,7 +145,7 @@ class Subset:
     return self._source.files(self._indices[index])
 
 
-def open_split(open_whole: Callable[[str], Source], split: str) -> Source:
+def open_split(open_full: Callable[[str], Source], split: str) -> Source:
   """Opens a split, or the slice of one that `NAME[FROM:TO]` names, as TFDS writes it.
 
   Boundaries are numbers of examples or percentages, negative ones count from the end, and
@@ -153,7 +153,7 @@ def open_split(open_whole: Callable[[str], Source], split: str) -> Source:
   every example of `train` once.
 
   Args:
-    open_whole: Opens a split by its name.
+    open_full: Opens a split by its name.
     split: Name of a split, or a slice such as "train[:80%]", "train[100:]" or "train[-20%:]".
 
   Returns:
@@ -163,7 +163,7 @@ def open_split(open_whole: Callable[[str], Source], split: str) -> Source:
     ValueError: The slice is malformed, empty or reaches beyond the split.
   """
   if "[" not in split:
-    return open_whole(split)
+    return open_full(split)
   parts = _SLICE.fullmatch(split)
   if not parts:
     raise ValueError(
@@ -171,7 +171,7 @@ def open_split(open_whole: Callable[[str], Source], split: str) -> Source:
       "as train[:80%], train[100:200] or train[-20%:]"
     )
   name, *bounds = parts.groups()
-  source = open_whole(name)
+  source = open_full(name)
   length = len(source)
   start, stop = (
     _position(count or percent or default, length, split)
@@ -182,7 +182,7 @@ def open_split(open_whole: Callable[[str], Source], split: str) -> Source:
   return Subset(source, range(start, stop), split)
 
 
-def whole_split(split: str) -> str:
+def base_split(split: str) -> str:
   """Returns the name of the split that a slice is of, and any other name as it is."""
   parts = _SLICE.fullmatch(split)
   return parts[1] if parts else split
@@ -199,7 +199,7 @@ def _position(bound: str, length: int, split: str) -> int:
   return index + length if bound.startswith("-") else index
 
 
-def readable(source: Source, on_skip: Callable[[str], None]) -> Source:
+def drop_unreadable(source: Source, on_skip: Callable[[str], None]) -> Source:
   """The examples of a source that can be read; reads all of them, in threads.
 
   Args:
@@ -220,11 +220,11 @@ def readable(source: Source, on_skip: Callable[[str], None]) -> Source:
   return Subset(source, [index for index, each in enumerate(faults) if each is None])
 
 
-def relabeled(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
-  """The facts about a `Relabeled` source, from those about the source itself.
+def remap_descriptor(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
+  """The facts about a `RemapClasses` source, from those about the source itself.
 
   Raises:
-    ValueError: see `Relabeled`.
+    ValueError: see `RemapClasses`.
   """
   unknown = [name for name in classes if name not in old.classes]
   if unknown:

@@ -79,7 +79,7 @@ class InferenceViews:
 
   def _examples(self, on_skip: Callable[[str], None]) -> Iterator[tuple[Example, np.ndarray]]:
     """Yields examples, as the keys of their images, and images; may skip what cannot be read."""
-    source, reading = self.experiment.held_out, self.experiment.reading
+    source, options = self.experiment.validation, self.experiment.loader_options
     ahead = 2 * self.inference.batch_size
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
       examples = (pool.submit(source.__getitem__, index) for index in range(len(source)))
@@ -87,7 +87,7 @@ class InferenceViews:
         try:
           example = future.result()
         except (OSError, ValueError) as error:
-          if reading.on_error == "raise":
+          if options.on_error == "raise":
             raise
           on_skip(str(error))
         else:

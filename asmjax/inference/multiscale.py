@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from asmjax.config.schema import choose
-from asmjax.data.transforms import RGB, interpolate
+from asmjax.data.transforms import RGB, resize_image
 from asmjax.inference.tiling import Size, Tile, input_size, tiles
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.tasks.base import Task
-from asmjax.train.parallel import place, replicated, spread
+from asmjax.train.parallel import pmap_step, replicate, shard_batch
 from asmjax.utils.prefetch import prefetch
 
 SoftPredictions = dict[str, np.ndarray]
@@ -150,8 +150,8 @@ def _make_run(
       name: task.soft_prediction(outputs[name], size, **aligned) for name, task in tasks.items()
     }
 
-  variables, compiled = replicated(trained.variables), spread(soft_predictions, out_axes=0)
-  return lambda images: compiled(variables, place({"image": images}))
+  variables, compiled = replicate(trained.variables), pmap_step(soft_predictions, out_axes=0)
+  return lambda images: compiled(variables, shard_batch({"image": images}))
 
 
 class _ImageSum:
@@ -170,7 +170,7 @@ class _ImageSum:
     self.base = trained.resize(image)
     height, width = (image if own_size else self.base).shape[:2]
     self._size = height, width
-    self.divide_depth = trained.divide_depth
+    self.scale_depth = trained.scale_depth
     self.views = [_ViewSum(self, scale, trained, inference) for scale in inference.scales]
     self._num_views = len(inference.scales) * (1 + inference.flip)
     self._sums: SoftPredictions = {}
@@ -179,7 +179,7 @@ class _ImageSum:
   def add(self, sums: SoftPredictions, scale: float) -> None:
     """Adds the sums of a scale."""
     for name, total in sums.items():
-      if self.divide_depth and scale != 1:
+      if self.scale_depth and scale != 1:
         total = self.tasks[name].unscale(total, scale)
       total = _resize(total, self._size)
       self._sums[name] = self._sums[name] + total if name in self._sums else total
@@ -222,7 +222,7 @@ class _ViewSum:
   def scaled_image(self) -> np.ndarray:
     if self.scale == 1:
       return self.image_sum.base
-    return interpolate(self.image_sum.image, self.size)
+    return resize_image(self.image_sum.image, self.size)
 
   def add(self, window: "_Window", soft_predictions: SoftPredictions) -> None:
     """Adds the soft predictions of a window at the size of the network's input."""
@@ -316,7 +316,7 @@ def _resize(values: np.ndarray, size: Size) -> np.ndarray:
   if values.shape[:2] == size:
     return values
   parts = [
-    interpolate(values[..., first : first + _MAX_CHANNELS], size).reshape(*size, -1)
+    resize_image(values[..., first : first + _MAX_CHANNELS], size).reshape(*size, -1)
     for first in range(0, values.shape[-1], _MAX_CHANNELS)
   ]
   return np.concatenate(parts, axis=-1)

@@ -30,15 +30,15 @@ class TrainedPredictor:
       average of the parameters if the run kept one.
     descriptor: Description of the data set.
     prepare: Transform by which the run's evaluation brings images to the network's size.
-    divide_depth: Whether the scenes were seen through one camera, so that what an image shows
-      larger is nearer; see `asmjax.data.transforms.approach`.
+    scale_depth: Whether the scenes were seen through one camera, so that what an image shows
+      larger is nearer; see `asmjax.data.transforms.rescale_depth_and_normals`.
   """
 
   game: Game
   variables: PyTree
   descriptor: Descriptor
   prepare: Augment
-  divide_depth: bool = True
+  scale_depth: bool = True
 
   @classmethod
   def open(cls, workdir: str | pathlib.Path, which: str = "last") -> "TrainedPredictor":
@@ -62,7 +62,7 @@ class TrainedPredictor:
       variables=_read_variables(find_checkpoint(workdir, which), made, data.size),
       descriptor=found,
       prepare=build_eval_transform(data, made),
-      divide_depth=data.divide_depth,
+      scale_depth=data.scale_depth,
     )
 
   @classmethod
@@ -73,12 +73,12 @@ class TrainedPredictor:
       variables=jax.device_get(state.variables()),
       descriptor=experiment.descriptor,
       prepare=experiment.prepare,
-      divide_depth=experiment.augment.divide_depth,
+      scale_depth=experiment.augment.scale_depth,
     )
 
   def resize(self, image: np.ndarray) -> np.ndarray:
     """Resizes an image uint8 (h, w, 3) as evaluation does, without the padding."""
-    return self.prepare.resized({"image": image})["image"]
+    return self.prepare.resize_only({"image": image})["image"]
 
 
 def _read_variables(folder: pathlib.Path, made: Game, size: tuple[int, int]) -> PyTree:

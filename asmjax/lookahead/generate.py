@@ -1,4 +1,4 @@
-"""Maps of a whole data set, by the evaluation network."""
+"""Maps that a model predicts for a data set, by the evaluation network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -7,24 +7,25 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from asmjax.data.descriptor import Source
-from asmjax.data.wrappers import Selected, Subset
+from asmjax.data.wrappers import SelectKeys, Subset
 from asmjax.lookahead.maps import Predictions
 from asmjax.train.experiment import Experiment
-from asmjax.train.parallel import placed, spread
+from asmjax.train.parallel import pmap_step, prefetch_to_device
 from asmjax.utils.prefetch import prefetch
 
 Generate = Callable[[PyTree, Source, Sequence[int]], Predictions]
 
 
 def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Generate:
-  """Prediction of many examples, compiled once.
+  """Compiles the prediction of many examples.
 
   Args:
-    experiment: whose predictor and tasks.
-    on_skip: is told of examples that cannot be read; they get no map.
+    experiment: Experiment with the predictor and the tasks.
+    on_skip: Function that is called with what is wrong with an example that cannot be read; such
+      an example gets no map.
 
   Returns:
-    `generate(variables, source, indices)`: this process's share of those examples, as
+    `generate(variables, source, indices)`, which yields this process's share of those examples as
     `asmjax.lookahead.maps.MapStore.write` takes them, at the evaluation's size. While some are
     being written, the devices predict the next ones.
   """
@@ -38,11 +39,11 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
       for name, task in game.tasks.items()
     }
 
-  predict_on_devices = spread(predict, out_axes=0)
+  predict_on_devices = pmap_step(predict, out_axes=0)
 
   def generate(variables: PyTree, source: Source, indices: Sequence[int]) -> Predictions:
-    images = Subset(Selected(source, ()), indices)
-    batches = placed(experiment.eval_batches(on_skip, images))
+    images = Subset(SelectKeys(source, ()), indices)
+    batches = prefetch_to_device(experiment.eval_batches(on_skip, images))
     predicted = ((batch["weight"], predict_on_devices(variables, batch)) for batch in batches)
     for number, (weight, maps) in enumerate(prefetch(predicted, ahead=1)):
       places = range(number * size + jax.process_index(), len(images), jax.process_count())
@@ -54,7 +55,7 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
 def _rows(
   places: range, weight: Array, maps: Mapping[str, Array], indices: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-  """The examples of a batch, but for those that only pad."""
+  """Yields (index, maps) of the examples of a batch, without those that only pad it."""
   flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
   real, rows = flat(weight) > 0, {key: flat(value) for key, value in maps.items()}
   for row, place in enumerate(places[: len(real)]):

@@ -1,4 +1,4 @@
-"""What LoAd can be told."""
+"""Settings of LoAd, as a config has them."""
 
 import dataclasses
 import math
@@ -12,87 +12,98 @@ from asmjax.lookahead.cycle import Rules
 
 @dataclasses.dataclass(frozen=True)
 class Retraining:
-  """How the critic is trained on the buffer, once a cycle, until it no longer improves.
+  """Settings of the critic's training on the buffer, once a cycle, until it no longer improves.
 
   Attributes:
-    batch_size: pairs of an example and a map in a global batch.
-    every: steps between evaluations on the hold-out examples.
-    patience: evaluations without improvement after which it ends, with the best critic.
-    epochs: passes over the buffer, every map once with its truth, after which it ends in any case;
-      may be a fraction.
+    batch_size: Number of pairs of an example and a map in a global batch.
+    eval_every: Number of steps between evaluations on the decision split.
+    patience: Number of evaluations without gain after which the training ends; the best critic is
+      kept.
+    epochs: Number of passes over the buffer, each map once with its truth, after which the training
+      ends in any case; may be a fraction.
 
   Raises:
-    ValueError: a number out of range.
+    ValueError: A number is out of its range.
   """
 
   batch_size: int = 16
-  every: int = 50
+  eval_every: int = 50
   patience: int = 3
   epochs: float = 10.0
 
   def __post_init__(self):
-    for name in ("batch_size", "every", "patience"):
+    for name in ("batch_size", "eval_every", "patience"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
     if not 0 < self.epochs < math.inf:
       raise ValueError(f"epochs={self.epochs}; expected a number above 0")
 
-  def most_steps(self, pairs: int) -> int:
-    """Steps in which it ends in any case, of a buffer of so many maps; at least one."""
+  def max_steps(self, pairs: int) -> int:
+    """Returns the steps after which the training on so many maps ends, at least one."""
     return max(1, round(self.epochs * pairs / self.batch_size))
 
 
 @dataclasses.dataclass(frozen=True)
 class Lookahead:
-  """Lookahead adversarial learning (Jamali-Rad and Szabo 2022, Algorithms 1 and 3).
+  """Settings of lookahead adversarial learning (Jamali-Rad and Szabo 2022, Algorithms 1 and 3).
 
   Attributes:
-    rules: when cycles end and what is a peak.
-    every: steps of the predictor in a propagation, which its evaluation ends.
-    most: [B_max] sets of maps in the buffer, that of the start or peak among them.
-    retain: earlier peaks whose sets stay when there is a new one.
-    seen: only aggregate maps of the images that the predictor has been shown since it began, as
-      the paper suggests (Sec. 6); the start's are of all.
-    images: training images that a set has maps of, drawn anew for each model; 0: all of them.
-    part: of the evaluation's examples, held out for everything that is decided on the way.
-    part_seed: determines which these are; not the run's seed, so that runs can be compared.
-    memory: MiB of compressed maps that are kept in memory; more are memory-mapped.
-    photos: evaluation examples whose predictions are kept of every start, peak and ending.
-    retraining: of the critic.
+    rules: Parameters that say when cycles end and what is a peak.
+    steps_per_propagation: Number of the predictor's steps in a propagation, which an evaluation on
+      the decision split ends.
+    buffer_size: Largest number of sets of maps in the buffer, that of the peak included [B_max].
+    retain: Number of earlier peaks whose sets stay in the buffer when there is a new peak.
+    only_seen: Whether maps are only of images that the predictor has been trained on since the run
+      began, as the paper suggests (Sec. 6); the maps of the start are of all.
+    maps_per_model: Number of training images that a model's set has maps of, drawn anew for each
+      model; 0 takes all of them.
+    decision_fraction: Fraction of the validation examples by which everything is decided, in
+      (0, 1]; the paper's is 0.3. The others only measure the result.
+    decision_seed: Seed that chooses these examples; not the run's seed, so that runs of different
+      seeds are decided by the same examples.
+    cache_mib: MiB of compressed maps that are kept in memory; further maps are memory-mapped.
+    num_previews: Number of validation examples whose predictions by every start, peak and ending
+      are kept as pictures.
+    retraining: Settings of the critic's training.
 
   Raises:
-    ValueError: a number out of range.
+    ValueError: A number is out of its range.
   """
 
   rules: Rules = Rules()
-  every: int = 1
-  most: int = 3
+  steps_per_propagation: int = 1
+  buffer_size: int = 3
   retain: int = 0
-  seen: bool = False
-  images: int = 0
-  part: float = 0.3
-  part_seed: int = 0
-  memory: int = 1024
-  photos: int = 4
+  only_seen: bool = False
+  maps_per_model: int = 0
+  decision_fraction: float = 0.3
+  decision_seed: int = 0
+  cache_mib: int = 1024
+  num_previews: int = 4
   retraining: Retraining = Retraining()
 
   def __post_init__(self):
-    check_room(self.most, self.retain)
-    for name, least in (("every", 1), ("images", 0), ("memory", 0), ("photos", 1)):
+    check_room(self.buffer_size, self.retain)
+    for name, least in (
+      ("steps_per_propagation", 1),
+      ("maps_per_model", 0),
+      ("cache_mib", 0),
+      ("num_previews", 1),
+    ):
       if getattr(self, name) < least:
         raise ValueError(f"{name}={getattr(self, name)}; expected at least {least}")
-    if not 0 < self.part <= 1:
-      raise ValueError(f"part={self.part}; expected a part of the examples, above 0 and at most 1")
+    if not 0 < self.decision_fraction <= 1:
+      raise ValueError(f"decision_fraction={self.decision_fraction}; expected a number in (0, 1]")
 
 
-def hold_out(count: int, part: float, seed: int) -> tuple[Sequence[int], Sequence[int]]:
-  """Which of `count` examples are held out and which are not, both in their order.
+def decision_split(count: int, fraction: float, seed: int) -> tuple[Sequence[int], Sequence[int]]:
+  """Splits indices 0 to `count` - 1 into those that decide and the others, both in their order.
 
   Args:
-    count: of examples.
-    part: of them that is held out; at least one is.
-    seed: determines which.
+    count: Number of examples.
+    fraction: Fraction of the examples that decide; at least one does.
+    seed: Seed that chooses them.
   """
   order = np.random.default_rng(seed).permutation(count)
-  held = max(1, round(part * count))
-  return sorted(order[:held].tolist()), sorted(order[held:].tolist())
+  size = max(1, round(fraction * count))
+  return sorted(order[:size].tolist()), sorted(order[size:].tolist())

@@ -13,45 +13,54 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from asmjax.data.loader import Batches, Epochs
+from asmjax.data.loader import Batches, EpochSampler
 from asmjax.data.wrappers import Subset
 from asmjax.game import PREDICTOR, Game
 from asmjax.lookahead import cycle as cycles
 from asmjax.lookahead.buffer import aggregate
+from asmjax.lookahead.critic_evaluation import make_critic_evaluation
 from asmjax.lookahead.cycle import Action
 from asmjax.lookahead.generate import make_generate
-from asmjax.lookahead.judge import make_judge
-from asmjax.lookahead.maps import Aggregated, MapStore
-from asmjax.lookahead.settings import Lookahead, hold_out
-from asmjax.lookahead.standing import End, Standing
-from asmjax.train.checkpoint import Checkpoints, Memory
+from asmjax.lookahead.maps import AggregatedMaps, MapStore
+from asmjax.lookahead.settings import Lookahead, decision_split
+from asmjax.lookahead.state import End, LookaheadState
+from asmjax.train.checkpoint import Checkpoints, ExtraState
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.train.loop import MakeSchedule, make_draw
-from asmjax.train.parallel import check_divisible, meet, replicated
-from asmjax.train.schedule import Outcome, Schedule, Turn, is_due, on_devices, restore
+from asmjax.train.loop import MakeSchedule, make_draw_predictions
+from asmjax.train.parallel import check_divisible, replicate, sync_processes
+from asmjax.train.schedule import (
+  Schedule,
+  StepInput,
+  StepResult,
+  is_due,
+  prefetch_batches,
+  restore_state,
+)
 from asmjax.train.state import TrainState
 from asmjax.utils.files import write_npz
 
-TRAIN, HOLD_OUT = "train", "hold_out"
+TRAIN, DECISION = "train", "decision"
 
 
-def looking_ahead(settings: Lookahead) -> MakeSchedule:
-  """LoAd with these settings, for `asmjax.train.loop.train`."""
-  return lambda experiment, workdir, on_skip: LookingAhead(experiment, workdir, on_skip, settings)
+def make_lookahead_schedule(settings: Lookahead) -> MakeSchedule:
+  """Returns what makes the schedule of LoAd, for `asmjax.train.loop.train`."""
+  return lambda experiment, workdir, on_skip: LookaheadSchedule(
+    experiment, workdir, on_skip, settings
+  )
 
 
-class LookingAhead(Schedule):
-  """Lookahead adversarial learning (Jamali-Rad and Szabo 2022, Algorithm 3) on the one step.
+class LookaheadSchedule(Schedule):
+  """Schedule of lookahead adversarial learning (Jamali-Rad and Szabo 2022, Algorithm 3).
 
   The predictor moves alone until its cycle ends; then it steps back to the best model, and the
   critics are trained alone, on the truth and on the maps of the buffer, until they no longer get
-  better on the hold-out examples. The critics never step back, except to the best of their round,
-  and the predictor's minibatches are always fresh ones.
+  better on the decision split. The critics never step back, except to the best of their present
+  training, and the predictor's minibatches are always fresh ones.
 
   Attributes:
-    standing: how far the run is.
-    seconds: what the time was spent on.
+    progress: State of the algorithm.
+    seconds: Seconds spent so far, by what they were spent on.
   """
 
   def __init__(
@@ -61,326 +70,342 @@ class LookingAhead(Schedule):
     on_skip: Callable[[str], None],
     settings: Lookahead,
   ):
-    """From the predictor that the experiment starts from.
+    """Prepares the run, whose state `restore` then gives.
 
     Args:
-      experiment: what to do; its number of steps is the most that the predictor takes.
-      workdir: for `maps`, the buffer, and `album`, the same photos through the cycles.
-      on_skip: is told of examples that cannot be read.
-      settings: of the algorithm.
+      experiment: Experiment, whose number of steps is the largest that the predictor takes.
+      workdir: Folder of the run, for `maps`, the buffer, and `previews`, the predictions of the
+        same photos through the cycles.
+      on_skip: Function that is called with what is wrong with an example that cannot be read.
+      settings: Settings of the algorithm.
 
     Raises:
-      ValueError: the game has no critic, or settings that LoAd does not have.
+      ValueError: The game has no critic, or training has settings that LoAd does not allow.
     """
     check(experiment, settings)
-    self.standing: Standing  # Once it has begun.
-    # Of a round of the critics' training.
-    self._pairs: Aggregated
-    self._most_steps: int
+    self.progress: LookaheadState  # Set by `restore`.
+    # Set when a training of the critics begins.
+    self._critic_source: AggregatedMaps
+    self._max_critic_steps: int
     self._experiment, self._workdir, self._settings = experiment, workdir, settings
     self._metric, self._on_skip = experiment.checkpointing.metric, on_skip
-    count = len(experiment.held_out)
-    held, rest = hold_out(count, settings.part, settings.part_seed)
-    self._held, self._rest = (Subset(experiment.held_out, each) for each in (held, rest))
-    self._store = MapStore(workdir / "maps", memory=settings.memory << 20)
-    self._evaluate = make_evaluate(_bare(experiment.game))
+    count = len(experiment.validation)
+    deciding, rest = decision_split(count, settings.decision_fraction, settings.decision_seed)
+    self._decision_source, self._rest_source = (
+      Subset(experiment.validation, each) for each in (deciding, rest)
+    )
+    self._store = MapStore(workdir / "maps", cache_bytes=settings.cache_mib << 20)
+    self._evaluate = make_evaluate(_without_host_metrics(experiment.game))
     self._generate = make_generate(experiment, on_skip)
-    self._judge = make_judge(experiment)
-    self._draw = make_draw(experiment, on_skip, settings.photos)
-    # Checkpoints are written in the background: the maps of the one before the last are needed.
-    self._saved: collections.deque[set[int]] = collections.deque(maxlen=3)
-    # They are used again and again.
-    self._held_batches: list[Mapping[str, np.ndarray]] = []
-    self._shown: list[Mapping[str, Array]] = []
+    self._evaluate_critics = make_critic_evaluation(experiment)
+    self._draw = make_draw_predictions(experiment, on_skip, settings.num_previews)
+    # Checkpoints are written in the background: until one is complete, a killed run would go on
+    # from the one before, and need its maps.
+    self._recent_models: collections.deque[set[int]] = collections.deque(maxlen=3)
+    # Kept on the host and the devices, since they are evaluated again and again.
+    self._decision_batches: list[Mapping[str, np.ndarray]] = []
+    self._critic_batches: list[Mapping[str, Array]] = []
     self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
     self._since = time.perf_counter()
 
   @property
   def _out_of_steps(self) -> bool:
-    return self.standing.taken == self._experiment.training.steps
+    return self.progress.predictor_steps == self._experiment.training.steps
 
   @property
   def done(self) -> int:
-    """Steps of all players."""
-    return self.standing.taken + self.standing.judged
+    """Number of steps so far, of all players."""
+    return self.progress.predictor_steps + self.progress.critic_steps
 
-  def begin(self, checkpoints: Checkpoints) -> Outcome:
-    """Goes on; or evaluates the start, whose maps are the first of the buffer."""
-    last = checkpoints.last()
-    state = restore(self._experiment, checkpoints, last)
+  def restore(self, checkpoints: Checkpoints) -> StepResult:
+    """Restores the last checkpoint, or evaluates the start and puts its maps into the buffer."""
+    last = checkpoints.latest_step()
+    state = restore_state(self._experiment, checkpoints, last)
     self._keep_best(state)
     self._keep_critics(state)
     if last is not None:
-      memory = checkpoints.recall(self._arrays(), last)
-      self.standing = Standing.parse(memory.facts)
-      arrays = replicated(memory.arrays)
+      extra = checkpoints.restore_extra(self._arrays(), last)
+      self.progress = LookaheadState.from_dict(extra.fields)
+      arrays = replicate(extra.arrays)
       self._best, self._critics = arrays["best"], arrays["critics"]
-      if self.standing.retraining:
+      if self.progress.retraining:
         self._read_buffer()
-      return Outcome(state)
-    scores, others = self._held_out_scores(state), self._other_scores(state)
+      return StepResult(state)
+    scores, others = self._decision_scores(state), self._rest_scores(state)
     miou = scores[self._metric]
-    self.standing = Standing(cycles.begin(miou), (miou, *others))
-    self._remember(0, state, maps=True)
-    logged = _logged(self.standing, scores, miou)
-    state, loss = self._retrained(state)
-    return Outcome(state, logged | loss, saves=True)
+    self.progress = LookaheadState(cycles.begin(miou), (miou, *others))
+    self._store_maps(0, state, maps=True)
+    logged = _metrics_of(self.progress, scores, miou)
+    state, loss = self._begin_retraining(state)
+    return StepResult(state, logged | loss, saves=True)
 
-  def turns(self) -> Iterator[Turn]:
-    """The critics' steps and the predictor's, in phases."""
-    while not self.standing.finished:
-      retraining = self.standing.retraining
+  def step_inputs(self) -> Iterator[StepInput]:
+    """Yields the critics' steps and the predictor's, in phases."""
+    while not self.progress.finished:
+      retraining = self.progress.retraining
       movers = self._experiment.game.critics if retraining else (PREDICTOR,)
       with contextlib.closing(self._batches()) as examples:
-        for batch in on_devices(self._experiment, examples):
-          yield Turn(movers, batch)
-          if self.standing.finished or self.standing.retraining is not retraining:
+        for batch in prefetch_batches(self._experiment, examples):
+          yield StepInput(movers, batch)
+          if self.progress.finished or self.progress.retraining is not retraining:
             break
 
-  def after(self, state: TrainState) -> Outcome:
-    """Evaluates where a propagation or a part of the critics' training ends, and acts on it."""
-    if self.standing.retraining:
-      self._set(judged=self.standing.judged + 1)
-      outcome = self._after_critics(state)
+  def after_step(self, state: TrainState) -> StepResult:
+    """Evaluates at the end of a propagation or a part of the critics' training, and acts on it."""
+    if self.progress.retraining:
+      self._update(critic_steps=self.progress.critic_steps + 1)
+      result = self._after_critic_step(state)
     else:
-      self._set(taken=self.standing.taken + 1)
-      outcome = self._after_predictor(state)
-    saves = outcome.saves or is_due(self.done, self._experiment.checkpointing.every)
-    return outcome._replace(saves=saves)
+      self._update(predictor_steps=self.progress.predictor_steps + 1)
+      result = self._after_predictor_step(state)
+    saves = result.saves or is_due(self.done, self._experiment.checkpointing.every)
+    return result._replace(saves=saves)
 
-  def memory(self) -> Memory:
-    """The best predictor, the best critics of the round, and where the run stands."""
-    self._saved.append({each.model for each in self.standing.sets})
-    self._store.keep(set.union(*self._saved))
-    return Memory(self._arrays(), dataclasses.asdict(self.standing))
+  def extra_state(self) -> ExtraState:
+    """Returns the best predictor, the best critics of their present training, and the progress."""
+    self._recent_models.append({each.model for each in self.progress.sets})
+    self._store.keep(set.union(*self._recent_models))
+    return ExtraState(self._arrays(), dataclasses.asdict(self.progress))
 
   def summary(self, state: TrainState) -> dict[str, Any]:
-    """The metric of the start and of the end, on the hold-out examples and on the others."""
-    now, others = self.standing, self._other_scores(state)
-    parts = {HOLD_OUT: (len(self._held), now.first[0], now.cycle.best)}
+    """Returns the metric of the start and the end, on the decision split and on the rest."""
+    now, others = self.progress, self._rest_scores(state)
+    parts = {DECISION: (len(self._decision_source), now.initial_metrics[0], now.cycle.best)}
     if others:
-      parts["rest"] = (len(self._rest), now.first[1], others[0])
+      parts["rest"] = (len(self._rest_source), now.initial_metrics[1], others[0])
     scores = {
       name: {"examples": count, "start": start, "end": end}
       for name, (count, start, end) in parts.items()
     }
     counts = {
-      "propagations": now.propagations,
-      "cycles": now.ended,
-      "predictor_steps": now.taken,
-      "critic_steps": now.judged,
+      "propagations": now.num_propagations,
+      "cycles": now.num_cycles,
+      "predictor_steps": now.predictor_steps,
+      "critic_steps": now.critic_steps,
     }
     return {"lookahead": {"metric": self._metric, **counts, **scores}}
 
   # The predictor's propagations.
 
-  def _after_predictor(self, state: TrainState) -> Outcome:
-    now, rules = self.standing, self._settings.rules
-    if (now.taken - now.mark) % self._settings.every and not self._out_of_steps:
-      return Outcome(state)
-    self._lap("predictor", state)
-    scores = self._held_out_scores(state)
+  def _after_predictor_step(self, state: TrainState) -> StepResult:
+    now, rules = self.progress, self._settings.rules
+    steps = now.predictor_steps - now.phase_start
+    if steps % self._settings.steps_per_propagation and not self._out_of_steps:
+      return StepResult(state)
+    self._book_time("predictor", state)
+    scores = self._decision_scores(state)
     miou = scores[self._metric]
-    cycle, actions = cycles.advance(now.cycle, miou, now.taken, rules)
+    cycle, actions = cycles.advance(now.cycle, miou, now.predictor_steps, rules)
     if Action.KEEP_BEST in actions:
       self._keep_best(state)
-    self._set(cycle=cycle, propagations=now.propagations + 1)
-    logged = _logged(self.standing, scores, miou) | {
+    self._update(cycle=cycle, num_propagations=now.num_propagations + 1)
+    logged = _metrics_of(self.progress, scores, miou) | {
       "lookahead/kept_best": float(Action.KEEP_BEST in actions),
       "lookahead/kept_start": float(Action.KEEP_START in actions),
     }
     if Action.TRAIN in actions and not self._out_of_steps:
-      return Outcome(state, logged | {"lookahead/ended": float(End.OPEN.value)})
-    fell = not miou > now.cycle.start - rules.fall
-    end = End.BUDGET if Action.TRAIN in actions else End.FELL if fell else End.PATIENCE
-    return self._end_cycle(state, logged | {"lookahead/ended": float(end.value)}, actions)
+      return StepResult(state, logged | {"lookahead/cycle_end": float(End.OPEN.value)})
+    dropped = not miou > now.cycle.start - rules.max_drop
+    end = End.BUDGET if Action.TRAIN in actions else End.DROP if dropped else End.PATIENCE
+    return self._end_cycle(state, logged | {"lookahead/cycle_end": float(end.value)}, actions)
 
   def _end_cycle(
     self, state: TrainState, logged: dict[str, float], actions: Sequence[Action]
-  ) -> Outcome:
+  ) -> StepResult:
     """Adds the models of the cycle to the buffer, and steps back to the best."""
-    now = self.standing
+    now = self.progress
     best = now.cycle.best_model
-    peak = best if best > now.mark else None  # Found in this cycle.
-    back = self._stepped_back(state)
+    peak = best if best > now.phase_start else None  # Found in this cycle.
+    back = self._restore_best(state)
     stops = Action.RETRAIN not in actions or self._out_of_steps
-    models = {now.taken: state} if peak is None else {peak: back, now.taken: state}
-    for model, of_model in models.items():
-      self._remember(model, of_model, maps=not stops)
-    sets = aggregate(
-      now.sets, now.taken, peak, most=self._settings.most, retain=self._settings.retain
+    models = (
+      {now.predictor_steps: state} if peak is None else {peak: back, now.predictor_steps: state}
     )
-    self._set(ended=now.ended + 1, sets=sets, finished=stops)
+    for model, of_model in models.items():
+      self._store_maps(model, of_model, maps=not stops)
+    sets = aggregate(
+      now.sets,
+      now.predictor_steps,
+      peak,
+      buffer_size=self._settings.buffer_size,
+      retain=self._settings.retain,
+    )
+    self._update(num_cycles=now.num_cycles + 1, sets=sets, finished=stops)
     logged |= {
       "lookahead/back_to": float(best),
       "lookahead/peak": float(peak is not None),
       "lookahead/sets": float(len(sets)),
     }
     if stops:
-      return Outcome(back, logged, evaluates=True)
-    state, loss = self._retrained(back)
-    return Outcome(state, logged | loss, saves=True)
+      return StepResult(back, logged, evaluates=True)
+    state, loss = self._begin_retraining(back)
+    return StepResult(state, logged | loss, saves=True)
 
-  def _stepped_back(self, state: TrainState) -> TrainState:
-    """The best predictor, its statistics, its optimizer's state and its schedule's step."""
-    best = _copied(self._best)
+  def _restore_best(self, state: TrainState) -> TrainState:
+    """Returns the state with the best predictor, and its statistics, optimizer state and step."""
+    best = _copy(self._best)
     players = {**state.players, PREDICTOR: best["player"]}
     return dataclasses.replace(state, step=best["step"], players=players)
 
   # The critics' training.
 
-  def _retrained(self, state: TrainState) -> tuple[TrainState, dict[str, float]]:
-    """The state in which the critics' training begins, at their own step."""
+  def _begin_retraining(self, state: TrainState) -> tuple[TrainState, dict[str, float]]:
+    """Begins the critics' training: returns the state at their own step, and their loss."""
     self._keep_critics(state)
-    state = dataclasses.replace(state, step=replicated(jnp.int32(self.standing.judged)))
-    self._set(retraining=True, mark=self.standing.judged, rounds=self.standing.rounds + 1, waited=0)
+    state = dataclasses.replace(state, step=replicate(jnp.int32(self.progress.critic_steps)))
+    self._update(
+      retraining=True,
+      phase_start=self.progress.critic_steps,
+      num_retrainings=self.progress.num_retrainings + 1,
+      evals_without_gain=0,
+    )
     self._read_buffer()
-    self._lap("maps")
-    loss = self._judge(state, self._shown)
-    self._set(loss=loss)
-    self._lap("critics' hold-out")
+    self._book_time("maps")
+    loss = self._evaluate_critics(state, self._critic_batches)
+    self._update(best_critic_loss=loss)
+    self._book_time("critics' evaluation")
     return state, {"lookahead/critic_loss": loss}
 
-  def _after_critics(self, state: TrainState) -> Outcome:
-    now, settings = self.standing, self._settings.retraining
-    gone = now.judged - now.mark
-    if gone % settings.every and gone < self._most_steps:
-      return Outcome(state)
-    self._lap("critics", state)
-    loss = self._judge(state, self._shown)
-    self._lap("critics' hold-out")
-    logged = {"lookahead/critic_loss": loss, "lookahead/critic_steps": float(now.judged)}
-    if loss < now.loss:
+  def _after_critic_step(self, state: TrainState) -> StepResult:
+    now, settings = self.progress, self._settings.retraining
+    steps = now.critic_steps - now.phase_start
+    if steps % settings.eval_every and steps < self._max_critic_steps:
+      return StepResult(state)
+    self._book_time("critics", state)
+    loss = self._evaluate_critics(state, self._critic_batches)
+    self._book_time("critics' evaluation")
+    logged = {"lookahead/critic_loss": loss, "lookahead/critic_steps": float(now.critic_steps)}
+    if loss < now.best_critic_loss:
       self._keep_critics(state)
-      self._set(loss=loss, waited=0)
+      self._update(best_critic_loss=loss, evals_without_gain=0)
     else:
-      self._set(waited=now.waited + 1)
-    if self.standing.waited < settings.patience and gone < self._most_steps:
-      return Outcome(state, logged)
-    self._set(retraining=False, mark=now.taken)
-    players = {**state.players, **_copied(self._critics)}
+      self._update(evals_without_gain=now.evals_without_gain + 1)
+    if self.progress.evals_without_gain < settings.patience and steps < self._max_critic_steps:
+      return StepResult(state, logged)
+    self._update(retraining=False, phase_start=now.predictor_steps)
+    players = {**state.players, **_copy(self._critics)}
     state = dataclasses.replace(state, step=jnp.copy(self._best["step"]), players=players)
-    return Outcome(state, logged, saves=True)
+    return StepResult(state, logged, saves=True)
 
   def _batches(self) -> Batches:
-    """Those of the present phase."""
-    now, run = self.standing, self._experiment
+    """Returns the batches of the present phase."""
+    now, run = self.progress, self._experiment
     if not now.retraining:
-      return run.train_batches(now.taken, self._on_skip)
+      return run.train_batches(now.predictor_steps, self._on_skip)
     settings = self._settings.retraining
-    # Every round has an order of its own.
-    epochs = Epochs(self._pairs, run.augment, run.seed + now.rounds)
-    start = now.judged - now.mark
-    return run.batches(epochs, settings.batch_size, start, self._most_steps, self._on_skip)
+    # Every training of the critics has an order of its own.
+    sampler = EpochSampler(self._critic_source, run.augment, run.seed + now.num_retrainings)
+    start = now.critic_steps - now.phase_start
+    return run.batches(sampler, settings.batch_size, start, self._max_critic_steps, self._on_skip)
 
   def _read_buffer(self) -> None:
-    """What the critics are trained on, and what they are judged by, augmented alike every time."""
-    self._pairs = self._aggregated(TRAIN)
-    self._most_steps = self._settings.retraining.most_steps(len(self._pairs))
-    pairs, size = self._aggregated(HOLD_OUT), self._settings.retraining.batch_size
-    epochs = Epochs(pairs, self._experiment.augment, self._experiment.seed, shuffle=False)
-    examples = self._experiment.batches(epochs, size, 0, -(-len(pairs) // size), self._on_skip)
-    self._shown = list(on_devices(self._experiment, examples))
+    """Opens what the critics are trained on and evaluated on, the latter augmented once."""
+    self._critic_source = self._aggregated(TRAIN)
+    self._max_critic_steps = self._settings.retraining.max_steps(len(self._critic_source))
+    pairs, size = self._aggregated(DECISION), self._settings.retraining.batch_size
+    sampler = EpochSampler(pairs, self._experiment.augment, self._experiment.seed, shuffle=False)
+    examples = self._experiment.batches(sampler, size, 0, -(-len(pairs) // size), self._on_skip)
+    self._critic_batches = list(prefetch_batches(self._experiment, examples))
 
-  def _aggregated(self, part: str) -> Aggregated:
-    source = self._experiment.source if part == TRAIN else self._held
-    sets = self._store.read([each.model for each in self.standing.sets], part)
-    return Aggregated(source, sets, self._experiment.prepare.resized)
+  def _aggregated(self, part: str) -> AggregatedMaps:
+    source = self._experiment.source if part == TRAIN else self._decision_source
+    sets = self._store.read([each.model for each in self.progress.sets], part)
+    return AggregatedMaps(source, sets, self._experiment.prepare.resize_only)
 
-  # Models: their scores, maps and photos.
+  # Models: their metrics, maps and pictures.
 
-  def _held_out_scores(self, state: TrainState) -> dict[str, float]:
-    if not self._held_batches:
-      self._held_batches += self._experiment.eval_batches(self._on_skip, self._held)
-    scores = self._evaluate(state.variables(), self._held_batches).metrics
-    self._lap("hold-out")
+  def _decision_scores(self, state: TrainState) -> dict[str, float]:
+    if not self._decision_batches:
+      self._decision_batches += self._experiment.eval_batches(self._on_skip, self._decision_source)
+    scores = self._evaluate(state.variables(), self._decision_batches).metrics
+    self._book_time("decision split")
     return scores
 
-  def _other_scores(self, state: TrainState) -> tuple[float, ...]:
-    """The metric on the examples that nothing is decided by, if there are any."""
-    if not len(self._rest):
+  def _rest_scores(self, state: TrainState) -> tuple[float, ...]:
+    """Evaluates on the validation examples that decide nothing, if there are any."""
+    if not len(self._rest_source):
       return ()
-    examples = self._experiment.eval_batches(self._on_skip, self._rest)
+    examples = self._experiment.eval_batches(self._on_skip, self._rest_source)
     return (self._evaluate(state.variables(), examples).metrics[self._metric],)
 
-  def _remember(self, model: int, state: TrainState, *, maps: bool) -> None:
-    """Draws a model's predictions of a few photos; writes its maps unless the run is over."""
+  def _store_maps(self, model: int, state: TrainState, *, maps: bool) -> None:
+    """Draws a model's predictions of a few photos; writes its maps if `maps` is set."""
     if jax.process_index() == 0:
-      write_npz(self._workdir / "album" / f"{model}.npz", self._draw(state))
+      write_npz(self._workdir / "previews" / f"{model}.npz", self._draw(state))
     if maps:
       indices = self._indices(model)
       for part, source, of_part in (
         (TRAIN, self._experiment.source, indices),
-        (HOLD_OUT, self._held, range(len(self._held))),
+        (DECISION, self._decision_source, range(len(self._decision_source))),
       ):
         self._store.write(model, part, self._generate(state.variables(), source, of_part))
-      meet(f"maps of model {model}")
+      sync_processes(f"maps of model {model}")
 
   def _indices(self, model: int) -> Sequence[int]:
-    """The training examples that get a map."""
+    """Chooses the training examples that get a map."""
     run, settings = self._experiment, self._settings
-    epochs = run.epochs()
-    indices, drawn = range(len(epochs.source)), model * run.training.batch_size
-    if settings.seen and model and drawn < len(indices):
-      indices = [epochs.place(position)[1] for position in range(drawn)]
-    if 0 < settings.images < len(indices):
+    sampler = run.sampler()
+    indices, drawn = range(len(sampler.source)), model * run.training.batch_size
+    if settings.only_seen and model and drawn < len(indices):
+      indices = [sampler.locate(position)[1] for position in range(drawn)]
+    if 0 < settings.maps_per_model < len(indices):
       random = np.random.default_rng((run.seed, model))
-      indices = random.choice(indices, settings.images, replace=False).tolist()
+      indices = random.choice(indices, settings.maps_per_model, replace=False).tolist()
     return sorted(indices)
 
   def _keep_best(self, state: TrainState) -> None:
-    self._best = _copied({"step": state.step, "player": state.players[PREDICTOR]})
+    self._best = _copy({"step": state.step, "player": state.players[PREDICTOR]})
 
   def _keep_critics(self, state: TrainState) -> None:
     critics = self._experiment.game.critics
-    self._critics = _copied({name: state.players[name] for name in critics})
+    self._critics = _copy({name: state.players[name] for name in critics})
 
   def _arrays(self) -> dict[str, PyTree]:
     return {"best": self._best, "critics": self._critics}
 
-  def _set(self, **changes: Any) -> None:
-    self.standing = dataclasses.replace(self.standing, **changes)
+  def _update(self, **changes: Any) -> None:
+    self.progress = dataclasses.replace(self.progress, **changes)
 
-  def _lap(self, purpose: str, waiting_for: PyTree = None) -> None:
-    """Books the time since the last lap."""
+  def _book_time(self, purpose: str, waiting_for: PyTree = None) -> None:
+    """Adds the time since the last call to what it was spent on."""
     jax.block_until_ready(waiting_for)
     now = time.perf_counter()
     self.seconds[purpose] += now - self._since
     self._since = now
 
 
-def _copied(tree: PyTree) -> PyTree:
-  """Steps take the memory of the state that they are given."""
+def _copy(tree: PyTree) -> PyTree:
+  """Copies arrays, since a step takes the memory of the state that it is given."""
   return jax.tree.map(jnp.copy, tree)
 
 
-def _logged(now: Standing, scores: Mapping[str, float], miou: float) -> dict[str, float]:
-  """What a propagation's line says."""
+def _metrics_of(now: LookaheadState, scores: Mapping[str, float], miou: float) -> dict[str, float]:
+  """Returns what is logged after a propagation."""
   cycle = now.cycle
   facts = {
-    "propagation": now.propagations,
-    "model": now.taken,
+    "propagation": now.num_propagations,
+    "model": now.predictor_steps,
     "miou": miou,
     "start": cycle.start,
     "best": cycle.best,
-    "cycle": now.ended,
+    "cycle": now.num_cycles,
     "failures": cycle.failures,
-    "gone": cycle.gone,
-    "above": cycle.above,
+    "num_propagations": cycle.num_propagations,
+    "num_above_peak": cycle.num_above_peak,
   }
   return {f"lookahead/{name}": float(value) for name, value in facts.items()} | {
-    f"{HOLD_OUT}/{name}": value for name, value in scores.items()
+    f"{DECISION}/{name}": value for name, value in scores.items()
   }
 
 
-def _bare(game: Game) -> Game:
-  """Without metrics that are computed on the host: it is evaluated often."""
+def _without_host_metrics(game: Game) -> Game:
+  """Returns the game without metrics of the host, which take long: it is evaluated often."""
   tasks = {name: dataclasses.replace(task, extra_metrics=()) for name, task in game.tasks.items()}
   return dataclasses.replace(game, tasks=tasks)
 
 
 def check(experiment: Experiment, settings: Lookahead) -> None:
-  """Raises ValueError unless LoAd can be played with the experiment's game and optimizers."""
+  """Raises ValueError unless the experiment's game and optimizers are such that LoAd can run."""
   check_divisible(settings.retraining.batch_size, name="lookahead.retraining.batch_size")
   training, critics = experiment.training, experiment.game.critics
   if not critics:

@@ -160,7 +160,7 @@ def _predictor(stored: Iterable[str]) -> dict[str, str]:
   if not params:
     raise ValueError(f"no {root}/params, but {sorted(stored)[:10]}")
   places = {name.removeprefix(f"{root}/"): name for name in params + stats}
-  kept = re.compile(rf"{root}/opt_state/(?:\d+/)*average/(.+)")
+  kept = re.compile(rf"{root}/opt_state/(?:\d+/)*ema/(.+)")
   averages = {f"params/{found[1]}": found[0] for found in map(kept.fullmatch, stored) if found}
   return places | averages
 

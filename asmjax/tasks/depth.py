@@ -138,7 +138,7 @@ class Depth(Task):
   def unscale(
     self, soft_prediction: Float[np.ndarray, "h w 1"], factor: float
   ) -> Float[np.ndarray, "h w 1"]:
-    """Multiplies meters by the factor, the inverse of `asmjax.data.transforms.approach`."""
+    """Multiplies meters by the factor, the inverse of `rescale_depth_and_normals`."""
     return soft_prediction * np.float32(factor)
 
   def postprocess(self, soft_prediction: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w"]:

@@ -135,7 +135,7 @@ class Normals(Task):
   def unscale(
     self, soft_prediction: Float[np.ndarray, "h w 3"], factor: float
   ) -> Float[np.ndarray, "h w 3"]:
-    """Divides z by the factor and keeps lengths, the inverse of `data.transforms.approach`."""
+    """Divides z by the factor and keeps lengths, the inverse of `rescale_depth_and_normals`."""
     squeezed = soft_prediction / np.array([[[1, 1, factor]]], np.float32)
     return squeezed * (_length(soft_prediction) / np.maximum(_length(squeezed), _MIN_LENGTH))
 

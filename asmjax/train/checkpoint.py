@@ -13,7 +13,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from asmjax.train.state import TrainState
 
 
-class Memory(NamedTuple):
+class ExtraState(NamedTuple):
   """What a schedule must know to go on, besides the state.
 
   Attributes:
@@ -22,7 +22,7 @@ class Memory(NamedTuple):
   """
 
   arrays: PyTree
-  facts: dict[str, Any]
+  fields: dict[str, Any]
 
 
 class Checkpoints:
@@ -49,7 +49,7 @@ class Checkpoints:
     best = policies.BestN(get_metric_fn=score, n=keep, keep_checkpoints_without_metrics=False)
     self._manager = ocp.CheckpointManager(
       pathlib.Path(directory).absolute(),
-      item_names=("state", "arrays", "facts"),
+      item_names=("state", "arrays", "fields"),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
         save_decision_policy=_Always(),
@@ -65,7 +65,7 @@ class Checkpoints:
     metrics: Mapping[str, float] | None = None,
     *,
     step: int | None = None,
-    memory: Memory | None = None,
+    extra: ExtraState | None = None,
   ) -> None:
     """Writes in the background, once the checkpoint before is complete.
 
@@ -78,9 +78,9 @@ class Checkpoints:
     # From the host: the device's memory is donated to the next step, and with several processes
     # every one of them has the whole state.
     items: dict[str, Any] = {"state": ocp.args.StandardSave(jax.device_get(state))}
-    if memory is not None:
-      items["arrays"] = ocp.args.StandardSave(jax.device_get(memory.arrays))
-      items["facts"] = ocp.args.JsonSave(memory.facts)
+    if extra is not None:
+      items["arrays"] = ocp.args.StandardSave(jax.device_get(extra.arrays))
+      items["fields"] = ocp.args.JsonSave(extra.fields)
     self._manager.wait_until_finished()
     self._manager.save(
       int(state.step) if step is None else step,
@@ -88,23 +88,23 @@ class Checkpoints:
       metrics=dict(metrics) if metrics else None,
     )
 
-  def recall(self, like: PyTree, step: int) -> Memory:
+  def restore_extra(self, like: PyTree, step: int) -> ExtraState:
     """The schedule's memory at `step`; `like` gives the structure of its arrays."""
     items = ocp.args.Composite(
-      arrays=ocp.args.StandardRestore(jax.device_get(like)), facts=ocp.args.JsonRestore()
+      arrays=ocp.args.StandardRestore(jax.device_get(like)), fields=ocp.args.JsonRestore()
     )
-    found = self._manager.restore(step, args=items)
-    return Memory(found["arrays"], found["facts"])
+    restored = self._manager.restore(step, args=items)
+    return ExtraState(restored["arrays"], restored["fields"])
 
-  def last(self) -> int | None:
+  def latest_step(self) -> int | None:
     """The step of the last checkpoint, if there is one."""
     return self._manager.latest_step()
 
-  def best(self) -> int | None:
+  def best_step(self) -> int | None:
     """The step of the checkpoint with the best metric, if one was evaluated."""
     return self._manager.best_step()
 
-  def folder(self, step: int) -> pathlib.Path:
+  def step_path(self, step: int) -> pathlib.Path:
     """Where the checkpoint of `step` is."""
     return pathlib.Path(self._manager.directory) / str(step)
 
@@ -121,10 +121,10 @@ class Checkpoints:
     except (ValueError, KeyError, TypeError) as error:
       raise ValueError(f"{misfit}: {error}") from error
     expected = jax.tree_util.tree_leaves_with_path(like)
-    for (path, leaf), found in zip(expected, jax.tree.leaves(state), strict=True):
-      if (leaf.shape, leaf.dtype) != (found.shape, found.dtype):
+    for (path, leaf), restored in zip(expected, jax.tree.leaves(state), strict=True):
+      if (leaf.shape, leaf.dtype) != (restored.shape, restored.dtype):
         raise ValueError(
-          f"{misfit}: {jax.tree_util.keystr(path)} is {found.dtype}{found.shape}; "
+          f"{misfit}: {jax.tree_util.keystr(path)} is {restored.dtype}{restored.shape}; "
           f"expected {leaf.dtype}{leaf.shape}"
         )
     return state

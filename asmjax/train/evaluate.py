@@ -16,7 +16,7 @@ from asmjax import batch as batches
 from asmjax.game import Game
 from asmjax.models.layers import DEVICES
 from asmjax.tasks.base import Task
-from asmjax.train.parallel import gathered, placed, spread
+from asmjax.train.parallel import all_gather_objects, pmap_step, prefetch_to_device
 
 # Counts are int32 on device; more pixels than this are added up on the host, in int64.
 _LIMIT = 2**30
@@ -66,12 +66,12 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
     shown = {name: task.predict(outputs[name], size, **aligned) for name, task in detailed.items()}
     return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES), shown
 
-  measure = spread(measure, out_axes=(None, 0))
+  measure = pmap_step(measure, out_axes=(None, 0))
 
   def evaluate(variables: PyTree, examples: Iterable[Mapping[str, np.ndarray]]):
     total, pending, pixels = None, None, 0
     details = Details(detailed)
-    for batch in placed(batches.checked(examples, required=sorted(required))):
+    for batch in prefetch_to_device(batches.checked(examples, required=sorted(required))):
       measured, shown = measure(variables, batch)
       details.add(shown, batch)
       pending = measured if pending is None else jax.tree.map(jnp.add, pending, measured)
@@ -128,7 +128,7 @@ class Details:
     while self._pending:
       self._merge(self._pending.popleft().result())
     self._pool.shutdown()
-    for states in gathered(self._states):
+    for states in all_gather_objects(self._states):
       self._merge(states)
     metrics, protocols = {}, {}
     for name, states in self._states.items():

@@ -11,7 +11,14 @@ import jax
 from jaxtyping import PyTree
 
 from asmjax.data.descriptor import Descriptor, Source
-from asmjax.data.loader import Batches, Epochs, Reading, Transform, eval_batches, train_batches
+from asmjax.data.loader import (
+  Batches,
+  EpochSampler,
+  LoaderOptions,
+  Transform,
+  eval_batches,
+  train_batches,
+)
 from asmjax.game import JOINT, PREDICTOR, Game, Turns
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
@@ -32,24 +39,24 @@ class Training:
     batch_size: examples of the global batch.
     turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.game.Turns`.
     pretraining: steps before the first of the predictor, in which the critics move alone.
-    accumulate: microbatches that a device's share of the batch is cut into.
+    grad_accum_steps: microbatches that a device's share of the batch is cut into.
     dtype: of the networks' computations: "float32" or "bfloat16".
     log_every: steps, of all players, between logged means.
-    fast_critic: allow a critic a larger learning rate than the predictor's.
+    allow_fast_critic: allow a critic a larger learning rate than the predictor's.
   """
 
   steps: int
   batch_size: int
   turns: str = "joint"
   pretraining: int = 0
-  accumulate: int = 1
+  grad_accum_steps: int = 1
   dtype: str = "float32"
   log_every: int = 50
-  fast_critic: bool = False
+  allow_fast_critic: bool = False
 
   def __post_init__(self):
     Turns.parse(self.turns, self.pretraining)
-    check_divisible(self.batch_size, name="train.batch_size", parts=self.accumulate)
+    check_divisible(self.batch_size, name="train.batch_size", parts=self.grad_accum_steps)
     if self.dtype not in DTYPES:
       raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
     for name, least in (("steps", 0), ("log_every", 1)):
@@ -158,9 +165,9 @@ class Experiment:
     optimizers: by player.
     source: of the training examples.
     augment: their transform.
-    held_out: source of the evaluation's examples.
+    validation: source of the evaluation's examples.
     prepare: their transform.
-    reading: how examples of both are read.
+    loader_options: how examples of both are read.
     image_size: (h, w) that both transforms give.
     training: settings of the loop.
     evaluation: likewise.
@@ -173,9 +180,9 @@ class Experiment:
   optimizers: Mapping[str, Optimizer]
   source: Source
   augment: Transform
-  held_out: Source
+  validation: Source
   prepare: Transform
-  reading: Reading
+  loader_options: LoaderOptions
   image_size: tuple[int, int]
   training: Training
   evaluation: Evaluation
@@ -183,13 +190,13 @@ class Experiment:
 
   def __post_init__(self):
     critics = {name: each for name, each in self.optimizers.items() if name != PREDICTOR}
-    if not self.training.fast_critic:
+    if not self.training.allow_fast_critic:
       check_critic_lr(self.optimizers[PREDICTOR], critics, self.training.steps)
 
   @property
   def descriptor(self) -> Descriptor:
     """Of the data set."""
-    return self.held_out.descriptor
+    return self.validation.descriptor
 
   @property
   def turns(self) -> Turns:
@@ -204,17 +211,17 @@ class Experiment:
       f"{name}: all that its critic descends is multiplied by {scale}, which Adam divides out; it "
       "is the learning rate of its optimizer that says how fast it moves"
       for name, scale in scales.items()
-      if scale not in (0, 1) and self.optimizers[name].rule == "adam"
+      if scale not in (0, 1) and self.optimizers[name].name == "adam"
     ]
 
-  def transformations(self) -> Transformations:
+  def make_transformations(self) -> Transformations:
     """The optax transformation of each player."""
     steps = self.training.steps
-    return {name: each.transformation(steps) for name, each in self.optimizers.items()}
+    return {name: each.make_transformation(steps) for name, each in self.optimizers.items()}
 
-  def hold(self, player: str, params: PyTree) -> PyTree:
+  def stop_frozen(self, player: str, params: PyTree) -> PyTree:
     """The parameters of a player, of which those that never move are not differentiated."""
-    return self.optimizers[player].hold(params)
+    return self.optimizers[player].stop_frozen(params)
 
   def random_state(self) -> TrainState:
     """The state at step 0 if nothing is loaded: what checkpoints look like."""
@@ -232,21 +239,21 @@ class Experiment:
 
   def _state(self, load: Callable[[PyTree], PyTree]) -> TrainState:
     return init_state(
-      self.game, self.transformations(), seed=self.seed, image_size=self.image_size, load=load
+      self.game, self.make_transformations(), seed=self.seed, image_size=self.image_size, load=load
     )
 
-  def epochs(self) -> Epochs:
+  def sampler(self) -> EpochSampler:
     """The training examples as they are shown, epoch after epoch."""
-    return Epochs(self.source, self.augment, self.seed)
+    return EpochSampler(self.source, self.augment, self.seed)
 
   def train_batches(self, start: int, on_skip: Callable[[str], None] = print) -> Batches:
     """Training batches from step `start` of all players to the last; this process's share."""
     stop = self.turns.total(self.training.steps)
-    return self.batches(self.epochs(), self.training.batch_size, start, stop, on_skip)
+    return self.batches(self.sampler(), self.training.batch_size, start, stop, on_skip)
 
   def batches(
     self,
-    epochs: Epochs,
+    sampler: EpochSampler,
     batch_size: int,
     start: int,
     stop: int,
@@ -254,7 +261,7 @@ class Experiment:
   ) -> Batches:
     """Batches `start` to `stop` - 1 of any examples; this process's share."""
     batches = train_batches(
-      epochs, batch_size=batch_size, start=start, on_skip=on_skip, **self._options()
+      sampler, batch_size=batch_size, start=start, on_skip=on_skip, **self._options()
     )
     with contextlib.closing(batches):
       yield from itertools.islice(batches, stop - start)
@@ -264,7 +271,7 @@ class Experiment:
   ) -> Batches:
     """One pass over the held-out examples, or over those of `source`; this process's share."""
     return eval_batches(
-      self.held_out if source is None else source,
+      self.validation if source is None else source,
       self.prepare,
       batch_size=self.evaluation.batch_size,
       on_skip=on_skip,
@@ -273,4 +280,4 @@ class Experiment:
 
   def _options(self) -> dict[str, Any]:
     where = {"process": jax.process_index(), "processes": jax.process_count()}
-    return {"reading": self.reading, **where}
+    return {"options": self.loader_options, **where}

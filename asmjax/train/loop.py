@@ -16,8 +16,8 @@ from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import Health
 from asmjax.train.logger import Logger, NullLogger, RunLogger, SkippedExamples, check_finite
-from asmjax.train.parallel import spread
-from asmjax.train.schedule import Plain, Schedule, Turn, is_due
+from asmjax.train.parallel import pmap_step
+from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
 from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
 from asmjax.utils.files import write_json
@@ -29,7 +29,7 @@ MakeSchedule = Callable[[Experiment, pathlib.Path, Callable[[str], None]], Sched
 
 
 def train(
-  experiment: Experiment, workdir: str | pathlib.Path, schedule: MakeSchedule | None = None
+  experiment: Experiment, workdir: str | pathlib.Path, make_schedule: MakeSchedule | None = None
 ) -> dict[str, Any]:
   """Trains, from the last checkpoint in `workdir` if there is one, and evaluates at the end.
 
@@ -48,27 +48,29 @@ def train(
     ValueError: the data or the checkpoint does not fit the config.
   """
   workdir = pathlib.Path(workdir)
-  skips = open_skips(workdir)
-  plan = (schedule or _plain)(experiment, workdir, skips.add)
-  measure, draw = (make(experiment, skips.add) for make in (make_measure, make_draw))
+  skips = open_skipped_examples(workdir)
+  schedule = (make_schedule or _fixed_steps)(experiment, workdir, skips.add)
+  measure, draw = (
+    make(experiment, skips.add) for make in (make_eval_results, make_draw_predictions)
+  )
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
-    before = checkpoints.last()
-    outcome = plan.begin(checkpoints)
-    start = None if before is None else plan.done
-    logger = stack.enter_context(contextlib.closing(_open_logger(workdir, start, plan.steps)))
+    before = checkpoints.latest_step()
+    outcome = schedule.restore(checkpoints)
+    start = None if before is None else schedule.done
+    logger = stack.enter_context(contextlib.closing(_open_logger(workdir, start, schedule.steps)))
     if before is None:
-      logger.log_warnings(plan.done, experiment.warnings())
+      logger.log_warnings(schedule.done, experiment.warnings())
     if outcome.saves:
-      logger.log_metrics(plan.done, {}, outcome.scores)
-      checkpoints.save(outcome.state, step=plan.done, memory=plan.memory())
+      logger.log_metrics(schedule.done, {}, outcome.scores)
+      checkpoints.save(outcome.state, step=schedule.done, extra=schedule.extra_state())
     take_step, health = _stepper(experiment), Health(experiment.game.terms, logger.read_metrics())
     log: list[Mapping[str, jax.Array]] = []
     results: dict[str, Any] = {}
-    for turn in plan.turns():
-      state, figures = take_step(turn, outcome.state)
+    for step_input in schedule.step_inputs():
+      state, figures = take_step(step_input, outcome.state)
       log.append(figures)
-      outcome, done = plan.after(state), plan.done
+      outcome, done = schedule.after_step(state), schedule.done
       saves = outcome.evaluates or outcome.saves
       if saves or outcome.scores or is_due(done, experiment.training.log_every):
         # A checkpoint closes a log interval, so that a resumed run logs the same means.
@@ -83,22 +85,24 @@ def train(
       if outcome.evaluates:
         logger.log_images(done, functools.partial(draw, outcome.state))
       if saves:
-        checkpoints.save(outcome.state, results.get("metrics"), step=done, memory=plan.memory())
+        checkpoints.save(
+          outcome.state, results.get("metrics"), step=done, extra=schedule.extra_state()
+        )
     if not results:  # Of a run without steps, or one that had come to its end.
       results = measure(outcome.state)
-      if checkpoints.last() is None:
+      if checkpoints.latest_step() is None:
         checkpoints.save(outcome.state, results["metrics"])
-    results |= plan.summary(outcome.state)
+    results |= schedule.summary(outcome.state)
   if jax.process_index() == 0:
     write_json(workdir / "results.json", results)
   return results
 
 
-def _plain(
+def _fixed_steps(
   experiment: Experiment, workdir: pathlib.Path, on_skip: Callable[[str], None]
 ) -> Schedule:
   del workdir
-  return Plain(experiment, on_skip)
+  return FixedSteps(experiment, on_skip)
 
 
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
@@ -107,7 +111,7 @@ def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoin
   return Checkpoints(workdir / "checkpoints", metric=settings.metric, keep=settings.keep)
 
 
-def open_skips(workdir: pathlib.Path) -> SkippedExamples:
+def open_skipped_examples(workdir: pathlib.Path) -> SkippedExamples:
   """The list of examples that this process could not read."""
   return SkippedExamples(workdir / f"skipped.{jax.process_index()}.jsonl")
 
@@ -127,7 +131,7 @@ class Views(Protocol):
     ...
 
 
-def make_measure(
+def make_eval_results(
   experiment: Experiment, on_skip: Callable[[str], None] = print, views: Views | None = None
 ) -> Callable[[TrainState], dict[str, Any]]:
   """Evaluation on the held-out examples, compiled once.
@@ -155,7 +159,7 @@ def make_measure(
     return {
       "step": experiment.turns.taken(int(state.step)),
       "data_set": experiment.descriptor.name,
-      "split": experiment.held_out.split,
+      "split": experiment.validation.split,
       "examples": scores.examples,
       "skipped": list(skipped),
       "protocol": scores.protocols | {"images": str(experiment.prepare)} | looked,
@@ -165,7 +169,7 @@ def make_measure(
   return measure
 
 
-def make_draw(
+def make_draw_predictions(
   experiment: Experiment, on_skip: Callable[[str], None] = print, count: int = 4
 ) -> Callable[[TrainState], dict[str, np.ndarray]]:
   """Pictures of the first held-out examples, compiled once.
@@ -181,7 +185,7 @@ def make_draw(
   predict = jax.jit(experiment.game.predict)
   palette = np.array(experiment.descriptor.palette, np.uint8)
   with contextlib.closing(experiment.eval_batches(on_skip)) as examples:
-    count = min(count, len(experiment.held_out))
+    count = min(count, len(experiment.validation))
     share = experiment.evaluation.batch_size // jax.process_count()
     rows = list(itertools.islice(examples, -(-count // share)))
   batch = {key: np.concatenate([row[key] for row in rows])[:count] for key in rows[0]}
@@ -204,23 +208,23 @@ def _open_logger(workdir: pathlib.Path, start: int | None, steps: int | None) ->
 
 def _stepper(
   experiment: Experiment,
-) -> Callable[[Turn, TrainState], tuple[TrainState, dict[str, jax.Array]]]:
-  """`take_step(turn, state)`, compiled once for every set of players that move together."""
-  transformations, compiled = experiment.transformations(), {}
+) -> Callable[[StepInput, TrainState], tuple[TrainState, dict[str, jax.Array]]]:
+  """`take_step(step_input, state)`, compiled once for every set of players that move together."""
+  transformations, compiled = experiment.make_transformations(), {}
 
-  def take_step(turn: Turn, state: TrainState):
-    if turn.movers not in compiled:
+  def take_step(step_input: StepInput, state: TrainState):
+    if step_input.movers not in compiled:
       function = make_step(
         experiment.game,
         transformations,
-        movers=turn.movers,
+        movers=step_input.movers,
         steps=experiment.training.steps,
         turns=experiment.turns,
-        accumulate=experiment.training.accumulate,
-        hold=experiment.hold,
+        grad_accum_steps=experiment.training.grad_accum_steps,
+        stop_frozen=experiment.stop_frozen,
       )
-      compiled[turn.movers] = spread(function, donate=True)
-    return compiled[turn.movers](state, turn.batch)
+      compiled[step_input.movers] = pmap_step(function, donate=True)
+    return compiled[step_input.movers](state, step_input.batch)
 
   return take_step
 

@@ -1,4 +1,4 @@
-"""Optimizers: settings to one optax transformation a player."""
+"""Optimizers: from settings to one optax transformation for each player."""
 
 import dataclasses
 import re
@@ -14,7 +14,8 @@ from jaxtyping import Array, PyTree
 
 _RULES = {
   "sgd": lambda o: optax.trace(decay=o.momentum) if o.momentum else optax.identity(),
-  "adam": lambda o: optax.scale_by_adam(b1=o.momentum, b2=o.momentum2),
+  "adam": lambda o: optax.scale_by_adam(b1=o.momentum, b2=o.b2),
+  # TensorFlow's default: from 0, the first step would be of full size whatever the gradient.
   "adagrad": lambda o: optax.scale_by_rss(initial_accumulator_value=0.1),
 }
 _SCHEDULES = {
@@ -25,134 +26,143 @@ _SCHEDULES = {
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-  """An update rule and its schedule.
+  """Settings of an optimizer and of its learning rate.
 
   Attributes:
-    rule: "sgd", "adam" or "adagrad".
-    learning_rate: base rate.
-    momentum: of SGD, beta1 of Adam.
-    momentum2: beta2 of Adam.
-    schedule: "poly", (1 - t/T)^power, or "constant".
-    power: of the poly schedule.
-    warmup: steps of the predictor over which the rate first grows linearly from 0.
-    weight_decay: added to the gradient of the kernels (an L2 penalty), before the rule.
-    clip: largest global norm of the gradient; 0 leaves it as it is.
-    groups: rate multipliers by a regular expression that is searched in a parameter's path; the
-      first that matches counts: {"^head": 10.0}. With 0.0 the parameter never moves, and nothing
-      is computed for its sake; running statistics are held by `asmjax.models.layers.Norm.frozen`.
-    average: decay of an exponential moving average of the parameters, which evaluation then
-      uses; 0 keeps none.
+    name: Name of the update rule: "sgd", "adam" or "adagrad".
+    learning_rate: Learning rate that the schedule and the multipliers scale.
+    momentum: Momentum of SGD, or beta1 of Adam.
+    b2: Decay of Adam's second moment, beta2.
+    schedule: Name of the schedule over the predictor's T steps: "poly", (1 - t/T)^power, or
+      "constant".
+    power: Exponent of the "poly" schedule; 0.9 is DeepLab's.
+    warmup_steps: Number of the predictor's steps in which the rate first grows linearly from 0.
+    weight_decay: Factor of the kernels that is added to their gradient, an L2 penalty, before the
+      update rule.
+    clip_norm: Largest global norm of the gradient; 0 leaves the gradient as it is.
+    lr_multipliers: Multipliers of the learning rate by regular expressions that are searched in a
+      parameter's path, as {"^head": 10.0}; the first that matches counts. With 0.0 the parameter
+      never moves and has no gradient; `asmjax.models.layers.Norm.frozen` keeps running statistics.
+    ema_decay: Decay of an exponential moving average of the parameters, by which the predictor is
+      evaluated; 0 keeps none.
 
   Raises:
-    ValueError: an unknown rule or schedule.
+    ValueError: The name or the schedule is unknown.
   """
 
-  rule: str = "adam"
+  name: str = "adam"
   learning_rate: float = 1e-3
   momentum: float = 0.9
-  momentum2: float = 0.999
+  b2: float = 0.999
   schedule: str = "poly"
   power: float = 0.9
-  warmup: int = 0
+  warmup_steps: int = 0
   weight_decay: float = 0.0
-  clip: float = 0.0
-  groups: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  average: float = 0.0
+  clip_norm: float = 0.0
+  lr_multipliers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  ema_decay: float = 0.0
 
   def __post_init__(self):
-    for field, known in (("rule", _RULES), ("schedule", _SCHEDULES)):
+    for field, known in (("name", _RULES), ("schedule", _SCHEDULES)):
       if getattr(self, field) not in known:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
 
-  def rate(self, step: ArrayLike, steps: int) -> Array:
-    """The learning rate after `step` of the predictor's `steps`."""
+  def learning_rate_at(self, step: ArrayLike, steps: int) -> Array:
+    """Computes the learning rate after `step` of the predictor's `steps`."""
     at = jnp.asarray(step, jnp.result_type(float))
-    warm = jnp.minimum(1.0, (at + 1) / (self.warmup + 1))
+    warm = jnp.minimum(1.0, (at + 1) / (self.warmup_steps + 1))
     return self.learning_rate * warm * _SCHEDULES[self.schedule](at / max(steps, 1), self.power)
 
   @property
-  def fastest(self) -> float:
-    """The largest factor that a parameter's rate may have."""
-    return max((1.0, *self.groups.values()))
+  def max_multiplier(self) -> float:
+    """Largest multiplier that any parameter's rate may have."""
+    return max((1.0, *self.lr_multipliers.values()))
 
   @property
-  def slowest(self) -> float:
-    """The smallest factor that the rate of a parameter that moves may have."""
-    return min((1.0, *filter(None, self.groups.values())))
+  def min_multiplier(self) -> float:
+    """Smallest multiplier that the rate of any parameter that moves may have."""
+    return min((1.0, *filter(None, self.lr_multipliers.values())))
 
-  def transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
-    """The optax transformation; its `update` takes the predictor's `step` as an extra argument.
+  def make_transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
+    """Builds the optax transformation, whose `update` takes the predictor's `step` as a keyword.
 
     Schedules of all players follow the predictor's steps rather than counts of their own updates,
-    so that players that take turns share one schedule, and any turns give the predictor the same.
+    so that alternating players share one schedule, and the predictor's is always the same.
     """
     kernels = lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params)
     return optax.chain(
-      optax.clip_by_global_norm(self.clip) if self.clip else optax.identity(),
+      optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
       optax.add_decayed_weights(self.weight_decay, mask=kernels)
       if self.weight_decay
       else optax.identity(),
-      _RULES[self.rule](self),
-      _scale_by_group(self.groups),
-      _scale_by_rate(lambda step: self.rate(step, steps)),
-      _track_average(self.average) if self.average else optax.identity(),
+      _RULES[self.name](self),
+      _scale_by_multiplier(self.lr_multipliers),
+      _scale_by_rate(lambda step: self.learning_rate_at(step, steps)),
+      _track_ema(self.ema_decay) if self.ema_decay else optax.identity(),
     )
 
-  def hold(self, params: PyTree) -> PyTree:
-    """The parameters, under `stop_gradient` where their rate is always 0."""
-    stop = lambda path, x: x if _factor(self.groups, path) else jax.lax.stop_gradient(x)
+  def stop_frozen(self, params: PyTree) -> PyTree:
+    """Returns the parameters, under `stop_gradient` where their multiplier is 0."""
+    stop = lambda path, x: x if _multiplier(self.lr_multipliers, path) else jax.lax.stop_gradient(x)
     return jax.tree_util.tree_map_with_path(stop, params)
 
 
-class AverageState(NamedTuple):
-  """The moving average of the parameters."""
+class ParamsEmaState(NamedTuple):
+  """State of `_track_ema`: the exponential moving average of the parameters."""
 
-  average: PyTree
+  ema: PyTree
 
 
 def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int) -> None:
-  """A critic's learning rate is never larger than the predictor's (Hwang et al. 2019, Alg. 1).
+  """Checks that no critic learns faster than the predictor (Hwang et al. 2019, Alg. 1).
 
-  That is the largest rate of any of the critic's parameters and the smallest of any of the
-  predictor's that move: `groups` may raise the one and lower the other.
+  What is compared is the largest rate of any of a critic's parameters and the smallest of any of
+  the predictor's that move: `lr_multipliers` may raise the one and lower the other.
+
+  Args:
+    predictor: Settings of the predictor's optimizer.
+    critics: Settings of the critics' optimizers, by the names of their terms.
+    steps: Number of the predictor's steps in the run.
 
   Raises:
-    ValueError: it is, at some step of the run.
+    ValueError: A critic's rate is larger at some step of the run.
   """
   times = np.unique(np.linspace(0, max(steps - 1, 0), 101).astype(int))
-  limit = predictor.slowest * np.asarray(predictor.rate(times, steps))
+  limit = predictor.min_multiplier * np.asarray(predictor.learning_rate_at(times, steps))
   for name, critic in critics.items():
-    rate = critic.fastest * np.asarray(critic.rate(times, steps))
+    rate = critic.max_multiplier * np.asarray(critic.learning_rate_at(times, steps))
     if np.any(rate > limit * (1 + 1e-6)):
       at = int(times[np.argmax(rate > limit * (1 + 1e-6))])
       raise ValueError(
         f"the critic of term {name!r} would outpace the predictor: learning rate "
-        f"{rate.max():g} against {limit.max():g}, groups included (first at step {at}); lower "
-        "optimizer.critic.learning_rate or set train.fast_critic=True"
+        f"{rate.max():g} against {limit.max():g}, multipliers included (first at step {at}); lower "
+        "optimizer.critic.learning_rate or set train.allow_fast_critic=True"
       )
 
 
-def averaged(params: PyTree, opt_state: PyTree) -> PyTree:
-  """The moving average of the parameters where the optimizer keeps one, else `params`."""
-  found = optax.tree_utils.tree_get_all_with_path(opt_state, "average")
-  return found[0][1] if found else params
+def ema_params(params: PyTree, opt_state: PyTree) -> PyTree:
+  """Returns the moving average of the parameters if the optimizer keeps one, else `params`."""
+  averages = optax.tree_utils.tree_get_all_with_path(opt_state, "ema")
+  return averages[0][1] if averages else params
 
 
 def _is_kernel(path: tuple, _: Any) -> bool:
   return path[-1].key == "kernel"
 
 
-def _factor(groups: Mapping[str, float], path: tuple) -> float:
+def _multiplier(multipliers: Mapping[str, float], path: tuple) -> float:
   name = "/".join(str(entry.key) for entry in path)
-  return next((groups[pattern] for pattern in groups if re.search(pattern, name)), 1.0)
+  return next((multipliers[pattern] for pattern in multipliers if re.search(pattern, name)), 1.0)
 
 
-def _scale_by_group(groups: Mapping[str, float]) -> optax.GradientTransformation:
+def _scale_by_multiplier(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
   def update(updates: PyTree, params: PyTree = None) -> PyTree:
     del params
-    return jax.tree_util.tree_map_with_path(lambda path, u: _factor(groups, path) * u, updates)
+    return jax.tree_util.tree_map_with_path(
+      lambda path, u: _multiplier(multipliers, path) * u, updates
+    )
 
-  return optax.stateless(update) if groups else optax.identity()
+  return optax.stateless(update) if multipliers else optax.identity()
 
 
 def _scale_by_rate(rate: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:
@@ -163,15 +173,19 @@ def _scale_by_rate(rate: Callable[[Array], Array]) -> optax.GradientTransformati
   return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def _track_average(decay: float) -> optax.GradientTransformationExtraArgs:
-  """Averages the parameters after the update; the early average forgets faster."""
+def _track_ema(decay: float) -> optax.GradientTransformationExtraArgs:
+  """Averages the parameters after the update, as TensorFlow's `ExponentialMovingAverage` does.
+
+  The decay grows as (1 + step) / (10 + step), TensorFlow's constants, so that the average soon
+  forgets the random parameters of the start.
+  """
 
   def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Array):
     step = extra["step"]
     keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     mix = lambda old, p, u: keep.astype(p.dtype) * old + (1 - keep).astype(p.dtype) * (p + u)
-    return updates, AverageState(jax.tree.map(mix, state.average, params, updates))
+    return updates, ParamsEmaState(jax.tree.map(mix, state.ema, params, updates))
 
-  # A copy: the state is donated to the step, where one buffer may not come in twice.
-  init = lambda params: AverageState(jax.tree.map(jnp.copy, params))
+  # A copy: the state is donated to the step, which may not get one buffer twice.
+  init = lambda params: ParamsEmaState(jax.tree.map(jnp.copy, params))
   return optax.GradientTransformationExtraArgs(init, update)

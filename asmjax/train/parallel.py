@@ -22,7 +22,7 @@ _Devices = Sequence[jax.Device]  # pyright: ignore[reportInvalidTypeForm]  # JAX
 _Step = TypeVar("_Step", bound=Callable[..., Any])
 
 
-def spread(
+def pmap_step(
   function: _Step, *, devices: _Devices | None = None, donate: bool = False, out_axes: Any = None
 ) -> _Step:
   """Maps `function(state, batch)` over devices.
@@ -38,7 +38,7 @@ def spread(
       row; or a pytree of these.
 
   Returns:
-    A function of (state, batch), the batch as `place` gives it.
+    A function of (state, batch), the batch as `shard_batch` gives it.
   """
   mapped = jax.pmap(
     function,
@@ -52,10 +52,10 @@ def spread(
   return cast(_Step, mapped)  # With an axis more in each array of the batch.
 
 
-def replicated(tree: PyTree) -> PyTree:
-  """A pytree on all devices, laid out as `spread` returns it.
+def replicate(tree: PyTree) -> PyTree:
+  """A pytree on all devices, laid out as `pmap_step` returns it.
 
-  What is laid out otherwise works too, but makes `spread` compile its function once more.
+  What is laid out otherwise works too, but makes `pmap_step` compile its function once more.
   """
   if jax.process_count() > 1:
     return tree  # Which each process has to itself.
@@ -63,7 +63,9 @@ def replicated(tree: PyTree) -> PyTree:
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def place(batch: Mapping[str, np.ndarray], *, devices: _Devices | None = None) -> dict[str, Array]:
+def shard_batch(
+  batch: Mapping[str, np.ndarray], *, devices: _Devices | None = None
+) -> dict[str, Array]:
   """Sends this process's part of a batch to its devices, without waiting for its arrival.
 
   Args:
@@ -79,22 +81,22 @@ def place(batch: Mapping[str, np.ndarray], *, devices: _Devices | None = None) -
   return jax.device_put(rows, sharding)
 
 
-def placed(
+def prefetch_to_device(
   batches: Iterable[Mapping[str, np.ndarray]], *, ahead: int = 2
 ) -> Iterator[dict[str, Array]]:
   """Batches on devices, each sent there while those before it are still being worked on.
 
   Args:
-    batches: see `place`.
+    batches: see `shard_batch`.
     ahead: batches that are on the devices, or on their way, before their turn.
 
   Returns:
-    What `place` makes of each of them.
+    What `shard_batch` makes of each of them.
   """
-  return prefetch(map(place, batches), ahead)
+  return prefetch(map(shard_batch, batches), ahead)
 
 
-def connect(processes: str) -> None:
+def initialize_distributed(processes: str) -> None:
   """Joins the processes of all hosts; to be called before JAX is used.
 
   Args:
@@ -112,7 +114,7 @@ def connect(processes: str) -> None:
   jax.distributed.initialize(match[1], int(match[2]), int(match[3]))
 
 
-def gathered(content: Any) -> list[Any]:
+def all_gather_objects(content: Any) -> list[Any]:
   """What the other processes gave in the same call; anything that can be pickled."""
   if jax.process_count() == 1:
     return []
@@ -126,7 +128,7 @@ def gathered(content: Any) -> list[Any]:
   ]
 
 
-def meet(place: str) -> None:
+def sync_processes(place: str) -> None:
   """Waits until all processes have come to the same place."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(place)

@@ -10,13 +10,13 @@ from jaxtyping import Array
 
 from asmjax import batch as batches
 from asmjax.game import PREDICTOR
-from asmjax.train.checkpoint import Checkpoints, Memory
+from asmjax.train.checkpoint import Checkpoints, ExtraState
 from asmjax.train.experiment import Experiment
-from asmjax.train.parallel import placed, replicated
+from asmjax.train.parallel import prefetch_to_device, replicate
 from asmjax.train.state import TrainState
 
 
-class Turn(NamedTuple):
+class StepInput(NamedTuple):
   """One step.
 
   Attributes:
@@ -28,7 +28,7 @@ class Turn(NamedTuple):
   batch: Mapping[str, Array]
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
   """What follows a step.
 
   Attributes:
@@ -56,18 +56,18 @@ class Schedule(abc.ABC):
   steps: int | None = None
 
   @abc.abstractmethod
-  def begin(self, checkpoints: Checkpoints) -> Outcome:
+  def restore(self, checkpoints: Checkpoints) -> StepResult:
     """Goes on from the last checkpoint, or from the beginning if there is none."""
 
   @abc.abstractmethod
-  def turns(self) -> Iterator[Turn]:
+  def step_inputs(self) -> Iterator[StepInput]:
     """The steps to come, until the run ends."""
 
   @abc.abstractmethod
-  def after(self, state: TrainState) -> Outcome:
+  def after_step(self, state: TrainState) -> StepResult:
     """What follows the step that led to `state`."""
 
-  def memory(self) -> Memory | None:
+  def extra_state(self) -> ExtraState | None:
     """What a checkpoint must hold besides the state."""
     return None
 
@@ -77,7 +77,7 @@ class Schedule(abc.ABC):
     return {}
 
 
-class Plain(Schedule):
+class FixedSteps(Schedule):
   """A fixed number of the predictor's steps, and those of the critics between them.
 
   Each step is on a fresh minibatch, for those whose turn it is. What is compared, the length of the
@@ -96,20 +96,20 @@ class Plain(Schedule):
     self._experiment = experiment
     self._on_skip = on_skip
 
-  def begin(self, checkpoints: Checkpoints) -> Outcome:
+  def restore(self, checkpoints: Checkpoints) -> StepResult:
     """The state of the last checkpoint, or that of step 0."""
-    state = restore(self._experiment, checkpoints, checkpoints.last())
+    state = restore_state(self._experiment, checkpoints, checkpoints.latest_step())
     self.done = int(state.step)
-    return Outcome(state)
+    return StepResult(state)
 
-  def turns(self) -> Iterator[Turn]:
+  def step_inputs(self) -> Iterator[StepInput]:
     """One step a minibatch."""
     experiment = self._experiment
     players = (PREDICTOR, *experiment.game.critics)
-    for batch in on_devices(experiment, experiment.train_batches(self.done, self._on_skip)):
-      yield Turn(experiment.turns.movers(self.done, players), batch)
+    for batch in prefetch_batches(experiment, experiment.train_batches(self.done, self._on_skip)):
+      yield StepInput(experiment.turns.movers(self.done, players), batch)
 
-  def after(self, state: TrainState) -> Outcome:
+  def after_step(self, state: TrainState) -> StepResult:
     """Evaluation and checkpoints at intervals, and at the end."""
     before = self._experiment.turns.taken(self.done)
     self.done += 1
@@ -117,21 +117,21 @@ class Plain(Schedule):
     due = taken > before and is_due(taken, self._experiment.evaluation.every)
     evaluates = due or self.done == self.steps
     saves = evaluates or is_due(self.done, self._experiment.checkpointing.every)
-    return Outcome(state, evaluates=evaluates, saves=saves)
+    return StepResult(state, evaluates=evaluates, saves=saves)
 
 
-def restore(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
+def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
   """The state of `step`, or the state to start from if that is None."""
   if step is not None:
-    return replicated(checkpoints.restore(experiment.random_state(), step))
+    return replicate(checkpoints.restore(experiment.random_state(), step))
   say = print if jax.process_index() == 0 else lambda _: None
-  return replicated(experiment.init_state(say))
+  return replicate(experiment.init_state(say))
 
 
-def on_devices(experiment: Experiment, examples: Iterator) -> Iterator[Mapping[str, Array]]:
+def prefetch_batches(experiment: Experiment, examples: Iterator) -> Iterator[Mapping[str, Array]]:
   """Training batches on devices, each held against the contract."""
   required = [task.truth_key for task in experiment.game.tasks.values()]
-  return placed(batches.checked(examples, required=required))
+  return prefetch_to_device(batches.checked(examples, required=required))
 
 
 def is_due(done: int, every: int) -> bool:

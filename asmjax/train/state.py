@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 from asmjax.game import PREDICTOR, Game
-from asmjax.train.optim import averaged
+from asmjax.train.optim import ema_params
 
 
 @flax.struct.dataclass
@@ -43,7 +43,7 @@ class TrainState:
   def variables(self) -> dict[str, PyTree]:
     """The predictor's variables for evaluation: the moving average where one is kept."""
     player = self.players[PREDICTOR]
-    params = averaged(player.params, player.opt_state)
+    params = ema_params(player.params, player.opt_state)
     return {"params": params, "batch_stats": player.batch_stats}
 
 

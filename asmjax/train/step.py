@@ -24,13 +24,13 @@ def make_step(
   movers: tuple[str, ...],
   steps: int,
   turns: Turns = JOINT,
-  accumulate: int = 1,
-  hold: Callable[[str, PyTree], PyTree] = lambda player, params: params,
+  grad_accum_steps: int = 1,
+  stop_frozen: Callable[[str, PyTree], PyTree] = lambda player, params: params,
 ) -> Step:
   """The step of one device, to be mapped over the axis `DEVICES`.
 
-  Masked means are divided by the counts of the global batch, so that any number of devices, and
-  any `accumulate`, gives the same value and the same gradient (batch statistics, and the norms by
+  Masked means are divided by the counts of the global batch, so that any number of devices and any
+  `grad_accum_steps` give the same value and the same gradient (batch statistics, and the norms by
   which terms are balanced, are those of the microbatches that are computed at once).
 
   Args:
@@ -39,7 +39,7 @@ def make_step(
     movers: the players that move; the others are not differentiated and stay as they are.
     steps: of the predictor in the whole run, T.
     turns: how many of the state's steps were the predictor's; all schedules follow those alone.
-    accumulate: microbatches that a device's share is cut into.
+    grad_accum_steps: microbatches that a device's share is cut into.
     hold: from a player's parameters to the same under `stop_gradient` where they never move.
 
   Returns:
@@ -53,14 +53,14 @@ def make_step(
     params = {name: player.params for name, player in state.players.items()}
     stats = {name: player.batch_stats for name, player in state.players.items()}
     rng = jax.random.fold_in(state.key(), lax.axis_index(DEVICES))
-    differentiate = _differentiate if accumulate == 1 else _accumulated(accumulate)
+    differentiate = _differentiate if grad_accum_steps == 1 else _accumulated(grad_accum_steps)
     taken = turns.taken(state.step)
     # Critics that are trained for themselves have no end.
     progress = jnp.minimum(taken / max(steps, 1), 1.0)
 
     def play(moving: PyTree, stats: PyTree, batch: Mapping[str, Array]) -> Played:
       moved, probes = moving
-      moved = {name: hold(name, each) for name, each in moved.items()}
+      moved = {name: stop_frozen(name, each) for name, each in moved.items()}
       return game.play(
         {**params, **moved},
         stats,

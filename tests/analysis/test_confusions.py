@@ -68,7 +68,7 @@ def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):
     checkpoints.save(state)
   matrix, classes = confusions(tmp_path)
   predict = jax.jit(run.game.predict)
-  examples = [run.held_out[index] for index in range(5)]
+  examples = [run.validation[index] for index in range(5)]
   images = np.stack([example["image"] for example in examples])
   guesses = np.argmax(predict(jax.device_get(state.variables()), images)["segmentation"], -1)
   expected = ConfusionMatrix.empty(len(classes))

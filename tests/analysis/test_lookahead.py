@@ -14,9 +14,9 @@ from asmjax.lookahead.cycle import Action, Rules, advance, begin
 
 # Cycles: mIoUs after their propagations, the ones kept as best, how they ended, what they led to.
 SMALL = (
-  ((0.70, 0.64), (), End.FELL, 0),
+  ((0.70, 0.64), (), End.DROP, 0),
   ((0.705, 0.72, 0.73, 0.71), (1, 2), End.PATIENCE, 5),
-  ((0.66,), (), End.FELL, 5),
+  ((0.66,), (), End.DROP, 5),
   ((0.72, 0.729), (), End.PATIENCE, 5),
   ((0.735, 0.74), (0, 1), End.BUDGET, 10 + 1),
 )
@@ -30,7 +30,7 @@ def write(workdir, cycles, start=0.7):
     for place, miou in enumerate(mious):
       number += 1
       last = place == len(mious) - 1
-      ended = {"lookahead/ended": float(end.value), "lookahead/back_to": float(back_to)}
+      ended = {"lookahead/cycle_end": float(end.value), "lookahead/back_to": float(back_to)}
       lines += [
         line(number, miou, kept=place in kept, **ended if last and end is not End.OPEN else {}),
         {"step": 20 * number + 5, "lookahead/critic_loss": 0.3},
@@ -47,7 +47,7 @@ def line(number, miou, kept=False, **more):
     "lookahead/model": float(number),
     "lookahead/miou": miou,
     "lookahead/kept_best": float(kept),
-    "lookahead/ended": 0.0,
+    "lookahead/cycle_end": 0.0,
     **more,
   }
 
@@ -77,7 +77,7 @@ def test_cycles_start_where_the_one_before_stepped_back_to(history):
 
 
 def test_histories_agree_with_the_algorithm(tmp_path):
-  rules = Rules(cycles=6, patience=7, fall=0.03, peak_patience=1)
+  rules = Rules(cycles=6, patience=7, max_drop=0.03, peak_patience=1)
   rng = np.random.default_rng(3)
   cycle, cycles, origins, mious, kept = begin(0.6), [], [0], [], []
   for number in range(1, 2000):
@@ -89,7 +89,7 @@ def test_histories_agree_with_the_algorithm(tmp_path):
       kept.append(len(mious) - 1)
     if Action.TRAIN not in actions:
       # A fall always is below the start that the propagation was measured against.
-      end = End.FELL if mious[-1] <= before.start - rules.fall else End.PATIENCE
+      end = End.DROP if mious[-1] <= before.start - rules.max_drop else End.PATIENCE
       cycles.append((mious, kept, end, cycle.start_model))
       origins.append(cycle.start_model)
       mious, kept = [], []
@@ -102,7 +102,7 @@ def test_histories_agree_with_the_algorithm(tmp_path):
   assert len(history.peaks) == len(set(origins)) - 1 >= 2
   failed = [each.peak is None for each in history.cycles]
   assert failed[-rules.cycles :] == [True] * rules.cycles and not failed[-rules.cycles - 1]
-  assert {End.FELL, End.PATIENCE} == {each.end for each in history.cycles}
+  assert {End.DROP, End.PATIENCE} == {each.end for each in history.cycles}
 
 
 def test_a_cycle_that_goes_on_is_read_and_a_line_that_is_being_written_is_not(tmp_path):
@@ -110,7 +110,7 @@ def test_a_cycle_that_goes_on_is_read_and_a_line_that_is_being_written_is_not(tm
   with (workdir / "metrics.jsonl").open("a") as file:
     file.write('{"step": 100, "lookahead/prop')
   history = History.read(workdir)
-  assert [cycle.end for cycle in history.cycles] == [End.FELL, End.OPEN]
+  assert [cycle.end for cycle in history.cycles] == [End.DROP, End.OPEN]
   assert history.cycles[1].back_to is None and len(history.cycles[1].models) == 2
   assert "g0,1" not in history.named() and history.divergences() == (1, 1, 0)
   assert lookahead.cycle_table(history).splitlines()[-1].endswith("| 68.00 | not ended |  |")
@@ -213,16 +213,16 @@ def test_of_many_names_the_best_models_stays(tmp_path):
 def test_an_album_leads_to_the_last_peak_and_goes_on_where_there_is_room(tmp_path, history):
   assert lookahead.album_models(history, [0, 2, 4, 5, 6, 7, 9, 11]) == [0, 2, 5, 6, 7, 9, 11]
   assert lookahead.album_models(history, [0, 5, 7]) == [0, 5, 7]
-  falls = [((0.6,), (), End.FELL, 0)] * 20
-  late = ((0.8, 0.6), (0,), End.FELL, 21)
-  after = [((0.6,), (), End.FELL, 21)] * 20
+  falls = [((0.6,), (), End.DROP, 0)] * 20
+  late = ((0.8, 0.6), (0,), End.DROP, 21)
+  after = [((0.6,), (), End.DROP, 21)] * 20
   pictures = range(43)
   chosen = lookahead.album_models(
     History.read(write(tmp_path / "late", [*falls, late, *after])), pictures
   )
   assert chosen[0] == 0 and chosen[-1] == 21 and len(set(chosen)) == 8
   assert np.ptp(np.diff(chosen)) <= 1
-  early = [((0.8, 0.6), (0,), End.FELL, 1), *[((0.6,), (), End.FELL, 1)] * 20]
+  early = [((0.8, 0.6), (0,), End.DROP, 1), *[((0.6,), (), End.DROP, 1)] * 20]
   chosen = lookahead.album_models(History.read(write(tmp_path / "early", early)), pictures)
   assert chosen[:3] == [0, 1, 2] and chosen[-1] == 22 and len(set(chosen)) == 8
 
@@ -230,16 +230,16 @@ def test_an_album_leads_to_the_last_peak_and_goes_on_where_there_is_room(tmp_pat
 def test_the_album_shows_the_chosen_models_and_only_some_photos(tmp_path, history):
   workdir = tmp_path / "small"
   group = Group("LoAd", (workdir,))
-  with pytest.raises(ValueError, match=r"album holds no pictures; expected MODEL\.npz"):
+  with pytest.raises(ValueError, match=r"previews holds no pictures; expected MODEL\.npz"):
     lookahead.album([group], tmp_path / "album.png")
-  (workdir / "album").mkdir()
+  (workdir / "previews").mkdir()
   flat = lambda *color: np.broadcast_to(np.array(color, np.uint8), (3, 8, 12, 3)).copy()
   photos = flat(9, 9, 200)
   photos[2] = 200, 9, 9
   # Model 3 has no name.
   for model in (0, 2, 3, 5):
     np.savez(
-      workdir / "album" / f"{model}.npz",
+      workdir / "previews" / f"{model}.npz",
       **{
         "input": photos,
         "segmentation/truth": flat(9, 120, 9),

@@ -14,7 +14,7 @@ from asmjax.analysis.formatting import metric_direction
 from asmjax.analysis.report import contents, page, reproduce
 from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
-from asmjax.train.loop import make_draw, open_checkpoints
+from asmjax.train.loop import make_draw_predictions, open_checkpoints
 from tests.helpers.finished_runs import Parsed, decoded, table, write_run
 
 STRANGE = '<b>IID</b> & "co"'
@@ -170,7 +170,7 @@ def test_pictures_are_what_the_checkpoints_predict(made, runs, parsed):
   for group in runs:
     run = contents.read_config(group.workdirs[0])
     run = build_experiment(run)
-    drawn = make_draw(run, count=3)(run.random_state())
+    drawn = make_draw_predictions(run, count=3)(run.random_state())
     expected |= {
       "input": drawn["input"],
       "truth": drawn["segmentation/truth"],

@@ -14,7 +14,7 @@ from asmjax.analysis.report.summary import summarize
 from asmjax.analysis.runs import Group
 from asmjax.config import presets
 from asmjax.config.run_dir import describe_environment
-from asmjax.lookahead.standing import End
+from asmjax.lookahead.state import End
 from configs import voc
 from tests.analysis.test_lookahead import SMALL
 from tests.analysis.test_lookahead import write as write_cycles
@@ -121,7 +121,7 @@ def test_no_two_styles_look_the_same():
 def test_cycles_are_told_and_have_no_learning_curve(tmp_path):
   workdir = write_cycles(tmp_path / "load", SMALL)
   found = results(0.74, 0.8, 0.03, 0.9, 0.1) | {
-    "lookahead": {"hold_out": {"examples": 2, "start": 0.7, "end": 0.74}}
+    "lookahead": {"decision": {"examples": 2, "start": 0.7, "end": 0.74}}
   }
   (workdir / "results.json").write_text(json.dumps(found))
   made = report.collect([Group("LoAd", (workdir,))], count=0)
@@ -132,7 +132,7 @@ def test_cycles_are_told_and_have_no_learning_curve(tmp_path):
   assert len(rows) == len(SMALL) and rows[0][0] == "g0,0" and "mIoU fell" in rows[0]
   (drawn,) = [each["aria-label"] for each in parsed.all("svg") if "role" in each]
   assert "11 propagations in 5 cycles, from 70.00 % to 74.00 %" in drawn
-  assert [end for _, _, end, _ in SMALL].count(End.FELL) == sum("fell" in str(x) for x in rows)
+  assert [end for _, _, end, _ in SMALL].count(End.DROP) == sum("fell" in str(x) for x in rows)
   assert any("from 70.00 % at the start to 74.00 %" in text for _, text in parsed.texts)
 
 

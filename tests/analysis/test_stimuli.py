@@ -134,7 +134,7 @@ def test_photos_and_truths_are_cut_at_the_same_window(run, monkeypatch, tmp_path
   shown = [axes for axes in part.axes if axes.images]
   photos, depths, normals = (shown[i * 10 : (i + 1) * 10] for i in range(3))
   assert len(shown) == 30 and depths[0].get_ylabel() == "depth"
-  originals = [run.held_out[index]["image"] for index in range(11)]
+  originals = [run.validation[index]["image"] for index in range(11)]
   taken = set()
   for photo, depth, normal in zip(photos, depths, normals, strict=True):
     for axes in (depth, normal):

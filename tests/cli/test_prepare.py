@@ -49,6 +49,6 @@ def test_what_cannot_be_read_is_named_and_only_left_out_if_wished(horses, tmp_pa
   path.write_bytes(path.read_bytes()[:200])
   status, output = prepare(horses, tmp_path / "packed", "--splits=train")
   assert status != 0 and f"FATAL {path} cannot be decoded" in output and "Traceback" not in output
-  skip = "--config.data.reading.on_error=skip"
+  skip = "--config.data.loader.on_error=skip"
   status, output = prepare(horses, tmp_path / "whole", "--splits=train", skip)
   assert status == 0 and f"skipped: {path}" in output and "train: 1 examples" in output, output

@@ -75,7 +75,7 @@ def test_missing_files_end_a_run_before_it_begins_unless_they_are_skipped(horses
   (root / "train.txt").write_text("two\nthree\ntrain\n")
   with pytest.raises(FileNotFoundError, match=r"lacks 3 files: .*rgb/two\.jpg"):
     build_experiment(horse(str(root)))
-  config = horse(str(root), **{"data.reading.on_error": "skip", "data.size": (20, 30)})
+  config = horse(str(root), **{"data.loader.on_error": "skip", "data.size": (20, 30)})
   run, faults = build_experiment(config), []
   batches = list(run.train_batches(run.training.steps - 3, faults.append))
   assert [batch["weight"].sum() for batch in batches] == [8] * 3
@@ -222,11 +222,11 @@ def test_free_weights_follow_the_predictors_rule_and_rates_alone(file, horses):
   made = small.config("aaf", file, **(changes if file == "horse" else {}))
   own = made.optimizer.predictor
   # As `--config.optimizer.predictor.learning_rate=0.0123` does.
-  own.learning_rate, own.rule, own.weight_decay, own.clip = 0.0123, "sgd", 0.5, 0.7
-  own.update(warmup=2)
+  own.learning_rate, own.name, own.weight_decay, own.clip_norm = 0.0123, "sgd", 0.5, 0.7
+  own.update(warmup_steps=2)
   found = build_experiment(made).optimizers
   assert found[PREDICTOR].learning_rate == 0.0123 and found[PREDICTOR].weight_decay == 0.5
-  assert found["affinity"] == dataclasses.replace(found[PREDICTOR], weight_decay=0.0, clip=0.0)
+  assert found["affinity"] == dataclasses.replace(found[PREDICTOR], weight_decay=0.0, clip_norm=0.0)
   written = json.loads(json.dumps(made.to_dict()))
   assert build_experiment(written).optimizers["affinity"] == found["affinity"]
 
@@ -278,8 +278,8 @@ def test_all_that_follows_the_backbone_learns_tenfold():
   )["params"]
   optimizer = construct(Optimizer, config.optimizer.predictor, "optimizer.predictor")
   transformation = dataclasses.replace(
-    optimizer, rule="sgd", momentum=0.0, weight_decay=0.0, clip=0.0, schedule="constant"
-  ).transformation(1)
+    optimizer, name="sgd", momentum=0.0, weight_decay=0.0, clip_norm=0.0, schedule="constant"
+  ).make_transformation(1)
   ones = jax.tree.map(lambda x: jnp.ones(()), params)
   updates, _ = transformation.update(ones, transformation.init(ones), ones, step=0)
   assert set(updates) == {
@@ -311,8 +311,8 @@ def test_the_rates_of_luc_et_al_belong_to_their_network(variant, rates):
   assert (players.predictor.learning_rate, players.critic.learning_rate) == rates
   theirs = config.predictor.name == "dilated" and "gan" in variant
   assert config.train.turns == ("alternate(500, 500)" if theirs else "joint")
-  assert config.train.fast_critic is theirs
-  assert bool(players.predictor.groups) is (config.predictor.name != "dilated")
+  assert config.train.allow_fast_critic is theirs
+  assert bool(players.predictor.lr_multipliers) is (config.predictor.name != "dilated")
 
 
 def test_the_final_model_is_not_chosen_by_the_test_photos():
@@ -339,7 +339,7 @@ SHIPPED = {
 @pytest.mark.parametrize("file", SHIPPED)
 def test_no_shipped_discriminator_has_a_weight_that_adam_divides_out(file):
   made = importlib.import_module(f"configs.{file}").get_config(SHIPPED[file].format("cgan"))
-  released = made.optimizer.critic.rule == "sgd"
+  released = made.optimizer.critic.name == "sgd"
   assert made.terms.adversarial.critic_weight == (0.01 if released else 1.0)
   assert made.terms.adversarial.weight == 0.01
 
@@ -349,7 +349,7 @@ def test_no_shipped_discriminator_has_a_weight_that_adam_divides_out(file):
 def test_no_shipped_critic_outpaces_the_predictor_but_those_of_luc_et_al(file, method):
   made = importlib.import_module(f"configs.{file}").get_config(SHIPPED[file].format(method))
   players = {name: construct(Optimizer, section, name) for name, section in made.optimizer.items()}
-  if made.train.fast_critic:
+  if made.train.allow_fast_critic:
     assert (file, method) == ("voc", "gan_basic")
   else:
     check_critic_lr(players.pop(PREDICTOR), players, made.train.steps)
@@ -382,7 +382,7 @@ def test_a_critics_weight_that_its_optimizer_divides_out_is_named(variant, chang
   if scale:
     assert f"is multiplied by {scale}, which Adam divides out" in found[0]
     player = "affinity" if variant == "aaf" else "critic"
-    plain = {f"optimizer.{player}.rule": "sgd", "train.fast_critic": True}
+    plain = {f"optimizer.{player}.name": "sgd", "train.allow_fast_critic": True}
     assert not build_experiment(small.config(variant, **changes, **plain)).warnings()
 
 
@@ -445,7 +445,7 @@ def test_a_second_stage_is_plain_descent_with_the_statistics_of_the_first(stage)
 
 def test_a_first_stage_may_move_a_network_at_several_rates_and_moves_its_statistics():
   made = voc_animals.get_config("iid")
-  assert made.optimizer.predictor.groups.to_dict() == {"^(?!backbone/)": 5.0}
+  assert made.optimizer.predictor.lr_multipliers.to_dict() == {"^(?!backbone/)": 5.0}
   assert [norm.frozen for norm in norms(made.predictor)] in ([True, False], [False, True])
   assert not any(norm.frozen for norm in norms(small.config("iid").predictor))
 
@@ -489,9 +489,9 @@ def test_load_trains_on_the_official_photos_of_voc(variant):
 def test_a_round_of_the_critic_is_bounded_in_passes_over_the_buffer():
   retraining = Retraining()
   assert (retraining.epochs, retraining.batch_size) == (10.0, 16)
-  assert [retraining.most_steps(1464 * sets) for sets in (1, 2, 3)] == [915, 1830, 2745]
+  assert [retraining.max_steps(1464 * sets) for sets in (1, 2, 3)] == [915, 1830, 2745]
   quick = dataclasses.replace(retraining, epochs=0.25)
-  assert [quick.most_steps(pairs) for pairs in (1, 256, 640)] == [1, 4, 10]
+  assert [quick.max_steps(pairs) for pairs in (1, 256, 640)] == [1, 4, 10]
 
 
 def test_every_config_has_the_documented_keys():
@@ -584,9 +584,9 @@ def test_the_released_preset_is_the_papers_released_code():
 def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
   parts = {"data.split": "train[:80%]", "eval.split": "train[80%:]"}
   whole, run = build_experiment(small.config()), build_experiment(small.config(**parts))
-  assert (run.source.split, run.held_out.split) == tuple(parts.values())
-  assert (len(run.source), len(run.held_out)) == (19, 5)
-  for part, index, same in ((run.source, 18, 18), (run.held_out, 0, 19)):
+  assert (run.source.split, run.validation.split) == tuple(parts.values())
+  assert (len(run.source), len(run.validation)) == (19, 5)
+  for part, index, same in ((run.source, 18, 18), (run.validation, 0, 19)):
     np.testing.assert_array_equal(part[index]["image"], whole.source[same]["image"])
 
 
@@ -603,7 +603,7 @@ def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
 def test_structure_matching_is_bounded_and_on_decided_maps_where_no_paper_shows_it_is_not(config):
   term = config.terms.structure
   assert term.normalize != "none" and term.margin > 0 and term.binarise
-  assert config.optimizer.critic.clip > 0
+  assert config.optimizer.critic.clip_norm > 0
 
 
 @pytest.mark.parametrize("file", [voc, cityscapes, scenes, voc_animals])
@@ -659,7 +659,7 @@ def test_discriminators_of_untrained_predictors_set_in_late_and_softly(method):
     ),
     ("terms.structure.weight", "one", "terms.structure.weight is 'one', a str; expected float"),
     ("tasks.depths", {}, "unknown task 'depths'; known: depth, normals, segmentation"),
-    ("optimizer.predictor.rule", "lion", "optimizer.predictor: unknown rule 'lion'; known"),
+    ("optimizer.predictor.name", "lion", "optimizer.predictor: unknown name 'lion'; known"),
     ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
     ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor, s"),
     ("train.turns", "sometimes", "train: unknown turns 'sometimes'; known: 'joint'"),
@@ -699,7 +699,7 @@ def test_a_missing_key_is_named():
 
 
 def test_a_critic_may_outpace_the_predictor_if_asked():
-  made = small.config(**{"optimizer.critic.learning_rate": 1.0, "train.fast_critic": True})
+  made = small.config(**{"optimizer.critic.learning_rate": 1.0, "train.allow_fast_critic": True})
   assert build_experiment(made).optimizers["structure"].learning_rate == 1.0
 
 
@@ -716,24 +716,24 @@ def test_a_critic_may_outpace_the_predictor_if_asked():
     ({}, {"^conv1": 0.0}, False),
   ],
 )
-def test_groups_count_where_the_critic_is_held_to_the_predictors_pace(predictor, critic, refused):
+def test_check_critic_lr_counts_multipliers(predictor, critic, refused):
   rate = small.config().optimizer.predictor.learning_rate
   made = small.config(
     **{
       "optimizer.critic.learning_rate": rate,
-      "optimizer.predictor.groups": predictor,
-      "optimizer.critic.groups": critic,
+      "optimizer.predictor.lr_multipliers": predictor,
+      "optimizer.critic.lr_multipliers": critic,
     }
   )
   if not refused:
     build_experiment(made)
     return
-  with pytest.raises(ValueError, match="'structure' would outpace the predictor: .*groups incl"):
+  with pytest.raises(ValueError, match="'structure' would outpace the predictor: .*multipliers"):
     build_experiment(made)
 
 
 def test_a_warm_up_that_lets_the_critic_run_ahead_is_refused():
-  made = small.config(**{"train.steps": 100, "optimizer.predictor.warmup": 50})
+  made = small.config(**{"train.steps": 100, "optimizer.predictor.warmup_steps": 50})
   with pytest.raises(ValueError, match="first at step 0"):
     build_experiment(made)
 

@@ -52,8 +52,8 @@ def test_the_last_and_the_best_state_are_told_apart(workdir, which, step):
 
 
 def test_another_split_is_evaluated_if_one_is_named(workdir):
-  assert reopen(workdir).held_out.split == "val"
-  assert reopen(workdir, split="train").held_out.split == "train"
+  assert reopen(workdir).validation.split == "val"
+  assert reopen(workdir, split="train").validation.split == "train"
 
 
 def test_reading_leaves_alone_what_a_run_is_writing(workdir):

@@ -24,13 +24,13 @@ class Tiny(FileSource):
     splits=("train", "val"),
     provides=frozenset({"label", "instance"}),
   )
-  landmark: ClassVar[str] = "marks/here"
-  folders: ClassVar[tuple[str, ...]] = ("tiny", "above/tiny")
+  marker_path: ClassVar[str] = "marks/here"
+  subfolders: ClassVar[tuple[str, ...]] = ("tiny", "above/tiny")
   layout: ClassVar[str] = "ROOT/marks/here and more"
 
   @functools.cached_property
   def names(self):
-    return self.listed(f"{self.split}.txt")
+    return self.read_list(f"{self.split}.txt")
 
   def files(self, index):
     return {
@@ -80,7 +80,7 @@ def test_root_that_is_no_folder(tmp_path):
       Tiny(str(root), "train")
 
 
-def test_folder_without_landmark(tmp_path):
+def test_folder_without_marker_path_is_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"marks/here does not exist; expected ROOT/marks"):
     Tiny(str(tmp_path), "train")
 

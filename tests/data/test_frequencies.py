@@ -122,7 +122,7 @@ def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
   monkeypatch.setattr("asmjax.config.build.class_shares", count)
   for policy in ("raise", "skip"):
     build_experiment(
-      small.config("iid", **{"terms.pixel.balanced": 0.5, "data.reading.on_error": policy})
+      small.config("iid", **{"terms.pixel.balanced": 0.5, "data.loader.on_error": policy})
     )
   assert policies == ["raise", "skip"]
 
@@ -130,22 +130,22 @@ def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
 def test_smallest_diagonal_is_that_of_resized_images():
   source = Labels((np.zeros((30, 40)), np.zeros((60, 25)), None, np.zeros((80, 60))))
   found = lambda resize: smallest_diagonal(
-    source, Augment((60, 80), resize).resized_size, on_error="skip"
+    source, Augment((60, 80), resize).output_size, on_error="skip"
   )
-  assert found("none") == 50 and found("squash") == 100
-  assert found("fit") == np.hypot(60, 25)  # The others become 60x80 and 60x45.
+  assert found("none") == 50 and found("stretch") == 100
+  assert found("letterbox") == np.hypot(60, 25)  # The others become 60x80 and 60x45.
   with pytest.raises(ValueError, match="2.png is cut"):
-    smallest_diagonal(source, Augment((60, 80)).resized_size)
+    smallest_diagonal(source, Augment((60, 80)).output_size)
   with pytest.raises(ValueError, match="no example of split 'train' of labels can be read"):
-    smallest_diagonal(Labels((None,)), Augment((60, 80)).resized_size, on_error="skip")
+    smallest_diagonal(Labels((None,)), Augment((60, 80)).output_size, on_error="skip")
 
 
 @pytest.mark.parametrize(
   "changes, theta",
   [
     ({"data.eval_size": (20, 24)}, 5 / np.hypot(16, 16)),
-    ({"data.eval_size": (24, 24), "data.eval_resize": "fit"}, 5 / np.hypot(24, 24)),
-    ({"data.eval_size": (30, 40), "data.eval_resize": "squash"}, 5 / 50),
+    ({"data.eval_size": (24, 24), "data.eval_resize": "letterbox"}, 5 / np.hypot(24, 24)),
+    ({"data.eval_size": (30, 40), "data.eval_resize": "stretch"}, 5 / 50),
     ({"tasks.segmentation.theta": 0.0075}, 0.0075),
   ],
 )

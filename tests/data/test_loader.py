@@ -10,7 +10,7 @@ import pytest
 
 from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.loader import Epochs, Reading, eval_batches, train_batches
+from asmjax.data.loader import EpochSampler, LoaderOptions, eval_batches, train_batches
 from asmjax.data.scenes import Scenes
 from asmjax.data.transforms import Augment
 
@@ -63,7 +63,7 @@ def assert_same(a, b):
 
 
 def test_batch_holds_every_kind_and_weight_one():
-  (batch,) = take(train_batches(Epochs(Counting(), keep, seed=0), batch_size=4), 1)
+  (batch,) = take(train_batches(EpochSampler(Counting(), keep, seed=0), batch_size=4), 1)
   assert set(batch) == {*KINDS, "weight"}
   assert batch["weight"].dtype == np.float32 and batch["weight"].tolist() == [1] * 4
   for key in KINDS:
@@ -72,16 +72,16 @@ def test_batch_holds_every_kind_and_weight_one():
 
 
 def test_each_epoch_is_another_permutation():
-  epochs = Epochs(Counting(10), keep, seed=0)
-  order = np.reshape(ids(take(train_batches(epochs, batch_size=4), 10)), (4, 10))
+  sampler = EpochSampler(Counting(10), keep, seed=0)
+  order = np.reshape(ids(take(train_batches(sampler, batch_size=4), 10)), (4, 10))
   assert (np.sort(order) == np.arange(10)).all()
   assert len({tuple(epoch) for epoch in order}) == 4
 
 
 def test_order_depends_on_the_seed_and_not_at_all_without_shuffle():
   def order(seed, shuffle=True):
-    epochs = Epochs(Counting(10), keep, seed=seed, shuffle=shuffle)
-    return ids(take(train_batches(epochs, batch_size=5), 4))
+    sampler = EpochSampler(Counting(10), keep, seed=seed, shuffle=shuffle)
+    return ids(take(train_batches(sampler, batch_size=5), 4))
 
   assert order(0) == order(0) != order(1)
   assert order(0, shuffle=False) == [*range(10)] * 2
@@ -89,25 +89,27 @@ def test_order_depends_on_the_seed_and_not_at_all_without_shuffle():
 
 @pytest.mark.parametrize("start", [1, 4, 7])
 def test_resuming_replays_the_uninterrupted_run(start):
-  epochs = Epochs(Counting(7), noisy, seed=3)
-  whole = take(train_batches(epochs, batch_size=4), 12)
-  assert_same(take(train_batches(epochs, batch_size=4, start=start), 12 - start), whole[start:])
+  sampler = EpochSampler(Counting(7), noisy, seed=3)
+  whole = take(train_batches(sampler, batch_size=4), 12)
+  assert_same(take(train_batches(sampler, batch_size=4, start=start), 12 - start), whole[start:])
 
 
 def test_starting_late_reads_nothing_before():
   source = Counting(200)
-  epochs = Epochs(source, keep, seed=0, shuffle=False)
-  batches = train_batches(epochs, batch_size=10, start=10**9 + 5, reading=Reading(threads=0))
+  sampler = EpochSampler(source, keep, seed=0, shuffle=False)
+  batches = train_batches(
+    sampler, batch_size=10, start=10**9 + 5, options=LoaderOptions(num_threads=0)
+  )
   assert ids(take(batches, 1)) == [*range(50, 60)] == source.reads
 
 
 @pytest.mark.parametrize("processes", [2, 3, 6])
 def test_processes_share_the_global_batch(processes):
-  epochs = Epochs(Counting(7), noisy, seed=3)
+  sampler = EpochSampler(Counting(7), noisy, seed=3)
   options = {"batch_size": 6, "start": 2}
-  whole = take(train_batches(epochs, **options), 5)
+  whole = take(train_batches(sampler, **options), 5)
   parts = [
-    take(train_batches(epochs, **options, process=k, processes=processes), 5)
+    take(train_batches(sampler, **options, process=k, processes=processes), 5)
     for k in range(processes)
   ]
   for t, batch in enumerate(whole):
@@ -118,11 +120,13 @@ def test_processes_share_the_global_batch(processes):
 def test_threads_and_prefetch_change_nothing():
   source = Scenes("train", size=(32, 32), length=9)
   transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
-  epochs = Epochs(source, transform, seed=1)
-  plain = take(train_batches(epochs, batch_size=4, reading=Reading(threads=0, prefetch=0)), 6)
+  sampler = EpochSampler(source, transform, seed=1)
+  plain = take(
+    train_batches(sampler, batch_size=4, options=LoaderOptions(num_threads=0, prefetch=0)), 6
+  )
   for threads, prefetch in [(1, 1), (4, 2), (8, 1), (3, 0)]:
-    reading = Reading(threads=threads, prefetch=prefetch)
-    assert_same(take(train_batches(epochs, batch_size=4, reading=reading), 6), plain)
+    options = LoaderOptions(num_threads=threads, prefetch=prefetch)
+    assert_same(take(train_batches(sampler, batch_size=4, options=options), 6), plain)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -130,12 +134,16 @@ def test_worker_processes_change_nothing(workers):
   """Neither in one process, nor in several that share the batches, nor after a resume."""
   source = Scenes("train", size=(32, 32), length=9)
   transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
-  epochs = Epochs(source, transform, seed=1)
-  whole = take(train_batches(epochs, batch_size=4), 6)
-  options = {"batch_size": 4, "reading": Reading(workers=workers, threads=1), "start": 3}
-  with contextlib.closing(train_batches(epochs, **options)) as batches:
+  sampler = EpochSampler(source, transform, seed=1)
+  whole = take(train_batches(sampler, batch_size=4), 6)
+  options = {
+    "batch_size": 4,
+    "options": LoaderOptions(num_workers=workers, num_threads=1),
+    "start": 3,
+  }
+  with contextlib.closing(train_batches(sampler, **options)) as batches:
     assert_same(take(batches, 3), whole[3:])
-  with contextlib.closing(train_batches(epochs, **options, process=1, processes=4)) as batches:
+  with contextlib.closing(train_batches(sampler, **options, process=1, processes=4)) as batches:
     mine = [{key: value[1::4] for key, value in batch.items()} for batch in whole[3:]]
     assert_same(take(batches, 3), mine)
   with contextlib.closing(eval_batches(source, transform, batch_size=4)) as batches:
@@ -146,16 +154,16 @@ def test_worker_processes_change_nothing(workers):
 
 
 def test_any_example_can_be_made_alone():
-  epochs = Epochs(Counting(7), noisy, seed=3)
-  batches = take(train_batches(epochs, batch_size=7), 3)
+  sampler = EpochSampler(Counting(7), noisy, seed=3)
+  batches = take(train_batches(sampler, batch_size=7), 3)
   for epoch, batch in enumerate(batches):
     for row, index in enumerate(ids([batch])):
-      np.testing.assert_array_equal(batch["depth"][row], epochs.example(epoch, index)["depth"])
+      np.testing.assert_array_equal(batch["depth"][row], sampler.example(epoch, index)["depth"])
 
 
 def test_randomness_differs_between_epochs_examples_and_seeds():
   noise = {
-    (seed, epoch, index): Epochs(Counting(3), noisy, seed=seed).example(epoch, index)["depth"]
+    (seed, epoch, index): EpochSampler(Counting(3), noisy, seed=seed).example(epoch, index)["depth"]
     for seed, epoch, index in itertools.product(range(3), repeat=3)
   }
   assert len({(depth % 1).tobytes() for depth in noise.values()}) == 27
@@ -188,7 +196,7 @@ def test_evaluation_keeps_the_order_and_pads_without_truth():
 
 def test_closing_or_dropping_the_iterator_stops_its_threads():
   before = threading.active_count()
-  batches = train_batches(Epochs(Counting(), keep, seed=0), batch_size=4)
+  batches = train_batches(EpochSampler(Counting(), keep, seed=0), batch_size=4)
   next(batches)
   batches.close()
   workers = [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
@@ -202,16 +210,16 @@ def test_an_error_in_a_thread_reaches_the_caller():
     raise ValueError("one.jpg cannot be decoded")
 
   with pytest.raises(ValueError, match="one.jpg cannot be decoded"):
-    next(train_batches(Epochs(Counting(), broken, seed=0), batch_size=2))
+    next(train_batches(EpochSampler(Counting(), broken, seed=0), batch_size=2))
 
 
 def test_examples_of_different_sizes_are_named():
   def uneven(example, rng):
     return {"image": np.zeros((2 + int(example["label"][0, 0]), 4, 3), np.uint8)}
 
-  epochs = Epochs(Counting(), uneven, seed=0, shuffle=False)
+  sampler = EpochSampler(Counting(), uneven, seed=0, shuffle=False)
   with pytest.raises(ValueError, match=r"image of shapes \[\(3, 4, 3\), \(4, 4, 3\)\]"):
-    next(train_batches(epochs, batch_size=2))
+    next(train_batches(sampler, batch_size=2))
 
 
 @pytest.mark.parametrize(
@@ -225,12 +233,12 @@ def test_examples_of_different_sizes_are_named():
 )
 def test_bad_options_raise_before_the_first_batch(options, message):
   with pytest.raises(ValueError, match=message):
-    train_batches(Epochs(Counting(), keep, seed=0), **options)
+    train_batches(EpochSampler(Counting(), keep, seed=0), **options)
 
 
 def test_empty_sources_raise():
   with pytest.raises(ValueError, match="'train' of counting has no examples"):
-    Epochs(Counting(0), keep, seed=0)
+    EpochSampler(Counting(0), keep, seed=0)
   with pytest.raises(ValueError, match="'train' of counting has no examples"):
     eval_batches(Counting(0), keep, batch_size=1)
 
@@ -247,21 +255,21 @@ class Broken(Counting):
     return super().__getitem__(index)
 
 
-SKIP = Reading(on_error="skip")
+SKIP = LoaderOptions(on_error="skip")
 
 
 def test_broken_examples_end_the_run_unless_they_are_skipped():
-  epochs = Epochs(Broken(), keep, seed=0, shuffle=False)
+  sampler = EpochSampler(Broken(), keep, seed=0, shuffle=False)
   with pytest.raises(OSError, match=r"2\.png"):
-    take(train_batches(epochs, batch_size=2), 5)
+    take(train_batches(sampler, batch_size=2), 5)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_skipped_examples_are_listed_and_replaced(workers):
   faults = []
-  epochs = Epochs(Broken(), keep, seed=0, shuffle=False)
-  reading = dataclasses.replace(SKIP, workers=workers)
-  batches = train_batches(epochs, batch_size=5, reading=reading, on_skip=faults.append)
+  sampler = EpochSampler(Broken(), keep, seed=0, shuffle=False)
+  options = dataclasses.replace(SKIP, num_workers=workers)
+  batches = train_batches(sampler, batch_size=5, options=options, on_skip=faults.append)
   with contextlib.closing(batches):
     taken = take(batches, 2)
   shown = ids(taken)
@@ -273,18 +281,18 @@ def test_skipped_examples_are_listed_and_replaced(workers):
 
 
 def test_no_example_stands_in_for_all_that_are_broken():
-  epochs = Epochs(Broken(length=40, broken=tuple(range(20))), keep, seed=0, shuffle=False)
-  batches = train_batches(epochs, batch_size=20, reading=SKIP, on_skip=lambda fault: None)
+  sampler = EpochSampler(Broken(length=40, broken=tuple(range(20))), keep, seed=0, shuffle=False)
+  batches = train_batches(sampler, batch_size=20, options=SKIP, on_skip=lambda fault: None)
   shown = ids(take(batches, 1))
   assert min(shown) >= 20 and len(set(shown)) > 8
 
 
 def test_skipping_leaves_the_other_examples_of_the_run_as_they_were():
-  whole = take(train_batches(Epochs(Counting(), noisy, seed=3), batch_size=5), 4)
-  epochs = Epochs(Broken(), noisy, seed=3)
-  reading = {"reading": SKIP, "on_skip": lambda fault: None}
+  whole = take(train_batches(EpochSampler(Counting(), noisy, seed=3), batch_size=5), 4)
+  sampler = EpochSampler(Broken(), noisy, seed=3)
+  options = {"options": SKIP, "on_skip": lambda fault: None}
   for before, after in zip(
-    whole, take(train_batches(epochs, batch_size=5, **reading), 4), strict=True
+    whole, take(train_batches(sampler, batch_size=5, **options), 4), strict=True
   ):
     intact = ~np.isin(before["instance"][:, 0, 0] - 1, Broken.broken)
     assert intact.any()
@@ -297,7 +305,7 @@ def test_skipping_leaves_the_other_examples_of_the_run_as_they_were():
 def test_skipped_examples_do_not_count_in_evaluation():
   faults = []
   source = Broken(broken=(0, 3, 9), split="val")
-  options = {"reading": SKIP, "on_skip": faults.append}
+  options = {"options": SKIP, "on_skip": faults.append}
   batches = list(eval_batches(source, keep, batch_size=4, **options))
   weights = np.concatenate([batch["weight"] for batch in batches])
   assert weights.tolist() == [0, 1, 1, 0, 1, 1, 1, 1, 1, 0, 0, 0]
@@ -308,22 +316,25 @@ def test_skipped_examples_do_not_count_in_evaluation():
 
 
 def test_a_source_without_a_readable_example_ends_the_run():
-  epochs = Epochs(Broken(length=2, broken=(0, 1)), keep, seed=0)
+  sampler = EpochSampler(Broken(length=2, broken=(0, 1)), keep, seed=0)
   with pytest.raises(ValueError, match=r"no example of split 'train' of counting.*\.png"):
-    next(train_batches(epochs, batch_size=2, reading=SKIP))
+    next(train_batches(sampler, batch_size=2, options=SKIP))
 
 
 def test_errors_of_the_transform_are_never_skipped():
   """They are the config's fault, and would silently shrink the data set."""
   source = Scenes("train", size=(32, 32), length=9)
   with pytest.raises(ValueError, match="exceeds size 24x24"):
-    next(eval_batches(source, Augment((24, 24)), batch_size=2, reading=SKIP))
+    next(eval_batches(source, Augment((24, 24)), batch_size=2, options=SKIP))
 
 
 @pytest.mark.parametrize(
   ("change", "message"),
-  [({"workers": -1}, "workers=-1"), ({"on_error": "ignore"}, "'ignore'; known: raise, skip")],
+  [
+    ({"num_workers": -1}, "num_workers=-1"),
+    ({"on_error": "ignore"}, "'ignore'; known: raise, skip"),
+  ],
 )
-def test_bad_reading(change, message):
+def test_loader_options_refuse_what_makes_no_sense(change, message):
   with pytest.raises(ValueError, match=message):
-    Reading(**change)
+    LoaderOptions(**change)

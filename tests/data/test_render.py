@@ -7,7 +7,7 @@ import pytest
 from asmjax.data.scenes import Scenes, textures
 from asmjax.data.scenes import render as rendering
 from asmjax.data.scenes.furniture import KINDS
-from asmjax.data.scenes.primitives import Ball, Box, Cylinder, Pose, Room, turn
+from asmjax.data.scenes.primitives import Ball, Box, Cylinder, Pose, Room, rotation
 from asmjax.data.scenes.render import Camera, Part, render
 
 IDENTITY = Pose(np.eye(3), np.zeros(3))
@@ -143,13 +143,13 @@ def test_rings_are_open():
 
 
 def test_poses_compose_and_invert():
-  first = Pose(turn(0, 0.3) @ turn(2, 1.1), np.array([1.0, 2, 3]))
-  second = Pose(turn(1, -0.7), np.array([-2.0, 0.5, 1]))
+  first = Pose(rotation(0, 0.3) @ rotation(2, 1.1), np.array([1.0, 2, 3]))
+  second = Pose(rotation(1, -0.7), np.array([-2.0, 0.5, 1]))
   points = np.random.default_rng(0).standard_normal((3, 5))
   np.testing.assert_allclose((first @ second).apply(points), first.apply(second.apply(points)))
   np.testing.assert_allclose(first.inverse().apply(first.apply(points)), points)
   for axis in range(3):
-    turned = turn(axis, np.pi / 2) @ np.eye(3)[(axis + 1) % 3]
+    turned = rotation(axis, np.pi / 2) @ np.eye(3)[(axis + 1) % 3]
     np.testing.assert_allclose(turned, np.eye(3)[(axis + 2) % 3], atol=1e-12)
 
 

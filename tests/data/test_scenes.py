@@ -183,7 +183,7 @@ def test_label_is_the_kind_of_what_is_there():
   """The objects seen are among those of the scene, in their order."""
   source = Scenes("train", size=(64, 64))
   for index in range(20):
-    kinds = iter([thing.kind for thing in source.scene(index).things])
+    kinds = iter([item.kind for item in source.scene(index).objects])
     label, instance = source[index]["label"], source[index]["instance"]
     for k in range(1, instance.max() + 1):
       assert CLASSES[label[instance == k][0]] in kinds
@@ -231,8 +231,8 @@ def test_the_floor_is_darker_under_objects():
     seen = points(example, source.intrinsics)[floor].T
     spots = scene.camera.pose.apply(seen)[:2].T
     distances = [
-      np.linalg.norm(spots - thing.pose.translation[:2], axis=1) / thing.radius
-      for thing in scene.things
+      np.linalg.norm(spots - item.pose.translation[:2], axis=1) / item.radius
+      for item in scene.objects
     ]
     brightness, near = example["image"][floor].mean(1), np.min(distances, 0)
     if (near < 0.6).sum() > 20:
@@ -245,12 +245,12 @@ def test_objects_keep_apart_from_each_other_walls_and_camera():
   signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(8, 3).T
   for index in range(200):
     scene = Scenes("train").scene(index)
-    middles = np.array([thing.pose.translation[:2] for thing in scene.things])
-    radii = np.array([thing.radius for thing in scene.things])
-    for thing, middle in zip(scene.things, middles, strict=True):
-      for part in thing.parts:
-        corners = (thing.pose @ part.pose).apply(signs * np.array(part.solid.half)[:, None])
-        assert (np.linalg.norm(corners[:2].T - middle, axis=1) < thing.radius + 1e-6).all()
+    middles = np.array([item.pose.translation[:2] for item in scene.objects])
+    radii = np.array([item.radius for item in scene.objects])
+    for item, middle in zip(scene.objects, middles, strict=True):
+      for part in item.parts:
+        corners = (item.pose @ part.pose).apply(signs * np.array(part.solid.half)[:, None])
+        assert (np.linalg.norm(corners[:2].T - middle, axis=1) < item.radius + 1e-6).all()
     gaps = np.linalg.norm(middles[:, None] - middles, axis=-1) - radii[:, None] - radii
     assert (gaps[~np.eye(len(radii), dtype=bool)] > 0).all()
     assert (np.abs(middles) + radii[:, None] < scene.room.half[:2]).all()

@@ -93,20 +93,20 @@ def test_nearest_takes_the_nearest_center(size):
 
 def test_nearest_keeps_values_that_do_not_fit_in_smaller_types():
   ids = np.array([[2**24 + 1, -7]], np.int32)
-  assert transforms.nearest(ids, (2, 4)).tolist() == [[2**24 + 1] * 2 + [-7] * 2] * 2
+  assert transforms.resize_nearest(ids, (2, 4)).tolist() == [[2**24 + 1] * 2 + [-7] * 2] * 2
 
 
 @pytest.mark.parametrize("size", [(40, 64), (33, 47), (25, 32)])
 def test_enlarged_image_is_bilinear(size):
   image = example()["image"]
-  resized = transforms.interpolate(image, size)
+  resized = transforms.resize_image(image, size)
   np.testing.assert_allclose(resized, slow_bilinear(image, size), atol=1.01)
 
 
 def test_reduced_image_is_the_mean_over_areas():
   image = example()["image"]
   blocks = image.reshape(5, 4, 8, 4, 3).mean((1, 3))
-  np.testing.assert_allclose(transforms.interpolate(image, (5, 8)), blocks, atol=0.51)
+  np.testing.assert_allclose(transforms.resize_image(image, (5, 8)), blocks, atol=0.51)
 
 
 @pytest.mark.parametrize("size", [(37, 51), (64, 96), (101, 149), (300, 140), (48, 200)])
@@ -177,7 +177,7 @@ def enlarged(factor, approaching):
   image = np.zeros((40, 60, 3), np.uint8)
   example = {"image": image, "depth": depth, "normals": normals}
   result = transforms.resize(example, (round(40 * factor), round(60 * factor)))
-  result = transforms.approach(result, factor) if approaching else result
+  result = transforms.rescale_depth_and_normals(result, factor) if approaching else result
   # An enlarged depth is piecewise constant: compare at the middle of every input pixel's copies.
   step = max(1, int(factor))
   middle = {key: value[step // 2 :: step, step // 2 :: step] for key, value in result.items()}
@@ -196,7 +196,7 @@ def test_enlarged_depth_and_normals_agree(factor, approaching):
 
 
 def test_approaching_keeps_missing_missing_and_normals_unit():
-  nearer = transforms.approach(example(), 1.7)
+  nearer = transforms.rescale_depth_and_normals(example(), 1.7)
   missing = nearer["depth"] == 0
   length = np.linalg.norm(nearer["normals"], axis=-1)
   assert missing.any() and (length[missing] == 0).all()
@@ -204,7 +204,9 @@ def test_approaching_keeps_missing_missing_and_normals_unit():
 
 
 def test_approaching_and_going_back_is_the_identity():
-  back = transforms.approach(transforms.approach(example(), 1.7), 1 / 1.7)
+  back = transforms.rescale_depth_and_normals(
+    transforms.rescale_depth_and_normals(example(), 1.7), 1 / 1.7
+  )
   for key, value in example().items():
     np.testing.assert_allclose(back[key], value, rtol=1e-5, atol=1e-6)
 
@@ -256,17 +258,19 @@ def test_augment_is_a_function_of_its_generator():
   assert {value.shape[:2] for run in runs for value in run.values()} == {(16, 16)}
 
 
-def test_fit_keeps_the_aspect_and_squash_fills():
-  fitted = Augment((32, 32), resize="fit")(example(20, 40), FIXED)
-  assert (fitted["label"][:16] != UNLABELED).all() and (fitted["label"][16:] == UNLABELED).all()
-  squashed = Augment((32, 32), resize="squash")(example(20, 40), FIXED)
-  assert_same(squashed, transforms.resize(example(20, 40), (32, 32)))
+def test_letterbox_keeps_the_aspect_and_stretch_fills():
+  letterboxed = Augment((32, 32), resize="letterbox")(example(20, 40), FIXED)
+  assert (letterboxed["label"][:16] != UNLABELED).all() and (
+    letterboxed["label"][16:] == UNLABELED
+  ).all()
+  stretched = Augment((32, 32), resize="stretch")(example(20, 40), FIXED)
+  assert_same(stretched, transforms.resize(example(20, 40), (32, 32)))
 
 
 @pytest.mark.parametrize("inner", [(333, 500), (500, 333), (1, 700), (64, 64), (63, 65)])
 def test_fit_always_fits_and_touches(inner):
-  fitted = Augment((64, 48), resize="fit")
-  seen = fitted(example(*inner), FIXED)["label"] != UNLABELED
+  letterboxed = Augment((64, 48), resize="letterbox")
+  seen = letterboxed(example(*inner), FIXED)["label"] != UNLABELED
   assert seen.any(1).all() or seen.any(0).all()
 
 
@@ -311,7 +315,7 @@ def test_cropping_first_equals_cropping_last(factor):
   """Of a linear ramp: whatever pixel one looks at, image and depth tell the same place."""
   ramp = np.tile(np.arange(60, dtype=np.float32) * 4 + 2, (50, 1))
   original = {"image": np.repeat(ramp[..., None], 3, -1).astype(np.uint8), "depth": ramp}
-  augment = Augment((32, 32), scale=(factor, factor), divide_depth=False, random_crop=True)
+  augment = Augment((32, 32), scale=(factor, factor), scale_depth=False, random_crop=True)
   for seed in range(5):
     shown = augment(original, np.random.default_rng(seed))
     inside = shown["depth"] > 0
@@ -326,7 +330,7 @@ def test_depth_is_divided_by_the_drawn_factor_unless_told_not_to():
   augment = Augment((24, 24), scale=(0.5, 2.0), random_crop=True)
   depths = {augment(one, np.random.default_rng(seed))["depth"].max() for seed in range(50)}
   assert 0.5 <= min(depths) < 0.6 and 1.7 < max(depths) <= 2
-  plain = dataclasses.replace(augment, divide_depth=False)
+  plain = dataclasses.replace(augment, scale_depth=False)
   assert {plain(one, np.random.default_rng(seed))["depth"].max() for seed in range(50)} == {1}
 
 
@@ -339,12 +343,12 @@ def test_evaluation_never_loses_pixels():
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"resize": "stretch"}, "'stretch'; known: none, squash, fit"),
+    ({"resize": "warp"}, "'warp'; known: none, stretch, letterbox"),
     ({"size": (0, 5)}, r"\(0, 5\).*at least 1"),
     ({"size": (5,)}, r"\(5,\).*height, width"),
     ({"scale": (2.0, 1.0)}, "0 < low <= high"),
     ({"scale": (0.0, 1.0)}, "0 < low <= high"),
-    ({"scale": (1.0, 2.0), "resize": "fit"}, "set random_crop"),
+    ({"scale": (1.0, 2.0), "resize": "letterbox"}, "set random_crop"),
   ],
 )
 def test_bad_settings_are_named(change, message):

@@ -8,7 +8,7 @@ import pytest
 
 from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.wrappers import Cached, Relabeled, open_split, readable, whole_split
+from asmjax.data.wrappers import InMemory, RemapClasses, base_split, drop_unreadable, open_split
 
 NAMES = ("sky", "cat", "road", "dog")
 
@@ -37,7 +37,7 @@ class Pets:
 
 def test_cached_decodes_once_and_protects_what_it_keeps():
   source = Pets()
-  cached = Cached(source)
+  cached = InMemory(source)
   assert (len(cached), cached.split, cached.descriptor) == (3, "train", source.descriptor)
   cached[1].clear()
   for key, value in Pets()[1].items():
@@ -48,7 +48,7 @@ def test_cached_decodes_once_and_protects_what_it_keeps():
 
 
 def test_a_cache_is_sent_to_other_processes_empty():
-  cached = Cached(Pets())
+  cached = InMemory(Pets())
   cached[0], cached[1]
   sent = pickle.loads(pickle.dumps(cached))
   assert len(pickle.dumps(cached)) == len(pickle.dumps(sent))
@@ -66,7 +66,7 @@ def test_what_can_be_read_is_kept_in_order():
       return super().__getitem__(index)
 
   faults = []
-  kept = readable(Broken(), faults.append)
+  kept = drop_unreadable(Broken(), faults.append)
   assert faults == ["1.jpg is cut"] and len(kept) == 2 and kept.descriptor == Pets().descriptor
   assert [int(kept[index]["image"].max()) for index in range(2)] == [0, 2]
   assert kept.files(1) == {"image": "2.jpg"}
@@ -75,7 +75,7 @@ def test_what_can_be_read_is_kept_in_order():
 
 
 def test_relabeling_renumbers_joins_and_drops():
-  source = Relabeled(Pets(), {"dog": 1, "road": 0, "cat": 1})
+  source = RemapClasses(Pets(), {"dog": 1, "road": 0, "cat": 1})
   assert source.descriptor.classes == ("road", "cat+dog")
   assert source.descriptor.palette == ((3, 3, 3), (2, 2, 2))
   assert (len(source), source.split, source.files(0)) == (3, "train", {"image": "0.jpg"})
@@ -88,7 +88,7 @@ def test_relabeling_renumbers_joins_and_drops():
 
 
 def test_relabeling_by_the_same_ids_changes_nothing():
-  same = Relabeled(Pets(), {name: index for index, name in enumerate(NAMES)})
+  same = RemapClasses(Pets(), {name: index for index, name in enumerate(NAMES)})
   assert same.descriptor == Pets().descriptor
   np.testing.assert_array_equal(same[2]["label"], Pets()[2]["label"])
 
@@ -103,7 +103,7 @@ def test_relabeling_by_the_same_ids_changes_nothing():
 )
 def test_bad_classes(classes, message):
   with pytest.raises(ValueError, match=message):
-    Relabeled(Pets(), classes)
+    RemapClasses(Pets(), classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,8 +176,8 @@ def test_open_split_puts_every_example_on_one_side_of_a_boundary(length):
 
 def test_open_split_opens_whole_splits_as_they_are():
   assert open_split(lambda name: Numbers(3, name), "val") == Numbers(3, "val")
-  assert whole_split("train[-20%:]") == "train" and whole_split("fold1_train") == "fold1_train"
-  assert whole_split("train[:2]+test[2:]") == "train[:2]+test[2:]"
+  assert base_split("train[-20%:]") == "train" and base_split("fold1_train") == "fold1_train"
+  assert base_split("train[:2]+test[2:]") == "train[:2]+test[2:]"
 
 
 @pytest.mark.parametrize(

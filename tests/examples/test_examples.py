@@ -61,7 +61,7 @@ def test_value_and_error_fall_in_your_own_loop(loop):
 
 def test_the_last_column_is_the_error_on_scenes_never_seen(loop):
   script, printed = loop
-  image, label = script["held_out"]
+  image, label = script["validation"]
   logits = script["network"].apply({"params": script["params"]["S"]}, image)
   wrong = np.mean(np.argmax(np.asarray(logits), -1) != label)
   assert float(printed.split()[-1]) == pytest.approx(wrong, abs=6e-4)

@@ -68,7 +68,7 @@ class Constant(nn.Module):
 
 @functools.cache
 def trained(
-  network=Local, tasks=tuple(games.TASKS), resize="none", divide_depth=True
+  network=Local, tasks=tuple(games.TASKS), resize="none", scale_depth=True
 ) -> TrainedPredictor:
   """A predictor with random weights."""
   chosen = {name: games.TASKS[name] for name in tasks}
@@ -79,7 +79,7 @@ def trained(
     init(jax.random.key(0)),
     DESCRIPTOR,
     Augment(USUAL, resize, fill=FILL),
-    divide_depth,
+    scale_depth,
   )
 
 

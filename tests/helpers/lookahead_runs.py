@@ -13,62 +13,62 @@ from asmjax.config.build import build_experiment
 from asmjax.config.schema import construct
 from asmjax.game import PREDICTOR
 from asmjax.lookahead.settings import Lookahead
-from asmjax.lookahead.train import LookingAhead
+from asmjax.lookahead.train import LookaheadSchedule
 from asmjax.train.loop import train
 from tests.helpers import small_configs as small
 
 
-class Watched(LookingAhead):
+class Watched(LookaheadSchedule):
   """Copies every best model to the host when it is kept, and asserts that it comes back."""
 
-  def begin(self, checkpoints):
+  def restore(self, checkpoints):
     """Copies the start."""
-    outcome = super().begin(checkpoints)
+    result = super().restore(checkpoints)
     self.backs = self.returns = 0
-    self._copy = (0, jax.device_get(outcome.state.players[PREDICTOR]), 0)
-    return outcome
+    self._copy = (0, jax.device_get(result.state.players[PREDICTOR]), 0)
+    return result
 
   def _read_buffer(self):
     """Notes how many steps the round may have."""
     super()._read_buffer()
-    sets = [each.model for each in self.standing.sets]
+    sets = [each.model for each in self.progress.sets]
     maps = sum(len(each.indices) for each in self._store.read(sets, "train"))
-    assert len(self._pairs) == maps
+    assert len(self._critic_source) == maps
     self.limits = [*getattr(self, "limits", []), max(1, round(0.5 * maps / 8))]
 
-  def after(self, state):
+  def after_step(self, state):
     """Copies first: the state is not to be touched any more once it has been handed on."""
-    before, copy = self.standing, jax.device_get(state)
-    outcome = super().after(state)
-    if self.standing.cycle.best_model != self._copy[0]:
-      self._copy = (self.standing.taken, copy.players[PREDICTOR], int(copy.step))
-    if self.standing.ended > before.ended:
-      self._assert_back(outcome.state, copy)
+    before, copy = self.progress, jax.device_get(state)
+    result = super().after_step(state)
+    if self.progress.cycle.best_model != self._copy[0]:
+      self._copy = (self.progress.predictor_steps, copy.players[PREDICTOR], int(copy.step))
+    if self.progress.num_cycles > before.num_cycles:
+      self._assert_back(result.state, copy)
     if before.retraining:
-      taken = self.standing.judged - before.mark
+      taken = self.progress.critic_steps - before.phase_start
       assert taken <= self.limits[-1]
-      over = taken == self.limits[-1] or self.standing.waited == 1
-      assert over is not self.standing.retraining
-    if before.retraining and not self.standing.retraining:
-      self._assert_same(outcome.state.players[PREDICTOR], self._copy[1])
-      assert int(outcome.state.step) == self._copy[2]
-      loss = self._judge(outcome.state, self._shown)
-      np.testing.assert_allclose(loss, self.standing.loss, rtol=1e-5)
+      over = taken == self.limits[-1] or self.progress.evals_without_gain == 1
+      assert over is not self.progress.retraining
+    if before.retraining and not self.progress.retraining:
+      self._assert_same(result.state.players[PREDICTOR], self._copy[1])
+      assert int(result.state.step) == self._copy[2]
+      loss = self._evaluate_critics(result.state, self._critic_batches)
+      np.testing.assert_allclose(loss, self.progress.best_critic_loss, rtol=1e-5)
       self.returns += 1
-    return outcome
+    return result
 
   def _assert_back(self, state, copy):
     _, best, step = self._copy
     self._assert_same(state.players[PREDICTOR], best)
     for critic in self._experiment.game.critics:
       self._assert_same(state.players[critic], copy.players[critic])
-    if self.standing.taken != self._copy[0]:
+    if self.progress.predictor_steps != self._copy[0]:
       leaves = zip(*map(jax.tree.leaves, (copy.players[PREDICTOR], best)), strict=True)
       assert not all(np.array_equal(a, b) for a, b in leaves)
-    if self.standing.finished:
+    if self.progress.finished:
       assert int(state.step) == step
     else:
-      assert int(state.step) == self.standing.judged
+      assert int(state.step) == self.progress.critic_steps
     self.backs += 1
 
   def _assert_same(self, found, expected):
@@ -80,7 +80,7 @@ def run(workdir: pathlib.Path, variant: str = "load_asm", **changes) -> tuple[Wa
   config = small.config(
     variant,
     **small.AHEAD
-    | {"train.steps": 16, "optimizer.predictor.average": 0.9, "predictor.norm.kind": "sync_batch"}
+    | {"train.steps": 16, "optimizer.predictor.ema_decay": 0.9, "predictor.norm.kind": "sync_batch"}
     | changes,
   )
   settings = construct(Lookahead, config.lookahead, "lookahead")

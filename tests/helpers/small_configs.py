@@ -35,9 +35,9 @@ SMALL = {
 
 # Of LoAd: short cycles, and a small discriminator.
 AHEAD = {
-  "lookahead.every": 2,
+  "lookahead.steps_per_propagation": 2,
   "lookahead.rules.patience": 2,
-  "lookahead.retraining.every": 2,
+  "lookahead.retraining.eval_every": 2,
   "lookahead.retraining.patience": 1,
   "lookahead.retraining.epochs": 0.5,
   "lookahead.retraining.batch_size": 8,

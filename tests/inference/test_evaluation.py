@@ -15,13 +15,13 @@ from asmjax.inference.evaluation import InferenceViews
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.metrics.confusion import ConfusionMatrix
-from asmjax.train.loop import make_measure, open_checkpoints
+from asmjax.train.loop import make_eval_results, open_checkpoints
 from asmjax.utils.files import write_json
 from tests.helpers import small_configs as small
 
 # Photos of 16 x 16 become 20 x 20 in a canvas of 24 x 20; the last batch is not full.
 FITTED = {
-  "data.resize": "fit",
+  "data.resize": "letterbox",
   "data.eval_size": (24, 20),
   "data.options.length": 11,
   "eval.batch_size": 8,
@@ -39,12 +39,12 @@ def run(variant="iid,all", fitted=True):
 
 
 def scored(made, state, **views):
-  return make_measure(made, print, InferenceViews(made, **views))(state)
+  return make_eval_results(made, print, InferenceViews(made, **views))(state)
 
 
 def test_images_seen_once_and_whole_have_the_scores_of_the_evaluation():
   made, state = run()
-  plain, looked = make_measure(made)(state), scored(made, state, inference=Inference())
+  plain, looked = make_eval_results(made)(state), scored(made, state, inference=Inference())
   assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
   assert {"depth/rel", "normals/mean", "segmentation/bf/bf"} <= set(looked["metrics"])
   assert "views" not in plain["protocol"]
@@ -59,7 +59,7 @@ def test_scores_are_those_of_what_is_predicted():
   predict = make_predict(TrainedPredictor.from_state(made, state), THOROUGH)
   task, classes = made.game.tasks["segmentation"], len(made.descriptor.classes)
   matrix = ConfusionMatrix.empty(classes)
-  images = ((example, example["image"]) for example in map(made.held_out.__getitem__, range(11)))
+  images = ((example, example["image"]) for example in map(made.validation.__getitem__, range(11)))
   for example, estimates in predict(images):
     found = task.postprocess(estimates["segmentation"])
     matrix = matrix.merge(ConfusionMatrix.from_batch(found, example["label"], num_classes=classes))
@@ -71,7 +71,7 @@ def test_scores_are_those_of_what_is_predicted():
     "averaged over scales 0.5, 1, 1.5 and flipped images, in windows of 16 that share 4 pixels at "
     "least"
   )
-  plain = make_measure(made)(state)["metrics"]
+  plain = make_eval_results(made)(state)["metrics"]
   assert metrics["segmentation/pixel_accuracy"] != plain["segmentation/pixel_accuracy"]
 
 
@@ -110,11 +110,12 @@ class Torn:
 
 def test_what_cannot_be_read_is_skipped_if_asked():
   made, state = run()
-  torn = dataclasses.replace(made, held_out=Torn(made.held_out))
+  torn = dataclasses.replace(made, validation=Torn(made.validation))
   with pytest.raises(ValueError, match="2 is torn"):
     scored(torn, state, inference=Inference())
-  lenient = dataclasses.replace(torn, reading=dataclasses.replace(made.reading, on_error="skip"))
-  looked, plain = scored(lenient, state, inference=Inference()), make_measure(lenient)(state)
+  options = dataclasses.replace(made.loader_options, on_error="skip")
+  lenient = dataclasses.replace(torn, loader_options=options)
+  looked, plain = scored(lenient, state, inference=Inference()), make_eval_results(lenient)(state)
   assert looked["skipped"] == ["2 is torn", "10 is torn"] and looked["examples"] == 9
   assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
 
@@ -166,7 +167,7 @@ def test_a_finished_runs_results_name_how_images_were_looked_at(tmp_path):
     assert code == 0, output
     return output, json.loads(path.read_text())
 
-  write_json(path, make_measure(made)(jax.device_get(state)))
+  write_json(path, make_eval_results(made)(jax.device_get(state)))
   before = path.read_text()
   output, thorough = evaluate(
     "--scales=0.5,1,1.5", "--flip", "--window=16", "--overlap=4", "--batch_size=8"

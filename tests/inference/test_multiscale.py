@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asmjax.batch import UNLABELED
-from asmjax.data.transforms import interpolate, pad
+from asmjax.data.transforms import pad, resize_image
 from asmjax.game import Game
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.metrics.confusion import ConfusionMatrix
@@ -21,7 +21,7 @@ from tests.helpers import tiny_games as games
 # Predictors of one network, compiled once.
 predictor = functools.lru_cache(
   lambda network=inference_runs.Local, resize="none", divide=True, **settings: make_predict(
-    inference_runs.trained(network, resize=resize, divide_depth=divide), Inference(**settings)
+    inference_runs.trained(network, resize=resize, scale_depth=divide), Inference(**settings)
   )
 )
 
@@ -104,13 +104,13 @@ def test_predictions_score_as_the_evaluation_does():
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(matrix).mean_iou()
 
 
-@pytest.mark.parametrize(("resize", "inner"), [("fit", (16, 20)), ("squash", (16, 24))])
+@pytest.mark.parametrize(("resize", "inner"), [("letterbox", (16, 20)), ("stretch", (16, 24))])
 def test_estimates_come_back_to_the_size_of_the_image(resize, inner):
   image = inference_runs.image(32, 40)
   (found,) = estimates(predictor(inference_runs.Strided, resize), image)
-  small = evaluated(interpolate(image, inner))
+  small = evaluated(resize_image(image, inner))
   for name in games.TASKS:
-    expected = interpolate(small[name][: inner[0], : inner[1]], (32, 40)).reshape(32, 40, -1)
+    expected = resize_image(small[name][: inner[0], : inner[1]], (32, 40)).reshape(32, 40, -1)
     np.testing.assert_allclose(found[name], expected, atol=1e-5)
 
 

@@ -23,9 +23,9 @@ def run(tmp_path_factory):
     "iid,all",
     **{
       "data.eval_size": (24, 32),
-      "data.eval_resize": "fit",
-      "data.divide_depth": False,
-      "optimizer.predictor.average": 0.9,
+      "data.eval_resize": "letterbox",
+      "data.scale_depth": False,
+      "optimizer.predictor.ema_decay": 0.9,
     },
   )
 
@@ -41,7 +41,7 @@ def test_it_has_the_predictor_of_a_checkpoint_and_nothing_else(run, which, index
   assert trained.game.predictor == made.game.predictor and trained.game.tasks == made.game.tasks
   assert not trained.game.terms and made.game.terms
   assert dataclasses.replace(trained.prepare, keep_size=True) == made.prepare
-  assert not trained.divide_depth
+  assert not trained.scale_depth
   assert trained.descriptor.classes == made.descriptor.classes
 
 

@@ -27,7 +27,9 @@ def random_buffers():
     for model, (_, events) in enumerate(log, 1):
       if {"peak", "no peak"} & set(events):
         peak = moments[model].g_best if "peak" in events else None
-        after = aggregate(sets, model, peak, most=settings["most"], retain=settings["retain"])
+        after = aggregate(
+          sets, model, peak, buffer_size=settings["most"], retain=settings["retain"]
+        )
         cycles.append((sets, model, peak, after, moments[model]))
         sets = after
     runs.append((settings, cycles))
@@ -93,7 +95,7 @@ def test_only_one_set_goes_from_a_full_buffer():
 
 def test_a_peak_flushes_everything_but_the_peaks_retained():
   sets = (MapSet(20, True), MapSet(10, True), MapSet(0, True), MapSet(25, False), MapSet(27, False))
-  after = lambda retain: aggregate(sets, 35, 30, most=5, retain=retain)
+  after = lambda retain: aggregate(sets, 35, 30, buffer_size=5, retain=retain)
   assert numbers(after(0)) == [30, 35]
   assert numbers(after(1)) == [30, 20, 35]
   assert numbers(after(3)) == [30, 20, 10, 0, 35]
@@ -103,20 +105,20 @@ def test_a_peak_flushes_everything_but_the_peaks_retained():
 def test_a_full_buffer_of_two_keeps_the_peak_and_the_last_ending():
   sets = START
   for ending in (4, 6, 9):
-    sets = aggregate(sets, ending, most=2)
+    sets = aggregate(sets, ending, buffer_size=2)
     assert numbers(sets) == [0, ending]
 
 
 def test_retained_peaks_outlive_the_endings():
-  sets = aggregate(START, 3, 2, most=3, retain=1)
+  sets = aggregate(START, 3, 2, buffer_size=3, retain=1)
   assert numbers(sets) == [2, 0, 3]
-  assert numbers(aggregate(sets, 8, most=3, retain=1)) == [2, 0, 8]
+  assert numbers(aggregate(sets, 8, buffer_size=3, retain=1)) == [2, 0, 8]
 
 
 def test_a_peak_that_ended_its_cycle_is_in_the_buffer_as_both():
-  sets = aggregate(START, 7, 7, most=3)
+  sets = aggregate(START, 7, 7, buffer_size=3)
   assert sets == (MapSet(7, peak=True), MapSet(7, peak=False))
-  assert numbers(aggregate(aggregate(sets, 9, most=3), 11, most=3)) == [7, 9, 11]
+  assert numbers(aggregate(aggregate(sets, 9, buffer_size=3), 11, buffer_size=3)) == [7, 9, 11]
 
 
 @pytest.mark.parametrize(
@@ -130,10 +132,10 @@ def test_a_buffer_without_room_is_refused(most, retain, least):
   with pytest.raises(ValueError, match=message):
     check_room(most, retain)
   with pytest.raises(ValueError, match=message):
-    aggregate(START, 1, most=most, retain=retain)
+    aggregate(START, 1, buffer_size=most, retain=retain)
 
 
 @pytest.mark.parametrize(("most", "retain"), [(2, 0), (3, 1), (9, 0)])
 def test_a_buffer_with_room_is_taken(most, retain):
   check_room(most, retain)
-  assert len(aggregate(START, 2, 1, most=most, retain=retain)) == 2 + retain
+  assert len(aggregate(START, 2, 1, buffer_size=most, retain=retain)) == 2 + retain

@@ -33,7 +33,9 @@ class Step(NamedTuple):
 def rules_of(settings):
   same = ("cycles", "patience", "peak_patience", "dynamic")
   return Rules(
-    **{name: settings[name] for name in same}, fall=settings["lower"], rise=settings["upper"]
+    **{name: settings[name] for name in same},
+    max_drop=settings["lower"],
+    min_gain=settings["upper"],
   )
 
 
@@ -83,9 +85,9 @@ def test_random_sequences_reach_everything_that_can_happen():
   for rules, steps in random_plays():
     for step in steps:
       seen.add(step.actions)
-      equal["floor"] += step.miou == step.before.start - rules.fall
-      equal["threshold"] += step.miou == step.before.start + rules.rise
-      equal["best"] += step.before.start + rules.rise < step.miou == step.before.best
+      equal["floor"] += step.miou == step.before.start - rules.max_drop
+      equal["threshold"] += step.miou == step.before.start + rules.min_gain
+      equal["best"] += step.before.start + rules.min_gain < step.miou == step.before.best
       equal["ending is best"] += {Action.KEEP_BEST, Action.BACK_TO_BEST} <= set(step.actions)
   # A new start has its patience before it: no cycle ends with one.
   assert {" ".join(names(actions)) for actions in seen} == {
@@ -128,7 +130,7 @@ def test_every_cycle_begins_with_the_best_model_of_all():
         after = step.after
         assert after.start_model == after.best_model
         assert after.origin == after.start == after.last == after.best
-        assert (after.gone, after.above) == (0, 0)
+        assert (after.num_propagations, after.num_above_peak) == (0, 0)
 
 
 def test_a_cycle_that_took_a_new_start_has_a_peak():
@@ -158,7 +160,7 @@ def test_without_dynamics_the_start_stays_throughout_a_cycle():
       assert Action.KEEP_START not in step.actions
       assert step.before.start == step.before.origin
       began = max((s.model for s in steps[:number] if ENDS & set(s.actions)), default=0)
-      assert step.before.gone == step.model - began - 1 < rules.patience
+      assert step.before.num_propagations == step.model - began - 1 < rules.patience
 
 
 # Fig. 1: the model after each propagation, its mIoU, and what is done.
@@ -204,7 +206,7 @@ RETAINED = [
   ("most", "retain", "buffers"), [(3, 0, FLUSHED), (4, 1, RETAINED)], ids=["flush", "retain"]
 )
 def test_the_walk_through_figure_1(most, retain, buffers):
-  rules = Rules(cycles=2, patience=4, fall=0.05, rise=0.001)
+  rules = Rules(cycles=2, patience=4, max_drop=0.05, min_gain=0.001)
   name = dict(enumerate(["g0", *(model for model, _, _ in FIGURE_1)]))
   steps = played(rules, [0.60, *(miou for _, miou, _ in FIGURE_1)])
   assert [names(step.actions) for step in steps] == [actions for _, _, actions in FIGURE_1]
@@ -212,7 +214,7 @@ def test_the_walk_through_figure_1(most, retain, buffers):
   for step in steps:
     if ENDS & set(step.actions):
       peak = step.after.best_model if Action.BACK_TO_BEST in step.actions else None
-      sets = aggregate(sets, step.model, peak, most=most, retain=retain)
+      sets = aggregate(sets, step.model, peak, buffer_size=most, retain=retain)
       found.append([name[each.model] for each in sets])
   assert found == buffers
   assert name[steps[-1].after.best_model] == "g2" and steps[-1].after.best == 0.66
@@ -220,32 +222,36 @@ def test_the_walk_through_figure_1(most, retain, buffers):
 
 def test_an_upward_trend_outlasts_the_patience_only_if_dynamic():
   mious = [(8 + k) / 64 for k in range(30)]
-  rules = Rules(patience=8, peak_patience=3, fall=1 / 16, rise=0.0)
+  rules = Rules(patience=8, peak_patience=3, max_drop=1 / 16, min_gain=0.0)
   steps = played(rules, mious)
   # Omega + 2 propagations above the threshold make the first new start. It counts as one above, so
   # that Omega + 1 make the next.
   moved = [step.model for step in steps if Action.KEEP_START in step.actions]
   assert moved == [5, 9, 13, 17, 21, 25, 29]
   assert all(step.actions[-1] is Action.TRAIN for step in steps)
-  still = played(Rules(patience=8, dynamic=False, fall=1 / 16, rise=0.0), mious)
+  still = played(Rules(patience=8, dynamic=False, max_drop=1 / 16, min_gain=0.0), mious)
   ends = [step.model for step in still if ENDS & set(step.actions)]
   assert ends == [8, 16, 24] and all(names(step.actions)[0] == "KEEP_BEST" for step in still)
 
 
 def test_thresholds_themselves_are_neither_a_peak_nor_survived():
-  rules = Rules(fall=1 / 8, rise=1 / 16)
+  rules = Rules(max_drop=1 / 8, min_gain=1 / 16)
   cycle, actions = advance(begin(0.5), 0.5 + 1 / 16, 1, rules)
-  assert names(actions) == ["TRAIN"] and (cycle.best, cycle.above, cycle.gone) == (0.5, 0, 1)
+  assert names(actions) == ["TRAIN"] and (
+    cycle.best,
+    cycle.num_above_peak,
+    cycle.num_propagations,
+  ) == (0.5, 0, 1)
   cycle, actions = advance(cycle, 0.5 + 2 / 16, 2, rules)
   assert names(actions) == ["KEEP_BEST", "TRAIN"]
   cycle, actions = advance(cycle, 0.5 + 2 / 16, 3, rules)
-  assert names(actions) == ["TRAIN"] and (cycle.best_model, cycle.above) == (2, 2)
+  assert names(actions) == ["TRAIN"] and (cycle.best_model, cycle.num_above_peak) == (2, 2)
   cycle, actions = advance(cycle, 0.5 - 1 / 8, 4, rules)
   assert names(actions) == ["BACK_TO_BEST", "RETRAIN"] and cycle.start_model == 2
 
 
 def test_a_new_start_that_is_not_the_best_raises_the_floor_and_yields_to_the_best():
-  rules = Rules(patience=9, peak_patience=0, fall=1 / 8, rise=0.0)
+  rules = Rules(patience=9, peak_patience=0, max_drop=1 / 8, min_gain=0.0)
   steps = played(rules, [8 / 16, 12 / 16, 11 / 16, 9 / 16])
   assert [names(step.actions) for step in steps] == [
     ["KEEP_BEST", "TRAIN"],
@@ -267,7 +273,7 @@ def test_an_miou_that_is_not_a_number_ends_the_cycle():
     most=3,
   )
   assert [events for _, events in log] == [["no peak", "next"], ["best"], ["peak", "next"]]
-  steps = played(Rules(patience=9, fall=0.1, rise=0.0), [0.5, math.nan, 0.6, math.nan])
+  steps = played(Rules(patience=9, max_drop=0.1, min_gain=0.0), [0.5, math.nan, 0.6, math.nan])
   assert [names(step.actions)[-2:] for step in steps] == [FAILED, KEPT, PEAK]
   assert steps[-1].after.last == 0.6
 
@@ -278,7 +284,7 @@ def test_the_first_model_may_have_any_number():
 
 def test_the_defaults_are_those_of_the_paper():
   rules = Rules()
-  assert (rules.cycles, rules.patience, rules.fall, rules.rise) == (50, 50, 0.05, 0.001)
+  assert (rules.cycles, rules.patience, rules.max_drop, rules.min_gain) == (50, 50, 0.05, 0.001)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +293,9 @@ def test_the_defaults_are_those_of_the_paper():
     ({"cycles": 0}, "cycles=0; expected at least 1"),
     ({"patience": 0}, "patience=0; expected at least 1"),
     ({"peak_patience": -1}, "peak_patience=-1; expected at least 0"),
-    ({"rise": -0.001}, "rise=-0.001; expected at least 0"),
-    ({"fall": 0.0}, "fall=0.0; expected more than 0, or every cycle ends at once"),
-    ({"fall": -0.1}, "fall=-0.1; expected more than 0"),
+    ({"min_gain": -0.001}, "min_gain=-0.001; expected at least 0"),
+    ({"max_drop": 0.0}, "max_drop=0.0; expected more than 0, or every cycle ends at once"),
+    ({"max_drop": -0.1}, "max_drop=-0.1; expected more than 0"),
   ],
 )
 def test_rules_out_of_range_are_refused(wrong, message):
@@ -299,6 +305,6 @@ def test_rules_out_of_range_are_refused(wrong, message):
 
 
 def test_the_least_that_rules_allow():
-  least = Rules(cycles=1, patience=1, peak_patience=0, rise=0.0, fall=1e-9)
+  least = Rules(cycles=1, patience=1, peak_patience=0, min_gain=0.0, max_drop=1e-9)
   cycle, actions = advance(begin(0.5), 0.5, 1, least)
   assert actions == (Action.BACK_TO_START, Action.STOP) and cycle.failures == 1

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from asmjax.data.loader import Epochs
+from asmjax.data.loader import EpochSampler
 from asmjax.data.transforms import Augment
-from asmjax.lookahead.maps import Aggregated, MapStore
-from asmjax.lookahead.settings import hold_out
+from asmjax.lookahead.maps import AggregatedMaps, MapStore
+from asmjax.lookahead.settings import decision_split
 
 SIZE = (6, 9)
 
@@ -40,7 +40,7 @@ def predictions(model, indices=range(5), size=(8, 16)):
 
 @pytest.fixture(params=[1 << 20, 0], ids=["in memory", "memory-mapped"])
 def store(request, tmp_path):
-  return MapStore(tmp_path / "maps", memory=request.param)
+  return MapStore(tmp_path / "maps", cache_bytes=request.param)
 
 
 def test_maps_come_back_as_they_were(store):
@@ -93,7 +93,7 @@ def test_a_model_that_is_in_the_buffer_twice_is_read_once_and_counts_twice(store
   store.write(4, "train", predictions(4))
   first, second = store.read([4, 4], "train")
   assert first is second
-  assert len(Aggregated(Photos(), [first, second], lambda example: example)) == 10
+  assert len(AggregatedMaps(Photos(), [first, second], lambda example: example)) == 10
 
 
 def test_maps_travel_to_other_processes(store):
@@ -130,7 +130,7 @@ def test_what_is_not_kept_is_gone(store):
 def test_truths_and_maps_weigh_the_same_however_many_sets(store):
   for model, indices in ((0, range(5)), (1, (1, 3)), (2, (0, 4))):
     store.write(model, "train", predictions(model, indices))
-  pairs = Aggregated(Photos(), store.read([0, 1, 2], "train"), lambda example: example)
+  pairs = AggregatedMaps(Photos(), store.read([0, 1, 2], "train"), lambda example: example)
   assert len(pairs) == 9
   shown = set()
   for i in range(len(pairs)):
@@ -154,20 +154,23 @@ def test_maps_are_augmented_with_their_examples(store):
   photos = Photos()
   store.write(0, "train", ((i, {"label": photos[i]["label"]}) for i in range(5)))
   augment = Augment((5, 7), flip=True, scale=(0.7, 1.6), random_crop=True)
-  pairs = Aggregated(photos, store.read([0], "train"), augment.resized)
-  epochs = Epochs(pairs, augment, seed=3)
+  pairs = AggregatedMaps(photos, store.read([0], "train"), augment.resize_only)
+  sampler = EpochSampler(pairs, augment, seed=3)
   flipped = set()
   for epoch in range(4):
     for index in range(5):
-      example = epochs.example(epoch, index)
+      example = sampler.example(epoch, index)
       np.testing.assert_array_equal(example["shown_label"], example["label"])
       flipped.add(example["label"].tobytes())
   assert len(flipped) > 10
 
 
-def test_the_hold_out_is_a_fixed_part():
-  held, rest = hold_out(100, 0.3, seed=0)
+def test_decision_split_is_fixed_by_its_seed():
+  held, rest = decision_split(100, 0.3, seed=0)
   assert len(held) == 30 and sorted((*held, *rest)) == list(range(100))
-  assert hold_out(100, 0.3, seed=0) == (held, rest) and hold_out(100, 0.3, seed=1) != (held, rest)
+  assert decision_split(100, 0.3, seed=0) == (held, rest) and decision_split(100, 0.3, seed=1) != (
+    held,
+    rest,
+  )
   assert held != list(range(30))
-  assert hold_out(2, 0.3, seed=0)[0] in ([0], [1]) and hold_out(5, 1.0, seed=0)[1] == []
+  assert decision_split(2, 0.3, seed=0)[0] in ([0], [1]) and decision_split(5, 1.0, seed=0)[1] == []

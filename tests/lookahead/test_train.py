@@ -11,7 +11,7 @@ import pytest
 from asmjax.analysis.lookahead import History
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.train.loop import open_checkpoints
-from asmjax.train.schedule import restore
+from asmjax.train.schedule import restore_state
 from tests.helpers import lookahead_runs as watched
 from tests.helpers import small_configs as small
 
@@ -29,7 +29,10 @@ def finished(tmp_path_factory):
 def test_the_predictor_steps_back_to_the_very_best_and_the_critics_go_on(finished):
   _, plan, _ = finished
   assert jax.device_count() == 8
-  assert plan.backs == plan.standing.ended >= 3 and plan.returns == plan.standing.rounds >= 3
+  assert (
+    plan.backs == plan.progress.num_cycles >= 3
+    and plan.returns == plan.progress.num_retrainings >= 3
+  )
 
 
 def test_on_one_device_too():
@@ -41,18 +44,18 @@ def test_the_final_model_is_the_best_one(finished):
   workdir, plan, results = finished
   lines = small.logged(workdir)
   best = max(line["lookahead/miou"] for line in lines if "lookahead/miou" in line)
-  assert results["lookahead"]["hold_out"]["end"] == best == plan.standing.cycle.best
+  assert results["lookahead"]["decision"]["end"] == best == plan.progress.cycle.best
   assert results["examples"] == 24
-  assert [results["lookahead"][part]["examples"] for part in ("hold_out", "rest")] == [7, 17]
+  assert [results["lookahead"][part]["examples"] for part in ("decision", "rest")] == [7, 17]
   history = History.read(workdir)
-  assert history.best.miou == best and len(history.cycles) == plan.standing.ended
+  assert history.best.miou == best and len(history.cycles) == plan.progress.num_cycles
 
 
 def test_maps_and_photos_are_of_the_models_of_the_buffer(finished):
   workdir, plan, _ = finished
   kept = {int(folder.name) for folder in (workdir / "maps").iterdir()}
-  assert {each.model for each in plan.standing.sets[:-1]} <= kept and len(kept) <= 5
-  with np.load(workdir / "album" / "0.npz") as album:
+  assert {each.model for each in plan.progress.sets[:-1]} <= kept and len(kept) <= 5
+  with np.load(workdir / "previews" / "0.npz") as album:
     assert len(album["segmentation/prediction"]) == 4
 
 
@@ -81,12 +84,12 @@ def test_any_game_with_a_critic_can_look_ahead(tmp_path):
     **{
       "train.steps": 4,
       "checkpoint.metric": "depth/delta_1.25",
-      "lookahead.seen": True,
+      "lookahead.only_seen": True,
       "lookahead.retain": 1,
-      "lookahead.images": 8,
+      "lookahead.maps_per_model": 8,
     },
   )
-  assert plan.backs >= 1 and np.isfinite(results["lookahead"]["hold_out"]["end"])
+  assert plan.backs >= 1 and np.isfinite(results["lookahead"]["decision"]["end"])
 
 
 def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path):
@@ -115,11 +118,11 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
     ("load", {"train.turns": "alternate"}, "turns of its own"),
     ("load", {"train.pretraining": 3}, "turns of its own"),
     ("load", {"optimizer.critic.schedule": "poly"}, "'adversarial' has the schedule 'poly'"),
-    ("load", {"lookahead.most": 1}, "lookahead: a buffer of 1 sets"),
-    ("load", {"lookahead.rules.fall": 0.0}, r"lookahead\.rules: fall=0\.0"),
-    ("load", {"lookahead.every": 0}, "every=0"),
-    ("load", {"lookahead.images": -1}, "images=-1; expected at least 0"),
-    ("load", {"lookahead.part": 1.5}, r"part=1\.5"),
+    ("load", {"lookahead.buffer_size": 1}, "lookahead: a buffer of 1 sets"),
+    ("load", {"lookahead.rules.max_drop": 0.0}, r"lookahead\.rules: max_drop=0\.0"),
+    ("load", {"lookahead.steps_per_propagation": 0}, "steps_per_propagation=0"),
+    ("load", {"lookahead.maps_per_model": -1}, "maps_per_model=-1; expected at least 0"),
+    ("load", {"lookahead.decision_fraction": 1.5}, r"decision_fraction=1\.5"),
     ("load", {"lookahead.retraining.batch_size": 7}, "no multiple of 8"),
     ("load", {"lookahead.retraining.patience": 0}, r"lookahead\.retraining: patience=0"),
     ("load", {"lookahead.retraining.epochs": 0.0}, r"epochs=0\.0; expected a number above 0"),
@@ -148,7 +151,7 @@ def test_two_processes_share_the_maps_and_give_the_numbers_of_one(tmp_path):
   assert code == 0, output
   small.launch_two("main.py", *arguments, f"--workdir={tmp_path / 'two'}")
   shards = {path.name for path in (tmp_path / "two" / "maps").glob("*/*")}
-  assert shards == {f"{part}.{k}-of-2.zip" for part in ("train", "hold_out") for k in range(2)}
+  assert shards == {f"{part}.{k}-of-2.zip" for part in ("train", "decision") for k in range(2)}
   for one, two in zip(*(small.logged(tmp_path / name) for name in ("one", "two")), strict=True):
     assert one == pytest.approx(two, rel=1e-3, nan_ok=True)
 
@@ -200,4 +203,4 @@ def test_a_run_that_is_killed_at_ten_moments_ends_as_if_it_had_not_been(tmp_path
 def last_state(workdir):
   run = build_experiment(json.loads((workdir / "config.json").read_text()))
   with open_checkpoints(run, workdir) as checkpoints:
-    return jax.device_get(restore(run, checkpoints, checkpoints.last()))
+    return jax.device_get(restore_state(run, checkpoints, checkpoints.latest_step()))

@@ -23,7 +23,7 @@ METRICS = {
     ("depth/instance/delta_1.25/iou", ("depth/instance/delta_1.25", "iou")),
     ("segmentation/instance/iou/box", ("segmentation/instance/iou", "box")),
     ("segmentation/instance/instance_mean_iou", ("segmentation/instance/instance_mean_iou", None)),
-    ("hold_out/segmentation/mean_iou", ("hold_out/segmentation/mean_iou", None)),
+    ("decision/segmentation/mean_iou", ("decision/segmentation/mean_iou", None)),
     ("loss", ("loss", None)),
   ],
 )

@@ -17,7 +17,7 @@ from asmjax.models.input_transform import IMAGENET, SUBTRACT_MEAN, SYMMETRIC
 from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
 from asmjax.pretrained import input_transform, name_map, readers
 from asmjax.pretrained.names import leaves_by_path
-from asmjax.train.loop import make_measure
+from asmjax.train.loop import make_eval_results
 from configs import voc
 from tests.helpers import inference_runs as runs
 from tests.helpers import published_weights
@@ -166,7 +166,7 @@ def animals(folder, count=16):
   for name in ("JPEGImages", "SegmentationClassAug"):
     (folder / name).symlink_to(root / name)
   config = voc_config(root)
-  source, chosen, kinds = build_experiment(config).held_out, [], []
+  source, chosen, kinds = build_experiment(config).validation, [], []
   for index in range(len(source)):
     found = set(np.unique(source[index]["label"])) - {0, 255}
     if len(found) == 1 and found <= ANIMALS.keys() and kinds.count(*found) < 4:
@@ -196,5 +196,5 @@ def test_the_model_zoos_network_segments_animals(tmp_path):
   config = voc_config(animals(tmp_path))
   config.init.update(path=str(path), format="tensorflow")
   run = build_experiment(config)
-  metrics = make_measure(run)(run.init_state())["metrics"]
+  metrics = make_eval_results(run)(run.init_state())["metrics"]
   assert np.mean([metrics[f"segmentation/iou/{name}"] for name in ANIMALS.values()]) > 0.85

@@ -139,7 +139,7 @@ def state(net, *, average, value, step):
   variables = jax.tree.map(lambda x: x + value, published_weights.fresh(net))
   params = variables["params"]
   twice = jax.tree.map(lambda x: 2 * x, params)
-  opt_state = Optimizer(average=average).transformation(10).init(twice)
+  opt_state = Optimizer(ema_decay=average).make_transformation(10).init(twice)
   player = Player(params, variables.get("batch_stats", {}), opt_state)
   critic = Player({"conv1": {"kernel": jnp.ones((1, 1))}}, {}, ())
   players = {"predictor": player, "structure": critic}

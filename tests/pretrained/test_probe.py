@@ -20,7 +20,7 @@ def animals(split, count):
   """Photos (count, 224, 224, 3) with one kind of animal in each, in turn, and which: 0 to 4."""
   config = voc_animals.get_config()
   config.data.update(root=str(real("VOC2012", "ASMJAX_DATA")), split=split, eval_size=(224, 224))
-  config.data.eval_resize, config.data.cache = "fit", False
+  config.data.eval_resize, config.data.cache = "letterbox", False
   config.eval.update(split=split, batch_size=16)
   found = [[] for _ in voc_animals.CLASSES[1:]]
   for batch in build_experiment(config).eval_batches():

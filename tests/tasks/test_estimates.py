@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.data.transforms import approach, flip
+from asmjax.data.transforms import flip, rescale_depth_and_normals
 from tests.helpers import tiny_games as games
 
 SIZE = (10, 18)
@@ -55,7 +55,7 @@ def test_a_flipped_truth_is_undone(name):
 @pytest.mark.parametrize("name", ["depth", "normals"])
 def test_an_approach_is_undone(name, factor):
   task = games.TASKS[name]
-  seen = approach({task.truth_key: TRUTH[task.truth_key]}, factor)[task.truth_key]
+  seen = rescale_depth_and_normals({task.truth_key: TRUTH[task.truth_key]}, factor)[task.truth_key]
   shape = (*games.SIZE, task.channels)
   np.testing.assert_allclose(
     task.unscale(seen.reshape(shape), factor), TRUTH[task.truth_key].reshape(shape), atol=1e-6

@@ -50,7 +50,7 @@ def test_details_are_those_of_the_predictions(evaluated):
   task = run.game.tasks["segmentation"]
   state = InstanceIou.empty(task.channels)
   for index in range(21):
-    example = run.held_out[index]
+    example = run.validation[index]
     logits = predict(variables, example["image"][None])["segmentation"]
     guess = np.asarray(task.predict(logits, example["label"].shape)[0])
     state = state.merge(
@@ -67,7 +67,7 @@ def test_details_are_those_of_the_predictions(evaluated):
 def test_metrics_by_class_are_those_of_the_predictions(evaluated):
   run, variables, found = evaluated
   predict = jax.jit(run.game.predict)
-  examples = [run.held_out[index] for index in range(21)]
+  examples = [run.validation[index] for index in range(21)]
   outputs = predict(variables, np.stack([example["image"] for example in examples]))
   truth = {key: np.stack([each[key] for each in examples]) for key in ("label", "depth")}
   tasks, values = run.game.tasks, group_by_class(found[8].metrics)
@@ -119,12 +119,12 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
   kinds = ("boundary", "bf", "boundary_iou", "davis")
   task = dataclasses.replace(run.game.tasks["segmentation"], extra_metrics=kinds, theta=2 / 15)
   game = dataclasses.replace(run.game, tasks={**run.game.tasks, "segmentation": task})
-  run = dataclasses.replace(run, game=game, held_out=TwoSizes(run.held_out))
+  run = dataclasses.replace(run, game=game, validation=TwoSizes(run.validation))
   found = make_evaluate(game)(variables, run.eval_batches()).metrics
   images, predict = [], jax.jit(run.game.predict)
   for index in range(21):
-    example = pad(run.held_out[index], (16, 16), run.prepare.fill)
-    height, width = run.held_out[index]["label"].shape
+    example = pad(run.validation[index], (16, 16), run.prepare.fill)
+    height, width = run.validation[index]["label"].shape
     logits = predict(variables, example["image"][None])["segmentation"]
     guess = np.asarray(task.predict(logits, (16, 16)))[0]
     images.append((example["label"][:height, :width], guess[:height, :width]))
@@ -172,10 +172,10 @@ def test_every_metric_says_how_it_was_computed(evaluated):
 
 def test_a_run_loads_only_the_truths_that_it_needs():
   run = build_experiment(small.config("iid,depth"))
-  assert set(run.source[0]) == set(run.held_out[0]) == {"image", "depth"}
+  assert set(run.source[0]) == set(run.validation[0]) == {"image", "depth"}
   run = build_experiment(small.config("iid,depth", **{"tasks.depth.extra_metrics": ("instance",)}))
   assert set(run.source[0]) == {"image", "depth"}
-  assert set(run.held_out[0]) == {"image", "depth", "label", "instance"}
+  assert set(run.validation[0]) == {"image", "depth", "label", "instance"}
 
 
 def test_unknown_details_are_refused_and_the_known_listed():

@@ -18,8 +18,8 @@ from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import check_same_config
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.logger import check_finite
-from asmjax.train.loop import make_draw, open_checkpoints, train
-from asmjax.train.schedule import Plain, restore
+from asmjax.train.loop import make_draw_predictions, open_checkpoints, train
+from asmjax.train.schedule import FixedSteps, restore_state
 from tests.helpers import small_configs as small
 
 DETAILS = {"tasks.segmentation.extra_metrics": "('boundary',)"}
@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
 def last_state(workdir):
   run = build_experiment(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
   with open_checkpoints(run, pathlib.Path(workdir)) as checkpoints:
-    return jax.device_get(restore(run, checkpoints, checkpoints.last()))
+    return jax.device_get(restore_state(run, checkpoints, checkpoints.latest_step()))
 
 
 def test_a_run_leaves_what_it_should(finished):
@@ -159,12 +159,12 @@ def test_a_checkpoint_of_another_game_is_refused(finished):
   run = build_experiment(small.config(**{"predictor.width": 6}))
   with open_checkpoints(run, workdir) as checkpoints:
     with pytest.raises(ValueError, match=r"checkpoint 12 .*does not fit.*; expected float32"):
-      restore(run, checkpoints, 12)
+      restore_state(run, checkpoints, 12)
 
 
 def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
   workdir, _ = finished
-  begin = {"init.path": str(workdir), "init.format": "orbax", "optimizer.predictor.average": 0.9}
+  begin = {"init.path": str(workdir), "init.format": "orbax", "optimizer.predictor.ema_decay": 0.9}
   reports = []
   state = build_experiment(small.config("iid", **begin)).init_state(reports.append)
   expected = last_state(workdir).variables()
@@ -180,7 +180,9 @@ def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
   with open_checkpoints(gone, tmp_path / "run") as checkpoints:
     checkpoints.save(state)
   with open_checkpoints(gone, tmp_path / "run") as checkpoints:
-    resumed = restore(gone, checkpoints, checkpoints.last())  # Which needs the file no more.
+    resumed = restore_state(
+      gone, checkpoints, checkpoints.latest_step()
+    )  # Which needs the file no more.
   jax.tree.map(np.testing.assert_array_equal, resumed.variables(), expected)
 
 
@@ -228,7 +230,7 @@ def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
   assert results["step"] == 0
   assert results["metrics"] == pytest.approx(expected, nan_ok=True)
   with open_checkpoints(run, tmp_path) as checkpoints:
-    assert checkpoints.last() == checkpoints.best() == 0
+    assert checkpoints.latest_step() == checkpoints.best_step() == 0
   again = train(run, tmp_path)
   assert again.pop("metrics") == pytest.approx(results.pop("metrics"), nan_ok=True)
   assert again == results
@@ -241,7 +243,7 @@ def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
   predict = jax.jit(run.game.predict)
   counts = np.zeros((len(run.descriptor.classes),) * 2, np.int64)
   for i in range(21):
-    example = run.held_out[i]
+    example = run.validation[i]
     guess = np.argmax(predict(variables, example["image"][None])["segmentation"][0], -1)
     np.add.at(counts, (example["label"].ravel(), guess.ravel()), 1)
   expected = run.game.tasks["segmentation"].compute_metrics(
@@ -280,7 +282,7 @@ def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
   )
   with pytest.raises(ValueError, match=r"(3|1)\.png cannot be decoded"):
     train(build_experiment(made), tmp_path / "run")
-  made.data.reading.on_error = "skip"
+  made.data.loader.on_error = "skip"
   results = train(build_experiment(made), tmp_path / "run")
   assert results["examples"] == 2 and results["split"] == "val"
   (skipped,) = results["skipped"]
@@ -292,11 +294,11 @@ def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
 @pytest.mark.parametrize("count", [2, 18, 99])
 def test_pictures_are_of_the_first_examples_whatever_the_batches(count):
   run = build_experiment(small.config("iid"))
-  pictures = make_draw(run, count=count)(run.init_state())
-  expected = min(count, len(run.held_out))
+  pictures = make_draw_predictions(run, count=count)(run.init_state())
+  expected = min(count, len(run.validation))
   assert {len(each) for each in pictures.values()} == {expected}
   for index in (0, expected - 1):
-    np.testing.assert_array_equal(pictures["input"][index], run.held_out[index]["image"])
+    np.testing.assert_array_equal(pictures["input"][index], run.validation[index]["image"])
 
 
 def test_an_empty_evaluation_is_refused():
@@ -310,7 +312,7 @@ def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
     check_finite(7, {"structure/conv1": float("inf"), "pixel/segmentation": 1.0})
   made = small.config(
     **{
-      "optimizer.predictor.rule": "sgd",
+      "optimizer.predictor.name": "sgd",
       "optimizer.predictor.learning_rate": 1e30,
       "optimizer.predictor.schedule": "constant",
     }
@@ -324,17 +326,17 @@ class Killed(Exception):
   """Ends a run between two steps."""
 
 
-class Mortal(Plain):
+class Mortal(FixedSteps):
   """Ends after some steps of all players."""
 
   def __init__(self, *arguments, after):
     super().__init__(*arguments)
     self._life = after
 
-  def after(self, state):
+  def after_step(self, state):
     if self.done == self._life:
       raise Killed
-    return super().after(state)
+    return super().after_step(state)
 
 
 @pytest.fixture
@@ -363,15 +365,15 @@ def test_options_work_together_and_resume(tmp_path, compiled_once):
         "train.turns": "alternate(1, 2)",
         "train.pretraining": 1,
         "train.batch_size": 16,
-        "train.accumulate": 2,
+        "train.grad_accum_steps": 2,
         "train.dtype": "bfloat16",
         "train.steps": 6,
         "train.log_every": 1,
         "predictor.norm.kind": "sync_batch",
-        "optimizer.predictor.average": 0.9,
+        "optimizer.predictor.ema_decay": 0.9,
         "optimizer.predictor.warmup": 2,
         "optimizer.critic.warmup": 2,
-        "optimizer.predictor.groups": {"^head": 10.0},
+        "optimizer.predictor.lr_multipliers": {"^head": 10.0},
         "eval.every": 3,
         "checkpoint.every": 4,
         "data.scale": (0.5, 2.0),
@@ -398,7 +400,7 @@ def test_options_work_together_and_resume(tmp_path, compiled_once):
   states = []
   for name in ("whole", "killed"):
     with open_checkpoints(run, tmp_path / name) as checkpoints:
-      states.append(jax.device_get(restore(run, checkpoints, 10)))
+      states.append(jax.device_get(restore_state(run, checkpoints, 10)))
   jax.tree.map(np.testing.assert_array_equal, *states)
   player = states[0].players["predictor"]
   assert {leaf.dtype for leaf in jax.tree.leaves(player.params)} == {np.dtype("float32")}
@@ -421,7 +423,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 @pytest.mark.parametrize(
   "flag, message",
   [
-    ("--config.train.step=3", "unknown key train.step; known: accumulate, batch_size"),
+    ("--config.train.step=3", "unknown key train.step; known: allow_fast_critic, batch_size"),
     ("--config.terms.pixel.weight=2", "unknown key terms.pixel; known: structure"),
     ("--config.train.steps=many", "many"),
     ("--config.terms.structure.layers=('conv8',)", "conv8"),

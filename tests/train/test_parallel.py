@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from asmjax.train.parallel import place, placed
+from asmjax.train.parallel import prefetch_to_device, shard_batch
 
 
 def batch(start):
@@ -14,7 +14,7 @@ def batch(start):
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_every_device_gets_its_rows(devices):
   where = jax.local_devices()[:devices]
-  image = place(batch(0), devices=where)["image"]
+  image = shard_batch(batch(0), devices=where)["image"]
   assert image.shape == (devices, 8 // devices, 2, 3)
   for shard in image.addressable_shards:
     row = where.index(shard.device)
@@ -24,13 +24,13 @@ def test_every_device_gets_its_rows(devices):
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_batches_keep_their_order_and_their_number(count):
-  found = [float(each["image"].ravel()[0]) for each in placed(map(batch, range(count)))]
+  found = [float(each["image"].ravel()[0]) for each in prefetch_to_device(map(batch, range(count)))]
   assert found == [*range(count)]
 
 
 def test_batches_are_sent_ahead_of_their_turn_but_not_all_at_once():
   asked = []
-  batches = placed((asked.append(i) or batch(i) for i in range(9)), ahead=3)
+  batches = prefetch_to_device((asked.append(i) or batch(i) for i in range(9)), ahead=3)
   next(batches)
   assert asked == [0, 1, 2, 3]
   next(batches)

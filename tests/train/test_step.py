@@ -17,29 +17,31 @@ from asmjax.models.input_transform import IMAGENET
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.terms import Pixel
 from asmjax.train.optim import Optimizer
-from asmjax.train.parallel import place, spread
+from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.state import Player, TrainState, init_state
 from asmjax.train.step import make_step
 from tests.helpers import tiny_games as games
 
-OPTIMIZER = Optimizer(rule="adam", learning_rate=1e-2, weight_decay=1e-3, clip=5.0)
+OPTIMIZER = Optimizer(name="adam", learning_rate=1e-2, weight_decay=1e-3, clip_norm=5.0)
 STEPS = 40
 
 
 @functools.cache
-def take_step(devices, movers, method="asm", norm="sync_batch", accumulate=1, wide=False, levels=2):
+def take_step(
+  devices, movers, method="asm", norm="sync_batch", grad_accum_steps=1, wide=False, levels=2
+):
   """A compiled step on the first `devices` devices, and the game's initial state.
 
   `wide` is double precision, which the fixture `float64` must have turned on.
   """
   players = games.of_method(method, norm=norm, levels=levels)
-  tx = dict.fromkeys((PREDICTOR, *players.critics), OPTIMIZER.transformation(STEPS))
-  step = make_step(players, tx, movers=movers, steps=STEPS, accumulate=accumulate)
+  tx = dict.fromkeys((PREDICTOR, *players.critics), OPTIMIZER.make_transformation(STEPS))
+  step = make_step(players, tx, movers=movers, steps=STEPS, grad_accum_steps=grad_accum_steps)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
   where = jax.local_devices()[:devices]
-  spread_step = spread(step, devices=where)
+  spread_step = pmap_step(step, devices=where)
   return (
-    lambda state, batch: spread_step(state, place(batch, devices=where)),
+    lambda state, batch: spread_step(state, shard_batch(batch, devices=where)),
     games.double(state) if wide else state,
   )
 
@@ -84,7 +86,7 @@ def test_several_devices_give_the_same_numbers_in_single_precision():
 
 def test_microbatches_give_the_numbers_of_the_whole_batch(float64):
   options = {"norm": "none", "wide": True}
-  whole, parts = run(3, 1, **options), run(3, 2, accumulate=4, **options)
+  whole, parts = run(3, 1, **options), run(3, 2, grad_accum_steps=4, **options)
   assert_close(parts, whole, 1e-9)
 
 
@@ -123,8 +125,8 @@ def test_whoever_moves_when_the_predictors_schedules_are_the_same():
       movers = turns.movers(i, names)
       if (turns, movers) not in take:
         step = make_step(players, tx, movers=movers, steps=steps, turns=turns)
-        take[turns, movers] = spread(step, devices=jax.local_devices()[:1])
-      batch = place(games.batch(2), devices=jax.local_devices()[:1])
+        take[turns, movers] = pmap_step(step, devices=jax.local_devices()[:1])
+      batch = shard_batch(games.batch(2), devices=jax.local_devices()[:1])
       now, metrics = take[turns, movers](now, batch)
       clocks = {int(now.players[name].opt_state) for name in movers}
       assert clocks == {turns.taken(i)}
@@ -158,13 +160,16 @@ def test_an_unlabeled_batch_changes_nothing_but_what_decays():
 def test_what_never_moves_is_not_differentiated():
   players, held = games.of_method("asm"), re.compile("^down1")
   optimizer = dataclasses.replace(OPTIMIZER, groups={held.pattern: 0.0})
-  tx = dict.fromkeys((PREDICTOR, "structure"), optimizer.transformation(STEPS))
+  tx = dict.fromkeys((PREDICTOR, "structure"), optimizer.make_transformation(STEPS))
   make = functools.partial(make_step, players, tx, movers=(PREDICTOR,), steps=STEPS)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
-  batch, hold = place(games.batch(), devices=jax.local_devices()[:1]), optimizer.hold
+  batch, stop_frozen = (
+    shard_batch(games.batch(), devices=jax.local_devices()[:1]),
+    optimizer.stop_frozen,
+  )
   steps = [
-    spread(make(hold=each), devices=jax.local_devices()[:1])
-    for each in (lambda _, params: params, lambda _, params: hold(params))
+    pmap_step(make(stop_frozen=each), devices=jax.local_devices()[:1])
+    for each in (lambda _, params: params, lambda _, params: stop_frozen(params))
   ]
   moved = [jax.device_get(step(state, batch)) for step in steps]
   costs = [step.lower(state, batch).compile().cost_analysis()["flops"] for step in steps]
@@ -181,14 +186,14 @@ def test_what_never_moves_is_not_differentiated():
 MEDLEY = ("structure", "adversarial")
 
 
-def take_medley(devices, accumulate=1):
+def take_medley(devices, grad_accum_steps=1):
   """The joint step of all terms together, in double precision."""
   return take_step(
     devices,
     (PREDICTOR, *MEDLEY),
     method="medley",
     norm="none",
-    accumulate=accumulate,
+    grad_accum_steps=grad_accum_steps,
     wide=True,
     levels=1,
   )
@@ -224,11 +229,11 @@ def sent_by_definition():
   return {name: float(optax.tree.norm(each)) for name, each in gradients.items()}
 
 
-@pytest.mark.parametrize("devices, accumulate", [(1, 1), (2, 1), (8, 1), (2, 2)])
-def test_what_each_term_sends_is_its_gradient_by_the_outputs(devices, accumulate, float64):
+@pytest.mark.parametrize("devices, grad_accum_steps", [(1, 1), (2, 1), (8, 1), (2, 2)])
+def test_what_each_term_sends_is_its_gradient_by_the_outputs(devices, grad_accum_steps, float64):
   expected = sent_by_definition()
   assert len(expected) == 5 and min(expected.values()) > 1e-3
-  step, state = take_medley(devices, accumulate)
+  step, state = take_medley(devices, grad_accum_steps)
   _, metrics = jax.device_get(step(state, games.batch()))
   for name, norm in expected.items():
     np.testing.assert_allclose(metrics[f"sent/{name}"], norm, rtol=1e-9)
@@ -328,7 +333,7 @@ def numpy_adam(gradients, rate, decay):
 def descend(optimizer, gradients, steps=10, name="kernel"):
   """The parameters, all 1, after the given gradients."""
   params = {"head_a": {name: jnp.ones(1)}, "body": {name: jnp.ones(1)}}
-  tx = optimizer.transformation(steps)
+  tx = optimizer.make_transformation(steps)
   state = tx.init(params)
   for t, g in enumerate(gradients):
     updates, state = tx.update(
@@ -359,7 +364,7 @@ def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
   np.testing.assert_allclose(
     descend(adagrad, [2.0])[0]["body"]["kernel"], 1 - 0.1 * 2 / np.sqrt(4.1), rtol=1e-5
   )
-  clipped = Optimizer("sgd", learning_rate=0.1, clip=0.5, schedule="constant")
+  clipped = Optimizer("sgd", learning_rate=0.1, clip_norm=0.5, schedule="constant")
   np.testing.assert_allclose(
     descend(clipped, [3.0])[0]["body"]["kernel"], 1 - 0.1 * 0.5 / np.sqrt(2), rtol=1e-6
   )
@@ -372,14 +377,14 @@ def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
 
 def test_warm_up_grows_linearly_and_poly_ends_at_zero():
   optimizer = Optimizer(learning_rate=1.0, warmup=4)
-  rates = np.array([optimizer.rate(step, 100) for step in range(101)])
+  rates = np.array([optimizer.learning_rate_at(step, 100) for step in range(101)])
   poly = (1 - np.arange(101) / 100) ** 0.9
   np.testing.assert_allclose(rates[:4], poly[:4] * [0.2, 0.4, 0.6, 0.8], rtol=1e-5)
   np.testing.assert_allclose(rates[4:], poly[4:], rtol=1e-5)
 
 
 def test_evaluation_uses_the_moving_average_where_one_is_kept():
-  optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, schedule="constant", average=0.5)
+  optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, schedule="constant", ema_decay=0.5)
   params, opt_state = descend(optimizer, [1.0, 1.0])
   state = TrainState(jnp.array(2), {PREDICTOR: Player(params, {}, opt_state)}, jnp.zeros(2))
   keep = [1 / 10, 2 / 11]
@@ -391,7 +396,7 @@ def test_evaluation_uses_the_moving_average_where_one_is_kept():
   assert state.variables()["params"] is plain
 
 
-@pytest.mark.parametrize("field", ["rule", "schedule"])
+@pytest.mark.parametrize("field", ["name", "schedule"])
 def test_unknown_rules_and_schedules_are_refused(field):
   with pytest.raises(ValueError, match=f"unknown {field} 'lion'; known"):
     Optimizer(**{field: "lion"})

@@ -28,7 +28,7 @@ _ARROWS = {1: "\N{NO-BREAK SPACE}↑", -1: "\N{NO-BREAK SPACE}↓", 0: ""}
 
 # The parts of a LoAd run's evaluation.
 _LOOKAHEAD_PARTS = {
-  "hold_out": "by which everything was decided",
+  "decision": "by which everything was decided",
   "rest": "that nothing was decided by",
 }
 

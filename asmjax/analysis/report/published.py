@@ -15,7 +15,7 @@ _HORSE = {
   "train.batch_size": 1,
   "train.steps": 19200,
   "data.flip": True,
-  "optimizer.predictor.rule": "adam",
+  "optimizer.predictor.name": "adam",
   "optimizer.predictor.learning_rate": 5e-4,
   "optimizer.predictor.weight_decay": 1e-5,
 }
@@ -24,7 +24,7 @@ _VOC = {
   "train.steps": 30_000,
   "data.size": [336, 336],
   "data.scale": [0.5, 2.0],
-  "optimizer.predictor.rule": "sgd",
+  "optimizer.predictor.name": "sgd",
   "optimizer.predictor.learning_rate": 1e-3,
   "optimizer.predictor.weight_decay": 5e-4,
 }

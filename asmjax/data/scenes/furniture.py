@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asmjax.data.scenes.primitives import Ball, Box, Cylinder, Pose, turn
+from asmjax.data.scenes.primitives import Ball, Box, Cylinder, Pose, rotation
 from asmjax.data.scenes.render import Part
 
 
@@ -28,7 +28,7 @@ def cylinder(rng: np.random.Generator) -> list[Part]:
   radius, half = rng.uniform(0.15, 0.4), rng.uniform(0.2, 0.55)
   solid = Cylinder(radius, half)
   if rng.random() < 0.3:
-    return [Part(solid, _at(0, 0, radius, turn(0, np.pi / 2)))]
+    return [Part(solid, _at(0, 0, radius, rotation(0, np.pi / 2)))]
   return [Part(solid, _at(0, 0, half))]
 
 
@@ -37,7 +37,7 @@ def wheel(rng: np.random.Generator) -> list[Part]:
   radius, half_width, lean = rng.uniform(0.35, 0.6), rng.uniform(0.03, 0.05), rng.uniform(0, 0.35)
   height = radius * np.cos(lean) + half_width * np.sin(lean)
   # The wheel's axis is the z of its solids; it points along y here.
-  hub = _at(0, 0, height, turn(0, np.pi / 2 + lean) @ turn(2, rng.uniform(0, 2 * np.pi)))
+  hub = _at(0, 0, height, rotation(0, np.pi / 2 + lean) @ rotation(2, rng.uniform(0, 2 * np.pi)))
   bore = radius - rng.uniform(0.05, 0.08)
   parts = [
     Part(Cylinder(radius, half_width, bore), hub),
@@ -47,7 +47,7 @@ def wheel(rng: np.random.Generator) -> list[Part]:
   # A little longer than the bore, so that no gap opens before the curved rim.
   spoke = Cylinder(thickness, bore / 2 + 0.01)
   for angle in 2 * np.pi * np.arange(count) / count:
-    outwards = _at(0, 0, 0, turn(2, angle) @ turn(1, np.pi / 2))
+    outwards = _at(0, 0, 0, rotation(2, angle) @ rotation(1, np.pi / 2))
     parts.append(Part(spoke, hub @ outwards @ _at(0, 0, spoke.half_length)))
   return parts
 

@@ -38,7 +38,7 @@ class Pose(NamedTuple):
     return Pose(self.rotation.T, -self.rotation.T @ self.translation)
 
 
-def turn(axis: int, angle: float) -> np.ndarray:
+def rotation(axis: int, angle: float) -> np.ndarray:
   """Rotation by `angle` radians about axis 0, 1 or 2, counterclockwise; float64 (3, 3)."""
   rotation = np.eye(3)
   first, second = (axis + 1) % 3, (axis + 2) % 3

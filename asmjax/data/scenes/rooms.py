@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asmjax.data.scenes.furniture import KINDS
-from asmjax.data.scenes.primitives import Pose, Room, turn
+from asmjax.data.scenes.primitives import Pose, Room, rotation
 from asmjax.data.scenes.render import Camera, Part
 
 # Focal length over the image's longer side, and half of the view along it in radians.
@@ -17,10 +17,10 @@ _HALF_VIEW = np.arctan(0.5 / FOCAL)
 # Meters between the camera and an object.
 _NEAREST = 1.0
 # Places tried for an object before it is left out.
-_TRIES = 48
+_MAX_ATTEMPTS = 48
 
 
-class Thing(NamedTuple):
+class SceneObject(NamedTuple):
   """An object.
 
   Attributes:
@@ -41,15 +41,15 @@ class Scene(NamedTuple):
 
   camera: Camera
   room: Room
-  things: list[Thing]
+  objects: list[SceneObject]
 
   def parts(self) -> tuple[list[Part], np.ndarray]:
-    """All solids in the world, and the instance of each: 0 for the room, k for thing k - 1."""
+    """All solids in the world, and the instance of each: 0 for the room, k for object k - 1."""
     middle = Pose(np.eye(3), np.array([0, 0, self.room.half[2]]))
     placed = [
-      (Part(part.solid, thing.pose @ part.pose), instance)
-      for instance, thing in enumerate(self.things, 1)
-      for part in thing.parts
+      (Part(part.solid, item.pose @ part.pose), instance)
+      for instance, item in enumerate(self.objects, 1)
+      for part in item.parts
     ]
     parts, instances = zip((Part(self.room, middle), 0), *placed, strict=True)
     return list(parts), np.array(instances, np.int32)
@@ -60,22 +60,22 @@ def draw(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]
   while True:
     room = Room(tuple(rng.uniform((2.0, 2.0, 1.2), (3.2, 3.2, 1.6))))
     eye = _viewpoint(rng, room)
-    things = _things(rng, room, eye)
-    if len(things) >= 2:
-      return Scene(Camera(eye, intrinsics, size), room, things)
+    objects = _draw_objects(rng, room, eye)
+    if len(objects) >= 2:
+      return Scene(Camera(eye, intrinsics, size), room, objects)
 
 
-def _things(rng: np.random.Generator, room: Room, eye: Pose) -> list[Thing]:
+def _draw_objects(rng: np.random.Generator, room: Room, eye: Pose) -> list[SceneObject]:
   """Up to five objects, of which some may have been left out for want of room."""
-  things: list[Thing] = []
+  objects: list[SceneObject] = []
   wanted = int(rng.integers(2, 6))
   for kind in rng.choice(tuple(KINDS), 2 * wanted):
-    thing = _placed(rng, str(kind), room, eye, things)
-    if thing:
-      things.append(thing)
-    if len(things) == wanted:
+    item = _placed(rng, str(kind), room, eye, objects)
+    if item:
+      objects.append(item)
+    if len(objects) == wanted:
       break
-  return things
+  return objects
 
 
 def _viewpoint(rng: np.random.Generator, room: Room) -> Pose:
@@ -84,23 +84,23 @@ def _viewpoint(rng: np.random.Generator, room: Room) -> Pose:
   direction = np.array([np.cos(across), np.sin(across)])
   back = np.min((np.array(room.half[:2]) - 0.3) / np.abs(direction)) * rng.uniform(0.8, 1)
   height = rng.uniform(1.2, 1.9)
-  yaw = turn(2, across + rng.uniform(-0.15, 0.15))
-  pitch = turn(1, np.arctan((height - 0.4) / rng.uniform(2.0, 3.2)))
+  yaw = rotation(2, across + rng.uniform(-0.15, 0.15))
+  pitch = rotation(1, np.arctan((height - 0.4) / rng.uniform(2.0, 3.2)))
   # The camera's right, down and forward, as columns, before it turns: -y, -z and x.
   level = np.array([(0, 0, 1), (-1, 0, 0), (0, -1, 0)])
   return Pose(yaw @ pitch @ level, np.array([*(-back * direction), height]))
 
 
 def _placed(
-  rng: np.random.Generator, kind: str, room: Room, eye: Pose, others: list[Thing]
-) -> Thing | None:
+  rng: np.random.Generator, kind: str, room: Room, eye: Pose, others: list[SceneObject]
+) -> SceneObject | None:
   """An object in view that touches no other nor hides it; None where no place is found."""
   parts = KINDS[kind](rng)
   radius = _radius(parts)
-  facing = turn(2, rng.uniform(0, 2 * np.pi))
+  facing = rotation(2, rng.uniform(0, 2 * np.pi))
   nearest = radius + _NEAREST
-  distances = rng.uniform(nearest, max(nearest + 0.3, min(3.6, 8 * radius)), _TRIES)
-  bearings = rng.uniform(-0.85, 0.85, _TRIES) * _HALF_VIEW
+  distances = rng.uniform(nearest, max(nearest + 0.3, min(3.6, 8 * radius)), _MAX_ATTEMPTS)
+  bearings = rng.uniform(-0.85, 0.85, _MAX_ATTEMPTS) * _HALF_VIEW
   forward = eye.rotation[:2, 2] / np.linalg.norm(eye.rotation[:2, 2])
   offsets = distances[:, None] * _turned(forward, bearings)
   spots = eye.translation[:2] + offsets
@@ -111,7 +111,7 @@ def _placed(
     free &= _apart(offsets, radius, offset, other.radius)
   if not free.any():
     return None
-  return Thing(kind, parts, Pose(facing, np.array([*spots[free.argmax()], 0])), radius)
+  return SceneObject(kind, parts, Pose(facing, np.array([*spots[free.argmax()], 0])), radius)
 
 
 def _turned(direction: np.ndarray, angles: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ def _apart(
 
 
 def _radius(parts: list[Part]) -> float:
-  """See `Thing.radius`."""
+  """See `SceneObject.radius`."""
   reaches = [
     np.abs(part.pose.translation[:2]) + np.abs(part.pose.rotation[:2]) @ part.solid.half
     for part in parts

@@ -106,7 +106,7 @@ class Scenes:
     view = render(scene.camera, parts)
     upright = np.einsum("jk,khw->jhw", scene.camera.pose.rotation.astype(np.float32), view.normals)
     instance = instances[view.owner]
-    classes = np.array([0, *(_CLASSES.index(thing.kind) for thing in scene.things)], np.int32)
+    classes = np.array([0, *(_CLASSES.index(item.kind) for item in scene.objects)], np.int32)
     label = classes[instance]
     label[(instance == 0) & (upright[2] > 0.5)] = _CLASSES.index("floor")
     radiance = _radiance(rng, scene, view, upright, instance)
@@ -149,9 +149,9 @@ def _radiance(
   colors[where] = _room_colors(
     rng, scene, scene.camera.pose.apply(flat[:, where]), upright.reshape(3, -1)[:, where]
   )
-  for index, thing in enumerate(scene.things, 1):
+  for index, item in enumerate(scene.objects, 1):
     paint, where = textures.paint(rng), np.flatnonzero(owner == index)
-    local = thing.pose.inverse() @ scene.camera.pose
+    local = item.pose.inverse() @ scene.camera.pose
     colors[where] = paint(local.apply(flat[:, where]))
   light = _light(rng, scene)
   return colors.reshape(*instance.shape, 3) * light.shade(points, view.normals)[..., None]
@@ -193,7 +193,7 @@ def _room_colors(
 def _shadows(rng: np.random.Generator, scene: rooms.Scene, spots: np.ndarray) -> np.ndarray:
   """Brightness (n,) of spots (2, n) on the floor: dark below each object and in two more places."""
   half = np.array(scene.room.half[:2])
-  blobs = [(thing.pose.translation[:2], thing.radius) for thing in scene.things]
+  blobs = [(item.pose.translation[:2], item.radius) for item in scene.objects]
   blobs += [(rng.uniform(-0.9, 0.9, 2) * half, rng.uniform(0.2, 0.6)) for _ in range(2)]
   brightness = np.ones(spots.shape[1], np.float32)
   for center, radius in blobs:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from asmjax.data.scenes.primitives import turn
+from asmjax.data.scenes.primitives import rotation
 
 
 class Paint(NamedTuple):
@@ -51,7 +51,7 @@ def paint(rng: np.random.Generator) -> Paint:
   count = _PATTERNS[pattern][0]
   length = 0.1 * 7 ** rng.random() * rng.uniform(0.7, 1.4, count)
   if pattern == "checks":
-    directions = turn(0, rng.uniform(0, np.pi)) @ turn(2, rng.uniform(0, np.pi))
+    directions = rotation(0, rng.uniform(0, np.pi)) @ rotation(2, rng.uniform(0, np.pi))
   else:
     directions = rng.standard_normal((count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

@@ -90,8 +90,8 @@ class Cityscapes(FileSource):
     provides=frozenset({"label", "instance"}),
     ignored=frozenset(each.id for each in LABELS if each.label == UNLABELED),
   )
-  landmark: ClassVar[str] = "leftImg8bit"
-  folders: ClassVar[tuple[str, ...]] = ("cityscapes",)
+  marker_path: ClassVar[str] = "leftImg8bit"
+  subfolders: ClassVar[tuple[str, ...]] = ("cityscapes",)
   layout: ClassVar[str] = (
     "ROOT/leftImg8bit/SPLIT/CITY/CITY_SEQUENCE_FRAME_leftImg8bit.png and, with the same start, "
     "ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png and *_gtFine_instanceIds.png"

@@ -70,7 +70,7 @@ class Folder(FileSource):
     super().__post_init__()
 
   @property
-  def landmark(self) -> str:
+  def marker_path(self) -> str:
     """The list of classes."""
     return self.classes
 
@@ -139,7 +139,7 @@ class Folder(FileSource):
     return pairs
 
   def _listed(self) -> tuple[str, ...]:
-    return tuple(map(_bare, self.listed(self.lists.replace(_SPLIT, self.split))))
+    return tuple(map(_bare, self.read_list(self.lists.replace(_SPLIT, self.split))))
 
 
 class _Pair(NamedTuple):

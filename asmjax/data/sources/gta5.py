@@ -44,8 +44,8 @@ class Gta5(FileSource):
     provides=frozenset({"label"}),
     ignored=frozenset(id for id, label in _BY_ID.items() if label == UNLABELED),
   )
-  landmark: ClassVar[str] = "images"
-  folders: ClassVar[tuple[str, ...]] = ("gta5", "GTA5")
+  marker_path: ClassVar[str] = "images"
+  subfolders: ClassVar[tuple[str, ...]] = ("gta5", "GTA5")
   layout: ClassVar[str] = "ROOT/images/NUMBER.png and ROOT/labels/NUMBER.png, numbered from 00001"
 
   @functools.cached_property

@@ -80,8 +80,8 @@ class PascalVoc(FileSource):
     provides=frozenset({"label"}),
     ignored=frozenset({UNLABELED}),
   )
-  landmark: ClassVar[str] = "JPEGImages"
-  folders: ClassVar[tuple[str, ...]] = ("VOC2012", "VOCdevkit/VOC2012")
+  marker_path: ClassVar[str] = "JPEGImages"
+  subfolders: ClassVar[tuple[str, ...]] = ("VOC2012", "VOCdevkit/VOC2012")
   layout: ClassVar[str] = (
     "ROOT/JPEGImages/NAME.jpg, ROOT/SegmentationClass/NAME.png (train_aug: "
     "ROOT/SegmentationClassAug/NAME.png) and ROOT/ImageSets/Segmentation/SPLIT.txt with one NAME a "
@@ -104,7 +104,7 @@ class PascalVoc(FileSource):
     """
     paths = [f"ImageSets/Segmentation/{name}" for name in _LISTS[self.split]]
     path = next((each for each in paths if (self.folder / each).is_file()), paths[0])
-    return tuple(_name(line, self.folder / path) for line in self.listed(path))
+    return tuple(_name(line, self.folder / path) for line in self.read_list(path))
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """A photo, its mask and its instances."""

@@ -46,7 +46,7 @@ class RgbdSweep(FileSource):
     splits=("train", "val", "test", "all"),
     provides=frozenset({"depth", "normals"}),
   )
-  landmark: ClassVar[str] = "camera-intrinsics.txt"
+  marker_path: ClassVar[str] = "camera-intrinsics.txt"
   layout: ClassVar[str] = (
     "ROOT/camera-intrinsics.txt (3x3) and ROOT/frame-N.color.jpg or .png, frame-N.depth.png of 16 "
     "bits in millimeters, 0 or 65535 = missing"
@@ -71,7 +71,7 @@ class RgbdSweep(FileSource):
   @functools.cached_property
   def intrinsics(self) -> np.ndarray:
     """The camera's intrinsics, float64 (3, 3), for pixels whose centers are whole numbers."""
-    path = self.folder / self.landmark
+    path = self.folder / self.marker_path
     rows = [line.split() for line in decode.lines(path)]
     try:
       intrinsics = np.array(rows, np.float64)

@@ -93,7 +93,7 @@ class Stanford2d3ds(FileSource):
     ignored=frozenset({0, _UNSEEN}),
   )
   # Any part of the data set will do, so that no path marks it: the areas are looked for by `names`.
-  landmark: ClassVar[str] = "."
+  marker_path: ClassVar[str] = "."
   layout: ClassVar[str] = (
     "ROOT/AREA/data/rgb/NAME_domain_rgb.png, data/depth/NAME_domain_depth.png, "
     "data/normal/NAME_domain_normals.png, data/semantic/NAME_domain_semantic.png for AREA in "

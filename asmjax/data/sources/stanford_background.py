@@ -55,8 +55,8 @@ class StanfordBackground(FileSource):
     provides=frozenset({"label"}),
     ignored=frozenset({_UNKNOWN}),
   )
-  landmark: ClassVar[str] = "labels"
-  folders: ClassVar[tuple[str, ...]] = ("iccv09Data",)
+  marker_path: ClassVar[str] = "labels"
+  subfolders: ClassVar[tuple[str, ...]] = ("iccv09Data",)
   layout: ClassVar[str] = (
     "ROOT/images/NAME.jpg, ROOT/labels/NAME.regions.txt and ROOT/horizons.txt with one NAME first "
     "in each of 715 lines, or ROOT/SPLIT.txt with one NAME a line"
@@ -66,12 +66,12 @@ class StanfordBackground(FileSource):
   def names(self) -> tuple[str, ...]:
     """Names of the split's photos: in the order of its list, or sorted."""
     if (self.folder / f"{self.split}.txt").is_file():
-      return self.listed(f"{self.split}.txt")
+      return self.read_list(f"{self.split}.txt")
     if self.split in (_FIT, _VAL):
       names = dataclasses.replace(self, split="luc_train").names
       val = round(len(names) / 8)
       return partition(names, {_FIT: len(names) - val, _VAL: val})[self.split]
-    names = {line.split()[0] for line in self.listed("horizons.txt")}
+    names = {line.split()[0] for line in self.read_list("horizons.txt")}
     if len(names) != _PHOTOS:
       raise ValueError(
         f"{self.folder / 'horizons.txt'} names {len(names)} photos; expected {_PHOTOS}, or a list "

@@ -11,7 +11,7 @@ import numpy as np
 from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
-from asmjax.data.transforms import Example, interpolate
+from asmjax.data.transforms import Example, resize_image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class WeizmannHorse(FileSource):
     splits=("train", "val"),
     provides=frozenset({"label"}),
   )
-  landmark: ClassVar[str] = "figure_ground"
-  folders: ClassVar[tuple[str, ...]] = ("weizmann_horse_db",)
+  marker_path: ClassVar[str] = "figure_ground"
+  subfolders: ClassVar[tuple[str, ...]] = ("weizmann_horse_db",)
   layout: ClassVar[str] = (
     "ROOT/rgb/NAME.jpg, ROOT/figure_ground/NAME.jpg and ROOT/train.txt, ROOT/val.txt with one NAME "
     "a line"
@@ -38,7 +38,7 @@ class WeizmannHorse(FileSource):
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
     """Names of the split's photos in the order of its list."""
-    return self.listed(f"{self.split}.txt")
+    return self.read_list(f"{self.split}.txt")
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """A photo and its mask."""
@@ -50,5 +50,5 @@ class WeizmannHorse(FileSource):
     image = decode.photo(files["image"])
     # The masks' sizes differ from the photos', and most are smaller: interpolating gray values
     # before the threshold puts the contour between mask pixels; thresholding first leaves stairs.
-    label = interpolate(decode.gray(files["label"]), image.shape[:2]) >= 128
+    label = resize_image(decode.gray(files["label"]), image.shape[:2]) >= 128
     return {"image": image, "label": label.astype(np.int32)}
