@@ -63,8 +63,8 @@ DEFAULT = (
 )
 
 
-def our_network(name: str) -> ConvNet:
-  """Ours, with PyTorch's epsilon, and without dropout where PyTorch's side has none."""
+def create_network(name: str) -> ConvNet:
+  """Creates our network with PyTorch's epsilon, without dropout where PyTorch's side has none."""
   network = PUBLISHED[name](HEADS)
   changes = {"dropout": 0.0} if hasattr(network, "dropout") else {}
   if hasattr(network, "backbone") and network.backbone.norm.kind == "batch":
@@ -74,12 +74,12 @@ def our_network(name: str) -> ConvNet:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """What one row of the table measures.
+  """One row of the table.
 
   Attributes:
-    name: of the predictor.
-    batch: images.
-    size: of an image, height and width.
+    name: Name of the predictor in `asmjax.models.predictors.published.PUBLISHED`.
+    batch: Number of images.
+    size: Size (h, w) of the images.
   """
 
   name: str
@@ -87,13 +87,13 @@ class Case:
   size: tuple[int, int]
 
   def image(self) -> np.ndarray:
-    """Random normalized images (n, h, w, 3)."""
+    """Draws random normalized images (n, h, w, 3)."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((self.batch, *self.size, 3), np.float32)
 
 
 def labels(shape: tuple[int, ...]) -> np.ndarray:
-  """Random classes (n, h, w)."""
+  """Draws random classes (n, h, w)."""
   return np.random.default_rng(1).integers(0, CLASSES, shape)
 
 
@@ -101,12 +101,12 @@ class Ours:
   """asmjax's side of a case.
 
   Args:
-    case: what is measured.
-    weights: the state dict of the PyTorch side; None for random ones.
+    case: Predictor, batch and size.
+    weights: State dict of the PyTorch side; None draws random weights.
   """
 
   def __init__(self, case: Case, weights: Mapping[str, np.ndarray] | None = None):
-    self.network = our_network(case.name)
+    self.network = create_network(case.name)
     image = jnp.array(case.image())
     init = lambda: self.network.init(jax.random.key(0), image[:1], train=False)
     shapes = jax.eval_shape(init)
@@ -131,18 +131,18 @@ class Ours:
     jax.block_until_ready((self.variables, loss))
 
   def losses(self) -> tuple[float, float]:
-    """Of evaluation and, with statistics of the batch but without dropout, of training."""
+    """Computes the losses of evaluation and of training, the latter with batch statistics."""
     loss = jax.jit(self._loss, static_argnames="train")
     return tuple(
       float(loss(self.variables["params"], self.variables, self.batch, train=train)[0])
       for train in (False, True)
     )
 
-  def arrays(self) -> int:
-    """Bytes of all arrays that a step holds at once."""
+  def count_array_bytes(self) -> int:
+    """Returns the bytes of all arrays that a step holds at once."""
     compiled = self._move.lower(self.variables, self.momenta, self.batch).compile()
-    found = compiled.memory_analysis()
-    return found.argument_size_in_bytes + found.temp_size_in_bytes
+    memory = compiled.memory_analysis()
+    return memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
   def _updated(self, variables: Any, momenta: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
     params = variables["params"]
@@ -165,7 +165,7 @@ class Ours:
 
 
 def _initial(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-  """Kernels that keep the scale, without compiling the initialization of a deep network."""
+  """Draws kernels that keep the scale, without compiling a deep network's initialization."""
   if len(leaf.shape) < 4:
     return jnp.ones(leaf.shape, leaf.dtype)
   scale = (2 / np.prod(leaf.shape[:-1])) ** 0.5
@@ -176,9 +176,9 @@ class PyTorch:
   """PyTorch's side of a case.
 
   Args:
-    case: what is measured.
-    layout: of weights and maps.
-    compiled: go through `torch.compile`.
+    case: Predictor, batch and size.
+    layout: Layout of weights and maps in memory.
+    compiled: Whether the network goes through `torch.compile`.
   """
 
   def __init__(
@@ -212,13 +212,13 @@ class PyTorch:
     self.sgd.step()
 
   def losses(self) -> tuple[float, float]:
-    """Of evaluation and of training."""
-    found = []
+    """Computes the losses of evaluation and of training."""
+    losses = []
     with torch.no_grad():
       for train in (False, True):
         self.net.train(train)
-        found.append(F.cross_entropy(self.net(self.image), self.label).item())
-    return tuple(found)
+        losses.append(F.cross_entropy(self.net(self.image), self.label).item())
+    return losses[0], losses[1]
 
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
@@ -227,19 +227,18 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channel
 def check(case: Case) -> None:
   """Asserts that both sides compute the same losses from the same weights."""
   other = PyTorch(case)
-  ours = Ours(case, theirs.weights(other.net))
-  found, expected = ours.losses(), other.losses()
-  which = 1 if any(isinstance(each, nn.Dropout) for each in other.net.modules()) else 2
-  np.testing.assert_allclose(found[:which], expected[:which], rtol=1e-3)
+  losses, expected = Ours(case, theirs.weights(other.net)).losses(), other.losses()
+  comparable = 1 if any(isinstance(module, nn.Dropout) for module in other.net.modules()) else 2
+  np.testing.assert_allclose(losses[:comparable], expected[:comparable], rtol=1e-3)
   print(
-    f"  losses of evaluation and training: ours {found[0]:.4f} {found[1]:.4f}, "
+    f"  losses of evaluation and training: ours {losses[0]:.4f} {losses[1]:.4f}, "
     f"pytorch {expected[0]:.4f} {expected[1]:.4f}"
-    + ("" if which == 2 else " (dropout makes the latter differ)")
+    + ("" if comparable == 2 else " (dropout makes the latter differ)")
   )
 
 
 def measure(runs: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
-  """Seconds a call by side and round; the sides take turns."""
+  """Measures the seconds of each call by side and round; the sides take turns."""
   times: dict[str, list[float]] = {name: [] for name in runs}
   for i in range(WARM_UPS + rounds):
     for name, run in runs.items():
@@ -248,19 +247,19 @@ def measure(runs: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, np
       run()
       if i >= WARM_UPS:
         times[name].append(time.perf_counter() - start)
-  return {name: np.asarray(each) for name, each in times.items()}
+  return {name: np.asarray(seconds) for name, seconds in times.items()}
 
 
-def faster_layout(case: Case) -> str:
-  """The layout in which PyTorch's step is faster."""
-  times = measure({name: PyTorch(case, each).step for name, each in LAYOUTS.items()}, 2)
+def find_faster_layout(case: Case) -> str:
+  """Finds the layout in which PyTorch's step is faster."""
+  times = measure({name: PyTorch(case, layout).step for name, layout in LAYOUTS.items()}, 2)
   return min(times, key=lambda name: times[name].min())
 
 
 def time_case(case: Case, args: argparse.Namespace) -> None:
   """Checks a predictor and prints its times and ratios."""
   check(case)
-  layout = faster_layout(case)
+  layout = find_faster_layout(case)
   eager = PyTorch(case, LAYOUTS[layout])
   sides = {"ours": Ours(case, theirs.weights(eager.net)), "eager": eager}
   if not args.no_compile:
@@ -277,28 +276,31 @@ def time_case(case: Case, args: argparse.Namespace) -> None:
 
 def report_memory(case: Case, args: argparse.Namespace) -> None:
   """Prints the peak memory of both sides' steps."""
-  found = {name: _fresh(case, name, args.threads) for name in ("ours", *LAYOUTS)}
-  peaks = {name: peak / 2**20 for name, (peak, _) in found.items()}
+  memory = {name: _measure_in_new_process(case, name, args.threads) for name in ("ours", *LAYOUTS)}
+  peaks = {name: peak / 2**20 for name, (peak, _) in memory.items()}
   eager = min(peaks[name] for name in LAYOUTS)
   listed = "  ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items())
   print(
     f"  memory  {listed}   ours/eager {peaks['ours'] / eager:.2f}; "
-    f"our arrays {found['ours'][1] / 2**20:.0f} MiB",
+    f"our arrays {memory['ours'][1] / 2**20:.0f} MiB",
     flush=True,
   )
 
 
-def _fresh(case: Case, name: str, threads: int) -> tuple[int, int]:
+def _measure_in_new_process(case: Case, name: str, threads: int) -> tuple[int, int]:
   spawn = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-    return pool.submit(grown, case, name, threads).result()
+    return pool.submit(measure_memory, case, name, threads).result()
 
 
-def grown(case: Case, name: str, threads: int) -> tuple[int, int]:
-  """Bytes at the peak of two steps, after a first one, beyond what imports take; ours in arrays."""
-  use(threads)
+def measure_memory(case: Case, name: str, threads: int) -> tuple[int, int]:
+  """Measures the bytes at the peak of two steps beyond what imports take, and those of our arrays.
+
+  A first step, which compiles, is not counted.
+  """
+  set_threads(threads)
   jax.block_until_ready(jnp.zeros(1) + 1)
-  before = _resident("VmRSS")
+  before = _read_memory("VmRSS")
   side = Ours(case) if name == "ours" else PyTorch(case, LAYOUTS[name])
   side.step()
   # What compilation has freed goes back to the system; then the peak is forgotten.
@@ -306,24 +308,24 @@ def grown(case: Case, name: str, threads: int) -> tuple[int, int]:
   pathlib.Path("/proc/self/clear_refs").write_text("5")
   side.step()
   side.step()
-  peak = _resident("VmHWM") - before
-  return peak, side.arrays() if name == "ours" else 0
+  peak = _read_memory("VmHWM") - before
+  return peak, side.count_array_bytes() if name == "ours" else 0
 
 
-def _resident(key: str) -> int:
-  """Bytes held now (VmRSS) or at the peak (VmHWM)."""
+def _read_memory(key: str) -> int:
+  """Reads the bytes in memory now (VmRSS) or at the peak (VmHWM)."""
   lines = pathlib.Path("/proc/self/status").read_text().splitlines()
   return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
-def use(threads: int) -> None:
-  """Gives both sides this many threads; JAX starts as many as the process may use cores."""
+def set_threads(threads: int) -> None:
+  """Gives both sides this many threads; JAX starts one for each core that the process may use."""
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
   torch.set_num_threads(threads)
 
 
-def parse() -> argparse.Namespace:
-  """The flags."""
+def parse_flags() -> argparse.Namespace:
+  """Parses the flags."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -352,9 +354,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def main() -> None:
-  """Benchmarks what the flags say."""
-  args = parse()
-  use(args.threads)
+  """Benchmarks the predictors of the flags."""
+  args = parse_flags()
+  set_threads(args.threads)
   print(
     f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each; "
     f"batch {args.batch}, {args.size}, {CLASSES} classes"

@@ -35,8 +35,8 @@ def check_fields(network: ConvNet, source: str, **expected: Any) -> None:
     ValueError: A field differs.
   """
   for field, value in expected.items():
-    found = getattr(network, field)
-    if found != value:
+    actual = getattr(network, field)
+    if actual != value:
       raise ValueError(
-        f"{source}'s {type(network).__name__} has {field}={value!r}; found {field}={found!r}"
+        f"{source}'s {type(network).__name__} has {field}={value!r}; found {field}={actual!r}"
       )

@@ -49,7 +49,8 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
     raise
   except Exception as error:  # What a parser raises on arbitrary bytes is arbitrary.
     raise ValueError(
-      f"{path}: expected {format} weights, found {_content(path)} ({type(error).__name__}: {error})"
+      f"{path}: expected {format} weights, found {_describe_content(path)} "
+      f"({type(error).__name__}: {error})"
     ) from error
   return {name: _widen_bfloat16(array) for name, array in weights.items()}
 
@@ -65,33 +66,35 @@ def _torch(path: pathlib.Path) -> Weights:
   torch = _package("torch", extra="bench")
   _check_file(path, "a .pth or .pt file")
   try:
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True)
   except pickle.UnpicklingError as error:
     # The library's message proposes to run whatever the file holds.
     raise ValueError("damaged, or more than tensors: save the state_dict alone") from error
-  tensors = _state_dict(found, torch.Tensor)
+  tensors = _state_dict(content, torch.Tensor)
   return {
-    name: (each.float() if each.dtype == torch.bfloat16 else each).detach().numpy()
-    for name, each in tensors.items()
+    name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+    for name, tensor in tensors.items()
   }
 
 
-def _state_dict(found: Any, tensor: type) -> Mapping[str, Any]:
+def _state_dict(content: Any, tensor: type) -> Mapping[str, Any]:
   """Returns the tensors by name, without the prefix that `DataParallel` gives to all of them."""
-  if not isinstance(found, Mapping):
-    raise ValueError(f"a {type(found).__name__}; expected a dict of tensors")
+  if not isinstance(content, Mapping):
+    raise ValueError(f"a {type(content).__name__}; expected a dict of tensors")
   for key in ("state_dict", "model"):
-    if isinstance(found.get(key), Mapping):
-      found = found[key]
+    if isinstance(content.get(key), Mapping):
+      content = content[key]
       break
-  others = [name for name, each in found.items() if not isinstance(each, tensor)]
+  others = [name for name, value in content.items() if not isinstance(value, tensor)]
   if others:
     raise ValueError(
       f"no tensor under {others[:10]}; expected a dict of tensors, alone or under 'state_dict' or "
       "'model'"
     )
-  wrapped = all(name.startswith("module.") for name in found)
-  return {name.removeprefix("module.") if wrapped else name: each for name, each in found.items()}
+  wrapped = all(name.startswith("module.") for name in content)
+  return {
+    name.removeprefix("module.") if wrapped else name: value for name, value in content.items()
+  }
 
 
 def _tensorflow(path: pathlib.Path) -> Weights:
@@ -110,10 +113,10 @@ def _prefix(path: pathlib.Path) -> pathlib.Path:
   if prefix.with_name(f"{prefix.name}.index").is_file():
     return prefix
   folder = path if path.is_dir() else path.parent
-  present = sorted(str(each.with_suffix("")) for each in folder.glob("*.index"))
+  prefixes = sorted(str(path.with_suffix("")) for path in folder.glob("*.index"))
   raise FileNotFoundError(
     f"{prefix}.index does not exist; expected the prefix of a TensorFlow checkpoint, as "
-    f"x/model.ckpt of x/model.ckpt.index; in {folder}: {present or 'none'}"
+    f"x/model.ckpt of x/model.ckpt.index; in {folder}: {prefixes or 'none'}"
   )
 
 
@@ -141,13 +144,13 @@ def _state(path: pathlib.Path) -> pathlib.Path:
   if (path / "state").is_dir():
     return path / "state"
   # A checkpoint that is being written has a longer name.
-  found = [each for each in path.glob("checkpoints/*/state") if each.parent.name.isdigit()]
-  if not found:
+  states = [state for state in path.glob("checkpoints/*/state") if state.parent.name.isdigit()]
+  if not states:
     raise FileNotFoundError(
       f"{path} holds neither state nor checkpoints/STEP/state; expected the folder of a run or of "
       "one of its checkpoints"
     )
-  return max(found, key=lambda each: int(each.parent.name))
+  return max(states, key=lambda state: int(state.parent.name))
 
 
 def _predictor(stored: Iterable[str]) -> dict[str, str]:
@@ -160,8 +163,8 @@ def _predictor(stored: Iterable[str]) -> dict[str, str]:
   if not params:
     raise ValueError(f"no {root}/params, but {sorted(stored)[:10]}")
   places = {name.removeprefix(f"{root}/"): name for name in params + stats}
-  kept = re.compile(rf"{root}/opt_state/(?:\d+/)*ema/(.+)")
-  averages = {f"params/{found[1]}": found[0] for found in map(kept.fullmatch, stored) if found}
+  average = re.compile(rf"{root}/opt_state/(?:\d+/)*ema/(.+)")
+  averages = {f"params/{match[1]}": match[0] for match in map(average.fullmatch, stored) if match}
   return places | averages
 
 
@@ -179,11 +182,11 @@ def _package(name: str, *, extra: str) -> ModuleType:
 
 def _check_file(path: pathlib.Path, expected: str) -> None:
   if not path.is_file():
-    found = "is a folder" if path.is_dir() else "does not exist"
-    raise FileNotFoundError(f"{path} {found}; expected {expected}")
+    problem = "is a folder" if path.is_dir() else "does not exist"
+    raise FileNotFoundError(f"{path} {problem}; expected {expected}")
 
 
-def _content(path: pathlib.Path) -> str:
+def _describe_content(path: pathlib.Path) -> str:
   if not path.is_file():  # The prefix of several files, or a folder.
     return "something else"
   with path.open("rb") as file:
