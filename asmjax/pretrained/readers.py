@@ -91,10 +91,8 @@ def _state_dict(content: Any, tensor: type) -> Mapping[str, Any]:
       f"no tensor under {others[:10]}; expected a dict of tensors, alone or under 'state_dict' or "
       "'model'"
     )
-  wrapped = all(name.startswith("module.") for name in content)
-  return {
-    name.removeprefix("module.") if wrapped else name: value for name, value in content.items()
-  }
+  prefix = "module." if all(name.startswith("module.") for name in content) else ""
+  return {name.removeprefix(prefix): value for name, value in content.items()}
 
 
 def _tensorflow(path: pathlib.Path) -> Weights:

@@ -17,7 +17,7 @@ NONE = Norm("none")
 
 
 @pytest.mark.parametrize("layers, published", [(50, 42_004_074), (101, 60_996_202)])
-def test_it_has_torchvisions_number_of_parameters(layers, published):
+def test_deeplab_has_torchvisions_number_of_parameters(layers, published):
   """Those of torchvision's auxiliary head apart: 3x3 to 256 channels, normalized, and 1x1."""
   resnet = ResNet(BLOCKS[layers], output_stride=8, placement="first_3x3")
   outputs, variables = backbones.shapes(

@@ -38,7 +38,7 @@ def defined(net, x, output_stride):
   return [*maps[:-1], layer(layer(x, "fc6", dilation), "fc7", 1)]
 
 
-def test_it_has_the_published_number_of_parameters_and_multiply_adds():
+def test_vgg_has_the_published_number_of_parameters_and_multiply_adds():
   features, variables = backbones.shapes(VGG(), 224, 224)
   _, complete = backbones.shapes(VGG(fc_features=4096), 32, 32)
   _, normalized = backbones.shapes(VGG(norm=Norm()), 32, 32)

@@ -36,7 +36,7 @@ def pooled():
   return list(zip(maps, bins, found, strict=True))
 
 
-def test_every_cell_is_the_mean_of_its_pixels_and_no_pixel_is_left_out(pooled):
+def test_adaptive_avg_pool_averages_each_cell_and_leaves_no_pixel_out(pooled):
   for x, bins, found in pooled:
     assert found.shape == (2, bins, bins, 3)
     (h, w), seen = x.shape[1:3], np.zeros(x.shape[1:3])
@@ -52,7 +52,7 @@ def test_every_cell_is_the_mean_of_its_pixels_and_no_pixel_is_left_out(pooled):
       assert seen.max() == 1
 
 
-def test_it_is_pytorchs_adaptive_pooling(pooled):
+def test_adaptive_avg_pool_is_pytorchs(pooled):
   torch = pytest.importorskip("torch", reason="the pooling to compare with is PyTorch's")
   for x, bins, found in pooled:
     expected = torch.nn.functional.adaptive_avg_pool2d(
@@ -61,7 +61,7 @@ def test_it_is_pytorchs_adaptive_pooling(pooled):
     np.testing.assert_allclose(found, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
-def test_means_are_added_up_in_single_precision():
+def test_avg_pool_sums_in_float32():
   x = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
   found = adaptive_avg_pool(x, 2)
   assert found.dtype == jnp.bfloat16
@@ -69,7 +69,7 @@ def test_means_are_added_up_in_single_precision():
 
 
 @pytest.mark.parametrize("size, side", [((8, 12), 4), ((7, 9), 4), ((3, 2), 4), ((5, 6), 1)])
-def test_means_of_cells_are_flaxs_and_their_gradients_too(size, side, float64):
+def test_avg_pool_and_its_gradients_are_flaxs(size, side, float64):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, *size, 3))
   pooled = lambda x: nn.avg_pool(x, (side,) * 2, (side,) * 2, "SAME", count_include_pad=False)
@@ -82,7 +82,7 @@ def test_means_of_cells_are_flaxs_and_their_gradients_too(size, side, float64):
 
 
 @pytest.mark.parametrize("dtype, most", [(jnp.float32, 3e-7), (jnp.bfloat16, 2**-8)])
-def test_means_of_whole_maps_and_cells_are_exact_up_to_rounding(dtype, most):
+def test_avg_pool_of_whole_maps_and_cells_is_exact_up_to_rounding(dtype, most):
   x = jnp.asarray(6 * np.random.default_rng(0).random((1, 33, 33, 8)), dtype)
   whole, cells, pooled = jax.jit(
     lambda x: (adaptive_avg_pool(x, 1), avg_pool(x, 33), jnp.mean(x, (1, 2), keepdims=True))
@@ -110,7 +110,7 @@ TORCH = {
 
 
 @pytest.mark.parametrize("size", TORCH)
-def test_bilinear_aligns_corners_as_torch_does(size):
+def test_resize_bilinear_aligns_corners_as_torch_does(size):
   x = jnp.array([[0.0, 1, 3], [6, 10, 15]])[None, ..., None]
   found = resize_bilinear(x, size, align_corners=True)
   np.testing.assert_allclose(found[0, ..., 0], TORCH[size], rtol=1e-6, atol=1e-6)
@@ -143,7 +143,7 @@ def test_upsample_has_the_gradient_of_its_definition(float64):
   np.testing.assert_allclose(back(cotangent)[0].ravel(), expected, rtol=1e-10)
 
 
-def test_stride_of_is_the_only_power_of_two_that_fits():
+def test_find_stride_finds_the_only_power_of_two_that_fits():
   for side in range(1, 200):
     for stride in (1, 2, 4, 8, 16, 32):
       pixels = -(-side // stride)
@@ -161,7 +161,7 @@ def center_of_mass(profile):
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_a_line_stays_where_it_is_in_labels_that_shrink_and_maps_that_grow(stride, align_corners):
+def test_downsample_and_upsample_leave_a_line_where_it_is(stride, align_corners):
   """Of half-pixel centers the pixel that is read, of an even number, is half a pixel beyond."""
   for more in {0, int(align_corners)}:
     side = 6 * stride + more

@@ -447,17 +447,6 @@ RULES = {
     lambda ends, order: ends.transpose(*order, len(order)), "permutation"
   ),
   **dict.fromkeys(("reduce_window_max", "reduce_window_min", "reduce_window_sum"), _pool),
-  **dict.fromkeys(
-    (
-      "argmax",
-      "argmin",
-      "reduce_and",
-      "reduce_max",
-      "reduce_min",
-      "reduce_or",
-      "reduce_prod",
-      "reduce_sum",
-    ),
-    _reduce,
-  ),
+  **dict.fromkeys(("argmax", "argmin", "reduce_and", "reduce_max", "reduce_min"), _reduce),
+  **dict.fromkeys(("reduce_or", "reduce_prod", "reduce_sum"), _reduce),
 }
