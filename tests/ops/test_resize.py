@@ -61,7 +61,7 @@ def test_adaptive_avg_pool_is_pytorchs(pooled):
     np.testing.assert_allclose(found, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
-def test_avg_pool_sums_in_float32():
+def test_adaptive_avg_pool_sums_in_float32():
   x = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
   found = adaptive_avg_pool(x, 2)
   assert found.dtype == jnp.bfloat16
