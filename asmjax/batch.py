@@ -1,19 +1,19 @@
-"""The batch contract: what a batch holds, checked once where it enters a step.
+"""Contract of batches: what a batch holds, checked once where it enters a step.
 
 | key        | type    | shape        | meaning                                   |
 |------------|---------|--------------|-------------------------------------------|
 | `image`    | uint8   | (n, h, w, 3) | RGB                                       |
-| `label`    | int32   | (n, h, w)    | class id, 255 = unlabeled                |
+| `label`    | int32   | (n, h, w)    | class id, 255 = unlabeled                 |
 | `depth`    | float32 | (n, h, w)    | meters along the optical axis, 0 = missing |
 | `normals`  | float32 | (n, h, w, 3) | unit vectors, 0 = missing; x right, y down, z to camera |
 | `instance` | int32   | (n, h, w)    | instance id, 0 = none; evaluation only |
 | `size`     | int32   | (n, 2)       | height and width without padding; evaluation only |
 | `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
 
-A kind of truth may have a twin, `shown_label` of `label` and so on: an earlier prediction that the
-critics are shown in place of the predictor's. In evaluation it may have another, float32
-(n, h, w, c), `estimate_label` and so on: what the task's `estimate` gives, averaged over views of
-the image. It is scored in place of what the predictor says of the image as it is.
+A kind of truth may have a twin, `replay_label` of `label` and so on: an earlier prediction, which
+takes the place of the predictor's when critics are trained on a replay buffer. In evaluation it may
+have another, float32 (n, h, w, c), `estimate_label` and so on: what the task's `estimate` gives,
+averaged over views of the image. It is scored in place of the prediction for the image as it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,11 +25,11 @@ from asmjax.ops import resize
 
 UNLABELED = 255
 
-# What a pixel of each kind of truth holds where it is unknown.
+# Value of a pixel whose truth is missing, by key.
 MISSING = {"label": UNLABELED, "depth": 0, "normals": 0, "instance": 0}
 
-# What is predicted bears the name of its kind of truth after this.
-SHOWN = "shown_"
+# Prefix of earlier predictions, before the name of their kind of truth.
+REPLAY = "replay_"
 
 # What has been averaged over views of an image bears it after this.
 ESTIMATE = "estimate_"
@@ -49,15 +49,15 @@ _CONTRACT = {
 
 
 def check(batch: Mapping[str, ArrayLike], *, required: Iterable[str] = ()) -> None:
-  """Holds a batch against the contract.
+  """Checks a batch against the contract.
 
   Args:
-    batch: arrays by key.
-    required: keys that must be there besides `image` and `weight`.
+    batch: Arrays by key.
+    required: Keys that must be there besides `image` and `weight`.
 
   Raises:
-    ValueError: a key is missing or unknown, or its dtype or shape is not the contract's; the
-      message names the key, what was found and what was expected.
+    ValueError: A key is missing or unknown, or its dtype or shape is not the contract's; the
+      message names the key, what it is and what was expected.
   """
   missing = [key for key in ("image", "weight", *required) if key not in batch]
   if missing:
@@ -79,8 +79,8 @@ def check(batch: Mapping[str, ArrayLike], *, required: Iterable[str] = ()) -> No
 
 
 def kind(key: str) -> str:
-  """The kind of truth that `key` holds, or an earlier prediction of it."""
-  return key.removeprefix(SHOWN)
+  """Returns the kind of truth that a key is of, also for that of an earlier prediction."""
+  return key.removeprefix(REPLAY)
 
 
 def checked(
@@ -92,22 +92,22 @@ def checked(
     yield batch
 
 
-def shrink(
+def downsample(
   batch: Mapping[str, ArrayLike], size: tuple[int, int], *, align_corners: bool = False
 ) -> dict[str, ArrayLike]:
-  """The batch at the predictor's output size: truth by the nearest pixel, the image averaged.
+  """Brings a batch to the predictor's output size: truth by the nearest pixel, the image averaged.
 
-  Predictors with an output stride are trained on shrunk truth, their logits are not upscaled
+  Predictors with an output stride are trained on downsampled truth, their logits are not upsampled
   (Hwang et al. 2019, Sec. 4.1).
 
   Args:
     batch: Arrays by key, at the image's size.
     size: (h, w) of the predictor's outputs.
-    align_corners: Where their pixels lie in the image; see `asmjax.ops.resize`.
+    align_corners: Position of their pixels in the image; see `asmjax.ops.resize`.
   """
   keep = lambda value, *_, **__: value
-  shrinking = {"image": resize.downsample_image, "size": keep, "weight": keep}
+  by_key = {"image": resize.downsample_image, "size": keep, "weight": keep}
   return {
-    key: shrinking.get(key, resize.downsample)(value, size, align_corners=align_corners)
+    key: by_key.get(key, resize.downsample)(value, size, align_corners=align_corners)
     for key, value in batch.items()
   }

@@ -12,45 +12,42 @@ from jaxtyping import Array, Float, PyTree
 
 @jax.custom_vjp
 def reverse_gradient(tree: PyTree, weight: Any = 1.0) -> PyTree:
-  """Identity whose cotangent is multiplied by `-weight`: gradient reversal.
+  """Returns the tree unchanged, and multiplies its cotangent by `-weight` (gradient reversal).
 
-  Wrapping a critic's parameters lets it climb a value that everybody else descends, so that one
-  backward pass serves both sides of min_S max_A V(S, A) (Hwang et al. 2019, Eq. 1). A negative
-  weight scales the gradient without reversing it.
+  With a critic's parameters wrapped in it, the critic ascends a value that everybody else
+  descends, so that one backward pass serves both sides of min_S max_A V(S, A) (Hwang et al. 2019,
+  Eq. 1). A negative weight scales the gradient without reversing it.
 
   Args:
-    tree: any pytree of floating-point arrays.
-    weight: a number or a scalar array; it receives no gradient.
-
-  Returns:
-    `tree`, unchanged.
+    tree: Any pytree of floating-point arrays.
+    weight: Number or scalar array; it receives no gradient.
   """
   del weight
   return tree
 
 
-def _ascend_forward(tree: PyTree, weight: Any = 1.0) -> tuple[PyTree, Array]:
+def _reverse_forward(tree: PyTree, weight: Any = 1.0) -> tuple[PyTree, Array]:
   return tree, jnp.asarray(weight, jnp.result_type(float))
 
 
-def _ascend_backward(weight: Array, cotangent: PyTree) -> tuple[PyTree, Array]:
+def _reverse_backward(weight: Array, cotangent: PyTree) -> tuple[PyTree, Array]:
   reverse = lambda g: g * (-weight).astype(g.dtype)
   return jax.tree.map(reverse, cotangent), jnp.zeros_like(weight)
 
 
-reverse_gradient.defvjp(_ascend_forward, _ascend_backward)
+reverse_gradient.defvjp(_reverse_forward, _reverse_backward)
 
 
 class Probe(NamedTuple):
-  """Two scalars whose values do not matter; see `fan_out`.
+  """Two scalars by which `fan_out` reads norms off a backward pass; their values do not matter.
 
   Attributes:
-    raw: Its cotangent is the squared L2 norm of what comes back from a branch.
-    sent: Its cotangent is the squared L2 norm of what is passed on of that.
+    unscaled: Its cotangent is the squared L2 norm of the gradient that comes back from a branch.
+    scaled: Its cotangent is the squared L2 norm of what is passed on of that gradient.
   """
 
-  raw: ArrayLike = 0.0
-  sent: ArrayLike = 0.0
+  unscaled: ArrayLike = 0.0
+  scaled: ArrayLike = 0.0
 
 
 class Branch(NamedTuple):
@@ -59,7 +56,7 @@ class Branch(NamedTuple):
   Attributes:
     balance: Largest norm of what is passed on, as a multiple of the norm of all that comes back
       from the branches that are a `reference`; 0 passes on everything.
-    reference: Whether it counts among those.
+    reference: Whether the branch counts among those.
   """
 
   balance: float = 0.0
@@ -71,9 +68,9 @@ def fan_out(
   tree: PyTree,
   probes: Mapping[str, Probe],
   branches: Mapping[str, Branch],
-  total: Callable[[Array], Array] = lambda square: square,
+  sum_devices: Callable[[Array], Array] = lambda square: square,
 ) -> dict[str, PyTree]:
-  """Copies of a tree, one a branch, that measure and balance the gradients which come back.
+  """Copies a tree to branches, and measures and balances the gradients that come back.
 
   A branch with a balance r passes on g * min(1, r ||g_reference|| / ||g||) of its gradient g. So
   its loss cannot outweigh the reference's, whatever its scale; the factor has no gradient. Esser
@@ -81,9 +78,10 @@ def fan_out(
 
   Args:
     tree: Any pytree of floating-point arrays.
-    probes: By branch. Differentiating by them reads norms off a backward pass that is made anyway.
-    branches: By name.
-    total: From the squared norm of a device's gradient to that of all devices.
+    probes: Probe by branch. Differentiating with respect to them reads norms off a backward pass
+      that is made anyway.
+    branches: Balance by the branch's name.
+    sum_devices: Function from the squared norm of a device's gradient to that of all devices.
 
   Returns:
     `tree` by the name of the branch.
@@ -94,34 +92,36 @@ def fan_out(
     ...   copies = fan_out(x, probes, branches)
     ...   return jnp.sum(2 * copies["pixel"]) + jnp.sum(100 * copies["structure"])
     >>> probes = {"pixel": Probe(), "structure": Probe()}
-    >>> slope, read = jax.grad(value, (0, 1))(jnp.ones(4), probes)
-    >>> print(slope, read["structure"].raw, read["structure"].sent)
+    >>> slope, squares = jax.grad(value, (0, 1))(jnp.ones(4), probes)
+    >>> print(slope, squares["structure"].unscaled, squares["structure"].scaled)
     [3. 3. 3. 3.] 40000.0 4.0
   """
-  del probes, total
+  del probes, sum_devices
   return dict.fromkeys(branches, tree)
 
 
-def _fan_out_forward(tree, probes, branches, total):
-  return fan_out(tree, probes, branches, total), None
+def _fan_out_forward(tree, probes, branches, sum_devices):
+  return fan_out(tree, probes, branches, sum_devices), None
 
 
-def _fan_out_backward(branches, total, _, cotangents):
-  squares = {name: _square(each) for name, each in cotangents.items()}
-  limit = total(sum(squares[name] for name, branch in branches.items() if branch.reference))
-  sums, probes = [], {}
+def _fan_out_backward(branches, sum_devices, _, cotangents):
+  squares = {name: _squared_norm(gradient) for name, gradient in cotangents.items()}
+  reference = sum_devices(
+    sum(squares[name] for name, branch in branches.items() if branch.reference)
+  )
+  scaled, probes = [], {}
   for name, branch in branches.items():
     factor = jnp.ones(())
     if branch.balance:
-      whole = total(squares[name])
-      ratio = branch.balance * jnp.sqrt(limit / jnp.where(whole > 0, whole, 1))
-      factor = jnp.where(whole > 0, jnp.minimum(1.0, ratio), 1.0)
-    sums.append(jax.tree.map(lambda g, f=factor: g * f.astype(g.dtype), cotangents[name]))
+      square = sum_devices(squares[name])
+      ratio = branch.balance * jnp.sqrt(reference / jnp.where(square > 0, square, 1))
+      factor = jnp.where(square > 0, jnp.minimum(1.0, ratio), 1.0)
+    scaled.append(jax.tree.map(lambda g, f=factor: g * f.astype(g.dtype), cotangents[name]))
     probes[name] = Probe(squares[name], factor**2 * squares[name])
-  return jax.tree.map(lambda *each: sum(each), *sums), probes
+  return jax.tree.map(lambda *gradients: sum(gradients), *scaled), probes
 
 
-def _square(tree: PyTree) -> Float[Array, ""]:
+def _squared_norm(tree: PyTree) -> Float[Array, ""]:
   """Squared L2 norm, added up in single precision or better."""
   squares = (jnp.sum(jnp.square(g.astype(float))) for g in jax.tree.leaves(tree))
   return sum(squares, start=jnp.zeros(()))

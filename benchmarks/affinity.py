@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asmjax.losses.affinity import SizeWeights, affinity
+from asmjax.losses.affinity import SizeWeights, affinity_loss
 
 SIZES = (3, 5, 7)
 MARGIN, FLOOR = 3.0, 1e-4
@@ -71,8 +71,10 @@ def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
 
   def loss(logits, free, label):
     weights = SizeWeights(*jax.nn.softmax(free))
-    fields = affinity(jax.nn.softmax(logits), label, sizes=SIZES, margin=MARGIN, weights=weights)
-    return sum(moments.mean().sum() for moments in fields)
+    fields = affinity_loss(
+      jax.nn.softmax(logits), label, sizes=SIZES, margin=MARGIN, weights=weights
+    )
+    return sum(of_kind.mean().sum() for of_kind in fields)
 
   inputs = jax.device_put((logits, free, label))
   compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(*inputs).compile()

@@ -184,7 +184,7 @@ def _training_step(sampler: EpochSampler) -> tuple[Callable[..., Any], Any]:
   game = Game(UNet(heads=heads, levels=4, width=8, stride=4), tasks, {"pixel": Pixel()})
   transformations = {PREDICTOR: Optimizer().make_transformation(1000)}
   state = init_state(game, transformations, seed=0, image_size=CROP)
-  return pmap_step(make_step(game, transformations, movers=(PREDICTOR,), steps=1000)), state
+  return pmap_step(make_step(game, transformations, active_players=(PREDICTOR,), steps=1000)), state
 
 
 def _seconds(step: Callable[..., Any], state: Any, batches: Iterator[Any]) -> tuple[float, float]:

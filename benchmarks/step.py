@@ -40,10 +40,10 @@ from asmjax import batch as batches
 from asmjax.config.build import build_predictor
 from asmjax.config.schema import construct
 from asmjax.game import PREDICTOR, Game
-from asmjax.losses.matching import layer_distances, matching_hinge, pooled_valid
+from asmjax.losses.matching import layer_distances, matching_hinge, pool_mask
 from asmjax.tasks import Segmentation
 from asmjax.terms import Structure
-from asmjax.terms.weight import at
+from asmjax.terms.weight import evaluate_weight
 from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.state import TrainState, init_state
@@ -170,7 +170,7 @@ def _joint(setting: Setting, transformations: Mapping[str, Any] | None = None):
   return make_step(
     setting.game,
     transformations or setting.make_transformations(),
-    movers=(PREDICTOR, CRITIC),
+    active_players=(PREDICTOR, CRITIC),
     steps=setting.steps,
   )
 
@@ -180,10 +180,10 @@ def predictor_loss(
 ) -> tuple[jax.Array, Any]:
   """V for the predictor, and its new running statistics."""
   logits, updated = _predict(setting, params, batch_stats, batch)
-  shown, features, valid, _, _ = _analyze(setting, critic, logits, batch)
-  return at(setting.term.weight, step / setting.steps) * _value(setting, shown, features, valid), (
-    updated
-  )
+  shown, features, masks, _, _ = _analyze(setting, critic, logits, batch)
+  return evaluate_weight(setting.term.weight, step / setting.steps) * _value(
+    setting, shown, features, masks
+  ), (updated)
 
 
 def critic_loss(
@@ -194,25 +194,28 @@ def critic_loss(
   batch: Mapping[str, Any],
   step: Any,
 ) -> jax.Array:
-  """-ascent * V (or the hinge, with a margin) + lambda * reconstruction."""
+  """-critic_weight * V (or the hinge, with a margin) + lambda * reconstruction."""
   term = setting.term
   logits, _ = _predict(setting, predictor, batch_stats, batch)
-  shown, features, valid, rebuilt, truth = _analyze(setting, params, logits, batch, climbs=True)
+  shown, features, masks, rebuilt, truth = _analyze(setting, params, logits, batch, climbs=True)
   if term.margin:
     climbed = sum(
       matching_hinge(
         shown[layer],
         features[layer],
         margin=term.margin,
-        valid=valid[layer],
+        mask=masks[layer],
         normalize=term.normalize,
       ).mean()
       for layer in term.layers
     )
   else:
-    climbed = -_value(setting, shown, features, valid)
+    climbed = -_value(setting, shown, features, masks)
   reconstruction = setting.task.reconstruction_loss(rebuilt, truth).mean()
-  return at(term.ascent, step / setting.steps) * climbed + term.reconstruction * reconstruction
+  return (
+    evaluate_weight(term.critic_weight, step / setting.steps) * climbed
+    + term.reconstruction_weight * reconstruction
+  )
 
 
 def _predict(setting: Setting, params: Any, batch_stats: Any, batch: Mapping[str, Any]):
@@ -233,23 +236,25 @@ def _analyze(
   Where the critic `climbs`, the prediction is binarized if its term says so.
   """
   task, term = setting.task, setting.term
-  truth = batches.shrink(batch, logits.shape[1:3], align_corners=setting.game.align_corners)
+  truth = batches.downsample(batch, logits.shape[1:3], align_corners=setting.game.align_corners)
   labeled = task.mask(truth)
   features, rebuilt = term.critic.apply({"params": critic}, task.true_structure(truth) * labeled)
-  structure = task.hard_structure if climbs and term.binarise else task.structure
+  structure = task.hard_structure if climbs and term.binarize else task.structure
   shown, _ = term.critic.apply({"params": critic}, structure(logits) * labeled)
-  valid = {
-    layer: pooled_valid(labeled, features[layer].shape[1:3], partly=term.partly)
+  masks = {
+    layer: pool_mask(
+      labeled, features[layer].shape[1:3], count_partial_cells=term.count_partial_cells
+    )
     for layer in term.layers
   }
-  return shown, features, valid, rebuilt, truth
+  return shown, features, masks, rebuilt, truth
 
 
-def _value(setting: Setting, shown: Any, features: Any, valid: Any) -> jax.Array:
+def _value(setting: Setting, shown: Any, features: Any, masks: Any) -> jax.Array:
   distances = layer_distances(
-    shown, features, setting.term.layers, valid=valid, normalize=setting.term.normalize
+    shown, features, setting.term.layers, masks=masks, normalize=setting.term.normalize
   )
-  return sum(moments.mean() for moments in distances.values())
+  return sum(distance.mean() for distance in distances.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,11 +369,11 @@ def check_pytorch(setting: Setting) -> None:
   logits, _ = _predict(
     setting, params[PREDICTOR], state.players[PREDICTOR].batch_stats, setting.batch
   )
-  shown, features, valid, _, _ = _analyze(setting, params[CRITIC], logits, setting.batch)
+  shown, features, masks, _, _ = _analyze(setting, params[CRITIC], logits, setting.batch)
   expected = {
     "logits": logits,
     "features": {layer: shown[layer] for layer in setting.term.layers},
-    "value": _value(setting, shown, features, valid),
+    "value": _value(setting, shown, features, masks),
   }
   found = side.differentiate()
   found = {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from asmjax.losses.matching import EPSILON
 from asmjax.terms import Structure
-from asmjax.terms.weight import at
+from asmjax.terms.weight import evaluate_weight
 from asmjax.train.optim import Optimizer
 
 _MEAN = torch.tensor((0.485, 0.456, 0.406)).reshape(1, 3, 1, 1) * 255
@@ -162,17 +162,19 @@ class ReleasedStep:
 
     features, rebuilt = critic(true)
     climbed = predicted.detach()
-    if term.binarise:
+    if term.binarize:
       climbed = F.one_hot(logits.argmax(1), logits.shape[1]).permute(0, 3, 1, 2).float() * valid
     seen = critic.features(climbed, self.depth)
     rec = F.cross_entropy(rebuilt, label, ignore_index=255)
-    loss = self._climbed(seen, features, valid) + term.reconstruction * rec
+    loss = self._climbed(seen, features, valid) + term.reconstruction_weight * rec
     loss.backward(inputs=list(critic.parameters()))
 
     shown = critic.features(predicted, self.depth)
     frozen = {layer: features[layer].detach() for layer in term.layers}
     value = sum(self._means(shown, frozen, valid, lambda distance: distance))
-    (at(term.weight, self.step / self.steps) * value).backward(inputs=list(predictor.parameters()))
+    (evaluate_weight(term.weight, self.step / self.steps) * value).backward(
+      inputs=list(predictor.parameters())
+    )
     return {"logits": logits, "features": shown, "value": value}
 
   def _truth(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,8 +186,8 @@ class ReleasedStep:
     """What the analyzer descends besides the reconstruction: minus V, or the hinge."""
     margin = self.term.margin
     climb = (lambda distance: F.relu(margin - distance)) if margin else torch.neg
-    ascent = at(self.term.ascent, self.step / self.steps)
-    return ascent * sum(self._means(seen, true, valid, climb))
+    weight = evaluate_weight(self.term.critic_weight, self.step / self.steps)
+    return weight * sum(self._means(seen, true, valid, climb))
 
   def _means(self, seen: Mapping[str, Tensor], true: Mapping[str, Tensor], valid: Tensor, of):
     """The mean of `of(distance)` over the valid features, by layer."""
@@ -195,7 +197,7 @@ class ReleasedStep:
         distance = (_unit(a) - _unit(b)).square().sum(1, keepdim=True)
       else:
         distance = (a - b).square().sum(1, keepdim=True) / 2
-      counts = _pooled_valid(valid, a.shape[2:], self.term.partly)
+      counts = _pool_mask(valid, a.shape[2:], self.term.count_partial_cells)
       yield (of(distance) * counts).sum() / counts.sum().clamp(min=1)
 
 
@@ -255,13 +257,13 @@ def _unit(x: Tensor) -> Tensor:
   return x * x.square().sum(1, keepdim=True).clamp(min=EPSILON).rsqrt()
 
 
-def _pooled_valid(valid: Tensor, size: Iterable[int], partly: bool) -> Tensor:
-  """See `asmjax.losses.matching.pooled_valid`."""
+def _pool_mask(valid: Tensor, size: Iterable[int], count_partial_cells: bool) -> Tensor:
+  """See `asmjax.losses.matching.pool_mask`."""
   stride, pads = [], []
   for big, small in zip(valid.shape[2:], size, strict=True):
     stride.append(-(-big // small))
     lack = stride[-1] * small - big
     pads = [lack // 2, lack - lack // 2, *pads]
-  if partly:
+  if count_partial_cells:
     return F.max_pool2d(F.pad(valid, pads), stride)
   return -F.max_pool2d(-F.pad(valid, pads, value=1.0), stride)

@@ -24,7 +24,11 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   config = presets.base(
     variant,
     predictor=PUBLISHED[network](heads={}),
-    structure={**presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}},
+    structure={
+      **presets.BOUNDED,
+      "reconstruction_weight": 10.0,
+      "critic": {"filters": (32, 64, 128)},
+    },
   )
   config.data = defaults(
     Data,

@@ -35,7 +35,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config.train = defaults(Training, steps=19200, batch_size=1, log_every=96)
   config.eval.update(every=1920, batch_size=8)
   config.checkpoint.every = 1920
-  presets.use_small_critics(config, shrink=2)
+  presets.use_small_critics(config, downsample=2)
   presets.finetuning_schedule(
     config,
     variant,

@@ -39,5 +39,5 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   config.train = defaults(Training, steps=2000, batch_size=8)
   config.eval.update(every=500, batch_size=4)
   config.checkpoint.every = 500
-  presets.use_small_critics(config, shrink=4)
+  presets.use_small_critics(config, downsample=4)
   return config

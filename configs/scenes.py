@@ -41,7 +41,7 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   config.checkpoint.every = 250
   if argument in presets.METHODS and argument not in presets.FINETUNED:
     config.reference = _reference()
-  presets.use_small_critics(config, shrink=4)
+  presets.use_small_critics(config, downsample=4)
   presets.finetuning_schedule(
     config,
     argument,

@@ -24,7 +24,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
     tasks="normals",
     structure={
       **presets.BOUNDED,
-      "reconstruction": 10.0,
+      "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128, 128, 128)},
     },
   )

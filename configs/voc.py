@@ -40,7 +40,11 @@ def get_config(variant: str = "asm") -> ConfigDict:
   config = presets.base(
     variant,
     predictor=PUBLISHED[network](heads={}),
-    structure={**presets.BOUNDED, "reconstruction": 10.0, "critic": {"filters": (32, 64, 128)}},
+    structure={
+      **presets.BOUNDED,
+      "reconstruction_weight": 10.0,
+      "critic": {"filters": (32, 64, 128)},
+    },
   )
   config.data = defaults(
     Data,
@@ -64,7 +68,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   elif method not in presets.FINETUNED:
     presets.use_released_aaf(config)
   if config.predictor.name == "dilated" and method in _LUC:
-    config.train.update(turns="alternate(500, 500)", allow_fast_critic=True)
+    config.train.update(updates="alternate(500, 500)", allow_fast_critic=True)
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
   if method in presets.FINETUNED:

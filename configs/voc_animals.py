@@ -49,7 +49,7 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config.train = defaults(Training, steps=500, batch_size=8)
   config.eval.update(every=250, batch_size=8)
   config.checkpoint.every = 125
-  presets.use_small_critics(config, shrink=1)
+  presets.use_small_critics(config, downsample=1)
   presets.finetuning_schedule(
     config,
     argument,

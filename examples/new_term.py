@@ -4,7 +4,7 @@
 
 The critic is a spotlight. It sees the true structure and spreads light over the pixels at borders
 of classes, of which every image gets one unit a pixel. V is the cross-entropy at borders, each
-pixel's times its light. The spotlight climbs V, so it turns to shapes that the predictor gets
+pixel's times its light. The spotlight ascends V, so it turns to shapes that the predictor gets
 wrong; the predictor descends V. V is bounded by the worst pixel: such a game cannot explode.
 """
 
@@ -24,10 +24,10 @@ import optax
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
 from asmjax.config.build import build_experiment
-from asmjax.game import Critique, Summand, Term
 from asmjax.gradients import reverse_gradient
 from asmjax.losses import cross_entropy
 from asmjax.ops.masked_mean import MaskedMean
+from asmjax.terms.base import LossTerm, Term, TermOutput
 from asmjax.train.loop import train
 from asmjax.train.optim import Optimizer
 from configs import scenes
@@ -52,11 +52,12 @@ class Spotlight(nn.Module):
     return jnp.exp(3 * nn.tanh(nn.Conv(1, (5, 5), kernel_init=nn.initializers.zeros)(x)))
 
 
-# %% The term. It returns summands: each is a weight times the mean of a `MaskedMean(total, count)`.
+# %% The term. It returns loss terms: a `MaskedMean(total, count)`, and its weight in the objective
+# of either player.
 #
-# All players descend the sum of all summands. What is to climb is in `reverse_gradient`: here the
-# critic's parameters. A summand with weight 0 is only reported. Two more methods are optional:
-# `check`, of the tasks, and `critic_loss`, which LoAd asks for.
+# V is shared: the critic ascends what the predictor descends. It enters the one scalar that is
+# differentiated once, with `joint_weight`, and the critic's parameters are in `reverse_gradient`.
+# Means without weights are only reported.
 @dataclasses.dataclass(frozen=True)
 class Borders(Term):
   """Cross-entropy at borders of classes, under the spotlight."""
@@ -68,26 +69,28 @@ class Borders(Term):
     """The spotlight's variables."""
     return self.critic.init(rng, jnp.zeros((1, *size, tasks["segmentation"].channels)))
 
-  def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
+  def __call__(self, context):
     """V, the same without the spotlight, and the part of the borders that is lit."""
-    logits, task = outputs["segmentation"], tasks["segmentation"]
+    logits, task = context.outputs["segmentation"], context.tasks["segmentation"]
+    truth, params = context.truth, reverse_gradient(context.critic["params"])
     structure = task.true_structure(truth)
     classes_around = jnp.sum(nn.max_pool(structure, (3, 3), padding="SAME"), -1, keepdims=True)
     border = (classes_around > 1) * task.mask(truth)
     pixels = jnp.sum(border, axis=(1, 2, 3), keepdims=True)
-    light = border * self.critic.apply({"params": reverse_gradient(critic["params"])}, structure)
+    light = border * self.critic.apply({"params": params}, structure)
     light *= pixels / jnp.maximum(jnp.sum(light, axis=(1, 2, 3), keepdims=True), 1e-6)
     lit = pixels / jnp.maximum(jnp.sum(light**2, axis=(1, 2, 3), keepdims=True), 1e-6)
-    loss = lambda weight: cross_entropy(logits, truth["label"], valid=border, weight=weight)
-    return Critique(
+    loss = lambda weights: cross_entropy(logits, truth["label"], mask=border, weights=weights)
+    value, weight = loss(light[..., 0]), self.weight
+    return TermOutput(
       {
-        "value": Summand(self.weight, loss(light[..., 0])),
-        "unlit": Summand(0.0, loss(None)),
-        "lit": Summand(0.0, MaskedMean.from_values(lit, pixels > 0)),
+        "value": LossTerm(value, weight, -weight, joint_weight=weight),
+        "unlit": LossTerm(loss(None)),
+        "lit": LossTerm(MaskedMean.from_values(lit, pixels > 0)),
       }
     )
 
-  def symptoms(self, now, first):
+  def diagnose(self, now, first):
     """What the loop is to warn of: who stares at a few pixels teaches nothing of the others."""
     stares = 0 < now["lit"] < 0.05
     return {"stares": f"the spotlight lights {now['lit']:.1%} of the borders"} if stares else {}
@@ -118,8 +121,8 @@ stats = {name: player.batch_stats for name, player in state.players.items()}
 @jax.jit
 def value(params):
   """V of the batch, in nats."""
-  played = game.play(params, stats, batch, rng=jax.random.key(0))
-  return played.summands["borders/value"].moments.mean()
+  output = game.compute_losses(params, stats, batch, rng=jax.random.key(0))
+  return output.losses["borders/value"].value.mean()
 
 
 before, grads = jax.value_and_grad(value)(params)
@@ -130,7 +133,7 @@ for name, grad in grads.items():
   after[name] = value({**params, name: moved})
   print(f"V is {before:.4f}, and {after[name]:.4f} after a step of {name} alone")
 
-# %% Train, and look at the critic's health: means over the steps since the last line.
+# %% Train, and look how the critic does: means over the steps since the last line.
 #
 # V is in nats, `unlit` is V without the spotlight, and `lit` the part of the borders that gets the
 # light: 100 % if all get the same. Then the norms of the critic's gradient and of what the term
@@ -139,6 +142,6 @@ train(run, out)
 for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()):
   print(
     f"step {line['step']:4}  V {line['borders/value']:.3f}  unlit {line['borders/unlit']:.3f}"
-    f"  lit {line['borders/lit']:4.0%}  gradient {line['gradient/borders']:.3f}"
-    f"  sent {line['sent/borders']:.3f}"
+    f"  lit {line['borders/lit']:4.0%}  gradient {line['gradient_norm/borders']:.3f}"
+    f"  sent {line['gradient_norm_from/borders']:.3f}"
   )

@@ -88,9 +88,10 @@ config.checkpoint.every = 0  # One follows each evaluation, of which there is on
 #
 # A line that is printed holds means over the steps since the last one: `pixel/segmentation` is the
 # cross-entropy in nats; `structure/conv1` and `conv2` are V, the squared distance between features
-# of prediction and truth, which the predictor descends; `climb_...` is what the critic descends,
+# of prediction and truth, which the predictor descends; `critic_...` is what the critic descends,
 # by how much V falls short of a margin; `reconstruction_...` is how badly it rebuilds the truth.
-# `gradient/...` is the norm of a player's gradient, `sent/...` of what a term sends the predictor.
+# `gradient_norm/...` is the norm of a player's gradient, `gradient_norm_from/...` that of what a
+# term sends the predictor.
 #
 # The run's folder keeps config, metrics and checkpoints: the same command goes on from there, and
 # `launch/evaluate.py` and `launch/analyze.py` read it.

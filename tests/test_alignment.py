@@ -8,14 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from asmjax.batch import SHOWN
+from asmjax.batch import REPLAY
 from asmjax.config.build import build_experiment
 from asmjax.data.transforms import Augment, pad
-from asmjax.game import Critique, Game, Term
+from asmjax.game import Game
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.lookahead.generate import make_generate
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
+from asmjax.terms.base import Term, TermOutput
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import make_draw_predictions
 from tests.helpers import inference_runs
@@ -104,9 +105,9 @@ class Spy(Term):
   def __init__(self):
     self.outputs = self.truth = None
 
-  def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
-    self.outputs, self.truth = outputs, truth
-    return Critique({})
+  def __call__(self, context):
+    self.outputs, self.truth = context.outputs, context.truth
+    return TermOutput({})
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
@@ -115,11 +116,11 @@ def test_truth_and_earlier_predictions_are_read_where_the_outputs_lie(align_corn
   players = game(align_corners=align_corners, terms={"spy": spy})
   examples, earlier = games.batch(2, size=SIZE), games.batch(2, seed=1, size=SIZE)
   shown = {
-    SHOWN + task.truth_key: np.where(earlier[task.truth_key] == 255, 0, earlier[task.truth_key])
+    REPLAY + task.truth_key: np.where(earlier[task.truth_key] == 255, 0, earlier[task.truth_key])
     for task in players.tasks.values()
   }
   params = {"predictor": {}, "spy": {}}
-  players.play(params, params, examples | shown, rng=jax.random.key(0))
+  players.compute_losses(params, params, examples | shown, rng=jax.random.key(0))
   if align_corners:
     rows, columns = (range(0, side, STRIDE) for side in SIZE)
   else:
@@ -129,6 +130,6 @@ def test_truth_and_earlier_predictions_are_read_where_the_outputs_lie(align_corn
   read = lambda x: x[:, np.array(rows)][:, :, np.array(columns)]
   for name, task in players.tasks.items():
     np.testing.assert_array_equal(spy.truth[task.truth_key], read(examples[task.truth_key]))
-    expected = task.from_prediction(read(shown[SHOWN + task.truth_key]))
+    expected = task.from_prediction(read(shown[REPLAY + task.truth_key]))
     np.testing.assert_array_equal(spy.outputs[name], expected)
   assert spy.truth["image"].shape == (2, *(-(-side // STRIDE) for side in SIZE), 3)

@@ -44,7 +44,7 @@ def test_a_missing_key_is_named():
 
 def test_shrink_takes_the_nearest_labels_and_averages_the_image():
   examples = games.batch(2)
-  small = batches.shrink(examples, (4, 6))
+  small = batches.downsample(examples, (4, 6))
   batches.check(small)
   np.testing.assert_array_equal(small["label"], examples["label"][:, 1::2, 1::2])
   np.testing.assert_array_equal(small["weight"], examples["weight"])
@@ -57,7 +57,7 @@ def test_shrink_takes_the_nearest_labels_and_averages_the_image():
 
 def test_shrink_with_aligned_corners_reads_every_second_pixel():
   examples = games.batch(2)
-  small = batches.shrink(examples, (4, 6), align_corners=True)
+  small = batches.downsample(examples, (4, 6), align_corners=True)
   np.testing.assert_array_equal(small["label"], examples["label"][:, ::2, ::2])
 
 

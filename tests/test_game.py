@@ -1,4 +1,4 @@
-"""Turns, the joint scalar, and what a game makes of its terms."""
+"""Games: the joint scalar, players, and what a game makes of its terms."""
 
 import dataclasses
 
@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.game import PREDICTOR, Critique, Summand, Term, Turns, joint_value
+from asmjax.game import PREDICTOR, joint_objective
 from asmjax.gradients import Probe
 from asmjax.losses import cross_entropy
 from asmjax.models.input_transform import IMAGENET, SYMMETRIC
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.terms import Pixel
+from asmjax.terms.base import LossTerm, Term, TermOutput
 from tests.helpers import tiny_games as games
 
 
@@ -24,12 +25,14 @@ def test_a_game_balances_a_term_against_its_pixel_loss_alone():
 
   @jax.jit
   def read(probes):
-    played = players.play(params, stats, games.batch(2), rng=jax.random.key(0), probes=probes)
-    return joint_value(played.summands)
+    output = players.compute_losses(
+      params, stats, games.batch(2), rng=jax.random.key(0), probes=probes
+    )
+    return joint_objective(output.losses)
 
   found = jax.grad(read)(probes)
-  assert found["structure"].raw > found["pixel"].raw == found["pixel"].sent > 0
-  np.testing.assert_allclose(found["structure"].sent, 0.2**2 * found["pixel"].sent, rtol=1e-5)
+  assert found["structure"].unscaled > found["pixel"].unscaled == found["pixel"].scaled > 0
+  np.testing.assert_allclose(found["structure"].scaled, 0.2**2 * found["pixel"].scaled, rtol=1e-5)
   for wrong in (
     {"structure": games.structure(balance=0.2)},
     terms(balance=-1.0),
@@ -39,105 +42,35 @@ def test_a_game_balances_a_term_against_its_pixel_loss_alone():
       games.game(**wrong)
 
 
-def test_joint_value_divides_last_and_an_empty_mean_is_zero():
-  summands = {
-    "a": Summand(2.0, MaskedMean(jnp.array(6.0), jnp.array(3.0))),
-    "b": Summand(1.0, MaskedMean(jnp.array(0.0), jnp.array(0.0))),
-    "c": Summand(-1.0, MaskedMean(jnp.array([1.0, 8.0]), jnp.array([1.0, 4.0]))),
+def test_joint_objective_divides_last_and_an_empty_mean_is_zero():
+  losses = {
+    "a": LossTerm(MaskedMean(jnp.array(6.0), jnp.array(3.0)), predictor_weight=2.0),
+    "b": LossTerm(MaskedMean(jnp.array(0.0), jnp.array(0.0)), critic_weight=1.0),
+    "c": LossTerm(MaskedMean(jnp.array([1.0, 8.0]), jnp.array([1.0, 4.0])), 3.0, 4.0, -1.0),
+    "d": LossTerm(MaskedMean(jnp.array(5.0), jnp.array(1.0))),
   }
-  assert joint_value(summands) == 2 * 2 + 0 - (1 + 2)
-  counts = {"a": jnp.array(1.5), "b": jnp.array(1.0), "c": jnp.array([1.0, 4.0])}
-  assert joint_value(summands, counts) == 2 * 4 - 3
-
-
-@pytest.mark.parametrize(
-  "text, turns", [("joint", (0, 0)), ("alternate", (1, 1)), ("alternate(500, 3)", (500, 3))]
-)
-def test_turns_are_parsed(text, turns):
-  assert Turns.parse(text) == Turns(*turns)
-
-
-def test_turns_are_parsed_with_pretraining():
-  assert Turns.parse("alternate(500, 500)", 1000) == Turns(500, 500, 1000)
-  assert Turns.parse("joint", 3) == Turns(0, 0, 3)
-  with pytest.raises(ValueError, match="-1 steps of pretraining"):
-    Turns.parse("joint", -1)
-
-
-@pytest.mark.parametrize(
-  "text",
-  [
-    "",
-    "jointly",
-    "alternate(1)",
-    "alternate(0,1)",
-    "alternate(00,1)",
-    "alternate(500, 0)",
-    "alternate(500, 500",
-    "alternate(5, 5) ",
-    "alternate(-1, 2)",
-    "alternate(1, 2, 3)",
-  ],
-)
-def test_unknown_turns_are_refused_and_the_known_listed(text):
-  with pytest.raises(ValueError, match="known: 'joint', 'alternate'"):
-    Turns.parse(text)
-
-
-def test_movers_follow_the_scheme_with_the_critics_first():
-  players = (PREDICTOR, "structure", "adversarial")
-  assert Turns().movers(7, players) == players
-  critics, predictor = players[1:], (PREDICTOR,)
-  seen = [Turns(2, 1).movers(step, players) for step in range(6)]
-  assert seen == [critics, critics, predictor] * 2
-
-
-@pytest.mark.parametrize(
-  "text, after",
-  [("joint", ["both"] * 6), ("alternate(2, 1)", ["critic", "critic", "predictor"] * 2)],
-)
-def test_pretraining_moves_critics_alone_and_the_scheme_begins_after_it(text, after):
-  names = {("adversarial",): "critic", (PREDICTOR,): "predictor"}
-  turns, players = Turns.parse(text, 4), (PREDICTOR, "adversarial")
-  seen = [names.get(turns.movers(step, players), "both") for step in range(10)]
-  assert seen == ["critic"] * 4 + after
-
-
-@pytest.mark.parametrize(
-  "text", ["joint", "alternate", "alternate(500, 500)", "alternate(3, 2)", "alternate(1, 7)"]
-)
-@pytest.mark.parametrize("pretraining", [0, 1, 60])
-@pytest.mark.parametrize("steps", [0, 1, 40, 1003])
-def test_every_scheme_gives_the_predictor_just_its_steps(text, pretraining, steps):
-  turns, players = Turns.parse(text, pretraining), (PREDICTOR, "adversarial")
-  moves = [PREDICTOR in turns.movers(step, players) for step in range(turns.total(steps))]
-  assert sum(moves) == steps and (not moves or moves[-1])
-  counted = np.cumsum([0, *moves])
-  assert [turns.taken(step) for step in range(len(counted))] == counted.tolist()
-  compiled = jax.jit(turns.taken)(jnp.arange(len(counted), dtype=jnp.int32))
-  assert compiled.dtype == jnp.int32
-  np.testing.assert_array_equal(compiled, counted)
-
-
-def test_a_slow_scheme_changes_sides_every_500_steps():
-  turns, players = Turns.parse("alternate(500, 500)", 100), (PREDICTOR, "adversarial")
-  moves = [PREDICTOR in turns.movers(step, players) for step in range(2200)]
-  changes = [step for step in range(1, 2200) if moves[step] != moves[step - 1]]
-  assert changes == [600, 1100, 1600, 2100] and not moves[0]
+  assert joint_objective(losses) == 2 * 2 + 0 - (1 + 2)
+  counts = {
+    "a": jnp.array(1.5),
+    "b": jnp.array(1.0),
+    "c": jnp.array([1.0, 4.0]),
+    "d": jnp.array(1.0),
+  }
+  assert joint_objective(losses, counts) == 2 * 4 - 3
 
 
 def test_a_game_names_its_players_and_prefixes_their_summands():
   players = games.game(**(games.METHODS["iid"] | games.METHODS["asm"]))
   params, stats = games.variables(players)
   assert set(params) == {PREDICTOR, "structure"} and players.critics == ("structure",)
-  played = players.play(params, stats, games.batch(2), rng=jax.random.key(0))
-  assert set(played.summands) == {
+  output = players.compute_losses(params, stats, games.batch(2), rng=jax.random.key(0))
+  assert set(output.losses) == {
     "pixel/segmentation",
     "structure/conv1",
     "structure/conv2",
     "structure/reconstruction_segmentation",
-    "structure/smallest_conv1",
-    "structure/smallest_conv2",
+    "structure/min_norm_conv1",
+    "structure/min_norm_conv2",
   }
 
 
@@ -146,17 +79,17 @@ def test_input_transform_is_what_the_predictor_sees_and_discriminators_do_not():
   params, stats = games.variables(made)
   examples, means = games.batch(2), {}
   for transform in (IMAGENET, SYMMETRIC):
-    played = dataclasses.replace(made, input_transform=transform).play(
+    output = dataclasses.replace(made, input_transform=transform).compute_losses(
       params, stats, examples, rng=jax.random.key(0)
     )
-    means[transform] = {name: part.moments.mean() for name, part in played.summands.items()}
+    means[transform] = {name: part.value.mean() for name, part in output.losses.items()}
     said = made.predictor.apply(
       {"params": params[PREDICTOR]}, transform(examples["image"]), train=True
     )["segmentation"]
     expected = cross_entropy(said, examples["label"]).mean()
     np.testing.assert_allclose(means[transform]["pixel/segmentation"], expected, rtol=1e-5)
   one, other = means.values()
-  assert one["adversarial/judge_real"] == other["adversarial/judge_real"]
+  assert one["adversarial/discriminator_loss_real"] == other["adversarial/discriminator_loss_real"]
   assert abs(one["pixel/segmentation"] - other["pixel/segmentation"]) > 1e-4
 
 
@@ -181,9 +114,9 @@ def test_a_term_must_judge_and_one_with_a_critic_must_initialize_it():
 
     critic = object()
 
-    def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
-      return Critique({})
+    def __call__(self, context):
+      return TermOutput({})
 
-  assert Mute().symptoms({"a": 1.0}, {}) == {}
+  assert Mute().diagnose({"a": 1.0}, {}) == {}
   with pytest.raises(NotImplementedError, match="Mute has a critic, but does not initialize it"):
     Mute().init(jax.random.key(0), games.TASKS, games.SIZE)

@@ -69,8 +69,8 @@ def test_fan_out_adds_up_gradients_and_reads_the_norm_of_each():
   expected = jax.tree.map(lambda *each: sum(each), *back.values())
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), sent, expected)
   for name in branches:
-    np.testing.assert_allclose(read[name].raw, norm(back[name]) ** 2, rtol=1e-6)
-    assert read[name].sent == read[name].raw
+    np.testing.assert_allclose(read[name].unscaled, norm(back[name]) ** 2, rtol=1e-6)
+    assert read[name].scaled == read[name].unscaled
 
 
 @pytest.mark.parametrize("balance, capped", [(0.3, True), (1e3, False)])
@@ -86,9 +86,9 @@ def test_fan_out_caps_a_branch_at_a_multiple_of_the_reference(balance, capped):
   limit = balance * np.hypot(norm(back["one"]), norm(back["two"]))
   factor = min(1.0, limit / norm(back["structure"]))
   assert (factor < 1) == capped
-  np.testing.assert_allclose(read["structure"].raw, norm(back["structure"]) ** 2, rtol=1e-6)
+  np.testing.assert_allclose(read["structure"].unscaled, norm(back["structure"]) ** 2, rtol=1e-6)
   np.testing.assert_allclose(
-    read["structure"].sent, (factor * norm(back["structure"])) ** 2, rtol=1e-5
+    read["structure"].scaled, (factor * norm(back["structure"])) ** 2, rtol=1e-5
   )
   expected = jax.tree.map(lambda s, a, b: factor * s + a + b, *(back[name] for name in branches))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), sent, expected)
@@ -104,7 +104,9 @@ def test_fan_out_measures_what_all_devices_send():
   assert norm(back["pixel"]) ** 2 < 1e2 < norm(back["structure"]) ** 2
   factor = 0.5 * np.sqrt(of_all["pixel"] / of_all["structure"])
   _, read = pulled(branches, back, total)
-  np.testing.assert_allclose(read["structure"].sent, factor**2 * read["structure"].raw, rtol=1e-5)
+  np.testing.assert_allclose(
+    read["structure"].scaled, factor**2 * read["structure"].unscaled, rtol=1e-5
+  )
 
 
 def test_fan_out_lets_nothing_pass_beside_a_reference_that_is_zero_and_knows_no_nan():
@@ -112,7 +114,7 @@ def test_fan_out_lets_nothing_pass_beside_a_reference_that_is_zero_and_knows_no_
   back = cotangents(branches)
   zero = jax.tree.map(jnp.zeros_like, back["pixel"])
   sent, read = pulled(branches, {**back, "pixel": zero})
-  assert norm(sent) == read["structure"].sent == 0 < read["structure"].raw
+  assert norm(sent) == read["structure"].scaled == 0 < read["structure"].unscaled
   sent, _ = pulled(branches, {**back, "structure": zero})
   jax.tree.map(np.testing.assert_array_equal, sent, back["pixel"])
 
@@ -123,4 +125,4 @@ def test_fan_out_adds_up_half_precision_in_single():
   ones = {"half": jnp.ones(4099, jnp.bfloat16), "single": jnp.ones(3)}
   sent, read = pulled(branches, dict.fromkeys(branches, ones))
   assert sent["half"].dtype == jnp.bfloat16
-  assert read["pixel"].raw.dtype == jnp.float32 and read["pixel"].raw == 4099 + 3
+  assert read["pixel"].unscaled.dtype == jnp.float32 and read["pixel"].unscaled == 4099 + 3

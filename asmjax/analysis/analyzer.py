@@ -65,8 +65,10 @@ def error_maps(
   state = jax.device_get(read_state(run, workdir))
   terms = structure_terms(run.game, workdir)
   for name, term in terms.items():
-    if not term.reconstruction:
-      raise ValueError(f"{workdir}: terms.{name}.reconstruction is 0; expected a positive weight")
+    if not term.reconstruction_weight:
+      raise ValueError(
+        f"{workdir}: terms.{name}.reconstruction_weight is 0; expected a positive weight"
+      )
   batch, outputs, truth = _predicted(run, state, count)
   blocks = []
   for name, term in terms.items():
@@ -156,8 +158,8 @@ def pixelwise(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n
   """
   shape = jax.tree.leaves(maps)[0].shape[:3]
   pixels = jax.tree.map(lambda x: jnp.reshape(x, (-1, 1, 1, 1, *x.shape[3:])), maps)
-  moments = jax.vmap(loss)(*pixels)
-  return jnp.where(moments.count > 0, moments.total, jnp.nan).reshape(shape)
+  means = jax.vmap(loss)(*pixels)
+  return jnp.where(means.count > 0, means.total, jnp.nan).reshape(shape)
 
 
 def rebuilt(
@@ -199,10 +201,13 @@ def distances(
   shown, true = (
     term.critic.apply({"params": params}, *each)[0] for each in (judged.predicted, judged.true)
   )
-  distance = lambda a, b, valid: matching_distance(a, b, valid=valid, normalize=term.normalize)
+  distance = lambda a, b, mask: matching_distance(a, b, mask=mask, normalize=term.normalize)
   return {
     layer: pixelwise(
-      distance, shown[layer], true[layer], judged.valid(true[layer].shape[1:3], partly=term.partly)
+      distance,
+      shown[layer],
+      true[layer],
+      judged.mask(true[layer].shape[1:3], count_partial_cells=term.count_partial_cells),
     )
     for layer in term.layers
   }
@@ -218,7 +223,7 @@ def _predicted(
   batch = {key: np.concatenate([row[key] for row in rows])[real] for key in rows[0]}
   outputs = jax.jit(run.game.predict)(state.variables(), batch["image"])
   size = outputs[next(iter(run.game.tasks))].shape[1:3]
-  return batch, outputs, batches.shrink(batch, size, align_corners=run.game.align_corners)
+  return batch, outputs, batches.downsample(batch, size, align_corners=run.game.align_corners)
 
 
 def _pictures(

@@ -27,10 +27,10 @@ MAX_POINTS = 60
 _HEALTH = (
   ("the discriminator's accuracy on truth, %", "{}/accuracy_real", False),
   ("the discriminator's accuracy on predictions, %", "{}/accuracy_fake", False),
-  ("the discriminator's loss on truth", "{}/judge_real", True),
-  ("the discriminator's loss on predictions", "{}/judge_fake", True),
-  ("norm of the critic's gradient", "gradient/{}", True),
-  ("norm of what the term sends to the predictor", "sent/{}", True),
+  ("the discriminator's loss on truth", "{}/discriminator_loss_real", True),
+  ("the discriminator's loss on predictions", "{}/discriminator_loss_fake", True),
+  ("norm of the critic's gradient", "gradient_norm/{}", True),
+  ("norm of what the term sends to the predictor", "gradient_norm_from/{}", True),
 )
 
 
@@ -93,9 +93,9 @@ def critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[C
   critics = []
   for group in groups:
     names = [
-      name.removeprefix("gradient/")
+      name.removeprefix("gradient_norm/")
       for name in group.logged_metrics()
-      if name.startswith("gradient/") and name != f"gradient/{PREDICTOR}"
+      if name.startswith("gradient_norm/") and name != f"gradient_norm/{PREDICTOR}"
     ]
     for index, name in enumerate(names):
       label = group.label if len(names) == 1 else f"{group.label}: {name}"

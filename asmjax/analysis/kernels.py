@@ -13,7 +13,7 @@ from asmjax.models.critics.size_chooser import SizeChooser
 from asmjax.terms import Affinity
 
 # The rows of a table and the panels of a figure; fields of `KernelSizes`.
-_KINDS = {"edge": "edge pairs", "nonedge": "other pairs"}
+_KINDS = {"edge": "edge pairs", "non_edge": "other pairs"}
 
 
 class KernelSizes(NamedTuple):
@@ -23,13 +23,13 @@ class KernelSizes(NamedTuple):
     classes: their names.
     sizes: that were there to choose from.
     edge: of pairs that a class's channel tells apart, by class.
-    nonedge: of all other pairs.
+    non_edge: of all other pairs.
   """
 
   classes: tuple[str, ...]
   sizes: tuple[int, ...]
   edge: np.ndarray
-  nonedge: np.ndarray
+  non_edge: np.ndarray
 
 
 def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelSizes:
@@ -60,8 +60,8 @@ def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelS
   weights = cast(
     SizeWeights, SizeChooser().apply({"params": params}, task.channels, len(term.sizes))
   )
-  edge, nonedge = (expected_size(np.asarray(each), term.sizes) for each in weights)
-  return KernelSizes(task.classes, term.sizes, edge, nonedge)
+  edge, non_edge = (expected_size(np.asarray(each), term.sizes) for each in weights)
+  return KernelSizes(task.classes, term.sizes, edge, non_edge)
 
 
 def expected_size(weights: np.ndarray, sizes: Sequence[int]) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.game import Turns
 from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.train.loop import VIEWS
+from asmjax.train.updates import UpdateSchedule
 from asmjax.utils.files import read_json, read_jsonl
 
 # What runs are judged by first, in this order.
@@ -94,7 +94,8 @@ class Group:
     curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[step] for step in steps] for curve in curves])
-    return np.asarray(_turns(self.workdirs[0]).taken(np.array(steps, int))), values
+    schedule = _update_schedule(self.workdirs[0])
+    return np.asarray(schedule.count_predictor_steps(np.array(steps, int))), values
 
 
 def usual_metrics(groups: Sequence[Group]) -> list[str]:
@@ -175,14 +176,14 @@ def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:
   return {line["step"]: line[metric] for line in lines if line.get(metric) is not None}
 
 
-def _turns(workdir: pathlib.Path) -> Turns:
+def _update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
   """Who moved when in a run; without a critic nobody waited."""
   path = workdir / "config.json"
   config = read_json(path) if path.exists() else {}
   terms, training = config.get("terms", {}), config.get("train", {})
   if not any("critic" in term or term.get("adaptive") for term in terms.values()):
-    return Turns()
-  return Turns.parse(training["turns"], training["pretraining"])
+    return UpdateSchedule()
+  return UpdateSchedule.parse(training["updates"], training["critic_warmup_steps"])
 
 
 def _value(metrics: dict, metric: str) -> float:

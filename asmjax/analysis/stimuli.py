@@ -186,7 +186,7 @@ def stimuli(
     count: of images, at most.
     align_corners: where these lie in the image; see `asmjax.ops.resize`.
   """
-  shrink = functools.partial(batches.shrink, size=size, align_corners=align_corners)
+  shrink = functools.partial(batches.downsample, size=size, align_corners=align_corners)
   excite = jax.jit(lambda params, batch: _excited(term, tasks, params, shrink(batch)))
   best: dict[str, list[np.ndarray]] = {}
   sums: dict[str, np.ndarray] = {}
@@ -246,7 +246,9 @@ def _excited(
   features, *_ = term.critic.apply({"params": params}, *judged.true)
   found = {}
   for layer in term.layers:
-    valid = judged.valid(features[layer].shape[1:3], partly=term.partly) > 0
+    valid = (
+      judged.mask(features[layer].shape[1:3], count_partial_cells=term.count_partial_cells) > 0
+    )
     x = features[layer].astype(jnp.float32)
     flat = jnp.where(valid, x, -jnp.inf).reshape(len(x), -1, x.shape[-1])
     sums = [jnp.sum(jnp.where(valid, each, 0), (0, 1, 2)) for each in (jnp.ones_like(x), x, x * x)]

@@ -143,7 +143,7 @@ def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
     return
   analyzer.loss_maps(workdir, out / f"losses_{name}.png", count=count, data_root=data_root)
   stimuli.patches(workdir, out / f"patches_{name}.png", data_root=data_root)
-  if all(section["reconstruction"] for section in sections):
+  if all(section["reconstruction_weight"] for section in sections):
     analyzer.error_maps(workdir, out / f"errors_{name}.png", count=count, data_root=data_root)
 
 

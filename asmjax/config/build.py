@@ -26,7 +26,7 @@ from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
 from asmjax.models.predictors import PREDICTORS
 from asmjax.tasks import TASKS
-from asmjax.terms import TERMS, Pixel
+from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Init, Training
 from asmjax.train.loop import MakeSchedule
 from asmjax.train.optim import Optimizer
@@ -195,7 +195,7 @@ def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = N
   return Game(
     predictor=with_compute_dtype(dtype, predictor),
     tasks=tasks,
-    terms={name: _computing_in(dtype, term) for name, term in terms.items()},
+    terms={name: term.with_compute_dtype(dtype) for name, term in terms.items()},
     input_transform=choose_input_transform(config),
   )
 
@@ -257,16 +257,9 @@ def _term(name: str, section: Mapping[str, Any]) -> Term:
   return construct(kind, settings, f"terms.{name}")
 
 
-def _computing_in(dtype: Any, term: Term) -> Term:
-  if term.critic is None or "critic" not in {field.name for field in fields_of(type(term))}:
-    return term
-  return dataclasses.replace(term, critic=with_compute_dtype(dtype, term.critic))
-
-
 def _with_shares(made: Game, train: Source, on_error: str) -> Game:
   """Returns the game with the classes' pixel shares counted where a term needs and lacks them."""
-  lacks = lambda term: isinstance(term, Pixel) and term.balanced and not term.shares
-  lacking = {name: term for name, term in made.terms.items() if lacks(term)}
+  lacking = {name: term for name, term in made.terms.items() if term.needs_class_shares}
   if not lacking:
     return made
   shares = class_shares(train, made.tasks["segmentation"].channels, on_error=on_error).tolist()

@@ -28,10 +28,10 @@ Config = Any
 RELEASED = {
   "normalize": "pixel",
   "margin": 0.8,
-  "ascent": {"start": 0.012, "stop": 0.0012},
-  "reconstruction": 1.0,
-  "binarise": True,
-  "partly": False,
+  "critic_weight": {"start": 0.012, "stop": 0.0012},
+  "reconstruction_weight": 1.0,
+  "binarize": True,
+  "count_partial_cells": False,
   "balance": 0.0,
   "critic": {"filters": (16, 64, 128, 128, 128)},
 }
@@ -39,14 +39,14 @@ RELEASED = {
 
 # Structure matching that no growth of the analyzer's weights can blow up, and that beside a pixel
 # loss has a quarter of its say; without that limit it sends 2.3 times as much on the scenes.
-BOUNDED = {"normalize": "pixel", "margin": 0.8, "binarise": True, "balance": 0.25}
+BOUNDED = {"normalize": "pixel", "margin": 0.8, "binarize": True, "balance": 0.25}
 
 # A discriminator that meets a predictor which knows nothing: it sets in slowly, sends at most a
 # third of the pixel loss's gradient, and does not learn to be sure.
 GAN_FROM_SCRATCH = {
   "weight": {"start": 0.0, "stop": 0.1, "shape": "linear", "begin": 0.1, "end": 0.3},
   "balance": 0.3,
-  "smoothing": 0.1,
+  "label_smoothing": 0.1,
 }
 
 
@@ -92,8 +92,8 @@ AAF_RELEASED = {
 LOAD = {
   "inputs": "product",
   "weight": 1.0,
-  "smoothing": 0.0,
-  "together": True,
+  "label_smoothing": 0.0,
+  "joint_batch": True,
   "hard": True,
   "critic": critic("mobilenet"),
 }
@@ -108,9 +108,9 @@ METHODS = {
   "asm_conv2": {"structure": {"layers": ("conv2",)}},
   "asm_conv3": {"structure": {"layers": ("conv3",)}},
   "asm_conv1_3": {"structure": {"layers": ("conv1", "conv2", "conv3")}},
-  "asm_no_rec": {"structure": {"reconstruction": 0.0}},
-  "asm_no_adv": {"structure": {"ascent": 0.0}},
-  "asm_binarised": {"structure": {"binarise": True}},
+  "asm_no_rec": {"structure": {"reconstruction_weight": 0.0}},
+  "asm_no_adv": {"structure": {"critic_weight": 0.0}},
+  "asm_binarized": {"structure": {"binarize": True}},
   "asm_released": {"structure": RELEASED},
   "iid_asm": {"pixel": {}, "structure": {}},
   "iid_asm_released": {"pixel": {}, "structure": RELEASED},
@@ -232,7 +232,7 @@ def finetuning_schedule(
   if steps:
     config.train.steps = steps
   if method == "alternating":
-    config.train.turns = "alternate"
+    config.train.updates = "alternate"
   else:
     config.lookahead.update(ahead or {})
   config.data.scale = (1.0, 1.0)
@@ -246,12 +246,12 @@ def finetuning_schedule(
 
 
 def reset_critic_weights(config: Config) -> None:
-  """Sets the weights of critics to 1, for optimizers that divide a gradient's scale out, as Adam.
+  """Sets the weights of discriminators to 1, for optimizers that divide scales out, as Adam.
 
   How fast such a critic learns is the learning rate of its optimizer.
   """
   for term in config.terms.values():
-    if "critic_weight" in term:
+    if "inputs" in term:  # It is a discriminator's.
       term.critic_weight = 1.0
 
 
@@ -280,7 +280,7 @@ def fit_size(config: Config, *size: int) -> tuple[int, ...]:
   return tuple(side + more for side in size)
 
 
-def use_small_critics(config: Config, shrink: int) -> None:
+def use_small_critics(config: Config, downsample: int) -> None:
   """Makes the discriminators of a config small enough for one CPU.
 
   SmallFOV-light stands in for LargeFOV and for MobileNet, which with the few pixels and channels
@@ -289,7 +289,7 @@ def use_small_critics(config: Config, shrink: int) -> None:
 
   Args:
     config: Config to change.
-    shrink: Side in pixels of the cells whose means the discriminators are shown.
+    downsample: Side in pixels of the cells whose means the discriminators are shown.
   """
   reset_critic_weights(config)
   for term in config.terms.values():
@@ -301,7 +301,7 @@ def use_small_critics(config: Config, shrink: int) -> None:
     if network.name == "patch":
       network.filters = tuple(filters // 2 for filters in network.filters)
     else:
-      term.shrink = shrink
+      term.downsample = downsample
 
 
 def _replace(section: Config, **values: Any) -> None:

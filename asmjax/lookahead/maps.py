@@ -17,7 +17,7 @@ from typing import IO, cast
 import jax
 import numpy as np
 
-from asmjax.batch import SHOWN
+from asmjax.batch import REPLAY
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
 from asmjax.utils.files import atomic_write
@@ -117,7 +117,7 @@ class ModelMaps:
     """Reads the maps of example `index`, by the keys of a batch."""
     names = {key: f"{key}/{index}.npy" for key in _STORED}
     return {
-      SHOWN + key: _array(self._members[name].read(name)).astype(_SHOWN[key])
+      REPLAY + key: _array(self._members[name].read(name)).astype(_SHOWN[key])
       for key, name in names.items()
       if name in self._members
     }

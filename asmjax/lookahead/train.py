@@ -143,10 +143,10 @@ class LookaheadSchedule(Schedule):
     """Yields the critics' steps and the predictor's, in phases."""
     while not self.progress.finished:
       retraining = self.progress.retraining
-      movers = self._experiment.game.critics if retraining else (PREDICTOR,)
+      active_players = self._experiment.game.critics if retraining else (PREDICTOR,)
       with contextlib.closing(self._batches()) as examples:
         for batch in prefetch_batches(self._experiment, examples):
-          yield StepInput(movers, batch)
+          yield StepInput(active_players, batch)
           if self.progress.finished or self.progress.retraining is not retraining:
             break
 
@@ -410,10 +410,10 @@ def check(experiment: Experiment, settings: Lookahead) -> None:
   training, critics = experiment.training, experiment.game.critics
   if not critics:
     raise ValueError("lookahead needs a term with a critic; there is none in config.terms")
-  if training.turns != "joint" or training.pretraining:
+  if training.updates != "joint" or training.critic_warmup_steps:
     raise ValueError(
-      f"train.turns={training.turns!r} and train.pretraining={training.pretraining}: lookahead has "
-      "turns of its own; expected 'joint' and 0"
+      f"train.updates={training.updates!r} and train.critic_warmup_steps="
+      f"{training.critic_warmup_steps}: lookahead has an order of its own; expected 'joint' and 0"
     )
   for name in critics:
     schedule = experiment.optimizers[name].schedule

@@ -1,6 +1,6 @@
-"""Adversarial losses (Luc et al. 2016), and the structures that a discriminator is shown.
+"""Adversarial losses (Luc et al. 2016), and the inputs of their discriminators.
 
-A discriminator says with a logit z how likely a structure is the truth: a = sigmoid(z).
+A discriminator gives with a logit z the probability a = sigmoid(z) that a structure is the truth.
 """
 
 from collections.abc import Callable
@@ -13,186 +13,193 @@ from jaxtyping import Array, Float
 from asmjax.ops.masked_mean import MaskedMean
 
 
-def judge(
+def discriminator_loss(
   logits: Float[ArrayLike, "n h w 1"],
   *,
   real: bool,
-  smoothing: float = 0.0,
-  valid: Float[ArrayLike, "n h w 1"] | None = None,
+  label_smoothing: float = 0.0,
+  mask: Float[ArrayLike, "n h w 1"] | None = None,
 ) -> MaskedMean:
-  """What the discriminator descends, for one kind of input (Luc et al. 2016, Eq. 2).
+  """Computes the discriminator's cross-entropy of one kind of input (Luc et al. 2016, Eq. 2).
 
-  bce(a, 1 - smoothing) of true structures, bce(a, 0) of predicted ones, in nats; Eq. 2 adds the
-  two. Smoothing is one-sided: it does not touch the target of predicted structures (Salimans et
+  bce(a, 1 - label_smoothing) of true structures, bce(a, 0) of predicted ones, in nats; Eq. 2 adds
+  the two. Smoothing is one-sided: it leaves the target of predicted structures at 0 (Salimans et
   al. 2016, Sec. 3.4).
 
   Args:
-    logits: of the discriminator, one for the whole structure or one a patch.
-    real: whether it was shown the truth.
-    smoothing: how far the target of the truth is below 1; the best logit is then
-      log((1 - smoothing) / smoothing).
-    valid: 1 where a logit counts; everywhere by default.
+    logits: Logits of the discriminator, one for the whole structure or one a patch.
+    real: Whether they are of true structures.
+    label_smoothing: Distance of the truth's target below 1, in [0, 1); 0 by default. The best logit
+      is log((1 - label_smoothing) / label_smoothing).
+    mask: 1 where a logit counts; everywhere by default.
 
   Returns:
-    Sum over valid logits, and their number.
+    Sum over the logits that count, and their number.
 
   Raises:
-    ValueError: a smoothing outside [0, 1).
+    ValueError: A label smoothing outside [0, 1).
 
   Example:
     >>> import jax.numpy as jnp
     >>> logits = jnp.log(jnp.array([3.0])).reshape(1, 1, 1, 1)  # a = 3/4
-    >>> print(f"{judge(logits, real=True).mean():.4f} {judge(logits, real=False).mean():.4f}")
+    >>> losses = [discriminator_loss(logits, real=real).mean() for real in (True, False)]
+    >>> print(f"{losses[0]:.4f} {losses[1]:.4f}")
     0.2877 1.3863
   """
-  if not 0 <= smoothing < 1:
-    raise ValueError(f"a label smoothing of {smoothing}; expected one in [0, 1)")
+  if not 0 <= label_smoothing < 1:
+    raise ValueError(f"label_smoothing={label_smoothing}; expected a number in [0, 1)")
   logits = jnp.asarray(logits)
   if not real:
-    return _over(jax.nn.softplus(logits), valid)
-  return _over(jax.nn.softplus(-logits) + smoothing * logits, valid)
+    return _mean_over(jax.nn.softplus(logits), mask)
+  return _mean_over(jax.nn.softplus(-logits) + label_smoothing * logits, mask)
 
 
-def deceive(
+def generator_loss(
   logits: Float[ArrayLike, "n h w 1"],
   *,
   saturating: bool = False,
-  valid: Float[ArrayLike, "n h w 1"] | None = None,
+  mask: Float[ArrayLike, "n h w 1"] | None = None,
 ) -> MaskedMean:
-  """What the predictor descends, the discriminator held constant.
+  """Computes what the predictor descends, with the discriminator held constant.
 
   Args:
-    logits: of the discriminator, for predicted structures.
-    saturating: -bce(a, 0) = log(1 - a), the other side of the discriminator's own loss (Luc et al.
-      2016, Eq. 3), whose slope -a vanishes where the discriminator is sure. By default bce(a, 1),
-      which they use in practice, with the slope a - 1: of the same sign, and largest there.
-    valid: 1 where a logit counts; everywhere by default.
+    logits: Logits of the discriminator for predicted structures.
+    saturating: Whether the loss is -bce(a, 0) = log(1 - a), the negative of the discriminator's own
+      (Luc et al. 2016, Eq. 3), whose slope -a vanishes where the discriminator is sure. By default
+      it is bce(a, 1), which they use in practice, with the slope a - 1: of the same sign, and
+      largest there.
+    mask: 1 where a logit counts; everywhere by default.
 
   Returns:
-    Sum over valid logits, and their number.
+    Sum over the logits that count, and their number.
 
   Example:
     >>> import jax.numpy as jnp
     >>> logits = -jnp.log(jnp.array([3.0])).reshape(1, 1, 1, 1)  # a = 1/4
-    >>> print(f"{deceive(logits).mean():.4f} {deceive(logits, saturating=True).mean():.4f}")
+    >>> losses = [generator_loss(logits, saturating=each).mean() for each in (False, True)]
+    >>> print(f"{losses[0]:.4f} {losses[1]:.4f}")
     1.3863 -0.2877
   """
   logits = jnp.asarray(logits)
-  return _over(-jax.nn.softplus(logits) if saturating else jax.nn.softplus(-logits), valid)
+  return _mean_over(-jax.nn.softplus(logits) if saturating else jax.nn.softplus(-logits), mask)
 
 
-def accuracy(
+def discriminator_accuracy(
   logits: Float[ArrayLike, "n h w 1"],
   *,
   real: bool,
-  valid: Float[ArrayLike, "n h w 1"] | None = None,
+  mask: Float[ArrayLike, "n h w 1"] | None = None,
 ) -> MaskedMean:
-  """Part of the logits on the right side: above 0 for the truth, below 0 for predictions.
+  """Computes the fraction of logits on the right side: above 0 for the truth, else below 0.
 
   A logit of exactly 0 decides nothing and is wrong for both.
 
   Args:
-    logits: of the discriminator.
-    real: whether it was shown the truth.
-    valid: 1 where a logit counts; everywhere by default.
+    logits: Logits of the discriminator.
+    real: Whether they are of true structures.
+    mask: 1 where a logit counts; everywhere by default.
 
   Returns:
-    Number of right logits, and of all valid ones.
+    Number of right logits, and of all that count.
 
   Example:
     >>> import jax.numpy as jnp
     >>> logits = jnp.array([-1.0, 0.0, 2.0, 3.0]).reshape(1, 2, 2, 1)
-    >>> print(accuracy(logits, real=True).mean(), accuracy(logits, real=False).mean())
+    >>> print(*(discriminator_accuracy(logits, real=real).mean() for real in (True, False)))
     0.5 0.25
   """
   logits = jnp.asarray(logits)
   right = logits > 0 if real else logits < 0
-  return _over(right.astype(logits.dtype), valid)
+  return _mean_over(right.astype(logits.dtype), mask)
 
 
-def product(
+def class_color_product(
   structure: Float[ArrayLike, "n h w c"], image: Float[ArrayLike, "n h w d"]
 ) -> Float[Array, "n h w c*d"]:
-  """The Product input: each color channel times each map (Luc et al. 2016, Sec. 3.2, Fig. 2).
+  """Multiplies each class map by each color channel (Luc et al. 2016, Sec. 3.2, Fig. 2).
 
   Args:
-    structure: one-hot truth, or probabilities.
-    image: at the structure's size, each color centered on its mean.
+    structure: One-hot truth, or probabilities.
+    image: Image at the structure's size, each color centered on its mean.
 
   Returns:
-    The d colors times the first map, then times the second, and so on.
+    The "Product" input: the d colors times the first map, then times the second, and so on.
 
   Example:
     >>> import jax.numpy as jnp
     >>> structure, colors = jnp.array([[[[0.25, 0.75]]]]), jnp.array([[[[4.0, -8.0, 12.0]]]])
-    >>> print(product(structure, colors))
+    >>> print(class_color_product(structure, colors))
     [[[[ 1. -2.  3.  3. -6.  9.]]]]
   """
   structure, image = jnp.asarray(structure), jnp.asarray(image)
-  crossed = structure[..., :, None] * image[..., None, :]
-  return crossed.reshape(*crossed.shape[:-2], -1)
+  products = structure[..., :, None] * image[..., None, :]
+  return products.reshape(*products.shape[:-2], -1)
 
 
-def soften(
-  truth: Float[ArrayLike, "n h w c"], predicted: Float[ArrayLike, "n h w c"], *, mass: float = 0.9
+def soften_one_hot(
+  one_hot: Float[ArrayLike, "n h w c"],
+  probabilities: Float[ArrayLike, "n h w c"],
+  *,
+  min_probability: float = 0.9,
 ) -> Float[Array, "n h w c"]:
-  """The Scaling input: the truth made as soft as the prediction (Luc et al. 2016, Sec. 3.2).
+  """Makes the one-hot truth as soft as the prediction (Luc et al. 2016, Sec. 3.2, "Scaling").
 
-  With s the prediction and l the true class, y_l = max(mass, s_l) and elsewhere
-  y_c = s_c (1 - y_l) / (1 - s_l). Of all distributions with at least `mass` on l this is the
-  closest to s, by KL(y || s) and by KL(s || y). So the discriminator cannot tell the truth by its
-  zeros and ones.
+  With s the prediction and l the true class, y_l = max(tau, s_l) and elsewhere
+  y_c = s_c (1 - y_l) / (1 - s_l). Of all distributions with at least tau on l this is the closest
+  to s, by KL(y || s) and by KL(s || y). So the discriminator cannot tell the truth by its zeros
+  and ones.
 
   Args:
-    truth: one-hot; all 0 at pixels without a label.
-    predicted: probabilities that sum to 1 at labeled pixels. They receive a gradient unless the
+    one_hot: True classes; all 0 at pixels without a label.
+    probabilities: Prediction that sums to 1 at labeled pixels. It receives a gradient unless the
       caller stops it.
-    mass: tau, the least probability of the true class.
+    min_probability: tau, the least probability of the true class, in (0, 1]; 0.9 by default, as
+      in the paper.
 
   Returns:
     Distributions over the classes; all 0 at pixels without a label.
 
   Raises:
-    ValueError: a mass outside (0, 1].
+    ValueError: A `min_probability` outside (0, 1].
 
   Example:
     >>> import jax.numpy as jnp
     >>> truth, predicted = jnp.array([[[[1.0, 0.0, 0.0]]]]), jnp.array([[[[0.0, 0.5, 0.5]]]])
-    >>> print(soften(truth, predicted, mass=0.75))
+    >>> print(soften_one_hot(truth, predicted, min_probability=0.75))
     [[[[0.75  0.125 0.125]]]]
   """
-  if not 0 < mass <= 1:
-    raise ValueError(f"a mass of {mass} on the true class; expected one in (0, 1]")
-  chosen, predicted = jnp.asarray(truth) > 0, jnp.asarray(predicted)
-  true_class = jnp.sum(jnp.where(chosen, predicted, 0), axis=-1, keepdims=True)
-  short = true_class < mass
+  if not 0 < min_probability <= 1:
+    raise ValueError(f"min_probability={min_probability}; expected a number in (0, 1]")
+  is_true, probabilities = jnp.asarray(one_hot) > 0, jnp.asarray(probabilities)
+  of_true = jnp.sum(jnp.where(is_true, probabilities, 0), axis=-1, keepdims=True)
+  too_low = of_true < min_probability
   # Where the prediction stays as it is, 1 - s_l may be 0: there nothing is divided by it.
-  rest = 1 - jnp.where(short, true_class, 0)
-  raised = jnp.where(chosen, mass, predicted * ((1 - mass) / rest))
-  labeled = jnp.any(chosen, axis=-1, keepdims=True)
-  return jnp.where(labeled, jnp.where(short, raised, predicted), 0)
+  of_others = 1 - jnp.where(too_low, of_true, 0)
+  raised = jnp.where(is_true, min_probability, probabilities * ((1 - min_probability) / of_others))
+  labeled = jnp.any(is_true, axis=-1, keepdims=True)
+  return jnp.where(labeled, jnp.where(too_low, raised, probabilities), 0)
 
 
 def gradient_penalty(
   critic: Callable[[Array], Array],
   structure: Float[ArrayLike, "n h w c"],
   *,
-  valid: Float[ArrayLike, "n h w 1"] | None = None,
+  mask: Float[ArrayLike, "n h w 1"] | None = None,
 ) -> MaskedMean:
-  """R1: half the squared gradient of the critic at the truth (Mescheder et al. 2018, Eq. 9).
+  """Computes R1, half the critic's squared gradient at the truth (Mescheder et al. 2018, Eq. 9).
 
-  Without the factor gamma, which is the weight of the term. It has a gradient with respect to
+  Without the factor gamma, which is the weight of the loss. It has a gradient with respect to
   whatever `critic` closes over, its parameters among it.
 
   Args:
-    critic: from structures to logits of any shape, each example's from that example alone.
-    structure: true structures.
-    valid: 1 where the structure is labeled; everywhere by default. The gradient of other pixels,
+    critic: Function from structures to logits of any shape, each example's from that example alone.
+    structure: True structures.
+    mask: 1 where the structure is labeled; everywhere by default. The gradient of other pixels,
       whose structure says nothing, does not count.
 
   Returns:
     Sum over examples of 1/2 ||d (sum of the example's logits) / d structure||^2, and the number of
-    examples with any valid pixel.
+    examples with any pixel that counts.
 
   Example:
     >>> import jax.numpy as jnp
@@ -201,13 +208,11 @@ def gradient_penalty(
     12.5
   """
   structure = jnp.asarray(structure)
-  valid = jnp.ones_like(structure[..., :1]) if valid is None else jnp.asarray(valid)
-  slopes = jax.grad(lambda x: jnp.sum(critic(x)))(structure)
-  squares = jnp.where(valid > 0, slopes, 0) ** 2
-  return MaskedMean.from_values(
-    jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(valid > 0, axis=(1, 2, 3))
-  )
+  mask = jnp.ones_like(structure[..., :1]) if mask is None else jnp.asarray(mask)
+  gradient = jax.grad(lambda x: jnp.sum(critic(x)))(structure)
+  squares = jnp.where(mask > 0, gradient, 0) ** 2
+  return MaskedMean.from_values(jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(mask > 0, axis=(1, 2, 3)))
 
 
-def _over(values: Array, valid: ArrayLike | None) -> MaskedMean:
-  return MaskedMean.from_values(values, jnp.ones_like(values) if valid is None else valid)
+def _mean_over(values: Array, mask: ArrayLike | None) -> MaskedMean:
+  return MaskedMean.from_values(values, jnp.ones_like(values) if mask is None else mask)

@@ -1,4 +1,4 @@
-"""Affinity fields: what a prediction says of neighboring pixels, against what the truth says."""
+"""Affinity field loss: predictions at neighboring pixels against the truth's edges between them."""
 
 import dataclasses
 import functools
@@ -11,10 +11,11 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from asmjax.losses.neighborhood import Offset, offsets, padded, seen_from
+from asmjax.losses.neighborhood import Offset, offsets, pad_border, shift
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 
-# Probabilities are clipped to [FLOOR, 1] before their logarithm is taken.
+# Probabilities are clipped to [FLOOR, 1] before their logarithm is taken, as in the released code
+# of Ke et al. 2018.
 FLOOR = 1e-4
 
 IGNORE = ("pair", "opposite")
@@ -22,31 +23,41 @@ WEIGHT_BY = ("center", "channel")
 
 
 class SizeWeights(NamedTuple):
-  """What each size of the neighborhood counts for, by class."""
+  """Weights of the neighborhood's sizes, by class.
+
+  Attributes:
+    edge: Weights for pairs that the truth separates in the class's channel.
+    non_edge: Weights for all other pairs.
+  """
 
   edge: Float[Array, "c k"]
-  nonedge: Float[Array, "c k"]
+  non_edge: Float[Array, "c k"]
 
 
-class Affinity(NamedTuple):
-  """The loss by size: over pairs that a channel tells apart, and over all others."""
+class AffinityLoss(NamedTuple):
+  """Affinity field loss (k,) by size.
+
+  Attributes:
+    edge: Loss over pairs that the truth separates in a channel.
+    non_edge: Loss over all other pairs.
+  """
 
   edge: MaskedMean
-  nonedge: MaskedMean
+  non_edge: MaskedMean
 
 
-def affinity(
+def affinity_loss(
   probabilities: Float[ArrayLike, "n h w c"],
   label: Integer[ArrayLike, "n h w"],
   *,
+  weights: SizeWeights | None = None,
   sizes: tuple[int, ...] = (3, 5, 7),
   neighbors: str = "corners",
   ignore: str = "pair",
   margin: float = 3.0,
-  weights: SizeWeights | None = None,
   weight_by: str = "center",
-) -> Affinity:
-  """The affinity field loss (Ke et al. 2018, Eqs. 3 and 7).
+) -> AffinityLoss:
+  """Computes the affinity field loss (Ke et al. 2018, Eqs. 3 and 7).
 
   A center i, a neighbor j and a class c make an entry. Where the truths of i and j agree in the
   channel c it costs KL(p_j(c) || p_i(c)) of two Bernoulli distributions, otherwise (an edge: one
@@ -56,53 +67,60 @@ def affinity(
   with the number of neighbors.
 
   Args:
-    probabilities: of the classes.
-    label: class ids; a pixel with an id outside [0, c) is unlabeled.
+    probabilities: Class probabilities.
+    label: Class ids; a pixel with an id outside [0, c) is unlabeled.
+    weights: Weights of the sizes; 1 by default. The loss is linear in them.
     sizes: k of each k x k neighborhood.
     neighbors: "corners" (as released) or "full" (as published); see
       `asmjax.losses.neighborhood.offsets`.
-    ignore: which pairs are left out: "pair" those of which a pixel is unlabeled or outside the
+    ignore: Pairs that are left out: "pair" those of which a pixel is unlabeled or outside the
       image, "opposite" (as released) also those whose center has such a pixel at the opposite side.
-    margin: m, in nats.
-    weights: of the sizes; 1 by default. The loss is linear in them.
-    weight_by: whose weight an entry takes: that of the class of its "center" (as released) or of
-      its "channel" (Eq. 7).
+    margin: m, in nats; 3 by default, as in the paper.
+    weight_by: Class whose weight an entry has: that of its "center" (as released) or of its
+      "channel" (Eq. 7).
 
   Returns:
-    Of each size (k,) the weighted sum over the entries of either kind, and their number. An
-    unlabeled pixel has no gradient.
+    Of each size the weighted sum over the entries of either kind, and their number. An unlabeled
+    pixel has no gradient.
 
   Raises:
-    ValueError: an unknown option or an impossible size.
+    ValueError: An unknown option or an impossible size.
 
   Example:
     >>> import jax.numpy as jnp
     >>> p = jnp.array([0.9, 0.1, 0.5, 0.5]).reshape(1, 1, 2, 2)
-    >>> alike = affinity(p, jnp.array([[[0, 0]]]), sizes=(3,))
-    >>> print(alike.nonedge.count, alike.nonedge.mean().round(4), alike.edge.mean())
+    >>> one_class = affinity_loss(p, jnp.array([[[0, 0]]]), sizes=(3,))
+    >>> print(one_class.non_edge.count, one_class.non_edge.mean().round(4), one_class.edge.mean())
     [4.] [0.4394] [0.]
-    >>> other = affinity(p, jnp.array([[[0, 1]]]), sizes=(3,))
-    >>> print(other.edge.count, other.edge.mean().round(4))
+    >>> two_classes = affinity_loss(p, jnp.array([[[0, 1]]]), sizes=(3,))
+    >>> print(two_classes.edge.count, two_classes.edge.mean().round(4))
     [4.] [2.5606]
   """
-  field = Field(tuple(sizes), neighbors, ignore, float(margin), weight_by)
+  field = AffinityField(tuple(sizes), neighbors, ignore, float(margin), weight_by)
   planes, label = jnp.moveaxis(promote_to_float32(probabilities), -1, 0), jnp.asarray(label, int)
-  edge, nonedge = _sums(field, planes, label)
+  edge, non_edge = _sums(field, planes, label)
   if weights is not None:
-    edge, nonedge = edge * weights.edge, nonedge * weights.nonedge
-  edges, entries = _counts(field, label, len(planes))
-  return Affinity(
-    MaskedMean(edge.sum(axis=0), edges.astype(edge.dtype)),
-    MaskedMean(nonedge.sum(axis=0), (entries - edges).astype(edge.dtype)),
+    edge, non_edge = edge * weights.edge, non_edge * weights.non_edge
+  num_edges, num_entries = _counts(field, label, len(planes))
+  return AffinityLoss(
+    MaskedMean(edge.sum(axis=0), num_edges.astype(edge.dtype)),
+    MaskedMean(non_edge.sum(axis=0), (num_entries - num_edges).astype(edge.dtype)),
   )
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
-  """Which pairs there are and how they are weighed: all that is known when compiling.
+class AffinityField:
+  """Static description of an affinity field: which pairs it has, and how they are weighted.
+
+  Attributes:
+    sizes: k of each k x k neighborhood.
+    neighbors: "corners" or "full"; see `affinity_loss`, as for the rest.
+    ignore: "pair" or "opposite".
+    margin: m, in nats.
+    weight_by: "center" or "channel".
 
   Raises:
-    ValueError: an unknown option or an impossible size.
+    ValueError: An unknown option or an impossible size.
   """
 
   sizes: tuple[int, ...]
@@ -120,38 +138,40 @@ class Field:
 
   @functools.cached_property
   def pairs(self) -> dict[Offset, tuple[int, ...]]:
-    """From each offset to the places of the sizes whose neighborhood holds it."""
-    held = [offsets(size, self.neighbors) for size in self.sizes]
-    every = dict.fromkeys(offset for each in held for offset in each)
-    return {offset: tuple(k for k, each in enumerate(held) if offset in each) for offset in every}
+    """Indices of the sizes whose neighborhood contains an offset, by offset."""
+    by_size = [offsets(size, self.neighbors) for size in self.sizes]
+    union = dict.fromkeys(offset for of_size in by_size for offset in of_size)
+    return {
+      offset: tuple(k for k, of_size in enumerate(by_size) if offset in of_size) for offset in union
+    }
 
   @property
-  def reach(self) -> int:
+  def border(self) -> int:
     """Pixels of padding that every shifted view stays within."""
     return max(self.sizes) // 2 * (2 if self.ignore == "opposite" else 1)
 
   def pad(self, x: ArrayLike, value: ArrayLike = 0) -> Array:
-    """`x` with a border as wide as the reach."""
-    return padded(x, self.reach, value)
+    """Pads the last two axes with a border wide enough for `shift`."""
+    return pad_border(x, self.border, value)
 
-  def see(self, x: Array, offset: Offset = (0, 0)) -> Array:
-    """What each pixel sees at `offset` of a map with such a border."""
-    return seen_from(x, offset, self.reach)
+  def shift(self, padded: Array, offset: Offset = (0, 0)) -> Array:
+    """Returns, for each pixel, the value at `offset` from it in a padded map."""
+    return shift(padded, offset, self.border)
 
-  def valid(self, known: Array, offset: Offset) -> tuple[Array, Array]:
-    """Of the pair with the neighbor at `offset`: whether it counts, and whether its reverse does.
+  def valid(self, labeled: Array, offset: Offset) -> tuple[Array, Array]:
+    """Marks the pairs with the neighbor at `offset` that count, and the reverse pairs that do.
 
-    The reverse has the neighbor as its center, and two steps away what is opposite to that.
+    The reverse pair has the neighbor as its center; opposite to that is what lies two offsets away.
     """
-    both = self.see(known) & self.see(known, offset)
+    both = self.shift(labeled) & self.shift(labeled, offset)
     if self.ignore == "pair":
       return both, both
     dy, dx = offset
-    return both & self.see(known, (-dy, -dx)), both & self.see(known, (2 * dy, 2 * dx))
+    return both & self.shift(labeled, (-dy, -dx)), both & self.shift(labeled, (2 * dy, 2 * dx))
 
 
 class _Bernoulli(NamedTuple):
-  """A channel's probabilities and their complements, clipped, and the logarithms of both."""
+  """Probabilities p of a channel and q = 1 - p, both clipped, and their logarithms."""
 
   p: Array
   q: Array
@@ -159,59 +179,67 @@ class _Bernoulli(NamedTuple):
   log_q: Array
 
   @classmethod
-  def of(cls, plane: Array) -> "_Bernoulli":
+  def from_plane(cls, plane: Array) -> "_Bernoulli":
     p, q = (jnp.clip(x, FLOOR, 1.0) for x in (plane, 1 - plane))
     return cls(p, q, jnp.log(p), jnp.log(q))
 
 
-def _divergence(a: _Bernoulli, b: _Bernoulli) -> Array:
+def _kl_divergence(a: _Bernoulli, b: _Bernoulli) -> Array:
   """KL(a || b)."""
   return a.p * (a.log_p - b.log_p) + a.q * (a.log_q - b.log_q)
 
 
 class _Channel(NamedTuple):
-  """One channel as every pixel sees it, all padded."""
+  """One channel of a prediction, at the pixels and padded for shifting.
 
-  field: Field
-  here: _Bernoulli
-  around: _Bernoulli
-  own: Array
-  known: Array
+  Attributes:
+    field: Pairs of the field.
+    center: Distribution at each pixel.
+    padded: The same with a border.
+    is_channel: Whether a pixel's label is this channel, with a border.
+  """
+
+  field: AffinityField
+  center: _Bernoulli
+  padded: _Bernoulli
+  is_channel: Array
 
   @classmethod
-  def of(cls, field: Field, plane: Array, channel: Array, label: Array, known: Array):
-    here = _Bernoulli.of(plane)
-    return cls(field, here, _Bernoulli(*map(field.pad, here)), label == channel, known)
+  def from_plane(cls, field: AffinityField, plane: Array, channel: Array, padded_label: Array):
+    center = _Bernoulli.from_plane(plane)
+    padded = _Bernoulli(*map(field.pad, center))
+    return cls(field, center, padded, padded_label == channel)
 
-  def there(self, offset: Offset) -> tuple[_Bernoulli, Array]:
-    """The neighbors' distributions, and which of them the truth tells apart from their center."""
-    see = functools.partial(self.field.see, offset=offset)
-    return _Bernoulli(*map(see, self.around)), self.field.see(self.own) != see(self.own)
+  def neighbor(self, offset: Offset) -> tuple[_Bernoulli, Array]:
+    """Returns the neighbors' distributions, and where the truth separates them from the center."""
+    shift = functools.partial(self.field.shift, offset=offset)
+    is_edge = self.field.shift(self.is_channel) != shift(self.is_channel)
+    return _Bernoulli(*map(shift, self.padded)), is_edge
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sums(field: Field, planes: Array, label: Array) -> tuple[Array, Array]:
+def _sums(field: AffinityField, planes: Array, label: Array) -> tuple[Array, Array]:
   """Sums over the edge and over the non-edge entries, by class and size: two (c, k)."""
   return _sums_forward(field, planes, label)[0]
 
 
-def _sums_forward(field: Field, planes: Array, label: Array):
-  known, classes = _known(field, label, len(planes)), field.pad(label, -1)
-  nothing = jnp.zeros(label.shape, planes.dtype)
+def _sums_forward(field: AffinityField, planes: Array, label: Array):
+  labeled, padded_label = _pad_labeled(field, label, len(planes)), field.pad(label, -1)
+  zeros = jnp.zeros(label.shape, planes.dtype)
 
   def scan_channel(total, inputs):
-    channel, plane = inputs
-    seen = _Channel.of(field, plane, channel, classes, known)
-    edge, nonedge = ([nothing] * len(field.sizes) for _ in range(2))
-    for offset, held_by in field.pairs.items():
-      there, apart = seen.there(offset)
-      valid, _ = field.valid(known, offset)
-      divergence = _divergence(there, seen.here)
-      split = jnp.where(valid & apart, jnp.maximum(0, field.margin - divergence), 0)
-      alike = jnp.where(valid & ~apart, divergence, 0)
-      for k in held_by:
-        edge[k], nonedge[k] = edge[k] + split, nonedge[k] + alike
-    maps = jnp.stack([*edge, *nonedge])
+    index, plane = inputs
+    channel = _Channel.from_plane(field, plane, index, padded_label)
+    edge, non_edge = ([zeros] * len(field.sizes) for _ in range(2))
+    for offset, size_indices in field.pairs.items():
+      neighbor, is_edge = channel.neighbor(offset)
+      valid, _ = field.valid(labeled, offset)
+      kl = _kl_divergence(neighbor, channel.center)
+      hinge = jnp.where(valid & is_edge, jnp.maximum(0, field.margin - kl), 0)
+      kl = jnp.where(valid & ~is_edge, kl, 0)
+      for k in size_indices:
+        edge[k], non_edge[k] = edge[k] + hinge, non_edge[k] + kl
+    maps = jnp.stack([*edge, *non_edge])
     if field.weight_by == "channel":
       return total, jnp.sum(maps, axis=(1, 2, 3))
     return total + maps, None
@@ -220,36 +248,49 @@ def _sums_forward(field: Field, planes: Array, label: Array):
   carry = None if by_channel else jnp.zeros((2 * len(field.sizes), *label.shape), planes.dtype)
   total, sums = lax.scan(scan_channel, carry, (jnp.arange(len(planes)), planes))
   if not by_channel:
-    center = jax.nn.one_hot(label, len(planes), axis=0, dtype=planes.dtype)
-    sums = jnp.einsum("cnhw,knhw->ck", center, total, precision="highest")
+    center_class = jax.nn.one_hot(label, len(planes), axis=0, dtype=planes.dtype)
+    sums = jnp.einsum("cnhw,knhw->ck", center_class, total, precision="highest")
   return tuple(jnp.split(sums, 2, axis=1)), (planes, label)
 
 
-def _sums_backward(field: Field, residuals, cotangents):
-  """The gradient, gathered: each pixel visits its neighbors as their center and as theirs."""
+# The backward pass gathers instead of scattering. A pixel i takes part in a pair with its neighbor
+# j = i + offset twice: as the center of (i, j), whose loss is a function of KL(p_j || p_i), and as
+# the neighbor of the reverse pair (j, i), whose loss is one of KL(p_i || p_j). With
+# KL(a || b) = a log(a / b) + (1 - a) log((1 - a) / (1 - b)), and p and q = 1 - p treated as two
+# variables because each is clipped on its own,
+#
+#   as center:    d KL(p_j || p_i) / d p_i = -p_j / p_i           d / d q_i = -q_j / q_i
+#   as neighbor:  d KL(p_i || p_j) / d p_i = 1 + log(p_i / p_j)   d / d q_i = 1 + log(q_i / q_j)
+#
+# each times d loss / d KL of its pair: the cotangent of the entry's sum, with the sign -1 for an
+# edge within the margin and 0 beyond it. At last d q_i / d p_i = -1, and a clipped p or q has no
+# slope. All sizes that contain an offset share its divergence, so their cotangents are added first.
+def _sums_backward(field: AffinityField, residuals, cotangents):
   planes, label = residuals
-  known, classes = _known(field, label, len(planes)), field.pad(label, -1)
-  by_channel, by_center = _prices(field, jnp.concatenate(cotangents, axis=1), label)
+  labeled, padded_label = _pad_labeled(field, label, len(planes)), field.pad(label, -1)
+  by_channel, by_center = _arrange_cotangents(field, jnp.concatenate(cotangents, axis=1), label)
 
   def scan_channel(_, inputs):
-    channel, plane, by_channel = inputs
-    seen = _Channel.of(field, plane, channel, classes, known)
-    here, of_p, of_q = seen.here, 0.0, 0.0
-    for offset, held_by in field.pairs.items():
-      there, apart = seen.there(offset)
-      price, price_there = (
-        _held(by_channel if by_center is None else field.see(by_center, center), held_by)
-        for center in ((0, 0), offset)
+    index, plane, by_channel = inputs
+    channel = _Channel.from_plane(field, plane, index, padded_label)
+    center, d_p, d_q = channel.center, 0.0, 0.0
+    for offset, size_indices in field.pairs.items():
+      neighbor, is_edge = channel.neighbor(offset)
+      # The cotangents of the pair and of its reverse, whose center is the neighbor.
+      cotangent, reverse_cotangent = (
+        _sum_sizes(by_channel if by_center is None else field.shift(by_center, of), size_indices)
+        for of in ((0, 0), offset)
       )
-      valid, reverse = field.valid(known, offset)
-      # d KL(there || here), then d KL(here || there), by what is here.
-      rate = _rate(field, _divergence(there, here), apart, valid, price)
-      of_p -= rate * there.p / here.p
-      of_q -= rate * there.q / here.q
-      rate = _rate(field, _divergence(here, there), apart, reverse, price_there)
-      of_p += rate * (1 + here.log_p - there.log_p)
-      of_q += rate * (1 + here.log_q - there.log_q)
-    return None, jnp.where(plane > FLOOR, of_p, 0) - jnp.where(1 - plane > FLOOR, of_q, 0)
+      valid, reverse_valid = field.valid(labeled, offset)
+      kl = _kl_divergence(neighbor, center)
+      d_kl = _d_loss_d_kl(field, kl, is_edge, valid, cotangent)
+      d_p -= d_kl * neighbor.p / center.p
+      d_q -= d_kl * neighbor.q / center.q
+      kl = _kl_divergence(center, neighbor)
+      d_kl = _d_loss_d_kl(field, kl, is_edge, reverse_valid, reverse_cotangent)
+      d_p += d_kl * (1 + center.log_p - neighbor.log_p)
+      d_q += d_kl * (1 + center.log_q - neighbor.log_q)
+    return None, jnp.where(plane > FLOOR, d_p, 0) - jnp.where(1 - plane > FLOOR, d_q, 0)
 
   inputs = (jnp.arange(len(planes)), planes, by_channel)
   _, gradient = lax.scan(scan_channel, None, inputs)
@@ -259,40 +300,50 @@ def _sums_backward(field: Field, residuals, cotangents):
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _rate(field: Field, divergence: Array, apart: Array, valid: Array, price) -> Array:
-  """The derivative of what an entry costs by its divergence, at the price of its kind."""
-  edge, nonedge = price
-  split = jnp.where(divergence < field.margin, -edge, 0)
-  return jnp.where(valid, jnp.where(apart, split, nonedge), 0)
+def _d_loss_d_kl(
+  field: AffinityField, kl: Array, is_edge: Array, valid: Array, cotangent: tuple[Array, Array]
+) -> Array:
+  """Derivative of the loss by each entry's divergence, for cotangents of (edge, non-edge)."""
+  edge, non_edge = cotangent
+  hinge = jnp.where(kl < field.margin, -edge, 0)
+  return jnp.where(valid, jnp.where(is_edge, hinge, non_edge), 0)
 
 
-def _prices(field: Field, cotangents: Array, label: Array) -> tuple[Array | None, Array | None]:
-  """What an entry of each kind and size counts for: by channel (c, 2 k), or maps by center."""
+def _arrange_cotangents(
+  field: AffinityField, cotangents: Array, label: Array
+) -> tuple[Array | None, Array | None]:
+  """Arranges cotangents (c, 2 k) by channel, or as padded maps (2 k, ...) by the center's class."""
   if field.weight_by == "channel":
     return cotangents, None
   of_center = cotangents[jnp.clip(label, 0, len(cotangents) - 1)]
   return None, field.pad(jnp.moveaxis(of_center, -1, 0))
 
 
-def _held(prices: Array, held_by: tuple[int, ...]) -> tuple[Array, Array]:
-  """The price of an edge and of a non-edge entry that several sizes hold."""
-  edge, nonedge = jnp.split(prices, 2)
-  return sum(edge[k] for k in held_by), sum(nonedge[k] for k in held_by)
+def _sum_sizes(cotangents: Array, size_indices: tuple[int, ...]) -> tuple[Array, Array]:
+  """Adds up the cotangents of an edge and of a non-edge entry over sizes."""
+  edge, non_edge = jnp.split(cotangents, 2)
+  return sum(edge[k] for k in size_indices), sum(non_edge[k] for k in size_indices)
 
 
-def _known(field: Field, label: Array, classes: int) -> Array:
+def _pad_labeled(field: AffinityField, label: Array, classes: int) -> Array:
+  """Marks labeled pixels, in a map with a border that is not."""
   return field.pad((label >= 0) & (label < classes), False)
 
 
-def _counts(field: Field, label: Array, classes: int) -> tuple[Array, Array]:
-  """Edge entries and all entries of each size; a pair of two classes is an edge in two channels."""
-  known, around = _known(field, label, classes), field.pad(label, -1)
+def _counts(field: AffinityField, label: Array, classes: int) -> tuple[Array, Array]:
+  """Counts edge entries and all entries of each size.
+
+  A pair of two classes is an edge in two channels.
+  """
+  labeled, padded_label = _pad_labeled(field, label, classes), field.pad(label, -1)
   edges, entries = ([jnp.zeros(())] * len(field.sizes) for _ in range(2))
-  for offset, held_by in field.pairs.items():
-    valid, _ = field.valid(known, offset)
-    apart = valid & (label != field.see(around, offset))
+  for offset, size_indices in field.pairs.items():
+    valid, _ = field.valid(labeled, offset)
+    differs = valid & (label != field.shift(padded_label, offset))
     # Integers up to here: a float32 cannot count beyond 2^24.
-    pairs, split = (jnp.sum(each, dtype=jnp.int32).astype(float) for each in (valid, apart))
-    for k in held_by:
-      edges[k], entries[k] = edges[k] + 2 * split, entries[k] + classes * pairs
+    num_pairs, num_different = (
+      jnp.sum(marked, dtype=jnp.int32).astype(float) for marked in (valid, differs)
+    )
+    for k in size_indices:
+      edges[k], entries[k] = edges[k] + 2 * num_different, entries[k] + classes * num_pairs
   return jnp.stack(edges), jnp.stack(entries)

@@ -1,4 +1,4 @@
-"""Pairs of neighboring pixels: which there are, and how a map looks from the neighbor."""
+"""Neighborhoods of pixels: offsets to the neighbors, and maps shifted by them."""
 
 from collections.abc import Sequence
 
@@ -21,18 +21,15 @@ NEIGHBORS = {"corners": _corners, "full": _full}
 
 
 def offsets(size: int, neighbors: str = "corners") -> tuple[Offset, ...]:
-  """The (rows, columns) from a pixel to each of its neighbors.
+  """Lists the offsets (rows, columns) from a pixel to its neighbors, each with its opposite.
 
   Args:
-    size: odd k of a k x k neighborhood.
-    neighbors: "corners" takes its 4 corners and the middles of its 4 sides, as the released code
-      of Ke et al. 2018; "full" all k^2 - 1 pixels, as the paper.
-
-  Returns:
-    Offsets, each with its opposite.
+    size: Odd k of a k x k neighborhood, at least 3.
+    neighbors: "corners" for its 4 corners and the middles of its 4 sides, as in the released code
+      of Ke et al. 2018; "full" for all k^2 - 1 pixels, as in the paper.
 
   Raises:
-    ValueError: an even size, one below 3, or unknown neighbors.
+    ValueError: An even size, one below 3, or unknown neighbors.
 
   Example:
     >>> offsets(5)[:4]
@@ -48,15 +45,15 @@ def offsets(size: int, neighbors: str = "corners") -> tuple[Offset, ...]:
   return tuple((dy, dx) for dy in steps for dx in steps if (dy, dx) != (0, 0))
 
 
-def padded(
-  x: Shaped[ArrayLike, "*_ h w"], margin: int, value: ArrayLike = 0
+def pad_border(
+  x: Shaped[ArrayLike, "*_ h w"], border: int, value: ArrayLike = 0
 ) -> Shaped[Array, "*_ _ _"]:
-  """`x` with `margin` pixels of `value` on each side of its last two axes."""
+  """Pads each side of the last two axes with `border` pixels of `value`."""
   x = jnp.asarray(x)
-  return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(margin, margin)] * 2, constant_values=value)
+  return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(border, border)] * 2, constant_values=value)
 
 
-def seen_from(x: Shaped[Array, "*_ _ _"], offset: Offset, margin: int) -> Shaped[Array, "*_ h w"]:
-  """What each pixel sees at `offset`, of a map that is `padded` by `margin`."""
-  (dy, dx), (h, w) = offset, (length - 2 * margin for length in x.shape[-2:])
-  return x[..., margin + dy : margin + dy + h, margin + dx : margin + dx + w]
+def shift(padded: Shaped[Array, "*_ _ _"], offset: Offset, border: int) -> Shaped[Array, "*_ h w"]:
+  """Returns, for each pixel, the value at `offset` from it in a map with a border."""
+  (dy, dx), (h, w) = offset, (length - 2 * border for length in padded.shape[-2:])
+  return padded[..., border + dy : border + dy + h, border + dx : border + dx + w]

@@ -85,7 +85,7 @@ class Depth(Task):
 
   def pixel_loss(self, output: Float[Array, "n h w 1"], truth: Truth) -> MaskedMean:
     """Computes the squared error in square meters."""
-    return squared_error(_meters(output), _true_meters(truth), valid=self.mask(truth))
+    return squared_error(_meters(output), _true_meters(truth), mask=self.mask(truth))
 
   def reconstruction_loss(
     self, reconstruction: Float[Array, "n h w 1"], truth: Truth
@@ -93,7 +93,7 @@ class Depth(Task):
     """Computes the squared error of logarithms, or as `released` says."""
     if self.released:
       return self.pixel_loss(reconstruction, truth)
-    return squared_error(reconstruction, self.true_structure(truth), valid=self.mask(truth))
+    return squared_error(reconstruction, self.true_structure(truth), mask=self.mask(truth))
 
   def from_reconstruction(self, reconstruction: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
     """Converts reconstructed logarithms to an output."""

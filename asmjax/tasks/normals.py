@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, UInt8
 from PIL import Image
 
-from asmjax.losses.pixel import negative_cosine, squared_error, unit
+from asmjax.losses.pixel import l2_normalize, negative_cosine, squared_error
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
@@ -91,7 +91,7 @@ class Normals(Task):
     """Computes the squared distance of unit vectors, or as `released` says."""
     distance = negative_cosine if self.released else squared_error
     vectors = _unit_vectors(reconstruction)
-    return distance(vectors, self.true_structure(truth), valid=self.mask(truth))
+    return distance(vectors, self.true_structure(truth), mask=self.mask(truth))
 
   @property
   def protocol(self) -> str:
@@ -120,7 +120,7 @@ class Normals(Task):
     self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w 3"]:
     """Predicts unit vectors at the image's size."""
-    return unit(self.predict(output, size, align_corners=align_corners))
+    return l2_normalize(self.predict(output, size, align_corners=align_corners))
 
   def soft_prediction(
     self, output: Float[Array, "n _ _ 3"], size: tuple[int, int], *, align_corners: bool = False
@@ -199,7 +199,7 @@ class Normals(Task):
 
 
 def _unit_vectors(output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-  return unit(output + jnp.asarray(_DIRECTION_OF_ZERO, output.dtype).reshape(1, 1, 1, 3))
+  return l2_normalize(output + jnp.asarray(_DIRECTION_OF_ZERO, output.dtype).reshape(1, 1, 1, 3))
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

@@ -140,7 +140,7 @@ class Segmentation(Task):
     weights: Float[Array, "n h w"] | None = None,
   ) -> MaskedMean:
     """Computes the cross-entropy of the labeled pixels, each times its weight."""
-    return cross_entropy(output, truth["label"], weight=weights)
+    return cross_entropy(output, truth["label"], weights=weights)
 
   def reconstruction_loss(
     self, reconstruction: Float[Array, "n h w c"], truth: Truth

@@ -4,34 +4,37 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.game import Critique, Summand, Task, Term
 from asmjax.gradients import reverse_gradient
-from asmjax.losses.affinity import Field, SizeWeights, affinity
+from asmjax.losses.affinity import AffinityField, SizeWeights, affinity_loss
 from asmjax.models.critics.size_chooser import SizeChooser
 from asmjax.ops.masked_mean import MaskedMean
-from asmjax.terms.weight import Weight, at
+from asmjax.tasks.base import Task
+from asmjax.terms.base import LossTerm, Scalar, Term, TermContext, TermOutput
+from asmjax.terms.weight import Weight, evaluate_weight
 
 
 @dataclasses.dataclass(frozen=True)
 class Affinity(Term):
-  """What the prediction says of neighboring pixels against what the truth says, by size.
+  """Affinity field loss: predictions at neighboring pixels against the truth's edges.
 
-  With `adaptive` weights the sizes compete for each class: their softmax weights climb what the
+  With `adaptive` weights the sizes compete for each class: their softmax weights ascend what the
   predictor descends (Eq. 6). For segmentation only.
 
   Attributes:
-    weight: lambda; the authors let it decay.
-    sizes: k of each k x k neighborhood.
-    neighbors: see `asmjax.losses.affinity`, as are `ignore`, `margin` and `weight_by`.
-    adaptive: weigh the sizes by class, and let the weights reverse_gradient.
-    ascent: of the loss for the weights. Adam divides it out: there their learning rate
-      (`optimizer.affinity`) is what to change.
+    weight: Factor lambda of the loss; the authors let it decay.
+    sizes: Odd k of each k x k neighborhood.
+    neighbors: "corners" or "full"; see `asmjax.losses.affinity_loss`, as for the next three.
+    ignore: Pairs that are left out, "pair" or "opposite".
+    margin: Divergence in nats from which an edge costs nothing.
+    weight_by: Class whose weight an entry has, that of its "center" or of its "channel".
+    adaptive: Whether sizes are weighted by class, and the weights ascend the loss.
+    critic_weight: Factor of the loss that the weights ascend. Adam divides it out: there their
+      learning rate (`optimizer.affinity`) is what to change.
 
   Raises:
-    ValueError: an unknown option or an impossible size.
+    ValueError: An unknown option or an impossible size.
   """
 
   weight: Weight = 1.0
@@ -41,20 +44,21 @@ class Affinity(Term):
   margin: float = 3.0
   weight_by: str = "center"
   adaptive: bool = False
-  ascent: Weight = 1.0
+  critic_weight: Weight = 1.0
 
   def __post_init__(self):
-    Field(self.sizes, self.neighbors, self.ignore, self.margin, self.weight_by)  # Refuses.
+    # Raises for what is impossible.
+    AffinityField(self.sizes, self.neighbors, self.ignore, self.margin, self.weight_by)
 
   @property
   def critic(self) -> SizeChooser | None:
-    """The weights, if they are free."""
+    """The weights of the sizes, if they are adaptive."""
     return SizeChooser() if self.adaptive else None
 
   @property
   def critic_scale(self) -> Weight:
-    """The ascent: the weights have no other objective."""
-    return self.ascent
+    """Factor of the loss that the weights ascend, their only objective."""
+    return self.critic_weight
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless segmentation is trained."""
@@ -62,72 +66,67 @@ class Affinity(Term):
       raise ValueError(f"affinity fields need the task segmentation; trained: {', '.join(tasks)}")
 
   def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
-    """The weights, all alike."""
+    """Initializes the weights of all sizes as equal."""
     del size
     return SizeChooser().init(rng, tasks["segmentation"].channels, len(self.sizes))
 
-  def symptoms(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
-    """The weights have become one-hot: they choose a size and no longer weigh them."""
+  def diagnose(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
+    """Reports weights that have become one-hot, which choose one size."""
     del first
     if not self.adaptive or len(self.sizes) == 1:
       return {}
-    largest = {kind: now[f"largest_{kind}"] for kind in SizeWeights._fields}
+    max_weights = {kind: now[f"max_weight_{kind}"] for kind in SizeWeights._fields}
     return {
       f"one_hot_{kind}": (
         f"the weights of the {kind} pairs have become one-hot (the largest of a class is "
-        f"{value:.3f} on average); let them reverse_gradient less or more slowly"
+        f"{value:.3f} on average); let them ascend less or more slowly"
       )
-      for kind, value in largest.items()
+      for kind, value in max_weights.items()
       if value > 0.99
     }
 
-  def critic_loss(
-    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task]
-  ) -> Array | float:
-    """The loss with the opposite sign."""
-    del tasks
-    kinds = SizeWeights._fields
-    loss = sum(means[f"{kind}_{size}"] for kind in kinds for size in self.sizes)
-    return -at(self.ascent, 0.0) * at(self.weight, 0.0) * loss
-
-  def __call__(
-    self,
-    critic: PyTree,
-    tasks: Mapping[str, Task],
-    outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike],
-    *,
-    progress: Array | float,
-    rng: Array,
-  ) -> Critique:
-    """The loss on edges and on other pairs, by size; and the largest weight of a class."""
-    del rng
-    task, weight = tasks["segmentation"], at(self.weight, progress)
-    weights = self._weights(critic, task.channels, at(self.ascent, progress))
-    fields = affinity(
-      task.structure(outputs["segmentation"]),
-      truth["label"],
+  def __call__(self, context: TermContext) -> TermOutput:
+    """Computes the loss on edges and on other pairs by size, and the largest weight of a class."""
+    task = context.tasks["segmentation"]
+    weight = evaluate_weight(self.weight, context.progress)
+    critic_weight = evaluate_weight(self.critic_weight, context.progress)
+    size_weights = self._size_weights(context.critic, task.channels, critic_weight)
+    loss = affinity_loss(
+      task.structure(context.outputs["segmentation"]),
+      context.truth["label"],
       sizes=self.sizes,
       neighbors=self.neighbors,
       ignore=self.ignore,
       margin=self.margin,
-      weights=weights,
+      weights=size_weights,
       weight_by=self.weight_by,
     )
-    summands = {
-      f"{kind}_{size}": Summand(weight, MaskedMean(*each))
-      for kind, moments in zip(fields._fields, fields, strict=True)
-      for size, *each in zip(self.sizes, *moments, strict=True)
+    losses = {
+      f"{kind}_{size}": self._loss(MaskedMean(*of_size), weight, critic_weight)
+      for kind, of_kind in zip(loss._fields, loss, strict=True)
+      for size, *of_size in zip(self.sizes, *of_kind, strict=True)
     }
-    if weights is not None:
-      summands |= {
-        f"largest_{kind}": Summand(0.0, MaskedMean(jnp.mean(jnp.max(each, axis=1)), jnp.ones(())))
-        for kind, each in zip(weights._fields, weights, strict=True)
+    if size_weights is not None:
+      losses |= {
+        f"max_weight_{kind}": LossTerm(
+          MaskedMean(jnp.mean(jnp.max(by_class, axis=1)), jnp.ones(()))
+        )
+        for kind, by_class in zip(size_weights._fields, size_weights, strict=True)
       }
-    return Critique(summands)
+    return TermOutput(losses)
 
-  def _weights(self, critic: PyTree, classes: int, ascent: Array | float) -> SizeWeights | None:
+  def _loss(self, value: MaskedMean, weight: Scalar, critic_weight: Scalar) -> LossTerm:
+    """A loss of one size: the weights of the sizes, if they are free, ascend what it descends."""
+    if not self.adaptive:
+      return LossTerm(value, predictor_weight=weight)
+    return LossTerm(
+      value, predictor_weight=weight, critic_weight=-critic_weight * weight, joint_weight=weight
+    )
+
+  def _size_weights(
+    self, critic: Mapping[str, PyTree], classes: int, critic_weight: Scalar
+  ) -> SizeWeights | None:
     if not self.adaptive:
       return None
-    params = reverse_gradient(critic["params"], ascent)
+    params = reverse_gradient(critic["params"], critic_weight)
     return SizeChooser().apply({"params": params}, classes, len(self.sizes))

@@ -1,76 +1,69 @@
-"""Contrast of pixel embeddings."""
+"""Contrastive loss of pixel embeddings."""
 
 import dataclasses
 from collections.abc import Mapping
 
-from jax.typing import ArrayLike
-from jaxtyping import Array, PyTree
-
-from asmjax.game import FEATURES, Critique, Summand, Task, Term
-from asmjax.losses.embedding import contrastive
+from asmjax.losses.embedding import contrastive_loss
 from asmjax.losses.neighborhood import offsets
-from asmjax.terms.weight import Weight, at
+from asmjax.tasks.base import Task
+from asmjax.terms.base import FEATURES, LossTerm, Term, TermContext, TermOutput
+from asmjax.terms.weight import Weight, evaluate_weight
 
 
 @dataclasses.dataclass(frozen=True)
 class Embedding(Term):
-  """Pulls features of neighbors of one class together and others apart (Ke et al. 2018, Eq. 9).
+  """Contrastive loss of the features of neighboring pixels (Ke et al. 2018, Eq. 9).
 
-  The features are those that the predictor's heads see. For segmentation only.
+  It pulls neighbors of one class together and others apart. The features are those that the
+  predictor's heads are applied to. For segmentation only.
 
   Attributes:
-    weight: of the term.
-    size: k of the k x k neighborhood.
-    neighbors: see `asmjax.losses.contrastive`, as are `margin` and `sampled`.
+    weight: Factor of the loss.
+    size: Odd k of the k x k neighborhood.
+    neighbors: "corners" or "full"; see `asmjax.losses.neighborhood.offsets`.
+    margin: Distance from which pairs of two classes cost nothing.
+    num_sampled: Number of directions to draw at every step; 0 for all.
 
   Raises:
-    ValueError: unknown neighbors, an impossible size, or more sampled than there are.
+    ValueError: Unknown neighbors, an impossible size, or more sampled than there are.
   """
 
   weight: Weight = 1.0
   size: int = 3
   neighbors: str = "corners"
   margin: float = 0.2
-  sampled: int = 0
+  num_sampled: int = 0
 
   def __post_init__(self):
     directions = len(offsets(self.size, self.neighbors)) // 2
-    if not 0 <= self.sampled <= directions:
-      raise ValueError(f"sampled={self.sampled} of {directions} directions to neighbors")
+    if not 0 <= self.num_sampled <= directions:
+      raise ValueError(f"num_sampled={self.num_sampled} of {directions} directions to neighbors")
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless segmentation is trained."""
     if "segmentation" not in tasks:
       raise ValueError(f"an embedding needs the task segmentation; trained: {', '.join(tasks)}")
 
-  def __call__(
-    self,
-    critic: PyTree,
-    tasks: Mapping[str, Task],
-    outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike],
-    *,
-    progress: Array | float,
-    rng: Array,
-  ) -> Critique:
-    """The loss on pairs of the same class and on the others."""
-    del critic
-    if FEATURES not in outputs:
-      raise ValueError(f"an embedding needs what the predictor's heads see, sown as {FEATURES!r}")
-    contrast = contrastive(
-      outputs[FEATURES],
-      truth["label"],
-      classes=tasks["segmentation"].channels,
+  def __call__(self, context: TermContext) -> TermOutput:
+    """Computes the loss on pairs of the same class and on the others."""
+    if FEATURES not in context.outputs:
+      raise ValueError(
+        f"an embedding needs the features of the predictor's heads, sown as {FEATURES!r}"
+      )
+    loss = contrastive_loss(
+      context.outputs[FEATURES],
+      context.truth["label"],
+      classes=context.tasks["segmentation"].channels,
       size=self.size,
       neighbors=self.neighbors,
       margin=self.margin,
-      sampled=self.sampled,
-      rng=rng,
+      num_sampled=self.num_sampled,
+      rng=context.rng,
     )
-    weight = at(self.weight, progress)
-    return Critique(
+    weight = evaluate_weight(self.weight, context.progress)
+    return TermOutput(
       {
-        kind: Summand(weight, moments)
-        for kind, moments in zip(contrast._fields, contrast, strict=True)
+        kind: LossTerm(value, predictor_weight=weight)
+        for kind, value in zip(loss._fields, loss, strict=True)
       }
     )

@@ -8,28 +8,29 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.game import AUXILIARY, Critique, Summand, Task, Term
-from asmjax.losses.pixel import class_balance
+from asmjax.losses.pixel import class_balance_weights
 from asmjax.ops.masked_mean import MaskedMean
-from asmjax.terms.weight import Weight, at
+from asmjax.tasks.base import Task
+from asmjax.terms.base import AUXILIARY, LossTerm, Term, TermContext, TermOutput
+from asmjax.terms.weight import Weight, evaluate_weight
 
-# How far from 1 shares may add up: somebody may have rounded them.
+# How far from 1 the sum of shares may be: somebody may have rounded them.
 _TOLERANCE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixel(Term):
-  """Each task's own pixel loss.
+  """Pixel loss of every task.
 
   Attributes:
-    weight: of the term; each task's loss is multiplied by the task's weight too.
-    auxiliary: factor on the losses of the maps that the predictor's auxiliary heads make (Zhao et
-      al. 2017, Sec. 3.3); 0 leaves them out.
-    balanced: part of the training, from its start, in which the loss of segmentation is
-      class-weighted; see `asmjax.losses.pixel.class_balance`.  1/3 for 4 of 12 epochs (Jamali-Rad &
-      Szabo 2022, Sec. 4).
-    shares: of each class in the labeled pixels of a training image, on average; only needed if
-      `balanced`.  Empty in a config: a run counts them.
+    weight: Factor of the term; each task's loss is multiplied by the task's weight too.
+    auxiliary: Factor of the losses of the predictor's auxiliary heads (Zhao et al. 2017, Sec. 3.3);
+      0 leaves them out.
+    balanced: Part of the training, from its start, in which the loss of segmentation is
+      class-weighted; see `asmjax.losses.class_balance_weights`. 1/3 for 4 of 12 epochs
+      (Jamali-Rad & Szabo 2022, Sec. 4).
+    shares: Share of each class in the labeled pixels of a training image, on average; only needed
+      if `balanced`. Empty in a config: a run counts them.
   """
 
   is_reference: ClassVar[bool] = True
@@ -38,6 +39,11 @@ class Pixel(Term):
   auxiliary: float = 0.0
   balanced: float = 0.0
   shares: tuple[float, ...] = ()
+
+  @property
+  def needs_class_shares(self) -> bool:
+    """Whether the loss is to be class-weighted, but `shares` are not known yet."""
+    return bool(self.balanced and not self.shares)
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless there are classes to weigh, if any shall be, and shares fit them."""
@@ -56,48 +62,40 @@ class Pixel(Term):
     if not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= _TOLERANCE):
       raise ValueError(f"shares={self.shares}; expected none below 0 and a sum of 1")
 
-  def __call__(
-    self,
-    critic: PyTree,
-    tasks: Mapping[str, Task],
-    outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike],
-    *,
-    progress: Array | float,
-    rng: Array,
-  ) -> Critique:
-    """One summand a task, and one for its auxiliary map."""
-    del critic, rng
-    weight = at(self.weight, progress)
-    options = {}
+  def __call__(self, context: TermContext) -> TermOutput:
+    """Computes one loss for each task, and one for its auxiliary map."""
+    weight, options = evaluate_weight(self.weight, context.progress), {}
     if self.balanced:
-      options["segmentation"] = {"weights": self._balance(truth["label"], progress)}
+      weights = self._balance(context.truth["label"], context.progress)
+      options["segmentation"] = {"weights": weights}
 
-    def loss(name: str, maps: Mapping[str, PyTree]) -> MaskedMean:
-      return tasks[name].pixel_loss(maps[name], truth, **options.get(name, {}))
+    def pixel_loss(name: str, maps: Mapping[str, PyTree]) -> MaskedMean:
+      return context.tasks[name].pixel_loss(maps[name], context.truth, **options.get(name, {}))
 
-    summands = {
-      name: Summand(weight * task.weight, loss(name, outputs)) for name, task in tasks.items()
+    losses = {
+      name: LossTerm(pixel_loss(name, context.outputs), predictor_weight=weight * task.weight)
+      for name, task in context.tasks.items()
     }
     if not self.auxiliary:
-      return Critique(summands)
-    if AUXILIARY not in outputs:
+      return TermOutput(losses)
+    if AUXILIARY not in context.outputs:
       raise ValueError(f"auxiliary={self.auxiliary}, but the predictor has no auxiliary heads")
-    return Critique(
-      summands
-      | {
-        f"{name}_auxiliary": Summand(
-          self.auxiliary * weight * task.weight, loss(name, outputs[AUXILIARY])
-        )
-        for name, task in tasks.items()
-      }
-    )
+    auxiliary = {
+      f"{name}_auxiliary": LossTerm(
+        pixel_loss(name, context.outputs[AUXILIARY]),
+        predictor_weight=self.auxiliary * weight * task.weight,
+      )
+      for name, task in context.tasks.items()
+    }
+    return TermOutput(losses | auxiliary)
 
   def _balance(self, label: ArrayLike, progress: Array | float) -> Float[Array, "n h w"]:
     """Weights of pixels: by class at first, then 1."""
-    if not self.shares:
+    if self.needs_class_shares:
       raise ValueError(
         f"balanced={self.balanced}, but no shares of the classes; expected those that "
         "asmjax.data.frequencies.class_shares counts"
       )
-    return jnp.where(progress < self.balanced, class_balance(label, jnp.array(self.shares)), 1.0)
+    return jnp.where(
+      progress < self.balanced, class_balance_weights(label, jnp.array(self.shares)), 1.0
+    )

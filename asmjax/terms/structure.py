@@ -6,64 +6,70 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from asmjax.game import Critique, Summand, Task, Term
 from asmjax.gradients import reverse_gradient
 from asmjax.losses.matching import (
   EPSILON,
   NORMALIZATIONS,
   layer_distances,
   matching_hinge,
-  smallest_norm,
+  min_norm,
 )
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
+from asmjax.tasks.base import Task
+from asmjax.terms.base import LossTerm, Scalar, Term, TermContext, TermOutput
 from asmjax.terms.structures import MaskedStructures, select_tasks
-from asmjax.terms.weight import Weight, at
+from asmjax.terms.weight import Weight, evaluate_weight
 
-# How many times its value at the start, or 1, a quantity must have grown to be a warning.
+Features = Mapping[str, Float[Array, "n _ _ c"]]
+Masks = Mapping[str, Float[Array, "n _ _ 1"]]
+
+# Growth of V, or of the analyzer's gradient, over its value at the start (or 1) that is reported as
+# an explosion; our choice.
 _EXPLODED = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Structure(Term):
-  """V(S, A) = E[1/2 ||A(S(x)) - A(y)||^2] over chosen layers; S descends it, A climbs it.
+  """Structure matching: V(S, A) = E[1/2 ||A(S(x)) - A(y)||^2], which S descends and A ascends.
 
-  A also descends `reconstruction` * IID(y, R(A(y))), which keeps its filters a basis of
-  structures (Eq. 3). The defaults are the paper's settings for the horses; those of the authors'
-  code are `RELEASED` in `asmjax/config/presets.py`.
+  V is a sum over layers of the analyzer A. A also descends `reconstruction_weight` *
+  IID(y, R(A(y))), which keeps its filters a basis of structures (Eq. 3). The defaults are the
+  paper's settings for the horses; those of the authors' code are `RELEASED` in
+  `asmjax/config/presets.py`.
 
   Attributes:
-    weight: of V for the predictor.
-    ascent: of V for the analyzer; 0 is the paper's ablation "w/o adv.". Without a reconstruction
-      Adam divides it out: there the analyzer's learning rate is what to change.
-    reconstruction: lambda; 0 is the ablation "w/o rec.".
-    layers: whose features enter V, each with the mean over its pixels.
-    normalize: what features are divided by, "none", "pixel" or "image"; see
+    weight: Factor of V in the predictor's objective.
+    critic_weight: Factor of V that the analyzer ascends; 0 is the paper's ablation "w/o adv.".
+      Without a reconstruction Adam divides it out: there the analyzer's learning rate is what to
+      change.
+    reconstruction_weight: Factor lambda of the reconstruction; 0 is the ablation "w/o rec.".
+    layers: Layers whose features enter V, each with the mean over its pixels.
+    normalize: Norm by which features are divided, "none", "pixel" or "image"; see
       `asmjax.losses.matching_distance`. Without it the analyzer can enlarge V by its weights alone.
-    margin: if positive, the analyzer climbs through a hinge and stops where the distance of a
-      pixel has reached this margin.
-    binarise: the analyzer climbs on the winner-take-all prediction, without gradient. Otherwise
-      it learns to tell soft maps from one-hot ones, where there is no error too.
-    partly: count features that see any labeled pixel; otherwise only those whose cell is all
-      labeled.
-    tasks: names of those whose structures are judged together; empty for all. One such term for
+    margin: Distance of a pixel at which the analyzer stops to ascend, through a hinge; 0 for none.
+    binarize: Whether the analyzer ascends on the winner-take-all prediction, without gradient.
+      Otherwise it learns to tell soft maps from one-hot ones, where there is no error too.
+    count_partial_cells: Whether features of cells with any labeled pixel count, or only those of
+      cells that are labeled entirely.
+    tasks: Names of the tasks whose structures are judged jointly; empty for all. One such term for
       each task gives each a critic of its own.
-    critic: the autoencoder A, R.
+    critic: The autoencoder A, R.
 
   Raises:
-    ValueError: an unknown layer or normalization, or no layer.
+    ValueError: An unknown layer or normalization, or no layer.
   """
 
   weight: Weight = 1.0
-  ascent: Weight = 1.0
-  reconstruction: float = 2.0
+  critic_weight: Weight = 1.0
+  reconstruction_weight: float = 2.0
   layers: tuple[str, ...] = ("conv1", "conv2")
   normalize: str = "none"
   margin: float = 0.0
-  binarise: bool = False
-  partly: bool = True
+  binarize: bool = False
+  count_partial_cells: bool = True
   tasks: tuple[str, ...] = ()
   critic: StructureAutoencoder = StructureAutoencoder()
 
@@ -76,169 +82,175 @@ class Structure(Term):
 
   @property
   def critic_scale(self) -> Weight:
-    """The ascent, unless it is held against a reconstruction."""
-    return 1.0 if self.reconstruction else self.ascent
+    """Factor of V that the analyzer ascends, unless it has a reconstruction to weigh against."""
+    return 1.0 if self.reconstruction_weight else self.critic_weight
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if a task that is to be judged is not trained."""
     select_tasks(tasks, self.tasks)
 
   def init(self, rng: Array, tasks: Mapping[str, Task], size: tuple[int, int]) -> PyTree:
-    """The autoencoder's variables."""
-    judged = select_tasks(tasks, self.tasks).values()
-    return self.critic.init(rng, *(jnp.zeros((1, *size, task.channels)) for task in judged))
+    """Initializes the autoencoder's variables."""
+    selected = select_tasks(tasks, self.tasks).values()
+    return self.critic.init(rng, *(jnp.zeros((1, *size, task.channels)) for task in selected))
 
-  def symptoms(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
-    """V or the analyzer's gradient explodes, V is saturated, or features vanish."""
-    found = {}
+  def diagnose(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
+    """Reports a V or gradient of the analyzer that explodes, a saturated V, vanishing features."""
+    problems = {}
     value, start = (sum(means[layer] for layer in self.layers) for means in (now, first))
-    advice = "normalize features, or give the analyzer a margin, less ascent or a smaller rate"
+    advice = "normalize features, or give the analyzer a margin, less weight or a smaller rate"
     if value > _EXPLODED * max(start, 1):
-      found["explodes"] = f"V explodes: {value:.3g} after {start:.3g} at the start; {advice}"
-    gradient, before = now.get("gradient", 0.0), first.get("gradient", 0.0)
-    if gradient > _EXPLODED * max(before, 1):
-      found["gradient"] = (
-        f"the analyzer's gradient explodes: its norm is {gradient:.3g} after {before:.3g} at the "
+      problems["explodes"] = f"V explodes: {value:.3g} after {start:.3g} at the start; {advice}"
+    norm, before = now.get("gradient_norm", 0.0), first.get("gradient_norm", 0.0)
+    if norm > _EXPLODED * max(before, 1):
+      problems["gradient"] = (
+        f"the analyzer's gradient explodes: its norm is {norm:.3g} after {before:.3g} at the "
         f"start; {advice}"
       )
     orthogonal = NORMALIZATIONS[self.normalize]
-    far = [layer for layer in self.layers if orthogonal and now[layer] > 0.9 * orthogonal]
-    if far:
-      found["saturated"] = (
-        f"the features of prediction and truth at {', '.join(far)} have little in common "
-        f"(distance {now[far[0]]:.3g}, {orthogonal} if orthogonal): the analyzer tells them apart "
-        "by more than their errors; binarise what it climbs on, or give it a margin"
+    saturated = [layer for layer in self.layers if orthogonal and now[layer] > 0.9 * orthogonal]
+    if saturated:
+      problems["saturated"] = (
+        f"the features of prediction and truth at {', '.join(saturated)} have little in common "
+        f"(distance {now[saturated[0]]:.3g}, {orthogonal} if orthogonal): the analyzer tells them "
+        "apart by more than their errors; binarize what it ascends on, or give it a margin"
       )
-    near_zero = [layer for layer in self.layers if 0 < now[f"smallest_{layer}"] < EPSILON**0.5]
+    near_zero = [layer for layer in self.layers if 0 < now[f"min_norm_{layer}"] < EPSILON**0.5]
     if near_zero:
-      found["vanishing"] = (
+      problems["vanishing"] = (
         f"features vanish: the shortest of an image at {', '.join(near_zero)} has the length "
-        f"{now[f'smallest_{near_zero[0]}']:.3g} on average, and no direction to speak of; binarise "
-        "what the analyzer climbs on, or give it more reconstruction"
+        f"{now[f'min_norm_{near_zero[0]}']:.3g} on average, and no direction to speak of; binarize "
+        "what the analyzer ascends on, or give it more reconstruction"
       )
-    return found
+    return problems
 
-  def critic_loss(
-    self, means: Mapping[str, Array | float], tasks: Mapping[str, Task]
-  ) -> Array | float:
-    """The reconstruction, and V with the opposite sign, or with a margin the hinge on it."""
-    prefix = "climb_" if self.margin or self.binarise else ""
-    climbed = sum(means[f"{prefix}{layer}"] for layer in self.layers) if self.ascent else 0.0
-    rebuilt = (
-      sum(
-        task.weight * means[f"reconstruction_{name}"]
-        for name, task in select_tasks(tasks, self.tasks).items()
-      )
-      if self.reconstruction
-      else 0.0
+  def __call__(self, context: TermContext) -> TermOutput:
+    """Computes V by layer, the analyzer's part where it is not V, and the reconstruction."""
+    structures = MaskedStructures(
+      select_tasks(context.tasks, self.tasks), context.outputs, context.truth
     )
-    sign = 1 if self.margin else -1
-    return sign * at(self.ascent, 0.0) * climbed + self.reconstruction * rebuilt
-
-  def __call__(
-    self,
-    critic: PyTree,
-    tasks: Mapping[str, Task],
-    outputs: Mapping[str, PyTree],
-    truth: Mapping[str, ArrayLike],
-    *,
-    progress: Array | float,
-    rng: Array,
-  ) -> Critique:
-    """V by layer, what the analyzer climbs where that differs from V, and the reconstruction."""
-    del rng
-    params = critic["params"]
-    judged = MaskedStructures(select_tasks(tasks, self.tasks), outputs, truth)
-    weight, ascent = at(self.weight, progress), at(self.ascent, progress)
-    predicted = judged.predicted
-    features, *rebuilt = self._features(params, judged.true)
-    valid = {
-      layer: judged.valid(features[layer].shape[1:3], partly=self.partly) for layer in self.layers
+    params = context.critic["params"]
+    weight, critic_weight = (
+      evaluate_weight(each, context.progress) for each in (self.weight, self.critic_weight)
+    )
+    predicted = structures.predicted
+    features, *rebuilt = self._encode(params, structures.true)
+    masks = {
+      layer: structures.mask(
+        features[layer].shape[1:3], count_partial_cells=self.count_partial_cells
+      )
+      for layer in self.layers
     }
-    if self.margin or self.binarise or not self.ascent:
-      shown = judged.binarised if self.binarise else predicted
-      summands = self._halves(params, predicted, shown, features, valid, weight, ascent)
+    if self.margin or self.binarize or not self.critic_weight:
+      losses = self._predictor_objective(params, predicted, features, masks, weight)
+      if self.critic_weight:
+        inputs = structures.hard if self.binarize else predicted
+        losses |= self._critic_objective(params, inputs, features, masks, critic_weight)
     else:
-      summands = self._shared(params, predicted, features, valid, weight, ascent)
-    if self.reconstruction:
-      summands |= self._reconstruction(rebuilt, judged.tasks, truth)
-    return Critique(
-      summands
+      losses = self._joint_objective(params, predicted, features, masks, weight, critic_weight)
+    if self.reconstruction_weight:
+      losses |= self._reconstruction(rebuilt, structures.tasks, context.truth)
+    return TermOutput(
+      losses
       | {
-        f"smallest_{layer}": Summand(0.0, smallest_norm(features[layer], valid=valid[layer]))
+        f"min_norm_{layer}": LossTerm(min_norm(features[layer], mask=masks[layer]))
         for layer in self.layers
       }
     )
 
-  def _shared(self, params, predicted, features, valid, weight, ascent) -> dict[str, Summand]:
+  def _joint_objective(
+    self,
+    params: PyTree,
+    predicted: Sequence[Array],
+    features: Features,
+    masks: Masks,
+    weight: Scalar,
+    critic_weight: Scalar,
+  ) -> dict[str, LossTerm]:
     """One value for both players, each one's gradient with its own sign and weight.
 
     The true features are reversed themselves: their parameters also serve the reconstruction.
     """
-    value = self._value(
-      reverse_gradient(params, ascent),
+    distances = self._distances(
+      reverse_gradient(params, critic_weight),
       reverse_gradient(predicted, -weight),
-      reverse_gradient(features, ascent),
-      valid,
+      reverse_gradient(features, critic_weight),
+      masks,
     )
-    return {layer: Summand(1.0, moments) for layer, moments in value.items()}
+    return {
+      layer: LossTerm(value, weight, -critic_weight, joint_weight=1.0)
+      for layer, value in distances.items()
+    }
 
-  def _halves(self, params, predicted, shown, features, valid, weight, ascent):
-    """A value for each player, with the other side held constant; forward passes are merged."""
-    fixed_params, fixed_features = jax.lax.stop_gradient((params, features))
-    value = self._value(fixed_params, predicted, fixed_features, valid)
-    summands = {layer: Summand(weight, moments) for layer, moments in value.items()}
-    if self.ascent:
-      climbed = self._climbed(params, jax.lax.stop_gradient(shown), features, valid)
-      sign = 1 if self.margin else -1
-      summands |= {
-        f"climb_{layer}": Summand(sign * ascent, moments) for layer, moments in climbed.items()
-      }
-    return summands
-
-  def _features(
-    self, params: PyTree, structures: Sequence[Array]
-  ) -> tuple[dict[str, Array], *tuple[Array, ...]]:
-    return jax.tree.map(promote_to_float32, self.critic.apply({"params": params}, *structures))
-
-  def _value(
+  def _predictor_objective(
     self,
     params: PyTree,
     predicted: Sequence[Array],
-    features: Mapping[str, Array],
-    valid: Mapping[str, Array],
-  ) -> dict[str, MaskedMean]:
-    shown, *_ = self._features(params, predicted)
-    return layer_distances(shown, features, self.layers, valid=valid, normalize=self.normalize)
+    features: Features,
+    masks: Masks,
+    weight: Scalar,
+  ) -> dict[str, LossTerm]:
+    """V for the predictor, with the analyzer held constant."""
+    params, features = jax.lax.stop_gradient((params, features))
+    distances = self._distances(params, predicted, features, masks)
+    return {layer: LossTerm(value, predictor_weight=weight) for layer, value in distances.items()}
 
-  def _climbed(
+  def _critic_objective(
     self,
     params: PyTree,
-    shown: Sequence[Array],
-    features: Mapping[str, Array],
-    valid: Mapping[str, Array],
-  ) -> dict[str, MaskedMean]:
-    """What the analyzer climbs, V, or with a margin descends, the hinge on it."""
+    inputs: Sequence[Array],
+    features: Features,
+    masks: Masks,
+    critic_weight: Scalar,
+  ) -> dict[str, LossTerm]:
+    """V for the analyzer, or with a margin the hinge on it, with the predictor held constant.
+
+    The compiler merges the forward passes of both objectives.
+    """
+    inputs = jax.lax.stop_gradient(inputs)
     if not self.margin:
-      return self._value(params, shown, features, valid)
-    seen, *_ = self._features(params, shown)
-    return {
+      distances = self._distances(params, inputs, features, masks)
+      return {
+        f"critic_{layer}": LossTerm(value, critic_weight=-critic_weight)
+        for layer, value in distances.items()
+      }
+    predicted_features, *_ = self._encode(params, inputs)
+    hinges = {
       layer: matching_hinge(
-        seen[layer],
+        predicted_features[layer],
         features[layer],
         margin=self.margin,
-        valid=valid[layer],
+        mask=masks[layer],
         normalize=self.normalize,
       )
       for layer in self.layers
     }
+    return {
+      f"critic_{layer}": LossTerm(value, critic_weight=critic_weight)
+      for layer, value in hinges.items()
+    }
+
+  def _encode(
+    self, params: PyTree, structures: Sequence[Array]
+  ) -> tuple[Features, *tuple[Array, ...]]:
+    """Features by layer, and the reconstruction of each structure."""
+    return jax.tree.map(promote_to_float32, self.critic.apply({"params": params}, *structures))
+
+  def _distances(
+    self, params: PyTree, predicted: Sequence[Array], features: Features, masks: Masks
+  ) -> dict[str, MaskedMean]:
+    predicted_features, *_ = self._encode(params, predicted)
+    return layer_distances(
+      predicted_features, features, self.layers, masks=masks, normalize=self.normalize
+    )
 
   def _reconstruction(
     self, rebuilt: Sequence[Array], tasks: Mapping[str, Task], truth: Mapping[str, ArrayLike]
-  ) -> dict[str, Summand]:
+  ) -> dict[str, LossTerm]:
     return {
-      f"reconstruction_{name}": Summand(
-        self.reconstruction * task.weight, task.reconstruction_loss(part, truth)
+      f"reconstruction_{name}": LossTerm(
+        task.reconstruction_loss(part, truth),
+        critic_weight=self.reconstruction_weight * task.weight,
       )
       for (name, task), part in zip(tasks.items(), rebuilt, strict=True)
     }

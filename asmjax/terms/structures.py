@@ -1,4 +1,4 @@
-"""What critics of structures are shown."""
+"""Structures of predictions and truths, as critics get them."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.game import Task
-from asmjax.losses.matching import pooled_valid
+from asmjax.losses.matching import pool_mask
+from asmjax.tasks.base import Task
 
 
 def select_tasks(tasks: Mapping[str, Task], names: tuple[str, ...]) -> dict[str, Task]:
-  """The tasks that a term judges: those of `names`, or all.
+  """Selects the tasks of these names, or all if there are none.
 
   Raises:
-    ValueError: a task that is to be judged is not trained.
+    ValueError: A selected task is not trained.
   """
   unknown = [name for name in names if name not in tasks]
   if unknown:
@@ -25,14 +25,14 @@ def select_tasks(tasks: Mapping[str, Task], names: tuple[str, ...]) -> dict[str,
 
 
 class MaskedStructures(NamedTuple):
-  """The structures of some tasks, one (n, h, w, c) a task, 0 where there is no truth.
+  """Structures of some tasks, one (n, h, w, c) a task, 0 where there is no truth.
 
   So an unlabeled pixel has no gradient.
 
   Attributes:
-    tasks: that are judged.
-    outputs: the predictor's.
-    truth: at the same size.
+    tasks: Selected tasks by name.
+    outputs: Map of the predictor by task.
+    truth: Batch at the size of the outputs.
   """
 
   tasks: Mapping[str, Task]
@@ -41,39 +41,40 @@ class MaskedStructures(NamedTuple):
 
   @property
   def true(self) -> tuple[Float[Array, "n h w _"], ...]:
-    """Of the truth."""
-    return self._masked(lambda name, task: task.true_structure(self.truth))
+    """Structures of the truth."""
+    return self._mask(lambda name, task: task.true_structure(self.truth))
 
   @property
   def predicted(self) -> tuple[Float[Array, "n h w _"], ...]:
-    """Of the prediction."""
-    return self._masked(lambda name, task: task.structure(self.outputs[name]))
+    """Structures of the prediction."""
+    return self._mask(lambda name, task: task.structure(self.outputs[name]))
 
   @property
-  def binarised(self) -> tuple[Float[Array, "n h w _"], ...]:
-    """Of the prediction once it is decided, without gradient."""
-    return self._masked(lambda name, task: task.hard_structure(self.outputs[name]))
+  def hard(self) -> tuple[Float[Array, "n h w _"], ...]:
+    """Hard structures of the prediction, such as winner-take-all one-hot maps; no gradient."""
+    return self._mask(lambda name, task: task.hard_structure(self.outputs[name]))
 
   @property
   def straight_through(self) -> tuple[Float[Array, "n h w _"], ...]:
-    """Of the prediction once it is decided, with the slope of what it is decided from.
+    """Hard structures with the gradient of the soft ones: the straight-through estimator.
 
-    The straight-through estimator (Bengio et al. 2013, Sec. 4): a critic's slope is taken where
-    the decided structure lies, and goes on to the outputs as if that were `predicted`.
+    A critic's slope is taken at the hard structure, and goes on to the outputs as if that were
+    `predicted` (Bengio et al. 2013, Sec. 4).
     """
     return tuple(
-      decided + (predicted - jax.lax.stop_gradient(predicted))
-      for decided, predicted in zip(self.binarised, self.predicted, strict=True)
+      hard + (predicted - jax.lax.stop_gradient(predicted))
+      for hard, predicted in zip(self.hard, self.predicted, strict=True)
     )
 
-  def valid(self, size: tuple[int, int], *, partly: bool) -> Float[Array, "n h2 w2 1"]:
-    """Which cells of a layer of `size` count: those that do for any task; see `pooled_valid`."""
-    return jnp.max(
-      jnp.stack(
-        [pooled_valid(task.mask(self.truth), size, partly=partly) for task in self.tasks.values()]
-      ),
-      axis=0,
-    )
+  def mask(self, size: tuple[int, int], *, count_partial_cells: bool) -> Float[Array, "n h2 w2 1"]:
+    """Marks the cells of a layer of `size` that count for any task; see `pool_mask`."""
+    pooled = [
+      pool_mask(task.mask(self.truth), size, count_partial_cells=count_partial_cells)
+      for task in self.tasks.values()
+    ]
+    return jnp.max(jnp.stack(pooled), axis=0)
 
-  def _masked(self, structure: Callable[[str, Task], Array]) -> tuple[Array, ...]:
-    return tuple(structure(name, task) * task.mask(self.truth) for name, task in self.tasks.items())
+  def _mask(self, structure: Callable[[str, Task], Array]) -> tuple[Array, ...]:
+    return tuple(
+      structure(name, task) * task.mask(self.truth) for name, task in self.tasks.items()
+    )

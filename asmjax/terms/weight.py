@@ -1,4 +1,4 @@
-"""Weights of terms: a number, or a schedule over the training."""
+"""Weights of terms: a number, or a schedule of the training's progress."""
 
 import dataclasses
 import re
@@ -12,6 +12,8 @@ SHAPES = ("exponential", "linear")
 @dataclasses.dataclass(frozen=True)
 class Ramp:
   """Weight that goes from one value to another over a part of the training, and stays there.
+
+  An `optax.Schedule` of progress t/T in place of the step.
 
   A decay 10^(-t/T) is `Ramp(1.0, 0.1)`. A term that sets in after a warm-up of a tenth of the
   training is `Ramp(0.0, 1.0, shape="linear", begin=0.1, end=0.3)`.
@@ -43,7 +45,7 @@ class Ramp:
       raise ValueError(f"{self}: expected 0 <= begin < end <= 1")
 
   def __call__(self, progress: Array | float) -> Float[Array, ""]:
-    """The weight when the part `progress` = t / T of the training is done."""
+    """Returns the weight when the part `progress` = t/T of the training is done."""
     part = jnp.clip((progress - self.begin) / (self.end - self.begin), 0.0, 1.0)
     if self.shape == "linear":
       return self.start + (self.stop - self.start) * part
@@ -53,8 +55,8 @@ class Ramp:
 Weight = float | Ramp
 
 
-def at(weight: Weight, progress: Array | float) -> Float[Array, ""] | float:
-  """The weight's value when the part `progress` = t / T of the training is done."""
+def evaluate_weight(weight: Weight, progress: Array | float) -> Float[Array, ""] | float:
+  """Returns the weight's value when the part `progress` = t/T of the training is done."""
   return weight(progress) if callable(weight) else weight
 
 
@@ -75,7 +77,7 @@ def parse_weight(text: str) -> float | dict[str, float | str]:
   try:
     if not match:
       return float(text)
-    numbers = [float(each) for each in match[2].split(",")]
+    numbers = [float(number) for number in match[2].split(",")]
     if match[1] in SHAPES and len(numbers) in (2, 4):
       start, stop, begin, end = (*numbers, 0.0, 1.0)[:4]
       return dataclasses.asdict(Ramp(start, stop, match[1], begin, end))

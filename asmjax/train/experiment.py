@@ -19,12 +19,13 @@ from asmjax.data.loader import (
   eval_batches,
   train_batches,
 )
-from asmjax.game import JOINT, PREDICTOR, Game, Turns
+from asmjax.game import PREDICTOR, Game
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
 from asmjax.train.optim import Optimizer, check_critic_lr
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
+from asmjax.train.updates import JOINT, UpdateSchedule
 
 DTYPES = ("float32", "bfloat16")
 
@@ -37,8 +38,9 @@ class Training:
     steps: T, of the predictor; the critics' steps between them and before them come on top. Each
       takes one minibatch, whoever moves. With 0 the initial weights are evaluated.
     batch_size: examples of the global batch.
-    turns: "joint", "alternate" or "alternate(c, p)"; see `asmjax.game.Turns`.
-    pretraining: steps before the first of the predictor, in which the critics move alone.
+    updates: Order of the players' updates, "joint", "alternate" or "alternate(c, p)"; see
+      `asmjax.train.updates.UpdateSchedule`.
+    critic_warmup_steps: Steps of the critics alone before the first of the predictor.
     grad_accum_steps: microbatches that a device's share of the batch is cut into.
     dtype: of the networks' computations: "float32" or "bfloat16".
     log_every: steps, of all players, between logged means.
@@ -47,15 +49,15 @@ class Training:
 
   steps: int
   batch_size: int
-  turns: str = "joint"
-  pretraining: int = 0
+  updates: str = "joint"
+  critic_warmup_steps: int = 0
   grad_accum_steps: int = 1
   dtype: str = "float32"
   log_every: int = 50
   allow_fast_critic: bool = False
 
   def __post_init__(self):
-    Turns.parse(self.turns, self.pretraining)
+    UpdateSchedule.parse(self.updates, self.critic_warmup_steps)
     check_divisible(self.batch_size, name="train.batch_size", parts=self.grad_accum_steps)
     if self.dtype not in DTYPES:
       raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
@@ -199,10 +201,10 @@ class Experiment:
     return self.validation.descriptor
 
   @property
-  def turns(self) -> Turns:
-    """Who moves when; in a game without critics the predictor never waits."""
-    turns = Turns.parse(self.training.turns, self.training.pretraining)
-    return turns if self.game.critics else JOINT
+  def updates(self) -> UpdateSchedule:
+    """Order of the players' updates; in a game without critics the predictor never waits."""
+    updates = UpdateSchedule.parse(self.training.updates, self.training.critic_warmup_steps)
+    return updates if self.game.critics else JOINT
 
   def warnings(self) -> list[str]:
     """Settings without effect, in words: weights of critics that their optimizer divides out."""
@@ -248,7 +250,7 @@ class Experiment:
 
   def train_batches(self, start: int, on_skip: Callable[[str], None] = print) -> Batches:
     """Training batches from step `start` of all players to the last; this process's share."""
-    stop = self.turns.total(self.training.steps)
+    stop = self.updates.total_steps(self.training.steps)
     return self.batches(self.sampler(), self.training.batch_size, start, stop, on_skip)
 
   def batches(

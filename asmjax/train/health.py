@@ -1,49 +1,49 @@
-"""Whether the game is still one: critics that have collapsed, saturated or run away."""
+"""Warnings of critics that have collapsed, saturated or exploded."""
 
 from collections.abc import Mapping, Sequence
 
-from asmjax.game import Term
+from asmjax.terms.base import Term
 
 
-class Health:
-  """Holds the metrics of a run against what each term knows of its own troubles."""
+class CriticMonitor:
+  """Reports new problems of a game, as its terms read them off the metrics of a run."""
 
   def __init__(self, terms: Mapping[str, Term], logged: Sequence[Mapping[str, float]] = ()):
-    """Knows nothing wrong, or what the last log interval shows.
+    """Starts without problems, or with those of the last log interval so far.
 
     Args:
-      terms: by name.
-      logged: the means of all log intervals so far, if the run goes on from a checkpoint.
+      terms: Terms of the game by name.
+      logged: Means of all log intervals so far, if the run goes on from a checkpoint.
     """
     self._terms = terms
     self._first: dict[str, Mapping[str, float]] = {}
     self._known: set[tuple[str, str]] = set()
-    played = [means for means in logged if any(of_term(name, means) for name in terms)]
-    for means in (*played[:1], *played[-1:]):
+    intervals = [means for means in logged if any(select_term(name, means) for name in terms)]
+    for means in (*intervals[:1], *intervals[-1:]):
       self.check(means)
 
   def check(self, means: Mapping[str, float]) -> list[str]:
-    """In words, each trouble that was not there at the last check.
+    """Describes each problem that was not there at the last check.
 
     Args:
-      means: of a log interval, as `term/summand`; of some terms there may be none.
+      means: Metrics of a log interval, by "TERM/LOSS" and "gradient_norm/TERM"; some terms may have
+        none.
     """
-    found = {}
+    problems = {}
     for name, term in self._terms.items():
-      if now := of_term(name, means):
-        symptoms = term.symptoms(now, self._first.setdefault(name, now))
-        found |= {(name, symptom): f"{name}: {words}" for symptom, words in symptoms.items()}
-    news = found.keys() - self._known
-    self._known = set(found)
-    return [words for symptom, words in found.items() if symptom in news]
+      if now := select_term(name, means):
+        first = self._first.setdefault(name, now)
+        for problem, text in term.diagnose(now, first).items():
+          problems[name, problem] = f"{name}: {text}"
+    new = problems.keys() - self._known
+    self._known = set(problems)
+    return [text for problem, text in problems.items() if problem in new]
 
 
-def of_term(name: str, means: Mapping[str, float]) -> dict[str, float]:
-  """The means of a term's summands by their own names, and its critic's "gradient"."""
-  found = {
-    key.removeprefix(f"{name}/"): value
-    for key, value in means.items()
-    if key.startswith(f"{name}/")
+def select_term(name: str, means: Mapping[str, float]) -> dict[str, float]:
+  """Selects the means of a term's losses, and its critic's "gradient_norm"."""
+  prefix, norm = f"{name}/", f"gradient_norm/{name}"
+  losses = {
+    key.removeprefix(prefix): value for key, value in means.items() if key.startswith(prefix)
   }
-  gradient = f"gradient/{name}"
-  return found | {"gradient": means[gradient]} if found and gradient in means else found
+  return losses | {"gradient_norm": means[norm]} if losses and norm in means else losses

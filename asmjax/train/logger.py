@@ -168,7 +168,7 @@ def check_finite(step: int, values: Mapping[str, float]) -> None:
   if broken:
     raise FloatingPointError(
       f"the run diverged before step {step}: {broken}. The last checkpoint is from before. Lower "
-      "the learning rates, cap the critic's gradient (optimizer.critic.clip_norm) or its ascent"
+      "the learning rates, cap the critic's gradient (optimizer.critic.clip_norm) or its weight"
     )
 
 

@@ -14,7 +14,7 @@ from asmjax.metrics.names import drop_extra_classes
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.train.health import Health
+from asmjax.train.health import CriticMonitor
 from asmjax.train.logger import Logger, NullLogger, RunLogger, SkippedExamples, check_finite
 from asmjax.train.parallel import pmap_step
 from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
@@ -64,7 +64,8 @@ def train(
     if outcome.saves:
       logger.log_metrics(schedule.done, {}, outcome.scores)
       checkpoints.save(outcome.state, step=schedule.done, extra=schedule.extra_state())
-    take_step, health = _stepper(experiment), Health(experiment.game.terms, logger.read_metrics())
+    take_step = _stepper(experiment)
+    monitor = CriticMonitor(experiment.game.terms, logger.read_metrics())
     log: list[Mapping[str, jax.Array]] = []
     results: dict[str, Any] = {}
     for step_input in schedule.step_inputs():
@@ -80,7 +81,7 @@ def train(
         logger.log_metrics(
           done, means, {**outcome.scores, **drop_extra_classes(results.get("metrics", {}))}
         )
-        logger.log_warnings(done, health.check(means))
+        logger.log_warnings(done, monitor.check(means))
         log.clear()
       if outcome.evaluates:
         logger.log_images(done, functools.partial(draw, outcome.state))
@@ -157,7 +158,7 @@ def make_eval_results(
     scores = evaluate(state.variables(), examples)
     looked = {VIEWS: views.protocol} if views else {}
     return {
-      "step": experiment.turns.taken(int(state.step)),
+      "step": experiment.updates.count_predictor_steps(int(state.step)),
       "data_set": experiment.descriptor.name,
       "split": experiment.validation.split,
       "examples": scores.examples,
@@ -213,18 +214,18 @@ def _stepper(
   transformations, compiled = experiment.make_transformations(), {}
 
   def take_step(step_input: StepInput, state: TrainState):
-    if step_input.movers not in compiled:
+    if step_input.active_players not in compiled:
       function = make_step(
         experiment.game,
         transformations,
-        movers=step_input.movers,
+        active_players=step_input.active_players,
         steps=experiment.training.steps,
-        turns=experiment.turns,
+        updates=experiment.updates,
         grad_accum_steps=experiment.training.grad_accum_steps,
         stop_frozen=experiment.stop_frozen,
       )
-      compiled[step_input.movers] = pmap_step(function, donate=True)
-    return compiled[step_input.movers](state, step_input.batch)
+      compiled[step_input.active_players] = pmap_step(function, donate=True)
+    return compiled[step_input.active_players](state, step_input.batch)
 
   return take_step
 

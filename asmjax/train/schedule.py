@@ -20,11 +20,11 @@ class StepInput(NamedTuple):
   """One step.
 
   Attributes:
-    movers: the players that move.
+    active_players: Players that are updated.
     batch: on the devices.
   """
 
-  movers: tuple[str, ...]
+  active_players: tuple[str, ...]
   batch: Mapping[str, Array]
 
 
@@ -92,7 +92,7 @@ class FixedSteps(Schedule):
       experiment: what to do.
       on_skip: see `asmjax.data.loader.train_batches`.
     """
-    self.steps = experiment.turns.total(experiment.training.steps)
+    self.steps = experiment.updates.total_steps(experiment.training.steps)
     self._experiment = experiment
     self._on_skip = on_skip
 
@@ -107,13 +107,13 @@ class FixedSteps(Schedule):
     experiment = self._experiment
     players = (PREDICTOR, *experiment.game.critics)
     for batch in prefetch_batches(experiment, experiment.train_batches(self.done, self._on_skip)):
-      yield StepInput(experiment.turns.movers(self.done, players), batch)
+      yield StepInput(experiment.updates.active_players(self.done, players), batch)
 
   def after_step(self, state: TrainState) -> StepResult:
     """Evaluation and checkpoints at intervals, and at the end."""
-    before = self._experiment.turns.taken(self.done)
+    before = self._experiment.updates.count_predictor_steps(self.done)
     self.done += 1
-    taken = self._experiment.turns.taken(self.done)
+    taken = self._experiment.updates.count_predictor_steps(self.done)
     due = taken > before and is_due(taken, self._experiment.evaluation.every)
     evaluates = due or self.done == self.steps
     saves = evaluates or is_due(self.done, self._experiment.checkpointing.every)

@@ -1,4 +1,4 @@
-"""The state of a run: one pytree, so that saving and rolling back is copying it."""
+"""State of a run: one pytree, so that saving and rolling back is copying it."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +14,13 @@ from asmjax.train.optim import ema_params
 
 @flax.struct.dataclass
 class Player:
-  """What one player knows."""
+  """State of one player.
+
+  Attributes:
+    params: Parameters.
+    batch_stats: Running statistics of batch norms; empty without any.
+    opt_state: State of the player's optax transformation.
+  """
 
   params: PyTree
   batch_stats: PyTree
@@ -26,10 +32,11 @@ class TrainState:
   """Everything that changes from step to step.
 
   Attributes:
-    step: steps done, of all players; with the seed it determines the batch and the randomness of
-      the next one, and with `asmjax.game.Turns` how many of them the predictor has taken.
-    players: "predictor" and, by the name of its term, every critic.
-    rng: key data of the run, constant.
+    step: Number of steps done, of all players. With the seed it determines the batch and the
+      randomness of the next one, and with `asmjax.train.updates.UpdateSchedule` how many of them
+      were the predictor's.
+    players: State of "predictor" and, by the name of its term, of every critic.
+    rng: Key data of the run, constant.
   """
 
   step: Int[Array, ""]
@@ -37,11 +44,11 @@ class TrainState:
   rng: Array
 
   def key(self) -> Array:
-    """The random key of the coming step."""
+    """Derives the random key of the coming step."""
     return jax.random.fold_in(jax.random.wrap_key_data(self.rng), self.step)
 
   def variables(self) -> dict[str, PyTree]:
-    """The predictor's variables for evaluation: the moving average where one is kept."""
+    """Returns the predictor's variables for evaluation: averaged parameters if it keeps them."""
     player = self.players[PREDICTOR]
     params = ema_params(player.params, player.opt_state)
     return {"params": params, "batch_stats": player.batch_stats}
@@ -58,14 +65,14 @@ def init_state(
   image_size: tuple[int, int],
   load: Callable[[PyTree], PyTree] = lambda variables: variables,
 ) -> TrainState:
-  """The state at step 0, a function of the seed and of what is loaded.
+  """Initializes the state at step 0, a function of the seed and of loaded weights.
 
   Args:
-    game: whose players to initialize.
-    transformations: by player; a critic is looked up by its term's name.
-    seed: of parameters and of every later step's randomness.
+    game: Game whose players to initialize.
+    transformations: Optax transformation by player; a critic has its term's name.
+    seed: Seed of the parameters and of every later step's randomness.
     image_size: (h, w) of the training images.
-    load: from the predictor's random variables to those that it starts from.
+    load: Function from the predictor's random variables to those that it starts from.
   """
   params_key, rng = jax.random.split(jax.random.key(seed))
   # It runs once: optimizing the code of its random numbers would take most of the start-up.
@@ -77,10 +84,10 @@ def init_state(
   variables[PREDICTOR] = load(variables[PREDICTOR])
   players = {
     name: Player(
-      params=each["params"],
-      batch_stats=each.get("batch_stats", {}),
-      opt_state=transformations[name].init(each["params"]),
+      params=of_player["params"],
+      batch_stats=of_player.get("batch_stats", {}),
+      opt_state=transformations[name].init(of_player["params"]),
     )
-    for name, each in variables.items()
+    for name, of_player in variables.items()
   }
   return TrainState(jnp.zeros((), jnp.int32), players, jax.random.key_data(rng))

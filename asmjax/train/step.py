@@ -1,5 +1,6 @@
-"""The training step: one scalar, one `value_and_grad`, one update for every player that moves."""
+"""The training step: one scalar, one `value_and_grad`, one update for every active player."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -8,136 +9,171 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.game import JOINT, PREDICTOR, Game, Played, Turns, joint_value
+from asmjax.game import PREDICTOR, Game, GameOutput, joint_objective
 from asmjax.gradients import Probe
 from asmjax.models.layers import DEVICES
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.train.state import Player, TrainState, Transformations
+from asmjax.train.updates import JOINT, UpdateSchedule
 
-Step = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Float[Array, ""]]]]
+Batch = Mapping[str, Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]
+# From what is differentiated, the running statistics and a batch to the losses.
+ComputeLosses = Callable[[PyTree, PyTree, Batch], GameOutput]
 
 
 def make_step(
   game: Game,
   transformations: Transformations,
   *,
-  movers: tuple[str, ...],
+  active_players: tuple[str, ...],
   steps: int,
-  turns: Turns = JOINT,
+  updates: UpdateSchedule = JOINT,
   grad_accum_steps: int = 1,
   stop_frozen: Callable[[str, PyTree], PyTree] = lambda player, params: params,
 ) -> Step:
-  """The step of one device, to be mapped over the axis `DEVICES`.
+  """Makes the step of one device, to be mapped over the axis `DEVICES`.
 
-  Masked means are divided by the counts of the global batch, so that any number of devices and any
-  `grad_accum_steps` give the same value and the same gradient (batch statistics, and the norms by
-  which terms are balanced, are those of the microbatches that are computed at once).
+  Masked means are divided by the counts of the global batch, so that any number of devices, and
+  any `grad_accum_steps`, gives the same value and the same gradient (batch statistics, and the
+  norms by which terms are balanced, are those of the microbatches that are computed at once).
 
   Args:
-    game: what is optimized.
-    transformations: by player; `update` is given the predictor's steps so far as `step`.
-    movers: the players that move; the others are not differentiated and stay as they are.
-    steps: of the predictor in the whole run, T.
-    turns: how many of the state's steps were the predictor's; all schedules follow those alone.
-    grad_accum_steps: microbatches that a device's share is cut into.
-    hold: from a player's parameters to the same under `stop_gradient` where they never move.
+    game: Predictor and terms to train.
+    transformations: Optax transformation by player; its `update` is given the number of the
+      predictor's steps so far as `step`.
+    active_players: Players to update; the others are not differentiated and stay as they are.
+    steps: Number T of the predictor's steps in the whole run.
+    updates: Order of updates, by which the predictor's steps among the state's are counted; all
+      schedules follow those alone.
+    grad_accum_steps: Number of microbatches that a device's share is cut into.
+    stop_frozen: Function from a player's name and parameters to the parameters, under
+      `stop_gradient` where they are frozen.
 
   Returns:
-    `step(state, batch) -> (state, metrics)`. Metrics are means over the global batch, by
-    summand; for each mover the global norm of its gradient; and, where the predictor moves, for
-    each term the norm of what it sends back to the predictor's outputs, and for a term with a
-    balance what its gradient was multiplied by.
+    `step(state, batch) -> (state, metrics)`. Metrics are, of the global batch, the mean of every
+    loss; for each active player the norm of its gradient, "gradient_norm/PLAYER"; and if the
+    predictor is active, for each term the norm of the gradient that it sends to the predictor's
+    outputs, "gradient_norm_from/TERM", and for a term with a balance the factor by which that
+    was scaled, "gradient_scale/TERM".
   """
 
-  def step(state: TrainState, batch: Mapping[str, Array]):
+  def step(state: TrainState, batch: Batch):
     params = {name: player.params for name, player in state.players.items()}
     stats = {name: player.batch_stats for name, player in state.players.items()}
-    rng = jax.random.fold_in(state.key(), lax.axis_index(DEVICES))
-    differentiate = _differentiate if grad_accum_steps == 1 else _accumulated(grad_accum_steps)
-    taken = turns.taken(state.step)
-    # Critics that are trained for themselves have no end.
-    progress = jnp.minimum(taken / max(steps, 1), 1.0)
+    rng = _device_key(state)
+    differentiate = _differentiate if grad_accum_steps == 1 else _accumulate(grad_accum_steps)
+    predictor_steps = updates.count_predictor_steps(state.step)
+    # Critics that are trained without the predictor have no last step.
+    progress = jnp.minimum(predictor_steps / max(steps, 1), 1.0)
 
-    def play(moving: PyTree, stats: PyTree, batch: Mapping[str, Array]) -> Played:
-      moved, probes = moving
-      moved = {name: stop_frozen(name, each) for name, each in moved.items()}
-      return game.play(
-        {**params, **moved},
+    def compute_losses(inputs: PyTree, stats: PyTree, batch: Batch) -> GameOutput:
+      active, probes = inputs
+      active = {name: stop_frozen(name, of_player) for name, of_player in active.items()}
+      return game.compute_losses(
+        {**params, **active},
         stats,
         batch,
-        progress=progress,
         rng=rng,
+        progress=progress,
         probes=probes,
-        total=lambda square: lax.psum(square, DEVICES),
+        sum_devices=lambda square: lax.psum(square, DEVICES),
       )
 
-    probe = Probe(jnp.zeros(()), jnp.zeros(()))
-    probes = dict.fromkeys(game.terms, probe) if PREDICTOR in movers else {}
-    moving = ({name: params[name] for name in movers}, probes)
-    (grads, probed), played = differentiate(play, moving, stats, batch)
+    zeros = Probe(jnp.zeros(()), jnp.zeros(()))
+    probes = dict.fromkeys(game.terms, zeros) if PREDICTOR in active_players else {}
+    inputs = ({name: params[name] for name in active_players}, probes)
+    (grads, squares), output = differentiate(compute_losses, inputs, stats, batch)
     grads = lax.pmean(grads, DEVICES)
-    updates = lax.pmean({name: played.batch_stats[name] for name in movers}, DEVICES)
-    moved = {
-      name: _move(player, transformations[name], grads[name], updates[name], taken)
+    stats = lax.pmean({name: output.batch_stats[name] for name in active_players}, DEVICES)
+    updated = {
+      name: _update(player, transformations[name], grads[name], stats[name], predictor_steps)
       for name, player in state.players.items()
-      if name in movers
+      if name in active_players
     }
     balanced = [name for name, term in game.terms.items() if term.balance]
-    metrics = _metrics(played) | _norms(grads, probed, balanced)
-    players = state.players | moved
-    return state.replace(step=state.step + 1, players=players), metrics
+    metrics = _global_means(output) | _gradient_norms(grads, squares, balanced)
+    players = state.players | updated
+    return dataclasses.replace(state, step=state.step + 1, players=players), metrics
 
   return step
 
 
-Play = Callable[[PyTree, PyTree, Mapping[str, Array]], Played]
+def make_critic_losses(
+  game: Game,
+) -> Callable[[TrainState, Batch], dict[str, tuple[Float[Array, ""], Float[Array, ""]]]]:
+  """Makes the evaluation of what critics descend on one device, to be mapped over `DEVICES`.
+
+  Args:
+    game: Predictor and terms with critics.
+
+  Returns:
+    `critic_losses(state, batch)`: of every loss the mean over the global batch and its weight in
+    the critic's objective at the start of a training, by "TERM/LOSS".
+  """
+
+  def critic_losses(state: TrainState, batch: Batch):
+    params = {name: player.params for name, player in state.players.items()}
+    stats = {name: player.batch_stats for name, player in state.players.items()}
+    output = game.compute_losses(params, stats, batch, rng=_device_key(state))
+    return {
+      name: (mean, jnp.asarray(output.losses[name].critic_weight, mean.dtype))
+      for name, mean in _global_means(output).items()
+    }
+
+  return critic_losses
+
+
+def _device_key(state: TrainState) -> Array:
+  """Derives this device's key of the coming step."""
+  return jax.random.fold_in(state.key(), lax.axis_index(DEVICES))
 
 
 def _differentiate(
-  play: Play,
-  moving: PyTree,
+  compute_losses: ComputeLosses,
+  inputs: PyTree,
   stats: PyTree,
-  batch: Mapping[str, Array],
+  batch: Batch,
   counts: Mapping[str, Array] | None = None,
-) -> tuple[PyTree, Played]:
-  """The gradient of the joint value with respect to `moving`, and what was played."""
+) -> tuple[PyTree, GameOutput]:
+  """Computes the gradient of the joint objective with respect to `inputs`, and the losses."""
 
-  def objective(moving: PyTree) -> tuple[Array, Played]:
-    played = play(moving, stats, batch)
-    return joint_value(played.summands, _counts(played) if counts is None else counts), played
+  def objective(inputs: PyTree) -> tuple[Array, GameOutput]:
+    output = compute_losses(inputs, stats, batch)
+    return joint_objective(output.losses, _counts(output) if counts is None else counts), output
 
-  (_, played), grads = jax.value_and_grad(objective, has_aux=True)(moving)
-  return grads, played
+  (_, output), grads = jax.value_and_grad(objective, has_aux=True)(inputs)
+  return grads, output
 
 
-def _accumulated(parts: int) -> Callable[..., tuple[PyTree, Played]]:
-  """`_differentiate` in `parts` microbatches, one after the other."""
+def _accumulate(num_parts: int) -> Callable[..., tuple[PyTree, GameOutput]]:
+  """Makes a `_differentiate` that goes through `num_parts` microbatches one after the other."""
 
-  def differentiate(play: Play, moving: PyTree, stats: PyTree, batch: Mapping[str, Array]):
+  def differentiate(compute_losses: ComputeLosses, inputs: PyTree, stats: PyTree, batch: Batch):
     # Only the counts are used, which depend on the truth alone: no network is run for them.
-    counts = _counts(play(moving, stats, batch))
-    micro = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    counts = _counts(compute_losses(inputs, stats, batch))
+    microbatches = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
 
     def body(carry: PyTree, batch: PyTree):
       total, stats = carry
-      grads, played = _differentiate(play, moving, stats, batch, counts)
-      return (jax.tree.map(jnp.add, total, grads), stats | played.batch_stats), played.summands
+      grads, output = _differentiate(compute_losses, inputs, stats, batch, counts)
+      return (jax.tree.map(jnp.add, total, grads), stats | output.batch_stats), output.losses
 
-    nothing = jax.tree.map(jnp.zeros_like, moving)
-    (grads, stats), summands = lax.scan(body, (nothing, stats), micro)
-    return grads, Played(summands, stats)
+    zeros = jax.tree.map(jnp.zeros_like, inputs)
+    (grads, stats), losses = lax.scan(body, (zeros, stats), microbatches)
+    return grads, GameOutput(losses, stats)
 
   return differentiate
 
 
-def _counts(played: Played) -> dict[str, Array]:
+def _counts(output: GameOutput) -> dict[str, Array]:
   """Counts of the global batch, averaged over devices."""
   return lax.stop_gradient(
-    lax.pmean({name: part.moments.count for name, part in played.summands.items()}, DEVICES)
+    lax.pmean({name: loss.value.count for name, loss in output.losses.items()}, DEVICES)
   )
 
 
-def _move(
+def _update(
   player: Player,
   transformation: optax.GradientTransformationExtraArgs,
   grads: PyTree,
@@ -148,25 +184,25 @@ def _move(
   return Player(optax.apply_updates(player.params, updates), batch_stats, opt_state)
 
 
-def _norms(
-  grads: Mapping[str, PyTree], probed: Mapping[str, Probe], balanced: Sequence[str]
+def _gradient_norms(
+  grads: Mapping[str, PyTree], squares: Mapping[str, Probe], balanced: Sequence[str]
 ) -> dict[str, Array]:
-  """Norms of the gradients, and of each term's share in the gradient by the outputs.
+  """Norms of the players' gradients, and of each term's share in the gradient by the outputs.
 
   A device's outputs are its own, so there the gradient of the mean over devices is 1/devices of
   the device's, and squares add up.
   """
   share = 1 / lax.psum(1, DEVICES)
-  norms = jax.tree.map(jnp.sqrt, lax.psum(dict(probed), DEVICES))
-  factor = lambda norm: norm.sent / jnp.where(norm.raw > 0, norm.raw, 1)
+  norms = jax.tree.map(jnp.sqrt, lax.psum(dict(squares), DEVICES))
+  factor = lambda norm: norm.scaled / jnp.where(norm.unscaled > 0, norm.unscaled, 1)
   return (
-    {f"gradient/{name}": optax.tree.norm(each) for name, each in grads.items()}
-    | {f"sent/{name}": share * norm.sent for name, norm in norms.items()}
-    | {f"balance/{name}": factor(norms[name]) for name in balanced if name in norms}
+    {f"gradient_norm/{name}": optax.tree.norm(gradient) for name, gradient in grads.items()}
+    | {f"gradient_norm_from/{name}": share * norm.scaled for name, norm in norms.items()}
+    | {f"gradient_scale/{name}": factor(norms[name]) for name in balanced if name in norms}
   )
 
 
-def _metrics(played: Played) -> dict[str, Array]:
-  """The unweighted mean of every summand over the global batch."""
-  moments = {name: jax.tree.map(jnp.sum, part.moments) for name, part in played.summands.items()}
-  return {name: MaskedMean(*each).mean() for name, each in lax.psum(moments, DEVICES).items()}
+def _global_means(output: GameOutput) -> dict[str, Array]:
+  """The unweighted mean of every loss over the global batch."""
+  sums = {name: jax.tree.map(jnp.sum, loss.value) for name, loss in output.losses.items()}
+  return {name: MaskedMean(*pair).mean() for name, pair in lax.psum(sums, DEVICES).items()}

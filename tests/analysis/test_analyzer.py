@@ -61,9 +61,7 @@ def compared(method):
   params = games.variables(players)[0]["structure"]
   said, true = outputs(), truth()
   own = jax.jit(
-    lambda params, said: (
-      term({"params": params}, tasks, said, true, progress=0.0, rng=jax.random.key(0)).summands
-    )
+    lambda params, said: games.evaluate(term, tasks, said, true, critic={"params": params}).losses
   )(params, said)
   compute = jax.jit(lambda said: distances(term, tasks, params, said, true))
   again = jax.jit(lambda said: rebuilt(term, tasks, params, said, true))
@@ -76,8 +74,8 @@ def test_maps_of_layers_add_up_to_what_the_term_sums(method):
   found = compute(said)
   assert set(found) == set(players.terms["structure"].layers)
   for layer, each in found.items():
-    assert own[layer].moments.count == np.isfinite(each).sum() > 0
-    np.testing.assert_allclose(np.nansum(each), own[layer].moments.total, rtol=1e-4)
+    assert own[layer].value.count == np.isfinite(each).sum() > 0
+    np.testing.assert_allclose(np.nansum(each), own[layer].value.total, rtol=1e-4)
 
 
 def test_a_wrong_pixel_shows_where_it_is():
@@ -105,7 +103,7 @@ def test_reconstructions_are_held_against_the_truth_as_predictions_are():
     # The structure of what would be said is what the term compares with that of the truth.
     difference = task.structure(each.output) - task.true_structure(truth())
     squares = np.sum(task.mask(truth()) * difference**2) / np.sum(task.mask(truth()))
-    term = own[f"reconstruction_{name}"].moments.mean()
+    term = own[f"reconstruction_{name}"].value.mean()
     by_hand = {"segmentation": np.nanmean(each.error), "depth": squares, "normals": squares}
     np.testing.assert_allclose(by_hand[name], term, rtol=1e-4)
 
@@ -212,4 +210,4 @@ def test_what_was_never_trained_to_reconstruct_is_not_drawn(tmp_path):
   with pytest.raises(ValueError, match="terms.structure.reconstruction is 0"):
     analyzer.error_maps(tmp_path, tmp_path / "errors.png")
   (section,) = analyzer.term_sections(tmp_path, "structure").values()
-  assert section["reconstruction"] == 0
+  assert section["reconstruction_weight"] == 0

@@ -28,7 +28,7 @@ def save_health(group, path):
 
 
 def test_every_critic_is_drawn_and_a_discriminator_in_more_panels(group, tmp_path):
-  kinds = ("gradient/predictor", "gradient/a", "sent/a")
+  kinds = ("gradient_norm/predictor", "gradient_norm/a", "gradient_norm_from/a")
   judged = tuple(f"a/{part}_{side}" for part in ("accuracy", "judge") for side in ("real", "fake"))
   inked = []
   for metrics in (kinds, kinds + judged):
@@ -39,5 +39,5 @@ def test_every_critic_is_drawn_and_a_discriminator_in_more_panels(group, tmp_pat
 
 
 def test_without_a_critic_nothing_is_written(group, tmp_path):
-  assert not save_health(group("gradient/predictor", "sent/pixel"), tmp_path / "health.png")
+  assert not save_health(group("gradient_norm/predictor", "gradient_norm_from/pixel"), tmp_path / "health.png")
   assert not (tmp_path / "health.png").exists()

@@ -32,7 +32,7 @@ def save(workdir, variant, free=None, **changes):
 
 def test_sizes_are_weighed_by_the_softmax_of_the_checkpoint(tmp_path):
   rng = np.random.default_rng(0)
-  free = {kind: rng.normal(size=(9, 3)).astype(np.float32) for kind in ("edge", "nonedge")}
+  free = {kind: rng.normal(size=(9, 3)).astype(np.float32) for kind in ("edge", "non_edge")}
   run = save(tmp_path, "aaf", free)
   found = kernel_sizes(tmp_path)
   assert found.classes == tuple(run.descriptor.classes) and found.sizes == (3, 5, 7)

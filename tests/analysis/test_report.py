@@ -31,7 +31,11 @@ def runs(tmp_path_factory):
   }
   for seed, (name, values) in enumerate(scores.items()):
     variant = name.partition("_")[0]
-    health = {"gradient/structure": 100.0, "sent/structure": 0.1} if variant == "asm" else {}
+    health = (
+      {"gradient_norm/structure": 100.0, "gradient_norm_from/structure": 0.1}
+      if variant == "asm"
+      else {}
+    )
     config = write_run(folder / name, values, variant=variant, log=health, seed=seed)
     if seed != 1:
       run = build_experiment(config)

@@ -171,7 +171,7 @@ def test_methods_are_told_by_their_terms():
     if name != "gan_branches"
   }
   assert {name for name, found in known.items() if found == "iid"} == {"iid", "iid_released"}
-  assert {name for name, found in known.items() if found == "asm"} == {"asm", "asm_binarised"}
+  assert {name for name, found in known.items() if found == "asm"} == {"asm", "asm_binarized"}
   assert known["aaf"] == known["aaf_released"] == "aaf" and known["affinity"] == ""
   assert known["gan_basic"] == "gan" and known["load"] == "load" and known["load_asm"] == ""
 

@@ -122,7 +122,7 @@ def test_runs_that_looked_at_images_in_other_ways_are_not_compared(runs):
   ],
 )
 def test_curves_are_drawn_over_the_predictors_steps(runs, terms, steps):
-  train = {"turns": "alternate(2, 1)", "pretraining": 0}
+  train = {"updates": "alternate(2, 1)", "critic_warmup_steps": 0}
   (runs / "a_0" / "config.json").write_text(json.dumps({"terms": terms, "train": train}))
   found, values = Group.parse(f"A={runs / 'a_0'}").curve("miou")
   assert found.tolist() == steps

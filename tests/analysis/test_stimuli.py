@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from asmjax.analysis import stimuli as figures
 from asmjax.analysis.stimuli import Field, Stimuli, fields, stimuli, strips
 from asmjax.config.build import build_experiment
-from asmjax.losses.matching import pooled_valid
+from asmjax.losses.matching import pool_mask
 from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
 from tests.helpers import tiny_games as games
@@ -23,7 +23,7 @@ LAYERS = ("conv1", "conv2", "conv3")
 @functools.cache
 def searched():
   """A term, its parameters, a split of 13 examples, and of each layer all that its filters say."""
-  players = games.game(structure=games.structure(layers=LAYERS, partly=False))
+  players = games.game(structure=games.structure(layers=LAYERS, count_partial_cells=False))
   term, params = players.terms["structure"], games.variables(players)[0]["structure"]
   examples = games.batch(13, seed=3)
   examples["label"][5] = 255  # Has nothing to respond to.
@@ -32,7 +32,7 @@ def searched():
   known = games.TASK.mask(examples)
   responses = {}
   for layer, features in said.items():
-    valid = np.asarray(pooled_valid(known, features.shape[1:3], partly=False))
+    valid = np.asarray(pool_mask(known, features.shape[1:3], count_partial_cells=False))
     responses[layer] = np.where(valid > 0, features, -np.inf)
   return term, params, examples, responses
 

@@ -39,20 +39,22 @@ def test_a_weight_may_become_a_schedule_and_a_schedule_a_number(parsed):
     "--config.terms.structure.weight=linear(0.02, 1)",
     "--config.train.steps=7",
     "--config.terms.pixel.weight=exponential(1, 0.1, 0, 0.5)",
-    "--config.terms.structure.ascent=0.5",
+    "--config.terms.structure.critic_weight=0.5",
   )
   assert config.train.steps == 7
   terms = build_game(config, Scenes.descriptor).terms
   assert terms["structure"].weight == Ramp(0.02, 1.0, "linear")
-  assert terms["structure"].ascent == 0.5
+  assert terms["structure"].critic_weight == 0.5
   assert terms["pixel"].weight == Ramp(1.0, 0.1, end=0.5)
 
 
 def test_part_of_a_schedule_and_a_plain_number_are_set_as_ever(parsed):
   config = parsed(
-    CONFIG, "--config.terms.structure.ascent.start=0.5", "--config.terms.structure.weight=0.3"
+    CONFIG,
+    "--config.terms.structure.critic_weight.start=0.5",
+    "--config.terms.structure.weight=0.3",
   )
-  assert config.terms.structure.ascent.start == 0.5 and config.terms.structure.weight == 0.3
+  assert config.terms.structure.critic_weight.start == 0.5 and config.terms.structure.weight == 0.3
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from PIL import Image
 from asmjax.config import presets
 from asmjax.config.build import Data, build_experiment, build_predictor
 from asmjax.config.schema import construct, defaults
-from asmjax.game import PREDICTOR, Turns
+from asmjax.game import PREDICTOR
 from asmjax.lookahead.settings import Retraining
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
 from asmjax.models.layers import Norm
@@ -25,6 +25,7 @@ from asmjax.models.predictors.published import PUBLISHED
 from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
 from asmjax.train.optim import Optimizer, check_critic_lr
+from asmjax.train.updates import UpdateSchedule
 from configs import any as any_source
 from configs import cityscapes, scenes, stanford2d3ds, stanford_background, voc, voc_animals
 from tests.helpers import small_configs as small
@@ -155,8 +156,13 @@ def test_the_name_of_a_critic_chooses_its_network(name, kind):
 @pytest.mark.parametrize(
   "variant, key, value, message",
   [
-    ("gan_basic", "adversarial.shrink", 0, "terms.adversarial: shrink=0, .*expected at least 1"),
-    ("gan_basic", "adversarial.smoothing", 1.0, "smoothing=1.0; .*below 1"),
+    (
+      "gan_basic",
+      "adversarial.shrink",
+      0,
+      "terms.adversarial: downsample=0, .*expected at least 1",
+    ),
+    ("gan_basic", "adversarial.smoothing", 1.0, "label_smoothing=1.0; .*below 1"),
     ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighborhood of size 4; expected"),
     ("aaf", "affinity.neighbors", "near", "unknown neighbors 'near'; known: corners, full"),
     ("aaf", "affinity.ignore", "all", "unknown ignore 'all'; known: pair, opposite"),
@@ -266,7 +272,7 @@ def test_all_methods_of_a_paper_share_the_predictors_optimizer(file):
     assert config.optimizer.predictor.to_dict() == found["iid"].optimizer.predictor.to_dict()
     assert config.train.to_dict() == found["iid"].train.to_dict()
     assert config.predictor.to_dict() == found["iid"].predictor.to_dict()
-  assert found["iid"].predictor.dropout == 0 and found["iid"].train.turns == "joint"
+  assert found["iid"].predictor.dropout == 0 and found["iid"].train.updates == "joint"
   assert found["aaf"].tasks.segmentation.without_ids == "once"
 
 
@@ -310,7 +316,7 @@ def test_the_rates_of_luc_et_al_belong_to_their_network(variant, rates):
   players = config.optimizer
   assert (players.predictor.learning_rate, players.critic.learning_rate) == rates
   theirs = config.predictor.name == "dilated" and "gan" in variant
-  assert config.train.turns == ("alternate(500, 500)" if theirs else "joint")
+  assert config.train.updates == ("alternate(500, 500)" if theirs else "joint")
   assert config.train.allow_fast_critic is theirs
   assert bool(players.predictor.lr_multipliers) is (config.predictor.name != "dilated")
 
@@ -359,7 +365,7 @@ def test_the_alternating_scheme_gives_the_predictor_the_steps_of_load():
   for file in ("horse", "scenes", "voc_animals"):
     module = importlib.import_module(f"configs.{file}")
     load, alternating = (module.get_config(name) for name in ("load", "alternating"))
-    assert alternating.train.turns == "alternate" and load.train.turns == "joint"
+    assert alternating.train.updates == "alternate" and load.train.updates == "joint"
     assert alternating.train.steps == load.train.steps
 
 
@@ -367,9 +373,9 @@ def test_the_alternating_scheme_gives_the_predictor_the_steps_of_load():
   "variant, changes, scale",
   [
     ("cgan", {"terms.adversarial.critic_weight": 0.01}, "0.01"),
-    ("aaf", {"terms.affinity.ascent": 0.5}, "0.5"),
-    ("asm_no_rec", {"terms.structure.ascent": 0.1}, "0.1"),
-    ("asm", {"terms.structure.ascent": 0.1}, None),  # The reconstruction weighs against it.
+    ("aaf", {"terms.affinity.critic_weight": 0.5}, "0.5"),
+    ("asm_no_rec", {"terms.structure.critic_weight": 0.1}, "0.1"),
+    ("asm", {"terms.structure.critic_weight": 0.1}, None),  # The reconstruction weighs against it.
     ("asm_no_adv", {}, None),
     ("cgan", {}, None),
     ("asm_released", {}, None),
@@ -387,18 +393,20 @@ def test_a_critics_weight_that_its_optimizer_divides_out_is_named(variant, chang
 
 
 def test_turns_of_a_game_without_critics_are_joint():
-  changes = {"train.turns": "alternate(2, 1)", "train.pretraining": 7}
+  changes = {"train.updates": "alternate(2, 1)", "train.critic_warmup_steps": 7}
   run = build_experiment(small.config("iid", **changes))
-  assert run.turns == Turns() and len(list(run.train_batches(0))) == run.training.steps
+  assert run.updates == UpdateSchedule() and len(list(run.train_batches(0))) == run.training.steps
   run = build_experiment(small.config("asm", **changes))
   assert len(list(run.train_batches(0))) == 7 + 3 * run.training.steps
 
 
 def test_pretraining_reaches_the_turns():
-  made = small.config("gan_basic", **{"train.pretraining": 7, "train.turns": "alternate(2, 1)"})
-  assert build_experiment(made).turns == Turns(2, 1, 7)
-  made.train.pretraining = -1
-  with pytest.raises(ValueError, match="train: -1 steps of pretraining"):
+  made = small.config(
+    "gan_basic", **{"train.critic_warmup_steps": 7, "train.updates": "alternate(2, 1)"}
+  )
+  assert build_experiment(made).updates == UpdateSchedule(2, 1, 7)
+  made.train.critic_warmup_steps = -1
+  with pytest.raises(ValueError, match="train: critic_warmup_steps=-1"):
     build_experiment(made)
 
 
@@ -502,7 +510,7 @@ def test_every_config_has_the_documented_keys():
       "data.root",
       "train.steps",
       "train.batch_size",
-      "train.turns",
+      "train.updates",
       "eval.every",
       "checkpoint.every",
     ):
@@ -575,8 +583,10 @@ def test_any_source_has_a_config(source, splits):
 
 def test_the_released_preset_is_the_papers_released_code():
   term = build_experiment(small.config("asm_released")).game.terms["structure"]
-  assert term.ascent == Ramp(0.012, 0.0012) and term.margin == 0.8 and term.normalize == "pixel"
-  assert term.binarise and term.reconstruction == 1.0
+  assert (
+    term.critic_weight == Ramp(0.012, 0.0012) and term.margin == 0.8 and term.normalize == "pixel"
+  )
+  assert term.binarize and term.reconstruction_weight == 1.0
   critic = stanford2d3ds.get_config("asm_released").terms.structure.critic
   assert critic.filters == (16, 64, 128, 128, 128)
 
@@ -602,7 +612,7 @@ def test_a_run_trains_and_is_evaluated_on_parts_of_one_split():
 )
 def test_structure_matching_is_bounded_and_on_decided_maps_where_no_paper_shows_it_is_not(config):
   term = config.terms.structure
-  assert term.normalize != "none" and term.margin > 0 and term.binarise
+  assert term.normalize != "none" and term.margin > 0 and term.binarize
   assert config.optimizer.critic.clip_norm > 0
 
 
@@ -640,7 +650,7 @@ def test_the_released_unet_has_tensorflows_epsilon():
 def test_discriminators_of_untrained_predictors_set_in_late_and_softly(method):
   term = small.config(method).terms.adversarial
   assert term.weight.start == 0 and 0 < term.weight.begin < term.weight.end < 1
-  assert 0 < term.balance < 1 / 3 and term.smoothing > 0
+  assert 0 < term.balance < 1 / 3 and term.label_smoothing > 0
 
 
 @pytest.mark.parametrize(
@@ -662,7 +672,7 @@ def test_discriminators_of_untrained_predictors_set_in_late_and_softly(method):
     ("optimizer.predictor.name", "lion", "optimizer.predictor: unknown name 'lion'; known"),
     ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
     ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor, s"),
-    ("train.turns", "sometimes", "train: unknown turns 'sometimes'; known: 'joint'"),
+    ("train.updates", "sometimes", "train: unknown updates 'sometimes'; known: 'joint'"),
     ("train.steps", 1.5, "train.steps is 1.5, a float; expected int"),
     ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
     ("train.dtype", "float8", "unknown train.dtype 'float8'"),

@@ -178,15 +178,13 @@ def test_the_new_term_counts_border_pixels_by_their_light(new_term):
     lit.append(1 / np.mean(share**2))
   found = jax.jit(
     lambda critic, logits: (
-      term(
-        critic, tasks, {"segmentation": logits}, truth, progress=0.0, rng=jax.random.key(0)
-      ).summands
+      games.evaluate(term, tasks, {"segmentation": logits}, truth, critic=critic).losses
     )
   )(critic, logits)
   assert 0 < count < (label != 255).sum()
-  assert found["value"].moments.count == count
-  np.testing.assert_allclose(found["value"].moments.mean(), value / count, rtol=1e-4)
-  np.testing.assert_allclose(found["lit"].moments.mean(), np.mean(lit), rtol=1e-4)
+  assert found["value"].value.count == count
+  np.testing.assert_allclose(found["value"].value.mean(), value / count, rtol=1e-4)
+  np.testing.assert_allclose(found["lit"].value.mean(), np.mean(lit), rtol=1e-4)
 
 
 def test_with_the_new_term_everyone_moves_the_right_way(new_term):
@@ -202,10 +200,10 @@ def test_the_loop_trains_the_new_critic_and_reports_its_health(new_term):
   assert lines[-1]["borders/unlit"] < lines[0]["borders/unlit"]
   assert lines[-1]["borders/lit"] < lines[0]["borders/lit"] <= 1 + 1e-6
   assert all(line["borders/value"] > line["borders/unlit"] for line in lines[1:])
-  assert all(line["sent/borders"] > 0 for line in lines)
+  assert all(line["gradient_norm_from/borders"] > 0 for line in lines)
   term = script["Borders"]()
-  assert term.symptoms({"lit": 0.5}, {}) == {}
-  assert "lights 1.0% of the borders" in term.symptoms({"lit": 0.01}, {})["stares"]
+  assert term.diagnose({"lit": 0.5}, {}) == {}
+  assert "lights 1.0% of the borders" in term.diagnose({"lit": 0.01}, {})["stares"]
 
 
 # Masks of any tool

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asmjax.game import FEATURES, PREDICTOR, Game, joint_value
+from asmjax.game import PREDICTOR, Game, joint_objective
 from asmjax.models.critics import PatchNet, StructureAutoencoder, TwoBranchNet
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
 from asmjax.tasks import Depth, Normals, Segmentation
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel, Structure
+from asmjax.terms.base import FEATURES, TermContext
 
 SIZE = (8, 12)
 TASK = Segmentation(("ground", "wheel", "chair"))
@@ -21,9 +22,9 @@ TASKS = {"segmentation": TASK, "depth": Depth(), "normals": Normals()}
 RELEASED = {
   "normalize": "pixel",
   "margin": 0.8,
-  "ascent": 0.5,
-  "partly": False,
-  "reconstruction": 0.0,
+  "critic_weight": 0.5,
+  "count_partial_cells": False,
+  "reconstruction_weight": 0.0,
 }
 
 
@@ -61,42 +62,44 @@ def game(norm="batch", tasks=("segmentation",), levels=2, **terms) -> Game:
 
 
 AAF = Affinity(
-  weight=0.7, adaptive=True, ascent=0.3, sizes=(3, 5), neighbors="full", weight_by="channel"
+  weight=0.7, adaptive=True, critic_weight=0.3, sizes=(3, 5), neighbors="full", weight_by="channel"
 )
-AAF_RELEASED = Affinity(weight=0.7, adaptive=True, ascent=0.3, sizes=(3, 5), ignore="opposite")
+AAF_RELEASED = Affinity(
+  weight=0.7, adaptive=True, critic_weight=0.3, sizes=(3, 5), ignore="opposite"
+)
 
 METHODS = {
   "iid": {"pixel": Pixel()},
   "asm": {"structure": structure()},
   "asm_released": {"structure": structure(**RELEASED)},
-  "asm_binarised": {"structure": structure(binarise=True, reconstruction=0.0)},
-  "asm_by_image": {"structure": structure(normalize="image", reconstruction=0.0)},
-  "asm_released_binarised": {"structure": structure(binarise=True, **RELEASED)},
-  "asm_no_adv": {"structure": structure(ascent=0.0)},
-  "asm_no_rec": {"structure": structure(reconstruction=0.0)},
+  "asm_binarized": {"structure": structure(binarize=True, reconstruction_weight=0.0)},
+  "asm_by_image": {"structure": structure(normalize="image", reconstruction_weight=0.0)},
+  "asm_released_binarized": {"structure": structure(binarize=True, **RELEASED)},
+  "asm_no_adv": {"structure": structure(critic_weight=0.0)},
+  "asm_no_rec": {"structure": structure(reconstruction_weight=0.0)},
   "iid_asm": {
     "pixel": Pixel(weight=0.5),
-    "structure": structure(weight=0.7, ascent=0.3, reconstruction=0.0),
+    "structure": structure(weight=0.7, critic_weight=0.3, reconstruction_weight=0.0),
   },
   "iid_asm_balanced": {
     "pixel": Pixel(),
-    "structure": structure(weight=20.0, balance=0.3, reconstruction=0.0),
+    "structure": structure(weight=20.0, balance=0.3, reconstruction_weight=0.0),
   },
-  "asm_depth": {"structure": structure(reconstruction=0.0)},
-  "asm_normals": {"structure": structure(reconstruction=0.0)},
+  "asm_depth": {"structure": structure(reconstruction_weight=0.0)},
+  "asm_normals": {"structure": structure(reconstruction_weight=0.0)},
   "iid_asm_all": {"pixel": Pixel(weight=0.5), "structure": structure()},
-  "asm_released_all": {"structure": structure(**RELEASED | {"reconstruction": 1.0})},
+  "asm_released_all": {"structure": structure(**RELEASED | {"reconstruction_weight": 1.0})},
   "gan_basic": gan(weight=0.7),
   "gan_product": gan(inputs="product", critic_weight=0.4),
   "gan_scaling": gan(inputs="scaling"),
   "gan_branches": gan(inputs="branches", critic=TinyBranches()),
   "cgan": gan(inputs="concatenated", norm="batch", weight=0.02, critic_weight=0.01),
-  "gan_together": gan(inputs="scaling", norm="batch", together=True),
-  "gan_hard": gan(inputs="product", norm="batch", together=True, hard=True, critic_weight=0.4),
-  "gan_saturating": gan(saturating=True, smoothing=0.1, critic_weight=0.3),
-  "gan_penalty": gan(inputs="concatenated", penalty=3.0, critic_weight=0.4),
+  "gan_joint_batch": gan(inputs="scaling", norm="batch", joint_batch=True),
+  "gan_hard": gan(inputs="product", norm="batch", joint_batch=True, hard=True, critic_weight=0.4),
+  "gan_saturating": gan(saturating=True, label_smoothing=0.1, critic_weight=0.3),
+  "gan_penalty": gan(inputs="concatenated", r1_weight=3.0, critic_weight=0.4),
   "gan_depth": gan(pixel=0.5),
-  "gan_all": gan(shrink=2),
+  "gan_all": gan(downsample=2),
   "affinity": {"pixel": Pixel(), "affinity": Affinity(weight=0.7)},
   "aaf": {"pixel": Pixel(), "affinity": AAF},
   "aaf_released": {"pixel": Pixel(), "affinity": AAF_RELEASED},
@@ -104,7 +107,7 @@ METHODS = {
   "asm_aaf": {"pixel": Pixel(), "structure": structure(), "affinity": AAF_RELEASED},
   "medley": gan(pixel=0.5, weight=0.3)
   | {
-    "structure": structure(weight=0.7, ascent=0.3),
+    "structure": structure(weight=0.7, critic_weight=0.3),
     "affinity": Affinity(weight=0.7),
     "embedding": Embedding(weight=0.2),
   },
@@ -133,13 +136,7 @@ def with_term(kind: str) -> list[str]:
 
 def with_compute_dtype(dtype, players: Game) -> Game:
   """The same game with another compute type."""
-  fields = lambda term: {field.name for field in dataclasses.fields(term)}
-  terms = {
-    name: dataclasses.replace(term, critic=term.critic.clone(dtype=dtype))
-    if "critic" in fields(term)
-    else term
-    for name, term in players.terms.items()
-  }
+  terms = {name: term.with_compute_dtype(dtype) for name, term in players.terms.items()}
   predictor = players.predictor.clone(dtype=dtype)
   return dataclasses.replace(players, predictor=predictor, terms=terms)
 
@@ -177,8 +174,8 @@ def joint_gradients(players: Game, params, stats, examples, **options):
   """Gradients of the joint scalar, without any device axis."""
 
   def objective(params):
-    played = players.play(params, stats, examples, rng=jax.random.key(0), **options)
-    return joint_value(played.summands)
+    output = players.compute_losses(params, stats, examples, rng=jax.random.key(0), **options)
+    return joint_objective(output.losses)
 
   return jax.grad(objective)(params)
 
@@ -230,11 +227,24 @@ def assert_each_plays_its_own_game(play, params) -> None:
     assert play(**{player: step})["values"][player] < before["values"][player]
 
 
+def evaluate(term, tasks, outputs, truth, *, critic=None, progress=0.0, rng=0):
+  """Output of a term for a predictor's outputs and the truth at their size."""
+  context = TermContext(
+    tasks=tasks,
+    outputs=outputs,
+    truth=truth,
+    rng=jax.random.key(rng) if isinstance(rng, int) else rng,
+    critic=critic or {},
+    progress=progress,
+  )
+  return term(context)
+
+
 def term_alone(players: Game, name: str):
   """One term on outputs that are given, with the predictor out of the game.
 
   Returns:
-    Compiled `judge(critic, outputs, examples)`: the summands' means, and the gradients of their
+    Compiled `judge(critic, outputs, examples)`: the means of the losses, and the gradients of their
     weighted sum by the critic's parameters and by the outputs; and its first two arguments.
   """
   term, rng = players.terms[name], np.random.default_rng(1)
@@ -248,15 +258,9 @@ def term_alone(players: Game, name: str):
   @jax.jit
   def judge(critic, outputs, examples):
     def value(params, outputs):
-      summands = term(
-        {**critic, "params": params},
-        players.tasks,
-        outputs,
-        examples,
-        progress=0.0,
-        rng=jax.random.key(0),
-      ).summands
-      return joint_value(summands), {key: part.moments.mean() for key, part in summands.items()}
+      variables = {**critic, "params": params}
+      losses = evaluate(term, players.tasks, outputs, examples, critic=variables).losses
+      return joint_objective(losses), {key: loss.value.mean() for key, loss in losses.items()}
 
     gradients, means = jax.grad(value, (0, 1), has_aux=True)(critic["params"], outputs)
     return means, gradients
@@ -291,7 +295,7 @@ def assert_missing_pixels_say_nothing(players: Game, name: str) -> None:
   blank = {key: np.full_like(x, unlabeled.get(key, x)) for key, x in examples.items()}
   means, gradients = judge(critic, outputs, blank)
   for key, each in means.items():
-    assert each == 0 or key.startswith("largest_")
+    assert each == 0 or key.startswith("max_weight_")
   for leaf in jax.tree.leaves(gradients):
     assert np.all(leaf == 0)
 
@@ -314,6 +318,7 @@ __all__ = [
   "batch",
   "with_compute_dtype",
   "double",
+  "evaluate",
   "each_alone",
   "game",
   "joint_gradients",

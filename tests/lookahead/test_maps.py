@@ -50,8 +50,8 @@ def test_maps_come_back_as_they_were(store):
     assert maps.indices == tuple(range(5))
     for index, expected in predictions(model):
       found = maps[index]
-      assert list(found) == ["shown_label"] and found["shown_label"].dtype == np.int32
-      np.testing.assert_array_equal(found["shown_label"], expected["label"])
+      assert list(found) == ["replay_label"] and found["replay_label"].dtype == np.int32
+      np.testing.assert_array_equal(found["replay_label"], expected["label"])
 
 
 def test_every_kind_of_truth_is_kept(store):
@@ -60,15 +60,15 @@ def test_every_kind_of_truth_is_kept(store):
   normals = rng.normal(size=(4, 4, 3)).astype(np.float32)
   store.write(0, "train", [(2, {"depth": depth, "normals": normals})])
   (maps,) = store.read([0], "train")
-  np.testing.assert_allclose(maps[2]["shown_depth"], depth, rtol=1e-3)
-  np.testing.assert_allclose(maps[2]["shown_normals"], normals, rtol=1e-3, atol=1e-6)
+  np.testing.assert_allclose(maps[2]["replay_depth"], depth, rtol=1e-3)
+  np.testing.assert_allclose(maps[2]["replay_normals"], normals, rtol=1e-3, atol=1e-6)
   assert {value.dtype for value in maps[2].values()} == {np.dtype("float32")}
 
 
 def test_maps_may_be_stored_by_column(store):
   label = np.arange(12, dtype=np.int32).reshape(3, 4).T
   store.write(0, "train", [(0, {"label": label})])
-  np.testing.assert_array_equal(store.read([0], "train")[0][0]["shown_label"], label)
+  np.testing.assert_array_equal(store.read([0], "train")[0][0]["replay_label"], label)
 
 
 def test_headers_that_are_alike_are_parsed_once_whatever_thread_reads(store, monkeypatch):
@@ -83,7 +83,7 @@ def test_headers_that_are_alike_are_parsed_once_whatever_thread_reads(store, mon
   (maps,) = store.read([0], "train")
   _ = maps[0]
   with ThreadPoolExecutor(8) as pool:
-    found = list(pool.map(lambda i: maps[i]["shown_label"], range(40)))
+    found = list(pool.map(lambda i: maps[i]["replay_label"], range(40)))
   assert len(parsed) <= 1  # Of the second store that the test runs with, not even one.
   for (_, expected), each in zip(predictions(0, range(40), size=(3, 41)), found, strict=True):
     np.testing.assert_array_equal(each, expected["label"])
@@ -99,8 +99,8 @@ def test_a_model_that_is_in_the_buffer_twice_is_read_once_and_counts_twice(store
 def test_maps_travel_to_other_processes(store):
   store.write(1, "train", predictions(1))
   (maps,) = store.read([1], "train")
-  expected = maps[3]["shown_label"]
-  np.testing.assert_array_equal(pickle.loads(pickle.dumps(maps))[3]["shown_label"], expected)
+  expected = maps[3]["replay_label"]
+  np.testing.assert_array_equal(pickle.loads(pickle.dumps(maps))[3]["replay_label"], expected)
 
 
 def test_a_set_that_was_not_finished_is_not_there(store, tmp_path):
@@ -137,13 +137,13 @@ def test_truths_and_maps_weigh_the_same_however_many_sets(store):
     example = pairs[i]
     index = example["image"].shape[1] - SIZE[1]
     np.testing.assert_array_equal(example["label"], Photos()[index]["label"])
-    assert example["shown_label"].shape == example["label"].shape
+    assert example["replay_label"].shape == example["label"].shape
     model = next(
       model
       for model in range(3)
       if np.array_equal(
         dict(predictions(model))[index]["label"][: SIZE[0], : SIZE[1] + index],
-        example["shown_label"],
+        example["replay_label"],
       )
     )
     shown.add((model, index))
@@ -160,7 +160,7 @@ def test_maps_are_augmented_with_their_examples(store):
   for epoch in range(4):
     for index in range(5):
       example = sampler.example(epoch, index)
-      np.testing.assert_array_equal(example["shown_label"], example["label"])
+      np.testing.assert_array_equal(example["replay_label"], example["label"])
       flipped.add(example["label"].tobytes())
   assert len(flipped) > 10
 

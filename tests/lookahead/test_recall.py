@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from asmjax.batch import SHOWN, check
-from asmjax.game import PREDICTOR, joint_value
+from asmjax.batch import REPLAY, check
+from asmjax.game import PREDICTOR, joint_objective
 from asmjax.ops.masked_mean import MaskedMean
 from tests.helpers import tiny_games as games
 
@@ -15,10 +15,10 @@ from tests.helpers import tiny_games as games
 CRITICS = (
   "asm",
   "asm_released",
-  "asm_binarised",
+  "asm_binarized",
   "asm_normals",
   "gan_product",
-  "gan_together",
+  "gan_joint_batch",
   "gan_penalty",
   "gan_all",
   "aaf",
@@ -29,7 +29,7 @@ def with_predictions(players, seed=1):
   """A batch with random earlier predictions of what is trained."""
   examples, others = games.batch(4), games.batch(4, seed=seed)
   keys = [task.truth_key for task in players.tasks.values()]
-  return examples | {SHOWN + key: np.where(others[key] == 255, 0, others[key]) for key in keys}
+  return examples | {REPLAY + key: np.where(others[key] == 255, 0, others[key]) for key in keys}
 
 
 @functools.cache
@@ -41,8 +41,8 @@ def played(method):
   @jax.jit
   def everything(params, examples):
     def value(params):
-      summands = players.play(params, stats, examples, rng=jax.random.key(0)).summands
-      return joint_value(summands), {name: each.moments.mean() for name, each in summands.items()}
+      summands = players.compute_losses(params, stats, examples, rng=jax.random.key(0)).losses
+      return joint_objective(summands), {name: each.value.mean() for name, each in summands.items()}
 
     return jax.grad(value, has_aux=True)(params)
 
@@ -84,22 +84,22 @@ def test_they_see_what_a_predictor_would_have_said(method):
   players, params, everything = played(method)
   examples = with_predictions(players)
   told = {
-    name: task.from_prediction(examples[SHOWN + task.truth_key])
+    name: task.from_prediction(examples[REPLAY + task.truth_key])
     for name, task in players.tasks.items()
   }
-  truth = {key: value for key, value in examples.items() if not key.startswith(SHOWN)}
+  truth = {key: value for key, value in examples.items() if not key.startswith(REPLAY)}
   _, means = everything(params, examples)
   for name in players.critics:
     term = players.terms[name]
     # The same key as the game's: it splits one for the predictor and each term in turn.
     keys = jax.random.split(jax.random.key(0), 1 + len(players.terms))
     key = keys[1 + list(players.terms).index(name)]
-    critique = term(
-      {"params": params[name], "batch_stats": {}}, players.tasks, told, truth, progress=0.0, rng=key
+    critique = games.evaluate(
+      term, players.tasks, told, truth, critic={"params": params[name], "batch_stats": {}}, rng=key
     )
-    for summand, expected in critique.summands.items():
+    for summand, expected in critique.losses.items():
       np.testing.assert_allclose(
-        means[f"{name}/{summand}"], MaskedMean(*expected.moments).mean(), rtol=1e-5, atol=1e-6
+        means[f"{name}/{summand}"], MaskedMean(*expected.value).mean(), rtol=1e-5, atol=1e-6
       )
 
 

@@ -115,8 +115,8 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
 @pytest.mark.parametrize(
   "variant, changes, message",
   [
-    ("load", {"train.turns": "alternate"}, "turns of its own"),
-    ("load", {"train.pretraining": 3}, "turns of its own"),
+    ("load", {"train.updates": "alternate"}, "an order of its own"),
+    ("load", {"train.critic_warmup_steps": 3}, "an order of its own"),
     ("load", {"optimizer.critic.schedule": "poly"}, "'adversarial' has the schedule 'poly'"),
     ("load", {"lookahead.buffer_size": 1}, "lookahead: a buffer of 1 sets"),
     ("load", {"lookahead.rules.max_drop": 0.0}, r"lookahead\.rules: max_drop=0\.0"),

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from asmjax.losses.adversarial import accuracy, deceive, gradient_penalty, judge, product, soften
+from asmjax.losses.adversarial import (
+  class_color_product,
+  discriminator_accuracy,
+  discriminator_loss,
+  generator_loss,
+  gradient_penalty,
+  soften_one_hot,
+)
 from tests.oracles import critics as reference_critics
 
 
@@ -45,54 +52,58 @@ def test_judge_is_the_cross_entropy_with_a_target_smoothed_on_the_real_side_alon
   real, smoothing, target
 ):
   logits, valid = examples()
-  found = judge(logits, real=real, smoothing=smoothing, valid=valid)
+  found = discriminator_loss(logits, real=real, label_smoothing=smoothing, mask=valid)
   np.testing.assert_allclose(found.mean(), oracle(logits, target, valid), rtol=1e-5)
   assert found.count == valid.sum()
 
 
 def test_deceive_is_the_cross_entropy_with_the_other_target_or_minus_that_of_the_discriminator():
   logits, valid = examples()
-  np.testing.assert_allclose(deceive(logits, valid=valid).mean(), oracle(logits, 1, valid), 1e-5)
   np.testing.assert_allclose(
-    deceive(logits, saturating=True, valid=valid).mean(), -oracle(logits, 0, valid), 1e-5
+    generator_loss(logits, mask=valid).mean(), oracle(logits, 1, valid), 1e-5
+  )
+  np.testing.assert_allclose(
+    generator_loss(logits, saturating=True, mask=valid).mean(), -oracle(logits, 0, valid), 1e-5
   )
 
 
 def test_every_logit_counts_without_a_mask():
   logits, _ = examples()
   for loss in (
-    lambda z, **k: judge(z, real=True, **k),
+    lambda z, **k: discriminator_loss(z, real=True, **k),
     deceive,
-    lambda z, **k: accuracy(z, real=False, **k),
+    lambda z, **k: discriminator_accuracy(z, real=False, **k),
   ):
-    assert loss(logits) == loss(logits, valid=np.ones_like(logits))
+    assert loss(logits) == loss(logits, mask=np.ones_like(logits))
 
 
 @pytest.mark.parametrize("logit", [-3.0, -0.1, 0.0, 2.0])
 def test_slopes_have_the_published_signs_and_sizes(logit):
   a = 1 / (1 + math.exp(-logit))
-  assert slope(lambda z: judge(z, real=True), logit) == pytest.approx(a - 1, rel=1e-5)
-  assert slope(lambda z: judge(z, real=False), logit) == pytest.approx(a, rel=1e-5)
+  assert slope(lambda z: discriminator_loss(z, real=True), logit) == pytest.approx(a - 1, rel=1e-5)
+  assert slope(lambda z: discriminator_loss(z, real=False), logit) == pytest.approx(a, rel=1e-5)
   assert slope(deceive, logit) == pytest.approx(a - 1, rel=1e-5)
-  assert slope(lambda z: deceive(z, saturating=True), logit) == pytest.approx(-a, rel=1e-5)
+  assert slope(lambda z: generator_loss(z, saturating=True), logit) == pytest.approx(-a, rel=1e-5)
 
 
 @pytest.mark.parametrize("saturating", [False, True])
 def test_descending_deceive_raises_the_logits_and_what_the_discriminator_loses(saturating):
   logits = jnp.array(examples()[0])
-  moved = logits - jax.grad(lambda z: deceive(z, saturating=saturating).mean())(logits)
+  moved = logits - jax.grad(lambda z: generator_loss(z, saturating=saturating).mean())(logits)
   assert np.all(moved > logits)
-  assert judge(moved, real=False).mean() > judge(logits, real=False).mean()
+  assert (
+    discriminator_loss(moved, real=False).mean() > discriminator_loss(logits, real=False).mean()
+  )
 
 
 def test_the_saturating_form_gives_up_where_the_discriminator_is_sure():
   assert abs(slope(deceive, -20.0)) > 0.99
-  assert abs(slope(lambda z: deceive(z, saturating=True), -20.0)) < 1e-8
+  assert abs(slope(lambda z: generator_loss(z, saturating=True), -20.0)) < 1e-8
 
 
 @pytest.mark.parametrize("smoothing", [0.05, 0.1, 0.3])
 def test_a_smoothed_truth_is_best_judged_at_its_log_odds(smoothing):
-  loss = lambda z: judge(z, real=True, smoothing=smoothing)
+  loss = lambda z: discriminator_loss(z, real=True, label_smoothing=smoothing)
   best = math.log((1 - smoothing) / smoothing)
   assert slope(loss, best) == pytest.approx(0, abs=1e-6)
   assert slope(loss, best - 0.1) < 0 < slope(loss, best + 0.1)
@@ -103,14 +114,14 @@ def test_sure_logits_cost_their_size_with_finite_slopes(logit):
   z = jnp.full((1, 1, 1, 1), logit)
   for smoothing in (0.0, 0.25):
     wrong = (1 - smoothing) if logit < 0 else smoothing
-    found = judge(z, real=True, smoothing=smoothing).mean()
+    found = discriminator_loss(z, real=True, label_smoothing=smoothing).mean()
     np.testing.assert_allclose(found, wrong * 1e4, rtol=1e-5)
-  np.testing.assert_allclose(judge(z, real=False).mean(), max(logit, 0))
+  np.testing.assert_allclose(discriminator_loss(z, real=False).mean(), max(logit, 0))
   for loss in (
-    lambda z: judge(z, real=True),
-    lambda z: judge(z, real=False),
+    lambda z: discriminator_loss(z, real=True),
+    lambda z: discriminator_loss(z, real=False),
     deceive,
-    lambda z: deceive(z, saturating=True),
+    lambda z: generator_loss(z, saturating=True),
   ):
     assert abs(slope(loss, logit)) in (0, 1)
 
@@ -119,9 +130,9 @@ def test_logits_that_do_not_count_add_nothing():
   logits = jnp.array([1.0, jnp.inf, jnp.nan, -2.0]).reshape(1, 2, 2, 1)
   valid = jnp.isfinite(logits).astype(jnp.float32)
   for loss in (
-    lambda z: judge(z, real=True, valid=valid),
-    lambda z: deceive(z, valid=valid),
-    lambda z: accuracy(z, real=True, valid=valid),
+    lambda z: discriminator_loss(z, real=True, mask=valid),
+    lambda z: generator_loss(z, mask=valid),
+    lambda z: discriminator_accuracy(z, real=True, mask=valid),
   ):
     assert loss(logits) == loss(jnp.where(valid > 0, logits, 7.0)) and loss(logits).count == 2
     value, grads = jax.value_and_grad(lambda z, loss=loss: loss(z).mean())(jnp.ones_like(logits))
@@ -130,22 +141,22 @@ def test_logits_that_do_not_count_add_nothing():
 
 def test_nothing_valid_gives_zero():
   logits, valid = examples()
-  assert judge(logits, real=True, valid=0 * valid).mean() == 0
-  assert deceive(logits, valid=0 * valid).mean() == 0
+  assert discriminator_loss(logits, real=True, mask=0 * valid).mean() == 0
+  assert generator_loss(logits, mask=0 * valid).mean() == 0
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
 def test_a_smoothing_that_is_none_is_refused(smoothing):
   with pytest.raises(ValueError, match=r"expected one in \[0, 1\)"):
-    judge(np.zeros((1, 1, 1, 1), np.float32), real=True, smoothing=smoothing)
+    discriminator_loss(np.zeros((1, 1, 1, 1), np.float32), real=True, label_smoothing=smoothing)
 
 
 def test_accuracy_counts_the_right_side_of_zero():
   logits, valid = examples()
   logits[0, 0, 0], valid[0, 0, 0] = 0.0, 1.0
-  real, fake = (accuracy(logits, real=side, valid=valid) for side in (True, False))
-  assert real.total == sum(z > 0 for z in logits[valid > 0])
-  assert real.total + fake.total == valid.sum() - 1  # The undecided one is wrong twice.
+  real, fake = (discriminator_accuracy(logits, real=side, mask=valid) for side in (True, False))
+  assert real.sum == sum(z > 0 for z in logits[valid > 0])
+  assert real.sum + fake.sum == valid.sum() - 1  # The undecided one is wrong twice.
   assert real.count == fake.count == valid.sum()
 
 
@@ -153,14 +164,14 @@ def test_product_is_each_color_times_each_map():
   rng = np.random.default_rng(0)
   structure = rng.random((2, 3, 4, 5)).astype(np.float32)
   image = rng.normal(size=(2, 3, 4, 3)).astype(np.float32)
-  found = product(structure, image)
+  found = class_color_product(structure, image)
   np.testing.assert_allclose(found, reference_critics.product(structure, image), rtol=1e-6)
 
 
 def test_the_product_of_probabilities_holds_the_image():
   _, predicted = simplexes()
   image = np.random.default_rng(1).normal(size=(1, 1, 40, 3)).astype(np.float32)
-  crossed = np.reshape(product(predicted, image), (1, 1, 40, 4, 3))
+  crossed = np.reshape(class_color_product(predicted, image), (1, 1, 40, 4, 3))
   np.testing.assert_allclose(crossed.sum(-2), image, atol=1e-6)
 
 
@@ -169,9 +180,11 @@ def test_soften_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_th
   truth, predicted = simplexes()
   truth[:, :, ::5] = 0
   labeled = truth.any(-1)
-  found = np.array(soften(truth, predicted, mass=mass))
-  np.testing.assert_allclose(found, reference_critics.soften(truth, predicted, mass), atol=1e-6)
-  np.testing.assert_allclose(found.sum(-1), labeled, atol=1e-6)
+  found = np.array(soften_one_hot(truth, predicted, min_probability=mass))
+  np.testing.assert_allclose(
+    found, reference_critics.soften_one_hot(truth, predicted, mass), atol=1e-6
+  )
+  np.testing.assert_allclose(found.total(-1), labeled, atol=1e-6)
   assert np.all(found >= 0) and np.all(found[truth > 0] >= np.float32(mass))
 
 
@@ -179,9 +192,9 @@ def test_where_the_prediction_has_the_mass_it_stays_as_it_is():
   truth, predicted = simplexes()
   enough = (truth * predicted).sum(-1) >= 0.5
   assert 0 < enough.sum() < enough.size
-  found = np.array(soften(truth, predicted, mass=0.5))
+  found = np.array(soften_one_hot(truth, predicted, min_probability=0.5))
   np.testing.assert_array_equal(found[enough], predicted[enough])
-  np.testing.assert_array_equal(soften(truth, predicted, mass=1.0), truth)
+  np.testing.assert_array_equal(soften_one_hot(truth, predicted, min_probability=1.0), truth)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +204,7 @@ def test_where_the_prediction_has_the_mass_it_stays_as_it_is():
 )
 def test_soften_is_the_closest_distribution_with_the_mass_on_the_truth(divergence):
   truth, predicted = simplexes(count=12)
-  found = np.array(soften(truth, predicted, mass=0.7), np.float64)
+  found = np.array(soften_one_hot(truth, predicted, min_probability=0.7), np.float64)
   for y, t, s in zip(found[0, 0], truth[0, 0], predicted[0, 0].astype(np.float64), strict=True):
     closest = minimize(
       divergence,
@@ -212,8 +225,8 @@ def test_soften_is_the_closest_distribution_with_the_mass_on_the_truth(divergenc
 def test_soften_is_finite_up_to_a_sure_prediction(sure, mass):
   truth = np.eye(3, dtype=np.float32)[:1, None, None]
   predicted = jnp.array([sure, 1 - sure, 0.0]).reshape(1, 1, 1, 3)
-  found, pull = jax.vjp(lambda s: soften(truth, s, mass=mass), predicted)
-  np.testing.assert_allclose(found.sum(), 1, atol=1e-6)
+  found, pull = jax.vjp(lambda s: soften_one_hot(truth, s, min_probability=mass), predicted)
+  np.testing.assert_allclose(found.total(), 1, atol=1e-6)
   for k in range(3):
     grads = pull(jnp.eye(3)[k].reshape(found.shape))[0]
     assert np.all(np.isfinite(grads)) and np.all(np.abs(grads) < 20)
@@ -222,20 +235,22 @@ def test_soften_is_finite_up_to_a_sure_prediction(sure, mass):
 def test_soften_has_the_slope_of_its_formula(float64):
   truth, predicted = simplexes(count=8)
   predicted = jnp.array(predicted, jnp.float64)
-  jax.test_util.check_grads(lambda s: soften(truth, s, mass=0.6), (predicted,), 1, modes=["rev"])
+  jax.test_util.check_grads(
+    lambda s: soften_one_hot(truth, s, min_probability=0.6), (predicted,), 1, modes=["rev"]
+  )
 
 
 def test_unlabeled_pixels_have_no_softened_truth_and_no_gradient():
   truth, predicted = np.zeros((1, 1, 2, 3), np.float32), np.full((1, 1, 2, 3), np.nan, np.float32)
   truth[0, 0, 0, 1], predicted[0, 0, 0] = 1, 1 / 3
-  found, pull = jax.vjp(lambda s: soften(truth, s), predicted)
+  found, pull = jax.vjp(lambda s: soften_one_hot(truth, s), predicted)
   assert np.all(found[0, 0, 1] == 0) and np.all(pull(jnp.ones_like(found))[0][0, 0, 1] == 0)
 
 
 @pytest.mark.parametrize("mass", [0.0, -0.5, 1.1, math.nan])
 def test_a_mass_that_is_none_is_refused(mass):
   with pytest.raises(ValueError, match=r"expected one in \(0, 1\]"):
-    soften(*simplexes(), mass=mass)
+    soften_one_hot(*simplexes(), min_probability=mass)
 
 
 def test_the_penalty_of_a_linear_critic_is_its_slope_wherever_it_is():
@@ -258,10 +273,10 @@ def test_the_penalty_counts_labeled_pixels_and_examples_that_have_any():
   x = np.random.default_rng(0).normal(size=(3, 3, 4, 2)).astype(np.float32)
   valid = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
   valid[1] = 0
-  found = gradient_penalty(lambda x: x**2, x, valid=valid)
+  found = gradient_penalty(lambda x: x**2, x, mask=valid)
   np.testing.assert_allclose(found.total, 2 * (valid * x**2).sum(), rtol=1e-5)
   assert found.count == 2
-  assert gradient_penalty(lambda x: x**2, x, valid=0 * valid).mean() == 0
+  assert gradient_penalty(lambda x: x**2, x, mask=0 * valid).mean() == 0
 
 
 def test_the_penalty_pulls_on_the_critics_parameters(float64):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from asmjax.losses.affinity import FLOOR, SizeWeights, affinity
-from asmjax.losses.neighborhood import offsets, padded
+from asmjax.losses.affinity import FLOOR, SizeWeights, affinity_loss
+from asmjax.losses.neighborhood import offsets, pad_border
 from tests.oracles import affinity as reference_affinity
 
 CLASSES, SIZES, SHAPE = 3, (3, 5), (2, 5, 5)
@@ -81,7 +81,7 @@ def differentiate(probabilities, label, weights=None, *, sizes=SIZES, **options)
   """The loss as it is trained on, its parts, and the gradient by probabilities and weights."""
 
   def loss(arguments):
-    fields = affinity(arguments[0], label, weights=arguments[1], sizes=sizes, **options)
+    fields = affinity_loss(arguments[0], label, weights=arguments[1], sizes=sizes, **options)
     return sum(jnp.sum(moments.mean()) for moments in fields), fields
 
   (value, fields), gradients = jax.value_and_grad(loss, has_aux=True)((probabilities, weights))
@@ -118,7 +118,7 @@ def test_sums_and_counts_agree_with_the_oracle_in_double_precision(options, floa
   p, weights = extreme_probabilities(), random_weights()
   for label in LABELS.values():
     _, fields, *_ = differentiate(*as_float(float, p), label, *as_float(float, weights), **options)
-    assert fields.edge.total.dtype == np.float64
+    assert fields.edge.sum.dtype == np.float64
     expected = reference_affinity.affinity(p, label, sizes=SIZES, weights=weights, **options)
     check(fields, expected, 1e-10)
 
@@ -144,7 +144,7 @@ def test_pairs_of_uniform_distributions_cost_nothing_alike_and_the_margin_apart(
   p = jnp.full((*SHAPE, CLASSES), 1 / CLASSES, np.float32)
   _, fields, *_ = differentiate(p, LABELS["random"], ones(), **DEFAULT)
   np.testing.assert_allclose(fields.edge.mean(), 3.0, rtol=1e-6)
-  np.testing.assert_allclose(fields.nonedge.total, 0, atol=1e-6)
+  np.testing.assert_allclose(fields.non_edge.total, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["one class", "all unlabeled", "one labeled pixel"])
@@ -154,7 +154,7 @@ def test_kinds_without_entries_are_zero_with_finite_gradients(name):
   np.testing.assert_array_equal(fields.edge, 0)
   assert np.all(fields.edge.mean() == 0) and np.all(np.isfinite(gradient))
   if name != "one class":
-    np.testing.assert_array_equal(fields.nonedge, 0)
+    np.testing.assert_array_equal(fields.non_edge, 0)
     assert value == 0 and np.all(gradient == 0)
 
 
@@ -213,7 +213,7 @@ def plain(p, label, weights, *, neighbors, ignore, weight_by, margin=3.0):
 
 def _at(x, at, reach, value):
   """(n h w c) at all offsets."""
-  wide = padded(jnp.moveaxis(x, -1, 0), reach, value)
+  wide = pad_border(jnp.moveaxis(x, -1, 0), reach, value)
   cut = lambda start: lax.dynamic_slice(wide, (0, 0, *start), (x.shape[-1], *x.shape[:-1]))
   return jnp.moveaxis(jax.vmap(cut)(at + reach), 1, -1)
 
@@ -268,7 +268,7 @@ def test_sums_and_counts_of_a_batch_are_those_of_its_images():
   for both, twice, other in zip(choose(0, 1), choose(0, 0), choose(1, 1), strict=True):
     assert np.all(twice.count != other.count)
     np.testing.assert_array_equal(2 * both.count, (twice + other).count)
-    np.testing.assert_allclose(2 * both.total, (twice + other).total, rtol=1e-5)
+    np.testing.assert_allclose(2 * both.sum, (twice + other).sum, rtol=1e-5)
 
 
 @each_option
@@ -324,7 +324,7 @@ def test_the_truth_itself_costs_nothing_where_all_is_labeled():
   label = LABELS["checkerboard"]
   truth = np.eye(CLASSES, dtype=np.float32)[label]
   value, fields, gradient, _ = differentiate(truth, label, ones(), **DEFAULT)
-  assert value == 0 and np.all(fields.edge.count > 0) and np.all(fields.nonedge.count > 0)
+  assert value == 0 and np.all(fields.edge.count > 0) and np.all(fields.non_edge.count > 0)
   assert np.all(gradient == 0)
 
 
@@ -344,7 +344,7 @@ def test_counts_beyond_the_integers_of_a_float_stay_true():
   # Only counts leave the compiled function, so that nothing else is computed.
   count = jax.jit(
     lambda label: [
-      moments.count for moments in affinity(jnp.zeros((*label.shape, 9)), label, sizes=(3,))
+      moments.count for moments in affinity_loss(jnp.zeros((*label.shape, 9)), label, sizes=(3,))
     ]
   )
   pairs = edges = 0
@@ -352,10 +352,10 @@ def test_counts_beyond_the_integers_of_a_float_stay_true():
     a = label[0, dy:, max(dx, 0) : label.shape[2] + min(dx, 0)]
     b = label[0, : label.shape[1] - dy, max(-dx, 0) : label.shape[2] - max(dx, 0)]
     pairs, edges = pairs + 2 * a.size, edges + 2 * np.sum(a != b)
-  edge, nonedge = count(label)
+  edge, non_edge = count(label)
   assert 2 * edges > 2**24
   np.testing.assert_allclose(edge, 2 * edges, rtol=2e-7)
-  np.testing.assert_allclose(nonedge, 9 * pairs - 2 * edges, rtol=2e-7)
+  np.testing.assert_allclose(non_edge, 9 * pairs - 2 * edges, rtol=2e-7)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_counts_beyond_the_integers_of_a_float_stay_true():
 def test_impossible_options_are_named(options, message):
   (p,) = as_float(np.float32, probabilities())
   with pytest.raises(ValueError, match=message):
-    affinity(p, LABELS["random"], **options)
+    affinity_loss(p, LABELS["random"], **options)
 
 
 def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
@@ -380,11 +380,9 @@ def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
   label = rng.integers(0, 3, (1, 30, 40)).astype(np.uint8)
   label[rng.random(label.shape) < 0.2] = 255
   p = jax.nn.softmax(jnp.array(rng.normal(size=(1, 30, 40, 3)), jnp.float32))
-  expected = affinity(p, label.astype(np.int32), sizes=(3,))
+  expected = affinity_loss(p, label.astype(np.int32), sizes=(3,))
   for each in (p, p.astype(jnp.bfloat16)):
-    found = affinity(each, label, sizes=(3,))
+    found = affinity_loss(each, label, sizes=(3,))
     for name in expected._fields:
       assert getattr(found, name).count == getattr(expected, name).count
-      np.testing.assert_allclose(
-        getattr(found, name).total, getattr(expected, name).total, rtol=2e-2
-      )
+      np.testing.assert_allclose(getattr(found, name).sum, getattr(expected, name).sum, rtol=2e-2)

@@ -8,7 +8,7 @@ import jax.test_util
 import numpy as np
 import pytest
 
-from asmjax.losses.embedding import contrastive
+from asmjax.losses.embedding import contrastive_loss
 from asmjax.losses.neighborhood import offsets
 from tests.oracles import critics as reference_critics
 
@@ -28,12 +28,12 @@ def example(seed=0, shape=(2, 5, 6), width=4, dtype=np.float32):
 
 def total(features, label, **options):
   """The loss as it is trained on: the two means, added."""
-  contrast = contrastive(features, label, classes=CLASSES, **options)
+  contrast = contrastive_loss(features, label, classes=CLASSES, **options)
   return contrast.same.mean() + contrast.different.mean()
 
 
 def agrees(features, label, size, neighbors, margin):
-  found = contrastive(
+  found = contrastive_loss(
     features, label, classes=CLASSES, size=size, neighbors=neighbors, margin=margin
   )
   around = offsets(size, neighbors)
@@ -142,9 +142,9 @@ def test_the_loss_sees_neither_the_length_of_features_nor_a_flip():
 def test_sampling_every_direction_is_the_whole(size, neighbors):
   features, label = example()
   contrast = functools.partial(
-    contrastive, features, label, classes=CLASSES, size=size, neighbors=neighbors
+    contrastive_loss, features, label, classes=CLASSES, size=size, neighbors=neighbors
   )
-  drawn = contrast(sampled=len(offsets(size, neighbors)) // 2, rng=jax.random.key(0))
+  drawn = contrast(num_sampled=len(offsets(size, neighbors)) // 2, rng=jax.random.key(0))
   for found, expected in zip(drawn, contrast(), strict=True):
     assert found.count == expected.count
     np.testing.assert_allclose(found.total, expected.total, rtol=1e-6)
@@ -153,9 +153,9 @@ def test_sampling_every_direction_is_the_whole(size, neighbors):
 def test_a_draw_is_of_distinct_directions_and_scaled_by_their_number_is_unbiased():
   features, label = example(shape=(1, 6, 6))
   contrast = functools.partial(
-    contrastive, features, label, classes=CLASSES, neighbors="full", size=5
+    contrastive_loss, features, label, classes=CLASSES, neighbors="full", size=5
   )
-  draws = jax.jit(jax.vmap(lambda key: contrast(sampled=3, rng=key)))(
+  draws = jax.jit(jax.vmap(lambda key: contrast(num_sampled=3, rng=key)))(
     jax.random.split(jax.random.key(0), 1000)
   )
   for drawn, whole in zip(jax.tree.leaves(draws), jax.tree.leaves(contrast()), strict=True):
@@ -169,7 +169,7 @@ def test_a_draw_without_replacement_visits_no_direction_twice():
   features = jnp.ones((1, 1, 3, 2))
   keys = jax.random.split(jax.random.key(1), 50)
   pairs = jax.vmap(
-    lambda key: contrastive(features, label, classes=1, sampled=3, rng=key).same.count
+    lambda key: contrastive_loss(features, label, classes=1, num_sampled=3, rng=key).same.count
   )(keys)
   assert set(np.unique(pairs)) == {0, 2}
 
@@ -191,9 +191,9 @@ def test_neither_pass_holds_more_memory_for_a_larger_neighborhood():
   [
     ({"size": 4}, "odd size"),
     ({"neighbors": "some"}, "known: corners, full"),
-    ({"sampled": 5, "rng": jax.random.key(0)}, "5 directions sampled of the 4"),
-    ({"sampled": -1, "rng": jax.random.key(0)}, "-1 directions"),
-    ({"sampled": 2}, "without a key"),
+    ({"num_sampled": 5, "rng": jax.random.key(0)}, "5 directions sampled of the 4"),
+    ({"num_sampled": -1, "rng": jax.random.key(0)}, "-1 directions"),
+    ({"num_sampled": 2}, "without a key"),
   ],
 )
 def test_what_cannot_be_sampled_is_refused(options, message):
@@ -206,9 +206,9 @@ def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
   label = rng.integers(0, 3, (1, 20, 30)).astype(np.uint8)
   label[rng.random(label.shape) < 0.2] = 255
   features = jnp.array(rng.normal(size=(1, 20, 30, 4)), jnp.float32)
-  expected = contrastive(features, label.astype(np.int32), classes=3)
+  expected = contrastive_loss(features, label.astype(np.int32), classes=3)
   for each in (features, features.astype(jnp.bfloat16)):
-    found = contrastive(each, label, classes=3)
+    found = contrastive_loss(each, label, classes=3)
     assert [moments.count for moments in found] == [moments.count for moments in expected]
     for moments, wanted in zip(found, expected, strict=True):
       np.testing.assert_allclose(moments.total, wanted.total, rtol=2e-2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.losses import layer_distances, matching_distance, matching_hinge
-from asmjax.losses.matching import NORMALIZATIONS, pooled_valid, smallest_norm
+from asmjax.losses.matching import NORMALIZATIONS, min_norm, pool_mask
 from tests.oracles import arrays as reference
 
 
@@ -19,7 +19,7 @@ def features(seed=0, shape=(2, 3, 4, 5)):
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_distance_agrees_with_the_oracle(normalize):
   a, b, valid = features()
-  found = matching_distance(a, b, valid=valid, normalize=normalize)
+  found = matching_distance(a, b, mask=valid, normalize=normalize)
   expected = reference.matching_distance(a, b, valid[..., 0], normalize)
   np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
   assert found.count == valid.sum()
@@ -36,7 +36,7 @@ def test_distance_is_symmetric_and_zero_on_the_diagonal(normalize):
 @pytest.mark.parametrize("normalize, bound", [("pixel", 4.0), ("image", 2.0)])
 def test_normalized_distance_is_bounded_and_orthogonal_features_are_halfway(normalize, bound):
   a, b, valid = features()
-  distance = lambda x, y: matching_distance(x, y, valid=valid, normalize=normalize).mean()
+  distance = lambda x, y: matching_distance(x, y, mask=valid, normalize=normalize).mean()
   np.testing.assert_allclose(distance(a, -a), bound, rtol=1e-5)
   assert NORMALIZATIONS[normalize] == bound / 2
   x, y = (np.zeros_like(a) for _ in range(2))
@@ -49,7 +49,7 @@ def test_normalized_distance_is_bounded_and_orthogonal_features_are_halfway(norm
 def test_normalized_distance_does_not_see_scale():
   """Of either map by the pixel, of both together by the image."""
   a, b, valid = features()
-  distance = lambda x, y, how: matching_distance(x, y, valid=valid, normalize=how).mean()
+  distance = lambda x, y, how: matching_distance(x, y, mask=valid, normalize=how).mean()
   pixel, image = distance(a, b, "pixel"), distance(a, b, "image")
   np.testing.assert_allclose(distance(7 * a, 0.1 * b, "pixel"), pixel, rtol=1e-5)
   np.testing.assert_allclose(distance(70 * a, 70 * b, "image"), image, rtol=1e-5)
@@ -82,14 +82,14 @@ def test_distances_of_half_precision_are_summed_and_counted_in_single():
     assert found.total.dtype == found.count.dtype == jnp.float32 and found.count == 71464
 
 
-def test_smallest_norm_is_that_of_the_valid_pixels_and_has_no_gradient():
+def test_min_norm_is_that_of_the_masked_pixels_and_has_no_gradient():
   a, _, valid = features()
   valid[0] = 0
   norms = np.where(valid[..., 0] > 0, np.linalg.norm(a, axis=-1), np.inf)
-  found = smallest_norm(a, valid=valid)
+  found = min_norm(a, mask=valid)
   assert found.count == 1
   np.testing.assert_allclose(found.mean(), norms[1].min(), rtol=1e-6)
-  slope = jax.grad(lambda x: smallest_norm(x, valid=valid).mean())(jnp.zeros_like(a))
+  slope = jax.grad(lambda x: min_norm(x, mask=valid).mean())(jnp.zeros_like(a))
   assert np.all(slope == 0)
 
 
@@ -107,29 +107,29 @@ def test_the_hinge_falls_with_the_distance_up_to_the_margin_and_no_further():
 def test_nothing_valid_gives_zero_with_finite_gradients():
   a, b, valid = features()
   for loss in (matching_distance, matching_hinge):
-    value, grads = jax.value_and_grad(lambda x, f=loss: f(x, b, valid=0 * valid).mean())(a)
+    value, grads = jax.value_and_grad(lambda x, f=loss: f(x, b, mask=0 * valid).mean())(a)
     assert value == 0 and np.all(grads == 0)
 
 
 def test_layer_distances_measures_the_named_layers_alone():
   a, b, valid = features()
   maps = ({"conv1": a, "conv2": a}, {"conv1": b, "conv2": a}, ("conv2", "conv1"))
-  found = layer_distances(*maps, valid={"conv1": valid, "conv2": valid})
+  found = layer_distances(*maps, masks={"conv1": valid, "conv2": valid})
   assert list(found) == ["conv2", "conv1"] and found["conv2"].mean() == 0
-  np.testing.assert_allclose(found["conv1"].mean(), matching_distance(a, b, valid=valid).mean())
+  np.testing.assert_allclose(found["conv1"].mean(), matching_distance(a, b, mask=valid).mean())
 
 
-@pytest.mark.parametrize("partly", [False, True])
+@pytest.mark.parametrize("count_partial_cells", [False, True])
 @pytest.mark.parametrize("size", [(4, 6), (2, 3), (8, 12), (1, 1)])
-def test_pooled_valid_agrees_with_the_oracle(partly, size):
+def test_pool_mask_agrees_with_the_oracle(count_partial_cells, size):
   valid = (np.random.default_rng(0).random((3, 8, 12, 1)) < 0.7).astype(np.float32)
-  found = pooled_valid(valid, size, partly=partly)
-  np.testing.assert_array_equal(found, reference.pooled_valid(valid, size, partly))
+  found = pool_mask(valid, size, count_partial_cells=count_partial_cells)
+  np.testing.assert_array_equal(found, reference.pool_mask(valid, size, count_partial_cells))
 
 
 @pytest.mark.parametrize("side", range(1, 40))
-def test_pooled_valid_meets_the_size_of_stride_2_layers_for_every_size(side):
+def test_pool_mask_meets_the_size_of_stride_2_layers_for_every_size(side):
   valid, size = jnp.ones((1, side, side, 1)), side
   for _ in range(4):
     size = -(-size // 2)
-    assert pooled_valid(valid, (size, size), partly=False).shape == (1, size, size, 1)
+    assert pool_mask(valid, (size, size), count_partial_cells=False).shape == (1, size, size, 1)

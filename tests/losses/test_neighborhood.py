@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from asmjax.losses.neighborhood import NEIGHBORS, offsets, padded, seen_from
+from asmjax.losses.neighborhood import NEIGHBORS, offsets, pad_border, shift
 
 
 @pytest.mark.parametrize("neighbors", NEIGHBORS)
@@ -39,20 +39,20 @@ def test_unknown_neighbors_are_named():
 @pytest.mark.parametrize("margin", [0, 1, 5])
 def test_padding_surrounds_the_last_two_axes_alone(shape, margin):
   x = np.arange(np.prod(shape)).reshape(shape)
-  found = padded(x, margin, -7)
+  found = pad_border(x, margin, -7)
   assert found.shape == (*shape[:-2], *(side + 2 * margin for side in shape[-2:]))
-  np.testing.assert_array_equal(seen_from(found, (0, 0), margin), x)
+  np.testing.assert_array_equal(shift(found, (0, 0), margin), x)
   assert np.sum(found == -7) == found.size - x.size
 
 
 @pytest.mark.parametrize("offset", [(0, 0), (1, 0), (0, -2), (-2, 1), (5, 5)])
 def test_a_pixel_sees_what_lies_at_the_offset_or_the_padding(offset):
   x, (dy, dx) = np.arange(2 * 3 * 4).reshape(2, 3, 4), offset
-  seen = np.asarray(seen_from(padded(x, 5, -1), offset, 5))
+  seen = np.asarray(shift(pad_border(x, 5, -1), offset, 5))
   for b, row, column in np.ndindex(x.shape):
     inside = 0 <= row + dy < 3 and 0 <= column + dx < 4
     assert seen[b, row, column] == (x[b, row + dy, column + dx] if inside else -1)
 
 
 def test_padding_keeps_the_type():
-  assert padded(np.ones((2, 2), bool), 1, False).dtype == bool
+  assert pad_border(np.ones((2, 2), bool), 1, False).dtype == bool

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.losses import cross_entropy
-from asmjax.losses.pixel import class_balance
+from asmjax.losses.pixel import class_balance_weights
 from tests.oracles import arrays as reference
 
 
@@ -52,7 +52,7 @@ def test_a_valid_mask_narrows_what_counts():
   valid = np.zeros((2, 3, 4, 1), np.float32)
   valid[0] = 1
   narrowed = np.where(valid[..., 0] > 0, label, 255)
-  loss = cross_entropy(logits, label, valid=valid)
+  loss = cross_entropy(logits, label, mask=valid)
   np.testing.assert_allclose(loss.mean(), reference.cross_entropy(logits, narrowed), rtol=1e-6)
 
 
@@ -76,12 +76,14 @@ def test_the_loss_is_invariant_to_a_shift_of_the_logits():
 def test_weights_of_classes_agree_with_the_oracle(seed):
   _, label = example(seed)
   label[0, 0, 0] = -1
-  np.testing.assert_allclose(class_balance(label, SHARES), balance(label, SHARES), rtol=1e-6)
+  np.testing.assert_allclose(
+    class_balance_weights(label, SHARES), balance(label, SHARES), rtol=1e-6
+  )
 
 
 def test_every_class_of_an_image_weighs_its_share_of_the_labeled_pixels():
   label = np.array([[[0, 0, 0, 1, 2, 3]], [[2, 2, 2, 1, 255, 4]]], np.int32)
-  weights = np.asarray(class_balance(label, SHARES))
+  weights = np.asarray(class_balance_weights(label, SHARES))
   for image, found, labeled in ((label[0], weights[0], 6), (label[1], weights[1], 4)):
     for c in set(image.flat) & {0, 1, 2, 3}:
       np.testing.assert_allclose(found[image == c].sum(), labeled * SHARES[c], rtol=1e-6)
@@ -91,21 +93,23 @@ def test_every_class_of_an_image_weighs_its_share_of_the_labeled_pixels():
 
 def test_images_like_the_average_one_weigh_as_without():
   label = np.array([[[0] * 4 + [1] * 3 + [2] * 2 + [3, 255]]], np.int32)
-  np.testing.assert_allclose(class_balance(label, SHARES), label != 255, rtol=1e-6)
+  np.testing.assert_allclose(class_balance_weights(label, SHARES), label != 255, rtol=1e-6)
 
 
 def test_larger_copies_of_an_image_have_the_same_weights():
   _, label = example()
   larger = label.repeat(3, axis=1).repeat(2, axis=2)
-  expected = np.asarray(class_balance(label, SHARES)).repeat(3, axis=1).repeat(2, axis=2)
-  np.testing.assert_allclose(class_balance(larger, SHARES), expected, rtol=1e-6)
+  expected = np.asarray(class_balance_weights(label, SHARES)).repeat(3, axis=1).repeat(2, axis=2)
+  np.testing.assert_allclose(class_balance_weights(larger, SHARES), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("label", [255, -1, 2])
 def test_weights_are_finite_whatever_is_absent(label):
-  weights = class_balance(np.full((1, 2, 2), label, np.int32), np.array([0.0, 0.0, 1.0, 0.0]))
+  weights = class_balance_weights(
+    np.full((1, 2, 2), label, np.int32), np.array([0.0, 0.0, 1.0, 0.0])
+  )
   np.testing.assert_array_equal(weights, np.full((1, 2, 2), float(label == 2)))
-  unseen = class_balance(np.full((1, 2, 2), 1, np.int32), np.array([0.0, 0.0, 1.0, 0.0]))
+  unseen = class_balance_weights(np.full((1, 2, 2), 1, np.int32), np.array([0.0, 0.0, 1.0, 0.0]))
   np.testing.assert_array_equal(unseen, np.zeros((1, 2, 2)))
 
 
@@ -114,7 +118,9 @@ def test_more_pixels_of_a_class_do_not_change_what_any_class_adds_to_the_weighte
   logits = logits[:1]
   label = np.array([[[0, 0, 1, 2], [3, 1, 0, 2], [255, 0, 1, 3]]], np.int32)
   means = lambda x, y: [
-    float(cross_entropy(x, np.where(y == c, y, 255), weight=class_balance(y, SHARES)).total)
+    float(
+      cross_entropy(x, np.where(y == c, y, 255), weights=class_balance_weights(y, SHARES)).total
+    )
     / np.sum(y < 4)
     for c in range(4)
   ]
@@ -129,15 +135,15 @@ def test_more_pixels_of_a_class_do_not_change_what_any_class_adds_to_the_weighte
 
 def test_a_weighted_pixel_has_its_weight_times_the_known_gradient_and_counts_as_one():
   logits, label = example()
-  weights = class_balance(label, SHARES)
-  loss = cross_entropy(logits, label, weight=weights)
+  weights = class_balance_weights(label, SHARES)
+  loss = cross_entropy(logits, label, weights=weights)
   each = [
     balance(label, SHARES)[index] * reference.cross_entropy(logits[index][None], label[index][None])
     for index in np.ndindex(label.shape)
   ]
   np.testing.assert_allclose(loss.total, np.sum(each), rtol=1e-5)
   assert loss.count == np.sum(label < 4)
-  mean = lambda x: cross_entropy(x, label, weight=weights).mean()
+  mean = lambda x: cross_entropy(x, label, weights=weights).mean()
   expected = (jax.nn.softmax(logits) - np.eye(256)[label][..., :4]) * weights[..., None]
   np.testing.assert_allclose(
     jax.grad(mean)(jnp.array(logits)), expected / np.sum(label < 4), atol=1e-6
@@ -148,7 +154,7 @@ def test_logits_of_unlabeled_pixels_do_not_spoil_the_weighted_loss():
   logits, label = example()
   logits[label >= 4] = np.inf
   value, grads = jax.value_and_grad(
-    lambda x: cross_entropy(x, label, weight=class_balance(label, SHARES)).mean()
+    lambda x: cross_entropy(x, label, weights=class_balance_weights(label, SHARES)).mean()
   )(jnp.where(np.isinf(logits), 0, logits))
-  spoilt = cross_entropy(logits, label, weight=class_balance(label, SHARES)).mean()
+  spoilt = cross_entropy(logits, label, weights=class_balance_weights(label, SHARES)).mean()
   assert value == spoilt > 0 and np.all(grads[label >= 4] == 0)

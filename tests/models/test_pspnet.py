@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.game import AUXILIARY
 from asmjax.models.backbones import ResNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import PSPNet
 from asmjax.ops import resize_bilinear, use_cpu_kernels
+from asmjax.terms.base import AUXILIARY
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as reference
 

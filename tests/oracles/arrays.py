@@ -29,7 +29,7 @@ def matching_distance(predicted, truth, valid, normalize):
   return np.mean(distances) if distances else 0.0
 
 
-def pooled_valid(valid, size, partly):
+def pool_mask(valid, size, count_partial_cells):
   """Cell by cell; cells are counted from the top left."""
   n, h, w, _ = valid.shape
   out = np.zeros((n, *size, 1))
@@ -37,7 +37,7 @@ def pooled_valid(valid, size, partly):
     cell = valid[
       b, i * h // size[0] : (i + 1) * h // size[0], j * w // size[1] : (j + 1) * w // size[1]
     ]
-    out[b, i, j] = cell.max() if partly else cell.min()
+    out[b, i, j] = cell.max() if count_partial_cells else cell.min()
   return out
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asmjax.game import PREDICTOR
-from asmjax.losses.matching import pooled_valid
+from asmjax.losses.matching import pool_mask
 from asmjax.models.critics import PatchNet
 from asmjax.models.input_transform import IMAGENET
 from asmjax.models.layers import Conv, Norm
@@ -59,19 +59,19 @@ def own_values(players, params, stats, examples):
     return [structure, image] if term.inputs == "branches" else [structure]
 
   real = shown(softened(truth, predicted) if term.inputs == "scaling" else truth)
-  real, fake = ([pooled(x, term.shrink) for x in each] for each in (real, shown(predicted)))
+  real, fake = ([pooled(x, term.downsample) for x in each] for each in (real, shown(predicted)))
 
   def apply(*inputs):
     variables = {"params": params["adversarial"], "batch_stats": stats["adversarial"]}
     return term.critic.apply(variables, *inputs, train=True, mutable=["batch_stats"])[0]
 
   def logits(real, fake):
-    if not term.together:
+    if not term.joint_batch:
       return apply(*real), apply(*fake)
     return jnp.split(apply(*(jnp.concatenate(pair) for pair in zip(real, fake, strict=True))), 2)
 
   def mean(values):
-    counts = pooled_valid(known, values.shape[1:3], partly=True)
+    counts = pool_mask(known, values.shape[1:3], count_partial_cells=True)
     return jnp.sum(values * counts) / jnp.sum(counts)
 
   fixed = jax.lax.stop_gradient
@@ -79,14 +79,14 @@ def own_values(players, params, stats, examples):
   _, of_fake = logits(fixed(real), fake)
   deceived = mean(log_not(of_fake)) if term.saturating else -mean(log(of_fake))
   of_real, of_fake = logits(fixed(real), fixed(fake))
-  kept = 1 - term.smoothing
+  kept = 1 - term.label_smoothing
   judged = -mean(kept * log(of_real) + (1 - kept) * log_not(of_real)) - mean(log_not(of_fake))
-  if term.penalty:
+  if term.r1_weight:
     # Every logit of an example sees that example alone. Only the structure's slope counts; here
     # it comes first in the concatenation.
     slopes = jax.grad(lambda x: jnp.sum(apply(x, *real[1:])))(fixed(real[0]))
-    seen = pooled_valid(known, slopes.shape[1:3], partly=True)
-    judged += term.penalty / 2 * jnp.sum((slopes * seen) ** 2) / len(slopes)
+    seen = pool_mask(known, slopes.shape[1:3], count_partial_cells=True)
+    judged += term.r1_weight / 2 * jnp.sum((slopes * seen) ** 2) / len(slopes)
   iid = sum(task.pixel_loss(outputs[name], examples).mean() for name, task in tasks.items())
   return {
     PREDICTOR: players.terms["pixel"].weight * iid + term.weight * deceived,
@@ -105,7 +105,7 @@ def test_missing_pixels_say_nothing(method):
   games.assert_missing_pixels_say_nothing(games.of_method(method, levels=1), "adversarial")
 
 
-SHOWN = []
+INPUTS = []
 
 
 class Spy(PatchNet):
@@ -113,16 +113,16 @@ class Spy(PatchNet):
 
   @nn.compact
   def __call__(self, structure, *, train):
-    SHOWN.append(structure)
+    INPUTS.append(structure)
     return Conv(1, 1)(structure)
 
 
-def critique(term, outputs, examples, rng=0, tasks=None):
-  """What the term says of outputs, its critic fresh."""
+def evaluate(term, outputs, examples, rng=0, tasks=None):
+  """Output of a term whose critic has fresh parameters."""
   tasks = tasks or {"segmentation": games.TASK}
   critic = term.init(jax.random.key(3), tasks, games.SIZE)
-  SHOWN.clear()
-  return term(critic, tasks, outputs, examples, progress=0.0, rng=jax.random.key(rng))
+  INPUTS.clear()
+  return games.evaluate(term, tasks, outputs, examples, critic=critic, rng=rng)
 
 
 def logits(sharpness=1.0, n=4):
@@ -134,8 +134,8 @@ def logits(sharpness=1.0, n=4):
 @pytest.mark.parametrize("sharpness", [0.1, 3.0, 100.0])
 def test_scaling_shows_distributions_with_most_on_the_truth(sharpness):
   outputs, examples = logits(sharpness), games.batch(4)
-  critique(Adversarial(inputs="scaling", critic=Spy()), outputs, examples)
-  real, fake = SHOWN[:2]
+  evaluate(Adversarial(inputs="scaling", critic=Spy()), outputs, examples)
+  real, fake = INPUTS[:2]
   label = examples["label"]
   labeled = label != 255
   np.testing.assert_allclose(real.sum(-1)[labeled], 1, rtol=1e-5)
@@ -147,37 +147,37 @@ def test_scaling_shows_distributions_with_most_on_the_truth(sharpness):
   )
 
 
-@pytest.mark.parametrize("method", ["gan_scaling", "gan_together", "gan_penalty", "gan_hard"])
+@pytest.mark.parametrize("method", ["gan_scaling", "gan_joint_batch", "gan_penalty", "gan_hard"])
 def test_no_summand_reaches_the_side_that_it_is_not_for(method):
   players = games.of_method(method)
   term, tasks, examples = players.terms["adversarial"], players.tasks, games.batch(4)
   critic = term.init(jax.random.key(3), tasks, games.SIZE)
 
   def means(params, outputs):
-    parts = term(
-      {**critic, "params": params}, tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
-    ).summands
-    return {name: parts[name].moments.mean() for name in parts if "accuracy" not in name}
+    parts = games.evaluate(
+      term, tasks, outputs, examples, critic={**critic, "params": params}
+    ).losses
+    return {name: parts[name].value.mean() for name in parts if "accuracy" not in name}
 
   slopes = jax.jit(jax.jacrev(means, (0, 1)))(critic["params"], logits())
   for name, (of_critic, of_outputs) in slopes.items():
     reached = [any(np.any(x != 0) for x in jax.tree.leaves(g)) for g in (of_critic, of_outputs)]
-    assert reached == ([False, True] if name == "deceive" else [True, False]), name
+    assert reached == ([False, True] if name == "generator_loss" else [True, False]), name
 
 
 @pytest.mark.parametrize("norm, alike", [("none", True), ("batch", False)])
 def test_truth_and_prediction_shown_together_share_the_statistics_of_a_batch_norm(norm, alike):
   examples, found = games.batch(4), {}
   for together in (False, True):
-    term = games.adversarial(norm, together=together)
-    found[together] = critique(term, logits(), examples)
-  for name in ("deceive", "judge_real", "judge_fake"):
-    one, other = (float(found[each].summands[name].moments.mean()) for each in (False, True))
+    term = games.adversarial(norm, joint_batch=together)
+    found[together] = evaluate(term, logits(), examples)
+  for name in ("generator_loss", "discriminator_loss_real", "discriminator_loss_fake"):
+    one, other = (float(found[each].losses[name].value.mean()) for each in (False, True))
     assert (one == pytest.approx(other, rel=1e-5)) == alike
   if not alike:
     # Running statistics of the first layer, from 0: two batches one after the other, or one.
     mean = lambda each: each.batch_stats["conv1_norm"]["mean"]
-    of_real = critique(
+    of_real = evaluate(
       games.adversarial(norm),
       {
         "segmentation": 100.0
@@ -205,14 +205,12 @@ def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(toge
   examples["label"] = np.zeros_like(examples["label"])
   wrong = {"segmentation": jnp.full((4, *games.SIZE, 3), jnp.array([0.0, 0.0, 1e4]))}
   # A tiny epsilon would blow up the rounding of the means.
-  term = Adversarial(together=together, critic=Pointwise(norm=Norm(epsilon=0.1)))
+  term = Adversarial(joint_batch=together, critic=Pointwise(norm=Norm(epsilon=0.1)))
   critic = term.init(jax.random.key(3), tasks, games.SIZE)
 
   def judged(params):
-    found = term(
-      {**critic, "params": params}, tasks, wrong, examples, progress=0.0, rng=jax.random.key(0)
-    ).summands
-    return sum(found[f"judge_{name}"].moments.mean() for name in ("real", "fake"))
+    found = games.evaluate(term, tasks, wrong, examples, critic={**critic, "params": params}).losses
+    return sum(found[f"judge_{name}"].value.mean() for name in ("real", "fake"))
 
   params, step = critic["params"], jax.jit(jax.value_and_grad(judged))
   for _ in range(100):
@@ -223,7 +221,7 @@ def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(toge
 
 def slopes_of_deceiving(term, outputs, examples):
   """By the outputs."""
-  of = lambda outputs: critique(term, outputs, examples).summands["deceive"].moments.mean()
+  of = lambda outputs: evaluate(term, outputs, examples).losses["generator_loss"].value.mean()
   return np.asarray(jax.grad(of)(outputs)["segmentation"])
 
 
@@ -233,7 +231,7 @@ def test_hard_shows_winners_and_passes_the_slope_there_on_to_the_probabilities()
   labeled = examples["label"][..., None] != 255
   winners = np.eye(3)[np.argmax(outputs["segmentation"], -1)] * labeled
   found = slopes_of_deceiving(hard, outputs, examples)
-  np.testing.assert_array_equal(critique(hard, outputs, examples) and SHOWN[1], winners)
+  np.testing.assert_array_equal(evaluate(hard, outputs, examples) and INPUTS[1], winners)
 
   # The critic's slope where the winners lie, times that of the softmax where the outputs lie.
   decided = {"segmentation": 1e4 * jnp.asarray(np.eye(3)[np.argmax(outputs["segmentation"], -1)])}
@@ -241,7 +239,7 @@ def test_hard_shows_winners_and_passes_the_slope_there_on_to_the_probabilities()
 
   def deceived(structure):
     z = hard.critic.apply(critic, structure, train=True)
-    valid = pooled_valid(jnp.float32(labeled), z.shape[1:3], partly=True)
+    valid = pool_mask(jnp.float32(labeled), z.shape[1:3], count_partial_cells=True)
     return jnp.sum(jax.nn.softplus(-z) * valid) / jnp.sum(valid)
 
   slope = jax.grad(deceived)(jnp.float32(winners)) * labeled
@@ -250,8 +248,8 @@ def test_hard_shows_winners_and_passes_the_slope_there_on_to_the_probabilities()
   assert np.any(found != 0)
 
   # What is decided already is shown alike, but a softmax that is sure lets nothing through.
-  np.testing.assert_array_equal(critique(hard, decided, examples) and SHOWN[1], winners)
-  np.testing.assert_array_equal(critique(soft, decided, examples) and SHOWN[1], winners)
+  np.testing.assert_array_equal(evaluate(hard, decided, examples) and INPUTS[1], winners)
+  np.testing.assert_array_equal(evaluate(soft, decided, examples) and INPUTS[1], winners)
   assert not np.any(slopes_of_deceiving(hard, decided, examples))
   assert np.any(np.abs(slopes_of_deceiving(soft, outputs, examples) - found) > 1e-6)
 
@@ -267,7 +265,7 @@ class Forgetful(PatchNet):
 def test_a_network_with_dropout_gets_a_key():
   term = Adversarial(critic=Forgetful())
   found = [
-    float(critique(term, logits(), games.batch(4), rng=rng).summands["deceive"].moments.mean())
+    float(evaluate(term, logits(), games.batch(4), rng=rng).losses["generator_loss"].value.mean())
     for rng in (0, 0, 1)
   ]
   assert found[0] == found[1] != found[2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.game import PREDICTOR
-from asmjax.losses.affinity import SizeWeights, affinity
+from asmjax.losses.affinity import SizeWeights, affinity_loss
 from asmjax.models.input_transform import IMAGENET
 from asmjax.terms.weight import Ramp
 from tests.helpers import tiny_games as games
@@ -17,7 +17,7 @@ ADAPTIVE = [method for method in METHODS if method != "affinity"]
 
 def fields(term, probabilities, label, weights):
   """The loss, over all sizes and both kinds."""
-  moments = affinity(
+  moments = affinity_loss(
     probabilities,
     label,
     sizes=term.sizes,
@@ -34,7 +34,7 @@ def simplex(params):
   return SizeWeights(
     *(
       jnp.exp(free) / jnp.sum(jnp.exp(free), axis=1, keepdims=True)
-      for free in (params["edge"], params["nonedge"])
+      for free in (params["edge"], params["non_edge"])
     )
   )
 
@@ -52,7 +52,10 @@ def own_values(players, params, stats, examples):
   probabilities = jax.nn.softmax(outputs["segmentation"])
   value = fields(term, probabilities, examples["label"], weights)
   iid = games.TASK.pixel_loss(outputs["segmentation"], examples).mean()
-  return {PREDICTOR: iid + term.weight * value, "affinity": -term.ascent * term.weight * value}
+  return {
+    PREDICTOR: iid + term.weight * value,
+    "affinity": -term.critic_weight * term.weight * value,
+  }
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -125,21 +128,18 @@ def test_the_weight_decays_and_the_sizes_are_told_apart():
   term = type(term)(weight=Ramp(1.0, 0.1), sizes=(3, 5))
   outputs = {"segmentation": jnp.zeros((4, *games.SIZE, 3))}
   ends = [
-    term(
-      {},
-      {"segmentation": games.TASK},
-      outputs,
-      games.batch(4),
-      progress=progress,
-      rng=jax.random.key(0),
-    ).summands
+    games.evaluate(
+      term, {"segmentation": games.TASK}, outputs, games.batch(4), progress=progress
+    ).losses
     for progress in (0.0, 0.5, 1.0)
   ]
-  assert set(ends[0]) == {"edge_3", "edge_5", "nonedge_3", "nonedge_5"}
+  assert set(ends[0]) == {"edge_3", "edge_5", "non_edge_3", "non_edge_5"}
   for name in ends[0]:
-    np.testing.assert_allclose([end[name].weight for end in ends], [1, 0.1**0.5, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(
+      [end[name].predictor_weight for end in ends], [1, 0.1**0.5, 0.1], rtol=1e-6
+    )
   # The same everywhere: no divergence, so that every edge costs the whole margin.
-  assert ends[0]["edge_3"].moments.mean() == 3 and ends[0]["nonedge_5"].moments.mean() == 0
+  assert ends[0]["edge_3"].value.mean() == 3 and ends[0]["non_edge_5"].value.mean() == 0
 
 
 @pytest.mark.parametrize("method", ["affinity", "aaf"])

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.game import FEATURES, PREDICTOR, Game
+from asmjax.game import PREDICTOR, Game
 from asmjax.gradients import Probe
-from asmjax.losses.embedding import contrastive
+from asmjax.losses.embedding import contrastive_loss
 from asmjax.models.input_transform import IMAGENET
 from asmjax.terms import Embedding
+from asmjax.terms.base import FEATURES
 from tests.helpers import tiny_games as games
 
 
@@ -26,7 +27,7 @@ def own_values(players, params, stats, examples):
   (features,) = state["intermediates"][FEATURES]
   head = params[PREDICTOR][name]
   output = features @ head["kernel"][0, 0] + head["bias"].reshape(1, 1, 1, -1)
-  contrast = contrastive(
+  contrast = contrastive_loss(
     features,
     examples["label"],
     classes=3,
@@ -63,16 +64,15 @@ def test_sampled_directions_change_with_the_key():
   found = {
     sampled: [
       float(
-        Embedding(sampled=sampled)(
-          {},
+        games.evaluate(
+          Embedding(num_sampled=sampled),
           {"segmentation": games.TASK},
           features,
           games.batch(4),
-          progress=0.0,
-          rng=jax.random.key(seed),
+          rng=seed,
         )
-        .summands["same"]
-        .moments.mean()
+        .losses["same"]
+        .value.mean()
       )
       for seed in (0, 0, 1, 2, 3)
     ]
@@ -95,7 +95,9 @@ def test_features_are_needed():
   params, stats = games.variables(players)
   with pytest.raises(ValueError, match="needs what the predictor's heads see, sown as 'features'"):
     jax.eval_shape(
-      lambda: players.play(params, stats, games.batch(2), rng=jax.random.key(0)).summands["x"]
+      lambda: players.compute_losses(params, stats, games.batch(2), rng=jax.random.key(0)).losses[
+        "x"
+      ]
     )
 
 
@@ -111,11 +113,11 @@ def test_the_features_that_are_judged_are_below_the_heads_and_in_single_precisio
   read = jax.jit(
     jax.grad(
       lambda probes: sum(
-        part.moments.total
-        for part in players.play(
+        part.value.total
+        for part in players.compute_losses(
           params, stats, games.batch(2), rng=jax.random.key(0), probes=probes
-        ).summands.values()
+        ).losses.values()
       )
     )
-  )(probes)["embedding"].raw
+  )(probes)["embedding"].unscaled
   assert np.isfinite(read) and read > 0 and read.dtype == jnp.float32

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.game import AUXILIARY, PREDICTOR, Game, joint_value
+from asmjax.game import PREDICTOR, Game, joint_objective
 from asmjax.losses import cross_entropy
-from asmjax.losses.pixel import class_balance
+from asmjax.losses.pixel import class_balance_weights
 from asmjax.models.backbones import ResNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import PSPNet
 from asmjax.tasks import Depth
 from asmjax.terms import Pixel
+from asmjax.terms.base import AUXILIARY
 from asmjax.terms.weight import Ramp
 from tests.helpers import tiny_backbones as backbones
 from tests.helpers import tiny_games as games
@@ -23,7 +24,7 @@ TASKS = {"segmentation": games.TASK, "depth": Depth(weight=0.3)}
 
 
 def judged(term, outputs, examples, progress=0.0):
-  return term({}, TASKS, outputs, examples, progress=progress, rng=jax.random.key(0)).summands
+  return games.evaluate(term, TASKS, outputs, examples, progress=progress).losses
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +46,8 @@ def test_auxiliary_maps_are_judged_as_the_others_with_weights_of_their_own(outpu
   )
   for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
     expected = reference.cross_entropy(np.asarray(maps["segmentation"]), examples["label"])
-    assert float(found[name].moments.mean()) == pytest.approx(expected, rel=1e-5)
-  assert found["depth"].moments.mean() != found["depth_auxiliary"].moments.mean()
+    assert float(found[name].value.mean()) == pytest.approx(expected, rel=1e-5)
+  assert found["depth"].value.mean() != found["depth_auxiliary"].value.mean()
 
 
 def test_auxiliary_maps_are_left_out_unless_they_have_a_weight(outputs):
@@ -79,10 +80,10 @@ def test_each_head_learns_from_its_own_map_and_what_both_see_from_both():
   @jax.jit
   def gradients(params):
     def value(params, game):
-      summands = game.play(
+      summands = game.compute_losses(
         {PREDICTOR: params}, {PREDICTOR: {}}, games.batch(2, size=SIZE), rng=jax.random.key(0)
-      ).summands
-      return joint_value(summands), {key: part.moments.mean() for key, part in summands.items()}
+      ).losses
+      return joint_objective(summands), {key: part.value.mean() for key, part in summands.items()}
 
     return [jax.value_and_grad(value, has_aux=True)(params, game) for game in players.values()]
 
@@ -113,7 +114,7 @@ def means(outputs):
 
   def found(term, progress):
     judge = lambda progress: {
-      name: part.moments.mean()
+      name: part.value.mean()
       for name, part in judged(term, outputs, games.batch(4), progress).items()
     }
     return {name: float(mean) for name, mean in jax.jit(judge)(progress).items()}
@@ -126,7 +127,7 @@ def test_classes_are_weighed_at_first_and_alike_afterwards(outputs, means):
   balanced = Pixel(auxiliary=0.4, balanced=part, shares=SHARES)
   plain, early = means(Pixel(auxiliary=0.4), 0.0), means(balanced, 0.33)
   for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
-    weight = class_balance(label, jnp.array(SHARES))
+    weight = class_balance_weights(label, jnp.array(SHARES))
     expected = cross_entropy(maps["segmentation"], label, weight=weight).mean()
     assert early[name] == pytest.approx(float(expected), rel=1e-5)
     assert abs(early[name] - plain[name]) > 1e-3 * plain[name]
@@ -142,7 +143,7 @@ def test_weights_of_classes_change_neither_counts_nor_the_weights_of_summands(ou
   balanced = judged(Pixel(balanced=1.0, shares=SHARES), outputs, examples)
   for name in TASKS:
     assert balanced[name].weight == plain[name].weight
-    assert balanced[name].moments.count == plain[name].moments.count
+    assert balanced[name].value.count == plain[name].value.count
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from asmjax.game import PREDICTOR
+from asmjax.game import PREDICTOR, joint_objective
 from asmjax.losses import layer_distances, matching_hinge
-from asmjax.losses.matching import pooled_valid
+from asmjax.losses.matching import pool_mask
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.models.input_transform import IMAGENET
 from asmjax.terms import Structure
@@ -19,7 +19,7 @@ from tests.helpers import tiny_games as games
 
 WITH_CRITIC = games.with_term("structure")
 CLIMBING = [
-  method for method in WITH_CRITIC if not games.METHODS[method]["structure"].reconstruction
+  method for method in WITH_CRITIC if not games.METHODS[method]["structure"].reconstruction_weight
 ]
 
 
@@ -42,24 +42,27 @@ def own_values(players, params, stats, examples):
   truth, *rebuilt = critic(lambda name, task: task.true_structure(examples))
   soft, *_ = critic(lambda name, task: task.structure(outputs[name]))
   shown = soft
-  if term.binarise:
+  if term.binarize:
     shown, *_ = critic(lambda name, task: task.hard_structure(outputs[name]))
   cells = {
     layer: functools.reduce(
       jnp.maximum,
-      (pooled_valid(each, truth[layer].shape[1:3], partly=term.partly) for each in valid.values()),
+      (
+        pool_mask(each, truth[layer].shape[1:3], count_partial_cells=term.count_partial_cells)
+        for each in valid.values()
+      ),
     )
     for layer in term.layers
   }
   distance = lambda features: sum(
     moments.mean()
     for moments in layer_distances(
-      features, truth, term.layers, valid=cells, normalize=term.normalize
+      features, truth, term.layers, masks=cells, normalize=term.normalize
     ).values()
   )
   hinge = sum(
     matching_hinge(
-      shown[layer], truth[layer], margin=term.margin, valid=cells[layer], normalize=term.normalize
+      shown[layer], truth[layer], margin=term.margin, masks=cells[layer], normalize=term.normalize
     ).mean()
     for layer in term.layers
   )
@@ -72,7 +75,7 @@ def own_values(players, params, stats, examples):
   climbed = hinge if term.margin else -distance(shown)
   return {
     PREDICTOR: term.weight * distance(soft) + pixel,
-    "structure": term.ascent * climbed + term.reconstruction * rebuilding,
+    "structure": term.critic_weight * climbed + term.reconstruction_weight * rebuilding,
     "seen": distance(shown),
   }
 
@@ -176,7 +179,7 @@ def change_of_distance(method, player):
 
 
 @pytest.mark.parametrize(
-  "method", ["asm", "asm_released", "asm_binarised", "iid_asm_all", "asm_released_all"]
+  "method", ["asm", "asm_released", "asm_binarized", "iid_asm_all", "asm_released_all"]
 )
 def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method):
   """Each task's own missing pixels, also where another task has a truth."""
@@ -192,10 +195,8 @@ def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method)
   @jax.jit
   def gradients(params, outputs):
     def value(params, outputs):
-      critique = term(
-        {"params": params}, tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
-      )
-      return sum(s.weight * s.moments.mean() for s in critique.summands.values())
+      critique = games.evaluate(term, tasks, outputs, examples, critic={"params": params})
+      return joint_objective(critique.losses)
 
     return jax.grad(value, (0, 1))(params, outputs)
 
@@ -215,26 +216,26 @@ def test_a_critic_for_each_task_plays_the_games_of_single_tasks():
   terms = {f"structure_{name}": games.structure(tasks=(name,)) for name in names}
   players = games.game(tasks=names, **terms)
   params, stats = games.variables(players)
-  together = players.play(params, stats, games.batch(), rng=jax.random.key(0)).summands
+  together = players.compute_losses(params, stats, games.batch(), rng=jax.random.key(0)).losses
   for name in names:
     heads = [f"head_{other}" for other in names if other != name]
     predictor = {key: value for key, value in params[PREDICTOR].items() if key not in heads}
     alone = (
       games.game(tasks=(name,))
-      .play(
+      .compute_losses(
         {PREDICTOR: predictor, "structure": params[f"structure_{name}"]},
         {PREDICTOR: stats[PREDICTOR], "structure": {}},
         games.batch(),
         rng=jax.random.key(0),
       )
-      .summands
+      .losses
     )
     assert alone.keys() == {
       key.replace(f"structure_{name}/", "structure/") for key in together if f"_{name}/" in key
     }
     for key, summand in alone.items():
       expected = together[key.replace("structure/", f"structure_{name}/")]
-      np.testing.assert_allclose(summand.moments.total, expected.moments.total, rtol=1e-5)
+      np.testing.assert_allclose(summand.value.total, expected.value.total, rtol=1e-5)
 
 
 def test_tasks_judged_together_have_a_first_layer_each():
@@ -255,7 +256,7 @@ def value_of(term, params, predicted, truth):
   """V for structures given directly, all valid."""
   features = [term.critic.apply({"params": params}, x)[0] for x in (predicted, truth)]
   valid = {layer: jnp.ones((*features[0][layer].shape[:3], 1)) for layer in term.layers}
-  layers = layer_distances(*features, term.layers, valid=valid, normalize=term.normalize)
+  layers = layer_distances(*features, term.layers, masks=valid, normalize=term.normalize)
   return sum(moments.mean() for moments in layers.values())
 
 
@@ -319,7 +320,7 @@ def test_capping_makes_the_growth_polynomial_and_decay_bounds_it(climb):
   np.testing.assert_allclose(decayed[-1], decayed[-100], rtol=1e-4)
 
 
-def test_the_hinge_stops_the_climb_at_the_margin():
+def test_the_hinge_stops_the_ascent_at_the_margin():
   term = games.structure(**games.RELEASED)
   truth = games.TASK.true_structure({"label": jnp.array(games.batch()["label"] % 3)})
   params = term.critic.init(jax.random.key(0), truth)["params"]
@@ -330,7 +331,9 @@ def test_the_hinge_stops_the_climb_at_the_margin():
 
 
 def test_the_weights_of_both_players_follow_their_schedules(float64):
-  falling = games.structure(reconstruction=0.0, weight=Ramp(3.0, 0.3), ascent=Ramp(0.5, 0.05))
+  falling = games.structure(
+    reconstruction_weight=0.0, weight=Ramp(3.0, 0.3), critic_weight=Ramp(0.5, 0.05)
+  )
   players = games.game(structure=falling)
   plain, params = compiled("asm_no_rec")
   _, stats = games.double(games.variables(players))
@@ -392,7 +395,9 @@ def test_critics_judge_half_precision_in_single():
     players = games.with_compute_dtype(jnp.bfloat16, games.of_method(method))
     params, stats = games.variables(players)
     played = jax.eval_shape(
-      lambda p=players, v=params, s=stats: p.play(v, s, games.batch(2), rng=jax.random.key(0))
+      lambda p=players, v=params, s=stats: p.compute_losses(
+        v, s, games.batch(2), rng=jax.random.key(0)
+      )
     )
-    for name, summand in played.summands.items():
-      assert {x.dtype for x in summand.moments} == {jnp.dtype("float32")}, name
+    for name, summand in played.losses.items():
+      assert {x.dtype for x in summand.value} == {jnp.dtype("float32")}, name

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from asmjax.terms.weight import Ramp, at, parse_weight
+from asmjax.terms.weight import Ramp, evaluate_weight, parse_weight
 
 
 def test_ramp_follows_its_formula_and_rests_outside():
@@ -18,7 +18,7 @@ def test_ramp_follows_its_formula_and_rests_outside():
 
 
 def test_at_takes_numbers_and_ramps():
-  assert at(0.7, 0.3) == 0.7 and at(Ramp(2.0, 1.0, "linear"), 0.5) == 1.5
+  assert evaluate_weight(0.7, 0.3) == 0.7 and evaluate_weight(Ramp(2.0, 1.0, "linear"), 0.5) == 1.5
 
 
 @pytest.mark.parametrize(

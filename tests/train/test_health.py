@@ -6,21 +6,21 @@ import pytest
 
 from asmjax.config import presets
 from asmjax.config.build import build_experiment
-from asmjax.game import Critique, Term
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel
-from asmjax.train.health import Health
+from asmjax.terms.base import Term, TermOutput
+from asmjax.train.health import CriticMonitor
 from asmjax.train.loop import train
 from tests.helpers import small_configs as small
 from tests.helpers import tiny_games as games
 
 
-def judged(real, fake, judge_real, judge_fake):
+def judged(real, fake, discriminator_loss_real, discriminator_loss_fake):
   return {
     "accuracy_real": real,
     "accuracy_fake": fake,
-    "judge_real": judge_real,
-    "judge_fake": judge_fake,
-    "deceive": 1.0,
+    "discriminator_loss_real": discriminator_loss_real,
+    "discriminator_loss_fake": discriminator_loss_fake,
+    "generator_loss": 1.0,
   }
 
 
@@ -40,7 +40,7 @@ def judged(real, fake, judge_real, judge_fake):
   ],
 )
 def test_a_discriminator_is_collapsed_saturated_or_healthy(figures, expected):
-  found = Adversarial().symptoms(figures, {})
+  found = Adversarial().diagnose(figures, {})
   assert list(found) == expected
   for words in found.values():
     assert f"{figures['accuracy_real']:.3f}" in words and "give it" in words
@@ -60,11 +60,11 @@ def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
   layers = lambda values: {
     "conv1": values[0],
     "conv2": values[1],
-    "climb_conv1": 1e9,
-    "smallest_conv1": 1.0,
-    "smallest_conv2": 1.0,
+    "critic_conv1": 1e9,
+    "min_norm_conv1": 1.0,
+    "min_norm_conv2": 1.0,
   }
-  found = games.structure().symptoms(layers(now), layers(first))
+  found = games.structure().diagnose(layers(now), layers(first))
   assert list(found) == ["explodes"] * explodes
   if explodes:
     assert f"{sum(now):.3g} after {sum(first):.3g}" in found["explodes"]
@@ -73,9 +73,9 @@ def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
 HEALTHY = {
   "conv1": 0.3,
   "conv2": 0.4,
-  "smallest_conv1": 0.8,
-  "smallest_conv2": 0.7,
-  "gradient": 0.5,
+  "min_norm_conv1": 0.8,
+  "min_norm_conv2": 0.7,
+  "gradient_norm": 0.5,
 }
 
 
@@ -84,16 +84,16 @@ HEALTHY = {
   "changes, symptom, words",
   [
     ({}, None, ""),
-    ({"gradient": 99.0}, None, ""),
-    ({"gradient": 101.0}, "gradient", "norm is 101 after 0.5 at the start"),
-    ({"smallest_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
-    ({"smallest_conv1": 0.0}, None, ""),  # Nothing was labeled.
+    ({"gradient_norm": 99.0}, None, ""),
+    ({"gradient_norm": 101.0}, "gradient", "norm is 101 after 0.5 at the start"),
+    ({"min_norm_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
+    ({"min_norm_conv1": 0.0}, None, ""),  # Nothing was labeled.
   ],
 )
 def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
   normalize, changes, symptom, words
 ):
-  found = games.structure(normalize=normalize).symptoms(HEALTHY | changes, HEALTHY)
+  found = games.structure(normalize=normalize).diagnose(HEALTHY | changes, HEALTHY)
   assert list(found) == [symptom] * (symptom is not None)
   assert not symptom or words in found[symptom]
 
@@ -111,7 +111,7 @@ def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
 def test_a_bounded_value_is_saturated_where_features_have_nothing_in_common(
   normalize, distance, saturated
 ):
-  found = games.structure(normalize=normalize).symptoms(HEALTHY | {"conv1": distance}, HEALTHY)
+  found = games.structure(normalize=normalize).diagnose(HEALTHY | {"conv1": distance}, HEALTHY)
   assert list(found) == ["saturated"] * saturated
   assert not saturated or "truth at conv1 have little in common" in found["saturated"]
 
@@ -119,74 +119,76 @@ def test_a_bounded_value_is_saturated_where_features_have_nothing_in_common(
 def test_a_discriminator_with_smoothed_targets_can_be_saturated():
   """Its loss is never below 0.325, the entropy of (0.1, 0.9)."""
   figures = judged(1.0, 1.0, 0.33, 0.01)
-  assert not Adversarial().symptoms(figures, {})
-  assert list(Adversarial(smoothing=0.1).symptoms(figures, {})) == ["saturated"]
+  assert not Adversarial().diagnose(figures, {})
+  assert list(Adversarial(label_smoothing=0.1).diagnose(figures, {})) == ["saturated"]
 
 
 @pytest.mark.parametrize(
-  "edge, nonedge, expected",
+  "edge, non_edge, expected",
   [
     (0.4, 0.6, []),
     (0.99, 0.9, []),
     (0.995, 0.6, ["one_hot_edge"]),
-    (1.0, 0.999, ["one_hot_edge", "one_hot_nonedge"]),
+    (1.0, 0.999, ["one_hot_edge", "one_hot_non_edge"]),
   ],
 )
-def test_weights_that_choose_one_size_are_one_hot(edge, nonedge, expected):
-  figures = {"largest_edge": edge, "largest_nonedge": nonedge}
-  found = games.AAF.symptoms(figures, {})
+def test_weights_that_choose_one_size_are_one_hot(edge, non_edge, expected):
+  figures = {"max_weight_edge": edge, "max_weight_non_edge": non_edge}
+  found = games.AAF.diagnose(figures, {})
   assert list(found) == expected
   assert all(kind.removeprefix("one_hot_") in words for kind, words in found.items())
-  assert Affinity().symptoms({"edge_3": 1.0}, {}) == {}
-  assert Affinity(adaptive=True, sizes=(3,)).symptoms(figures, {}) == {}
+  assert Affinity().diagnose({"edge_3": 1.0}, {}) == {}
+  assert Affinity(adaptive=True, sizes=(3,)).diagnose(figures, {}) == {}
 
 
 @pytest.mark.parametrize("term", [Pixel(), Embedding()])
-def test_a_term_without_a_game_has_no_symptoms(term):
-  assert term.symptoms({"segmentation": 1e9, "same": 1e9}, {}) == {}
+def test_a_term_without_a_game_has_no_problems(term):
+  assert term.diagnose({"segmentation": 1e9, "same": 1e9}, {}) == {}
 
 
 class Fever(Term):
   """Is hot above 1 and has grown if it is above its start."""
 
-  def symptoms(self, now, first):
+  def diagnose(self, now, first):
     found = {"hot": "too hot"} if now["heat"] > 1 else {}
     return found | ({"grown": f"grown from {first['heat']}"} if now["heat"] > first["heat"] else {})
 
-  def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
-    return Critique({})
+  def __call__(self, context):
+    return TermOutput({})
 
 
-def said(health, *heats, name="a"):
+def said(monitor, *heats, name="a"):
   """What is said at each of the checks."""
-  return [health.check({f"{name}/heat": heat, "other/heat": 9.0}) for heat in heats]
+  return [monitor.check({f"{name}/heat": heat, "other/heat": 9.0}) for heat in heats]
 
 
 def test_a_trouble_is_said_once_and_again_after_it_has_gone():
-  health = Health({"a": Fever()}, [{"a/heat": 5.0}, {"a/heat": 0.0}])
-  assert said(health, 0.5, 2, 3, 0.5, 0.7, 2) == [[], ["a: too hot"], [], [], [], ["a: too hot"]]
+  monitor = CriticMonitor({"a": Fever()}, [{"a/heat": 5.0}, {"a/heat": 0.0}])
+  assert said(monitor, 0.5, 2, 3, 0.5, 0.7, 2) == [[], ["a: too hot"], [], [], [], ["a: too hot"]]
 
 
 def test_every_term_is_asked_about_its_own_metrics():
   logged = [dict.fromkeys(("a/heat", "ab/heat"), heat) for heat in (5.0, 0.0)]
-  health = Health({"a": Fever(), "ab": Fever()}, logged)
-  assert health.check({"a/heat": 0.0, "ab/heat": 2.0, "sent/a": 9.0}) == ["ab: too hot"]
-  both = health.check({"a/heat": 2.0, "ab/heat": 6.0})
+  monitor = CriticMonitor({"a": Fever(), "ab": Fever()}, logged)
+  assert monitor.check({"a/heat": 0.0, "ab/heat": 2.0, "gradient_norm_from/a": 9.0}) == [
+    "ab: too hot"
+  ]
+  both = monitor.check({"a/heat": 2.0, "ab/heat": 6.0})
   assert both == ["a: too hot", "ab: grown from 5.0"]
 
 
 def test_a_new_run_is_compared_to_its_first_interval_and_a_resumed_one_to_that_of_the_record():
-  assert said(Health({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
+  assert said(CriticMonitor({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
   logged = [{"step": 5, "a/heat": 0.2}, {"step": 10, "a/heat": 0.1}]
-  assert said(Health({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
+  assert said(CriticMonitor({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
 
 
 def test_what_was_wrong_when_a_run_was_killed_is_not_said_again():
   heats = (0.2, 2.0, 3.0, 0.1, 4.0)
   for killed in range(1, 5):
     logged = [{"a/heat": heat} for heat in heats[:killed]]
-    rest = said(Health({"a": Fever()}, logged), *heats[killed:])
-    assert rest == said(Health({"a": Fever()}), *heats)[killed:]
+    rest = said(CriticMonitor({"a": Fever()}, logged), *heats[killed:])
+    assert rest == said(CriticMonitor({"a": Fever()}), *heats)[killed:]
 
 
 def run(workdir, **changes):
@@ -212,4 +214,4 @@ def test_a_discriminator_that_does_not_learn_is_warned_of(tmp_path, capsys):
   for each in (settings, warnings[0]):
     assert f"step {each['step']}: {each['warning']}" in printed
   metrics = small.logged(tmp_path)
-  assert {"sent/adversarial", "sent/pixel"} <= set(metrics[0])
+  assert {"gradient_norm_from/adversarial", "gradient_norm_from/pixel"} <= set(metrics[0])

@@ -51,8 +51,8 @@ def test_a_run_leaves_what_it_should(finished):
   assert [line["step"] for line in small.logged(workdir)] == [4, 5, 6, 8, 10, 12]
   last = small.logged(workdir)[-1]
   assert last["segmentation/mean_iou"] == results["metrics"]["segmentation/mean_iou"]
-  assert {"structure/conv1", "structure/conv2", "gradient/structure"} <= set(last)
-  assert 0 < last["sent/structure"] and not (workdir / "warnings.jsonl").exists()
+  assert {"structure/conv1", "structure/conv2", "gradient_norm/structure"} <= set(last)
+  assert 0 < last["gradient_norm_from/structure"] and not (workdir / "warnings.jsonl").exists()
   assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
   assert list((workdir / "tensorboard").glob("events*"))
   assert "step 10/12" in output and "steps/s" in output and "left" in output
@@ -362,8 +362,8 @@ def test_options_work_together_and_resume(tmp_path, compiled_once):
     small.config(
       "iid_asm",
       **{
-        "train.turns": "alternate(1, 2)",
-        "train.pretraining": 1,
+        "train.updates": "alternate(1, 2)",
+        "train.critic_warmup_steps": 1,
         "train.batch_size": 16,
         "train.grad_accum_steps": 2,
         "train.dtype": "bfloat16",
@@ -384,7 +384,7 @@ def test_options_work_together_and_resume(tmp_path, compiled_once):
   results = train(run, tmp_path / "whole")
   lines = small.logged(tmp_path / "whole")
   moved = [
-    [name.removeprefix("gradient/") for name in line if name.startswith("gradient/")]
+    [name.removeprefix("gradient_norm/") for name in line if name.startswith("gradient_norm/")]
     for line in lines
   ]
   assert moved == [["structure"], *[["structure"], ["predictor"], ["predictor"]] * 3]

@@ -1,4 +1,4 @@
-"""The step: the same numbers however it is spread; only movers move."""
+"""The step: the same numbers however it is spread; only active_players move."""
 
 import dataclasses
 import functools
@@ -12,14 +12,16 @@ import numpy as np
 import optax
 import pytest
 
-from asmjax.game import FEATURES, PREDICTOR, Critique, Summand, Term, Turns, joint_value
+from asmjax.game import PREDICTOR, joint_objective
 from asmjax.models.input_transform import IMAGENET
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.terms import Pixel
+from asmjax.terms.base import FEATURES, LossTerm, Term, TermOutput
 from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.state import Player, TrainState, init_state
 from asmjax.train.step import make_step
+from asmjax.train.updates import UpdateSchedule
 from tests.helpers import tiny_games as games
 
 OPTIMIZER = Optimizer(name="adam", learning_rate=1e-2, weight_decay=1e-3, clip_norm=5.0)
@@ -28,7 +30,7 @@ STEPS = 40
 
 @functools.cache
 def take_step(
-  devices, movers, method="asm", norm="sync_batch", grad_accum_steps=1, wide=False, levels=2
+  devices, active_players, method="asm", norm="sync_batch", grad_accum_steps=1, wide=False, levels=2
 ):
   """A compiled step on the first `devices` devices, and the game's initial state.
 
@@ -36,7 +38,7 @@ def take_step(
   """
   players = games.of_method(method, norm=norm, levels=levels)
   tx = dict.fromkeys((PREDICTOR, *players.critics), OPTIMIZER.make_transformation(STEPS))
-  step = make_step(players, tx, movers=movers, steps=STEPS, grad_accum_steps=grad_accum_steps)
+  step = make_step(players, tx, active_players=active_players, steps=STEPS, grad_accum_steps=grad_accum_steps)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
   where = jax.local_devices()[:devices]
   spread_step = pmap_step(step, devices=where)
@@ -48,11 +50,11 @@ def take_step(
 
 def run(steps, devices, turns="joint", **options):
   """The state and the last metrics after some steps, each on its own batch."""
-  movers = Turns.parse(turns).movers
+  active_players = UpdateSchedule.parse(turns).active_players
   players = (PREDICTOR, "structure")
-  _, state = take_step(devices, movers(0, players), **options)
+  _, state = take_step(devices, active_players(0, players), **options)
   for i in range(steps):
-    step, _ = take_step(devices, movers(i, players), **options)
+    step, _ = take_step(devices, active_players(i, players), **options)
     state, metrics = step(state, games.batch(seed=i))
   return jax.device_get(state), jax.device_get(metrics)
 
@@ -76,8 +78,10 @@ def test_balanced_terms_send_the_same_on_any_number_of_devices(float64):
   options = {"method": "iid_asm_balanced", "wide": True}
   expected, metrics = run(2, 1, **options)
   assert_close(run(2, 4, **options), (expected, metrics), 1e-9)
-  np.testing.assert_allclose(metrics["sent/structure"], 0.3 * metrics["sent/pixel"], rtol=1e-9)
-  assert 0 < metrics["balance/structure"] < 1 and "balance/pixel" not in metrics
+  np.testing.assert_allclose(
+    metrics["gradient_norm_from/structure"], 0.3 * metrics["gradient_norm_from/pixel"], rtol=1e-9
+  )
+  assert 0 < metrics["gradient_scale/structure"] < 1 and "gradient_scale/pixel" not in metrics
 
 
 def test_several_devices_give_the_same_numbers_in_single_precision():
@@ -91,16 +95,16 @@ def test_microbatches_give_the_numbers_of_the_whole_batch(float64):
 
 
 class Clock(Term):
-  """Says what progress it is told of, and has a critic, which never moves."""
+  """Reports the progress, and has a critic, which is never updated."""
 
   critic = nn.Dense(1)
 
   def init(self, rng, tasks, size):
     return self.critic.init(rng, jnp.zeros((1, 1)))
 
-  def __call__(self, critic, tasks, outputs, truth, *, progress, rng):
-    told = MaskedMean(jnp.asarray(progress, jnp.float32), jnp.ones(()))
-    return Critique({"progress": Summand(0.0, told)})
+  def __call__(self, context):
+    progress = MaskedMean(jnp.asarray(context.progress, jnp.float32), jnp.ones(()))
+    return TermOutput({"progress": LossTerm(progress)})
 
 
 def keep_step():
@@ -119,19 +123,24 @@ def test_whoever_moves_when_the_predictors_schedules_are_the_same():
   tx = dict.fromkeys(names, keep_step())
   state = init_state(players, tx, seed=0, image_size=games.SIZE)
   take = {}
-  for turns in (Turns(), Turns(0, 0, 3), Turns(1, 1), Turns(3, 2, 1)):
+  for turns in (
+    UpdateSchedule(),
+    UpdateSchedule(0, 0, 3),
+    UpdateSchedule(1, 1),
+    UpdateSchedule(3, 2, 1),
+  ):
     now, found = state, []
     for i in range(turns.total(steps)):
-      movers = turns.movers(i, names)
-      if (turns, movers) not in take:
-        step = make_step(players, tx, movers=movers, steps=steps, turns=turns)
-        take[turns, movers] = pmap_step(step, devices=jax.local_devices()[:1])
+      active_players = turns.active_players(i, names)
+      if (turns, active_players) not in take:
+        step = make_step(players, tx, active_players=active_players, steps=steps, updates=turns)
+        take[turns, active_players] = pmap_step(step, devices=jax.local_devices()[:1])
       batch = shard_batch(games.batch(2), devices=jax.local_devices()[:1])
-      now, metrics = take[turns, movers](now, batch)
-      clocks = {int(now.players[name].opt_state) for name in movers}
+      now, metrics = take[turns, active_players](now, batch)
+      clocks = {int(now.players[name].opt_state) for name in active_players}
       assert clocks == {turns.taken(i)}
       assert metrics["clock/progress"] == np.float32(turns.taken(i) / steps)
-      found += [clocks.pop()] if PREDICTOR in movers else []
+      found += [clocks.pop()] if PREDICTOR in active_players else []
     assert found == list(range(steps)) and now.step == turns.total(steps)
 
 
@@ -141,7 +150,7 @@ def test_who_waits_stays_bit_for_bit_as_it_is(mover, waiter):
   after, metrics = step(before, games.batch())
   after = jax.device_get(after)
   jax.tree.map(np.testing.assert_array_equal, after.players[waiter], before.players[waiter])
-  assert f"gradient/{mover}" in metrics and f"gradient/{waiter}" not in metrics
+  assert f"gradient_norm/{mover}" in metrics and f"gradient_norm/{waiter}" not in metrics
   assert not np.array_equal(
     jax.tree.leaves(after.players[mover].params)[0],
     jax.tree.leaves(before.players[mover].params)[0],
@@ -153,7 +162,7 @@ def test_an_unlabeled_batch_changes_nothing_but_what_decays():
   step, state = take_step(2, (PREDICTOR, "structure"))
   blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
   after, metrics = step(state, blank)
-  assert metrics["gradient/predictor"] == 0 and metrics["gradient/structure"] == 0
+  assert metrics["gradient_norm/predictor"] == 0 and metrics["gradient_norm/structure"] == 0
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(after)))
 
 
@@ -161,7 +170,7 @@ def test_what_never_moves_is_not_differentiated():
   players, held = games.of_method("asm"), re.compile("^down1")
   optimizer = dataclasses.replace(OPTIMIZER, groups={held.pattern: 0.0})
   tx = dict.fromkeys((PREDICTOR, "structure"), optimizer.make_transformation(STEPS))
-  make = functools.partial(make_step, players, tx, movers=(PREDICTOR,), steps=STEPS)
+  make = functools.partial(make_step, players, tx, active_players=(PREDICTOR,), steps=STEPS)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
   batch, stop_frozen = (
     shard_batch(games.batch(), devices=jax.local_devices()[:1]),
@@ -180,7 +189,7 @@ def test_what_never_moves_is_not_differentiated():
     assert {path for path in now if np.array_equal(now[path], before[path])} == {
       path for path in now if held.search(path)
     }
-  assert moved[1][1]["gradient/predictor"] < moved[0][1]["gradient/predictor"]
+  assert moved[1][1]["gradient_norm/predictor"] < moved[0][1]["gradient_norm/predictor"]
 
 
 MEDLEY = ("structure", "adversarial")
@@ -217,10 +226,8 @@ def sent_by_definition():
 
   def share(name, outputs):
     critic = {"params": params.get(name, {}), "batch_stats": stats.get(name, {})}
-    return joint_value(
-      players.terms[name](
-        critic, players.tasks, outputs, examples, progress=0.0, rng=jax.random.key(0)
-      ).summands
+    return joint_objective(
+      games.evaluate(players.terms[name], players.tasks, outputs, examples, critic=critic).losses
     )
 
   gradients = jax.jit(
@@ -236,7 +243,7 @@ def test_what_each_term_sends_is_its_gradient_by_the_outputs(devices, grad_accum
   step, state = take_medley(devices, grad_accum_steps)
   _, metrics = jax.device_get(step(state, games.batch()))
   for name, norm in expected.items():
-    np.testing.assert_allclose(metrics[f"sent/{name}"], norm, rtol=1e-9)
+    np.testing.assert_allclose(metrics[f"gradient_norm_from/{name}"], norm, rtol=1e-9)
   step, state = take_medley(1)
   assert_close(metrics, jax.device_get(step(state, games.batch()))[1], 1e-9)
 
@@ -246,7 +253,7 @@ def test_without_truth_nothing_is_sent_and_nobody_is_moved(float64):
   blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
   _, metrics = jax.device_get(step(state, blank))
   kinds = {name.split("/")[0] for name in metrics}
-  assert {"sent", "gradient", *MEDLEY, "pixel", "embedding", "affinity"} == kinds
+  assert {"gradient_norm_from", "gradient_norm", *MEDLEY, "pixel", "embedding", "affinity"} == kinds
   assert all(value == 0 for value in metrics.values())
 
 
@@ -255,8 +262,8 @@ def test_nothing_is_sent_where_the_predictor_waits():
   for mover in (PREDICTOR, "structure"):
     step, state = take_step(2, (mover,))
     _, metrics = step(state, games.batch())
-    names[mover] = {name for name in metrics if name.startswith("sent/")}
-  assert names == {PREDICTOR: {"sent/structure"}, "structure": set()}
+    names[mover] = {name for name in metrics if name.startswith("gradient_norm_from/")}
+  assert names == {PREDICTOR: {"gradient_norm_from/structure"}, "structure": set()}
 
 
 @pytest.mark.parametrize("mover", [PREDICTOR, "adversarial"])

@@ -205,8 +205,8 @@ def published_method(config: Mapping[str, Any]) -> str:
     settings = terms["structure"]
     paper = (
       list(settings["layers"]) == ["conv1", "conv2"]
-      and settings["ascent"] == 1
-      and settings["reconstruction"]
+      and settings["critic_weight"] == 1
+      and settings["reconstruction_weight"]
     )
     return "asm" if paper else ""
   if kinds == "affinity+pixel":

@@ -21,4 +21,4 @@ class SizeChooser(nn.Module):
     def weights(kind: str) -> Float[Array, "c k"]:
       return nn.softmax(self.param(kind, nn.initializers.zeros, (classes, sizes)))
 
-    return SizeWeights(weights("edge"), weights("nonedge"))
+    return SizeWeights(weights("edge"), weights("non_edge"))

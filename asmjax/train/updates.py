@@ -1,0 +1,87 @@
+"""Which players are updated at which step."""
+
+import dataclasses
+import re
+
+from jax.typing import ArrayLike
+
+from asmjax.game import PREDICTOR
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateSchedule:
+  """Order in which the players are updated.
+
+  "joint" (0, 0): everybody, every step, from the same pass. "alternate(c, p)": the critics for c
+  steps, then the predictor for p steps, each step on a fresh minibatch: (1, 1) is Algorithm 1 of
+  Hwang et al. 2019 and the fast scheme of Luc et al. 2016, (500, 500) their slow one. Before that
+  the critics are updated alone for some warm-up steps.
+
+  A training of T steps is one in which the predictor is updated T times, whoever else is and when,
+  so that schemes can be compared. How often it has been is a function of the steps of all players.
+
+  Attributes:
+    critic_steps: Steps c of the critics in each round; 0 updates all players jointly.
+    predictor_steps: Steps p of the predictor in each round; 0 if and only if `critic_steps` is.
+    critic_warmup_steps: Steps of the critics alone before the first round.
+
+  Example:
+    >>> slow = UpdateSchedule.parse("alternate(500, 500)", critic_warmup_steps=100)
+    >>> total = slow.total_steps(600)
+    >>> total, slow.count_predictor_steps(1100), slow.count_predictor_steps(total)
+    (1700, 500, 600)
+  """
+
+  critic_steps: int = 0
+  predictor_steps: int = 0
+  critic_warmup_steps: int = 0
+
+  @classmethod
+  def parse(cls, text: str, critic_warmup_steps: int = 0) -> "UpdateSchedule":
+    """Reads "joint", "alternate" (meaning 1, 1) or "alternate(c, p)".
+
+    Raises:
+      ValueError: Anything else, or a negative number of warm-up steps.
+    """
+    if critic_warmup_steps < 0:
+      raise ValueError(f"critic_warmup_steps={critic_warmup_steps}; expected 0 or more")
+    if text == "joint":
+      return cls(critic_warmup_steps=critic_warmup_steps)
+    match = re.fullmatch(r"alternate(?:\(\s*(\d+)\s*,\s*(\d+)\s*\))?", text)
+    steps = [int(group or 1) for group in match.groups()] if match else [0]
+    if 0 in steps:
+      raise ValueError(f"unknown updates {text!r}; known: 'joint', 'alternate', 'alternate(c, p)'")
+    return cls(*steps, critic_warmup_steps)
+
+  def count_predictor_steps(self, step: ArrayLike) -> ArrayLike:
+    """Counts the predictor's steps among the first `step` of all, also of an array of integers."""
+    step = _clip_below_zero(step - self.critic_warmup_steps)
+    if not self.critic_steps:
+      return step
+    rounds, rest = divmod(step, self.critic_steps + self.predictor_steps)
+    return rounds * self.predictor_steps + _clip_below_zero(rest - self.critic_steps)
+
+  def total_steps(self, predictor_steps: int) -> int:
+    """Counts the steps of all players up to the predictor's last of `predictor_steps`."""
+    if not predictor_steps:
+      return 0
+    rounds = -(-predictor_steps // self.predictor_steps) if self.critic_steps else 0
+    return self.critic_warmup_steps + rounds * self.critic_steps + predictor_steps
+
+  def active_players(self, step: int, players: tuple[str, ...]) -> tuple[str, ...]:
+    """Selects the players that are updated at `step`, counted from 0, in a game with critics."""
+    critics = tuple(name for name in players if name != PREDICTOR)
+    if step < self.critic_warmup_steps:
+      return critics
+    if not self.critic_steps:
+      return players
+    place = (step - self.critic_warmup_steps) % (self.critic_steps + self.predictor_steps)
+    return critics if place < self.critic_steps else (PREDICTOR,)
+
+
+JOINT = UpdateSchedule()
+
+
+def _clip_below_zero(number):
+  """Returns max(number, 0): of a Python int an int, of an array an array."""
+  return number * (number > 0)
