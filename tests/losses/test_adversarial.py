@@ -48,7 +48,7 @@ def oracle(logits, target, valid):
   "real, smoothing, target",
   [(True, 0.0, 1.0), (True, 0.1, 0.9), (False, 0.0, 0.0), (False, 0.1, 0.0)],
 )
-def test_judge_is_the_cross_entropy_with_a_target_smoothed_on_the_real_side_alone(
+def test_discriminator_loss_is_the_cross_entropy_with_a_target_smoothed_on_the_real_side_alone(
   real, smoothing, target
 ):
   logits, valid = examples()
@@ -57,7 +57,7 @@ def test_judge_is_the_cross_entropy_with_a_target_smoothed_on_the_real_side_alon
   assert found.count == valid.sum()
 
 
-def test_deceive_is_the_cross_entropy_with_the_other_target_or_minus_that_of_the_discriminator():
+def test_generator_loss_is_the_cross_entropy_with_the_other_target_or_minus_that_of_the_discriminator():
   logits, valid = examples()
   np.testing.assert_allclose(
     generator_loss(logits, mask=valid).mean(), oracle(logits, 1, valid), 1e-5
@@ -71,7 +71,7 @@ def test_every_logit_counts_without_a_mask():
   logits, _ = examples()
   for loss in (
     lambda z, **k: discriminator_loss(z, real=True, **k),
-    deceive,
+    generator_loss,
     lambda z, **k: discriminator_accuracy(z, real=False, **k),
   ):
     assert loss(logits) == loss(logits, mask=np.ones_like(logits))
@@ -82,12 +82,12 @@ def test_slopes_have_the_published_signs_and_sizes(logit):
   a = 1 / (1 + math.exp(-logit))
   assert slope(lambda z: discriminator_loss(z, real=True), logit) == pytest.approx(a - 1, rel=1e-5)
   assert slope(lambda z: discriminator_loss(z, real=False), logit) == pytest.approx(a, rel=1e-5)
-  assert slope(deceive, logit) == pytest.approx(a - 1, rel=1e-5)
+  assert slope(generator_loss, logit) == pytest.approx(a - 1, rel=1e-5)
   assert slope(lambda z: generator_loss(z, saturating=True), logit) == pytest.approx(-a, rel=1e-5)
 
 
 @pytest.mark.parametrize("saturating", [False, True])
-def test_descending_deceive_raises_the_logits_and_what_the_discriminator_loses(saturating):
+def test_descending_generator_loss_raises_the_logits_and_what_the_discriminator_loses(saturating):
   logits = jnp.array(examples()[0])
   moved = logits - jax.grad(lambda z: generator_loss(z, saturating=saturating).mean())(logits)
   assert np.all(moved > logits)
@@ -97,7 +97,7 @@ def test_descending_deceive_raises_the_logits_and_what_the_discriminator_loses(s
 
 
 def test_the_saturating_form_gives_up_where_the_discriminator_is_sure():
-  assert abs(slope(deceive, -20.0)) > 0.99
+  assert abs(slope(generator_loss, -20.0)) > 0.99
   assert abs(slope(lambda z: generator_loss(z, saturating=True), -20.0)) < 1e-8
 
 
@@ -120,7 +120,7 @@ def test_sure_logits_cost_their_size_with_finite_slopes(logit):
   for loss in (
     lambda z: discriminator_loss(z, real=True),
     lambda z: discriminator_loss(z, real=False),
-    deceive,
+    generator_loss,
     lambda z: generator_loss(z, saturating=True),
   ):
     assert abs(slope(loss, logit)) in (0, 1)
@@ -146,12 +146,12 @@ def test_nothing_valid_gives_zero():
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
-def test_a_smoothing_that_is_none_is_refused(smoothing):
+def test_discriminator_loss_refuses_an_impossible_smoothing(smoothing):
   with pytest.raises(ValueError, match=r"expected one in \[0, 1\)"):
     discriminator_loss(np.zeros((1, 1, 1, 1), np.float32), real=True, label_smoothing=smoothing)
 
 
-def test_accuracy_counts_the_right_side_of_zero():
+def test_discriminator_accuracy_counts_the_right_side_of_zero():
   logits, valid = examples()
   logits[0, 0, 0], valid[0, 0, 0] = 0.0, 1.0
   real, fake = (discriminator_accuracy(logits, real=side, mask=valid) for side in (True, False))
@@ -176,7 +176,7 @@ def test_the_product_of_probabilities_holds_the_image():
 
 
 @pytest.mark.parametrize("mass", [0.3, 0.9, 1.0])
-def test_soften_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_the_truth(mass):
+def test_soften_one_hot_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_the_truth(mass):
   truth, predicted = simplexes()
   truth[:, :, ::5] = 0
   labeled = truth.any(-1)
@@ -202,7 +202,7 @@ def test_where_the_prediction_has_the_mass_it_stays_as_it_is():
   [lambda y, s: np.sum(y * np.log(y / s)), lambda y, s: np.sum(s * np.log(s / y))],
   ids=["of_y_from_s", "of_s_from_y"],
 )
-def test_soften_is_the_closest_distribution_with_the_mass_on_the_truth(divergence):
+def test_soften_one_hot_is_the_closest_distribution_with_the_mass_on_the_truth(divergence):
   truth, predicted = simplexes(count=12)
   found = np.array(soften_one_hot(truth, predicted, min_probability=0.7), np.float64)
   for y, t, s in zip(found[0, 0], truth[0, 0], predicted[0, 0].astype(np.float64), strict=True):
@@ -222,7 +222,7 @@ def test_soften_is_the_closest_distribution_with_the_mass_on_the_truth(divergenc
 
 @pytest.mark.parametrize("mass", [0.9, 1.0])
 @pytest.mark.parametrize("sure", [0.0, 0.9, 1 - 2**-24, 1.0])
-def test_soften_is_finite_up_to_a_sure_prediction(sure, mass):
+def test_soften_one_hot_is_finite_up_to_a_sure_prediction(sure, mass):
   truth = np.eye(3, dtype=np.float32)[:1, None, None]
   predicted = jnp.array([sure, 1 - sure, 0.0]).reshape(1, 1, 1, 3)
   found, pull = jax.vjp(lambda s: soften_one_hot(truth, s, min_probability=mass), predicted)
@@ -232,7 +232,7 @@ def test_soften_is_finite_up_to_a_sure_prediction(sure, mass):
     assert np.all(np.isfinite(grads)) and np.all(np.abs(grads) < 20)
 
 
-def test_soften_has_the_slope_of_its_formula(float64):
+def test_soften_one_hot_has_the_slope_of_its_formula(float64):
   truth, predicted = simplexes(count=8)
   predicted = jnp.array(predicted, jnp.float64)
   jax.test_util.check_grads(
@@ -248,7 +248,7 @@ def test_unlabeled_pixels_have_no_softened_truth_and_no_gradient():
 
 
 @pytest.mark.parametrize("mass", [0.0, -0.5, 1.1, math.nan])
-def test_a_mass_that_is_none_is_refused(mass):
+def test_soften_one_hot_refuses_an_impossible_probability(mass):
   with pytest.raises(ValueError, match=r"expected one in \(0, 1\]"):
     soften_one_hot(*simplexes(), min_probability=mass)
 
