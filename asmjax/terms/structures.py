@@ -75,6 +75,4 @@ class MaskedStructures(NamedTuple):
     return jnp.max(jnp.stack(pooled), axis=0)
 
   def _mask(self, structure: Callable[[str, Task], Array]) -> tuple[Array, ...]:
-    return tuple(
-      structure(name, task) * task.mask(self.truth) for name, task in self.tasks.items()
-    )
+    return tuple(structure(name, task) * task.mask(self.truth) for name, task in self.tasks.items())

@@ -57,7 +57,7 @@ def test_discriminator_loss_is_the_cross_entropy_with_a_target_smoothed_on_the_r
   assert found.count == valid.sum()
 
 
-def test_generator_loss_is_the_cross_entropy_with_the_other_target_or_minus_that_of_the_discriminator():
+def test_generator_loss_is_the_cross_entropy_with_the_other_target():
   logits, valid = examples()
   np.testing.assert_allclose(
     generator_loss(logits, mask=valid).mean(), oracle(logits, 1, valid), 1e-5
@@ -176,7 +176,9 @@ def test_the_product_of_probabilities_holds_the_image():
 
 
 @pytest.mark.parametrize("mass", [0.3, 0.9, 1.0])
-def test_soften_one_hot_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_the_truth(mass):
+def test_soften_one_hot_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_the_truth(
+  mass,
+):
   truth, predicted = simplexes()
   truth[:, :, ::5] = 0
   labeled = truth.any(-1)

@@ -72,7 +72,7 @@ def test_an_output_of_zeros_has_a_gradient(task):
   zeros = jnp.zeros((3, *games.SIZE, task.channels))
   for of in (
     task.pixel_loss,
-    lambda x, b: squared_error(task.structure(x), task.true_structure(b), valid=task.mask(b)),
+    lambda x, b: squared_error(task.structure(x), task.true_structure(b), mask=task.mask(b)),
   ):
     slope = jax.grad(lambda x, of=of: of(x, BATCH).total)(zeros)
     valid = np.asarray(task.mask(BATCH))[..., 0] > 0
@@ -97,7 +97,7 @@ def test_missing_truths_that_are_not_finite_spoil_nothing():
 def test_losses_ignore_what_is_not_valid():
   valid = np.zeros((3, *games.SIZE, 1), np.float32)
   for loss in (squared_error, negative_cosine):
-    assert loss(VECTORS, VECTORS[::-1], valid=valid) == (0, 0)
+    assert loss(VECTORS, VECTORS[::-1], mask=valid) == (0, 0)
 
 
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
