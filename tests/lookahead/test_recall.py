@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -40,20 +41,21 @@ def played(method):
 
   @jax.jit
   def everything(params, examples):
-    def value(params):
-      summands = players.compute_losses(params, stats, examples, rng=jax.random.key(0)).losses
-      return joint_objective(summands), {name: each.value.mean() for name, each in summands.items()}
+    def objective(params):
+      losses = players.compute_losses(params, stats, examples, rng=jax.random.key(0)).losses
+      return joint_objective(losses), losses
 
-    return jax.grad(value, has_aux=True)(params)
+    gradients, losses = jax.grad(objective, has_aux=True)(params)
+    means = {name: loss.value.mean() for name, loss in losses.items()}
+    return gradients, means, {name: critic_objective(name, losses) for name in players.critics}
 
   return players, params, everything
 
 
-def loss_of(players, name, means):
-  """What a critic descends, from the means of all terms."""
-  prefix = f"{name}/"
-  own = {key.removeprefix(prefix): each for key, each in means.items() if key.startswith(prefix)}
-  return float(players.terms[name].critic_loss(own, players.tasks))
+def critic_objective(name, losses):
+  """What a critic descends: the means of its term's losses, times their critic weights."""
+  own = [loss for key, loss in losses.items() if key.startswith(f"{name}/")]
+  return sum(jnp.sum(loss.critic_weight * loss.value.mean()) for loss in own)
 
 
 @pytest.mark.usefixtures("float64")
@@ -62,7 +64,7 @@ def test_critics_descend_what_their_terms_say_and_nobody_else_moves(method):
   players, params, everything = played(method)
   examples = with_predictions(players)
   check(examples)
-  gradients, means = everything(params, examples)
+  gradients, means, _ = everything(params, examples)
   for leaf in jax.tree.leaves(gradients[PREDICTOR]):
     assert np.all(leaf == 0)
   assert {name.partition("/")[0] for name in means} == set(players.critics)
@@ -73,7 +75,7 @@ def test_critics_descend_what_their_terms_say_and_nobody_else_moves(method):
     for sign in (1, -1):
       step = lambda p, g, s=sign * length: p + s * g
       moved = {**params, name: jax.tree.map(step, params[name], gradients[name])}
-      losses.append(loss_of(players, name, everything(moved, examples)[1]))
+      losses.append(float(everything(moved, examples)[2][name]))
     # The slope of the loss along its own gradient is the gradient's square.
     np.testing.assert_allclose((losses[0] - losses[1]) / (2 * length), square, rtol=2e-3)
 
@@ -88,7 +90,7 @@ def test_they_see_what_a_predictor_would_have_said(method):
     for name, task in players.tasks.items()
   }
   truth = {key: value for key, value in examples.items() if not key.startswith(REPLAY)}
-  _, means = everything(params, examples)
+  _, means, _ = everything(params, examples)
   for name in players.critics:
     term = players.terms[name]
     # The same key as the game's: it splits one for the predictor and each term in turn.
