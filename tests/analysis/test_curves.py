@@ -39,5 +39,7 @@ def test_every_critic_is_drawn_and_a_discriminator_in_more_panels(group, tmp_pat
 
 
 def test_without_a_critic_nothing_is_written(group, tmp_path):
-  assert not save_health(group("gradient_norm/predictor", "gradient_norm_from/pixel"), tmp_path / "health.png")
+  assert not save_health(
+    group("gradient_norm/predictor", "gradient_norm_from/pixel"), tmp_path / "health.png"
+  )
   assert not (tmp_path / "health.png").exists()

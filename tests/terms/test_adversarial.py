@@ -275,7 +275,7 @@ def test_a_network_with_dropout_gets_a_key():
   "settings, message",
   [
     ({"inputs": "both"}, "unknown inputs 'both'; known: basic, product, scaling"),
-    ({"inputs": "scaling", "hard": True}, "which hard=True shows decided"),
+    ({"inputs": "scaling", "hard": True}, "which hard=True makes one-hot"),
     ({"inputs": "branches"}, "inputs 'branches' for PatchNet; a network of two branches takes"),
   ],
 )

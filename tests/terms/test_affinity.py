@@ -120,7 +120,7 @@ def test_the_weights_of_a_class_go_to_the_size_with_its_largest_loss(method):
   found = simplex(params)
   for kind in SizeWeights._fields:
     expected = np.mean(np.max(getattr(found, kind), axis=1))
-    np.testing.assert_allclose(means[f"largest_{kind}"], expected, rtol=1e-5)
+    np.testing.assert_allclose(means[f"max_weight_{kind}"], expected, rtol=1e-5)
 
 
 def test_the_weight_decays_and_the_sizes_are_told_apart():
