@@ -142,9 +142,9 @@ class Structure(Term):
       for layer in self.layers
     }
     if self.margin or self.binarize or not self.critic_weight:
+      inputs = structures.hard if self.binarize else predicted
       losses = self._predictor_objective(params, predicted, features, masks, weight)
       if self.critic_weight:
-        inputs = structures.hard if self.binarize else predicted
         losses |= self._critic_objective(params, inputs, features, masks, critic_weight)
     else:
       losses = self._joint_objective(params, predicted, features, masks, weight, critic_weight)
