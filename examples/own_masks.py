@@ -88,7 +88,7 @@ config.checkpoint.every = 0  # One follows each evaluation, of which there is on
 #
 # A line that is printed holds means over the steps since the last one: `pixel/segmentation` is the
 # cross-entropy in nats; `structure/conv1` and `conv2` are V, the squared distance between features
-# of prediction and truth, which the predictor descends; `critic_...` is what the critic descends,
+# of prediction and truth, which the predictor descends; `analyzer_...` is what the critic descends,
 # by how much V falls short of a margin; `reconstruction_...` is how badly it rebuilds the truth.
 # `gradient_norm/...` is the norm of a player's gradient, `gradient_norm_from/...` that of what a
 # term sends the predictor.

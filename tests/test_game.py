@@ -69,8 +69,8 @@ def test_a_game_names_its_players_and_prefixes_their_summands():
     "structure/conv1",
     "structure/conv2",
     "structure/reconstruction_segmentation",
-    "structure/min_norm_conv1",
-    "structure/min_norm_conv2",
+    "structure/smallest_norm_conv1",
+    "structure/smallest_norm_conv2",
   }
 
 

@@ -211,7 +211,9 @@ def gradient_penalty(
   mask = jnp.ones_like(structure[..., :1]) if mask is None else jnp.asarray(mask)
   gradient = jax.grad(lambda x: jnp.sum(critic(x)))(structure)
   squares = jnp.where(mask > 0, gradient, 0) ** 2
-  return MaskedMean.from_values(jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(mask > 0, axis=(1, 2, 3)))
+  return MaskedMean.from_values(
+    jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(mask > 0, axis=(1, 2, 3))
+  )
 
 
 def _mean_over(values: Array, mask: ArrayLike | None) -> MaskedMean:

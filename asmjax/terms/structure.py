@@ -115,12 +115,12 @@ class Structure(Term):
         f"(distance {now[saturated[0]]:.3g}, {orthogonal} if orthogonal): the analyzer tells them "
         "apart by more than their errors; binarize what it ascends on, or give it a margin"
       )
-    near_zero = [layer for layer in self.layers if 0 < now[f"min_norm_{layer}"] < EPSILON**0.5]
+    near_zero = [layer for layer in self.layers if 0 < now[f"smallest_norm_{layer}"] < EPSILON**0.5]
     if near_zero:
       problems["vanishing"] = (
         f"features vanish: the shortest of an image at {', '.join(near_zero)} has the length "
-        f"{now[f'min_norm_{near_zero[0]}']:.3g} on average, and no direction to speak of; binarize "
-        "what the analyzer ascends on, or give it more reconstruction"
+        f"{now[f'smallest_norm_{near_zero[0]}']:.3g} on average, and hardly a direction; "
+        "binarize what the analyzer ascends on, or give it more reconstruction"
       )
     return problems
 
@@ -153,7 +153,7 @@ class Structure(Term):
     return TermOutput(
       losses
       | {
-        f"min_norm_{layer}": LossTerm(min_norm(features[layer], mask=masks[layer]))
+        f"smallest_norm_{layer}": LossTerm(min_norm(features[layer], mask=masks[layer]))
         for layer in self.layers
       }
     )
@@ -211,7 +211,7 @@ class Structure(Term):
     if not self.margin:
       distances = self._distances(params, inputs, features, masks)
       return {
-        f"critic_{layer}": LossTerm(value, critic_weight=-critic_weight)
+        f"analyzer_{layer}": LossTerm(value, critic_weight=-critic_weight)
         for layer, value in distances.items()
       }
     predicted_features, *_ = self._encode(params, inputs)
@@ -226,7 +226,7 @@ class Structure(Term):
       for layer in self.layers
     }
     return {
-      f"critic_{layer}": LossTerm(value, critic_weight=critic_weight)
+      f"analyzer_{layer}": LossTerm(value, critic_weight=critic_weight)
       for layer, value in hinges.items()
     }
 

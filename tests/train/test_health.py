@@ -60,9 +60,9 @@ def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
   layers = lambda values: {
     "conv1": values[0],
     "conv2": values[1],
-    "critic_conv1": 1e9,
-    "min_norm_conv1": 1.0,
-    "min_norm_conv2": 1.0,
+    "analyzer_conv1": 1e9,
+    "smallest_norm_conv1": 1.0,
+    "smallest_norm_conv2": 1.0,
   }
   found = games.structure().diagnose(layers(now), layers(first))
   assert list(found) == ["explodes"] * explodes
@@ -73,8 +73,8 @@ def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
 HEALTHY = {
   "conv1": 0.3,
   "conv2": 0.4,
-  "min_norm_conv1": 0.8,
-  "min_norm_conv2": 0.7,
+  "smallest_norm_conv1": 0.8,
+  "smallest_norm_conv2": 0.7,
   "gradient_norm": 0.5,
 }
 
@@ -86,8 +86,8 @@ HEALTHY = {
     ({}, None, ""),
     ({"gradient_norm": 99.0}, None, ""),
     ({"gradient_norm": 101.0}, "gradient", "norm is 101 after 0.5 at the start"),
-    ({"min_norm_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
-    ({"min_norm_conv1": 0.0}, None, ""),  # Nothing was labeled.
+    ({"smallest_norm_conv2": 5e-3}, "vanishing", "at conv2 has the length 0.005"),
+    ({"smallest_norm_conv1": 0.0}, None, ""),  # Nothing was labeled.
   ],
 )
 def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
