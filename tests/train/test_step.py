@@ -38,7 +38,9 @@ def take_step(
   """
   players = games.of_method(method, norm=norm, levels=levels)
   tx = dict.fromkeys((PREDICTOR, *players.critics), OPTIMIZER.make_transformation(STEPS))
-  step = make_step(players, tx, active_players=active_players, steps=STEPS, grad_accum_steps=grad_accum_steps)
+  step = make_step(
+    players, tx, active_players=active_players, steps=STEPS, grad_accum_steps=grad_accum_steps
+  )
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
   where = jax.local_devices()[:devices]
   spread_step = pmap_step(step, devices=where)
@@ -48,9 +50,9 @@ def take_step(
   )
 
 
-def run(steps, devices, turns="joint", **options):
+def run(steps, devices, updates="joint", **options):
   """The state and the last metrics after some steps, each on its own batch."""
-  active_players = UpdateSchedule.parse(turns).active_players
+  active_players = UpdateSchedule.parse(updates).active_players
   players = (PREDICTOR, "structure")
   _, state = take_step(devices, active_players(0, players), **options)
   for i in range(steps):
@@ -67,11 +69,11 @@ def assert_close(found, expected, rtol):
   jax.tree.map(compare, found, expected)
 
 
-@pytest.mark.parametrize("turns, counts", [("joint", (2, 8)), ("alternate", (4,))])
-def test_any_number_of_devices_gives_the_same_numbers_in_double_precision(turns, counts, float64):
-  expected = run(20, 1, turns, wide=True)
+@pytest.mark.parametrize("updates, counts", [("joint", (2, 8)), ("alternate", (4,))])
+def test_any_number_of_devices_gives_the_same_numbers_in_double_precision(updates, counts, float64):
+  expected = run(20, 1, updates, wide=True)
   for devices in counts:
-    assert_close(run(20, devices, turns, wide=True), expected, 1e-9)
+    assert_close(run(20, devices, updates, wide=True), expected, 1e-9)
 
 
 def test_balanced_terms_send_the_same_on_any_number_of_devices(float64):
@@ -123,25 +125,25 @@ def test_whoever_moves_when_the_predictors_schedules_are_the_same():
   tx = dict.fromkeys(names, keep_step())
   state = init_state(players, tx, seed=0, image_size=games.SIZE)
   take = {}
-  for turns in (
+  for updates in (
     UpdateSchedule(),
     UpdateSchedule(0, 0, 3),
     UpdateSchedule(1, 1),
     UpdateSchedule(3, 2, 1),
   ):
     now, found = state, []
-    for i in range(turns.total(steps)):
-      active_players = turns.active_players(i, names)
-      if (turns, active_players) not in take:
-        step = make_step(players, tx, active_players=active_players, steps=steps, updates=turns)
-        take[turns, active_players] = pmap_step(step, devices=jax.local_devices()[:1])
+    for i in range(updates.total_steps(steps)):
+      active_players = updates.active_players(i, names)
+      if (updates, active_players) not in take:
+        step = make_step(players, tx, active_players=active_players, steps=steps, updates=updates)
+        take[updates, active_players] = pmap_step(step, devices=jax.local_devices()[:1])
       batch = shard_batch(games.batch(2), devices=jax.local_devices()[:1])
-      now, metrics = take[turns, active_players](now, batch)
+      now, metrics = take[updates, active_players](now, batch)
       clocks = {int(now.players[name].opt_state) for name in active_players}
-      assert clocks == {turns.taken(i)}
-      assert metrics["clock/progress"] == np.float32(turns.taken(i) / steps)
+      assert clocks == {updates.count_predictor_steps(i)}
+      assert metrics["clock/progress"] == np.float32(updates.count_predictor_steps(i) / steps)
       found += [clocks.pop()] if PREDICTOR in active_players else []
-    assert found == list(range(steps)) and now.step == turns.total(steps)
+    assert found == list(range(steps)) and now.step == updates.total_steps(steps)
 
 
 @pytest.mark.parametrize("mover, waiter", [(PREDICTOR, "structure"), ("structure", PREDICTOR)])
