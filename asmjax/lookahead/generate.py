@@ -33,9 +33,9 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
 
   def predict(variables: PyTree, batch: Mapping[str, Array]) -> dict[str, Array]:
     outputs = game.predict(variables, batch["image"])
-    sides = batch["image"].shape[1:3]
+    height, width = batch["image"].shape[1:3]
     return {
-      task.truth_key: task.predict(outputs[name], sides, align_corners=game.align_corners)
+      task.truth_key: task.predict(outputs[name], (height, width), align_corners=game.align_corners)
       for name, task in game.tasks.items()
     }
 

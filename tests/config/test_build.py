@@ -441,8 +441,8 @@ def test_a_second_stage_is_plain_descent_with_the_statistics_of_the_first(stage)
   file, method = stage.split(":")
   made = importlib.import_module(f"configs.{file}").get_config(method)
   player = made.optimizer.predictor
-  assert (player.rule, player.momentum, player.schedule) == ("sgd", 0.95, "constant")
-  assert player.groups.to_dict() == {} and player.clip == player.weight_decay == 0
+  assert (player.name, player.momentum, player.schedule) == ("sgd", 0.95, "constant")
+  assert player.lr_multipliers.to_dict() == {} and player.clip_norm == player.weight_decay == 0
   found = list(norms(made.predictor))
   assert len(found) == 1 + ("backbone" in made.predictor) and all(n.frozen for n in found)
   for term in made.terms.values():
@@ -628,7 +628,7 @@ def test_structure_matching_beside_a_pixel_loss_is_balanced_but_as_released_it_i
 def test_the_predictors_gradient_is_capped_under_sgd(config):
   for method in ("iid", "asm"):
     player = config.get_config(method).optimizer.predictor
-    assert player.rule == "sgd" and player.clip > 0
+    assert player.name == "sgd" and player.clip_norm > 0
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ def test_an_empty_evaluation_is_refused():
 
 
 def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
-  with pytest.raises(FloatingPointError, match="structure/conv1.*critic.clip"):
+  with pytest.raises(FloatingPointError, match="structure/conv1.*critic.clip_norm"):
     check_finite(7, {"structure/conv1": float("inf"), "pixel/segmentation": 1.0})
   made = small.config(
     **{
@@ -371,8 +371,8 @@ def test_options_work_together_and_resume(tmp_path, compiled_once):
         "train.log_every": 1,
         "predictor.norm.kind": "sync_batch",
         "optimizer.predictor.ema_decay": 0.9,
-        "optimizer.predictor.warmup": 2,
-        "optimizer.critic.warmup": 2,
+        "optimizer.predictor.warmup_steps": 2,
+        "optimizer.critic.warmup_steps": 2,
         "optimizer.predictor.lr_multipliers": {"^head": 10.0},
         "eval.every": 3,
         "checkpoint.every": 4,

@@ -385,7 +385,7 @@ def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
 
 
 def test_warm_up_grows_linearly_and_poly_ends_at_zero():
-  optimizer = Optimizer(learning_rate=1.0, warmup=4)
+  optimizer = Optimizer(learning_rate=1.0, warmup_steps=4)
   rates = np.array([optimizer.learning_rate_at(step, 100) for step in range(101)])
   poly = (1 - np.arange(101) / 100) ** 0.9
   np.testing.assert_allclose(rates[:4], poly[:4] * [0.2, 0.4, 0.6, 0.8], rtol=1e-5)
