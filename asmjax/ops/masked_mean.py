@@ -37,7 +37,7 @@ class MaskedMean(NamedTuple):
     return MaskedMean(self.total + other.total, self.count + other.count)
 
   def mean(self) -> Array:
-    """Divides; 0 where the count is 0."""
+    """Divides the total by the count; the result is 0 where the count is 0."""
     return self.total / jnp.where(self.count > 0, self.count, 1)
 
 

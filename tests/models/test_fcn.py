@@ -53,7 +53,7 @@ def inner(x, border):
 def test_doubling_begins_as_bilinear_interpolation(scored):
   _, _, maps = scored
   assert maps[32].shape == (1, 8, 9, 2)
-  expected = resize_bilinear(bilinear(maps[32], (16, 18)), (32, 36))
+  expected = resize_bilinear(resize_bilinear(maps[32], (16, 18)), (32, 36))
   assert maps[0].shape == (1, 32, 36, 2) and np.std(maps[32]) > 0.1
   np.testing.assert_allclose(inner(maps[0], 3), inner(expected, 3), rtol=1e-5, atol=1e-5)
 

@@ -4,8 +4,8 @@ A new backbone is a subclass of `Backbone` in a file of its own and an entry of
 `asmjax.models.backbones.BACKBONES`; every predictor then runs on it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,9 @@ from asmjax.models.layers import ConvNet
 # Features by nominal stride: that which they would have if no stride had been given up.
 Features = Mapping[int, Float[Array, "n _ _ _"]]
 
-STRIDES = (2, 4, 8, 16, 32)
+# A module class, or a function of a module and its inputs.
+Target = TypeVar("Target", bound=Callable)
+
 OUTPUT_STRIDES = (8, 16, 32)
 
 
@@ -81,9 +83,10 @@ class Backbone(ConvNet, kw_only=True):
     kept = stride if after <= self.output_stride else 1
     return after, kept, max(nominal // self.output_stride, 1)
 
-  def maybe_remat(self, target: Any) -> Any:
+  def maybe_remat(self, target: Target) -> Target:
     """Wraps a module class, or a function of this module, as the attribute `remat` says."""
-    return nn.remat(target) if self.remat else target
+    # Flax types only one of the two, and both keep their signatures.
+    return cast(Target, nn.remat(target)) if self.remat else target
 
 
 def check_output_stride(stride: int) -> None:

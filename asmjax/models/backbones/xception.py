@@ -53,10 +53,10 @@ class Xception(Backbone):
     features, nominal = {}, 2
     for name, channels, stride in rows:
       before = nominal
-      nominal, *strides = self.give_up_stride(nominal, stride)
-      features[before], x = module(
-        scaled(channels), *strides, name != "exit2", conv_block, name=name
-      )(x)
+      nominal, stride, dilation = self.give_up_stride(nominal, stride)
+      residual = name != "exit2"
+      layer = module(scaled(channels), stride, dilation, residual, conv_block, name=name)
+      features[before], x = layer(x)
     return {**features, nominal: x}
 
 
