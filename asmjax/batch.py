@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array
 
 from asmjax.ops import resize
 
@@ -48,7 +49,7 @@ _CONTRACT = {
 }
 
 
-def check(batch: Mapping[str, ArrayLike], *, required: Iterable[str] = ()) -> None:
+def check(batch: Mapping[str, Array | np.ndarray], *, required: Iterable[str] = ()) -> None:
   """Checks a batch against the contract.
 
   Args:

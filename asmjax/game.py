@@ -9,7 +9,7 @@ predictor sees it through `asmjax.gradients.reverse_gradient`.
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -135,7 +135,8 @@ class Game:
       branches = {
         name: Branch(term.balance, term.is_reference) for name, term in self.terms.items()
       }
-      copies = fan_out(outputs, dict(probes), branches, sum_devices)
+      # `jax.custom_vjp` hides the type of what it decorates.
+      copies = cast(dict[str, PyTree], fan_out(outputs, dict(probes), branches, sum_devices))
     result = GameOutput({}, {PREDICTOR: predictor_stats})
     for name, term in self.terms.items():
       if replayed and term.critic is None:
@@ -171,7 +172,7 @@ class Game:
       mutable=["batch_stats", "intermediates"],
       rngs={"dropout": rng},
     )
-    sown = updated.get("intermediates", {})
+    sown = updated.get("intermediates") or {}
     intermediates = {name: sown[name][0] for name in (FEATURES, AUXILIARY) if name in sown}
     return _promote({**outputs, **intermediates}), updated.get("batch_stats", {})
 
@@ -214,7 +215,8 @@ def joint_objective(
   for name, loss in losses.items():
     value = loss.value if counts is None else loss.value._replace(count=counts[name])
     # Of a value that is not shared, one of the two weights is 0.
-    shared = loss.joint_weight is not None
-    weight = loss.joint_weight if shared else loss.predictor_weight + loss.critic_weight
+    weight = loss.joint_weight
+    if weight is None:
+      weight = loss.predictor_weight + loss.critic_weight
     scalar += jnp.sum(weight * value.mean())
   return scalar

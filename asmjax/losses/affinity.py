@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,8 @@ def affinity_loss(
   """
   field = AffinityField(tuple(sizes), neighbors, ignore, float(margin), weight_by)
   planes, label = jnp.moveaxis(promote_to_float32(probabilities), -1, 0), jnp.asarray(label, int)
-  edge, non_edge = _sums(field, planes, label)
+  # `jax.custom_vjp` hides the type of what it decorates.
+  edge, non_edge = cast(tuple[Array, Array], _sums(field, planes, label))
   if weights is not None:
     edge, non_edge = edge * weights.edge, non_edge * weights.non_edge
   num_edges, num_entries = _counts(field, label, len(planes))
@@ -250,7 +251,8 @@ def _sums_forward(field: AffinityField, planes: Array, label: Array):
   if not by_channel:
     center_class = jax.nn.one_hot(label, len(planes), axis=0, dtype=planes.dtype)
     sums = jnp.einsum("cnhw,knhw->ck", center_class, total, precision="highest")
-  return tuple(jnp.split(sums, 2, axis=1)), (planes, label)
+  edge, non_edge = jnp.split(sums, 2, axis=1)
+  return (edge, non_edge), (planes, label)
 
 
 # The backward pass gathers instead of scattering. A pixel i takes part in a pair with its neighbor
@@ -319,10 +321,12 @@ def _arrange_cotangents(
   return None, field.pad(jnp.moveaxis(of_center, -1, 0))
 
 
-def _sum_sizes(cotangents: Array, size_indices: tuple[int, ...]) -> tuple[Array, Array]:
+def _sum_sizes(cotangents: Array | None, size_indices: tuple[int, ...]) -> tuple[Array, Array]:
   """Adds up the cotangents of an edge and of a non-edge entry over sizes."""
-  edge, non_edge = jnp.split(cotangents, 2)
-  return sum(edge[k] for k in size_indices), sum(non_edge[k] for k in size_indices)
+  # Of the two arrangements, one is always there.
+  edge, non_edge = jnp.split(cast(Array, cotangents), 2)
+  total = lambda of_kind: cast(Array, sum(of_kind[k] for k in size_indices))
+  return total(edge), total(non_edge)
 
 
 def _pad_labeled(field: AffinityField, label: Array, classes: int) -> Array:

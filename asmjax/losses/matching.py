@@ -108,14 +108,17 @@ def layer_distances(
   """
   return {
     layer: matching_distance(
-      predictions[layer], targets[layer], mask=masks and masks[layer], normalize=normalize
+      predictions[layer],
+      targets[layer],
+      mask=None if masks is None else masks[layer],
+      normalize=normalize,
     )
     for layer in layers
   }
 
 
 def pool_mask(
-  mask: Float[ArrayLike, "n h w 1"], size: tuple[int, int], *, count_partial_cells: bool
+  mask: Float[ArrayLike, "n h w 1"], size: tuple[int, ...], *, count_partial_cells: bool
 ) -> Float[Array, "n h2 w2 1"]:
   """Marks which features of a layer count, given which pixels are labeled.
 

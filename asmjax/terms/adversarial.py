@@ -190,8 +190,8 @@ class Adversarial(Term):
     truth, predicted = (jnp.concatenate(maps, axis=-1) for maps in (structures.true, predicted))
     shape = (*predicted.shape[:3], 3)
     # Centered on the mean (Luc et al. 2016, Sec. 3.2), whatever the predictor's input transform.
-    image = jax.image.resize(IMAGENET(image), shape, "bilinear", antialias=True)
-    return self._encode(truth, predicted, image)
+    colors = jax.image.resize(IMAGENET(image), shape, "bilinear", antialias=True)
+    return self._encode(truth, predicted, colors)
 
   def _encode(self, truth: Array, predicted: Array, image: Array) -> tuple[Inputs, Inputs]:
     inputs = INPUTS[self.inputs](truth, predicted, image)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -129,4 +130,5 @@ class Affinity(Term):
     if not self.adaptive:
       return None
     params = reverse_gradient(critic["params"], critic_weight)
-    return SizeChooser().apply({"params": params}, classes, len(self.sizes))
+    # Flax does not know what a module returns.
+    return cast(SizeWeights, SizeChooser().apply({"params": params}, classes, len(self.sizes)))

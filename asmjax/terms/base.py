@@ -147,7 +147,7 @@ class Term(abc.ABC):
     return False
 
   def with_compute_dtype(self, dtype: Any) -> "Term":
-    """Returns the term with a critic that computes in `dtype`; None keeps the critic's own."""
-    if "critic" not in {field.name for field in dataclasses.fields(self)}:
+    """Returns the term with a critic that computes in `dtype`; None is float32."""
+    if self.critic is None or "critic" not in {field.name for field in dataclasses.fields(self)}:
       return self
     return dataclasses.replace(self, critic=with_compute_dtype(dtype, self.critic))

@@ -66,7 +66,7 @@ class MaskedStructures(NamedTuple):
       for hard, predicted in zip(self.hard, self.predicted, strict=True)
     )
 
-  def mask(self, size: tuple[int, int], *, count_partial_cells: bool) -> Float[Array, "n h2 w2 1"]:
+  def mask(self, size: tuple[int, ...], *, count_partial_cells: bool) -> Float[Array, "n h2 w2 1"]:
     """Marks the cells of a layer of `size` that count for any task; see `pool_mask`."""
     pooled = [
       pool_mask(task.mask(self.truth), size, count_partial_cells=count_partial_cells)

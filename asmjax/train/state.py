@@ -75,9 +75,10 @@ def init_state(
     load: Function from the predictor's random variables to those that it starts from.
   """
   params_key, rng = jax.random.split(jax.random.key(seed))
+  height, width = image_size
   # It runs once: optimizing the code of its random numbers would take most of the start-up.
   init = jax.jit(
-    lambda key: game.init(key, tuple(image_size)),
+    lambda key: game.init(key, (height, width)),
     compiler_options={"xla_backend_optimization_level": 0},
   )
   variables = init(params_key)

@@ -63,7 +63,7 @@ def make_step(
     stats = {name: player.batch_stats for name, player in state.players.items()}
     rng = _device_key(state)
     differentiate = _differentiate if grad_accum_steps == 1 else _accumulate(grad_accum_steps)
-    predictor_steps = updates.count_predictor_steps(state.step)
+    predictor_steps = jnp.asarray(updates.count_predictor_steps(state.step))
     # Critics that are trained without the predictor have no last step.
     progress = jnp.minimum(predictor_steps / max(steps, 1), 1.0)
 

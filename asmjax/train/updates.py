@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import cast
 
 from jax.typing import ArrayLike
 
@@ -51,14 +52,16 @@ class UpdateSchedule:
     steps = [int(group or 1) for group in match.groups()] if match else [0]
     if 0 in steps:
       raise ValueError(f"unknown updates {text!r}; known: 'joint', 'alternate', 'alternate(c, p)'")
-    return cls(*steps, critic_warmup_steps)
+    first, second = steps
+    return cls(first, second, critic_warmup_steps)
 
   def count_predictor_steps(self, step: ArrayLike) -> ArrayLike:
     """Counts the predictor's steps among the first `step` of all, also of an array of integers."""
     step = _clip_below_zero(step - self.critic_warmup_steps)
     if not self.critic_steps:
       return step
-    rounds, rest = divmod(step, self.critic_steps + self.predictor_steps)
+    # Arrays of integers divide as integers do.
+    rounds, rest = divmod(cast(int, step), self.critic_steps + self.predictor_steps)
     return rounds * self.predictor_steps + _clip_below_zero(rest - self.critic_steps)
 
   def total_steps(self, predictor_steps: int) -> int:

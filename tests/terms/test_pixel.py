@@ -41,7 +41,7 @@ def test_auxiliary_maps_are_judged_as_the_others_with_weights_of_their_own(outpu
   examples = games.batch(4)
   found = judged(Pixel(weight=Ramp(1.0, 0.25), auxiliary=0.4), outputs, examples, 0.5)
   weights = {"segmentation": 0.5, "depth": 0.15}
-  assert {name: float(part.weight) for name, part in found.items()} == pytest.approx(
+  assert {name: float(part.predictor_weight) for name, part in found.items()} == pytest.approx(
     weights | {f"{name}_auxiliary": 0.4 * weight for name, weight in weights.items()}
   )
   for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
