@@ -1,8 +1,7 @@
 """Evaluation on a whole split: padded, masked, summed on device, divided last."""
 
-import collections
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -17,11 +16,13 @@ from asmjax.game import Game
 from asmjax.models.layers import DEVICES
 from asmjax.tasks.base import Task
 from asmjax.train.parallel import all_gather_objects, pmap_step, prefetch_to_device
+from asmjax.utils.prefetch import prefetch
 
 # Counts are int32 on device; more pixels than this are added up on the host, in int64.
 _LIMIT = 2**30
-# Batches whose details are being computed.
-_WAITING = 4
+# Number of batches whose extra metrics are computed, or wait to be, at the same time: few, since
+# each of them stays in the memory of the devices.
+_IN_FLIGHT = 3
 
 
 class Scores(NamedTuple):
@@ -62,26 +63,26 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
     measured = {
       name: task.metric_sums(outputs[name], batch, **aligned) for name, task in game.tasks.items()
     }
-    size = batch["image"].shape[1:3]
-    shown = {name: task.predict(outputs[name], size, **aligned) for name, task in detailed.items()}
+    height, width = batch["image"].shape[1:3]
+    shown = {
+      name: task.predict(outputs[name], (height, width), **aligned)
+      for name, task in detailed.items()
+    }
     return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES), shown
 
   measure = pmap_step(measure, out_axes=(None, 0))
 
   def evaluate(variables: PyTree, examples: Iterable[Mapping[str, np.ndarray]]):
-    total, pending, pixels = None, None, 0
-    details = Details(detailed)
-    for batch in prefetch_to_device(batches.checked(examples, required=sorted(required))):
-      measured, shown = measure(variables, batch)
-      details.add(shown, batch)
-      pending = measured if pending is None else jax.tree.map(jnp.add, pending, measured)
-      pixels += jax.process_count() * math.prod(batch["image"].shape[:-1])
-      if pixels > _LIMIT:
-        total, pending, pixels = _flushed(total, pending), None, 0
-    total = _flushed(total, pending)
-    if total is None:
-      raise ValueError("nothing to evaluate: the split has no batch")
-    examples, measured = total
+    sums, details = _Sums(), Details(detailed)
+
+    def predicted() -> Iterator[tuple[dict[str, Array], Mapping[str, Array]]]:
+      for batch in prefetch_to_device(batches.checked(examples, required=sorted(required))):
+        measured, predictions = measure(variables, batch)
+        sums.add(measured, jax.process_count() * math.prod(batch["image"].shape[:-1]))
+        yield predictions, batch
+
+    details.add_all(predicted())
+    count, measured = sums.read()
     metrics = {
       f"{name}/{metric}": value
       for name, task in game.tasks.items()
@@ -90,7 +91,7 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
     corners = ", corners aligned" if game.align_corners else ""
     protocols = {name: task.protocol + corners for name, task in game.tasks.items()}
     further, their_protocols = details.read()
-    return Scores(int(examples), metrics | further, protocols | their_protocols, measured)
+    return Scores(int(count), metrics | further, protocols | their_protocols, measured)
 
   return evaluate
 
@@ -111,23 +112,16 @@ class Details:
     """Of no images yet; `tasks` by name."""
     self._tasks = tasks
     self._states: dict[str, dict[str, Any]] = {}
-    self._pool = ThreadPoolExecutor()
-    self._pending: collections.deque = collections.deque()
 
-  def add(self, shown: Mapping[str, Array], batch: Mapping[str, Array]) -> None:
-    """Predictions and truths of a batch on devices; examples that only pad are left out."""
-    if not self._tasks:
-      return
-    # Few batches are held at once.
-    while len(self._pending) >= _WAITING:
-      self._merge(self._pending.popleft().result())
-    self._pending.append(self._pool.submit(self._compute, shown, batch))
+  def add_all(self, predicted: Iterable[tuple[PyTree, Mapping[str, Array]]]) -> None:
+    """Adds batches on devices, pairs of predictions and truths, without the padding examples."""
+    with ThreadPoolExecutor() as pool:
+      computing = (pool.submit(self._compute, *pair) for pair in predicted)
+      for future in prefetch(computing, _IN_FLIGHT):
+        self._merge(future.result())
 
   def read(self) -> tuple[dict[str, float], dict[str, str]]:
     """Metrics and protocols, over the images of all processes."""
-    while self._pending:
-      self._merge(self._pending.popleft().result())
-    self._pool.shutdown()
     for states in all_gather_objects(self._states):
       self._merge(states)
     metrics, protocols = {}, {}
@@ -167,10 +161,32 @@ def _masked(batch: Mapping[str, Array]) -> dict[str, Array]:
   }
 
 
-def _flushed(total: PyTree | None, pending: PyTree | None) -> PyTree | None:
-  """`pending` added to `total` on the host, integers as int64."""
-  if pending is None:
-    return total
-  wide = lambda x: np.asarray(x, np.int64 if jnp.issubdtype(x.dtype, jnp.integer) else np.float64)
-  pending = jax.tree.map(wide, jax.device_get(pending))
-  return pending if total is None else jax.tree.map(np.add, total, pending)
+class _Sums:
+  """Sums over batches: on the devices as long as they fit int32, beyond on the host."""
+
+  def __init__(self):
+    self._total: PyTree = None
+    self._pending: PyTree = None
+    self._pixels = 0
+
+  def add(self, measured: PyTree, pixels: int) -> None:
+    """Adds the sums of a batch, in which no count is larger than `pixels`."""
+    add = lambda pending: jax.tree.map(jnp.add, pending, measured)
+    self._pending = measured if self._pending is None else add(self._pending)
+    self._pixels += pixels
+    if self._pixels > _LIMIT:
+      self._flush()
+
+  def read(self) -> PyTree:
+    """Returns the sums, integers as int64; raises ValueError if there was no batch."""
+    if self._pending is not None:
+      self._flush()
+    if self._total is None:
+      raise ValueError("nothing to evaluate: the split has no batch")
+    return self._total
+
+  def _flush(self) -> None:
+    wide = lambda x: np.asarray(x, np.int64 if jnp.issubdtype(x.dtype, jnp.integer) else np.float64)
+    pending = jax.tree.map(wide, jax.device_get(self._pending))
+    self._total = pending if self._total is None else jax.tree.map(np.add, self._total, pending)
+    self._pending, self._pixels = None, 0

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array
 
 from asmjax import batch as batches
@@ -111,9 +112,10 @@ class FixedSteps(Schedule):
 
   def after_step(self, state: TrainState) -> StepResult:
     """Evaluation and checkpoints at intervals, and at the end."""
-    before = self._experiment.updates.count_predictor_steps(self.done)
+    # Of a whole number it gives one, of an array an array.
+    count = lambda step: int(np.asarray(self._experiment.updates.count_predictor_steps(step)))
+    before, taken = count(self.done), count(self.done + 1)
     self.done += 1
-    taken = self._experiment.updates.count_predictor_steps(self.done)
     due = taken > before and is_due(taken, self._experiment.evaluation.every)
     evaluates = due or self.done == self.steps
     saves = evaluates or is_due(self.done, self._experiment.checkpointing.every)
