@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from asmjax.terms.base import TermContext
 
 from asmjax.data.loader import eval_batches
 from asmjax.data.transforms import Augment
 from asmjax.models.predictors import FCN
 from asmjax.tasks import TASKS
+from asmjax.terms.base import TermContext
 from tests.helpers.small_configs import ROOT
 
 _PAGE = (ROOT / "CONTRIBUTING.md").read_text()
