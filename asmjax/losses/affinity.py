@@ -251,7 +251,7 @@ def _sums_forward(field: AffinityField, planes: Array, label: Array):
   if not by_channel:
     center_class = jax.nn.one_hot(label, len(planes), axis=0, dtype=planes.dtype)
     sums = jnp.einsum("cnhw,knhw->ck", center_class, total, precision="highest")
-  edge, non_edge = jnp.split(sums, 2, axis=1)
+  edge, non_edge = jnp.split(cast(Array, sums), 2, axis=1)
   return (edge, non_edge), (planes, label)
 
 

@@ -29,7 +29,9 @@ def save_health(group, path):
 
 def test_every_critic_is_drawn_and_a_discriminator_in_more_panels(group, tmp_path):
   kinds = ("gradient_norm/predictor", "gradient_norm/a", "gradient_norm_from/a")
-  judged = tuple(f"a/{part}_{side}" for part in ("accuracy", "judge") for side in ("real", "fake"))
+  judged = tuple(
+    f"a/{part}_{side}" for part in ("accuracy", "discriminator_loss") for side in ("real", "fake")
+  )
   inked = []
   for metrics in (kinds, kinds + judged):
     assert save_health(group(*metrics), tmp_path / "health.png")

@@ -118,7 +118,7 @@ def test_sums_and_counts_agree_with_the_oracle_in_double_precision(options, floa
   p, weights = extreme_probabilities(), random_weights()
   for label in LABELS.values():
     _, fields, *_ = differentiate(*as_float(float, p), label, *as_float(float, weights), **options)
-    assert fields.edge.sum.dtype == np.float64
+    assert fields.edge.total.dtype == np.float64
     expected = reference_affinity.affinity(p, label, sizes=SIZES, weights=weights, **options)
     check(fields, expected, 1e-10)
 
@@ -268,7 +268,7 @@ def test_sums_and_counts_of_a_batch_are_those_of_its_images():
   for both, twice, other in zip(choose(0, 1), choose(0, 0), choose(1, 1), strict=True):
     assert np.all(twice.count != other.count)
     np.testing.assert_array_equal(2 * both.count, (twice + other).count)
-    np.testing.assert_allclose(2 * both.sum, (twice + other).sum, rtol=1e-5)
+    np.testing.assert_allclose(2 * both.total, (twice + other).total, rtol=1e-5)
 
 
 @each_option
@@ -385,4 +385,6 @@ def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
     found = affinity_loss(each, label, sizes=(3,))
     for name in expected._fields:
       assert getattr(found, name).count == getattr(expected, name).count
-      np.testing.assert_allclose(getattr(found, name).sum, getattr(expected, name).sum, rtol=2e-2)
+      np.testing.assert_allclose(
+        getattr(found, name).total, getattr(expected, name).total, rtol=2e-2
+      )

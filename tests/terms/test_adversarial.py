@@ -195,7 +195,7 @@ class Pointwise(PatchNet):
 
   @nn.compact
   def __call__(self, structure, *, train):
-    x = self.layers(train=train)(structure, features=8, kernel=1, name="conv1")
+    x = self.conv_block(train=train)(structure, features=8, kernel=1, name="conv1")
     return Conv(1, 1, name="logit")(x)
 
 
@@ -210,7 +210,7 @@ def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(toge
 
   def judged(params):
     found = games.evaluate(term, tasks, wrong, examples, critic={**critic, "params": params}).losses
-    return sum(found[f"judge_{name}"].value.mean() for name in ("real", "fake"))
+    return sum(found[f"discriminator_loss_{name}"].value.mean() for name in ("real", "fake"))
 
   params, step = critic["params"], jax.jit(jax.value_and_grad(judged))
   for _ in range(100):

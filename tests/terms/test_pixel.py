@@ -142,7 +142,7 @@ def test_weights_of_classes_change_neither_counts_nor_the_weights_of_summands(ou
   plain = judged(Pixel(), outputs, examples)
   balanced = judged(Pixel(balanced=1.0, shares=SHARES), outputs, examples)
   for name in TASKS:
-    assert balanced[name].weight == plain[name].weight
+    assert balanced[name].predictor_weight == plain[name].predictor_weight
     assert balanced[name].value.count == plain[name].value.count
 
 
