@@ -1,4 +1,4 @@
-"""What a structure analyzer holds against predictions: Figs. 3 and 4 of Hwang et al. 2019.
+"""Maps of a structure analyzer's losses: Figs. 3 and 4 of Hwang et al. 2019.
 
 Maps of losses are at the size of the predictor's outputs, or of an analyzer's layer, and NaN where
 there is no truth. They are computed by functions of arrays alone, and drawn by others.
@@ -30,13 +30,13 @@ from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
 
 
-class Rebuilt(NamedTuple):
-  """A task's prediction, and what the autoencoder makes of its truth, both against the truth.
+class Reconstruction(NamedTuple):
+  """A task's prediction and the autoencoder's reconstruction of its truth, against the truth.
 
   Attributes:
-    predicted: pixel loss of the prediction.
-    output: the predictor's map that would mean the reconstruction.
-    error: pixel loss of that.
+    predicted: Pixel loss of the prediction.
+    output: Predictor's output whose structure is the reconstruction.
+    error: Pixel loss of that output.
   """
 
   predicted: Float[Array, "n h w"]
@@ -44,7 +44,7 @@ class Rebuilt(NamedTuple):
   error: Float[Array, "n h w"]
 
 
-def error_maps(
+def save_error_maps(
   workdir: pathlib.Path, path: pathlib.Path, *, count: int = 6, data_root: str | None = None
 ) -> None:
   """Draws errors of predictions and of reconstructions of the truth (Fig. 3), a block a task.
@@ -52,14 +52,14 @@ def error_maps(
   Both are the task's pixel loss, in the same colors.
 
   Args:
-    workdir: of the run.
-    path: of the PNG.
-    count: of held-out examples, at most.
-    data_root: folder of the data set; the run's own by default.
+    workdir: Folder of the run.
+    path: Path of the PNG file to write.
+    count: Number of held-out examples, at most.
+    data_root: Folder of the data set; the run's own by default.
 
   Raises:
-    ValueError: the run has no structure term, or one that does not reconstruct.
-    FileNotFoundError: the run has no checkpoint.
+    ValueError: The run has no structure term, or one that does not reconstruct.
+    FileNotFoundError: The run has no checkpoint.
   """
   run = reopen(workdir, data_root=data_root)
   state = jax.device_get(read_state(run, workdir))
@@ -72,38 +72,38 @@ def error_maps(
   batch, outputs, truth = _predicted(run, state, count)
   blocks = []
   for name, term in terms.items():
-    compute = jax.jit(lambda *args, term=term: rebuilt(term, run.game.tasks, *args))
-    found = jax.device_get(compute(state.players[name].params, outputs, truth))
+    compute = jax.jit(lambda *args, term=term: reconstruct(term, run.game.tasks, *args))
+    reconstructions = jax.device_get(compute(state.players[name].params, outputs, truth))
     # Compiled functions return dicts in the order of their keys.
     for key, task in select_tasks(run.game.tasks, term.tasks).items():
-      each = found[key]
-      drawn = _pictures(run, key, outputs[key], batch)
-      again = _pictures(run, key, each.output, batch)
-      scale = Scale.of(each.predicted, each.error, label=task.pixel_loss_label)
+      result = reconstructions[key]
+      pictures = _pictures(run, key, outputs[key], batch)
+      rebuilt = _pictures(run, key, result.output, batch)["prediction"]
+      scale = Scale.of(result.predicted, result.error, label=task.pixel_loss_label)
       blocks.append(
         Block(
           key if len(run.game.tasks) > 1 else "",
           (
             Column("photo", batch["image"]),
-            Column("truth", drawn["truth"]),
-            Column("prediction", drawn["prediction"]),
-            Column("error of the\nprediction", each.predicted, scale),
-            Column("reconstruction\nof the truth", _where_true(task, batch, again["prediction"])),
-            Column("error of the\nreconstruction", each.error, scale),
+            Column("truth", pictures["truth"]),
+            Column("prediction", pictures["prediction"]),
+            Column("error of the\nprediction", result.predicted, scale),
+            Column("reconstruction\nof the truth", _mask_unlabeled(task, batch, rebuilt)),
+            Column("error of the\nreconstruction", result.error, scale),
           ),
         )
       )
   draw_sheet(blocks).savefig(path, dpi=150)
 
 
-def loss_maps(
+def save_loss_maps(
   workdir: pathlib.Path, path: pathlib.Path, *, count: int = 6, data_root: str | None = None
 ) -> None:
-  """Draws what each layer of the analyzer holds against predictions (Fig. 4), a block a term.
+  """Draws the losses of each layer of the analyzer (Fig. 4), a block for each term.
 
   Layers that the run does not match are there in brackets. Each layer has its own colors, and a
   margin beyond which the analyzer does not climb is marked in their bar. Arguments and errors are
-  those of `error_maps`, but the term need not reconstruct.
+  those of `save_error_maps`, but the term need not reconstruct.
   """
   run = reopen(workdir, data_root=data_root)
   state = jax.device_get(read_state(run, workdir))
@@ -111,47 +111,46 @@ def loss_maps(
   batch, outputs, truth = _predicted(run, state, count)
   blocks = []
   for name, term in terms.items():
-    every = dataclasses.replace(term, layers=term.critic.layers)
-    compute = jax.jit(lambda *args, term=every: distances(term, run.game.tasks, *args))
-    found = jax.device_get(compute(state.players[name].params, outputs, truth))
+    all_layers = dataclasses.replace(term, layers=term.critic.layers)
+    compute = jax.jit(lambda *args, term=all_layers: feature_distances(term, run.game.tasks, *args))
+    losses = jax.device_get(compute(state.players[name].params, outputs, truth))
     columns = [Column("photo", batch["image"])]
-    judged = select_tasks(run.game.tasks, term.tasks)
-    for key in judged:
-      drawn = _pictures(run, key, outputs[key], batch)
-      of = f"\nof {key}" if len(run.game.tasks) > 1 else ""
-      columns += [Column(f"{kind}{of}", drawn[kind]) for kind in ("truth", "prediction")]
-    for layer in every.layers:
-      scale = Scale.of(found[layer], mark=term.margin)
+    for key in select_tasks(run.game.tasks, term.tasks):
+      pictures = _pictures(run, key, outputs[key], batch)
+      suffix = f"\nof {key}" if len(run.game.tasks) > 1 else ""
+      columns += [Column(f"{kind}{suffix}", pictures[kind]) for kind in ("truth", "prediction")]
+    for layer in all_layers.layers:
+      scale = Scale.of(losses[layer], mark=term.margin)
       title = layer if layer in term.layers else f"({layer})"
-      columns.append(Column(title, found[layer], scale))
+      columns.append(Column(title, losses[layer], scale))
     blocks.append(Block(name if len(terms) > 1 else "", columns, _note(term)))
   draw_sheet(blocks).savefig(path, dpi=150)
 
 
 def term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
-  """The settings of a run's terms of a kind, by name, as its config has them."""
+  """Returns the config sections of a run's terms of a kind, by name."""
   terms = read_config(workdir)["terms"]
   return {name: section for name, section in terms.items() if section.get("kind", name) == kind}
 
 
 def structure_terms(game: Game, workdir: pathlib.Path) -> dict[str, Structure]:
-  """The structure terms of a run's game, by name.
+  """Returns the structure terms of a run's game, by name.
 
   Raises:
-    ValueError: it has none.
+    ValueError: It has none.
   """
-  found = {name: term for name, term in game.terms.items() if isinstance(term, Structure)}
-  if not found:
+  terms = {name: term for name, term in game.terms.items() if isinstance(term, Structure)}
+  if not terms:
     raise ValueError(f"{workdir} has the terms {', '.join(game.terms)}; expected a structure term")
-  return found
+  return terms
 
 
-def pixelwise(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n h w"]:
-  """The map of a loss that is a sum over pixels.
+def per_pixel_loss(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n h w"]:
+  """Computes the map of a loss that is a sum over pixels.
 
   Args:
-    loss: of maps (1, 1, 1, ...), what `maps` hold of one pixel.
-    *maps: pytrees of arrays (n, h, w, ...).
+    loss: Loss of maps (1, 1, 1, ...) of a single pixel.
+    *maps: Pytrees of arrays (n, h, w, ...), the arguments of the loss.
 
   Returns:
     The summand of each pixel; NaN where the loss counts nothing.
@@ -162,50 +161,60 @@ def pixelwise(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n
   return jnp.where(means.count > 0, means.total, jnp.nan).reshape(shape)
 
 
-def rebuilt(
+def reconstruct(
   term: Structure,
   tasks: Mapping[str, Task],
   params: PyTree,
   outputs: Mapping[str, Array],
   truth: Mapping[str, Array],
-) -> dict[str, Rebuilt]:
-  """Predictions, and the autoencoder's reconstructions of the truth, by the task's name.
+) -> dict[str, Reconstruction]:
+  """Compares predictions, and the autoencoder's reconstructions of the truth, with the truth.
 
   Args:
-    term: with the autoencoder.
-    tasks: that are trained.
-    params: of the autoencoder.
-    outputs: the predictor's, by task.
-    truth: at their size.
+    term: Term with the autoencoder.
+    tasks: All tasks that are trained.
+    params: Parameters of the autoencoder.
+    outputs: Outputs of the predictor, by task.
+    truth: Truth at the outputs' size, by key of the batch.
+
+  Returns:
+    Maps of the pixel losses by the task's name.
   """
   judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
   # Flax's `apply` knows nothing of what the module returns.
   _, *maps = cast(tuple[Any, ...], term.critic.apply({"params": params}, *judged.true))
-  found = {}
-  for (name, task), each in zip(judged.tasks.items(), maps, strict=True):
-    own, output = {task.truth_key: truth[task.truth_key]}, task.from_reconstruction(each)
-    error, predicted = (pixelwise(task.pixel_loss, x, own) for x in (output, outputs[name]))
-    found[name] = Rebuilt(predicted, output, error)
-  return found
+  results = {}
+  for (name, task), structure in zip(judged.tasks.items(), maps, strict=True):
+    targets = {task.truth_key: truth[task.truth_key]}
+    output = task.from_reconstruction(structure)
+    error, predicted = (
+      per_pixel_loss(task.pixel_loss, x, targets) for x in (output, outputs[name])
+    )
+    results[name] = Reconstruction(predicted, output, error)
+  return results
 
 
-def distances(
+def feature_distances(
   term: Structure,
   tasks: Mapping[str, Task],
   params: PyTree,
   outputs: Mapping[str, Array],
   truth: Mapping[str, Array],
 ) -> dict[str, Float[Array, "n h2 w2"]]:
-  """What V (Eq. 1) sums up, at every position of the term's layers; arguments as of `rebuilt`."""
+  """Computes the summands of V (Eq. 1) at every position of the term's layers.
+
+  The arguments are those of `reconstruct`.
+  """
   judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
-  shown, true = (
-    term.critic.apply({"params": params}, *each)[0] for each in (judged.predicted, judged.true)
+  predicted, true = (
+    term.critic.apply({"params": params}, *structures)[0]
+    for structures in (judged.predicted, judged.true)
   )
   distance = lambda a, b, mask: matching_distance(a, b, mask=mask, normalize=term.normalize)
   return {
-    layer: pixelwise(
+    layer: per_pixel_loss(
       distance,
-      shown[layer],
+      predicted[layer],
       true[layer],
       judged.mask(true[layer].shape[1:3], count_partial_cells=term.count_partial_cells),
     )
@@ -216,7 +225,7 @@ def distances(
 def _predicted(
   run: Experiment, state: TrainState, count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Array], dict[str, ArrayLike]]:
-  """The first held-out examples, the predictor's outputs, and the truth at the outputs' size."""
+  """Returns the first held-out examples, the predictor's outputs, and truth at their size."""
   with contextlib.closing(run.eval_batches()) as examples:
     rows = list(itertools.islice(examples, -(-count // run.evaluation.batch_size)))
   real = np.flatnonzero(np.concatenate([row["weight"] for row in rows]) > 0)[:count]
@@ -235,9 +244,11 @@ def _pictures(
   )
 
 
-def _where_true(task: Task, batch: Mapping[str, np.ndarray], drawn: np.ndarray) -> np.ndarray:
-  """Pictures that are white where there is no truth: of that the autoencoder was shown nothing."""
-  return np.where(np.asarray(task.mask(batch)) > 0, drawn, np.uint8(255))
+def _mask_unlabeled(
+  task: Task, batch: Mapping[str, np.ndarray], pictures: np.ndarray
+) -> np.ndarray:
+  """Whitens pictures where there is no truth: the autoencoder has no input there."""
+  return np.where(np.asarray(task.mask(batch)) > 0, pictures, np.uint8(255))
 
 
 # What the structure term compares, by its `normalize`.
@@ -249,9 +260,9 @@ _DISTANCES = {
 
 
 def _note(term: Structure) -> str:
-  said = [_DISTANCES[term.normalize]]
+  notes = [_DISTANCES[term.normalize]]
   if set(term.layers) < set(term.critic.layers):
-    said.append("layers in brackets are not matched")
+    notes.append("layers in brackets are not matched")
   if term.margin:
-    said.append(f"the analyzer climbs to the margin of {term.margin:g}, marked blue")
-  return "; ".join(said)
+    notes.append(f"the analyzer climbs to the margin of {term.margin:g}, marked blue")
+  return "; ".join(notes)

@@ -1,4 +1,4 @@
-"""What methods do to each class: metrics by class against a baseline, in tables and bars."""
+"""Metrics by class against a baseline, in tables and bars."""
 
 import pathlib
 from collections.abc import Sequence
@@ -44,103 +44,106 @@ class ClassScores(NamedTuple):
   means: dict[str, float]
 
   def changes(self, baseline: str) -> dict[str, np.ndarray]:
-    """Differences from a group (c + 1,), the last of them that of the means, of each other one."""
-    whole = {label: np.append(own, self.means[label]) for label, own in self.values.items()}
-    return {label: own - whole[baseline] for label, own in whole.items() if label != baseline}
+    """Returns the differences of each other group from the baseline, the mean's last, (c + 1,)."""
+    rows = {label: self.with_mean(label) for label in self.values}
+    return {label: row - rows[baseline] for label, row in rows.items() if label != baseline}
+
+  def with_mean(self, label: str) -> np.ndarray:
+    """Returns a group's values by class and their mean, (c + 1,)."""
+    return np.append(self.values[label], self.means[label])
 
 
 def usual_classes(groups: Sequence[Group]) -> list[str]:
-  """The metrics by class that papers show, of those that all groups have."""
+  """Returns the metrics by class that papers show, of those that all groups have."""
   shared = set.intersection(*(set(metrics_by_class(group)) for group in groups))
   return [metric for metric in _USUAL if metric in shared]
 
 
 def metrics_by_class(group: Group) -> list[str]:
-  """All metrics that the group's first run has by class."""
+  """Returns all metrics that the group's first run has by class."""
   return list(group_by_class(group.results()[0]["metrics"]))
 
 
 def read_class_scores(groups: Sequence[Group], metric: str) -> ClassScores:
-  """The final values of a metric by class.
+  """Reads the final values of a metric by class.
 
   Raises:
-    ValueError: the groups have different classes, or none with this metric.
+    ValueError: The groups have different classes, or none with this metric.
   """
-  found = {group.label: _runs(group, metric) for group in groups}
-  classes = {label: tuple(runs[0]) for label, runs in found.items()}
+  by_run = {group.label: _read_runs(group, metric) for group in groups}
+  classes = {label: tuple(runs[0]) for label, runs in by_run.items()}
   if len({frozenset(names) for names in classes.values()}) > 1 or not all(classes.values()):
-    held = ", ".join(f"{label} of {sorted(names)}" for label, names in classes.items())
-    raise ValueError(f"{metric} by class: {held}; expected the same classes, at least one")
+    listing = ", ".join(f"{label} of {sorted(names)}" for label, names in classes.items())
+    raise ValueError(f"{metric} by class: {listing}; expected the same classes, at least one")
   names = next(iter(classes.values()))
   values = {
     label: np.array([[run[name] for name in names] for run in runs])
-    for label, runs in found.items()
+    for label, runs in by_run.items()
   }
   return ClassScores(
     metric,
     names,
-    {label: np.array([nanmean(each) for each in own.T]) for label, own in values.items()},
-    {label: float(np.mean([nanmean(run) for run in own])) for label, own in values.items()},
+    {label: np.array([nanmean(column) for column in runs.T]) for label, runs in values.items()},
+    {label: float(np.mean([nanmean(run) for run in runs])) for label, runs in values.items()},
   )
 
 
 def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou") -> str:
-  """A Markdown table of a metric by class, means over runs; what gains most comes first.
+  """Formats a Markdown table of a metric by class, means over runs; what gains most comes first.
 
   Parts of a whole are in per cent. A class without a value in any run of a group comes last.
 
   Raises:
-    ValueError: see `read_class_scores`.
+    ValueError: See `read_class_scores`.
   """
-  found = read_class_scores([baseline, group], metric)
-  gain = found.changes(baseline.label)[group.label]
-  whole = [
-    np.append(found.values[each.label], found.means[each.label]) for each in (baseline, group)
-  ]
-  towards = metric_direction(metric) or 1
-  order = sorted(range(len(found.classes)), key=lambda i: (np.isnan(gain[i]), -towards * gain[i]))
-  names = [*found.classes, "**mean**"]
+  scores = read_class_scores([baseline, group], metric)
+  before, after = scores.with_mean(baseline.label), scores.with_mean(group.label)
+  gain, direction = after - before, metric_direction(metric) or 1
+  order = sorted(
+    range(len(scores.classes)), key=lambda i: (np.isnan(gain[i]), -direction * gain[i])
+  )
+  names = [*scores.classes, "**mean**"]
   lines = [
-    [names[i], *(_number(metric, each[i]) for each in whole), _number(metric, gain[i], sign="+")]
+    [names[i], _format(metric, before[i]), _format(metric, after[i]), _format(metric, gain[i], "+")]
     for i in (*order, len(order))
   ]
   head = [metric, baseline.label, group.label, "difference"]
   return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * 4, *lines))
 
 
-def save_changes(found: Sequence[ClassScores], baseline: str, path: pathlib.Path) -> None:
+def save_changes(scores: Sequence[ClassScores], baseline: str, path: pathlib.Path) -> None:
   """Draws the changes of each class against a baseline, a panel for each metric.
 
   As Hwang et al. 2019, Fig. 6 and 7.
 
   Args:
-    found: One or more metrics.
+    scores: One or more metrics.
     baseline: Label of the group that the others are held against.
     path: Path of the PNG file to write.
   """
   from matplotlib.figure import Figure
 
-  width = max(4.5, 0.12 * max(_bars(each) for each in found) + 1.5)
-  figure = Figure(figsize=(width, 3.2 * len(found)), layout="constrained")
-  for axes, each in zip(figure.subplots(len(found), squeeze=False).flat, found, strict=True):
-    draw_changes(axes, each, baseline)
-    axes.set_title(each.metric, fontsize=10)
+  width = max(4.5, 0.12 * max(map(_count_bars, scores)) + 1.5)
+  figure = Figure(figsize=(width, 3.2 * len(scores)), layout="constrained")
+  for axes, metric in zip(figure.subplots(len(scores), squeeze=False).flat, scores, strict=True):
+    draw_changes(axes, metric, baseline)
+    axes.set_title(metric.metric, fontsize=10)
     axes.legend(frameon=False, fontsize=8, ncols=3)
   figure.savefig(path, dpi=120)
 
 
-def draw_changes(axes: Any, found: ClassScores, baseline: str) -> None:
+def draw_changes(axes: Any, scores: ClassScores, baseline: str) -> None:
   """Draws bars of the changes of each class and of their mean; what gains most comes first."""
-  changes = found.changes(baseline)
-  first = metric_direction(found.metric) * next(iter(changes.values()))[:-1]
+  changes = scores.changes(baseline)
+  first = metric_direction(scores.metric) * next(iter(changes.values()))[:-1]
   order = [*np.argsort(np.where(np.isnan(first), np.inf, -first), kind="stable"), len(first)]
-  names = [*found.classes, "mean"]
+  names = [*scores.classes, "mean"]
   width = 0.8 / len(changes)
   for place, (label, change) in enumerate(changes.items()):
-    style = list(found.values).index(label)
+    style = list(scores.values).index(label)
     axes.bar(
       np.arange(len(order)) + (place - (len(changes) - 1) / 2) * width,
-      display_scale(found.metric) * change[order],
+      display_scale(scores.metric) * change[order],
       width,
       label=label,
       color=COLORS[style % len(COLORS)],
@@ -150,25 +153,25 @@ def draw_changes(axes: Any, found: ClassScores, baseline: str) -> None:
     )
   axes.axhline(0, color="black", linewidth=0.8)
   axes.set_xticks(range(len(order)), [names[i] for i in order], rotation=90, fontsize=8)
-  unit = "points of per cent" if display_scale(found.metric) > 1 else "difference"
-  axes.set_ylabel(f"{unit}{', less is better' * (metric_direction(found.metric) < 0)}", fontsize=8)
+  unit = "points of per cent" if display_scale(scores.metric) > 1 else "difference"
+  axes.set_ylabel(f"{unit}{', less is better' * (metric_direction(scores.metric) < 0)}", fontsize=8)
   axes.tick_params(length=0)
   axes.grid(axis="y", alpha=0.3)
   axes.set_axisbelow(True)
 
 
-def _bars(found: ClassScores) -> int:
-  return (len(found.classes) + 1) * len(found.values)
+def _count_bars(scores: ClassScores) -> int:
+  return (len(scores.classes) + 1) * len(scores.values)
 
 
-def _runs(group: Group, metric: str) -> list[dict[str, float]]:
-  """Values by class of each run; NaN where a class of the first run has none."""
-  found = [group_by_class(results["metrics"]).get(metric, {}) for results in group.results()]
-  known = lambda run, name: float("nan") if run.get(name) is None else run[name]
-  return [{name: known(run, name) for name in found[0]} for run in found]
+def _read_runs(group: Group, metric: str) -> list[dict[str, float]]:
+  """Reads values by class of each run; NaN where a class of the first run has none."""
+  runs = [group_by_class(results["metrics"]).get(metric, {}) for results in group.results()]
+  to_number = lambda value: float("nan") if value is None else value  # JSON has no NaN.
+  return [{name: to_number(run.get(name)) for name in runs[0]} for run in runs]
 
 
-def _number(metric: str, value: float, sign: str = "") -> str:
+def _format(metric: str, value: float, sign: str = "") -> str:
   if np.isnan(value):
     return "–"
   value *= display_scale(metric)

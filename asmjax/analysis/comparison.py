@@ -17,7 +17,7 @@ _DIRECTIONS = {"higher": 1, "lower": -1, "none": 0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Metric:
+class MetricColumn:
   """A metric and how it is shown.
 
   Attributes:
@@ -33,7 +33,7 @@ class Metric:
   direction: int
 
   @classmethod
-  def parse(cls, entry: str | Mapping[str, Any]) -> "Metric":
+  def parse(cls, entry: str | Mapping[str, Any]) -> "MetricColumn":
     """Reads a metric's name, or a mapping with `name` and any of the other settings.
 
     Args:
@@ -66,7 +66,7 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class SeedSummary:
   """A metric of the runs of one group, in the units of `results.json`.
 
   Attributes:
@@ -87,7 +87,7 @@ class Summary:
 
 
 @dataclasses.dataclass(frozen=True)
-class PairedDifference(Summary):
+class PairedDifference(SeedSummary):
   """Differences to the baseline's run of the same seed.
 
   Attributes:
@@ -138,11 +138,11 @@ class Comparison:
 
   labels: tuple[str, ...]
   baseline: str | None
-  metrics: tuple[Metric, ...]
+  metrics: tuple[MetricColumn, ...]
   examples: tuple[str, str, int]
-  summaries: Mapping[str, Mapping[str, Summary]]
+  summaries: Mapping[str, Mapping[str, SeedSummary]]
   differences: Mapping[str, Mapping[str, PairedDifference]]
-  seconds: Mapping[str, Summary]
+  seconds: Mapping[str, SeedSummary]
   cost: Mapping[str, float]
 
   def markdown(self) -> str:
@@ -208,14 +208,14 @@ class Comparison:
 
 def compare(
   groups: Sequence[Group],
-  metrics: Sequence[str | Mapping[str, Any] | Metric],
+  metrics: Sequence[str | Mapping[str, Any] | MetricColumn],
   baseline: str | None = None,
 ) -> Comparison:
   """Compares finished runs, with a baseline pairwise at the same seed.
 
   Args:
     groups: Runs that differ in their seeds alone.
-    metrics: See `Metric.parse`.
+    metrics: See `MetricColumn.parse`.
     baseline: Label of the group that others are held against.
 
   Raises:
@@ -228,7 +228,9 @@ def compare(
   if baseline not in (None, *labels):
     raise ValueError(f"baseline {baseline!r} is none of the groups: {', '.join(labels)}")
   check_comparable(groups)
-  metrics = tuple(each if isinstance(each, Metric) else Metric.parse(each) for each in metrics)
+  metrics = tuple(
+    each if isinstance(each, MetricColumn) else MetricColumn.parse(each) for each in metrics
+  )
   seeds = {group.label: _seeds(group, required=baseline is not None) for group in groups}
   summaries = {
     group.label: {
@@ -261,14 +263,16 @@ def compare(
   )
 
 
-def paired_difference(group: Summary, baseline: Summary, direction: int) -> PairedDifference:
+def paired_difference(
+  group: SeedSummary, baseline: SeedSummary, direction: int
+) -> PairedDifference:
   """Subtracts the baseline's value from the group's at each seed that both have."""
   shared = [seed for seed in group.values if seed in baseline.values]
   values = {seed: group.values[seed] - baseline.values[seed] for seed in shared}
   return PairedDifference(values, direction)
 
 
-def _cost(group: Summary, baseline: Summary) -> float:
+def _cost(group: SeedSummary, baseline: SeedSummary) -> float:
   """The group's wall time over the baseline's, of the seeds that both have; NaN without any."""
   shared = [seed for seed in group.values if seed in baseline.values]
   total = lambda summary: sum(summary.values[seed] for seed in shared)
@@ -285,24 +289,24 @@ def _seeds(group: Group, *, required: bool) -> Sequence[int]:
     return range(len(group.workdirs))
 
 
-def _summary(seeds: Sequence[int], values: np.ndarray) -> Summary:
+def _summary(seeds: Sequence[int], values: np.ndarray) -> SeedSummary:
   pairs = zip(seeds, values.tolist(), strict=True)
-  return Summary({seed: value for seed, value in pairs if not math.isnan(value)})
+  return SeedSummary({seed: value for seed, value in pairs if not math.isnan(value)})
 
 
-def _facts(summary: Summary) -> dict[str, Any]:
+def _facts(summary: SeedSummary) -> dict[str, Any]:
   values = {str(seed): value for seed, value in summary.values.items()}
   return {"mean": summary.mean, "std": summary.std, "values": values}
 
 
-def _summary_cell(metric: Metric, summary: Summary) -> str:
+def _summary_cell(metric: MetricColumn, summary: SeedSummary) -> str:
   if len(summary.values) < 2:
     return metric.format(summary.mean)
   each = ", ".join(metric.format(value) for value in summary.values.values())
   return f"**{metric.format(summary.mean)}** ± {metric.format(summary.std)} ({each})"
 
 
-def _difference_cell(metric: Metric, difference: PairedDifference | None) -> str:
+def _difference_cell(metric: MetricColumn, difference: PairedDifference | None) -> str:
   if difference is None or not difference.values:
     return ""
   cell = metric.format(difference.mean, "+")
@@ -312,7 +316,7 @@ def _difference_cell(metric: Metric, difference: PairedDifference | None) -> str
   return cell + (f", {difference.ahead} of {len(difference.values)}" if metric.direction else "")
 
 
-def _cost_cell(seconds: Summary, ratio: float | None) -> str:
+def _cost_cell(seconds: SeedSummary, ratio: float | None) -> str:
   if not seconds.values:
     return ""
   minutes = f"{seconds.mean / 60:.1f}"

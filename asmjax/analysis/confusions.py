@@ -17,7 +17,7 @@ _TASK = "segmentation"
 _LEGIBLE = 12
 
 
-def confusions(
+def count_confusions(
   workdir: pathlib.Path, data_root: str | None = None
 ) -> tuple[ConfusionMatrix, tuple[str, ...]]:
   """Evaluates a run's last checkpoint on the run's own held-out split.
@@ -53,7 +53,7 @@ def by_column(matrix: ConfusionMatrix) -> np.ndarray:
   return ratio(matrix.counts, matrix.counts.sum(0, keepdims=True))
 
 
-def draw(
+def save_matrices(
   matrices: Mapping[str, ConfusionMatrix], classes: Sequence[str], path: pathlib.Path
 ) -> None:
   """Draws matrices side by side, normalized by row above and by column below (Appendix C).
@@ -71,7 +71,7 @@ def draw(
   kinds = ((by_row, "of the true class"), (by_column, "of the predicted class"))
   for places, (normalized, title) in zip(grid, kinds, strict=True):
     for axes, (label, matrix) in zip(places, matrices.items(), strict=True):
-      image = heat(axes, 100 * normalized(matrix), classes)
+      image = draw_matrix(axes, 100 * normalized(matrix), classes)
       axes.set_title(f"{label}\n% {title}", fontsize=9)
   for axes in grid[-1]:
     axes.set_xlabel("predicted")
@@ -83,7 +83,7 @@ def draw(
   figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def heat(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
+def draw_matrix(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
   """Draws one matrix, with the numbers in its cells if there are few.
 
   Args:

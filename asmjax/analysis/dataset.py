@@ -16,7 +16,7 @@ from asmjax.utils import colors as pictures
 _LEAST_SIDE = 300
 
 
-def text(report: Report, most: int = 20) -> str:
+def format_report(report: Report, most: int = 20) -> str:
   """The report in lines; of every kind of problem the first `most` are listed."""
   lines = []
   for name, split in report.splits.items():
@@ -63,7 +63,7 @@ def _class_lines(label: dict[str, Any]) -> Iterator[str]:
     yield f"  never seen: {', '.join(label['absent'])}"
 
 
-def contact_sheet(
+def save_contact_sheet(
   source: Source, statistics: Statistics, path: pathlib.Path, *, count: int = 8
 ) -> None:
   """Draws whole examples, evenly spread over a split, with the colors of the classes.

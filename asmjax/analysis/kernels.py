@@ -74,7 +74,7 @@ def expected_size(weights: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
   return weights @ np.array(sizes, np.float32)
 
 
-def table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
+def format_table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
   """A Markdown table: of each class the mean over the runs of a group and, in brackets, the range.
 
   Args:
@@ -93,7 +93,7 @@ def table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def draw(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -> None:
+def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -> None:
   """Draws the sizes as bars (Fig. 4), means over the runs of a group, with their range.
 
   Classes are in the order of their edge pairs in the first group. A dashed line is where all

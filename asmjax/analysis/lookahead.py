@@ -29,7 +29,7 @@ _HOW = {
 _MARKERS = {End.DROP: "v", End.PATIENCE: "o", End.BUDGET: "D"}
 
 
-class Model(NamedTuple):
+class ModelRecord(NamedTuple):
   """The predictor after a propagation.
 
   Attributes:
@@ -44,7 +44,7 @@ class Model(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cycle:
+class CycleRecord:
   """From stepping back, or the start, to stepping back.
 
   Attributes:
@@ -57,19 +57,19 @@ class Cycle:
   """
 
   name: str
-  origin: Model
-  models: tuple[Model, ...]
-  peak: Model | None
+  origin: ModelRecord
+  models: tuple[ModelRecord, ...]
+  peak: ModelRecord | None
   end: End
-  back_to: Model | None
+  back_to: ModelRecord | None
 
   @property
-  def ending(self) -> Model:
+  def ending(self) -> ModelRecord:
     """The last model."""
     return self.models[-1]
 
   @property
-  def best(self) -> Model:
+  def best(self) -> ModelRecord:
     """The model with the largest mIoU, be it a peak or not."""
     return max(self.models, key=lambda model: model.miou)
 
@@ -88,8 +88,8 @@ class History:
     cycles: in their order; the last one may not have ended.
   """
 
-  start: Model
-  cycles: tuple[Cycle, ...]
+  start: ModelRecord
+  cycles: tuple[CycleRecord, ...]
 
   @classmethod
   def read(cls, workdir: pathlib.Path) -> "History":
@@ -110,12 +110,12 @@ class History:
     return cls(start, tuple(_cycles(start, models, lines[1:])))
 
   @property
-  def peaks(self) -> tuple[Model, ...]:
+  def peaks(self) -> tuple[ModelRecord, ...]:
     """The new peaks, each better than all before it."""
     return tuple(cycle.peak for cycle in self.cycles if cycle.peak)
 
   @property
-  def best(self) -> Model:
+  def best(self) -> ModelRecord:
     """The last peak, or the start if there is none."""
     return (self.start, *self.peaks)[-1]
 
@@ -133,7 +133,7 @@ class History:
       sum(cycle.stepped_back for cycle in self.cycles[:last]),
     )
 
-  def named(self) -> dict[str, Model]:
+  def named(self) -> dict[str, ModelRecord]:
     """Endings by "gI,J", then the start and the peaks by "gI"; a model may be both."""
     ended = (cycle for cycle in self.cycles if cycle.end is not End.OPEN)
     best = {f"g{i}": model for i, model in enumerate((self.start, *self.peaks))}
@@ -191,7 +191,7 @@ def stability_table(groups: Sequence[Group]) -> str:
   return _markdown([head, *rows])
 
 
-def convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
+def save_convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
   """Draws the hold-out mIoU over the propagations (Fig. 3), one panel a run."""
   from matplotlib.figure import Figure
 
@@ -206,7 +206,7 @@ def convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
   panels = figure.subplots(down, across, squeeze=False).ravel()
   handles: dict[str, Any] = {}
   for axes, (title, workdir) in zip(panels, runs, strict=False):
-    convergence_panel(axes, History.read(workdir))
+    draw_convergence(axes, History.read(workdir))
     axes.set_title(title, fontsize=10)
     handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
   for axes in panels[len(runs) :]:
@@ -217,7 +217,7 @@ def convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
   figure.savefig(path, dpi=150)
 
 
-def convergence_panel(axes: Any, history: History) -> None:
+def draw_convergence(axes: Any, history: History) -> None:
   """Draws one run: a line a cycle, its marks with their names, and dashed jumps back.
 
   Args:
@@ -225,10 +225,10 @@ def convergence_panel(axes: Any, history: History) -> None:
     history: of the run.
   """
   for cycle in history.cycles:
-    begin = Model(cycle.origin.number, cycle.models[0].propagation - 1, cycle.origin.miou)
+    begin = ModelRecord(cycle.origin.number, cycle.models[0].propagation - 1, cycle.origin.miou)
     (line,) = axes.plot(*_points([begin, *cycle.models]), color="0.45", linewidth=1, zorder=1)
     if cycle.back_to:
-      landing = Model(0, cycle.ending.propagation, cycle.back_to.miou)
+      landing = ModelRecord(0, cycle.ending.propagation, cycle.back_to.miou)
       (jump,) = axes.plot(
         *_points([cycle.ending, landing]), "--", color="tab:purple", linewidth=0.7, zorder=0
       )
@@ -256,7 +256,7 @@ def convergence_panel(axes: Any, history: History) -> None:
   _name_marks(axes, history)
 
 
-def album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -> None:
+def save_album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -> None:
   """Draws photos, truths and predictions of models on the way to the best (Fig. 6).
 
   Args:
@@ -291,15 +291,15 @@ def album_models(history: History, drawn: Sequence[int]) -> list[int]:
   return chosen + [later[i] for i in evenly(len(later), _MOST - len(chosen))]
 
 
-def _model(line: Mapping[str, Any]) -> Model:
-  return Model(
+def _model(line: Mapping[str, Any]) -> ModelRecord:
+  return ModelRecord(
     int(line["lookahead/model"]), int(line["lookahead/propagation"]), line["lookahead/miou"]
   )
 
 
 def _cycles(
-  start: Model, models: Sequence[Model], lines: Sequence[Mapping[str, Any]]
-) -> Iterator[Cycle]:
+  start: ModelRecord, models: Sequence[ModelRecord], lines: Sequence[Mapping[str, Any]]
+) -> Iterator[CycleRecord]:
   """Cuts the propagations after the first evaluation into cycles."""
   known = {model.number: model for model in (start, *models)}
   origin, peaks, attempt, begin = start, 0, 0, 0
@@ -310,7 +310,7 @@ def _cycles(
     own = range(begin, place + 1)
     best = [models[i] for i in own if lines[i]["lookahead/kept_best"]]
     back_to = line.get("lookahead/back_to")
-    yield Cycle(
+    yield CycleRecord(
       f"g{peaks},{attempt}",
       origin,
       tuple(models[i] for i in own),
@@ -332,11 +332,11 @@ def _spread(values: Sequence[int]) -> str:
   return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
 
 
-def _points(models: Sequence[Model]) -> tuple[list[int], list[float]]:
+def _points(models: Sequence[ModelRecord]) -> tuple[list[int], list[float]]:
   return [model.propagation for model in models], [100 * model.miou for model in models]
 
 
-def _marks(axes: Any, models: Sequence[Model], marker: str, label: str, **style: Any) -> None:
+def _marks(axes: Any, models: Sequence[ModelRecord], marker: str, label: str, **style: Any) -> None:
   if models:
     axes.plot(*_points(models), marker, label=label, **style)
 

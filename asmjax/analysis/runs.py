@@ -1,4 +1,4 @@
-"""What finished runs left behind, read and compared."""
+"""Results and logs of finished runs, read and compared."""
 
 import dataclasses
 import pathlib
@@ -29,8 +29,8 @@ class Group:
   """Runs that differ in their seeds alone.
 
   Attributes:
-    label: of the group in tables and figures.
-    workdirs: folders of the runs.
+    label: Label of the group in tables and figures.
+    workdirs: Folders of the runs.
     split: Split whose results are read, as `launch/evaluate.py --split` left them; empty for that
       of the run's own evaluation.
   """
@@ -44,8 +44,8 @@ class Group:
     """Reads "LABEL=DIR,DIR,...".
 
     Raises:
-      ValueError: the text has another form.
-      FileNotFoundError: a folder holds no finished run.
+      ValueError: The text has another form.
+      FileNotFoundError: A folder holds no finished run.
     """
     label, _, folders = text.partition("=")
     if not label or not folders:
@@ -77,20 +77,20 @@ class Group:
     return np.array([lines[-1]["seconds"] if lines else np.nan for lines in times])
 
   def final(self, metric: str) -> np.ndarray:
-    """The metric's final value of every run."""
+    """Returns the final value of a metric of each run."""
     return np.array([_value(results["metrics"], metric) for results in self.results()])
 
   def results(self) -> list[dict[str, Any]]:
-    """What each run's results hold: `results.json`, or those of `split`."""
+    """Returns the content of each run's `results.json`, or of the results on `split`."""
     paths = [results_path(workdir, self.split) for workdir in self.workdirs]
     return [read_json(path) for path in paths]
 
   def logged_metrics(self) -> list[str]:
-    """The names of all that the first run logged."""
+    """Returns the names of all metrics that the first run logged."""
     return sorted(set().union(*read_jsonl(self.workdirs[0] / "metrics.jsonl")))
 
   def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The predictor's steps (t,) and values (runs, t) wherever every run logged the metric."""
+    """Returns the predictor's steps (t,) and values (runs, t) where all runs logged a metric."""
     curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[step] for step in steps] for curve in curves])
@@ -99,10 +99,10 @@ class Group:
 
 
 def usual_metrics(groups: Sequence[Group]) -> list[str]:
-  """The metrics that runs of their tasks are judged by, of those that all runs have.
+  """Returns the main metrics of the runs' tasks, of those that all runs have.
 
   Raises:
-    ValueError: there are none.
+    ValueError: There are none.
   """
   shared = set.intersection(
     *(set(results["metrics"]) for group in groups for results in group.results())
@@ -123,7 +123,7 @@ def results_path(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
 
 
 def results_table(results: Mapping[str, Any]) -> str:
-  """What a `results.json` says: a line for each mean, and a table of the classes for each kind."""
+  """Formats results: a line for each mean, and a table of the classes for each kind."""
   lines = [
     f"{results['data_set']} {results['split']}, {results['examples']} examples, "
     f"step {results['step']}, {_views(results)}",
@@ -162,12 +162,12 @@ def check_comparable(groups: Sequence[Group]) -> None:
 
 
 def _views(results: Mapping[str, Any]) -> str:
-  """How images were looked at."""
+  """Returns how images were presented to the predictor."""
   return results.get("protocol", {}).get(VIEWS, "each image once")
 
 
 def file_name(label: str) -> str:
-  """A label as part of a file's name."""
+  """Returns a label as part of a file's name."""
   return re.sub(r"[^\w.+-]+", "_", label)
 
 
@@ -177,7 +177,7 @@ def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:
 
 
 def _update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
-  """Who moved when in a run; without a critic nobody waited."""
+  """Returns the order of updates of a run; without a critic the predictor never waits."""
   path = workdir / "config.json"
   config = read_json(path) if path.exists() else {}
   terms, training = config.get("terms", {}), config.get("train", {})
@@ -193,5 +193,5 @@ def _value(metrics: dict, metric: str) -> float:
 
 
 def _known(value: float | None) -> float:
-  """JSON has no NaN."""
+  """Returns NaN, which JSON has not, for null."""
   return float("nan") if value is None else value

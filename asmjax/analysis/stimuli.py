@@ -50,7 +50,7 @@ class Stimuli(NamedTuple):
   selectivity: np.ndarray
 
 
-class Field(NamedTuple):
+class LayerField(NamedTuple):
   """The pixels of a structure that each position of a layer sees, which may be beyond its border.
 
   Attributes:
@@ -66,10 +66,10 @@ class Field(NamedTuple):
     row, column = divmod(int(place), len(self.columns))
     return self.rows[row], self.columns[column]
 
-  def scaled(self, down: float, across: float, *, align_corners: bool = False) -> "Field":
+  def scaled(self, down: float, across: float, *, align_corners: bool = False) -> "LayerField":
     """In pixels of which so many make one of the structure; see `asmjax.ops.resize`."""
     shift = lambda factor: (factor - 1) / 2 if align_corners else 0
-    return Field(self.rows * down - shift(down), self.columns * across - shift(across))
+    return LayerField(self.rows * down - shift(down), self.columns * across - shift(across))
 
 
 class Strip(NamedTuple):
@@ -86,7 +86,7 @@ class Strip(NamedTuple):
   windows: list[np.ndarray]
 
 
-class Block(NamedTuple):
+class PatchBlock(NamedTuple):
   """Patches that excite filters of one layer, by the tasks whose structures it sees."""
 
   title: str
@@ -94,7 +94,7 @@ class Block(NamedTuple):
   strips: Sequence[Strip]
 
 
-def patches(
+def save_patches(
   workdir: pathlib.Path,
   path: pathlib.Path,
   *,
@@ -132,21 +132,21 @@ def patches(
     own = tuple(layers) or term.critic.layers[: len(term.critic.filters)]
     term, params = dataclasses.replace(term, layers=own), state.players[name].params
     with contextlib.closing(run.eval_batches()) as examples:
-      best = stimuli(term, tasks, params, size, examples, count, align_corners=aligned)
-    for layer, field in fields(term, tasks, params, size).items():
+      best = find_stimuli(term, tasks, params, size, examples, count, align_corners=aligned)
+    for layer, field in layer_fields(term, tasks, params, size).items():
       factors = map(find_stride if aligned else operator.truediv, sides, size)
       scaled = field.scaled(*factors, align_corners=aligned)
       seen = " x ".join(f"{float(np.diff(each[0])[0]):g}" for each in scaled)
       of = f"{name}, " if len(terms) > 1 else ""
       title = f"{of}{layer}: sees {seen} pixels"
-      found = strips(best[layer], scaled, filters)
-      blocks.append(Block(title, tuple(select_tasks(tasks, term.tasks)), found))
+      found = select_strips(best[layer], scaled, filters)
+      blocks.append(PatchBlock(title, tuple(select_tasks(tasks, term.tasks)), found))
   if not any(block.strips for block in blocks):
     raise ValueError(f"no filter of {', '.join(terms)} in {workdir} responds to the truth")
-  album(run, [block for block in blocks if block.strips]).savefig(path, dpi=150)
+  draw_album(run, [block for block in blocks if block.strips]).savefig(path, dpi=150)
 
 
-def strips(best: Stimuli, field: Field, filters: int) -> list[Strip]:
+def select_strips(best: Stimuli, field: LayerField, filters: int) -> list[Strip]:
   """The patches of so many filters, the most selective one first.
 
   A filter is left out if most of its patches are of images that one of those shows.
@@ -163,7 +163,7 @@ def strips(best: Stimuli, field: Field, filters: int) -> list[Strip]:
   return found
 
 
-def stimuli(
+def find_stimuli(
   term: Structure,
   tasks: Mapping[str, Task],
   params: PyTree,
@@ -205,9 +205,9 @@ def stimuli(
   }
 
 
-def fields(
+def layer_fields(
   term: Structure, tasks: Mapping[str, Task], params: PyTree, size: tuple[int, int]
-) -> dict[str, Field]:
+) -> dict[str, LayerField]:
   """What the positions of each of the term's layers see of structures of `size`.
 
   All fields of a layer are as large as its largest: those that the border cuts off go beyond.
@@ -229,7 +229,7 @@ def fields(
   for layer, value, features in zip(term.layers, values, made, strict=True):
     assert value.fields is not None, f"{layer} depends on no structure"
     ends = (field.ends.max((0, 2 - axis, 3)) for axis, field in enumerate(value.fields))
-    found[layer] = Field(
+    found[layer] = LayerField(
       *(
         _whole(np.broadcast_to(each, (side, 2)))
         for each, side in zip(ends, features.shape[1:3], strict=True)
@@ -280,7 +280,7 @@ def _whole(ends: np.ndarray) -> np.ndarray:
   return np.stack([start - lack * (start == 0), stop + lack * (start > 0)], -1)
 
 
-def album(run: Experiment, blocks: Sequence[Block]) -> Any:
+def draw_album(run: Experiment, blocks: Sequence[PatchBlock]) -> Any:
   """Of each filter a row of photos and one of each task's truth; two blocks stand side by side.
 
   Returns:
@@ -347,7 +347,7 @@ def _draw_patch(axes: Any, picture: np.ndarray, window: np.ndarray) -> None:
     )
 
 
-def _drawn(run: Experiment, blocks: Sequence[Block]) -> dict[str, dict[int, np.ndarray]]:
+def _drawn(run: Experiment, blocks: Sequence[PatchBlock]) -> dict[str, dict[int, np.ndarray]]:
   """Photos as "", and pictures of the truth by task, of all examples that are shown."""
   strips = [strip for block in blocks for strip in block.strips]
   shown = sorted({int(each) for strip in strips for each in strip.examples})

@@ -98,8 +98,8 @@ def _show_cycles(groups: "Sequence[Group]", out: pathlib.Path) -> None:
       history = lookahead.History.read(workdir)
       print(f"\n{group.label}, {workdir}\n\n{lookahead.cycle_table(history)}")
   print(f"\n{lookahead.stability_table(groups)}")
-  lookahead.convergence(groups, out / "convergence.png")
-  lookahead.album(groups, out / "album.png", count=flags.FLAGS.count)
+  lookahead.save_convergence(groups, out / "convergence.png")
+  lookahead.save_album(groups, out / "album.png", count=flags.FLAGS.count)
 
 
 def _show_classes(baseline: "Group", others: "Sequence[Group]", out: pathlib.Path) -> None:
@@ -124,13 +124,13 @@ def _show_confusions(baseline: "Group", others: "Sequence[Group]", out: pathlib.
   from asmjax.analysis import confusions, runs
 
   data_root = flags.FLAGS.data_root
-  expected, names = confusions.confusions(baseline.workdirs[0], data_root)
+  expected, names = confusions.count_confusions(baseline.workdirs[0], data_root)
   for group in others:
-    matrix, group_names = confusions.confusions(group.workdirs[0], data_root)
+    matrix, group_names = confusions.count_confusions(group.workdirs[0], data_root)
     if group_names != names:
       raise ValueError(f"{group.label} has classes {group_names}; expected those of the baseline")
     matrices = {baseline.label: expected, group.label: matrix}
-    confusions.draw(matrices, names, out / f"confusions_{runs.file_name(group.label)}.png")
+    confusions.save_matrices(matrices, names, out / f"confusions_{runs.file_name(group.label)}.png")
 
 
 def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
@@ -141,10 +141,10 @@ def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
   sections = analyzer.term_sections(workdir, "structure").values()
   if not sections:
     return
-  analyzer.loss_maps(workdir, out / f"losses_{name}.png", count=count, data_root=data_root)
-  stimuli.patches(workdir, out / f"patches_{name}.png", data_root=data_root)
+  analyzer.save_loss_maps(workdir, out / f"losses_{name}.png", count=count, data_root=data_root)
+  stimuli.save_patches(workdir, out / f"patches_{name}.png", data_root=data_root)
   if all(section["reconstruction_weight"] for section in sections):
-    analyzer.error_maps(workdir, out / f"errors_{name}.png", count=count, data_root=data_root)
+    analyzer.save_error_maps(workdir, out / f"errors_{name}.png", count=count, data_root=data_root)
 
 
 def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path) -> None:
@@ -161,5 +161,5 @@ def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path) -> None:
     if is_adaptive(group.workdirs[0])
   }
   if sizes:
-    print(f"\n{kernels.table(sizes)}")
-    kernels.draw(sizes, out / "sizes.png")
+    print(f"\n{kernels.format_table(sizes)}")
+    kernels.save_bars(sizes, out / "sizes.png")

@@ -30,7 +30,7 @@ def main(_: list[str]) -> int:
   from rich.console import Console
   from rich.progress import Progress
 
-  from asmjax.analysis.dataset import contact_sheet, text
+  from asmjax.analysis.dataset import format_report, save_contact_sheet
   from asmjax.config.build import Data, open_source
   from asmjax.config.schema import construct
   from asmjax.data.inspection import inspect, open_splits
@@ -46,11 +46,11 @@ def main(_: list[str]) -> int:
     advance = lambda split: progress.advance(bars[split])
     report = inspect(sources, limit=values.examples, advance=advance)
   report = dataclasses.replace(report, problems=(*broken, *report.problems))
-  print(text(report))
+  print(format_report(report))
   write_json(out / "report.json", report.to_dict())
   for split in splits:
     sheet = out / f"{split}.png"
     sheet.unlink(missing_ok=True)
     if split in sources and report.splits[split].whole:
-      contact_sheet(sources[split], report.splits[split], sheet)
+      save_contact_sheet(sources[split], report.splits[split], sheet)
   return 1 if report.problems else 0

@@ -84,7 +84,7 @@ def read_sweep_flags() -> "Sweep":
     ValueError: A flag or the file asks for what cannot be run.
     FileNotFoundError: There is no such file.
   """
-  from asmjax.analysis.comparison import Metric
+  from asmjax.analysis.comparison import MetricColumn
   from asmjax.sweep.plan import Row, Sweep, parse_pairs, read_sweep
 
   values = flags.FLAGS
@@ -97,7 +97,7 @@ def read_sweep_flags() -> "Sweep":
   changes: dict[str, Any] = {
     "baseline": values.baseline,
     "seeds": values.seeds and tuple(map(int, values.seeds)),
-    "metrics": values.metrics and tuple(map(Metric.parse, values.metrics)),
+    "metrics": values.metrics and tuple(map(MetricColumn.parse, values.metrics)),
     "split": values.split,
   }
   changes = {key: value for key, value in changes.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from asmjax.analysis.comparison import Metric
+from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.runs import file_name, results_path
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import check_same_config, config_differences
@@ -113,7 +113,7 @@ class Sweep:
   seeds: tuple[int, ...] = (0,)
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   baseline: str = ""
-  metrics: tuple[Metric, ...] = ()
+  metrics: tuple[MetricColumn, ...] = ()
   split: str = ""
 
   def __post_init__(self) -> None:
@@ -146,7 +146,7 @@ class Sweep:
     return cls(
       rows=tuple(_row(label, entry) for label, entry in section["runs"].items()),
       seeds=tuple(section.get("seeds", (0,))),
-      metrics=tuple(map(Metric.parse, section.get("metrics", ()))),
+      metrics=tuple(map(MetricColumn.parse, section.get("metrics", ()))),
       **rest,
     )
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from asmjax.analysis import analyzer
-from asmjax.analysis.analyzer import distances, pixelwise, rebuilt
+from asmjax.analysis.analyzer import feature_distances, per_pixel_loss
 from asmjax.analysis.sheets import Scale
 from asmjax.config.build import build_experiment
 from asmjax.tasks import Depth, Normals
@@ -43,7 +43,7 @@ def truth(n=4):
 def test_a_map_of_the_pixel_loss_adds_up_to_it(task):
   said = next(each for name, each in outputs().items() if isinstance(task, type(games.TASKS[name])))
   own = {task.truth_key: truth()[task.truth_key]}
-  found = np.asarray(jax.jit(functools.partial(pixelwise, task.pixel_loss))(said, own))
+  found = np.asarray(jax.jit(functools.partial(per_pixel_loss, task.pixel_loss))(said, own))
   loss = task.pixel_loss(said, own)
   np.testing.assert_array_equal(np.isfinite(found), np.asarray(task.mask(own))[..., 0] > 0)
   np.testing.assert_allclose(np.nanmean(found), loss.mean(), rtol=1e-5)
@@ -63,8 +63,8 @@ def compared(method):
   own = jax.jit(
     lambda params, said: games.evaluate(term, tasks, said, true, critic={"params": params}).losses
   )(params, said)
-  compute = jax.jit(lambda said: distances(term, tasks, params, said, true))
-  again = jax.jit(lambda said: rebuilt(term, tasks, params, said, true))
+  compute = jax.jit(lambda said: feature_distances(term, tasks, params, said, true))
+  again = jax.jit(lambda said: reconstruct(term, tasks, params, said, true))
   return own, compute, again, said, players
 
 
@@ -158,7 +158,7 @@ def columns(part):
 
 def test_errors_of_all_tasks_are_drawn_in_shared_colors(drawn, tmp_path):
   run = save(tmp_path, "asm,all")
-  analyzer.error_maps(tmp_path, tmp_path / "errors.png", count=2)
+  analyzer.save_error_maps(tmp_path, tmp_path / "errors.png", count=2)
   (figure,) = drawn
   figure.draw_without_rendering()  # All has a place.
   state = state_of("asm,all")
@@ -182,7 +182,7 @@ def test_errors_of_all_tasks_are_drawn_in_shared_colors(drawn, tmp_path):
 
 def test_every_layer_is_drawn_and_matched_ones_are_told_apart(drawn, tmp_path):
   save(tmp_path, "asm,segmentation+depth,apart")
-  analyzer.loss_maps(tmp_path, tmp_path / "losses.png", count=9)
+  analyzer.save_loss_maps(tmp_path, tmp_path / "losses.png", count=9)
   (figure,) = drawn
   assert [part._suptitle.get_text() for part in figure.subfigs] == [
     "structure_depth",
@@ -197,7 +197,7 @@ def test_every_layer_is_drawn_and_matched_ones_are_told_apart(drawn, tmp_path):
     assert {len(pictures) for pictures in found.values()} == {5}  # All there are.
 
 
-@pytest.mark.parametrize("figure", [analyzer.error_maps, analyzer.loss_maps])
+@pytest.mark.parametrize("figure", [analyzer.save_error_maps, analyzer.save_loss_maps])
 def test_a_run_without_an_analyzer_is_refused(figure, tmp_path):
   save(tmp_path, "iid")
   with pytest.raises(ValueError, match="has the terms pixel; expected a structure term"):
@@ -208,6 +208,6 @@ def test_a_run_without_an_analyzer_is_refused(figure, tmp_path):
 def test_what_was_never_trained_to_reconstruct_is_not_drawn(tmp_path):
   save(tmp_path, "asm_no_rec")
   with pytest.raises(ValueError, match="terms.structure.reconstruction is 0"):
-    analyzer.error_maps(tmp_path, tmp_path / "errors.png")
+    analyzer.save_error_maps(tmp_path, tmp_path / "errors.png")
   (section,) = analyzer.term_sections(tmp_path, "structure").values()
   assert section["reconstruction_weight"] == 0

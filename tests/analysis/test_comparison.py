@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from asmjax.analysis.comparison import Metric, Summary, compare, paired_difference
+from asmjax.analysis.comparison import MetricColumn, SeedSummary, compare, paired_difference
 from asmjax.analysis.runs import Group
 
 METRICS = ("segmentation/mean_iou", "depth/rel")
@@ -38,7 +38,9 @@ def group(root, label, runs):
 def test_paired_difference_has_the_interval_of_a_paired_t_test(n):
   rng = np.random.default_rng(n)
   ours, theirs = rng.normal(0.55, 0.02, n), rng.normal(0.5, 0.02, n)
-  found = paired_difference(Summary(dict(enumerate(ours))), Summary(dict(enumerate(theirs))), 1)
+  found = paired_difference(
+    SeedSummary(dict(enumerate(ours))), SeedSummary(dict(enumerate(theirs))), 1
+  )
   known = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
   np.testing.assert_allclose(found.interval, known, rtol=1e-12)
   np.testing.assert_allclose(found.mean, ours.mean() - theirs.mean(), rtol=1e-12)
@@ -49,7 +51,9 @@ def test_interval_covers_the_true_difference_in_95_of_100_samples():
   rng = np.random.default_rng(0)
   hits, samples = 0, 4000
   for ours, theirs in rng.normal((0.5, 0.4), 0.1, (samples, 3, 2)).transpose(0, 2, 1):
-    found = paired_difference(Summary(dict(enumerate(ours))), Summary(dict(enumerate(theirs))), 1)
+    found = paired_difference(
+      SeedSummary(dict(enumerate(ours))), SeedSummary(dict(enumerate(theirs))), 1
+    )
     hits += found.interval[0] <= 0.1 <= found.interval[1]
   assert abs(hits / samples - 0.95) < 0.012
 
@@ -120,15 +124,17 @@ def test_one_run_a_group_has_no_spread(tmp_path):
 
 
 def test_metric_parse_reads_titles_scales_and_directions():
-  metric = Metric.parse("segmentation/mean_iou")
+  metric = MetricColumn.parse("segmentation/mean_iou")
   assert (metric.title, metric.scale, metric.direction) == ("mean_iou", 100, 1)
-  assert Metric.parse("depth/rms").direction == -1
-  metric = Metric.parse({"name": "a/b", "title": "B in mm", "scale": 1000, "direction": "lower"})
-  assert metric == Metric("a/b", "B in mm", 1000, -1) and metric.format(0.0123) == "12.30"
+  assert MetricColumn.parse("depth/rms").direction == -1
+  metric = MetricColumn.parse(
+    {"name": "a/b", "title": "B in mm", "scale": 1000, "direction": "lower"}
+  )
+  assert metric == MetricColumn("a/b", "B in mm", 1000, -1) and metric.format(0.0123) == "12.30"
   with pytest.raises(ValueError, match="direction 'up' of a/b; known: higher, lower, none"):
-    Metric.parse({"name": "a/b", "direction": "up"})
+    MetricColumn.parse({"name": "a/b", "direction": "up"})
   with pytest.raises(ValueError, match="expected name and any of title"):
-    Metric.parse({"name": "a/b", "factor": 2})
+    MetricColumn.parse({"name": "a/b", "factor": 2})
 
 
 def test_compare_refuses_what_cannot_be_paired(tmp_path):

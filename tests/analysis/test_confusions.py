@@ -8,7 +8,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from asmjax.analysis.confusions import by_column, by_row, confusions, draw, heat
+from asmjax.analysis.confusions import (
+  by_column,
+  by_row,
+  count_confusions,
+  draw_matrix,
+  save_matrices,
+)
 from asmjax.config.build import build_experiment
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import open_checkpoints
@@ -29,7 +35,7 @@ def test_cells_have_numbers_where_there_is_room_for_them():
   shares = np.full((12, 12), 8.0)
   shares[2, 1], shares[3] = 75.04, np.nan
   axes = Figure().subplots()
-  heat(axes, shares, [f"class{index}" for index in range(12)])
+  draw_matrix(axes, shares, [f"class{index}" for index in range(12)])
   written = {text.get_position(): text for text in axes.texts}
   # x is the predicted class, y the true one; a class without truth has no numbers.
   assert written[1, 2].get_text() == "75.0" and written[2, 1].get_text() == "8.0"
@@ -37,13 +43,13 @@ def test_cells_have_numbers_where_there_is_room_for_them():
   assert {y for _, y in written} == set(range(12)) - {3}
   assert [each.get_text() for each in axes.get_yticklabels()][2] == "class2"
   axes = Figure().subplots()
-  heat(axes, np.full((13, 13), 8.0), ["class"] * 13)
+  draw_matrix(axes, np.full((13, 13), 8.0), ["class"] * 13)
   assert not axes.texts
 
 
 def test_drawings_stand_side_by_side_and_gray_out_missing_classes(tmp_path):
   def gray(**matrices):
-    draw(matrices, ("ground", "thing", "boat"), tmp_path / "confusions.png")
+    save_matrices(matrices, ("ground", "thing", "boat"), tmp_path / "confusions.png")
     with Image.open(tmp_path / "confusions.png") as picture:
       return np.sum(np.all(np.array(picture.convert("RGB")) == 204, -1))
 
@@ -61,12 +67,12 @@ def test_a_run_is_confused_as_its_checkpoint_predicts(tmp_path):
   )
   (tmp_path / "config.json").write_text(json.dumps(made.to_dict()))
   with pytest.raises(FileNotFoundError, match="no last checkpoint in .*checkpoints; train first"):
-    confusions(tmp_path)
+    count_confusions(tmp_path)
   run = build_experiment(made)
   state = run.init_state()
   with open_checkpoints(run, tmp_path) as checkpoints:
     checkpoints.save(state)
-  matrix, classes = confusions(tmp_path)
+  matrix, classes = count_confusions(tmp_path)
   predict = jax.jit(run.game.predict)
   examples = [run.validation[index] for index in range(5)]
   images = np.stack([example["image"] for example in examples])
@@ -84,4 +90,4 @@ def test_a_run_that_does_not_segment_is_refused(tmp_path):
   made = small.config("iid,depth", **{"data.options.length": 5})
   (tmp_path / "config.json").write_text(json.dumps(made.to_dict()))
   with pytest.raises(ValueError, match=r"has tasks \['depth'\]; expected 'segmentation'"):
-    confusions(tmp_path)
+    count_confusions(tmp_path)

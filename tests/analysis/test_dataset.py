@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.analysis.dataset import contact_sheet, panels, text
+from asmjax.analysis.dataset import format_report, panels, save_contact_sheet
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.inspection import Problem, Report, inspect
 
@@ -63,19 +63,19 @@ def test_panels_without_any_depth():
 def test_the_sheet_holds_whole_examples_and_a_legend(tmp_path):
   source = Rooms()
   report = inspect({"train": source})
-  contact_sheet(source, report.splits["train"], tmp_path / "train.png", count=3)
+  save_contact_sheet(source, report.splits["train"], tmp_path / "train.png", count=3)
   with Image.open(tmp_path / "train.png") as sheet:
     colors = np.array(sheet.convert("RGB")).reshape(-1, 3)
   for color in PALETTE:
     assert (colors == color).all(-1).sum() > 20, color
   report.splits["train"].whole.clear()
   with pytest.raises(ValueError, match="'train' of rooms has no whole example"):
-    contact_sheet(source, report.splits["train"], tmp_path / "none.png")
+    save_contact_sheet(source, report.splits["train"], tmp_path / "none.png")
 
 
 def test_the_text_gives_counts_and_problems():
   report = inspect({"train": Rooms()})
-  lines = text(report).splitlines()
+  lines = format_report(report).splitlines()
   assert lines[0] == "rooms train" and "5, of which 4 were read" in lines[1]
   (row,) = (line for line in lines if line.split()[:1] == ["class3"])
   pixels = {index: (20 + index) * 30 for index in (0, 1, 3, 4)}
@@ -87,7 +87,7 @@ def test_the_text_gives_counts_and_problems():
 def test_the_text_lists_the_first_problems_of_every_kind():
   kinds = ["blank"] * 5 + ["contract"]
   problems = tuple(Problem(kind, "val", "", f"{kind} {i}") for i, kind in enumerate(kinds))
-  assert text(Report({}, problems), most=2).splitlines() == [
+  assert format_report(Report({}, problems), most=2).splitlines() == [
     "problems: 6",
     "  blank: 5",
     "    val: blank 0",

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from asmjax.analysis import kernels
-from asmjax.analysis.kernels import KernelSizes, kernel_sizes, table
+from asmjax.analysis.kernels import KernelSizes, format_table, kernel_sizes
 from asmjax.config.build import build_experiment
 from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
@@ -50,7 +50,7 @@ def test_a_run_without_adaptive_fields_is_refused_by_what_it_has(tmp_path):
 
 
 def test_tables_hold_means_and_ranges():
-  assert table({"AAF": [RUN, OTHER], "one": [RUN]}).splitlines() == [
+  assert format_table({"AAF": [RUN, OTHER], "one": [RUN]}).splitlines() == [
     "| kernel size | AAF, edge pairs | AAF, other pairs | one, edge pairs | one, other pairs |",
     "| --- | --- | --- | --- | --- |",
     "| sky | 3.50 (3.00–4.00) | 6.00 (6.00–6.00) | 3.00 | 6.00 |",
@@ -62,15 +62,15 @@ def test_tables_hold_means_and_ranges():
 def test_runs_must_have_the_same_to_choose_from(change, tmp_path):
   groups = {"AAF": [RUN], "other": [OTHER._replace(**change)]}
   with pytest.raises(ValueError, match="AAF has .*; other has .*expected runs of the same"):
-    table(groups)
+    format_table(groups)
   with pytest.raises(ValueError, match="expected runs of the same"):
-    kernels.draw(groups, tmp_path / "kernels.png")
+    kernels.save_bars(groups, tmp_path / "kernels.png")
 
 
 def test_bars_end_at_the_means_and_whiskers_at_the_range(monkeypatch, tmp_path):
   drawn = []
   monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
-  kernels.draw({"AAF": [RUN, OTHER], "one": [RUN]}, tmp_path / "kernels.png")
+  kernels.save_bars({"AAF": [RUN, OTHER], "one": [RUN]}, tmp_path / "kernels.png")
   drawn[0].draw_without_rendering()  # All has a place.
   for axes, ends in zip(drawn[0].axes, ([3.5, 5.25, 3, 5], [6, 4.5, 6, 4.5]), strict=True):
     assert [bar.get_x() + bar.get_width() for bar in axes.patches] == ends

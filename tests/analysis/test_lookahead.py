@@ -166,7 +166,7 @@ def test_a_run_succeeds_from_a_tenth_of_a_per_cent_on(tmp_path, best, succeeded)
 
 def drawn(history):
   axes = Figure(figsize=(9, 3)).subplots()
-  lookahead.convergence_panel(axes, history)
+  lookahead.draw_convergence(axes, history)
   return axes
 
 
@@ -231,7 +231,7 @@ def test_the_album_shows_the_chosen_models_and_only_some_photos(tmp_path, histor
   workdir = tmp_path / "small"
   group = Group("LoAd", (workdir,))
   with pytest.raises(ValueError, match=r"previews holds no pictures; expected MODEL\.npz"):
-    lookahead.album([group], tmp_path / "album.png")
+    lookahead.save_album([group], tmp_path / "album.png")
   (workdir / "previews").mkdir()
   flat = lambda *color: np.broadcast_to(np.array(color, np.uint8), (3, 8, 12, 3)).copy()
   photos = flat(9, 9, 200)
@@ -247,7 +247,7 @@ def test_the_album_shows_the_chosen_models_and_only_some_photos(tmp_path, histor
         "segmentation/error": flat(1, 99, 1),
       },
     )
-  lookahead.album([group], tmp_path / "album.png", count=2)
+  lookahead.save_album([group], tmp_path / "album.png", count=2)
   with Image.open(tmp_path / "album.png") as picture:
     pixels = np.array(picture.convert("RGB")).reshape(-1, 3)
   area = lambda *color: int(np.all(pixels == color, -1).sum())
@@ -260,7 +260,7 @@ def test_all_runs_have_a_panel_of_the_convergence(tmp_path):
   workdirs = tuple(write(tmp_path / name, SMALL) for name in "abcd")
   heights = []
   for count in (1, 3, 4):
-    lookahead.convergence([Group("LoAd", workdirs[:count])], tmp_path / "convergence.png")
+    lookahead.save_convergence([Group("LoAd", workdirs[:count])], tmp_path / "convergence.png")
     with Image.open(tmp_path / "convergence.png") as picture:
       heights.append(picture.height)
       pixels = np.array(picture.convert("RGB")).astype(int)

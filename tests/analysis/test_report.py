@@ -81,7 +81,7 @@ def test_the_best_mean_is_bold_and_less_of_an_error_is_better(parsed):
   assert bold == ["75.00", "70.00", "90.00", "50.00", "70.00"]
   kinds = [each["class"] for each in parsed.all("span") if "change" in each.get("class", "")]
   assert kinds == ["change better", "change worse", *["change better"] * 3]
-  falling = contents.Scores(
+  falling = contents.TaskScores(
     "depth",
     ("depth/rel",),
     {"a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}},

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from asmjax.analysis import stimuli as figures
-from asmjax.analysis.stimuli import Field, Stimuli, fields, stimuli, strips
+from asmjax.analysis.stimuli import LayerField, Stimuli, find_stimuli, layer_fields, select_strips
 from asmjax.config.build import build_experiment
 from asmjax.losses.matching import pool_mask
 from asmjax.train.loop import open_checkpoints
@@ -46,7 +46,7 @@ def batched(examples, size):
 def test_the_patches_are_those_that_a_search_finds(size):
   term, params, examples, responses = searched()
   tasks = {"segmentation": games.TASK}
-  found = stimuli(term, tasks, params, games.SIZE, batched(examples, size), count=3)
+  found = find_stimuli(term, tasks, params, games.SIZE, batched(examples, size), count=3)
   assert set(found) == set(LAYERS)
   for layer, each in found.items():
     of_all = responses[layer]
@@ -67,10 +67,10 @@ def test_an_example_without_truth_has_no_patch():
   tasks = {"segmentation": games.TASK}
   known = {i for i, each in enumerate(responses["conv1"]) if np.isfinite(each).any()}
   assert 5 not in known and 0 in known
-  found = stimuli(term, tasks, params, games.SIZE, batched(examples, 13), count=20)["conv1"]
+  found = find_stimuli(term, tasks, params, games.SIZE, batched(examples, 13), count=20)["conv1"]
   assert found.activation.shape[0] == 13
-  field = fields(term, tasks, params, games.SIZE)["conv1"]
-  (strip,) = strips(found, field, filters=1)
+  field = layer_fields(term, tasks, params, games.SIZE)["conv1"]
+  (strip,) = select_strips(found, field, filters=1)
   assert set(strip.examples) == known and len(strip.windows) == len(known)
 
 
@@ -79,7 +79,7 @@ def test_a_place_sees_its_window_and_nothing_else():
   term, params, *_ = searched()
   params = jax.tree.map(lambda x: jnp.abs(x) + 0.1, params)
   size = 24, 20
-  found = fields(term, {"segmentation": games.TASK}, params, size)
+  found = layer_fields(term, {"segmentation": games.TASK}, params, size)
 
   @functools.partial(jax.jit, static_argnums=0)
   def seen(layer, row, column):
@@ -98,17 +98,17 @@ def test_a_place_sees_its_window_and_nothing_else():
 
 
 def test_filters_that_show_the_same_images_count_once():
-  field = Field(np.array([[0, 2], [2, 4]]), np.array([[0, 3], [3, 6]])).scaled(2, 1)
+  field = LayerField(np.array([[0, 2], [2, 4]]), np.array([[0, 3], [3, 6]])).scaled(2, 1)
   example = np.array([[1, 1, 7, 1], [2, 2, 8, 2], [3, 3, 1, 3]])
   best = Stimuli(
     np.ones((3, 4)), example, np.array([[0, 1, 2, 3]] * 3), np.array([2.0, 3.0, 1.0, -np.inf])
   )
-  chosen = strips(best, field, filters=4)
+  chosen = select_strips(best, field, filters=4)
   assert [strip.title for strip in chosen] == ["filter 1", "filter 2"]
   # Two structure pixels high and three wide; a pixel is two rows of the photo.
   np.testing.assert_array_equal(chosen[0].windows[0], [[0, 4], [3, 6]])
   np.testing.assert_array_equal(chosen[1].windows[2], [[4, 8], [0, 3]])
-  assert [strip.title for strip in strips(best, field, filters=1)] == ["filter 1"]
+  assert [strip.title for strip in select_strips(best, field, filters=1)] == ["filter 1"]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_photos_and_truths_are_cut_at_the_same_window(run, monkeypatch, tmp_path
   run, workdir = run
   drawn = []
   monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
-  figures.patches(workdir, tmp_path / "patches.png", filters=1, layers=("conv2",))
+  figures.save_patches(workdir, tmp_path / "patches.png", filters=1, layers=("conv2",))
   drawn[0].draw_without_rendering()  # All has a place.
   (part,) = drawn[0].subfigs
   assert part._suptitle.get_text() == "conv2: sees 7 x 7 pixels"
@@ -147,4 +147,4 @@ def test_photos_and_truths_are_cut_at_the_same_window(run, monkeypatch, tmp_path
 
 def test_unknown_layers_are_refused(run, tmp_path):
   with pytest.raises(ValueError, match="unknown layers .'conv9'. in .*; known: .*conv3"):
-    figures.patches(run[1], tmp_path / "patches.png", layers=("conv9",))
+    figures.save_patches(run[1], tmp_path / "patches.png", layers=("conv9",))

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from asmjax.analysis.comparison import Metric
+from asmjax.analysis.comparison import MetricColumn
 from asmjax.sweep.plan import Row, Sweep, parse_pairs, read_config, read_sweep
 from tests.helpers.small_configs import ROOT
 
@@ -123,7 +123,7 @@ def test_read_sweep_calls_get_sweep_with_the_argument(tmp_path):
     (Row("A", "configs/scenes.py:iid"),), (0,), {"train.steps": 2}
   )
   assert read_sweep(f"{path}:5").overrides == {"train.steps": 5}
-  assert Sweep.from_dict(SECTION).metrics == (Metric.parse("segmentation/mean_iou"),)
+  assert Sweep.from_dict(SECTION).metrics == (MetricColumn.parse("segmentation/mean_iou"),)
   with pytest.raises(FileNotFoundError, match="none.py does not exist"):
     read_sweep("none.py")
   path.write_text("")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from asmjax.analysis.comparison import Metric
+from asmjax.analysis.comparison import MetricColumn
 from asmjax.sweep.plan import Row, Sweep
 from asmjax.sweep.processes import Slot
 from asmjax.sweep.run import Resources, _locked, run_sweep, write_table
@@ -43,7 +43,7 @@ SWEEP = Sweep(
   tuple(Row(label, "configs/scenes.py:iid", {"train.steps": 3}) for label in SCORES),
   (0, 1),
   baseline="A",
-  metrics=(Metric.parse(IOU),),
+  metrics=(MetricColumn.parse(IOU),),
 )
 
 
@@ -148,7 +148,7 @@ def test_run_sweep_scores_another_split(tmp_path, command):
 
 def test_a_mistake_in_the_table_ends_no_runs(tmp_path, command):
   out = tmp_path / "out"
-  sweep = Sweep(SWEEP.rows, (0,), metrics=(Metric.parse("miou"),))
+  sweep = Sweep(SWEEP.rows, (0,), metrics=(MetricColumn.parse("miou"),))
   failed, said = run(sweep, out, command)
   assert failed == 0 and "no table: unknown metric 'miou'; known: segmentation/mean_iou" in said
   with pytest.raises(ValueError, match="unknown metric 'miou'"):

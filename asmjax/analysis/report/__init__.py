@@ -3,12 +3,12 @@
 import pathlib
 from collections.abc import Sequence
 
-from asmjax.analysis.report.contents import Report, collect
+from asmjax.analysis.report.contents import RunReport, collect
 from asmjax.analysis.report.page import render
 from asmjax.analysis.runs import Group
 from asmjax.utils.files import atomic_write
 
-__all__ = ["Report", "collect", "render", "write"]
+__all__ = ["RunReport", "collect", "render", "write"]
 
 
 def write(
@@ -19,22 +19,22 @@ def write(
   data_root: str | None = None,
   baseline: str | None = None,
   command: Sequence[str] = (),
-) -> Report:
-  """Writes a report whole or not at all.
+) -> RunReport:
+  """Writes a report on finished runs, atomically.
 
   Args:
-    groups: runs that differ in seed.
-    path: of the HTML file.
-    count: of held-out examples in pictures, at most.
-    data_root: folder of the data set; the run's own by default.
-    baseline: label of the group that others are held against; the first one by default.
-    command: that makes the report.
+    groups: Groups of runs that differ in seed.
+    path: Path of the HTML file to write.
+    count: Number of held-out examples in pictures, at most.
+    data_root: Folder of the data set; the run's own by default.
+    baseline: Label of the group that others are held against; the first one by default.
+    command: Command that makes the report.
 
   Returns:
-    What the report says.
+    The content of the report.
 
   Raises:
-    ValueError: see `collect`.
+    ValueError: See `collect`.
   """
   report = collect(groups, baseline=baseline, count=count, data_root=data_root, command=command)
   with atomic_write(path) as temporary:

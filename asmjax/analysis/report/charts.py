@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from asmjax.analysis.classes import ClassScores, draw_changes
 from asmjax.analysis.curves import Chart, draw_chart, line_style, trim_axes
-from asmjax.analysis.lookahead import History, convergence_panel
+from asmjax.analysis.lookahead import History, draw_convergence
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -56,7 +56,7 @@ def convergence_svg(history: History, prefix: str, name: str) -> str:
 
   figure = Figure(figsize=(5.4, 3.3), layout="constrained")
   axes = figure.subplots()
-  convergence_panel(axes, history)
+  draw_convergence(axes, history)
   trim_axes(axes)
   axes.locator_params("x", integer=True)
   handles = {str(handle.get_label()): handle for handle in axes.get_legend_handles_labels()[0]}

@@ -23,7 +23,7 @@ from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.utils.files import read_json, read_jsonl
 
 
-class Scores(NamedTuple):
+class TaskScores(NamedTuple):
   """The final metrics of a task.
 
   Attributes:
@@ -69,7 +69,7 @@ class LookaheadCourse(NamedTuple):
   results: Mapping[str, Any]
 
 
-class Run(NamedTuple):
+class RunRecord(NamedTuple):
   """A run as it can be reproduced.
 
   Attributes:
@@ -93,7 +93,7 @@ class Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class RunReport:
   """Content of a page.
 
   Attributes:
@@ -122,14 +122,14 @@ class Report:
   groups: tuple[Group, ...]
   examples: tuple[str, str, int]
   protocols: dict[str, str]
-  scores: tuple[Scores, ...]
+  scores: tuple[TaskScores, ...]
   curves: tuple[Chart, ...]
   health: tuple[Chart, ...]
   warnings: tuple[TrainingWarning, ...]
   classes: tuple[ClassScores, ...]
   gallery: Gallery
   cycles: tuple[LookaheadCourse, ...]
-  runs: tuple[Run, ...]
+  runs: tuple[RunRecord, ...]
   differences: dict[str, dict[str, tuple[str, ...]]]
   notes: tuple[str, ...]
   command: str
@@ -142,7 +142,7 @@ def collect(
   count: int = 6,
   data_root: str | None = None,
   command: Sequence[str] = (),
-) -> Report:
+) -> RunReport:
   """Reads all that finished runs left; what is missing becomes a note.
 
   Args:
@@ -177,7 +177,7 @@ def collect(
   steady = [group for group in logged if not is_lookahead(group)]
   names = {name for group in steady for name in group.logged_metrics()}
   pixel_losses = sorted(name for name in names if name.startswith("pixel/"))
-  return Report(
+  return RunReport(
     title=f"{' · '.join(labels)} on {results['data_set']}",
     metric=metric,
     baseline=baseline,
@@ -198,7 +198,7 @@ def collect(
   )
 
 
-def find_differences(runs: Sequence[Run]) -> dict[str, dict[str, tuple[str, ...]]]:
+def find_differences(runs: Sequence[RunRecord]) -> dict[str, dict[str, tuple[str, ...]]]:
   """Finds the settings that are not the same in all runs.
 
   Returns:
@@ -215,7 +215,7 @@ def find_differences(runs: Sequence[Run]) -> dict[str, dict[str, tuple[str, ...]
   return differences
 
 
-def _read_runs(groups: Sequence[Group]) -> tuple[list[Run], list[str]]:
+def _read_runs(groups: Sequence[Group]) -> tuple[list[RunRecord], list[str]]:
   """Reads configs, environments and commands, and notes which runs have left no config."""
   runs, notes = [], []
   for group in groups:
@@ -228,7 +228,7 @@ def _read_runs(groups: Sequence[Group]) -> tuple[list[Run], list[str]]:
       path = workdir / "environment.json"
       environment = read_json(path) if path.exists() else {}
       command = shlex.join(environment.pop("command", ()))
-      runs.append(Run(group.label, workdir, config, environment, command))
+      runs.append(RunRecord(group.label, workdir, config, environment, command))
   return runs, notes
 
 
@@ -244,7 +244,7 @@ def _split_logged(groups: Sequence[Group]) -> tuple[list[Group], list[str]]:
   return logged, notes
 
 
-def _read_scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, ...]:
+def _read_scores(groups: Sequence[Group], runs: Sequence[RunRecord]) -> tuple[TaskScores, ...]:
   results = {group.label: group.results() for group in groups}
   metrics = {label: [each["metrics"] for each in of_group] for label, of_group in results.items()}
   names = dict.fromkeys(name for of_group in metrics.values() for run in of_group for name in run)
@@ -257,7 +257,7 @@ def _read_scores(groups: Sequence[Group], runs: Sequence[Run]) -> tuple[Scores, 
     if run.config is not None and run.label not in published:
       published[run.label] = find_published(run.config, results[run.label][0]["data_set"])
   return tuple(
-    Scores(
+    TaskScores(
       task,
       tuple(names_of_task),
       {
@@ -295,7 +295,7 @@ def _read_classes(
   return tuple(scores), list(dict.fromkeys(notes))
 
 
-def _read_warnings(runs: Sequence[Run]) -> tuple[TrainingWarning, ...]:
+def _read_warnings(runs: Sequence[RunRecord]) -> tuple[TrainingWarning, ...]:
   """Reads warnings; those of a run that differ in numbers alone are of one kind."""
   warnings = []
   for run in runs:

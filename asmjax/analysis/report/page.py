@@ -20,7 +20,7 @@ from asmjax.analysis.formatting import (
 )
 from asmjax.analysis.lookahead import cycle_rows
 from asmjax.analysis.report import charts, reproduce
-from asmjax.analysis.report.contents import Report, Scores
+from asmjax.analysis.report.contents import RunReport, TaskScores
 from asmjax.analysis.report.pictures import Gallery
 from asmjax.analysis.report.summary import summarize
 
@@ -51,7 +51,7 @@ class ScoreCell(NamedTuple):
   runs: str = ""
 
 
-def render(report: Report) -> str:
+def render(report: RunReport) -> str:
   """Renders the whole page."""
   environment = jinja2.Environment(
     loader=jinja2.FunctionLoader(_read_file),
@@ -126,14 +126,14 @@ class _PaperRow(NamedTuple):
 
 
 class _ScoreTable(NamedTuple):
-  """Scores of a task: titles by metric, and for each group its cells and its papers' rows."""
+  """TaskScores of a task: titles by metric, and for each group its cells and its papers' rows."""
 
   titles: dict[str, str]
   rows: dict[str, tuple[list[ScoreCell], list[_PaperRow]]]
   caption: str
 
 
-def _score_table(scores: Scores, baseline: str) -> _ScoreTable:
+def _score_table(scores: TaskScores, baseline: str) -> _ScoreTable:
   base = list(scores.values).index(baseline)
   means = {
     metric: np.array([_nanmean(values[metric]) for values in scores.values.values()])
@@ -214,7 +214,7 @@ def _chart_numbers(chart: curves.Chart) -> list[tuple[int, list[str]]]:
   ]
 
 
-def _settings_tables(report: Report) -> list[dict[str, dict[str, tuple[str, ...]]]]:
+def _settings_tables(report: RunReport) -> list[dict[str, dict[str, tuple[str, ...]]]]:
   """Splits the differing settings into those of all runs and those that only some runs have."""
   in_all = {
     key: by_label

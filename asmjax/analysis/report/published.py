@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 
 _IOU = "segmentation/mean_iou"
 
-# Settings by dotted key, as far as the papers tell them.
+# Settings by dotted key, as far as the papers report them.
 _HORSE = {
   "predictor.name": "unet",
   "predictor.levels": 4,
@@ -51,13 +51,13 @@ class Published(NamedTuple):
   """A row of a paper's table.
 
   Attributes:
-    data_set: its name in `results.json`.
-    method: see `method`.
-    source: the paper.
-    values: by metric, in the units of `results.json`.
-    settings: that the paper tells, by dotted key of a config.
-    caveat: why no run is comparable, whatever its settings.
-    network: the predictor's name in a config; empty where the paper's may be any.
+    data_set: Name of the data set in `results.json`.
+    method: Name of the method; see `published_method`.
+    source: Paper and table.
+    values: Values by metric, in the units of `results.json`.
+    settings: Settings that the paper reports, by dotted key of a config.
+    caveat: Reason why no run is comparable, whatever its settings.
+    network: Name of the predictor in a config; empty if any one compares.
   """
 
   data_set: str
@@ -93,7 +93,7 @@ def _rooms(before: Mapping[str, float], after: Mapping[str, float]) -> list[Publ
 
 
 _SPLIT = "the paper's split is not published"
-_UNTOLD = "not all of the paper's settings are compared"
+_INCOMPLETE = "not all of the paper's settings are compared"
 
 PUBLISHED: Sequence[Published] = (
   *_gain("weizmann_horse", f"{_ASM}, Table 1", {"unet": (77.28, 79.62)}, "asm", _HORSE, _SPLIT),
@@ -111,7 +111,7 @@ PUBLISHED: Sequence[Published] = (
     "iid",
     _LUC,
     {_IOU: 0.7179, "segmentation/bf/bf": 0.4736},
-    caveat=_UNTOLD,
+    caveat=_INCOMPLETE,
     network="dilated",
   ),
   Published(
@@ -119,7 +119,7 @@ PUBLISHED: Sequence[Published] = (
     "gan",
     _LUC,
     {_IOU: 0.7204, "segmentation/bf/bf": 0.4785},
-    caveat=_UNTOLD,
+    caveat=_INCOMPLETE,
     network="dilated",
   ),
   *(
@@ -128,7 +128,7 @@ PUBLISHED: Sequence[Published] = (
       name,
       _LUC,
       {"segmentation/mean_class_accuracy": mean, "segmentation/pixel_accuracy": pixel, _IOU: iou},
-      caveat=_UNTOLD,
+      caveat=_INCOMPLETE,
       network="farabet",
     )
     for name, mean, pixel, iou in (("iid", 0.665, 0.733, 0.513), ("gan", 0.687, 0.752, 0.543))
@@ -146,7 +146,7 @@ PUBLISHED: Sequence[Published] = (
       ", ".join(filter(None, (_LOOKAHEAD, network))),
       {"deeplab": values},
       "load",
-      caveat=_UNTOLD,
+      caveat=_INCOMPLETE,
     )
   ),
   *_rooms(
@@ -164,8 +164,8 @@ class PublishedMatch(NamedTuple):
   """A published row beside a run.
 
   Attributes:
-    row: what was published.
-    differences: why it is another protocol; empty if the run is comparable.
+    row: Published row.
+    differences: Reasons why it is another protocol; empty if the run is comparable.
   """
 
   row: Published
@@ -173,11 +173,12 @@ class PublishedMatch(NamedTuple):
 
 
 def find_published(config: Mapping[str, Any], data_set: str) -> list[PublishedMatch]:
-  """The published rows of a run's method, network and data set.
+  """Finds the published rows of a run's method, network and data set.
 
   Args:
-    config: of the run.
-    data_set: that it was evaluated on; with other classes than the published ones there is no row.
+    config: Config of the run.
+    data_set: Data set that it was evaluated on; with other classes than the published ones there
+      is no row.
   """
   if config["data"]["classes"]:
     return []
@@ -191,7 +192,7 @@ def find_published(config: Mapping[str, Any], data_set: str) -> list[PublishedMa
 
 
 def published_method(config: Mapping[str, Any]) -> str:
-  """Which published method a run trains by; empty if none is known that does exactly this.
+  """Names the published method by which a run trains; empty if it is none of them.
 
   "iid" is the pixel loss alone, "asm" structure matching alone on conv1 and conv2, bounded or not,
   "aaf" adaptive affinity fields, "gan" a discriminator, both beside the pixel loss, and "load"

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from asmjax.analysis.report.contents import Run
+from asmjax.analysis.report.contents import RunRecord
 from asmjax.config.run_dir import describe_environment
 
 # A config file that returns what a run's `config.json` holds.
@@ -19,12 +19,12 @@ def get_config(path: str) -> ConfigDict:
 """
 
 
-def recorded_commands(runs: Sequence[Run]) -> str:
+def recorded_commands(runs: Sequence[RunRecord]) -> str:
   """Returns the commands that runs recorded, a line for each; empty if none did."""
   return "\n".join(run.command for run in runs if run.command)
 
 
-def rerun_commands(runs: Sequence[Run]) -> str:
+def rerun_commands(runs: Sequence[RunRecord]) -> str:
   """Returns commands that repeat the runs without a recorded one from their configs by `RERUN`."""
   return "\n".join(
     shlex.join(
@@ -41,7 +41,7 @@ def rerun_commands(runs: Sequence[Run]) -> str:
   )
 
 
-def environments(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
+def environments(runs: Sequence[RunRecord]) -> dict[str, dict[str, str]]:
   """Returns the versions and devices of each run that recorded them, and of this process."""
   recorded = {run.name: run.environment for run in runs if run.environment}
   return recorded | {"this report": describe_environment()}

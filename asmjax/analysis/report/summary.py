@@ -3,10 +3,10 @@
 import numpy as np
 
 from asmjax.analysis.formatting import format_change, format_metric, format_value, metric_direction
-from asmjax.analysis.report.contents import Report
+from asmjax.analysis.report.contents import RunReport
 
 
-def summarize(report: Report) -> str:
+def summarize(report: RunReport) -> str:
   """Says what was compared, on what, and how it ended by the report's metric."""
   data_set, split, examples = report.examples
   num_runs = len(report.runs)
@@ -20,7 +20,7 @@ def summarize(report: Report) -> str:
   return " ".join(filter(None, (setting, _verdict(report))))
 
 
-def _training(report: Report) -> str:
+def _training(report: RunReport) -> str:
   """Says for how long runs trained, if all did alike."""
   lengths = {
     (run.config["train"]["steps"], run.config["train"]["batch_size"])
@@ -33,7 +33,7 @@ def _training(report: Report) -> str:
   return f" after {steps} training steps on batches of {batch_size}"
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: RunReport) -> str:
   """Says which group is best, and whether all its runs are better than the baseline's."""
   metric, direction = report.metric, metric_direction(report.metric)
   scores = next(scores for scores in report.scores if metric in scores.metrics)
