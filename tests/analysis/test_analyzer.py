@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from asmjax.analysis import analyzer
-from asmjax.analysis.analyzer import feature_distances, per_pixel_loss
+from asmjax.analysis.analyzer import feature_distances, per_pixel_loss, reconstruct
 from asmjax.analysis.sheets import Scale
 from asmjax.config.build import build_experiment
 from asmjax.tasks import Depth, Normals
