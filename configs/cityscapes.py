@@ -45,7 +45,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   if not second:
     presets.use_released_aaf(config)
   if "segmentation" in config.tasks:
-    config.tasks.segmentation.without_ids = "once"  # As in Table 7 of Ke et al. 2018.
+    config.tasks.segmentation.count_without_ids = "once"  # As in Table 7 of Ke et al. 2018.
   config.train = defaults(Training, steps=90_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, batch_size=1)
   config.checkpoint.every = 1_000

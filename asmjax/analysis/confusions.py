@@ -40,7 +40,7 @@ def count_confusions(
   task = dataclasses.replace(run.game.tasks[_TASK], extra_metrics=())
   game = dataclasses.replace(run.game, tasks={**run.game.tasks, _TASK: task})
   scores = make_evaluate(game)(read_state(run, workdir).variables(), run.eval_batches())
-  return ConfusionMatrix(scores.totals[_TASK]["confusion"]), task.classes
+  return ConfusionMatrix(scores.sums[_TASK]["confusion"]), task.classes
 
 
 def by_row(matrix: ConfusionMatrix) -> np.ndarray:

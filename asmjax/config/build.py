@@ -124,7 +124,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   )
   truths = {task.truth_key for task in made.tasks.values()}
   needs = {key for task in made.tasks.values() for key in task.extra_truth_keys}
-  _check_provided(needs, validation.descriptor, "the details of its tasks")
+  _check_provided(needs, validation.descriptor, "the extra metrics of its tasks")
   optimizers = {
     key: construct(Optimizer, section, f"optimizer.{key}")
     for key, section in config["optimizer"].items()
@@ -133,7 +133,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
   validation = _kept(data, validation, truths | needs)
   prepare = dataclasses.replace(build_eval_transform(data, made), keep_size=True)
-  made = _with_theta(made, validation, prepare, data.loader.on_error)
+  made = _with_bf_tolerance(made, validation, prepare, data.loader.on_error)
   return Experiment(
     seed=coerce(config["seed"], int, "seed"),
     game=_with_shares(made, train, data.loader.on_error),
@@ -267,17 +267,17 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
   return dataclasses.replace(made, terms={**made.terms, **counted})
 
 
-def _with_theta(made: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
+def _with_bf_tolerance(made: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
   """Returns the game with BF's tolerance set to 5 pixels of the smallest image, if it is unset."""
   task = made.tasks.get("segmentation")
-  if task is None or "bf" not in task.extra_metrics or task.theta:
+  if task is None or "bf" not in task.extra_metrics or task.bf_tolerance:
     return made
   if prepare.resize == "stretch":
     diagonal = float(np.hypot(*prepare.size))
   else:
     diagonal = smallest_diagonal(validation, prepare.output_size, on_error=on_error)
-  theta = Tolerance.at_smallest(5, diagonal).amount
-  tasks = {**made.tasks, "segmentation": dataclasses.replace(task, theta=theta)}
+  tolerance = Tolerance.at_smallest(5, diagonal).amount
+  tasks = {**made.tasks, "segmentation": dataclasses.replace(task, bf_tolerance=tolerance)}
   return dataclasses.replace(made, tasks=tasks)
 
 

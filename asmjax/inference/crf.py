@@ -16,30 +16,40 @@ from asmjax.inference.lattice import Lattice, build
 from asmjax.ops.masked_mean import promote_to_float32
 
 FILTERS = ("released", "close")
-REACH = 5  # Standard deviations to which `Separable` sums: what is beyond weighs less than 4e-6.
+# Standard deviations to which `Separable` sums: pixels beyond weigh less than exp(-25 / 2) = 4e-6.
+_REACH = 5
+
+# Arrays of the host, or of a device while a function is traced.
+_Arrays = Array | np.ndarray
 
 
 class Separable(NamedTuple):
-  """D^-1/2 K D^-1/2 for a Gaussian of positions alone, as a sum over rows and one over columns."""
+  """Filter D^-1/2 K D^-1/2 of positions alone, as a sum over rows and one over columns.
 
-  taps: Float[ArrayLike, " t"]
-  scale: Float[ArrayLike, "h w 1"]
+  Attributes:
+    taps: Gaussian along one axis.
+    scale: D^-1/2 of each pixel.
+  """
+
+  taps: Float[_Arrays, " t"]
+  scale: Float[_Arrays, "h w 1"]
 
   def __call__(self, values: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
-    """The filtered values."""
-    return self.scale * _blurred(self.scale * values, self.taps)
+    """Filters values."""
+    scale = jnp.asarray(self.scale)
+    return scale * _blur(scale * values, self.taps)
 
 
 class Kernel(NamedTuple):
-  """A normalized filter on maps (h, w, c), and what it weighs."""
+  """Weighted, normalized filter on maps (h, w, c)."""
 
-  weight: Float[ArrayLike, ""]
+  weight: Float[_Arrays, ""] | np.float32
   filter: Lattice | Separable
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseCRF:
-  """A fully connected CRF over an image's pixels, by mean field inference.
+  """Fully connected CRF over an image's pixels, by mean field inference.
 
   The energy of a labeling is the sum over pixels of the negative logits and over pairs of pixels
   with different labels (Potts) of two Gaussian kernels: a bilateral one of positions and colors,
@@ -57,16 +67,16 @@ class DenseCRF:
   that, for about three times the time.
 
   Attributes:
-    bilateral_weight: of the bilateral kernel; 0 leaves it out.
-    bilateral_xy: its standard deviation in pixels.
-    bilateral_rgb: its standard deviation in color levels, 0..255.
-    spatial_weight: of the kernel of positions; 0 leaves it out.
-    spatial_xy: its standard deviation in pixels.
-    iterations: of mean field inference.
-    filters: "released" or "close".
+    bilateral_weight: Weight of the bilateral kernel; 0 leaves it out.
+    bilateral_xy: Standard deviation of the bilateral kernel in pixels.
+    bilateral_rgb: Standard deviation of the bilateral kernel in color levels, 0..255.
+    spatial_weight: Weight of the kernel of positions; 0 leaves it out.
+    spatial_xy: Standard deviation of the kernel of positions in pixels.
+    iterations: Number of updates of mean field inference.
+    filters: "released", the default, or "close".
 
   Raises:
-    ValueError: an impossible number or unknown filters.
+    ValueError: A number is impossible, or the filters are unknown.
   """
 
   bilateral_weight: float = 1.0
@@ -92,18 +102,18 @@ class DenseCRF:
   def __call__(
     self, logits: Shaped[ArrayLike, "..."], image: Shaped[ArrayLike, "..."]
   ) -> Float[Array, "h w c"]:
-    """The refined probabilities of one image.
+    """Refines the probabilities of one image; differentiable by the logits, in reverse mode.
 
     Args:
-      logits: (h, w, c), or log-probabilities; what is added to all classes of a pixel cancels.
-        Differentiable by them, in reverse mode.
-      image: (h, w, 3), uint8. A constant: it may not be traced.
+      logits: Logits or log-probabilities, (h, w, c); what is added to all classes of a pixel
+        cancels.
+      image: Pixels, uint8 (h, w, 3). A constant: it may not be traced.
 
     Returns:
-      The classes' marginals, (h, w, c).
+      Marginals of the classes, (h, w, c).
 
     Raises:
-      ValueError: a wrong shape or type.
+      ValueError: A shape or type is wrong.
 
     Example:
       >>> import numpy as np
@@ -127,21 +137,21 @@ class DenseCRF:
     return mean_field(logits, kernels, self.iterations)
 
   def kernels(self, image: Shaped[ArrayLike, "..."]) -> tuple[Kernel, ...]:
-    """What `mean_field` needs to know of an image (h, w, 3), uint8, as arrays of the host.
+    """Makes the kernels of an image, uint8 (h, w, 3), for `mean_field`, as arrays of the host.
 
     Raises:
-      ValueError: a wrong shape or type.
+      ValueError: The shape or type is wrong.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
       raise ValueError(f"an image {image.shape} {image.dtype}; expected (h, w, 3) uint8")
     spatial = self._spatial(*image.shape[:2]) if self.spatial_weight else []
     bilateral = self._bilateral(image) if self.bilateral_weight else []
-    weighed = ((self.spatial_weight, spatial), (self.bilateral_weight, bilateral))
+    weighted = ((self.spatial_weight, spatial), (self.bilateral_weight, bilateral))
     return tuple(
-      Kernel(np.float32(weight / len(filters)), each)
-      for weight, filters in weighed
-      for each in filters
+      Kernel(np.float32(weight / len(filters)), one)
+      for weight, filters in weighted
+      for one in filters
     )
 
   def _spatial(self, height: int, width: int) -> list[Lattice | Separable]:
@@ -149,11 +159,12 @@ class DenseCRF:
     return [make(height, width, self.spatial_xy)]
 
   def _bilateral(self, image: np.ndarray) -> list[Lattice]:
+    height, width = image.shape[:2]
     colors = image.reshape(-1, 3) / self.bilateral_rgb
-    features = np.concatenate([_positions(*image.shape[:2], self.bilateral_xy), colors], axis=1)
+    features = np.concatenate([_positions(height, width, self.bilateral_xy), colors], axis=1)
     if self.filters == "released":
       return [build(features)]
-    # Some vector that is no multiple of the lattice's own.
+    # Square roots of primes, as a vector that is no multiple of the lattice's own.
     shifts = (np.zeros(5), np.sqrt([2, 3, 5, 7, 11]) / 2)
     return [build(features + shift, fill=True) for shift in shifts]
 
@@ -162,7 +173,7 @@ class DenseCRF:
 def mean_field(
   logits: Float[Array, "h w c"], kernels: Sequence[Kernel], iterations: int
 ) -> Float[Array, "h w c"]:
-  """Mean field inference in a CRF with Potts compatibility (Algorithm 1).
+  """Infers marginals by mean field in a CRF with Potts compatibility (Algorithm 1).
 
   Q = softmax(logits + sum of weight * filter(Q)), starting from softmax(logits).
 
@@ -170,12 +181,12 @@ def mean_field(
   `jax.vmap` takes several images whose lattices were `Lattice.padded` to one size and stacked.
 
   Args:
-    logits: of the classes.
-    kernels: from `DenseCRF.kernels`.
-    iterations: number of updates.
+    logits: Logits of the classes.
+    kernels: Result of `DenseCRF.kernels`.
+    iterations: Number of updates.
 
   Returns:
-    The classes' marginals, in at least single precision.
+    Marginals of the classes, in at least single precision.
   """
   logits = promote_to_float32(logits)
 
@@ -198,7 +209,7 @@ def _lattice_of_positions(height: int, width: int, deviation: float) -> Lattice:
 
 @functools.lru_cache(maxsize=8)
 def _separable(height: int, width: int, deviation: float) -> Separable:
-  reach = min(int(np.ceil(REACH * deviation)), max(height, width) - 1)
+  reach = min(int(np.ceil(_REACH * deviation)), max(height, width) - 1)
   taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2).astype(np.float32)
   rows, columns = (
     np.convolve(np.ones(size), taps)[reach : reach + size] for size in (height, width)
@@ -206,11 +217,12 @@ def _separable(height: int, width: int, deviation: float) -> Separable:
   return Separable(taps, (1 / np.sqrt(np.outer(rows, columns)))[..., None].astype(np.float32))
 
 
-def _blurred(values: Array, taps: ArrayLike) -> Array:
-  """The values, convolved along both axes; zeros are outside."""
+def _blur(values: Array, taps: _Arrays) -> Array:
+  """Convolves along both axes, with zeros outside."""
   reach = len(taps) // 2
   for axis in (0, 1):
     size = values.shape[axis]
-    wide = jnp.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(3)])
-    values = sum(taps[t] * lax.slice_in_dim(wide, t, t + size, axis=axis) for t in range(len(taps)))
+    padded = jnp.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(3)])
+    parts = (taps[t] * lax.slice_in_dim(padded, t, t + size, axis=axis) for t in range(len(taps)))
+    values = functools.reduce(jnp.add, parts)
   return values

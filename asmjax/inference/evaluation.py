@@ -62,13 +62,13 @@ class InferenceViews:
     """
     trained = TrainedPredictor.from_state(self.experiment, state)
     predict = make_predict(trained, self.inference, own_size=False)
-    refined = tasks_with_probabilities(trained.game.tasks, "crf") if self.crf else ()
     refine = make_crf_refinement() if self.crf else None
     size, rows = self.experiment.evaluation.batch_size, []
     for example, soft_predictions in predict(self._examples(on_skip)):
-      for name in refined if refine else ():
+      if refine:
         image = trained.resize(example["image"])
-        soft_predictions[name] = refine(soft_predictions[name], image)
+        for name in tasks_with_probabilities(trained.game.tasks, "crf"):
+          soft_predictions[name] = refine(soft_predictions[name], image)
       rows.append(self._prepare_row(example, soft_predictions))
       if len(rows) == size:
         yield _stack(rows)

@@ -200,7 +200,8 @@ def _make_function(
   def run(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
     aligned = trained.game.align_corners
     padded = _pad(image, multiple, int(aligned), trained.prepare.fill)
-    outputs, size = trained.game.predict(variables, padded), padded.shape[1:3]
+    outputs = trained.game.predict(variables, padded)
+    size = padded.shape[1], padded.shape[2]
     predictions = {
       name: task.predict_for_export(outputs[name], size, align_corners=aligned)
       for name, task in tasks.items()

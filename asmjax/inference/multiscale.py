@@ -145,9 +145,12 @@ def _make_run(
 
   def soft_predictions(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
     outputs = trained.game.predict(variables, batch["image"])
-    size, aligned = batch["image"].shape[1:3], {"align_corners": trained.game.align_corners}
+    _, height, width, _ = batch["image"].shape
     return {
-      name: task.soft_prediction(outputs[name], size, **aligned) for name, task in tasks.items()
+      name: task.soft_prediction(
+        outputs[name], (height, width), align_corners=trained.game.align_corners
+      )
+      for name, task in tasks.items()
     }
 
   variables, compiled = replicate(trained.variables), pmap_step(soft_predictions, out_axes=0)

@@ -33,7 +33,8 @@ class BoundaryIoU(Metric):
   @classmethod
   def empty(cls, num_classes: int, *, tolerance: Tolerance = _TOLERANCE) -> "BoundaryIoU":
     """Creates the state of no images."""
-    return cls(*np.zeros((2, num_classes), np.int64), tolerance)
+    intersection, union = np.zeros((2, num_classes), np.int64)
+    return cls(intersection, union, tolerance)
 
   @classmethod
   def from_batch(

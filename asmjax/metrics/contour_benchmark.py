@@ -51,8 +51,8 @@ class ContourBenchmark(Metric):
   @classmethod
   def empty(cls, num_classes: int, *, tolerance: Tolerance = _TOLERANCE) -> "ContourBenchmark":
     """Creates the state of no images."""
-    counts = np.zeros((3, num_classes), np.int64)
-    return cls(*counts, RunningMoments.from_values([]), tolerance)
+    matched, predicted, true = np.zeros((3, num_classes), np.int64)
+    return cls(matched, predicted, true, RunningMoments.from_values([]), tolerance)
 
   @classmethod
   def from_batch(
@@ -71,7 +71,8 @@ class ContourBenchmark(Metric):
       matches = _count_matches(pair, num_classes, tolerance.pixels(pair.label.shape))
       images.append(RunningMoments.from_values(_f(*matches)).mean())
       counts += matches
-    return cls(*counts, RunningMoments.from_values(images), tolerance)
+    matched, predicted, true = counts
+    return cls(matched, predicted, true, RunningMoments.from_values(images), tolerance)
 
   def merge(self, other: "ContourBenchmark") -> "ContourBenchmark":
     """Adds the images of both; ValueError if their tolerances differ."""

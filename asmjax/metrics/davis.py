@@ -77,7 +77,7 @@ class DavisF(Metric):
 
   def compute_by_class(self) -> dict[str, np.ndarray]:
     """Computes the mean of F over the images with a contour of the class; NaN without any."""
-    return {"f": np.asarray(self.classes.mean())}
+    return {"f": self.classes.mean()}
 
   @property
   def protocol(self) -> str:

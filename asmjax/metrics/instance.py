@@ -11,10 +11,10 @@ from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.metrics.moments import nanmean, ratio
 
 # How often a class counts in an image whose truth holds it without any instance id.
-WITHOUT_IDS = {
+COUNT_WITHOUT_IDS = {
   "left_out": lambda region: 0,
   "once": lambda region: 1,
-  "components": lambda region: ndimage.label(region, np.ones((3, 3)))[1],
+  "components": lambda region: ndimage.label(region, np.ones((3, 3)))[1],  # pyright: ignore[reportIndexIssue]  # Without `output` it returns a pair.
 }
 
 
@@ -28,18 +28,18 @@ class InstanceIou(Metric):
 
   An instance is an id above 0, and of the class that most of its labeled pixels have (the
   lowest of equals); without labeled pixels it does not count. Classes that a data set gives no
-  ids (background, sky, road) are left out unless `without_ids` says otherwise. The paper's tables
-  count them, "once" in its released code: the means of its Table 6 are of 21 classes, the
+  ids (background, sky, road) are left out unless `count_without_ids` says otherwise. The paper's
+  tables count them, "once" in its released code: the means of its Table 6 are of 21 classes, the
   background of 94 to 95 among them, which is not printed.
 
   Attributes:
     weighted: Sum of n_cx U_cx by class, float64 (c,).
     instances: Sum of n_cx by class, int64 (c,).
-    without_ids: Number of instances that a class counts as in an image that holds it without any
-      id: "left_out" (none), "once" (one) or "components" (its 8-connected components).
+    count_without_ids: Number of instances that a class counts as in an image that holds it without
+      any id: "left_out" (none), "once" (one) or "components" (its 8-connected components).
 
   Raises:
-    ValueError: `without_ids` is unknown.
+    ValueError: `count_without_ids` is unknown.
 
   Example:
     >>> maps = {"predictions": [[0, 1, 1]], "targets": [[0, 0, 1]], "instance": [[1, 2, 3]]}
@@ -50,16 +50,18 @@ class InstanceIou(Metric):
 
   weighted: np.ndarray
   instances: np.ndarray
-  without_ids: str = "left_out"
+  count_without_ids: str = "left_out"
 
   def __post_init__(self):
-    if self.without_ids not in WITHOUT_IDS:
-      raise ValueError(f"unknown without_ids {self.without_ids!r}; known: {sorted(WITHOUT_IDS)}")
+    if self.count_without_ids not in COUNT_WITHOUT_IDS:
+      raise ValueError(
+        f"unknown count_without_ids {self.count_without_ids!r}; known: {sorted(COUNT_WITHOUT_IDS)}"
+      )
 
   @classmethod
-  def empty(cls, num_classes: int, *, without_ids: str = "left_out") -> "InstanceIou":
+  def empty(cls, num_classes: int, *, count_without_ids: str = "left_out") -> "InstanceIou":
     """Creates the state of no images."""
-    return cls(np.zeros(num_classes), np.zeros(num_classes, np.int64), without_ids)
+    return cls(np.zeros(num_classes), np.zeros(num_classes, np.int64), count_without_ids)
 
   @classmethod
   def from_batch(
@@ -69,7 +71,7 @@ class InstanceIou(Metric):
     *,
     instance: Any,
     num_classes: int,
-    without_ids: str = "left_out",
+    count_without_ids: str = "left_out",
   ) -> "InstanceIou":
     """Scores images.
 
@@ -78,7 +80,7 @@ class InstanceIou(Metric):
       targets: True class ids; pixels with an id outside [0, num_classes) are left out.
       instance: True instance ids, unique within an image, 0 where there is none.
       num_classes: Number of classes.
-      without_ids: Number of instances that a class without ids counts as; see the class.
+      count_without_ids: Number of instances that a class without ids counts as; see the class.
 
     Raises:
       ValueError: The maps differ in shape or have another rank.
@@ -90,9 +92,10 @@ class InstanceIou(Metric):
         f"predictions {shapes[0]}, targets {shapes[1]} and instance {shapes[2]}; expected three "
         "maps (h, w) or (n, h, w)"
       )
-    total = cls.empty(num_classes, without_ids=without_ids)
-    for image in zip(*(x.reshape(-1, *x.shape[-2:]) for x in maps), strict=True):
-      total = total.merge(cls._from_image(*image, num_classes, without_ids))
+    total = cls.empty(num_classes, count_without_ids=count_without_ids)
+    stacks = (x.reshape(-1, *x.shape[-2:]) for x in maps)
+    for prediction, label, ids in zip(*stacks, strict=True):
+      total = total.merge(cls._from_image(prediction, label, ids, num_classes, count_without_ids))
     return total
 
   @classmethod
@@ -102,24 +105,25 @@ class InstanceIou(Metric):
     label: np.ndarray,
     instance: np.ndarray,
     num_classes: int,
-    without_ids: str,
+    count_without_ids: str,
   ) -> "InstanceIou":
     number = _count_instances(label, instance, num_classes)
     for c in range(num_classes):
       if number[c] == 0 and np.any(label == c):
-        number[c] = WITHOUT_IDS[without_ids](label == c)
+        number[c] = COUNT_WITHOUT_IDS[count_without_ids](label == c)
     iou = ConfusionMatrix.from_batch(prediction, label, num_classes=num_classes).iou()
     weighted = np.multiply(number, iou, out=np.zeros(num_classes), where=number > 0)
-    return cls(weighted, number, without_ids)
+    return cls(weighted, number, count_without_ids)
 
   def merge(self, other: "InstanceIou") -> "InstanceIou":
-    """Adds the images of both; ValueError if they differ in `without_ids`."""
-    if self.without_ids != other.without_ids:
+    """Adds the images of both; ValueError if they differ in `count_without_ids`."""
+    if self.count_without_ids != other.count_without_ids:
       raise ValueError(
-        f"without_ids={self.without_ids!r} does not merge with {other.without_ids!r}"
+        f"count_without_ids={self.count_without_ids!r} does not merge with "
+        f"{other.count_without_ids!r}"
       )
     return InstanceIou(
-      self.weighted + other.weighted, self.instances + other.instances, self.without_ids
+      self.weighted + other.weighted, self.instances + other.instances, self.count_without_ids
     )
 
   def iou(self) -> np.ndarray:
@@ -144,7 +148,7 @@ class InstanceIou(Metric):
     }
     return (
       "IoU of each class and image, averaged over images with the numbers of instances of the "
-      f"class, then over classes with instances; {counted[self.without_ids]}"
+      f"class, then over classes with instances; {counted[self.count_without_ids]}"
     )
 
 

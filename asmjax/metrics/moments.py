@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 
-# NumPy turns results without dimensions into scalars.
-Values = np.ndarray | np.generic
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunningMoments:
@@ -19,9 +16,9 @@ class RunningMoments:
     squares: Sum of squared differences from the mean.
   """
 
-  count: Values
-  average: Values
-  squares: Values
+  count: np.ndarray
+  average: np.ndarray
+  squares: np.ndarray
 
   @classmethod
   def from_values(cls, values: Any) -> "RunningMoments":
@@ -29,7 +26,9 @@ class RunningMoments:
     values = np.asarray(values, np.float64)
     count = np.sum(~np.isnan(values), axis=0)
     average = np.nansum(values, axis=0) / np.maximum(count, 1)
-    return cls(count, average, np.nansum((values - average) ** 2, axis=0))
+    squares = np.nansum((values - average) ** 2, axis=0)
+    # NumPy turns results without dimensions into scalars.
+    return cls(np.asarray(count), np.asarray(average), np.asarray(squares))
 
   def merge(self, other: "RunningMoments") -> "RunningMoments":
     """Computes the moments of the values of both."""
@@ -37,15 +36,16 @@ class RunningMoments:
     part = other.count / np.maximum(count, 1)
     difference = other.average - self.average
     squares = self.squares + other.squares + difference**2 * self.count * part
-    return RunningMoments(count, self.average + difference * part, squares)
+    average = self.average + difference * part
+    return RunningMoments(np.asarray(count), np.asarray(average), np.asarray(squares))
 
-  def mean(self) -> Values:
+  def mean(self) -> np.ndarray:
     """Returns the mean; NaN without values."""
     return np.where(self.count > 0, self.average, np.nan)
 
-  def std(self) -> Values:
+  def std(self) -> np.ndarray:
     """Computes the standard deviation, divided by the number of values; NaN without any."""
-    return np.sqrt(ratio(self.squares, self.count))
+    return np.asarray(np.sqrt(ratio(self.squares, self.count)))
 
 
 def ratio(numerator: Any, denominator: Any) -> np.ndarray:

@@ -112,7 +112,8 @@ class Depth(Task):
   ) -> dict[str, Num[Array, ""]]:
     """Sums errors at the size of the truth."""
     depth = jnp.asarray(truth["depth"])
-    meters = self.predict(output, depth.shape[1:3], align_corners=align_corners)
+    _, height, width = depth.shape
+    meters = self.predict(output, (height, width), align_corners=align_corners)
     return sum_depth_errors(meters, depth, cap=self.cap)
 
   def compute_metrics(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:

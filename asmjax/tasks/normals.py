@@ -103,7 +103,8 @@ class Normals(Task):
   ) -> dict[str, Num[Array, "..."]]:
     """Sums angles at the size of the truth."""
     normals = jnp.asarray(truth["normals"])
-    predictions = self.predict(output, normals.shape[1:3], align_corners=align_corners)
+    _, height, width, _ = normals.shape
+    predictions = self.predict(output, (height, width), align_corners=align_corners)
     return sum_normal_errors(predictions, normals)
 
   def compute_metrics(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:

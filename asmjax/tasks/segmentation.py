@@ -53,17 +53,17 @@ def _instance_iou(task: "Segmentation", predictions: np.ndarray, truth: HostTrut
     truth["label"],
     instance=truth["instance"],
     num_classes=task.channels,
-    without_ids=task.without_ids,
+    count_without_ids=task.count_without_ids,
   )
 
 
 def _bf_tolerance(task: "Segmentation") -> Tolerance:
-  if not task.theta:
+  if not task.bf_tolerance:
     raise ValueError(
-      "theta of the segmentation task is 0, so BF has no tolerance; expected a part of the image "
-      "diagonal, such as 0.0075, or 5 over the smallest diagonal of the set"
+      "bf_tolerance of the segmentation task is 0, so BF has no tolerance; expected a part of the "
+      "image diagonal, such as 0.0075, or 5 over the smallest diagonal of the set"
     )
-  return Tolerance(task.theta)
+  return Tolerance(task.bf_tolerance)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,19 +74,19 @@ class Segmentation(Task):
 
   Attributes:
     classes: Names of the classes, in the order of their ids.
-    without_ids: What "instance" counts of a class without instances, "left_out", "once" or
+    count_without_ids: What "instance" counts of a class without instances, "left_out", "once" or
       "components"; see `asmjax.metrics.instance.InstanceIou`.
-    theta: Tolerance of "bf" as a part of the image's diagonal, 0.0075 in Csurka et al. 2013; 0,
-      the default, has `asmjax.config.build.build_experiment` choose it: 5 pixels in the smallest
-      image that is evaluated (Luc et al. 2016).
+    bf_tolerance: Tolerance of "bf", theta, as a part of the image's diagonal, 0.0075 in Csurka et
+      al. 2013; 0, the default, has `asmjax.config.build.build_experiment` choose it: 5 pixels in
+      the smallest image that is evaluated (Luc et al. 2016).
     extra_metrics: Any of "boundary" (one-to-one matching of the contour benchmark), "bf" (Csurka
       et al. 2013), "boundary_iou", "davis" and "instance" (IoU weighted by the number of
       instances).
   """
 
   classes: tuple[str, ...]
-  without_ids: str = "left_out"
-  theta: float = 0.0
+  count_without_ids: str = "left_out"
+  bf_tolerance: float = 0.0
 
   truth_key: ClassVar[str] = "label"
   extra_metric_kinds: ClassVar[Mapping[str, ExtraMetric]] = {
@@ -101,9 +101,13 @@ class Segmentation(Task):
   def __post_init__(self) -> None:
     """Checks the names and the tolerance."""
     super().__post_init__()
-    InstanceIou.empty(self.channels, without_ids=self.without_ids)  # Refuses an unknown name.
-    if not 0 <= self.theta < np.inf:
-      raise ValueError(f"theta={self.theta}; expected a part of the image's diagonal, at least 0")
+    InstanceIou.empty(
+      self.channels, count_without_ids=self.count_without_ids
+    )  # Refuses an unknown name.
+    if not 0 <= self.bf_tolerance < np.inf:
+      raise ValueError(
+        f"bf_tolerance={self.bf_tolerance}; expected a part of the image's diagonal, at least 0"
+      )
 
   @property
   def channels(self) -> int:
@@ -162,7 +166,8 @@ class Segmentation(Task):
   ) -> dict[str, PyTree]:
     """Counts confusions and calibration at the size of the label."""
     label = jnp.asarray(truth["label"])
-    logits = upsample(output, label.shape[1:3], align_corners=align_corners)
+    _, height, width = label.shape
+    logits = upsample(output, (height, width), align_corners=align_corners)
     return {
       "confusion": count_confusions(_winners(logits), label, num_classes=self.channels),
       "calibration": count_calibration(jax.nn.softmax(logits), label),

@@ -19,38 +19,40 @@ from asmjax.train.parallel import all_gather_objects, pmap_step, prefetch_to_dev
 from asmjax.utils.prefetch import prefetch
 
 # Counts are int32 on device; more pixels than this are added up on the host, in int64.
-_LIMIT = 2**30
+_MAX_PIXELS = 2**30
 # Number of batches whose extra metrics are computed, or wait to be, at the same time: few, since
 # each of them stays in the memory of the devices.
 _IN_FLIGHT = 3
 
 
-class Scores(NamedTuple):
-  """What an evaluation found.
+class EvaluationResult(NamedTuple):
+  """Metrics of an evaluation, and how they were computed.
 
   Attributes:
-    examples: that were evaluated.
-    metrics: by "task/metric", and "task/kind/metric" for details; of a class by these and
-      "/class", see `asmjax.metrics.names`.
-    protocols: how they were computed, by "task" and "task/kind".
-    totals: what the metrics without details are read off, by task: the sums of all `measure`s.
+    num_examples: Number of examples that were evaluated.
+    metrics: Metrics by "TASK/METRIC" and, extra ones, by "TASK/KIND/METRIC"; of a class by these
+      and "/CLASS", see `asmjax.metrics.names`.
+    protocols: Descriptions of how the metrics were computed, by "TASK" and "TASK/KIND".
+    sums: Sum of all `Task.metric_sums` by task, which the metrics are computed from.
   """
 
-  examples: int
+  num_examples: int
   metrics: dict[str, float]
   protocols: dict[str, str]
-  totals: dict[str, PyTree]
+  sums: dict[str, PyTree]
 
 
-def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], Scores]:
-  """Evaluation of `game`'s predictor, compiled once.
+def make_evaluate(
+  game: Game,
+) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], EvaluationResult]:
+  """Makes a function that evaluates a game's predictor, compiled once.
 
   Args:
-    game: whose predictor and tasks.
+    game: Game with the predictor and its tasks.
 
   Returns:
-    `evaluate(variables, batches) -> Scores` over all examples of the batches whose weight is 1. If
-    a batch holds estimates, they are scored in place of what the predictor says of its images.
+    `evaluate(variables, batches) -> EvaluationResult` over all examples of the batches whose weight
+    is 1. If a batch holds soft predictions, they take the place of the predictor's.
   """
 
   detailed = {name: task for name, task in game.tasks.items() if task.extra_metrics}
@@ -73,7 +75,7 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
   measure = pmap_step(measure, out_axes=(None, 0))
 
   def evaluate(variables: PyTree, examples: Iterable[Mapping[str, np.ndarray]]):
-    sums, details = _Sums(), Details(detailed)
+    sums, details = _Sums(), ExtraMetricsRunner(detailed)
 
     def predicted() -> Iterator[tuple[dict[str, Array], Mapping[str, Array]]]:
       for batch in prefetch_to_device(batches.checked(examples, required=sorted(required))):
@@ -91,7 +93,7 @@ def make_evaluate(game: Game) -> Callable[[PyTree, Iterable[Mapping[str, np.ndar
     corners = ", corners aligned" if game.align_corners else ""
     protocols = {name: task.protocol + corners for name, task in game.tasks.items()}
     further, their_protocols = details.read()
-    return Scores(int(count), metrics | further, protocols | their_protocols, measured)
+    return EvaluationResult(int(count), metrics | further, protocols | their_protocols, measured)
 
   return evaluate
 
@@ -105,7 +107,7 @@ def _estimated(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
   }
 
 
-class Details:
+class ExtraMetricsRunner:
   """Metrics that tasks compute on the host, in threads, while the devices go on."""
 
   def __init__(self, tasks: Mapping[str, Task]):
@@ -174,7 +176,7 @@ class _Sums:
     add = lambda pending: jax.tree.map(jnp.add, pending, measured)
     self._pending = measured if self._pending is None else add(self._pending)
     self._pixels += pixels
-    if self._pixels > _LIMIT:
+    if self._pixels > _MAX_PIXELS:
       self._flush()
 
   def read(self) -> PyTree:

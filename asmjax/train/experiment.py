@@ -19,6 +19,7 @@ from asmjax.data.loader import (
   eval_batches,
   train_batches,
 )
+from asmjax.data.transforms import Augment
 from asmjax.game import PREDICTOR, Game
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
@@ -183,7 +184,7 @@ class Experiment:
   source: Source
   augment: Transform
   validation: Source
-  prepare: Transform
+  prepare: Augment
   loader_options: LoaderOptions
   image_size: tuple[int, int]
   training: Training

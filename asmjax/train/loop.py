@@ -161,7 +161,7 @@ def make_eval_results(
       "step": experiment.updates.count_predictor_steps(int(state.step)),
       "data_set": experiment.descriptor.name,
       "split": experiment.validation.split,
-      "examples": scores.examples,
+      "examples": scores.num_examples,
       "skipped": list(skipped),
       "protocol": scores.protocols | {"images": str(experiment.prepare)} | looked,
       "metrics": scores.metrics,

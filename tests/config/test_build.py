@@ -273,7 +273,7 @@ def test_all_methods_of_a_paper_share_the_predictors_optimizer(file):
     assert config.train.to_dict() == found["iid"].train.to_dict()
     assert config.predictor.to_dict() == found["iid"].predictor.to_dict()
   assert found["iid"].predictor.dropout == 0 and found["iid"].train.updates == "joint"
-  assert found["aaf"].tasks.segmentation.without_ids == "once"
+  assert found["aaf"].tasks.segmentation.count_without_ids == "once"
 
 
 def test_all_that_follows_the_backbone_learns_tenfold():

@@ -146,11 +146,11 @@ def test_smallest_diagonal_is_that_of_resized_images():
     ({"data.eval_size": (20, 24)}, 5 / np.hypot(16, 16)),
     ({"data.eval_size": (24, 24), "data.eval_resize": "letterbox"}, 5 / np.hypot(24, 24)),
     ({"data.eval_size": (30, 40), "data.eval_resize": "stretch"}, 5 / 50),
-    ({"tasks.segmentation.theta": 0.0075}, 0.0075),
+    ({"tasks.segmentation.bf_tolerance": 0.0075}, 0.0075),
   ],
 )
 def test_a_run_has_5_pixels_in_the_smallest_image_unless_told_otherwise(changes, theta):
   details = {"tasks.segmentation.extra_metrics": ("bf",)}
   run = build_experiment(small.config("iid", **changes, **details))
-  assert run.game.tasks["segmentation"].theta == pytest.approx(theta)
-  assert build_experiment(small.config("iid")).game.tasks["segmentation"].theta == 0
+  assert run.game.tasks["segmentation"].bf_tolerance == pytest.approx(theta)
+  assert build_experiment(small.config("iid")).game.tasks["segmentation"].bf_tolerance == 0

@@ -87,14 +87,14 @@ def test_what_is_predicted_in_an_image_without_the_class_counts_nowhere():
 
 
 @pytest.mark.parametrize(
-  "without_ids, expected",
+  "count_without_ids, expected",
   [("left_out", [0, 2, 0, 0]), ("once", [1, 2, 1, 0]), ("components", [2, 2, 1, 0])],
 )
-def test_a_class_without_ids_counts_as_it_is_told_to(without_ids, expected):
+def test_a_class_without_ids_counts_as_it_is_told_to(count_without_ids, expected):
   label = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 1, 2]])
   instance = np.array([[0, 7, 0, 0], [0, 7, 0, 0], [0, 8, 8, 0]])
   score = InstanceIou.from_batch(
-    label, label, instance=instance, num_classes=4, without_ids=without_ids
+    label, label, instance=instance, num_classes=4, count_without_ids=count_without_ids
   )
   np.testing.assert_array_equal(score.instances, expected)
   assert score.compute()["instance_mean_iou"] == 1
@@ -104,7 +104,7 @@ def test_components_agree_with_flooding():
   rng = np.random.default_rng(0)
   label = (rng.random((20, 20)) < 0.3).astype(int)
   score = InstanceIou.from_batch(
-    label, label, instance=0 * label, num_classes=2, without_ids="components"
+    label, label, instance=0 * label, num_classes=2, count_without_ids="components"
   )
   expected = [reference.components(label == c) for c in (0, 1)]
   assert expected[1] > 5
@@ -122,23 +122,25 @@ def test_other_shapes_and_settings_are_refused():
     InstanceIou.from_batch(label, label, instance=label[0], num_classes=2)
   with pytest.raises(ValueError, match=r"targets \(2,\)"):
     InstanceIou.from_batch(label[0], label[0], instance=label[0], num_classes=2)
-  with pytest.raises(ValueError, match="unknown without_ids 'twice'; known: .*'once'"):
-    InstanceIou.empty(2, without_ids="twice")
+  with pytest.raises(ValueError, match="unknown count_without_ids 'twice'; known: .*'once'"):
+    InstanceIou.empty(2, count_without_ids="twice")
   with pytest.raises(ValueError, match="'left_out' does not merge with 'once'"):
-    InstanceIou.empty(2).merge(InstanceIou.empty(2, without_ids="once"))
+    InstanceIou.empty(2).merge(InstanceIou.empty(2, count_without_ids="once"))
 
 
 def test_the_protocol_says_how_classes_without_ids_count():
   names = ("left_out", "once", "components")
-  assert len({InstanceIou.empty(2, without_ids=name).protocol for name in names}) == 3
+  assert len({InstanceIou.empty(2, count_without_ids=name).protocol for name in names}) == 3
 
 
-@pytest.mark.parametrize("without_ids, expected", [("left_out", [1]), ("once", [1, 1])])
-def test_a_segmentation_counts_classes_without_ids_as_it_is_told_to(without_ids, expected):
-  task = Segmentation(("sky", "car"), extra_metrics=("instance",), without_ids=without_ids)
+@pytest.mark.parametrize("count_without_ids, expected", [("left_out", [1]), ("once", [1, 1])])
+def test_a_segmentation_counts_classes_without_ids_as_it_is_told_to(count_without_ids, expected):
+  task = Segmentation(
+    ("sky", "car"), extra_metrics=("instance",), count_without_ids=count_without_ids
+  )
   label = np.array([[[0, 1]]])
   states = task.extra_metric_states(label, {"label": label, "instance": label})
   score = states["instance"].merge(states["instance"])
   assert score.instances[score.instances > 0].tolist() == [2 * each for each in expected]
-  with pytest.raises(ValueError, match="unknown without_ids 'twice'"):
-    Segmentation(("sky", "car"), without_ids="twice")
+  with pytest.raises(ValueError, match="unknown count_without_ids 'twice'"):
+    Segmentation(("sky", "car"), count_without_ids="twice")

@@ -37,7 +37,7 @@ def evaluated():
 
 def test_batches_and_padding_change_nothing(evaluated):
   _, _, found = evaluated
-  assert found[8].examples == found[16].examples == 21
+  assert found[8].num_examples == found[16].num_examples == 21
   assert found[8].protocols == found[16].protocols
   assert found[8].metrics.keys() == found[16].metrics.keys()
   for key, value in found[8].metrics.items():
@@ -117,7 +117,9 @@ class TwoSizes:
 def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
   run, variables, _ = evaluated
   kinds = ("boundary", "bf", "boundary_iou", "davis")
-  task = dataclasses.replace(run.game.tasks["segmentation"], extra_metrics=kinds, theta=2 / 15)
+  task = dataclasses.replace(
+    run.game.tasks["segmentation"], extra_metrics=kinds, bf_tolerance=2 / 15
+  )
   game = dataclasses.replace(run.game, tasks={**run.game.tasks, "segmentation": task})
   run = dataclasses.replace(run, game=game, validation=TwoSizes(run.validation))
   found = make_evaluate(game)(variables, run.eval_batches()).metrics
@@ -155,10 +157,14 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
 def test_bf_without_a_tolerance_is_refused():
   label = np.zeros((1, 4, 4), np.int32)
   task = Segmentation(classes=("a", "b"), extra_metrics=("bf",))
-  with pytest.raises(ValueError, match="theta of the segmentation task is 0, so BF has no tol"):
+  with pytest.raises(
+    ValueError, match="bf_tolerance of the segmentation task is 0, so BF has no tol"
+  ):
     task.extra_metric_states(label, {"label": label})
-  with pytest.raises(ValueError, match="theta=-1.0; expected a part of the image's diagonal"):
-    Segmentation(classes=("a", "b"), theta=-1.0)
+  with pytest.raises(
+    ValueError, match="bf_tolerance=-1.0; expected a part of the image's diagonal"
+  ):
+    Segmentation(classes=("a", "b"), bf_tolerance=-1.0)
 
 
 def test_every_metric_says_how_it_was_computed(evaluated):

@@ -250,7 +250,7 @@ def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
     {"confusion": counts, "calibration": (np.zeros(15), np.zeros(15), np.zeros(15))}
   )
   del expected["calibration_error"], scores.metrics["segmentation/calibration_error"]
-  assert scores.examples == 21
+  assert scores.num_examples == 21
   assert scores.metrics == pytest.approx(
     {f"segmentation/{name}": value for name, value in expected.items()}, nan_ok=True
   )
