@@ -25,7 +25,7 @@ from asmjax.metrics.contours import Tolerance
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
 from asmjax.models.predictors import PREDICTORS
-from asmjax.tasks import TASKS
+from asmjax.tasks import TASKS, Segmentation
 from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Init, Training
 from asmjax.train.loop import MakeSchedule
@@ -222,9 +222,8 @@ def choose_input_transform(config: Mapping[str, Any]) -> InputTransform:
 
 def build_eval_transform(data: Data, made: Game) -> Augment:
   """Returns the transform of evaluation, which pads with what the network sees as 0."""
-  return Augment(
-    data.eval_size or data.size, data.eval_resize or data.resize, fill=made.input_transform.fill
-  )
+  height, width = data.eval_size or data.size
+  return Augment((height, width), data.eval_resize or data.resize, fill=made.input_transform.fill)
 
 
 def build_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.Module:
@@ -270,7 +269,9 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
 def _with_bf_tolerance(made: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
   """Returns the game with BF's tolerance set to 5 pixels of the smallest image, if it is unset."""
   task = made.tasks.get("segmentation")
-  if task is None or "bf" not in task.extra_metrics or task.bf_tolerance:
+  if not isinstance(task, Segmentation):
+    return made
+  if "bf" not in task.extra_metrics or task.bf_tolerance:
     return made
   if prepare.resize == "stretch":
     diagonal = float(np.hypot(*prepare.size))

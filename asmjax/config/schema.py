@@ -174,13 +174,13 @@ def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
 
 
 def _sections(options: Iterable[Any]) -> list[type]:
-  """Lists what a section may construct: of a base class of networks all that have a name."""
-  kinds = [kind for kind in options if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-  return [
-    network
-    for kind in kinds
-    for network in ([each for each in NETWORKS.values() if issubclass(each, kind)] or [kind])
-  ]
+  """Returns the classes that a section may construct: of a base of networks all with a name."""
+  classes: list[type] = []
+  for kind in options:
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+      networks = [network for network in NETWORKS.values() if kind in network.__mro__]
+      classes.extend(networks or [kind])
+  return classes
 
 
 def _written(hint: Any) -> str:
