@@ -1,4 +1,4 @@
-"""Checkpoints: the best and the last state of a run, written atomically in the background."""
+"""Checkpoints: the best and the latest states of a run, written atomically in the background."""
 
 import math
 import pathlib
@@ -14,11 +14,11 @@ from asmjax.train.state import TrainState
 
 
 class ExtraState(NamedTuple):
-  """What a schedule must know to go on, besides the state.
+  """State of a schedule, which a run needs to resume besides its training state.
 
   Attributes:
-    arrays: any pytree of arrays.
-    facts: anything that JSON can hold.
+    arrays: Pytree of arrays.
+    fields: Other values by name, in the types of JSON.
   """
 
   arrays: PyTree
@@ -26,23 +26,24 @@ class ExtraState(NamedTuple):
 
 
 class Checkpoints:
-  """The checkpoints under one directory.
+  """Checkpoints of a run, in one directory.
 
   A checkpoint appears under its final name only when it is complete, so a run that is killed
-  while writing resumes from the one before.
+  while writing resumes from the one before. As a context manager, it waits at the end until
+  everything is written.
   """
 
   def __init__(
     self, directory: str | pathlib.Path, *, metric: str, keep: int = 1, writes: bool = True
   ):
-    """Opens a directory, which need not exist.
+    """Opens a directory of checkpoints, which need not exist.
 
     Args:
-      directory: where the checkpoints are, one folder a step.
-      metric: name of the metric by which a checkpoint is the best; larger is better.
-      keep: how many of the best are kept, and how many of the last.
-      writes: whether the directory is this process's to write to; otherwise it may be that of a
-        run which goes on.
+      directory: Path of the directory, with one folder for each step.
+      metric: Name of the metric by which checkpoints are ranked; larger is better, NaN is worst.
+      keep: Number of the latest checkpoints to keep, and as many of the best; 1 by default.
+      writes: Whether to create the directory and to remove what a killed run left incomplete. False
+        to read only, also while another process is still writing.
     """
     self.metric = metric
     score = lambda metrics: -math.inf if math.isnan(metrics[metric]) else metrics[metric]
@@ -67,16 +68,17 @@ class Checkpoints:
     step: int | None = None,
     extra: ExtraState | None = None,
   ) -> None:
-    """Writes in the background, once the checkpoint before is complete.
+    """Writes a checkpoint in the background, after the one before is complete.
 
     Args:
-      state: of the players.
-      metrics: it was evaluated to.
-      step: of the run; by default the state's.
-      memory: of the run's schedule.
+      state: State of all players.
+      metrics: Metrics of the state's evaluation by name; None if it was not evaluated, which
+        excludes it from the best.
+      step: Number that the checkpoint gets; None, the default, for `state.step`.
+      extra: State of the run's schedule; None, the default, if it has none.
     """
-    # From the host: the device's memory is donated to the next step, and with several processes
-    # every one of them has the whole state.
+    # Copied to the host first: the next step reuses the device's memory (donated arguments), and
+    # with several processes each has a complete copy of the state.
     items: dict[str, Any] = {"state": ocp.args.StandardSave(jax.device_get(state))}
     if extra is not None:
       items["arrays"] = ocp.args.StandardSave(jax.device_get(extra.arrays))
@@ -89,7 +91,12 @@ class Checkpoints:
     )
 
   def restore_extra(self, like: PyTree, step: int) -> ExtraState:
-    """The schedule's memory at `step`; `like` gives the structure of its arrays."""
+    """Restores the schedule's state from a checkpoint.
+
+    Args:
+      like: Pytree of arrays with the structure, shapes and types of `ExtraState.arrays`.
+      step: Step of the checkpoint.
+    """
     items = ocp.args.Composite(
       arrays=ocp.args.StandardRestore(jax.device_get(like)), fields=ocp.args.JsonRestore()
     )
@@ -97,22 +104,26 @@ class Checkpoints:
     return ExtraState(restored["arrays"], restored["fields"])
 
   def latest_step(self) -> int | None:
-    """The step of the last checkpoint, if there is one."""
+    """Returns the step of the latest checkpoint; None if there is none."""
     return self._manager.latest_step()
 
   def best_step(self) -> int | None:
-    """The step of the checkpoint with the best metric, if one was evaluated."""
+    """Returns the step of the checkpoint with the best metric; None if none was evaluated."""
     return self._manager.best_step()
 
   def step_path(self, step: int) -> pathlib.Path:
-    """Where the checkpoint of `step` is."""
+    """Returns the path of the checkpoint of `step`."""
     return pathlib.Path(self._manager.directory) / str(step)
 
   def restore(self, like: TrainState, step: int) -> TrainState:
-    """The state of `step`; `like` gives structure, shapes and types.
+    """Restores the training state from a checkpoint, as arrays of the host.
+
+    Args:
+      like: State with the structure, shapes and types to expect; its values do not matter.
+      step: Step of the checkpoint.
 
     Raises:
-      ValueError: the checkpoint is of another game than `like`.
+      ValueError: The checkpoint has another structure, or other shapes or types than `like`.
     """
     args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.device_get(like)))
     misfit = f"checkpoint {step} in {self._manager.directory} does not fit this config"
@@ -130,17 +141,17 @@ class Checkpoints:
     return state
 
   def __enter__(self) -> "Checkpoints":
-    """Itself."""
+    """Returns itself."""
     return self
 
   def __exit__(self, *_: Any) -> None:
-    """Waits until everything is written."""
+    """Waits until everything is written, and closes the directory."""
     self._manager.wait_until_finished()
     self._manager.close()
 
 
 class _Always(policies.SaveDecisionPolicy):
-  """The loop decides when to save."""
+  """Policy that saves whenever asked: the training loop decides when."""
 
   def should_save(self, *args: Any, **kwargs: Any) -> bool:
     return True

@@ -1,4 +1,8 @@
-"""Evaluation on a whole split: padded, masked, summed on device, divided last."""
+"""Evaluation of a split: sums over padded, masked batches, divided once at the end.
+
+Metrics are computed from sums over all examples, so they depend neither on the batch size nor on
+the number of devices.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +22,8 @@ from asmjax.tasks.base import Task
 from asmjax.train.parallel import all_gather_objects, pmap_step, prefetch_to_device
 from asmjax.utils.prefetch import prefetch
 
-# Counts are int32 on device; more pixels than this are added up on the host, in int64.
+# Counts are int32 on device, which overflows at 2^31; beyond half of that, sums move to the host,
+# in int64.
 _MAX_PIXELS = 2**30
 # Number of batches whose extra metrics are computed, or wait to be, at the same time: few, since
 # each of them stays in the memory of the devices.
@@ -33,7 +38,7 @@ class EvaluationResult(NamedTuple):
     metrics: Metrics by "TASK/METRIC" and, extra ones, by "TASK/KIND/METRIC"; of a class by these
       and "/CLASS", see `asmjax.metrics.names`.
     protocols: Descriptions of how the metrics were computed, by "TASK" and "TASK/KIND".
-    sums: Sum of all `Task.metric_sums` by task, which the metrics are computed from.
+    sums: Sums of `Task.metric_sums` over all examples by task, which metrics are computed from.
   """
 
   num_examples: int
@@ -99,7 +104,7 @@ def make_evaluate(
 
 
 def _estimated(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
-  """The maps that mean a batch's estimates, by task; none if it has none."""
+  """Returns maps equal to the batch's soft predictions, by task; empty if it has none."""
   return {
     name: task.from_soft_prediction(batch[batches.ESTIMATE + task.truth_key])
     for name, task in game.tasks.items()
@@ -108,22 +113,34 @@ def _estimated(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class ExtraMetricsRunner:
-  """Metrics that tasks compute on the host, in threads, while the devices go on."""
+  """Runner of the metrics that tasks compute on the host, in threads, while devices compute."""
 
   def __init__(self, tasks: Mapping[str, Task]):
-    """Of no images yet; `tasks` by name."""
+    """Starts without images.
+
+    Args:
+      tasks: Tasks with extra metrics, by name.
+    """
     self._tasks = tasks
     self._states: dict[str, dict[str, Any]] = {}
 
   def add_all(self, predicted: Iterable[tuple[PyTree, Mapping[str, Array]]]) -> None:
-    """Adds batches on devices, pairs of predictions and truths, without the padding examples."""
+    """Adds the examples of batches, except those of weight 0, which are padding.
+
+    Args:
+      predicted: Pairs of `Task.predict` by task and of the batch with the truth, both of arrays
+        (devices, n, ...).
+    """
     with ThreadPoolExecutor() as pool:
       computing = (pool.submit(self._compute, *pair) for pair in predicted)
       for future in prefetch(computing, _IN_FLIGHT):
         self._merge(future.result())
 
   def read(self) -> tuple[dict[str, float], dict[str, str]]:
-    """Metrics and protocols, over the images of all processes."""
+    """Returns the metrics over the images of all processes, and their protocols, by name.
+
+    All processes must call it, once.
+    """
     for states in all_gather_objects(self._states):
       self._merge(states)
     metrics, protocols = {}, {}
@@ -155,7 +172,7 @@ class ExtraMetricsRunner:
 
 
 def _masked(batch: Mapping[str, Array]) -> dict[str, Array]:
-  """Without the truth of the examples that only pad."""
+  """Marks all truth of the padding examples, of weight 0, as missing."""
   real = lambda value: jnp.expand_dims(batch["weight"] > 0, range(1, value.ndim))
   return {
     key: jnp.where(real(value), value, batches.MISSING[key]) if key in batches.MISSING else value
@@ -164,7 +181,7 @@ def _masked(batch: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class _Sums:
-  """Sums over batches: on the devices as long as they fit int32, beyond on the host."""
+  """Sums over batches, on the devices as long as they fit int32, then on the host."""
 
   def __init__(self):
     self._total: PyTree = None
@@ -172,7 +189,7 @@ class _Sums:
     self._pixels = 0
 
   def add(self, measured: PyTree, pixels: int) -> None:
-    """Adds the sums of a batch, in which no count is larger than `pixels`."""
+    """Adds the sums of a batch, whose counts are at most `pixels`."""
     add = lambda pending: jax.tree.map(jnp.add, pending, measured)
     self._pending = measured if self._pending is None else add(self._pending)
     self._pixels += pixels

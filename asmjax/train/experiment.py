@@ -1,4 +1,4 @@
-"""All that a run is made of, checked before anything is compiled."""
+"""Everything that a run consists of, as data that is checked before anything is compiled."""
 
 import contextlib
 import dataclasses
@@ -33,19 +33,24 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """How long and in what portions.
+  """Settings of the training loop: its length, batches and order of updates.
 
   Attributes:
-    steps: T, of the predictor; the critics' steps between them and before them come on top. Each
-      takes one minibatch, whoever moves. With 0 the initial weights are evaluated.
-    batch_size: examples of the global batch.
-    updates: Order of the players' updates, "joint", "alternate" or "alternate(c, p)"; see
-      `asmjax.train.updates.UpdateSchedule`.
-    critic_warmup_steps: Steps of the critics alone before the first of the predictor.
-    grad_accum_steps: microbatches that a device's share of the batch is cut into.
-    dtype: of the networks' computations: "float32" or "bfloat16".
-    log_every: steps, of all players, between logged means.
-    allow_fast_critic: allow a critic a larger learning rate than the predictor's.
+    steps: Number T of the predictor's updates; steps that update critics alone come on top. Each
+      step takes one minibatch, whichever players it updates. 0 evaluates the initial weights.
+    batch_size: Number of examples in the global batch, over all devices of all processes.
+    updates: Order of the players' updates: "joint", the default, "alternate" or "alternate(c, p)";
+      see `asmjax.train.updates.UpdateSchedule`.
+    critic_warmup_steps: Number of steps that update the critics alone before the predictor's first.
+    grad_accum_steps: Number of microbatches that a device's share of the batch is cut into.
+    dtype: Type in which the networks compute: "float32", the default, or "bfloat16".
+    log_every: Number of steps, of all players, between logged means of the training metrics.
+    allow_fast_critic: Whether a critic may have a larger learning rate than the predictor; see
+      `asmjax.train.optim.check_critic_lr`.
+
+  Raises:
+    ValueError: A number is too small, the devices and microbatches cannot share the batch evenly,
+      or the order of updates or the type is unknown.
   """
 
   steps: int
@@ -69,15 +74,17 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Init:
-  """Published or earlier weights that the predictor starts from.
+  """Weights that the predictor starts from: published ones, or those of an earlier run.
 
   Attributes:
-    path: of the file, the checkpoint or the run's folder; empty for random weights.
-    format: see `asmjax.pretrained.read`.
-    part: the part of the predictor that they are of, such as "backbone"; empty for all of it.
-    strict: see `asmjax.pretrained.transfer`, as are `reinitialize` and `ignore`.
-    reinitialize: patterns of parameters that stay random.
-    ignore: patterns of names in the file that have no place in the predictor.
+    path: Path of the weights: a file, a checkpoint or a run's folder; empty for random weights.
+    format: Format of the weights: "safetensors", "torch", "tensorflow" or "orbax"; see
+      `asmjax.pretrained.load`.
+    part: Module of the predictor that the weights belong to, such as "backbone"; empty for the
+      complete predictor.
+    strict: Whether every variable must get a value and every array must be used.
+    reinitialize: Patterns of variables that stay random, such as "*/conv1/*".
+    ignore: Patterns of names in the file that have no place in the predictor.
   """
 
   path: str = ""
@@ -90,12 +97,17 @@ class Init:
   def variables(
     self, predictor: nn.Module, variables: PyTree, report: Callable[[str], None]
   ) -> PyTree:
-    """The predictor's variables with the weights that the file has for them.
+    """Returns the predictor's variables, with the weights of the file in place of random ones.
 
     Args:
-      predictor: the module.
-      variables: freshly initialized.
-      report: is told what was loaded and what was not.
+      predictor: Module that the variables belong to.
+      variables: Freshly initialized variables of the predictor, collections first.
+      report: Function that is called with a description of what was loaded and what was not; it is
+        not called without a path.
+
+    Raises:
+      ValueError: The weights do not fit; see `asmjax.pretrained.load`.
+      FileNotFoundError: There is no such file.
     """
     if not self.path:
       return variables
@@ -113,25 +125,30 @@ class Init:
     return loaded
 
   def input_transform(self, predictor: nn.Module) -> InputTransform:
-    """The input transform that the weights were trained under; ImageNet's for random ones.
+    """Finds the input transform that the weights were trained under; ImageNet's for random ones.
 
     Args:
-      predictor: the module.
+      predictor: Module that the weights are for.
 
     Raises:
-      ValueError: see `asmjax.pretrained.input_transform`, as for FileNotFoundError.
+      ValueError: The format is unknown, or the weights do not say which transform they expect; see
+        `asmjax.pretrained.input_transform`.
+      FileNotFoundError: There is no `config.json` of a run at the path.
     """
     return input_transform(self.path, self.format, predictor) if self.path else IMAGENET
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """When and on what the predictor is evaluated.
+  """Settings of the evaluation: how often, and on which examples.
 
   Attributes:
-    every: steps of the predictor between evaluations; 0 evaluates at the end only.
-    batch_size: examples of the global batch.
-    split: of the data set, or a part of one as "train[80%:]".
+    every: Number of the predictor's steps between evaluations; 0 evaluates at the end only.
+    batch_size: Number of examples in the global batch, over all devices of all processes.
+    split: Split of the data set, "val" by default, or a part of one, as in "train[80%:]".
+
+  Raises:
+    ValueError: The devices cannot share the batch evenly.
   """
 
   every: int = 0
@@ -144,12 +161,13 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpointing:
-  """When the state is saved; it is saved after each evaluation and at the end in any case.
+  """Settings of checkpoints, which every evaluation and the end of a run write in any case.
 
   Attributes:
-    every: steps, of all players, between checkpoints; 0 for none in between.
-    keep: how many of the last are kept, and how many of the best.
-    metric: what the best is measured by; larger is better.
+    every: Number of steps, of all players, between further checkpoints; 0 writes none.
+    keep: Number of the latest checkpoints to keep, and as many of the best.
+    metric: Name of the metric, as in `results.json`, by which checkpoints are ranked; larger is
+      better.
   """
 
   every: int = 0
@@ -159,22 +177,25 @@ class Checkpointing:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """A run, as data: `asmjax.config.build.build_experiment` reads it from a config.
+  """Description of a run, which `asmjax.config.build.build_experiment` reads from a config.
 
   Attributes:
-    seed: of parameters, order, augmentation and dropout.
-    game: what is optimized.
-    init: what the predictor starts from.
-    optimizers: by player.
-    source: of the training examples.
-    augment: their transform.
-    validation: source of the evaluation's examples.
-    prepare: their transform.
-    loader_options: how examples of both are read.
-    image_size: (h, w) that both transforms give.
-    training: settings of the loop.
-    evaluation: likewise.
-    checkpointing: likewise.
+    seed: Seed of the parameters, the order of examples, the augmentation and dropout.
+    game: Predictor, tasks and terms to optimize.
+    init: Weights that the predictor starts from.
+    optimizers: Settings of the optimizers by player: "predictor" and the term of each critic.
+    source: Source of the training examples.
+    augment: Transform of the training examples, with randomness.
+    validation: Source of the validation examples.
+    prepare: Transform of the validation examples, without randomness.
+    loader_options: Options of reading and batching the examples of both sources.
+    image_size: Height and width in pixels of the examples that both transforms return.
+    training: Settings of the training loop.
+    evaluation: Settings of the evaluation.
+    checkpointing: Settings of checkpoints.
+
+  Raises:
+    ValueError: A critic learns faster than the predictor, and `training` does not allow it.
   """
 
   seed: int
@@ -198,17 +219,17 @@ class Experiment:
 
   @property
   def descriptor(self) -> Descriptor:
-    """Of the data set."""
+    """Descriptor of the data set."""
     return self.validation.descriptor
 
   @property
   def updates(self) -> UpdateSchedule:
-    """Order of the players' updates; in a game without critics the predictor never waits."""
+    """Order of the players' updates; a game without critics updates the predictor every step."""
     updates = UpdateSchedule.parse(self.training.updates, self.training.critic_warmup_steps)
     return updates if self.game.critics else JOINT
 
   def warnings(self) -> list[str]:
-    """Settings without effect, in words: weights of critics that their optimizer divides out."""
+    """Describes settings without effect: critics' weights that their optimizers divide out."""
     scales = {name: self.game.terms[name].critic_scale for name in self.game.critics}
     return [
       f"{name}: all that its critic descends is multiplied by {scale}, which Adam divides out; it "
@@ -218,23 +239,23 @@ class Experiment:
     ]
 
   def make_transformations(self) -> Transformations:
-    """The optax transformation of each player."""
+    """Builds the optax transformation of each player."""
     steps = self.training.steps
     return {name: each.make_transformation(steps) for name, each in self.optimizers.items()}
 
   def stop_frozen(self, player: str, params: PyTree) -> PyTree:
-    """The parameters of a player, of which those that never move are not differentiated."""
+    """Returns a player's parameters, under `stop_gradient` where their learning rate is 0."""
     return self.optimizers[player].stop_frozen(params)
 
   def random_state(self) -> TrainState:
-    """The state at step 0 if nothing is loaded: what checkpoints look like."""
+    """Initializes the state at step 0 without loading weights: the structure of checkpoints."""
     return self._state(lambda variables: variables)
 
   def init_state(self, report: Callable[[str], None] = print) -> TrainState:
-    """The state at step 0.
+    """Initializes the state at step 0, with the weights that the predictor starts from.
 
     Args:
-      report: is told what was loaded of the weights that the predictor starts from.
+      report: Function that is called with a description of the weights that were loaded.
     """
     return self._state(
       lambda variables: self.init.variables(self.game.predictor, variables, report)
@@ -246,11 +267,17 @@ class Experiment:
     )
 
   def sampler(self) -> EpochSampler:
-    """The training examples as they are shown, epoch after epoch."""
+    """Makes the endless sequence of training examples, shuffled and augmented anew each epoch."""
     return EpochSampler(self.source, self.augment, self.seed)
 
   def train_batches(self, start: int, on_skip: Callable[[str], None] = print) -> Batches:
-    """Training batches from step `start` of all players to the last; this process's share."""
+    """Yields this process's share of the training batches, up to the last step.
+
+    Args:
+      start: Step of the first batch, counted from 0 over all players.
+      on_skip: Function that is called with a description of an unreadable example, each time that
+        it is skipped.
+    """
     stop = self.updates.total_steps(self.training.steps)
     return self.batches(self.sampler(), self.training.batch_size, start, stop, on_skip)
 
@@ -262,7 +289,16 @@ class Experiment:
     stop: int,
     on_skip: Callable[[str], None] = print,
   ) -> Batches:
-    """Batches `start` to `stop` - 1 of any examples; this process's share."""
+    """Yields this process's share of the batches `start` to `stop` - 1 of any examples.
+
+    Args:
+      sampler: Sequence of examples of one size.
+      batch_size: Number of examples in the global batch, over all devices of all processes.
+      start: Number of the first batch.
+      stop: Number behind that of the last batch.
+      on_skip: Function that is called with a description of an unreadable example, each time that
+        it is skipped.
+    """
     batches = train_batches(
       sampler, batch_size=batch_size, start=start, on_skip=on_skip, **self._options()
     )
@@ -272,7 +308,12 @@ class Experiment:
   def eval_batches(
     self, on_skip: Callable[[str], None] = print, source: Source | None = None
   ) -> Batches:
-    """One pass over the held-out examples, or over those of `source`; this process's share."""
+    """Yields this process's share of one pass over the validation examples, padded with weight 0.
+
+    Args:
+      on_skip: Function that is called with a description of each unreadable example.
+      source: Source of the examples; None, the default, for `validation`.
+    """
     return eval_batches(
       self.validation if source is None else source,
       self.prepare,

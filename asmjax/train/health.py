@@ -9,7 +9,7 @@ class CriticMonitor:
   """Reports new problems of a game, as its terms read them off the metrics of a run."""
 
   def __init__(self, terms: Mapping[str, Term], logged: Sequence[Mapping[str, float]] = ()):
-    """Starts without problems, or with those of the last log interval so far.
+    """Starts without known problems, or with those of the last log interval so far.
 
     Args:
       terms: Terms of the game by name.
@@ -23,11 +23,11 @@ class CriticMonitor:
       self.check(means)
 
   def check(self, means: Mapping[str, float]) -> list[str]:
-    """Describes each problem that was not there at the last check.
+    """Describes each problem that the last check did not find.
 
     Args:
-      means: Metrics of a log interval, by "TERM/LOSS" and "gradient_norm/TERM"; some terms may have
-        none.
+      means: Metrics of a log interval, by "TERM/LOSS" and "gradient_norm/TERM"; terms without
+        metrics are not checked.
     """
     problems = {}
     for name, term in self._terms.items():

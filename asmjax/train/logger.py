@@ -1,4 +1,4 @@
-"""What a run logs while it trains: metrics, warnings, pictures, and lines on the terminal."""
+"""Loggers of a training run: metrics, warnings and pictures, to files and the terminal."""
 
 import abc
 import math
@@ -14,7 +14,7 @@ from asmjax.utils.files import append_jsonl, read_jsonl, write_jsonl
 
 
 class Logger(abc.ABC):
-  """Interface of what the training loop logs to, the same on all processes."""
+  """Interface of loggers of the training loop, which calls them alike on all processes."""
 
   @abc.abstractmethod
   def read_metrics(self) -> list[dict[str, float]]:
@@ -139,10 +139,10 @@ class RunLogger(Logger):
 
 
 class SkippedExamples:
-  """List of what is wrong with the examples that one process could not read and skipped."""
+  """List of the examples that a process could not read and skipped, each with the reason."""
 
   def __init__(self, path: pathlib.Path):
-    """Goes on with the list that an earlier part of the run left.
+    """Opens the list, with the entries that the run wrote before it was resumed.
 
     Args:
       path: Path of the JSON Lines file, one string a line; it need not exist.
@@ -151,7 +151,7 @@ class SkippedExamples:
     self._known = set(read_jsonl(path))
 
   def add(self, fault: str) -> None:
-    """Lists and prints a fault unless it is listed already."""
+    """Appends and prints a description of an unreadable example, unless the list has it."""
     if fault not in self._known:
       self._known.add(fault)
       append_jsonl(self._path, fault)
@@ -160,6 +160,10 @@ class SkippedExamples:
 
 def check_finite(step: int, values: Mapping[str, float]) -> None:
   """Checks that a run has not diverged.
+
+  Args:
+    step: Number of steps done, of all players.
+    values: Means of the training metrics by name.
 
   Raises:
     FloatingPointError: Some values are not finite; the message names them.
@@ -205,7 +209,7 @@ class _ProgressBar:
 
 
 class Throughput:
-  """Steps per second between two calls, and the time that the remaining steps will take."""
+  """Measure of the steps per second, and of the time that the remaining steps will take."""
 
   def __init__(self, start: int, steps: int | None):
     """Starts the clock.

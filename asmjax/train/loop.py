@@ -1,4 +1,4 @@
-"""The loop: batches, step, log, evaluate, checkpoint. The only one."""
+"""The training loop of all methods: batches, steps, logs, evaluations and checkpoints."""
 
 import contextlib
 import functools
@@ -22,7 +22,8 @@ from asmjax.train.state import TrainState
 from asmjax.train.step import make_step
 from asmjax.utils.files import write_json
 
-# Where the protocol of `results.json` says how images were looked at, if not each once and whole.
+# Key of the protocol in `results.json` that describes multi-scale or tiled inference; absent where
+# the predictor gets each image once, complete.
 VIEWS = "views"
 
 MakeSchedule = Callable[[Experiment, pathlib.Path, Callable[[str], None]], Schedule]
@@ -31,21 +32,22 @@ MakeSchedule = Callable[[Experiment, pathlib.Path, Callable[[str], None]], Sched
 def train(
   experiment: Experiment, workdir: str | pathlib.Path, make_schedule: MakeSchedule | None = None
 ) -> dict[str, Any]:
-  """Trains, from the last checkpoint in `workdir` if there is one, and evaluates at the end.
+  """Trains a predictor and its critics, or resumes from the last checkpoint, and evaluates.
 
   Args:
-    experiment: what to do.
-    workdir: folder for `metrics.jsonl`, `results.json`, `checkpoints` and `tensorboard`; for
-      `warnings.jsonl` if the game looks unhealthy, and for `skipped.0.jsonl` if examples cannot be
-      read and are to be skipped.
-    schedule: of the steps, made when it is known what is told of examples that cannot be read.
+    experiment: Description of the run.
+    workdir: Folder of the run, for `metrics.jsonl`, `wall_time.jsonl`, `results.json`,
+      `checkpoints` and `tensorboard`; for `warnings.jsonl` if there are any, and for
+      `skipped.PROCESS.jsonl` if unreadable examples are skipped.
+    make_schedule: Function of the experiment, the folder and a callback for skipped examples that
+      returns the schedule of the steps; None, the default, for `FixedSteps`.
 
   Returns:
-    What it wrote to `results.json`.
+    Content of `results.json`: the final metrics and how they were computed.
 
   Raises:
-    FloatingPointError: the run diverged.
-    ValueError: the data or the checkpoint does not fit the config.
+    FloatingPointError: The run diverged.
+    ValueError: The data or the checkpoint does not fit the config.
   """
   workdir = pathlib.Path(workdir)
   skips = open_skipped_examples(workdir)
@@ -89,7 +91,7 @@ def train(
         checkpoints.save(
           outcome.state, results.get("metrics"), step=done, extra=schedule.extra_state()
         )
-    if not results:  # Of a run without steps, or one that had come to its end.
+    if not results:  # The run has no steps, or its last checkpoint is that of its end.
       results = measure(outcome.state)
       if checkpoints.latest_step() is None:
         checkpoints.save(outcome.state, results["metrics"])
@@ -107,43 +109,54 @@ def _fixed_steps(
 
 
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
-  """The checkpoints of a run."""
+  """Opens the checkpoints of a run, to read and to write.
+
+  Args:
+    experiment: Description of the run, with the settings of checkpoints.
+    workdir: Folder of the run.
+  """
   settings = experiment.checkpointing
   return Checkpoints(workdir / "checkpoints", metric=settings.metric, keep=settings.keep)
 
 
 def open_skipped_examples(workdir: pathlib.Path) -> SkippedExamples:
-  """The list of examples that this process could not read."""
+  """Opens the list of the examples that this process could not read, `skipped.PROCESS.jsonl`."""
   return SkippedExamples(workdir / f"skipped.{jax.process_index()}.jsonl")
 
 
 class Views(Protocol):
-  """How images are looked at, if not each once and whole: see `asmjax.inference.evaluation`."""
+  """Interface of multi-scale and tiled inference; see `asmjax.inference.evaluation`."""
 
   @property
   def protocol(self) -> str:
-    """How images are looked at, in words."""
+    """Description of the scales, flips and tiles, for `results.json`."""
     ...
 
   def batches(
     self, state: TrainState, on_skip: Callable[[str], None]
   ) -> Iterator[Mapping[str, np.ndarray]]:
-    """The held-out examples with the estimates of all views, in batches for evaluation."""
+    """Yields batches of validation examples with the soft predictions from all views.
+
+    Args:
+      state: State with the predictor's variables.
+      on_skip: Function that is called with a description of each unreadable example.
+    """
     ...
 
 
 def make_eval_results(
   experiment: Experiment, on_skip: Callable[[str], None] = print, views: Views | None = None
 ) -> Callable[[TrainState], dict[str, Any]]:
-  """Evaluation on the held-out examples, compiled once.
+  """Makes a function that evaluates a state on the validation examples, compiled once.
 
   Args:
-    experiment: whose predictor, tasks and held-out examples.
-    on_skip: see `asmjax.data.loader.eval_batches`.
-    views: of each image; None shows it to the predictor as it is.
+    experiment: Description of the run, with the predictor, its tasks and the validation examples.
+    on_skip: Function that is called with a description of each unreadable example.
+    views: Multi-scale or tiled inference; None, the default, predicts each image once, complete.
 
   Returns:
-    `measure(state)`: the metrics and what they are metrics of, as `results.json` holds them.
+    `measure(state)`, which returns the content of `results.json`: the metrics, and the step,
+    examples and protocol that they belong to.
   """
   evaluate = make_evaluate(experiment.game)
 
@@ -173,15 +186,15 @@ def make_eval_results(
 def make_draw_predictions(
   experiment: Experiment, on_skip: Callable[[str], None] = print, count: int = 4
 ) -> Callable[[TrainState], dict[str, np.ndarray]]:
-  """Pictures of the first held-out examples, compiled once.
+  """Makes a function that draws predictions of the first validation examples, compiled once.
 
   Args:
-    experiment: whose predictor, tasks and held-out examples.
-    on_skip: see `asmjax.data.loader.eval_batches`.
-    count: of pictures.
+    experiment: Description of the run, with the predictor, its tasks and the validation examples.
+    on_skip: Function that is called with a description of each unreadable example.
+    count: Number of examples to draw, or all if there are fewer; 4 by default.
 
   Returns:
-    `draw(state)`: uint8 (n, h, w, 3) by "input" and "task/kind".
+    `draw(state)`, which returns pictures, uint8 (n, h, w, 3), by "input" and "TASK/KIND".
   """
   predict = jax.jit(experiment.game.predict)
   palette = np.array(experiment.descriptor.palette, np.uint8)
@@ -210,7 +223,7 @@ def _open_logger(workdir: pathlib.Path, start: int | None, steps: int | None) ->
 def _stepper(
   experiment: Experiment,
 ) -> Callable[[StepInput, TrainState], tuple[TrainState, dict[str, jax.Array]]]:
-  """`take_step(step_input, state)`, compiled once for every set of players that move together."""
+  """Makes `take_step(step_input, state)`, compiled once for every set of active players."""
   transformations, compiled = experiment.make_transformations(), {}
 
   def take_step(step_input: StepInput, state: TrainState):
@@ -231,7 +244,7 @@ def _stepper(
 
 
 def _means(log: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
-  """The mean of each metric over the steps that have it (players that wait have no gradient)."""
+  """Averages each metric over the steps that have it: only active players have a gradient."""
   values: dict[str, list[float]] = {}
   for metrics in jax.device_get(list(log)):
     for name, value in metrics.items():

@@ -68,7 +68,7 @@ class Optimizer:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
 
   def learning_rate_at(self, step: ArrayLike, steps: int) -> Array:
-    """Computes the learning rate after `step` of the predictor's `steps`."""
+    """Computes the learning rate, before multipliers, after `step` of the predictor's `steps`."""
     at = jnp.asarray(step, jnp.result_type(float))
     warm = jnp.minimum(1.0, (at + 1) / (self.warmup_steps + 1))
     return self.learning_rate * warm * _SCHEDULES[self.schedule](at / max(steps, 1), self.power)
@@ -80,7 +80,7 @@ class Optimizer:
 
   @property
   def min_multiplier(self) -> float:
-    """Smallest multiplier that the rate of any parameter that moves may have."""
+    """Smallest multiplier, except 0, that any parameter's rate may have."""
     return min((1.0, *filter(None, self.lr_multipliers.values())))
 
   def make_transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
@@ -116,8 +116,9 @@ class ParamsEmaState(NamedTuple):
 def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int) -> None:
   """Checks that no critic learns faster than the predictor (Hwang et al. 2019, Alg. 1).
 
-  What is compared is the largest rate of any of a critic's parameters and the smallest of any of
-  the predictor's that move: `lr_multipliers` may raise the one and lower the other.
+  It compares the largest rate of any of a critic's parameters with the smallest of those of the
+  predictor's parameters that are not frozen: `lr_multipliers` may raise the one and lower the
+  other. The rates are computed at 101 steps, evenly spaced over the run.
 
   Args:
     predictor: Settings of the predictor's optimizer.
@@ -125,7 +126,7 @@ def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], step
     steps: Number of the predictor's steps in the run.
 
   Raises:
-    ValueError: A critic's rate is larger at some step of the run.
+    ValueError: A critic's rate is larger at one of these steps.
   """
   times = np.unique(np.linspace(0, max(steps - 1, 0), 101).astype(int))
   limit = predictor.min_multiplier * np.asarray(predictor.learning_rate_at(times, steps))

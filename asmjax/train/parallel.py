@@ -1,7 +1,7 @@
-"""How a step is spread over devices and hosts; nothing else knows.
+"""Data parallelism over devices and hosts.
 
-The state is replicated, the batch is split along its first axis: over processes by the loader and
-over this process's devices here.
+The state is replicated and the batch is split along its first axis: over processes by the loader,
+over the devices of a process by `shard_batch`.
 """
 
 import pickle
@@ -25,20 +25,21 @@ _Step = TypeVar("_Step", bound=Callable[..., Any])
 def pmap_step(
   function: _Step, *, devices: _Devices | None = None, donate: bool = False, out_axes: Any = None
 ) -> _Step:
-  """Maps `function(state, batch)` over devices.
+  """Compiles `function(state, batch)` and maps it over devices.
 
-  Inside, the axis is called `DEVICES`; results must be the same on every device, unless `out_axes`
-  says otherwise.
+  The function's collectives use the axis name `DEVICES`. Its results must be the same on every
+  device, unless `out_axes` says otherwise.
 
   Args:
-    function: pure, of a replicated pytree and a batch.
-    devices: to use; by default all of all processes.
-    donate: let the results take the memory of `state`, which is then gone.
-    out_axes: None for results that are the same everywhere, 0 for those of which each device has a
-      row; or a pytree of these.
+    function: Pure function of a replicated pytree and a device's share of a batch.
+    devices: Devices to use; None, the default, for all devices of all processes.
+    donate: Whether results may reuse the memory of `state`, which is invalid after the call.
+      Without effect with several processes.
+    out_axes: None, the default, for results that are the same on all devices, 0 for results that
+      are stacked along a new first axis, one row for each device; or a pytree of these.
 
   Returns:
-    A function of (state, batch), the batch as `shard_batch` gives it.
+    Function of (state, batch), with the batch as `shard_batch` returns it.
   """
   mapped = jax.pmap(
     function,
@@ -49,16 +50,21 @@ def pmap_step(
     # With several processes, pmap deletes donated arrays before it uses them (jax 0.10).
     donate_argnums=0 if donate and jax.process_count() == 1 else (),
   )
-  return cast(_Step, mapped)  # With an axis more in each array of the batch.
+  # The type is that of `function`, though each array of the batch has one axis more.
+  return cast(_Step, mapped)
 
 
 def replicate(tree: PyTree) -> PyTree:
-  """A pytree on all devices, laid out as `pmap_step` returns it.
+  """Copies a pytree to all devices of this process, with the sharding of `pmap_step`'s results.
 
-  What is laid out otherwise works too, but makes `pmap_step` compile its function once more.
+  With another sharding the result would be the same, but `pmap_step` would compile twice: for this
+  input and for its own results. With several processes the pytree is returned as it is.
+
+  Args:
+    tree: Pytree of arrays.
   """
   if jax.process_count() > 1:
-    return tree  # Which each process has to itself.
+    return tree  # Each process has its own copy, which pmap sends to its devices.
   mesh = Mesh(np.array(jax.local_devices()), (DEVICES,))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
@@ -69,11 +75,11 @@ def shard_batch(
   """Sends this process's part of a batch to its devices, without waiting for its arrival.
 
   Args:
-    batch: arrays (n, ...), their examples along the first axis.
-    devices: of this process; by default all.
+    batch: Arrays (n, ...) by key, with this process's examples along the first axis.
+    devices: Devices of this process to use; None, the default, for all of them.
 
   Returns:
-    Arrays (devices, n / devices, ...), one row on each device.
+    Arrays (devices, n / devices, ...) by key, with one row on each device.
   """
   devices = devices or jax.local_devices()
   sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec(DEVICES))
@@ -84,26 +90,27 @@ def shard_batch(
 def prefetch_to_device(
   batches: Iterable[Mapping[str, np.ndarray]], *, ahead: int = 2
 ) -> Iterator[dict[str, Array]]:
-  """Batches on devices, each sent there while those before it are still being worked on.
+  """Yields batches on devices, each sent there while the batches before it are still in use.
 
   Args:
-    batches: see `shard_batch`.
-    ahead: batches that are on the devices, or on their way, before their turn.
+    batches: Batches of this process, arrays (n, ...) by key.
+    ahead: Number of batches to send in advance; 2 by default.
 
   Returns:
-    What `shard_batch` makes of each of them.
+    Iterator over the results of `shard_batch`.
   """
   return prefetch(map(shard_batch, batches), ahead)
 
 
 def initialize_distributed(processes: str) -> None:
-  """Joins the processes of all hosts; to be called before JAX is used.
+  """Connects the processes of all hosts; it must be called before JAX is used.
 
   Args:
-    processes: "auto" where JAX knows the cluster, or "HOST:PORT,PROCESSES,INDEX".
+    processes: "auto" on clusters that JAX detects, or "HOST:PORT,PROCESSES,INDEX": the address of
+      the first process, the number of processes, and the index of this one from 0.
 
   Raises:
-    ValueError: neither of the two.
+    ValueError: The text has another form.
   """
   if processes == "auto":
     jax.distributed.initialize()
@@ -115,7 +122,14 @@ def initialize_distributed(processes: str) -> None:
 
 
 def all_gather_objects(content: Any) -> list[Any]:
-  """What the other processes gave in the same call; anything that can be pickled."""
+  """Exchanges objects between processes, of which each must make the call.
+
+  Args:
+    content: Object of this process; anything that can be pickled.
+
+  Returns:
+    Objects of all other processes, in the order of their indices.
+  """
   if jax.process_count() == 1:
     return []
   own = np.frombuffer(pickle.dumps(content), np.uint8)
@@ -129,21 +143,25 @@ def all_gather_objects(content: Any) -> list[Any]:
 
 
 def sync_processes(place: str) -> None:
-  """Waits until all processes have come to the same place."""
+  """Waits until all processes have made the same call.
+
+  Args:
+    place: Name of the call, the same in all processes; JAX raises an error if they differ.
+  """
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(place)
 
 
 def check_divisible(batch_size: int, *, name: str, parts: int = 1) -> None:
-  """Refuses a global batch that all devices of all processes cannot share evenly.
+  """Checks that all devices of all processes can share a global batch evenly.
 
   Args:
-    batch_size: examples of the global batch.
-    name: of the setting, for the message.
-    parts: microbatches of every device's share.
+    batch_size: Number of examples in the global batch.
+    name: Name of the setting, for the message.
+    parts: Number of microbatches in every device's share; 1 by default.
 
   Raises:
-    ValueError: naming the setting, the batch size and the number of shares.
+    ValueError: The batch is no multiple of devices times microbatches, or is empty.
   """
   shares = jax.device_count() * parts
   if batch_size < 1 or batch_size % shares:

@@ -1,4 +1,4 @@
-"""Who moves when, on which batch, and what happens between steps: what the loop does not know."""
+"""Schedules: which players each step updates, on which batch, and what follows the step."""
 
 import abc
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +18,11 @@ from asmjax.train.state import TrainState
 
 
 class StepInput(NamedTuple):
-  """One step.
+  """Input of one training step.
 
   Attributes:
-    active_players: Players that are updated.
-    batch: on the devices.
+    active_players: Players that the step updates: "predictor" and the terms of critics.
+    batch: Training batch on the devices, arrays (devices, n, ...) by key.
   """
 
   active_players: tuple[str, ...]
@@ -30,13 +30,13 @@ class StepInput(NamedTuple):
 
 
 class StepResult(NamedTuple):
-  """What follows a step.
+  """Result of one training step, and what the loop must do about it.
 
   Attributes:
-    state: to go on with.
-    scores: to be logged, if anything was found out.
-    evaluates: whether the state is to be evaluated.
-    saves: whether a checkpoint is due.
+    state: State that the next step starts from.
+    scores: Metrics of the schedule to log, by name; empty for none.
+    evaluates: Whether to evaluate the state, which also saves it.
+    saves: Whether to save a checkpoint.
   """
 
   state: TrainState
@@ -46,11 +46,11 @@ class StepResult(NamedTuple):
 
 
 class Schedule(abc.ABC):
-  """The order of a run's steps; the loop takes them, logs, evaluates and saves.
+  """Interface of the order of a run's steps; the loop takes them, logs, evaluates and saves.
 
   Attributes:
-    done: steps so far, of all players.
-    steps: of all players in the whole run, if they are known.
+    done: Number of steps taken so far, of all players.
+    steps: Number of steps of the complete run, of all players; None if it is not known in advance.
   """
 
   done: int = 0
@@ -58,61 +58,69 @@ class Schedule(abc.ABC):
 
   @abc.abstractmethod
   def restore(self, checkpoints: Checkpoints) -> StepResult:
-    """Goes on from the last checkpoint, or from the beginning if there is none."""
+    """Resumes from the last checkpoint, or starts from step 0 if there is none.
+
+    Args:
+      checkpoints: Checkpoints of the run.
+
+    Returns:
+      State to start from, and whether to save it before the first step.
+    """
 
   @abc.abstractmethod
   def step_inputs(self) -> Iterator[StepInput]:
-    """The steps to come, until the run ends."""
+    """Yields the input of each remaining step, until the run ends."""
 
   @abc.abstractmethod
   def after_step(self, state: TrainState) -> StepResult:
-    """What follows the step that led to `state`."""
+    """Counts the step that led to `state`, and decides what follows it."""
 
   def extra_state(self) -> ExtraState | None:
-    """What a checkpoint must hold besides the state."""
+    """Returns what a checkpoint must hold besides the training state; None for nothing."""
     return None
 
   def summary(self, state: TrainState) -> dict:
-    """What `results.json` holds of the schedule, once the run has ended with `state`."""
+    """Returns the schedule's entries in `results.json`, after the run has ended with `state`."""
     del state
     return {}
 
 
 class FixedSteps(Schedule):
-  """A fixed number of the predictor's steps, and those of the critics between them.
+  """Schedule of a fixed number of the predictor's steps, with the critics' steps between them.
 
-  Each step is on a fresh minibatch, for those whose turn it is. What is compared, the length of the
-  run and its evaluations, counts the predictor's steps; checkpoints, which only save time, and
-  the minibatches count all.
+  Each step takes a fresh minibatch and updates the players that `UpdateSchedule` selects. The
+  length of the run and the interval of evaluations count the predictor's steps, so that methods
+  can be compared; minibatches and the interval of checkpoints count the steps of all players.
   """
 
   def __init__(self, experiment: Experiment, on_skip: Callable[[str], None]):
-    """From the first step.
+    """Makes the schedule of an experiment, before its first step.
 
     Args:
-      experiment: what to do.
-      on_skip: see `asmjax.data.loader.train_batches`.
+      experiment: Description of the run.
+      on_skip: Function that is called with a description of an unreadable training example, each
+        time that it is skipped.
     """
     self.steps = experiment.updates.total_steps(experiment.training.steps)
     self._experiment = experiment
     self._on_skip = on_skip
 
   def restore(self, checkpoints: Checkpoints) -> StepResult:
-    """The state of the last checkpoint, or that of step 0."""
+    """Restores the state of the last checkpoint, or initializes that of step 0."""
     state = restore_state(self._experiment, checkpoints, checkpoints.latest_step())
     self.done = int(state.step)
     return StepResult(state)
 
   def step_inputs(self) -> Iterator[StepInput]:
-    """One step a minibatch."""
+    """Yields a step for each remaining minibatch."""
     experiment = self._experiment
     players = (PREDICTOR, *experiment.game.critics)
     for batch in prefetch_batches(experiment, experiment.train_batches(self.done, self._on_skip)):
       yield StepInput(experiment.updates.active_players(self.done, players), batch)
 
   def after_step(self, state: TrainState) -> StepResult:
-    """Evaluation and checkpoints at intervals, and at the end."""
-    # Of a whole number it gives one, of an array an array.
+    """Asks for evaluations and checkpoints at their intervals, and for both at the end."""
+    # An int for an int; the cast is for the type checker, as the method also takes arrays.
     count = lambda step: int(np.asarray(self._experiment.updates.count_predictor_steps(step)))
     before, taken = count(self.done), count(self.done + 1)
     self.done += 1
@@ -123,7 +131,17 @@ class FixedSteps(Schedule):
 
 
 def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
-  """The state of `step`, or the state to start from if that is None."""
+  """Restores the state of a checkpoint on all devices, or initializes that of step 0.
+
+  Args:
+    experiment: Description of the run.
+    checkpoints: Checkpoints of the run.
+    step: Step of the checkpoint; None for the initial state, with the weights that the predictor
+      starts from.
+
+  Raises:
+    ValueError: The checkpoint does not fit the experiment.
+  """
   if step is not None:
     return replicate(checkpoints.restore(experiment.random_state(), step))
   say = print if jax.process_index() == 0 else lambda _: None
@@ -131,11 +149,16 @@ def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | 
 
 
 def prefetch_batches(experiment: Experiment, examples: Iterator) -> Iterator[Mapping[str, Array]]:
-  """Training batches on devices, each held against the contract."""
+  """Yields training batches on the devices, after a check of their keys, shapes and types.
+
+  Args:
+    experiment: Description of the run, with the tasks whose truth each batch must have.
+    examples: Batches of this process, arrays (n, ...) by key.
+  """
   required = [task.truth_key for task in experiment.game.tasks.values()]
   return prefetch_to_device(batches.checked(examples, required=required))
 
 
 def is_due(done: int, every: int) -> bool:
-  """Whether `done` is a multiple of `every`; never with 0."""
+  """Returns whether `done` is a multiple of `every`; always False if that is 0."""
   return every > 0 and done % every == 0

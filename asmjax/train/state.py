@@ -17,7 +17,7 @@ class Player:
   """State of one player.
 
   Attributes:
-    params: Parameters.
+    params: Parameters of the player's network.
     batch_stats: Running statistics of batch norms; empty without any.
     opt_state: State of the player's optax transformation.
   """
@@ -29,14 +29,14 @@ class Player:
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything that changes from step to step.
+  """State of all players between two training steps.
 
   Attributes:
     step: Number of steps done, of all players. With the seed it determines the batch and the
-      randomness of the next one, and with `asmjax.train.updates.UpdateSchedule` how many of them
-      were the predictor's.
+      randomness of the next step, and with `asmjax.train.updates.UpdateSchedule` the number of the
+      predictor's steps so far.
     players: State of "predictor" and, by the name of its term, of every critic.
-    rng: Key data of the run, constant.
+    rng: Data of the run's random key, constant; see `jax.random.key_data`.
   """
 
   step: Int[Array, ""]
@@ -72,7 +72,8 @@ def init_state(
     transformations: Optax transformation by player; a critic has its term's name.
     seed: Seed of the parameters and of every later step's randomness.
     image_size: (h, w) of the training images.
-    load: Function from the predictor's random variables to those that it starts from.
+    load: Function from the predictor's random variables to those that it starts from; by default
+      the identity.
   """
   params_key, rng = jax.random.split(jax.random.key(seed))
   height, width = image_size

@@ -18,7 +18,7 @@ from asmjax.train.updates import JOINT, UpdateSchedule
 
 Batch = Mapping[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]
-# From what is differentiated, the running statistics and a batch to the losses.
+# Function of differentiated inputs, running statistics and a batch that returns the losses.
 ComputeLosses = Callable[[PyTree, PyTree, Batch], GameOutput]
 
 
@@ -167,7 +167,7 @@ def _accumulate(num_parts: int) -> Callable[..., tuple[PyTree, GameOutput]]:
 
 
 def _counts(output: GameOutput) -> dict[str, Array]:
-  """Counts of the global batch, averaged over devices."""
+  """Averages the counts of the losses over devices."""
   return lax.stop_gradient(
     lax.pmean({name: loss.value.count for name, loss in output.losses.items()}, DEVICES)
   )
@@ -187,10 +187,10 @@ def _update(
 def _gradient_norms(
   grads: Mapping[str, PyTree], squares: Mapping[str, Probe], balanced: Sequence[str]
 ) -> dict[str, Array]:
-  """Norms of the players' gradients, and of each term's share in the gradient by the outputs.
+  """Computes norms of the players' gradients, and of what terms send to the predictor's outputs.
 
-  A device's outputs are its own, so there the gradient of the mean over devices is 1/devices of
-  the device's, and squares add up.
+  Each device has outputs of its own. By them, the gradient of the mean over devices is the
+  device's gradient divided by the number of devices, and squared norms add up.
   """
   share = 1 / lax.psum(1, DEVICES)
   norms = jax.tree.map(jnp.sqrt, lax.psum(dict(squares), DEVICES))
@@ -203,6 +203,6 @@ def _gradient_norms(
 
 
 def _global_means(output: GameOutput) -> dict[str, Array]:
-  """The unweighted mean of every loss over the global batch."""
+  """Computes the unweighted mean of every loss over the global batch."""
   sums = {name: jax.tree.map(jnp.sum, loss.value) for name, loss in output.losses.items()}
   return {name: MaskedMean(*pair).mean() for name, pair in lax.psum(sums, DEVICES).items()}

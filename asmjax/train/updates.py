@@ -1,4 +1,4 @@
-"""Which players are updated at which step."""
+"""Order of updates: which players are updated at which step."""
 
 import dataclasses
 import re
@@ -13,13 +13,13 @@ from asmjax.game import PREDICTOR
 class UpdateSchedule:
   """Order in which the players are updated.
 
-  "joint" (0, 0): everybody, every step, from the same pass. "alternate(c, p)": the critics for c
+  "joint" (0, 0): all players, every step, from the same pass. "alternate(c, p)": the critics for c
   steps, then the predictor for p steps, each step on a fresh minibatch: (1, 1) is Algorithm 1 of
   Hwang et al. 2019 and the fast scheme of Luc et al. 2016, (500, 500) their slow one. Before that
   the critics are updated alone for some warm-up steps.
 
-  A training of T steps is one in which the predictor is updated T times, whoever else is and when,
-  so that schemes can be compared. How often it has been is a function of the steps of all players.
+  A training of T steps updates the predictor T times, whatever the critics do, so that schemes can
+  be compared. The predictor's steps so far are a function of the steps of all players.
 
   Attributes:
     critic_steps: Steps c of the critics in each round; 0 updates all players jointly.
@@ -56,7 +56,7 @@ class UpdateSchedule:
     return cls(first, second, critic_warmup_steps)
 
   def count_predictor_steps(self, step: ArrayLike) -> ArrayLike:
-    """Counts the predictor's steps among the first `step` of all, also of an array of integers."""
+    """Counts the predictor's steps among the first `step` of all players; takes arrays, too."""
     step = _clip_below_zero(step - self.critic_warmup_steps)
     if not self.critic_steps:
       return step
