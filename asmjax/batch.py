@@ -1,4 +1,4 @@
-"""Contract of batches: what a batch holds, checked once where it enters a step.
+"""Contract of batches: keys, types and shapes, checked once before a batch enters a step.
 
 | key        | type    | shape        | meaning                                   |
 |------------|---------|--------------|-------------------------------------------|
@@ -10,10 +10,10 @@
 | `size`     | int32   | (n, 2)       | height and width without padding; evaluation only |
 | `weight`   | float32 | (n,)         | 1, or 0 for an example that only pads     |
 
-A kind of truth may have a twin, `replay_label` of `label` and so on: an earlier prediction, which
-takes the place of the predictor's when critics are trained on a replay buffer. In evaluation it may
-have another, float32 (n, h, w, c), `estimate_label` and so on: what the task's `estimate` gives,
-averaged over views of the image. It is scored in place of the prediction for the image as it is.
+A kind of truth may come with an earlier prediction of it (`replay_label` of `label`, and so on),
+which replaces the predictor's output when critics are trained on a replay buffer. In evaluation it
+may come with an estimate (`estimate_label`, and so on), float32 (n, h, w, c): `soft_prediction` of
+the task, averaged over views of the image. It is scored instead of the prediction for the image.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,15 +24,16 @@ from jaxtyping import Array
 
 from asmjax.ops import resize
 
+# Label of unlabeled pixels, as in PASCAL VOC and in Cityscapes' training ids.
 UNLABELED = 255
 
-# Value of a pixel whose truth is missing, by key.
+# Value of pixels whose truth is missing, by key.
 MISSING = {"label": UNLABELED, "depth": 0, "normals": 0, "instance": 0}
 
-# Prefix of earlier predictions, before the name of their kind of truth.
+# Prefix of the keys of earlier predictions, as in `replay_label`.
 REPLAY = "replay_"
 
-# What has been averaged over views of an image bears it after this.
+# Prefix of the keys of predictions averaged over views of an image, as in `estimate_label`.
 ESTIMATE = "estimate_"
 
 _CONTRACT = {
@@ -50,15 +51,15 @@ _CONTRACT = {
 
 
 def check(batch: Mapping[str, Array | np.ndarray], *, required: Iterable[str] = ()) -> None:
-  """Checks a batch against the contract.
+  """Checks keys, types and shapes of a batch against the contract of this module.
 
   Args:
     batch: Arrays by key.
-    required: Keys that must be there besides `image` and `weight`.
+    required: Keys that must be present besides `image` and `weight`.
 
   Raises:
-    ValueError: A key is missing or unknown, or its dtype or shape is not the contract's; the
-      message names the key, what it is and what was expected.
+    ValueError: A key is missing or unknown, or its type or shape differs from the contract; the
+      message names the key, its type and shape, and those expected.
   """
   missing = [key for key in ("image", "weight", *required) if key not in batch]
   if missing:
@@ -80,14 +81,22 @@ def check(batch: Mapping[str, Array | np.ndarray], *, required: Iterable[str] = 
 
 
 def kind(key: str) -> str:
-  """Returns the kind of truth that a key is of, also for that of an earlier prediction."""
+  """Returns the kind of truth of a key: "label" for both `label` and `replay_label`."""
   return key.removeprefix(REPLAY)
 
 
 def checked(
   batches: Iterable[Mapping[str, np.ndarray]], *, required: Iterable[str] = ()
 ) -> Iterator[Mapping[str, np.ndarray]]:
-  """Yields the batches, each checked against the contract when its turn comes; see `check`."""
+  """Yields the batches, each after a check against the contract.
+
+  Args:
+    batches: Batches, each a dict of arrays by key.
+    required: Keys that must be present besides `image` and `weight`.
+
+  Raises:
+    ValueError: A batch violates the contract; see `check`.
+  """
   for batch in batches:
     check(batch, required=required)
     yield batch
@@ -96,15 +105,16 @@ def checked(
 def downsample(
   batch: Mapping[str, ArrayLike], size: tuple[int, int], *, align_corners: bool = False
 ) -> dict[str, ArrayLike]:
-  """Brings a batch to the predictor's output size: truth by the nearest pixel, the image averaged.
+  """Downsamples a batch to the predictor's output size: truth by the nearest pixel, image averaged.
 
-  Predictors with an output stride are trained on downsampled truth, their logits are not upsampled
+  Predictors with an output stride are trained on downsampled truth; their logits are not upsampled
   (Hwang et al. 2019, Sec. 4.1).
 
   Args:
     batch: Arrays by key, at the image's size.
     size: (h, w) of the predictor's outputs.
-    align_corners: Position of their pixels in the image; see `asmjax.ops.resize`.
+    align_corners: Whether the centers of the outputs' corner pixels coincide with those of the
+      image's, instead of their outer edges; see `asmjax.ops.resize`.
   """
   keep = lambda value, *_, **__: value
   by_key = {"image": resize.downsample_image, "size": keep, "weight": keep}

@@ -1,4 +1,4 @@
-"""What a data set is: its classes and splits, and the protocol that every source follows."""
+"""Descriptors of data sets (classes, splits, truth), and the protocol that every source follows."""
 
 import dataclasses
 import pathlib
@@ -10,18 +10,18 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Descriptor:
-  """The fixed facts about a data set.
+  """Properties of a data set that hold for all of its examples.
 
   Attributes:
-    name: the name a config uses.
-    classes: names of the classes, in the order of their label ids.
-    palette: one (r, g, b) color in 0..255 per class.
-    splits: names of the splits.
-    provides: keys of an example besides `image`.
-    ignored: ids in the published files that are read as unlabeled.
+    name: Name of the data set, as a config gives it.
+    classes: Names of the classes, in the order of their label ids; empty without labels.
+    palette: Colors of the classes, (r, g, b) in 0..255.
+    splits: Names of the splits.
+    provides: Keys of an example besides `image`.
+    ignored: Ids in the published files that are read as unlabeled.
 
   Raises:
-    ValueError: not one color per class, or a class twice.
+    ValueError: `palette` and `classes` differ in length, or two classes have the same name.
   """
 
   name: str
@@ -32,7 +32,7 @@ class Descriptor:
   ignored: frozenset[int] = frozenset()
 
   def __post_init__(self) -> None:
-    """Holds classes and palette against each other."""
+    """Raises ValueError unless there is one color per class and every class has its own name."""
     if len(self.palette) != len(self.classes):
       raise ValueError(
         f"{self.name} has {len(self.palette)} colors for {len(self.classes)} classes"
@@ -42,13 +42,13 @@ class Descriptor:
       raise ValueError(f"{self.name} has two classes called {twice[0]!r}")
 
   def to_dict(self) -> dict[str, Any]:
-    """Its fields as JSON can hold them."""
+    """Returns the fields as values that JSON can represent."""
     unordered = lambda value: sorted(value) if isinstance(value, frozenset) else value
     return {key: unordered(value) for key, value in dataclasses.asdict(self).items()}
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> "Descriptor":
-    """From `facts`, as JSON gives them back."""
+    """Creates a descriptor from the result of `to_dict`, also after a round trip through JSON."""
     return cls(
       name=fields["name"],
       classes=tuple(fields["classes"]),
@@ -62,31 +62,35 @@ class Descriptor:
 class Source(Protocol):
   """Random access to the examples of one split: deterministic and safe to read from many threads.
 
-  An example is a dict with `image` uint8 (h, w, 3) RGB at its original size and, as `provides`
-  says, `label` int32 (h, w) with 255 = unlabeled, `depth` float32 (h, w) meters along the optical
-  axis with 0 = missing, `normals` float32 (h, w, 3) unit vectors with 0 = missing (x to the right,
-  y down, z towards the camera), `instance` int32 (h, w) with 0 = no instance.
+  An example is a dict with `image`, uint8 (h, w, 3) RGB at its original size, and the keys that
+  `descriptor.provides` lists: `label`, int32 (h, w), 255 = unlabeled; `depth`, float32 (h, w),
+  meters along the optical axis, 0 = missing; `normals`, float32 (h, w, 3), unit vectors with x to
+  the right, y down and z towards the camera, 0 = missing; `instance`, int32 (h, w), 0 = none.
+
+  Attributes:
+    descriptor: Descriptor of the data set.
+    split: Name of the split.
   """
 
   descriptor: Descriptor
   split: str
 
   def __len__(self) -> int:
-    """Number of examples."""
+    """Returns the number of examples."""
     ...
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """Example `index`.
+    """Returns example `index` as a dict of arrays.
 
     Raises:
-      IndexError: outside 0..len-1.
-      ValueError: a file cannot be read as what it should be; the message names it.
-      OSError: a file is missing or unreadable.
+      IndexError: `index` is not in 0..len-1.
+      ValueError: The content of a file is not as expected; the message names the file.
+      OSError: A file is missing or unreadable.
     """
     ...
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """The files that example `index` is read from, by key; empty where there are none."""
+    """Returns the paths of the files that hold example `index`, by key; empty without files."""
     ...
 
 

@@ -55,7 +55,7 @@ class FileSource(abc.ABC):
 
   @abc.abstractmethod
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """The files that example `index` is read from, by key."""
+    """Returns the paths of the files that hold example `index`, by key."""
 
   @abc.abstractmethod
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
@@ -67,7 +67,7 @@ class FileSource(abc.ABC):
     return decode.lines(self.folder / path)
 
   def __len__(self) -> int:
-    """Number of examples."""
+    """Returns the number of examples."""
     return len(self.names)
 
   def __getitem__(self, index: int) -> Example:

@@ -1,4 +1,4 @@
-"""What a pass over a source counts: how much of an image each class takes, the smallest image."""
+"""Statistics of one pass over a source: the classes' pixel shares and the smallest image."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,23 +13,22 @@ _T = TypeVar("_T")
 
 
 def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np.ndarray:
-  """Each class's share of the labeled pixels of an image, on average over a source's images.
+  """Computes each class's share of an image's labeled pixels, averaged over a source's images.
 
-  Reads every example, in threads.  Each image counts alike, whatever its size; one without any
-  labeled pixel does not count.
+  Reads every example, in threads.  All images have the same weight, whatever their sizes; those
+  without any labeled pixel are left out.
 
   Args:
-    source: gives labels; should not cache.
-    classes: number of classes c; a pixel with an id outside [0, c) is unlabeled.
-    on_error: what becomes of an example that cannot be read: "raise", or "skip" to leave it out;
-      see `asmjax.data.loader.LoaderOptions`.
+    source: Source with labels. It should not cache, since every example is read once.
+    classes: Number of classes c; a pixel with an id outside [0, c) is unlabeled.
+    on_error: Policy for an example that cannot be read: "raise", or "skip" to leave it out.
 
   Returns:
-    float64 (c,), adding up to 1.
+    Shares of the classes, float64 (c,), which add up to 1.
 
   Raises:
-    ValueError: no example has a labeled pixel, or a file cannot be read as what it should be.
-    OSError: a file is missing or unreadable.
+    ValueError: No example has a labeled pixel, or the content of a file is not as expected.
+    OSError: A file is missing or unreadable.
   """
 
   def shares(example: Example) -> np.ndarray | None:
@@ -49,18 +48,18 @@ def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np
 def smallest_diagonal(
   source: Source, resized: Callable[[tuple[int, int]], tuple[int, int]], *, on_error: str = "raise"
 ) -> float:
-  """The smallest diagonal of a source's images in pixels, after they are resized.
+  """Returns the smallest diagonal of a source's images, in pixels, after they are resized.
 
   Reads every example, in threads.
 
   Args:
-    source: gives images.
-    resized: from the (height, width) of an image to that which counts.
-    on_error: see `class_shares`.
+    source: Source of the images. It should not cache, since every example is read once.
+    resized: Function from the (height, width) of an image to that after resizing.
+    on_error: Policy for an example that cannot be read: "raise", or "skip" to leave it out.
 
   Raises:
-    ValueError: no example can be read, or a file cannot be read as what it should be.
-    OSError: a file is missing or unreadable.
+    ValueError: No example can be read, or the content of a file is not as expected.
+    OSError: A file is missing or unreadable.
   """
   diagonal = lambda example: float(np.hypot(*resized(example["image"].shape[:2])))
   found = _of_all(source, diagonal, on_error)
@@ -73,7 +72,7 @@ def smallest_diagonal(
 
 
 def _of_all(source: Source, function: Callable[[Example], _T], on_error: str) -> list[_T]:
-  """The function of each example that can be read."""
+  """Returns the function's value for each example that can be read, computed in threads."""
 
   def one(index: int) -> list[_T]:
     try:
@@ -81,7 +80,7 @@ def _of_all(source: Source, function: Callable[[Example], _T], on_error: str) ->
     except (OSError, ValueError):
       if on_error == "raise":
         raise
-      return []  # The loop says what is wrong with it.
+      return []  # The loader reports the error when it skips the example.
     return [function(example)]
 
   with ThreadPoolExecutor() as pool:

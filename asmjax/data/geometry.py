@@ -7,26 +7,28 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# Rounding of float32 depths, relative: noise that is always there.
+# Relative rounding error of float32 depths: noise that no map is free of.  Above float32's 6e-8.
 _ROUNDING = 1e-6
-# The variance in a window scatters about the noise's: below twice that, it is no sign of a bend.
+# The variance estimated in a window scatters about the noise's variance: up to this multiple of it,
+# the variance is no evidence that the surface bends.
 _SCATTER = 2
 # A parabola with variance s^2 about its mean over x = -r..r has a squared slope of 45 s^2 / r^2 at
 # the ends: 7.5 times 6 s^2 / r^2, which is s^2 tr C^-1 of a square window.
 _OFF_CENTER = 7.5
-# A pixel leaves the window around it, which is symmetric, only for one of this share of its error.
+# A pixel leaves the window around it, which is symmetric, only for a window whose expected error is
+# below this share of its own.
 _BETTER = 0.5
 
 
 class _Planes(NamedTuple):
-  """One plane for each pixel; all fields are float64 (h, w).
+  """Planes fitted to inverse depth, one for each pixel; all fields are float64 (h, w).
 
   Attributes:
-    right: change of inverse depth by column.
-    down: change of inverse depth by row.
-    value: inverse depth at the pixel.
-    variance: of the window's inverse depths about the plane.
-    error: expected squared error of (right, down); infinite where nothing could be fitted.
+    right: Change of inverse depth per column.
+    down: Change of inverse depth per row.
+    value: Inverse depth of the plane at the pixel.
+    variance: Variance of the window's inverse depths about the plane.
+    error: Expected squared error of (right, down); infinite where no plane could be fitted.
   """
 
   right: np.ndarray
@@ -44,9 +46,9 @@ def normals_from_depth(
   noise: float = 0.0,
   tolerance: float = 0.02,
 ) -> np.ndarray:
-  """Unit normals of the surfaces in a depth map.
+  """Computes the unit normals of the surfaces in a depth map.
 
-  A pixel (u, v) of depth z shows the point z K^-1 (u, v, 1).  If it lies on the plane n . p = d,
+  A pixel (u, v) of depth z depicts the point z K^-1 (u, v, 1).  If it lies on the plane n . p = d,
   then 1/z = (K^-T n / d) . (u, v, 1): inverse depth is linear in the pixel coordinates,
   1/z = a u + b v + c, and n is K^T (a, b, c) up to length.  A least-squares fit of a, b, c is exact
   on planes, and right for stereo and structured light, whose noise is uniform in inverse depth.
@@ -64,21 +66,23 @@ def normals_from_depth(
   pixel's own window is left only for one of half its error.
 
   Args:
-    depth: (h, w), along the optical axis in any unit; what is not positive and finite is missing.
-    intrinsics: K, (3, 3): [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, for coordinates in which
-      column c, row r has its center at (c, r).  Where it is at (c + 1/2, r + 1/2), subtract 1/2
-      from cx and cy.
-    windows: sides of the windows in pixels, odd; the smallest bounds the detail that is kept.
-    noise: standard deviation of inverse depth, in 1 / the unit of depth.
-    tolerance: largest distance from the plane relative to depth, of the pixel itself and, as a root
-      mean square, of its window.
+    depth: Depth along the optical axis, (h, w), in any unit; missing where not positive and finite.
+    intrinsics: Camera matrix K, (3, 3): [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, for
+      coordinates in which the pixel in column c and row r has its center at (c, r).  Where the
+      center is at (c + 1/2, r + 1/2), subtract 1/2 from cx and cy.
+    windows: Sides of the windows in pixels, odd; the smallest one limits the detail that is kept.
+    noise: Standard deviation of inverse depth, in 1 / the unit of depth; 0 by default.
+    tolerance: Largest distance from the plane, as a fraction of depth, for the pixel itself and, as
+      a root mean square, for its window.
 
   Returns:
-    float32 (h, w, 3): x to the right, y down, z towards the camera.  0 = missing: the pixel has no
-    depth, no window has depth in half of its pixels, or the plane is not within the tolerance.
+    Unit normals, float32 (h, w, 3): x to the right, y down, z towards the camera.  A normal is
+    missing, 0, where the pixel has no depth, no window has depth in half of its pixels, or the
+    plane is not within the tolerance.
 
   Raises:
-    ValueError: depth is no map, intrinsics are malformed, or an option is out of its range.
+    ValueError: `depth` is not two-dimensional, `intrinsics` are malformed, or an option is out of
+      range.
   """
   _check(depth, windows, noise, tolerance)
   check_intrinsics(intrinsics)
@@ -89,14 +93,15 @@ def normals_from_depth(
   found = valid & (np.abs(plane.value - inverse) <= allowed) & (plane.variance <= allowed**2)
   row, column = np.ogrid[: depth.shape[0], : depth.shape[1]]
   constant = plane.value - plane.right * column - plane.down * row
-  # K^T (a, b, c) points away from the camera, with z counted away from it too: turn x and y round.
+  # K^T (a, b, c) points away from the camera, in a frame whose z does so too.  Negating the vector
+  # and then its z, to count it towards the camera, changes the signs of x and y alone.
   normals = np.stack([plane.right, plane.down, constant], -1) @ (intrinsics * (-1, -1, 1))
   length = np.linalg.norm(normals, axis=-1, keepdims=True)
   return np.where(found[..., None], normals / np.where(length > 0, length, 1), 0).astype(np.float32)
 
 
 def check_intrinsics(intrinsics: np.ndarray) -> None:
-  """Raises ValueError unless these are intrinsics as `normals_from_depth` expects them."""
+  """Raises ValueError unless `intrinsics` has the form that `normals_from_depth` expects."""
   if (
     intrinsics.shape != (3, 3)
     or not np.isfinite(intrinsics).all()
@@ -121,7 +126,7 @@ def _check(depth: np.ndarray, windows: Sequence[int], noise: float, tolerance: f
 
 
 def _fit(inverse: np.ndarray, weight: np.ndarray, window: int, noise: float) -> _Planes:
-  """The best plane of one size for every pixel; `weight` is 0 where there is no depth, else 1."""
+  """Fits each pixel's best plane of one window size; `weight` is 1 where there is depth, else 0."""
   planes, bend = _centered(inverse, weight, window, noise)
   rows, columns, error = _best_window(planes.error, bend, window // 2)
   right, down, center, variance, _ = (field[rows, columns] for field in planes)
@@ -133,10 +138,10 @@ def _fit(inverse: np.ndarray, weight: np.ndarray, window: int, noise: float) -> 
 def _centered(
   inverse: np.ndarray, weight: np.ndarray, window: int, noise: float
 ) -> tuple[_Planes, np.ndarray]:
-  """Least-squares planes in the windows around the pixels, with the error that noise gives them.
+  """Fits least-squares planes in the windows around the pixels.
 
   Returns:
-    The planes, and what a bend of the surface adds to their errors.
+    The planes, with the errors due to noise alone, and the errors that a bend of the surface adds.
   """
   one, x = np.ones(window), np.arange(window) - window // 2.0
 
@@ -168,7 +173,7 @@ def _centered(
 def _best_window(
   error: np.ndarray, bend: np.ndarray, radius: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Row and column of the center of the window that each pixel chooses, and its error there."""
+  """Returns row and column of the center of each pixel's best window, and the pixel's error."""
   height, width = error.shape
   rows, columns = np.mgrid[:height, :width]
   own = error + bend
@@ -186,7 +191,7 @@ def _best_window(
 
 
 def _best(candidates: Sequence[_Planes]) -> _Planes:
-  """At each pixel the plane of least error."""
+  """Selects the plane of least error at each pixel."""
   best, *others = candidates
   for other in others:
     better = other.error < best.error

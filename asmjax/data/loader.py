@@ -1,8 +1,8 @@
-"""From a source to batches: endless shuffled training batches and one complete pass for evaluation.
+"""Loaders of batches: endless shuffled batches for training, one complete pass for evaluation.
 
-Grain reads ahead in threads and processes and batches; which example stands where, and its
-randomness, is arithmetic on the position: any batch of any process can be computed without the ones
-before it.
+Grain reads ahead in threads and processes and assembles the batches.  Which example a position
+holds, and that example's random stream, are functions of the position alone: any batch of any
+process can be computed without the batches before it.
 """
 
 import dataclasses
@@ -18,32 +18,32 @@ from asmjax.batch import MISSING, kind
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import Example
 
-if TYPE_CHECKING:  # So that reading a source alone does not need it.
+if TYPE_CHECKING:  # Imported where it is used, so that sources can be read without Grain.
   import grain
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
 _KEYS = ("image", "label", "depth", "normals", "instance", "size", "weight")
 _POLICIES = ("raise", "skip")
-# Weights of an example that counts and of one that only fills a batch.
+# Weights of an example that counts and of one that only pads a batch.
 _REAL, _PADDING = np.ones((), np.float32), np.zeros((), np.float32)
 
-# Batches, to be closed when no more are wanted: that ends the threads and processes behind them.
+# A generator of batches.  Closing it ends the threads and processes that read for it.
 Batches = Generator[Example, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
 class LoaderOptions:
-  """Options of reading and batching; unless a file is broken, they never change a batch.
+  """Options of reading and batching; they never change a batch unless a file is broken.
 
   Attributes:
-    num_workers: Number of processes that read and transform; 0 reads in threads of this process,
-      which is enough while decoding, which runs in parallel, takes most of the time.
-    num_threads: Number of threads in each of these processes; with 0 the caller reads himself.
-    prefetch: Number of batches that are prepared ahead by this process, or by each worker, which
-      then has at least one for each of its threads; 0 prepares none.
-    on_error: What becomes of an example that cannot be read: "raise", or "skip" to list it and
-      take another one, which in evaluation counts with weight 0.
+    num_workers: Number of reader processes. 0, the default, reads in threads of this process, which
+      suffices while most of the time goes into decoding, as decoders release the interpreter lock.
+    num_threads: Number of threads in each reading process; 0 reads in the calling thread.
+    prefetch: Number of batches that this process, or each reader process, prepares ahead; 0
+      prepares none. Unless it is 0, a reader process has at least one batch for each thread.
+    on_error: Policy for an example that cannot be read: "raise", or "skip" to report it and take
+      another example in its place. In evaluation the replacement has weight 0.
 
   Raises:
     ValueError: A number is negative, or `on_error` is unknown.
@@ -55,7 +55,7 @@ class LoaderOptions:
   on_error: str = "raise"
 
   def __post_init__(self) -> None:
-    """Checks the fields."""
+    """Raises ValueError unless all fields are valid."""
     if min(self.num_workers, self.num_threads, self.prefetch) < 0:
       raise ValueError(
         f"num_workers={self.num_workers}, num_threads={self.num_threads}, "
@@ -67,13 +67,13 @@ class LoaderOptions:
 
 @dataclasses.dataclass(frozen=True)
 class EpochSampler:
-  """An endless sequence of transformed examples, one epoch after the other, with random access.
+  """Endless sequence of transformed examples, epoch after epoch, with random access.
 
   Attributes:
-    source: where examples come from.
-    transform: maps (example, generator) to an example of the batch's size.
-    seed: determines the order and the transforms' randomness.
-    shuffle: a new permutation in each epoch, or the source's order in all.
+    source: Source of the examples.
+    transform: Function from (example, generator) to an example of the batch's size.
+    seed: Seed of the order and of the transform's randomness.
+    shuffle: Whether each epoch has a new permutation; otherwise every epoch has the source's order.
   """
 
   source: Source
@@ -86,18 +86,22 @@ class EpochSampler:
     _check_filled(self.source)
 
   def locate(self, position: int) -> tuple[int, int]:
-    """(epoch, index in the source) of `position` = epoch * len(source) + place in its order."""
+    """Returns (epoch, index in the source) of a position in the endless sequence.
+
+    Args:
+      position: The epoch times `len(source)`, plus the place in that epoch's order.
+    """
     epoch, place = divmod(position, len(self.source))
     if self.shuffle:
       place = int(_permutation(self.seed, epoch, len(self.source))[place])
     return epoch, place
 
   def example(self, epoch: int, index: int) -> Example:
-    """The source's example `index` as `epoch` shows it, wherever it stands in the order."""
+    """Returns the source's example `index`, transformed as in `epoch`."""
     return self.transform(self.source[index], self.rng(epoch, index))
 
   def rng(self, epoch: int, index: int) -> np.random.Generator:
-    """The randomness of an example in an epoch."""
+    """Returns the generator that transforms the source's example `index` in `epoch`."""
     return np.random.default_rng([self.seed, epoch, index])
 
 
@@ -111,26 +115,28 @@ def train_batches(
   options: LoaderOptions = LoaderOptions(),
   on_skip: Callable[[str], None] = print,
 ) -> Batches:
-  """This process's part of endless training batches, from global step `start` on.
+  """Yields this process's part of endless training batches, from global step `start` on.
 
-  Global batch t holds positions t * batch_size to (t + 1) * batch_size - 1 of `sampler`; process k
-  gets those with position % processes == k.  Starting late costs nothing and gives what an
-  uninterrupted run would have given.
+  Global batch t consists of positions t * batch_size to (t + 1) * batch_size - 1 of `sampler`;
+  process k gets those with position % processes == k.  Starting at a later step costs nothing and
+  gives the same batches as an uninterrupted run.
 
   Args:
-    sampler: the examples, already of one size.
-    batch_size: examples in a global batch, over all processes.
-    start: first global step.
-    process: this process, 0..processes-1.
-    processes: number of processes; divides batch_size.
-    options: how examples are read.
-    on_skip: called with what is wrong with an example, each time that it is skipped.
+    sampler: Sequence of examples, which its transform brings to one size.
+    batch_size: Number of examples in a global batch, over all processes.
+    start: First global step; 0 by default.
+    process: Index of this process, in 0..processes-1.
+    processes: Number of processes; a divisor of `batch_size`.
+    options: Options of reading.
+    on_skip: Function called with the error message of an example each time it is skipped.
 
   Returns:
-    Dicts of arrays (batch_size / processes, ...): the example's keys and `weight`, float32 ones.
+    Generator of dicts of arrays (batch_size / processes, ...): the example's keys and `weight`,
+    float32 ones.
 
   Raises:
-    ValueError: a batch that cannot be shared evenly, no such process, or a negative start.
+    ValueError: `batch_size` is no multiple of `processes`, `process` is out of range, or `start` is
+      negative.
   """
   _check_sharding(batch_size, process, processes)
   if start < 0:
@@ -138,6 +144,8 @@ def train_batches(
 
   def read(position: int) -> tuple[Example, list[str]]:
     epoch, index = sampler.locate(position)
+    # The last word, 2, keeps this stream apart from the transforms' (3 words, which NumPy pads with
+    # a 0) and from the permutations' (1); see `_permutation`.
     others = np.random.default_rng([sampler.seed, epoch, index, 2])
     example, faults = _readable(sampler.source, index, options.on_error, others)
     shown = sampler.transform(example, sampler.rng(epoch, index))
@@ -157,31 +165,36 @@ def eval_batches(
   options: LoaderOptions = LoaderOptions(),
   on_skip: Callable[[str], None] = print,
 ) -> Batches:
-  """This process's part of one pass over `source` in order.
+  """Yields this process's part of one pass over `source`, in order.
 
-  Every process gets equally many full batches, since collective operations must meet: places past
-  the end and places of skipped examples hold another one with weight 0 and all truth missing.
+  Every process gets the same number of full batches, since all processes must take part in each
+  collective operation.  Positions past the end, and those of skipped examples, are padded with
+  another example that has weight 0 and whose truth is missing at every pixel.
 
   Args:
-    source: the examples.
-    transform: brings them to one size; called with a generator that depends on the index alone.
-    batch_size: examples in a global batch, over all processes.
-    process: this process, 0..processes-1.
-    processes: number of processes; divides batch_size.
-    options: how examples are read.
-    on_skip: called with what is wrong with an example that is skipped.
+    source: Source of the examples.
+    transform: Function from (example, generator) to an example of the batch's size. The generator
+      depends on the example's index alone.
+    batch_size: Number of examples in a global batch, over all processes.
+    process: Index of this process, in 0..processes-1.
+    processes: Number of processes; a divisor of `batch_size`.
+    options: Options of reading.
+    on_skip: Function called with the error message of each skipped example.
 
   Returns:
-    Dicts of arrays (batch_size / processes, ...): the example's keys and `weight`, 0 for padding.
+    Generator of dicts of arrays (batch_size / processes, ...): the example's keys and `weight`,
+    float32, 1 for an example and 0 for padding.
 
   Raises:
-    ValueError: a batch that cannot be shared evenly, no such process, or an empty source.
+    ValueError: `batch_size` is no multiple of `processes`, `process` is out of range, or `source`
+      is empty.
   """
   _check_sharding(batch_size, process, processes)
   _check_filled(source)
   steps = -(-len(source) // batch_size)
 
   def read(position: int) -> tuple[Example, list[str]]:
+    # Padding past the end repeats example 0.
     inside = position < len(source)
     index = position if inside else 0
     rng = np.random.default_rng([0, 0, index])
@@ -198,7 +211,7 @@ def eval_batches(
 def _readable(
   source: Source, index: int, on_error: str, rng: np.random.Generator
 ) -> tuple[Example, list[str]]:
-  """Example `index`, or a random one that can be read and what is wrong with those before it."""
+  """Returns example `index`, or a random readable one, and the errors of the unreadable ones."""
   if on_error == "raise":
     return source[index], []
   faults = []
@@ -231,7 +244,7 @@ def _batches(
     return _reported(iter(batches), on_skip)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's processes read flags; a library's user has none.
-  # Workers take whole batches in turn, so that their number cannot change what is in a batch.
+  # Reader processes take complete batches in turn, so that their number cannot change a batch.
   batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(_ahead(options, 1))
   workers = grain.MultiprocessingOptions(options.num_workers, max(1, options.prefetch))
   return _reported(iter(batches.mp_prefetch(workers)), on_skip)
@@ -249,14 +262,14 @@ def _ahead(options: LoaderOptions, size: int) -> "grain.ReadOptions":
 def _reported(
   batches: "grain.DatasetIterator[tuple[Example, list[str]]]", on_skip: Callable[[str], None]
 ) -> Batches:
-  """The batches alone; ends the threads and processes behind them when it is closed."""
+  """Yields the batches and reports their errors; ends Grain's threads and processes when closed."""
   try:
     for batch, faults in batches:
       for fault in faults:
         on_skip(fault)
       yield {key: _owned(value) for key, value in batch.items()}
   except (OSError, ValueError) as error:
-    # Below the message that matters, Grain notes which of its own frames it leaves out.
+    # Grain adds a note about its own hidden stack frames, which would bury the error's message.
     error.__notes__ = [note for note in getattr(error, "__notes__", ()) if "Grain" not in note]
     raise
   finally:
@@ -264,7 +277,7 @@ def _reported(
 
 
 def _owned(value: np.ndarray) -> np.ndarray:
-  """Workers hand over arrays in shared memory, of which there is little: a copy frees it."""
+  """Copies an array out of shared memory, which is scarce and which only a copy frees."""
   return value if type(value) is np.ndarray else np.array(value)
 
 
@@ -291,8 +304,8 @@ def _without_truth(example: Example) -> Example:
 
 @functools.lru_cache(maxsize=8)
 def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
-  # The last word keeps this stream apart from the examples': NumPy pads the key with zeros,
-  # so that [seed, epoch] would be the stream of example 0.
+  # The last word, 1, keeps this stream apart from the transforms' [seed, epoch, index]: NumPy pads
+  # a seed to four words with zeros, so that [seed, epoch] would be the stream of example 0.
   return np.random.default_rng([seed, epoch, 0, 1]).permutation(length)
 
 

@@ -74,7 +74,7 @@ class Tfds:
     return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
   def __len__(self) -> int:
-    """Number of examples."""
+    """Returns the number of examples."""
     return len(self._records)
 
   def __getitem__(self, index: int) -> Example:

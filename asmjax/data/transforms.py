@@ -1,8 +1,8 @@
 """Transforms of one example on the host: pure functions that act on all of its arrays together.
 
 An example is a dict with `image` uint8 (h, w, 3) and any of `label` int32 (h, w), `depth` float32
-(h, w), `normals` float32 (h, w, 3) with x to the right and z towards the camera, `instance` int32
-(h, w), and of earlier predictions of these; see `asmjax.batch`.
+(h, w), `normals` float32 (h, w, 3) with x to the right, y down and z towards the camera, `instance`
+int32 (h, w), and the `replay_` keys of earlier predictions of these; see `asmjax.batch`.
 """
 
 import dataclasses
@@ -17,16 +17,21 @@ Example = dict[str, np.ndarray]
 
 RGB = tuple[int, int, int]
 
-# What an image is padded with unless somebody knows better; see `InputTransform.fill`.
+# Default color of padding: the middle of 0..255; see `InputTransform.fill`.
 GRAY = (127, 127, 127)
 
 _RESIZES = ("none", "stretch", "letterbox")
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes uint8 (h, w) or (h, w, c) to `size` = (height, width), with half-pixel centers.
+  """Resizes an image by area averages or bilinear interpolation, with half-pixel centers.
 
-  Averages over areas where both sides shrink (bilinear alone would alias), bilinear otherwise.
+  Averages over areas where neither side grows, since bilinear interpolation would alias, and
+  interpolates otherwise.
+
+  Args:
+    image: Image, uint8 (h, w) or (h, w, c).
+    size: (height, width) of the result in pixels.
   """
   if image.shape[:2] == tuple(size):
     return image
@@ -36,10 +41,14 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes (h, w, ...) of any type to `size` by the nearest pixel, with half-pixel centers.
+  """Resizes an array by the nearest pixel, with half-pixel centers.
 
   `cv2.INTER_NEAREST` takes pixel floor(i * h / h'), which shifts labels against the image by up to
-  half a pixel; here output pixel i reads floor((i + 1/2) * h / h').
+  half a pixel; here output pixel i takes floor((i + 1/2) * h / h').
+
+  Args:
+    array: Array (h, w, ...) of any type.
+    size: (height, width) of the result in pixels.
   """
   rows, columns = (
     (2 * np.arange(new) + 1) * old // (2 * new)
@@ -49,7 +58,7 @@ def resize_nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def flip(example: Example) -> Example:
-  """Left to right; the normals' x changes its sign too."""
+  """Flips an example left to right; the normals' x changes its sign too."""
   flipped = {key: cv2.flip(value, 1) for key, value in example.items()}
   for key in flipped:
     if kind(key) == "normals":
@@ -58,9 +67,16 @@ def flip(example: Example) -> Example:
 
 
 def resize(example: Example, size: tuple[int, int]) -> Example:
-  """To `size` = (height, width): the image interpolated, everything else by the nearest pixel.
+  """Resizes an example: the image by interpolation, all else by the nearest pixel.
 
   Values do not change: a smaller picture of the same scene has the same depths and normals.
+
+  Args:
+    example: Arrays of the example by key.
+    size: (height, width) of the result in pixels.
+
+  Raises:
+    ValueError: `size` is not two positive numbers.
   """
   _check_size(size)
   return {
@@ -70,11 +86,15 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
 
 
 def rescale_depth_and_normals(example: Example, factor: float) -> Example:
-  """The truth of a scene that a fixed camera sees `factor` times as large.
+  """Rescales depths and normals to those of a scene that looks `factor` times as large.
 
   Depths are divided by the factor (Eigen et al. 2014).  That squeezes the scene along z alone, so
   normals follow by the inverse transpose: z times the factor, then unit length again (Eigen and
   Fergus 2015).  Without it, an enlarged example is the same scene through a longer lens.
+
+  Args:
+    example: Arrays of the example by key, already resized by `factor`.
+    factor: Positive factor by which the image was enlarged.
   """
   nearer = dict(example)
   for key, value in example.items():
@@ -88,7 +108,16 @@ def rescale_depth_and_normals(example: Example, factor: float) -> Example:
 
 
 def pad(example: Example, size: tuple[int, int], fill: RGB = GRAY) -> Example:
-  """Extends bottom and right to at least `size`: the image by `fill`, truth by what is missing."""
+  """Pads an example at the bottom and on the right to at least `size`.
+
+  Args:
+    example: Arrays of the example by key.
+    size: Smallest (height, width) of the result in pixels.
+    fill: RGB color, in 0..255, of the image's padding. All truth is missing there.
+
+  Raises:
+    ValueError: `size` is not two positive numbers.
+  """
   _check_size(size)
   height, width = example["image"].shape[:2]
   bottom, right = max(0, size[0] - height), max(0, size[1] - width)
@@ -103,7 +132,17 @@ def pad(example: Example, size: tuple[int, int], fill: RGB = GRAY) -> Example:
 
 
 def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Example:
-  """The window of `size` whose first pixel is (top, left); ValueError unless it lies inside."""
+  """Crops an example to a window.
+
+  Args:
+    example: Arrays of the example by key.
+    top: First row of the window.
+    left: First column of the window.
+    size: (height, width) of the window in pixels.
+
+  Raises:
+    ValueError: The window does not lie inside the image.
+  """
   _check_size(size)
   height, width = example["image"].shape[:2]
   bottom, right = top + size[0], left + size[1]
@@ -116,22 +155,25 @@ def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Exampl
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Brings every example to one size, at random in training and without loss in evaluation.
+  """Transform of examples to one size: random in training, without loss of pixels in evaluation.
 
-  Resizes; crops and scales at random; pads and flips, in this order.
+  Resizes, scales and crops, pads, and flips, in this order.
 
   Attributes:
-    size: (height, width) of the result.
-    resize: "none"; "stretch": to `size` exactly; "letterbox": to the largest size of the same
-      aspect inside `size`.
-    flip: flip an example with probability 1/2.
-    scale: range of the random factor, uniform in its logarithm.
-    scale_depth: divide depths by the factor; see `rescale_depth_and_normals`.
-    random_crop: crop images larger than `size` at a random place; otherwise they raise ValueError,
-      since evaluation must never lose pixels.
-    fill: RGB color, in 0..255, that images are padded with.
-    keep_size: add `size` to the example, int32 (height, width) before padding, which metrics of
-      boundaries are relative to.
+    size: (height, width) of the result in pixels.
+    resize: Kind of resizing: "none" (the default), "stretch" (to `size` exactly) or "letterbox" (to
+      the largest size of the same aspect ratio inside `size`).
+    flip: Whether to flip an example left to right with probability 1/2.
+    scale: Range (low, high) of the random scale factor, whose logarithm is uniform.
+    scale_depth: Whether to divide depths by the scale factor; see `rescale_depth_and_normals`.
+    random_crop: Whether to crop images larger than `size` at a random place. Otherwise they raise
+      ValueError, since evaluation must never lose pixels.
+    fill: RGB color, in 0..255, of the images' padding.
+    keep_size: Whether to add `size` to the example, int32 (height, width) before padding, on which
+      the tolerance of boundary metrics depends.
+
+  Raises:
+    ValueError: A field is invalid, or `scale` enlarges resized images without `random_crop`.
   """
 
   size: tuple[int, int]
@@ -144,7 +186,7 @@ class Augment:
   keep_size: bool = dataclasses.field(default=False, repr=False)
 
   def __post_init__(self) -> None:
-    """Checks the fields; configs hand over `size` and `scale` as lists."""
+    """Checks the fields; `size` and `scale` are lists when they come from a config."""
     object.__setattr__(self, "size", tuple(self.size))
     object.__setattr__(self, "scale", tuple(self.scale))
     _check_size(self.size)
@@ -156,7 +198,15 @@ class Augment:
       raise ValueError(f"scale {self.scale} enlarges images beyond {self.size}: set random_crop")
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-    """An example of `size`; ValueError if that would lose pixels without `random_crop`."""
+    """Returns the transformed example, of `size`.
+
+    Args:
+      example: Arrays of the example by key.
+      rng: Generator of the scale factor, the crop's place and the flip.
+
+    Raises:
+      ValueError: The example exceeds `size`, and `random_crop` is not set.
+    """
     example = self.resize_only(example)
     factor = math.exp(rng.uniform(*np.log(self.scale))) if self.scale != (1.0, 1.0) else 1.0
     example = self._scaled(example, factor, rng)
@@ -168,13 +218,13 @@ class Augment:
     return {**example, "size": size} if self.keep_size else example
 
   def resize_only(self, example: Example) -> Example:
-    """Only resized: neither cropped nor scaled, padded or flipped."""
+    """Returns the example resized, but neither cropped nor scaled, padded or flipped."""
     if self.resize == "none":
       return example
     return resize(example, self.output_size(example["image"].shape[:2]))
 
   def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-    """The size of what `resize_only` makes of an example of this (height, width)."""
+    """Returns the (height, width) to which `resize_only` brings an example of `size`."""
     return {
       "none": tuple(size),
       "stretch": self.size,
@@ -182,7 +232,7 @@ class Augment:
     }[self.resize]
 
   def _scaled(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
-    """Crops first: what the crop would lose need not be resized."""
+    """Scales by `factor` and crops to `self.size`; crops first, so as to resize fewer pixels."""
     height, width = sides = example["image"].shape[:2]
     scaled = max(1, round(height * factor)), max(1, round(width * factor))
     if scaled[0] <= self.size[0] and scaled[1] <= self.size[1]:

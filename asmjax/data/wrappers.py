@@ -1,4 +1,4 @@
-"""Sources made of other sources: kept in memory, with other classes, or only in part."""
+"""Sources that wrap another source: cached, with other classes, fewer keys or fewer examples."""
 
 import dataclasses
 import functools
@@ -13,17 +13,17 @@ from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
 
-# NAME[FROM:TO] in numbers of examples or in percent, either of which may be missing.
+# NAME[FROM:TO] in numbers of examples or in percent; FROM, TO or both may be missing.
 _COUNT, _PERCENT = r"(-?\d+)?", r"(-?\d+(?:\.\d+)?%)?"
 _SLICE = re.compile(rf"([^\[\]]+)\[(?:{_COUNT}:{_COUNT}|{_PERCENT}:{_PERCENT})\]")
 
 
 class InMemory:
-  """A source that keeps every decoded example in memory after its first use.
+  """Source that keeps every decoded example in memory after its first use.
 
   Two threads may decode the same example at once; both results are equal and either is kept.
-  The arrays are read-only: a transform that wrote into them would change later epochs.  A copy
-  that is sent to another process starts empty.
+  The arrays are read-only, since a transform that wrote into them would change later epochs.  A
+  copy that is sent to another process starts empty.
   """
 
   def __init__(self, source: Source) -> None:
@@ -34,11 +34,11 @@ class InMemory:
     self._examples: dict[int, Example] = {}
 
   def __len__(self) -> int:
-    """Number of examples."""
+    """Returns the number of examples."""
     return len(self._source)
 
   def __getitem__(self, index: int) -> Example:
-    """Example `index`, decoded at most once if read by one thread."""
+    """Returns example `index`, which one thread decodes at most once."""
     if index not in self._examples:
       example = self._source[index]
       for value in example.values():
@@ -47,28 +47,29 @@ class InMemory:
     return dict(self._examples[index])
 
   def __getstate__(self) -> dict:
+    # A process that gets a copy fills its own cache: pickling all images would take longer.
     return {**self.__dict__, "_examples": {}}
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """The files that example `index` is read from, by key."""
+    """Returns the paths of the files that hold example `index`, by key."""
     return self._source.files(index)
 
 
 class RemapClasses:
-  """A source whose classes are renumbered, joined or left out.
+  """Source whose classes are renumbered, merged or left out.
 
-  The new classes take the colors and, joined by "+", the names of the old ones.
+  A new class is named after its old ones, joined by "+", and has the color of the first.
   """
 
   def __init__(self, source: Source, classes: Mapping[str, int]) -> None:
     """Wraps `source`.
 
     Args:
-      source: has labels.
-      classes: new id by the name of the old class; whatever is not named becomes unlabeled.
+      source: Source with labels.
+      classes: New id by the name of the old class; classes that are not named become unlabeled.
 
     Raises:
-      ValueError: a class that `source` does not have, or new ids that are not 0, 1, 2, ...
+      ValueError: `source` lacks one of the classes, or the new ids are not 0, 1, 2, ...
     """
     self.descriptor = remap_descriptor(source.descriptor, classes)
     self.split: str = source.split
@@ -76,21 +77,21 @@ class RemapClasses:
     self._classes = dict(classes)
 
   def __len__(self) -> int:
-    """Number of examples."""
+    """Returns the number of examples."""
     return len(self._source)
 
   def __getitem__(self, index: int) -> Example:
-    """Example `index` with its new labels."""
+    """Returns example `index` with its new labels."""
     example = self._source[index]
     return {**example, "label": self._table[example["label"]]}
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """The files that example `index` is read from, by key."""
+    """Returns the paths of the files that hold example `index`, by key."""
     return self._source.files(index)
 
   @functools.cached_property
   def _table(self) -> np.ndarray:
-    """The new label of each old one, int32 (256,)."""
+    """New label of each old label, int32 (256,)."""
     table = np.full(256, UNLABELED, np.int32)
     for name, label in self._classes.items():
       table[self._source.descriptor.classes.index(name)] = label
@@ -98,66 +99,72 @@ class RemapClasses:
 
 
 class SelectKeys:
-  """A source that gives only some kinds of truth: what is not wanted need not be transformed."""
+  """Source with only some keys of another, so that the other arrays need not be transformed."""
 
   def __init__(self, source: Source, keys: Iterable[str]) -> None:
-    """Keeps `image` and those of `keys` that `source` provides."""
+    """Wraps `source`, of which `image` and those of `keys` that it provides remain."""
     kept = source.descriptor.provides & frozenset(keys)
     self.descriptor = dataclasses.replace(source.descriptor, provides=kept)
     self.split: str = source.split
     self._source = source
 
   def __len__(self) -> int:
-    """Number of examples."""
+    """Returns the number of examples."""
     return len(self._source)
 
   def __getitem__(self, index: int) -> Example:
-    """Example `index` without the rest."""
+    """Returns example `index` with the selected keys alone."""
     kept = self.descriptor.provides | {"image"}
     return {key: value for key, value in self._source[index].items() if key in kept}
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """The files that example `index` is read from, by key."""
+    """Returns the paths of the files that hold example `index`, by key."""
     return self._source.files(index)
 
 
 class Subset:
-  """Some examples of a source."""
+  """Source with only some examples of another."""
 
   def __init__(self, source: Source, indices: Sequence[int], split: str | None = None) -> None:
-    """Takes the examples `indices` of `source`, in this order; `split` names them."""
+    """Wraps `source`.
+
+    Args:
+      source: Source to select from.
+      indices: Indices of the selected examples in `source`, in the new order.
+      split: Name of the selection; that of `source` by default.
+    """
     self.descriptor: Descriptor = source.descriptor
     self.split: str = split or source.split
     self._source = source
     self._indices = tuple(indices)
 
   def __len__(self) -> int:
-    """Number of examples."""
+    """Returns the number of examples."""
     return len(self._indices)
 
   def __getitem__(self, index: int) -> Example:
-    """Example `index` of those that were taken."""
+    """Returns example `index` of the selected ones."""
     check_index(index, len(self))
     return self._source[self._indices[index]]
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """The files that example `index` is read from, by key."""
+    """Returns the paths of the files that hold example `index`, by key."""
     return self._source.files(self._indices[index])
 
 
 def open_split(open_full: Callable[[str], Source], split: str) -> Source:
-  """Opens a split, or the slice of one that `NAME[FROM:TO]` names, as TFDS writes it.
+  """Opens a split, or a slice NAME[FROM:TO] of one in the syntax of tensorflow-datasets.
 
-  Boundaries are numbers of examples or percentages, negative ones count from the end, and
-  percentages are rounded to the closest example: the slices `train[:80%]` and `train[80%:]` have
-  every example of `train` once.
+  Boundaries are numbers of examples or percentages.  Negative ones count from the end; percentages
+  are rounded to the closest example, so that `train[:80%]` and `train[80%:]` together have every
+  example of `train` once.
 
   Args:
-    open_full: Opens a split by its name.
+    open_full: Function that opens a complete split by its name.
     split: Name of a split, or a slice such as "train[:80%]", "train[100:]" or "train[-20%:]".
 
   Returns:
-    The examples, in their order; `split` of the source is `split`.
+    Source of the examples in their order, whose `split` is the given one.
 
   Raises:
     ValueError: The slice is malformed, empty or reaches beyond the split.
@@ -183,13 +190,13 @@ def open_split(open_full: Callable[[str], Source], split: str) -> Source:
 
 
 def base_split(split: str) -> str:
-  """Returns the name of the split that a slice is of, and any other name as it is."""
+  """Returns the name of the split that a slice NAME[FROM:TO] is taken from, or `split` itself."""
   parts = _SLICE.fullmatch(split)
   return parts[1] if parts else split
 
 
 def _position(bound: str, length: int, split: str) -> int:
-  """Index of a boundary from the start of a split with `length` examples."""
+  """Returns the index of a slice's boundary in a split with `length` examples."""
   if bound.endswith("%"):
     index = round(float(bound[:-1]) * length / 100)
   else:
@@ -200,11 +207,11 @@ def _position(bound: str, length: int, split: str) -> int:
 
 
 def drop_unreadable(source: Source, on_skip: Callable[[str], None]) -> Source:
-  """The examples of a source that can be read; reads all of them, in threads.
+  """Returns the source of those examples that can be read; reads all of them once, in threads.
 
   Args:
-    source: should not cache.
-    on_skip: called with what is wrong with each of the others.
+    source: Source to filter. It should not cache, since every example is read.
+    on_skip: Function called with the error message of each example that cannot be read.
   """
 
   def fault(index: int) -> str | None:
@@ -221,10 +228,14 @@ def drop_unreadable(source: Source, on_skip: Callable[[str], None]) -> Source:
 
 
 def remap_descriptor(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
-  """The facts about a `RemapClasses` source, from those about the source itself.
+  """Returns the descriptor of a data set whose classes are remapped.
+
+  Args:
+    old: Descriptor of the data set itself.
+    classes: New id by the name of the old class, as for `RemapClasses`.
 
   Raises:
-    ValueError: see `RemapClasses`.
+    ValueError: `old` lacks one of the classes, or the new ids are not 0, 1, 2, ...
   """
   unknown = [name for name in classes if name not in old.classes]
   if unknown:
