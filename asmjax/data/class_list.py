@@ -1,4 +1,4 @@
-"""The classes of a user's own data set, from a YAML or CSV file."""
+"""Reader of a user's list of classes, a YAML or CSV file."""
 
 import csv
 import dataclasses
@@ -18,13 +18,14 @@ _COLUMNS = ("name", "id", "r", "g", "b")
 
 @dataclasses.dataclass(frozen=True)
 class ClassList:
-  """Classes, and which ids and colors of a mask they are.
+  """List of classes, with their ids and colors in a mask.
 
   Attributes:
-    names: of the classes, in the order of their labels.
-    palette: their colors.
-    by_id: label of each id; `UNLABELED` where it is ignored.
-    by_color: label of each color; empty if the file gives the classes no colors.
+    names: Names of the classes, in the order of their labels.
+    palette: Colors of the classes, (r, g, b) in 0..255.
+    by_id: Label of each id; `UNLABELED` for ignored ids.
+    by_color: Label of each color, `UNLABELED` for ignored colors; empty if the file gives the
+      classes no colors.
   """
 
   names: tuple[str, ...]
@@ -34,22 +35,28 @@ class ClassList:
 
   @property
   def ignored(self) -> frozenset[int]:
-    """The ids that are read as unlabeled."""
+    """Ids that are read as unlabeled."""
     return frozenset(id for id, label in self.by_id.items() if label == UNLABELED)
 
 
 def read_classes(path: pathlib.Path) -> ClassList:
-  """Reads a list of classes.
+  """Reads a list of classes from a YAML or CSV file.
 
-  YAML holds `classes`, a list of `{name: road, id: 3, color: [128, 64, 128]}`, and may hold
-  `ignored`, a list of ids and colors that are read as unlabeled; without it, the id 255 is.  CSV
-  has a header with `name` and any of `id` and `r`, `g`, `b`; lines without a name are ignored, and
-  if there are none, the id 255 is.  Either all classes have an id or none, then they count from 0;
-  either all have a color or none, then they are shown in VOC's colors.
+  A YAML file has `classes`, a list of entries `{name: road, id: 3, color: [128, 64, 128]}`, and
+  optionally `ignored`, a list of ids and colors that are read as unlabeled, by default 255.  A CSV
+  file has a header with `name` and optionally `id` and `r`, `g`, `b`; the ids and colors of lines
+  without a name are read as unlabeled, or the id 255 if there are no such lines.
+
+  Either all classes have an id or none has, in which case they are numbered from 0.  Either all
+  have a color or none has, in which case pictures use PASCAL VOC's colors.
+
+  Args:
+    path: Path of the file, which ends in .yaml, .yml or .csv.
 
   Raises:
-    ValueError: something else, or a name, an id or a color twice; names the file and the place.
-    FileNotFoundError: there is no such file.
+    ValueError: The file has another form, or a name, an id or a color twice; the message names the
+      file and the place.
+    FileNotFoundError: The file does not exist.
   """
   readers = {".yaml": _from_yaml, ".yml": _from_yaml, ".csv": _from_csv}
   if path.suffix.lower() not in readers:
@@ -74,13 +81,13 @@ def read_classes(path: pathlib.Path) -> ClassList:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-  """Class, or without a name something to ignore, as a file has it.
+  """Entry of a list: a class or, without a name, an id or a color to ignore.
 
   Attributes:
-    where: File and place in it, for messages.
+    where: File and place of the entry, for error messages.
     name: Name of the class; None for an id or a color to ignore.
-    id: Id in the masks, a whole number; None if the file gives none.
-    color: Color in the masks, three whole numbers; None if the file gives none.
+    id: Id in the masks, an integer; None if the file gives none.
+    color: Color in the masks, three integers; None if the file gives none.
   """
 
   where: str
@@ -89,7 +96,7 @@ class _Entry:
   color: Any = None
 
   def __post_init__(self) -> None:
-    """Raises ValueError for a name, an id or a color that is not what it should be."""
+    """Raises ValueError for an invalid name, id or color."""
     if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
       raise ValueError(f"{self.where}: name is {self.name!r}; expected text (in quotes?)")
     if self.id is not None and not _is_number(self.id, 65535):

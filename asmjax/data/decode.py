@@ -1,7 +1,7 @@
-"""Files to arrays: photos, maps of ids, color maps, 16-bit maps and lists of names.
+"""Decoders of files: photos, maps of ids, color maps, 16-bit maps and lists of names.
 
-Whatever cannot be read as what it should be raises a ValueError that names the file, what was
-found and what was expected; a missing file raises FileNotFoundError.
+A file whose content is not as expected raises a ValueError that names the file, its content and
+what was expected; a missing file raises FileNotFoundError.
 """
 
 import functools
@@ -17,16 +17,17 @@ from asmjax.batch import UNLABELED
 
 Color = tuple[int, int, int]
 
-# Suffixes of the images that are looked for in folders.
+# Suffixes, in lower case, of the files that count as images in a folder.
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Pillow's names of formats that are or can be lossy, and so are refused for ids and colors.
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
-_UNKNOWN = 65535  # No label: those end at 255.
+_UNKNOWN = 65535  # Marks values that a table lacks; no label, since labels end at 255.
 
 
 def photo(path: pathlib.Path) -> np.ndarray:
-  """A photo as uint8 (h, w, 3) RGB, upright as its EXIF orientation says.
+  """Reads a photo as uint8 (h, w, 3) RGB, turned upright by its EXIF orientation.
 
-  Gray photos get three equal channels, transparency is dropped.
+  Gray photos get three equal channels; transparency is dropped.
   """
   image = _open(path)
   ImageOps.exif_transpose(image, in_place=True)
@@ -34,21 +35,23 @@ def photo(path: pathlib.Path) -> np.ndarray:
 
 
 def is_turned(path: pathlib.Path) -> bool:
-  """Whether a photo's EXIF orientation swaps its height and width, which `photo` obeys."""
+  """Returns whether a photo's EXIF orientation, which `photo` applies, swaps height and width."""
   check_exists(path)
   with Image.open(path) as image:
+    # Of the eight orientations of EXIF, 5 to 8 include a quarter turn.
     return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
 def gray(path: pathlib.Path) -> np.ndarray:
-  """A picture as uint8 (h, w) gray values."""
+  """Reads an image as gray values, uint8 (h, w)."""
   return np.array(_opaque(_open(path), path).convert("L"))
 
 
 def ids(path: pathlib.Path) -> np.ndarray:
-  """A map of ids as int32 (h, w): gray or palette, of 1, 8 or 16 bits, or of equal RGB channels.
+  """Reads a map of ids as int32 (h, w).
 
-  Palette indices are the ids, whatever their colors.
+  The file is gray or has a palette, with 1, 8 or 16 bits, or has equal RGB channels.  Palette
+  indices are the ids, whatever their colors.
   """
   return _ids(_lossless(path), path).astype(np.int32)
 
@@ -60,17 +63,18 @@ def labels(
   *,
   palette_agrees: bool = False,
 ) -> np.ndarray:
-  """Labels int32 (h, w): by id, but by color where there are colors and the file has no ids.
+  """Reads a mask as labels, int32 (h, w), by its ids or its colors.
 
   Args:
-    path: of a map of ids or, if there are colors to look up, of three channels.
-    by_id: see `lookup`; for files of one channel or with a palette.
-    by_color: see `lookup_colors`; if empty, three channels must be equal and hold ids.
-    palette_agrees: refuse a palette whose colors are all known, but as others than the ids: tools
-      that shrink PNGs turn colors into palettes and number them as they like.
+    path: Path of a mask of ids or, unless `by_color` is empty, of colors in three channels.
+    by_id: Label of each id, for files of one channel or with a palette.
+    by_color: Label of each color, for files of three channels. If it is empty, the channels must be
+      equal and are ids.
+    palette_agrees: Whether to refuse a palette whose colors all have labels, but not those of their
+      ids: tools that shrink PNGs turn colors into palettes in an order of their own.
 
   Raises:
-    ValueError: an id or a color that the tables do not have, or a palette that does not agree.
+    ValueError: The tables lack an id or a color, or the palette does not agree.
   """
   image = _lossless(path)
   if by_color and not _is_single(image):
@@ -81,12 +85,12 @@ def labels(
 
 
 def colors(path: pathlib.Path) -> np.ndarray:
-  """A map of colors as uint8 (h, w, 3); transparency is dropped."""
+  """Reads a map of colors as uint8 (h, w, 3); transparency is dropped."""
   return _rgb(_lossless(path), path)
 
 
 def raw16(path: pathlib.Path) -> np.ndarray:
-  """A map of 16-bit numbers as uint16 (h, w)."""
+  """Reads a map of 16-bit numbers as uint16 (h, w)."""
   image = _lossless(path)
   if not image.mode.startswith("I"):
     raise ValueError(f"{path} has {image.mode!r} pixels; expected one channel of 16 bits")
@@ -97,7 +101,7 @@ def raw16(path: pathlib.Path) -> np.ndarray:
 
 
 def text(path: pathlib.Path) -> str:
-  """A text file in UTF-8, with or without a byte order mark; every line ends in a line feed."""
+  """Reads a text file in UTF-8, with or without a byte order mark; line ends become line feeds."""
   check_exists(path)
   try:
     return path.read_text("utf-8-sig")
@@ -106,26 +110,27 @@ def text(path: pathlib.Path) -> str:
 
 
 def lines(path: pathlib.Path) -> tuple[str, ...]:
-  """The lines of a text file that are not blank, stripped; see `text`."""
+  """Reads the lines of a text file in UTF-8, stripped, without blank ones."""
   return tuple(line.strip() for line in text(path).splitlines() if line.strip())
 
 
 def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) -> np.ndarray:
-  """Ids in a file to labels.
+  """Converts the ids of a file to labels.
 
   Args:
-    raw: whole numbers (h, w).
-    table: label of each id; `UNLABELED` where the id is to be ignored.
-    path: of the file, or whatever says where `raw` comes from, for the message.
+    raw: Ids, integers (h, w).
+    table: Label of each id; `UNLABELED` for ids to ignore.
+    path: Path of the file, or a phrase for the origin of `raw`, for the error message.
 
   Returns:
-    int32 (h, w).
+    Labels, int32 (h, w).
 
   Raises:
-    ValueError: an id that the table does not have.
+    ValueError: The table lacks an id.
   """
   low, high = min(0, *table), max(table)
-  # The last place is for ids not in between; what 8 bits can hold has a place and needs no clip.
+  # The last entry is for ids out of low..high, which are clipped to it (-1 wraps around).  With 256
+  # entries at least, 8-bit ids need no clipping.
   dense = np.full(max(high - low + 2, 256), _UNKNOWN, np.int32)
   dense[np.array(list(table)) - low] = list(table.values())
   places = raw
@@ -139,7 +144,19 @@ def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) 
 
 
 def lookup_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Path) -> np.ndarray:
-  """Colors in a file to labels; as `lookup`, with `rgb` uint8 (h, w, 3)."""
+  """Converts the colors of a file to labels.
+
+  Args:
+    rgb: Colors, uint8 (h, w, 3).
+    table: Label of each color; `UNLABELED` for colors to ignore.
+    path: Path of the file, for the error message.
+
+  Returns:
+    Labels, int32 (h, w).
+
+  Raises:
+    ValueError: The table lacks a color.
+  """
   packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
   label = _color_table(tuple(table.items()))[packed]
   if (label == _UNKNOWN).any():
@@ -149,7 +166,7 @@ def lookup_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Pat
 
 
 def check_exists(path: pathlib.Path, why: str = "") -> None:
-  """Raises FileNotFoundError, with `why` the file is needed, unless `path` is a file."""
+  """Raises FileNotFoundError unless `path` is a file; `why` ends the message."""
   if not path.is_file():
     found = "is no file" if path.exists() else "does not exist"
     raise FileNotFoundError(f"{path} {found}" + (f"; {why}" if why else ""))
@@ -161,12 +178,12 @@ def _open(path: pathlib.Path) -> Image.Image:
   try:
     image = Image.open(io.BytesIO(content))
     if image.format == "PNG":
-      image.verify()  # Decoding leaves the checksums of the pixels unread.
+      image.verify()  # Decoding alone does not check the pixels' checksums.
       image = Image.open(io.BytesIO(content))
     image.load()
     return image
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    # Pillow names the buffer that it was given.
+    # Pillow's message would name the buffer in memory instead of the file.
     fault = "unknown format" if isinstance(error, UnidentifiedImageError) else error
     raise ValueError(
       f"{path} cannot be decoded ({fault}; {len(content)} bytes); expected a whole image"
@@ -179,14 +196,14 @@ def _lossless(path: pathlib.Path) -> Image.Image:
     raise ValueError(f"{path} is a {image.format}, which blurs ids and colors; expected a PNG")
   if not _is_single(image):
     with Image.open(path) as header:
-      # Of channels of 16 bits Pillow keeps the upper byte, which is 0 for small ids.
+      # Pillow keeps only the upper byte of 16-bit channels, which is 0 for small ids.
       if ";16" in str(header.tile):
         raise ValueError(f"{path} has {image.mode!r} channels of 16 bits; expected 8")
   return image.getchannel("L") if image.mode == "LA" else image
 
 
 def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
-  """Whole numbers (h, w), in 8 bits where the file has no more."""
+  """Returns an image's ids as integers (h, w), of 8 bits where the file has no more."""
   if _is_single(image):
     values = np.array(image)
     return values.astype(np.uint8) if values.dtype == bool else values
@@ -213,7 +230,7 @@ def _check_palette(
 
 
 def _is_single(image: Image.Image) -> bool:
-  """Whether pixels are whole numbers of one channel, or indices of a palette."""
+  """Returns whether an image has one channel of integers, or palette indices."""
   return image.mode in ("1", "L", "P") or image.mode.startswith("I")
 
 
@@ -223,7 +240,7 @@ def _rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
 
 
 def _opaque(image: Image.Image, path: pathlib.Path) -> Image.Image:
-  """The picture if it has 8 bits a channel, ready for `convert`."""
+  """Returns the image ready for `convert`; ValueError unless it has 8 bits per channel."""
   if image.mode.startswith(("I", "F")):
     raise ValueError(f"{path} has {image.mode!r} pixels; expected 8 bits a channel")
   # Dropping a palette's transparency in one step makes Pillow warn.
@@ -232,6 +249,7 @@ def _opaque(image: Image.Image, path: pathlib.Path) -> Image.Image:
 
 @functools.lru_cache(maxsize=4)
 def _color_table(items: tuple[tuple[Color, int], ...]) -> np.ndarray:
+  """Builds the dense table of labels by 24-bit color, uint16 (2^24,): 32 MiB, hence the cache."""
   table = np.full(1 << 24, _UNKNOWN, np.uint16)
   for (red, green, blue), label in items:
     table[(red << 16) + (green << 8) + blue] = label
@@ -244,7 +262,7 @@ def _few(values: list, most: int = 8) -> str:
 
 
 def _ranges(table: Mapping[int, int]) -> str:
-  """Keys as ranges: `0..20, 255`, with what is ignored marked."""
+  """Writes a table's ids as ranges, as in "0..20 or, unlabeled, 255"."""
   known, ignored = (
     sorted(key for key, label in table.items() if (label == UNLABELED) == unlabeled)
     for unlabeled in (False, True)

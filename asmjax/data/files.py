@@ -1,4 +1,4 @@
-"""What all data sets share that lie in a folder as their owners publish them."""
+"""Base class of data sets that are read from a folder as their owners publish them."""
 
 import abc
 import collections
@@ -16,30 +16,34 @@ from asmjax.data.transforms import Example
 
 @dataclasses.dataclass(frozen=True)
 class FileSource(abc.ABC):
-  """One split of a data set in a folder.
+  """Source of one split of a data set in a folder.
 
-  A subclass says what the folder looks like (`marker_path`, `subfolders`, `layout`), which examples
-  the split has (`names`), which files hold one (`files`) and how they are read (`read`).
+  A subclass defines the folder's layout (`marker_path`, `subfolders`, `layout`), the split's
+  examples (`names`), the files of an example (`files`) and how they are read (`read`).
 
   Attributes:
-    root: the data set's folder, or one above it.
-    split: one of the descriptor's splits.
+    root: Path of the data set's folder, or of the folder above `subfolders`.
+    split: Name of the split, one of the descriptor's.
+    descriptor: Descriptor of the data set.
+    marker_path: Path below the data set's folder whose existence identifies the folder.
+    subfolders: Paths below `root` at which the data set's folder may lie; none by default.
+    layout: Description of the expected folder, for error messages.
 
   Raises:
-    ValueError: no root, an unknown split, or a split without examples or with a name twice.
-    FileNotFoundError: the folder does not look as it should, or a list of names is missing.
+    ValueError: The root is empty, or the split is unknown, has no examples or has a name twice.
+    FileNotFoundError: The folder lacks the marker, or a list of names is missing.
   """
 
   root: str
   split: str
 
   descriptor: ClassVar[Descriptor]
-  marker_path: ClassVar[str]  # A path in the data set's folder by which it is recognized.
-  subfolders: ClassVar[tuple[str, ...]] = ()  # Where it lies below a folder above it.
-  layout: ClassVar[str]  # What is expected in the folder, for messages.
+  marker_path: ClassVar[str]
+  subfolders: ClassVar[tuple[str, ...]] = ()
+  layout: ClassVar[str]
 
   def __post_init__(self) -> None:
-    """Reads the names; opens no image."""
+    """Reads and checks the names; opens no image."""
     check_split(self.split, self.descriptor.splits)
     where = f"split {self.split!r} of {self.descriptor.name} in {self.folder}"
     if not self.names:
@@ -59,10 +63,21 @@ class FileSource(abc.ABC):
 
   @abc.abstractmethod
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The example that is in `files`."""
+    """Reads an example.
+
+    Args:
+      files: Paths of the example's files, as `files` gives them.
+    """
 
   def read_list(self, path: str) -> tuple[str, ...]:
-    """The lines of a list at `path` in the data set's folder; see `asmjax.data.decode.lines`."""
+    """Reads the lines of a text file, without blank ones.
+
+    Args:
+      path: Path of the file, relative to the data set's folder.
+
+    Raises:
+      FileNotFoundError: The file does not exist.
+    """
     decode.check_exists(self.folder / path, f"expected {self.layout}")
     return decode.lines(self.folder / path)
 
@@ -71,7 +86,7 @@ class FileSource(abc.ABC):
     return len(self.names)
 
   def __getitem__(self, index: int) -> Example:
-    """Example `index`; see `asmjax.data.descriptor.Source`."""
+    """Returns example `index` as a dict of arrays; see `asmjax.data.descriptor.Source`."""
     check_index(index, len(self))
     files = self.files(index)
     example = self.read(files)
@@ -87,7 +102,7 @@ class FileSource(abc.ABC):
 
   @functools.cached_property
   def folder(self) -> pathlib.Path:
-    """The data set's folder: `root` or, below it, the first of `subfolders` with the marker."""
+    """Path of the data set's folder: `root`, or the first of `subfolders` with the marker."""
     expected = f"expected {self.layout}"
     if not self.root:
       raise ValueError(f"data.root is {self.root!r}: set it to {self.descriptor.name}; {expected}")
@@ -101,10 +116,10 @@ class FileSource(abc.ABC):
 
 
 def check_files(source: Source) -> None:
-  """Looks for every file of a source, but opens none.
+  """Checks that every file of a source exists; opens none.
 
   Raises:
-    FileNotFoundError: naming the first few that are missing, and how many there are.
+    FileNotFoundError: Files are missing; the message gives their number and names the first five.
   """
   present: dict[pathlib.Path, set[str]] = {}
   missing = []
@@ -125,5 +140,5 @@ def check_files(source: Source) -> None:
 def _files_in(folder: pathlib.Path) -> set[str]:
   if not folder.is_dir():
     return set()
-  with os.scandir(folder) as entries:  # Tells files from folders without asking for each.
+  with os.scandir(folder) as entries:  # Lists types with the names: no system call per file.
     return {entry.name for entry in entries if entry.is_file()}

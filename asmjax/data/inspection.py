@@ -1,4 +1,4 @@
-"""A data set read once before a run is: what it holds, and what is wrong with it."""
+"""Inspection of a data set before a run: statistics of its splits, and problems with its files."""
 
 import collections
 import dataclasses
@@ -14,7 +14,8 @@ from asmjax import batch
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.transforms import Example
 
-# Normals that were stored with 16 bits or normalized in float32 pass; 8 bits as they are do not.
+# Tolerance of a normal's length: normals that were stored with 16 bits or normalized in float32
+# pass, those decoded from 8 bits without normalization do not.
 _UNIT_TOLERANCE = 1e-3
 
 _ONE = np.ones(1, np.float32)
@@ -22,16 +23,17 @@ _ONE = np.ones(1, np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """One thing that is wrong.
+  """Problem with one file, example or split.
 
   Attributes:
-    kind: "split" (cannot be opened), "unreadable" (an example cannot be read), "contract" (an
-      array of another type or shape, or values that its key may not have), "no truth" (nothing but
-      missing values), "blank" (an image of one color), "duplicate" (the same image twice in a
-      split) or "overlap" (the same image in two splits).
-    split: where; of an overlap all splits, joined by commas.
-    file: which file, or "split[index]" of an example without files; empty for a whole split.
-    message: what was found and what was expected; names the file.
+    kind: Kind of the problem: "split" (cannot be opened), "unreadable" (an example cannot be read),
+      "contract" (an array of another type or shape, or values that its key may not have), "no
+      truth" (nothing but missing values), "blank" (an image of one color), "duplicate" (the same
+      image twice in a split) or "overlap" (the same image in two splits).
+    split: Name of the split; for an overlap, all splits joined by commas.
+    file: Path of the file, or "split[index]" for an example without files; empty if the problem is
+      the split's.
+    message: Message with the file, its content and what was expected.
   """
 
   kind: str
@@ -42,21 +44,21 @@ class Problem:
 
 @dataclasses.dataclass
 class Statistics:
-  """What the examples of a split hold.
+  """Statistics of the examples of a split.
 
   Examples that cannot be read, or have an array of a wrong type or shape, are left out.
 
   Attributes:
-    descriptor: of the data set.
-    examples: length of the split.
-    sizes: number of images by (height, width).
-    whole: indices of the examples that are counted here.
-    label_pixels: int64 (c + 1,), pixels of every class and, last, of none.
-    label_images: int64 (c + 1,), images with at least one such pixel.
-    depth: (least, median, greatest) depth in meters of every image with any.
-    depth_missing: pixels without depth.
-    normals_missing: pixels without normal.
-    instances: number of instances over all images.
+    descriptor: Descriptor of the data set.
+    examples: Number of examples in the split.
+    sizes: Number of images by (height, width).
+    whole: Indices of the examples that are counted here.
+    label_pixels: Number of pixels of each of c classes and, last, of no class, int64 (c + 1,).
+    label_images: Number of images with at least one such pixel, int64 (c + 1,).
+    depth: (Smallest, median, largest) depth in meters of each image that has any depth.
+    depth_missing: Number of pixels without depth.
+    normals_missing: Number of pixels without a normal.
+    instances: Number of instances, summed over all images.
   """
 
   descriptor: Descriptor
@@ -71,12 +73,12 @@ class Statistics:
   instances: int = 0
 
   def __post_init__(self) -> None:
-    """No pixel of any class yet."""
+    """Starts the classes' counts at zero."""
     self.label_pixels = np.zeros(len(self.descriptor.classes) + 1, np.int64)
     self.label_images = np.zeros_like(self.label_pixels)
 
   def _add(self, index: int, counts: "_Counts") -> None:
-    """Counts example `index`."""
+    """Adds the counts of example `index`."""
     self.whole.append(index)
     self.sizes[counts.size] += 1
     if counts.label is not None:
@@ -90,11 +92,11 @@ class Statistics:
 
   @property
   def pixels(self) -> int:
-    """Of all images together."""
+    """Number of pixels of all images together."""
     return sum(height * width * count for (height, width), count in self.sizes.items())
 
   def summary(self) -> dict[str, Any]:
-    """The statistics of what the data set provides, as they stand in a report."""
+    """Returns the statistics of the data set's keys as the JSON-compatible section of a report."""
     by_area = sorted(self.sizes.elements(), key=lambda size: (size[0] * size[1], size))
     found: dict[str, Any] = {"examples": self.examples, "whole": len(self.whole)}
     if not by_area:
@@ -142,18 +144,19 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What `inspect` found.
+  """Result of an inspection.
 
   Attributes:
-    splits: statistics by split.
-    problems: by split in the order of the examples; images that appear twice come last.
+    splits: Statistics by name of the split.
+    problems: Problems in the order of the splits and their examples; images that appear more than
+      once come last.
   """
 
   splits: Mapping[str, Statistics]
   problems: tuple[Problem, ...]
 
   def to_dict(self) -> dict[str, Any]:
-    """The report as JSON can hold it."""
+    """Returns the report as values that JSON can represent."""
     return {
       "splits": {name: split.summary() for name, split in self.splits.items()},
       "problems": [dataclasses.asdict(problem) for problem in self.problems],
@@ -163,7 +166,15 @@ class Report:
 def open_splits(
   make: Callable[[str], Source], splits: Iterable[str]
 ) -> tuple[dict[str, Source], tuple[Problem, ...]]:
-  """The sources of those splits that can be opened, and a problem for each of the others."""
+  """Opens splits, and turns the errors of those that cannot be opened into problems.
+
+  Args:
+    make: Function that opens a split by its name.
+    splits: Names of the splits.
+
+  Returns:
+    The sources by name of the split, and one problem for each split that cannot be opened.
+  """
   sources, problems = {}, []
   for split in splits:
     try:
@@ -179,15 +190,18 @@ def inspect(
   limit: int | None = None,
   advance: Callable[[str], None] = lambda split: None,
 ) -> Report:
-  """Reads every example once, in threads, and keeps counts and hashes only.
+  """Inspects a data set: reads every example once, in threads, and keeps only counts and hashes.
 
-  Images are compared by their decoded pixels, so that names and encodings do not matter; only
-  equal ones are found, not similar ones.
+  Images are compared by their decoded pixels, so that names and encodings do not matter.  Equal
+  images count as duplicates, similar ones do not.
 
   Args:
-    sources: by split. They should not cache.
-    limit: read only so many examples of every split, evenly spread.
-    advance: called with the split after every example.
+    sources: Source of each split, by name. They should not cache.
+    limit: Number of examples to read of every split, evenly spread; None, the default, reads all.
+    advance: Function called with the name of the split after each example, to report progress.
+
+  Returns:
+    The statistics of every split, and the problems.
   """
   statistics, problems = {}, []
   seen: dict[Any, list[tuple[str, str]]] = {}
@@ -205,14 +219,14 @@ def inspect(
 
 
 def evenly(length: int, limit: int | None) -> list[int]:
-  """At most `limit` indices of 0..length-1, evenly spread from first to last."""
+  """Returns at most `limit` indices of 0..length-1, evenly spread from first to last."""
   if limit is None or limit >= length:
     return list(range(length))
   return np.linspace(0, length - 1, limit).round().astype(int).tolist()
 
 
 class _Counts(NamedTuple):
-  """What one example adds to `Statistics`, under the same names."""
+  """Counts of one example, with the names of the `Statistics` that they add to."""
 
   size: tuple[int, int]
   label: np.ndarray | None = None
@@ -223,7 +237,7 @@ class _Counts(NamedTuple):
 
 
 class _Finding(NamedTuple):
-  """What is kept of one example: `key` is equal for equal images, `counts` None unless whole."""
+  """Result for one example; equal images have equal keys, malformed examples no counts."""
 
   index: int
   file: str
@@ -237,7 +251,7 @@ def _examine(split: str, source: Source, index: int) -> _Finding:
   name = files.get("image", f"{split}[{index}]")
   try:
     example = source[index]
-  except Exception as error:  # Whatever a reader's library raises: the others are still checked.
+  except Exception as error:  # A library may raise anything; other examples are still checked.
     kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
     file = next((each for each in files.values() if each in str(error)), name)
     return _Finding(index, name, name, [_problem("unreadable", split, file, f"{kind}{error}")])
@@ -261,7 +275,7 @@ _Fault = tuple[str, str, str]
 
 
 def _shape_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
-  """What the batch contract says about types and shapes, asked for one key after the other."""
+  """Returns violations of the batch contract's types and shapes, checked key by key."""
   faults = []
   for key in ("image", *sorted(descriptor.provides)):
     alone = {each: np.asarray(example[each])[None] for each in ("image", key) if each in example}
@@ -269,7 +283,7 @@ def _shape_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
       batch.check({**alone, "weight": _ONE}, required=(key,))
     except ValueError as error:
       faults.append(("contract", key, str(error)))
-      if key == "image":  # The others would be held against a wrong size.
+      if key == "image":  # The other keys would be compared with a wrong size.
         break
   if not faults and not example["image"].size:
     faults.append(("contract", "image", f"the image has no pixels: {example['image'].shape}"))
@@ -293,7 +307,7 @@ def _value_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
   return faults
 
 
-# Each gives the pixels with impossible values, those without truth, and what is expected.
+# Result of a check: pixels with impossible values, pixels without truth, and what is expected.
 _Verdict = tuple[np.ndarray, np.ndarray, str]
 
 
@@ -311,7 +325,7 @@ def _check_depth(depth: np.ndarray, _: Descriptor) -> _Verdict:
 def _check_normals(normals: np.ndarray, _: Descriptor) -> _Verdict:
   length = np.linalg.norm(normals, axis=-1)
   missing = length == 0
-  # Written so that NaN is bad.
+  # Comparisons with NaN are false, so that negating this one counts NaN as bad.
   bad = ~(np.abs(length - 1) <= _UNIT_TOLERANCE) & ~missing
   return bad, missing, "a vector of length 1, or 0 where missing"
 
@@ -354,7 +368,7 @@ def _digest(image: np.ndarray) -> bytes:
 
 
 def _repeated(groups: Iterable[Sequence[tuple[str, str]]]) -> list[Problem]:
-  """A problem for every image that stands in two places."""
+  """Returns a problem for every image that appears more than once."""
   problems = []
   for places in groups:
     if len(places) > 1:
