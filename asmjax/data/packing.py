@@ -1,6 +1,6 @@
-"""Packs any source into ArrayRecord shards in the layout of tensorflow-datasets.
+"""Packing of any source into ArrayRecord shards, in the layout of tensorflow-datasets (TFDS).
 
-What is packed is read by `asmjax.data.tfds.Tfds`.  TensorFlow is neither needed nor imported.
+`asmjax.data.tfds.Tfds` reads the result.  TensorFlow is neither needed nor imported.
 """
 
 import dataclasses
@@ -22,10 +22,11 @@ from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.transforms import Example
 from asmjax.utils.files import PARTIAL, atomic_write, read_json, write_json
 
-# Says what a folder is meant to hold.  It is written first, the metadata of TFDS last.
+# File that describes the intended content of a folder.  It is written first, TFDS's metadata last:
+# a folder with the one but not the other is incomplete.
 PLAN = "asmjax.json"
 
-# Threads that read and compress, and how many examples these are ahead of what is written.
+# Number of threads that read and compress, and of examples that these prepare ahead of writing.
 _THREADS = min(16, os.cpu_count() or 1)
 
 _ONE = {"weight": np.array(1, np.float32)}
@@ -38,22 +39,24 @@ def pack(
   examples_per_shard: int = 256,
   progress: Callable[[str, int], None] = lambda split, examples: None,
 ) -> None:
-  """Writes sources into one folder of ArrayRecord shards, in order and without loss.
+  """Packs sources into one folder of ArrayRecord shards, in order and without loss.
 
-  Images stay the JPEGs they are where those are read as the same pixels; other images and labels
-  become PNGs, all else zlib-compressed bytes.  Shards appear under their names when they are
-  complete: called again after an interruption, `pack` keeps those and writes the others, and the
-  result is, byte for byte, that of an uninterrupted call.
+  JPEG files of images are stored as they are if TFDS decodes them to the same pixels; other images
+  and labels become PNGs, all else zlib-compressed bytes.  A shard gets its name when it is
+  complete: called again after an interruption, `pack` keeps complete shards and writes the others,
+  and the result is, byte for byte, that of an uninterrupted call.
 
   Args:
-    sources: the splits by name, all of one data set.
-    folder: a local folder: new, empty, or begun by an earlier call with the same arguments.
-    examples_per_shard: examples in every shard of a split but its last.
-    progress: called with (split, n) whenever n more examples of a split are packed.
+    sources: Source of each split, by name, all of one data set.
+    folder: Path of a local folder: new, empty, or begun by a call with the same arguments.
+    examples_per_shard: Number of examples in every shard of a split except its last; 256 by
+      default.
+    progress: Function called with (split, n) whenever n more examples of a split are packed.
 
   Raises:
-    ValueError: no or empty sources, of several data sets, with examples that are not what the
-      descriptor says, or a folder that holds something else; the message says what differs.
+    ValueError: There are no sources, a source is empty, sources are of different data sets, an
+      example violates its descriptor, or the folder was begun with other arguments; the message
+      says what differs.
   """
   import tensorflow_datasets as tfds
 
@@ -88,7 +91,16 @@ def pack(
 
 
 def check_example(example: Example, keys: Iterable[str], where: str) -> None:
-  """Raises ValueError, saying `where`, unless the example has these keys, and what they must be."""
+  """Checks that an example has the expected keys, with the types and shapes of the batch contract.
+
+  Args:
+    example: Arrays of the example by key.
+    keys: Expected keys.
+    where: Phrase for the place of the example, which begins the error message.
+
+  Raises:
+    ValueError: A key is missing or unexpected, or its array has another type or shape.
+  """
   if set(example) != set(keys):
     raise ValueError(f"{where} has {sorted(example)}; expected {sorted(keys)}")
   try:
@@ -98,7 +110,7 @@ def check_example(example: Example, keys: Iterable[str], where: str) -> None:
 
 
 def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, Any]:
-  """What a folder will hold, in JSON's types; the digests tell sources of one shape apart."""
+  """Describes the intended content of a folder in JSON's types, with digests of the sources."""
   if not sources:
     raise ValueError("nothing to pack: expected at least one split")
   descriptors = {split: source.descriptor for split, source in sources.items()}
@@ -137,7 +149,7 @@ def _digest(example: Example) -> str:
 
 
 def _file_digest(source: Source) -> str:
-  """Changes with the name or size of any file."""
+  """Returns a digest of the names and sizes of a source's files, whose contents are not read."""
   digest = hashlib.sha256()
   for index in range(len(source)):
     for key, path in source.files(index).items():
@@ -146,7 +158,7 @@ def _file_digest(source: Source) -> str:
 
 
 def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
-  """Makes the folder, or checks that it was begun with the same plan."""
+  """Creates the folder with its plan, or checks that it was begun with the same plan."""
   if "://" in str(folder):
     raise ValueError(f"cannot pack into {folder}: pack into a local folder and copy that")
   folder = pathlib.Path(folder)
@@ -164,13 +176,13 @@ def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
     if others:
       raise ValueError(f"{folder} holds {others[0]} but no {PLAN}; expected a new folder")
     write_json(path, plan)
-  for partial in folder.glob(f".*{PARTIAL}"):  # Of a call that was killed.
+  for partial in folder.glob(f".*{PARTIAL}"):  # Left behind by a call that was killed.
     partial.unlink()
   return folder
 
 
 def _differences(begun: Any, now: Any, path: str = "") -> list[str]:
-  """What differs between two trees of dicts, by dotted name."""
+  """Describes the differences between two trees of dicts, by dotted name."""
   if isinstance(begun, dict) and isinstance(now, dict):
     return [
       each
@@ -186,7 +198,7 @@ def _pack_shard(
   indices: range,
   progress: Callable[[int], None],
 ) -> None:
-  """Writes one shard unless it is there with as many examples."""
+  """Writes one shard, unless it exists with as many examples."""
   import grain
   from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
@@ -213,7 +225,7 @@ def _holds(path: pathlib.Path, examples: int) -> bool:
 
   try:
     return path.exists() and ArrayRecordFileAdapter.num_examples(path) == examples
-  except RuntimeError:  # Cut short after it was complete, as by a crash of the machine.
+  except RuntimeError:  # Truncated after it was complete, as by a crash of the machine.
     return False
 
 
@@ -232,7 +244,7 @@ def _features(descriptor: Descriptor) -> Any:
 
 
 def _encoded(source: Source, features: Any, index: int) -> bytes:
-  """Example `index` as a serialized `tf.train.Example`."""
+  """Serializes example `index` as a `tf.train.Example`."""
   from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
   example = source[index]
@@ -246,12 +258,12 @@ def _encoded(source: Source, features: Any, index: int) -> bytes:
     encoded["label"] = _png(example["label"].astype(np.uint8))
   serializer = ExampleSerializer(features.get_serialized_info())
   proto = serializer.get_tf_example(features.encode_example(encoded))
-  # By default the order of a proto's entries changes from process to process.
+  # By default the order of a proto's map entries changes from process to process.
   return proto.SerializeToString(deterministic=True)
 
 
 def _encoded_image(source: Source, feature: Any, index: int, image: np.ndarray) -> bytes:
-  """The image's own file if that is a JPEG and read as just this image, else a PNG.
+  """Returns the image's own file if it is a JPEG that TFDS decodes to `image`, else a PNG.
 
   A PNG of a photo is several times as large as its JPEG and takes longer to decode.
   """

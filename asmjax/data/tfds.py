@@ -1,4 +1,4 @@
-"""Reads what tensorflow-datasets (TFDS) has prepared, or `asmjax.data.packing.pack` has packed.
+"""Source of data sets prepared by tensorflow-datasets (TFDS) or packed by `asmjax.data.packing`.
 
 TensorFlow is neither needed nor imported.
 """
@@ -19,13 +19,13 @@ from asmjax.data.packing import PLAN, check_example
 from asmjax.data.sources.pascal_voc import color_map
 from asmjax.data.transforms import Example
 
-if TYPE_CHECKING:  # So that other sources do not need it.
+if TYPE_CHECKING:  # Imported where it is used, so that other sources do not need it.
   import tensorflow_datasets as tfds
 
-# What TFDS writes last.
+# Metadata, which TFDS writes last: without it, a data set is incomplete.
 _INFO = "dataset_info.json"
 
-# What the features may be, and what they are read as.
+# Type that a feature must have, and type that it is read as, by key.
 _TYPES = {
   "image": (np.uint8, np.uint8),
   "label": (np.integer, np.int32),
@@ -37,24 +37,26 @@ _TYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Tfds:
-  """One split of a data set that was packed, or that TFDS has prepared, in the ArrayRecord format.
+  """Source of one split of a data set that was packed, or that TFDS prepared, as ArrayRecord.
 
-  What `asmjax.data.packing.pack` wrote needs no options.  Of other data sets `features` says where
-  the arrays are: `image`, uint8 of 1, 3 or 4 channels, and any of `label` and `instance`, of an
-  integer type, `depth` in meters (missing where not finite and positive) and `normals`, of a
+  Data sets that `asmjax.data.packing.pack` wrote need no options.  For other data sets, `features`
+  maps keys to features: `image`, uint8 with 1, 3 or 4 channels, and any of `label` and `instance`,
+  of an integer type, `depth` in meters (missing where not finite and positive) and `normals`, of a
   floating type.
 
   Attributes:
-    root: folder with `dataset_info.json`, local or in a bucket.
-    split: name of a split, or an expression of TFDS such as "train[:80%]".
-    features: name of the feature by our key; nested names are joined by "/".
-    classes: names in the order of the label ids, where the data set does not know them.
-    ignored: label ids that are read as unlabeled.
+    root: Path of the folder with `dataset_info.json`, local or in a bucket.
+    split: Name of a split, or an expression of TFDS such as "train[:80%]".
+    features: Name of the feature of each key, with nested names joined by "/"; empty, the default,
+      for a packed data set.
+    classes: Names of the classes in the order of their label ids; empty, the default, takes them
+      from the data set.
+    ignored: Label ids that are read as unlabeled; none by default.
 
   Raises:
-    ValueError: an unknown split or feature, a data set that is not in the ArrayRecord format,
-      missing class names, or options that the data set does not need.
-    FileNotFoundError: `root` holds no data set, or one whose packing was not finished.
+    ValueError: The split or a feature is unknown, the data set is not in the ArrayRecord format,
+      class names are missing, or `classes` or `ignored` come without `features`.
+    FileNotFoundError: `root` is not the folder of a data set, or its packing is incomplete.
   """
 
   root: str
@@ -64,13 +66,13 @@ class Tfds:
   ignored: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
-    """Reads the description; opens no shard."""
+    """Reads the metadata and checks the options; reads no example."""
     if (self.classes or self.ignored) and not self.features:
       raise ValueError("classes and ignored are of no use without features")
     _ = self.descriptor, self._records
 
   def __getstate__(self) -> dict[str, Any]:
-    """The fields alone: every process opens the shards for itself."""
+    """Returns the fields alone, since every process opens the shards for itself."""
     return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
   def __len__(self) -> int:
@@ -78,7 +80,7 @@ class Tfds:
     return len(self._records)
 
   def __getitem__(self, index: int) -> Example:
-    """Example `index`; see `asmjax.data.descriptor.Source`."""
+    """Returns example `index` as a dict of arrays; see `asmjax.data.descriptor.Source`."""
     check_index(index, len(self))
     where = f"example {index} of split {self.split!r} in {self.root}"
     decoder, records = self._decoder, self._records
@@ -98,12 +100,12 @@ class Tfds:
     return example
 
   def files(self, index: int) -> dict[str, pathlib.Path]:
-    """None: examples share the files they lie in."""
+    """Returns no paths, since examples share the files of the shards."""
     return {}
 
   @functools.cached_property
   def descriptor(self) -> Descriptor:
-    """As it was packed, or made from what TFDS and the options say."""
+    """Descriptor that was packed, or that TFDS's metadata and the options define."""
     splits = tuple(self._info.splits)
     if not self.features:
       return dataclasses.replace(_restored(self.root, self._info), splits=splits)
@@ -127,7 +129,7 @@ class Tfds:
 
   @functools.cached_property
   def _records(self) -> Sequence[bytes]:
-    """The serialized examples, by index."""
+    """Serialized examples, by index."""
     import tensorflow_datasets as tfds
 
     _check_split(self.split, self._info, self.root)
@@ -142,7 +144,7 @@ class Tfds:
 
   @functools.cached_property
   def _decoder(self) -> "tfds.features.FeaturesDict":
-    """The wanted features alone: others are not decoded, whatever that would need."""
+    """Decoder of the mapped features alone, so that no other feature's library is needed."""
     import tensorflow_datasets as tfds
 
     known, wanted = _flat(self._info.features), {}
@@ -199,7 +201,7 @@ def _check_split(split: str, info: "tfds.core.DatasetInfo", root: str) -> None:
 
 
 def _restored(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
-  """The descriptor that `pack` left in the folder."""
+  """Reads the descriptor that `asmjax.data.packing.pack` wrote into the folder."""
   from etils import epath
 
   path = epath.Path(root).expanduser() / PLAN
@@ -218,7 +220,7 @@ def _restored(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
 def _classes(
   info: "tfds.core.DatasetInfo", features: Mapping[str, str], given: tuple[str, ...]
 ) -> tuple[str, ...]:
-  """Checks the mapping, and finds the names of the label's classes; none without a label."""
+  """Checks the mapping of features, and returns the names of the classes; none without labels."""
   for key in features:
     if key not in _TYPES:
       raise ValueError(f"unknown key features.{key}; known: {', '.join(_TYPES)}")
@@ -239,7 +241,7 @@ def _classes(
 
 
 def _flat(features: Any, prefix: str = "") -> dict[str, Any]:
-  """The features by name, nested names joined by slashes."""
+  """Flattens nested features to a dict by name, with nested names joined by slashes."""
   import tensorflow_datasets as tfds
 
   flat = {}
@@ -254,7 +256,7 @@ def _at(tree: Any, name: str) -> Any:
 
 
 def _converted(key: str, value: np.ndarray, where: str) -> np.ndarray:
-  """One array of a TFDS example in the types of ours, as a copy of its own."""
+  """Copies an array of a TFDS example, in the type and shape of its key in an `Example`."""
   kind, dtype = _TYPES[key]
   if not np.issubdtype(value.dtype, kind):
     raise ValueError(f"{key} of {where} is {value.dtype}; expected {kind.__name__}")

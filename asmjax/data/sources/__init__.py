@@ -1,1 +1,1 @@
-"""Readers of published data sets, one file a format."""
+"""Sources of published data sets, one module for each format."""

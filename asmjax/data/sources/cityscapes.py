@@ -16,13 +16,13 @@ from asmjax.data.transforms import Example
 
 
 class Label(NamedTuple):
-  """A row of the official table.
+  """Row of the official table of classes (labels.py of cityscapesScripts).
 
   Attributes:
-    id: what the files hold; -1 is drawn into none.
-    name: the official name.
-    label: the official training id; `UNLABELED` where the row is neither trained nor evaluated.
-    color: the official color, which some rows share.
+    id: Id of the class in the masks; -1 occurs in none.
+    name: Official name.
+    label: Official training id; `UNLABELED` for a class that is neither trained nor evaluated.
+    color: Official color, (r, g, b) in 0..255, which some rows share.
   """
 
   id: int
@@ -76,10 +76,14 @@ _PHOTO = "_leftImg8bit.png"
 
 @dataclasses.dataclass(frozen=True)
 class Cityscapes(FileSource):
-  """Photos of 2048x1024 pixels with the 19 classes of the benchmark, and instances of things.
+  """Source of Cityscapes: photos of 2048x1024 pixels, labels of 19 classes, instances of things.
 
   There is no split `test`: its published masks are void.  A group of things that the annotators
-  did not take apart has no instance.
+  did not separate has no instance.
+
+  Attributes:
+    root: Path of the folder with `leftImg8bit` and `gtFine`, or of the folder above it.
+    split: "train" or "val".
   """
 
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -99,13 +103,13 @@ class Cityscapes(FileSource):
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    """CITY/CITY_SEQUENCE_FRAME of the split's photos, sorted."""
+    """Names CITY/CITY_SEQUENCE_FRAME of the split's photos, sorted."""
     photos = self.folder / "leftImg8bit" / self.split
     found = (path.relative_to(photos).as_posix() for path in photos.glob(f"*/*{_PHOTO}"))
     return tuple(sorted(each.removesuffix(_PHOTO) for each in found))
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A photo, its mask and its instances."""
+    """Returns the paths of a photo, its mask and its map of instances."""
     name = f"{self.split}/{self.names[index]}"
     return {
       "image": self.folder / "leftImg8bit" / f"{name}{_PHOTO}",
@@ -114,9 +118,10 @@ class Cityscapes(FileSource):
     }
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo, its mask and its instances."""
+    """Reads a photo, its labels and its instances."""
     label = decode.labels(files["label"], _TABLE)
-    # An instance is 1000 times its label's id, plus a number; other pixels hold that id alone.
+    # The id of an instance is 1000 times that of its class, plus a number; all other pixels have
+    # the id of their class, which is below 1000.
     instance = decode.ids(files["instance"])
     return {
       "image": decode.photo(files["image"]),

@@ -1,4 +1,4 @@
-"""Any folder of photos and masks, with a file that lists the classes."""
+"""Source of a user's own folder of photos and masks, with a file that lists the classes."""
 
 import dataclasses
 import functools
@@ -18,25 +18,28 @@ _SPLIT = "{split}"
 
 @dataclasses.dataclass(frozen=True)
 class Folder(FileSource):
-  """Photos and masks that belong together by name, whatever their extensions.
+  """Source of photos and masks that are paired by name, whatever their extensions.
 
   A split has all photos of its folder, sorted by name, or those in its list, in the list's order.
   Every photo needs a mask; in a folder that belongs to one split, every mask needs a photo.  Gray
-  masks and those with a palette hold ids.  Masks of three channels hold colors if the classes have
-  some, else the same id in every channel.
+  masks and those with a palette are read as ids.  Masks of three channels are read as colors if
+  the list of classes has colors, else as the same id in every channel.
 
   Attributes:
-    root: folder of all that follows.
-    split: stands for `{split}` in what follows.
-    images: folder of the photos.
-    masks: folder of the masks.
-    mask_suffix: what the masks' names end in, as `_L` in CamVid.
-    lists: text file with the name of one photo a line; empty if a split is a folder.
-    classes: the list of classes, in YAML or CSV; see `asmjax.data.class_list.read_classes`.
+    root: Path of the data set's folder, to which the paths below are relative.
+    split: Name of the split, which replaces `{split}` in the paths below.
+    images: Path of the folder of the photos.
+    masks: Path of the folder of the masks.
+    mask_suffix: Text that masks' names append to the photos' names, as `_L` in CamVid; none by
+      default.
+    lists: Path of a text file with one photo's name per line; empty, the default, if every split
+      has folders of its own.
+    classes: Path of the YAML or CSV list of classes; see `asmjax.data.class_list.read_classes`.
 
   Raises:
-    ValueError: also if two photos or two masks have one name, or for the list of classes.
-    FileNotFoundError: also if a photo lacks its mask, or the other way around.
+    ValueError: The split is unknown or empty, two photos or two masks have the same name, or the
+      list of classes is invalid.
+    FileNotFoundError: The folder lacks the list of classes, a photo its mask, or a mask its photo.
   """
 
   images: str = "images/{split}"
@@ -45,13 +48,13 @@ class Folder(FileSource):
   lists: str = ""
   classes: str = "classes.yaml"
 
-  # Name and what it provides; the rest is read from the folder.
+  # The instance's descriptor adds classes and splits, which are read from the folder.
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="folder", classes=(), palette=(), splits=(), provides=frozenset({"label"})
   )
 
   def __post_init__(self) -> None:
-    """Reads the classes, looks for the splits and pairs the split's photos with their masks."""
+    """Reads the classes, finds the splits and pairs the split's photos with their masks."""
     splits = self._splits()
     if self.split not in splits:
       needed = f"ROOT/{self.lists}" if self.lists else f"ROOT/{self.images} and ROOT/{self.masks}"
@@ -71,12 +74,12 @@ class Folder(FileSource):
 
   @property
   def marker_path(self) -> str:
-    """The list of classes."""
+    """Path of the list of classes, which identifies the folder."""
     return self.classes
 
   @property
   def layout(self) -> str:
-    """The folder as the options have it."""
+    """Description of the folder that the options define, for error messages."""
     names = f" and names in ROOT/{self.lists}" if self.lists else ""
     return (
       f"ROOT/{self.classes}, photos ROOT/{self.images}/NAME.*, masks "
@@ -89,12 +92,12 @@ class Folder(FileSource):
     return tuple(pair.name for pair in self._pairs)
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A photo and its mask."""
+    """Returns the paths of a photo and its mask."""
     pair = self._pairs[index]
     return {"image": pair.image, "label": pair.label}
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo and its mask."""
+    """Reads a photo and its labels."""
     image = decode.photo(files["image"])
     label = decode.labels(
       files["label"], self._classes.by_id, self._classes.by_color, palette_agrees=True
@@ -112,7 +115,7 @@ class Folder(FileSource):
     return read_classes(self.folder / self.classes)
 
   def _splits(self) -> tuple[str, ...]:
-    """What `{split}` may be: lists, or folders of photos that have one of masks."""
+    """Returns the values of `{split}` for which there is a list, or folders of photos and masks."""
     option = "lists" if self.lists else "images"
     pattern = str(pathlib.PurePosixPath(getattr(self, option)))  # Without "./" and a last "/".
     if pattern.startswith("/"):
@@ -179,7 +182,7 @@ def _check_all_used(masks: pathlib.Path, suffix: str, names: tuple[str, ...]) ->
 
 
 def _pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Pictures in a folder by their names without extensions."""
+  """Returns the paths of a folder's images, by their names without extensions."""
   found: dict[str, pathlib.Path] = {}
   for path in sorted(folder.iterdir()) if folder.is_dir() else ():
     if path.suffix.lower() not in decode.IMAGES or path.name.startswith("."):

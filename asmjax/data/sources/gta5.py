@@ -20,20 +20,25 @@ _PARTS = {
 }
 _NUMBERS = {**_PARTS, "all": range(1, _IMAGES + 1)}
 
-# Palette indices are Cityscapes' ids, but license plates, which have none there, are 34.
+# Palette indices are Cityscapes' ids, except that license plates, which are -1 there, are 34.
 _BY_ID = {each.id if each.id >= 0 else 34: each.label for each in cityscapes.LABELS}
-# In colors alone a license plate is a car, and a group of poles a pole.  The gray is "static".
+# Where classes share a color, that of the trained class counts: a license plate is read as a car,
+# a group of poles as a pole.  The gray (20, 20, 20) is another color of "static".
 _BY_COLOR = {each.color: each.label for each in cityscapes.LABELS} | {(20, 20, 20): UNLABELED}
 _BY_COLOR |= {each.color: each.label for each in cityscapes.TRAINED}
 
 
 @dataclasses.dataclass(frozen=True)
 class Gta5(FileSource):
-  """Rendered photos of about 1914x1052 pixels with the 19 classes of Cityscapes.
+  """Source of GTA5: rendered images of about 1914x1052 pixels with the 19 classes of Cityscapes.
 
-  The splits `part1` .. `part10` are the parts in which the images are published, of 2500 each but
-  for the last; Ke et al. (2018) test on `part1`.  `all` are all parts.  A few published masks are
-  not of their photo's size; reading one raises ValueError.
+  The splits `part1` to `part10` are the parts in which the images are published, of 2500 images
+  each except the last; Ke et al. (2018) test on `part1`.  `all` has all parts.  A few published
+  masks differ in size from their images; reading one raises ValueError.
+
+  Attributes:
+    root: Path of the folder with `images` and `labels`, or of the folder above it.
+    split: "part1" to "part10", or "all".
   """
 
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -50,15 +55,15 @@ class Gta5(FileSource):
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    """The numbers of the split's photos, in five digits."""
+    """Numbers of the split's images, in five digits."""
     return tuple(f"{number:05d}" for number in _NUMBERS[self.split])
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A photo and its mask."""
+    """Returns the paths of an image and its mask."""
     name = f"{self.names[index]}.png"
     return {"image": self.folder / "images" / name, "label": self.folder / "labels" / name}
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo and its mask, which has Cityscapes' ids as a palette or its colors."""
+    """Reads an image and its mask, which has Cityscapes' ids (as a palette) or its colors."""
     label = decode.labels(files["label"], _BY_ID, _BY_COLOR)
     return {"image": decode.photo(files["image"]), "label": label}

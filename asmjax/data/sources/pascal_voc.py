@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 segmentation (Everingham et al. 2010), also with the SBD's additional masks."""
+"""PASCAL VOC 2012 segmentation (Everingham et al. 2010), also with the additional masks of SBD."""
 
 import dataclasses
 import functools
@@ -17,10 +17,10 @@ from asmjax.data.transforms import Example
 
 
 def color_map(count: int) -> tuple[decode.Color, ...]:
-  """The first `count` of VOC's 256 colors, no two of which are equal.
+  """Returns the first `count` of PASCAL VOC's 256 colors, which are all different.
 
-  Bits 0, 3, 6 of an index are the upper three bits of red in falling order; green has bits 1, 4, 7
-  and blue bits 2, 5.
+  Bits 0, 3, 6 of an index are the upper three bits of red, the highest first; bits 1, 4, 7 are
+  those of green and bits 2, 5 those of blue.
   """
   level = lambda index, channel: sum(
     (index >> (3 * place + channel) & 1) << (7 - place) for place in range(3)
@@ -53,7 +53,7 @@ _CLASSES = (
 )
 _TABLE = {index: index for index in range(len(_CLASSES))} | {UNLABELED: UNLABELED}
 
-# The usual names of each split's list.
+# Names under which each split's list is distributed, in order of preference.
 _LISTS = {
   "train": ("train.txt",),
   "val": ("val.txt",),
@@ -64,12 +64,15 @@ _LISTS = {
 
 @dataclasses.dataclass(frozen=True)
 class PascalVoc(FileSource):
-  """Photos with 20 classes of objects on a background; the objects' outlines are unlabeled.
+  """Source of PASCAL VOC: photos, 20 classes of objects and background; outlines are unlabeled.
 
-  `train_aug` reads its masks from `SegmentationClassAug`: the masks that Hariharan et al. (2011)
-  added, in the common list of 10582 names.  The other splits read `SegmentationClass` where that
-  folder exists and `SegmentationClassAug` where it does not, and give `instance` where
-  `SegmentationObject` exists.
+  `train_aug` reads its masks from `SegmentationClassAug`: those that Hariharan et al. (2011) added,
+  in the common list of 10582 names.  The other splits read `SegmentationClass` if that folder
+  exists, else `SegmentationClassAug`, and provide `instance` if `SegmentationObject` exists.
+
+  Attributes:
+    root: Path of the folder `VOC2012`, or of the folder above it or above `VOCdevkit`.
+    split: "train", "val", "trainval" or "train_aug".
   """
 
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -89,7 +92,7 @@ class PascalVoc(FileSource):
   )
 
   def __post_init__(self) -> None:
-    """Looks for the instances' folder."""
+    """Reads the names, and adds `instance` to the descriptor if its folder exists."""
     super().__post_init__()
     if self.split != "train_aug" and (self.folder / "SegmentationObject").is_dir():
       provides = self.descriptor.provides | {"instance"}
@@ -100,14 +103,14 @@ class PascalVoc(FileSource):
   def names(self) -> tuple[str, ...]:
     """Names of the split's photos in the order of its list.
 
-    A line is a name, or the paths of a photo and its mask as in some lists of `train_aug`.
+    A line is a name or, as in some lists of `train_aug`, the paths of a photo and its mask.
     """
     paths = [f"ImageSets/Segmentation/{name}" for name in _LISTS[self.split]]
     path = next((each for each in paths if (self.folder / each).is_file()), paths[0])
     return tuple(_name(line, self.folder / path) for line in self.read_list(path))
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A photo, its mask and its instances."""
+    """Returns the paths of a photo, its mask and, where provided, its map of instances."""
     name = self.names[index]
     files = {
       "image": self.folder / "JPEGImages" / f"{name}.jpg",
@@ -118,7 +121,7 @@ class PascalVoc(FileSource):
     return files
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo, its mask and its instances."""
+    """Reads a photo, its labels and, where provided, its instances."""
     label = decode.labels(files["label"], _TABLE)
     example = {"image": decode.photo(files["image"]), "label": label}
     if "instance" in files:

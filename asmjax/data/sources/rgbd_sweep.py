@@ -1,4 +1,4 @@
-"""A sweep of one room with an RGB-D camera, as 7-Scenes has them (Shotton et al. 2013)."""
+"""Sequence of one room recorded with an RGB-D camera, as in 7-Scenes (Shotton et al. 2013)."""
 
 import dataclasses
 import functools
@@ -19,22 +19,29 @@ from asmjax.data.transforms import Example
 
 _COLOR = re.compile(r"frame-(\d+)\.color\.(?:jpg|png)")
 _MISSING = 65535
-# In 1/m: a little less than half the step of 0.0029 in which structured light of 640 x 480 pixels
-# measures inverse depth.
+# Standard deviation of inverse depth in 1/m: a little less than half of 0.0029, the step in which a
+# structured-light camera of 640 x 480 pixels measures inverse depth.
 _NOISE = 0.0013
 
 
 @dataclasses.dataclass(frozen=True)
 class RgbdSweep(FileSource):
-  """Photos, depths in meters and the normals that follow from them (`normals_from_depth`).
+  """Source of an RGB-D sequence: photos, depths in meters, and normals computed from the depths.
 
-  The parts follow each other in the order of the frames' numbers, since a frame between two frames
-  of another part shows nearly what they do.  So do the frames on the two sides of a border: the
-  first of "val" flatter a model, while "val" itself lies between "train" and "test".  All parts
-  show one room, and results say nothing about others.
+  The splits are consecutive runs of frames, since a frame between two frames of another split would
+  show nearly the same view as these.  The frames on the two sides of a border still do: the first
+  frames of "val" resemble the last of "train", and "val" separates "train" from "test".  All splits
+  show the same room; results say nothing about other rooms.
 
   Attributes:
-    parts: shares of the frames in "train", "val" and "test"; "all" has every frame.
+    root: Path of the folder with `camera-intrinsics.txt` and the frames.
+    split: "train", "val", "test", or "all" with every frame.
+    parts: Shares of the frames in "train", "val" and "test"; 0.7, 0.1 and 0.2 by default.
+
+  Raises:
+    ValueError: `parts` do not add to 1, the intrinsics are malformed, two images are of one frame,
+      or the split is unknown or empty.
+    FileNotFoundError: The folder has no intrinsics.
   """
 
   parts: tuple[float, float, float] = (0.7, 0.1, 0.2)
@@ -53,16 +60,16 @@ class RgbdSweep(FileSource):
   )
 
   def __post_init__(self) -> None:
-    """Checks the parts, which configs hand over as a list, the frames and the intrinsics."""
+    """Checks the parts (a list when they come from a config), the frames and the intrinsics."""
     object.__setattr__(self, "parts", tuple(self.parts))
     if len(self.parts) != 3 or min(self.parts) < 0 or not math.isclose(sum(self.parts), 1):
       raise ValueError(f"parts {self.parts}: expected shares of train, val and test that add to 1")
     super().__post_init__()
-    _ = self.intrinsics  # Malformed ones are better found now than at the first example.
+    _ = self.intrinsics  # Malformed ones raise now, before a run starts.
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    """Names of the split's color images in the order of their frames."""
+    """Names of the split's color images, in the order of their frames."""
     names = in_order((path.name for path in self.folder.iterdir()), self.folder)
     if self.split == "all":
       return names
@@ -70,7 +77,7 @@ class RgbdSweep(FileSource):
 
   @functools.cached_property
   def intrinsics(self) -> np.ndarray:
-    """The camera's intrinsics, float64 (3, 3), for pixels whose centers are whole numbers."""
+    """Camera matrix, float64 (3, 3), for pixels whose centers have integer coordinates."""
     path = self.folder / self.marker_path
     rows = [line.split() for line in decode.lines(path)]
     try:
@@ -81,13 +88,13 @@ class RgbdSweep(FileSource):
     return intrinsics
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A photo and its depth map."""
+    """Returns the paths of a photo and its depth map."""
     name = self.names[index]
     depth = f"{name.split('.')[0]}.depth.png"
     return {"image": self.folder / name, "depth": self.folder / depth}
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo, its depths and their normals."""
+    """Reads a photo and its depths, and computes the normals; see `normals_from_depth`."""
     raw = decode.raw16(files["depth"])
     depth = np.where(raw == _MISSING, 0, raw).astype(np.float32) / 1000
     normals = normals_from_depth(depth, self.intrinsics, noise=_NOISE)
@@ -95,10 +102,14 @@ class RgbdSweep(FileSource):
 
 
 def in_order(names: Iterable[str], folder: pathlib.Path) -> tuple[str, ...]:
-  """The names of color images among `names`, by the number of their frame.
+  """Selects the names of color images, and sorts them by the numbers of their frames.
+
+  Args:
+    names: Names of files.
+    folder: Path of their folder, for the error message.
 
   Raises:
-    ValueError: two of them are of one frame of `folder`.
+    ValueError: Two color images have the same frame number.
   """
   frames: dict[int, str] = {}
   for name in sorted(names):
@@ -110,6 +121,11 @@ def in_order(names: Iterable[str], folder: pathlib.Path) -> tuple[str, ...]:
 
 
 def contiguous(names: Sequence[str], parts: Sequence[float]) -> list[tuple[str, ...]]:
-  """Cuts `names` into runs whose shares of them are `parts`, up to rounding."""
+  """Cuts `names` into consecutive runs of the given lengths.
+
+  Args:
+    names: Names in order.
+    parts: Lengths of the runs as shares of `len(names)`, which are rounded to whole names.
+  """
   cuts = [round(len(names) * share) for share in itertools.accumulate(parts, initial=0)]
   return [tuple(names[start:stop]) for start, stop in itertools.pairwise(cuts)]

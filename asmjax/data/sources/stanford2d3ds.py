@@ -17,7 +17,8 @@ from asmjax.data.files import FileSource
 from asmjax.data.transforms import Example
 
 _AREAS = ("area_1", "area_2", "area_3", "area_4", "area_5a", "area_5b", "area_6")
-# The three folds of the paper, by the areas they are tested on; no building is on both sides.
+# The three folds of the paper, by the areas that each is tested on; no building is both in a fold's
+# training and test areas.
 _TESTED = {
   "fold1": ("area_5a", "area_5b"),
   "fold2": ("area_2", "area_4"),
@@ -47,14 +48,17 @@ _UNKNOWN = "<UNK>"
 _IDS = {**{name: label for label, name in enumerate(_CLASSES)}, _UNKNOWN: UNLABELED}
 
 _RGB = "_domain_rgb.png"
-# Folder and end of the name of what belongs to a photo.
+# Folder of each map of a photo, and end of the map's file name.
 _MAPS = {
   "label": ("semantic", "_domain_semantic.png"),
   "depth": ("depth", "_domain_depth.png"),
   "normals": ("normal", "_domain_normals.png"),
 }
+# Paths at which the list of labels may lie, in order of preference.
 _LABELS = ("assets/semantic_labels.json", "semantic_labels.json")
 
+# Encoding of the published files: index of pixels without data, depth of pixels without depth,
+# steps of depth per meter, and the value of all three channels of a missing normal.
 _UNSEEN = 0x0D0D0D
 _FAR = 65535
 _STEPS_PER_METER = 512
@@ -63,11 +67,20 @@ _NO_NORMAL = 128
 
 @dataclasses.dataclass(frozen=True)
 class Stanford2d3ds(FileSource):
-  """Views of 1080x1080 pixels with labels, instances, depth and normals, rendered from meshes.
+  """Source of 2D-3D-Semantics: views of 1080x1080 pixels with truth rendered from meshes.
 
-  An instance is an index into `semantic_labels.json`, which lists every object of every room once:
-  its number is the same in all views of the object, and no other object's.  Fold 1 is the one
-  that Hwang et al. (2019) report on, with 52903 views to train on and 17593 to test on.
+  The truth is labels, instances, depth and normals.  The id of an instance is its index in
+  `semantic_labels.json`, which lists every object of every room once: it is the same in all views
+  of the object, and differs from those of all other objects.  Hwang et al. (2019) report on fold 1,
+  with 52903 views to train on and 17593 to test on.
+
+  Attributes:
+    root: Path of the folder with the areas and `assets/semantic_labels.json`.
+    split: "fold1_train", "fold1_test" and so on for three folds, or an area, as "area_5a".
+
+  Raises:
+    ValueError: The split is unknown or empty, or the list of labels is malformed.
+    FileNotFoundError: An area of the split or the list of labels is missing.
   """
 
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -92,7 +105,7 @@ class Stanford2d3ds(FileSource):
     provides=frozenset({"label", "instance", "depth", "normals"}),
     ignored=frozenset({0, _UNSEEN}),
   )
-  # Any part of the data set will do, so that no path marks it: the areas are looked for by `names`.
+  # No path is common to all parts of the data set that a user may have: `names` checks the areas.
   marker_path: ClassVar[str] = "."
   layout: ClassVar[str] = (
     "ROOT/AREA/data/rgb/NAME_domain_rgb.png, data/depth/NAME_domain_depth.png, "
@@ -101,13 +114,13 @@ class Stanford2d3ds(FileSource):
   )
 
   def __post_init__(self) -> None:
-    """Reads the names and the list of labels."""
+    """Reads and checks the names and the list of labels."""
     super().__post_init__()
-    _ = self.table  # A list that cannot be used is better found now than at the first example.
+    _ = self.table  # A malformed list raises now, before a run starts.
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    """AREA/NAME of the split's views, area by area, sorted."""
+    """Names AREA/NAME of the split's views, sorted within each area."""
     areas = _SPLITS[self.split]
     missing = [area for area in areas if not (self.folder / area / "data" / "rgb").is_dir()]
     if missing:
@@ -124,7 +137,7 @@ class Stanford2d3ds(FileSource):
 
   @functools.cached_property
   def table(self) -> np.ndarray:
-    """The label of each index in `semantic_labels.json`, int32 (number of indices,)."""
+    """Label of each index in `semantic_labels.json`, int32 (number of indices,)."""
     found = [path for each in _LABELS if (path := self.folder / each).is_file()]
     if not found:
       raise FileNotFoundError(
@@ -134,14 +147,14 @@ class Stanford2d3ds(FileSource):
     return read_table(found[0])
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A view and what belongs to it; labels and instances share a file."""
+    """Returns the paths of a view and its maps; `label` is the file of instances too."""
     area, name = self.names[index].split("/")
     data = self.folder / area / "data"
     maps = {key: data / folder / f"{name}{end}" for key, (folder, end) in _MAPS.items()}
     return {"image": data / "rgb" / f"{name}{_RGB}", **maps}
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The view and all of its maps."""
+    """Reads a view, its labels, instances, depth and normals."""
     raw = decode.raw16(files["depth"])
     depth = np.where(raw == _FAR, 0, raw).astype(np.float32) / _STEPS_PER_METER
     label, instance = self._labels(files["label"])
@@ -166,13 +179,13 @@ class Stanford2d3ds(FileSource):
 
 
 def unit_normals(rgb: np.ndarray) -> np.ndarray:
-  """Colors to normals: red to the right, green down, blue to the camera, centered on 127.5.
+  """Decodes colors to unit normals: red to the right, green down, blue to the camera.
 
   Args:
-    rgb: uint8 (h, w, 3); (128, 128, 128) is missing.
+    rgb: Colors, uint8 (h, w, 3), centered on 127.5; (128, 128, 128) is missing.
 
   Returns:
-    float32 (h, w, 3) unit vectors, 0 = missing.
+    Unit normals, float32 (h, w, 3), 0 where missing.
   """
   seen = (rgb != _NO_NORMAL).any(-1, keepdims=True)
   vectors = rgb.astype(np.float32) - 127.5
@@ -180,10 +193,16 @@ def unit_normals(rgb: np.ndarray) -> np.ndarray:
 
 
 def read_table(path: pathlib.Path) -> np.ndarray:
-  """The label of each entry CLASS_NUMBER_ROOM_NUMBER_AREA of a JSON list, int32 (entries,).
+  """Reads the label of each entry CLASS_NUMBER_ROOM_NUMBER_AREA of a JSON list.
+
+  Args:
+    path: Path of the JSON file.
+
+  Returns:
+    Labels of the entries, int32 (number of entries,); `UNLABELED` for unknown objects.
 
   Raises:
-    ValueError: it is no list of such entries, or the first is not the unknown one.
+    ValueError: The file is no list of such entries, or the first entry is not the unknown object.
   """
   try:
     entries = json.loads(path.read_text("utf-8"))

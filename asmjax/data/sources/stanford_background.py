@@ -16,12 +16,12 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
 from asmjax.data.transforms import Example
 
-# Sizes of the parts in Luc et al. (2016), section 4, and in LoAd (2022), section 4.
+# Sizes of the splits in Luc et al. (2016), section 4, and in LoAd (2022), section 4.
 _PARTITIONS = (
   {"luc_train": 573, "luc_test": 142},
   {"load_train": 400, "load_val": 172, "load_test": 143},
 )
-# Luc et al. train on seven eighths of their training photos and choose by the last one.
+# Luc et al. train on seven eighths of their training photos and select the model on the last one.
 _FIT, _VAL = "luc_fit", "luc_val"
 _PHOTOS = 715
 _UNKNOWN = -1
@@ -30,12 +30,17 @@ _LABELS = {**{label: label for label in range(8)}, _UNKNOWN: UNLABELED}
 
 @dataclasses.dataclass(frozen=True)
 class StanfordBackground(FileSource):
-  """Photos of about 320x240 pixels, every pixel labeled with what the scene consists of.
+  """Source of Stanford Background: photos of about 320x240 pixels, labeled with eight classes.
 
-  The papers give the sizes of their parts, but not the names.  A list SPLIT.txt in the folder
-  decides; without it the parts are those of `partition`, so that the numbers are comparable with
-  published ones only up to the choice of images. "luc_fit" and "luc_val" are seven eighths and one
-  eighth of "luc_train", on which Luc et al. train and by which they choose the final model.
+  The papers give the sizes of their splits, but not the names.  A split is read from the list
+  SPLIT.txt in the folder; without it, `partition` draws the splits, and results are comparable with
+  published ones only up to the choice of images.  "luc_fit" and "luc_val" are seven eighths and one
+  eighth of "luc_train", on which Luc et al. train and select the final model, respectively.
+
+  Attributes:
+    root: Path of the folder `iccv09Data`, or of the folder above it.
+    split: "luc_train", "luc_test", "luc_fit" or "luc_val" (Luc et al. 2016), or "load_train",
+      "load_val" or "load_test" (LoAd).
   """
 
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -64,7 +69,7 @@ class StanfordBackground(FileSource):
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    """Names of the split's photos: in the order of its list, or sorted."""
+    """Names of the split's photos, in the order of its list, or sorted without one."""
     if (self.folder / f"{self.split}.txt").is_file():
       return self.read_list(f"{self.split}.txt")
     if self.split in (_FIT, _VAL):
@@ -81,7 +86,7 @@ class StanfordBackground(FileSource):
     return partition(names, sizes)[self.split]
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A photo and its regions."""
+    """Returns the paths of a photo and its map of regions."""
     name = self.names[index]
     return {
       "image": self.folder / "images" / f"{name}.jpg",
@@ -89,26 +94,27 @@ class StanfordBackground(FileSource):
     }
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo and its labels; any negative id is unlabeled."""
+    """Reads a photo and its labels; negative ids are unlabeled."""
     raw = np.maximum(matrix(files["label"]), _UNKNOWN)
     label = decode.lookup(raw, _LABELS, files["label"])
     return {"image": decode.photo(files["image"]), "label": label}
 
 
 def partition(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
-  """Distributes names over parts by a shuffle that every machine and library repeats.
+  """Distributes names over parts by a shuffle that is the same on every machine.
 
-  The names are put in the order of the SHA-256 of their UTF-8 text and cut into runs.
+  The names are sorted by the SHA-256 digest of their UTF-8 text, which no library's random
+  generator can change, and cut into runs.
 
   Args:
-    names: distinct names, in any order.
-    sizes: number of names of each part, in the order of the runs.
+    names: Distinct names, in any order.
+    sizes: Number of names in each part, in the order of the runs.
 
   Returns:
-    The sorted names of each part.
+    Sorted names of each part.
 
   Raises:
-    ValueError: the sizes do not add to the number of names.
+    ValueError: The sizes do not add to the number of names.
   """
   order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
   if len(order) != sum(sizes.values()):
@@ -118,10 +124,13 @@ def partition(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, tuple
 
 
 def matrix(path: pathlib.Path) -> np.ndarray:
-  """A text of whitespace-separated integers as int32, one row a line.
+  """Reads a matrix of whitespace-separated integers, one row per line, as int32.
+
+  Args:
+    path: Path of the text file.
 
   Raises:
-    ValueError: it holds no numbers or something else, or the rows differ in length.
+    ValueError: The file is empty, has other text than integers, or rows that differ in length.
   """
   rows = [line.split() for line in decode.lines(path)]
   if not rows:

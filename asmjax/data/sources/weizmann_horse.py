@@ -16,9 +16,13 @@ from asmjax.data.transforms import Example, resize_image
 
 @dataclasses.dataclass(frozen=True)
 class WeizmannHorse(FileSource):
-  """Photos of horses at their original sizes, labeled background (0) or horse (1).
+  """Source of Weizmann horses: photos at their original sizes, labels background (0), horse (1).
 
-  The data set comes without a split: `train.txt` and `val.txt` say which names belong to which.
+  The data set is published without splits: `train.txt` and `val.txt` list their names.
+
+  Attributes:
+    root: Path of the folder with `rgb`, `figure_ground` and the lists, or of the folder above it.
+    split: "train" or "val".
   """
 
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -37,18 +41,18 @@ class WeizmannHorse(FileSource):
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    """Names of the split's photos in the order of its list."""
+    """Names of the split's photos, in the order of its list."""
     return self.read_list(f"{self.split}.txt")
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """A photo and its mask."""
+    """Returns the paths of a photo and its mask."""
     name = f"{self.names[index]}.jpg"
     return {"image": self.folder / "rgb" / name, "label": self.folder / "figure_ground" / name}
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """The photo and its mask at the photo's size."""
+    """Reads a photo and its mask, resized to the photo's size."""
     image = decode.photo(files["image"])
-    # The masks' sizes differ from the photos', and most are smaller: interpolating gray values
+    # The masks' sizes differ from the photos', and most are smaller.  Interpolating gray values
     # before the threshold puts the contour between mask pixels; thresholding first leaves stairs.
     label = resize_image(decode.gray(files["label"]), image.shape[:2]) >= 128
     return {"image": image, "label": label.astype(np.int32)}
