@@ -1,4 +1,4 @@
-"""What a data set holds, for the eye: the report of an inspection as text, and contact sheets."""
+"""Presentation of a data set: the report of an inspection as text, and contact sheets."""
 
 import collections
 import pathlib
@@ -12,12 +12,17 @@ from asmjax.data.inspection import Problem, Report, Statistics, evenly
 from asmjax.data.transforms import Example
 from asmjax.utils import colors as pictures
 
-# Pixels of a drawn example's smaller side, at least.
+# Smallest number of pixels of a drawn example's smaller side: cells are 2 inches at 130 dpi.
 _LEAST_SIDE = 300
 
 
 def format_report(report: Report, most: int = 20) -> str:
-  """The report in lines; of every kind of problem the first `most` are listed."""
+  """Formats the report of an inspection as text.
+
+  Args:
+    report: Report of `asmjax.data.inspection.inspect`.
+    most: Largest number of problems of each kind to list; 20 by default.
+  """
   lines = []
   for name, split in report.splits.items():
     lines += [f"{split.descriptor.name} {name}", *_facts(split.summary()), ""]
@@ -66,16 +71,18 @@ def _class_lines(label: dict[str, Any]) -> Iterator[str]:
 def save_contact_sheet(
   source: Source, statistics: Statistics, path: pathlib.Path, *, count: int = 8
 ) -> None:
-  """Draws whole examples, evenly spread over a split, with the colors of the classes.
+  """Draws examples, evenly spread over a split, with a legend of the classes.
+
+  Only examples without problems are drawn.
 
   Args:
-    source: one split.
-    statistics: what `asmjax.data.inspection.inspect` found in it.
-    path: of the PNG.
-    count: of examples.
+    source: Source of the split's examples.
+    statistics: Statistics of the split from `asmjax.data.inspection.inspect`.
+    path: Path of the PNG file to write.
+    count: Largest number of examples to draw; 8 by default.
 
   Raises:
-    ValueError: no example is whole.
+    ValueError: Every example has a problem.
   """
   from matplotlib.figure import Figure
 
@@ -83,7 +90,7 @@ def save_contact_sheet(
     raise ValueError(f"split {source.split!r} of {source.descriptor.name} has no whole example")
   indices = [statistics.whole[place] for place in evenly(len(statistics.whole), count)]
   rows = panels([_thinned(source[index]) for index in indices], source.descriptor)
-  # About as many columns whatever the data set provides: examples with few pictures share a row.
+  # About 8 columns whatever the data set provides: examples with few pictures share a row.
   across = min(max(1, 8 // len(rows[0])), len(rows))
   shape = -(-len(rows) // across), across * len(rows[0])
   aspect = float(np.median([row["image"].shape[0] / row["image"].shape[1] for row in rows]))
@@ -106,10 +113,18 @@ def save_contact_sheet(
 
 
 def panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str, np.ndarray]]:
-  """The pictures of every example, uint8 (h, w, 3) by title; depths share one range of colors."""
+  """Draws the image and every kind of truth of some examples; depths share one range of colors.
+
+  Args:
+    examples: Examples of one data set.
+    descriptor: Descriptor of the data set, with the palette and the kinds of truth.
+
+  Returns:
+    Pictures of each example, uint8 (h, w, 3), by title.
+  """
   depths = np.concatenate([each["depth"].ravel() for each in examples if "depth" in each] or [[]])
   valid = depths[np.isfinite(depths) & (depths > 0)]
-  # Percentiles: one stray pixel would leave the others one color.
+  # Percentiles, as with the extremes a single outlier would give all other pixels one color.
   low, high = np.percentile(valid, (2, 98)) if valid.size else (0.0, 1.0)
   draw = {
     "label": ("label", lambda e: pictures.overlay(e["image"], e["label"], descriptor.palette)),
@@ -128,7 +143,7 @@ def panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str
 
 
 def _thinned(example: Example) -> Example:
-  """Every k-th pixel: several large examples are held at once, and drawn small."""
+  """Keeps every k-th pixel: several large examples are in memory at once, and drawn small."""
   step = max(1, min(example["image"].shape[:2]) // _LEAST_SIDE)
   return {key: value[::step, ::step] for key, value in example.items()}
 

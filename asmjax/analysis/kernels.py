@@ -1,4 +1,4 @@
-"""Which neighborhoods adaptive affinity fields have chosen for each class: Ke et al. 2018."""
+"""Neighborhood sizes that adaptive affinity fields learned for each class (Ke et al. 2018)."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,19 @@ from asmjax.losses.affinity import SizeWeights
 from asmjax.models.critics.size_chooser import SizeChooser
 from asmjax.terms import Affinity
 
-# The rows of a table and the panels of a figure; fields of `KernelSizes`.
+# Titles of table columns and of a figure's panels, by the field of `KernelSizes`.
 _KINDS = {"edge": "edge pairs", "non_edge": "other pairs"}
 
 
 class KernelSizes(NamedTuple):
-  """The size k of the k x k neighborhood that counts on average (Sec. 5.4), by class.
+  """Expected size k of the k x k neighborhood of each class (Ke et al. 2018, Sec. 5.4).
 
   Attributes:
-    classes: their names.
-    sizes: that were there to choose from.
-    edge: of pairs that a class's channel tells apart, by class.
-    non_edge: of all other pairs.
+    classes: Names of the classes.
+    sizes: Sizes k that the term chooses from, in pixels.
+    edge: Expected size for pairs of which one pixel is of the class and the other is not,
+      (classes,).
+    non_edge: Expected size for all other pairs, (classes,).
   """
 
   classes: tuple[str, ...]
@@ -33,15 +34,15 @@ class KernelSizes(NamedTuple):
 
 
 def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelSizes:
-  """Reads the sizes off a run's last checkpoint.
+  """Computes the expected neighborhood sizes from a run's last checkpoint.
 
   Args:
-    workdir: of the run.
-    data_root: folder of the data set; the run's own by default.
+    workdir: Folder of the run.
+    data_root: Folder of the data set; None, the default, for the one in the run's config.
 
   Raises:
-    ValueError: the run has no adaptive affinity field, or several.
-    FileNotFoundError: the run has no checkpoint.
+    ValueError: The run has no adaptive affinity field, or several.
+    FileNotFoundError: The run has no checkpoint.
   """
   run = reopen(workdir, data_root=data_root)
   state = jax.device_get(read_state(run, workdir))
@@ -56,7 +57,7 @@ def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelS
     )
   ((name, term),) = adaptive.items()
   task, params = run.game.tasks["segmentation"], state.players[name].params
-  # Flax's `apply` knows nothing of what the module returns.
+  # Flax's `apply` has no type for the module's result.
   weights = cast(
     SizeWeights, SizeChooser().apply({"params": params}, task.channels, len(term.sizes))
   )
@@ -75,13 +76,13 @@ def expected_size(weights: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 
 
 def format_table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
-  """A Markdown table: of each class the mean over the runs of a group and, in brackets, the range.
+  """Formats a Markdown table of the sizes by class: mean over a group's runs, range in brackets.
 
   Args:
-    groups: the runs of each group, by label.
+    groups: Sizes of each run of a group, by the group's label.
 
   Raises:
-    ValueError: runs have different classes or sizes.
+    ValueError: Runs have different classes or sizes.
   """
   classes, _ = _in_common(groups)
   titles = [f"{label}, {said}" for label in groups for said in _KINDS.values()]
@@ -94,17 +95,17 @@ def format_table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
 
 
 def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -> None:
-  """Draws the sizes as bars (Fig. 4), means over the runs of a group, with their range.
+  """Draws the sizes as bars (Ke et al. 2018, Fig. 4), means over a group's runs with their range.
 
-  Classes are in the order of their edge pairs in the first group. A dashed line is where all
-  began: all sizes count the same.
+  Classes are in the order of the first group's sizes for edge pairs. A dashed line marks the value
+  at the start of the training, when all sizes have equal weights.
 
   Args:
-    groups: the runs of each group, by label.
-    path: of the PNG.
+    groups: Sizes of each run of a group, by the group's label.
+    path: Path of the PNG file to write.
 
   Raises:
-    ValueError: runs have different classes or sizes.
+    ValueError: Runs have different classes or sizes.
   """
   from matplotlib.figure import Figure
 
@@ -136,11 +137,11 @@ def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -
 def _draw_bars(
   axes: Any, places: np.ndarray, thick: float, label: str, values: np.ndarray, low: int, color: str
 ) -> None:
-  """Bars from the smallest size to the means of values (runs, classes), with their range."""
+  """Draws bars from the smallest size to the means of values (runs, classes), with their range."""
   mean, said, whiskers = values.mean(0), label, None
   if len(values) > 1:
     said = f"{label}: mean and range of {len(values)} runs"
-    # Rounding may put the mean of equal values beside them.
+    # Rounding may put the mean of equal values outside their range, and lengths may not be < 0.
     whiskers = np.maximum(np.stack([mean - values.min(0), values.max(0) - mean]), 0)
   axes.barh(
     places,
@@ -157,7 +158,7 @@ def _draw_bars(
 def _in_common(
   groups: Mapping[str, Sequence[KernelSizes]],
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-  """The classes and sizes of all runs."""
+  """Returns the classes and sizes that all runs share; raises ValueError if they differ."""
   found = {(run.classes, run.sizes): label for label, runs in groups.items() for run in runs}
   if len(found) != 1:
     each = "; ".join(
@@ -169,7 +170,7 @@ def _in_common(
 
 
 def _stacked(runs: Sequence[KernelSizes], kind: str) -> np.ndarray:
-  """(runs, classes)."""
+  """Stacks the sizes of some runs, for one kind of pairs, (runs, classes)."""
   return np.stack([getattr(run, kind) for run in runs])
 
 

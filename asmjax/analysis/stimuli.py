@@ -1,4 +1,4 @@
-"""Which structures excite the filters of an analyzer most: Fig. 5 of Hwang et al. 2019."""
+"""Structures that excite the filters of an analyzer most (Hwang et al. 2019, Fig. 5)."""
 
 import contextlib
 import dataclasses
@@ -25,23 +25,24 @@ from asmjax.terms import Structure
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.train.experiment import Experiment
 
-# A patch shows at least this part of the image's smaller side, around the field of view.
+# Smallest side of a drawn patch, as a part of the image's smaller side: a field of view of a few
+# pixels says nothing without its surroundings.
 _SHOWN = 0.2
-# Inches of a patch.
+# Side of a drawn patch in inches.
 _SIDE = 0.75
-# The space below a filter's rows, of which one is 1 high.
+# Space below the rows of a filter, in heights of a row.
 _GAP = 0.15
 
 
 class Stimuli(NamedTuple):
-  """What most excites the filters of a layer: maxima of k images at most, the largest first.
+  """Largest activations of the f filters of a layer, from at most k images, in descending order.
 
   Attributes:
-    activation: (k, f) before the ReLU.
-    example: (k, f) index in the split.
-    place: (k, f) row * width + column in the layer's map.
-    selectivity: (f,) how many standard deviations of all positions the mean of these maxima is
-      above the mean of all positions; -inf for a filter that does not vary.
+    activation: Maximum over an image before the ReLU, (k, f); -inf where the image has no truth.
+    example: Index of the image in the split, (k, f).
+    place: Position of the maximum in the layer's map, row * width + column, (k, f).
+    selectivity: Number of standard deviations over all positions that the mean of these maxima is
+      above the mean over all positions, (f,); -inf for a filter that does not vary.
   """
 
   activation: np.ndarray
@@ -51,34 +52,46 @@ class Stimuli(NamedTuple):
 
 
 class LayerField(NamedTuple):
-  """The pixels of a structure that each position of a layer sees, which may be beyond its border.
+  """Receptive fields of a layer's positions, in pixels, which may extend beyond the border.
 
   Attributes:
-    rows: (h, 2) start and stop.
-    columns: (w, 2) likewise.
+    rows: Start and stop of the field along the vertical axis, for each row of the layer, (h, 2).
+    columns: Start and stop of the field along the horizontal axis, for each column of the layer,
+      (w, 2).
   """
 
   rows: np.ndarray
   columns: np.ndarray
 
   def window(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that the place, row * w + column, sees."""
+    """Returns the field of a position: start and stop of its rows, and of its columns.
+
+    Args:
+      place: Number of the position, row * w + column.
+    """
     row, column = divmod(int(place), len(self.columns))
     return self.rows[row], self.columns[column]
 
   def scaled(self, down: float, across: float, *, align_corners: bool = False) -> "LayerField":
-    """In pixels of which so many make one of the structure; see `asmjax.ops.resize`."""
+    """Converts the fields to pixels of a larger map, such as the image.
+
+    Args:
+      down: Height of a pixel in pixels of the larger map.
+      across: Width of a pixel in pixels of the larger map.
+      align_corners: Whether the corners of both maps are aligned; see `asmjax.ops.resize`.
+    """
     shift = lambda factor: (factor - 1) / 2 if align_corners else 0
     return LayerField(self.rows * down - shift(down), self.columns * across - shift(across))
 
 
 class Strip(NamedTuple):
-  """Patches that excite a filter.
+  """Image patches that excite a filter most.
 
   Attributes:
-    title: of the filter.
-    examples: (k,) indices in the split.
-    windows: of each of them rows (start, stop) and columns (start, stop) in pixels of the photo.
+    title: Title of the filter.
+    examples: Indices of the images in the split, (k,).
+    windows: Window in each image, (2, 2): start and stop of its rows, then of its columns, in
+      pixels.
   """
 
   title: str
@@ -87,7 +100,13 @@ class Strip(NamedTuple):
 
 
 class PatchBlock(NamedTuple):
-  """Patches that excite filters of one layer, by the tasks whose structures it sees."""
+  """Strips of the filters of one layer.
+
+  Attributes:
+    title: Title of the layer.
+    tasks: Names of the tasks whose structures are inputs of the layer.
+    strips: Strips of the filters.
+  """
 
   title: str
   tasks: tuple[str, ...]
@@ -103,22 +122,22 @@ def save_patches(
   count: int = 10,
   data_root: str | None = None,
 ) -> None:
-  """Draws the held-out patches that most excite filters of the analyzer (Fig. 5), a block a layer.
+  """Draws the validation patches that excite filters of the analyzer most (Fig. 5), by layer.
 
-  A patch lies where the true structure of an image excites the filter most; its field of view is
-  framed. Every image gives one patch at most.
+  A patch is where the true structure of an image excites the filter most; the receptive field is
+  framed. Every image contributes at most one patch to a filter.
 
   Args:
-    workdir: of the run.
-    path: of the PNG.
-    layers: of the analyzer; by default all on its way down.
-    filters: of each layer, the most selective ones.
-    count: of patches of a filter, at most.
-    data_root: folder of the data set; the run's own by default.
+    workdir: Folder of the run.
+    path: Path of the PNG file to write.
+    layers: Names of the analyzer's layers to draw; by default all layers of its encoder.
+    filters: Number of filters to draw for each layer, the most selective ones; 3 by default.
+    count: Largest number of patches for each filter; 10 by default.
+    data_root: Folder of the data set; None, the default, for the one in the run's config.
 
   Raises:
-    ValueError: the run has no structure term, or that has no such layer.
-    FileNotFoundError: the run has no checkpoint.
+    ValueError: The run has no structure term, the analyzer has no such layer, or no filter varies.
+    FileNotFoundError: The run has no checkpoint.
   """
   run = reopen(workdir, data_root=data_root)
   state = jax.device_get(read_state(run, workdir))
@@ -147,9 +166,15 @@ def save_patches(
 
 
 def select_strips(best: Stimuli, field: LayerField, filters: int) -> list[Strip]:
-  """The patches of so many filters, the most selective one first.
+  """Selects the patches of the most selective filters, in descending order.
 
-  A filter is left out if most of its patches are of images that one of those shows.
+  A filter is left out if more than half of its patches are from images that a filter selected
+  before it has, too: filters that respond to the same few images would look alike.
+
+  Args:
+    best: Largest activations of the layer's filters.
+    field: Receptive fields of the layer, in pixels of the image.
+    filters: Largest number of filters to select.
   """
   found: list[Strip] = []
   for index in np.argsort(-best.selectivity, kind="stable"):
@@ -173,18 +198,21 @@ def find_stimuli(
   *,
   align_corners: bool = False,
 ) -> dict[str, Stimuli]:
-  """The true structures that most excite each filter of the term's layers.
+  """Finds the true structures that excite each filter of a term's layers most.
 
-  Positions count as they do in the term's loss: there must be truth.
+  Positions without truth are left out, as in the term's loss.
 
   Args:
-    term: with the analyzer.
-    tasks: that are trained.
-    params: of the analyzer.
-    size: (h, w) of the predictor's outputs.
-    examples: batches of a split, of which one at a time is held.
-    count: of images, at most.
-    align_corners: where these lie in the image; see `asmjax.ops.resize`.
+    term: Structure term with the analyzer.
+    tasks: All tasks of the game, by name.
+    params: Parameters of the analyzer.
+    size: Height and width of the predictor's outputs, to which the truth is downsampled.
+    examples: Batches of a split in order; one at a time is in memory.
+    count: Largest number of images for each filter; 10 by default.
+    align_corners: Whether outputs are aligned with the image's corners; see `asmjax.ops.resize`.
+
+  Returns:
+    Largest activations of the filters, by layer.
   """
   shrink = functools.partial(batches.downsample, size=size, align_corners=align_corners)
   excite = jax.jit(lambda params, batch: _excited(term, tasks, params, shrink(batch)))
@@ -208,9 +236,18 @@ def find_stimuli(
 def layer_fields(
   term: Structure, tasks: Mapping[str, Task], params: PyTree, size: tuple[int, int]
 ) -> dict[str, LayerField]:
-  """What the positions of each of the term's layers see of structures of `size`.
+  """Computes the receptive fields of the positions of a term's layers, by layer.
 
-  All fields of a layer are as large as its largest: those that the border cuts off go beyond.
+  All fields of a layer have the size of its largest: those at the border extend beyond it.
+
+  Args:
+    term: Structure term with the analyzer.
+    tasks: All tasks of the game, by name.
+    params: Parameters of the analyzer.
+    size: Height and width of the structures.
+
+  Returns:
+    Fields in pixels of the structures, by layer.
   """
   shapes = [
     jax.ShapeDtypeStruct((1, *size, task.channels), jnp.float32)
@@ -241,7 +278,7 @@ def layer_fields(
 def _excited(
   term: Structure, tasks: Mapping[str, Task], params: PyTree, truth: Mapping[str, ArrayLike]
 ) -> dict[str, tuple[Array, Array, Array]]:
-  """By layer: maxima (n, f), their places, and (3, f) number, sum and sum of squares."""
+  """Computes, by layer, maxima (n, f), their places, and number, sum and sum of squares (3, f)."""
   judged = MaskedStructures(select_tasks(tasks, term.tasks), {}, truth)
   features, *_ = term.critic.apply({"params": params}, *judged.true)
   found = {}
@@ -257,7 +294,7 @@ def _excited(
 
 
 def _largest(old: list[np.ndarray] | None, new: list[np.ndarray], count: int) -> list[np.ndarray]:
-  """Activations and what belongs to them, filter by filter; of equal ones the first come first."""
+  """Merges two lists, by descending activation of each filter; equal ones keep their order."""
   both = new if old is None else [np.concatenate(pair) for pair in zip(old, new, strict=True)]
   order = np.argsort(-both[0], axis=0, kind="stable")[:count]
   return [np.take_along_axis(each, order, 0) for each in both]
@@ -266,7 +303,8 @@ def _largest(old: list[np.ndarray] | None, new: list[np.ndarray], count: int) ->
 def _selectivity(activation: np.ndarray, sums: np.ndarray) -> np.ndarray:
   number, total, squares = sums
   mean = total / np.maximum(number, 1)
-  # Rounding alone leaves the squares of a constant this far from its square.
+  # In single precision, rounding alone gives a constant filter a deviation of up to about 1e-3 of
+  # its mean.
   deviation = np.sqrt(np.maximum(squares / np.maximum(number, 1) - mean**2, 0))
   varies = deviation > 1e-3 * np.abs(mean)
   above = np.where(np.isfinite(activation), activation, mean).mean(0) - mean
@@ -274,17 +312,24 @@ def _selectivity(activation: np.ndarray, sums: np.ndarray) -> np.ndarray:
 
 
 def _whole(ends: np.ndarray) -> np.ndarray:
-  """From minus the first and the last pixel (h, 2) to start and stop of equally long fields."""
+  """Converts ends of fields (h, 2) to start and stop, extended to one length at the border.
+
+  The ends are those of `Value.fields`: minus the first pixel, and the last pixel.
+  """
   start, stop = -ends[:, 0], ends[:, 1] + 1
   lack = np.max(stop - start) - (stop - start)
   return np.stack([start - lack * (start == 0), stop + lack * (start > 0)], -1)
 
 
 def draw_album(run: Experiment, blocks: Sequence[PatchBlock]) -> Any:
-  """Of each filter a row of photos and one of each task's truth; two blocks stand side by side.
+  """Draws, for each filter, a row of photos and a row of each task's truth, two blocks abreast.
+
+  Args:
+    run: Description of the run, with the validation examples.
+    blocks: Strips of each layer.
 
   Returns:
-    Matplotlib's figure.
+    Matplotlib figure.
   """
   from matplotlib.figure import Figure
 
@@ -319,7 +364,7 @@ def draw_album(run: Experiment, blocks: Sequence[PatchBlock]) -> Any:
 
 
 def _draw_patch(axes: Any, picture: np.ndarray, window: np.ndarray) -> None:
-  """The window of a picture, with what is around it if it is small; beyond the border is gray."""
+  """Draws a window of a picture, with its surroundings if it is small; gray beyond the border."""
   from matplotlib.patches import Rectangle
   from matplotlib.patheffects import withStroke
 
@@ -348,7 +393,7 @@ def _draw_patch(axes: Any, picture: np.ndarray, window: np.ndarray) -> None:
 
 
 def _drawn(run: Experiment, blocks: Sequence[PatchBlock]) -> dict[str, dict[int, np.ndarray]]:
-  """Photos as "", and pictures of the truth by task, of all examples that are shown."""
+  """Returns photos as "" and pictures of the truth by task, each by the index of its example."""
   strips = [strip for block in blocks for strip in block.strips]
   shown = sorted({int(each) for strip in strips for each in strip.examples})
   # In evaluation examples are prepared without randomness.
