@@ -12,7 +12,7 @@ from asmjax.analysis.runs import Group
 from asmjax.metrics.moments import nanmean
 from asmjax.metrics.names import group_by_class
 
-# What papers show by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et al. 2019,
+# Metrics that papers list by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et al. 2019,
 # Fig. 6), and depths and normals of instances (the latter's Fig. 7).
 _USUAL = (
   "segmentation/iou",
@@ -23,19 +23,19 @@ _USUAL = (
   "depth/instance/delta_1.25",
   "normals/instance/within_11.25",
 )
-# They tell bars apart without colors.
+# Hatches, so that bars can be distinguished without colors, too.
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 
 
 class ClassScores(NamedTuple):
-  """A metric of each class, of several groups of runs.
+  """Values of a metric by class, for several groups of runs.
 
   Attributes:
-    metric: Its name without the class, as in "segmentation/boundary/precision".
-    classes: Names of the classes.
-    values: (c,) by the group's label, means over the runs in which a class has a value; NaN for a
-      class that has none.
-    means: Over the classes of a run that have a value, then over runs, by the group's label.
+    metric: Name of the metric without the class, as in "segmentation/boundary/precision".
+    classes: Names of the c classes.
+    values: Mean over the runs in which a class has a value, (c,), by the group's label; NaN for a
+      class without values.
+    means: Mean over the classes of a run that have a value, then over runs, by the group's label.
   """
 
   metric: str
@@ -44,28 +44,39 @@ class ClassScores(NamedTuple):
   means: dict[str, float]
 
   def changes(self, baseline: str) -> dict[str, np.ndarray]:
-    """Returns the differences of each other group from the baseline, the mean's last, (c + 1,)."""
+    """Computes the differences of all other groups from a baseline.
+
+    Args:
+      baseline: Label of the group to subtract.
+
+    Returns:
+      Differences by class and, last, of the means, (c + 1,), by the group's label.
+    """
     rows = {label: self.with_mean(label) for label in self.values}
     return {label: row - rows[baseline] for label, row in rows.items() if label != baseline}
 
   def with_mean(self, label: str) -> np.ndarray:
-    """Returns a group's values by class and their mean, (c + 1,)."""
+    """Returns a group's values by class and, last, their mean, (c + 1,)."""
     return np.append(self.values[label], self.means[label])
 
 
 def usual_classes(groups: Sequence[Group]) -> list[str]:
-  """Returns the metrics by class that papers show, of those that all groups have."""
+  """Selects the usual metrics by class, in the order of the papers, that all groups have."""
   shared = set.intersection(*(set(metrics_by_class(group)) for group in groups))
   return [metric for metric in _USUAL if metric in shared]
 
 
 def metrics_by_class(group: Group) -> list[str]:
-  """Returns all metrics that the group's first run has by class."""
+  """Reads the names of all metrics that a group's first run has by class."""
   return list(group_by_class(group.results()[0]["metrics"]))
 
 
 def read_class_scores(groups: Sequence[Group], metric: str) -> ClassScores:
   """Reads the final values of a metric by class.
+
+  Args:
+    groups: Groups of finished runs.
+    metric: Name of the metric without the class, as in "segmentation/iou".
 
   Raises:
     ValueError: The groups have different classes, or none with this metric.
@@ -89,12 +100,18 @@ def read_class_scores(groups: Sequence[Group], metric: str) -> ClassScores:
 
 
 def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou") -> str:
-  """Formats a Markdown table of a metric by class, means over runs; what gains most comes first.
+  """Formats a Markdown table of a metric by class, means over runs, by descending gain.
 
-  Parts of a whole are in per cent. A class without a value in any run of a group comes last.
+  Metrics that are parts of a total, such as IoUs, are in per cent. A class without a value in any
+  run of a group comes last.
+
+  Args:
+    baseline: Group of runs to compare with.
+    group: Group of runs whose gains are listed.
+    metric: Name of the metric without the class; "segmentation/iou" by default.
 
   Raises:
-    ValueError: See `read_class_scores`.
+    ValueError: The groups have different classes, or none with this metric.
   """
   scores = read_class_scores([baseline, group], metric)
   before, after = scores.with_mean(baseline.label), scores.with_mean(group.label)
@@ -117,8 +134,8 @@ def save_changes(scores: Sequence[ClassScores], baseline: str, path: pathlib.Pat
   As Hwang et al. 2019, Fig. 6 and 7.
 
   Args:
-    scores: One or more metrics.
-    baseline: Label of the group that the others are held against.
+    scores: Values by class of each metric; at least one.
+    baseline: Label of the group that the others are compared with.
     path: Path of the PNG file to write.
   """
   from matplotlib.figure import Figure
@@ -133,7 +150,13 @@ def save_changes(scores: Sequence[ClassScores], baseline: str, path: pathlib.Pat
 
 
 def draw_changes(axes: Any, scores: ClassScores, baseline: str) -> None:
-  """Draws bars of the changes of each class and of their mean; what gains most comes first."""
+  """Draws bars of the changes of each class and of the mean, by descending gain of the first group.
+
+  Args:
+    axes: Matplotlib axes to draw on.
+    scores: Values of a metric by class.
+    baseline: Label of the group that the others are compared with.
+  """
   changes = scores.changes(baseline)
   first = metric_direction(scores.metric) * next(iter(changes.values()))[:-1]
   order = [*np.argsort(np.where(np.isnan(first), np.inf, -first), kind="stable"), len(first)]

@@ -1,4 +1,4 @@
-"""Groups of runs side by side: means, spreads, and paired differences with their intervals."""
+"""Comparison of groups of runs: means, deviations, and paired differences with intervals."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from asmjax.analysis.formatting import display_scale, metric_direction
 from asmjax.analysis.runs import Group, check_comparable
 
-# Of the confidence intervals.
+# Level of the confidence intervals, the usual 95 %.
 CONFIDENCE = 0.95
 
 _DIRECTIONS = {"higher": 1, "lower": -1, "none": 0}
@@ -18,12 +18,12 @@ _DIRECTIONS = {"higher": 1, "lower": -1, "none": 0}
 
 @dataclasses.dataclass(frozen=True)
 class MetricColumn:
-  """A metric and how it is shown.
+  """Metric, and the format of its column in a table.
 
   Attributes:
-    name: Its key in `results.json`.
-    title: Head of its column.
-    scale: Factor by which values are multiplied to be shown.
+    name: Key of the metric in `results.json`.
+    title: Head of the column.
+    scale: Factor by which displayed values are multiplied, such as 100 for per cent.
     direction: 1 if higher values are better, -1 if lower ones are, 0 if neither.
   """
 
@@ -34,13 +34,14 @@ class MetricColumn:
 
   @classmethod
   def parse(cls, entry: str | Mapping[str, Any]) -> "MetricColumn":
-    """Reads a metric's name, or a mapping with `name` and any of the other settings.
+    """Reads a column from the name of a metric, or from a mapping with further settings.
 
     Args:
-      entry: The name alone, or with `title`, `scale` and `direction`: "higher", "lower" or "none".
+      entry: Name of the metric; or a mapping with `name` and any of `title`, `scale` and
+        `direction`, which is "higher", "lower" or "none". Settings left out follow from the name.
 
     Raises:
-      ValueError: A key is unknown or missing, or the direction is.
+      ValueError: A key is unknown, the name is missing, or the direction is unknown.
     """
     entry = {"name": entry} if isinstance(entry, str) else dict(entry)
     unknown = entry.keys() - {"name", "title", "scale", "direction"}
@@ -58,7 +59,12 @@ class MetricColumn:
     )
 
   def format(self, value: float, sign: str = "") -> str:
-    """Returns a value as it is shown, in as many digits as are worth reading."""
+    """Formats a value, scaled and with two or three decimals; "–" for NaN.
+
+    Args:
+      value: Value in the units of `results.json`.
+      sign: "+" to write the sign of positive values, too; empty by default.
+    """
     value = self.scale * value
     if math.isnan(value):
       return "–"
@@ -67,41 +73,41 @@ class MetricColumn:
 
 @dataclasses.dataclass(frozen=True)
 class SeedSummary:
-  """A metric of the runs of one group, in the units of `results.json`.
+  """Values of a metric of the runs of a group, in the units of `results.json`.
 
   Attributes:
-    values: Final value by seed, of those runs that have one.
+    values: Final value by seed, for the runs that have one.
   """
 
   values: Mapping[int, float]
 
   @property
   def mean(self) -> float:
-    """Mean over the seeds, NaN without any."""
+    """Mean over the seeds; NaN without any."""
     return float(np.mean(list(self.values.values()))) if self.values else math.nan
 
   @property
   def std(self) -> float:
-    """Sample standard deviation over the seeds (n - 1), NaN for fewer than two."""
+    """Sample standard deviation over the seeds (n - 1); NaN for fewer than two."""
     return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else math.nan
 
 
 @dataclasses.dataclass(frozen=True)
 class PairedDifference(SeedSummary):
-  """Differences to the baseline's run of the same seed.
+  """Differences of a group's runs from the baseline's runs of the same seeds.
 
   Attributes:
-    values: Difference by seed, of the seeds that both groups have.
-    direction: That of the metric.
+    values: Difference by seed, for the seeds that both groups have.
+    direction: 1 if higher values of the metric are better, -1 if lower ones are, 0 if neither.
   """
 
   direction: int
 
   @property
   def half_width(self) -> float:
-    """Half the Student-t confidence interval of the mean with n - 1 degrees of freedom.
+    """Half the width of the Student-t confidence interval of the mean difference.
 
-    It is t_{0.975, n-1} s / sqrt(n), and NaN for fewer than two seeds.
+    It is t_{0.975, n-1} s / sqrt(n) with n - 1 degrees of freedom, and NaN for fewer than two seeds.
     """
     from scipy.special import stdtrit
 
@@ -112,7 +118,7 @@ class PairedDifference(SeedSummary):
 
   @property
   def interval(self) -> tuple[float, float]:
-    """Lower and upper end of the confidence interval of the mean."""
+    """Lower and upper end of the confidence interval of the mean difference."""
     return self.mean - self.half_width, self.mean + self.half_width
 
   @property
@@ -123,17 +129,19 @@ class PairedDifference(SeedSummary):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """Groups of runs, compared metric by metric.
+  """Comparison of groups of runs, metric by metric.
 
   Attributes:
     labels: Labels of the groups, in order.
-    baseline: Label of the group that others are held against; None for none.
-    metrics: What is compared.
+    baseline: Label of the group that the others are compared with; None for none.
+    metrics: Metrics to compare, one column each.
     examples: Data set, split and number of examples of the evaluation.
-    summaries: By label and the metric's name.
-    differences: Likewise, of all groups but the baseline.
-    seconds: Wall times of training by label; without values where runs recorded none.
-    cost: By label the wall time in terms of the baseline's, over the seeds that both have.
+    summaries: Values over seeds, by the group's label and the metric's name.
+    differences: Differences from the baseline, by the group's label and the metric's name; without
+      the baseline itself, and empty if there is none.
+    seconds: Wall time of training in seconds by label; without values where none was recorded.
+    cost: Ratio of the wall time to the baseline's, over the seeds that both groups have, by label;
+      empty without a baseline.
   """
 
   labels: tuple[str, ...]
@@ -146,7 +154,7 @@ class Comparison:
   cost: Mapping[str, float]
 
   def markdown(self) -> str:
-    """Returns a table with a row for each group; `caption` says what is in it."""
+    """Formats a Markdown table with a row for each group; `caption` explains its cells."""
     timed = any(each.values for each in self.seconds.values())
     head = ["runs"]
     for metric in self.metrics:
@@ -162,7 +170,7 @@ class Comparison:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
   def caption(self) -> str:
-    """Returns what the cells of the table mean, and what was evaluated."""
+    """Describes the cells of the table and the examples of the evaluation."""
     data_set, split, examples = self.examples
     parts = [f"{data_set} {split}, {examples} examples."]
     if any(len(each.values) > 1 for row in self.summaries.values() for each in row.values()):
@@ -178,7 +186,7 @@ class Comparison:
     return " ".join(parts)
 
   def to_dict(self) -> dict[str, Any]:
-    """Returns everything in the types of JSON, in the units of `results.json`."""
+    """Converts the comparison to the types of JSON, with values in the units of `results.json`."""
     data_set, split, examples = self.examples
     return {
       "data_set": data_set,
@@ -211,12 +219,12 @@ def compare(
   metrics: Sequence[str | Mapping[str, Any] | MetricColumn],
   baseline: str | None = None,
 ) -> Comparison:
-  """Compares finished runs, with a baseline pairwise at the same seed.
+  """Compares groups of finished runs, and with a baseline the runs of the same seed.
 
   Args:
-    groups: Runs that differ in their seeds alone.
-    metrics: See `MetricColumn.parse`.
-    baseline: Label of the group that others are held against.
+    groups: Groups of runs that differ in their seeds alone.
+    metrics: Metrics to compare, as columns or in a form that `MetricColumn.parse` reads.
+    baseline: Label of the group to compare the others with; None, the default, for none.
 
   Raises:
     ValueError: The runs were not evaluated on the same examples, a metric or the baseline is
@@ -266,21 +274,27 @@ def compare(
 def paired_difference(
   group: SeedSummary, baseline: SeedSummary, direction: int
 ) -> PairedDifference:
-  """Subtracts the baseline's value from the group's at each seed that both have."""
+  """Subtracts the baseline's values from a group's, for each seed that both have.
+
+  Args:
+    group: Values of the group.
+    baseline: Values of the baseline.
+    direction: 1 if higher values of the metric are better, -1 if lower ones are, 0 if neither.
+  """
   shared = [seed for seed in group.values if seed in baseline.values]
   values = {seed: group.values[seed] - baseline.values[seed] for seed in shared}
   return PairedDifference(values, direction)
 
 
 def _cost(group: SeedSummary, baseline: SeedSummary) -> float:
-  """The group's wall time over the baseline's, of the seeds that both have; NaN without any."""
+  """Divides a group's wall time by the baseline's, over the seeds that both have; NaN if none."""
   shared = [seed for seed in group.values if seed in baseline.values]
   total = lambda summary: sum(summary.values[seed] for seed in shared)
   return total(group) / total(baseline) if shared and total(baseline) else math.nan
 
 
 def _seeds(group: Group, *, required: bool) -> Sequence[int]:
-  """Seeds of the runs; their places where seeds are not needed and not told."""
+  """Returns the seeds of runs; their numbers from 0 if seeds are unknown and not required."""
   try:
     return group.seeds()
   except ValueError:

@@ -1,4 +1,4 @@
-"""Which class a method takes for which: confusion matrices of runs."""
+"""Confusion matrices of runs: which class a method predicts in place of which."""
 
 import dataclasses
 import pathlib
@@ -13,30 +13,30 @@ from asmjax.metrics.moments import ratio
 from asmjax.train.evaluate import make_evaluate
 
 _TASK = "segmentation"
-# Numbers are written into the cells of a matrix of this many classes or fewer.
+# Largest number of classes whose matrix has numbers in its cells; with more they are unreadable.
 _LEGIBLE = 12
 
 
 def count_confusions(
   workdir: pathlib.Path, data_root: str | None = None
 ) -> tuple[ConfusionMatrix, tuple[str, ...]]:
-  """Evaluates a run's last checkpoint on the run's own held-out split.
+  """Counts the confusions of a run's last checkpoint on the split of its own evaluation.
 
   Args:
-    workdir: of the run.
-    data_root: folder of the data set; the run's own by default.
+    workdir: Folder of the run.
+    data_root: Folder of the data set; None, the default, for the one in the run's config.
 
   Returns:
-    The pixels by true and predicted class, and the names of the classes.
+    Number of pixels by true and predicted class, and the names of the classes.
 
   Raises:
-    ValueError: the run does not segment.
-    FileNotFoundError: the run has no checkpoint.
+    ValueError: Segmentation is not among the run's tasks.
+    FileNotFoundError: The run has no checkpoint.
   """
   run = reopen(workdir, data_root=data_root)
   if _TASK not in run.game.tasks:
     raise ValueError(f"{workdir} has tasks {sorted(run.game.tasks)}; expected {_TASK!r}")
-  # Extra metrics are costly, and read something else off the predictions.
+  # Extra metrics are slow to compute, and the confusion matrix does not depend on them.
   task = dataclasses.replace(run.game.tasks[_TASK], extra_metrics=())
   game = dataclasses.replace(run.game, tasks={**run.game.tasks, _TASK: task})
   scores = make_evaluate(game)(read_state(run, workdir).variables(), run.eval_batches())
@@ -44,24 +44,26 @@ def count_confusions(
 
 
 def by_row(matrix: ConfusionMatrix) -> np.ndarray:
-  """Parts of each true class, with recall on the diagonal; NaN for a class without truth."""
+  """Divides each row by its sum: recall on the diagonal, NaN for a class without truth."""
   return ratio(matrix.counts, matrix.counts.sum(1, keepdims=True))
 
 
 def by_column(matrix: ConfusionMatrix) -> np.ndarray:
-  """Parts of each predicted class, with precision on the diagonal; NaN for one never predicted."""
+  """Divides each column by its sum: precision on the diagonal, NaN if never predicted."""
   return ratio(matrix.counts, matrix.counts.sum(0, keepdims=True))
 
 
 def save_matrices(
   matrices: Mapping[str, ConfusionMatrix], classes: Sequence[str], path: pathlib.Path
 ) -> None:
-  """Draws matrices side by side, normalized by row above and by column below (Appendix C).
+  """Draws confusion matrices side by side, normalized by row above and by column below.
+
+  As Hwang et al. 2019, Appendix C.
 
   Args:
-    matrices: by label.
-    classes: their names.
-    path: of the PNG.
+    matrices: Confusion matrices by the label of the run.
+    classes: Names of the classes, in the order of the matrices.
+    path: Path of the PNG file to write.
   """
   from matplotlib.figure import Figure
 
@@ -84,20 +86,20 @@ def save_matrices(
 
 
 def draw_matrix(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
-  """Draws one matrix, with the numbers in its cells if there are few.
+  """Draws a confusion matrix, with numbers in its cells if there are few classes.
 
   Args:
-    axes: of Matplotlib.
-    shares: (c, c) in per cent; what is NaN is gray.
-    classes: their names.
+    axes: Matplotlib axes to draw on.
+    shares: Normalized matrix in per cent, (c, c); cells of NaN are gray.
+    classes: Names of the c classes.
 
   Returns:
-    Matplotlib's image, for a bar of its colors.
+    Matplotlib image, for a color bar.
   """
   from matplotlib import colormaps
   from matplotlib.colors import PowerNorm
 
-  # The root brings out the few per cent that are confused.
+  # Colors by the square root, as confusions are few per cent and would all look alike.
   shade = PowerNorm(0.5, 0, 100)
   image = axes.imshow(shares, colormaps["magma_r"].with_extremes(bad="0.8"), shade)
   places = range(len(classes))

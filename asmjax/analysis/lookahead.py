@@ -1,4 +1,4 @@
-"""What LoAd runs went through: cycles, peaks and rollbacks (Jamali-Rad and Szabo 2022)."""
+"""Histories of LoAd runs: cycles, peaks and steps back (Jamali-Rad and Szabo 2022)."""
 
 import dataclasses
 import pathlib
@@ -13,9 +13,9 @@ from asmjax.data.inspection import evenly
 from asmjax.lookahead.state import End
 from asmjax.utils.files import read_jsonl
 
-# A run that does not reach this much above its start failed (Sec. 6): 0.1 % of mIoU.
+# Smallest gain in mIoU, 0.1 %, of a run that counts as successful (Sec. 6).
 _SUCCESS = 0.001
-# Models in an album, at most.
+# Largest number of models in an album.
 _MOST = 8
 
 
@@ -25,17 +25,17 @@ _HOW = {
   End.PATIENCE: "patience ran out",
   End.BUDGET: "budget ran out",
 }
-# Shapes, so that they are told apart without colors too.
+# Shapes, so that the reasons can be distinguished without colors, too.
 _MARKERS = {End.DROP: "v", End.PATIENCE: "o", End.BUDGET: "D"}
 
 
 class ModelRecord(NamedTuple):
-  """The predictor after a propagation.
+  """Record of the predictor after a propagation.
 
   Attributes:
-    number: its own, never used again.
-    propagation: how many there were before, in all cycles.
-    miou: of the hold-out examples, in [0, 1].
+    number: Number of the model, unique in the run.
+    propagation: Number of propagations so far, in all cycles.
+    miou: Mean IoU on the decision split, in [0, 1].
   """
 
   number: int
@@ -45,15 +45,16 @@ class ModelRecord(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CycleRecord:
-  """From stepping back, or the start, to stepping back.
+  """Record of a cycle: the propagations from one step back, or the start, to the next.
 
   Attributes:
-    name: "gI,J" for the J-th cycle from the I-th peak, both from 0; that of its ending, too.
-    origin: the model that it starts from.
-    models: after each of its propagations; the last one is the ending.
-    peak: the new peak that it found, if it did.
-    end: how it ended.
-    back_to: the model that was stepped back to, if there was one.
+    name: "gI,J" for the J-th cycle from the I-th peak, both counted from 0; also the name of the
+      cycle's last model.
+    origin: Model that the cycle starts from.
+    models: Models after each propagation of the cycle; the last one is its ending.
+    peak: Best model of the cycle if it is a new peak of the run; None otherwise.
+    end: Reason why the cycle ended.
+    back_to: Model that the run stepped back to after the cycle; None if it did not.
   """
 
   name: str
@@ -65,27 +66,27 @@ class CycleRecord:
 
   @property
   def ending(self) -> ModelRecord:
-    """The last model."""
+    """Last model of the cycle."""
     return self.models[-1]
 
   @property
   def best(self) -> ModelRecord:
-    """The model with the largest mIoU, be it a peak or not."""
+    """Model of the cycle with the largest mIoU, whether it is a new peak or not."""
     return max(self.models, key=lambda model: model.miou)
 
   @property
   def stepped_back(self) -> bool:
-    """Whether it fell or was given up, rather than cut short with the run."""
+    """Whether the cycle ended because the mIoU fell or patience ran out, not with the run."""
     return self.end in (End.DROP, End.PATIENCE)
 
 
 @dataclasses.dataclass(frozen=True)
 class History:
-  """All propagations of a LoAd run.
+  """History of a LoAd run.
 
   Attributes:
-    start: the model that the run began with.
-    cycles: in their order; the last one may not have ended.
+    start: Model that the run starts from.
+    cycles: Cycles in their order; the last one may not have ended.
   """
 
   start: ModelRecord
@@ -93,10 +94,13 @@ class History:
 
   @classmethod
   def read(cls, workdir: pathlib.Path) -> "History":
-    """Reads what a run logged, whether it is finished or not.
+    """Reads the history from a run's `metrics.jsonl`; the run need not be finished.
+
+    Args:
+      workdir: Folder of the run.
 
     Raises:
-      ValueError: it is not a LoAd run, or propagations are missing.
+      ValueError: It is no LoAd run, or propagations are missing from the log.
     """
     path = workdir / "metrics.jsonl"
     lines = [line for line in read_jsonl(path) if "lookahead/propagation" in line]
@@ -111,21 +115,26 @@ class History:
 
   @property
   def peaks(self) -> tuple[ModelRecord, ...]:
-    """The new peaks, each better than all before it."""
+    """New peaks in their order, each better than all models before it."""
     return tuple(cycle.peak for cycle in self.cycles if cycle.peak)
 
   @property
   def best(self) -> ModelRecord:
-    """The last peak, or the start if there is none."""
+    """Best model of the run: the last peak, or the start if there is none."""
     return (self.start, *self.peaks)[-1]
 
   @property
   def succeeded(self) -> bool:
-    """Whether the best is at least 0.1 % of mIoU above the start (Sec. 6)."""
+    """Whether the best model's mIoU is at least 0.1 % above that of the start (Sec. 6)."""
     return self.best.miou >= self.start.miou + _SUCCESS
 
   def divergences(self) -> tuple[int, int, int]:
-    """How many cycles stepped back: all, those whose mIoU fell, those before the last peak's."""
+    """Counts the cycles that stepped back.
+
+    Returns:
+      Numbers of all of them, of those whose mIoU fell too far, and of those before the cycle with
+      the last peak.
+    """
     last = max((i for i, cycle in enumerate(self.cycles) if cycle.peak), default=0)
     return (
       sum(cycle.stepped_back for cycle in self.cycles),
@@ -134,19 +143,19 @@ class History:
     )
 
   def named(self) -> dict[str, ModelRecord]:
-    """Endings by "gI,J", then the start and the peaks by "gI"; a model may be both."""
+    """Returns endings by "gI,J", then the start and peaks by "gI"; a model may have both names."""
     ended = (cycle for cycle in self.cycles if cycle.end is not End.OPEN)
     best = {f"g{i}": model for i, model in enumerate((self.start, *self.peaks))}
     return {cycle.name: cycle.ending for cycle in ended} | best
 
 
 def is_lookahead(group: Group) -> bool:
-  """Whether the group's first run is a LoAd run."""
+  """Returns whether the first run of a group is a LoAd run."""
   return "lookahead/propagation" in group.logged_metrics()
 
 
 def cycle_rows(history: History) -> list[list[str]]:
-  """Returns the head and a row for each cycle, mIoUs of the hold-out examples in per cent."""
+  """Formats a head and a row for each cycle, with mIoUs on the decision split in per cent."""
   names = {model.number: name for name, model in history.named().items()}
   format_model = lambda model: f"{names[model.number]} ({100 * model.miou:.2f})"
   rows = [
@@ -165,15 +174,18 @@ def cycle_rows(history: History) -> list[list[str]]:
 
 
 def cycle_table(history: History) -> str:
-  """Formats a Markdown table of a run's cycles; see `cycle_rows`."""
+  """Formats a Markdown table of a run's cycles, with mIoUs on the decision split in per cent."""
   return _markdown(cycle_rows(history))
 
 
 def stability_table(groups: Sequence[Group]) -> str:
-  """The paper's Table 9 in Markdown: cycles stepped back and the part of runs that succeeded.
+  """Formats cycles that stepped back and the part of successful runs (Table 9) in Markdown.
 
-  Numbers are means and standard deviations (of a sample) over a group's runs. "Fell" are the cycles
-  in which the mIoU fell too far, "before the last peak" those that were needed for the best model.
+  Numbers are means and sample standard deviations over a group's runs. "Fell" counts the cycles in
+  which the mIoU fell too far, "before the last peak" those that led to the best model.
+
+  Args:
+    groups: Groups of LoAd runs; with several, a last row is for all runs together.
   """
   histories = {group.label: [History.read(each) for each in group.workdirs] for group in groups}
   if len(groups) > 1:
@@ -192,7 +204,12 @@ def stability_table(groups: Sequence[Group]) -> str:
 
 
 def save_convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
-  """Draws the hold-out mIoU over the propagations (Fig. 3), one panel a run."""
+  """Draws the mIoU on the decision split over the propagations (Fig. 3), a panel for each run.
+
+  Args:
+    groups: Groups of LoAd runs.
+    path: Path of the PNG file to write.
+  """
   from matplotlib.figure import Figure
 
   runs = [
@@ -218,11 +235,11 @@ def save_convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
 
 
 def draw_convergence(axes: Any, history: History) -> None:
-  """Draws one run: a line a cycle, its marks with their names, and dashed jumps back.
+  """Draws a run: a line for each cycle, named marks of models, and dashed lines of steps back.
 
   Args:
-    axes: of Matplotlib; it gets an artist in its legend for all that there is to explain.
-    history: of the run.
+    axes: Matplotlib axes to draw on; each kind of mark gets an entry for a legend.
+    history: History of the run.
   """
   for cycle in history.cycles:
     begin = ModelRecord(cycle.origin.number, cycle.models[0].propagation - 1, cycle.origin.miou)
@@ -238,7 +255,7 @@ def draw_convergence(axes: Any, history: History) -> None:
   _marks(axes, history.peaks, "^", "new peak", color="tab:green", markersize=5, zorder=3)
   for end, marker in _MARKERS.items():
     ended = [cycle.ending for cycle in history.cycles if cycle.end is end]
-    # Large and hollow, so that a peak that ends its cycle is seen inside.
+    # Large and hollow, so that the mark of a peak that ends its cycle is visible inside.
     _marks(
       axes,
       ended,
@@ -257,15 +274,15 @@ def draw_convergence(axes: Any, history: History) -> None:
 
 
 def save_album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -> None:
-  """Draws photos, truths and predictions of models on the way to the best (Fig. 6).
+  """Draws photos, truths and predictions of the models up to the best and after it (Fig. 6).
 
   Args:
-    groups: of each the first run is drawn.
-    path: of the PNG.
-    count: of photos, at most.
+    groups: Groups of LoAd runs, of which the first run of each is drawn.
+    path: Path of the PNG file to write.
+    count: Largest number of photos; 6 by default.
 
   Raises:
-    ValueError: a run has no pictures of its models.
+    ValueError: A run has no pictures of its models.
   """
   blocks = [
     Block(group.label, [Column(title, rows) for title, rows in columns.items()])
@@ -275,14 +292,17 @@ def save_album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -
 
 
 def album_models(history: History, drawn: Sequence[int]) -> list[int]:
-  """Which models an album shows, by number and in that order.
+  """Selects at most 8 models for an album, in ascending order of their numbers.
 
-  Those up to the last peak come first, evenly chosen from start to peak if they are too many; what
-  room they leave is for those after it.
+  Models up to the last peak take precedence, evenly chosen from start to peak if there are more
+  than 8; models after it fill the remaining columns.
 
   Args:
-    history: of the run.
-    drawn: numbers of models that there are pictures of.
+    history: History of the run.
+    drawn: Numbers of the models whose pictures exist.
+
+  Returns:
+    Numbers of the models.
   """
   named = sorted({model.number for model in history.named().values()} & set(drawn))
   reached = [number for number in named if not history.peaks or number <= history.best.number]
@@ -346,7 +366,7 @@ def _formula(name: str) -> str:
 
 
 def _name_marks(axes: Any, history: History) -> None:
-  """Start beside, peaks above, endings below; of those that are too close only some."""
+  """Writes names of models: start to the left, peaks above, endings below; some where dense."""
   from matplotlib.patheffects import withStroke
 
   named = history.named()
@@ -373,7 +393,7 @@ def _name_marks(axes: Any, history: History) -> None:
 
 
 def _legible(places: Mapping[str, int], apart: float) -> list[str]:
-  """Names that keep their distance, from the last one on: the best model has its name."""
+  """Selects names that keep a distance, from the last one on, so that the best model has one."""
   kept: list[str] = []
   for name in reversed(list(places)):
     if not kept or places[kept[-1]] - places[name] >= apart:
@@ -382,7 +402,7 @@ def _legible(places: Mapping[str, int], apart: float) -> list[str]:
 
 
 def _album_columns(workdir: pathlib.Path, count: int) -> dict[str, np.ndarray]:
-  """Pictures (n, h, w, 3) by title."""
+  """Reads the pictures of an album's columns, (n, h, w, 3), by title."""
   history, folder = History.read(workdir), workdir / "previews"
   titles = {
     model.number: f"{_formula(name)}\n{100 * model.miou:.2f} %"

@@ -1,4 +1,4 @@
-"""Results and logs of finished runs, read and compared."""
+"""Results and logs of finished runs."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,7 @@ from asmjax.train.loop import VIEWS
 from asmjax.train.updates import UpdateSchedule
 from asmjax.utils.files import read_json, read_jsonl
 
-# What runs are judged by first, in this order.
+# Main metrics of each task in the papers, in the order of the table's columns.
 _USUAL = (
   "segmentation/mean_iou",
   "segmentation/pixel_accuracy",
@@ -41,7 +41,10 @@ class Group:
 
   @classmethod
   def parse(cls, text: str) -> "Group":
-    """Reads "LABEL=DIR,DIR,...".
+    """Reads a group from its text on the command line.
+
+    Args:
+      text: Text of the form "LABEL=DIR,DIR,...", with the folder of each run.
 
     Raises:
       ValueError: The text has another form.
@@ -57,10 +60,10 @@ class Group:
     return cls(label, workdirs)
 
   def seeds(self) -> tuple[int, ...]:
-    """Returns the seed of each run, from its `config.json`.
+    """Reads the seed of each run from its `config.json`.
 
     Raises:
-      ValueError: A run has left no config, or two runs have one seed.
+      ValueError: A run has no `config.json`, or two runs have the same seed.
     """
     seeds = []
     for workdir in self.workdirs:
@@ -72,25 +75,39 @@ class Group:
     return tuple(seeds)
 
   def seconds(self) -> np.ndarray:
-    """Returns the wall time of each run in seconds, NaN where it recorded none."""
+    """Reads the wall time of each run in seconds, (runs,); NaN where none was recorded."""
     times = [read_jsonl(workdir / "wall_time.jsonl") for workdir in self.workdirs]
     return np.array([lines[-1]["seconds"] if lines else np.nan for lines in times])
 
   def final(self, metric: str) -> np.ndarray:
-    """Returns the final value of a metric of each run."""
+    """Reads the final value of a metric of each run, (runs,); NaN where it has none.
+
+    Args:
+      metric: Name of the metric in `results.json`.
+
+    Raises:
+      ValueError: A run does not have the metric.
+    """
     return np.array([_value(results["metrics"], metric) for results in self.results()])
 
   def results(self) -> list[dict[str, Any]]:
-    """Returns the content of each run's `results.json`, or of the results on `split`."""
+    """Reads the results of each run on `split`, in the form of `results.json`."""
     paths = [results_path(workdir, self.split) for workdir in self.workdirs]
     return [read_json(path) for path in paths]
 
   def logged_metrics(self) -> list[str]:
-    """Returns the names of all metrics that the first run logged."""
+    """Reads the names of all metrics that the group's first run logged, sorted."""
     return sorted(set().union(*read_jsonl(self.workdirs[0] / "metrics.jsonl")))
 
   def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the predictor's steps (t,) and values (runs, t) where all runs logged a metric."""
+    """Reads the curve of a logged metric, at the steps where all runs logged it.
+
+    Args:
+      metric: Name of the metric in `metrics.jsonl`.
+
+    Returns:
+      Numbers of the predictor's steps, (t,), and values of the metric, (runs, t).
+    """
     curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[step] for step in steps] for curve in curves])
@@ -99,10 +116,13 @@ class Group:
 
 
 def usual_metrics(groups: Sequence[Group]) -> list[str]:
-  """Returns the main metrics of the runs' tasks, of those that all runs have.
+  """Selects the main metrics of the tasks that all runs are evaluated in.
+
+  Args:
+    groups: Groups of finished runs.
 
   Raises:
-    ValueError: There are none.
+    ValueError: The runs share none of these metrics.
   """
   shared = set.intersection(
     *(set(results["metrics"]) for group in groups for results in group.results())
@@ -117,13 +137,22 @@ def usual_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def results_path(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
-  """Returns the file with a run's results on a split; empty for that of its own evaluation."""
+  """Returns the path of a run's results on a split.
+
+  Args:
+    workdir: Folder of the run.
+    split: Name of the split; empty, the default, for the split of the run's own evaluation.
+  """
   own = not split or split == read_json(workdir / "config.json")["eval"]["split"]
   return workdir / ("results.json" if own else f"results.{split}.json")
 
 
 def results_table(results: Mapping[str, Any]) -> str:
-  """Formats results: a line for each mean, and a table of the classes for each kind."""
+  """Formats results as text: a line for each mean, and tables of the metrics by class.
+
+  Args:
+    results: Content of `results.json`.
+  """
   lines = [
     f"{results['data_set']} {results['split']}, {results['examples']} examples, "
     f"step {results['step']}, {_views(results)}",
@@ -147,7 +176,14 @@ def results_table(results: Mapping[str, Any]) -> str:
 
 
 def check_comparable(groups: Sequence[Group]) -> None:
-  """Raises ValueError unless all runs were evaluated on the same examples, looked at alike."""
+  """Checks that all runs were evaluated on the same examples, with the same kind of inference.
+
+  Args:
+    groups: Groups of finished runs.
+
+  Raises:
+    ValueError: Data set, split, number of examples or inference (scales, flips, tiles) differ.
+  """
   seen: dict[tuple, pathlib.Path] = {}
   for group in groups:
     for workdir, results in zip(group.workdirs, group.results(), strict=True):
@@ -162,12 +198,12 @@ def check_comparable(groups: Sequence[Group]) -> None:
 
 
 def _views(results: Mapping[str, Any]) -> str:
-  """Returns how images were presented to the predictor."""
+  """Describes the multi-scale or tiled inference of an evaluation."""
   return results.get("protocol", {}).get(VIEWS, "each image once")
 
 
 def file_name(label: str) -> str:
-  """Returns a label as part of a file's name."""
+  """Converts a label to a part of a file's name: runs of special characters become "_"."""
   return re.sub(r"[^\w.+-]+", "_", label)
 
 
@@ -177,7 +213,7 @@ def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:
 
 
 def _update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
-  """Returns the order of updates of a run; without a critic the predictor never waits."""
+  """Reads a run's order of updates; without critics the predictor is updated every step."""
   path = workdir / "config.json"
   config = read_json(path) if path.exists() else {}
   terms, training = config.get("terms", {}), config.get("train", {})
@@ -193,5 +229,5 @@ def _value(metrics: dict, metric: str) -> float:
 
 
 def _known(value: float | None) -> float:
-  """Returns NaN, which JSON has not, for null."""
+  """Converts null, by which JSON represents NaN, to NaN."""
   return float("nan") if value is None else value

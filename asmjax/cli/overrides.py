@@ -1,4 +1,4 @@
-"""Settings of a config as flags, with a useful message for those that do not exist."""
+"""Command-line overrides of a config, with a useful message for keys that do not exist."""
 
 import contextlib
 import runpy
@@ -10,10 +10,20 @@ from absl import app, flags
 
 
 def parse(arguments: list[str]) -> list[str]:
-  """Parses the flags, and refuses an override of an unknown key with the known ones listed.
+  """Parses the flags of a command; an override of an unknown key exits with a list of known ones.
 
-  A term's weight may be overridden by a number or a schedule, whichever it is in the config:
+  A term's weight may be overridden by a number or a schedule, whichever of them the config has:
   `--config.terms.structure.weight="linear(0, 1, 0.1, 0.3)"`; see `asmjax.terms.weight`.
+  ml_collections cannot do that, as it keeps the type of a key.
+
+  Args:
+    arguments: Arguments of the command line, the program's name first.
+
+  Returns:
+    Arguments that are no flags, the program's name first.
+
+  Raises:
+    SystemExit: A flag, a key or a value is invalid; the message names it.
   """
   config = default_config(arguments)
   try:
@@ -22,7 +32,7 @@ def parse(arguments: list[str]) -> list[str]:
     others = app.parse_flags_with_usage([each for each in arguments if each not in taken])
   except ValueError as error:
     sys.exit(f"FATAL Flags parsing error: {error}")
-  except (AttributeError, KeyError):  # What ml_collections makes of an unknown key.
+  except (AttributeError, KeyError):  # ml_collections raises these for an unknown key.
     if config is None:
       raise
     from asmjax.config.schema import check_path
@@ -39,13 +49,20 @@ def parse(arguments: list[str]) -> list[str]:
 
 
 def default_config(arguments: list[str]) -> Any:
-  """The config before any override; None if the flags name no file that has one."""
+  """Reads the config that the flag `--config` names, before any override.
+
+  Args:
+    arguments: Arguments of the command line.
+
+  Returns:
+    Config of the file "PATH" or "PATH:VARIANT"; None if there is no such flag or file.
+  """
   path, _, variant = _values(arguments).get("config", "").partition(":")
   if not path:
     return None
   try:
     return runpy.run_path(path)["get_config"](*filter(None, [variant]))
-  except OSError:  # Parsing the flags says so better.
+  except OSError:  # Parsing the flags fails, too, with a better message.
     return None
 
 
@@ -56,7 +73,7 @@ def _values(arguments: list[str]) -> dict[str, str]:
 
 
 def _overrides(arguments: list[str]) -> dict[str, str]:
-  """Texts by the path of the key that they override."""
+  """Returns the texts of overrides by the path of their key, as in "train.steps"."""
   return {
     key.removeprefix("config."): text
     for key, text in _values(arguments).items()
@@ -65,7 +82,11 @@ def _overrides(arguments: list[str]) -> dict[str, str]:
 
 
 def _weights(config: Any, arguments: list[str]) -> dict[str, tuple[str, Any]]:
-  """By path: the argument that sets a schedule, or a number in place of one, and the value."""
+  """Finds overrides of schedules, or of numbers by schedules, which change a key's type.
+
+  Returns:
+    Argument and value, by the path of the key.
+  """
   overrides = _overrides(arguments)
   texts = {path: text for path, text in overrides.items() if path.startswith("terms.")}
   if not texts:
@@ -86,7 +107,7 @@ def _weights(config: Any, arguments: list[str]) -> dict[str, tuple[str, Any]]:
 
 
 def _replace(config: Any, path: str, value: float | Mapping[str, Any]) -> None:
-  """Sets a key to a value of another type."""
+  """Sets a key of a config to a value of another type."""
   *parents, key = path.split(".")
   for parent in parents:
     config = config[parent]
@@ -96,7 +117,13 @@ def _replace(config: Any, path: str, value: float | Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def exit_on_config_error() -> Iterator[None]:
-  """What is wrong with a config or a data set ends the program with the message alone."""
+  """Makes a context in which invalid configs and data sets exit with the message alone.
+
+  Without a traceback, as these are errors of the user rather than of the program.
+
+  Raises:
+    SystemExit: The body raises ValueError or FileNotFoundError.
+  """
   try:
     yield
   except (ValueError, FileNotFoundError) as error:
