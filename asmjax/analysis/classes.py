@@ -12,8 +12,8 @@ from asmjax.analysis.runs import Group
 from asmjax.metrics.moments import nanmean
 from asmjax.metrics.names import group_by_class
 
-# Metrics that papers list by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et al. 2019,
-# Fig. 6), and depths and normals of instances (the latter's Fig. 7).
+# Metrics that papers list by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et
+# al. 2019, Fig. 6), and depths and normals of instances (Hwang et al. 2019, Fig. 7).
 _USUAL = (
   "segmentation/iou",
   "segmentation/instance/iou",

@@ -107,7 +107,7 @@ class PairedDifference(SeedSummary):
   def half_width(self) -> float:
     """Half the width of the Student-t confidence interval of the mean difference.
 
-    It is t_{0.975, n-1} s / sqrt(n) with n - 1 degrees of freedom, and NaN for fewer than two seeds.
+    It is t_{0.975, n-1} s / sqrt(n), with n - 1 degrees of freedom; NaN for fewer than two seeds.
     """
     from scipy.special import stdtrit
 

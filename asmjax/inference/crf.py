@@ -16,32 +16,37 @@ from asmjax.inference.lattice import Lattice, build
 from asmjax.ops.masked_mean import promote_to_float32
 
 FILTERS = ("released", "close")
-# Standard deviations to which `Separable` sums: pixels beyond weigh less than exp(-25 / 2) = 4e-6.
+# Reach of `Separable` in standard deviations: pixels beyond weigh less than exp(-25 / 2) = 4e-6.
 _REACH = 5
 
-# Arrays of the host, or of a device while a function is traced.
+# NumPy arrays as built on the host, or JAX arrays while a function is traced.
 _Arrays = Array | np.ndarray
 
 
 class Separable(NamedTuple):
-  """Filter D^-1/2 K D^-1/2 of positions alone, as a sum over rows and one over columns.
+  """Normalized Gaussian filter D^-1/2 K D^-1/2 of positions, separable into rows and columns.
 
   Attributes:
-    taps: Gaussian along one axis.
-    scale: D^-1/2 of each pixel.
+    taps: Values of the Gaussian along one axis, centered.
+    scale: Normalization D^-1/2 of each pixel.
   """
 
   taps: Float[_Arrays, " t"]
   scale: Float[_Arrays, "h w 1"]
 
   def __call__(self, values: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
-    """Filters values."""
+    """Filters a map of values, with zeros beyond its border."""
     scale = jnp.asarray(self.scale)
     return scale * _blur(scale * values, self.taps)
 
 
 class Kernel(NamedTuple):
-  """Weighted, normalized filter on maps (h, w, c)."""
+  """Weighted, normalized filter on maps (h, w, c).
+
+  Attributes:
+    weight: Weight of the filter in the messages.
+    filter: Filter that maps the marginals (h, w, c) to sums over all pixels.
+  """
 
   weight: Float[_Arrays, ""] | np.float32
   filter: Lattice | Separable
@@ -57,14 +62,14 @@ class DenseCRF:
   to D^-1/2 K D^-1/2, D = diag(K 1), and holds the pixel itself: a message to i sums over all j,
   i included.
 
-  Two ways to filter are known. "released" gives the numbers of the authors' code up to rounding:
-  one permutohedral lattice a kernel. On small images its probabilities differ from those of exact
-  sums by 0.002 to 0.003 on average and by 0.02 at most, and by up to 0.09 where noise is three
-  times `bilateral_rgb`: then the lattice is mostly empty, and what should pass over vertices that
-  are not there is lost. "close" keeps more vertices, averages over two lattices that are shifted
-  against each other, and sums over positions exactly (at a cost in proportion to `spatial_xy`):
-  within 0.01 of exact sums where noise does not exceed `bilateral_rgb`, within 0.03 at three times
-  that, for about three times the time.
+  There are two sets of filters. "released" gives the numbers of the authors' code up to rounding,
+  with one permutohedral lattice for each kernel. On small images its probabilities differ from
+  those of exact sums by 0.002 to 0.003 on average and by at most 0.02, but by up to 0.09 where the
+  noise is three times `bilateral_rgb`: the lattice is then mostly empty, and values that would pass
+  over missing vertices are lost. "close" keeps more vertices, averages over two lattices that are
+  shifted against each other, and sums over positions exactly (at a cost in proportion to
+  `spatial_xy`). It is within 0.01 of exact sums where the noise does not exceed `bilateral_rgb`,
+  and within 0.03 at three times that, for about three times the time.
 
   Attributes:
     bilateral_weight: Weight of the bilateral kernel; 0 leaves it out.
@@ -73,10 +78,11 @@ class DenseCRF:
     spatial_weight: Weight of the kernel of positions; 0 leaves it out.
     spatial_xy: Standard deviation of the kernel of positions in pixels.
     iterations: Number of updates of mean field inference.
-    filters: "released", the default, or "close".
+    filters: Set of filters: "released", the default, or "close".
 
   Raises:
-    ValueError: A number is impossible, or the filters are unknown.
+    ValueError: A weight is negative, a deviation is not positive, a number is not finite, the
+      number of iterations is no integer from 0, or the filters are unknown.
   """
 
   bilateral_weight: float = 1.0
@@ -102,18 +108,20 @@ class DenseCRF:
   def __call__(
     self, logits: Shaped[ArrayLike, "..."], image: Shaped[ArrayLike, "..."]
   ) -> Float[Array, "h w c"]:
-    """Refines the probabilities of one image; differentiable by the logits, in reverse mode.
+    """Refines the class probabilities of an image.
+
+    It is differentiable by the logits, in reverse mode.
 
     Args:
-      logits: Logits or log-probabilities, (h, w, c); what is added to all classes of a pixel
-        cancels.
-      image: Pixels, uint8 (h, w, 3). A constant: it may not be traced.
+      logits: Logits or log-probabilities, floating point (h, w, c); a constant added to all classes
+        of a pixel has no effect.
+      image: RGB image, uint8 (h, w, 3); it may not be traced, as the lattice is built on the host.
 
     Returns:
-      Marginals of the classes, (h, w, c).
+      Marginal probabilities of the classes, (h, w, c).
 
     Raises:
-      ValueError: A shape or type is wrong.
+      ValueError: The logits or the image have another shape or type.
 
     Example:
       >>> import numpy as np
@@ -137,10 +145,13 @@ class DenseCRF:
     return mean_field(logits, kernels, self.iterations)
 
   def kernels(self, image: Shaped[ArrayLike, "..."]) -> tuple[Kernel, ...]:
-    """Makes the kernels of an image, uint8 (h, w, 3), for `mean_field`, as arrays of the host.
+    """Makes the kernels of an image for `mean_field`, of NumPy arrays.
+
+    Args:
+      image: RGB image, uint8 (h, w, 3).
 
     Raises:
-      ValueError: The shape or type is wrong.
+      ValueError: The image has another shape or type.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
@@ -164,7 +175,7 @@ class DenseCRF:
     features = np.concatenate([_positions(height, width, self.bilateral_xy), colors], axis=1)
     if self.filters == "released":
       return [build(features)]
-    # Square roots of primes, as a vector that is no multiple of the lattice's own.
+    # Half the square roots of primes, an arbitrary shift that is no vector of the lattice.
     shifts = (np.zeros(5), np.sqrt([2, 3, 5, 7, 11]) / 2)
     return [build(features + shift, fill=True) for shift in shifts]
 
@@ -173,20 +184,21 @@ class DenseCRF:
 def mean_field(
   logits: Float[Array, "h w c"], kernels: Sequence[Kernel], iterations: int
 ) -> Float[Array, "h w c"]:
-  """Infers marginals by mean field in a CRF with Potts compatibility (Algorithm 1).
+  """Infers marginals of a CRF with Potts compatibility (Kraehenbuehl and Koltun 2011, Algorithm 1).
 
-  Q = softmax(logits + sum of weight * filter(Q)), starting from softmax(logits).
+  It iterates Q = softmax(logits + sum of weight * filter(Q)), starting from softmax(logits).
 
-  Pure, so it can be a layer: it is differentiable by the logits and the kernels' weights, and
-  `jax.vmap` takes several images whose lattices were `Lattice.padded` to one size and stacked.
+  The function is pure, so it can be a layer: it is differentiable by the logits and the kernels'
+  weights, and `jax.vmap` takes several images whose lattices were padded to one size by
+  `Lattice.padded` and stacked.
 
   Args:
     logits: Logits of the classes.
-    kernels: Result of `DenseCRF.kernels`.
+    kernels: Kernels of the image, as returned by `DenseCRF.kernels`.
     iterations: Number of updates.
 
   Returns:
-    Marginals of the classes, in at least single precision.
+    Marginal probabilities of the classes, in at least single precision.
   """
   logits = promote_to_float32(logits)
 
@@ -218,7 +230,7 @@ def _separable(height: int, width: int, deviation: float) -> Separable:
 
 
 def _blur(values: Array, taps: _Arrays) -> Array:
-  """Convolves along both axes, with zeros outside."""
+  """Convolves a map along both axes, with zeros outside."""
   reach = len(taps) // 2
   for axis in (0, 1):
     size = values.shape[axis]

@@ -1,8 +1,8 @@
 """Gaussian filters over scattered points, by a permutohedral lattice (Adams et al. 2010).
 
-The vertices near any point are found on the host, since their number depends on the points. What
-remains is three sparse, linear maps: values are splatted onto the vertices around their points,
-blurred along the lattice's axes and sliced at the points.
+The host computes the vertices around the points, since their number depends on the points. A filter
+is then three sparse, linear maps: it splats values onto the vertices around their points, blurs
+them along the lattice's axes, and slices the result at the points.
 """
 
 import functools
@@ -16,10 +16,11 @@ from jaxtyping import Array, Float, Int
 
 from asmjax.ops.masked_mean import promote_to_float32
 
-# Arrays of the host, or of a device while a function is traced.
+# NumPy arrays as built on the host, or JAX arrays while a function is traced.
 _Arrays = Array | np.ndarray
 
-# Number of neighbors away to which the integers that stand for vertices are still unique.
+# Number of steps along the axes within which the integers that encode vertices stay unique: two, as
+# `_add_vertices` adds neighbors, of which `_neighbors` looks for neighbors in turn.
 _REACH = 2
 
 
@@ -29,13 +30,13 @@ class Lattice(NamedTuple):
   It is D^-1/2 K D^-1/2, where K is a matrix close to a multiple of exp(-|f_i - f_j|^2 / 2), i = j
   included, and D = diag(K 1).
 
-  A vertex that is not there is the last one, whose value is always 0. The number m of vertices is
-  rounded up, so that images of one size seldom compile anew.
+  The last vertex stands for all vertices that do not exist; its value is always 0. The number m of
+  vertices is rounded up, so that images of one size seldom compile anew.
 
   Attributes:
-    index: Vertices around each point.
-    weights: Nearness of these vertices, times D^-1/2.
-    neighbors: Vertices before and after each vertex along each axis.
+    index: Numbers of the vertices around each point.
+    weights: Barycentric coordinates of the point with respect to these vertices, times D^-1/2.
+    neighbors: Numbers of the vertices on both sides of each vertex along each axis.
   """
 
   index: Int[_Arrays, "d1 n"]
@@ -43,21 +44,24 @@ class Lattice(NamedTuple):
   neighbors: Int[_Arrays, "d1 2 m"]
 
   def __call__(self, values: Float[Array, "... c"]) -> Float[Array, "... c"]:
-    """Filters values, in at least single precision.
+    """Filters the values of the points, in at least single precision.
 
-    Differentiable by the values in reverse mode; the lattice counts as a constant.
+    It is differentiable by the values, in reverse mode; the lattice is a constant.
 
     Args:
-      values: Values of the n points, which are spread over all axes but the last.
+      values: Values of the points, whose number n is the product of all axes but the last.
     """
     values = promote_to_float32(values)
     return _filter(self, values.reshape(-1, values.shape[-1])).reshape(values.shape)
 
   def padded(self, vertices: int) -> "Lattice":
-    """Adds vertices without effect, so that lattices of several images can be stacked.
+    """Pads the lattice with unused vertices, so that lattices of several images can be stacked.
+
+    Args:
+      vertices: Number of vertices of the result.
 
     Raises:
-      ValueError: There are more vertices already.
+      ValueError: The lattice has more vertices already.
     """
     axes, _, count = self.neighbors.shape
     if vertices < count:
@@ -67,13 +71,13 @@ class Lattice(NamedTuple):
 
 
 def build(features: Float[np.ndarray, "n d"], *, fill: bool = False) -> Lattice:
-  """Builds the lattice of some points, as arrays of the host.
+  """Builds the lattice around some points, of NumPy arrays.
 
   Args:
-    features: Coordinates f of the points, in standard deviations.
-    fill: Whether there are also vertices that have two or more neighbors, about twice as many in an
-      image. By default, as in the authors' code, vertices exist next to points only, and what
-      would spread over others is lost.
+    features: Coordinates f of the points, in standard deviations of the Gaussian.
+    fill: Whether to add vertices with two or more neighbors, which about doubles the vertices of an
+      image. Without them, the default and as in the authors' code, the lattice has only the
+      vertices around points, and values that would be blurred via others are lost.
 
   Raises:
     ValueError: The features are not finite, or so far apart that vertices cannot be numbered.
@@ -92,7 +96,7 @@ def build(features: Float[np.ndarray, "n d"], *, fill: bool = False) -> Lattice:
 
 
 def _surround(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Finds the vertices around each point by remainder (d1, d1, n), and its weights (d1, n).
+  """Finds the vertices around each point by remainder (d1, d1, n), and their weights (d1, n).
 
   Remainder-k points of the lattice have all coordinates congruent to k modulo d + 1; the simplex
   around a point has one vertex of each (Adams et al. 2010, Sec. 3.1), found by rounding to the
@@ -104,7 +108,7 @@ def _surround(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   nearest = np.ceil(raised / (d + 1) - 0.5).astype(np.int64)
   rest = raised - (d + 1) * nearest
   rank = np.argsort(np.argsort(-rest, axis=0, kind="stable"), axis=0) + nearest.sum(axis=0)
-  # Back onto the hyperplane of sum 0, by changing what is rounded worst.
+  # Back onto the hyperplane of sum 0, by changing the coordinates with the largest rounding errors.
   wrap = (rank < 0).astype(np.int64) - (rank > d)
   nearest, rank, rest = nearest + wrap, rank + (d + 1) * wrap, rest - (d + 1) * wrap
   ordered = -np.sort(-rest, axis=0) / (d + 1)
@@ -127,7 +131,10 @@ def _raised(features: np.ndarray) -> np.ndarray:
 
 
 def _pack(keys: np.ndarray) -> tuple[np.ndarray, list[int]]:
-  """Numbers each vertex (d + 1, n), and tells the number's change along each axis."""
+  """Encodes vertices as integers, and returns the change of the integer along each axis.
+
+  Integers, as `np.searchsorted` cannot search rows of coordinates.
+  """
   d = len(keys) - 1
   keys = keys[:, :d]  # The last coordinate follows from the others.
   low = keys.min(axis=(0, 2)) - _REACH * d
@@ -151,7 +158,7 @@ def _add_vertices(
 
 
 def _neighbors(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray:
-  """Finds the vertices before and after each along each axis; size - 1 if there is none."""
+  """Finds the vertices on both sides of each along each axis; size - 1 where there is none."""
   found = np.full((len(steps), 2, size), size - 1, np.int32)
   for axis, step in enumerate(steps):
     for side, wanted in enumerate((vertices + step, vertices - step)):
@@ -169,14 +176,14 @@ def _sums(index: np.ndarray, weights: np.ndarray, neighbors: np.ndarray) -> np.n
 
 
 def _round_up(size: int) -> int:
-  """Rounds up to one of four sizes between two powers of two."""
+  """Rounds up to one of four sizes in each octave, so that few shapes are compiled."""
   step = 2 ** max(0, (size - 1).bit_length() - 3)
   return -(-size // step) * step
 
 
 @jax.custom_vjp
 def _filter(lattice: Lattice, values: Array) -> Array:
-  # In scans, so that no more than one axis is held at a time.
+  # Scans rather than one batched operation, so that memory holds one vertex or axis at a time.
   nothing = jnp.zeros((lattice.neighbors.shape[2], values.shape[1]), values.dtype)
   raised, _ = lax.scan(
     lambda total, here: (_splat(total, values, *here), None),
@@ -199,7 +206,7 @@ def _splat(total: Array, values: Array, index: _Arrays, weight: _Arrays) -> Arra
 
 
 def _blur(values, before, after):
-  """Blurs by (1, 2, 1) / 4; the scale of the features assumes it."""
+  """Blurs along an axis by (1, 2, 1) / 4, whose variance 1/2 the scale in `_raised` assumes."""
   return 0.5 * values + 0.25 * (before + after)
 
 
@@ -212,7 +219,7 @@ def _forward(lattice: Lattice, values: Array) -> tuple[Array, Lattice]:
 
 
 def _backward(lattice: Lattice, cotangent: Array) -> tuple[None, Array]:
-  """Applies the transpose: a blur is its own, only the order of the axes is reversed."""
+  """Applies the transpose: each blur is symmetric, so only the order of the axes is reversed."""
   reverse = lattice._replace(neighbors=lattice.neighbors[::-1])
   return None, _filter(reverse, cotangent)
 

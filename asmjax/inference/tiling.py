@@ -1,4 +1,4 @@
-"""Sizes of the network's inputs, and windows that cover an image: arithmetic on sizes."""
+"""Sizes of a network's inputs, and overlapping windows that cover an image."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import numpy as np
 
 Size = tuple[int, int]
 
-# Strides go up to 32: on inputs of such sides, or of one pixel more with aligned corners, every map
-# of a network has the size side / stride without rounding.
+# Largest stride of the networks: on inputs whose sides are multiples of it (plus one pixel with
+# aligned corners), every map has the size side / stride without rounding.
 _MULTIPLE = 32
 
 
@@ -17,7 +17,7 @@ class Span(NamedTuple):
 
   Attributes:
     start: First pixel of the window.
-    stop: Pixel behind the last one of the window.
+    stop: Pixel after the last one of the window.
     weights: Weights of the window's pixels, float32 (stop - start,); over all windows they add up
       to 1 at every pixel.
   """
@@ -28,7 +28,12 @@ class Span(NamedTuple):
 
 
 class Tile(NamedTuple):
-  """A window of an image."""
+  """Window of an image.
+
+  Attributes:
+    rows: Extent of the window along the vertical axis.
+    columns: Extent of the window along the horizontal axis.
+  """
 
   rows: Span
   columns: Span
@@ -39,10 +44,13 @@ class Tile(NamedTuple):
 
 
 def round_up_side(side: int) -> int:
-  """Rounds up to one of few sides: multiples of 32, and four in every octave.
+  """Rounds a side of an input up to one of few lengths: multiples of 32, four in every octave.
 
-  So inputs of arbitrary sizes have few shapes, and less than a quarter of a side is padding once
-  it is longer than 128.
+  Images of arbitrary sizes then need few compilations, and less than a quarter of a side beyond 128
+  pixels is padding.
+
+  Args:
+    side: Length of the side in pixels.
   """
   multiple = max(_MULTIPLE, 2 ** ((side - 1).bit_length() - 3)) if side > 1 else _MULTIPLE
   return -(-side // multiple) * multiple
@@ -54,12 +62,12 @@ def input_size(
   """Computes the size of the network's input for an image.
 
   Args:
-    size: Height and width of the image, scaled by `factor`.
-    usual: Size of the input in evaluation; taken where the image fits, so that predictions are
-      those of the evaluation.
-    factor: Scale of the image, by which `usual` is scaled, too, and rounded up; 1 by default.
-    align_corners: Whether outputs lie on the pixels S i of the image, see `asmjax.ops.resize`; then
-      sides are one pixel longer.
+    size: Height and width of the image in pixels, after scaling by `factor`.
+    usual: Height and width of the input in evaluation. An image that fits gets an input of this
+      size, so that its predictions are those of the evaluation.
+    factor: Scale of the image; `usual` is scaled by it, too, and rounded up. 1 by default.
+    align_corners: Whether outputs are aligned with the corners of the image (see
+      `asmjax.ops.resize`), which makes sides one pixel longer.
   """
   extra = int(align_corners)
   round_up = lambda side: round_up_side(max(side - extra, 1)) + extra
@@ -72,23 +80,30 @@ def input_size(
 
 
 def tiles(size: Size, window: int, overlap: int) -> Iterator[Tile]:
-  """Yields the windows of an image, row by row; see `spans`."""
+  """Yields overlapping windows that cover an image, row by row.
+
+  Args:
+    size: Height and width of the image in pixels.
+    window: Side of a window in pixels; 0 for one window that covers the image.
+    overlap: Smallest number of pixels that neighboring windows share along an axis, less than
+      `window`.
+  """
   for rows in spans(size[0], window, overlap):
     for columns in spans(size[1], window, overlap):
       yield Tile(rows, columns)
 
 
 def spans(length: int, window: int, overlap: int) -> list[Span]:
-  """Covers an axis evenly with windows.
+  """Covers an axis with evenly spaced, overlapping windows.
 
-  Where windows overlap, the weight of each goes from 1 to 0 as a squared sine over the middle half
-  of `overlap`. So predictions within a quarter of the overlap from a window's border, which miss
-  what lies beyond, do not count; those at the image's own borders do.
+  Where windows overlap, the weight of each falls from 1 to 0 as a squared sine over the middle half
+  of `overlap`. Predictions within a quarter of the overlap from a window's border, which lack the
+  context beyond it, have no weight; those at the image's own borders have.
 
   Args:
     length: Length of the axis in pixels.
-    window: Length of a window in pixels; 0 for one window that covers everything.
-    overlap: Number of pixels that neighbors share at least, less than the window has.
+    window: Length of a window in pixels; 0 for one window that covers the axis.
+    overlap: Smallest number of pixels that neighboring windows share, less than `window`.
   """
   if not window or length <= window:
     return [Span(0, length, np.ones(length, np.float32))]
