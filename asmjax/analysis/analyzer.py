@@ -1,7 +1,7 @@
-"""Maps of a structure analyzer's losses: Figs. 3 and 4 of Hwang et al. 2019.
+"""Maps of a structure analyzer's losses (Hwang et al. 2019, Figs. 3 and 4).
 
 Maps of losses are at the size of the predictor's outputs, or of an analyzer's layer, and NaN where
-there is no truth. They are computed by functions of arrays alone, and drawn by others.
+there is no truth. Functions of arrays compute them; others read runs and draw figures.
 """
 
 import contextlib
@@ -47,15 +47,15 @@ class Reconstruction(NamedTuple):
 def save_error_maps(
   workdir: pathlib.Path, path: pathlib.Path, *, count: int = 6, data_root: str | None = None
 ) -> None:
-  """Draws errors of predictions and of reconstructions of the truth (Fig. 3), a block a task.
+  """Draws errors of predictions and of reconstructions of the truth (Fig. 3), by task.
 
   Both are the task's pixel loss, in the same colors.
 
   Args:
     workdir: Folder of the run.
     path: Path of the PNG file to write.
-    count: Number of held-out examples, at most.
-    data_root: Folder of the data set; the run's own by default.
+    count: Largest number of validation examples.
+    data_root: Folder of the data set; None, the default, for the one in the run's config.
 
   Raises:
     ValueError: The run has no structure term, or one that does not reconstruct.
@@ -101,9 +101,18 @@ def save_loss_maps(
 ) -> None:
   """Draws the losses of each layer of the analyzer (Fig. 4), a block for each term.
 
-  Layers that the run does not match are there in brackets. Each layer has its own colors, and a
-  margin beyond which the analyzer does not climb is marked in their bar. Arguments and errors are
-  those of `save_error_maps`, but the term need not reconstruct.
+  Layers that the run's loss leaves out have their names in brackets. Each layer has its own scale
+  of colors, whose bar marks the margin beyond which the analyzer does not climb.
+
+  Args:
+    workdir: Folder of the run.
+    path: Path of the PNG file to write.
+    count: Largest number of validation examples; 6 by default.
+    data_root: Folder of the data set; None, the default, for the one in the run's config.
+
+  Raises:
+    ValueError: The run has no structure term.
+    FileNotFoundError: The run has no checkpoint.
   """
   run = reopen(workdir, data_root=data_root)
   state = jax.device_get(read_state(run, workdir))
@@ -137,7 +146,7 @@ def structure_terms(game: Game, workdir: pathlib.Path) -> dict[str, Structure]:
   """Returns the structure terms of a run's game, by name.
 
   Raises:
-    ValueError: It has none.
+    ValueError: The game has no structure term.
   """
   terms = {name: term for name, term in game.terms.items() if isinstance(term, Structure)}
   if not terms:
@@ -153,7 +162,7 @@ def per_pixel_loss(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Arra
     *maps: Pytrees of arrays (n, h, w, ...), the arguments of the loss.
 
   Returns:
-    The summand of each pixel; NaN where the loss counts nothing.
+    Summand of each pixel; NaN where the loss has no weight.
   """
   shape = jax.tree.leaves(maps)[0].shape[:3]
   pixels = jax.tree.map(lambda x: jnp.reshape(x, (-1, 1, 1, 1, *x.shape[3:])), maps)
@@ -172,7 +181,7 @@ def reconstruct(
 
   Args:
     term: Term with the autoencoder.
-    tasks: All tasks that are trained.
+    tasks: All tasks of the game, by name.
     params: Parameters of the autoencoder.
     outputs: Outputs of the predictor, by task.
     truth: Truth at the outputs' size, by key of the batch.
@@ -181,7 +190,7 @@ def reconstruct(
     Maps of the pixel losses by the task's name.
   """
   judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
-  # Flax's `apply` knows nothing of what the module returns.
+  # Flax's `apply` has no type for the module's result.
   _, *maps = cast(tuple[Any, ...], term.critic.apply({"params": params}, *judged.true))
   results = {}
   for (name, task), structure in zip(judged.tasks.items(), maps, strict=True):
@@ -201,9 +210,17 @@ def feature_distances(
   outputs: Mapping[str, Array],
   truth: Mapping[str, Array],
 ) -> dict[str, Float[Array, "n h2 w2"]]:
-  """Computes the summands of V (Eq. 1) at every position of the term's layers.
+  """Computes the summands of the loss V (Eq. 1) at every position of the term's layers.
 
-  The arguments are those of `reconstruct`.
+  Args:
+    term: Structure term with the analyzer.
+    tasks: All tasks of the game, by name.
+    params: Parameters of the analyzer.
+    outputs: Outputs of the predictor, by task.
+    truth: Truth at the outputs' size, by key of the batch.
+
+  Returns:
+    Maps of the losses (n, h, w) at the size of each layer, by layer; NaN without truth.
   """
   judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
   predicted, true = (
@@ -225,7 +242,7 @@ def feature_distances(
 def _predicted(
   run: Experiment, state: TrainState, count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Array], dict[str, ArrayLike]]:
-  """Returns the first held-out examples, the predictor's outputs, and truth at their size."""
+  """Returns the first validation examples, the predictor's outputs, and truth at their size."""
   with contextlib.closing(run.eval_batches()) as examples:
     rows = list(itertools.islice(examples, -(-count // run.evaluation.batch_size)))
   real = np.flatnonzero(np.concatenate([row["weight"] for row in rows]) > 0)[:count]
@@ -251,7 +268,7 @@ def _mask_unlabeled(
   return np.where(np.asarray(task.mask(batch)) > 0, pictures, np.uint8(255))
 
 
-# What the structure term compares, by its `normalize`.
+# Quantity that the structure term compares, by its `normalize`.
 _DISTANCES = {
   "none": "1/2 squared distances",
   "pixel": "squared distances of unit features",

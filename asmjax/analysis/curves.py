@@ -1,6 +1,6 @@
 """Curves of logged metrics over the steps: collected from runs, and drawn with Matplotlib.
 
-Dashes and markers tell curves apart as well as colors do.
+Curves differ in dashes and markers as well as in colors.
 """
 
 import pathlib
@@ -19,9 +19,9 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 # comes again.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "X", "*", "P")
-# Markers on a curve, about.
+# Approximate number of markers on a curve.
 _NUM_MARKERS = 8
-# Longer curves are smoothed: on a chart of this size more points cannot be told apart.
+# Curves of more points are smoothed: a chart of this size cannot resolve them.
 MAX_POINTS = 60
 # The health of a critic: title, name of a term's metric, and whether its scale is logarithmic.
 _HEALTH = (
@@ -56,7 +56,7 @@ class Chart(NamedTuple):
   Attributes:
     title: Title of the panel.
     curves: Curves to draw.
-    log: Whether the scale is logarithmic, if values span more than a decade.
+    log: Whether the vertical axis is logarithmic where values span more than a decade.
   """
 
   title: str
@@ -67,10 +67,10 @@ class Chart(NamedTuple):
 def learning_curves(
   groups: Sequence[Group], metrics: Sequence[str], styles: Mapping[str, int]
 ) -> tuple[Chart, ...]:
-  """Returns a chart for each logged metric, with a curve for each group.
+  """Reads a chart for each logged metric, with a curve for each group.
 
   Args:
-    groups: Groups of runs that have left a log.
+    groups: Groups of runs with a `metrics.jsonl`.
     metrics: Names of logged metrics; one that no run has logged gets no chart.
     styles: Line style of each group, by its label; see `group_styles`.
   """
@@ -89,7 +89,7 @@ def learning_curves(
 
 
 def critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[Chart, ...]:
-  """Returns charts of how critics fare, with a curve for each critic; see `learning_curves`."""
+  """Reads charts of the critics' health, with a curve for each critic; see `learning_curves`."""
   critics = []
   for group in groups:
     names = [
@@ -126,9 +126,9 @@ def read_curves(style: int, label: str, group: Group, metric: str) -> list[Curve
   Runs make one curve if they share nine tenths of their steps. Fractions are in per cent.
 
   Args:
-    style: Line style.
+    style: Number of the line style.
     label: Label in the legend.
-    group: Runs that have left a log.
+    group: Group of runs with a `metrics.jsonl`.
     metric: Name of a logged metric.
   """
   joint = group.curve(metric)
@@ -149,7 +149,7 @@ def smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     values: Values of each run, (runs, t).
 
   Returns:
-    The last step of each part (p,), and the means over the parts (runs, p).
+    Last step of each part, (p,), and means over the parts, (runs, p).
   """
   parts = np.array_split(np.arange(len(steps)), min(len(steps), MAX_POINTS))
   means = np.stack([values[:, part].mean(1) for part in parts], 1)
@@ -175,17 +175,22 @@ def line_style(style: int) -> dict[str, Any]:
 
 
 def draw_chart(axes: Any, chart: Chart) -> None:
-  """Draws a chart's curves, without its title and a legend, on Matplotlib's axes."""
+  """Draws the curves of a chart, without title and legend.
+
+  Args:
+    axes: Matplotlib axes to draw on.
+    chart: Curves to draw.
+  """
   for curve in chart.curves:
     mean, spacing = curve.values.mean(0), max(len(curve.steps) // _NUM_MARKERS, 1)
     style = line_style(curve.style)
-    # Markers of curves that lie on each other stand beside each other.
+    # Offsets, so that the markers of coinciding curves stand beside each other.
     axes.plot(curve.steps, mean, markevery=(curve.style % spacing, spacing), **style)
     if len(curve.values) > 1:
       low, high = curve.values.min(0), curve.values.max(0)
       axes.fill_between(curve.steps, low, high, color=style["color"], alpha=0.15, linewidth=0)
   values = np.concatenate([curve.values.ravel() for curve in chart.curves])
-  # Within a decade a logarithmic axis has hardly a tick.
+  # Linear within a decade, where a logarithmic axis has hardly a tick.
   if chart.log and 0 < 10 * values.min() < values.max():
     axes.set_yscale("log")
   trim_axes(axes)

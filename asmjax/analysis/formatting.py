@@ -1,10 +1,10 @@
-"""Metrics' names and values as readers of tables and figures want them."""
+"""Formats of metrics' names and values in tables and figures."""
 
 import re
 
 from asmjax.metrics.names import split_class
 
-# Metrics that are fractions, shown in per cent, by the last part of their names.
+# Metrics that are fractions, displayed in per cent, by the last part of their names.
 _FRACTIONS = re.compile("iou|accuracy|delta|within|precision|recall|^bf|(^|_)f(_|$)")
 
 # Errors, of which less is better, by the last part of their names.
@@ -24,7 +24,7 @@ _ERRORS = frozenset(
 
 
 def display_scale(metric: str) -> int:
-  """Returns the factor by which a metric is multiplied to be shown: 100 for fractions, else 1."""
+  """Returns the factor from values to displayed values: 100 (per cent) for fractions, else 1."""
   return 100 if _FRACTIONS.search(_quantity(metric)) else 1
 
 
@@ -47,7 +47,7 @@ def format_key(key: str) -> str:
 
 
 def format_number(value: float) -> str:
-  """Formats a number in as many digits as are worth reading."""
+  """Formats a number with two decimals, or with three if it is within -1 and 1."""
   return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""What runs predict of held-out examples, in columns of pictures."""
+"""Predictions of runs for validation examples, in columns of pictures."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from asmjax.train.loop import make_draw_predictions
 
 
 class Predictions(NamedTuple):
-  """Pictures of the same held-out examples, and what groups of runs predict of them.
+  """Pictures of validation examples, with their truth and the predictions of groups of runs.
 
   Attributes:
     columns: Pictures uint8 (n, h, w, 3) by title: the input, then of each task the truth and the
       prediction of every group that has the task.
     titles: Titles of the columns with predictions, by the group's label.
-    colors: Color (r, g, b) of each class, of a run that segments; empty if none does.
-    missing: Why a group has no pictures, by its label.
+    colors: Color (r, g, b) in 0..255 by the name of the class; empty if no run segments.
+    missing: Reason why a group has no pictures, by its label.
   """
 
   columns: dict[str, np.ndarray]
@@ -32,12 +32,12 @@ class Predictions(NamedTuple):
 def predict_examples(
   groups: Sequence[Group], count: int, data_root: str | None = None
 ) -> Predictions:
-  """Predicts the first held-out examples with the first run of each group.
+  """Predicts the first validation examples with the first run of each group.
 
   Args:
-    groups: Groups of runs; one that has left no checkpoint is among the missing.
-    count: Number of examples, at most.
-    data_root: Folder of the data set; the run's own by default.
+    groups: Groups of runs; one without a checkpoint is listed in `missing`.
+    count: Largest number of examples.
+    data_root: Folder of the data set; None, the default, for the one in each run's config.
   """
   pictures, colors, missing = {}, {}, {}
   for group in groups if count else ():
@@ -57,13 +57,13 @@ def predict_examples(
 def save_predictions(
   groups: Sequence[Group], path: pathlib.Path, *, count: int = 6, data_root: str | None = None
 ) -> None:
-  """Draws inputs, truths and each group's predictions of held-out examples.
+  """Draws inputs, truths and each group's predictions of validation examples.
 
   Args:
     groups: Groups of runs, of which the first run is drawn.
     path: Path of the PNG file to write.
-    count: Number of examples, at most.
-    data_root: Folder of the data set; the run's own by default.
+    count: Largest number of examples.
+    data_root: Folder of the data set; None, the default, for the one in each run's config.
 
   Raises:
     FileNotFoundError: A run has no checkpoint, or there is no data set.

@@ -5,20 +5,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Colors end at this percentile: a few pixels would leave all others dark.
+# Percentile at which colors end, as with the maximum a few pixels would leave all others dark.
 _BRIGHTEST = 99
-# Width of a picture, in inches.
+# Width of a picture in inches.
 _WIDTH = 1.5
 
 
 class Scale(NamedTuple):
-  """The colors of losses.
+  """Color scale of losses.
 
   Attributes:
-    low: Loss that is black.
-    high: Loss with the brightest color, as are all beyond.
+    low: Loss that is drawn in black.
+    high: Loss from which on the color is the brightest.
     label: Text below the color bar.
-    mark: Loss that is marked in the color bar; 0 for none.
+    mark: Loss to mark in the color bar; 0 for none.
   """
 
   low: float
@@ -28,14 +28,14 @@ class Scale(NamedTuple):
 
   @classmethod
   def of(cls, *maps: np.ndarray, label: str = "", mark: float = 0.0) -> "Scale":
-    """Returns the scale from 0, or the least if that is negative, to the 99th percentile."""
+    """Makes the scale from 0, or the minimum if that is negative, to the 99th percentile."""
     known = np.concatenate([values[np.isfinite(values)] for values in maps])
     low, high = (min(known.min(), 0), np.percentile(known, _BRIGHTEST)) if known.size else (0, 1)
     return cls(float(low), max(float(high), float(low) + 1e-6), label, mark)
 
 
 class Column(NamedTuple):
-  """A column of a block.
+  """Column of a block.
 
   Attributes:
     title: Title above the column.
@@ -53,7 +53,7 @@ class Block(NamedTuple):
 
   Attributes:
     title: Title above the block; empty for none.
-    columns: Columns, the first of which holds photos, in whose shape all are drawn.
+    columns: Columns to draw, all in the shape of the photos in the first one.
     note: Text below the block; empty for none.
   """
 
@@ -71,7 +71,7 @@ def draw_sheet(blocks: Sequence[Block]) -> Any:
   """Draws blocks below each other, with a color bar below each column of losses.
 
   Returns:
-    Matplotlib's figure.
+    Matplotlib figure.
   """
   from matplotlib.figure import Figure
 
@@ -106,7 +106,7 @@ def _draw_block(part: Any, block: Block, num_columns: int) -> None:
     places[0].set_title(column.title, fontsize=9)
     style = _colors(column.scale) if column.scale else {}
     for axes, row in zip(places, column.rows, strict=False):
-      # Whatever their stride, all have the size of the photo.
+      # All maps are drawn at the size of the photo, whatever their stride.
       image = axes.imshow(row, extent=(0, width, height, 0), interpolation="nearest", **style)
     if column.scale:
       places[-1].axis("on")
@@ -117,7 +117,7 @@ def _colors(scale: Scale) -> dict[str, Any]:
   from matplotlib import colormaps
   from matplotlib.colors import PowerNorm
 
-  # The root brings out what is small.
+  # Colors by the square root, so that small losses are visible.
   shade = PowerNorm(0.5, scale.low, scale.high, clip=True)
   return {"cmap": colormaps["inferno"].with_extremes(bad="0.5"), "norm": shade}
 
@@ -128,7 +128,7 @@ def _draw_bar(part: Any, image: Any, axes: Any, scale: Scale) -> None:
   thousands = scale.high >= 1000
   labels = [f"{tick / 1000:.3g}k" if thousands and tick else f"{tick:.2g}" for tick in ticks]
   bar.set_ticks(ticks, labels=labels, fontsize=7)
-  # Labels stay within the bar, lest those of neighbors meet.
+  # Labels stay within the bar, so that those of neighboring bars do not overlap.
   for label, side in zip(bar.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
     label.set_horizontalalignment(side)
   bar.set_label(scale.label, fontsize=8)

@@ -21,13 +21,14 @@ Example = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class InferenceViews:
-  """Validation examples of a run together with soft predictions as `asmjax predict` makes them.
+  """Validation examples of a run, with soft predictions as `asmjax predict` makes them.
 
-  The truth is that of the run's evaluation, and the soft predictions have its size. So a single
-  view of each image has the scores of the evaluation itself. For one process.
+  The truth is that of the run's evaluation, and the soft predictions have its size, so that a
+  single view of each image gives the metrics of the evaluation itself. Several processes are not
+  supported.
 
   Attributes:
-    experiment: Run whose validation examples are predicted.
+    experiment: Description of the run, with the validation examples.
     inference: Views of each image.
     crf: Whether the classes' probabilities are refined with a dense CRF.
 
@@ -78,7 +79,7 @@ class InferenceViews:
       yield _stack(rows + [padding] * (size - len(rows)))
 
   def _examples(self, on_skip: Callable[[str], None]) -> Iterator[tuple[Example, np.ndarray]]:
-    """Yields examples, as the keys of their images, and images; may skip what cannot be read."""
+    """Yields examples, as the keys of their images, and images; may skip unreadable ones."""
     source, options = self.experiment.validation, self.experiment.loader_options
     ahead = 2 * self.inference.batch_size
     with ThreadPoolExecutor(_NUM_THREADS) as pool:

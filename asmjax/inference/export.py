@@ -1,9 +1,9 @@
-"""A trained predictor as one file that JAX runs without this library.
+"""Export of a trained predictor to a file that JAX runs without this library.
 
 | file             | content                                                           |
 |------------------|-------------------------------------------------------------------|
 | `NAME.stablehlo` | the function with its weights, as `jax.export` serializes it      |
-| `NAME.json`      | classes, palette, sizes: what it leaves open; see `Artifact`      |
+| `NAME.json`      | classes, palette and sizes; see `Artifact`                        |
 
 The function takes images uint8 (n, h, w, 3), RGB, and returns by task, at the images' size,
 
@@ -14,8 +14,8 @@ The function takes images uint8 (n, h, w, 3), RGB, and returns by task, at the i
 | `normals`                    | float32 | (n, h, w, 3) | unit vectors; see `asmjax.batch`      |
 | `segmentation_probabilities` | float32 | (n, h, w, c) | class probabilities, if asked for     |
 
-It does not resize images: the caller does, as `asmjax.inference.trained.TrainedPredictor.resize`;
-`NAME.json` says to what size.
+It does not resize images: the caller does, as `asmjax.inference.trained.TrainedPredictor.resize`
+does, to the size in `NAME.json`.
 """
 
 import pathlib
@@ -38,13 +38,13 @@ from asmjax.utils.files import atomic_write, write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-# Least side of images of any size: with shorter sides JAX's symbolic shapes cannot tell small maps
-# from large ones.
+# Smallest side of images of any size: with shorter sides JAX's symbolic shapes cannot decide which
+# maps are small.
 _MIN_SIDE = 32
 # Multiples to which sides are padded, tried in this order: JAX cannot prove that two ways to halve
 # an unknown side agree, unless the side is a multiple.
 _MULTIPLES = (1, 16, 32)
-# What JAX raises for a size that it cannot determine.
+# Errors that JAX raises for a size that it cannot determine.
 _INCONCLUSIVE = (
   TypeError,
   ValueError,
@@ -84,21 +84,21 @@ def export(
 ) -> Artifact:
   """Traces pre-processing, predictor and post-processing as one function.
 
-  Numbers are those of evaluation for images that are as large as evaluation makes them. The version
-  for CPUs is the one that is fast there if this runs on one, and plain convolutions elsewhere.
+  For images of evaluation's size the numbers are those of evaluation. The function for CPUs has
+  kernels that are fast there only if the export itself runs on a CPU.
 
   Args:
     trained: Predictor of a run; its weights become a part of the function.
     size: Height and width of the images; None, the default, for any with sides of at least 32, or
       as short as evaluation's. They are padded if the network can only be traced for multiples of
       16 or 32; see the artifact's metadata.
-    batch: Number of images at a time; None, the default, for any.
-    tasks: Names of the predicted tasks; empty, the default, for all.
+    batch: Number of images in a batch; None, the default, for any.
+    tasks: Names of the tasks to predict; empty, the default, for all.
     platforms: Platforms on which the function runs, of `PLATFORMS` and "rocm".
-    probabilities: Whether class probabilities are returned as well.
+    probabilities: Whether the function returns class probabilities, too.
 
   Raises:
-    ValueError: A task or platform is unknown, or no task has probabilities that are asked for.
+    ValueError: A task or platform is unknown, or `probabilities` is set and no task has any.
     FixedSizeOnlyError: The network cannot be exported without a `size`.
   """
   selected = Inference(tasks=tuple(tasks)).select_tasks(trained.game.tasks)
@@ -128,7 +128,10 @@ def export_for_any_size(
   Args:
     trained: Predictor of a run.
     on_fixed_size: Function that is called with the reason why the size is fixed.
-    **settings: Further arguments of `export`, whose errors are raised.
+    **settings: Further arguments of `export`.
+
+  Raises:
+    ValueError: A setting is invalid; see `export`.
   """
   try:
     return export(trained, **settings)
@@ -140,6 +143,10 @@ def export_for_any_size(
 
 def save(artifact: Artifact, path: str | pathlib.Path) -> None:
   """Writes an artifact and, beside it, its metadata with the suffix `.json`, each atomically.
+
+  Args:
+    artifact: Exported function and its description.
+    path: Path of the file to write, usually with the suffix `.stablehlo`.
 
   Raises:
     ValueError: The path itself ends in `.json`.
@@ -179,7 +186,7 @@ def _symbolic_shape(batch: int | None, size: Size | None, min_side: int) -> Sequ
 def _trace_any_size(
   trace: Callable[[int], jax.export.Exported], usual: Size
 ) -> tuple[jax.export.Exported, int]:
-  """Traces the function that pads least, and returns the multiple of which it makes sides."""
+  """Traces the function with the least padding, and returns the multiple of padded sides."""
   reason = ""
   for multiple in _MULTIPLES:
     try:
@@ -195,7 +202,7 @@ def _trace_any_size(
 def _make_function(
   trained: TrainedPredictor, tasks: Mapping[str, Task], soft: Sequence[str], multiple: int
 ) -> Callable[[jax.Array], dict[str, jax.Array]]:
-  """Makes the function from images to predictions, and to soft ones of the tasks in `soft`."""
+  """Makes the function from images to predictions, and soft predictions of tasks in `soft`."""
 
   def run(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
     aligned = trained.game.align_corners

@@ -17,13 +17,13 @@ LIST = ".txt"
 
 
 class Input(NamedTuple):
-  """Image that is to be predicted.
+  """Image to predict.
 
   Attributes:
     name: Relative path of its predictions, without a suffix.
-    path: Path of the file that it is in.
-    load: Function that reads it as uint8 (h, w, 3), or raises ValueError or OSError, naming the
-      file.
+    path: Path of the file with the image.
+    load: Function that reads the image as uint8 (h, w, 3), or raises ValueError or OSError, naming
+      the file.
   """
 
   name: str
@@ -33,12 +33,12 @@ class Input(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-  """Images that are to be predicted, in order.
+  """Images to predict, in order.
 
   Attributes:
-    paths: Paths of the files that they are in.
-    count: Number of images; of videos as the file declares it, perhaps wrongly, or else 0.
-    read: Function that iterates over them once.
+    paths: Paths of the files with the images.
+    count: Number of images; for a video the number that its file declares, perhaps wrongly, or 0.
+    read: Function that returns an iterator over the images.
   """
 
   paths: tuple[pathlib.Path, ...]
@@ -47,17 +47,18 @@ class Inputs:
 
 
 def find_inputs(source: str | pathlib.Path, *, exclude: str | pathlib.Path = "") -> Inputs:
-  """Finds the images that a path stands for; opens none of them.
+  """Finds the images that a path stands for, without opening any of them.
 
   Args:
-    source: Path of an image; of a folder, whose images count, also in its folders, but for hidden
-      ones; of a text file with one path a line, relative to its own folder; or of a video.
-    exclude: Folder of the predictions, which is left out where it lies inside of `source`.
+    source: Path of an image; of a folder, searched recursively except for hidden files and folders;
+      of a text file with one path on each line, relative to its own folder; or of a video.
+    exclude: Folder of the predictions, to leave out if it is inside of `source`.
 
   Raises:
     FileNotFoundError: There is nothing at `source`.
-    ValueError: There are no images, or two that only differ in their suffix, whose predictions
-      would have one name; no video where the suffix says so; or `exclude` is `source`.
+    ValueError: There are no images; two of them only differ in their suffix, so that their
+      predictions would have one name; a file with a video's suffix is none; or `exclude` is
+      `source`.
   """
   source = pathlib.Path(source).expanduser()
   if source.is_dir():
@@ -122,7 +123,7 @@ def _make_video_inputs(path: pathlib.Path) -> Inputs:
 
 
 def _frames(path: pathlib.Path) -> Iterator[Input]:
-  """Yields the frames of a video, STEM/000000 and so on, to where it ends or cannot be read."""
+  """Yields the frames of a video, STEM/000000 and so on, until it ends or cannot be read."""
   capture = cv2.VideoCapture(str(path))
   number = 0
   while True:

@@ -22,7 +22,7 @@ Predict = Callable[[Iterable[tuple[Any, np.ndarray]]], Iterator[tuple[Any, SoftP
 # Number of batches of images that wait for others of their size before some go ahead in a batch
 # that is not full.
 _MAX_WAITING = 8
-# Number of channels that OpenCV averages over areas at once.
+# Largest number of channels that OpenCV's INTER_AREA takes.
 _MAX_CHANNELS = 4
 
 
@@ -31,17 +31,17 @@ class Inference:
   """Views of an image over which predictions are averaged.
 
   Attributes:
-    scales: Scales of the size that the run's evaluation gives an image, (1,) by default.
-    flip: Whether the flipped image counts, too.
+    scales: Factors of the size that the run's evaluation gives an image; (1,) by default.
+    flip: Whether to average over the flipped image, too.
     window: Side in pixels of the windows that an image is cut into at each scale, best the size of
-      the network's inputs in training; 0, the default, for the whole image at once.
-    overlap: Number of pixels that neighboring windows share at least; None, the default, for a
+      the network's inputs in training; 0, the default, for the complete image at once.
+    overlap: Smallest number of pixels that neighboring windows share; None, the default, for a
       third of the window.
-    batch_size: Number of images or windows at a time; rounded up to a multiple of the devices.
-    tasks: Names of the predicted tasks; empty, the default, for all.
+    batch_size: Number of images or windows in a batch; rounded up to a multiple of the devices.
+    tasks: Names of the tasks to predict; empty, the default, for all.
 
   Raises:
-    ValueError: A setting makes no sense.
+    ValueError: A setting is invalid; the message names it.
   """
 
   scales: tuple[float, ...] = (1.0,)
@@ -68,12 +68,12 @@ class Inference:
 
   @property
   def is_single_view(self) -> bool:
-    """Whether each image counts once and whole, at the size that evaluation gives it."""
+    """Whether each image is predicted once, complete, at the size that evaluation gives it."""
     return (self.scales, self.flip, self.window) == ((1.0,), False, 0)
 
   @property
   def protocol(self) -> str:
-    """Description of the views."""
+    """Description of the views, for `results.json`."""
     scales = ", ".join(f"{scale:g}" for scale in self.scales)
     flip = " and flipped images" if self.flip else ""
     windows = f", in windows of {self.window} that share {self._overlap} pixels at least"
@@ -84,11 +84,11 @@ class Inference:
     return self.window // 3 if self.overlap is None else self.overlap
 
   def tiles(self, size: Size) -> tuple[Tile, ...]:
-    """Cuts an image of `size`, (h, w), into windows."""
+    """Cuts an image of `size`, height and width, into windows."""
     return tuple(tiles(size, self.window, self._overlap))
 
   def select_tasks(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """Selects the predicted tasks; ValueError for one that the network does not have."""
+    """Selects the tasks to predict; raises ValueError if the network lacks one of them."""
     return {name: choose(tasks, name, "task") for name in self.tasks or tasks}
 
 
@@ -97,15 +97,15 @@ def make_predict(
 ) -> Predict:
   """Makes a function that predicts many images, compiled once for every size of input.
 
-  At scale 1, unflipped and whole, inputs and outputs of the network are those of evaluation.
+  At scale 1, without flip and windows, the network's inputs and outputs are those of evaluation.
   Images of one size of the network's input share batches. Devices hold one batch and its soft
   predictions; sums are kept on the host in float32, so with windows the devices' memory does not
   grow with the image.
 
   Args:
     trained: Predictor of a run.
-    inference: Views of each image.
-    own_size: Whether soft predictions have the size of the image, or else that which evaluation
+    inference: Views of each image over which predictions are averaged.
+    own_size: Whether soft predictions have the image's own size; False for the size that evaluation
       gives it.
 
   Returns:
@@ -119,7 +119,7 @@ def make_predict(
   tasks = inference.select_tasks(trained.game.tasks)
   batch_size = -(-inference.batch_size // jax.local_device_count()) * jax.local_device_count()
   run = _make_run(trained, tasks)
-  # Windows fill batches without the help of other images.
+  # Windows of a single image fill batches, so images need not be grouped.
   group_size = 1 if inference.window else batch_size
 
   def predict(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, SoftPredictions]]:
@@ -246,7 +246,7 @@ class _Window(NamedTuple):
   flipped: bool
 
   def draw(self, canvas: np.ndarray) -> None:
-    """Copies the window's pixels to the top left of an input that holds padding."""
+    """Copies the window's pixels to the top left of an input full of padding."""
     rows, columns = self._slices()
     pixels = self.view.scaled_image[rows, columns]
     canvas[: pixels.shape[0], : pixels.shape[1]] = pixels[:, ::-1] if self.flipped else pixels
@@ -266,7 +266,7 @@ class _Window(NamedTuple):
     return total
 
   def _slices(self) -> tuple[slice, slice]:
-    """Rows and columns of the window in the view that is not flipped."""
+    """Returns the window's rows and columns in the unflipped view."""
     (top, bottom, _), (left, right, _) = self.tile
     if self.flipped:
       left, right = self.view.size[1] - right, self.view.size[1] - left

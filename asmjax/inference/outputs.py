@@ -1,4 +1,4 @@
-"""Predictions as files.
+"""Files of predictions.
 
 | file                             | content                                                      |
 |----------------------------------|--------------------------------------------------------------|
@@ -26,12 +26,12 @@ Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class OutputOptions:
-  """Choice of the files beside the predictions, and of their refinement.
+  """Options of the files to write besides the predictions, and of their refinement.
 
   Attributes:
-    probabilities: Whether the classes' probabilities are written.
-    overlay: Whether classes are drawn over the image, and depths in colors.
-    crf: Whether the classes' probabilities are refined with a dense CRF on the image.
+    probabilities: Whether to write class probabilities.
+    overlay: Whether to write pictures of the classes over the image, and of depths in colors.
+    crf: Whether to refine class probabilities with a dense CRF on the image.
   """
 
   probabilities: bool = False
@@ -40,7 +40,7 @@ class OutputOptions:
 
 
 class Writer:
-  """Writer of the predictions for one image after the other; many threads may share it."""
+  """Writer of the predictions for images; threads may share it."""
 
   def __init__(
     self,
@@ -49,13 +49,13 @@ class Writer:
     palette: Sequence[tuple[int, int, int]],
     options: OutputOptions,
   ):
-    """Checks the options; writes nothing.
+    """Checks the options, without writing anything.
 
     Args:
-      out: Folder of the files.
-      tasks: Predicted tasks by name.
+      out: Folder of the files to write.
+      tasks: Tasks to predict, by name.
       palette: Color (r, g, b) of each class, in 0..255.
-      options: Choice of files.
+      options: Options of the files to write.
 
     Raises:
       ValueError: An option needs class probabilities, which no task has.
@@ -119,7 +119,7 @@ def tasks_with_probabilities(tasks: Mapping[str, Task], option: str) -> tuple[st
   """Lists the tasks whose soft predictions are class probabilities.
 
   Raises:
-    ValueError: There is none; the message says that the option needs one.
+    ValueError: There is no such task; the message names the option that needs one.
   """
   names = tuple(name for name, task in tasks.items() if task.has_probabilities)
   if not names:

@@ -1,4 +1,4 @@
-"""Predictions for many files: decoding and encoding in threads, while the devices work."""
+"""Prediction of many files, with decoding and encoding in threads while devices compute."""
 
 import dataclasses
 import pathlib
@@ -16,7 +16,7 @@ from asmjax.inference.trained import TrainedPredictor
 from asmjax.utils.prefetch import prefetch
 
 _NUM_THREADS = 4
-# Number of predictions that wait to be written.
+# Largest number of predictions that wait to be written.
 _MAX_WAITING = 16
 _SINGLE_VIEW, _PREDICTIONS_ONLY = Inference(), OutputOptions()  # The defaults.
 
@@ -26,9 +26,9 @@ class Summary:
   """Result of a prediction job.
 
   Attributes:
-    num_images: Number of images that were predicted.
-    faults: Messages about the files that could not be read.
-    seconds: Duration, compilation included.
+    num_images: Number of predicted images.
+    faults: Descriptions of the files that could not be read.
+    seconds: Duration in seconds, compilation included.
   """
 
   num_images: int
@@ -42,7 +42,7 @@ class Summary:
 
 
 class PredictionJob:
-  """Predictions for some files, checked before anything is compiled."""
+  """Job that predicts some files; it checks all settings before anything is compiled."""
 
   def __init__(
     self,
@@ -52,18 +52,18 @@ class PredictionJob:
     inference: Inference = _SINGLE_VIEW,
     options: OutputOptions = _PREDICTIONS_ONLY,
   ):
-    """Finds the inputs.
+    """Finds the inputs and checks the settings.
 
     Args:
       trained: Predictor of a run.
       source: Path of the inputs; see `asmjax.inference.inputs.find_inputs`.
       out: Folder of the predictions; see `asmjax.inference.outputs`.
-      inference: Views of each image.
-      options: Choice of files.
+      inference: Views of each image over which predictions are averaged; one by default.
+      options: Options of the files to write besides the predictions; none by default.
 
     Raises:
       FileNotFoundError: There is nothing at `source`.
-      ValueError: Settings make no sense, inputs would have the same predictions, or predictions
+      ValueError: A setting is invalid, inputs would have the same predictions, or predictions
         would overwrite inputs.
     """
     tasks = inference.select_tasks(trained.game.tasks)
@@ -73,7 +73,7 @@ class PredictionJob:
     self._trained, self._inference = trained, inference
 
   def run(self) -> Summary:
-    """Predicts and writes, with a progress bar; leaves out what cannot be read."""
+    """Predicts all inputs and writes the files, with a progress bar; skips unreadable inputs."""
     start, num_images, faults = time.perf_counter(), 0, []
     predict = make_predict(self._trained, self._inference)
     ahead = 2 * self._inference.batch_size
@@ -93,7 +93,7 @@ class PredictionJob:
 def _load_ahead(
   inputs: Iterable[Input], pool: ThreadPoolExecutor, ahead: int, faults: list[str]
 ) -> Iterator[tuple[tuple[Input, np.ndarray], np.ndarray]]:
-  """Yields images, with (input, image) as their keys; reads some ahead of their turn."""
+  """Yields images, with (input, image) as their keys, and reads some of them in advance."""
   reading = ((source, pool.submit(source.load)) for source in inputs)
   for source, future in prefetch(reading, ahead):
     try:
@@ -114,7 +114,7 @@ def _check_no_overwrite(inputs: Inputs, writer: Writer) -> None:
 
 
 class _ProgressBar:
-  """Progress bar on the terminal, if there is one."""
+  """Progress bar on the terminal; nothing if the output is no terminal."""
 
   def __init__(self, total: int):
     from rich.console import Console

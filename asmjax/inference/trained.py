@@ -1,4 +1,4 @@
-"""A trained predictor, without what it was trained with."""
+"""A trained predictor, without critics, optimizers and data."""
 
 import dataclasses
 import pathlib
@@ -22,7 +22,7 @@ from asmjax.train.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class TrainedPredictor:
-  """Predictor of a run and what it needs: no critic, no optimizer, no data set.
+  """Trained predictor of a run, with its tasks and its input size.
 
   Attributes:
     game: Predictor and tasks, without terms.
@@ -30,8 +30,8 @@ class TrainedPredictor:
       average of the parameters if the run kept one.
     descriptor: Description of the data set.
     prepare: Transform by which the run's evaluation brings images to the network's size.
-    scale_depth: Whether the scenes were seen through one camera, so that what an image shows
-      larger is nearer; see `asmjax.data.transforms.rescale_depth_and_normals`.
+    scale_depth: Whether all images are from one camera, so that enlarging an image means smaller
+      depths; see `asmjax.data.transforms.rescale_depth_and_normals`.
   """
 
   game: Game
@@ -67,7 +67,7 @@ class TrainedPredictor:
 
   @classmethod
   def from_state(cls, experiment: Experiment, state: TrainState) -> "TrainedPredictor":
-    """Takes the predictor of a state of an experiment."""
+    """Selects the predictor of an experiment, with the variables of a training state."""
     return cls(
       game=dataclasses.replace(experiment.game, terms={}),
       variables=jax.device_get(state.variables()),
@@ -82,7 +82,7 @@ class TrainedPredictor:
 
 
 def _read_variables(folder: pathlib.Path, made: Game, size: tuple[int, int]) -> PyTree:
-  """Reads the predictor's variables from a checkpoint, every one of them and nothing else."""
+  """Reads the predictor's variables from a checkpoint, without those of other players."""
   image = jnp.zeros((1, *size, 3))
   expected = jax.eval_shape(
     lambda key: made.predictor.init(key, image, train=False), jax.random.key(0)

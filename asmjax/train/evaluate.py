@@ -35,8 +35,8 @@ class EvaluationResult(NamedTuple):
 
   Attributes:
     num_examples: Number of examples that were evaluated.
-    metrics: Metrics by "TASK/METRIC" and, extra ones, by "TASK/KIND/METRIC"; of a class by these
-      and "/CLASS", see `asmjax.metrics.names`.
+    metrics: Metrics by "TASK/METRIC", extra metrics by "TASK/KIND/METRIC"; for a single class the
+      name ends in "/CLASS", see `asmjax.metrics.names`.
     protocols: Descriptions of how the metrics were computed, by "TASK" and "TASK/KIND".
     sums: Sums of `Task.metric_sums` over all examples by task, which metrics are computed from.
   """

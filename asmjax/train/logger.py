@@ -18,7 +18,7 @@ class Logger(abc.ABC):
 
   @abc.abstractmethod
   def read_metrics(self) -> list[dict[str, float]]:
-    """Returns what the run has logged so far, one dict with its "step" for every logged step."""
+    """Returns the metrics logged so far, one dict with its "step" for every logged step."""
 
   @abc.abstractmethod
   def log_metrics(
@@ -34,7 +34,12 @@ class Logger(abc.ABC):
 
   @abc.abstractmethod
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
-    """Logs what looks wrong at a step, one sentence for each finding."""
+    """Logs warnings of a step.
+
+    Args:
+      step: Number of steps done, of all players.
+      warnings: Sentences, one for each problem.
+    """
 
   @abc.abstractmethod
   def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
@@ -48,7 +53,7 @@ class Logger(abc.ABC):
 
   @abc.abstractmethod
   def close(self) -> None:
-    """Writes what is still buffered and ends the display of progress."""
+    """Writes buffered events and ends the display of progress."""
 
 
 class NullLogger(Logger):
@@ -77,7 +82,7 @@ class RunLogger(Logger):
   """Logger of the first process: JSON Lines files, TensorBoard events and the terminal."""
 
   def __init__(self, workdir: pathlib.Path, *, start: int | None, steps: int | None):
-    """Opens the files of a run, and drops what a killed run logged after its last checkpoint.
+    """Opens the files of a run, and drops entries later than the checkpoint it resumes from.
 
     Args:
       workdir: Folder of the run, for `metrics.jsonl`, `warnings.jsonl`, `wall_time.jsonl` and
@@ -109,7 +114,7 @@ class RunLogger(Logger):
     """Logs the metrics of a step to all files and the terminal.
 
     The time goes into a file of its own, `wall_time.jsonl`: the seconds of all processes that have
-    worked on the run, compiling and evaluating included, without what a resumed run repeats.
+    worked on the run, compiling and evaluating included, without steps that a resumed run repeats.
     """
     values = {**means, **scores}
     append_jsonl(self._metrics, {"step": step, **values})
@@ -121,7 +126,7 @@ class RunLogger(Logger):
     self._progress.show(step, {k: v for k, v in finite.items() if "/iou/" not in k})
 
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
-    """Logs what looks wrong to `warnings.jsonl`, TensorBoard and standard error."""
+    """Logs warnings to `warnings.jsonl`, TensorBoard and standard error."""
     for warning in warnings:
       append_jsonl(self._warnings, {"step": step, "warning": warning})
       self._board.add_text("warnings", warning, step)

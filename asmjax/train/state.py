@@ -71,7 +71,7 @@ def init_state(
     game: Game whose players to initialize.
     transformations: Optax transformation by player; a critic has its term's name.
     seed: Seed of the parameters and of every later step's randomness.
-    image_size: (h, w) of the training images.
+    image_size: Height and width of the training images in pixels.
     load: Function from the predictor's random variables to those that it starts from; by default
       the identity.
   """

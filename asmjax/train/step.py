@@ -43,7 +43,7 @@ def make_step(
     transformations: Optax transformation by player; its `update` is given the number of the
       predictor's steps so far as `step`.
     active_players: Players to update; the others are not differentiated and stay as they are.
-    steps: Number T of the predictor's steps in the whole run.
+    steps: Number T of the predictor's steps in the complete run.
     updates: Order of updates, by which the predictor's steps among the state's are counted; all
       schedules follow those alone.
     grad_accum_steps: Number of microbatches that a device's share is cut into.
@@ -102,14 +102,14 @@ def make_step(
 def make_critic_losses(
   game: Game,
 ) -> Callable[[TrainState, Batch], dict[str, tuple[Float[Array, ""], Float[Array, ""]]]]:
-  """Makes the evaluation of what critics descend on one device, to be mapped over `DEVICES`.
+  """Makes the evaluation of the critics' losses on one device, to be mapped over `DEVICES`.
 
   Args:
     game: Predictor and terms with critics.
 
   Returns:
-    `critic_losses(state, batch)`: of every loss the mean over the global batch and its weight in
-    the critic's objective at the start of a training, by "TERM/LOSS".
+    `critic_losses(state, batch)`, which returns for every loss its mean over the global batch and
+    its weight in the critic's objective at the start of a training, by "TERM/LOSS".
   """
 
   def critic_losses(state: TrainState, batch: Batch):
