@@ -1,1 +1,1 @@
-"""Sweeps: configs x seeds, run side by side, resumed where they stopped, and compared."""
+"""Sweeps: configs with several seeds, run in parallel, resumable, and compared in a table."""

@@ -1,4 +1,4 @@
-"""What a sweep runs: labeled configs with overrides, each with every seed."""
+"""Plans of sweeps: labeled configs with overrides, each run with every seed."""
 
 import dataclasses
 import pathlib
@@ -19,15 +19,15 @@ from asmjax.utils.files import read_json
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One row of a sweep's table.
+  """Row of a sweep's table: one config, run with every seed.
 
   Attributes:
-    label: Its name in the table.
-    config: Config file and variant, as "configs/scenes.py:asm".
-    overrides: Values by dotted key of the config, as {"train.steps": 750}; a string is written on
-      the command line as it is.
-    start: Label of another row; every run starts from that row's trained predictor with the same
-      seed (`init.path`), and waits for it. Empty for none.
+    label: Name of the row in the table.
+    config: Path of the config file and variant, as in "configs/scenes.py:asm".
+    overrides: Values by dotted key of the config, as in {"train.steps": 750}; none by default. A
+      string is passed on the command line as it is, another value by its `repr`.
+    start: Label of another row, whose trained predictor with the same seed every run starts from
+      (`init.path`), and waits for; empty, the default, for none.
   """
 
   label: str
@@ -38,16 +38,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One training of a sweep.
+  """Training run of a sweep, with the evaluation of its final state.
 
   Attributes:
-    label: Label of its row.
-    seed: Its seed.
-    workdir: Its folder.
-    arguments: Flags of the command `train` that make its config.
-    config: The config itself.
-    split: Split that it is scored on; empty for that of its own evaluation.
-    start: Name of the run that it starts from; empty for none.
+    label: Label of the run's row.
+    seed: Seed of the run.
+    workdir: Path of the run's folder.
+    arguments: Flags of the command `train` that select and override the config.
+    config: Config of the run, with all overrides.
+    split: Name of the split to evaluate on; empty, the default, for `eval.split` of the config.
+    start: Name of the run whose predictor this one starts from; empty, the default, for none.
   """
 
   label: str
@@ -60,53 +60,54 @@ class Run:
 
   @property
   def name(self) -> str:
-    """What it is called in messages."""
+    """Name of the run in messages."""
     return run_name(self.label, self.seed)
 
   @property
   def log(self) -> pathlib.Path:
-    """File with all that it prints."""
+    """Path of the file that the run's output is written to."""
     return self.workdir.with_name(f"{self.workdir.name}.log")
 
   def check(self) -> None:
-    """Raises ValueError if its folder holds a run with another config."""
+    """Raises ValueError if the run's folder has a run with another config."""
     check_same_config(self.workdir / "config.json", self.config.to_dict())
 
   def is_trained(self) -> bool:
-    """Whether its folder holds the results of its last step, with the same config."""
+    """Returns whether the run's folder has the results of the last step, with the same config."""
     results = _read(self.workdir / "results.json")
     config = _read(self.workdir / "config.json")
     if results is None or config is None or config_differences(config, self.config.to_dict()):
       return False
-    if "lookahead" in self.config:  # Its steps are not known beforehand.
+    if "lookahead" in self.config:  # LoAd decides during the run how many steps to take.
       return "lookahead" in results
     return results["step"] == self.config.train.steps
 
   def is_scored(self) -> bool:
-    """Whether its trained state is evaluated on `split`."""
+    """Returns whether the trained state has been evaluated on `split`."""
     scores = _read(results_path(self.workdir, self.split))
     results = _read(self.workdir / "results.json")
     return scores is not None and results is not None and scores["step"] == results["step"]
 
   def is_finished(self) -> bool:
-    """Whether nothing is left to do."""
+    """Returns whether the run has been trained and evaluated."""
     return self.is_trained() and self.is_scored()
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """Rows x seeds, and what is read off their results.
+  """Sweep over rows and seeds, with the columns of the table that compares the rows.
 
   Attributes:
     rows: Rows of the table.
-    seeds: Seeds that every row is run with.
-    overrides: Overrides of all rows; a row's own come first.
-    baseline: Label of the row that others are compared with; empty for none.
-    metrics: Metrics of the table; the usual ones of the runs' tasks if empty.
-    split: Split that is scored; empty for that of each run's own evaluation.
+    seeds: Seeds that every row is run with; 0 alone by default.
+    overrides: Overrides of all rows by dotted key; those of a row have priority.
+    baseline: Label of the row that the others are compared with; empty, the default, for none.
+    metrics: Metrics of the table; if empty, the default, the usual ones of the runs' tasks.
+    split: Name of the split to evaluate on; empty, the default, for that of each run's config.
 
   Raises:
-    ValueError: No row or seed, labels whose folders would be the same, or a label that is unknown.
+    ValueError: There are no rows or no seeds, a seed is given twice, two labels would have the same
+      folder, or `baseline` or a row's `start` is no label.
   """
 
   rows: tuple[Row, ...]
@@ -131,14 +132,14 @@ class Sweep:
 
   @classmethod
   def from_dict(cls, section: Mapping[str, Any]) -> "Sweep":
-    """Reads what `get_sweep()` of a sweep file returns.
+    """Creates a sweep from the dict that `get_sweep()` of a sweep file returns.
 
     Args:
-      section: `runs`, a config string or a mapping with `config` and perhaps `overrides` and
-        `start` by label, and any other attribute of a sweep.
+      section: Dict with `runs`, which maps each label to a config string or to a dict with `config`
+        and optionally `overrides` and `start`, and optionally the other attributes of a sweep.
 
     Raises:
-      ValueError: A key is unknown or missing, or see `Sweep`.
+      ValueError: A key is unknown or missing, or the sweep is invalid; see `Sweep`.
     """
     known = {"runs", *(field.name for field in dataclasses.fields(cls))} - {"rows"}
     check_keys(section, known, {"runs"}, "sweep")
@@ -151,12 +152,15 @@ class Sweep:
     )
 
   def override(self, overrides: Mapping[str, Any]) -> "Sweep":
-    """Returns the sweep with these overrides in every row, whatever the row itself says."""
+    """Returns the sweep with these overrides in every row, with priority over the row's own."""
     rows = [dataclasses.replace(row, overrides={**row.overrides, **overrides}) for row in self.rows]
     return dataclasses.replace(self, rows=tuple(rows))
 
   def only(self, labels: Iterable[str]) -> "Sweep":
-    """Returns the sweep with these rows alone, and those that they start from.
+    """Returns the sweep with some rows alone, and those that they start from.
+
+    Args:
+      labels: Labels of the rows to keep.
 
     Raises:
       ValueError: A label is unknown.
@@ -176,11 +180,11 @@ class Sweep:
     """Returns all runs, seed by seed, so that early tables compare all rows.
 
     Args:
-      out: Folder of the sweep.
+      out: Path of the sweep's folder.
 
     Raises:
-      ValueError: A config does not exist or has no such key, or a value is of a wrong type; the
-        message names the row.
+      ValueError: A config does not exist, an overridden key is not in it, or a value has the wrong
+        type; the message names the row.
     """
     return [self._run(row, seed, out) for seed in self.seeds for row in self.rows]
 
@@ -207,12 +211,17 @@ class Sweep:
 
 
 def run_name(label: str, seed: int) -> str:
-  """Returns what a run is called in messages."""
+  """Returns the name of a run in messages."""
   return f"{label} seed {seed}"
 
 
 def config_arguments(config: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-  """Returns the flags of a command for a config with overrides."""
+  """Returns a command's flags for a config with overrides.
+
+  Args:
+    config: Path of the config file and variant, as in "configs/scenes.py:asm".
+    overrides: Values by dotted key of the config.
+  """
   written = lambda value: str(value) if isinstance(value, str | pathlib.Path) else repr(value)
   return (
     f"--config={config}",
@@ -221,11 +230,15 @@ def config_arguments(config: str, overrides: Mapping[str, Any]) -> tuple[str, ..
 
 
 def read_config(config: str, overrides: Mapping[str, Any]) -> Config:
-  """Returns a config as a command gets it from the command line.
+  """Reads a config with overrides as a command would from its flags.
+
+  Args:
+    config: Path of the config file and variant, as in "configs/scenes.py:asm".
+    overrides: Values by dotted key of the config.
 
   Raises:
-    ValueError: A key is unknown, a value of a wrong type, or the variant unknown.
-    FileNotFoundError: There is no such file.
+    ValueError: A key or the variant is unknown, or a value has the wrong type.
+    FileNotFoundError: The config file does not exist.
   """
   path, _, variant = config.partition(":")
   if not pathlib.Path(path).is_file():
@@ -243,11 +256,14 @@ def read_config(config: str, overrides: Mapping[str, Any]) -> Config:
 
 
 def read_sweep(path: str) -> Sweep:
-  """Returns the sweep of a Python file with `get_sweep()`; FILE.py:ARGUMENT passes an argument.
+  """Reads the sweep that `get_sweep()` of a Python file returns.
+
+  Args:
+    path: Path of the file; FILE.py:ARGUMENT passes an argument to `get_sweep`.
 
   Raises:
-    ValueError: see `Sweep.from_dict`.
-    FileNotFoundError: There is no such file.
+    ValueError: The file has no `get_sweep`, or its result is invalid; see `Sweep.from_dict`.
+    FileNotFoundError: The sweep file does not exist.
   """
   file, _, argument = path.partition(":")
   if not pathlib.Path(file).is_file():
@@ -259,7 +275,11 @@ def read_sweep(path: str) -> Sweep:
 
 
 def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-  """Returns the values by name of texts NAME=VALUE.
+  """Parses texts of the form NAME=VALUE to a dict of values by name.
+
+  Args:
+    texts: Values of the flag.
+    flag: Name of the flag, for the error message.
 
   Raises:
     ValueError: A text has another form, or a name is given twice.

@@ -1,4 +1,4 @@
-"""Commands side by side, each on cores or a device of its own, until all are done."""
+"""Pool of processes that runs commands in parallel, each pinned to CPU cores or to a GPU."""
 
 import contextlib
 import dataclasses
@@ -11,25 +11,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-# Seconds that a process has to end by itself once it is asked to.
+# Seconds that a process has to end after SIGTERM, before SIGKILL.
 _GRACE = 10.0
-# Seconds between looks at the processes.
+# Seconds between checks of the processes.
 _PERIOD = 0.1
-# Lines of a failed job's log that are shown.
+# Number of lines of a failed job's log that are printed.
 _TAIL = 15
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """Commands to run one after the other.
+  """Job of commands that run one after the other.
 
   Attributes:
-    name: What it is called in messages.
-    kind: Jobs of one kind take about as long as each other.
-    commands: Argument lists, as `subprocess.Popen` takes them.
-    log: File that their output is appended to.
-    needs: Name of a job that must end well before this one starts; empty for none.
-    fds: File descriptors that the processes inherit.
+    name: Name of the job in messages.
+    kind: Kind of the job; jobs of the same kind are expected to take equally long.
+    commands: Argument lists of the commands, as for `subprocess.Popen`.
+    log: Path of the file that the commands' output is appended to.
+    needs: Name of a job that must succeed before this one starts; empty, the default, for none.
+    fds: File descriptors that the processes inherit; none by default.
   """
 
   name: str
@@ -42,11 +42,12 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-  """A place for one job at a time.
+  """Share of the machine for one job at a time.
 
   Attributes:
-    cores: Ids of the CPU cores that its processes are pinned to; empty for no pinning.
-    environment: Variables that are added to this process's.
+    cores: Ids of the CPU cores that the job's processes are pinned to; empty, the default, for no
+      pinning.
+    environment: Environment variables that are added to those of this process; none by default.
   """
 
   cores: tuple[int, ...] = ()
@@ -55,7 +56,7 @@ class Slot:
 
 @dataclasses.dataclass
 class _Running:
-  """A job that has been started."""
+  """Job that has been started."""
 
   job: Job
   slot: Slot
@@ -65,7 +66,7 @@ class _Running:
 
 
 class Pool:
-  """Runs jobs in slots; a job that fails stops none but those that need it."""
+  """Pool of slots that run jobs; a job that fails stops only the jobs that need it."""
 
   def __init__(
     self,
@@ -74,12 +75,12 @@ class Pool:
     say: Callable[[str], None] = print,
     on_end: Callable[[Job], None] = lambda job: None,
   ) -> None:
-    """Prepares to run.
+    """Creates the pool; starts no job.
 
     Args:
-      slots: As many jobs run at a time.
-      say: Called with a line for each job that starts or ends.
-      on_end: Called with each job that ends well.
+      slots: Slots, each for one job at a time.
+      say: Function called with a line of progress for each job that starts or ends.
+      on_end: Function called with each job that succeeds.
     """
     self._free = list(slots)
     self._num_slots = len(slots)
@@ -93,12 +94,12 @@ class Pool:
     """Runs all jobs, in order as far as slots and needs allow.
 
     Args:
-      jobs: What to run.
-      faults: By the name of each job that failed or could not start what went wrong; those that
-        fail are added.
+      jobs: Jobs to run.
+      faults: Error message by name of each job that has failed already, so that jobs that need it
+        are not started. Jobs that fail are added.
 
     Raises:
-      KeyboardInterrupt: On SIGINT, SIGTERM or SIGHUP, once all processes have ended.
+      KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP was received, and all processes have ended.
     """
     self._waiting, self._num_jobs = list(jobs), len(jobs)
     with _terminable():
@@ -113,12 +114,12 @@ class Pool:
         self._stop()
 
   def _next_ready(self) -> Job | None:
-    """The first waiting job that needs none of those to come."""
+    """Returns the first waiting job that needs no waiting or running job."""
     ahead = {job.name for job in self._waiting} | {each.job.name for each in self._running}
     return next((job for job in self._waiting if job.needs not in ahead), None)
 
   def _drop_hopeless(self, faults: dict[str, str]) -> None:
-    """Gives up those that need a job that failed, and those that need these."""
+    """Drops the waiting jobs that need a failed job, directly or through other jobs."""
     while job := next((job for job in self._waiting if job.needs in faults), None):
       self._waiting.remove(job)
       self._end(job, faults, f"not started, since {job.needs} failed")
@@ -136,7 +137,7 @@ class Pool:
     self._say(f"{job.name} started ({len(self._running)} running, {len(self._waiting)} waiting)")
 
   def _reap(self, faults: dict[str, str]) -> None:
-    """Goes on with jobs whose command has ended."""
+    """Starts the next command of jobs whose command has ended, or ends the job."""
     for each in list(self._running):
       code = each.process.poll()
       if code is None:
@@ -166,7 +167,7 @@ class Pool:
       self._say(f"{count} {job.name} finished in {_clock(seconds)}{self._time_left()}")
 
   def _time_left(self) -> str:
-    """An estimate from the jobs of the same kind, or from all, that have ended."""
+    """Estimates the time left from the jobs of the same kind, or of all kinds, that have ended."""
     if not self._waiting and not self._running:
       return ""
     every = np.mean([each for seconds in self._seconds.values() for each in seconds])
@@ -177,7 +178,7 @@ class Pool:
     return f", about {_clock(max([total / self._num_slots, *running]))} left"
 
   def _stop(self) -> None:
-    """Ends what is still running, with all of its processes."""
+    """Ends all running jobs, with all of their processes."""
     for each in self._running:
       _signal(each.process, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE
@@ -191,23 +192,30 @@ class Pool:
 
 
 def tail(path: pathlib.Path, lines: int = _TAIL) -> str:
-  """Returns the last lines of a file, as far as they are text; empty if there is no such file."""
+  """Returns the last lines of a text file; empty if the file does not exist.
+
+  Args:
+    path: Path of the file; bytes that are no text are replaced.
+    lines: Number of lines; 15 by default.
+  """
   if not path.exists():
     return ""
   return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
 def core_slots(jobs: int, threads: int) -> list[Slot]:
-  """Slots that are pinned to CPU cores of their own.
+  """Creates slots that are pinned to disjoint sets of CPU cores.
 
-  With one thread XLA, too, computes on one: its pool of threads costs more than it brings there.
+  With one thread per slot, XLA's thread pool is turned off, since on one core it costs more time
+  than it saves.
 
   Args:
-    jobs: Number of slots; 0 for as many as there are cores for.
-    threads: Number of cores of each; 0 shares them out among `jobs`, or gives each one.
+    jobs: Number of slots; 0 for as many as the cores allow.
+    threads: Number of cores of each slot; 0 divides the cores among `jobs`, or gives every slot one
+      core if `jobs` is 0 too.
 
   Raises:
-    ValueError: There are not so many cores.
+    ValueError: The slots need more cores than are available.
   """
   cores = available_cores()
   threads = threads or (max(len(cores) // jobs, 1) if jobs else 1)
@@ -223,14 +231,15 @@ def core_slots(jobs: int, threads: int) -> list[Slot]:
 
 
 def device_slots(jobs: int, devices: Sequence[str]) -> list[Slot]:
-  """Slots that take turns at the GPUs, and share the memory of those that they share.
+  """Creates slots that are distributed over the GPUs, and share the memory of a common GPU.
 
   Args:
     jobs: Number of slots.
-    devices: Ids for `CUDA_VISIBLE_DEVICES`.
+    devices: Ids of the GPUs, as for `CUDA_VISIBLE_DEVICES`.
   """
   sharing = -(-jobs // len(devices))
-  # JAX would take 0.75 for each; a tenth is left for what is not JAX's.
+  # By default JAX preallocates 0.75 of a GPU's memory in every process.  A tenth remains for
+  # allocations outside of JAX's pool, such as CUDA contexts.
   memory = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / sharing:.3f}"} if sharing > 1 else {}
   return [
     Slot(environment={"CUDA_VISIBLE_DEVICES": devices[index % len(devices)], **memory})
@@ -239,7 +248,7 @@ def device_slots(jobs: int, devices: Sequence[str]) -> list[Slot]:
 
 
 def available_cores() -> list[int]:
-  """Returns the ids of the cores that this process may use."""
+  """Returns the ids of the CPU cores that this process may use."""
   if hasattr(os, "sched_getaffinity"):
     return sorted(os.sched_getaffinity(0))
   return list(range(os.cpu_count() or 1))
@@ -268,7 +277,7 @@ def _launch(job: Job, slot: Slot, command: Sequence[str]) -> subprocess.Popen:
       pass_fds=job.fds,
     )
   if slot.cores and hasattr(os, "sched_setaffinity"):
-    with contextlib.suppress(ProcessLookupError):  # It has ended already.
+    with contextlib.suppress(ProcessLookupError):  # The process has ended already.
       os.sched_setaffinity(process.pid, slot.cores)
   return process
 
@@ -280,7 +289,7 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-  """SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, unless they are ignored."""
+  """Makes SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, unless they are ignored."""
 
   def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A sweep from its plan to its table."""
+"""Execution of a sweep, from its plan to its table."""
 
 import contextlib
 import dataclasses
@@ -19,12 +19,15 @@ from asmjax.utils.files import atomic_write, write_json
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-  """What runs may use at a time.
+  """Resources that the runs of a sweep may use at the same time.
 
   Attributes:
-    jobs: Number of runs; 0 for one a core on CPUs, and for one in all on accelerators.
-    threads: CPU cores of a run; 0 shares the cores among the jobs.
-    jobs_per_device: Number of runs on each GPU; 0 leaves that to `jobs`.
+    jobs: Number of parallel runs; 0, the default, for as many as the cores allow on CPUs, and for
+      one on accelerators.
+    threads: Number of CPU cores of a run; 0, the default, divides the cores among `jobs`, or gives
+      every run one core if `jobs` is 0 too. Without effect on accelerators.
+    jobs_per_device: Number of parallel runs on each GPU; 0, the default, distributes `jobs`.
+      Without effect on CPUs.
 
   Raises:
     ValueError: A number is negative, or both `jobs` and `jobs_per_device` are given.
@@ -35,7 +38,7 @@ class Resources:
   jobs_per_device: int = 0
 
   def __post_init__(self) -> None:
-    """Checks the numbers."""
+    """Raises ValueError for a negative number, or if both numbers of runs are given."""
     for name, value in dataclasses.asdict(self).items():
       if value < 0:
         raise ValueError(f"{name}={value}; expected 0 or more")
@@ -43,27 +46,33 @@ class Resources:
       raise ValueError("both jobs and jobs_per_device are given; expected one of them")
 
   def slots(self, platform: str, devices: Sequence[str]) -> list[Slot]:
-    """Returns a slot for each run at a time.
+    """Returns one slot for each parallel run.
 
     Args:
-      platform: Of JAX: "cpu", "gpu", "tpu".
-      devices: Ids of the GPUs.
+      platform: Name of JAX's platform: "cpu", "gpu" or "tpu".
+      devices: Ids of the GPUs, as for `CUDA_VISIBLE_DEVICES`.
 
     Raises:
-      ValueError: There are not enough cores, or the accelerators cannot be shared.
+      ValueError: There are too few cores, or the accelerators cannot be shared.
     """
     if platform == "cpu":
       return core_slots(self.jobs, self.threads)
     jobs = self.jobs or self.jobs_per_device * len(devices)
     if jobs <= 1 and not self.jobs_per_device:
-      return [Slot()]  # Alone, with all devices.
+      return [Slot()]  # One run at a time, on all devices.
     if platform != "gpu":
       raise ValueError(f"{jobs} jobs on {platform}; only GPUs and CPUs can be shared")
     return device_slots(jobs, devices)
 
 
 def find_devices() -> tuple[str, list[str]]:
-  """Returns JAX's platform and the ids of the GPUs, without taking hold of them."""
+  """Returns the name of JAX's platform and the ids of its devices.
+
+  Runs JAX in a process of its own, since it occupies the devices until its process ends.
+
+  Raises:
+    ValueError: JAX finds no device.
+  """
   code = "import jax; print(jax.default_backend(), jax.local_device_count())"
   found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
   if found.returncode:
@@ -74,7 +83,7 @@ def find_devices() -> tuple[str, list[str]]:
 
 
 def command_line(name: str) -> tuple[str, ...]:
-  """Returns the arguments that begin a process which runs a command of `asmjax.cli`."""
+  """Returns the first arguments of a process that runs the command `name` of `asmjax.cli`."""
   return sys.executable, "-m", "asmjax.cli", name
 
 
@@ -85,21 +94,22 @@ def run_sweep(
   say: Callable[[str], None] = print,
   command: Callable[[str], tuple[str, ...]] = command_line,
 ) -> int:
-  """Runs what is not finished, and writes the table whenever a run has ended.
+  """Runs the unfinished runs of a sweep, and writes its table whenever a run succeeds.
 
   Args:
-    sweep: What to run.
-    out: Folder for the runs, `table.md` and `table.json`.
-    slots: See `Resources.slots`.
-    say: Called with lines about the progress.
-    command: Arguments that begin a process which runs the command of a name, "train" or "evaluate".
+    sweep: Sweep to run.
+    out: Path of the folder for the runs, `table.md` and `table.json`.
+    slots: Slots for parallel runs; see `Resources.slots`.
+    say: Function called with lines of progress.
+    command: Function from the name of a command, "train" or "evaluate", to the first arguments of a
+      process that runs it.
 
   Returns:
-    The number of runs that have failed.
+    Number of runs that failed.
 
   Raises:
-    ValueError: A config is wrong, or another sweep is at work in `out`.
-    KeyboardInterrupt: The sweep was stopped; called again it goes on.
+    ValueError: A config is invalid, or another sweep is running in `out`.
+    KeyboardInterrupt: The sweep was stopped; another call continues it.
   """
   runs = sweep.runs(out)
   with _locked(out) as lock:
@@ -119,7 +129,7 @@ def run_sweep(
     def update_table(job: Job) -> None:
       try:
         write_table(sweep, runs, out)
-      except ValueError as error:  # A mistake in the table must not end a night's runs.
+      except ValueError as error:  # A mistake in the table must not stop the remaining runs.
         say(f"no table: {error}")
 
     Pool(slots, say=say, on_end=update_table).run(jobs, faults)
@@ -135,12 +145,12 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
   """Writes `table.md` and `table.json` of the finished runs, unless there are none.
 
   Args:
-    sweep: Whose rows, metrics and baseline.
-    runs: All runs.
-    out: Folder of both files.
+    sweep: Sweep, which defines rows, metrics and baseline.
+    runs: All runs of the sweep, finished or not.
+    out: Path of the folder for both files.
 
   Returns:
-    The text of `table.md`.
+    Text of `table.md`; without finished runs, the list of the unfinished ones.
 
   Raises:
     ValueError: A metric is unknown, or runs were evaluated on different examples.
@@ -161,7 +171,7 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
 
 
 def _compared(sweep: Sweep, finished: Sequence[Run]) -> Comparison | None:
-  """The rows that have finished runs, side by side; None if there are none."""
+  """Compares the rows that have finished runs; None if there are none."""
   workdirs = {
     row.label: tuple(run.workdir for run in finished if run.label == row.label)
     for row in sweep.rows
@@ -174,7 +184,7 @@ def _compared(sweep: Sweep, finished: Sequence[Run]) -> Comparison | None:
 
 
 def _add_settings(content: dict[str, Any], sweep: Sweep, finished: Sequence[Run]) -> None:
-  """What each row of `table.json` was run with."""
+  """Adds config, overrides and folders of the runs to each row of `table.json`."""
   rows = {row.label: row for row in sweep.rows}
   for entry in content["rows"]:
     row = rows[entry["label"]]
@@ -188,7 +198,7 @@ def _add_settings(content: dict[str, Any], sweep: Sweep, finished: Sequence[Run]
 
 
 def _job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) -> Job:
-  """The commands that are left to do of a run."""
+  """Returns the job of a run's remaining commands."""
   workdir = f"--workdir={run.workdir}"
   train = (*command("train"), *run.arguments, workdir)
   score = (*command("evaluate"), workdir, f"--split={run.split}")
@@ -200,10 +210,12 @@ def _job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) -> Job:
 
 @contextlib.contextmanager
 def _locked(out: pathlib.Path) -> Iterator[int]:
-  """Holds the sweep's folder, as long as any of its processes lives.
+  """Locks the sweep's folder, and yields the lock's file descriptor.
+
+  Processes that inherit the descriptor keep the folder locked as long as they live.
 
   Raises:
-    ValueError: Another sweep, or a run that one has left behind, holds it.
+    ValueError: Another sweep, or a run that it started, has locked the folder.
   """
   out.mkdir(parents=True, exist_ok=True)
   with (out / ".lock").open("w") as file:

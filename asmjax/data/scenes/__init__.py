@@ -1,4 +1,4 @@
-"""Procedural rooms with furniture: images, labels, depths, normals and instances."""
+"""Procedural rooms with furniture: a source of images, labels, depths, normals and instances."""
 
 from asmjax.data.scenes.source import Scenes
 

@@ -1,7 +1,7 @@
-"""The kinds of objects in `asmjax.data.scenes`: functions from a random stream to parts.
+"""Kinds of objects in `asmjax.data.scenes`: functions from a random generator to parts.
 
-Each object stands on z = 0 about the z axis, its back (if it has one) towards +y; sizes are those
-of the real things.
+Each object stands on z = 0 about the z axis, its back (if it has one) towards +y.  Lengths are in
+meters, and in the range of real objects.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from asmjax.data.scenes.render import Part
 
 
 def box(rng: np.random.Generator) -> list[Part]:
-  """A crate of 0.3 to 0.9 m a side."""
+  """Draws a crate with sides of 0.3 to 0.9 m."""
   return [_block((0, 0, 0), rng.uniform(0.3, 0.9, 3))]
 
 
 def sphere(rng: np.random.Generator) -> list[Part]:
-  """A ball of 0.4 to 0.9 m."""
+  """Draws a ball with a diameter of 0.4 to 0.9 m."""
   radius = rng.uniform(0.2, 0.45)
   return [Part(Ball(radius), _at(0, 0, radius))]
 
 
 def cylinder(rng: np.random.Generator) -> list[Part]:
-  """A bin or drum, upright or on its side."""
+  """Draws a bin or drum, upright or on its side."""
   radius, half = rng.uniform(0.15, 0.4), rng.uniform(0.2, 0.55)
   solid = Cylinder(radius, half)
   if rng.random() < 0.3:
@@ -33,7 +33,7 @@ def cylinder(rng: np.random.Generator) -> list[Part]:
 
 
 def wheel(rng: np.random.Generator) -> list[Part]:
-  """A cart's wheel of 0.7 to 1.2 m with 5 to 8 spokes, upright or leaning by up to 20 degrees."""
+  """Draws a wheel 0.7 to 1.2 m across with 5 to 8 spokes, which leans by up to 20 degrees."""
   radius, half_width, lean = rng.uniform(0.35, 0.6), rng.uniform(0.03, 0.05), rng.uniform(0, 0.35)
   height = radius * np.cos(lean) + half_width * np.sin(lean)
   # The wheel's axis is the z of its solids; it points along y here.
@@ -53,7 +53,7 @@ def wheel(rng: np.random.Generator) -> list[Part]:
 
 
 def table(rng: np.random.Generator) -> list[Part]:
-  """A top on four legs."""
+  """Draws a table: a top on four legs."""
   width, depth, height = rng.uniform((0.7, 0.55, 0.55), (1.3, 0.8, 0.76))
   thickness, leg = rng.uniform(0.03, 0.06), rng.uniform(0.045, 0.075)
   top = _block((0, 0, height - thickness), (width, depth, thickness))
@@ -61,7 +61,7 @@ def table(rng: np.random.Generator) -> list[Part]:
 
 
 def chair(rng: np.random.Generator) -> list[Part]:
-  """Four thin legs, a seat, and a back of slats between two posts."""
+  """Draws a chair: four thin legs, a seat, and a back of slats between two posts."""
   width, depth, height = rng.uniform((0.4, 0.4, 0.4), (0.52, 0.5, 0.48))
   leg, thickness, back = rng.uniform((0.035, 0.03, 0.4), (0.05, 0.05, 0.6))
   parts = _legs(rng, width, depth, height, leg)
@@ -81,20 +81,20 @@ def chair(rng: np.random.Generator) -> list[Part]:
 
 
 def shelf(rng: np.random.Generator) -> list[Part]:
-  """Three to five boards between two sides; half of them with a back behind their lower part."""
+  """Draws a shelf: three to five boards between two sides, in half of the cases with a low back."""
   width, depth, height = rng.uniform((0.6, 0.25, 0.8), (1.1, 0.4, 1.8))
   board = rng.uniform(0.025, 0.04)
   parts = [_block((side * (width - board) / 2, 0, 0), (board, depth, height)) for side in (-1, 1)]
   for bottom in np.linspace(0.05, height - board, rng.integers(3, 6)):
     parts.append(_block((0, 0, bottom), (width - 2 * board, depth, board)))
   if rng.random() < 0.5:
-    # With a whole back it could not be told from a crate from behind.
+    # With a back of full height, a shelf would look like a crate from behind.
     back = (width - 2 * board, 0.02, height * rng.uniform(0.3, 0.6))
     parts.append(_block((0, depth / 2 - 0.01, 0.05), back))
   return parts
 
 
-# By the name of their class.
+# Function that draws an object, by the name of its class.
 KINDS = {
   "box": box,
   "sphere": sphere,
@@ -109,7 +109,7 @@ KINDS = {
 def _legs(
   rng: np.random.Generator, width: float, depth: float, height: float, thickness: float
 ) -> list[Part]:
-  """Four legs at the corners of a rectangle, all square or all round."""
+  """Draws four legs at the corners of a rectangle, all square or all round."""
   x, y = (width - thickness) / 2, (depth - thickness) / 2
   corners = [(-x, -y), (-x, y), (x, -y), (x, y)]
   if rng.random() < 0.5:
@@ -119,7 +119,7 @@ def _legs(
 
 
 def _block(foot: tuple[float, float, float], sides: Sequence[float] | np.ndarray) -> Part:
-  """An upright box of full `sides` whose bottom's center is `foot`."""
+  """Returns an upright box with the lengths `sides`, whose bottom has its center at `foot`."""
   half = np.asarray(sides) / 2
   return Part(Box((half[0], half[1], half[2])), _at(foot[0], foot[1], foot[2] + half[2]))
 

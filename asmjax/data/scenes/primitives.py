@@ -1,45 +1,55 @@
 """Solids that rays can hit, each in a frame of its own, and the poses that place them.
 
 All lengths are in meters.  A ray is origin + t * direction; directions need not have unit length.
-A solid answers with the smallest positive t, infinite where the ray misses, and with the outward
-normal there, which may be off unit length where two faces meet at exactly the same t.
+A solid returns the smallest positive t, infinite where the ray misses, and the outward normal
+there, which may be off unit length where two faces meet at exactly the same t.
 """
 
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-# Added to what is divided by: in float32 it changes nothing but a zero.
+# Added to divisors so that none is zero; any other divisor absorbs it in float32's rounding.
 _TINY = np.float32(1e-20)
-# Rays closer than this to a silhouette, relative to the squared radius, miss: roundoff could turn
-# the normal of a hit away from the viewer.
+# Rays that pass a silhouette by less than this share of the squared radius miss, since roundoff
+# could turn the normal of a hit away from the viewer.
 _GRAZING = np.float32(1e-6)
 
 
 class Pose(NamedTuple):
-  """A frame in its parent's: p -> rotation @ p + translation, float64 (3, 3) and (3,)."""
+  """Pose of a frame in its parent frame: p -> rotation @ p + translation.
+
+  Attributes:
+    rotation: Rotation matrix, float64 (3, 3).
+    translation: Position of the frame's origin in the parent, float64 (3,), in meters.
+  """
 
   rotation: np.ndarray
   translation: np.ndarray
 
   def __matmul__(self, inner: "Pose") -> "Pose":
-    """The pose in this one's parent of a frame that is posed in this one."""
+    """Returns the pose, in this frame's parent, of the frame whose pose in this one is `inner`."""
     return Pose(
       self.rotation @ inner.rotation, self.rotation @ inner.translation + self.translation
     )
 
   def apply(self, points: np.ndarray) -> np.ndarray:
-    """Points (3, n) of this frame in its parent's, in the precision they come in."""
+    """Maps points (3, n) from this frame to its parent, in the precision of the points."""
     shift = self.translation.astype(points.dtype)
     return self.rotation.astype(points.dtype) @ points + shift[:, None]
 
   def inverse(self) -> "Pose":
-    """The parent in this frame."""
+    """Returns the pose of the parent in this frame."""
     return Pose(self.rotation.T, -self.rotation.T @ self.translation)
 
 
 def rotation(axis: int, angle: float) -> np.ndarray:
-  """Rotation by `angle` radians about axis 0, 1 or 2, counterclockwise; float64 (3, 3)."""
+  """Returns the matrix of a counterclockwise rotation, float64 (3, 3).
+
+  Args:
+    axis: Axis of the rotation: 0, 1 or 2.
+    angle: Angle of the rotation in radians.
+  """
   rotation = np.eye(3)
   first, second = (axis + 1) % 3, (axis + 2) % 3
   rotation[first, first] = rotation[second, second] = np.cos(angle)
@@ -49,33 +59,34 @@ def rotation(axis: int, angle: float) -> np.ndarray:
 
 
 class Solid(Protocol):
-  """Something that rays can hit."""
+  """Protocol of solids that rays can hit."""
 
   @property
   def half(self) -> tuple[float, float, float]:
-    """Half the sides of the box about the origin that bounds the solid."""
+    """Half the sides of the box about the origin that bounds the solid, in meters."""
     ...
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First hits of rays from one point.
+    """Returns the first hits of rays from one point, and the normals there.
 
     Args:
-      origin: float32 (3,), outside of the solid.
-      directions: float32 (3, h, w).
+      origin: Point that the rays start from, float32 (3,), outside of the solid.
+      directions: Directions of the rays, float32 (3, h, w), of any length.
 
     Returns:
-      t (h, w), infinite for a miss, and outward normals (3, h, w), arbitrary for a miss.
+      Ray parameters t (h, w), infinite for a miss, and outward normals (3, h, w), arbitrary for a
+      miss.
     """
     ...
 
 
 class Box(NamedTuple):
-  """|x|, |y|, |z| <= half."""
+  """Box of the points with |x|, |y|, |z| <= half."""
 
   half: tuple[float, float, float]
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """See `Solid`."""
+    """Returns the first hits of rays from one point, and the normals there; see `Solid`."""
     near, far = _slabs(origin, directions, self.half)
     enter = near.max(0)
     normals = np.copysign(near == enter, -directions)
@@ -83,35 +94,35 @@ class Box(NamedTuple):
 
 
 class Room(NamedTuple):
-  """A box seen from within: rays hit where they would leave it, and normals point inwards."""
+  """Box around the camera: rays hit it where they would leave it, and normals point inwards."""
 
   half: tuple[float, float, float]
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """See `Solid`, but with the origin inside; every ray hits."""
+    """Returns the hits and normals of rays from a point inside, none of which misses."""
     _, far = _slabs(origin, directions, self.half)
     leave = far.min(0)
     return leave, np.copysign(far == leave, -directions)
 
 
 class Ball(NamedTuple):
-  """x^2 + y^2 + z^2 <= radius^2."""
+  """Ball of the points with x^2 + y^2 + z^2 <= radius^2."""
 
   radius: float
 
   @property
   def half(self) -> tuple[float, float, float]:
-    """See `Solid`."""
+    """Half the sides of the bounding box, in meters; see `Solid`."""
     return (self.radius, self.radius, self.radius)
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """See `Solid`."""
+    """Returns the first hits of rays from one point, and the normals there; see `Solid`."""
     enter, leave = _round(origin, directions, self.radius)
     return _hit(enter, leave), _along(origin, directions, enter) / np.float32(self.radius)
 
 
 class Cylinder(NamedTuple):
-  """bore^2 <= x^2 + y^2 <= radius^2 and |z| <= half_length: a rod, or a ring if it has a bore."""
+  """Rod, or ring with a bore: bore^2 <= x^2 + y^2 <= radius^2 and |z| <= half_length."""
 
   radius: float
   half_length: float
@@ -119,11 +130,11 @@ class Cylinder(NamedTuple):
 
   @property
   def half(self) -> tuple[float, float, float]:
-    """See `Solid`."""
+    """Half the sides of the bounding box, in meters; see `Solid`."""
     return (self.radius, self.radius, self.half_length)
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """See `Solid`."""
+    """Returns the first hits of rays from one point, and the normals there; see `Solid`."""
     near, far = _slabs(origin[2:], directions[2:], (self.half_length,))
     curved, leave = _round(origin[:2], directions[:2], self.radius)
     enter, leave = np.maximum(curved, near[0]), np.minimum(leave, far[0])
@@ -143,7 +154,7 @@ class Cylinder(NamedTuple):
 def _slabs(
   origin: np.ndarray, directions: np.ndarray, half: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Where rays enter and leave the slabs |p_k| <= half_k (Kay and Kajiya 1986); each (k, h, w)."""
+  """Returns where rays enter and leave k slabs |p_k| <= half_k (Kay and Kajiya 1986), (k, h, w)."""
   inverse = 1 / (directions + _TINY)
   middle = -origin[:, None, None] * inverse
   reach = np.array(half, np.float32)[:, None, None] * np.abs(inverse)
@@ -153,10 +164,10 @@ def _slabs(
 def _round(
   origin: np.ndarray, directions: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Where rays enter and leave |p| <= radius, in two dimensions or three; NaN for a miss.
+  """Returns where rays enter and leave |p| <= radius in two or three dimensions; NaN for a miss.
 
-  Starts from the point of each ray that is closest to the center.  The textbook's discriminant
-  loses a thin rod some meters away in the roundoff of float32.
+  Starts from the point of each ray that is closest to the center: the discriminant of the quadratic
+  equation would lose a thin rod some meters away to the roundoff of float32.
   """
   squared = np.einsum("khw,khw->hw", directions, directions) + _TINY
   middle = -np.einsum("k,khw->hw", origin, directions) / squared
@@ -172,5 +183,5 @@ def _along(origin: np.ndarray, directions: np.ndarray, t: np.ndarray) -> np.ndar
 
 
 def _hit(enter: np.ndarray, leave: np.ndarray) -> np.ndarray:
-  """`enter` where a ray spends any time inside, ahead of its origin; infinite elsewhere."""
+  """Returns `enter` where a ray passes through the inside ahead of its origin, else infinity."""
   return np.where((enter < leave) & (enter > 0), enter, np.float32(np.inf))

@@ -1,7 +1,7 @@
-"""What a camera sees of a scene of solids: depth, normals and owners from the same ray hits.
+"""Ray caster for scenes of solids: depth, normals and visible parts from the same ray hits.
 
-The camera's frame has x to the right, y down and z forward.  The ray through a pixel is (x, y, 1)
-there, so the ray's parameter is the depth along the optical axis.
+The camera's frame has x to the right, y down and z forward.  The ray through a pixel has the
+direction (x, y, 1) there, so that its parameter is the depth along the optical axis.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,21 @@ import numpy as np
 
 from asmjax.data.scenes.primitives import Pose, Solid
 
-# Solids that come closer to the camera's plane than this are looked for in the whole image.
+# Solids whose bounding box has a corner of lower depth than this, in meters, are intersected in the
+# whole image, since projecting points near the camera's plane, or behind it, gives no bounds.
 _NEAR = 0.05
 
 _CORNERS = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(8, 3)
 
 
 class Camera(NamedTuple):
-  """A pinhole without distortion.
+  """Pinhole camera without distortion.
 
   Attributes:
-    pose: the camera's frame in the world.
-    intrinsics: float64 (3, 3), with zero skew; the pixel in row r and column c looks through
-      (c + 1/2, r + 1/2).
-    size: (height, width) in pixels.
+    pose: Pose of the camera's frame in the world.
+    intrinsics: Camera matrix, float64 (3, 3), with zero skew, for coordinates in which the pixel in
+      row r and column c has its center at (c + 1/2, r + 1/2).
+    size: (height, width) of the image in pixels.
   """
 
   pose: Pose
@@ -32,7 +33,7 @@ class Camera(NamedTuple):
   size: tuple[int, int]
 
   def rays(self) -> tuple[np.ndarray, np.ndarray]:
-    """x of every column and y of every row at z = 1; float32 (w,) and (h,)."""
+    """Returns x of every column's rays and y of every row's at z = 1, float32 (w,) and (h,)."""
     (focal_x, _, center_x), (_, focal_y, center_y), _ = self.intrinsics
     columns, rows = np.arange(self.size[1]) + 0.5, np.arange(self.size[0]) + 0.5
     return (
@@ -42,19 +43,19 @@ class Camera(NamedTuple):
 
 
 class Part(NamedTuple):
-  """A solid and its pose in the frame of what it belongs to."""
+  """Solid with its pose in the frame of an object or of the world."""
 
   solid: Solid
   pose: Pose
 
 
 class View(NamedTuple):
-  """The first hit of every pixel's ray.
+  """First hits of all pixels' rays.
 
   Attributes:
-    depth: float32 (h, w), infinite where there is nothing.
-    normals: float32 (3, h, w) in the camera's frame, unit, towards the camera.
-    owner: int32 (h, w), index of the part that is seen; -1 for none.
+    depth: Depth along the optical axis in meters, float32 (h, w); infinite for a miss.
+    normals: Unit normals in the camera's frame, towards the camera, float32 (3, h, w).
+    owner: Index of the part that is hit, int32 (h, w); -1 for a miss.
   """
 
   depth: np.ndarray
@@ -63,7 +64,7 @@ class View(NamedTuple):
 
 
 def render(camera: Camera, parts: Sequence[Part]) -> View:
-  """Sees `parts`, which are posed in the world.
+  """Renders the visible surfaces of `parts`, whose poses are in the world.
 
   A solid is intersected only within the rectangle of pixels that its bounding box can cover.
   """
@@ -88,10 +89,11 @@ def render(camera: Camera, parts: Sequence[Part]) -> View:
 
 
 def _draw(view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, index: int) -> None:
-  """Enters the hits of one solid that are closer than those that `view` has."""
+  """Writes those hits of one solid into `view` that are closer than the hits there."""
   rotation = pose.rotation.astype(np.float32)
   origin = (-pose.rotation.T @ pose.translation).astype(np.float32)
-  # Rays are linear in x and y, so is their rotation to the solid's frame.
+  # Directions (x, y, 1) are linear in x and y, so that their rotation to the solid's frame is a sum
+  # of one term for each column and one for each row.
   across = rotation[0, :, None] * x
   down = rotation[1, :, None] * y + rotation[2, :, None]
   depth, normals = solid.intersect(origin, across[:, None, :] + down[:, :, None])
@@ -106,7 +108,7 @@ def _draw(view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, in
 def _windows(
   camera: Camera, poses: Sequence[Pose], halves: np.ndarray
 ) -> list[tuple[slice, slice]]:
-  """Rows and columns whose rays can pass through each bounding box, (n, 3) half sides."""
+  """Returns the rows and columns whose rays can hit each bounding box, of half sides (n, 3)."""
   rotations = np.stack([pose.rotation for pose in poses])
   centers = np.stack([pose.translation for pose in poses])
   corners = (_CORNERS * halves[:, None]) @ rotations.transpose(0, 2, 1) + centers[:, None]

@@ -1,4 +1,4 @@
-"""What stands where in `asmjax.data.scenes`: a room, objects on its floor and a camera.
+"""Geometry of `asmjax.data.scenes`: a room, objects on its floor and a camera.
 
 In the world z points up and the floor is z = 0; lengths are in meters.
 """
@@ -11,23 +11,24 @@ from asmjax.data.scenes.furniture import KINDS
 from asmjax.data.scenes.primitives import Pose, Room, rotation
 from asmjax.data.scenes.render import Camera, Part
 
-# Focal length over the image's longer side, and half of the view along it in radians.
+# Focal length over the image's longer side, and half of the field of view along it in radians.
 FOCAL = 1.0
 _HALF_VIEW = np.arctan(0.5 / FOCAL)
-# Meters between the camera and an object.
+# Smallest distance on the floor, in meters, between the camera and the disc that bounds an object.
 _NEAREST = 1.0
-# Places tried for an object before it is left out.
+# Number of places tried for an object before it is left out.
 _MAX_ATTEMPTS = 48
 
 
 class SceneObject(NamedTuple):
-  """An object.
+  """Object in a scene.
 
   Attributes:
-    kind: its class.
-    parts: its solids, in its own frame.
-    pose: that frame in the world.
-    radius: of a disc on the floor about the frame's origin, above which all parts are.
+    kind: Name of the object's class.
+    parts: Solids of the object, in the object's frame.
+    pose: Pose of the object's frame in the world.
+    radius: Radius in meters of a disc on the floor, about the frame's origin, that all parts are
+      above.
   """
 
   kind: str
@@ -37,14 +38,20 @@ class SceneObject(NamedTuple):
 
 
 class Scene(NamedTuple):
-  """What there is to see, but for its colors; the world's origin is the middle of the floor."""
+  """Geometry of a scene; the world's origin is the middle of the floor.
+
+  Attributes:
+    camera: Camera that takes the image.
+    room: Room around the camera and the objects.
+    objects: Objects on the floor; object k - 1 is instance k.
+  """
 
   camera: Camera
   room: Room
   objects: list[SceneObject]
 
   def parts(self) -> tuple[list[Part], np.ndarray]:
-    """All solids in the world, and the instance of each: 0 for the room, k for object k - 1."""
+    """Returns all solids in the world and their instances: 0 for the room, k for object k - 1."""
     middle = Pose(np.eye(3), np.array([0, 0, self.room.half[2]]))
     placed = [
       (Part(part.solid, item.pose @ part.pose), instance)
@@ -56,7 +63,13 @@ class Scene(NamedTuple):
 
 
 def draw(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]) -> Scene:
-  """Two to five objects in a room; draws anew where fewer than two find a place."""
+  """Draws a room with two to five objects; draws again if fewer than two fit.
+
+  Args:
+    rng: Generator of all random numbers.
+    intrinsics: Camera matrix, float64 (3, 3).
+    size: (height, width) of the image in pixels.
+  """
   while True:
     room = Room(tuple(rng.uniform((2.0, 2.0, 1.2), (3.2, 3.2, 1.6))))
     eye = _viewpoint(rng, room)
@@ -66,7 +79,7 @@ def draw(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]
 
 
 def _draw_objects(rng: np.random.Generator, room: Room, eye: Pose) -> list[SceneObject]:
-  """Up to five objects, of which some may have been left out for want of room."""
+  """Draws up to five objects; those for which no place is free are left out."""
   objects: list[SceneObject] = []
   wanted = int(rng.integers(2, 6))
   for kind in rng.choice(tuple(KINDS), 2 * wanted):
@@ -79,14 +92,14 @@ def _draw_objects(rng: np.random.Generator, room: Room, eye: Pose) -> list[Scene
 
 
 def _viewpoint(rng: np.random.Generator, room: Room) -> Pose:
-  """A camera at a person's height near a wall that looks across the room and a little down."""
+  """Draws the pose of a camera near a wall, 1.2 to 1.9 m high, looking across the room and down."""
   across = rng.uniform(0, 2 * np.pi)
   direction = np.array([np.cos(across), np.sin(across)])
   back = np.min((np.array(room.half[:2]) - 0.3) / np.abs(direction)) * rng.uniform(0.8, 1)
   height = rng.uniform(1.2, 1.9)
   yaw = rotation(2, across + rng.uniform(-0.15, 0.15))
   pitch = rotation(1, np.arctan((height - 0.4) / rng.uniform(2.0, 3.2)))
-  # The camera's right, down and forward, as columns, before it turns: -y, -z and x.
+  # The camera's right, down and forward, as columns, before yaw and pitch: -y, -z and x.
   level = np.array([(0, 0, 1), (-1, 0, 0), (0, -1, 0)])
   return Pose(yaw @ pitch @ level, np.array([*(-back * direction), height]))
 
@@ -94,7 +107,7 @@ def _viewpoint(rng: np.random.Generator, room: Room) -> Pose:
 def _placed(
   rng: np.random.Generator, kind: str, room: Room, eye: Pose, others: list[SceneObject]
 ) -> SceneObject | None:
-  """An object in view that touches no other nor hides it; None where no place is found."""
+  """Places an object in view where it neither touches nor hides another; None if none is free."""
   parts = KINDS[kind](rng)
   radius = _radius(parts)
   facing = rotation(2, rng.uniform(0, 2 * np.pi))
@@ -115,7 +128,7 @@ def _placed(
 
 
 def _turned(direction: np.ndarray, angles: np.ndarray) -> np.ndarray:
-  """A direction (2,) turned by each of the angles (n,); (n, 2)."""
+  """Rotates a direction (2,) by each of the angles (n,) in radians; returns (n, 2)."""
   cos, sin = np.cos(angles), np.sin(angles)
   x, y = direction
   return np.stack([cos * x - sin * y, sin * x + cos * y], -1)
@@ -124,23 +137,23 @@ def _turned(direction: np.ndarray, angles: np.ndarray) -> np.ndarray:
 def _apart(
   offsets: np.ndarray, radius: float, other: np.ndarray, other_radius: float
 ) -> np.ndarray:
-  """Whether of two discs, seen from the origin, the nearer one leaves the other's middle free.
+  """Returns whether the nearer of two discs leaves the other's center visible from the origin.
 
   Args:
-    offsets: centers of one disc (n, 2).
-    radius: its radius.
-    other: center of the other (2,).
-    other_radius: its radius.
+    offsets: Candidate centers of the first disc, (n, 2).
+    radius: Radius of the first disc.
+    other: Center of the second disc, (2,).
+    other_radius: Radius of the second disc.
   """
   distances, distance = np.linalg.norm(offsets, axis=-1), np.linalg.norm(other)
   cosines = (offsets @ other / (distances * distance)).clip(-1, 1)
   nearer = np.where(distance < distances, other_radius / distance, radius / distances)
-  # Few objects fill the discs that bound them.
+  # Less than the nearer disc's full half angle, since few objects fill the disc that bounds them.
   return np.arccos(cosines) > 0.7 * nearer
 
 
 def _radius(parts: list[Part]) -> float:
-  """See `SceneObject.radius`."""
+  """Computes the radius of a disc about the origin that all parts are above."""
   reaches = [
     np.abs(part.pose.translation[:2]) + np.abs(part.pose.rotation[:2]) @ part.solid.half
     for part in parts

@@ -1,8 +1,8 @@
-"""Procedural rooms with furniture, seen by a camera: every truth comes from the same ray hit.
+"""Source of procedural rooms with furniture: all truth of a pixel comes from the same ray hit.
 
 Colors and textures of all objects, walls and floors come from one distribution, and shapes as wide
-as the objects' parts are painted on walls, floor and ceiling: a pixel's neighborhood tells little
-about its class, the arrangement of parts does.
+as the objects' parts are painted on walls, floor and ceiling: a pixel's neighborhood says little
+about its class, while the arrangement of parts determines it.
 """
 
 import dataclasses
@@ -19,29 +19,30 @@ from asmjax.data.scenes.render import View, render
 _LENGTHS = {"train": 1024, "val": 256, "test": 256}
 _CLASSES = ("wall", "floor", *KINDS)
 
-# Axis of a wall's, the floor's and the ceiling's normal, and its sign.
+# Axis and sign of the inward normals of the four walls, the floor and the ceiling.
 _FACES = ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1))
 
 
 @dataclasses.dataclass(frozen=True)
 class Scenes:
-  """Rooms with objects; example `index` is a function of (seed, split, index, size).
+  """Source of rendered rooms with objects; an example depends on (seed, split, index, size) alone.
 
-  That holds on one kind of CPU: another may round the last bit of images and normals otherwise.
+  Examples are reproducible on one kind of CPU; another may round the last bit of images and normals
+  differently.
 
-  All truths hold at the pixel's center and agree exactly: `label` and `instance` (0 is the room)
-  say what the ray hits first, `depth` how far along the optical axis, `normals` how the surface
-  lies there.  What is seen through a hole is labeled as what it is.  Every size shows the same
-  scene; an oblong image is the middle of the square one.
+  All truth refers to the pixel's center and is exact: `label` and `instance` (0 for the room) of
+  the surface that the ray hits first, its `depth` along the optical axis and its `normals`.  A
+  surface visible through a hole has its own label.  Every size depicts the same scene; an oblong
+  image is the middle of the square one.
 
   Attributes:
     split: "train", "val" or "test".
-    seed: another seed is another data set.
-    size: (height, width) in pixels.
-    length: number of images; 0 = 1024 for train, 256 for val and test.
+    seed: Seed of the data set; another seed is another data set.
+    size: (height, width) of the images in pixels; 96x96 by default.
+    length: Number of images; 0, the default, is 1024 for "train" and 256 for "val" and "test".
 
   Raises:
-    ValueError: unknown split, negative length or a side below 16 pixels.
+    ValueError: The split is unknown, the length negative, or a side shorter than 16 pixels.
   """
 
   split: str
@@ -68,7 +69,7 @@ class Scenes:
   )
 
   def __post_init__(self) -> None:
-    """Checks the fields; configs hand over `size` as a list."""
+    """Checks the fields; `size` is a list when it comes from a config."""
     check_split(self.split, _LENGTHS)
     object.__setattr__(self, "size", tuple(self.size))
     if len(self.size) != 2 or min(self.size) < 16:
@@ -77,29 +78,29 @@ class Scenes:
       raise ValueError(f"length {self.length}: expected a number of images, or 0 for the default")
 
   def __len__(self) -> int:
-    """Number of images."""
+    """Returns the number of images."""
     return self.length or _LENGTHS[self.split]
 
   def files(self, index: int) -> dict[str, pathlib.Path]:
-    """None."""
+    """Returns no paths, since examples are rendered."""
     return {}
 
   @property
   def intrinsics(self) -> np.ndarray:
-    """The camera matrix float64 (3, 3) of every example.
+    """Camera matrix of every example, float64 (3, 3).
 
-    The pixel in row r and column c looks through (c + 1/2, r + 1/2).
+    The pixel in row r and column c has its center at (c + 1/2, r + 1/2).
     """
     height, width = self.size
     focal = rooms.FOCAL * max(height, width)
     return np.array([(focal, 0, width / 2), (0, focal, height / 2), (0, 0, 1)])
 
   def scene(self, index: int) -> rooms.Scene:
-    """The geometry of example `index`."""
+    """Returns the geometry of example `index`."""
     return rooms.draw(self._rng(index), self.intrinsics, self.size)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """`image`, `label`, `depth`, `normals`, `instance`; see `asmjax.data.descriptor.Source`."""
+    """Renders example `index`, with all five keys; see `asmjax.data.descriptor.Source`."""
     rng = self._rng(index)
     scene = rooms.draw(rng, self.intrinsics, self.size)
     parts, instances = scene.parts()
@@ -121,7 +122,8 @@ class Scenes:
 
   def _rng(self, index: int) -> np.random.Generator:
     check_index(index, len(self))
-    # The last word keeps the stream apart from those that augmentation derives from three words.
+    # The last word, 1, keeps this stream apart from those of augmentation, whose three words NumPy
+    # pads with a 0; see `asmjax.data.loader.EpochSampler.rng`.
     return np.random.default_rng([self.seed, self.descriptor.splits.index(self.split), index, 1])
 
 
@@ -132,14 +134,14 @@ def _radiance(
   upright: np.ndarray,
   instance: np.ndarray,
 ) -> np.ndarray:
-  """Light that reaches the camera, float32 (h, w, 3).
+  """Computes the light that reaches the camera, float32 (h, w, 3).
 
   Args:
-    rng: where paints, shapes and light are drawn from.
-    scene: the geometry.
-    view: what the camera sees of it.
-    upright: float32 (3, h, w), the view's normals in the world.
-    instance: int32 (h, w), 0 for the room.
+    rng: Generator of paints, shapes and light.
+    scene: Geometry of the scene.
+    view: First hits of the camera's rays.
+    upright: Normals of the view in the world's frame, float32 (3, h, w).
+    instance: Instances of the view, int32 (h, w), 0 for the room.
   """
   x, y = scene.camera.rays()
   points = np.stack([view.depth * x, view.depth * y[:, None], view.depth])
@@ -158,7 +160,7 @@ def _radiance(
 
 
 def _light(rng: np.random.Generator, scene: rooms.Scene) -> textures.Light:
-  """A lamp below the ceiling, in the camera's frame."""
+  """Draws a lamp below the ceiling, in the camera's frame."""
   spot = rng.uniform((-0.8, -0.8, 1.5), (0.8, 0.8, 1.9)) * scene.room.half
   return textures.Light(
     position=scene.camera.pose.inverse().apply(spot[:, None])[:, 0],
@@ -170,7 +172,7 @@ def _light(rng: np.random.Generator, scene: rooms.Scene) -> textures.Light:
 def _room_colors(
   rng: np.random.Generator, scene: rooms.Scene, points: np.ndarray, normals: np.ndarray
 ) -> np.ndarray:
-  """Colors (n, 3) of points (3, n) of the room: three paints, painted shapes and dark blobs."""
+  """Draws colors (n, 3) of the room's points (3, n): three paints, painted shapes and shadows."""
   colors = np.empty((points.shape[1], 3), np.float32)
   walls, floor, ceiling, *others = (textures.paint(rng) for _ in range(7))
   half = np.array(scene.room.half)
@@ -191,7 +193,7 @@ def _room_colors(
 
 
 def _shadows(rng: np.random.Generator, scene: rooms.Scene, spots: np.ndarray) -> np.ndarray:
-  """Brightness (n,) of spots (2, n) on the floor: dark below each object and in two more places."""
+  """Computes the floor's brightness (n,) at points (2, n): dark below objects and in two places."""
   half = np.array(scene.room.half[:2])
   blobs = [(item.pose.translation[:2], item.radius) for item in scene.objects]
   blobs += [(rng.uniform(-0.9, 0.9, 2) * half, rng.uniform(0.2, 0.6)) for _ in range(2)]

@@ -1,7 +1,7 @@
-"""How surfaces look: paints that fill space, shapes painted on flat ground, light and the sensor.
+"""Appearance of surfaces: paints that fill space, shapes painted on planes, light and the sensor.
 
-Everything is drawn at random from distributions that know nothing of what is painted.  Colors are
-reflectances in 0..1.
+Everything is drawn at random, from distributions that do not depend on the class of the surface.
+Colors are reflectances in 0..1, lengths are in meters.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from asmjax.data.scenes.primitives import rotation
 
 
 class Paint(NamedTuple):
-  """A color that varies through space in a sum or product of waves.
+  """Color that varies through space as a sum or product of k waves.
 
   Attributes:
-    base: float32 (3,), the mean color.
-    tint: float32 (3,), what the pattern adds at its crests.
-    waves: float32 (k, 3), radians per meter.
-    phases: float32 (k,).
-    pattern: "stripes", "checks" or "blotches".
+    base: Mean color, float32 (3,).
+    tint: Color that the pattern adds at its crests, float32 (3,).
+    waves: Wave vectors in radians per meter, float32 (k, 3).
+    phases: Phases of the waves in radians, float32 (k,).
+    pattern: Kind of the pattern: "stripes", "checks" or "blotches".
   """
 
   base: np.ndarray
@@ -30,14 +30,14 @@ class Paint(NamedTuple):
   pattern: str
 
   def __call__(self, points: np.ndarray) -> np.ndarray:
-    """Colors float32 (n, 3) at points float32 (3, n)."""
+    """Returns the colors, float32 (n, 3), at points float32 (3, n)."""
     crests = np.sin(self.waves @ points + self.phases[:, None])
     _, shape = _PATTERNS[self.pattern]
     return self.base + shape(crests)[:, None] * self.tint
 
 
-# Patterns by name: how many waves one takes, and what it makes of them: from (k, n) to values in
-# about -1..1 (n,).
+# Patterns by name: number k of waves, and function from their values (k, n) to values (n,) in about
+# -1..1.  Dividing five blotches by sqrt(5) keeps the variance of one wave.
 _PATTERNS = {
   "stripes": (1, lambda crests: np.clip(2 * crests[0], -1, 1)),
   "checks": (3, lambda crests: np.sign(crests[0] * crests[1] * crests[2])),
@@ -46,7 +46,7 @@ _PATTERNS = {
 
 
 def paint(rng: np.random.Generator) -> Paint:
-  """Any color and pattern, of about 0.1 to 0.7 meters a wave."""
+  """Draws a paint of any color and pattern, with wavelengths of about 0.1 to 0.7 meters."""
   pattern = tuple(_PATTERNS)[int(rng.integers(len(_PATTERNS)))]
   count = _PATTERNS[pattern][0]
   length = 0.1 * 7 ** rng.random() * rng.uniform(0.7, 1.4, count)
@@ -66,14 +66,14 @@ def paint(rng: np.random.Generator) -> Paint:
 
 
 class Shape(NamedTuple):
-  """A rectangle or ellipse in a plane, or only its rim: what may be painted on a wall.
+  """Rectangle or ellipse in a plane, or its rim alone, to be painted on a wall.
 
   Attributes:
-    center: float64 (u, v) in meters.
-    half: float64 half the sides, in meters.
-    angle: in radians.
-    hole: what part of the half sides is left out, 0..1.
-    round: an ellipse.
+    center: Center (u, v) in meters, float64.
+    half: Half the sides in meters, float64 (2,).
+    angle: Angle of the first side to the u axis in radians.
+    hole: Share of the half sides that the hole takes, 0..1; 0 for none.
+    round: Whether the shape is an ellipse instead of a rectangle.
   """
 
   center: np.ndarray
@@ -83,7 +83,7 @@ class Shape(NamedTuple):
   round: bool
 
   def covers(self, spots: np.ndarray) -> np.ndarray:
-    """Which of the spots float32 (2, n) it covers."""
+    """Returns which of the points, float32 (2, n) in meters, the shape covers."""
     cos, sin = np.cos(self.angle), np.sin(self.angle)
     turned = np.array([(cos, sin), (-sin, cos)]) / self.half[:, None]
     middle = (turned @ self.center).astype(np.float32)
@@ -93,7 +93,7 @@ class Shape(NamedTuple):
 
 
 def shape(rng: np.random.Generator, extent: np.ndarray) -> Shape:
-  """A poster, a frame, a disc, a ring or a stroke in a plane of half sides `extent`."""
+  """Draws a poster, frame, disc, ring or stroke in a plane of half sides `extent`, in meters."""
   stroke = rng.random() < 0.4
   return Shape(
     center=rng.uniform(-0.9, 0.9, 2) * extent,
@@ -105,12 +105,12 @@ def shape(rng: np.random.Generator, extent: np.ndarray) -> Shape:
 
 
 class Light(NamedTuple):
-  """A lamp in a room that scatters some of its light.
+  """Lamp in a room that scatters some of the lamp's light.
 
   Attributes:
-    position: float64 (3,).
-    ambient: the share that comes from everywhere.
-    reach: meters at which the lamp's own light has halved.
+    position: Position of the lamp in meters, float64 (3,).
+    ambient: Brightness of the scattered light, which comes from everywhere, 0..1.
+    reach: Distance in meters at which the lamp's own light has halved.
   """
 
   position: np.ndarray
@@ -118,7 +118,12 @@ class Light(NamedTuple):
   reach: float
 
   def shade(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Brightness float32 (h, w) of matt surfaces (Lambert) at points with normals, (3, h, w)."""
+    """Computes the brightness of matt surfaces by Lambert's law, float32 (h, w).
+
+    Args:
+      points: Points of the surfaces in meters, in the frame of `position`, float32 (3, h, w).
+      normals: Unit normals of the surfaces in the same frame, float32 (3, h, w).
+    """
     towards = self.position.astype(np.float32)[:, None, None] - points
     squared = np.einsum("khw,khw->hw", towards, towards)
     cosine = np.einsum("khw,khw->hw", towards, normals) / np.sqrt(squared)
@@ -127,7 +132,15 @@ class Light(NamedTuple):
 
 
 def photograph(rng: np.random.Generator, radiance: np.ndarray) -> np.ndarray:
-  """What a camera makes of radiance float32 (h, w, 3): exposure, blur, noise; uint8 (h, w, 3)."""
+  """Simulates a camera with random exposure, blur and noise.
+
+  Args:
+    rng: Generator of exposure, blur and noise.
+    radiance: Light that reaches the camera, float32 (h, w, 3), in any unit.
+
+  Returns:
+    Image, uint8 (h, w, 3).
+  """
   exposed = radiance * np.float32(rng.uniform(85, 150) / radiance.mean())
   blurred = cv2.GaussianBlur(exposed, (3, 3), rng.uniform(0.3, 0.7))
   noise = rng.standard_normal(radiance.shape, np.float32) * np.float32(rng.uniform(1, 6))
