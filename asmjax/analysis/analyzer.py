@@ -137,13 +137,22 @@ def save_loss_maps(
 
 
 def term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
-  """Returns the config sections of a run's terms of a kind, by name."""
+  """Reads the config sections of a run's terms of a kind, by name.
+
+  Args:
+    workdir: Folder of the run.
+    kind: Kind of the terms, which a section names by "kind" or else by its own name.
+  """
   terms = read_config(workdir)["terms"]
   return {name: section for name, section in terms.items() if section.get("kind", name) == kind}
 
 
 def structure_terms(game: Game, workdir: pathlib.Path) -> dict[str, Structure]:
-  """Returns the structure terms of a run's game, by name.
+  """Selects the structure terms of a run's game, by name.
+
+  Args:
+    game: Game of the run.
+    workdir: Folder of the run, for the message of the error.
 
   Raises:
     ValueError: The game has no structure term.

@@ -89,7 +89,12 @@ def learning_curves(
 
 
 def critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[Chart, ...]:
-  """Reads charts of the critics' health, with a curve for each critic; see `learning_curves`."""
+  """Reads charts of the critics' health, with a curve for each critic.
+
+  Args:
+    groups: Groups of runs with a `metrics.jsonl`.
+    styles: Line style of each group, by its label; further critics of a group get further styles.
+  """
   critics = []
   for group in groups:
     names = [

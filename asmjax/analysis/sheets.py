@@ -28,7 +28,13 @@ class Scale(NamedTuple):
 
   @classmethod
   def of(cls, *maps: np.ndarray, label: str = "", mark: float = 0.0) -> "Scale":
-    """Makes the scale from 0, or the minimum if that is negative, to the 99th percentile."""
+    """Makes the scale from 0, or the minimum if that is negative, to the 99th percentile.
+
+    Args:
+      *maps: Losses that share the scale; NaN where there is none.
+      label: Text below the color bar; empty for none.
+      mark: Loss to mark in the color bar; 0 for none.
+    """
     known = np.concatenate([values[np.isfinite(values)] for values in maps])
     low, high = (min(known.min(), 0), np.percentile(known, _BRIGHTEST)) if known.size else (0, 1)
     return cls(float(low), max(float(high), float(low) + 1e-6), label, mark)

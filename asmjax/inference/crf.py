@@ -59,7 +59,7 @@ class DenseCRF:
   The energy of a labeling is the sum over pixels of the negative logits and over pairs of pixels
   with different labels (Potts) of two Gaussian kernels: a bilateral one of positions and colors,
   and one of positions. As in the authors' code (and pydensecrf) each kernel matrix K is normalized
-  to D^-1/2 K D^-1/2, D = diag(K 1), and holds the pixel itself: a message to i sums over all j,
+  to D^-1/2 K D^-1/2, D = diag(K 1), and has no zero diagonal: a message to i sums over all j,
   i included.
 
   There are two sets of filters. "released" gives the numbers of the authors' code up to rounding,

@@ -67,7 +67,12 @@ class TrainedPredictor:
 
   @classmethod
   def from_state(cls, experiment: Experiment, state: TrainState) -> "TrainedPredictor":
-    """Selects the predictor of an experiment, with the variables of a training state."""
+    """Makes the trained predictor of an experiment from a training state.
+
+    Args:
+      experiment: Description of the run.
+      state: State with the predictor's variables.
+    """
     return cls(
       game=dataclasses.replace(experiment.game, terms={}),
       variables=jax.device_get(state.variables()),

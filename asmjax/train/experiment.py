@@ -244,7 +244,12 @@ class Experiment:
     return {name: each.make_transformation(steps) for name, each in self.optimizers.items()}
 
   def stop_frozen(self, player: str, params: PyTree) -> PyTree:
-    """Returns a player's parameters, under `stop_gradient` where their learning rate is 0."""
+    """Returns a player's parameters, under `stop_gradient` where their learning rate is 0.
+
+    Args:
+      player: Name of the player: "predictor" or the term of a critic.
+      params: Parameters of the player.
+    """
     return self.optimizers[player].stop_frozen(params)
 
   def random_state(self) -> TrainState:

@@ -41,7 +41,15 @@ class CriticMonitor:
 
 
 def select_term(name: str, means: Mapping[str, float]) -> dict[str, float]:
-  """Selects the means of a term's losses, and its critic's "gradient_norm"."""
+  """Selects the means of a term's losses, and its critic's "gradient_norm".
+
+  Args:
+    name: Name of the term.
+    means: Metrics of a log interval, by "TERM/LOSS" and "gradient_norm/TERM".
+
+  Returns:
+    Means by "LOSS", and "gradient_norm" if it is known; empty for a term without losses.
+  """
   prefix, norm = f"{name}/", f"gradient_norm/{name}"
   losses = {
     key.removeprefix(prefix): value for key, value in means.items() if key.startswith(prefix)

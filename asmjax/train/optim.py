@@ -68,7 +68,12 @@ class Optimizer:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
 
   def learning_rate_at(self, step: ArrayLike, steps: int) -> Array:
-    """Computes the learning rate, before multipliers, after `step` of the predictor's `steps`."""
+    """Computes the learning rate at a step, before multipliers.
+
+    Args:
+      step: Number of the predictor's steps so far, or an array of such numbers.
+      steps: Number of the predictor's steps in the run.
+    """
     at = jnp.asarray(step, jnp.result_type(float))
     warm = jnp.minimum(1.0, (at + 1) / (self.warmup_steps + 1))
     return self.learning_rate * warm * _SCHEDULES[self.schedule](at / max(steps, 1), self.power)
@@ -88,6 +93,9 @@ class Optimizer:
 
     Schedules of all players follow the predictor's steps rather than counts of their own updates,
     so that alternating players share one schedule, and the predictor's is always the same.
+
+    Args:
+      steps: Number of the predictor's steps in the run, over which the rate decays.
     """
     kernels = lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params)
     return optax.chain(
@@ -142,7 +150,12 @@ def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], step
 
 
 def ema_params(params: PyTree, opt_state: PyTree) -> PyTree:
-  """Returns the moving average of the parameters if the optimizer keeps one, else `params`."""
+  """Returns the moving average of a player's parameters if its optimizer keeps one.
+
+  Args:
+    params: Parameters of the player, which are returned if there is no average.
+    opt_state: State of the player's optax transformation.
+  """
   averages = optax.tree_utils.tree_get_all_with_path(opt_state, "ema")
   return averages[0][1] if averages else params
 

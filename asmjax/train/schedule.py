@@ -160,5 +160,10 @@ def prefetch_batches(experiment: Experiment, examples: Iterator) -> Iterator[Map
 
 
 def is_due(done: int, every: int) -> bool:
-  """Returns whether `done` is a multiple of `every`; always False if that is 0."""
+  """Returns whether something that happens at intervals is due.
+
+  Args:
+    done: Number of steps done.
+    every: Number of steps between two times; 0 for never.
+  """
   return every > 0 and done % every == 0

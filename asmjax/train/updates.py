@@ -22,9 +22,10 @@ class UpdateSchedule:
   be compared. The predictor's steps so far are a function of the steps of all players.
 
   Attributes:
-    critic_steps: Steps c of the critics in each round; 0 updates all players jointly.
-    predictor_steps: Steps p of the predictor in each round; 0 if and only if `critic_steps` is.
-    critic_warmup_steps: Steps of the critics alone before the first round.
+    critic_steps: Number c of the critics' steps in each round; 0 updates all players jointly.
+    predictor_steps: Number p of the predictor's steps in each round; 0 if and only if
+      `critic_steps` is.
+    critic_warmup_steps: Number of steps that update the critics alone, before the first round.
 
   Example:
     >>> slow = UpdateSchedule.parse("alternate(500, 500)", critic_warmup_steps=100)
@@ -39,10 +40,14 @@ class UpdateSchedule:
 
   @classmethod
   def parse(cls, text: str, critic_warmup_steps: int = 0) -> "UpdateSchedule":
-    """Reads "joint", "alternate" (meaning 1, 1) or "alternate(c, p)".
+    """Reads an order of updates from its text in a config.
+
+    Args:
+      text: "joint", "alternate(c, p)", or "alternate" for "alternate(1, 1)".
+      critic_warmup_steps: Number of steps that update the critics alone, at first; 0 by default.
 
     Raises:
-      ValueError: Anything else, or a negative number of warm-up steps.
+      ValueError: The text has another form, or the number is negative.
     """
     if critic_warmup_steps < 0:
       raise ValueError(f"critic_warmup_steps={critic_warmup_steps}; expected 0 or more")
@@ -72,7 +77,12 @@ class UpdateSchedule:
     return self.critic_warmup_steps + rounds * self.critic_steps + predictor_steps
 
   def active_players(self, step: int, players: tuple[str, ...]) -> tuple[str, ...]:
-    """Selects the players that are updated at `step`, counted from 0, in a game with critics."""
+    """Selects the players that a step updates, in a game with critics.
+
+    Args:
+      step: Number of the step, counted from 0 over all players.
+      players: Names of all players.
+    """
     critics = tuple(name for name in players if name != PREDICTOR)
     if step < self.critic_warmup_steps:
       return critics
