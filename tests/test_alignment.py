@@ -60,7 +60,7 @@ def test_evaluation_enlarges_with_aligned_corners():
   scores = make_evaluate(players)({}, [examples])
   predicted = said(players, examples["image"])["segmentation"]
   expected = count_confusions(predicted, examples["label"], num_classes=3)
-  np.testing.assert_array_equal(scores.totals["segmentation"]["confusion"], expected)
+  np.testing.assert_array_equal(scores.sums["segmentation"]["confusion"], expected)
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(np.asarray(expected)).mean_iou()
   assert scores.protocols["segmentation"].endswith(", corners aligned")
   other = said(players, examples["image"], align_corners=False)["segmentation"]

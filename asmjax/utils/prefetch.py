@@ -19,6 +19,7 @@ def prefetch(started: Iterable[_T], ahead: int) -> Iterator[_T]:
     ahead: Number of items that are under way behind the one that is yielded.
 
   Example:
+    >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor() as pool:
     ...   futures = (pool.submit(pow, 2, n) for n in range(4))
     ...   [future.result() for future in prefetch(futures, ahead=2)]

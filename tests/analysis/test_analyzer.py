@@ -207,7 +207,7 @@ def test_a_run_without_an_analyzer_is_refused(figure, tmp_path):
 
 def test_what_was_never_trained_to_reconstruct_is_not_drawn(tmp_path):
   save(tmp_path, "asm_no_rec")
-  with pytest.raises(ValueError, match="terms.structure.reconstruction is 0"):
+  with pytest.raises(ValueError, match="terms.structure.reconstruction_weight is 0"):
     analyzer.save_error_maps(tmp_path, tmp_path / "errors.png")
   (section,) = analyzer.term_sections(tmp_path, "structure").values()
   assert section["reconstruction_weight"] == 0

@@ -158,15 +158,15 @@ def test_the_name_of_a_critic_chooses_its_network(name, kind):
   [
     (
       "gan_basic",
-      "adversarial.shrink",
+      "adversarial.downsample",
       0,
       "terms.adversarial: downsample=0, .*expected at least 1",
     ),
-    ("gan_basic", "adversarial.smoothing", 1.0, "label_smoothing=1.0; .*below 1"),
+    ("gan_basic", "adversarial.label_smoothing", 1.0, "label_smoothing=1.0; .*below 1"),
     ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighborhood of size 4; expected"),
     ("aaf", "affinity.neighbors", "near", "unknown neighbors 'near'; known: corners, full"),
     ("aaf", "affinity.ignore", "all", "unknown ignore 'all'; known: pair, opposite"),
-    ("embedding", "embedding.sampled", 5, "terms.embedding: sampled=5 of 4 directions"),
+    ("embedding", "embedding.num_sampled", 5, "terms.embedding: num_sampled=5 of 4 directions"),
     ("embedding", "embedding.size", 2, "a neighborhood of size 2; expected an odd size from 3"),
   ],
 )
@@ -415,8 +415,8 @@ def test_discriminators_are_lightened_for_one_cpu():
     name: small.config(name).terms.adversarial for name in ("gan_basic", "gan_branches", "cgan")
   }
   assert shipped["gan_basic"].critic.light and not shipped["gan_basic"].critic.large
-  assert shipped["gan_basic"].shrink == shipped["gan_branches"].shrink == 4
-  assert shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].shrink == 1
+  assert shipped["gan_basic"].downsample == shipped["gan_branches"].downsample == 4
+  assert shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].downsample == 1
   assert presets.CGAN["critic"]["filters"] == (64, 128, 256, 512, 512)
 
 
@@ -448,7 +448,7 @@ def test_a_second_stage_is_plain_descent_with_the_statistics_of_the_first(stage)
   for term in made.terms.values():
     assert not any(norm.frozen for norm in norms(term.get("critic", {})))
   if method != "load_asm":
-    assert made.terms.adversarial.together and made.terms.adversarial.hard
+    assert made.terms.adversarial.joint_batch and made.terms.adversarial.hard
 
 
 def test_a_first_stage_may_move_a_network_at_several_rates_and_moves_its_statistics():

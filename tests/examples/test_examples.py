@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from asmjax.tasks import Segmentation
+from tests.helpers import tiny_games as games
 from tests.helpers.small_configs import ROOT
 from tests.oracles import boundary as slow
 

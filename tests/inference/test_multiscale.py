@@ -100,7 +100,7 @@ def test_predictions_score_as_the_evaluation_does():
     labels, estimates(predictor(inference_runs.Strided), *images), strict=True
   ):
     np.add.at(matrix, (label, conclusions(each)["segmentation"]), 1)
-  np.testing.assert_array_equal(matrix, scores.totals["segmentation"]["confusion"])
+  np.testing.assert_array_equal(matrix, scores.sums["segmentation"]["confusion"])
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(matrix).mean_iou()
 
 

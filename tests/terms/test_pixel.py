@@ -128,7 +128,7 @@ def test_classes_are_weighed_at_first_and_alike_afterwards(outputs, means):
   plain, early = means(Pixel(auxiliary=0.4), 0.0), means(balanced, 0.33)
   for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
     weight = class_balance_weights(label, jnp.array(SHARES))
-    expected = cross_entropy(maps["segmentation"], label, weight=weight).mean()
+    expected = cross_entropy(maps["segmentation"], label, weights=weight).mean()
     assert early[name] == pytest.approx(float(expected), rel=1e-5)
     assert abs(early[name] - plain[name]) > 1e-3 * plain[name]
   for name in ("depth", "depth_auxiliary"):

@@ -62,7 +62,7 @@ def own_values(players, params, stats, examples):
   )
   hinge = sum(
     matching_hinge(
-      shown[layer], truth[layer], margin=term.margin, masks=cells[layer], normalize=term.normalize
+      shown[layer], truth[layer], margin=term.margin, mask=cells[layer], normalize=term.normalize
     ).mean()
     for layer in term.layers
   )

@@ -170,7 +170,7 @@ def test_an_unlabeled_batch_changes_nothing_but_what_decays():
 
 def test_what_never_moves_is_not_differentiated():
   players, held = games.of_method("asm"), re.compile("^down1")
-  optimizer = dataclasses.replace(OPTIMIZER, groups={held.pattern: 0.0})
+  optimizer = dataclasses.replace(OPTIMIZER, lr_multipliers={held.pattern: 0.0})
   tx = dict.fromkeys((PREDICTOR, "structure"), optimizer.make_transformation(STEPS))
   make = functools.partial(make_step, players, tx, active_players=(PREDICTOR,), steps=STEPS)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
@@ -377,7 +377,7 @@ def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
   np.testing.assert_allclose(
     descend(clipped, [3.0])[0]["body"]["kernel"], 1 - 0.1 * 0.5 / np.sqrt(2), rtol=1e-6
   )
-  grouped = Optimizer("sgd", learning_rate=0.01, groups={"^head": 10.0}, schedule="constant")
+  grouped = Optimizer("sgd", learning_rate=0.01, lr_multipliers={"^head": 10.0}, schedule="constant")
   params, _ = descend(grouped, [1.0])
   np.testing.assert_allclose(
     [params["head_a"]["kernel"][0], params["body"]["kernel"][0]], [0.9, 0.99], rtol=1e-6

@@ -188,7 +188,7 @@ def test_computing_features_again_is_no_part_of_evaluation():
 
 def test_a_critic_is_summarized_for_what_its_term_shows_it():
   tasks = {"segmentation": Segmentation(("a", "b"))}
-  term = Adversarial(inputs="concatenated", shrink=2, critic=PatchNet((2, 2)))
+  term = Adversarial(inputs="concatenated", downsample=2, critic=PatchNet((2, 2)))
   found = summarize_critic(term, tasks, (16, 24))
   assert found.inputs == ((1, 8, 12, 5),) and found.layers[0].name == "conv1"
   weights = summarize_critic(Affinity(adaptive=True, sizes=(3, 5)), tasks, (16, 24))
