@@ -101,15 +101,15 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
 
   run, (of_start, of_second, of_third) = indices(0, 2, 3, only_seen=True)
   assert of_start == of_third == list(range(len(run.source)))
-  drawn = {index for _, index in (run.epochs().place(position) for position in range(16))}
+  drawn = {index for _, index in (run.sampler().locate(position) for position in range(16))}
   assert of_second == sorted(drawn) and len(drawn) == 16
 
-  _, some = indices(0, 2, 3, 3, images=5)
+  _, some = indices(0, 2, 3, 3, maps_per_model=5)
   assert [len(each) for each in some] == [5] * 4 and all(each == sorted(set(each)) for each in some)
   assert some[0] != some[1] != some[2] == some[3]
   _, (first, second) = indices(0, 2, only_seen=True, maps_per_model=15)
   assert len(first) == len(second) == 15 and set(second) < drawn
-  assert indices(2, images=10**6)[1] == [of_start]
+  assert indices(2, maps_per_model=10**6)[1] == [of_start]
 
 
 @pytest.mark.parametrize(
