@@ -416,7 +416,9 @@ def test_discriminators_are_lightened_for_one_cpu():
   }
   assert shipped["gan_basic"].critic.light and not shipped["gan_basic"].critic.large
   assert shipped["gan_basic"].downsample == shipped["gan_branches"].downsample == 4
-  assert shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].downsample == 1
+  assert (
+    shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].downsample == 1
+  )
   assert presets.CGAN["critic"]["filters"] == (64, 128, 256, 512, 512)
 
 

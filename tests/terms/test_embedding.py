@@ -93,7 +93,9 @@ class Silent(nn.Module):
 def test_features_are_needed():
   players = Game(Silent(), {"segmentation": games.TASK}, {"embedding": Embedding()})
   params, stats = games.variables(players)
-  with pytest.raises(ValueError, match="needs the features of the predictor's heads, sown as 'features'"):
+  with pytest.raises(
+    ValueError, match="needs the features of the predictor's heads, sown as 'features'"
+  ):
     jax.eval_shape(
       lambda: players.compute_losses(params, stats, games.batch(2), rng=jax.random.key(0)).losses[
         "x"

@@ -377,7 +377,9 @@ def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
   np.testing.assert_allclose(
     descend(clipped, [3.0])[0]["body"]["kernel"], 1 - 0.1 * 0.5 / np.sqrt(2), rtol=1e-6
   )
-  grouped = Optimizer("sgd", learning_rate=0.01, lr_multipliers={"^head": 10.0}, schedule="constant")
+  grouped = Optimizer(
+    "sgd", learning_rate=0.01, lr_multipliers={"^head": 10.0}, schedule="constant"
+  )
   params, _ = descend(grouped, [1.0])
   np.testing.assert_allclose(
     [params["head_a"]["kernel"][0], params["body"]["kernel"][0]], [0.9, 0.99], rtol=1e-6
