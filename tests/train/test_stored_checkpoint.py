@@ -1,4 +1,4 @@
-"""A checkpoint of an earlier version with other names everywhere: the run goes on to the same numbers.
+"""A checkpoint of an earlier version, whose names differ everywhere, resumes to the same numbers.
 
 `stored/before_names.npz` is step 4 of 6 of a tiny run of structure matching and adaptive affinity
 fields, by the paths of that version's state; `stored/before_names.json` has the metrics that it
