@@ -113,6 +113,7 @@ class _Entry:
 
 
 def _from_yaml(path: pathlib.Path) -> list[_Entry]:
+  """Reads the entries of a YAML file, ignored ones last."""
   try:
     document = yaml.safe_load(decode.text(path))
   except yaml.YAMLError as error:
@@ -139,6 +140,7 @@ def _from_yaml(path: pathlib.Path) -> list[_Entry]:
 
 
 def _from_csv(path: pathlib.Path) -> list[_Entry]:
+  """Reads the entries of a CSV file, one for each line."""
   rows = csv.reader(decode.text(path).splitlines())
   header = [cell.strip() for cell in next(rows, [])]
   _check_keys(header, _COLUMNS, f"{path}, line 1")
@@ -174,6 +176,7 @@ def _labels(classes: list[_Entry], ignored: list[_Entry], key: str) -> dict[Any,
 
 
 def _all_have(classes: list[_Entry], key: str) -> bool:
+  """Returns whether the classes have a key, which either all or none of them must have."""
   lacking = [each for each in classes if getattr(each, key) is None]
   if lacking and len(lacking) < len(classes):
     raise ValueError(f"{lacking[0].where} has no {key}; expected one for all classes or for none")

@@ -173,6 +173,7 @@ def check_exists(path: pathlib.Path, why: str = "") -> None:
 
 
 def _open(path: pathlib.Path) -> Image.Image:
+  """Reads and decodes an image completely, so that truncated or corrupt files raise."""
   check_exists(path)
   content = path.read_bytes()
   try:
@@ -191,6 +192,7 @@ def _open(path: pathlib.Path) -> Image.Image:
 
 
 def _lossless(path: pathlib.Path) -> Image.Image:
+  """Reads an image whose format preserves ids and colors, without its alpha channel if gray."""
   image = _open(path)
   if image.format in _LOSSY:
     raise ValueError(f"{path} is a {image.format}, which blurs ids and colors; expected a PNG")
@@ -216,6 +218,7 @@ def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
 def _check_palette(
   image: Image.Image, by_id: Mapping[int, int], by_color: Mapping[Color, int], path: pathlib.Path
 ) -> None:
+  """Raises ValueError if all used colors have labels, and one differs from that of its id."""
   palette = np.reshape(image.getpalette() or [], (-1, 3)).tolist()
   ids = np.unique(np.asarray(image)).tolist()
   used = {id: tuple(palette[id]) for id in ids if id < len(palette)}

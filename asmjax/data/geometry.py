@@ -53,17 +53,18 @@ def normals_from_depth(
   1/z = a u + b v + c, and n is K^T (a, b, c) up to length.  A least-squares fit of a, b, c is exact
   on planes, and right for stereo and structured light, whose noise is uniform in inverse depth.
 
-  A window across an edge mixes two surfaces.  So every pixel chooses among the windows that contain
-  it, its own and the eight with the pixel in a corner or in the middle of a side, of each size: on
-  its side of a straight edge, one of them lies clear of the edge (Kuwahara et al. 1976).  It takes
-  the one whose slope has the least expected squared error at the pixel,
+  A window across an edge mixes two surfaces.  So every pixel chooses among nine windows of each
+  size: the one around it, and the eight that have it in a corner or in the middle of a side.  Near
+  a straight edge, one of them lies entirely on the pixel's side (Kuwahara et al. 1976).  The pixel
+  takes the window whose slope has the least expected squared error at the pixel,
 
     (noise^2 / m + max(0, s^2 - 2 noise^2) (1 + 7.5 q)) tr C^-1,
 
-  where m pixels with covariance C of their coordinates lie about the plane with variance s^2, and
-  q = 0 in the middle of the window, 1 at a side and 2 in a corner.  Noise averages out; a bend does
-  not, and shows most off the middle.  Flat places take large windows, details small ones.  The
-  pixel's own window is left only for one of half its error.
+  where m is the window's number of pixels with depth, C the covariance of their coordinates, s^2
+  the variance of their inverse depths about the plane, and q = 0 for a pixel in the middle of the
+  window, 1 at a side and 2 in a corner.  Noise averages out; a bend of the surface does not, and its error grows off the
+  middle.  Flat places thus take large windows, details small ones.  The window around the pixel is
+  left only for one of less than half its error.
 
   Args:
     depth: Depth along the optical axis, (h, w), in any unit; missing where not positive and finite.
@@ -161,6 +162,7 @@ def _centered(
   # More than half of a square is never on one line, so that the determinant is positive.
   over = np.divide(1, xx * yy - xy * xy, out=np.zeros_like(count), where=enough)
   right, down = (yy * xz - xy * yz) * over, (xx * yz - xy * xz) * over
+  # The fit of three parameters takes three degrees of freedom.
   unbiased = np.divide(count, count - 3, out=np.ones_like(count), where=enough)
   variance = np.maximum(zz - right * xz - down * yz, 0) * unbiased
   floor = noise**2 + (_ROUNDING * mz) ** 2

@@ -247,6 +247,7 @@ class _Finding(NamedTuple):
 
 
 def _examine(split: str, source: Source, index: int) -> _Finding:
+  """Reads and checks one example."""
   files = {key: str(path) for key, path in source.files(index).items()}
   name = files.get("image", f"{split}[{index}]")
   try:
@@ -291,6 +292,7 @@ def _shape_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
 
 
 def _value_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
+  """Returns faults of an example's values, whose types and shapes are as they should be."""
   image = example["image"]
   faults = []
   if (image == image[0, 0]).all():
@@ -343,6 +345,7 @@ _CHECKS = {
 
 
 def _counts(example: Example, descriptor: Descriptor) -> _Counts:
+  """Counts what one example adds to `Statistics`."""
   counts: dict[str, Any] = {"size": example["image"].shape[:2]}
   if "label" in descriptor.provides:
     classes, label = len(descriptor.classes), example["label"]
@@ -362,6 +365,7 @@ def _counts(example: Example, descriptor: Descriptor) -> _Counts:
 
 
 def _digest(image: np.ndarray) -> bytes:
+  """Returns a digest of an image's shape and pixels; 128 bits make chance collisions negligible."""
   digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
   digest.update(np.ascontiguousarray(image).data)
   return digest.digest()

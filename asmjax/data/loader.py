@@ -236,6 +236,7 @@ def _batches(
   options: LoaderOptions,
   on_skip: Callable[[str], None],
 ) -> Batches:
+  """Yields batches of `size` consecutive `positions`, read by Grain's threads or processes."""
   import grain
 
   examples = grain.MapDataset.range(positions.start, positions.stop, positions.step).map(read)
@@ -282,6 +283,7 @@ def _owned(value: np.ndarray) -> np.ndarray:
 
 
 def _stack(read: Sequence[tuple[Example, list[str]]]) -> tuple[Example, list[str]]:
+  """Stacks the batch keys of examples, and joins the examples' errors."""
   examples = [example for example, _ in read]
   keys = [key for key in examples[0] if kind(key) in _KEYS]
   batch = {key: _stack_key(key, [example[key] for example in examples]) for key in keys}
@@ -296,6 +298,7 @@ def _stack_key(key: str, values: list[np.ndarray]) -> np.ndarray:
 
 
 def _without_truth(example: Example) -> Example:
+  """Returns the example with all truth missing."""
   return {
     key: value if key in ("image", "size") else np.full_like(value, MISSING[kind(key)])
     for key, value in example.items()
@@ -304,6 +307,7 @@ def _without_truth(example: Example) -> Example:
 
 @functools.lru_cache(maxsize=8)
 def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+  """Returns the order of the source's examples in an epoch; cached, since every example asks."""
   # The last word, 1, keeps this stream apart from the transforms' [seed, epoch, index]: NumPy pads
   # a seed to four words with zeros, so that [seed, epoch] would be the stream of example 0.
   return np.random.default_rng([seed, epoch, 0, 1]).permutation(length)

@@ -84,6 +84,7 @@ def render(camera: Camera, parts: Sequence[Part]) -> View:
       )
       _draw(window, part.solid, pose, x[columns], y[rows], index)
   length = np.sqrt(np.einsum("khw,khw->hw", view.normals, view.normals))
+  # The normals of hits have at least about unit length, those of misses are 0 and stay 0.
   view.normals[...] /= np.maximum(length, np.float32(0.5))
   return view
 

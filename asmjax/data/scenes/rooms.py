@@ -112,6 +112,8 @@ def _placed(
   radius = _radius(parts)
   facing = rotation(2, rng.uniform(0, 2 * np.pi))
   nearest = radius + _NEAREST
+  # At a distance of 8 radii and a focal length of 1, the bounding disc is a quarter as wide as the
+  # image's longer side: small objects stay close enough to be recognized.
   distances = rng.uniform(nearest, max(nearest + 0.3, min(3.6, 8 * radius)), _MAX_ATTEMPTS)
   bearings = rng.uniform(-0.85, 0.85, _MAX_ATTEMPTS) * _HALF_VIEW
   forward = eye.rotation[:2, 2] / np.linalg.norm(eye.rotation[:2, 2])

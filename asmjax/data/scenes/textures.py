@@ -49,6 +49,7 @@ def paint(rng: np.random.Generator) -> Paint:
   """Draws a paint of any color and pattern, with wavelengths of about 0.1 to 0.7 meters."""
   pattern = tuple(_PATTERNS)[int(rng.integers(len(_PATTERNS)))]
   count = _PATTERNS[pattern][0]
+  # Uniform in the logarithm, so that no scale dominates; the waves of a paint differ a little.
   length = 0.1 * 7 ** rng.random() * rng.uniform(0.7, 1.4, count)
   if pattern == "checks":
     directions = rotation(0, rng.uniform(0, np.pi)) @ rotation(2, rng.uniform(0, np.pi))
