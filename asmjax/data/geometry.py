@@ -62,9 +62,9 @@ def normals_from_depth(
 
   where m is the window's number of pixels with depth, C the covariance of their coordinates, s^2
   the variance of their inverse depths about the plane, and q = 0 for a pixel in the middle of the
-  window, 1 at a side and 2 in a corner.  Noise averages out; a bend of the surface does not, and its error grows off the
-  middle.  Flat places thus take large windows, details small ones.  The window around the pixel is
-  left only for one of less than half its error.
+  window, 1 at a side and 2 in a corner.  Noise averages out; a bend of the surface does not, and
+  its error grows off the middle.  Flat places thus take large windows, details small ones.  The
+  window around the pixel is left only for one of less than half its error.
 
   Args:
     depth: Depth along the optical axis, (h, w), in any unit; missing where not positive and finite.

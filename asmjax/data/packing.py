@@ -221,6 +221,7 @@ def _pack_shard(
 
 
 def _holds(path: pathlib.Path, examples: int) -> bool:
+  """Returns whether a shard exists, is readable and has this number of examples."""
   from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
   try:
@@ -230,6 +231,7 @@ def _holds(path: pathlib.Path, examples: int) -> bool:
 
 
 def _features(descriptor: Descriptor) -> Any:
+  """Returns the TFDS features of a data set, with the encoding of each key."""
   from tensorflow_datasets import features as kinds
 
   zlib = functools.partial(kinds.Tensor, encoding="zlib")

@@ -253,6 +253,7 @@ class Augment:
 
 
 def _letterbox_size(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:
+  """Returns the largest size inside `outer` with the aspect ratio of `inner`, up to rounding."""
   factor = min(outer[0] / inner[0], outer[1] / inner[1])
   height, width = (
     min(limit, max(1, round(side * factor))) for side, limit in zip(inner, outer, strict=True)

@@ -189,6 +189,7 @@ class Sweep:
     return [self._run(row, seed, out) for seed in self.seeds for row in self.rows]
 
   def _run(self, row: Row, seed: int, out: pathlib.Path) -> Run:
+    """Creates the run of a row with a seed, and reads its config."""
     folder = lambda label: out / file_name(label) / str(seed)
     start = {"init.path": folder(row.start), "init.format": "orbax"} if row.start else {}
     overrides = {**start, **self.overrides, **row.overrides}

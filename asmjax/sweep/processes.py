@@ -125,6 +125,7 @@ class Pool:
       self._end(job, faults, f"not started, since {job.needs} failed")
 
   def _start(self, job: Job, faults: dict[str, str]) -> None:
+    """Starts a job's first command in a free slot; one that cannot be started has failed."""
     self._waiting.remove(job)
     slot = self._free.pop(0)
     try:
@@ -158,6 +159,7 @@ class Pool:
         self._end(each.job, faults, f"{reason} after {_clock(seconds)}; see {each.job.log}")
 
   def _end(self, job: Job, faults: dict[str, str], fault: str | None, seconds: float = 0.0) -> None:
+    """Counts and reports a job that succeeded (`fault` is None) or failed."""
     self._num_ended += 1
     count = f"[{self._num_ended}/{self._num_jobs}]"
     if fault is not None:
@@ -255,6 +257,7 @@ def available_cores() -> list[int]:
 
 
 def _thread_environment(threads: int) -> dict[str, str]:
+  """Returns the variables that limit the thread pools of NumPy's libraries and of XLA."""
   count = str(threads)
   pools = {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count}
   if threads > 1:

@@ -115,6 +115,7 @@ def _placed(
   # At a distance of 8 radii and a focal length of 1, the bounding disc is a quarter as wide as the
   # image's longer side: small objects stay close enough to be recognized.
   distances = rng.uniform(nearest, max(nearest + 0.3, min(3.6, 8 * radius)), _MAX_ATTEMPTS)
+  # Short of the sides of the field of view, so that no object is centered on the image's border.
   bearings = rng.uniform(-0.85, 0.85, _MAX_ATTEMPTS) * _HALF_VIEW
   forward = eye.rotation[:2, 2] / np.linalg.norm(eye.rotation[:2, 2])
   offsets = distances[:, None] * _turned(forward, bearings)

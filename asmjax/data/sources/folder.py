@@ -146,6 +146,8 @@ class Folder(FileSource):
 
 
 class _Pair(NamedTuple):
+  """Photo and mask of the same name."""
+
   name: str
   image: pathlib.Path
   label: pathlib.Path
@@ -154,6 +156,7 @@ class _Pair(NamedTuple):
 def _pair(
   names: tuple[str, ...], images: pathlib.Path, masks: pathlib.Path, suffix: str
 ) -> tuple[_Pair, ...]:
+  """Finds the photo and the mask of every name; FileNotFoundError if a name lacks either."""
   pictures = functools.cache(_pictures)
   pairs, missing = [], []
   for name in names:
@@ -173,6 +176,7 @@ def _pair(
 
 
 def _check_all_used(masks: pathlib.Path, suffix: str, names: tuple[str, ...]) -> None:
+  """Raises FileNotFoundError if a mask belongs to none of the names."""
   used = {f"{name}{suffix}" for name in names}
   left = [
     path for name, path in _pictures(masks).items() if name.endswith(suffix) and name not in used

@@ -167,6 +167,7 @@ class Stanford2d3ds(FileSource):
     }
 
   def _labels(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads labels and instances from a map whose 24-bit colors are indices of `table`."""
     index = decode.colors(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     index[index == _UNSEEN] = 0
     if index.max() >= len(self.table):
