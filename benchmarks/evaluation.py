@@ -35,7 +35,7 @@ def prepared(workdir: pathlib.Path, data_root: str | None, detailed: bool) -> Ex
   provided = run.descriptor.provides
   for name, task in run.game.tasks.items():
     config["tasks"][name]["extra_metrics"] = tuple(
-      kind for kind, detail in task.extra_metric_kinds.items() if set(detail.needs) <= provided
+      key for key, kind in task.extra_metric_kinds.items() if set(kind.truth_keys) <= provided
     )
   return build_experiment(config)
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from asmjax.config.schema import construct
+from asmjax.config.schema import construct, flatten
 
 # Keys that change neither the data nor the predictor nor the budget.
 _FREE = ("seed", "terms", "optimizer.critic", "optimizer.affinity", "checkpoint", "reference")
@@ -56,15 +56,7 @@ def compare_to_reference(
   return "\n".join((*lines, f"stored, from: {command}"))
 
 
-def _fixed(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-  """Returns all values but those under the keys `_FREE`, by path."""
-  values = {}
-  for key, value in config.items():
-    inner = f"{path}.{key}" if path else key
-    if inner in _FREE:
-      continue
-    if isinstance(value, Mapping):
-      values |= _fixed(value, inner)
-    else:
-      values[inner] = list(value) if isinstance(value, tuple) else value
-  return values
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns all values but those of the keys `_FREE`, by path."""
+  is_free = lambda path: any(path == key or path.startswith(f"{key}.") for key in _FREE)
+  return {path: value for path, value in flatten(config).items() if not is_free(path)}

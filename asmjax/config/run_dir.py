@@ -1,7 +1,6 @@
 """Opens the folder of a run again: its config, its facts about the data, experiment and state."""
 
 import importlib.metadata
-import json
 import pathlib
 import platform
 import subprocess
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 
 from asmjax.config.build import Data, build_experiment, choose_input_transform, read_facts
-from asmjax.config.schema import choose, construct
+from asmjax.config.schema import choose, construct, flatten
 from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
 from asmjax.train.checkpoint import Checkpoints
@@ -94,8 +93,7 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 
   What `now` leaves to the weights, the input transform "auto", is what the run `before` has.
   """
-  # By way of JSON, which makes lists of tuples.
-  old, new = (_flatten(json.loads(json.dumps(config))) for config in (before, now))
+  old, new = flatten(before), flatten(now)
   transform = "predictor.input_transform"
   if new.get(transform) == AUTO:
     new[transform] = old.get(transform)
@@ -212,14 +210,3 @@ def _step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> 
   if step is None:
     raise FileNotFoundError(f"no {which} checkpoint in {workdir}/checkpoints; train first")
   return step
-
-
-def _flatten(tree: Any, path: str = "") -> dict[str, Any]:
-  """Returns the leaves of nested mappings by their keys, joined by dots."""
-  if not isinstance(tree, Mapping):
-    return {path: tree}
-  return {
-    key: leaf
-    for name, value in tree.items()
-    for key, leaf in _flatten(value, f"{path}.{name}" if path else name).items()
-  }

@@ -90,6 +90,21 @@ def check_path(config: Mapping[str, Any], path: str) -> None:
     section = section[key]
 
 
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the values of a config by path, as in "train.steps"; tuples become lists."""
+  leaves = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      leaves |= {f"{key}.{path}": leaf for path, leaf in flatten(value).items()}
+    else:
+      leaves[key] = _as_lists(value)
+  return leaves
+
+
+def _as_lists(value: Any) -> Any:
+  return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def choose(table: Mapping[str, T], name: Any, what: str) -> T:
   """Returns `table[name]`, or raises a ValueError that lists the known names."""
   if name not in table:

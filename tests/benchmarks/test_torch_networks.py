@@ -85,7 +85,8 @@ def test_vgg(norm, width, fc_features, output_stride):
 
 
 def small_resnet(output_stride):
-  return (ResNet(SMALL, 4, output_stride, "first_3x3"), theirs.ResNet(SMALL, 4, output_stride))
+  ours = ResNet(SMALL, 4, "first_3x3", output_stride=output_stride)
+  return ours, theirs.ResNet(SMALL, 4, output_stride)
 
 
 def test_deeplab_v3():
