@@ -172,7 +172,7 @@ class ReleasedStep:
     shown = critic.features(predicted, self.depth)
     frozen = {layer: features[layer].detach() for layer in term.layers}
     value = sum(self._means(shown, frozen, valid, lambda distance: distance))
-    (evaluate_weight(term.weight, self.step / self.steps) * value).backward(
+    (float(evaluate_weight(term.weight, self.step / self.steps)) * value).backward(
       inputs=list(predictor.parameters())
     )
     return {"logits": logits, "features": shown, "value": value}
@@ -186,7 +186,7 @@ class ReleasedStep:
     """What the analyzer descends besides the reconstruction: minus V, or the hinge."""
     margin = self.term.margin
     climb = (lambda distance: F.relu(margin - distance)) if margin else torch.neg
-    weight = evaluate_weight(self.term.critic_weight, self.step / self.steps)
+    weight = float(evaluate_weight(self.term.critic_weight, self.step / self.steps))
     return weight * sum(self._means(seen, true, valid, climb))
 
   def _means(self, seen: Mapping[str, Tensor], true: Mapping[str, Tensor], valid: Tensor, of):
