@@ -1,4 +1,22 @@
-"""Surface normals from a depth map: planes fitted to inverse depth, kept apart at edges."""
+"""Surface normals from a depth map: planes fitted to inverse depth, kept apart at edges.
+
+A pixel (u, v) of depth z depicts the point z K^-1 (u, v, 1).  If it lies on the plane n . p = d,
+then 1/z = (K^-T n / d) . (u, v, 1): inverse depth is linear in the pixel coordinates,
+1/z = a u + b v + c, and n is K^T (a, b, c) up to length.  A least-squares fit of a, b, c is exact
+on planes, and right for stereo and structured light, whose noise is uniform in inverse depth.
+
+A window across an edge mixes two surfaces.  So every pixel chooses among nine windows of each size:
+the one around it, and the eight that have it in a corner or in the middle of a side.  Near a
+straight edge, one of them lies entirely on the pixel's side (Kuwahara et al. 1976).  The pixel
+takes the window whose slope has the least expected squared error at the pixel,
+
+  (noise^2 / m + max(0, s^2 - 2 noise^2) (1 + 7.5 q)) tr C^-1,
+
+where m is the window's number of pixels with depth, C the covariance of their coordinates, s^2 the
+variance of their inverse depths about the plane, and q = 0 for a pixel in the middle of the window,
+1 at a side and 2 in a corner.  Noise averages out; a bend of the surface does not, and its error
+grows off the middle.  Flat places thus take large windows, details small ones.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -18,6 +36,9 @@ _OFF_CENTER = 7.5
 # A pixel leaves the window around it, which is symmetric, only for a window whose expected error is
 # below this share of its own.
 _BETTER = 0.5
+# Largest distance from the plane, as a fraction of depth, of the pixel itself and, as a root mean
+# square, of its window's pixels.
+_TOLERANCE = 0.02
 
 
 class _Planes(NamedTuple):
@@ -44,27 +65,8 @@ def normals_from_depth(
   *,
   windows: Sequence[int] = (9, 17, 33),
   noise: float = 0.0,
-  tolerance: float = 0.02,
 ) -> np.ndarray:
-  """Computes the unit normals of the surfaces in a depth map.
-
-  A pixel (u, v) of depth z depicts the point z K^-1 (u, v, 1).  If it lies on the plane n . p = d,
-  then 1/z = (K^-T n / d) . (u, v, 1): inverse depth is linear in the pixel coordinates,
-  1/z = a u + b v + c, and n is K^T (a, b, c) up to length.  A least-squares fit of a, b, c is exact
-  on planes, and right for stereo and structured light, whose noise is uniform in inverse depth.
-
-  A window across an edge mixes two surfaces.  So every pixel chooses among nine windows of each
-  size: the one around it, and the eight that have it in a corner or in the middle of a side.  Near
-  a straight edge, one of them lies entirely on the pixel's side (Kuwahara et al. 1976).  The pixel
-  takes the window whose slope has the least expected squared error at the pixel,
-
-    (noise^2 / m + max(0, s^2 - 2 noise^2) (1 + 7.5 q)) tr C^-1,
-
-  where m is the window's number of pixels with depth, C the covariance of their coordinates, s^2
-  the variance of their inverse depths about the plane, and q = 0 for a pixel in the middle of the
-  window, 1 at a side and 2 in a corner.  Noise averages out; a bend of the surface does not, and
-  its error grows off the middle.  Flat places thus take large windows, details small ones.  The
-  window around the pixel is left only for one of less than half its error.
+  """Computes the unit normals of the surfaces in a depth map; the module explains how.
 
   Args:
     depth: Depth along the optical axis, (h, w), in any unit; missing where not positive and finite.
@@ -73,32 +75,30 @@ def normals_from_depth(
       center is at (c + 1/2, r + 1/2), subtract 1/2 from cx and cy.
     windows: Sides of the windows in pixels, odd; the smallest one limits the detail that is kept.
     noise: Standard deviation of inverse depth, in 1 / the unit of depth; 0 by default.
-    tolerance: Largest distance from the plane, as a fraction of depth, for the pixel itself and, as
-      a root mean square, for its window.
 
   Returns:
     Unit normals, float32 (h, w, 3): x to the right, y down, z towards the camera.  A normal is
-    missing, 0, where the pixel has no depth, no window has depth in half of its pixels, or the
-    plane is not within the tolerance.
+    missing, 0, where the pixel has no depth, no window has depth in half of its pixels, or depths
+    are off the plane by more than 2 %.
 
   Raises:
     ValueError: `depth` is not two-dimensional, `intrinsics` are malformed, or an option is out of
       range.
   """
-  _check(depth, windows, noise, tolerance)
+  _check_options(depth, windows, noise)
   check_intrinsics(intrinsics)
   valid = np.isfinite(depth) & (depth > 0)
   inverse = np.divide(1, depth, out=np.zeros(depth.shape), where=valid)
-  plane = _best([_fit(inverse, valid.astype(float), window, noise) for window in windows])
-  allowed = tolerance * inverse
-  found = valid & (np.abs(plane.value - inverse) <= allowed) & (plane.variance <= allowed**2)
+  plane = _select_best([_fit_planes(inverse, valid.astype(float), side, noise) for side in windows])
+  limit = _TOLERANCE * inverse
+  valid &= (np.abs(plane.value - inverse) <= limit) & (plane.variance <= limit**2)
   row, column = np.ogrid[: depth.shape[0], : depth.shape[1]]
   constant = plane.value - plane.right * column - plane.down * row
   # K^T (a, b, c) points away from the camera, in a frame whose z does so too.  Negating the vector
   # and then its z, to count it towards the camera, changes the signs of x and y alone.
   normals = np.stack([plane.right, plane.down, constant], -1) @ (intrinsics * (-1, -1, 1))
   length = np.linalg.norm(normals, axis=-1, keepdims=True)
-  return np.where(found[..., None], normals / np.where(length > 0, length, 1), 0).astype(np.float32)
+  return np.where(valid[..., None], normals / np.where(length > 0, length, 1), 0).astype(np.float32)
 
 
 def check_intrinsics(intrinsics: np.ndarray) -> None:
@@ -115,87 +115,88 @@ def check_intrinsics(intrinsics: np.ndarray) -> None:
     )
 
 
-def _check(depth: np.ndarray, windows: Sequence[int], noise: float, tolerance: float) -> None:
+def _check_options(depth: np.ndarray, windows: Sequence[int], noise: float) -> None:
   if depth.ndim != 2:
     raise ValueError(f"depth has the shape {depth.shape}; expected (height, width)")
-  if not windows or any(window < 3 or window % 2 == 0 for window in windows):
+  if not windows or any(side < 3 or side % 2 == 0 for side in windows):
     raise ValueError(f"windows {tuple(windows)}: expected odd numbers of pixels, at least 3")
   if noise < 0:
     raise ValueError(f"noise {noise}: expected a standard deviation, 0 or more")
-  if tolerance <= 0:
-    raise ValueError(f"tolerance {tolerance}: expected a positive fraction of depth")
 
 
-def _fit(inverse: np.ndarray, weight: np.ndarray, window: int, noise: float) -> _Planes:
+def _fit_planes(inverse: np.ndarray, weight: np.ndarray, side: int, noise: float) -> _Planes:
   """Fits each pixel's best plane of one window size; `weight` is 1 where there is depth, else 0."""
-  planes, bend = _centered(inverse, weight, window, noise)
-  rows, columns, error = _best_window(planes.error, bend, window // 2)
+  planes, bend = _fit_centered_planes(inverse, weight, side, noise)
+  rows, columns, error = _choose_windows(planes.error, bend, side // 2)
   right, down, center, variance, _ = (field[rows, columns] for field in planes)
   row, column = np.ogrid[: inverse.shape[0], : inverse.shape[1]]
   value = center + right * (column - columns) + down * (row - rows)
   return _Planes(right, down, value, variance, error)
 
 
-def _centered(
-  inverse: np.ndarray, weight: np.ndarray, window: int, noise: float
+def _fit_centered_planes(
+  inverse: np.ndarray, weight: np.ndarray, side: int, noise: float
 ) -> tuple[_Planes, np.ndarray]:
   """Fits least-squares planes in the windows around the pixels.
 
   Returns:
     The planes, with the errors due to noise alone, and the errors that a bend of the surface adds.
   """
-  one, x = np.ones(window), np.arange(window) - window // 2.0
+  one, x = np.ones(side), np.arange(side) - side // 2.0
 
-  def total(values: np.ndarray, across: np.ndarray = one, along: np.ndarray = one) -> np.ndarray:
+  def window_sum(
+    values: np.ndarray, across: np.ndarray = one, along: np.ndarray = one
+  ) -> np.ndarray:
     return cv2.sepFilter2D(values, -1, across, along, borderType=cv2.BORDER_CONSTANT)
 
-  count = total(weight)
-  enough = count >= window**2 / 2
+  count = window_sum(weight)
+  enough = count >= side**2 / 2
   scale = np.divide(1, count, out=np.zeros_like(count), where=enough)
-  mx, my, mz = scale * total(weight, x), scale * total(weight, one, x), scale * total(inverse)
-  xx = scale * total(weight, x * x) - mx * mx
-  xy = scale * total(weight, x, x) - mx * my
-  yy = scale * total(weight, one, x * x) - my * my
-  xz = scale * total(inverse, x) - mx * mz
-  yz = scale * total(inverse, one, x) - my * mz
-  zz = scale * total(inverse * inverse) - mz * mz
+  mx, my = scale * window_sum(weight, x), scale * window_sum(weight, one, x)
+  mz = scale * window_sum(inverse)
+  xx = scale * window_sum(weight, x * x) - mx * mx
+  xy = scale * window_sum(weight, x, x) - mx * my
+  yy = scale * window_sum(weight, one, x * x) - my * my
+  xz = scale * window_sum(inverse, x) - mx * mz
+  yz = scale * window_sum(inverse, one, x) - my * mz
+  zz = scale * window_sum(inverse * inverse) - mz * mz
   # More than half of a square is never on one line, so that the determinant is positive.
-  over = np.divide(1, xx * yy - xy * xy, out=np.zeros_like(count), where=enough)
-  right, down = (yy * xz - xy * yz) * over, (xx * yz - xy * xz) * over
+  inverse_det = np.divide(1, xx * yy - xy * xy, out=np.zeros_like(count), where=enough)
+  right, down = (yy * xz - xy * yz) * inverse_det, (xx * yz - xy * xz) * inverse_det
   # The fit of three parameters takes three degrees of freedom.
   unbiased = np.divide(count, count - 3, out=np.ones_like(count), where=enough)
   variance = np.maximum(zz - right * xz - down * yz, 0) * unbiased
-  floor = noise**2 + (_ROUNDING * mz) ** 2
-  spread = (xx + yy) * over
-  error = np.where(enough, floor * scale * spread, np.inf)
-  bend = np.maximum(variance - _SCATTER * floor, 0) * spread
+  noise_variance = noise**2 + (_ROUNDING * mz) ** 2
+  trace = (xx + yy) * inverse_det  # tr C^-1
+  error = np.where(enough, noise_variance * scale * trace, np.inf)
+  bend = np.maximum(variance - _SCATTER * noise_variance, 0) * trace
   return _Planes(right, down, mz - right * mx - down * my, variance, error), bend
 
 
-def _best_window(
+def _choose_windows(
   error: np.ndarray, bend: np.ndarray, radius: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns row and column of the center of each pixel's best window, and the pixel's error."""
   height, width = error.shape
-  rows, columns = np.mgrid[:height, :width]
-  own = error + bend
-  row, column, least = rows.copy(), columns.copy(), _BETTER * own
-  error, bend = (np.pad(each, radius, constant_values=np.inf) for each in (error, bend))
+  row, column = np.mgrid[:height, :width]
+  rows, columns = row.copy(), column.copy()
+  centered = error + bend
+  least = _BETTER * centered
+  error, bend = (np.pad(array, radius, constant_values=np.inf) for array in (error, bend))
   for down, right in itertools.product((-1, 0, 1), repeat=2):
     top, left = radius * (1 + down), radius * (1 + right)
-    there = np.s_[top : top + height, left : left + width]
-    total = error[there] + (1 + _OFF_CENTER * (down**2 + right**2)) * bend[there]
-    better = total < least
-    np.copyto(least, total, where=better)
+    window = np.s_[top : top + height, left : left + width]
+    shifted = error[window] + (1 + _OFF_CENTER * (down**2 + right**2)) * bend[window]
+    better = shifted < least
+    np.copyto(least, shifted, where=better)
     np.copyto(rows, row + radius * down, where=better)
     np.copyto(columns, column + radius * right, where=better)
-  return rows, columns, np.where(least < _BETTER * own, least, own)
+  return rows, columns, np.where(least < _BETTER * centered, least, centered)
 
 
-def _best(candidates: Sequence[_Planes]) -> _Planes:
-  """Selects the plane of least error at each pixel."""
-  best, *others = candidates
-  for other in others:
-    better = other.error < best.error
-    best = _Planes(*(np.where(better, *pair) for pair in zip(other, best, strict=True)))
-  return best
+def _select_best(candidates: Sequence[_Planes]) -> _Planes:
+  """Selects the plane of least error at each pixel, the first one of equal planes."""
+  best = np.argmin([planes.error for planes in candidates], axis=0)[None]
+  return _Planes(
+    *(np.take_along_axis(np.stack(field), best, 0)[0] for field in zip(*candidates, strict=True))
+  )
