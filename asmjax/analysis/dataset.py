@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from asmjax.data.descriptor import Descriptor, Source
-from asmjax.data.inspection import Problem, Report, Statistics, evenly
+from asmjax.data.inspection import Problem, Report, Statistics, spread_indices
 from asmjax.data.transforms import Example
 from asmjax.utils import colors as pictures
 
@@ -25,7 +25,7 @@ def format_report(report: Report, most: int = 20) -> str:
   """
   lines = []
   for name, split in report.splits.items():
-    lines += [f"{split.descriptor.name} {name}", *_facts(split.summary()), ""]
+    lines += [f"{split.descriptor.name} {name}", *_facts(split.to_dict()), ""]
   kinds = collections.defaultdict(list)
   for problem in report.problems:
     kinds[problem.kind].append(problem)
@@ -86,9 +86,10 @@ def save_contact_sheet(
   """
   from matplotlib.figure import Figure
 
-  if not statistics.whole:
+  valid = list(statistics.counts)
+  if not valid:
     raise ValueError(f"split {source.split!r} of {source.descriptor.name} has no whole example")
-  indices = [statistics.whole[place] for place in evenly(len(statistics.whole), count)]
+  indices = [valid[place] for place in spread_indices(len(valid), count)]
   rows = panels([_thinned(source[index]) for index in indices], source.descriptor)
   # About 8 columns whatever the data set provides: examples with few pictures share a row.
   across = min(max(1, 8 // len(rows[0])), len(rows))
@@ -159,7 +160,7 @@ def _legend(statistics: Statistics) -> list[Any]:
   descriptor = statistics.descriptor
   if "label" not in descriptor.provides:
     return []
-  label = statistics.summary()["label"]
+  label = statistics.to_dict()["label"]
   entries = [
     (color, f"{name} {row['share']:.2%}" if row["pixels"] else f"{name} (never)")
     for (name, row), color in zip(label["classes"].items(), descriptor.palette, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
-from asmjax.data.inspection import evenly
+from asmjax.data.inspection import spread_indices
 from asmjax.lookahead.state import End
 from asmjax.utils.files import read_jsonl
 
@@ -307,8 +307,8 @@ def album_models(history: History, drawn: Sequence[int]) -> list[int]:
   named = sorted({model.number for model in history.named().values()} & set(drawn))
   reached = [number for number in named if not history.peaks or number <= history.best.number]
   later = named[len(reached) :]
-  chosen = [reached[i] for i in evenly(len(reached), _MOST)]
-  return chosen + [later[i] for i in evenly(len(later), _MOST - len(chosen))]
+  chosen = [reached[i] for i in spread_indices(len(reached), _MOST)]
+  return chosen + [later[i] for i in spread_indices(len(later), _MOST - len(chosen))]
 
 
 def _model(line: Mapping[str, Any]) -> ModelRecord:

@@ -51,6 +51,6 @@ def main(_: list[str]) -> int:
   for split in splits:
     sheet = out / f"{split}.png"
     sheet.unlink(missing_ok=True)
-    if split in sources and report.splits[split].whole:
+    if split in sources and report.splits[split].counts:
       save_contact_sheet(sources[split], report.splits[split], sheet)
   return 1 if report.problems else 0

@@ -42,104 +42,94 @@ class Problem:
   message: str
 
 
-@dataclasses.dataclass
-class Statistics:
-  """Statistics of the examples of a split.
-
-  Examples that cannot be read, or have an array of a wrong type or shape, are left out.
+class ExampleCounts(NamedTuple):
+  """Counts of one well-formed example.
 
   Attributes:
-    descriptor: Descriptor of the data set.
-    examples: Number of examples in the split.
-    sizes: Number of images by (height, width).
-    whole: Indices of the examples that are counted here.
-    label_pixels: Number of pixels of each of c classes and, last, of no class, int64 (c + 1,).
-    label_images: Number of images with at least one such pixel, int64 (c + 1,).
-    depth: (Smallest, median, largest) depth in meters of each image that has any depth.
+    size: (height, width) in pixels.
+    label: Number of pixels of each of c classes and, last, of no class, int64 (c + 1,).
+    depth: (Smallest, median, largest) depth in meters; None if all depth is missing.
     depth_missing: Number of pixels without depth.
     normals_missing: Number of pixels without a normal.
-    instances: Number of instances, summed over all images.
+    instances: Number of instances.
   """
 
-  descriptor: Descriptor
-  examples: int
-  sizes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-  whole: list[int] = dataclasses.field(default_factory=list)
-  label_pixels: np.ndarray = dataclasses.field(init=False)
-  label_images: np.ndarray = dataclasses.field(init=False)
-  depth: list[tuple[float, float, float]] = dataclasses.field(default_factory=list)
+  size: tuple[int, int]
+  label: np.ndarray | None = None
+  depth: tuple[float, float, float] | None = None
   depth_missing: int = 0
   normals_missing: int = 0
   instances: int = 0
 
-  def __post_init__(self) -> None:
-    """Starts the classes' counts at zero."""
-    self.label_pixels = np.zeros(len(self.descriptor.classes) + 1, np.int64)
-    self.label_images = np.zeros_like(self.label_pixels)
 
-  def _add(self, index: int, counts: "_Counts") -> None:
-    """Adds the counts of example `index`."""
-    self.whole.append(index)
-    self.sizes[counts.size] += 1
-    if counts.label is not None:
-      self.label_pixels += counts.label
-      self.label_images += counts.label > 0
-    if counts.depth is not None:
-      self.depth.append(counts.depth)
-    self.depth_missing += counts.depth_missing
-    self.normals_missing += counts.normals_missing
-    self.instances += counts.instances
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+  """Statistics of the examples of a split.
 
-  @property
-  def pixels(self) -> int:
-    """Number of pixels of all images together."""
-    return sum(height * width * count for (height, width), count in self.sizes.items())
+  Attributes:
+    descriptor: Descriptor of the data set.
+    num_examples: Number of examples in the split.
+    counts: Counts of the well-formed examples, by index. An example that cannot be read, or has an
+      array of a wrong type or shape, has none.
+  """
 
-  def summary(self) -> dict[str, Any]:
-    """Returns the statistics of the data set's keys as the JSON-compatible section of a report."""
-    by_area = sorted(self.sizes.elements(), key=lambda size: (size[0] * size[1], size))
-    found: dict[str, Any] = {"examples": self.examples, "whole": len(self.whole)}
-    if not by_area:
-      return found
-    found["size"] = {
-      "min": by_area[0],
-      "median": by_area[len(by_area) // 2],
-      "max": by_area[-1],
-      "distinct": len(self.sizes),
+  descriptor: Descriptor
+  num_examples: int
+  counts: dict[int, ExampleCounts] = dataclasses.field(default_factory=dict)
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns the statistics of the data set's keys as values that JSON can represent."""
+    statistics: dict[str, Any] = {"examples": self.num_examples, "whole": len(self.counts)}
+    if not self.counts:
+      return statistics
+    counts = list(self.counts.values())
+    sizes = sorted((count.size for count in counts), key=lambda size: (size[0] * size[1], size))
+    statistics["size"] = {
+      "min": sizes[0],
+      "median": sizes[len(sizes) // 2],
+      "max": sizes[-1],
+      "distinct": len(set(sizes)),
     }
+    pixels = sum(height * width for height, width in sizes)
+    instances = sum(count.instances for count in counts)
+    normals_missing = sum(count.normals_missing for count in counts)
     sections = {
-      "label": self._label_summary,
-      "depth": self._depth_summary,
-      "normals": lambda: {"missing": self.normals_missing / self.pixels},
-      "instance": lambda: {"number": self.instances, "per_image": self.instances / len(self.whole)},
+      "label": lambda: self._summarize_labels(pixels),
+      "depth": lambda: _summarize_depths(counts, pixels),
+      "normals": lambda: {"missing": normals_missing / pixels},
+      "instance": lambda: {"number": instances, "per_image": instances / len(counts)},
     }
-    provided = {key: make() for key, make in sections.items() if key in self.descriptor.provides}
-    return found | provided
+    provided = self.descriptor.provides
+    return statistics | {key: section() for key, section in sections.items() if key in provided}
 
-  def _label_summary(self) -> dict[str, Any]:
-    *pixels, unlabeled = self.label_pixels.tolist()
-    rows = list(zip(self.descriptor.classes, pixels, self.label_images.tolist()[:-1], strict=True))
+  def _summarize_labels(self, all_pixels: int) -> dict[str, Any]:
+    labels = np.stack([count.label for count in self.counts.values() if count.label is not None])
+    *pixels, unlabeled = labels.sum(0).tolist()
+    *images, _ = (labels > 0).sum(0).tolist()
+    names = self.descriptor.classes
     return {
       "ignored_ids": sorted(self.descriptor.ignored),
-      "unlabeled": unlabeled / self.pixels,
+      "unlabeled": unlabeled / all_pixels,
       "classes": {
-        name: {"pixels": count, "share": count / max(sum(pixels), 1), "images": images}
-        for name, count, images in rows
+        name: {"pixels": count, "share": count / max(sum(pixels), 1), "images": num_images}
+        for name, count, num_images in zip(names, pixels, images, strict=True)
       },
-      "absent": [name for name, count, _ in rows if not count],
+      "absent": [name for name, count in zip(names, pixels, strict=True) if not count],
     }
 
-  def _depth_summary(self) -> dict[str, float]:
-    missing = {"missing": self.depth_missing / self.pixels}
-    if not self.depth:
-      return missing
-    least, median, greatest = np.array(self.depth).T
-    return {
-      "min": float(least.min()),
-      "median": float(np.median(median)),
-      "max": float(greatest.max()),
-      **missing,
-    }
+
+def _summarize_depths(counts: Sequence[ExampleCounts], all_pixels: int) -> dict[str, float]:
+  missing = {"missing": sum(count.depth_missing for count in counts) / all_pixels}
+  depths = [count.depth for count in counts if count.depth is not None]
+  if not depths:
+    return missing
+  least, median, greatest = np.array(depths).T
+  return {
+    "min": float(least.min()),
+    "median": float(np.median(median)),
+    "max": float(greatest.max()),
+    **missing,
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,18 +148,18 @@ class Report:
   def to_dict(self) -> dict[str, Any]:
     """Returns the report as values that JSON can represent."""
     return {
-      "splits": {name: split.summary() for name, split in self.splits.items()},
+      "splits": {name: split.to_dict() for name, split in self.splits.items()},
       "problems": [dataclasses.asdict(problem) for problem in self.problems],
     }
 
 
 def open_splits(
-  make: Callable[[str], Source], splits: Iterable[str]
+  open_split: Callable[[str], Source], splits: Iterable[str]
 ) -> tuple[dict[str, Source], tuple[Problem, ...]]:
   """Opens splits, and turns the errors of those that cannot be opened into problems.
 
   Args:
-    make: Function that opens a split by its name.
+    open_split: Function that opens a split by its name.
     splits: Names of the splits.
 
   Returns:
@@ -178,7 +168,7 @@ def open_splits(
   sources, problems = {}, []
   for split in splits:
     try:
-      sources[split] = make(split)
+      sources[split] = open_split(split)
     except (ValueError, OSError) as error:
       problems.append(Problem("split", split, "", str(error)))
   return sources, tuple(problems)
@@ -204,67 +194,54 @@ def inspect(
     The statistics of every split, and the problems.
   """
   statistics, problems = {}, []
-  seen: dict[Any, list[tuple[str, str]]] = {}
+  occurrences: dict[Any, list[tuple[str, str]]] = collections.defaultdict(list)
   with ThreadPoolExecutor() as pool:
     for split, source in sources.items():
       statistics[split] = Statistics(source.descriptor, len(source))
-      examine = functools.partial(_examine, split, source)
-      for found in pool.map(examine, evenly(len(source), limit)):
-        problems += found.problems
-        seen.setdefault(found.key, []).append((split, found.file))
-        if found.counts is not None:
-          statistics[split]._add(found.index, found.counts)
+      indices = spread_indices(len(source), limit)
+      results = pool.map(functools.partial(_inspect_example, split, source), indices)
+      for index, result in zip(indices, results, strict=True):
+        problems += result.problems
+        occurrences[result.identity].append((split, result.file))
+        if result.counts is not None:
+          statistics[split].counts[index] = result.counts
         advance(split)
-  return Report(statistics, (*problems, *_repeated(seen.values())))
+  return Report(statistics, (*problems, *_find_repeats(occurrences.values())))
 
 
-def evenly(length: int, limit: int | None) -> list[int]:
+def spread_indices(length: int, limit: int | None) -> list[int]:
   """Returns at most `limit` indices of 0..length-1, evenly spread from first to last."""
   if limit is None or limit >= length:
     return list(range(length))
   return np.linspace(0, length - 1, limit).round().astype(int).tolist()
 
 
-class _Counts(NamedTuple):
-  """Counts of one example, with the names of the `Statistics` that they add to."""
+class _Inspected(NamedTuple):
+  """Result for one example; equal images have equal identities, malformed examples no counts."""
 
-  size: tuple[int, int]
-  label: np.ndarray | None = None
-  depth: tuple[float, float, float] | None = None
-  depth_missing: int = 0
-  normals_missing: int = 0
-  instances: int = 0
-
-
-class _Finding(NamedTuple):
-  """Result for one example; equal images have equal keys, malformed examples no counts."""
-
-  index: int
   file: str
-  key: Any
+  identity: Any
   problems: list[Problem]
-  counts: _Counts | None = None
+  counts: ExampleCounts | None = None
 
 
-def _examine(split: str, source: Source, index: int) -> _Finding:
-  """Reads and checks one example."""
+def _inspect_example(split: str, source: Source, index: int) -> _Inspected:
+  """Reads, checks and counts one example."""
   files = {key: str(path) for key, path in source.files(index).items()}
   name = files.get("image", f"{split}[{index}]")
   try:
     example = source[index]
-  except Exception as error:  # A library may raise anything; other examples are still checked.
+  except Exception as error:  # A library may raise anything; the next examples are still checked.
     kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
-    file = next((each for each in files.values() if each in str(error)), name)
-    return _Finding(index, name, name, [_problem("unreadable", split, file, f"{kind}{error}")])
-  faults = _shape_faults(example, source.descriptor)
-  whole = not faults
-  if whole:
-    faults = _value_faults(example, source.descriptor)
+    file = next((path for path in files.values() if path in str(error)), name)
+    return _Inspected(name, name, [_problem("unreadable", split, file, f"{kind}{error}")])
+  malformed = _find_shape_faults(example, source.descriptor)
+  faults = malformed or _find_value_faults(example, source.descriptor)
   problems = [_problem(kind, split, files.get(key, name), message) for kind, key, message in faults]
-  if not whole:
-    return _Finding(index, name, name, problems)
-  counts = _counts(example, source.descriptor)
-  return _Finding(index, name, _digest(example["image"]), problems, counts)
+  if malformed:
+    return _Inspected(name, name, problems)
+  counts = _count(example, source.descriptor)
+  return _Inspected(name, _digest(example["image"]), problems, counts)
 
 
 def _problem(kind: str, split: str, file: str, message: str) -> Problem:
@@ -275,64 +252,65 @@ def _problem(kind: str, split: str, file: str, message: str) -> Problem:
 _Fault = tuple[str, str, str]
 
 
-def _shape_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
+def _find_shape_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
   """Returns violations of the batch contract's types and shapes, checked key by key."""
   faults = []
+  arrays = {key: np.asarray(value)[None] for key, value in example.items()} | {"weight": _ONE}
   for key in ("image", *sorted(descriptor.provides)):
-    alone = {each: np.asarray(example[each])[None] for each in ("image", key) if each in example}
+    checked = {name: arrays[name] for name in ("image", key, "weight") if name in arrays}
     try:
-      batch.check({**alone, "weight": _ONE}, required=(key,))
+      batch.check(checked, required=(key,))
     except ValueError as error:
       faults.append(("contract", key, str(error)))
-      if key == "image":  # The other keys would be compared with a wrong size.
+      if key == "image":  # The truth would be compared with a wrong size.
         break
   if not faults and not example["image"].size:
     faults.append(("contract", "image", f"the image has no pixels: {example['image'].shape}"))
   return faults
 
 
-def _value_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
+def _find_value_faults(example: Example, descriptor: Descriptor) -> list[_Fault]:
   """Returns faults of an example's values, whose types and shapes are as they should be."""
   image = example["image"]
   faults = []
   if (image == image[0, 0]).all():
     faults.append(("blank", "image", f"every pixel is {tuple(image[0, 0].tolist())}"))
   for key in sorted(descriptor.provides):
-    bad, missing, expected = _CHECKS[key](example[key], descriptor)
-    if bad.any():
-      row, column = np.argwhere(bad)[0].tolist()
-      found = f"{bad.sum()} of {bad.size} pixels, the first at row {row}, column {column}"
+    invalid, missing, expected = _CHECKS[key](example[key], descriptor)
+    if invalid.any():
+      row, column = np.argwhere(invalid)[0].tolist()
       value = example[key][row, column].tolist()
-      faults.append(("contract", key, f"{key} is {value} ({found}); expected {expected}"))
+      pixels = f"{invalid.sum()} of {invalid.size} pixels, the first at row {row}, column {column}"
+      faults.append(("contract", key, f"{key} is {value} ({pixels}); expected {expected}"))
     if key != "instance" and missing.all():
       faults.append(("no truth", key, f"{key} is missing at every pixel"))
   return faults
 
 
-# Result of a check: pixels with impossible values, pixels without truth, and what is expected.
-_Verdict = tuple[np.ndarray, np.ndarray, str]
+# Pixels with impossible values, pixels without truth, and the values that are expected.
+_Checked = tuple[np.ndarray, np.ndarray, str]
 
 
-def _check_label(label: np.ndarray, descriptor: Descriptor) -> _Verdict:
+def _check_label(label: np.ndarray, descriptor: Descriptor) -> _Checked:
   classes = len(descriptor.classes)
   missing = label == batch.UNLABELED
   expected = f"0..{classes - 1}, or {batch.UNLABELED} where unlabeled"
   return ((label < 0) | (label >= classes)) & ~missing, missing, expected
 
 
-def _check_depth(depth: np.ndarray, _: Descriptor) -> _Verdict:
+def _check_depth(depth: np.ndarray, _: Descriptor) -> _Checked:
   return ~(np.isfinite(depth) & (depth >= 0)), depth == 0, "meters, or 0 where missing"
 
 
-def _check_normals(normals: np.ndarray, _: Descriptor) -> _Verdict:
+def _check_normals(normals: np.ndarray, _: Descriptor) -> _Checked:
   length = np.linalg.norm(normals, axis=-1)
   missing = length == 0
-  # Comparisons with NaN are false, so that negating this one counts NaN as bad.
-  bad = ~(np.abs(length - 1) <= _UNIT_TOLERANCE) & ~missing
-  return bad, missing, "a vector of length 1, or 0 where missing"
+  # Comparisons with NaN are false, so that negating this one counts NaN as invalid.
+  invalid = ~(np.abs(length - 1) <= _UNIT_TOLERANCE) & ~missing
+  return invalid, missing, "a vector of length 1, or 0 where missing"
 
 
-def _check_instance(instance: np.ndarray, _: Descriptor) -> _Verdict:
+def _check_instance(instance: np.ndarray, _: Descriptor) -> _Checked:
   return instance < 0, instance == 0, "an id from 1, or 0 for none"
 
 
@@ -344,24 +322,27 @@ _CHECKS = {
 }
 
 
-def _counts(example: Example, descriptor: Descriptor) -> _Counts:
-  """Counts what one example adds to `Statistics`."""
-  counts: dict[str, Any] = {"size": example["image"].shape[:2]}
+def _count(example: Example, descriptor: Descriptor) -> ExampleCounts:
+  """Counts the pixels and instances of one example."""
+  counts = ExampleCounts(example["image"].shape[:2])
   if "label" in descriptor.provides:
     classes, label = len(descriptor.classes), example["label"]
     known = (label >= 0) & (label < classes)
-    counts["label"] = np.bincount(np.where(known, label, classes).ravel(), minlength=classes + 1)
+    label = np.bincount(np.where(known, label, classes).ravel(), minlength=classes + 1)
+    counts = counts._replace(label=label)
   if "depth" in descriptor.provides:
     depth = example["depth"]
-    there = depth[np.isfinite(depth) & (depth > 0)]
-    counts["depth_missing"] = depth.size - there.size
-    if there.size:
-      counts["depth"] = (float(there.min()), float(np.median(there)), float(there.max()))
+    valid = depth[np.isfinite(depth) & (depth > 0)]
+    extent = (
+      (float(valid.min()), float(np.median(valid)), float(valid.max())) if valid.size else None
+    )
+    counts = counts._replace(depth=extent, depth_missing=depth.size - valid.size)
   if "normals" in descriptor.provides:
-    counts["normals_missing"] = int((example["normals"] == 0).all(-1).sum())
+    missing = int((example["normals"] == 0).all(-1).sum())
+    counts = counts._replace(normals_missing=missing)
   if "instance" in descriptor.provides:
-    counts["instances"] = int((np.unique(example["instance"]) > 0).sum())
-  return _Counts(**counts)
+    counts = counts._replace(instances=int((np.unique(example["instance"]) > 0).sum()))
+  return counts
 
 
 def _digest(image: np.ndarray) -> bytes:
@@ -371,14 +352,14 @@ def _digest(image: np.ndarray) -> bytes:
   return digest.digest()
 
 
-def _repeated(groups: Iterable[Sequence[tuple[str, str]]]) -> list[Problem]:
-  """Returns a problem for every image that appears more than once."""
+def _find_repeats(occurrences: Iterable[Sequence[tuple[str, str]]]) -> list[Problem]:
+  """Returns a problem for every image that occurs, as (split, file), more than once."""
   problems = []
-  for places in groups:
+  for places in occurrences:
     if len(places) > 1:
       splits = list(dict.fromkeys(split for split, _ in places))
       kind = "overlap" if len(splits) > 1 else "duplicate"
-      written = ", ".join(f"{file} ({split})" for split, file in places)
-      message = f"one image {len(places)} times: {written}"
+      listed = ", ".join(f"{file} ({split})" for split, file in places)
+      message = f"one image {len(places)} times: {listed}"
       problems.append(Problem(kind, ",".join(splits), places[0][1], message))
   return problems

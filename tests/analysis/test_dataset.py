@@ -68,7 +68,7 @@ def test_the_sheet_holds_whole_examples_and_a_legend(tmp_path):
     colors = np.array(sheet.convert("RGB")).reshape(-1, 3)
   for color in PALETTE:
     assert (colors == color).all(-1).sum() > 20, color
-  report.splits["train"].whole.clear()
+  report.splits["train"].counts.clear()
   with pytest.raises(ValueError, match="'train' of rooms has no whole example"):
     save_contact_sheet(source, report.splits["train"], tmp_path / "none.png")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.inspection import evenly, inspect, open_splits
+from asmjax.data.inspection import inspect, open_splits, spread_indices
 
 CLASSES = ("floor", "wall", "lamp", "door")
 SIZE = (6, 8)
@@ -67,7 +67,7 @@ def test_a_clean_set_has_no_problems_and_is_counted():
   examples[2]["label"][0, 0] = CLASSES.index("lamp")
   report = inspect({"train": Listed(examples, provides=ALL)})
   assert report.problems == ()
-  found = report.splits["train"].summary()
+  found = report.splits["train"].to_dict()
   assert found["examples"] == found["whole"] == 4
   assert found["size"] == {"min": (9, 4), "median": (6, 8), "max": (20, 30), "distinct": 3}
   flat = {key: [each[key].reshape(-1, *each[key].shape[2:]) for each in examples] for key in ALL}
@@ -162,8 +162,8 @@ def test_what_cannot_be_read_is_not_counted_and_ends_nothing():
   source = Listed([example(0), OSError("no disk"), example(2)])
   report = inspect({"train": source})
   assert [problem.file for problem in report.problems] == ["train[1]"]
-  assert report.splits["train"].whole == [0, 2]
-  assert report.splits["train"].pixels == 2 * 6 * 8
+  sizes = {index: counts.size for index, counts in report.splits["train"].counts.items()}
+  assert sizes == {0: (6, 8), 2: (6, 8)}
 
 
 def test_no_instance_is_no_problem():
@@ -202,13 +202,13 @@ def test_a_limit_reads_so_many_from_first_to_last():
   seen = []
   source = Listed([example(0), OSError("skipped"), example(2), OSError("skipped"), example(4)])
   report = inspect({"train": source}, limit=3, advance=seen.append)
-  assert not report.problems and report.splits["train"].whole == [0, 2, 4]
+  assert not report.problems and list(report.splits["train"].counts) == [0, 2, 4]
   assert seen == ["train"] * 3
 
 
 @pytest.mark.parametrize(("length", "limit"), [(10, 3), (7, 7), (4, 9), (5, 1), (3, None)])
 def test_spread_indices_are_distinct_and_reach_both_ends(length, limit):
-  indices = evenly(length, limit)
+  indices = spread_indices(length, limit)
   assert len(set(indices)) == len(indices) == min(length, limit or length)
   assert indices[0] == 0 and (limit == 1 or indices[-1] == length - 1)
 
