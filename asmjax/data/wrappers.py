@@ -1,7 +1,6 @@
 """Sources that wrap another source: cached, with other classes, fewer keys or fewer examples."""
 
 import dataclasses
-import functools
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +17,23 @@ _COUNT, _PERCENT = r"(-?\d+)?", r"(-?\d+(?:\.\d+)?%)?"
 _SLICE = re.compile(rf"([^\[\]]+)\[(?:{_COUNT}:{_COUNT}|{_PERCENT}:{_PERCENT})\]")
 
 
-class InMemory:
+class _Wrapper:
+  """Base of sources that take their descriptor, split, length and files from another source."""
+
+  def __init__(self, source: Source) -> None:
+    self.descriptor: Descriptor = source.descriptor
+    self.split: str = source.split
+    self._source = source
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def files(self, index: int) -> Mapping[str, pathlib.Path]:
+    """Returns the paths of the files that hold example `index`, by key."""
+    return self._source.files(index)
+
+
+class InMemory(_Wrapper):
   """Source that keeps every decoded example in memory after its first use.
 
   Two threads may decode the same example at once; both results are equal and either is kept.
@@ -28,14 +43,8 @@ class InMemory:
 
   def __init__(self, source: Source) -> None:
     """Wraps `source`; nothing is read yet."""
-    self.descriptor: Descriptor = source.descriptor
-    self.split: str = source.split
-    self._source = source
+    super().__init__(source)
     self._examples: dict[int, Example] = {}
-
-  def __len__(self) -> int:
-    """Returns the number of examples."""
-    return len(self._source)
 
   def __getitem__(self, index: int) -> Example:
     """Returns example `index`, which one thread decodes at most once."""
@@ -50,12 +59,8 @@ class InMemory:
     # A process that gets a copy fills its own cache: pickling all images would take longer.
     return {**self.__dict__, "_examples": {}}
 
-  def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """Returns the paths of the files that hold example `index`, by key."""
-    return self._source.files(index)
 
-
-class RemapClasses:
+class RemapClasses(_Wrapper):
   """Source whose classes are renumbered, merged or left out.
 
   A new class is named after its old ones, joined by "+", and has the color of the first.
@@ -71,58 +76,35 @@ class RemapClasses:
     Raises:
       ValueError: `source` lacks one of the classes, or the new ids are not 0, 1, 2, ...
     """
+    super().__init__(source)
     self.descriptor = remap_descriptor(source.descriptor, classes)
-    self.split: str = source.split
-    self._source = source
-    self._classes = dict(classes)
-
-  def __len__(self) -> int:
-    """Returns the number of examples."""
-    return len(self._source)
+    # New label of each old label.
+    self._table = np.full(256, UNLABELED, np.int32)
+    for name, label in classes.items():
+      self._table[source.descriptor.classes.index(name)] = label
 
   def __getitem__(self, index: int) -> Example:
     """Returns example `index` with its new labels."""
     example = self._source[index]
     return {**example, "label": self._table[example["label"]]}
 
-  def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """Returns the paths of the files that hold example `index`, by key."""
-    return self._source.files(index)
 
-  @functools.cached_property
-  def _table(self) -> np.ndarray:
-    """New label of each old label, int32 (256,)."""
-    table = np.full(256, UNLABELED, np.int32)
-    for name, label in self._classes.items():
-      table[self._source.descriptor.classes.index(name)] = label
-    return table
-
-
-class SelectKeys:
+class SelectKeys(_Wrapper):
   """Source with only some keys of another, so that the other arrays need not be transformed."""
 
   def __init__(self, source: Source, keys: Iterable[str]) -> None:
     """Wraps `source`, of which `image` and those of `keys` that it provides remain."""
-    kept = source.descriptor.provides & frozenset(keys)
-    self.descriptor = dataclasses.replace(source.descriptor, provides=kept)
-    self.split: str = source.split
-    self._source = source
-
-  def __len__(self) -> int:
-    """Returns the number of examples."""
-    return len(self._source)
+    super().__init__(source)
+    provides = source.descriptor.provides & frozenset(keys)
+    self.descriptor = dataclasses.replace(source.descriptor, provides=provides)
 
   def __getitem__(self, index: int) -> Example:
     """Returns example `index` with the selected keys alone."""
-    kept = self.descriptor.provides | {"image"}
-    return {key: value for key, value in self._source[index].items() if key in kept}
-
-  def files(self, index: int) -> Mapping[str, pathlib.Path]:
-    """Returns the paths of the files that hold example `index`, by key."""
-    return self._source.files(index)
+    keys = self.descriptor.provides | {"image"}
+    return {key: value for key, value in self._source[index].items() if key in keys}
 
 
-class Subset:
+class Subset(_Wrapper):
   """Source with only some examples of another."""
 
   def __init__(self, source: Source, indices: Sequence[int], split: str | None = None) -> None:
@@ -133,13 +115,11 @@ class Subset:
       indices: Indices of the selected examples in `source`, in the new order.
       split: Name of the selection; that of `source` by default.
     """
-    self.descriptor: Descriptor = source.descriptor
-    self.split: str = split or source.split
-    self._source = source
+    super().__init__(source)
+    self.split = split or source.split
     self._indices = tuple(indices)
 
   def __len__(self) -> int:
-    """Returns the number of examples."""
     return len(self._indices)
 
   def __getitem__(self, index: int) -> Example:
@@ -197,10 +177,8 @@ def base_split(split: str) -> str:
 
 def _position(bound: str, length: int, split: str) -> int:
   """Returns the index of a slice's boundary in a split with `length` examples."""
-  if bound.endswith("%"):
-    index = round(float(bound[:-1]) * length / 100)
-  else:
-    index = int(bound)
+  percent = bound.endswith("%")
+  index = round(float(bound[:-1]) * length / 100) if percent else int(bound)
   if abs(index) > length:
     raise ValueError(f"slice {split!r} reaches beyond the {length} examples of the split")
   return index + length if bound.startswith("-") else index
@@ -214,17 +192,17 @@ def drop_unreadable(source: Source, on_skip: Callable[[str], None]) -> Source:
     on_skip: Function called with the error message of each example that cannot be read.
   """
 
-  def fault(index: int) -> str | None:
+  def read(index: int) -> str | None:
     try:
       source[index]
     except (OSError, ValueError) as error:
       return str(error)
 
   with ThreadPoolExecutor() as pool:
-    faults = list(pool.map(fault, range(len(source))))
-  for each in filter(None, faults):
-    on_skip(each)
-  return Subset(source, [index for index, each in enumerate(faults) if each is None])
+    errors = list(pool.map(read, range(len(source))))
+  for error in filter(None, errors):
+    on_skip(error)
+  return Subset(source, [index for index, error in enumerate(errors) if error is None])
 
 
 def remap_descriptor(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
@@ -246,11 +224,8 @@ def remap_descriptor(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
   if ids != list(range(len(ids))):
     raise ValueError(f"new ids {ids} of classes of {old.name}: expected 0, 1, 2, ... without gaps")
   members = [[name for name in old.classes if classes.get(name) == label] for label in ids]
-  return Descriptor(
-    name=old.name,
+  return dataclasses.replace(
+    old,
     classes=tuple("+".join(names) for names in members),
     palette=tuple(old.palette[old.classes.index(names[0])] for names in members),
-    splits=old.splits,
-    provides=old.provides,
-    ignored=old.ignored,
   )
