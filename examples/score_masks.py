@@ -68,15 +68,15 @@ def check_size(path: pathlib.Path, mask: np.ndarray, label: np.ndarray) -> None:
 def score(name: str) -> dict:
   """The states of the image with this name."""
   ids = {index: index for index in range(len(classes))}
-  label = decode.labels(truths / name, ids | {UNLABELED: UNLABELED})
-  guess = decode.labels(predictions / name, ids)
+  label = decode.read_labels(truths / name, ids | {UNLABELED: UNLABELED})
+  guess = decode.read_labels(predictions / name, ids)
   check_size(predictions / name, guess, label)
   kinds = {"pixels": ConfusionMatrix, "boundary": ContourBenchmark, "band": BoundaryIoU}
   states = {
     key: kind.from_batch(guess, label, num_classes=len(classes)) for key, kind in kinds.items()
   }
   if instances:
-    instance = decode.ids(instances / name)
+    instance = decode.read_ids(instances / name)
     check_size(instances / name, instance, label)
     states["instance"] = InstanceIou.from_batch(
       guess, label, instance=instance, num_classes=len(classes)

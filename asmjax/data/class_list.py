@@ -13,7 +13,6 @@ from asmjax.data import decode
 from asmjax.data.sources.pascal_voc import color_map
 
 _KEYS = ("name", "id", "color")
-_COLUMNS = ("name", "id", "r", "g", "b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,24 +57,24 @@ def read_classes(path: pathlib.Path) -> ClassList:
       file and the place.
     FileNotFoundError: The file does not exist.
   """
-  readers = {".yaml": _from_yaml, ".yml": _from_yaml, ".csv": _from_csv}
+  readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".csv": _read_csv}
   if path.suffix.lower() not in readers:
     raise ValueError(f"{path} is {path.suffix!r}; expected one of {', '.join(readers)}")
   entries = readers[path.suffix.lower()](path)
-  classes = [each for each in entries if each.name is not None]
-  ignored = [each for each in entries if each.name is None]
+  classes = [entry for entry in entries if entry.name is not None]
+  ignored = [entry for entry in entries if entry.name is None]
   if not 0 < len(classes) <= UNLABELED:
     raise ValueError(f"{path} has {len(classes)} classes; expected 1..{UNLABELED}")
   if not _all_have(classes, "id"):
-    classes = [dataclasses.replace(each, id=number) for number, each in enumerate(classes)]
+    classes = [dataclasses.replace(entry, id=number) for number, entry in enumerate(classes)]
   colored = _all_have(classes, "color")
   for key in _KEYS:
     _check_unique([*classes, *ignored], key)
   return ClassList(
-    names=tuple(each.name for each in classes),
-    palette=tuple(each.color for each in classes) if colored else color_map(len(classes)),
-    by_id=_labels(classes, ignored, "id"),
-    by_color=_labels(classes, ignored, "color") if colored else {},
+    names=tuple(entry.name for entry in classes),
+    palette=tuple(entry.color for entry in classes) if colored else color_map(len(classes)),
+    by_id=_map_to_labels(classes, ignored, "id"),
+    by_color=_map_to_labels(classes, ignored, "color") if colored else {},
   )
 
 
@@ -96,26 +95,25 @@ class _Entry:
   color: Any = None
 
   def __post_init__(self) -> None:
-    """Raises ValueError for an invalid name, id or color."""
     if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
       raise ValueError(f"{self.where}: name is {self.name!r}; expected text (in quotes?)")
-    if self.id is not None and not _is_number(self.id, 65535):
+    if self.id is not None and not _is_in_range(self.id, 65535):
       raise ValueError(f"{self.where}: id is {self.id!r}; expected a whole number in 0..65535")
     if self.name is None and self.id is None and self.color is None:
       raise ValueError(f"{self.where} is empty; expected a name, an id or a color")
     if self.color is not None:
       channels = self.color if isinstance(self.color, list | tuple) else []
-      if len(channels) != 3 or not all(_is_number(each, 255) for each in channels):
+      if len(channels) != 3 or not all(_is_in_range(channel, 255) for channel in channels):
         raise ValueError(
           f"{self.where}: color is {self.color!r}; expected three whole numbers in 0..255"
         )
       object.__setattr__(self, "color", tuple(channels))
 
 
-def _from_yaml(path: pathlib.Path) -> list[_Entry]:
+def _read_yaml(path: pathlib.Path) -> list[_Entry]:
   """Reads the entries of a YAML file, ignored ones last."""
   try:
-    document = yaml.safe_load(decode.text(path))
+    document = yaml.safe_load(decode.read_text(path))
   except yaml.YAMLError as error:
     raise ValueError(f"{path} is no YAML: {error}") from error
   if not isinstance(document, dict) or not isinstance(document.get("classes"), list):
@@ -132,18 +130,18 @@ def _from_yaml(path: pathlib.Path) -> list[_Entry]:
     _check_keys(fields, _KEYS, where)
     name = "" if fields["name"] is None else fields["name"]
     entries.append(_Entry(where, name, fields.get("id"), fields.get("color")))
-  place = "ignored" if "ignored" in document else "ignored by default"
+  section = "ignored" if "ignored" in document else "ignored by default"
   for number, value in enumerate(ignored, 1):
     key = "color" if isinstance(value, list) else "id"
-    entries.append(_Entry(f"{path}, {place}, entry {number}", **{key: value}))
+    entries.append(_Entry(f"{path}, {section}, entry {number}", **{key: value}))
   return entries
 
 
-def _from_csv(path: pathlib.Path) -> list[_Entry]:
+def _read_csv(path: pathlib.Path) -> list[_Entry]:
   """Reads the entries of a CSV file, one for each line."""
-  rows = csv.reader(decode.text(path).splitlines())
+  rows = csv.reader(decode.read_text(path).splitlines())
   header = [cell.strip() for cell in next(rows, [])]
-  _check_keys(header, _COLUMNS, f"{path}, line 1")
+  _check_keys(header, ("name", "id", *"rgb"), f"{path}, line 1")
   if "name" not in header or len(set("rgb") & set(header)) not in (0, 3):
     raise ValueError(f"{path}, line 1 is {','.join(header)}; expected name,id,r,g,b")
   entries = []
@@ -152,50 +150,52 @@ def _from_csv(path: pathlib.Path) -> list[_Entry]:
     if len(cells) != len(header):
       raise ValueError(f"{where} has {len(cells)} cells; expected {len(header)}")
     fields = {key: cell.strip() or None for key, cell in zip(header, cells, strict=True)}
-    color = [_number(fields.get(channel)) for channel in "rgb"]
+    color = [_parse_int(fields.get(channel)) for channel in "rgb"]
     if color == [None, None, None]:
       color = None
-    entries.append(_Entry(where, fields["name"], _number(fields.get("id")), color))
-  if all(each.name for each in entries):
+    entries.append(_Entry(where, fields["name"], _parse_int(fields.get("id")), color))
+  if all(entry.name for entry in entries):
     entries.append(_Entry(f"{path}, ignored by default", id=UNLABELED))
   return entries
 
 
-def _number(cell: str | None) -> int | str | None:
+def _parse_int(cell: str | None) -> int | str | None:
   return int(cell) if cell and cell.isdecimal() else cell
 
 
-def _is_number(value: Any, most: int) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+def _is_in_range(value: Any, highest: int) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
 
 
-def _labels(classes: list[_Entry], ignored: list[_Entry], key: str) -> dict[Any, int]:
-  known = {getattr(each, key): label for label, each in enumerate(classes)}
-  values = (getattr(each, key) for each in ignored)
-  return known | {value: UNLABELED for value in values if value is not None}
+def _map_to_labels(classes: list[_Entry], ignored: list[_Entry], key: str) -> dict[Any, int]:
+  """Returns the label of each id or color, as `key` says."""
+  labels = {getattr(entry, key): label for label, entry in enumerate(classes)}
+  labels |= {getattr(entry, key): UNLABELED for entry in ignored}
+  labels.pop(None, None)
+  return labels
 
 
 def _all_have(classes: list[_Entry], key: str) -> bool:
   """Returns whether the classes have a key, which either all or none of them must have."""
-  lacking = [each for each in classes if getattr(each, key) is None]
+  lacking = [entry for entry in classes if getattr(entry, key) is None]
   if lacking and len(lacking) < len(classes):
     raise ValueError(f"{lacking[0].where} has no {key}; expected one for all classes or for none")
   return not lacking
 
 
 def _check_unique(entries: list[_Entry], key: str) -> None:
-  first: dict[Any, _Entry] = {}
+  places: dict[Any, str] = {}
   for entry in entries:
     value = getattr(entry, key)
-    if value is None:
-      continue
-    if value in first:
-      other = first[value].where
-      raise ValueError(f"{entry.where}: {key} {value!r} is taken by {other}; expected it once")
-    first[value] = entry
+    if value in places:
+      raise ValueError(
+        f"{entry.where}: {key} {value!r} is taken by {places[value]}; expected it once"
+      )
+    if value is not None:
+      places[value] = entry.where
 
 
-def _check_keys(found: Iterable[Any], known: tuple[str, ...], where: str) -> None:
-  unknown = [each for each in found if each not in known]
+def _check_keys(keys: Iterable[Any], known: tuple[str, ...], where: str) -> None:
+  unknown = [key for key in keys if key not in known]
   if unknown:
     raise ValueError(f"{where} has the unknown key {unknown[0]!r}; known: {', '.join(known)}")

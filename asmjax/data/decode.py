@@ -7,7 +7,7 @@ what was expected; a missing file raises FileNotFoundError.
 import functools
 import io
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 
 import numpy as np
@@ -19,44 +19,44 @@ Color = tuple[int, int, int]
 
 # Suffixes, in lower case, of the files that count as images in a folder.
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-# Pillow's names of formats that are or can be lossy, and so are refused for ids and colors.
+# Pillow's names of formats that can be lossy, and so are refused for ids and colors.
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 _UNKNOWN = 65535  # Marks values that a table lacks; no label, since labels end at 255.
 
 
-def photo(path: pathlib.Path) -> np.ndarray:
+def read_photo(path: pathlib.Path) -> np.ndarray:
   """Reads a photo as uint8 (h, w, 3) RGB, turned upright by its EXIF orientation.
 
   Gray photos get three equal channels; transparency is dropped.
   """
   image = _open(path)
   ImageOps.exif_transpose(image, in_place=True)
-  return _rgb(image, path)
+  return _to_rgb(image, path)
 
 
-def is_turned(path: pathlib.Path) -> bool:
-  """Returns whether a photo's EXIF orientation, which `photo` applies, swaps height and width."""
+def is_rotated(path: pathlib.Path) -> bool:
+  """Returns whether the EXIF orientation that `read_photo` applies swaps height and width."""
   check_exists(path)
   with Image.open(path) as image:
     # Of the eight orientations of EXIF, 5 to 8 include a quarter turn.
     return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
-def gray(path: pathlib.Path) -> np.ndarray:
+def read_gray(path: pathlib.Path) -> np.ndarray:
   """Reads an image as gray values, uint8 (h, w)."""
-  return np.array(_opaque(_open(path), path).convert("L"))
+  return np.array(_as_8_bit(_open(path), path).convert("L"))
 
 
-def ids(path: pathlib.Path) -> np.ndarray:
+def read_ids(path: pathlib.Path) -> np.ndarray:
   """Reads a map of ids as int32 (h, w).
 
   The file is gray or has a palette, with 1, 8 or 16 bits, or has equal RGB channels.  Palette
   indices are the ids, whatever their colors.
   """
-  return _ids(_lossless(path), path).astype(np.int32)
+  return _to_ids(_open_lossless(path), path).astype(np.int32)
 
 
-def labels(
+def read_labels(
   path: pathlib.Path,
   by_id: Mapping[int, int],
   by_color: Mapping[Color, int] = MappingProxyType({}),
@@ -76,22 +76,22 @@ def labels(
   Raises:
     ValueError: The tables lack an id or a color, or the palette does not agree.
   """
-  image = _lossless(path)
-  if by_color and not _is_single(image):
-    return lookup_colors(_rgb(image, path), by_color, path)
+  image = _open_lossless(path)
+  if by_color and not _has_one_channel(image):
+    return look_up_colors(_to_rgb(image, path), by_color, path)
   if palette_agrees and image.mode == "P":
     _check_palette(image, by_id, by_color, path)
-  return lookup(_ids(image, path), by_id, path)
+  return look_up_ids(_to_ids(image, path), by_id, path)
 
 
-def colors(path: pathlib.Path) -> np.ndarray:
+def read_colors(path: pathlib.Path) -> np.ndarray:
   """Reads a map of colors as uint8 (h, w, 3); transparency is dropped."""
-  return _rgb(_lossless(path), path)
+  return _to_rgb(_open_lossless(path), path)
 
 
-def raw16(path: pathlib.Path) -> np.ndarray:
+def read_raw16(path: pathlib.Path) -> np.ndarray:
   """Reads a map of 16-bit numbers as uint16 (h, w)."""
-  image = _lossless(path)
+  image = _open_lossless(path)
   if not image.mode.startswith("I"):
     raise ValueError(f"{path} has {image.mode!r} pixels; expected one channel of 16 bits")
   values = np.array(image)
@@ -100,7 +100,7 @@ def raw16(path: pathlib.Path) -> np.ndarray:
   return values.astype(np.uint16)
 
 
-def text(path: pathlib.Path) -> str:
+def read_text(path: pathlib.Path) -> str:
   """Reads a text file in UTF-8, with or without a byte order mark; line ends become line feeds."""
   check_exists(path)
   try:
@@ -109,12 +109,12 @@ def text(path: pathlib.Path) -> str:
     raise ValueError(f"{path} is no text ({error}); expected UTF-8") from error
 
 
-def lines(path: pathlib.Path) -> tuple[str, ...]:
+def read_lines(path: pathlib.Path) -> tuple[str, ...]:
   """Reads the lines of a text file in UTF-8, stripped, without blank ones."""
-  return tuple(line.strip() for line in text(path).splitlines() if line.strip())
+  return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
 
 
-def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) -> np.ndarray:
+def look_up_ids(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) -> np.ndarray:
   """Converts the ids of a file to labels.
 
   Args:
@@ -133,17 +133,17 @@ def lookup(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | str) 
   # entries at least, 8-bit ids need no clipping.
   dense = np.full(max(high - low + 2, 256), _UNKNOWN, np.int32)
   dense[np.array(list(table)) - low] = list(table.values())
-  places = raw
+  indices = raw
   if raw.dtype != np.uint8 or low:
-    places = np.clip(raw.astype(np.int64) - low, -1, high - low + 1)
-  label = np.take(dense, places)
+    indices = np.clip(raw.astype(np.int64) - low, -1, high - low + 1)
+  label = np.take(dense, indices)
   if label.max(initial=0) == _UNKNOWN:
     unknown = np.unique(raw[label == _UNKNOWN]).tolist()
-    raise ValueError(f"{path} holds the ids {_few(unknown)}; expected {_ranges(table)}")
+    raise ValueError(f"{path} holds the ids {_abbreviate(unknown)}; expected {_format_ids(table)}")
   return label
 
 
-def lookup_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Path) -> np.ndarray:
+def look_up_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Path) -> np.ndarray:
   """Converts the colors of a file to labels.
 
   Args:
@@ -160,16 +160,17 @@ def lookup_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Pat
   packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
   label = _color_table(tuple(table.items()))[packed]
   if (label == _UNKNOWN).any():
-    unknown = [tuple(map(int, each)) for each in np.unique(rgb[label == _UNKNOWN], axis=0)]
-    raise ValueError(f"{path} holds the colors {_few(unknown)}; expected {_few(list(table))}")
+    unknown = [tuple(color) for color in np.unique(rgb[label == _UNKNOWN], axis=0).tolist()]
+    known = _abbreviate(list(table))
+    raise ValueError(f"{path} holds the colors {_abbreviate(unknown)}; expected {known}")
   return label.astype(np.int32)
 
 
 def check_exists(path: pathlib.Path, why: str = "") -> None:
   """Raises FileNotFoundError unless `path` is a file; `why` ends the message."""
   if not path.is_file():
-    found = "is no file" if path.exists() else "does not exist"
-    raise FileNotFoundError(f"{path} {found}" + (f"; {why}" if why else ""))
+    fault = "is no file" if path.exists() else "does not exist"
+    raise FileNotFoundError(f"{path} {fault}" + (f"; {why}" if why else ""))
 
 
 def _open(path: pathlib.Path) -> Image.Image:
@@ -191,12 +192,12 @@ def _open(path: pathlib.Path) -> Image.Image:
     ) from error
 
 
-def _lossless(path: pathlib.Path) -> Image.Image:
+def _open_lossless(path: pathlib.Path) -> Image.Image:
   """Reads an image whose format preserves ids and colors, without its alpha channel if gray."""
   image = _open(path)
   if image.format in _LOSSY:
     raise ValueError(f"{path} is a {image.format}, which blurs ids and colors; expected a PNG")
-  if not _is_single(image):
+  if not _has_one_channel(image):
     with Image.open(path) as header:
       # Pillow keeps only the upper byte of 16-bit channels, which is 0 for small ids.
       if ";16" in str(header.tile):
@@ -204,12 +205,12 @@ def _lossless(path: pathlib.Path) -> Image.Image:
   return image.getchannel("L") if image.mode == "LA" else image
 
 
-def _ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+def _to_ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
   """Returns an image's ids as integers (h, w), of 8 bits where the file has no more."""
-  if _is_single(image):
+  if _has_one_channel(image):
     values = np.array(image)
     return values.astype(np.uint8) if values.dtype == bool else values
-  channels = _rgb(image, path)
+  channels = _to_rgb(image, path)
   if (channels != channels[..., :1]).any():
     raise ValueError(f"{path} has colors ({image.mode}); expected one id a pixel")
   return channels[..., 0]
@@ -232,17 +233,17 @@ def _check_palette(
       )
 
 
-def _is_single(image: Image.Image) -> bool:
+def _has_one_channel(image: Image.Image) -> bool:
   """Returns whether an image has one channel of integers, or palette indices."""
   return image.mode in ("1", "L", "P") or image.mode.startswith("I")
 
 
-def _rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
-  image = _opaque(image, path)
+def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+  image = _as_8_bit(image, path)
   return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _opaque(image: Image.Image, path: pathlib.Path) -> Image.Image:
+def _as_8_bit(image: Image.Image, path: pathlib.Path) -> Image.Image:
   """Returns the image ready for `convert`; ValueError unless it has 8 bits per channel."""
   if image.mode.startswith(("I", "F")):
     raise ValueError(f"{path} has {image.mode!r} pixels; expected 8 bits a channel")
@@ -259,24 +260,21 @@ def _color_table(items: tuple[tuple[Color, int], ...]) -> np.ndarray:
   return table
 
 
-def _few(values: list, most: int = 8) -> str:
-  more = f" and {len(values) - most} more" if len(values) > most else ""
-  return ", ".join(map(str, values[:most])) + more
+def _abbreviate(values: list) -> str:
+  more = f" and {len(values) - 8} more" if len(values) > 8 else ""
+  return ", ".join(map(str, values[:8])) + more
 
 
-def _ranges(table: Mapping[int, int]) -> str:
-  """Writes a table's ids as ranges, as in "0..20 or, unlabeled, 255"."""
-  known, ignored = (
-    sorted(key for key, label in table.items() if (label == UNLABELED) == unlabeled)
-    for unlabeled in (False, True)
-  )
-  written = _runs(known)
-  return f"{written} or, unlabeled, {_runs(ignored)}" if ignored else written
+def _format_ids(table: Mapping[int, int]) -> str:
+  """Formats a table's ids as ranges, as in "0..20 or, unlabeled, 255"."""
+  ignored = {key for key, label in table.items() if label == UNLABELED}
+  known = _format_ranges(table.keys() - ignored)
+  return f"{known} or, unlabeled, {_format_ranges(ignored)}" if ignored else known
 
 
-def _runs(values: list[int]) -> str:
-  starts = [value for value in values if value - 1 not in values]
-  ends = [value for value in values if value + 1 not in values]
+def _format_ranges(values: Set[int]) -> str:
+  starts = sorted(value for value in values if value - 1 not in values)
+  ends = sorted(value for value in values if value + 1 not in values)
   return ", ".join(
     str(start) if start == end else f"{start}..{end}"
     for start, end in zip(starts, ends, strict=True)

@@ -32,19 +32,18 @@ class Descriptor:
   ignored: frozenset[int] = frozenset()
 
   def __post_init__(self) -> None:
-    """Raises ValueError unless there is one color per class and every class has its own name."""
     if len(self.palette) != len(self.classes):
       raise ValueError(
         f"{self.name} has {len(self.palette)} colors for {len(self.classes)} classes"
       )
-    twice = sorted({each for each in self.classes if self.classes.count(each) > 1})
-    if twice:
-      raise ValueError(f"{self.name} has two classes called {twice[0]!r}")
+    repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
+    if repeated:
+      raise ValueError(f"{self.name} has two classes called {repeated[0]!r}")
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as values that JSON can represent."""
-    unordered = lambda value: sorted(value) if isinstance(value, frozenset) else value
-    return {key: unordered(value) for key, value in dataclasses.asdict(self).items()}
+    fields = dataclasses.asdict(self)
+    return fields | {key: sorted(fields[key]) for key in ("provides", "ignored")}
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> "Descriptor":

@@ -48,9 +48,9 @@ class FileSource(abc.ABC):
     where = f"split {self.split!r} of {self.descriptor.name} in {self.folder}"
     if not self.names:
       raise ValueError(f"{where} is empty; expected {self.layout}")
-    twice = [name for name, times in collections.Counter(self.names).items() if times > 1]
-    if twice:
-      raise ValueError(f"{where} has {twice[0]!r} twice; expected every name once")
+    name, times = collections.Counter(self.names).most_common(1)[0]
+    if times > 1:
+      raise ValueError(f"{where} has {name!r} twice; expected every name once")
 
   @property
   @abc.abstractmethod
@@ -63,23 +63,12 @@ class FileSource(abc.ABC):
 
   @abc.abstractmethod
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
-    """Reads an example.
-
-    Args:
-      files: Paths of the example's files, as `files` gives them.
-    """
+    """Reads an example from its files, whose paths `files` gives."""
 
   def read_list(self, path: str) -> tuple[str, ...]:
-    """Reads the lines of a text file, without blank ones.
-
-    Args:
-      path: Path of the file, relative to the data set's folder.
-
-    Raises:
-      FileNotFoundError: The file does not exist.
-    """
+    """Reads the lines of a text file, without blank ones; `path` is relative to the folder."""
     decode.check_exists(self.folder / path, f"expected {self.layout}")
-    return decode.lines(self.folder / path)
+    return decode.read_lines(self.folder / path)
 
   def __len__(self) -> int:
     """Returns the number of examples."""
@@ -93,10 +82,9 @@ class FileSource(abc.ABC):
     height, width = example["image"].shape[:2]
     for key, value in example.items():
       if value.shape[:2] != (height, width):
-        found = f"{value.shape[0]}x{value.shape[1]} (height x width)"
         raise ValueError(
-          f"{files.get(key, files['image'])} is {found}; "
-          f"expected {height}x{width} as {files['image']}"
+          f"{files.get(key, files['image'])} is {value.shape[0]}x{value.shape[1]} (height x width);"
+          f" expected {height}x{width} as {files['image']}"
         )
     return example
 
@@ -109,7 +97,7 @@ class FileSource(abc.ABC):
     root = pathlib.Path(self.root).expanduser()
     if not root.is_dir():
       raise FileNotFoundError(f"data.root {root} is no folder; {expected}")
-    for folder in (root, *(root / each for each in self.subfolders)):
+    for folder in (root, *(root / path for path in self.subfolders)):
       if (folder / self.marker_path).exists():
         return folder
     raise FileNotFoundError(f"{root / self.marker_path} does not exist; {expected}")
@@ -126,7 +114,7 @@ def check_files(source: Source) -> None:
   for index in range(len(source)):
     for path in source.files(index).values():
       if path.parent not in present:
-        present[path.parent] = _files_in(path.parent)
+        present[path.parent] = _list_files(path.parent)
       if path.name not in present[path.parent]:
         missing.append(path)
   if missing:
@@ -137,7 +125,7 @@ def check_files(source: Source) -> None:
     )
 
 
-def _files_in(folder: pathlib.Path) -> set[str]:
+def _list_files(folder: pathlib.Path) -> set[str]:
   if not folder.is_dir():
     return set()
   with os.scandir(folder) as entries:  # Lists types with the names: no system call per file.

@@ -36,13 +36,13 @@ def class_shares(source: Source, classes: int, *, on_error: str = "raise") -> np
     known = label[(label >= 0) & (label < classes)]
     return np.bincount(known, minlength=classes) / known.size if known.size else None
 
-  found = [each for each in _of_all(source, shares, on_error) if each is not None]
-  if not found:
+  values = _map_examples(shares, source, on_error)
+  if not values:
     raise ValueError(
       f"no example of split {source.split!r} of {source.descriptor.name} has a labeled pixel, so "
       "that classes have no shares"
     )
-  return np.mean(found, axis=0)
+  return np.mean(values, axis=0)
 
 
 def smallest_diagonal(
@@ -62,26 +62,29 @@ def smallest_diagonal(
     OSError: A file is missing or unreadable.
   """
   diagonal = lambda example: float(np.hypot(*resized(example["image"].shape[:2])))
-  found = _of_all(source, diagonal, on_error)
-  if not found:
+  diagonals = _map_examples(diagonal, source, on_error)
+  if not diagonals:
     raise ValueError(
       f"no example of split {source.split!r} of {source.descriptor.name} can be read, so that "
       "there is no smallest diagonal"
     )
-  return min(found)
+  return min(diagonals)
 
 
-def _of_all(source: Source, function: Callable[[Example], _T], on_error: str) -> list[_T]:
-  """Returns the function's value for each example that can be read, computed in threads."""
+def _map_examples(
+  function: Callable[[Example], _T | None], source: Source, on_error: str
+) -> list[_T]:
+  """Returns the function's values that are not None, computed in threads, for readable examples."""
 
-  def one(index: int) -> list[_T]:
+  def read(index: int) -> _T | None:
     try:
       example = source[index]
     except (OSError, ValueError):
       if on_error == "raise":
         raise
-      return []  # The loader reports the error when it skips the example.
-    return [function(example)]
+      return None  # The loader reports the error when it skips the example.
+    return function(example)
 
   with ThreadPoolExecutor() as pool:
-    return [each for found in pool.map(one, range(len(source))) for each in found]
+    values = pool.map(read, range(len(source)))
+    return [value for value in values if value is not None]

@@ -7,6 +7,7 @@ process can be computed without the batches before it.
 
 import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
@@ -55,7 +56,6 @@ class LoaderOptions:
   on_error: str = "raise"
 
   def __post_init__(self) -> None:
-    """Raises ValueError unless all fields are valid."""
     if min(self.num_workers, self.num_threads, self.prefetch) < 0:
       raise ValueError(
         f"num_workers={self.num_workers}, num_threads={self.num_threads}, "
@@ -82,8 +82,7 @@ class EpochSampler:
   shuffle: bool = True
 
   def __post_init__(self) -> None:
-    """Raises ValueError for a source without examples."""
-    _check_filled(self.source)
+    _check_not_empty(self.source)
 
   def locate(self, position: int) -> tuple[int, int]:
     """Returns (epoch, index in the source) of a position in the endless sequence.
@@ -146,13 +145,13 @@ def train_batches(
     epoch, index = sampler.locate(position)
     # The last word, 2, keeps this stream apart from the transforms' (3 words, which NumPy pads with
     # a 0) and from the permutations' (1); see `_permutation`.
-    others = np.random.default_rng([sampler.seed, epoch, index, 2])
-    example, faults = _readable(sampler.source, index, options.on_error, others)
-    shown = sampler.transform(example, sampler.rng(epoch, index))
-    return {**shown, "weight": _REAL}, faults
+    rng = np.random.default_rng([sampler.seed, epoch, index, 2])
+    example, errors = _read_or_replace(sampler.source, index, options.on_error, rng)
+    example = sampler.transform(example, sampler.rng(epoch, index))
+    return {**example, "weight": _REAL}, errors
 
   positions = range(start * batch_size + process, sys.maxsize, processes)
-  return _batches(read, positions, batch_size // processes, options, on_skip)
+  return _read_batches(read, positions, batch_size // processes, options, on_skip)
 
 
 def eval_batches(
@@ -190,46 +189,44 @@ def eval_batches(
       is empty.
   """
   _check_sharding(batch_size, process, processes)
-  _check_filled(source)
+  _check_not_empty(source)
   steps = -(-len(source) // batch_size)
 
   def read(position: int) -> tuple[Example, list[str]]:
     # Padding past the end repeats example 0.
-    inside = position < len(source)
-    index = position if inside else 0
+    index = position if position < len(source) else 0
     rng = np.random.default_rng([0, 0, index])
-    example, faults = _readable(source, index, options.on_error, rng)
-    shown = transform(example, rng)
-    if inside and not faults:
-      return {**shown, "weight": _REAL}, faults
-    return {**_without_truth(shown), "weight": _PADDING}, faults
+    example, errors = _read_or_replace(source, index, options.on_error, rng)
+    example = transform(example, rng)
+    if position >= len(source) or errors:
+      return {**_remove_truth(example), "weight": _PADDING}, errors
+    return {**example, "weight": _REAL}, errors
 
   positions = range(process, steps * batch_size, processes)
-  return _batches(read, positions, batch_size // processes, options, on_skip)
+  return _read_batches(read, positions, batch_size // processes, options, on_skip)
 
 
-def _readable(
+def _read_or_replace(
   source: Source, index: int, on_error: str, rng: np.random.Generator
 ) -> tuple[Example, list[str]]:
   """Returns example `index`, or a random readable one, and the errors of the unreadable ones."""
-  if on_error == "raise":
-    return source[index], []
-  faults = []
   try:
-    return source[index], faults
+    return source[index], []
   except (OSError, ValueError) as error:
-    faults.append(str(error))
-  for other in rng.permutation(len(source)).tolist():
+    if on_error == "raise":
+      raise
+    errors = [str(error)]
+  for candidate in rng.permutation(len(source)).tolist():
     try:
-      return source[other], faults
+      return source[candidate], errors
     except (OSError, ValueError) as error:
-      faults.append(str(error))
+      errors.append(str(error))
   raise ValueError(
-    f"no example of split {source.split!r} of {source.descriptor.name} can be read; {faults[0]}"
+    f"no example of split {source.split!r} of {source.descriptor.name} can be read; {errors[0]}"
   )
 
 
-def _batches(
+def _read_batches(
   read: Callable[[int], tuple[Example, list[str]]],
   positions: range,
   size: int,
@@ -241,18 +238,18 @@ def _batches(
 
   examples = grain.MapDataset.range(positions.start, positions.stop, positions.step).map(read)
   if not options.num_workers:
-    batches = examples.to_iter_dataset(_ahead(options, size)).batch(size, batch_fn=_stack)
-    return _reported(iter(batches), on_skip)
+    batches = examples.to_iter_dataset(_read_ahead(options, size)).batch(size, batch_fn=_stack)
+    return _report_errors(iter(batches), on_skip)
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's processes read flags; a library's user has none.
   # Reader processes take complete batches in turn, so that their number cannot change a batch.
-  batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(_ahead(options, 1))
+  batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(_read_ahead(options, 1))
   workers = grain.MultiprocessingOptions(options.num_workers, max(1, options.prefetch))
-  return _reported(iter(batches.mp_prefetch(workers)), on_skip)
+  return _report_errors(iter(batches.mp_prefetch(workers)), on_skip)
 
 
-def _ahead(options: LoaderOptions, size: int) -> "grain.ReadOptions":
-  """Returns Grain's options for reading ahead where a batch is `size` of its elements."""
+def _read_ahead(options: LoaderOptions, size: int) -> "grain.ReadOptions":
+  """Returns Grain's options for reading ahead, where a batch is `size` of Grain's elements."""
   import grain
 
   # Grain warns where fewer elements are buffered than threads could read.
@@ -260,15 +257,18 @@ def _ahead(options: LoaderOptions, size: int) -> "grain.ReadOptions":
   return grain.ReadOptions(num_threads=options.num_threads, prefetch_buffer_size=elements)
 
 
-def _reported(
+def _report_errors(
   batches: "grain.DatasetIterator[tuple[Example, list[str]]]", on_skip: Callable[[str], None]
 ) -> Batches:
   """Yields the batches and reports their errors; ends Grain's threads and processes when closed."""
   try:
-    for batch, faults in batches:
-      for fault in faults:
-        on_skip(fault)
-      yield {key: _owned(value) for key, value in batch.items()}
+    for batch, errors in batches:
+      for error in errors:
+        on_skip(error)
+      # Arrays of reader processes lie in shared memory, which is scarce and which a copy frees.
+      yield {
+        key: value if type(value) is np.ndarray else np.array(value) for key, value in batch.items()
+      }
   except (OSError, ValueError) as error:
     # Grain adds a note about its own hidden stack frames, which would bury the error's message.
     error.__notes__ = [note for note in getattr(error, "__notes__", ()) if "Grain" not in note]
@@ -277,17 +277,12 @@ def _reported(
     batches.close()
 
 
-def _owned(value: np.ndarray) -> np.ndarray:
-  """Copies an array out of shared memory, which is scarce and which only a copy frees."""
-  return value if type(value) is np.ndarray else np.array(value)
-
-
-def _stack(read: Sequence[tuple[Example, list[str]]]) -> tuple[Example, list[str]]:
+def _stack(results: Sequence[tuple[Example, list[str]]]) -> tuple[Example, list[str]]:
   """Stacks the batch keys of examples, and joins the examples' errors."""
-  examples = [example for example, _ in read]
+  examples, errors = zip(*results, strict=True)
   keys = [key for key in examples[0] if kind(key) in _KEYS]
   batch = {key: _stack_key(key, [example[key] for example in examples]) for key in keys}
-  return batch, [fault for _, faults in read for fault in faults]
+  return batch, list(itertools.chain(*errors))
 
 
 def _stack_key(key: str, values: list[np.ndarray]) -> np.ndarray:
@@ -297,7 +292,7 @@ def _stack_key(key: str, values: list[np.ndarray]) -> np.ndarray:
   return np.stack(values)
 
 
-def _without_truth(example: Example) -> Example:
+def _remove_truth(example: Example) -> Example:
   """Returns the example with all truth missing."""
   return {
     key: value if key in ("image", "size") else np.full_like(value, MISSING[kind(key)])
@@ -313,7 +308,7 @@ def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
   return np.random.default_rng([seed, epoch, 0, 1]).permutation(length)
 
 
-def _check_filled(source: Source) -> None:
+def _check_not_empty(source: Source) -> None:
   if not len(source):
     raise ValueError(f"split {source.split!r} of {source.descriptor.name} has no examples")
 

@@ -93,7 +93,7 @@ class Tfds:
     }
     check_example(example, self._names, where)
     if self.features and "label" in example:
-      example["label"] = decode.lookup(example["label"], self._table, where)
+      example["label"] = decode.look_up_ids(example["label"], self._table, where)
     if self.features and "depth" in example:
       there = np.isfinite(example["depth"]) & (example["depth"] > 0)
       example["depth"] = np.where(there, example["depth"], 0)

@@ -68,7 +68,7 @@ def find_inputs(source: str | pathlib.Path, *, exclude: str | pathlib.Path = "")
   if suffix in VIDEOS:
     return _make_video_inputs(source)
   if suffix == LIST:
-    paths = [source.parent / line for line in decode.lines(source)]
+    paths = [source.parent / line for line in decode.read_lines(source)]
     return _make_image_inputs(paths, source.parent, f"in the list {source}")
   return _make_image_inputs([source], source.parent, f"at {source}")
 
@@ -99,7 +99,7 @@ def _make_image_inputs(paths: list[pathlib.Path], root: pathlib.Path, where: str
       )
     named[name] = path
   inputs = [
-    Input(name, path, functools.partial(decode.photo, path)) for name, path in named.items()
+    Input(name, path, functools.partial(decode.read_photo, path)) for name, path in named.items()
   ]
   return Inputs(tuple(paths), len(inputs), lambda: inputs)
 

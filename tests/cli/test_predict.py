@@ -48,10 +48,10 @@ def test_it_predicts_what_can_be_read_and_fails_for_the_rest(run, tmp_path):
       probabilities = kept["probabilities"].astype(np.float32)
     assert probabilities.shape == (*size, 9)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=5e-3)
-    label = decode.ids(out / f"segmentation/{name}.png")
+    label = decode.read_ids(out / f"segmentation/{name}.png")
     chosen = np.take_along_axis(probabilities, label[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, probabilities.max(-1), atol=1e-3)
-    assert decode.colors(out / f"segmentation_overlay/{name}.png").shape == (*size, 3)
+    assert decode.read_colors(out / f"segmentation_overlay/{name}.png").shape == (*size, 3)
 
 
 def test_what_is_wrong_with_flags_is_said_plainly(run, tmp_path):

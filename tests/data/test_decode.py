@@ -41,20 +41,20 @@ def save_palette(path, **options):
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "ppm", "tif"])
 def test_photo_is_what_was_saved(tmp_path, extension):
-  found = decode.photo(save(tmp_path / f"a.{extension}", COLOR))
+  found = decode.read_photo(save(tmp_path / f"a.{extension}", COLOR))
   assert found.dtype == np.uint8 and np.array_equal(found, COLOR)
 
 
 def test_transparency_is_dropped_without_touching_the_colors(tmp_path):
   path = save(tmp_path / "a.png", np.concatenate([COLOR, ALPHA], -1))
-  assert np.array_equal(decode.photo(path), COLOR)
-  assert np.array_equal(decode.colors(path), COLOR)
+  assert np.array_equal(decode.read_photo(path), COLOR)
+  assert np.array_equal(decode.read_colors(path), COLOR)
 
 
 def test_gray_photo_has_equal_channels(tmp_path):
   for name, array in (("l.png", GRAY), ("la.png", np.stack([GRAY, ALPHA[..., 0]], -1))):
-    assert np.array_equal(decode.photo(save(tmp_path / name, array)), np.dstack([GRAY] * 3))
-  bits = decode.photo(save(tmp_path / "1.png", GRAY > 128))
+    assert np.array_equal(decode.read_photo(save(tmp_path / name, array)), np.dstack([GRAY] * 3))
+  bits = decode.read_photo(save(tmp_path / "1.png", GRAY > 128))
   assert np.array_equal(bits, np.dstack([(GRAY > 128) * 255] * 3))
 
 
@@ -63,17 +63,17 @@ def test_palette_photo_has_its_colors(tmp_path, transparency):
   """A palette with several transparencies makes Pillow warn, which is an error here."""
   options = {} if transparency is None else {"transparency": transparency}
   path = save_palette(tmp_path / "a.png", **options)
-  assert np.array_equal(decode.photo(path), PALETTE[IDS])
-  assert np.array_equal(decode.colors(path), PALETTE[IDS])
-  assert np.array_equal(decode.ids(path), IDS)
-  assert decode.gray(path).shape == IDS.shape
+  assert np.array_equal(decode.read_photo(path), PALETTE[IDS])
+  assert np.array_equal(decode.read_colors(path), PALETTE[IDS])
+  assert np.array_equal(decode.read_ids(path), IDS)
+  assert decode.read_gray(path).shape == IDS.shape
 
 
 def test_four_inks_become_red_green_and_blue(tmp_path):
   path = save(tmp_path / "a.jpg", SMOOTH, "CMYK", quality=95)
   with Image.open(path) as stored:
     assert stored.mode == "CMYK"
-  assert np.abs(decode.photo(path).astype(int) - SMOOTH).mean() < 8
+  assert np.abs(decode.read_photo(path).astype(int) - SMOOTH).mean() < 8
 
 
 # Where the top left corner of the upright picture lies in the stored one, by orientation.
@@ -94,20 +94,20 @@ def test_photo_is_upright(tmp_path, orientation, stored):
   exif = Image.Exif()
   exif[ExifTags.Base.Orientation] = orientation
   path = save(tmp_path / "a.png", np.ascontiguousarray(stored(COLOR)), exif=exif)
-  assert np.array_equal(decode.photo(path), COLOR)
-  assert decode.is_turned(path) == (orientation >= 5)
+  assert np.array_equal(decode.read_photo(path), COLOR)
+  assert decode.is_rotated(path) == (orientation >= 5)
 
 
 def test_photo_without_orientation_is_not_turned(tmp_path):
-  assert not decode.is_turned(save(tmp_path / "a.jpg", COLOR))
+  assert not decode.is_rotated(save(tmp_path / "a.jpg", COLOR))
 
 
 def test_photo_of_sixteen_bits_a_channel_keeps_the_upper_ones(tmp_path):
   wide = COLOR.astype(np.uint16) * 256 + 255
-  assert np.array_equal(decode.photo(save_wide(tmp_path / "a.png", wide)), COLOR)
+  assert np.array_equal(decode.read_photo(save_wide(tmp_path / "a.png", wide)), COLOR)
 
 
-@pytest.mark.parametrize("read", [decode.photo, decode.colors, decode.gray])
+@pytest.mark.parametrize("read", [decode.read_photo, decode.read_colors, decode.read_gray])
 def test_one_channel_of_sixteen_bits_is_no_picture(tmp_path, read):
   """Pillow would cut the values at 255, which makes a white picture."""
   path = save_wide(tmp_path / "a.png", WIDE)
@@ -130,31 +130,31 @@ def test_ids_in_every_kind_of_file(tmp_path):
     save(tmp_path / "gray.tif", IDS),
   ]
   for path in files:
-    found = decode.ids(path)
+    found = decode.read_ids(path)
     assert found.dtype == np.int32 and np.array_equal(found, IDS), path.name
 
 
 def test_ids_of_one_bit_and_of_sixteen(tmp_path):
-  assert np.array_equal(decode.ids(save(tmp_path / "1.png", IDS > 1)), IDS > 1)
+  assert np.array_equal(decode.read_ids(save(tmp_path / "1.png", IDS > 1)), IDS > 1)
   path = save_wide(tmp_path / "16.png", WIDE)
-  assert np.array_equal(decode.ids(path), WIDE)
-  raw = decode.raw16(path)
+  assert np.array_equal(decode.read_ids(path), WIDE)
+  raw = decode.read_raw16(path)
   assert raw.dtype == np.uint16 and np.array_equal(raw, WIDE)
 
 
 def test_colors_are_no_ids(tmp_path):
   path = save(tmp_path / "a.png", COLOR)
   with pytest.raises(ValueError, match=r"a\.png has colors \(RGB\); expected one id a pixel"):
-    decode.ids(path)
+    decode.read_ids(path)
 
 
 def test_fractions_are_no_ids(tmp_path):
   path = save(tmp_path / "a.tif", IDS + np.float32(0.5))
   with pytest.raises(ValueError, match=r"a\.tif has 'F' pixels"):
-    decode.ids(path)
+    decode.read_ids(path)
 
 
-@pytest.mark.parametrize("read", [decode.ids, decode.colors])
+@pytest.mark.parametrize("read", [decode.read_ids, decode.read_colors])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_channels_of_sixteen_bits_would_lose_the_ids(tmp_path, read, channels):
   """Pillow keeps the upper bytes, which are all 0 here."""
@@ -165,7 +165,7 @@ def test_channels_of_sixteen_bits_would_lose_the_ids(tmp_path, read, channels):
     read(path)
 
 
-@pytest.mark.parametrize("read", [decode.ids, decode.colors, decode.raw16])
+@pytest.mark.parametrize("read", [decode.read_ids, decode.read_colors, decode.read_raw16])
 @pytest.mark.parametrize(("name", "format"), [("a.jpg", "JPEG"), ("a.webp", "WEBP")])
 def test_lossy_mask_is_refused(tmp_path, read, name, format):
   path = save(tmp_path / name, IDS)
@@ -176,26 +176,28 @@ def test_lossy_mask_is_refused(tmp_path, read, name, format):
 def test_jpeg_called_png_is_refused(tmp_path):
   path = save(tmp_path / "a.png", IDS, format="JPEG")
   with pytest.raises(ValueError, match=r"a\.png is a JPEG"):
-    decode.ids(path)
+    decode.read_ids(path)
 
 
 @pytest.mark.parametrize("array", [GRAY, COLOR, GRAY > 128])
 def test_raw16_wants_sixteen_bits(tmp_path, array):
   path = save(tmp_path / "a.png", array)
   with pytest.raises(ValueError, match="expected one channel of 16 bits"):
-    decode.raw16(path)
+    decode.read_raw16(path)
 
 
 def test_raw16_does_not_wrap_around(tmp_path):
   path = save(tmp_path / "a.tif", WIDE.astype(np.int32) + 65536)
   with pytest.raises(ValueError, match=r"a\.tif holds \d+\.\.\d+; expected 0\.\.65535"):
-    decode.raw16(path)
+    decode.read_raw16(path)
 
 
 # Broken files
 
 
-@pytest.mark.parametrize("read", [decode.photo, decode.gray, decode.ids, decode.colors])
+@pytest.mark.parametrize(
+  "read", [decode.read_photo, decode.read_gray, decode.read_ids, decode.read_colors]
+)
 @pytest.mark.parametrize("extension", ["png", "ppm", "jpg"])
 @pytest.mark.parametrize("keep", [0, 1, 6, 30, -40])
 def test_broken_file_is_named(tmp_path, read, extension, keep):
@@ -208,10 +210,12 @@ def test_broken_file_is_named(tmp_path, read, extension, keep):
 def test_text_is_no_picture(tmp_path):
   (tmp_path / "a.png").write_text("<html>not found</html>")
   with pytest.raises(ValueError, match=r"a\.png cannot be decoded \(unknown format; 22 bytes"):
-    decode.photo(tmp_path / "a.png")
+    decode.read_photo(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("read", [decode.photo, decode.ids, decode.lines, decode.is_turned])
+@pytest.mark.parametrize(
+  "read", [decode.read_photo, decode.read_ids, decode.read_lines, decode.is_rotated]
+)
 def test_missing_file_is_named(tmp_path, read):
   with pytest.raises(FileNotFoundError, match=r"nothing\.png does not exist"):
     read(tmp_path / "nothing.png")
@@ -226,7 +230,7 @@ def test_missing_file_is_named(tmp_path, read):
 def test_lookup_against_a_loop():
   table = {0: 255, 7: 0, 8: 1, 300: 2, 65535: 255}
   raw = RNG.choice(list(table), (20, 30)).astype(np.int32)
-  found = decode.lookup(raw, table, "a.png")
+  found = decode.look_up_ids(raw, table, "a.png")
   assert found.dtype == np.int32
   assert found.tolist() == [[table[value] for value in row] for row in raw.tolist()]
 
@@ -237,18 +241,18 @@ def test_unknown_id_is_named_with_what_is_known(bad):
   raw = np.array([[0, 1], [bad, bad]], np.int32)
   expected = rf"a\.png holds the ids {bad}; expected 0\.\.1, 4 or, unlabeled, 8"
   with pytest.raises(ValueError, match=expected):
-    decode.lookup(raw, table, "a.png")
+    decode.look_up_ids(raw, table, "a.png")
 
 
 def test_of_many_unknown_ids_a_few_are_named():
   with pytest.raises(ValueError, match=r"ids 1, 2, 3, 4, 5, 6, 7, 8 and 12 more; expected 0$"):
-    decode.lookup(np.arange(21)[None], {0: 0}, "a.png")
+    decode.look_up_ids(np.arange(21)[None], {0: 0}, "a.png")
 
 
 def test_lookup_of_colors_against_a_loop():
   table = {(0, 0, 1): 0, (0, 1, 0): 1, (1, 0, 0): 2, (255, 255, 255): 255}
   rgb = RNG.choice(np.array(list(table), np.uint8), (20, 30))
-  found = decode.lookup_colors(rgb, table, "a.png")
+  found = decode.look_up_colors(rgb, table, "a.png")
   assert found.dtype == np.int32
   assert found.tolist() == [[table[tuple(pixel)] for pixel in row] for row in rgb.tolist()]
 
@@ -257,13 +261,13 @@ def test_unknown_color_is_named():
   rgb = np.array([[[0, 0, 1], [0, 0, 2]]], np.uint8)
   expected = r"a\.png holds the colors \(0, 0, 2\); expected \(0, 0, 1\)"
   with pytest.raises(ValueError, match=expected):
-    decode.lookup_colors(rgb, {(0, 0, 1): 0}, "a.png")
+    decode.look_up_colors(rgb, {(0, 0, 1): 0}, "a.png")
 
 
 def test_two_tables_of_colors_do_not_mix():
   rgb = np.zeros((1, 1, 3), np.uint8)
-  assert decode.lookup_colors(rgb, {(0, 0, 0): 3}, "a.png").item() == 3
-  assert decode.lookup_colors(rgb, {(0, 0, 0): 4}, "a.png").item() == 4
+  assert decode.look_up_colors(rgb, {(0, 0, 0): 3}, "a.png").item() == 3
+  assert decode.look_up_colors(rgb, {(0, 0, 0): 4}, "a.png").item() == 4
 
 
 def test_labels_by_id_or_by_color(tmp_path):
@@ -275,17 +279,17 @@ def test_labels_by_id_or_by_color(tmp_path):
     save_palette(tmp_path / "palette.png"),
     save(tmp_path / "transparent.png", np.dstack([IDS, alpha])),
   ):
-    assert np.array_equal(decode.labels(path, by_id, by_color), IDS + 10), path.name
+    assert np.array_equal(decode.read_labels(path, by_id, by_color), IDS + 10), path.name
   expected = np.array([20, 21, 22, 22])[IDS]
   for name, array in (("rgb", PALETTE[IDS]), ("rgba", np.dstack([PALETTE[IDS], alpha]))):
     path = save(tmp_path / f"{name}.png", array)
-    assert np.array_equal(decode.labels(path, by_id, by_color), expected), name
+    assert np.array_equal(decode.read_labels(path, by_id, by_color), expected), name
 
 
 def test_colors_of_equal_channels_are_colors_all_the_same(tmp_path):
   """A mask of black and gray classes only must not turn into ids."""
   path = save(tmp_path / "a.png", np.full((2, 2, 3), 70, np.uint8))
-  assert (decode.labels(path, {70: 1}, {(70, 70, 70): 2}) == 2).all()
+  assert (decode.read_labels(path, {70: 1}, {(70, 70, 70): 2}) == 2).all()
 
 
 # Lists
@@ -303,19 +307,19 @@ def test_colors_of_equal_channels_are_colors_all_the_same(tmp_path):
 )
 def test_lines_of_any_editor(tmp_path, written):
   (tmp_path / "a.txt").write_bytes(written)
-  assert decode.lines(tmp_path / "a.txt") == ("one", "two words", "three")
+  assert decode.read_lines(tmp_path / "a.txt") == ("one", "two words", "three")
 
 
 @pytest.mark.parametrize("written", ["fünf".encode("latin-1"), "five".encode("utf-16")])
 def test_list_in_another_encoding_is_named(tmp_path, written):
   (tmp_path / "a.txt").write_bytes(written)
   with pytest.raises(ValueError, match=r"a\.txt is no text.*expected UTF-8"):
-    decode.lines(tmp_path / "a.txt")
+    decode.read_lines(tmp_path / "a.txt")
 
 
 def test_empty_list_has_no_lines(tmp_path):
   (tmp_path / "a.txt").write_bytes(b"")
-  assert decode.lines(tmp_path / "a.txt") == ()
+  assert decode.read_lines(tmp_path / "a.txt") == ()
 
 
 def test_a_palette_that_contradicts_the_ids_is_refused_on_request(tmp_path):
@@ -331,11 +335,11 @@ def test_a_palette_that_contradicts_the_ids_is_refused_on_request(tmp_path):
     picture.putpalette(colors)
     picture.save(tmp_path / f"{name}.png")
   for name in ("agrees", "painted"):  # Unknown colors are decoration.
-    label = decode.labels(tmp_path / f"{name}.png", by_id, by_color, palette_agrees=True)
+    label = decode.read_labels(tmp_path / f"{name}.png", by_id, by_color, palette_agrees=True)
     np.testing.assert_array_equal(label, ids)
   with pytest.raises(ValueError, match=r"swapped\.png .* in which 0 is \(128, 64, 128\)"):
-    decode.labels(tmp_path / "swapped.png", by_id, by_color, palette_agrees=True)
-  np.testing.assert_array_equal(decode.labels(tmp_path / "swapped.png", by_id, by_color), ids)
+    decode.read_labels(tmp_path / "swapped.png", by_id, by_color, palette_agrees=True)
+  np.testing.assert_array_equal(decode.read_labels(tmp_path / "swapped.png", by_id, by_color), ids)
 
 
 def test_a_damaged_png_is_never_read_as_another(tmp_path):
@@ -346,4 +350,4 @@ def test_a_damaged_png_is_never_read_as_another(tmp_path):
   for place in range(60, len(whole) - 20, 97):
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(ValueError, match=r"mask\.png cannot be decoded"):
-      decode.ids(path)
+      decode.read_ids(path)

@@ -38,8 +38,8 @@ class Tiny(FileSource):
     }
 
   def read(self, files):
-    example = {key: decode.ids(files[key]) for key in ("label", "instance")}
-    return {"image": decode.photo(files["image"]), **example}
+    example = {key: decode.read_ids(files[key]) for key in ("label", "instance")}
+    return {"image": decode.read_photo(files["image"]), **example}
 
 
 def write(folder, names=("x", "y"), size=(4, 6)):

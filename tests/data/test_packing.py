@@ -121,7 +121,7 @@ def test_photos_stay_jpegs_where_that_loses_nothing(tmp_path):
   for path in paths:
     pixels = rng.integers(0, 256, (33, 47) if "gray" in path.name else (33, 47, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(path)
-    image = decode.photo(path)
+    image = decode.read_photo(path)
     examples.append({"image": image[:, ::-1] if "flipped" in path.name else image})
   source = Photos(examples, descriptor=descriptor, paths=paths)
   pack({"train": source}, tmp_path / "packed")

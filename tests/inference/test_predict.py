@@ -50,14 +50,14 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
     assert written(out) == sorted(
       f"{task}/{name}.png" for task in games.TASKS for name in ("a", "x/y/b")
     )
-  read = [(path.stem, decode.photo(path)) for path in images]
+  read = [(path.stem, decode.read_photo(path)) for path in images]
   for name, found in make_predict(trained)(read):
     path = {"a": "a.png", "b": "x/y/b.png"}[name]
     label = games.TASK.postprocess(found["segmentation"])
-    np.testing.assert_array_equal(decode.ids(out / "segmentation" / path), label)
-    depth = decode.raw16(out / "depth" / path)
+    np.testing.assert_array_equal(decode.read_ids(out / "segmentation" / path), label)
+    depth = decode.read_raw16(out / "depth" / path)
     np.testing.assert_allclose(depth / 1000, found["depth"][..., 0], atol=5.1e-4)
-    normals = decode.colors(out / "normals" / path) / 127.5 - 1
+    normals = decode.read_colors(out / "normals" / path) / 127.5 - 1
     expected = games.TASKS["normals"].postprocess(found["normals"])
     np.testing.assert_allclose(normals, expected, atol=0.5 / 127.5 + 1e-6)
 
@@ -93,12 +93,12 @@ def test_further_products(tmp_path, monkeypatch):
   with np.load(tmp_path / "segmentation_probabilities/x/a.b.npz") as kept:
     assert kept["probabilities"].dtype == np.float16
     np.testing.assert_allclose(kept["probabilities"], probabilities[..., ::-1], atol=1e-3)
-  label = decode.ids(tmp_path / "segmentation/x/a.b.png")
+  label = decode.read_ids(tmp_path / "segmentation/x/a.b.png")
   np.testing.assert_array_equal(label, probabilities[..., ::-1].argmax(-1))
-  drawn = decode.colors(tmp_path / "segmentation_overlay/x/a.b.png")
+  drawn = decode.read_colors(tmp_path / "segmentation_overlay/x/a.b.png")
   expected = 0.4 * image + 0.6 * np.array(PALETTE)[label]
   np.testing.assert_allclose(drawn, expected, atol=0.51)
-  shown = decode.colors(tmp_path / "depth_overlay/x/a.b.png")
+  shown = decode.read_colors(tmp_path / "depth_overlay/x/a.b.png")
   place = np.unravel_index(depth[..., 0].argmin(), (6, 8))
   np.testing.assert_array_equal(shown[place], (48, 18, 59))  # The blue end of the colors.
 

@@ -119,12 +119,12 @@ class Cityscapes(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo, its labels and its instances."""
-    label = decode.labels(files["label"], _TABLE)
+    label = decode.read_labels(files["label"], _TABLE)
     # The id of an instance is 1000 times that of its class, plus a number; all other pixels have
     # the id of their class, which is below 1000.
-    instance = decode.ids(files["instance"])
+    instance = decode.read_ids(files["instance"])
     return {
-      "image": decode.photo(files["image"]),
+      "image": decode.read_photo(files["image"]),
       "label": label,
       "instance": np.where(instance < 1000, 0, instance),
     }

@@ -98,12 +98,12 @@ class Folder(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo and its labels."""
-    image = decode.photo(files["image"])
-    label = decode.labels(
+    image = decode.read_photo(files["image"])
+    label = decode.read_labels(
       files["label"], self._classes.by_id, self._classes.by_color, palette_agrees=True
     )
     height, width = image.shape[:2]
-    if label.shape == (width, height) != (height, width) and decode.is_turned(files["image"]):
+    if label.shape == (width, height) != (height, width) and decode.is_rotated(files["image"]):
       raise ValueError(
         f"{files['label']} is {width}x{height} (height x width), as {files['image']} is stored, but"
         f" the photo's EXIF orientation turns it; expected the mask upright, {height}x{width}"

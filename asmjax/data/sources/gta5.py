@@ -65,5 +65,5 @@ class Gta5(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads an image and its mask, which has Cityscapes' ids (as a palette) or its colors."""
-    label = decode.labels(files["label"], _BY_ID, _BY_COLOR)
-    return {"image": decode.photo(files["image"]), "label": label}
+    label = decode.read_labels(files["label"], _BY_ID, _BY_COLOR)
+    return {"image": decode.read_photo(files["image"]), "label": label}

@@ -122,10 +122,10 @@ class PascalVoc(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo, its labels and, where provided, its instances."""
-    label = decode.labels(files["label"], _TABLE)
-    example = {"image": decode.photo(files["image"]), "label": label}
+    label = decode.read_labels(files["label"], _TABLE)
+    example = {"image": decode.read_photo(files["image"]), "label": label}
     if "instance" in files:
-      instance = decode.ids(files["instance"])
+      instance = decode.read_ids(files["instance"])
       example["instance"] = np.where(instance == UNLABELED, 0, instance)
     return example
 

@@ -79,7 +79,7 @@ class RgbdSweep(FileSource):
   def intrinsics(self) -> np.ndarray:
     """Camera matrix, float64 (3, 3), for pixels whose centers have integer coordinates."""
     path = self.folder / self.marker_path
-    rows = [line.split() for line in decode.lines(path)]
+    rows = [line.split() for line in decode.read_lines(path)]
     try:
       intrinsics = np.array(rows, np.float64)
       check_intrinsics(intrinsics)
@@ -95,10 +95,10 @@ class RgbdSweep(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo and its depths, and computes the normals; see `normals_from_depth`."""
-    raw = decode.raw16(files["depth"])
+    raw = decode.read_raw16(files["depth"])
     depth = np.where(raw == _MISSING, 0, raw).astype(np.float32) / 1000
     normals = normals_from_depth(depth, self.intrinsics, noise=_NOISE)
-    return {"image": decode.photo(files["image"]), "depth": depth, "normals": normals}
+    return {"image": decode.read_photo(files["image"]), "depth": depth, "normals": normals}
 
 
 def in_order(names: Iterable[str], folder: pathlib.Path) -> tuple[str, ...]:

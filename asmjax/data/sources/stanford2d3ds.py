@@ -155,20 +155,20 @@ class Stanford2d3ds(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a view, its labels, instances, depth and normals."""
-    raw = decode.raw16(files["depth"])
+    raw = decode.read_raw16(files["depth"])
     depth = np.where(raw == _FAR, 0, raw).astype(np.float32) / _STEPS_PER_METER
     label, instance = self._labels(files["label"])
     return {
-      "image": decode.photo(files["image"]),
+      "image": decode.read_photo(files["image"]),
       "label": label,
       "instance": instance,
       "depth": depth,
-      "normals": unit_normals(decode.colors(files["normals"])),
+      "normals": unit_normals(decode.read_colors(files["normals"])),
     }
 
   def _labels(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads labels and instances from a map whose 24-bit colors are indices of `table`."""
-    index = decode.colors(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    index = decode.read_colors(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     index[index == _UNSEEN] = 0
     if index.max() >= len(self.table):
       raise ValueError(

@@ -96,8 +96,8 @@ class StanfordBackground(FileSource):
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo and its labels; negative ids are unlabeled."""
     raw = np.maximum(matrix(files["label"]), _UNKNOWN)
-    label = decode.lookup(raw, _LABELS, files["label"])
-    return {"image": decode.photo(files["image"]), "label": label}
+    label = decode.look_up_ids(raw, _LABELS, files["label"])
+    return {"image": decode.read_photo(files["image"]), "label": label}
 
 
 def partition(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
@@ -132,7 +132,7 @@ def matrix(path: pathlib.Path) -> np.ndarray:
   Raises:
     ValueError: The file is empty, has other text than integers, or rows that differ in length.
   """
-  rows = [line.split() for line in decode.lines(path)]
+  rows = [line.split() for line in decode.read_lines(path)]
   if not rows:
     raise ValueError(f"{path} is empty; expected rows of integers")
   for number, row in enumerate(rows, 1):

@@ -51,8 +51,8 @@ class WeizmannHorse(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo and its mask, resized to the photo's size."""
-    image = decode.photo(files["image"])
+    image = decode.read_photo(files["image"])
     # The masks' sizes differ from the photos', and most are smaller.  Interpolating gray values
     # before the threshold puts the contour between mask pixels; thresholding first leaves stairs.
-    label = resize_image(decode.gray(files["label"]), image.shape[:2]) >= 128
+    label = resize_image(decode.read_gray(files["label"]), image.shape[:2]) >= 128
     return {"image": image, "label": label.astype(np.int32)}
