@@ -6,11 +6,11 @@ that, `count_...` or `sum_...`, whose result the state takes.
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.bf_score import BFScore
+from asmjax.metrics.boundary import Tolerance
 from asmjax.metrics.boundary_iou import BoundaryIoU
 from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.metrics.contour_benchmark import ContourBenchmark
-from asmjax.metrics.contours import Tolerance
 from asmjax.metrics.davis import DavisF
 from asmjax.metrics.depth import DepthErrors, sum_depth_errors
 from asmjax.metrics.grouped import ClassMeans, GroupMeans, image_groups, instance_groups

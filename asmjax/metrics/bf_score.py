@@ -1,28 +1,19 @@
 """Boundary F1 of images by closest match."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
-from asmjax.metrics.base import Metric
-from asmjax.metrics.contours import (
-  CONTOUR_RULE,
-  UNLABELED_RULE,
-  Tolerance,
-  class_contours,
-  common_tolerance,
-  contour_f,
-)
-from asmjax.metrics.label_maps import LabelPair, label_pairs
+from asmjax.metrics.boundary import CONTOUR_RULE, UNLABELED_RULE, BoundaryMetric, Tolerance
+from asmjax.metrics.contours import class_contours, contour_f
+from asmjax.metrics.label_maps import LabelPair
 from asmjax.metrics.moments import RunningMoments
-
-# Tolerance of Csurka et al. 2013.
-_TOLERANCE = Tolerance(0.0075)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class BFScore(Metric):
+class BFScore(BoundaryMetric):
   """Boundary F1 of images by closest match (Csurka et al. 2013), as Luc et al. 2016 report it.
 
   Per image and class, precision is the part of the predicted boundary with a true boundary pixel of
@@ -35,46 +26,23 @@ class BFScore(Metric):
   set, `Tolerance.at_smallest(5, d)`.
 
   Attributes:
+    tolerance: Largest distance of a match.
     images: Moments of the score over images.
     classes: Moments over images of precision, recall and F by class, (3, c).
-    tolerance: Largest distance of a match.
   """
 
   images: RunningMoments
   classes: RunningMoments
-  tolerance: Tolerance
+  default_tolerance: ClassVar[Tolerance] = Tolerance(0.0075)  # Csurka et al. 2013.
 
   @classmethod
-  def empty(cls, num_classes: int, *, tolerance: Tolerance = _TOLERANCE) -> "BFScore":
-    """Creates the state of no images."""
-    classes = RunningMoments.from_values(np.zeros((0, 3, num_classes)))
-    return cls(RunningMoments.from_values([]), classes, tolerance)
-
-  @classmethod
-  def from_batch(
-    cls,
-    predictions: Any,
-    targets: Any,
-    *,
-    num_classes: int,
-    tolerance: Tolerance = _TOLERANCE,
-    sizes: Any = None,
+  def _from_pairs(
+    cls, pairs: Iterable[LabelPair], num_classes: int, tolerance: Tolerance
   ) -> "BFScore":
-    """Scores label maps (h, w) or (n, h, w); arguments and errors as of `label_pairs`."""
-    scores = np.reshape(
-      [
-        _score(pair, num_classes, tolerance.pixels(pair.label.shape))
-        for pair in label_pairs(predictions, targets, num_classes=num_classes, sizes=sizes)
-      ],
-      (-1, 3, num_classes),
-    )
+    scores = [_score(pair, num_classes, tolerance.pixels(pair.label.shape)) for pair in pairs]
+    scores = np.reshape(scores, (-1, 3, num_classes))
     images = RunningMoments.from_values(scores[:, 2].T).mean()
-    return cls(RunningMoments.from_values(images), RunningMoments.from_values(scores), tolerance)
-
-  def merge(self, other: "BFScore") -> "BFScore":
-    """Adds the images of both; ValueError if their tolerances differ."""
-    tolerance = common_tolerance(self.tolerance, other.tolerance)
-    return BFScore(self.images.merge(other.images), self.classes.merge(other.classes), tolerance)
+    return cls(tolerance, RunningMoments.from_values(images), RunningMoments.from_values(scores))
 
   def compute(self) -> dict[str, float]:
     """Computes mean and standard deviation over images."""

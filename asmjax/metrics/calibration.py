@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from asmjax.metrics.base import Metric
+from asmjax.metrics.moments import ratio
 
 # Bins of Guo et al. 2017, Table 1.
 _NUM_BINS = 15
@@ -118,9 +119,7 @@ class Calibration(Metric):
 
   def gaps(self) -> np.ndarray:
     """Computes confidence minus accuracy by bin: above 0 if too sure; NaN for an empty bin."""
-    return np.where(
-      self.counts > 0, (self.confidence - self.hits) / np.maximum(self.counts, 1), np.nan
-    )
+    return ratio(self.confidence - self.hits, self.counts)
 
   def expected_error(self) -> float:
     """Computes ECE (Eq. 3), the mean of |gap| over pixels; NaN without any pixel."""
@@ -128,8 +127,7 @@ class Calibration(Metric):
 
   def maximum_error(self) -> float:
     """Computes MCE (Eq. 5), the largest |gap| of a bin; NaN without any pixel."""
-    known = self.counts > 0
-    return float(np.abs(self.gaps()[known]).max()) if known.any() else float("nan")
+    return float(max(np.abs(self.gaps()[self.counts > 0]), default=np.nan))
 
   def mean_confidence(self) -> float:
     """Computes the mean confidence of all pixels; NaN without any."""
@@ -156,8 +154,7 @@ class Calibration(Metric):
     )
 
   def _per_pixel(self, sums: np.ndarray) -> float:
-    pixels = self.counts.sum()
-    return float(sums.sum() / pixels) if pixels else float("nan")
+    return float(ratio(sums.sum(), self.counts.sum()))
 
 
 def _upper_bounds(num_bins: int, dtype: type) -> np.ndarray:

@@ -1,39 +1,30 @@
 """Boundaries matched one to one, as in the Berkeley contour benchmark."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
-from asmjax.metrics.base import Metric
-from asmjax.metrics.contours import (
-  CONTOUR_RULE,
-  UNLABELED_RULE,
-  Tolerance,
-  class_contours,
-  common_tolerance,
-  count_matches,
-)
-from asmjax.metrics.label_maps import LabelPair, label_pairs
+from asmjax.metrics.boundary import CONTOUR_RULE, UNLABELED_RULE, BoundaryMetric, Tolerance
+from asmjax.metrics.contours import class_contours, count_matches
+from asmjax.metrics.label_maps import LabelPair
 from asmjax.metrics.moments import RunningMoments, nanmean, ratio
-
-# Tolerance of the BSDS benchmark (Arbelaez et al. 2011).
-_TOLERANCE = Tolerance(0.0075)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ContourBenchmark(Metric):
+class ContourBenchmark(BoundaryMetric):
   """Precision, recall and F of boundaries under one-to-one matching (Arbelaez et al. 2011).
 
   Boundary pixels of a class in truth and prediction are paired one to one, as many as can be,
   within the tolerance. The numbers of pixels are added up over images before they are divided.
 
   Attributes:
+    tolerance: Largest distance of a pair.
     matched: Number of pairs by class, int64 (c,).
     predicted: Number of boundary pixels of the predictions by class, int64 (c,).
     true: Number of boundary pixels of the truth by class, int64 (c,).
     images: Moments over images of F, averaged over the classes with a boundary in either map.
-    tolerance: Largest distance of a pair.
 
   Example:
     >>> state = ContourBenchmark.from_batch([[0, 1, 1, 1]], [[0, 0, 1, 1]], num_classes=2,
@@ -46,43 +37,20 @@ class ContourBenchmark(Metric):
   predicted: np.ndarray
   true: np.ndarray
   images: RunningMoments
-  tolerance: Tolerance
+  default_tolerance: ClassVar[Tolerance] = Tolerance(0.0075)  # Arbelaez et al. 2011.
 
   @classmethod
-  def empty(cls, num_classes: int, *, tolerance: Tolerance = _TOLERANCE) -> "ContourBenchmark":
-    """Creates the state of no images."""
-    matched, predicted, true = np.zeros((3, num_classes), np.int64)
-    return cls(matched, predicted, true, RunningMoments.from_values([]), tolerance)
-
-  @classmethod
-  def from_batch(
-    cls,
-    predictions: Any,
-    targets: Any,
-    *,
-    num_classes: int,
-    tolerance: Tolerance = _TOLERANCE,
-    sizes: Any = None,
+  def _from_pairs(
+    cls, pairs: Iterable[LabelPair], num_classes: int, tolerance: Tolerance
   ) -> "ContourBenchmark":
-    """Scores label maps (h, w) or (n, h, w); arguments and errors as of `label_pairs`."""
     counts = np.zeros((3, num_classes), np.int64)
     images = []
-    for pair in label_pairs(predictions, targets, num_classes=num_classes, sizes=sizes):
-      matches = _count_matches(pair, num_classes, tolerance.pixels(pair.label.shape))
-      images.append(RunningMoments.from_values(_f(*matches)).mean())
-      counts += matches
+    for pair in pairs:
+      image_counts = _count_matches(pair, num_classes, tolerance.pixels(pair.label.shape))
+      images.append(RunningMoments.from_values(_f(*image_counts)).mean())
+      counts += image_counts
     matched, predicted, true = counts
-    return cls(matched, predicted, true, RunningMoments.from_values(images), tolerance)
-
-  def merge(self, other: "ContourBenchmark") -> "ContourBenchmark":
-    """Adds the images of both; ValueError if their tolerances differ."""
-    return ContourBenchmark(
-      self.matched + other.matched,
-      self.predicted + other.predicted,
-      self.true + other.true,
-      self.images.merge(other.images),
-      common_tolerance(self.tolerance, other.tolerance),
-    )
+    return cls(tolerance, matched, predicted, true, RunningMoments.from_values(images))
 
   def compute(self) -> dict[str, float]:
     """Computes means over the classes, and the mean over images of the image's own F."""

@@ -1,6 +1,5 @@
 """Contours of label maps, what lies near them, and how two contours correspond."""
 
-import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -13,67 +12,8 @@ from scipy.spatial import KDTree
 
 from asmjax.metrics.label_maps import LabelPair
 
-# What all metrics of boundaries have in common, in the words of their protocols.
-UNLABELED_RULE = "unlabeled pixels are left out and steps to them are no boundary"
-CONTOUR_RULE = "boundary: pixels of a class with one of another class among their 4 neighbors"
-
-_UNITS = ("diagonal", "pixels")
 # Lets 5 / diagonal * diagonal, which may round to less than 5, still reach pixels 5 away.
 _SLACK = 1 + 1e-9
-
-
-@dataclasses.dataclass(frozen=True)
-class Tolerance:
-  """Largest distance of two boundary pixels that match, in pixels or relative to the image.
-
-  Attributes:
-    amount: Distance in the unit, at least 0.
-    unit: "diagonal", the default, for parts of the image's diagonal, or "pixels".
-
-  Raises:
-    ValueError: The unit is unknown, or the amount negative.
-
-  Example:
-    >>> Tolerance(0.01).pixels((300, 400)), Tolerance(5, "pixels").pixels((300, 400))
-    (5.0, 5.0)
-  """
-
-  amount: int | float
-  unit: str = "diagonal"
-
-  def __post_init__(self):
-    if self.unit not in _UNITS:
-      raise ValueError(f"unknown unit {self.unit!r} of a tolerance; known: {', '.join(_UNITS)}")
-    if not self.amount >= 0:
-      raise ValueError(f"a tolerance is at least 0, not {self.amount}")
-
-  def __str__(self):
-    return f"{self.amount:g} {'px' if self.unit == 'pixels' else 'of the image diagonal'}"
-
-  @classmethod
-  def at_smallest(cls, pixels: int | float, diagonal: int | float) -> "Tolerance":
-    """Creates the part of the diagonal that is `pixels` in the smallest image (Luc et al. 2016).
-
-    Args:
-      pixels: Distance in the image with the smallest diagonal.
-      diagonal: Smallest diagonal of a set of images in pixels, above 0.
-
-    Example:
-      >>> Tolerance.at_smallest(5, 500), Tolerance.at_smallest(5, 500).pixels((600, 800))
-      (Tolerance(amount=0.01, unit='diagonal'), 10.0)
-    """
-    return cls(pixels / diagonal)
-
-  def pixels(self, shape: tuple[int, int]) -> float:
-    """Computes the distance in pixels for an image of this (height, width)."""
-    return self.amount * (1.0 if self.unit == "pixels" else float(np.hypot(*shape)))
-
-
-def common_tolerance(one: Tolerance, other: Tolerance) -> Tolerance:
-  """Returns the tolerance of two states that are merged; ValueError if they differ."""
-  if one != other:
-    raise ValueError(f"cannot merge tolerances of {one} and {other}")
-  return one
 
 
 def mark_contours(

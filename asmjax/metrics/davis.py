@@ -2,27 +2,19 @@
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
-from asmjax.metrics.base import Metric
-from asmjax.metrics.contours import (
-  UNLABELED_RULE,
-  Tolerance,
-  common_tolerance,
-  contour_f,
-  mark_davis_contour,
-)
-from asmjax.metrics.label_maps import label_pairs
+from asmjax.metrics.boundary import UNLABELED_RULE, BoundaryMetric, Tolerance
+from asmjax.metrics.contours import contour_f, mark_davis_contour
+from asmjax.metrics.label_maps import LabelPair
 from asmjax.metrics.moments import RunningMoments, nanmean
-
-# `bound_th` of the DAVIS evaluation code (Perazzi et al. 2016).
-_TOLERANCE = Tolerance(0.008)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DavisF(Metric):
+class DavisF(BoundaryMetric):
   """Contour accuracy F of the DAVIS benchmark (Perazzi et al. 2016), by class.
 
   Contours one pixel wide match where the other's, dilated by a disc, covers them. A class with a
@@ -30,31 +22,19 @@ class DavisF(Metric):
   where the benchmark, which knows which objects a video has, counts 1.
 
   Attributes:
-    classes: Moments of F over images by class, (c,).
     tolerance: Radius of the disc, rounded up to pixels.
+    classes: Moments of F over images by class, (c,).
   """
 
   classes: RunningMoments
-  tolerance: Tolerance
+  default_tolerance: ClassVar[Tolerance] = Tolerance(0.008)  # `bound_th` of the released code.
 
   @classmethod
-  def empty(cls, num_classes: int, *, tolerance: Tolerance = _TOLERANCE) -> "DavisF":
-    """Creates the state of no images."""
-    return cls(RunningMoments.from_values(np.zeros((0, num_classes))), tolerance)
-
-  @classmethod
-  def from_batch(
-    cls,
-    predictions: Any,
-    targets: Any,
-    *,
-    num_classes: int,
-    tolerance: Tolerance = _TOLERANCE,
-    sizes: Any = None,
+  def _from_pairs(
+    cls, pairs: Iterable[LabelPair], num_classes: int, tolerance: Tolerance
   ) -> "DavisF":
-    """Scores label maps (h, w) or (n, h, w); arguments and errors as of `label_pairs`."""
     images = []
-    for pair in label_pairs(predictions, targets, num_classes=num_classes, sizes=sizes):
+    for pair in pairs:
       radius = math.ceil(tolerance.pixels(pair.label.shape))
       scores = np.full(num_classes, np.nan)
       for c in pair.classes():
@@ -64,12 +44,7 @@ class DavisF(Metric):
         )
         _, _, scores[c] = contour_f(true, predicted, radius)
       images.append(scores)
-    return cls(RunningMoments.from_values(np.reshape(images, (-1, num_classes))), tolerance)
-
-  def merge(self, other: "DavisF") -> "DavisF":
-    """Adds the images of both; ValueError if their tolerances differ."""
-    tolerance = common_tolerance(self.tolerance, other.tolerance)
-    return DavisF(self.classes.merge(other.classes), tolerance)
+    return cls(tolerance, RunningMoments.from_values(np.reshape(images, (-1, num_classes))))
 
   def compute(self) -> dict[str, float]:
     """Computes the mean over the classes."""

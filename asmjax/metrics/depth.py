@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer, Num
+from jaxtyping import Array, Integer, Num
 
-from asmjax.metrics.grouped import PixelErrors, check_same_shape, sum_on_device, sum_on_host
 from asmjax.metrics.moments import ratio
+from asmjax.metrics.pixel_errors import PixelErrors, check_same_shape, sum_on_device, sum_on_host
 
 # Depths in meters that errors are computed with; both keep every float32 sum finite.
 NEAREST, FARTHEST = 1e-3, 1e6
@@ -51,10 +51,7 @@ def sum_depth_errors(
   Raises:
     ValueError: Shapes differ, or `cap` is out of range.
   """
-  predictions, targets = jnp.asarray(predictions, float), jnp.asarray(targets, float)
-  group = None if group is None else jnp.asarray(group, int)
-  _check(predictions, targets, cap, group)
-  return sum_on_device(*_pixel_errors(predictions, targets, cap, jnp), group, num_groups)
+  return sum_on_device(*_pixel_errors(predictions, targets, group, cap, jnp), num_groups)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,13 +87,6 @@ class DepthErrors(PixelErrors):
   cap: float = FARTHEST
 
   @classmethod
-  def empty(cls, *, cap: float = FARTHEST, num_groups: int | None = None) -> "DepthErrors":
-    """Creates the state of no pixels; without `num_groups` all pixels will be together."""
-    nothing = np.zeros(0)
-    group = None if num_groups is None else nothing.astype(int)
-    return cls.from_batch(nothing, nothing, cap=cap, group=group, num_groups=num_groups or 0)
-
-  @classmethod
   def from_batch(
     cls,
     predictions: Any,
@@ -107,11 +97,7 @@ class DepthErrors(PixelErrors):
     num_groups: int = 1,
   ) -> "DepthErrors":
     """Computes `sum_depth_errors` in NumPy and float64, for arrays of any equal shape."""
-    predictions, targets = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
-    group = None if group is None else np.asarray(group, int)
-    _check(predictions, targets, cap, group)
-    errors = _pixel_errors(predictions, targets, cap, np)
-    return cls(sum_on_host(*errors, group, num_groups), cap)
+    return cls(sum_on_host(*_pixel_errors(predictions, targets, group, cap, np), num_groups), cap)
 
   @property
   def rules(self) -> str:
@@ -123,32 +109,24 @@ class DepthErrors(PixelErrors):
 
   def compute_by_group(self) -> dict[str, np.ndarray]:
     """Computes metrics by name and group; NaN for a group without a pixel."""
-    means = {
-      name: ratio(value, self.sums["pixels"])
-      for name, value in self.sums.items()
-      if name != "pixels"
-    }
     roots = {"squared": "rms", "log_squared": "log_rms"}
-    return {
-      roots.get(name, name): np.sqrt(value) if name in roots else value
-      for name, value in means.items()
-    }
-
-
-def _check(predictions: Any, targets: Any, cap: float, group: Any) -> None:
-  check_same_shape(
-    predictions=predictions.shape,
-    targets=targets.shape,
-    group=None if group is None else group.shape,
-  )
-  if not NEAREST < cap <= FARTHEST:
-    raise ValueError(f"expected a cap in ({NEAREST:g}, {FARTHEST:g}] m, found {cap!r}")
+    metrics = {}
+    for name, total in self.sums.items():
+      mean = ratio(total, self.sums["pixels"])
+      metrics[roots.get(name, name)] = np.sqrt(mean) if name in roots else mean
+    del metrics["pixels"]
+    return metrics
 
 
 def _pixel_errors(
-  predictions: Float[Any, "*shape"], targets: Float[Any, "*shape"], cap: float, xp: Any
-) -> tuple[dict[str, Any], Any]:
-  """Computes errors by name in the namespace `xp`, and where they count."""
+  predictions: Any, targets: Any, group: Any, cap: float, xp: Any
+) -> tuple[dict[str, Any], Any, Any]:
+  """Computes errors by name in the namespace `xp`, where they count, and the checked groups."""
+  predictions, targets = xp.asarray(predictions, float), xp.asarray(targets, float)
+  group = None if group is None else xp.asarray(group, int)
+  check_same_shape(predictions=predictions, targets=targets, group=group)
+  if not NEAREST < cap <= FARTHEST:
+    raise ValueError(f"expected a cap in ({NEAREST:g}, {FARTHEST:g}] m, found {cap!r}")
   mask = (targets > 0) & (targets <= cap)
   targets = xp.maximum(xp.where(mask, targets, 1), NEAREST)
   predictions = xp.minimum(xp.where(predictions > NEAREST, predictions, NEAREST), cap)
@@ -163,4 +141,4 @@ def _pixel_errors(
     "log_squared": log**2,
     "log10": xp.abs(log) / math.log(10),
   }
-  return errors | {name: factor < limit for name, limit in FACTORS.items()}, mask
+  return errors | {name: factor < limit for name, limit in FACTORS.items()}, mask, group

@@ -1,119 +1,14 @@
-"""Errors of pixels, summed over groups of pixels: all, classes, instances or images."""
+"""Means over classes, instances or images of the errors of each one's pixels."""
 
-import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.moments import nanmean, ratio
-
-_Errors = TypeVar("_Errors", bound="PixelErrors")
-
-
-def sum_on_device(
-  values: Mapping[str, Array], mask: Array, group: Array | None, num_groups: int
-) -> dict[str, Array]:
-  """Sums per-pixel values over the pixels of each group, to be added up over devices.
-
-  Args:
-    values: Arrays of one shape, by name; booleans are counted (int32), others summed (float32).
-    mask: Whether a pixel counts, of the same shape.
-    group: Ids of the same shape; pixels with an id outside [0, num_groups) are left out. None has
-      all pixels together.
-    num_groups: Number of groups.
-
-  Returns:
-    Sums by name, and "pixels" with the number of pixels: (num_groups,), or () without `group`.
-  """
-  values = {**values, "pixels": jnp.ones_like(mask)}
-  numbers = {name: x.astype(int) if x.dtype == bool else x for name, x in values.items()}
-  if group is None:
-    return {name: jnp.sum(jnp.where(mask, x, 0)) for name, x in numbers.items()}
-  cell = jnp.where(mask & (group >= 0) & (group < num_groups), group, num_groups)
-  # Row by row: long scattered sums would lose three digits of float32, and crowd few addresses.
-  rows = cell.size // cell.shape[-1]
-  cell = (cell.reshape(rows, -1) + (num_groups + 1) * jnp.arange(rows)[:, None]).ravel()
-  scattered = {
-    name: jnp.bincount(cell, x.ravel(), length=rows * (num_groups + 1))
-    for name, x in numbers.items()
-  }
-  return {name: x.reshape(rows, -1)[:, :-1].sum(0) for name, x in scattered.items()}
-
-
-def sum_on_host(
-  values: Mapping[str, np.ndarray], mask: np.ndarray, group: np.ndarray | None, num_groups: int
-) -> dict[str, Any]:
-  """Computes `sum_on_device` in NumPy: int64 and float64."""
-  values = {**values, "pixels": np.ones_like(mask)}
-  if group is None:
-    return {name: np.sum(value, where=mask) for name, value in values.items()}
-  member = mask & (group >= 0) & (group < num_groups)
-  ids = group[member]
-  return {
-    name: np.bincount(ids, value[member], num_groups).astype(
-      np.int64 if value.dtype == bool else float
-    )
-    for name, value in values.items()
-  }
-
-
-def check_same_shape(**shapes: tuple[int, ...] | None) -> None:
-  """Raises ValueError unless all shapes but None are equal."""
-  known = {name: tuple(shape) for name, shape in shapes.items() if shape is not None}
-  if len(set(known.values())) > 1:
-    raise ValueError(f"expected one shape for all, found {known}")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PixelErrors(Metric):
-  """Sums over pixels, by group, of any number of images; base class of depth and normals.
-
-  Attributes:
-    sums: Result of a sum over pixels on device or on host, or a total of such, by name; kept as
-      NumPy float64 and int64.
-  """
-
-  sums: Mapping[str, Any]
-
-  def __post_init__(self):
-    wide = {name: _widen(np.asarray(value)) for name, value in self.sums.items()}
-    object.__setattr__(self, "sums", wide)
-
-  @property
-  @abc.abstractmethod
-  def rules(self) -> str:
-    """Description of which pixels count, and how."""
-
-  @abc.abstractmethod
-  def compute_by_group(self) -> dict[str, np.ndarray]:
-    """Computes metrics by name and group; NaN for a group without a pixel."""
-
-  @property
-  def protocol(self) -> str:
-    """Description of how the numbers of `compute` come about."""
-    return f"pooled over pixels; {self.rules}"
-
-  def merge(self: _Errors, other: _Errors) -> _Errors:
-    """Adds the pixels of both; ValueError if they count by other rules, or have other groups."""
-    if self.rules != other.rules:
-      raise ValueError(f"cannot merge errors by two rules: {self.rules!r} and {other.rules!r}")
-    check_same_shape(first=self.sums["pixels"].shape, second=other.sums["pixels"].shape)
-    added = {name: value + other.sums[name] for name, value in self.sums.items()}
-    return dataclasses.replace(self, sums=added)
-
-  def pool(self: _Errors) -> _Errors:
-    """Adds the pixels of all groups."""
-    axes = tuple(range(self.sums["pixels"].ndim))
-    return dataclasses.replace(self, sums={k: v.sum(axes) for k, v in self.sums.items()})
-
-  def compute(self) -> dict[str, float]:
-    """Computes metrics over the pixels of all groups together; NaN without any pixel."""
-    return {name: float(value) for name, value in self.pool().compute_by_group().items()}
+from asmjax.metrics.pixel_errors import PixelErrors, check_same_shape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,11 +84,6 @@ class Groups(NamedTuple):
   num_classes: int
   kind: str
 
-  @property
-  def num_members(self) -> int:
-    """Number of members."""
-    return len(self.class_of)
-
 
 def image_groups(shape: tuple[int, int, int]) -> Groups:
   """Makes every image of an (n, h, w) batch a member, all of one class."""
@@ -216,7 +106,7 @@ def instance_groups(instance: Any, label: Any, *, num_classes: int) -> Groups:
     ValueError: The shapes differ or are not (n, h, w).
   """
   instance, label = np.asarray(instance, np.int64), np.asarray(label, np.int64)
-  check_same_shape(instance=instance.shape, label=label.shape)
+  check_same_shape(instance=instance, label=label)
   if instance.ndim != 3:
     raise ValueError(f"expected instances of shape (n, h, w), found {instance.shape}")
   keys = (np.arange(len(instance))[:, None, None] << 32) + instance
@@ -293,7 +183,7 @@ class GroupMeans(Metric):
       ValueError: The shapes of values and groups differ.
     """
     by_member = errors.from_batch(
-      predictions, targets, group=groups.ids, num_groups=groups.num_members, **options
+      predictions, targets, group=groups.ids, num_groups=len(groups.class_of), **options
     )
     return cls._from_errors(by_member, groups)
 
@@ -329,7 +219,3 @@ class GroupMeans(Metric):
   def protocol(self) -> str:
     """Description of how the numbers are computed."""
     return f"mean over each {self.kind} of a class; {self.rules}"
-
-
-def _widen(value: np.ndarray) -> np.ndarray:
-  return value.astype(np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64)

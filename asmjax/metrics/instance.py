@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.confusion import ConfusionMatrix
+from asmjax.metrics.grouped import instance_groups
 from asmjax.metrics.moments import nanmean, ratio
 
 # How often a class counts in an image whose truth holds it without any instance id.
@@ -15,6 +16,11 @@ COUNT_WITHOUT_IDS = {
   "left_out": lambda region: 0,
   "once": lambda region: 1,
   "components": lambda region: ndimage.label(region, np.ones((3, 3)))[1],  # pyright: ignore[reportIndexIssue]  # Without `output` it returns a pair.
+}
+_RULES = {
+  "left_out": "classes without ids left out",
+  "once": "a class without ids counts once an image",
+  "components": "a class without ids counts by its 8-connected components",
 }
 
 
@@ -107,7 +113,8 @@ class InstanceIou(Metric):
     num_classes: int,
     count_without_ids: str,
   ) -> "InstanceIou":
-    number = _count_instances(label, instance, num_classes)
+    groups = instance_groups(instance[None], label[None], num_classes=num_classes)
+    number = np.bincount(groups.class_of, minlength=num_classes)
     for c in range(num_classes):
       if number[c] == 0 and np.any(label == c):
         number[c] = COUNT_WITHOUT_IDS[count_without_ids](label == c)
@@ -141,21 +148,7 @@ class InstanceIou(Metric):
   @property
   def protocol(self) -> str:
     """Description of how the numbers are computed."""
-    counted = {
-      "left_out": "classes without ids left out",
-      "once": "a class without ids counts once an image",
-      "components": "a class without ids counts by its 8-connected components",
-    }
     return (
       "IoU of each class and image, averaged over images with the numbers of instances of the "
-      f"class, then over classes with instances; {counted[self.count_without_ids]}"
+      f"class, then over classes with instances; {_RULES[self.count_without_ids]}"
     )
-
-
-def _count_instances(label: np.ndarray, instance: np.ndarray, num_classes: int) -> np.ndarray:
-  """Counts instances (c,), each for the class that most of its labeled pixels have."""
-  labeled = (instance > 0) & (label >= 0) & (label < num_classes)
-  ids, index = np.unique(instance[labeled], return_inverse=True)
-  cells = index * num_classes + label[labeled]
-  votes = np.bincount(cells, minlength=ids.size * num_classes).reshape(ids.size, num_classes)
-  return np.bincount(votes.argmax(1), minlength=num_classes)

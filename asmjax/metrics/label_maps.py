@@ -29,19 +29,7 @@ class LabelPair(NamedTuple):
 def label_pairs(
   predictions: Any, targets: Any, *, num_classes: int, sizes: Any = None
 ) -> Iterator[LabelPair]:
-  """Yields the images of a stack without their padding.
-
-  Args:
-    predictions: Predicted class ids (h, w) or (n, h, w), in [0, num_classes) where labeled.
-    targets: True class ids of the same shape; others than [0, num_classes) mean unlabeled.
-    num_classes: Number of classes.
-    sizes: Heights and widths (n, 2) of images that are padded at the bottom and on the right; None
-      if none is.
-
-  Raises:
-    ValueError: Shapes differ or have another rank, or a labeled pixel's prediction is outside
-      [0, num_classes), or a size is not inside the maps.
-  """
+  """Yields the images of a stack without their padding; see `BoundaryMetric.from_batch`."""
   predictions, label = np.asarray(predictions), np.asarray(targets)
   if label.shape != predictions.shape or label.ndim not in (2, 3):
     raise ValueError(

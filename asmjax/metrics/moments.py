@@ -30,8 +30,8 @@ class RunningMoments:
     # NumPy turns results without dimensions into scalars.
     return cls(np.asarray(count), np.asarray(average), np.asarray(squares))
 
-  def merge(self, other: "RunningMoments") -> "RunningMoments":
-    """Computes the moments of the values of both."""
+  def __add__(self, other: "RunningMoments") -> "RunningMoments":
+    """Joins the values of both."""
     count = self.count + other.count
     part = other.count / np.maximum(count, 1)
     difference = other.average - self.average

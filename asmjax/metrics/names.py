@@ -37,12 +37,12 @@ def group_by_class(metrics: Mapping[str, _T]) -> dict[str, dict[str, _T]]:
 
 def drop_extra_classes(metrics: Mapping[str, _T]) -> dict[str, _T]:
   """Selects what is logged while a run trains: all but the many extra metrics of single classes."""
-  is_extra = lambda metric: metric.count("/") > 1
-  return {
-    name: value
-    for name, value in metrics.items()
-    if split_class(name)[1] is None or not is_extra(split_class(name)[0])
-  }
+
+  def is_logged(name: str) -> bool:
+    metric, class_name = split_class(name)
+    return class_name is None or metric.count("/") == 1  # Extra metrics have another slash.
+
+  return {name: value for name, value in metrics.items() if is_logged(name)}
 
 
 def drop_classes(metrics: Mapping[str, _T]) -> dict[str, _T]:

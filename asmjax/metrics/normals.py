@@ -2,15 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Integer, Num
 
-from asmjax.metrics.grouped import PixelErrors, check_same_shape, sum_on_device, sum_on_host
 from asmjax.metrics.moments import ratio
+from asmjax.metrics.pixel_errors import PixelErrors, check_same_shape, sum_on_device, sum_on_host
 
 # Width of the histogram's bins in degrees. Papers print medians with two decimals, and so wide the
 # histogram of one group takes 72 kB.
@@ -46,12 +46,9 @@ def sum_normal_errors(
   Raises:
     ValueError: Shapes differ, or the last axis is not of size 3.
   """
-  predictions, targets = jnp.asarray(predictions, float), jnp.asarray(targets, float)
-  group = None if group is None else jnp.asarray(group, int)
-  _check(predictions, targets, group)
-  values, mask = _pixel_errors(predictions, targets, jnp)
-  sums = sum_on_device(values, mask, group, num_groups)
-  return sums | {"histogram": _histogram(values["mean"], mask, group, num_groups, jnp)}
+  values, mask, ids = _pixel_errors(predictions, targets, group, jnp)
+  sums = sum_on_device(values, mask, ids, num_groups)
+  return sums | {"histogram": _histogram(values["mean"], mask, ids, num_groups, jnp)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,24 +75,16 @@ class NormalErrors(PixelErrors):
     (22.5, 22.5, 0.5)
   """
 
-  @classmethod
-  def empty(cls, *, num_groups: int | None = None) -> "NormalErrors":
-    """Creates the state of no pixels; without `num_groups` all pixels will be together."""
-    nothing = np.zeros((0, 3))
-    group = None if num_groups is None else np.zeros(0, int)
-    return cls.from_batch(nothing, nothing, group=group, num_groups=num_groups or 0)
+  pixel_shape: ClassVar[tuple[int, ...]] = (3,)
 
   @classmethod
   def from_batch(
     cls, predictions: Any, targets: Any, *, group: Any = None, num_groups: int = 1
   ) -> "NormalErrors":
     """Computes `sum_normal_errors` in NumPy and float64, for any equal shape (..., 3)."""
-    predictions, targets = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
-    group = None if group is None else np.asarray(group, int)
-    _check(predictions, targets, group)
-    values, mask = _pixel_errors(predictions, targets, np)
-    sums = sum_on_host(values, mask, group, num_groups)
-    return cls(sums | {"histogram": _histogram(values["mean"], mask, group, num_groups, np)})
+    values, mask, ids = _pixel_errors(predictions, targets, group, np)
+    sums = sum_on_host(values, mask, ids, num_groups)
+    return cls(sums | {"histogram": _histogram(values["mean"], mask, ids, num_groups, np)})
 
   @property
   def rules(self) -> str:
@@ -115,29 +104,27 @@ class NormalErrors(PixelErrors):
     }
 
 
-def _check(predictions: Any, targets: Any, group: Any) -> None:
-  check_same_shape(predictions=predictions.shape, targets=targets.shape)
+def _pixel_errors(
+  predictions: Any, targets: Any, group: Any, xp: Any
+) -> tuple[dict[str, Any], Any, Any]:
+  """Computes angles in degrees and whether they are small, where they count, and the groups."""
+  predictions, targets = xp.asarray(predictions, float), xp.asarray(targets, float)
+  group = None if group is None else xp.asarray(group, int)
+  check_same_shape(predictions=predictions, targets=targets)
   if targets.shape[-1:] != (3,):
     raise ValueError(f"expected normals of shape (..., 3), found {targets.shape}")
-  if group is not None:
-    check_same_shape(normals=targets.shape[:-1], group=group.shape)
-
-
-def _pixel_errors(predictions: Any, targets: Any, xp: Any) -> tuple[dict[str, Any], Any]:
-  """Computes the angle in degrees and whether it is small, and where it counts."""
+  check_same_shape(normals=targets[..., 0], group=group)
   (ax, ay, az), mask = _rescale(targets, xp)
   (bx, by, bz), known = _rescale(predictions, xp)
   cross = (ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2
   angle = xp.degrees(xp.arctan2(xp.sqrt(cross), ax * bx + ay * by + az * bz))
   angle = xp.where(known, angle, 90)
-  return {"mean": angle} | {name: angle < limit for name, limit in ANGLES.items()}, mask
+  is_small = {name: angle < limit for name, limit in ANGLES.items()}
+  return {"mean": angle} | is_small, mask, group
 
 
 def _rescale(normals: Any, xp: Any) -> tuple[tuple[Any, Any, Any], Any]:
-  """Divides by the largest component so that no product overflows, and marks normals.
-
-  The angle does not depend on lengths.
-  """
+  """Divides by the largest component, so that no product overflows, and marks the normals."""
   x, y, z = (normals[..., i] for i in range(3))
   largest = xp.maximum(xp.maximum(xp.abs(x), xp.abs(y)), xp.abs(z))
   known = (largest > 0) & xp.isfinite(largest)

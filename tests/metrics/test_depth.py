@@ -193,7 +193,7 @@ def test_instance_wise_equals_instance_by_instance():
   means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
   expected = reference.instance_scores(reference.depth_scores, truth, predicted, instance, label, 6)
   assert_scores(means.compute_by_class(), expected, rtol=1e-12)
-  assert means.members.sum() == groups.num_members - 1
+  assert means.members.sum() == len(groups.class_of) - 1
   present = ~np.isnan(expected["rms"])
   assert 0 < present.sum() < 6
   assert means.compute()["rms"] == pytest.approx(expected["rms"][present].mean())
