@@ -21,11 +21,10 @@ from asmjax.data.wrappers import InMemory, RemapClasses, SelectKeys, open_split,
 from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, make_lookahead_schedule
-from asmjax.metrics.contours import Tolerance
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
 from asmjax.models.predictors import PREDICTORS
-from asmjax.tasks import TASKS, Segmentation
+from asmjax.tasks import TASKS
 from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Init, Training
 from asmjax.train.loop import MakeSchedule
@@ -133,7 +132,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
   validation = _kept(data, validation, truths | needs)
   prepare = dataclasses.replace(build_eval_transform(data, made), keep_size=True)
-  made = _with_bf_tolerance(made, validation, prepare, data.loader.on_error)
+  made = _with_adapted_tasks(made, validation, prepare, data.loader.on_error)
   return Experiment(
     seed=coerce(config["seed"], int, "seed"),
     game=_with_shares(made, train, data.loader.on_error),
@@ -266,19 +265,15 @@ def _with_shares(made: Game, train: Source, on_error: str) -> Game:
   return dataclasses.replace(made, terms={**made.terms, **counted})
 
 
-def _with_bf_tolerance(made: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
-  """Returns the game with BF's tolerance set to 5 pixels of the smallest image, if it is unset."""
-  task = made.tasks.get("segmentation")
-  if not isinstance(task, Segmentation):
-    return made
-  if "bf" not in task.extra_metrics or task.bf_tolerance:
-    return made
-  if prepare.resize == "stretch":
-    diagonal = float(np.hypot(*prepare.size))
-  else:
-    diagonal = smallest_diagonal(validation, prepare.output_size, on_error=on_error)
-  tolerance = Tolerance.at_smallest(5, diagonal).amount
-  tasks = {**made.tasks, "segmentation": dataclasses.replace(task, bf_tolerance=tolerance)}
+def _with_adapted_tasks(made: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
+  """Returns the game with the options of its tasks that the images to be evaluated decide."""
+
+  def diagonal() -> float:
+    if prepare.resize == "stretch":
+      return float(np.hypot(*prepare.size))
+    return smallest_diagonal(validation, prepare.output_size, on_error=on_error)
+
+  tasks = {name: task.adapt_to_images(diagonal) for name, task in made.tasks.items()}
   return dataclasses.replace(made, tasks=tasks)
 
 

@@ -2,10 +2,11 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PyTree, UInt8
 from PIL import Image
@@ -85,9 +86,9 @@ class Task(abc.ABC):
   def structure(self, output: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Computes the structure of a prediction, differentiable by the output."""
 
-  @abc.abstractmethod
   def hard_structure(self, output: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Computes the structure of the answer, without a gradient."""
+    """Computes the structure of the answer, without a gradient; by default that of the output."""
+    return lax.stop_gradient(self.structure(output))
 
   @abc.abstractmethod
   def pixel_loss(self, output: Float[Array, "n h w c"], truth: Truth) -> MaskedMean:
@@ -119,6 +120,15 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def compute_metrics(self, sums: PyTree) -> dict[str, float]:
     """Computes metrics by name from the sum of all `metric_sums`, as arrays of the host."""
+
+  def adapt_to_images(self, smallest_diagonal: Callable[[], float]) -> "Task":
+    """Returns the task with the options that are left to the images to be evaluated.
+
+    Args:
+      smallest_diagonal: Function that computes the smallest diagonal of these images, in pixels.
+    """
+    del smallest_diagonal
+    return self
 
   @property
   def extra_truth_keys(self) -> tuple[str, ...]:
@@ -179,20 +189,21 @@ class Task(abc.ABC):
   ) -> Float[Array, "n h w c"]:
     """Computes what may be averaged over views of an image; arguments as for `predict`."""
 
-  @abc.abstractmethod
   def flip(self, soft_prediction: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
     """Converts the soft prediction of a horizontally flipped image to that of the image."""
+    return soft_prediction[:, ::-1]
 
-  @abc.abstractmethod
   def unscale(
     self, soft_prediction: Float[np.ndarray, "h w c"], factor: float
   ) -> Float[np.ndarray, "h w c"]:
-    """Undoes what magnifying an image does to its geometry.
+    """Undoes what magnifying an image does to its geometry; by default nothing.
 
     Args:
       soft_prediction: Soft prediction of an image that was magnified.
       factor: Magnification of the image; what looks larger was taken to be nearer.
     """
+    del factor
+    return soft_prediction
 
   @abc.abstractmethod
   def postprocess(self, soft_prediction: Float[np.ndarray, "h w c"]) -> Num[np.ndarray, "h w ..."]:

@@ -57,7 +57,7 @@ class Depth(Task):
 
   @property
   def channels(self) -> int:
-    """1."""
+    """Number of channels, 1."""
     return 1
 
   @property
@@ -78,10 +78,6 @@ class Depth(Task):
   def structure(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
     """Computes log(max(d, 0.01)) of the predicted depth d."""
     return _log(_meters(output))
-
-  def hard_structure(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
-    """Computes the structure without a gradient: a depth has no winner to take all."""
-    return jax.lax.stop_gradient(self.structure(output))
 
   def pixel_loss(self, output: Float[Array, "n h w 1"], truth: Truth) -> MaskedMean:
     """Computes the squared error in square meters."""
@@ -132,10 +128,6 @@ class Depth(Task):
     """Computes meters at the image's size."""
     return upsample(_meters(output), size, align_corners=align_corners)
 
-  def flip(self, soft_prediction: Float[np.ndarray, "h w 1"]) -> Float[np.ndarray, "h w 1"]:
-    """Flips the meters of a flipped image back."""
-    return soft_prediction[:, ::-1]
-
   def unscale(
     self, soft_prediction: Float[np.ndarray, "h w 1"], factor: float
   ) -> Float[np.ndarray, "h w 1"]:
@@ -175,12 +167,12 @@ class Depth(Task):
     )
     known = np.isfinite(depth) & (depth > 0)
     low, high = np.percentile(depth[known], _COLORED_PERCENTILES) if known.any() else (0.0, 1.0)
-    draw = lambda maps: np.stack([depth_colors(one, low, high) for one in maps])
+    draw = lambda maps: np.stack([depth_colors(image, low, high) for image in maps])
     error = np.where(known, np.abs(meters - depth) / np.where(known, depth, 1), np.nan)
     return {
       "truth": draw(depth),
       "prediction": draw(np.maximum(meters, _MIN_DEPTH)),
-      "error": np.stack([error_colors(one, _BRIGHTEST_ERROR) for one in error]),
+      "error": np.stack([error_colors(image, _BRIGHTEST_ERROR) for image in error]),
     }
 
   def encode(

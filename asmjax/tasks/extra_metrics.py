@@ -6,13 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asmjax.metrics.base import Metric
-from asmjax.metrics.grouped import (
-  ClassMeans,
-  GroupMeans,
-  PixelErrors,
-  image_groups,
-  instance_groups,
-)
+from asmjax.metrics.grouped import ClassMeans, GroupMeans, Groups, image_groups, instance_groups
+from asmjax.metrics.pixel_errors import PixelErrors
 
 HostTruth = Mapping[str, np.ndarray]
 
@@ -39,17 +34,17 @@ def grouped_metrics(
     options: Function of a task to keyword arguments of the metric.
   """
 
-  def by_image(task: Any, predictions: np.ndarray, truth: HostTruth) -> GroupMeans:
-    groups = image_groups(predictions.shape[:3])
+  def by_group(task: Any, predictions: np.ndarray, truth: HostTruth, groups: Groups) -> GroupMeans:
     return GroupMeans.from_batch(
       predictions, truth[task.truth_key], errors=errors, groups=groups, **options(task)
     )
 
+  def by_image(task: Any, predictions: np.ndarray, truth: HostTruth) -> GroupMeans:
+    return by_group(task, predictions, truth, image_groups(predictions.shape[:3]))
+
   def by_instance(task: Any, predictions: np.ndarray, truth: HostTruth) -> GroupMeans:
     groups = instance_groups(truth["instance"], truth["label"], num_classes=len(task.classes))
-    return GroupMeans.from_batch(
-      predictions, truth[task.truth_key], errors=errors, groups=groups, **options(task)
-    )
+    return by_group(task, predictions, truth, groups)
 
   def by_class(task: Any, predictions: np.ndarray, truth: HostTruth) -> ClassMeans:
     return ClassMeans.from_batch(

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -54,7 +53,7 @@ class Normals(Task):
 
   @property
   def channels(self) -> int:
-    """3."""
+    """Number of channels, 3."""
     return 3
 
   @property
@@ -75,10 +74,6 @@ class Normals(Task):
   def structure(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """Computes unit vectors."""
     return _unit_vectors(output)
-
-  def hard_structure(self, output: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Computes the structure without a gradient: a direction has no winner to take all."""
-    return jax.lax.stop_gradient(self.structure(output))
 
   def pixel_loss(self, output: Float[Array, "n h w 3"], truth: Truth) -> MaskedMean:
     """Computes the squared distance of unit vectors, or as `released` says."""
@@ -176,9 +171,9 @@ class Normals(Task):
     angle = np.degrees(np.arccos(np.clip(np.sum(true * predictions, -1), -1, 1)))
     error = np.where((true != 0).any(-1), angle, np.nan)
     return {
-      "truth": np.stack([normal_colors(one) for one in true]),
-      "prediction": np.stack([normal_colors(one) for one in predictions]),
-      "error": np.stack([error_colors(one, _BRIGHTEST_ERROR) for one in error]),
+      "truth": normal_colors(true),
+      "prediction": normal_colors(predictions),
+      "error": np.stack([error_colors(image, _BRIGHTEST_ERROR) for image in error]),
     }
 
   def encode(

@@ -12,13 +12,12 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 from PIL import Image
 
 from asmjax.losses.pixel import cross_entropy
-from asmjax.metrics.base import Metric
 from asmjax.metrics.bf_score import BFScore
+from asmjax.metrics.boundary import BoundaryMetric, Tolerance
 from asmjax.metrics.boundary_iou import BoundaryIoU
 from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.metrics.contour_benchmark import ContourBenchmark
-from asmjax.metrics.contours import Tolerance
 from asmjax.metrics.davis import DavisF
 from asmjax.metrics.instance import InstanceIou
 from asmjax.ops.masked_mean import MaskedMean
@@ -32,17 +31,18 @@ _SURE = 1e4
 _WRONG_COLOR = np.array([220, 30, 30], np.uint8)
 
 
-def _contour_metric(
-  metric: type[Metric], **options: Callable[["Segmentation"], Any]
+def _boundary_metric(
+  metric: type[BoundaryMetric],
+  tolerance: Callable[["Segmentation"], Tolerance | None] = lambda task: None,
 ) -> ExtraMetric:
-  """Makes a metric of boundaries; `options` are functions of the task to keyword arguments."""
+  """Makes a metric of boundaries whose tolerance is a function of the task, or its default."""
   return ExtraMetric(
     lambda task, predictions, truth: metric.from_batch(
       predictions,
       truth["label"],
       num_classes=task.channels,
+      tolerance=tolerance(task),
       sizes=truth.get("size"),
-      **{name: option(task) for name, option in options.items()},
     )
   )
 
@@ -77,8 +77,8 @@ class Segmentation(Task):
     count_without_ids: What "instance" counts of a class without instances, "left_out", "once" or
       "components"; see `asmjax.metrics.instance.InstanceIou`.
     bf_tolerance: Tolerance of "bf", theta, as a part of the image's diagonal, 0.0075 in Csurka et
-      al. 2013; 0, the default, has `asmjax.config.build.build_experiment` choose it: 5 pixels in
-      the smallest image that is evaluated (Luc et al. 2016).
+      al. 2013; 0, the default, leaves it to `adapt_to_images`: 5 pixels in the smallest image that
+      is evaluated (Luc et al. 2016).
     extra_metrics: Any of "boundary" (one-to-one matching of the contour benchmark), "bf" (Csurka
       et al. 2013), "boundary_iou", "davis" and "instance" (IoU weighted by the number of
       instances).
@@ -90,10 +90,10 @@ class Segmentation(Task):
 
   truth_key: ClassVar[str] = "label"
   extra_metric_kinds: ClassVar[Mapping[str, ExtraMetric]] = {
-    "bf": _contour_metric(BFScore, tolerance=_bf_tolerance),
-    "boundary": _contour_metric(ContourBenchmark),
-    "boundary_iou": _contour_metric(BoundaryIoU),
-    "davis": _contour_metric(DavisF),
+    "bf": _boundary_metric(BFScore, _bf_tolerance),
+    "boundary": _boundary_metric(ContourBenchmark),
+    "boundary_iou": _boundary_metric(BoundaryIoU),
+    "davis": _boundary_metric(DavisF),
     "instance": ExtraMetric(_instance_iou, ("instance",)),
   }
   has_probabilities: ClassVar[bool] = True
@@ -101,9 +101,8 @@ class Segmentation(Task):
   def __post_init__(self) -> None:
     """Checks the names and the tolerance."""
     super().__post_init__()
-    InstanceIou.empty(
-      self.channels, count_without_ids=self.count_without_ids
-    )  # Refuses an unknown name.
+    # Refuses an unknown name.
+    InstanceIou.empty(self.channels, count_without_ids=self.count_without_ids)
     if not 0 <= self.bf_tolerance < np.inf:
       raise ValueError(
         f"bf_tolerance={self.bf_tolerance}; expected a part of the image's diagonal, at least 0"
@@ -183,6 +182,13 @@ class Segmentation(Task):
       f"iou/{name}": float(iou) for name, iou in zip(self.classes, matrix.iou(), strict=True)
     }
 
+  def adapt_to_images(self, smallest_diagonal: Callable[[], float]) -> "Segmentation":
+    """Returns the task with a tolerance of "bf" of 5 pixels in the smallest image, if unset."""
+    if "bf" not in self.extra_metrics or self.bf_tolerance:
+      return self
+    tolerance = Tolerance.at_smallest(5, smallest_diagonal())
+    return dataclasses.replace(self, bf_tolerance=tolerance.amount)
+
   def predict(
     self, output: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Int[Array, "n h w"]:
@@ -194,17 +200,6 @@ class Segmentation(Task):
   ) -> Float[Array, "n h w c"]:
     """Computes class probabilities at the image's size."""
     return jax.nn.softmax(upsample(output, size, align_corners=align_corners))
-
-  def flip(self, soft_prediction: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
-    """Flips the probabilities of a flipped image back."""
-    return soft_prediction[:, ::-1]
-
-  def unscale(
-    self, soft_prediction: Float[np.ndarray, "h w c"], factor: float
-  ) -> Float[np.ndarray, "h w c"]:
-    """Returns its argument: classes know no distance."""
-    del factor
-    return soft_prediction
 
   def postprocess(self, soft_prediction: Float[np.ndarray, "h w c"]) -> Int[np.ndarray, "h w"]:
     """Chooses the most probable class of every pixel."""
