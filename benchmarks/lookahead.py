@@ -20,22 +20,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import jax
 import numpy as np
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from asmjax.cli.overrides import parse
+from asmjax.cli import config_flag
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.lookahead.train import LookaheadSchedule
 from asmjax.train.loop import train
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:load")
+config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "timed runs of each side")
 _BEFORE = flags.DEFINE_integer("before", 0, "steps of the first stage", lower_bound=0)
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
   """Prints the ratio of each round and its median, and where the time goes."""
   logging.set_verbosity(logging.ERROR)
-  config = _CONFIG.value
+  config = config_flag.read_config(arguments)
   with tempfile.TemporaryDirectory() as cache:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -97,5 +97,4 @@ def timed(run, make) -> float:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config"])
-  app.run(main, flags_parser=parse)
+  app.run(main, flags_parser=config_flag.parse)

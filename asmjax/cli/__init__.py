@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from absl import app, flags, logging
 
-from asmjax.cli import overrides
+from asmjax.cli import config_flag
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
 flags.disclaim_key_flags()
@@ -58,7 +58,7 @@ def run(name: str) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax and JAX tell of every save and compilation.
     return command.main(arguments)
 
-  app.run(main, flags_parser=overrides.parse)
+  app.run(main, flags_parser=config_flag.parse)
 
 
 def main() -> None:

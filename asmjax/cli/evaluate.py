@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from asmjax.cli import view_flags
-from asmjax.cli.overrides import exit_on_config_error
+from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from asmjax.cli.overrides import exit_on_config_error
+from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 

@@ -9,23 +9,25 @@ import dataclasses
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
+
+from asmjax.cli import config_flag
+from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
 
 def define_flags() -> None:
   """Defines the flags of `inspect`."""
-  config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
+  config_flag.define_flags()
   flags.DEFINE_string("out", None, "folder for the report and the contact sheets")
   flags.DEFINE_list("splits", None, "the splits to check; by default those the run uses")
   flags.DEFINE_integer(
     "examples", None, "check only so many of every split, evenly spread", lower_bound=1
   )
-  flags.mark_flags_as_required(["config", "out"])
+  flags.mark_flags_as_required(["out"])
 
 
-def main(_: list[str]) -> int:
+def main(arguments: list[str]) -> int:
   """Inspects the splits, prints and writes the report, and draws contact sheets."""
   from rich.console import Console
   from rich.progress import Progress
@@ -37,8 +39,10 @@ def main(_: list[str]) -> int:
   from asmjax.utils.files import write_json
 
   values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
-  data = construct(Data, values.config.data, "data")
-  splits = dict.fromkeys(values.splits or (data.split, values.config.eval.split))
+  with exit_on_config_error():
+    config = config_flag.read_config(arguments)
+    data = construct(Data, config.data, "data")
+  splits = dict.fromkeys(values.splits or (data.split, config.eval.split))
   sources, broken = open_splits(lambda split: open_source(data, split), splits)
   with Progress(console=Console(stderr=True), transient=True) as progress:
     count = lambda examples: min(len(examples), values.examples or len(examples))

@@ -12,29 +12,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from asmjax.cli.overrides import exit_on_config_error
+from asmjax.cli import config_flag
+from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
 
 def define_flags() -> None:
   """Defines the flags of `prepare`."""
-  config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
+  config_flag.define_flags()
   flags.DEFINE_string("out", None, "local folder to pack into")
   flags.DEFINE_integer("examples_per_shard", 256, "of a split's shards but its last")
   flags.DEFINE_list("splits", None, "splits to pack; by default those of the run")
-  flags.mark_flags_as_required(["config", "out"])
+  flags.mark_flags_as_required(["out"])
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
   """Packs the splits with a progress bar, and prints what the folder holds."""
   import tensorflow_datasets as tfds
 
   values = flags.FLAGS
   with exit_on_config_error():
-    sources = open_sources(values.config, values.splits)
+    sources = open_sources(config_flag.read_config(arguments), values.splits)
     pack_with_progress(sources, values.out, values.examples_per_shard)
   for split in tfds.builder_from_directory(values.out).info.splits.values():
     print(

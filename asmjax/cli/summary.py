@@ -11,9 +11,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from absl import flags
-from ml_collections import config_flags
 
-from asmjax.cli.overrides import exit_on_config_error
+from asmjax.cli import config_flag
+from asmjax.cli.errors import exit_on_config_error
 
 if TYPE_CHECKING:
   from rich.console import Console
@@ -25,13 +25,12 @@ flags.disclaim_key_flags()
 
 def define_flags() -> None:
   """Defines the flags of `summary`."""
-  config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
+  config_flag.define_flags()
   flags.DEFINE_list("size", None, "H,W of the image; by default that of training")
   flags.DEFINE_boolean("critics", False, "also print every critic's layers")
-  flags.mark_flags_as_required(["config"])
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
   """Builds the networks of the config, and prints a table for each."""
   import jax
   from rich.console import Console
@@ -41,8 +40,8 @@ def main(_: list[str]) -> None:
   from asmjax.config.schema import construct
 
   console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-  config = flags.FLAGS.config
   with exit_on_config_error():
+    config = config_flag.read_config(arguments)
     size = parse_size(flags.FLAGS.size or config.data.size)
     game = build_game(config, read_facts(construct(Data, config.data, "data")))
   print_summary(console, "predictor", summarize(game.predictor, size))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from asmjax.cli.overrides import exit_on_config_error
+from asmjax.cli.errors import exit_on_config_error
 
 if TYPE_CHECKING:
   from asmjax.sweep.plan import Sweep

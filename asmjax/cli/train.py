@@ -8,28 +8,29 @@ import pathlib
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
-from asmjax.cli.overrides import default_config, exit_on_config_error
+from asmjax.cli import config_flag
+from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
 
 def define_flags() -> None:
   """Defines the flags of `train`."""
-  config_flags.DEFINE_config_file("config", help_string="configs/FILE.py:VARIANT")
+  config_flag.define_flags()
   flags.DEFINE_string(
     "distributed", None, "'auto' on a pod or cluster that JAX knows, or HOST:PORT,PROCESSES,INDEX"
   )
   flags.DEFINE_string("workdir", None, "folder of the run")
-  flags.mark_flags_as_required(["config", "workdir"])
+  flags.mark_flags_as_required(["workdir"])
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
   """Checks the config, trains, and prints the final metrics."""
   import jax
 
   from asmjax.config.build import build_experiment, build_schedule
+  from asmjax.config.load import load_config
   from asmjax.config.reference import compare_to_reference
   from asmjax.config.run_dir import (
     check_same_config,
@@ -44,9 +45,10 @@ def main(_: list[str]) -> None:
 
   if flags.FLAGS.distributed:
     initialize_distributed(flags.FLAGS.distributed)
-  config, workdir = flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir)
-  given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
+  workdir = pathlib.Path(flags.FLAGS.workdir)
   with exit_on_config_error():
+    config = config_flag.read_config(arguments)
+    given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
     resolve_input_transform(config, workdir)
     run = build_experiment(config)
     order = build_schedule(config, run)
@@ -58,6 +60,6 @@ def main(_: list[str]) -> None:
   results = train(run, workdir, order)
   if jax.process_index() == 0:
     print(to_json(drop_extra_classes(results["metrics"])))
-    default = default_config(sys.argv).to_dict()
+    default = load_config(flags.FLAGS.config).to_dict()
     if lines := compare_to_reference(given, default, results["metrics"]):
       print(lines)

@@ -6,14 +6,12 @@ import runpy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from absl import flags
-from ml_collections import config_flags
-
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.runs import file_name, results_path
+from asmjax.config.load import load_config
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import check_same_config, config_differences
-from asmjax.config.schema import check_keys, check_path
+from asmjax.config.schema import check_keys
 from asmjax.utils.files import read_json
 
 
@@ -196,15 +194,20 @@ class Sweep:
     if "seed" in overrides:
       raise ValueError(f"{row.label}: seed is an override; expected it among the sweep's seeds")
     overrides["seed"] = seed
+    # What is no text yet becomes a literal, as a command line would have it.
+    texts = {
+      key: str(value) if isinstance(value, str | pathlib.Path) else repr(value)
+      for key, value in overrides.items()
+    }
     try:
-      config = read_config(row.config, overrides)
+      config = load_config(row.config, texts)
     except (ValueError, OSError) as error:
       raise ValueError(f"{row.label}: {error}") from error
     return Run(
       row.label,
       seed,
       folder(row.label),
-      config_arguments(row.config, overrides),
+      (f"--config={row.config}", *(f"--config.{key}={text}" for key, text in texts.items())),
       config,
       self.split,
       run_name(row.start, seed) if row.start else "",
@@ -214,46 +217,6 @@ class Sweep:
 def run_name(label: str, seed: int) -> str:
   """Returns the name of a run in messages."""
   return f"{label} seed {seed}"
-
-
-def config_arguments(config: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-  """Returns a command's flags for a config with overrides.
-
-  Args:
-    config: Path of the config file and variant, as in "configs/scenes.py:asm".
-    overrides: Values by dotted key of the config.
-  """
-  written = lambda value: str(value) if isinstance(value, str | pathlib.Path) else repr(value)
-  return (
-    f"--config={config}",
-    *(f"--config.{key}={written(value)}" for key, value in overrides.items()),
-  )
-
-
-def read_config(config: str, overrides: Mapping[str, Any]) -> Config:
-  """Reads a config with overrides as a command would from its flags.
-
-  Args:
-    config: Path of the config file and variant, as in "configs/scenes.py:asm".
-    overrides: Values by dotted key of the config.
-
-  Raises:
-    ValueError: A key or the variant is unknown, or a value has the wrong type.
-    FileNotFoundError: The config file does not exist.
-  """
-  path, _, variant = config.partition(":")
-  if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f"config file {path} does not exist")
-  made = runpy.run_path(path)["get_config"](*filter(None, [variant]))
-  for key in overrides:
-    check_path(made, key)
-  values, argv = flags.FlagValues(), ["sweep", *config_arguments(config, overrides)[1:]]
-  config_flags.DEFINE_config_dict("config", made, flag_values=values, sys_argv=argv)
-  try:
-    values(argv)
-  except flags.Error as error:
-    raise ValueError(str(error)) from error
-  return values.config
 
 
 def read_sweep(path: str) -> Sweep:

@@ -6,7 +6,10 @@ import re
 import pytest
 
 from asmjax.analysis.comparison import MetricColumn
-from asmjax.sweep.plan import Row, Sweep, parse_pairs, read_config, read_sweep
+from asmjax.config.build import build_game
+from asmjax.data.scenes import Scenes
+from asmjax.sweep.plan import Row, Sweep, parse_pairs, read_sweep
+from asmjax.terms.weight import Ramp
 from tests.helpers.small_configs import ROOT
 
 SECTION = {
@@ -65,6 +68,24 @@ def test_arguments_of_a_run_make_its_config(tmp_path):
   assert (config.data.size, config.data.cache, config.train.dtype) == ((32, 48), False, "bfloat16")
   assert config.optimizer.critic.learning_rate == 1e-4 and config.data.split == "train[:80%]"
   assert config.data.classes.to_dict() == {"wall": 0, "floor": 1}
+
+
+def test_runs_override_weights_by_schedules_and_numbers(tmp_path):
+  schedules = {
+    "terms.structure.weight": "linear(0.02, 1)",
+    "terms.structure.critic_weight": "exponential(1, 0.1)",
+  }
+  rows = (
+    Row("schedules", "configs/scenes.py:iid_asm_released", schedules),
+    Row("numbers", "configs/scenes.py:iid_asm_released", {"terms.structure.critic_weight": 0.5}),
+  )
+  first, second = Sweep(rows).override({"terms.pixel.weight": "linear(1, 0)"}).runs(tmp_path)
+  terms = build_game(first.config, Scenes.descriptor).terms
+  assert terms["structure"].weight == Ramp(0.02, 1.0, "linear")
+  assert terms["structure"].critic_weight == Ramp(1.0, 0.1)
+  assert terms["pixel"].weight == Ramp(1.0, 0.0, "linear")
+  assert "--config.terms.structure.weight=linear(0.02, 1)" in first.arguments
+  assert second.config.terms.structure.critic_weight == 0.5
 
 
 def test_only_keeps_rows_and_what_they_start_from():
@@ -159,20 +180,17 @@ def test_from_dict_refuses_what_is_no_sweep(change, message):
     ("configs/scenes.py:asn", {}, "A: unknown variant 'asn'; known: aaf"),
     ("configs/scenes.py", {"train.step": 3}, "A: unknown key train.step; known: .*steps"),
     ("configs/scenes.py", {"train.steps": 1.5}, "A: .*train.steps=1.5"),
+    (
+      "configs/scenes.py:asm",
+      {"terms.structure.weight": "lin(0, 1)"},
+      "A: weight 'lin.*expected a number, or exponential or linear",
+    ),
     ("configs/scenes.py", {"seed": 1}, "A: seed is an override"),
   ],
 )
 def test_a_wrong_config_is_refused_with_its_row(config, overrides, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     Sweep((Row("A", config, overrides),)).runs(tmp_path)
-
-
-def test_read_config_is_what_get_config_gives():
-  from configs import scenes
-
-  assert read_config("configs/scenes.py:iid_asm", {}).to_dict() == (
-    scenes.get_config("iid_asm").to_dict()
-  )
 
 
 def test_parse_pairs_splits_at_the_first_sign():

@@ -1,0 +1,72 @@
+"""The flag `--config` with overrides `--config.KEY=VALUE`, shared by the commands that have it."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+if TYPE_CHECKING:
+  from asmjax.config.presets import Config
+
+flags.disclaim_key_flags()
+
+
+def define_flags() -> None:
+  """Defines the flag `--config`."""
+  flags.DEFINE_string("config", None, "configs/FILE.py:VARIANT; --config.KEY=VALUE overrides a key")
+  flags.mark_flag_as_required("config")
+
+
+def parse(arguments: Sequence[str]) -> list[str]:
+  """Parses the flags of a command, except overrides of its config.
+
+  Args:
+    arguments: Arguments of the command line, the program's name first.
+
+  Returns:
+    The program's name, and the overrides as "KEY=VALUE" for `read_config`.
+  """
+  arguments = flags.FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
+  if "config" not in flags.FLAGS:
+    return app.parse_flags_with_usage(arguments)
+  overrides, others = split_overrides(arguments)
+  app.parse_flags_with_usage(others)
+  return [arguments[0], *overrides]
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits a command line into overrides of the config, as "KEY=VALUE", and other arguments.
+
+  As with other flags, `--config.KEY VALUE` is `--config.KEY=VALUE`; a key without a value is set to
+  true, and with `--noconfig.KEY` to false.
+  """
+  remaining, overrides, others = list(arguments), [], []
+  while remaining:
+    argument = remaining.pop(0)
+    match = re.fullmatch(r"--?(no)?config\.([^=]+)(?:=(.*))?", argument, re.DOTALL)
+    if not match:
+      others.append(argument)
+      continue
+    negated, key, value = match.groups()
+    if value is None:
+      has_value = not negated and remaining and not re.match("--?[a-z]", remaining[0])
+      value = remaining.pop(0) if has_value else str(not negated)
+    overrides.append(f"{key}={value}")
+  return overrides, others
+
+
+def read_config(arguments: Sequence[str]) -> "Config":
+  """Loads the config that the flag `--config` names, with overrides.
+
+  Args:
+    arguments: Result of `parse`.
+
+  Raises:
+    ValueError: See `asmjax.config.load.load_config`.
+    FileNotFoundError: The config file does not exist.
+  """
+  from asmjax.config.load import load_config
+
+  overrides = dict(argument.split("=", 1) for argument in arguments[1:])
+  return load_config(flags.FLAGS.config, overrides)

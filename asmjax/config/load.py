@@ -1,0 +1,61 @@
+"""Loads config files, with overrides as on a command line."""
+
+import pathlib
+import runpy
+from collections.abc import Mapping
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
+
+from asmjax.config.presets import Config
+from asmjax.config.schema import check_path
+from asmjax.terms.weight import parse_weight
+
+
+def load_config(name: str, overrides: Mapping[str, str] | None = None) -> Config:
+  """Loads the config of a file, with overrides.
+
+  A value keeps its type, with one exception: a number of a term may become a schedule, such as
+  "linear(0, 1, 0.1, 0.3)", and a schedule a number; see `asmjax.terms.weight`.
+
+  Args:
+    name: Path of the config file, or "PATH:VARIANT".
+    overrides: Values as text by dotted key of the config, as in {"train.steps": "750"}.
+
+  Raises:
+    ValueError: The variant or a key is unknown, or a value has the wrong type.
+    FileNotFoundError: The config file does not exist.
+  """
+  path, _, variant = name.partition(":")
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"config file {path} does not exist")
+  config = runpy.run_path(path)["get_config"](*filter(None, [variant]))
+  weights, arguments = {}, []
+  for key, text in (overrides or {}).items():
+    check_path(config, key)
+    if key.startswith("terms.") and _is_weight(config_path.get_value(key, config), text):
+      weights[key] = parse_weight(text)
+    else:
+      arguments.append(f"--config.{key}={text}")
+  _parse_flags(config, arguments)
+  with config.unlocked(), config.ignore_type():
+    for key, weight in weights.items():
+      config_path.set_value(key, config, weight)
+  return config
+
+
+def _is_weight(value: object, text: str) -> bool:
+  """Returns whether a text overrides a schedule, or a number by a schedule."""
+  is_schedule = isinstance(value, ConfigDict) and "start" in value
+  return is_schedule or isinstance(value, float) and "(" in text
+
+
+def _parse_flags(config: Config, arguments: list[str]) -> None:
+  """Sets keys of a config, and locks it, as ml_collections does from a command line."""
+  values, argv = flags.FlagValues(), ["", *arguments]  # The program's name comes first.
+  config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+  try:
+    values(argv)
+  except flags.Error as error:
+    raise ValueError(str(error)) from error

@@ -1,0 +1,61 @@
+"""The flag of the config, with overrides."""
+
+import pytest
+from absl import flags
+
+from asmjax.cli import config_flag
+from tests.helpers import small_configs as small
+
+
+@pytest.fixture
+def read(monkeypatch):
+  """`read(*arguments)`: the config that a command would get."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("config", None, "", flag_values=values)
+  flags.DEFINE_string("workdir", None, "", flag_values=values)
+  monkeypatch.setattr(flags, "FLAGS", values)
+  monkeypatch.setattr(config_flag.app, "parse_flags_with_usage", values)
+  return lambda *arguments: config_flag.read_config(
+    config_flag.parse(["launch/main.py", *arguments])
+  )
+
+
+def test_read_config_takes_overrides_before_and_after_other_flags(read):
+  config = read(
+    "--config.terms.structure.weight=linear(0.02, 1)",
+    "--config=configs/scenes.py:asm",
+    "--workdir=a",
+    "--config.train.steps=7",
+    "--config.data.options.length",
+    "-1",
+    "--noconfig.data.flip",
+    "--config.data.cache",
+    "--config.eval.split=val=2",
+  )
+  assert config.terms.structure.weight.to_dict() == {
+    "start": 0.02,
+    "stop": 1.0,
+    "shape": "linear",
+    "begin": 0.0,
+    "end": 1.0,
+  }
+  assert (config.train.steps, config.data.options.length) == (7, -1)
+  assert (config.data.flip, config.data.cache, config.eval.split) == (False, True, "val=2")
+
+
+def test_parse_refuses_overrides_of_commands_without_a_config():
+  code, output = small.launch("evaluate.py", "--workdir=a", "--config.train.steps=7", devices=1)
+  assert code == 1 and "Unknown command line flag 'config.train.steps'" in output
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (("--config=configs/scenes.py", "--config.train.step=3"), "unknown key train.step; known: "),
+    (("--config=configs/scenes.py:asn",), "unknown variant 'asn'; known: aaf"),
+    (("--config=configs/scene.py",), "config file configs/scene.py does not exist"),
+  ],
+)
+def test_read_config_ends_commands_without_a_traceback(arguments, message):
+  code, output = small.launch("summary.py", *arguments, devices=1)
+  assert code == 1 and output.startswith(f"FATAL {message}")

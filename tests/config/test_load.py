@@ -1,0 +1,67 @@
+"""Config files with overrides."""
+
+import pytest
+
+from asmjax.config.build import build_game
+from asmjax.config.load import load_config
+from asmjax.data.scenes import Scenes
+from asmjax.terms.weight import Ramp
+from configs import scenes
+
+FILE = "configs/scenes.py:iid_asm_released"
+
+
+def test_load_config_returns_what_get_config_does():
+  assert load_config("configs/scenes.py:iid_asm").to_dict() == (
+    scenes.get_config("iid_asm").to_dict()
+  )
+
+
+def test_load_config_keeps_types():
+  config = load_config(
+    FILE,
+    {"train.steps": "7", "data.size": "(32, 48)", "data.cache": "true", "data.classes": "{'a': 1}"},
+  )
+  assert (config.train.steps, config.data.size, config.data.cache) == (7, (32, 48), True)
+  assert config.data.classes.to_dict() == {"a": 1}
+
+
+def test_load_config_replaces_numbers_by_schedules_and_schedules_by_numbers():
+  overrides = {
+    "terms.structure.weight": "linear(0.02, 1)",
+    "terms.pixel.weight": "exponential(1, 0.1, 0, 0.5)",
+    "terms.structure.critic_weight": "0.5",
+  }
+  terms = build_game(load_config(FILE, overrides), Scenes.descriptor).terms
+  assert terms["structure"].weight == Ramp(0.02, 1.0, "linear")
+  assert terms["structure"].critic_weight == 0.5
+  assert terms["pixel"].weight == Ramp(1.0, 0.1, end=0.5)
+
+
+def test_load_config_replaces_schedules_by_schedules_and_their_parts():
+  config = load_config(
+    FILE, {"terms.structure.critic_weight.start": "0.5", "terms.structure.weight": "0.3"}
+  )
+  assert config.terms.structure.critic_weight.start == 0.5 and config.terms.structure.weight == 0.3
+  config = load_config(FILE, {"terms.structure.critic_weight": "linear(0, 1)"})
+  assert config.terms.structure.critic_weight.shape == "linear"
+
+
+@pytest.mark.parametrize(
+  "file, key, text, message",
+  [
+    (FILE, "terms.structure.weight", "lin(0, 1)", "expected a number, or exponential or linear"),
+    (FILE, "terms.structure.weigt", "0.3", "unknown key terms.structure.weigt; known: .*weight"),
+    (FILE, "train.step", "3", "unknown key train.step; known: .*steps"),
+    (FILE, "train.steps", "1.5", "train.steps=1.5"),
+    ("configs/scenes.py:asn", "train.steps", "3", "unknown variant 'asn'; known: aaf"),
+  ],
+)
+def test_load_config_refuses_unknown_keys_and_wrong_types(file, key, text, message):
+  with pytest.raises(ValueError, match=message):
+    load_config(file, {key: text})
+
+
+def test_load_config_refuses_a_missing_file():
+  with pytest.raises(FileNotFoundError, match="config file configs/scene.py does not exist"):
+    load_config("configs/scene.py:asm")
