@@ -87,10 +87,10 @@ class Box(NamedTuple):
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first hits of rays from one point, and the normals there; see `Solid`."""
-    near, far = _slabs(origin, directions, self.half)
+    near, far = _intersect_slabs(origin, directions, self.half)
     enter = near.max(0)
     normals = np.copysign(near == enter, -directions)
-    return _hit(enter, far.min(0)), normals
+    return _first_hit(enter, far.min(0)), normals
 
 
 class Room(NamedTuple):
@@ -100,7 +100,7 @@ class Room(NamedTuple):
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the hits and normals of rays from a point inside, none of which misses."""
-    _, far = _slabs(origin, directions, self.half)
+    _, far = _intersect_slabs(origin, directions, self.half)
     leave = far.min(0)
     return leave, np.copysign(far == leave, -directions)
 
@@ -117,8 +117,10 @@ class Ball(NamedTuple):
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first hits of rays from one point, and the normals there; see `Solid`."""
-    enter, leave = _round(origin, directions, self.radius)
-    return _hit(enter, leave), _along(origin, directions, enter) / np.float32(self.radius)
+    enter, leave = _intersect_ball(origin, directions, self.radius)
+    return _first_hit(enter, leave), _points_along(origin, directions, enter) / np.float32(
+      self.radius
+    )
 
 
 class Cylinder(NamedTuple):
@@ -135,23 +137,23 @@ class Cylinder(NamedTuple):
 
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first hits of rays from one point, and the normals there; see `Solid`."""
-    near, far = _slabs(origin[2:], directions[2:], (self.half_length,))
-    curved, leave = _round(origin[:2], directions[:2], self.radius)
+    near, far = _intersect_slabs(origin[2:], directions[2:], (self.half_length,))
+    curved, leave = _intersect_ball(origin[:2], directions[:2], self.radius)
     enter, leave = np.maximum(curved, near[0]), np.minimum(leave, far[0])
     side = curved > near[0]
     inwards = False
     if self.bore:
-      into, out = _round(origin[:2], directions[:2], self.bore)
+      into, out = _intersect_ball(origin[:2], directions[:2], self.bore)
       inwards = (into < enter) & (enter < out)
       enter, side = np.where(inwards, out, enter), side | inwards
     normals = np.empty_like(directions)
-    radial = _along(origin[:2], directions[:2], enter) / np.float32(self.bore or self.radius)
+    radial = _points_along(origin[:2], directions[:2], enter) / np.float32(self.bore or self.radius)
     normals[:2] = np.where(side, np.where(inwards, -radial, radial), 0)
     normals[2] = np.where(side, 0, np.copysign(np.float32(1), -directions[2]))
-    return _hit(enter, leave), normals
+    return _first_hit(enter, leave), normals
 
 
-def _slabs(
+def _intersect_slabs(
   origin: np.ndarray, directions: np.ndarray, half: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns where rays enter and leave k slabs |p_k| <= half_k (Kay and Kajiya 1986), (k, h, w)."""
@@ -161,7 +163,7 @@ def _slabs(
   return middle - reach, middle + reach
 
 
-def _round(
+def _intersect_ball(
   origin: np.ndarray, directions: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns where rays enter and leave |p| <= radius in two or three dimensions; NaN for a miss.
@@ -171,17 +173,17 @@ def _round(
   """
   squared = np.einsum("khw,khw->hw", directions, directions) + _TINY
   middle = -np.einsum("k,khw->hw", origin, directions) / squared
-  closest = _along(origin, directions, middle)
+  closest = _points_along(origin, directions, middle)
   gap = np.float32(radius**2) - np.einsum("khw,khw->hw", closest, closest)
   gap[gap <= _GRAZING * np.float32(radius**2)] = np.nan
   reach = np.sqrt(gap / squared)
   return middle - reach, middle + reach
 
 
-def _along(origin: np.ndarray, directions: np.ndarray, t: np.ndarray) -> np.ndarray:
+def _points_along(origin: np.ndarray, directions: np.ndarray, t: np.ndarray) -> np.ndarray:
   return origin[:, None, None] + t * directions
 
 
-def _hit(enter: np.ndarray, leave: np.ndarray) -> np.ndarray:
+def _first_hit(enter: np.ndarray, leave: np.ndarray) -> np.ndarray:
   """Returns `enter` where a ray passes through the inside ahead of its origin, else infinity."""
   return np.where((enter < leave) & (enter > 0), enter, np.float32(np.inf))

@@ -74,22 +74,24 @@ def render(camera: Camera, parts: Sequence[Part]) -> View:
     np.zeros((3, *camera.size), np.float32),
     np.full(camera.size, -1, np.int32),
   )
-  seen_from = camera.pose.inverse()
-  poses = [seen_from @ part.pose for part in parts]
-  windows = _windows(camera, poses, np.array([part.solid.half for part in parts]))
+  world = camera.pose.inverse()
+  poses = [world @ part.pose for part in parts]
+  windows = _bounding_windows(camera, poses, np.array([part.solid.half for part in parts]))
   for index, (part, pose, (rows, columns)) in enumerate(zip(parts, poses, windows, strict=True)):
     if rows.start < rows.stop and columns.start < columns.stop:
       window = View(
         view.depth[rows, columns], view.normals[:, rows, columns], view.owner[rows, columns]
       )
-      _draw(window, part.solid, pose, x[columns], y[rows], index)
+      _draw_solid(window, part.solid, pose, x[columns], y[rows], index)
   length = np.sqrt(np.einsum("khw,khw->hw", view.normals, view.normals))
   # The normals of hits have at least about unit length, those of misses are 0 and stay 0.
   view.normals[...] /= np.maximum(length, np.float32(0.5))
   return view
 
 
-def _draw(view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, index: int) -> None:
+def _draw_solid(
+  view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, index: int
+) -> None:
   """Writes those hits of one solid into `view` that are closer than the hits there."""
   rotation = pose.rotation.astype(np.float32)
   origin = (-pose.rotation.T @ pose.translation).astype(np.float32)
@@ -100,13 +102,13 @@ def _draw(view: View, solid: Solid, pose: Pose, x: np.ndarray, y: np.ndarray, in
   depth, normals = solid.intersect(origin, across[:, None, :] + down[:, :, None])
   closer = depth < view.depth
   if closer.any():
-    turned = (rotation @ normals.reshape(3, -1)).reshape(normals.shape)
+    rotated = (rotation @ normals.reshape(3, -1)).reshape(normals.shape)
     np.copyto(view.depth, depth, where=closer)
-    np.copyto(view.normals, turned, where=closer)
+    np.copyto(view.normals, rotated, where=closer)
     np.copyto(view.owner, np.int32(index), where=closer)
 
 
-def _windows(
+def _bounding_windows(
   camera: Camera, poses: Sequence[Pose], halves: np.ndarray
 ) -> list[tuple[slice, slice]]:
   """Returns the rows and columns whose rays can hit each bounding box, of half sides (n, 3)."""

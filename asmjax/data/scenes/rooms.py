@@ -62,7 +62,7 @@ class Scene(NamedTuple):
     return list(parts), np.array(instances, np.int32)
 
 
-def draw(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]) -> Scene:
+def draw_scene(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]) -> Scene:
   """Draws a room with two to five objects; draws again if fewer than two fit.
 
   Args:
@@ -72,7 +72,7 @@ def draw(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]
   """
   while True:
     room = Room(tuple(rng.uniform((2.0, 2.0, 1.2), (3.2, 3.2, 1.6))))
-    eye = _viewpoint(rng, room)
+    eye = _draw_camera_pose(rng, room)
     objects = _draw_objects(rng, room, eye)
     if len(objects) >= 2:
       return Scene(Camera(eye, intrinsics, size), room, objects)
@@ -81,17 +81,17 @@ def draw(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]
 def _draw_objects(rng: np.random.Generator, room: Room, eye: Pose) -> list[SceneObject]:
   """Draws up to five objects; those for which no place is free are left out."""
   objects: list[SceneObject] = []
-  wanted = int(rng.integers(2, 6))
-  for kind in rng.choice(tuple(KINDS), 2 * wanted):
-    item = _placed(rng, str(kind), room, eye, objects)
+  count = int(rng.integers(2, 6))
+  for kind in rng.choice(tuple(KINDS), 2 * count):
+    item = _place_object(rng, str(kind), room, eye, objects)
     if item:
       objects.append(item)
-    if len(objects) == wanted:
+    if len(objects) == count:
       break
   return objects
 
 
-def _viewpoint(rng: np.random.Generator, room: Room) -> Pose:
+def _draw_camera_pose(rng: np.random.Generator, room: Room) -> Pose:
   """Draws the pose of a camera near a wall, 1.2 to 1.9 m high, looking across the room and down."""
   across = rng.uniform(0, 2 * np.pi)
   direction = np.array([np.cos(across), np.sin(across)])
@@ -104,12 +104,12 @@ def _viewpoint(rng: np.random.Generator, room: Room) -> Pose:
   return Pose(yaw @ pitch @ level, np.array([*(-back * direction), height]))
 
 
-def _placed(
-  rng: np.random.Generator, kind: str, room: Room, eye: Pose, others: list[SceneObject]
+def _place_object(
+  rng: np.random.Generator, kind: str, room: Room, eye: Pose, placed: list[SceneObject]
 ) -> SceneObject | None:
-  """Places an object in view where it neither touches nor hides another; None if none is free."""
+  """Places an object in view where it neither touches nor hides another, or returns None."""
   parts = KINDS[kind](rng)
-  radius = _radius(parts)
+  radius = _bounding_radius(parts)
   facing = rotation(2, rng.uniform(0, 2 * np.pi))
   nearest = radius + _NEAREST
   # At a distance of 8 radii and a focal length of 1, the bounding disc is a quarter as wide as the
@@ -118,44 +118,40 @@ def _placed(
   # Short of the sides of the field of view, so that no object is centered on the image's border.
   bearings = rng.uniform(-0.85, 0.85, _MAX_ATTEMPTS) * _HALF_VIEW
   forward = eye.rotation[:2, 2] / np.linalg.norm(eye.rotation[:2, 2])
-  offsets = distances[:, None] * _turned(forward, bearings)
+  offsets = distances[:, None] * _rotate(forward, bearings)
   spots = eye.translation[:2] + offsets
   free = (np.abs(spots) + radius < room.half[:2]).all(-1)
-  for other in others:
-    offset = other.pose.translation[:2] - eye.translation[:2]
-    free &= np.linalg.norm(offsets - offset, axis=-1) > radius + other.radius
-    free &= _apart(offsets, radius, offset, other.radius)
+  for item in placed:
+    offset = item.pose.translation[:2] - eye.translation[:2]
+    free &= np.linalg.norm(offsets - offset, axis=-1) > radius + item.radius
+    free &= _leaves_centers_visible(offsets, radius, offset, item.radius)
   if not free.any():
     return None
   return SceneObject(kind, parts, Pose(facing, np.array([*spots[free.argmax()], 0])), radius)
 
 
-def _turned(direction: np.ndarray, angles: np.ndarray) -> np.ndarray:
+def _rotate(direction: np.ndarray, angles: np.ndarray) -> np.ndarray:
   """Rotates a direction (2,) by each of the angles (n,) in radians; returns (n, 2)."""
   cos, sin = np.cos(angles), np.sin(angles)
   x, y = direction
   return np.stack([cos * x - sin * y, sin * x + cos * y], -1)
 
 
-def _apart(
-  offsets: np.ndarray, radius: float, other: np.ndarray, other_radius: float
+def _leaves_centers_visible(
+  centers: np.ndarray, radius: float, center: np.ndarray, center_radius: float
 ) -> np.ndarray:
-  """Returns whether the nearer of two discs leaves the other's center visible from the origin.
+  """Returns for which `centers` (n, 2) the nearer disc does not hide the center of the farther one.
 
-  Args:
-    offsets: Candidate centers of the first disc, (n, 2).
-    radius: Radius of the first disc.
-    other: Center of the second disc, (2,).
-    other_radius: Radius of the second disc.
+  The discs are seen from the origin; one of `radius` is at `centers`, one at `center` (2,).
   """
-  distances, distance = np.linalg.norm(offsets, axis=-1), np.linalg.norm(other)
-  cosines = (offsets @ other / (distances * distance)).clip(-1, 1)
-  nearer = np.where(distance < distances, other_radius / distance, radius / distances)
+  distances, distance = np.linalg.norm(centers, axis=-1), np.linalg.norm(center)
+  cosines = (centers @ center / (distances * distance)).clip(-1, 1)
+  half_angles = np.where(distance < distances, center_radius / distance, radius / distances)
   # Less than the nearer disc's full half angle, since few objects fill the disc that bounds them.
-  return np.arccos(cosines) > 0.7 * nearer
+  return np.arccos(cosines) > 0.7 * half_angles
 
 
-def _radius(parts: list[Part]) -> float:
+def _bounding_radius(parts: list[Part]) -> float:
   """Computes the radius of a disc about the origin that all parts are above."""
   reaches = [
     np.abs(part.pose.translation[:2]) + np.abs(part.pose.rotation[:2]) @ part.solid.half

@@ -78,7 +78,6 @@ class Scenes:
       raise ValueError(f"length {self.length}: expected a number of images, or 0 for the default")
 
   def __len__(self) -> int:
-    """Returns the number of images."""
     return self.length or _LENGTHS[self.split]
 
   def files(self, index: int) -> dict[str, pathlib.Path]:
@@ -97,27 +96,29 @@ class Scenes:
 
   def scene(self, index: int) -> rooms.Scene:
     """Returns the geometry of example `index`."""
-    return rooms.draw(self._rng(index), self.intrinsics, self.size)
+    return rooms.draw_scene(self._rng(index), self.intrinsics, self.size)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Renders example `index`, with all five keys; see `asmjax.data.descriptor.Source`."""
     rng = self._rng(index)
-    scene = rooms.draw(rng, self.intrinsics, self.size)
+    scene = rooms.draw_scene(rng, self.intrinsics, self.size)
     parts, instances = scene.parts()
     view = render(scene.camera, parts)
-    upright = np.einsum("jk,khw->jhw", scene.camera.pose.rotation.astype(np.float32), view.normals)
+    world_normals = np.einsum(
+      "jk,khw->jhw", scene.camera.pose.rotation.astype(np.float32), view.normals
+    )
     instance = instances[view.owner]
     classes = np.array([0, *(_CLASSES.index(item.kind) for item in scene.objects)], np.int32)
     label = classes[instance]
-    label[(instance == 0) & (upright[2] > 0.5)] = _CLASSES.index("floor")
-    radiance = _radiance(rng, scene, view, upright, instance)
-    seen = np.bincount(instance.ravel(), minlength=len(classes)) > 0
+    label[(instance == 0) & (world_normals[2] > 0.5)] = _CLASSES.index("floor")
+    radiance = _compute_radiance(rng, scene, view, world_normals, instance)
+    visible = np.bincount(instance.ravel(), minlength=len(classes)) > 0
     return {
       "image": textures.photograph(rng, radiance),
       "label": label,
       "depth": view.depth,
       "normals": np.stack([view.normals[0], view.normals[1], -view.normals[2]], -1),
-      "instance": (np.cumsum(seen, dtype=np.int32) - 1)[instance],
+      "instance": (np.cumsum(visible, dtype=np.int32) - 1)[instance],
     }
 
   def _rng(self, index: int) -> np.random.Generator:
@@ -127,79 +128,76 @@ class Scenes:
     return np.random.default_rng([self.seed, self.descriptor.splits.index(self.split), index, 1])
 
 
-def _radiance(
+def _compute_radiance(
   rng: np.random.Generator,
   scene: rooms.Scene,
   view: View,
-  upright: np.ndarray,
+  world_normals: np.ndarray,
   instance: np.ndarray,
 ) -> np.ndarray:
   """Computes the light that reaches the camera, float32 (h, w, 3).
 
-  Args:
-    rng: Generator of paints, shapes and light.
-    scene: Geometry of the scene.
-    view: First hits of the camera's rays.
-    upright: Normals of the view in the world's frame, float32 (3, h, w).
-    instance: Instances of the view, int32 (h, w), 0 for the room.
+  `world_normals` (3, h, w) are the view's normals in the world's frame; `instance` (h, w) is 0 for
+  the room.
   """
   x, y = scene.camera.rays()
   points = np.stack([view.depth * x, view.depth * y[:, None], view.depth])
-  flat, owner = points.reshape(3, -1), instance.ravel()
-  colors = np.empty((owner.size, 3), np.float32)
-  where = np.flatnonzero(owner == 0)
-  colors[where] = _room_colors(
-    rng, scene, scene.camera.pose.apply(flat[:, where]), upright.reshape(3, -1)[:, where]
+  flat_points, flat_instance = points.reshape(3, -1), instance.ravel()
+  colors = np.empty((flat_instance.size, 3), np.float32)
+  room = np.flatnonzero(flat_instance == 0)
+  colors[room] = _paint_room(
+    rng, scene, scene.camera.pose.apply(flat_points[:, room]), world_normals.reshape(3, -1)[:, room]
   )
   for index, item in enumerate(scene.objects, 1):
-    paint, where = textures.paint(rng), np.flatnonzero(owner == index)
-    local = item.pose.inverse() @ scene.camera.pose
-    colors[where] = paint(local.apply(flat[:, where]))
-  light = _light(rng, scene)
+    paint, pixels = textures.draw_paint(rng), np.flatnonzero(flat_instance == index)
+    camera_in_object = item.pose.inverse() @ scene.camera.pose
+    colors[pixels] = paint(camera_in_object.apply(flat_points[:, pixels]))
+  light = _draw_light(rng, scene)
   return colors.reshape(*instance.shape, 3) * light.shade(points, view.normals)[..., None]
 
 
-def _light(rng: np.random.Generator, scene: rooms.Scene) -> textures.Light:
+def _draw_light(rng: np.random.Generator, scene: rooms.Scene) -> textures.Light:
   """Draws a lamp below the ceiling, in the camera's frame."""
-  spot = rng.uniform((-0.8, -0.8, 1.5), (0.8, 0.8, 1.9)) * scene.room.half
+  position = rng.uniform((-0.8, -0.8, 1.5), (0.8, 0.8, 1.9)) * scene.room.half
   return textures.Light(
-    position=scene.camera.pose.inverse().apply(spot[:, None])[:, 0],
+    position=scene.camera.pose.inverse().apply(position[:, None])[:, 0],
     ambient=rng.uniform(0.3, 0.55),
     reach=rng.uniform(2, 4),
   )
 
 
-def _room_colors(
+def _paint_room(
   rng: np.random.Generator, scene: rooms.Scene, points: np.ndarray, normals: np.ndarray
 ) -> np.ndarray:
   """Draws colors (n, 3) of the room's points (3, n): three paints, painted shapes and shadows."""
   colors = np.empty((points.shape[1], 3), np.float32)
-  walls, floor, ceiling, *others = (textures.paint(rng) for _ in range(7))
+  walls, floor, ceiling, *shape_paints = (textures.draw_paint(rng) for _ in range(7))
   half = np.array(scene.room.half)
   middle = np.array([0, 0, half[2]], np.float32)[:, None]
   for axis, sign in _FACES:
-    where = np.flatnonzero(normals[axis] * sign > 0.5)
-    spots, along = points[:, where], [each for each in range(3) if each != axis]
-    ground = walls if axis < 2 else floor if sign > 0 else ceiling
-    face = ground(spots)
+    indices = np.flatnonzero(normals[axis] * sign > 0.5)
+    face_points, in_plane = points[:, indices], np.delete(np.arange(3), axis)
+    base = walls if axis < 2 else floor if sign > 0 else ceiling
+    face_colors = base(face_points)
     for _ in range(rng.integers(1, 6)):
-      shape, paint = textures.shape(rng, half[along]), others[rng.integers(len(others))]
-      covered = np.flatnonzero(shape.covers((spots - middle)[along]))
-      face[covered] = paint(spots[:, covered])
-    if ground is floor:
-      face *= _shadows(rng, scene, spots[:2])[:, None]
-    colors[where] = face
+      shape = textures.draw_shape(rng, half[in_plane])
+      paint = shape_paints[rng.integers(len(shape_paints))]
+      covered = np.flatnonzero(shape.covers((face_points - middle)[in_plane]))
+      face_colors[covered] = paint(face_points[:, covered])
+    if base is floor:
+      face_colors *= _draw_shadows(rng, scene, face_points[:2])[:, None]
+    colors[indices] = face_colors
   return colors
 
 
-def _shadows(rng: np.random.Generator, scene: rooms.Scene, spots: np.ndarray) -> np.ndarray:
+def _draw_shadows(rng: np.random.Generator, scene: rooms.Scene, points: np.ndarray) -> np.ndarray:
   """Computes the floor's brightness (n,) at points (2, n): dark below objects and in two places."""
   half = np.array(scene.room.half[:2])
   blobs = [(item.pose.translation[:2], item.radius) for item in scene.objects]
   blobs += [(rng.uniform(-0.9, 0.9, 2) * half, rng.uniform(0.2, 0.6)) for _ in range(2)]
-  brightness = np.ones(spots.shape[1], np.float32)
+  brightness = np.ones(points.shape[1], np.float32)
   for center, radius in blobs:
-    offset = (spots - center.astype(np.float32)[:, None]) / np.float32(radius)
+    offset = (points - center.astype(np.float32)[:, None]) / np.float32(radius)
     darkness = np.float32(rng.uniform(0.2, 0.6))
     brightness *= 1 - darkness * np.exp(-2 * np.einsum("kn,kn->n", offset, offset))
   return brightness

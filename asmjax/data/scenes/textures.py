@@ -32,8 +32,8 @@ class Paint(NamedTuple):
   def __call__(self, points: np.ndarray) -> np.ndarray:
     """Returns the colors, float32 (n, 3), at points float32 (3, n)."""
     crests = np.sin(self.waves @ points + self.phases[:, None])
-    _, shape = _PATTERNS[self.pattern]
-    return self.base + shape(crests)[:, None] * self.tint
+    _, combine = _PATTERNS[self.pattern]
+    return self.base + combine(crests)[:, None] * self.tint
 
 
 # Patterns by name: number k of waves, and function from their values (k, n) to values (n,) in about
@@ -45,7 +45,7 @@ _PATTERNS = {
 }
 
 
-def paint(rng: np.random.Generator) -> Paint:
+def draw_paint(rng: np.random.Generator) -> Paint:
   """Draws a paint of any color and pattern, with wavelengths of about 0.1 to 0.7 meters."""
   pattern = tuple(_PATTERNS)[int(rng.integers(len(_PATTERNS)))]
   count = _PATTERNS[pattern][0]
@@ -83,17 +83,17 @@ class Shape(NamedTuple):
   hole: float
   round: bool
 
-  def covers(self, spots: np.ndarray) -> np.ndarray:
+  def covers(self, points: np.ndarray) -> np.ndarray:
     """Returns which of the points, float32 (2, n) in meters, the shape covers."""
     cos, sin = np.cos(self.angle), np.sin(self.angle)
-    turned = np.array([(cos, sin), (-sin, cos)]) / self.half[:, None]
-    middle = (turned @ self.center).astype(np.float32)
-    u, v = turned.astype(np.float32) @ spots - middle[:, None]
+    to_shape = np.array([(cos, sin), (-sin, cos)]) / self.half[:, None]
+    center = (to_shape @ self.center).astype(np.float32)
+    u, v = to_shape.astype(np.float32) @ points - center[:, None]
     radius = np.hypot(u, v) if self.round else np.maximum(np.abs(u), np.abs(v))
     return (radius < 1) & (radius >= self.hole)
 
 
-def shape(rng: np.random.Generator, extent: np.ndarray) -> Shape:
+def draw_shape(rng: np.random.Generator, extent: np.ndarray) -> Shape:
   """Draws a poster, frame, disc, ring or stroke in a plane of half sides `extent`, in meters."""
   stroke = rng.random() < 0.4
   return Shape(
@@ -125,11 +125,11 @@ class Light(NamedTuple):
       points: Points of the surfaces in meters, in the frame of `position`, float32 (3, h, w).
       normals: Unit normals of the surfaces in the same frame, float32 (3, h, w).
     """
-    towards = self.position.astype(np.float32)[:, None, None] - points
-    squared = np.einsum("khw,khw->hw", towards, towards)
-    cosine = np.einsum("khw,khw->hw", towards, normals) / np.sqrt(squared)
-    own = np.maximum(cosine, 0) / (1 + squared / np.float32(self.reach**2))
-    return np.float32(self.ambient) + np.float32(2 * (1 - self.ambient)) * own
+    to_lamp = self.position.astype(np.float32)[:, None, None] - points
+    squared = np.einsum("khw,khw->hw", to_lamp, to_lamp)
+    cosine = np.einsum("khw,khw->hw", to_lamp, normals) / np.sqrt(squared)
+    direct = np.maximum(cosine, 0) / (1 + squared / np.float32(self.reach**2))
+    return np.float32(self.ambient) + np.float32(2 * (1 - self.ambient)) * direct
 
 
 def photograph(rng: np.random.Generator, radiance: np.ndarray) -> np.ndarray:
