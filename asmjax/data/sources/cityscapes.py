@@ -68,9 +68,9 @@ LABELS = (
   Label(32, "motorcycle", 17, (0, 0, 230)),
   Label(33, "bicycle", 18, (119, 11, 32)),
 )
-TRAINED = tuple(each for each in LABELS if each.label != UNLABELED)
+TRAINED = tuple(row for row in LABELS if row.label != UNLABELED)
 
-_TABLE = {each.id: each.label for each in LABELS if each.id >= 0}
+_LABEL_BY_ID = {row.id: row.label for row in LABELS if row.id >= 0}
 _PHOTO = "_leftImg8bit.png"
 
 
@@ -88,11 +88,11 @@ class Cityscapes(FileSource):
 
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="cityscapes",
-    classes=tuple(each.name for each in TRAINED),
-    palette=tuple(each.color for each in TRAINED),
+    classes=tuple(row.name for row in TRAINED),
+    palette=tuple(row.color for row in TRAINED),
     splits=("train", "val"),
     provides=frozenset({"label", "instance"}),
-    ignored=frozenset(each.id for each in LABELS if each.label == UNLABELED),
+    ignored=frozenset(row.id for row in LABELS if row.label == UNLABELED),
   )
   marker_path: ClassVar[str] = "leftImg8bit"
   subfolders: ClassVar[tuple[str, ...]] = ("cityscapes",)
@@ -105,8 +105,8 @@ class Cityscapes(FileSource):
   def names(self) -> tuple[str, ...]:
     """Names CITY/CITY_SEQUENCE_FRAME of the split's photos, sorted."""
     photos = self.folder / "leftImg8bit" / self.split
-    found = (path.relative_to(photos).as_posix() for path in photos.glob(f"*/*{_PHOTO}"))
-    return tuple(sorted(each.removesuffix(_PHOTO) for each in found))
+    paths = (path.relative_to(photos).as_posix() for path in photos.glob(f"*/*{_PHOTO}"))
+    return tuple(sorted(path.removesuffix(_PHOTO) for path in paths))
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of a photo, its mask and its map of instances."""
@@ -119,7 +119,7 @@ class Cityscapes(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo, its labels and its instances."""
-    label = decode.read_labels(files["label"], _TABLE)
+    label = decode.read_labels(files["label"], _LABEL_BY_ID)
     # The id of an instance is 1000 times that of its class, plus a number; all other pixels have
     # the id of their class, which is below 1000.
     instance = decode.read_ids(files["instance"])

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from asmjax.data import decode
 from asmjax.data.class_list import ClassList, read_classes
@@ -14,6 +14,9 @@ from asmjax.data.files import FileSource
 from asmjax.data.transforms import Example
 
 _SPLIT = "{split}"
+
+# Name of a photo, and the paths of the photo and its mask.
+_Pair = tuple[str, Mapping[str, pathlib.Path]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,21 +58,21 @@ class Folder(FileSource):
 
   def __post_init__(self) -> None:
     """Reads the classes, finds the splits and pairs the split's photos with their masks."""
-    splits = self._splits()
+    splits = self._find_splits()
     if self.split not in splits:
       needed = f"ROOT/{self.lists}" if self.lists else f"ROOT/{self.images} and ROOT/{self.masks}"
       raise ValueError(
         f"unknown split {self.split!r}; known, by {needed} in {self.folder}: "
         f"{', '.join(splits) or 'none'}"
       )
-    described = dataclasses.replace(
+    descriptor = dataclasses.replace(
       self.descriptor,
       classes=self._classes.names,
       palette=self._classes.palette,
       splits=splits,
       ignored=self._classes.ignored,
     )
-    object.__setattr__(self, "descriptor", described)
+    object.__setattr__(self, "descriptor", descriptor)
     super().__post_init__()
 
   @property
@@ -89,12 +92,11 @@ class Folder(FileSource):
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
     """Names of the split's photos, without extensions."""
-    return tuple(pair.name for pair in self._pairs)
+    return tuple(name for name, _ in self._pairs)
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of a photo and its mask."""
-    pair = self._pairs[index]
-    return {"image": pair.image, "label": pair.label}
+    return self._pairs[index][1]
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo and its labels."""
@@ -114,89 +116,81 @@ class Folder(FileSource):
   def _classes(self) -> ClassList:
     return read_classes(self.folder / self.classes)
 
-  def _splits(self) -> tuple[str, ...]:
-    """Returns the values of `{split}` for which there is a list, or folders of photos and masks."""
+  def _find_splits(self) -> tuple[str, ...]:
+    """Returns the values of `{split}` that have a list, or folders of photos and masks."""
     option = "lists" if self.lists else "images"
     pattern = str(pathlib.PurePosixPath(getattr(self, option)))  # Without "./" and a last "/".
     if pattern.startswith("/"):
       raise ValueError(f"{option} is {pattern!r}; expected a path below data.root")
-    start, *rest = map(re.escape, pattern.split(_SPLIT))
-    if not rest:
+    before, *after = map(re.escape, pattern.split(_SPLIT))
+    if not after:
       raise ValueError(f"{option} is {pattern!r}; expected {_SPLIT} in it")
-    form = re.compile(start + "([^/]+)" + r"\1".join(rest))
+    # Wherever else `{split}` occurs, its value must be the same.
+    regex = re.compile(before + "([^/]+)" + r"\1".join(after))
     paths = self.folder.glob(pattern.replace(_SPLIT, "*"))
-    found = (form.fullmatch(path.relative_to(self.folder).as_posix()) for path in paths)
-    splits = sorted(match[1] for match in found if match)
-    return tuple(each for each in splits if self.lists or self._at(self.masks, each).is_dir())
+    matches = (regex.fullmatch(path.relative_to(self.folder).as_posix()) for path in paths)
+    splits = sorted(match[1] for match in matches if match)
+    return tuple(split for split in splits if self.lists or self._path(self.masks, split).is_dir())
 
-  def _at(self, pattern: str, split: str) -> pathlib.Path:
+  def _path(self, pattern: str, split: str) -> pathlib.Path:
     return self.folder / pattern.replace(_SPLIT, split)
 
   @functools.cached_property
-  def _pairs(self) -> tuple["_Pair", ...]:
-    images, masks = (self._at(pattern, self.split) for pattern in (self.images, self.masks))
-    names = self._listed() if self.lists else tuple(sorted(_pictures(images)))
-    pairs = _pair(names, images, masks, self.mask_suffix)
-    if not self.lists and _SPLIT in self.masks:
+  def _pairs(self) -> list[_Pair]:
+    images, masks = self._path(self.images, self.split), self._path(self.masks, self.split)
+    if self.lists:
+      lines = self.read_list(self.lists.replace(_SPLIT, self.split))
+      return _find_pairs([*map(_remove_suffix, lines)], images, masks, self.mask_suffix)
+    names = sorted(_find_pictures(images))
+    pairs = _find_pairs(names, images, masks, self.mask_suffix)
+    if _SPLIT in self.masks:
       _check_all_used(masks, self.mask_suffix, names)
     return pairs
 
-  def _listed(self) -> tuple[str, ...]:
-    return tuple(map(_bare, self.read_list(self.lists.replace(_SPLIT, self.split))))
 
-
-class _Pair(NamedTuple):
-  """Photo and mask of the same name."""
-
-  name: str
-  image: pathlib.Path
-  label: pathlib.Path
-
-
-def _pair(
-  names: tuple[str, ...], images: pathlib.Path, masks: pathlib.Path, suffix: str
-) -> tuple[_Pair, ...]:
+def _find_pairs(
+  names: Sequence[str], images: pathlib.Path, masks: pathlib.Path, suffix: str
+) -> list[_Pair]:
   """Finds the photo and the mask of every name; FileNotFoundError if a name lacks either."""
-  pictures = functools.cache(_pictures)
+  find_pictures = functools.cache(_find_pictures)
   pairs, missing = [], []
   for name in names:
-    wanted = images / name, masks / f"{name}{suffix}"
-    image, mask = (pictures(path.parent).get(path.name) for path in wanted)
+    image_stem, mask_stem = images / name, masks / f"{name}{suffix}"
+    image, mask = (find_pictures(path.parent).get(path.name) for path in (image_stem, mask_stem))
     if image and mask:
-      pairs.append(_Pair(name, image, mask))
+      pairs.append((name, {"image": image, "label": mask}))
     else:
-      either = zip((image, mask), wanted, strict=True)
-      missing.append(" and ".join(str(path or f"{bare}.*") for path, bare in either))
+      missing.append(f"{image or f'{image_stem}.*'} and {mask or f'{mask_stem}.*'}")
   if missing:
     raise FileNotFoundError(
       f"{len(missing)} of {len(names)} names lack a photo or a mask; the first: expected both "
       f"{missing[0]}"
     )
-  return tuple(pairs)
+  return pairs
 
 
-def _check_all_used(masks: pathlib.Path, suffix: str, names: tuple[str, ...]) -> None:
+def _check_all_used(masks: pathlib.Path, suffix: str, names: Sequence[str]) -> None:
   """Raises FileNotFoundError if a mask belongs to none of the names."""
   used = {f"{name}{suffix}" for name in names}
-  left = [
-    path for name, path in _pictures(masks).items() if name.endswith(suffix) and name not in used
-  ]
-  if left:
-    raise FileNotFoundError(f"{len(left)} masks have no photo; the first: {min(left)}")
+  pictures = _find_pictures(masks)
+  unused = [name for name in pictures if name.endswith(suffix) and name not in used]
+  if unused:
+    first = min(pictures[name] for name in unused)
+    raise FileNotFoundError(f"{len(unused)} masks have no photo; the first: {first}")
 
 
-def _pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _find_pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   """Returns the paths of a folder's images, by their names without extensions."""
-  found: dict[str, pathlib.Path] = {}
+  pictures: dict[str, pathlib.Path] = {}
   for path in sorted(folder.iterdir()) if folder.is_dir() else ():
     if path.suffix.lower() not in decode.IMAGES or path.name.startswith("."):
       continue
-    if path.stem in found:
-      raise ValueError(f"{found[path.stem]} and {path} have one name; expected one picture a name")
-    found[path.stem] = path
-  return found
+    first = pictures.setdefault(path.stem, path)
+    if first != path:
+      raise ValueError(f"{first} and {path} have one name; expected one picture a name")
+  return pictures
 
 
-def _bare(name: str) -> str:
+def _remove_suffix(name: str) -> str:
   path = pathlib.PurePosixPath(name)
   return str(path.with_suffix("") if path.suffix.lower() in decode.IMAGES else path)

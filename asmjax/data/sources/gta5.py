@@ -13,19 +13,17 @@ from asmjax.data.files import FileSource
 from asmjax.data.sources import cityscapes
 from asmjax.data.transforms import Example
 
-_IMAGES, _PART = 24966, 2500
-_PARTS = {
-  f"part{index + 1}": range(start + 1, min(start + _PART, _IMAGES) + 1)
-  for index, start in enumerate(range(0, _IMAGES, _PART))
-}
-_NUMBERS = {**_PARTS, "all": range(1, _IMAGES + 1)}
+_NUMBERS = range(1, 24967)
+# Numbers of the images in each split; a part has 2500 images.
+_SPLITS = {f"part{k + 1}": _NUMBERS[2500 * k : 2500 * (k + 1)] for k in range(10)}
+_SPLITS["all"] = _NUMBERS
 
 # Palette indices are Cityscapes' ids, except that license plates, which are -1 there, are 34.
-_BY_ID = {each.id if each.id >= 0 else 34: each.label for each in cityscapes.LABELS}
+_BY_ID = {row.id if row.id >= 0 else 34: row.label for row in cityscapes.LABELS}
 # Where classes share a color, that of the trained class counts: a license plate is read as a car,
 # a group of poles as a pole.  The gray (20, 20, 20) is another color of "static".
-_BY_COLOR = {each.color: each.label for each in cityscapes.LABELS} | {(20, 20, 20): UNLABELED}
-_BY_COLOR |= {each.color: each.label for each in cityscapes.TRAINED}
+_BY_COLOR = {row.color: row.label for row in cityscapes.LABELS} | {(20, 20, 20): UNLABELED}
+_BY_COLOR |= {row.color: row.label for row in cityscapes.TRAINED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +41,9 @@ class Gta5(FileSource):
 
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="gta5",
-    classes=tuple(each.name for each in cityscapes.TRAINED),
-    palette=tuple(each.color for each in cityscapes.TRAINED),
-    splits=tuple(_NUMBERS),
+    classes=cityscapes.Cityscapes.descriptor.classes,
+    palette=cityscapes.Cityscapes.descriptor.palette,
+    splits=tuple(_SPLITS),
     provides=frozenset({"label"}),
     ignored=frozenset(id for id, label in _BY_ID.items() if label == UNLABELED),
   )
@@ -56,7 +54,7 @@ class Gta5(FileSource):
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
     """Numbers of the split's images, in five digits."""
-    return tuple(f"{number:05d}" for number in _NUMBERS[self.split])
+    return tuple(f"{number:05d}" for number in _SPLITS[self.split])
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of an image and its mask."""

@@ -22,36 +22,18 @@ def color_map(count: int) -> tuple[decode.Color, ...]:
   Bits 0, 3, 6 of an index are the upper three bits of red, the highest first; bits 1, 4, 7 are
   those of green and bits 2, 5 those of blue.
   """
-  level = lambda index, channel: sum(
-    (index >> (3 * place + channel) & 1) << (7 - place) for place in range(3)
-  )
+
+  def level(index: int, channel: int) -> int:
+    return sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3))
+
   return tuple((level(index, 0), level(index, 1), level(index, 2)) for index in range(count))
 
 
-_CLASSES = (
-  "background",
-  "aeroplane",
-  "bicycle",
-  "bird",
-  "boat",
-  "bottle",
-  "bus",
-  "car",
-  "cat",
-  "chair",
-  "cow",
-  "diningtable",
-  "dog",
-  "horse",
-  "motorbike",
-  "person",
-  "pottedplant",
-  "sheep",
-  "sofa",
-  "train",
-  "tvmonitor",
+_CLASSES = tuple(
+  "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
+  "motorbike person pottedplant sheep sofa train tvmonitor".split()
 )
-_TABLE = {index: index for index in range(len(_CLASSES))} | {UNLABELED: UNLABELED}
+_LABEL_BY_ID = {id: id for id in (*range(len(_CLASSES)), UNLABELED)}
 
 # Names under which each split's list is distributed, in order of preference.
 _LISTS = {
@@ -96,8 +78,8 @@ class PascalVoc(FileSource):
     super().__post_init__()
     if self.split != "train_aug" and (self.folder / "SegmentationObject").is_dir():
       provides = self.descriptor.provides | {"instance"}
-      described = dataclasses.replace(self.descriptor, provides=provides)
-      object.__setattr__(self, "descriptor", described)
+      descriptor = dataclasses.replace(self.descriptor, provides=provides)
+      object.__setattr__(self, "descriptor", descriptor)
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
@@ -106,8 +88,8 @@ class PascalVoc(FileSource):
     A line is a name or, as in some lists of `train_aug`, the paths of a photo and its mask.
     """
     paths = [f"ImageSets/Segmentation/{name}" for name in _LISTS[self.split]]
-    path = next((each for each in paths if (self.folder / each).is_file()), paths[0])
-    return tuple(_name(line, self.folder / path) for line in self.read_list(path))
+    path = next((path for path in paths if (self.folder / path).is_file()), paths[0])
+    return tuple(_parse_name(line, self.folder / path) for line in self.read_list(path))
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of a photo, its mask and, where provided, its map of instances."""
@@ -122,7 +104,7 @@ class PascalVoc(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo, its labels and, where provided, its instances."""
-    label = decode.read_labels(files["label"], _TABLE)
+    label = decode.read_labels(files["label"], _LABEL_BY_ID)
     example = {"image": decode.read_photo(files["image"]), "label": label}
     if "instance" in files:
       instance = decode.read_ids(files["instance"])
@@ -135,8 +117,9 @@ class PascalVoc(FileSource):
     return "SegmentationClass" if published else "SegmentationClassAug"
 
 
-def _name(line: str, path: pathlib.Path) -> str:
-  stems = {re.sub(r"\.(jpg|png)$", "", pathlib.PurePosixPath(each).name) for each in line.split()}
+def _parse_name(line: str, path: pathlib.Path) -> str:
+  files = (pathlib.PurePosixPath(file).name for file in line.split())
+  stems = {re.sub(r"\.(jpg|png)$", "", file) for file in files}
   if len(stems) > 1:
     raise ValueError(f"{path} has the line {line!r}; expected a name or a photo and its mask")
   return stems.pop()

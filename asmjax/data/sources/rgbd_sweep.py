@@ -70,10 +70,10 @@ class RgbdSweep(FileSource):
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
     """Names of the split's color images, in the order of their frames."""
-    names = in_order((path.name for path in self.folder.iterdir()), self.folder)
+    names = sort_frames((path.name for path in self.folder.iterdir()), self.folder)
     if self.split == "all":
       return names
-    return contiguous(names, self.parts)[self.descriptor.splits.index(self.split)]
+    return cut_into_runs(names, self.parts)[self.descriptor.splits.index(self.split)]
 
   @functools.cached_property
   def intrinsics(self) -> np.ndarray:
@@ -101,31 +101,22 @@ class RgbdSweep(FileSource):
     return {"image": decode.read_photo(files["image"]), "depth": depth, "normals": normals}
 
 
-def in_order(names: Iterable[str], folder: pathlib.Path) -> tuple[str, ...]:
-  """Selects the names of color images, and sorts them by the numbers of their frames.
-
-  Args:
-    names: Names of files.
-    folder: Path of their folder, for the error message.
+def sort_frames(names: Iterable[str], folder: pathlib.Path) -> tuple[str, ...]:
+  """Selects the names of color images in a folder, and sorts them by the numbers of their frames.
 
   Raises:
     ValueError: Two color images have the same frame number.
   """
   frames: dict[int, str] = {}
   for name in sorted(names):
-    if found := _COLOR.fullmatch(name):
-      other = frames.setdefault(int(found[1]), name)
-      if other != name:
-        raise ValueError(f"{folder} holds {other} and {name}; expected one image of a frame")
+    if match := _COLOR.fullmatch(name):
+      first = frames.setdefault(int(match[1]), name)
+      if first != name:
+        raise ValueError(f"{folder} holds {first} and {name}; expected one image of a frame")
   return tuple(frames[number] for number in sorted(frames))
 
 
-def contiguous(names: Sequence[str], parts: Sequence[float]) -> list[tuple[str, ...]]:
-  """Cuts `names` into consecutive runs of the given lengths.
-
-  Args:
-    names: Names in order.
-    parts: Lengths of the runs as shares of `len(names)`, which are rounded to whole names.
-  """
+def cut_into_runs(names: Sequence[str], parts: Sequence[float]) -> list[tuple[str, ...]]:
+  """Cuts `names` into consecutive runs, whose lengths are shares of `len(names)`, rounded."""
   cuts = [round(len(names) * share) for share in itertools.accumulate(parts, initial=0)]
   return [tuple(names[start:stop]) for start, stop in itertools.pairwise(cuts)]

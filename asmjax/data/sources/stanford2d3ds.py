@@ -25,27 +25,27 @@ _TESTED = {
   "fold3": ("area_1", "area_3", "area_6"),
 }
 _SPLITS = {
-  f"{fold}_{part}": tuple(each for each in _AREAS if (each in tested) == (part == "test"))
+  f"{fold}_{part}": tuple(area for area in _AREAS if (area in tested) == (part == "test"))
   for fold, tested in _TESTED.items()
   for part in ("train", "test")
 } | {area: (area,) for area in _AREAS}
-_CLASSES = (
-  "ceiling",
-  "floor",
-  "wall",
-  "beam",
-  "column",
-  "window",
-  "door",
-  "table",
-  "chair",
-  "sofa",
-  "bookcase",
-  "board",
-  "clutter",
-)
+_COLORS = {
+  "ceiling": (230, 230, 220),
+  "floor": (140, 110, 80),
+  "wall": (190, 200, 210),
+  "beam": (150, 90, 60),
+  "column": (110, 60, 120),
+  "window": (110, 190, 230),
+  "door": (170, 50, 50),
+  "table": (240, 180, 60),
+  "chair": (70, 160, 80),
+  "sofa": (40, 100, 160),
+  "bookcase": (210, 120, 160),
+  "board": (30, 60, 50),
+  "clutter": (120, 120, 120),
+}
 _UNKNOWN = "<UNK>"
-_IDS = {**{name: label for label, name in enumerate(_CLASSES)}, _UNKNOWN: UNLABELED}
+_LABEL_BY_CLASS = {**{name: label for label, name in enumerate(_COLORS)}, _UNKNOWN: UNLABELED}
 
 _RGB = "_domain_rgb.png"
 # Folder of each map of a photo, and end of the map's file name.
@@ -85,22 +85,8 @@ class Stanford2d3ds(FileSource):
 
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="stanford2d3ds",
-    classes=_CLASSES,
-    palette=(
-      (230, 230, 220),
-      (140, 110, 80),
-      (190, 200, 210),
-      (150, 90, 60),
-      (110, 60, 120),
-      (110, 190, 230),
-      (170, 50, 50),
-      (240, 180, 60),
-      (70, 160, 80),
-      (40, 100, 160),
-      (210, 120, 160),
-      (30, 60, 50),
-      (120, 120, 120),
-    ),
+    classes=tuple(_COLORS),
+    palette=tuple(_COLORS.values()),
     splits=tuple(_SPLITS),
     provides=frozenset({"label", "instance", "depth", "normals"}),
     ignored=frozenset({0, _UNSEEN}),
@@ -138,13 +124,13 @@ class Stanford2d3ds(FileSource):
   @functools.cached_property
   def table(self) -> np.ndarray:
     """Label of each index in `semantic_labels.json`, int32 (number of indices,)."""
-    found = [path for each in _LABELS if (path := self.folder / each).is_file()]
-    if not found:
+    paths = [path for name in _LABELS if (path := self.folder / name).is_file()]
+    if not paths:
       raise FileNotFoundError(
         f"{self.folder / _LABELS[0]} does not exist, nor does {_LABELS[1]} beside the areas; "
         f"expected {self.layout}"
       )
-    return read_table(found[0])
+    return read_table(paths[0])
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of a view and its maps; `label` is the file of instances too."""
@@ -157,7 +143,7 @@ class Stanford2d3ds(FileSource):
     """Reads a view, its labels, instances, depth and normals."""
     raw = decode.read_raw16(files["depth"])
     depth = np.where(raw == _FAR, 0, raw).astype(np.float32) / _STEPS_PER_METER
-    label, instance = self._labels(files["label"])
+    label, instance = self._read_label_and_instance(files["label"])
     return {
       "image": decode.read_photo(files["image"]),
       "label": label,
@@ -166,7 +152,7 @@ class Stanford2d3ds(FileSource):
       "normals": unit_normals(decode.read_colors(files["normals"])),
     }
 
-  def _labels(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  def _read_label_and_instance(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads labels and instances from a map whose 24-bit colors are indices of `table`."""
     index = decode.read_colors(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     index[index == _UNSEEN] = 0
@@ -180,27 +166,19 @@ class Stanford2d3ds(FileSource):
 
 
 def unit_normals(rgb: np.ndarray) -> np.ndarray:
-  """Decodes colors to unit normals: red to the right, green down, blue to the camera.
+  """Decodes colors to unit normals, float32 (h, w, 3), 0 where missing.
 
   Args:
-    rgb: Colors, uint8 (h, w, 3), centered on 127.5; (128, 128, 128) is missing.
-
-  Returns:
-    Unit normals, float32 (h, w, 3), 0 where missing.
+    rgb: Colors, uint8 (h, w, 3), centered on 127.5: red to the right, green down, blue to the
+      camera; (128, 128, 128) is missing.
   """
-  seen = (rgb != _NO_NORMAL).any(-1, keepdims=True)
+  valid = (rgb != _NO_NORMAL).any(-1, keepdims=True)
   vectors = rgb.astype(np.float32) - 127.5
-  return seen * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+  return valid * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def read_table(path: pathlib.Path) -> np.ndarray:
-  """Reads the label of each entry CLASS_NUMBER_ROOM_NUMBER_AREA of a JSON list.
-
-  Args:
-    path: Path of the JSON file.
-
-  Returns:
-    Labels of the entries, int32 (number of entries,); `UNLABELED` for unknown objects.
+  """Reads the labels of a JSON list's entries CLASS_NUMBER_ROOM_NUMBER_AREA as an int32 vector.
 
   Raises:
     ValueError: The file is no list of such entries, or the first entry is not the unknown object.
@@ -209,12 +187,13 @@ def read_table(path: pathlib.Path) -> np.ndarray:
     entries = json.loads(path.read_text("utf-8"))
   except ValueError as error:
     raise ValueError(f"{path} is no JSON ({error}); expected a list of labels") from error
-  if not isinstance(entries, list) or not all(isinstance(each, str) for each in entries):
+  if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
     raise ValueError(f"{path} holds something else than text; expected a list of labels")
   classes = [entry.split("_")[0] for entry in entries]
-  unknown = sorted(set(classes) - set(_IDS))
+  unknown = sorted(set(classes) - set(_LABEL_BY_CLASS))
   if unknown:
-    raise ValueError(f"{path} holds the classes {', '.join(unknown)}; expected {', '.join(_IDS)}")
+    known = ", ".join(_LABEL_BY_CLASS)
+    raise ValueError(f"{path} holds the classes {', '.join(unknown)}; expected {known}")
   if classes[:1] != [_UNKNOWN]:
     raise ValueError(f"{path} starts with {classes[:1]}; expected {_UNKNOWN} as entry 0")
-  return np.array([_IDS[each] for each in classes], np.int32)
+  return np.array([_LABEL_BY_CLASS[name] for name in classes], np.int32)

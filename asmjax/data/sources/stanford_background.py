@@ -24,8 +24,18 @@ _PARTITIONS = (
 # Luc et al. train on seven eighths of their training photos and select the model on the last one.
 _FIT, _VAL = "luc_fit", "luc_val"
 _PHOTOS = 715
+_COLORS = {
+  "sky": (120, 180, 230),
+  "tree": (40, 110, 50),
+  "road": (110, 100, 110),
+  "grass": (130, 190, 80),
+  "water": (30, 70, 170),
+  "building": (180, 80, 60),
+  "mountain": (150, 120, 80),
+  "foreground": (240, 190, 40),
+}
 _UNKNOWN = -1
-_LABELS = {**{label: label for label in range(8)}, _UNKNOWN: UNLABELED}
+_LABEL_BY_ID = {**{label: label for label in range(8)}, _UNKNOWN: UNLABELED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +55,8 @@ class StanfordBackground(FileSource):
 
   descriptor: ClassVar[Descriptor] = Descriptor(
     name="stanford_background",
-    classes=("sky", "tree", "road", "grass", "water", "building", "mountain", "foreground"),
-    palette=(
-      (120, 180, 230),
-      (40, 110, 50),
-      (110, 100, 110),
-      (130, 190, 80),
-      (30, 70, 170),
-      (180, 80, 60),
-      (150, 120, 80),
-      (240, 190, 40),
-    ),
+    classes=tuple(_COLORS),
+    palette=tuple(_COLORS.values()),
     splits=(_FIT, _VAL, *itertools.chain(*_PARTITIONS)),
     provides=frozenset({"label"}),
     ignored=frozenset({_UNKNOWN}),
@@ -82,7 +83,7 @@ class StanfordBackground(FileSource):
         f"{self.folder / 'horizons.txt'} names {len(names)} photos; expected {_PHOTOS}, or a list "
         f"{self.split}.txt of the split's names beside it"
       )
-    sizes = next(each for each in _PARTITIONS if self.split in each)
+    sizes = next(sizes for sizes in _PARTITIONS if self.split in sizes)
     return partition(names, sizes)[self.split]
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
@@ -95,8 +96,8 @@ class StanfordBackground(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo and its labels; negative ids are unlabeled."""
-    raw = np.maximum(matrix(files["label"]), _UNKNOWN)
-    label = decode.look_up_ids(raw, _LABELS, files["label"])
+    ids = np.maximum(read_matrix(files["label"]), _UNKNOWN)
+    label = decode.look_up_ids(ids, _LABEL_BY_ID, files["label"])
     return {"image": decode.read_photo(files["image"]), "label": label}
 
 
@@ -104,14 +105,7 @@ def partition(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, tuple
   """Distributes names over parts by a shuffle that is the same on every machine.
 
   The names are sorted by the SHA-256 digest of their UTF-8 text, which no library's random
-  generator can change, and cut into runs.
-
-  Args:
-    names: Distinct names, in any order.
-    sizes: Number of names in each part, in the order of the runs.
-
-  Returns:
-    Sorted names of each part.
+  generator can change, and cut into runs of the given sizes; each part is sorted.
 
   Raises:
     ValueError: The sizes do not add to the number of names.
@@ -119,15 +113,12 @@ def partition(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, tuple
   order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
   if len(order) != sum(sizes.values()):
     raise ValueError(f"{len(order)} names cannot be cut into parts of {dict(sizes)}")
-  rest = iter(order)
-  return {part: tuple(sorted(itertools.islice(rest, size))) for part, size in sizes.items()}
+  names = iter(order)
+  return {part: tuple(sorted(itertools.islice(names, size))) for part, size in sizes.items()}
 
 
-def matrix(path: pathlib.Path) -> np.ndarray:
+def read_matrix(path: pathlib.Path) -> np.ndarray:
   """Reads a matrix of whitespace-separated integers, one row per line, as int32.
-
-  Args:
-    path: Path of the text file.
 
   Raises:
     ValueError: The file is empty, has other text than integers, or rows that differ in length.
@@ -141,7 +132,6 @@ def matrix(path: pathlib.Path) -> np.ndarray:
         f"{path} has {len(row)} numbers in row {number}; expected {len(rows[0])} as in row 1"
       )
   try:
-    flat = np.array([int(each) for each in itertools.chain(*rows)], np.int32)
+    return np.array([[int(cell) for cell in row] for row in rows], np.int32)
   except (ValueError, OverflowError) as error:
     raise ValueError(f"{path} holds no matrix ({error}); expected rows of integers") from error
-  return flat.reshape(len(rows), -1)
