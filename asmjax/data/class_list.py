@@ -80,19 +80,12 @@ def read_classes(path: pathlib.Path) -> ClassList:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-  """Entry of a list: a class or, without a name, an id or a color to ignore.
+  """Entry of a list: a class or, without a name, an id or a color to ignore."""
 
-  Attributes:
-    where: File and place of the entry, for error messages.
-    name: Name of the class; None for an id or a color to ignore.
-    id: Id in the masks, an integer; None if the file gives none.
-    color: Color in the masks, three integers; None if the file gives none.
-  """
-
-  where: str
-  name: Any = None
-  id: Any = None
-  color: Any = None
+  where: str  # File and place of the entry, for error messages.
+  name: Any = None  # Text.
+  id: Any = None  # Whole number; None if the file gives none.
+  color: Any = None  # Three whole numbers; None if the file gives none.
 
   def __post_init__(self) -> None:
     if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):

@@ -78,7 +78,7 @@ def read_labels(
   """
   image = _open_lossless(path)
   if by_color and not _has_one_channel(image):
-    return look_up_colors(_to_rgb(image, path), by_color, path)
+    return _look_up_colors(_to_rgb(image, path), by_color, path)
   if palette_agrees and image.mode == "P":
     _check_palette(image, by_id, by_color, path)
   return look_up_ids(_to_ids(image, path), by_id, path)
@@ -143,20 +143,8 @@ def look_up_ids(raw: np.ndarray, table: Mapping[int, int], path: pathlib.Path | 
   return label
 
 
-def look_up_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Path) -> np.ndarray:
-  """Converts the colors of a file to labels.
-
-  Args:
-    rgb: Colors, uint8 (h, w, 3).
-    table: Label of each color; `UNLABELED` for colors to ignore.
-    path: Path of the file, for the error message.
-
-  Returns:
-    Labels, int32 (h, w).
-
-  Raises:
-    ValueError: The table lacks a color.
-  """
+def _look_up_colors(rgb: np.ndarray, table: Mapping[Color, int], path: pathlib.Path) -> np.ndarray:
+  """Converts colors, uint8 (h, w, 3), to labels, int32 (h, w); ValueError for one without label."""
   packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
   label = _color_table(tuple(table.items()))[packed]
   if (label == _UNKNOWN).any():

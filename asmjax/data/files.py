@@ -71,7 +71,6 @@ class FileSource(abc.ABC):
     return decode.read_lines(self.folder / path)
 
   def __len__(self) -> int:
-    """Returns the number of examples."""
     return len(self.names)
 
   def __getitem__(self, index: int) -> Example:

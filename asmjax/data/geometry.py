@@ -42,21 +42,13 @@ _TOLERANCE = 0.02
 
 
 class _Planes(NamedTuple):
-  """Planes fitted to inverse depth, one for each pixel; all fields are float64 (h, w).
+  """Planes fitted to inverse depth, one for each pixel; all fields are float64 (h, w)."""
 
-  Attributes:
-    right: Change of inverse depth per column.
-    down: Change of inverse depth per row.
-    value: Inverse depth of the plane at the pixel.
-    variance: Variance of the window's inverse depths about the plane.
-    error: Expected squared error of (right, down); infinite where no plane could be fitted.
-  """
-
-  right: np.ndarray
-  down: np.ndarray
-  value: np.ndarray
-  variance: np.ndarray
-  error: np.ndarray
+  right: np.ndarray  # Change of inverse depth per column.
+  down: np.ndarray  # Change of inverse depth per row.
+  value: np.ndarray  # Inverse depth of the plane at the pixel.
+  variance: np.ndarray  # Variance of the window's inverse depths about the plane.
+  error: np.ndarray  # Expected squared error of (right, down); infinite where no plane fits.
 
 
 def normals_from_depth(
@@ -137,10 +129,9 @@ def _fit_planes(inverse: np.ndarray, weight: np.ndarray, side: int, noise: float
 def _fit_centered_planes(
   inverse: np.ndarray, weight: np.ndarray, side: int, noise: float
 ) -> tuple[_Planes, np.ndarray]:
-  """Fits least-squares planes in the windows around the pixels.
+  """Fits planes in the windows around the pixels; returns them and the errors due to bends.
 
-  Returns:
-    The planes, with the errors due to noise alone, and the errors that a bend of the surface adds.
+  The planes' own errors are due to noise alone.
   """
   one, x = np.ones(side), np.arange(side) - side // 2.0
 

@@ -3,7 +3,6 @@
 `asmjax.data.tfds.Tfds` reads the result.  TensorFlow is neither needed nor imported.
 """
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -60,26 +59,26 @@ def pack(
   """
   import tensorflow_datasets as tfds
 
-  plan = _plan(sources, examples_per_shard)
-  folder = _begin(folder, plan)
+  plan = _make_plan(sources, examples_per_shard)
+  folder = _begin_folder(folder, plan)
   descriptor = next(iter(sources.values())).descriptor
-  features = _features(descriptor)
+  features = _make_features(descriptor)
   infos = []
   for split, source in sources.items():
-    encode = functools.partial(_encoded, source, features)
-    starts = range(0, len(source), examples_per_shard)
-    lengths = [min(examples_per_shard, len(source) - start) for start in starts]
-    paths = tfds.core.ShardedFileTemplate(
+    encode = functools.partial(_encode_example, source, features)
+    indices = range(len(source))
+    shards = [indices[k : k + examples_per_shard] for k in indices[::examples_per_shard]]
+    template = tfds.core.ShardedFileTemplate(
       folder,  # pyright: ignore[reportArgumentType]  # Any path will do.
       dataset_name=descriptor.name,
       split=split,
       filetype_suffix="array_record",
-    ).sharded_filepaths(len(starts))
-    for path, start, length in zip(map(pathlib.Path, paths), starts, lengths, strict=True):
-      indices = range(start, start + length)
-      _pack_shard(path, encode, indices, functools.partial(progress, split))
-    size = sum(pathlib.Path(path).stat().st_size for path in paths)
-    infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size))
+    )
+    paths = [pathlib.Path(path) for path in template.sharded_filepaths(len(shards))]
+    for path, shard in zip(paths, shards, strict=True):
+      _pack_shard(path, encode, shard, functools.partial(progress, split))
+    size = sum(path.stat().st_size for path in paths)
+    infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[*map(len, shards)], num_bytes=size))
   tfds.folder_dataset.write_metadata(
     data_dir=folder,  # pyright: ignore[reportArgumentType]  # Any path will do.
     features=features,
@@ -91,15 +90,9 @@ def pack(
 
 
 def check_example(example: Example, keys: Iterable[str], where: str) -> None:
-  """Checks that an example has the expected keys, with the types and shapes of the batch contract.
+  """Raises ValueError unless an example has exactly `keys`, as the batch contract wants them.
 
-  Args:
-    example: Arrays of the example by key.
-    keys: Expected keys.
-    where: Phrase for the place of the example, which begins the error message.
-
-  Raises:
-    ValueError: A key is missing or unexpected, or its array has another type or shape.
+  The error message begins with `where`, a phrase for the place of the example.
   """
   if set(example) != set(keys):
     raise ValueError(f"{where} has {sorted(example)}; expected {sorted(keys)}")
@@ -109,46 +102,48 @@ def check_example(example: Example, keys: Iterable[str], where: str) -> None:
     raise ValueError(f"{where}, as a batch of one: {error}") from error
 
 
-def _plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, Any]:
+def _make_plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, Any]:
   """Describes the intended content of a folder in JSON's types, with digests of the sources."""
   if not sources:
     raise ValueError("nothing to pack: expected at least one split")
-  descriptors = {split: source.descriptor for split, source in sources.items()}
-  descriptor = next(iter(descriptors.values()))
-  for split, each in descriptors.items():
-    differing = _differences(dataclasses.asdict(descriptor), dataclasses.asdict(each))
-    if differing:
+  descriptor = next(iter(sources.values())).descriptor
+  for split, source in sources.items():
+    differences = _find_differences(descriptor.to_dict(), source.descriptor.to_dict())
+    if differences:
       raise ValueError(
         f"split {split!r} is not of the kind of split {next(iter(sources))!r} "
-        f"({'; '.join(differing)}); pack it into a folder of its own"
+        f"({'; '.join(differences)}); pack it into a folder of its own"
       )
-    if not len(sources[split]):
-      raise ValueError(f"split {split!r} of {each.name} has no examples")
+    if not len(source):
+      raise ValueError(f"split {split!r} of {source.descriptor.name} has no examples")
   for name in (descriptor.name, *sources):
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
       raise ValueError(f"{name!r} cannot name files: expected lower-case letters, digits and _")
   if examples_per_shard < 1:
     raise ValueError(f"examples_per_shard {examples_per_shard}: expected 1 or more")
-  splits = {
-    split: {"examples": len(source), "first": _digest(source[0]), "files": _file_digest(source)}
-    for split, source in sources.items()
-  }
   plan = {
     "descriptor": descriptor.to_dict(),
     "examples_per_shard": examples_per_shard,
-    "splits": splits,
+    "splits": {
+      split: {
+        "examples": len(source),
+        "first": _hash_example(source[0]),
+        "files": _hash_files(source),
+      }
+      for split, source in sources.items()
+    },
   }
   return json.loads(json.dumps(plan))
 
 
-def _digest(example: Example) -> str:
+def _hash_example(example: Example) -> str:
   digest = hashlib.sha256()
   for key, value in sorted(example.items()):
     digest.update(f"{key} {value.dtype} {value.shape} ".encode() + value.tobytes())
   return digest.hexdigest()
 
 
-def _file_digest(source: Source) -> str:
+def _hash_files(source: Source) -> str:
   """Returns a digest of the names and sizes of a source's files, whose contents are not read."""
   digest = hashlib.sha256()
   for index in range(len(source)):
@@ -157,14 +152,14 @@ def _file_digest(source: Source) -> str:
   return digest.hexdigest()
 
 
-def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
+def _begin_folder(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
   """Creates the folder with its plan, or checks that it was begun with the same plan."""
   if "://" in str(folder):
     raise ValueError(f"cannot pack into {folder}: pack into a local folder and copy that")
   folder = pathlib.Path(folder)
   path = folder / PLAN
   if path.exists():
-    differences = _differences(read_json(path), plan)
+    differences = _find_differences(read_json(path), plan)
     if differences:
       raise ValueError(
         f"{folder} was begun with something else, before and now: {'; '.join(differences)}. Pack "
@@ -172,22 +167,22 @@ def _begin(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.Path:
       )
   else:
     names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
-    others = [name for name in names if not name.startswith(f".{PLAN}.")]
-    if others:
-      raise ValueError(f"{folder} holds {others[0]} but no {PLAN}; expected a new folder")
+    foreign = [name for name in names if not name.startswith(f".{PLAN}.")]
+    if foreign:
+      raise ValueError(f"{folder} holds {foreign[0]} but no {PLAN}; expected a new folder")
     write_json(path, plan)
   for partial in folder.glob(f".*{PARTIAL}"):  # Left behind by a call that was killed.
     partial.unlink()
   return folder
 
 
-def _differences(begun: Any, now: Any, path: str = "") -> list[str]:
+def _find_differences(begun: Any, now: Any, path: str = "") -> list[str]:
   """Describes the differences between two trees of dicts, by dotted name."""
   if isinstance(begun, dict) and isinstance(now, dict):
     return [
-      each
+      difference
       for key in sorted(begun.keys() | now.keys())
-      for each in _differences(begun.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+      for difference in _find_differences(begun.get(key), now.get(key), f"{path}.{key}".lstrip("."))
     ]
   return [] if begun == now else [f"{path} is {reprlib.repr(begun)} and {reprlib.repr(now)}"]
 
@@ -202,13 +197,13 @@ def _pack_shard(
   import grain
   from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
-  if _holds(path, len(indices)):
+  if _is_complete(path, len(indices)):
     return progress(len(indices))
-  ahead = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_THREADS)
-  examples = grain.MapDataset.range(indices.start, indices.stop).map(encode)
+  options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_THREADS)
+  encoded = grain.MapDataset.range(indices.start, indices.stop).map(encode)
 
   def records() -> Iterator[tuple[None, bytes]]:
-    for record in examples.to_iter_dataset(ahead):
+    for record in encoded.to_iter_dataset(options):
       yield None, record
       progress(1)
 
@@ -220,7 +215,7 @@ def _pack_shard(
     )
 
 
-def _holds(path: pathlib.Path, examples: int) -> bool:
+def _is_complete(path: pathlib.Path, examples: int) -> bool:
   """Returns whether a shard exists, is readable and has this number of examples."""
   from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
@@ -230,41 +225,42 @@ def _holds(path: pathlib.Path, examples: int) -> bool:
     return False
 
 
-def _features(descriptor: Descriptor) -> Any:
+def _make_features(descriptor: Descriptor) -> Any:
   """Returns the TFDS features of a data set, with the encoding of each key."""
-  from tensorflow_datasets import features as kinds
+  from tensorflow_datasets import features as tfds_features
 
-  zlib = functools.partial(kinds.Tensor, encoding="zlib")
-  made = {
-    "image": lambda: kinds.Image(shape=(None, None, 3)),
-    "label": lambda: kinds.LabeledImage(labels=list(descriptor.classes), encoding_format="png"),
-    "depth": lambda: zlib(shape=(None, None), dtype=np.float32),
-    "normals": lambda: zlib(shape=(None, None, 3), dtype=np.float32),
-    "instance": lambda: zlib(shape=(None, None), dtype=np.int32),
+  zlib = functools.partial(tfds_features.Tensor, encoding="zlib")
+  features = {
+    "image": tfds_features.Image(shape=(None, None, 3)),
+    "label": tfds_features.LabeledImage(labels=list(descriptor.classes), encoding_format="png"),
+    "depth": zlib(shape=(None, None), dtype=np.float32),
+    "normals": zlib(shape=(None, None, 3), dtype=np.float32),
+    "instance": zlib(shape=(None, None), dtype=np.int32),
   }
-  return kinds.FeaturesDict({key: made[key]() for key in ("image", *sorted(descriptor.provides))})
+  keys = ("image", *sorted(descriptor.provides))
+  return tfds_features.FeaturesDict({key: features[key] for key in keys})
 
 
-def _encoded(source: Source, features: Any, index: int) -> bytes:
+def _encode_example(source: Source, features: Any, index: int) -> bytes:
   """Serializes example `index` as a `tf.train.Example`."""
   from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
   example = source[index]
   where = f"example {index} of split {source.split!r} of {source.descriptor.name}"
   check_example(example, features, where)
-  encoded = dict(example, image=_encoded_image(source, features["image"], index, example["image"]))
+  encoded = example | {"image": _encode_image(source, features["image"], index, example["image"])}
   if "label" in example:
     low, high = example["label"].min(), example["label"].max()
     if low < 0 or high > 255:
       raise ValueError(f"label of {where} holds {low if low < 0 else high}; expected 0..255")
-    encoded["label"] = _png(example["label"].astype(np.uint8))
+    encoded["label"] = _encode_png(example["label"].astype(np.uint8))
   serializer = ExampleSerializer(features.get_serialized_info())
   proto = serializer.get_tf_example(features.encode_example(encoded))
   # By default the order of a proto's map entries changes from process to process.
   return proto.SerializeToString(deterministic=True)
 
 
-def _encoded_image(source: Source, feature: Any, index: int, image: np.ndarray) -> bytes:
+def _encode_image(source: Source, feature: Any, index: int, image: np.ndarray) -> bytes:
   """Returns the image's own file if it is a JPEG that TFDS decodes to `image`, else a PNG.
 
   A PNG of a photo is several times as large as its JPEG and takes longer to decode.
@@ -274,8 +270,8 @@ def _encoded_image(source: Source, feature: Any, index: int, image: np.ndarray) 
     published = path.read_bytes()
     if np.array_equal(feature.decode_example_np(published), image):
       return published
-  return _png(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+  return _encode_png(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
-def _png(image: np.ndarray) -> bytes:
+def _encode_png(image: np.ndarray) -> bytes:
   return cv2.imencode(".png", image)[1].tobytes()

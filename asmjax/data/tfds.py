@@ -76,7 +76,6 @@ class Tfds:
     return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
   def __len__(self) -> int:
-    """Returns the number of examples."""
     return len(self._records)
 
   def __getitem__(self, index: int) -> Example:
@@ -85,18 +84,19 @@ class Tfds:
     where = f"example {index} of split {self.split!r} in {self.root}"
     decoder, records = self._decoder, self._records
     try:
-      found = decoder.deserialize_example_np(records[index])
+      features: Any = decoder.deserialize_example_np(records[index])
     except Exception as error:  # ArrayRecord, OpenCV and zlib have no error in common.
       raise ValueError(f"{where} cannot be read ({error!r}); expected a whole shard") from error
-    example = {
-      key: _converted(key, np.asarray(_at(found, name)), where) for key, name in self._names.items()
-    }
+    example = {}
+    for key, name in self._names.items():
+      value = functools.reduce(lambda tree, part: tree[part], name.split("/"), features)
+      example[key] = _convert(key, np.asarray(value), where)
     check_example(example, self._names, where)
     if self.features and "label" in example:
       example["label"] = decode.look_up_ids(example["label"], self._table, where)
     if self.features and "depth" in example:
-      there = np.isfinite(example["depth"]) & (example["depth"] > 0)
-      example["depth"] = np.where(there, example["depth"], 0)
+      valid = np.isfinite(example["depth"]) & (example["depth"] > 0)
+      example["depth"] = np.where(valid, example["depth"], 0)
     return example
 
   def files(self, index: int) -> dict[str, pathlib.Path]:
@@ -108,8 +108,11 @@ class Tfds:
     """Descriptor that was packed, or that TFDS's metadata and the options define."""
     splits = tuple(self._info.splits)
     if not self.features:
-      return dataclasses.replace(_restored(self.root, self._info), splits=splits)
-    classes = _classes(self._info, self.features, self.classes)
+      return dataclasses.replace(_read_descriptor(self.root, self._info), splits=splits)
+    _check_features(self._info, self.features)
+    classes = self.classes
+    if "label" in self.features and not classes:
+      classes = _read_class_names(self._info, self.features["label"])
     return Descriptor(
       name=self._info.name,
       classes=classes,
@@ -147,12 +150,12 @@ class Tfds:
     """Decoder of the mapped features alone, so that no other feature's library is needed."""
     import tensorflow_datasets as tfds
 
-    known, wanted = _flat(self._info.features), {}
+    known, features = _flatten(self._info.features), {}
     for name in self._names.values():
       *parents, last = name.split("/")
-      branch = functools.reduce(lambda tree, part: tree.setdefault(part, {}), parents, wanted)
+      branch = functools.reduce(lambda tree, part: tree.setdefault(part, {}), parents, features)
       branch[last] = known[name]
-    return tfds.features.FeaturesDict(wanted)
+    return tfds.features.FeaturesDict(features)
 
   @functools.cached_property
   def _table(self) -> dict[int, int]:
@@ -178,10 +181,10 @@ def _open(root: str) -> "tfds.core.DatasetBuilder":
     builder = tfds.builder_from_directory(folder)
   except ParseError as error:
     raise ValueError(f"{folder / _INFO} cannot be read ({error}); expected a whole file") from error
-  found = sorted(each.value for each in builder.info.available_file_formats())
-  if "array_record" not in found:
+  formats = sorted(format.value for format in builder.info.available_file_formats())
+  if "array_record" not in formats:
     raise ValueError(
-      f"{root} is in the format {', '.join(found)}, which has no random access; "
+      f"{root} is in the format {', '.join(formats)}, which has no random access; "
       f"convert it: tfds convert_format --dataset_version_dir={root} "
       "--out_file_format=array_record --out_dir=..."
     )
@@ -200,7 +203,7 @@ def _check_split(split: str, info: "tfds.core.DatasetInfo", root: str) -> None:
     raise ValueError(f"split {split!r} of {root} is empty")
 
 
-def _restored(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
+def _read_descriptor(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
   """Reads the descriptor that `asmjax.data.packing.pack` wrote into the folder."""
   from etils import epath
 
@@ -208,54 +211,49 @@ def _restored(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
   if not path.exists():
     raise ValueError(
       f"{root} was not packed by launch/prepare.py: data.options.features must say which feature "
-      f"is the image, the label, ...; known features: {', '.join(_flat(info.features))}"
+      f"is the image, the label, ...; known features: {', '.join(_flatten(info.features))}"
     )
   try:
-    facts = json.loads(path.read_text())["descriptor"]
+    fields = json.loads(path.read_text())["descriptor"]
   except (ValueError, KeyError) as error:
     raise ValueError(f"{path} cannot be read ({error!r}); expected a whole file") from error
-  return Descriptor.from_dict(facts)
+  return Descriptor.from_dict(fields)
 
 
-def _classes(
-  info: "tfds.core.DatasetInfo", features: Mapping[str, str], given: tuple[str, ...]
-) -> tuple[str, ...]:
-  """Checks the mapping of features, and returns the names of the classes; none without labels."""
+def _check_features(info: "tfds.core.DatasetInfo", features: Mapping[str, str]) -> None:
+  """Raises ValueError unless `features` maps known keys, among them `image`, to known features."""
   for key in features:
     if key not in _TYPES:
       raise ValueError(f"unknown key features.{key}; known: {', '.join(_TYPES)}")
   if "image" not in features:
     raise ValueError(f"features has {', '.join(features)}; expected image as well")
-  known = _flat(info.features)
+  known = _flatten(info.features)
   for key, name in features.items():
     if name not in known:
       raise ValueError(f"features.{key}: unknown feature {name!r}; known: {', '.join(known)}")
-  if given or "label" not in features:
-    return given
-  label = known[features["label"]]
+
+
+def _read_class_names(info: "tfds.core.DatasetInfo", feature: str) -> tuple[str, ...]:
+  label = _flatten(info.features)[feature]
   if not getattr(label, "num_classes", None):
     raise ValueError(
-      f"{info.name} has no class names for {features['label']}: give them as data.options.classes"
+      f"{info.name} has no class names for {feature}: give them as data.options.classes"
     )
   return tuple(label.names)
 
 
-def _flat(features: Any, prefix: str = "") -> dict[str, Any]:
+def _flatten(features: Any, prefix: str = "") -> dict[str, Any]:
   """Flattens nested features to a dict by name, with nested names joined by slashes."""
   import tensorflow_datasets as tfds
 
   flat = {}
   for name, feature in sorted(features.items()):
     nested = isinstance(feature, tfds.features.FeaturesDict)
-    flat |= _flat(feature, f"{prefix}{name}/") if nested else {prefix + name: feature}
+    flat |= _flatten(feature, f"{prefix}{name}/") if nested else {prefix + name: feature}
   return flat
 
 
-def _at(tree: Any, name: str) -> Any:
-  return functools.reduce(lambda branch, part: branch[part], name.split("/"), tree)
-
-
-def _converted(key: str, value: np.ndarray, where: str) -> np.ndarray:
+def _convert(key: str, value: np.ndarray, where: str) -> np.ndarray:
   """Copies an array of a TFDS example, in the type and shape of its key in an `Example`."""
   kind, dtype = _TYPES[key]
   if not np.issubdtype(value.dtype, kind):

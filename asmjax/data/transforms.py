@@ -96,15 +96,15 @@ def rescale_depth_and_normals(example: Example, factor: float) -> Example:
     example: Arrays of the example by key, already resized by `factor`.
     factor: Positive factor by which the image was enlarged.
   """
-  nearer = dict(example)
+  rescaled = dict(example)
   for key, value in example.items():
     if kind(key) == "depth":
-      nearer[key] = value / np.float32(factor)
+      rescaled[key] = value / np.float32(factor)
     if kind(key) == "normals":
       normals = value * np.array([1, 1, factor], np.float32)
       length = np.linalg.norm(normals, axis=-1, keepdims=True)
-      nearer[key] = normals / np.where(length > 0, length, 1)
-  return nearer
+      rescaled[key] = normals / np.where(length > 0, length, 1)
+  return rescaled
 
 
 def pad(example: Example, size: tuple[int, int], fill: RGB = GRAY) -> Example:
@@ -246,10 +246,9 @@ class Augment:
       min(side, max(1, round(limit / factor))) if new > limit else side
       for side, new, limit in zip(sides, scaled, self.size, strict=True)
     )
-    window = rows, columns
-    top, left = (int(rng.integers(s - w + 1)) for s, w in zip(sides, window, strict=True))
-    shown = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
-    return resize(crop(example, top, left, window), shown)
+    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+    size = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
+    return resize(crop(example, top, left, (rows, columns)), size)
 
 
 def _letterbox_size(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:

@@ -206,15 +206,7 @@ def drop_unreadable(source: Source, on_skip: Callable[[str], None]) -> Source:
 
 
 def remap_descriptor(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
-  """Returns the descriptor of a data set whose classes are remapped.
-
-  Args:
-    old: Descriptor of the data set itself.
-    classes: New id by the name of the old class, as for `RemapClasses`.
-
-  Raises:
-    ValueError: `old` lacks one of the classes, or the new ids are not 0, 1, 2, ...
-  """
+  """Returns the descriptor of a data set after `RemapClasses`, which has the same errors."""
   unknown = [name for name in classes if name not in old.classes]
   if unknown:
     raise ValueError(
