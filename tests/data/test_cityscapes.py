@@ -36,16 +36,16 @@ def root(tmp_path):
   return tmp_path
 
 
-def test_official_table():
-  ids = [each.id for each in LABELS]
+def test_labels_are_the_official_table():
+  ids = [row.id for row in LABELS]
   assert sorted(ids) == list(range(-1, 34))
-  trained = [each for each in LABELS if each.label != 255]
-  assert [each.label for each in sorted(trained, key=lambda each: each.id)] == list(range(19))
-  assert [each.id for each in trained] == [
+  trained = [row for row in LABELS if row.label != 255]
+  assert [row.label for row in sorted(trained, key=lambda row: row.id)] == list(range(19))
+  assert [row.id for row in trained] == [
     *(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
   ]
   # The table gives a color to two labels at most, but for the five that are black.
-  shared = collections.Counter(each.color for each in LABELS)
+  shared = collections.Counter(row.color for row in LABELS)
   assert {color: times for color, times in shared.items() if times > 1} == {
     (0, 0, 0): 5,
     (153, 153, 153): 2,
@@ -53,7 +53,7 @@ def test_official_table():
   }
 
 
-def test_official_classes_and_colors():
+def test_cityscapes_descriptor_has_official_classes_and_colors():
   facts = Cityscapes.descriptor
   colors = dict(zip(facts.classes, facts.palette, strict=True))
   assert list(colors) == [
@@ -66,20 +66,20 @@ def test_official_classes_and_colors():
   assert facts.ignored == {-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
 
 
-def test_ids_become_training_ids(root):
+def test_cityscapes_read_maps_ids_to_training_ids(root):
   example = Cityscapes(str(root), "train")[0]
-  by_id = {each.id: each.label for each in LABELS}
+  by_id = {row.id: row.label for row in LABELS}
   assert example["label"].dtype == np.int32
   assert example["label"].tolist() == [[by_id[value] for value in row] for row in IDS.tolist()]
 
 
-def test_instances_are_those_of_single_things(root):
+def test_cityscapes_read_gives_groups_no_instance(root):
   instance = Cityscapes(str(root), "train")[0]["instance"]
   assert instance.dtype == np.int32
   assert np.array_equal(instance, np.where(IDS == 26, 26003, 0))
 
 
-def test_names_are_sorted_by_city(root):
+def test_cityscapes_names_are_sorted_by_city(root):
   source = Cityscapes(str(root), "train")
   assert source.names == (
     "aachen/aachen_000000_000019",
@@ -92,7 +92,7 @@ def test_names_are_sorted_by_city(root):
 
 
 @pytest.mark.parametrize("kind", ["labelIds", "instanceIds"])
-def test_photo_without_its_masks_is_missing_files(root, kind):
+def test_cityscapes_files_include_masks(root, kind):
   name = f"aachen_000002_000019_gtFine_{kind}.png"
   (root / "gtFine" / "train" / "aachen" / name).unlink()
   source = Cityscapes(str(root), "train")
@@ -101,19 +101,19 @@ def test_photo_without_its_masks_is_missing_files(root, kind):
     check_files(source)
 
 
-def test_there_is_no_test_split(root):
+def test_cityscapes_has_no_test_split(root):
   """Its masks are published, but void: training or evaluating on them must not start."""
   with pytest.raises(ValueError, match="'test'; known: train, val"):
     Cityscapes(str(root), "test")
 
 
-def test_split_without_photos(root):
+def test_cityscapes_refuses_split_without_photos(root):
   (root / "leftImg8bit" / "val").rename(root / "gone")
   with pytest.raises(ValueError, match="split 'val' of cityscapes .*empty; expected ROOT/leftImg8"):
     Cityscapes(str(root), "val")
 
 
-def test_training_ids_in_place_of_ids_are_named(root):
+def test_cityscapes_read_refuses_training_ids(root):
   """What `createTrainIdLabelImgs` writes has 255 where nothing is trained."""
   write(root, "munster_000000_000019", split="val", ids=np.full(IDS.shape, 255, np.uint8))
   message = r"munster_000000_000019_gtFine_labelIds\.png holds the ids 255; expected 7\.\.8, 11"
@@ -121,7 +121,7 @@ def test_training_ids_in_place_of_ids_are_named(root):
     Cityscapes(str(root), "val")[0]
 
 
-def test_mask_of_another_size_names_both(root):
+def test_cityscapes_read_names_both_files_of_different_sizes(root):
   write(root, "munster_000000_000019", split="val", ids=IDS[:4])
   with pytest.raises(ValueError, match=r"labelIds\.png is 4x17.*8x17 as .*_leftImg8bit\.png"):
     Cityscapes(str(root), "val")[0]

@@ -3,33 +3,25 @@
 import pytest
 
 from asmjax.data.class_list import read_classes
-
-YAML = """
-classes:
-  - {name: ground, id: 0, color: [0, 0, 0]}
-  - {name: road, id: 3, color: [128, 64, 128]}
-  - {name: wall, id: 7, color: [70, 70, 70]}
-ignored: [255, [255, 255, 255]]
-"""
-CSV = "name,id,r,g,b\nground,0,0,0,0\nroad,3,128,64,128\nwall,7,70,70,70\n,255,255,255,255\n"
+from tests.helpers.class_lists import CSV, YAML
 
 
-def test_yaml_and_csv_say_the_same(tmp_path):
+def test_read_classes_agrees_for_yaml_and_csv(tmp_path):
   (tmp_path / "a.yaml").write_text(YAML)
   (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())
   assert read_classes(tmp_path / "a.yaml") == read_classes(tmp_path / "a.csv")
 
 
-def test_names_alone_are_enough(tmp_path):
+def test_read_classes_numbers_and_colors_bare_names(tmp_path):
   (tmp_path / "a.yaml").write_text("classes: [{name: x}, {name: y}, {name: z}]")
   (tmp_path / "a.csv").write_text("name\nx\ny\nz\n")
-  found = read_classes(tmp_path / "a.yaml")
-  assert found == read_classes(tmp_path / "a.csv")
-  assert found.names == ("x", "y", "z") and len(set(found.palette)) == 3
-  assert found.by_id == {0: 0, 1: 1, 2: 2, 255: 255} and found.by_color == {}
+  classes = read_classes(tmp_path / "a.yaml")
+  assert classes == read_classes(tmp_path / "a.csv")
+  assert classes.names == ("x", "y", "z") and len(set(classes.palette)) == 3
+  assert classes.by_id == {0: 0, 1: 1, 2: 2, 255: 255} and classes.by_color == {}
 
 
-def test_generated_colors_differ_for_as_many_classes_as_there_can_be(tmp_path):
+def test_read_classes_generates_distinct_colors_for_255_classes(tmp_path):
   (tmp_path / "a.csv").write_text("name\n" + "\n".join(f"c{index}" for index in range(255)))
   assert len(set(read_classes(tmp_path / "a.csv").palette)) == 255
   (tmp_path / "a.csv").write_text("name\n" + "\n".join(f"c{index}" for index in range(256)))
@@ -74,7 +66,7 @@ def test_generated_colors_differ_for_as_many_classes_as_there_can_be(tmp_path):
     ("classes: [{name: x}", r"is no YAML: .*line 1"),
   ],
 )
-def test_errors_in_yaml_name_the_place(tmp_path, text, message):
+def test_read_classes_names_the_place_of_an_error_in_yaml(tmp_path, text, message):
   (tmp_path / "a.yaml").write_text(text)
   with pytest.raises(ValueError, match=r"(?s)a\.yaml.*" + message):
     read_classes(tmp_path / "a.yaml")
@@ -95,13 +87,13 @@ def test_errors_in_yaml_name_the_place(tmp_path, text, message):
     ("name,id\nx,1\n,\n", r"line 3 is empty; expected a name, an id or a color"),
   ],
 )
-def test_errors_in_csv_name_the_line(tmp_path, text, message):
+def test_read_classes_names_the_line_of_an_error_in_csv(tmp_path, text, message):
   (tmp_path / "a.csv").write_text(text)
   with pytest.raises(ValueError, match=r"a\.csv.*" + message):
     read_classes(tmp_path / "a.csv")
 
 
-def test_other_files_are_no_list_of_classes(tmp_path):
+def test_read_classes_refuses_unknown_suffix_and_encoding(tmp_path):
   with pytest.raises(ValueError, match=r"a\.txt is '\.txt'; expected one of \.yaml, \.yml, \.csv"):
     read_classes(tmp_path / "a.txt")
   (tmp_path / "a.yaml").write_bytes("classes: [{name: Straße}]".encode("latin-1"))
@@ -109,7 +101,7 @@ def test_other_files_are_no_list_of_classes(tmp_path):
     read_classes(tmp_path / "a.yaml")
 
 
-def test_csv_ignores_255_unless_it_says_what_is_ignored(tmp_path):
+def test_read_classes_ignores_255_in_csv_by_default(tmp_path):
   (tmp_path / "a.csv").write_text("name,id\nground,0\nfigure,255\n")
   with pytest.raises(ValueError, match=r"a\.csv, ignored by default: id 255 is taken by .*line 3"):
     read_classes(tmp_path / "a.csv")

@@ -40,18 +40,18 @@ def save_palette(path, **options):
 
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "ppm", "tif"])
-def test_photo_is_what_was_saved(tmp_path, extension):
-  found = decode.read_photo(save(tmp_path / f"a.{extension}", COLOR))
-  assert found.dtype == np.uint8 and np.array_equal(found, COLOR)
+def test_read_photo_returns_saved_pixels(tmp_path, extension):
+  photo = decode.read_photo(save(tmp_path / f"a.{extension}", COLOR))
+  assert photo.dtype == np.uint8 and np.array_equal(photo, COLOR)
 
 
-def test_transparency_is_dropped_without_touching_the_colors(tmp_path):
+def test_read_photo_drops_transparency(tmp_path):
   path = save(tmp_path / "a.png", np.concatenate([COLOR, ALPHA], -1))
   assert np.array_equal(decode.read_photo(path), COLOR)
   assert np.array_equal(decode.read_colors(path), COLOR)
 
 
-def test_gray_photo_has_equal_channels(tmp_path):
+def test_read_photo_repeats_gray_in_three_channels(tmp_path):
   for name, array in (("l.png", GRAY), ("la.png", np.stack([GRAY, ALPHA[..., 0]], -1))):
     assert np.array_equal(decode.read_photo(save(tmp_path / name, array)), np.dstack([GRAY] * 3))
   bits = decode.read_photo(save(tmp_path / "1.png", GRAY > 128))
@@ -59,7 +59,7 @@ def test_gray_photo_has_equal_channels(tmp_path):
 
 
 @pytest.mark.parametrize("transparency", [None, 0, bytes([0, 128, 255])])
-def test_palette_photo_has_its_colors(tmp_path, transparency):
+def test_read_photo_applies_palette(tmp_path, transparency):
   """A palette with several transparencies makes Pillow warn, which is an error here."""
   options = {} if transparency is None else {"transparency": transparency}
   path = save_palette(tmp_path / "a.png", **options)
@@ -69,7 +69,7 @@ def test_palette_photo_has_its_colors(tmp_path, transparency):
   assert decode.read_gray(path).shape == IDS.shape
 
 
-def test_four_inks_become_red_green_and_blue(tmp_path):
+def test_read_photo_converts_cmyk(tmp_path):
   path = save(tmp_path / "a.jpg", SMOOTH, "CMYK", quality=95)
   with Image.open(path) as stored:
     assert stored.mode == "CMYK"
@@ -90,7 +90,7 @@ def test_four_inks_become_red_green_and_blue(tmp_path):
     (8, lambda upright: np.rot90(upright, -1)),
   ],
 )
-def test_photo_is_upright(tmp_path, orientation, stored):
+def test_read_photo_applies_exif_orientation(tmp_path, orientation, stored):
   exif = Image.Exif()
   exif[ExifTags.Base.Orientation] = orientation
   path = save(tmp_path / "a.png", np.ascontiguousarray(stored(COLOR)), exif=exif)
@@ -98,17 +98,17 @@ def test_photo_is_upright(tmp_path, orientation, stored):
   assert decode.is_rotated(path) == (orientation >= 5)
 
 
-def test_photo_without_orientation_is_not_turned(tmp_path):
+def test_is_rotated_is_false_without_orientation(tmp_path):
   assert not decode.is_rotated(save(tmp_path / "a.jpg", COLOR))
 
 
-def test_photo_of_sixteen_bits_a_channel_keeps_the_upper_ones(tmp_path):
+def test_read_photo_keeps_upper_bits_of_16(tmp_path):
   wide = COLOR.astype(np.uint16) * 256 + 255
   assert np.array_equal(decode.read_photo(save_wide(tmp_path / "a.png", wide)), COLOR)
 
 
 @pytest.mark.parametrize("read", [decode.read_photo, decode.read_colors, decode.read_gray])
-def test_one_channel_of_sixteen_bits_is_no_picture(tmp_path, read):
+def test_readers_of_pictures_refuse_one_channel_of_16_bits(tmp_path, read):
   """Pillow would cut the values at 255, which makes a white picture."""
   path = save_wide(tmp_path / "a.png", WIDE)
   with pytest.raises(ValueError, match=r"a\.png has 'I;16' pixels; expected 8 bits a channel"):
@@ -118,7 +118,7 @@ def test_one_channel_of_sixteen_bits_is_no_picture(tmp_path, read):
 # Masks
 
 
-def test_ids_in_every_kind_of_file(tmp_path):
+def test_read_ids_agrees_for_all_kinds_of_files(tmp_path):
   equal = np.dstack([IDS] * 3)
   files = [
     save(tmp_path / "gray.png", IDS),
@@ -130,11 +130,11 @@ def test_ids_in_every_kind_of_file(tmp_path):
     save(tmp_path / "gray.tif", IDS),
   ]
   for path in files:
-    found = decode.read_ids(path)
-    assert found.dtype == np.int32 and np.array_equal(found, IDS), path.name
+    ids = decode.read_ids(path)
+    assert ids.dtype == np.int32 and np.array_equal(ids, IDS), path.name
 
 
-def test_ids_of_one_bit_and_of_sixteen(tmp_path):
+def test_read_ids_reads_1_and_16_bits(tmp_path):
   assert np.array_equal(decode.read_ids(save(tmp_path / "1.png", IDS > 1)), IDS > 1)
   path = save_wide(tmp_path / "16.png", WIDE)
   assert np.array_equal(decode.read_ids(path), WIDE)
@@ -142,13 +142,13 @@ def test_ids_of_one_bit_and_of_sixteen(tmp_path):
   assert raw.dtype == np.uint16 and np.array_equal(raw, WIDE)
 
 
-def test_colors_are_no_ids(tmp_path):
+def test_read_ids_refuses_colors(tmp_path):
   path = save(tmp_path / "a.png", COLOR)
   with pytest.raises(ValueError, match=r"a\.png has colors \(RGB\); expected one id a pixel"):
     decode.read_ids(path)
 
 
-def test_fractions_are_no_ids(tmp_path):
+def test_read_ids_refuses_fractions(tmp_path):
   path = save(tmp_path / "a.tif", IDS + np.float32(0.5))
   with pytest.raises(ValueError, match=r"a\.tif has 'F' pixels"):
     decode.read_ids(path)
@@ -156,7 +156,7 @@ def test_fractions_are_no_ids(tmp_path):
 
 @pytest.mark.parametrize("read", [decode.read_ids, decode.read_colors])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_channels_of_sixteen_bits_would_lose_the_ids(tmp_path, read, channels):
+def test_readers_of_masks_refuse_channels_of_16_bits(tmp_path, read, channels):
   """Pillow keeps the upper bytes, which are all 0 here."""
   path = save_wide(tmp_path / "a.png", np.dstack([IDS.astype(np.uint16)] * channels))
   with Image.open(path) as stored:
@@ -167,26 +167,26 @@ def test_channels_of_sixteen_bits_would_lose_the_ids(tmp_path, read, channels):
 
 @pytest.mark.parametrize("read", [decode.read_ids, decode.read_colors, decode.read_raw16])
 @pytest.mark.parametrize(("name", "format"), [("a.jpg", "JPEG"), ("a.webp", "WEBP")])
-def test_lossy_mask_is_refused(tmp_path, read, name, format):
+def test_readers_of_masks_refuse_lossy_formats(tmp_path, read, name, format):
   path = save(tmp_path / name, IDS)
   with pytest.raises(ValueError, match=rf"{name} is a {format}, which blurs.*expected a PNG"):
     read(path)
 
 
-def test_jpeg_called_png_is_refused(tmp_path):
+def test_read_ids_refuses_jpeg_with_suffix_of_png(tmp_path):
   path = save(tmp_path / "a.png", IDS, format="JPEG")
   with pytest.raises(ValueError, match=r"a\.png is a JPEG"):
     decode.read_ids(path)
 
 
 @pytest.mark.parametrize("array", [GRAY, COLOR, GRAY > 128])
-def test_raw16_wants_sixteen_bits(tmp_path, array):
+def test_read_raw16_refuses_other_depths(tmp_path, array):
   path = save(tmp_path / "a.png", array)
   with pytest.raises(ValueError, match="expected one channel of 16 bits"):
     decode.read_raw16(path)
 
 
-def test_raw16_does_not_wrap_around(tmp_path):
+def test_read_raw16_refuses_values_above_16_bits(tmp_path):
   path = save(tmp_path / "a.tif", WIDE.astype(np.int32) + 65536)
   with pytest.raises(ValueError, match=r"a\.tif holds \d+\.\.\d+; expected 0\.\.65535"):
     decode.read_raw16(path)
@@ -200,14 +200,14 @@ def test_raw16_does_not_wrap_around(tmp_path):
 )
 @pytest.mark.parametrize("extension", ["png", "ppm", "jpg"])
 @pytest.mark.parametrize("keep", [0, 1, 6, 30, -40])
-def test_broken_file_is_named(tmp_path, read, extension, keep):
+def test_readers_name_broken_file(tmp_path, read, extension, keep):
   path = save(tmp_path / f"a.{extension}", COLOR)
   path.write_bytes(path.read_bytes()[:keep])
   with pytest.raises(ValueError, match=rf"a\.{extension} cannot be decoded \(.*bytes\); expected"):
     read(path)
 
 
-def test_text_is_no_picture(tmp_path):
+def test_read_photo_refuses_text(tmp_path):
   (tmp_path / "a.png").write_text("<html>not found</html>")
   with pytest.raises(ValueError, match=r"a\.png cannot be decoded \(unknown format; 22 bytes"):
     decode.read_photo(tmp_path / "a.png")
@@ -216,7 +216,7 @@ def test_text_is_no_picture(tmp_path):
 @pytest.mark.parametrize(
   "read", [decode.read_photo, decode.read_ids, decode.read_lines, decode.is_rotated]
 )
-def test_missing_file_is_named(tmp_path, read):
+def test_readers_name_missing_file(tmp_path, read):
   with pytest.raises(FileNotFoundError, match=r"nothing\.png does not exist"):
     read(tmp_path / "nothing.png")
   (tmp_path / "folder").mkdir()
@@ -227,16 +227,16 @@ def test_missing_file_is_named(tmp_path, read):
 # Ids and colors to labels
 
 
-def test_lookup_against_a_loop():
+def test_look_up_ids_agrees_with_a_loop():
   table = {0: 255, 7: 0, 8: 1, 300: 2, 65535: 255}
   raw = RNG.choice(list(table), (20, 30)).astype(np.int32)
-  found = decode.look_up_ids(raw, table, "a.png")
-  assert found.dtype == np.int32
-  assert found.tolist() == [[table[value] for value in row] for row in raw.tolist()]
+  label = decode.look_up_ids(raw, table, "a.png")
+  assert label.dtype == np.int32
+  assert label.tolist() == [[table[value] for value in row] for row in raw.tolist()]
 
 
 @pytest.mark.parametrize("bad", [-1, 2, 9, 255, 2**31 - 1, -(2**31)])
-def test_unknown_id_is_named_with_what_is_known(bad):
+def test_look_up_ids_names_unknown_and_known_ids(bad):
   table = {0: 0, 1: 1, 4: 2, 8: 255}
   raw = np.array([[0, 1], [bad, bad]], np.int32)
   expected = rf"a\.png holds the ids {bad}; expected 0\.\.1, 4 or, unlabeled, 8"
@@ -244,33 +244,33 @@ def test_unknown_id_is_named_with_what_is_known(bad):
     decode.look_up_ids(raw, table, "a.png")
 
 
-def test_of_many_unknown_ids_a_few_are_named():
+def test_look_up_ids_abbreviates_many_unknown_ids():
   with pytest.raises(ValueError, match=r"ids 1, 2, 3, 4, 5, 6, 7, 8 and 12 more; expected 0$"):
     decode.look_up_ids(np.arange(21)[None], {0: 0}, "a.png")
 
 
-def test_lookup_of_colors_against_a_loop():
+def test_read_labels_of_colors_agrees_with_a_loop(tmp_path):
   table = {(0, 0, 1): 0, (0, 1, 0): 1, (1, 0, 0): 2, (255, 255, 255): 255}
   rgb = RNG.choice(np.array(list(table), np.uint8), (20, 30))
-  found = decode.look_up_colors(rgb, table, "a.png")
-  assert found.dtype == np.int32
-  assert found.tolist() == [[table[tuple(pixel)] for pixel in row] for row in rgb.tolist()]
+  label = decode.read_labels(save(tmp_path / "a.png", rgb), {}, table)
+  assert label.dtype == np.int32
+  assert label.tolist() == [[table[tuple(pixel)] for pixel in row] for row in rgb.tolist()]
 
 
-def test_unknown_color_is_named():
-  rgb = np.array([[[0, 0, 1], [0, 0, 2]]], np.uint8)
+def test_read_labels_names_unknown_colors(tmp_path):
+  path = save(tmp_path / "a.png", np.array([[[0, 0, 1], [0, 0, 2]]], np.uint8))
   expected = r"a\.png holds the colors \(0, 0, 2\); expected \(0, 0, 1\)"
   with pytest.raises(ValueError, match=expected):
-    decode.look_up_colors(rgb, {(0, 0, 1): 0}, "a.png")
+    decode.read_labels(path, {}, {(0, 0, 1): 0})
 
 
-def test_two_tables_of_colors_do_not_mix():
-  rgb = np.zeros((1, 1, 3), np.uint8)
-  assert decode.look_up_colors(rgb, {(0, 0, 0): 3}, "a.png").item() == 3
-  assert decode.look_up_colors(rgb, {(0, 0, 0): 4}, "a.png").item() == 4
+def test_read_labels_does_not_mix_two_tables_of_colors(tmp_path):
+  path = save(tmp_path / "a.png", np.zeros((1, 1, 3), np.uint8))
+  assert decode.read_labels(path, {}, {(0, 0, 0): 3}).item() == 3
+  assert decode.read_labels(path, {}, {(0, 0, 0): 4}).item() == 4
 
 
-def test_labels_by_id_or_by_color(tmp_path):
+def test_read_labels_chooses_ids_or_colors_by_channels(tmp_path):
   by_id = {index: index + 10 for index in range(4)}
   by_color = {(0, 0, 0): 20, (128, 64, 128): 21, (0, 0, 142): 22}
   alpha = np.full((*IDS.shape, 1), 9, np.uint8)
@@ -286,7 +286,7 @@ def test_labels_by_id_or_by_color(tmp_path):
     assert np.array_equal(decode.read_labels(path, by_id, by_color), expected), name
 
 
-def test_colors_of_equal_channels_are_colors_all_the_same(tmp_path):
+def test_read_labels_takes_gray_colors_for_colors(tmp_path):
   """A mask of black and gray classes only must not turn into ids."""
   path = save(tmp_path / "a.png", np.full((2, 2, 3), 70, np.uint8))
   assert (decode.read_labels(path, {70: 1}, {(70, 70, 70): 2}) == 2).all()
@@ -305,24 +305,24 @@ def test_colors_of_equal_channels_are_colors_all_the_same(tmp_path):
     b"\n  one \n\n\ttwo words\nthree\n\n \n",
   ],
 )
-def test_lines_of_any_editor(tmp_path, written):
+def test_read_lines_accepts_all_line_ends(tmp_path, written):
   (tmp_path / "a.txt").write_bytes(written)
   assert decode.read_lines(tmp_path / "a.txt") == ("one", "two words", "three")
 
 
 @pytest.mark.parametrize("written", ["fünf".encode("latin-1"), "five".encode("utf-16")])
-def test_list_in_another_encoding_is_named(tmp_path, written):
+def test_read_lines_names_file_in_another_encoding(tmp_path, written):
   (tmp_path / "a.txt").write_bytes(written)
   with pytest.raises(ValueError, match=r"a\.txt is no text.*expected UTF-8"):
     decode.read_lines(tmp_path / "a.txt")
 
 
-def test_empty_list_has_no_lines(tmp_path):
+def test_read_lines_of_empty_file_is_empty(tmp_path):
   (tmp_path / "a.txt").write_bytes(b"")
   assert decode.read_lines(tmp_path / "a.txt") == ()
 
 
-def test_a_palette_that_contradicts_the_ids_is_refused_on_request(tmp_path):
+def test_read_labels_refuses_palette_that_contradicts_ids(tmp_path):
   """Tools that shrink PNGs renumber colors as they like."""
   by_id, by_color = {0: 0, 1: 1}, {(0, 0, 0): 0, (128, 64, 128): 1}
   ids = np.array([[0, 1], [1, 1]], np.uint8)
@@ -342,12 +342,12 @@ def test_a_palette_that_contradicts_the_ids_is_refused_on_request(tmp_path):
   np.testing.assert_array_equal(decode.read_labels(tmp_path / "swapped.png", by_id, by_color), ids)
 
 
-def test_a_damaged_png_is_never_read_as_another(tmp_path):
+def test_read_ids_detects_any_flipped_bit(tmp_path):
   path = tmp_path / "mask.png"
   ids = np.random.default_rng(0).integers(0, 5, (40, 60)).astype(np.uint8)
   Image.fromarray(ids).save(path)
-  whole = path.read_bytes()
-  for place in range(60, len(whole) - 20, 97):
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+  intact = path.read_bytes()
+  for position in range(60, len(intact) - 20, 97):
+    path.write_bytes(intact[:position] + bytes([intact[position] ^ 1]) + intact[position + 1 :])
     with pytest.raises(ValueError, match=r"mask\.png cannot be decoded"):
       decode.read_ids(path)

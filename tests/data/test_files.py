@@ -53,14 +53,14 @@ def write(folder, names=("x", "y"), size=(4, 6)):
 
 
 @pytest.mark.parametrize("below", [".", "tiny", "above/tiny"])
-def test_folder_is_root_or_below_it(tmp_path, below):
+def test_file_source_finds_folder_at_or_below_root(tmp_path, below):
   folder = write(tmp_path / below)
   source = Tiny(str(tmp_path), "train")
   assert source.folder.resolve() == folder.resolve()
   assert len(source) == 2 and source[1]["image"].shape == (4, 6, 3)
 
 
-def test_root_goes_before_what_is_below_it(tmp_path):
+def test_file_source_prefers_root_to_subfolders(tmp_path):
   write(tmp_path / "tiny", names=("below",))
   assert Tiny(str(tmp_path), "train").names == ("below",)
   write(tmp_path, names=("root",))
@@ -68,24 +68,24 @@ def test_root_goes_before_what_is_below_it(tmp_path):
 
 
 @pytest.mark.parametrize("root", ["", None])
-def test_no_root(root):
+def test_file_source_refuses_empty_root(root):
   with pytest.raises(ValueError, match=r"data\.root is .*set it to tiny; expected ROOT/marks/here"):
     Tiny(root, "train")
 
 
-def test_root_that_is_no_folder(tmp_path):
+def test_file_source_refuses_root_that_is_no_folder(tmp_path):
   (tmp_path / "file").write_text("")
   for root in (tmp_path / "file", tmp_path / "nothing"):
     with pytest.raises(FileNotFoundError, match=rf"data\.root {root} is no folder; expected ROOT"):
       Tiny(str(root), "train")
 
 
-def test_folder_without_marker_path_is_refused(tmp_path):
+def test_file_source_refuses_folder_without_marker_path(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"marks/here does not exist; expected ROOT/marks"):
     Tiny(str(tmp_path), "train")
 
 
-def test_split_unknown_missing_or_empty(tmp_path):
+def test_file_source_refuses_unknown_missing_and_empty_splits(tmp_path):
   write(tmp_path)
   with pytest.raises(ValueError, match="unknown split 'test'; known: train, val"):
     Tiny(str(tmp_path), "test")
@@ -96,7 +96,7 @@ def test_split_unknown_missing_or_empty(tmp_path):
     Tiny(str(tmp_path), "val")
 
 
-def test_list_with_windows_line_ends(tmp_path):
+def test_file_source_read_list_accepts_windows_line_ends(tmp_path):
   write(tmp_path)
   (tmp_path / "train.txt").write_bytes(b"\xef\xbb\xbfy\r\nx\r\n")
   source = Tiny(str(tmp_path), "train")
@@ -105,18 +105,18 @@ def test_list_with_windows_line_ends(tmp_path):
 
 
 @pytest.mark.parametrize("index", [2, -1, 100])
-def test_index_beyond_the_ends(tmp_path, index):
+def test_file_source_raises_index_error(tmp_path, index):
   with pytest.raises(IndexError, match=f"example {index} of a source with 2"):
     Tiny(str(write(tmp_path)), "train")[index]
 
 
-def test_iteration_ends(tmp_path):
+def test_file_source_iteration_ends(tmp_path):
   assert len(list(Tiny(str(write(tmp_path)), "train"))) == 2
 
 
 @pytest.mark.parametrize("key", ["label", "instance"])
 @pytest.mark.parametrize("size", [(6, 4), (4, 7), (3, 6), (8, 12)])
-def test_size_that_differs_names_both_files(tmp_path, key, size):
+def test_file_source_names_both_files_of_different_sizes(tmp_path, key, size):
   write(tmp_path)
   Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / key / "y.png")
   source = Tiny(str(tmp_path), "train")
@@ -126,7 +126,7 @@ def test_size_that_differs_names_both_files(tmp_path, key, size):
   assert source[0][key].shape == (4, 6)
 
 
-def test_all_missing_files_are_counted_and_a_few_are_named(tmp_path):
+def test_check_files_counts_all_and_names_five_missing_files(tmp_path):
   names = [f"n{index}" for index in range(7)]
   write(tmp_path, names)
   source = Tiny(str(tmp_path), "train")
@@ -140,14 +140,14 @@ def test_all_missing_files_are_counted_and_a_few_are_named(tmp_path):
     check_files(source)
 
 
-def test_missing_folder_lacks_all_its_files(tmp_path):
+def test_check_files_counts_files_of_missing_folder(tmp_path):
   write(tmp_path)
   (tmp_path / "instance").rename(tmp_path / "gone")
   with pytest.raises(FileNotFoundError, match="lacks 2 files"):
     check_files(Tiny(str(tmp_path), "train"))
 
 
-def test_check_opens_no_file(tmp_path):
+def test_check_files_opens_no_file(tmp_path):
   write(tmp_path)
   (tmp_path / "image" / "x.png").write_bytes(b"")
   source = Tiny(str(tmp_path), "train")
@@ -156,7 +156,7 @@ def test_check_opens_no_file(tmp_path):
     source[0]
 
 
-def test_check_minds_the_case_of_names(tmp_path):
+def test_check_files_is_case_sensitive(tmp_path):
   """Data sets are copied between machines of which only some tell `X.png` from `x.png`."""
   write(tmp_path)
   (tmp_path / "label" / "x.png").rename(tmp_path / "label" / "X.png")

@@ -6,18 +6,11 @@ from PIL import ExifTags, Image
 
 from asmjax.data.files import check_files
 from asmjax.data.sources.folder import Folder
+from tests.helpers.class_lists import CSV, YAML
 
 IDS = np.array([[0, 3], [7, 255]], np.uint8).repeat(6, 0).repeat(10, 1)
 EXPECTED = np.array([[0, 1], [2, 255]]).repeat(6, 0).repeat(10, 1)
 COLORS = {0: (0, 0, 0), 3: (128, 64, 128), 7: (70, 70, 70), 255: (255, 255, 255)}
-YAML = """
-classes:
-  - {name: ground, id: 0, color: [0, 0, 0]}
-  - {name: road, id: 3, color: [128, 64, 128]}
-  - {name: wall, id: 7, color: [70, 70, 70]}
-ignored: [255, [255, 255, 255]]
-"""
-CSV = "name,id,r,g,b\nground,0,0,0,0\nroad,3,128,64,128\nwall,7,70,70,70\n,255,255,255,255\n"
 
 
 def colored(ids):
@@ -49,7 +42,7 @@ def root(tmp_path):
 # Layouts
 
 
-def test_a_folder_for_each_split(root):
+def test_folder_reads_one_folder_per_split(root):
   source = Folder(str(root), "train")
   check_files(source)
   assert source.names == ("a", "b", "c")
@@ -61,12 +54,12 @@ def test_a_folder_for_each_split(root):
   assert facts.palette == ((0, 0, 0), (128, 64, 128), (70, 70, 70))
 
 
-def test_class_without_a_folder_says_what_it_provides():
+def test_folder_class_has_a_descriptor():
   assert Folder.descriptor.name == "folder" and Folder.descriptor.provides == {"label"}
 
 
 @pytest.mark.parametrize("text", ["b\na", "b.jpg\r\na.png\r\n\r\n", "\ufeffb.JPG\r\n\r\na"])
-def test_lists_of_names(tmp_path, text):
+def test_folder_follows_lists_of_names(tmp_path, text):
   (tmp_path / "classes.csv").write_text(CSV)
   (tmp_path / "train.txt").write_bytes(text.encode())
   for value, name in enumerate(("a", "b", "not_listed")):
@@ -78,7 +71,7 @@ def test_lists_of_names(tmp_path, text):
   assert [int(example["image"].mean().round()) for example in source] == [50, 0]
 
 
-def test_names_in_a_list_may_have_folders(tmp_path):
+def test_folder_accepts_names_with_folders_in_lists(tmp_path):
   (tmp_path / "classes.yaml").write_text(YAML)
   (tmp_path / "train.txt").write_text("one/a\ntwo/a.png\n")
   for value, folder in enumerate(("one", "two")):
@@ -89,7 +82,7 @@ def test_names_in_a_list_may_have_folders(tmp_path):
   assert [example["image"].max() for example in source] == [0, 1]
 
 
-def test_camvid_as_segnet_has_it(tmp_path):
+def test_folder_reads_camvid_as_segnet_has_it(tmp_path):
   """`train` and `trainannot`; the second must not be taken for a split."""
   (tmp_path / "classes.yaml").write_text(YAML)
   for split in ("train", "val"):
@@ -100,7 +93,7 @@ def test_camvid_as_segnet_has_it(tmp_path):
   assert np.array_equal(source[0]["label"], EXPECTED)
 
 
-def test_camvid_as_published(tmp_path):
+def test_folder_reads_camvid_as_published(tmp_path):
   """All photos in one folder, all masks, in colors and with a suffix, in another."""
   (tmp_path / "colors.csv").write_text(
     "name,r,g,b\nground,0,0,0\nroad,128,64,128\nwall,70,70,70\n,255,255,255\n"
@@ -141,18 +134,18 @@ def palette_of_other_colors(ids):
   ],
   ids=["gray", "palette", "colors", "transparent", "16 bits"],
 )
-def test_one_list_serves_ids_and_colors(root, mask):
+def test_folder_reads_ids_and_colors_by_one_list(root, mask):
   mask.save(root / "masks" / "val" / "d.png")
   assert np.array_equal(Folder(str(root), "val")[0]["label"], EXPECTED)
 
 
-def test_without_colors_equal_channels_are_ids(root):
+def test_folder_reads_equal_channels_as_ids_without_colors(root):
   (root / "classes.yaml").write_text("classes: [{name: ground}, {name: road}]")
   save(root / "masks" / "val" / "d.png", np.dstack([IDS % 2] * 3))
   assert np.array_equal(Folder(str(root), "val")[0]["label"], IDS % 2)
 
 
-def test_black_and_white_masks_need_ignored_to_be_said(root):
+def test_folder_reads_black_and_white_masks_if_255_is_not_ignored(root):
   save(root / "masks" / "val" / "d.png", (IDS > 3).astype(np.uint8) * 255)
   classes = "classes: [{name: ground, id: 0}, {name: figure, id: 255}]\n"
   (root / "classes.yaml").write_text(classes)
@@ -162,7 +155,7 @@ def test_black_and_white_masks_need_ignored_to_be_said(root):
   assert np.array_equal(Folder(str(root), "val")[0]["label"], IDS > 3)
 
 
-def test_id_and_color_of_no_class_are_named(root):
+def test_folder_names_unknown_id_and_color(root):
   save(root / "masks" / "val" / "d.png", np.where(IDS == 255, 255, IDS + 1).astype(np.uint8))
   expected = r"val/d\.png holds the ids 1, 4, 8; expected 0, 3, 7 or, unlabeled, 255"
   with pytest.raises(ValueError, match=expected):
@@ -172,14 +165,14 @@ def test_id_and_color_of_no_class_are_named(root):
     Folder(str(root), "val")[0]
 
 
-def test_jpeg_mask_is_refused(root):
+def test_folder_refuses_jpeg_mask(root):
   save(root / "masks" / "val" / "d.jpg", IDS)
   (root / "masks" / "val" / "d.png").unlink()
   with pytest.raises(ValueError, match=r"masks/val/d\.jpg is a JPEG"):
     Folder(str(root), "val")[0]
 
 
-def test_mask_of_the_stored_size_of_a_turned_photo(root):
+def test_folder_names_exif_orientation_of_rotated_photo(root):
   exif = Image.Exif()
   exif[ExifTags.Base.Orientation] = 6
   photo(root / "images" / "val" / "d.jpeg", exif=exif)
@@ -193,7 +186,7 @@ def test_mask_of_the_stored_size_of_a_turned_photo(root):
   assert example["image"].shape[:2] == example["label"].shape == (20, 12)
 
 
-def test_other_sizes_do_not_speak_of_exif(root):
+def test_folder_names_sizes_alone_without_orientation(root):
   save(root / "masks" / "val" / "d.png", IDS.T)
   with pytest.raises(ValueError, match=r"masks/val/d\.png is 20x12 .*12x20 as .*d\.jpeg$"):
     Folder(str(root), "val")[0]
@@ -202,33 +195,33 @@ def test_other_sizes_do_not_speak_of_exif(root):
 # Names
 
 
-def test_photo_without_mask_names_both(root):
+def test_folder_names_photo_without_mask(root):
   (root / "masks" / "train" / "b.png").unlink()
   message = r"1 of 3 names .*images/train/b\.JPG and .*masks/train/b\.\*"
   with pytest.raises(FileNotFoundError, match=message):
     Folder(str(root), "train")
 
 
-def test_listed_photo_that_is_missing(root):
+def test_folder_names_missing_listed_photo(root):
   (root / "train.txt").write_text("a\nnothing\n")
   message = r"1 of 2 names .*images/train/nothing\.\* and .*masks/train/nothing\.\*"
   with pytest.raises(FileNotFoundError, match=message):
     Folder(str(root), "train", lists="{split}.txt")
 
 
-def test_name_twice_in_a_list(root):
+def test_folder_refuses_name_twice_in_a_list(root):
   (root / "train.txt").write_text("a\nb\na.png\n")
   with pytest.raises(ValueError, match=r"split 'train' of folder .* has 'a' twice"):
     Folder(str(root), "train", lists="{split}.txt")
 
 
-def test_mask_without_photo(root):
+def test_folder_names_mask_without_photo(root):
   save(root / "masks" / "val" / "e.png", IDS)
   with pytest.raises(FileNotFoundError, match=r"1 masks have no photo; the first: .*val/e\.png"):
     Folder(str(root), "val")
 
 
-def test_masks_of_all_splits_in_one_folder(root):
+def test_folder_reads_masks_of_all_splits_from_one_folder(root):
   for path in (root / "masks").glob("*/*.png"):
     path.rename(root / "masks" / path.name)
   (root / "masks" / "train").rmdir()
@@ -238,19 +231,19 @@ def test_masks_of_all_splits_in_one_folder(root):
 
 
 @pytest.mark.parametrize("twin", ["images/val/d.png", "masks/val/d.tif"])
-def test_two_pictures_of_one_name(root, twin):
+def test_folder_refuses_two_pictures_of_one_name(root, twin):
   photo(root / twin)
   with pytest.raises(ValueError, match=r"val/d\.\w+ and .*val/d\.\w+ have one name"):
     Folder(str(root), "val")
 
 
-def test_what_is_no_picture_does_not_count(root):
+def test_folder_skips_files_that_are_no_pictures(root):
   for name in ("Thumbs.db", ".DS_Store", "._d.jpeg", "d.json"):
     (root / "images" / "val" / name).write_text("")
   assert Folder(str(root), "val").names == ("d",)
 
 
-def test_photos_and_masks_of_every_awkward_kind(root):
+def test_folder_reads_gray_and_transparent_photos(root):
   Image.fromarray(IDS).save(root / "images" / "val" / "gray.png")
   Image.fromarray(np.dstack([colored(IDS), IDS])).save(root / "images" / "val" / "alpha.png")
   save(root / "images" / "val" / "wide.png", IDS.astype(np.uint16))
@@ -267,7 +260,7 @@ def test_photos_and_masks_of_every_awkward_kind(root):
 # Splits
 
 
-def test_unknown_split_says_where_splits_come_from(root):
+def test_folder_names_origin_of_splits(root):
   (root / "images" / "test").mkdir()
   message = r"'test'; known, by ROOT/images/\{split\} and ROOT/masks/\{split\} in .*: train, val"
   with pytest.raises(ValueError, match=message):
@@ -276,7 +269,7 @@ def test_unknown_split_says_where_splits_come_from(root):
     Folder(str(root), "train", lists="{split}.txt")
 
 
-def test_empty_split(root):
+def test_folder_refuses_empty_split(root):
   for kind in ("images", "masks"):
     (root / kind / "test").mkdir()
   with pytest.raises(ValueError, match="split 'test' of folder .* is empty; expected ROOT/classes"):
@@ -287,11 +280,11 @@ def test_empty_split(root):
 
 
 @pytest.mark.parametrize("option", ["images", "lists"])
-def test_options_must_say_the_split(root, option):
+def test_folder_refuses_options_without_split(root, option):
   with pytest.raises(ValueError, match=rf"{option} is 'all'; expected \{{split\}} in it"):
     Folder(str(root), "train", **{option: "all"})
 
 
-def test_missing_list_of_classes_names_the_layout(root):
+def test_folder_names_layout_without_list_of_classes(root):
   with pytest.raises(FileNotFoundError, match=r"classes\.csv does not exist; expected ROOT/cl"):
     Folder(str(root), "train", classes="classes.csv")

@@ -58,7 +58,7 @@ def oracle(labels):
   return np.mean(shares, axis=0)
 
 
-def test_shares_agree_with_the_oracle():
+def test_class_shares_agree_with_oracle():
   labels = random_labels()
   shares = class_shares(Labels(labels), CLASSES)
   assert shares.dtype == np.float64
@@ -66,7 +66,7 @@ def test_shares_agree_with_the_oracle():
   assert shares.sum() == pytest.approx(1, abs=1e-12)
 
 
-def test_images_count_alike_whatever_their_size_and_not_without_a_label():
+def test_class_shares_weigh_labeled_images_equally():
   small_one, large = np.array([[0]], np.int32), np.full((9, 9), 1, np.int32)
   blank, foreign = np.full((2, 2), UNLABELED, np.int32), np.full((2, 2), CLASSES, np.int32)
   mixed = np.array([[2, 2, 2, 0], [UNLABELED, UNLABELED, UNLABELED, CLASSES]], np.int32)
@@ -74,7 +74,7 @@ def test_images_count_alike_whatever_their_size_and_not_without_a_label():
   np.testing.assert_allclose(class_shares(source, CLASSES), [1.25 / 3, 1 / 3, 0.75 / 3], rtol=1e-12)
 
 
-def test_what_cannot_be_read_is_raised_or_skipped():
+def test_class_shares_raise_or_skip_errors():
   labels = random_labels()
   source = Labels((*labels, None))
   with pytest.raises(ValueError, match="12.png is cut"):
@@ -85,25 +85,25 @@ def test_what_cannot_be_read_is_raised_or_skipped():
 
 
 @pytest.mark.parametrize("labels", [(), (np.full((2, 2), UNLABELED, np.int32),)])
-def test_a_split_without_labels_has_no_shares(labels):
+def test_class_shares_refuse_split_without_labels(labels):
   with pytest.raises(ValueError, match="no example of split 'train' of labels has a labeled pix"):
     class_shares(Labels(labels), CLASSES)
 
 
-def test_a_run_counts_the_shares_of_its_training_images():
-  made = small.config("iid", **{"terms.pixel.balanced": 0.5})
-  run = build_experiment(made)
+def test_build_experiment_computes_class_shares_of_training_images():
+  config = small.config("iid", **{"terms.pixel.balanced": 0.5})
+  run = build_experiment(config)
   term = run.game.terms["pixel"]
   classes = run.game.tasks["segmentation"].classes
   assert len(term.shares) == len(classes) and sum(term.shares) == pytest.approx(1)
   labels = [run.source[index]["label"] for index in range(len(run.source))]
   expected = [np.mean([(label == c).mean() for label in labels]) for c in range(len(classes))]
   np.testing.assert_allclose(term.shares, expected, rtol=1e-9)
-  assert build_game(made, run.descriptor).terms["pixel"].shares == ()
+  assert build_game(config, run.descriptor).terms["pixel"].shares == ()
 
 
 @pytest.mark.parametrize("balanced, shares", [(0.0, ()), (0.5, (0.2, *[0.1] * 8))])
-def test_shares_that_are_given_or_not_needed_are_not_counted(balanced, shares, monkeypatch):
+def test_build_experiment_skips_class_shares_given_or_not_needed(balanced, shares, monkeypatch):
   def read(*_, **__):
     raise AssertionError("the training images were read")
 
@@ -112,7 +112,7 @@ def test_shares_that_are_given_or_not_needed_are_not_counted(balanced, shares, m
   assert build_experiment(small.config("iid", **changes)).game.terms["pixel"].shares == shares
 
 
-def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
+def test_build_experiment_passes_error_policy_to_class_shares(monkeypatch):
   policies = []
 
   def count(source, classes, *, on_error):
@@ -127,13 +127,13 @@ def test_skipping_what_cannot_be_read_reaches_the_counting(monkeypatch):
   assert policies == ["raise", "skip"]
 
 
-def test_smallest_diagonal_is_that_of_resized_images():
+def test_smallest_diagonal_is_of_resized_images():
   source = Labels((np.zeros((30, 40)), np.zeros((60, 25)), None, np.zeros((80, 60))))
-  found = lambda resize: smallest_diagonal(
+  diagonal = lambda resize: smallest_diagonal(
     source, Augment((60, 80), resize).output_size, on_error="skip"
   )
-  assert found("none") == 50 and found("stretch") == 100
-  assert found("letterbox") == np.hypot(60, 25)  # The others become 60x80 and 60x45.
+  assert diagonal("none") == 50 and diagonal("stretch") == 100
+  assert diagonal("letterbox") == np.hypot(60, 25)  # The others become 60x80 and 60x45.
   with pytest.raises(ValueError, match="2.png is cut"):
     smallest_diagonal(source, Augment((60, 80)).output_size)
   with pytest.raises(ValueError, match="no example of split 'train' of labels can be read"):
@@ -149,7 +149,7 @@ def test_smallest_diagonal_is_that_of_resized_images():
     ({"tasks.segmentation.bf_tolerance": 0.0075}, 0.0075),
   ],
 )
-def test_a_run_has_5_pixels_in_the_smallest_image_unless_told_otherwise(changes, theta):
+def test_build_experiment_sets_bf_tolerance_to_5_pixels_of_smallest_image(changes, theta):
   details = {"tasks.segmentation.extra_metrics": ("bf",)}
   run = build_experiment(small.config("iid", **changes, **details))
   assert run.game.tasks["segmentation"].bf_tolerance == pytest.approx(theta)

@@ -39,7 +39,7 @@ def noisy(depth, scale, seed=0):
 @pytest.mark.parametrize(
   "normal", [(0, 0, 1), (0.5, 0, 1), (-0.7, 0, 1), (0, -1.2, 1), (0, 0.6, 1), (0.4, -0.5, 1)]
 )
-def test_planes_are_exact_whatever_is_missing(normal):
+def test_normals_from_depth_are_exact_on_planes_with_holes(normal):
   depth = plane(normal)
   depth[np.random.default_rng(0).random(SIZE) < 0.3] = 0
   depth[20:26, 30:34] = 0
@@ -49,7 +49,7 @@ def test_planes_are_exact_whatever_is_missing(normal):
   assert not normals[depth == 0].any()
 
 
-def test_signs_by_what_one_sees():
+def test_normals_from_depth_have_signs_of_floor_and_wall():
   """A floor rises up (y negative) and shows more of its depth above; a left wall faces right."""
   floor, wall = plane((0, -1, 0.7)), plane((1, 0, 0.8))
   assert (np.diff(floor, axis=0) < 0).all() and (np.diff(wall, axis=1) > 0).all()
@@ -57,41 +57,41 @@ def test_signs_by_what_one_sees():
   assert (normals_from_depth(wall, INTRINSICS)[..., 0] > 0.7).all()
 
 
-def test_skew_and_unequal_focal_lengths_count():
+def test_normals_from_depth_respect_skew_and_focal_lengths():
   intrinsics = np.array([[90.0, 12, 30], [0, 50, 35], [0, 0, 1]])
   depth = plane((0.3, -0.4, 1), intrinsics=intrinsics)
   error = degrees(normals_from_depth(depth, intrinsics), (0.3, -0.4, 1))
   assert error.max() < 0.1
-  plain = intrinsics * (intrinsics != 12)
-  assert degrees(normals_from_depth(depth, plain), (0.3, -0.4, 1)).max() > 1
+  without_skew = intrinsics * (intrinsics != 12)
+  assert degrees(normals_from_depth(depth, without_skew), (0.3, -0.4, 1)).max() > 1
 
 
-def test_half_pixels_belong_to_the_intrinsics():
+def test_normals_from_depth_take_centers_at_integers():
   """A camera whose first pixel is centered at (1/2, 1/2) needs cx, cy shifted by a half."""
   halves = INTRINSICS + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
   row, column = np.indices(SIZE) + 0.5
-  looks = np.stack([column, row, np.ones(SIZE)], -1) @ np.linalg.inv(halves).T
-  depth = (-2 / (looks @ (0.5, 0.6, -1))).astype(np.float32)
+  directions = np.stack([column, row, np.ones(SIZE)], -1) @ np.linalg.inv(halves).T
+  depth = (-2 / (directions @ (0.5, 0.6, -1))).astype(np.float32)
   error = degrees(normals_from_depth(depth, INTRINSICS), (0.5, 0.6, 1))
   assert error.max() < 0.1
 
 
-def test_sphere():
+def test_normals_from_depth_of_sphere_are_within_a_degree():
   """Within 1 degree where the sphere is tilted by less than 45, and 0.3 on average."""
   size, camera = (120, 120), np.array([[300.0, 0, 60], [0, 300, 60], [0, 0, 1]])
-  looks, center, radius = rays(camera, size), np.array([0, 0, 3.0]), 0.5
-  along, square = looks @ center, (looks**2).sum(-1)
+  directions, center, radius = rays(camera, size), np.array([0, 0, 3.0]), 0.5
+  along, square = directions @ center, (directions**2).sum(-1)
   root = along**2 - square * (center @ center - radius**2)
   depth = np.where(root > 0, (along - np.sqrt(np.maximum(root, 0))) / square, 0)
-  truth = (looks * depth[..., None] - center) / radius * (1, 1, -1)
+  truth = (directions * depth[..., None] - center) / radius * (1, 1, -1)
   normals = normals_from_depth(depth.astype(np.float32), camera)
-  seen = (depth > 0) & (truth[..., 2] > np.cos(np.pi / 4))
-  error = degrees(normals, truth)[seen]
-  assert normals[seen].any(-1).all() and error.max() < 1 and error.mean() < 0.3
+  facing = (depth > 0) & (truth[..., 2] > np.cos(np.pi / 4))
+  error = degrees(normals, truth)[facing]
+  assert normals[facing].any(-1).all() and error.max() < 1 and error.mean() < 0.3
 
 
 @pytest.mark.parametrize("slope", [0, 0.35, 1, -3, None])
-def test_step_edge_does_not_smear(slope):
+def test_normals_from_depth_do_not_smear_at_step_edge(slope):
   """Every pixel of two planes at different depths is right, up to the edge itself."""
   row, column = np.indices(SIZE)
   left = row < 30 if slope is None else column - 40 < slope * (row - 30)
@@ -105,7 +105,7 @@ def test_step_edge_does_not_smear(slope):
     assert error[(normals != 0).any(-1)[side]].max() < (0.1 if slope in (0, None) else 25)
 
 
-def test_crease_does_not_smear():
+def test_normals_from_depth_do_not_smear_at_crease():
   """Two walls of a corner: depth is continuous, normals jump."""
   depth = np.minimum(plane((0.8, 0, 1), 2), plane((-0.8, 0, 1), 2))
   normals = normals_from_depth(depth, INTRINSICS)
@@ -114,27 +114,27 @@ def test_crease_does_not_smear():
   assert degrees(normals[:, column + 1 :], (-0.8, 0, 1)).max() < 0.5
 
 
-def test_larger_windows_average_noise():
+def test_normals_from_depth_average_noise_in_larger_windows():
   depth = noisy(plane((0.3, 0.2, 1)), 0.002)
   normals = [
     normals_from_depth(depth, INTRINSICS, windows=(window,), noise=0.002) for window in (5, 9, 17)
   ]
-  errors = [np.median(degrees(each, (0.3, 0.2, 1))) for each in normals]
+  errors = [np.median(degrees(estimate, (0.3, 0.2, 1))) for estimate in normals]
   assert errors[0] > 2 * errors[1] > 4 * errors[2] > 0
 
 
-def test_stairs_of_a_sensor_are_noise():
+def test_normals_from_depth_ignore_steps_of_sensor_below_noise():
   """Sensors measure inverse depth in steps: a tilted wall looks like stairs of frontal planes."""
   truth, step = (0.05, 0.03, 1), 0.008
   depth = 1 / (np.round(1 / plane(truth) / step) * step)
-  fooled, told = (
+  error_without_noise, error_with_noise = (
     np.median(degrees(normals_from_depth(depth, INTRINSICS, noise=noise), truth))
     for noise in (0, step / np.sqrt(12))
   )
-  assert fooled > 3 > 0.6 > told
+  assert error_without_noise > 3 > 0.6 > error_with_noise
 
 
-def test_sizes_are_chosen_by_what_is_there():
+def test_normals_from_depth_choose_window_size_by_content():
   """As good as large windows on the plane, and as small ones keep the pole in front of it."""
   truth = (0.3, 0.2, 1)
   depth = plane(truth, 3)
@@ -150,7 +150,7 @@ def test_sizes_are_chosen_by_what_is_there():
   assert np.median(pole) < 1.5 * np.median(small) and np.median(mixed) > 4 * np.median(pole)
 
 
-def test_lone_and_isolated_pixels_are_missing():
+def test_normals_from_depth_are_missing_at_isolated_pixels():
   depth = plane((0, 0, 1))
   depth[10, 10] *= 1.1
   depth[30:50, 30:50] = 0
@@ -162,19 +162,19 @@ def test_lone_and_isolated_pixels_are_missing():
   np.testing.assert_array_equal(missing, expected)
 
 
-def test_sparse_depth_has_no_normals():
+def test_normals_from_depth_are_missing_in_sparse_depth():
   depth = np.where(np.random.default_rng(2).random(SIZE) < 0.25, plane((0, 0, 1)), 0)
   assert not normals_from_depth(depth, INTRINSICS).any()
 
 
-def test_rubble_has_no_normals():
+def test_normals_from_depth_are_missing_in_random_depth():
   """Some of its pixels lie on the plane through their windows, but the windows are no planes."""
   depth = np.random.default_rng(2).uniform(1, 3, SIZE)
   assert not normals_from_depth(depth, INTRINSICS).any()
 
 
 @pytest.mark.parametrize("nothing", [0, -1, np.nan, np.inf])
-def test_missing_depths_never_leak(nothing):
+def test_normals_from_depth_ignore_values_of_missing_depth(nothing):
   depth = noisy(plane((0.2, 0.3, 1)), 0.001)
   hole = np.random.default_rng(1).random(SIZE) < 0.2
   without = normals_from_depth(np.where(hole, np.float32(0), depth), INTRINSICS)
@@ -183,7 +183,7 @@ def test_missing_depths_never_leak(nothing):
   assert not normals[hole].any() and normals[~hole].any(-1).all()
 
 
-def test_nothing_to_see():
+def test_normals_from_depth_without_depth_are_zero():
   assert not normals_from_depth(np.zeros(SIZE, np.float32), INTRINSICS).any()
 
 
@@ -197,21 +197,23 @@ def rough():
 
 
 @pytest.mark.parametrize("scale", [0.25, 1000])
-def test_units_do_not_matter(scale):
+def test_normals_from_depth_do_not_depend_on_unit(scale):
   depth = rough()
   normals = normals_from_depth(depth, INTRINSICS, noise=0.001)
   scaled = normals_from_depth(depth * np.float32(scale), INTRINSICS, noise=0.001 / scale)
   assert np.mean(np.abs(scaled - normals).max(-1) > 1e-4) < 1e-3
 
 
-def test_flipped_depth_has_flipped_normals():
+def test_normals_from_depth_commute_with_flip():
   depth = rough()
-  flipped = INTRINSICS.copy()
-  flipped[0, 2] = SIZE[1] - 1 - INTRINSICS[0, 2]
+  flipped_intrinsics = INTRINSICS.copy()
+  flipped_intrinsics[0, 2] = SIZE[1] - 1 - INTRINSICS[0, 2]
   normals = normals_from_depth(depth, INTRINSICS, noise=0.001)
   expected = transforms.flip({"normals": normals})["normals"]
-  found = normals_from_depth(np.ascontiguousarray(depth[:, ::-1]), flipped, noise=0.001)
-  assert np.mean(np.abs(found - expected).max(-1) > 1e-4) < 0.01
+  flipped_normals = normals_from_depth(
+    np.ascontiguousarray(depth[:, ::-1]), flipped_intrinsics, noise=0.001
+  )
+  assert np.mean(np.abs(flipped_normals - expected).max(-1) > 1e-4) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -223,12 +225,12 @@ def test_flipped_depth_has_flipped_normals():
     ({"noise": -1.0}, "noise -1.0"),
   ],
 )
-def test_options_out_of_range(options, message):
+def test_normals_from_depth_refuse_options_out_of_range(options, message):
   with pytest.raises(ValueError, match=message):
     normals_from_depth(np.ones(SIZE), INTRINSICS, **options)
 
 
-def test_depth_must_be_a_map():
+def test_normals_from_depth_refuse_three_dimensions():
   with pytest.raises(ValueError, match=r"\(60, 80, 1\)"):
     normals_from_depth(np.ones((*SIZE, 1)), INTRINSICS)
 
@@ -236,7 +238,7 @@ def test_depth_must_be_a_map():
 @pytest.mark.parametrize(
   "intrinsics", [np.eye(4), -np.eye(3), np.eye(3) * 2, np.full((3, 3), np.nan), INTRINSICS.T]
 )
-def test_malformed_intrinsics(intrinsics):
+def test_check_intrinsics_refuses_malformed_matrices(intrinsics):
   check_intrinsics(INTRINSICS)
   with pytest.raises(ValueError, match=r"intrinsics \[\[.*expected \[\[fx, s, cx\]"):
     normals_from_depth(np.ones(SIZE), intrinsics)

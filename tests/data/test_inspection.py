@@ -40,48 +40,48 @@ def example(seed, size=SIZE, **changes):
   """All keys filled within the contract."""
   rng = np.random.default_rng(seed)
   normals = rng.standard_normal((*size, 3))
-  made = {
+  arrays = {
     "image": rng.integers(0, 256, (*size, 3), np.uint8),
     "label": rng.choice(np.array([0, 1, 255], np.int32), size),
     "depth": rng.choice([0, 1, 2, 5], size) * rng.uniform(0.5, 2, size).astype(np.float32),
     "normals": normals / np.linalg.norm(normals, axis=-1, keepdims=True),
     "instance": rng.integers(0, 4, size).astype(np.int32),
   }
-  made["normals"][rng.random(size) < 0.3] = 0
+  arrays["normals"][rng.random(size) < 0.3] = 0
   types = {"depth": np.float32, "normals": np.float32}
-  return {key: value.astype(types.get(key, value.dtype)) for key, value in made.items()} | changes
+  return {key: value.astype(types.get(key, value.dtype)) for key, value in arrays.items()} | changes
 
 
 def spoiled(key, value, seed=1):
   """An example with one pixel, at row 2 and column 3, that is not what it may be."""
-  made = example(seed)
-  made[key][2, 3] = value
-  return made
+  spoiled_example = example(seed)
+  spoiled_example[key][2, 3] = value
+  return spoiled_example
 
 
 ALL = ("label", "depth", "normals", "instance")
 
 
-def test_a_clean_set_has_no_problems_and_is_counted():
+def test_inspect_counts_clean_set_without_problems():
   examples = [example(seed, size) for seed, size in enumerate([(6, 8), (9, 4), (6, 8), (20, 30)])]
   examples[2]["label"][0, 0] = CLASSES.index("lamp")
   report = inspect({"train": Listed(examples, provides=ALL)})
   assert report.problems == ()
-  found = report.splits["train"].to_dict()
-  assert found["examples"] == found["whole"] == 4
-  assert found["size"] == {"min": (9, 4), "median": (6, 8), "max": (20, 30), "distinct": 3}
-  flat = {key: [each[key].reshape(-1, *each[key].shape[2:]) for each in examples] for key in ALL}
+  statistics = report.splits["train"].to_dict()
+  assert statistics["examples"] == statistics["whole"] == 4
+  assert statistics["size"] == {"min": (9, 4), "median": (6, 8), "max": (20, 30), "distinct": 3}
+  flat = {key: [array[key].reshape(-1, *array[key].shape[2:]) for array in examples] for key in ALL}
   label, depth = np.concatenate(flat["label"]), np.concatenate(flat["depth"])
-  assert found["label"]["unlabeled"] == pytest.approx((label == 255).mean())
+  assert statistics["label"]["unlabeled"] == pytest.approx((label == 255).mean())
   for index, name in enumerate(CLASSES):
-    assert found["label"]["classes"][name] == {
+    assert statistics["label"]["classes"][name] == {
       "pixels": (label == index).sum(),
       "share": pytest.approx((label == index).sum() / (label != 255).sum()),
-      "images": sum((each == index).any() for each in flat["label"]),
+      "images": sum((array == index).any() for array in flat["label"]),
     }
-  assert found["label"]["absent"] == ["door"]
-  medians = [np.median(each[each > 0]) for each in flat["depth"]]
-  assert found["depth"] == pytest.approx(
+  assert statistics["label"]["absent"] == ["door"]
+  medians = [np.median(array[array > 0]) for array in flat["depth"]]
+  assert statistics["depth"] == pytest.approx(
     {
       "min": depth[depth > 0].min(),
       "max": depth.max(),
@@ -90,9 +90,9 @@ def test_a_clean_set_has_no_problems_and_is_counted():
     }
   )
   without = ~np.concatenate(flat["normals"]).any(-1)
-  assert found["normals"] == {"missing": pytest.approx(without.mean())}
-  number = sum(len(set(each) - {0}) for each in flat["instance"])
-  assert found["instance"] == {"number": number, "per_image": number / 4}
+  assert statistics["normals"] == {"missing": pytest.approx(without.mean())}
+  number = sum(len(set(array) - {0}) for array in flat["instance"])
+  assert statistics["instance"] == {"number": number, "per_image": number / 4}
 
 
 ALTERED = {
@@ -139,7 +139,7 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_exactly_the_planted_problem_is_reported(what):
+def test_inspect_reports_exactly_the_planted_problem(what):
   broken, kind, message = ALTERED[what]
   source = Listed([example(0), broken, example(2)], provides=ALL, files="abc")
   (problem,) = inspect({"train": source}).problems
@@ -149,7 +149,7 @@ def test_exactly_the_planted_problem_is_reported(what):
     raise ValueError(problem.message)
 
 
-def test_the_file_of_the_key_in_question_is_named():
+def test_inspect_names_file_of_faulty_key():
   no_label = example(1, label=np.full(SIZE, 255, np.int32))
   blank = example(2, image=np.zeros((*SIZE, 3), np.uint8))
   cut = ValueError("/label/d.png cannot be decoded")
@@ -158,7 +158,7 @@ def test_the_file_of_the_key_in_question_is_named():
   assert files == ["/label/a.png", "/label/b.png", "/image/c.png", "/label/d.png"]
 
 
-def test_what_cannot_be_read_is_not_counted_and_ends_nothing():
+def test_inspect_does_not_count_unreadable_examples():
   source = Listed([example(0), OSError("no disk"), example(2)])
   report = inspect({"train": source})
   assert [problem.file for problem in report.problems] == ["train[1]"]
@@ -166,12 +166,12 @@ def test_what_cannot_be_read_is_not_counted_and_ends_nothing():
   assert sizes == {0: (6, 8), 2: (6, 8)}
 
 
-def test_no_instance_is_no_problem():
+def test_inspect_accepts_images_without_instances():
   source = Listed([example(0, instance=np.zeros(SIZE, np.int32))], provides=ALL)
   assert not inspect({"train": source}).problems
 
 
-def test_equal_images_are_found_whatever_their_names_and_labels():
+def test_inspect_finds_equal_images_in_and_across_splits():
   train = Listed(
     [example(0), example(1), example(2), example(1, label=example(3)["label"])], files="abcd"
   )
@@ -185,25 +185,25 @@ def test_equal_images_are_found_whatever_their_names_and_labels():
   assert "/image/c.png (train), val[1] (val)" in overlap.message
 
 
-def test_images_of_equal_bytes_and_other_shape_differ():
+def test_inspect_tells_images_of_equal_bytes_by_shape():
   image = example(0)["image"]
   turned = example(1, (8, 6), image=image.reshape(8, 6, 3))
   assert not inspect({"train": Listed([example(0), turned])}).problems
 
 
-def test_one_name_in_two_lists_is_an_overlap_even_if_the_file_is_broken():
+def test_inspect_finds_overlap_of_broken_files():
   broken = ValueError("/image/a.png cannot be decoded")
   splits = {name: Listed([broken], split=name, files="a") for name in ("train", "val")}
   kinds = [problem.kind for problem in inspect(splits).problems]
   assert kinds == ["unreadable", "unreadable", "overlap"]
 
 
-def test_a_limit_reads_so_many_from_first_to_last():
-  seen = []
+def test_inspect_reads_limit_examples_from_first_to_last():
+  progress = []
   source = Listed([example(0), OSError("skipped"), example(2), OSError("skipped"), example(4)])
-  report = inspect({"train": source}, limit=3, advance=seen.append)
+  report = inspect({"train": source}, limit=3, advance=progress.append)
   assert not report.problems and list(report.splits["train"].counts) == [0, 2, 4]
-  assert seen == ["train"] * 3
+  assert progress == ["train"] * 3
 
 
 @pytest.mark.parametrize(("length", "limit"), [(10, 3), (7, 7), (4, 9), (5, 1), (3, None)])
@@ -213,14 +213,14 @@ def test_spread_indices_are_distinct_and_reach_both_ends(length, limit):
   assert indices[0] == 0 and (limit == 1 or indices[-1] == length - 1)
 
 
-def test_a_split_that_cannot_be_opened_is_a_problem_of_its_own():
-  def make(split):
+def test_open_splits_turns_errors_into_problems():
+  def open_split(split):
     if split == "val":
       raise FileNotFoundError("val.txt does not exist")
     return Listed([example(0)])
 
-  sources, problems = open_splits(make, ["val", "train"])
+  sources, problems = open_splits(open_split, ["val", "train"])
   assert list(sources) == ["train"]
-  assert [(each.kind, each.split, each.message) for each in problems] == [
+  assert [(problem.kind, problem.split, problem.message) for problem in problems] == [
     ("split", "val", "val.txt does not exist")
   ]

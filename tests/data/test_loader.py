@@ -53,16 +53,16 @@ def ids(batches):
   return [int(k) - 1 for batch in batches for k in batch["instance"][:, 0, 0]]
 
 
-def assert_same(a, b):
-  assert len(a) == len(b)
-  for one, other in zip(a, b, strict=True):
-    assert one.keys() == other.keys()
-    for key in one:
-      assert one[key].dtype == other[key].dtype
-      np.testing.assert_array_equal(one[key], other[key])
+def assert_same(actual_batches, expected_batches):
+  assert len(actual_batches) == len(expected_batches)
+  for actual, expected in zip(actual_batches, expected_batches, strict=True):
+    assert actual.keys() == expected.keys()
+    for key in actual:
+      assert actual[key].dtype == expected[key].dtype
+      np.testing.assert_array_equal(actual[key], expected[key])
 
 
-def test_batch_holds_every_kind_and_weight_one():
+def test_train_batches_hold_all_keys_and_weight_one():
   (batch,) = take(train_batches(EpochSampler(Counting(), keep, seed=0), batch_size=4), 1)
   assert set(batch) == {*KINDS, "weight"}
   assert batch["weight"].dtype == np.float32 and batch["weight"].tolist() == [1] * 4
@@ -71,14 +71,14 @@ def test_batch_holds_every_kind_and_weight_one():
     assert (batch[key].reshape(4, -1) == batch["label"][:, :1, 0]).all()
 
 
-def test_each_epoch_is_another_permutation():
+def test_train_batches_permute_each_epoch_anew():
   sampler = EpochSampler(Counting(10), keep, seed=0)
   order = np.reshape(ids(take(train_batches(sampler, batch_size=4), 10)), (4, 10))
   assert (np.sort(order) == np.arange(10)).all()
   assert len({tuple(epoch) for epoch in order}) == 4
 
 
-def test_order_depends_on_the_seed_and_not_at_all_without_shuffle():
+def test_epoch_sampler_order_depends_on_seed_and_shuffle():
   def order(seed, shuffle=True):
     sampler = EpochSampler(Counting(10), keep, seed=seed, shuffle=shuffle)
     return ids(take(train_batches(sampler, batch_size=5), 4))
@@ -88,13 +88,15 @@ def test_order_depends_on_the_seed_and_not_at_all_without_shuffle():
 
 
 @pytest.mark.parametrize("start", [1, 4, 7])
-def test_resuming_replays_the_uninterrupted_run(start):
+def test_train_batches_from_start_equal_uninterrupted_run(start):
   sampler = EpochSampler(Counting(7), noisy, seed=3)
-  whole = take(train_batches(sampler, batch_size=4), 12)
-  assert_same(take(train_batches(sampler, batch_size=4, start=start), 12 - start), whole[start:])
+  uninterrupted = take(train_batches(sampler, batch_size=4), 12)
+  assert_same(
+    take(train_batches(sampler, batch_size=4, start=start), 12 - start), uninterrupted[start:]
+  )
 
 
-def test_starting_late_reads_nothing_before():
+def test_train_batches_from_start_read_nothing_before():
   source = Counting(200)
   sampler = EpochSampler(source, keep, seed=0, shuffle=False)
   batches = train_batches(
@@ -104,48 +106,48 @@ def test_starting_late_reads_nothing_before():
 
 
 @pytest.mark.parametrize("processes", [2, 3, 6])
-def test_processes_share_the_global_batch(processes):
+def test_train_batches_of_processes_make_global_batch(processes):
   sampler = EpochSampler(Counting(7), noisy, seed=3)
   options = {"batch_size": 6, "start": 2}
-  whole = take(train_batches(sampler, **options), 5)
+  global_batches = take(train_batches(sampler, **options), 5)
   parts = [
     take(train_batches(sampler, **options, process=k, processes=processes), 5)
     for k in range(processes)
   ]
-  for t, batch in enumerate(whole):
+  for t, batch in enumerate(global_batches):
     for k in range(processes):
       assert_same([parts[k][t]], [{key: value[k::processes] for key, value in batch.items()}])
 
 
-def test_threads_and_prefetch_change_nothing():
+def test_train_batches_do_not_depend_on_threads():
   source = Scenes("train", size=(32, 32), length=9)
   transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
   sampler = EpochSampler(source, transform, seed=1)
-  plain = take(
+  expected = take(
     train_batches(sampler, batch_size=4, options=LoaderOptions(num_threads=0, prefetch=0)), 6
   )
   for threads, prefetch in [(1, 1), (4, 2), (8, 1), (3, 0)]:
     options = LoaderOptions(num_threads=threads, prefetch=prefetch)
-    assert_same(take(train_batches(sampler, batch_size=4, options=options), 6), plain)
+    assert_same(take(train_batches(sampler, batch_size=4, options=options), 6), expected)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_worker_processes_change_nothing(workers):
+def test_batches_do_not_depend_on_worker_processes(workers):
   """Neither in one process, nor in several that share the batches, nor after a resume."""
   source = Scenes("train", size=(32, 32), length=9)
   transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
   sampler = EpochSampler(source, transform, seed=1)
-  whole = take(train_batches(sampler, batch_size=4), 6)
+  uninterrupted = take(train_batches(sampler, batch_size=4), 6)
   options = {
     "batch_size": 4,
     "options": LoaderOptions(num_workers=workers, num_threads=1),
     "start": 3,
   }
   with contextlib.closing(train_batches(sampler, **options)) as batches:
-    assert_same(take(batches, 3), whole[3:])
+    assert_same(take(batches, 3), uninterrupted[3:])
   with contextlib.closing(train_batches(sampler, **options, process=1, processes=4)) as batches:
-    mine = [{key: value[1::4] for key, value in batch.items()} for batch in whole[3:]]
-    assert_same(take(batches, 3), mine)
+    share = [{key: value[1::4] for key, value in batch.items()} for batch in uninterrupted[3:]]
+    assert_same(take(batches, 3), share)
   with contextlib.closing(eval_batches(source, transform, batch_size=4)) as batches:
     expected = list(batches)
   options.pop("start")
@@ -153,7 +155,7 @@ def test_worker_processes_change_nothing(workers):
     assert_same(list(batches), expected)
 
 
-def test_any_example_can_be_made_alone():
+def test_epoch_sampler_example_equals_that_of_batch():
   sampler = EpochSampler(Counting(7), noisy, seed=3)
   batches = take(train_batches(sampler, batch_size=7), 3)
   for epoch, batch in enumerate(batches):
@@ -161,7 +163,7 @@ def test_any_example_can_be_made_alone():
       np.testing.assert_array_equal(batch["depth"][row], sampler.example(epoch, index)["depth"])
 
 
-def test_randomness_differs_between_epochs_examples_and_seeds():
+def test_epoch_sampler_rng_differs_by_seed_epoch_and_index():
   noise = {
     (seed, epoch, index): EpochSampler(Counting(3), noisy, seed=seed).example(epoch, index)["depth"]
     for seed, epoch, index in itertools.product(range(3), repeat=3)
@@ -170,7 +172,7 @@ def test_randomness_differs_between_epochs_examples_and_seeds():
 
 
 @pytest.mark.parametrize(("length", "processes"), [(10, 1), (10, 2), (8, 2), (1, 4), (9, 4)])
-def test_evaluation_sees_every_example_once(length, processes):
+def test_eval_batches_hold_every_example_once(length, processes):
   source = Counting(length, split="val")
   parts = [
     list(eval_batches(source, keep, batch_size=4, process=k, processes=processes))
@@ -178,15 +180,15 @@ def test_evaluation_sees_every_example_once(length, processes):
   ]
   assert {len(part) for part in parts} == {-(-length // 4)}
   assert {len(batch["weight"]) for part in parts for batch in part} == {4 // processes}
-  seen = []
+  counted = []
   for part in parts:
     weights = np.concatenate([batch["weight"] for batch in part])
-    seen += [k for k, weight in zip(ids(part), weights, strict=True) if weight == 1]
+    counted += [k for k, weight in zip(ids(part), weights, strict=True) if weight == 1]
     assert set(weights) <= {0, 1}
-  assert sorted(seen) == [*range(length)]
+  assert sorted(counted) == [*range(length)]
 
 
-def test_evaluation_keeps_the_order_and_pads_without_truth():
+def test_eval_batches_keep_order_and_pad_without_truth():
   first, last = eval_batches(Counting(6, split="val"), keep, batch_size=4)
   assert ids([first]) == [0, 1, 2, 3] and last["weight"].tolist() == [1, 1, 0, 0]
   assert (last["image"][2:] == 1).all() and (last["label"][2:] == UNLABELED).all()
@@ -194,7 +196,7 @@ def test_evaluation_keeps_the_order_and_pads_without_truth():
   assert (last["label"][:2].max((1, 2)) == [5, 6]).all()
 
 
-def test_closing_or_dropping_the_iterator_stops_its_threads():
+def test_train_batches_close_stops_threads():
   before = threading.active_count()
   batches = train_batches(EpochSampler(Counting(), keep, seed=0), batch_size=4)
   next(batches)
@@ -205,7 +207,7 @@ def test_closing_or_dropping_the_iterator_stops_its_threads():
   assert threading.active_count() <= before
 
 
-def test_an_error_in_a_thread_reaches_the_caller():
+def test_train_batches_raise_errors_of_threads():
   def broken(example, rng):
     raise ValueError("one.jpg cannot be decoded")
 
@@ -213,7 +215,7 @@ def test_an_error_in_a_thread_reaches_the_caller():
     next(train_batches(EpochSampler(Counting(), broken, seed=0), batch_size=2))
 
 
-def test_examples_of_different_sizes_are_named():
+def test_train_batches_name_different_sizes():
   def uneven(example, rng):
     return {"image": np.zeros((2 + int(example["label"][0, 0]), 4, 3), np.uint8)}
 
@@ -231,12 +233,12 @@ def test_examples_of_different_sizes_are_named():
     ({"batch_size": 4, "start": -1}, "start -1"),
   ],
 )
-def test_bad_options_raise_before_the_first_batch(options, message):
+def test_train_batches_refuse_bad_options_at_once(options, message):
   with pytest.raises(ValueError, match=message):
     train_batches(EpochSampler(Counting(), keep, seed=0), **options)
 
 
-def test_empty_sources_raise():
+def test_loaders_refuse_empty_sources():
   with pytest.raises(ValueError, match="'train' of counting has no examples"):
     EpochSampler(Counting(0), keep, seed=0)
   with pytest.raises(ValueError, match="'train' of counting has no examples"):
@@ -258,41 +260,41 @@ class Broken(Counting):
 SKIP = LoaderOptions(on_error="skip")
 
 
-def test_broken_examples_end_the_run_unless_they_are_skipped():
+def test_train_batches_raise_for_broken_example_by_default():
   sampler = EpochSampler(Broken(), keep, seed=0, shuffle=False)
   with pytest.raises(OSError, match=r"2\.png"):
     take(train_batches(sampler, batch_size=2), 5)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_skipped_examples_are_listed_and_replaced(workers):
+def test_train_batches_report_and_replace_skipped_examples(workers):
   faults = []
   sampler = EpochSampler(Broken(), keep, seed=0, shuffle=False)
   options = dataclasses.replace(SKIP, num_workers=workers)
   batches = train_batches(sampler, batch_size=5, options=options, on_skip=faults.append)
   with contextlib.closing(batches):
-    taken = take(batches, 2)
-  shown = ids(taken)
-  whole = [0, 1, 3, 4, 7, 8, 9]
-  assert [shown[index] for index in whole] == whole
-  assert set(shown) == set(whole)  # Others in place of 2, 5 and 6.
-  assert all((batch["weight"] == 1).all() for batch in taken)
+    first_two = take(batches, 2)
+  indices = ids(first_two)
+  readable = [0, 1, 3, 4, 7, 8, 9]
+  assert [indices[index] for index in readable] == readable
+  assert set(indices) == set(readable)  # Others in place of 2, 5 and 6.
+  assert all((batch["weight"] == 1).all() for batch in first_two)
   assert {int(fault.split(".")[0]) for fault in faults} == {2, 5, 6}
 
 
-def test_no_example_stands_in_for_all_that_are_broken():
+def test_train_batches_replace_broken_examples_by_many():
   sampler = EpochSampler(Broken(length=40, broken=tuple(range(20))), keep, seed=0, shuffle=False)
   batches = train_batches(sampler, batch_size=20, options=SKIP, on_skip=lambda fault: None)
-  shown = ids(take(batches, 1))
-  assert min(shown) >= 20 and len(set(shown)) > 8
+  indices = ids(take(batches, 1))
+  assert min(indices) >= 20 and len(set(indices)) > 8
 
 
-def test_skipping_leaves_the_other_examples_of_the_run_as_they_were():
-  whole = take(train_batches(EpochSampler(Counting(), noisy, seed=3), batch_size=5), 4)
+def test_train_batches_keep_intact_examples_when_skipping():
+  expected = take(train_batches(EpochSampler(Counting(), noisy, seed=3), batch_size=5), 4)
   sampler = EpochSampler(Broken(), noisy, seed=3)
   options = {"options": SKIP, "on_skip": lambda fault: None}
   for before, after in zip(
-    whole, take(train_batches(sampler, batch_size=5, **options), 4), strict=True
+    expected, take(train_batches(sampler, batch_size=5, **options), 4), strict=True
   ):
     intact = ~np.isin(before["instance"][:, 0, 0] - 1, Broken.broken)
     assert intact.any()
@@ -302,7 +304,7 @@ def test_skipping_leaves_the_other_examples_of_the_run_as_they_were():
     )
 
 
-def test_skipped_examples_do_not_count_in_evaluation():
+def test_eval_batches_give_skipped_examples_weight_zero():
   faults = []
   source = Broken(broken=(0, 3, 9), split="val")
   options = {"options": SKIP, "on_skip": faults.append}
@@ -315,13 +317,13 @@ def test_skipped_examples_do_not_count_in_evaluation():
   assert {fault.split(".")[0] for fault in faults} == {"0", "3", "9"}
 
 
-def test_a_source_without_a_readable_example_ends_the_run():
+def test_train_batches_refuse_source_without_readable_example():
   sampler = EpochSampler(Broken(length=2, broken=(0, 1)), keep, seed=0)
   with pytest.raises(ValueError, match=r"no example of split 'train' of counting.*\.png"):
     next(train_batches(sampler, batch_size=2, options=SKIP))
 
 
-def test_errors_of_the_transform_are_never_skipped():
+def test_eval_batches_never_skip_errors_of_transform():
   """They are the config's fault, and would silently shrink the data set."""
   source = Scenes("train", size=(32, 32), length=9)
   with pytest.raises(ValueError, match="exceeds size 24x24"):
@@ -335,6 +337,6 @@ def test_errors_of_the_transform_are_never_skipped():
     ({"on_error": "ignore"}, "'ignore'; known: raise, skip"),
   ],
 )
-def test_loader_options_refuse_what_makes_no_sense(change, message):
+def test_loader_options_refuse_bad_values(change, message):
   with pytest.raises(ValueError, match=message):
     LoaderOptions(**change)

@@ -72,11 +72,11 @@ def two_splits():
 def assert_same(source, packed):
   assert len(packed) == len(source) > 0
   for index in range(len(source)):
-    expected, found = source[index], packed[index]
-    assert found.keys() == expected.keys()
+    expected, actual = source[index], packed[index]
+    assert actual.keys() == expected.keys()
     for key, value in expected.items():
-      assert found[key].dtype == value.dtype
-      np.testing.assert_array_equal(found[key], value)
+      assert actual[key].dtype == value.dtype
+      np.testing.assert_array_equal(actual[key], value)
 
 
 def contents(folder):
@@ -90,12 +90,12 @@ def packed(tmp_path_factory):
   return folder
 
 
-def test_every_key_of_every_size_comes_back_in_order(packed):
+def test_pack_is_lossless_and_keeps_order(packed):
   for split, source in two_splits().items():
     assert_same(source, Tfds(str(packed), split))
 
 
-def test_scenes_come_back(tmp_path):
+def test_pack_is_lossless_for_scenes(tmp_path):
   sources = {split: Scenes(split, size=(16, 24), length=3) for split in ("train", "test")}
   pack(sources, tmp_path)
   for split, source in sources.items():
@@ -112,7 +112,7 @@ class Photos(Listed):
     return {"image": self.paths[index]}
 
 
-def test_photos_stay_jpegs_where_that_loses_nothing(tmp_path):
+def test_pack_keeps_jpegs_where_lossless(tmp_path):
   """Not where the source shows something else than the file: here a flipped photo, and a PNG."""
   descriptor = dataclasses.replace(EVERYTHING, provides=frozenset())
   paths = tuple(tmp_path / name for name in ("a.jpg", "flipped.JPG", "c.png", "gray.jpeg"))
@@ -131,30 +131,30 @@ def test_photos_stay_jpegs_where_that_loses_nothing(tmp_path):
   assert verbatim == [True, False, False, True]
 
 
-def test_descriptor_travels_along(packed):
-  found = Tfds(str(packed), "val").descriptor
-  assert found == dataclasses.replace(EVERYTHING, splits=("train", "val"))
+def test_pack_keeps_descriptor(packed):
+  descriptor = Tfds(str(packed), "val").descriptor
+  assert descriptor == dataclasses.replace(EVERYTHING, splits=("train", "val"))
 
 
-def test_arrays_are_the_callers_own(packed):
+def test_tfds_gives_arrays_of_their_own(packed):
   source = Tfds(str(packed), "train")
   for value in source[0].values():
     value[:] = 1
   assert_same(two_splits()["train"], source)
 
 
-def test_many_threads_and_other_processes_read_the_same(packed):
+def test_tfds_reads_alike_in_threads_and_after_pickling(packed):
   source = Tfds(str(packed), "train")
   expected = [source[index]["depth"].sum() for index in range(5)]
-  sent = pickle.dumps(source)
-  assert len(sent) < 500
-  received = pickle.loads(sent)
+  pickled = pickle.dumps(source)
+  assert len(pickled) < 500
+  copy = pickle.loads(pickled)
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    found = list(pool.map(lambda place: received[place % 5]["depth"].sum(), range(80)))
-  assert found == expected * 16
+    sums = list(pool.map(lambda position: copy[position % 5]["depth"].sum(), range(80)))
+  assert sums == expected * 16
 
 
-def test_parts_of_splits(packed):
+def test_tfds_reads_parts_of_splits(packed):
   source = Listed([noise(seed) for seed in (3, 4, 10)])
   assert_same(source, Tfds(str(packed), "train[60%:]+val[:1]"))
 
@@ -163,7 +163,7 @@ def test_parts_of_splits(packed):
 
 
 @pytest.mark.parametrize("stop", [ValueError("unreadable"), KeyboardInterrupt()], ids=repr)
-def test_packing_goes_on_where_it_stopped(packed, tmp_path, stop):
+def test_pack_resumes_after_interruption(packed, tmp_path, stop):
   sources = two_splits()
   broken = dict(sources, train=Listed([*sources["train"].examples[:3], stop, noise(4)]))
   with pytest.raises(type(stop)):
@@ -172,15 +172,15 @@ def test_packing_goes_on_where_it_stopped(packed, tmp_path, stop):
     Tfds(str(tmp_path), "train")
   complete = tmp_path / "everything-train.array_record-00000-of-00003"
   before = complete.stat().st_mtime_ns, complete.stat().st_ino
-  seen = {"train": 0, "val": 0}
+  packed_examples = {"train": 0, "val": 0}
 
   def progress(split, examples):
-    seen[split] += examples
+    packed_examples[split] += examples
 
   pack(sources, tmp_path, examples_per_shard=2, progress=progress)
   assert contents(tmp_path) == contents(packed)
   assert (complete.stat().st_mtime_ns, complete.stat().st_ino) == before
-  assert seen == {"train": 5, "val": 2}
+  assert packed_examples == {"train": 5, "val": 2}
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_packing_goes_on_where_it_stopped(packed, tmp_path, stop):
     "dataset_info.json",
   ],
 )
-def test_what_a_kill_leaves_is_not_taken_for_whole(packed, tmp_path, name):
+def test_pack_repairs_files_cut_by_a_kill(packed, tmp_path, name):
   """A file cut short: one in the making, or one the system had not yet written to the disk."""
   complete, final = contents(packed), name.removesuffix(".7.part").lstrip(".")
   if final != "asmjax.json":
@@ -206,7 +206,7 @@ def test_what_a_kill_leaves_is_not_taken_for_whole(packed, tmp_path, name):
   assert contents(tmp_path) == complete
 
 
-def test_a_shard_of_another_length_is_written_again(packed, tmp_path):
+def test_pack_rewrites_shard_of_another_length(packed, tmp_path):
   shutil.copytree(packed, tmp_path, dirs_exist_ok=True)
   last, second = (tmp_path / f"everything-train.array_record-0000{i}-of-00003" for i in (2, 1))
   shutil.copy(last, second)
@@ -224,9 +224,9 @@ def test_a_shard_of_another_length_is_written_again(packed, tmp_path):
     (
       {
         split: Listed(
-          each.examples, split, dataclasses.replace(EVERYTHING, classes=("sky", "tram"))
+          source.examples, split, dataclasses.replace(EVERYTHING, classes=("sky", "tram"))
         )
-        for split, each in two_splits().items()
+        for split, source in two_splits().items()
       },
       {},
       r"descriptor\.classes is .*light.* and .*tram",
@@ -234,14 +234,14 @@ def test_a_shard_of_another_length_is_written_again(packed, tmp_path):
   ],
   ids=["shards", "splits", "length", "data", "classes"],
 )
-def test_a_folder_begun_with_something_else_is_refused(packed, sources, options, message):
+def test_pack_refuses_folder_begun_with_other_arguments(packed, sources, options, message):
   before = contents(packed)
   with pytest.raises(ValueError, match=f"begun with something else, before and now: {message}"):
     pack(sources, packed, **{"examples_per_shard": 2, **options})
   assert contents(packed) == before
 
 
-def test_files_that_changed_since_are_not_taken_for_packed_ones(tmp_path):
+def test_pack_refuses_files_changed_since(tmp_path):
   path = tmp_path / "a.png"
   PIL.Image.fromarray(noise(0)["image"]).save(path)
   source = Photos([noise(0)] * 2)
@@ -252,7 +252,7 @@ def test_files_that_changed_since_are_not_taken_for_packed_ones(tmp_path):
     pack({"train": source}, tmp_path / "packed")
 
 
-def test_folders_that_are_not_for_packing(tmp_path):
+def test_pack_refuses_foreign_and_remote_folders(tmp_path):
   (tmp_path / "thesis.tex").write_text("")
   with pytest.raises(ValueError, match=r"holds thesis\.tex but no asmjax\.json"):
     pack(two_splits(), tmp_path)
@@ -279,17 +279,17 @@ def changed(**arrays):
     ([], "split 'train' of everything has no examples"),
   ],
 )
-def test_examples_that_break_the_contract(tmp_path, examples, message):
+def test_pack_refuses_examples_that_violate_contract(tmp_path, examples, message):
   with pytest.raises(ValueError, match=message):
     pack({"train": Listed(examples)}, tmp_path)
   with pytest.raises(FileNotFoundError):
     Tfds(str(tmp_path), "train")
 
 
-def test_splits_of_two_data_sets(tmp_path):
-  other = dataclasses.replace(EVERYTHING, name="other")
+def test_pack_refuses_splits_of_two_data_sets(tmp_path):
+  descriptor = dataclasses.replace(EVERYTHING, name="other")
   with pytest.raises(ValueError, match="split 'val' is not of the kind .*everything' and 'other'"):
-    pack(two_splits() | {"val": Listed([noise(0)], "val", other)}, tmp_path)
+    pack(two_splits() | {"val": Listed([noise(0)], "val", descriptor)}, tmp_path)
   with pytest.raises(ValueError, match=r"'train\[:1\]' cannot name files"):
     pack({"train[:1]": Listed([noise(0)])}, tmp_path)
   assert not list(tmp_path.iterdir())
@@ -298,14 +298,14 @@ def test_splits_of_two_data_sets(tmp_path):
 # Folders that are not what they should be
 
 
-def test_roots_that_hold_nothing(tmp_path):
+def test_tfds_refuses_root_without_data_set(tmp_path):
   with pytest.raises(ValueError, match=r"data\.root is ''; expected the folder"):
     Tfds("", "train")
   with pytest.raises(FileNotFoundError, match=r"dataset_info\.json does not exist; expected"):
     Tfds(str(tmp_path), "train")
 
 
-def test_splits_and_indices_that_are_not_there(packed):
+def test_tfds_refuses_unknown_splits_and_indices(packed):
   with pytest.raises(ValueError, match="unknown split 'test' of .*; known: train, val"):
     Tfds(str(packed), "test")
   with pytest.raises(ValueError, match=r"split 'train\[:0\]' of .* is empty"):
@@ -316,7 +316,7 @@ def test_splits_and_indices_that_are_not_there(packed):
       source[index]
 
 
-def test_a_broken_shard_is_named_with_the_example(packed, tmp_path):
+def test_tfds_names_example_of_broken_shard(packed, tmp_path):
   shutil.copytree(packed, tmp_path, dirs_exist_ok=True)
   shard = tmp_path / "everything-train.array_record-00001-of-00003"
   broken = bytearray(shard.read_bytes())
@@ -328,7 +328,7 @@ def test_a_broken_shard_is_named_with_the_example(packed, tmp_path):
   np.testing.assert_array_equal(source[3]["image"], noise(3)["image"])
 
 
-def test_tensorflow_is_not_wanted(packed, tmp_path):
+def test_pack_and_tfds_do_not_import_tensorflow(packed, tmp_path):
   """Packing and reading work, to the byte, where it is installed but cannot be imported."""
   code = (
     "import pathlib, sys\n"
@@ -347,18 +347,18 @@ def test_tensorflow_is_not_wanted(packed, tmp_path):
   )
   arguments = [sys.executable, "-c", code, str(packed), str(tmp_path)]
   subprocess.run(arguments, check=True, cwd=ROOT, timeout=300)
-  expected, found = contents(packed), contents(tmp_path)
-  del expected["asmjax.json"], found["asmjax.json"]  # Knows splits that were not packed.
-  assert found == expected
+  expected, repacked = contents(packed), contents(tmp_path)
+  del expected["asmjax.json"], repacked["asmjax.json"]  # Knows splits that were not packed.
+  assert repacked == expected
 
 
-def test_a_packed_folder_is_a_data_set_of_tfds(packed):
+def test_pack_writes_a_data_set_of_tensorflow_datasets(packed):
   """Its own reader finds the splits, the class names and the same arrays."""
   import tensorflow_datasets as tfds
 
   builder = tfds.builder_from_directory(packed)
   assert builder.info.features["label"].names == list(EVERYTHING.classes)
-  assert {name: each.num_examples for name, each in builder.info.splits.items()} == {
+  assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
     "train": 5,
     "val": 2,
   }

@@ -48,7 +48,7 @@ def root(tmp_path):
   return tmp_path
 
 
-def test_official_classes_and_colors():
+def test_pascal_voc_descriptor_has_official_classes_and_colors():
   facts = PascalVoc.descriptor
   colors = dict(zip(facts.classes, facts.palette, strict=True))
   assert len(colors) == 21 and facts.classes[0] == "background"
@@ -68,19 +68,19 @@ def test_official_classes_and_colors():
 
 
 @pytest.mark.parametrize("split", ["train", "val", "trainval", "train_aug"])
-def test_masks_with_a_palette_and_gray_ones_read_the_same(root, split):
+def test_pascal_voc_reads_palette_and_gray_masks_alike(root, split):
   source = PascalVoc(str(root), split)
   check_files(source)
   for example in source:
     assert example["label"].dtype == np.int32 and np.array_equal(example["label"], IDS)
 
 
-def test_names_keep_the_order_of_the_list(root):
+def test_pascal_voc_names_keep_order_of_list(root):
   assert PascalVoc(str(root), "train").names == ("2007_000039", "2007_000032")
 
 
 @pytest.mark.parametrize("split", ["train", "val", "trainval"])
-def test_instances_come_without_outlines(root, split):
+def test_pascal_voc_instances_lack_outlines(root, split):
   source = PascalVoc(str(root), split)
   assert source.descriptor.provides == {"label", "instance"}
   instance = source[0]["instance"]
@@ -88,7 +88,7 @@ def test_instances_come_without_outlines(root, split):
   assert np.array_equal(instance, np.where(OBJECTS == 255, 0, OBJECTS))
 
 
-def test_no_instances_for_the_additional_masks_or_without_their_folder(root):
+def test_pascal_voc_provides_instances_only_with_their_folder(root):
   added = PascalVoc(str(root), "train_aug")
   assert added.descriptor.provides == {"label"} and set(added[0]) == {"image", "label"}
   (root / "SegmentationObject").rename(root / "gone")
@@ -97,7 +97,7 @@ def test_no_instances_for_the_additional_masks_or_without_their_folder(root):
   assert PascalVoc.descriptor.provides == {"label"}
 
 
-def test_which_folder_of_masks_is_read(root):
+def test_pascal_voc_chooses_folder_of_masks_by_split(root):
   save_mask(root / "SegmentationClassAug" / "2007_000032.png", IDS * 0 + 7)
   assert np.array_equal(PascalVoc(str(root), "val")[0]["label"], IDS)
   assert (PascalVoc(str(root), "train_aug")[0]["label"] == 7).all()
@@ -105,7 +105,7 @@ def test_which_folder_of_masks_is_read(root):
   assert (PascalVoc(str(root), "val")[0]["label"] == 7).all()
 
 
-def test_one_missing_mask_is_not_taken_from_the_other_folder(root):
+def test_pascal_voc_does_not_mix_folders_of_masks(root):
   (root / "SegmentationClass" / "2007_000032.png").unlink()
   message = r"lacks 1 files: .*SegmentationClass/2007_000032\.png"
   with pytest.raises(FileNotFoundError, match=message):
@@ -116,7 +116,7 @@ def test_one_missing_mask_is_not_taken_from_the_other_folder(root):
   "form", ["{}", "/JPEGImages/{}.jpg /SegmentationClassAug/{}.png", "JPEGImages/{}.jpg"]
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_lists_of_the_additional_masks_in_all_their_forms(root, form, end):
+def test_pascal_voc_reads_all_forms_of_lists_of_additional_masks(root, form, end):
   names = ("2008_000002", "2007_000039")
   (root / "ImageSets" / "Segmentation" / "train_aug.txt").unlink()
   write_list(root, "trainaug.txt", end.join(form.replace("{}", name) for name in names))
@@ -125,20 +125,20 @@ def test_lists_of_the_additional_masks_in_all_their_forms(root, form, end):
   check_files(source)
 
 
-def test_photo_beside_the_mask_of_another_is_refused(root):
+def test_pascal_voc_refuses_line_of_two_names(root):
   write_list(root, "train_aug.txt", "/JPEGImages/a.jpg /SegmentationClassAug/b.png")
   with pytest.raises(ValueError, match=r"train_aug\.txt has the line '.*a\.jpg .*b\.png'; exp"):
     PascalVoc(str(root), "train_aug")
 
 
-def test_missing_list_is_named(root):
+def test_pascal_voc_names_missing_list(root):
   (root / "ImageSets" / "Segmentation" / "train_aug.txt").unlink()
   with pytest.raises(FileNotFoundError, match=r"Segmentation/train_aug\.txt does not exist; exp"):
     PascalVoc(str(root), "train_aug")
 
 
 @pytest.mark.parametrize("below", ["VOC2012", "VOCdevkit/VOC2012"])
-def test_root_may_be_a_folder_above(root, tmp_path_factory, below):
+def test_pascal_voc_finds_folder_below_root(root, tmp_path_factory, below):
   above = tmp_path_factory.mktemp("above")
   (above / below).parent.mkdir(exist_ok=True)
   (above / below).symlink_to(root, target_is_directory=True)
@@ -147,14 +147,14 @@ def test_root_may_be_a_folder_above(root, tmp_path_factory, below):
 
 
 @pytest.mark.parametrize("bad", [21, 254])
-def test_id_of_no_class_is_named(root, bad):
+def test_pascal_voc_names_unknown_id(root, bad):
   save_mask(root / "SegmentationClass" / "2007_000032.png", np.full(IDS.shape, bad, np.uint8))
   message = rf"2007_000032\.png holds the ids {bad}; expected 0\.\.20 or, unlabeled, 255"
   with pytest.raises(ValueError, match=message):
     PascalVoc(str(root), "val")[0]
 
 
-def test_mask_of_colors_is_named(root):
+def test_pascal_voc_refuses_mask_of_colors(root):
   colors = np.array(color_map(256), np.uint8)[IDS]
   Image.fromarray(colors).save(root / "SegmentationClass" / "2007_000032.png")
   with pytest.raises(ValueError, match=r"SegmentationClass/2007_000032\.png has colors"):
@@ -165,7 +165,7 @@ def test_mask_of_colors_is_named(root):
   ("split", "published", "animals"),
   [("train", 1464, 437), ("val", 1449, 445), ("train_aug", 10582, 669)],
 )
-def test_the_real_photos(split, published, animals):
+def test_pascal_voc_reads_published_photos(split, published, animals):
   """The whole data set, or its photos that are also in a collection of animals."""
   data = pathlib.Path(os.environ.get("ASMJAX_DATA", "/nonexistent"))
   if not (data / "VOC2012").is_dir():

@@ -69,7 +69,7 @@ def unit(vectors):
 
 
 @pytest.mark.parametrize("solid", SOLIDS.values(), ids=SOLIDS)
-def test_solids_agree_with_sphere_tracing(solid):
+def test_intersect_agrees_with_sphere_tracing(solid):
   """From any side and from centimeters to meters away, hits, misses and normals agree."""
   rng = np.random.default_rng(0)
   hits = 0
@@ -80,23 +80,23 @@ def test_solids_agree_with_sphere_tracing(solid):
     directions = unit(aims - origin)
     t, normals = intersect(solid, origin, lengths * directions)
     expected, _ = trace([Part(solid, IDENTITY)], origin, directions)
-    found = t * lengths[:, 0]
-    agree = np.isclose(found, expected, atol=2e-3, rtol=0) | (found == expected)
+    distances = t * lengths[:, 0]
+    agree = np.isclose(distances, expected, atol=2e-3, rtol=0) | (distances == expected)
     # Rays that graze a surface need more steps than these.
     assert agree.mean() > 0.97
-    both = agree & np.isfinite(found)
-    points = origin + found[both, None] * directions[both]
+    hit = agree & np.isfinite(distances)
+    points = origin + distances[hit, None] * directions[hit]
     slopes = [
       signed_distance(solid, points + step) - signed_distance(solid, points - step)
       for step in 1e-5 * np.eye(3)
     ]
-    aligned = (unit(np.stack(slopes, -1)) * unit(normals[both])).sum(-1)
+    aligned = (unit(np.stack(slopes, -1)) * unit(normals[hit])).sum(-1)
     assert np.mean(aligned > 0.999) > 0.97
-    hits += both.sum()
+    hits += hit.sum()
   assert hits > 400
 
 
-def test_ball_in_front():
+def test_ball_intersect_has_closed_form():
   t, normals = intersect(Ball(0.5), (0, 0, -3), [(0, 0, 1), (0, 0, 2), (0, 0, -1), (1, 0, 1)])
   np.testing.assert_allclose(t, [2.5, 1.25, np.inf, np.inf])
   np.testing.assert_allclose(normals[0], [0, 0, -1])
@@ -104,7 +104,7 @@ def test_ball_in_front():
 
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("side", [-1, 1])
-def test_box_from_each_side(axis, side):
+def test_box_intersect_is_exact_from_each_side(axis, side):
   """Rays along an axis, whose other components are exactly zero."""
   half = (0.5, 0.3, 0.8)
   normal = side * np.eye(3)[axis]
@@ -114,7 +114,7 @@ def test_box_from_each_side(axis, side):
   np.testing.assert_array_equal(normals[0], normal)
 
 
-def test_room_is_hit_from_within():
+def test_room_intersect_hits_from_within():
   room, origin = Room((2, 3, 1.2)), np.array([0.5, -1, 0.2])
   directions = np.concatenate([np.eye(3), -np.eye(3)])
   t, normals = intersect(room, origin, directions)
@@ -122,7 +122,7 @@ def test_room_is_hit_from_within():
   np.testing.assert_array_equal(normals, -directions)
 
 
-def test_cylinder_has_caps_and_a_side():
+def test_cylinder_intersect_hits_caps_and_side():
   rod = Cylinder(0.2, 1.0)
   t, normals = intersect(rod, (0.1, 0, 3), [(0, 0, -1), (0.2, 0, -1)])
   np.testing.assert_allclose(t, [2, np.inf], rtol=1e-6)
@@ -132,7 +132,7 @@ def test_cylinder_has_caps_and_a_side():
   np.testing.assert_allclose(normals[0], [1, 0, 0], atol=1e-6)
 
 
-def test_rings_are_open():
+def test_cylinder_intersect_passes_through_bore():
   """Through the bore, onto the rim's face, and onto the far inside, whose normal points inwards."""
   ring = Cylinder(0.5, 0.1, 0.4)
   t, normals = intersect(ring, (0, 0, 2), [(0, 0, -1), (0.225, 0, -1), (0.2, 0, -1)])
@@ -142,7 +142,7 @@ def test_rings_are_open():
   np.testing.assert_allclose(normals[2], [-1, 0, 0], atol=1e-6)
 
 
-def test_poses_compose_and_invert():
+def test_pose_composes_and_inverts():
   first = Pose(rotation(0, 0.3) @ rotation(2, 1.1), np.array([1.0, 2, 3]))
   second = Pose(rotation(1, -0.7), np.array([-2.0, 0.5, 1]))
   points = np.random.default_rng(0).standard_normal((3, 5))
@@ -159,7 +159,7 @@ def looking_ahead(size, focal=50.0):
 
 
 @pytest.mark.parametrize("spot", [(0, 0), (7, 12), (20, 3), (23, 31)])
-def test_pixels_look_through_their_centers(spot):
+def test_render_looks_through_centers_of_pixels(spot):
   """A bead smaller than a pixel is seen by the one pixel whose center looks at it."""
   camera = looking_ahead((24, 32))
   row, column = spot
@@ -170,30 +170,30 @@ def test_pixels_look_through_their_centers(spot):
   assert np.isinf(view.depth).sum() == 24 * 32 - 1
 
 
-def test_depth_is_along_the_axis_and_not_along_the_ray():
+def test_render_measures_depth_along_optical_axis():
   wall = Part(Box((50, 50, 0.5)), Pose(np.eye(3), np.array([0, 0, 4.5])))
   view = render(looking_ahead((24, 32)), [wall])
   np.testing.assert_allclose(view.depth, 4, rtol=1e-6)
   np.testing.assert_array_equal(view.normals, np.broadcast_to([[[0]], [[0]], [[-1]]], (3, 24, 32)))
 
 
-def test_solids_behind_the_camera_are_not_seen():
+def test_render_ignores_solids_behind_camera():
   spots = np.array([(0, 0, -2), (0.6, 0, -0.1)])
   around = [Part(Ball(0.5), Pose(np.eye(3), spot)) for spot in spots]
   assert (render(looking_ahead((24, 32)), around).owner == -1).all()
 
 
-def test_windows_cut_nothing_off(monkeypatch):
+def test_render_windows_cut_nothing_off(monkeypatch):
   """Intersecting every solid with every pixel's ray gives the same view."""
   scenes = [Scenes("train", size=(48, 64)).scene(index) for index in range(6)]
-  cut = [render(scene.camera, scene.parts()[0]) for scene in scenes]
+  views = [render(scene.camera, scene.parts()[0]) for scene in scenes]
   monkeypatch.setattr(rendering, "_NEAR", 1e6)
-  for scene, view in zip(scenes, cut, strict=True):
-    for ours, whole in zip(view, render(scene.camera, scene.parts()[0]), strict=True):
-      np.testing.assert_array_equal(ours, whole)
+  for scene, view in zip(scenes, views, strict=True):
+    for windowed, full in zip(view, render(scene.camera, scene.parts()[0]), strict=True):
+      np.testing.assert_array_equal(windowed, full)
 
 
-def test_the_nearest_wins_in_any_order():
+def test_render_does_not_depend_on_order_of_parts():
   scene = Scenes("train", size=(48, 64)).scene(3)
   parts, _ = scene.parts()
   view, reverse = render(scene.camera, parts), render(scene.camera, parts[::-1])
@@ -203,7 +203,7 @@ def test_the_nearest_wins_in_any_order():
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_scenes_agree_with_sphere_tracing(index):
+def test_render_agrees_with_sphere_tracing(index):
   scene = Scenes("val", size=(24, 32)).scene(index)
   parts, instances = scene.parts()
   view = render(scene.camera, parts)
@@ -232,7 +232,7 @@ def extent(part):
 def bounds(parts):
   """Least and greatest coordinates of each part, (n, 3) each."""
   centers, halves = (
-    np.stack(each) for each in ([p.pose.translation for p in parts], [extent(p) for p in parts])
+    np.stack(rows) for rows in ([p.pose.translation for p in parts], [extent(p) for p in parts])
   )
   return centers - halves, centers + halves
 
@@ -250,7 +250,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_furniture_has_its_size_and_stands_on_the_floor(kind):
+def test_kinds_have_their_size_and_stand_on_floor(kind):
   for seed in range(40):
     low, high = bounds(KINDS[kind](np.random.default_rng(seed)))
     sides = high.max(0) - low.min(0)
@@ -261,7 +261,7 @@ def test_furniture_has_its_size_and_stands_on_the_floor(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_part_of_furniture_floats(kind):
+def test_kinds_have_no_floating_part(kind):
   for seed in range(40):
     low, high = bounds(KINDS[kind](np.random.default_rng(seed)))
     touch = ((low[:, None] <= high[None] + 1e-6) & (low[None] <= high[:, None] + 1e-6)).all(-1)
@@ -270,14 +270,14 @@ def test_no_part_of_furniture_floats(kind):
 
 
 @pytest.mark.parametrize("kind", ["table", "chair"])
-def test_four_thin_legs(kind):
+def test_draw_table_and_chair_have_four_thin_legs(kind):
   for seed in range(20):
     low, high = bounds(KINDS[kind](np.random.default_rng(seed)))
     legs = low[:, 2] < 1e-6
     assert legs.sum() == 4 and (high - low)[legs, :2].max() < 0.08
 
 
-def test_wheels_have_evenly_spaced_spokes_from_hub_to_rim():
+def test_draw_wheel_spaces_spokes_evenly_from_hub_to_rim():
   for seed in range(20):
     rim, hub, *spokes = KINDS["wheel"](np.random.default_rng(seed))
     assert 5 <= len(spokes) <= 8
@@ -291,13 +291,13 @@ def test_wheels_have_evenly_spaced_spokes_from_hub_to_rim():
     np.testing.assert_allclose(around / np.roll(around, 1), np.exp(2j * np.pi / len(spokes)))
 
 
-def test_paint_repeats_along_its_waves():
+def test_paint_repeats_along_waves():
   """Stripes are the same a wave further, and across it, and opposite half a wave further."""
   rng = np.random.default_rng(0)
-  drawn = [textures.paint(rng) for _ in range(60)]
-  found = [paint for paint in drawn if paint.pattern == "stripes"]
+  drawn = [textures.draw_paint(rng) for _ in range(60)]
+  stripes = [paint for paint in drawn if paint.pattern == "stripes"]
   points = rng.uniform(-1, 1, (3, 200)).astype(np.float32)
-  for paint in found:
+  for paint in stripes:
     wave = paint.waves[0].astype(np.float64)
     period = 2 * np.pi * wave / (wave @ wave)
     assert 0.07 <= np.linalg.norm(period) <= 0.98
@@ -305,13 +305,13 @@ def test_paint_repeats_along_its_waves():
     for step, sign in [(period, 1), (across, 1), (period / 2, -1)]:
       moved = paint(points + step[:, None].astype(np.float32)) - paint.base
       np.testing.assert_allclose(moved, sign * (paint(points) - paint.base), atol=1e-2)
-  assert len(found) > 10
+  assert len(stripes) > 10
 
 
-def test_patterns_vary_about_the_base_by_the_tint():
+def test_paint_varies_about_base_by_tint():
   rng = np.random.default_rng(1)
   points = rng.uniform(-50, 50, (3, 20000)).astype(np.float32)
-  for paint in (textures.paint(rng) for _ in range(20)):
+  for paint in (textures.draw_paint(rng) for _ in range(20)):
     spread = (paint(points) - paint.base) / paint.tint
     assert np.abs(spread.mean(0)).max() < 0.05 and 0.6 < spread.std() < 1.01
 
@@ -319,7 +319,7 @@ def test_patterns_vary_about_the_base_by_the_tint():
 @pytest.mark.parametrize("angle", [0.0, 0.6])
 @pytest.mark.parametrize("hole", [0.0, 0.7])
 @pytest.mark.parametrize(("around", "full"), [(False, 4.0), (True, np.pi)])
-def test_shapes_cover_their_area(angle, hole, around, full):
+def test_shape_covers_its_area(angle, hole, around, full):
   shape = textures.Shape(np.array([0.1, -0.2]), np.array([0.6, 0.25]), angle, hole, around)
   axis = (np.arange(-500, 500) + 0.5) / 500
   spots = np.stack(np.meshgrid(axis, axis)).reshape(2, -1).astype(np.float32)
@@ -331,7 +331,7 @@ def test_shapes_cover_their_area(angle, hole, around, full):
   assert abs(long @ [np.cos(angle), np.sin(angle)]) == pytest.approx(1, abs=1e-3)
 
 
-def test_light_falls_with_angle_and_distance():
+def test_light_shade_falls_with_angle_and_distance():
   """Lambert's cosine, half at `reach`, and only what is scattered from behind."""
   light = textures.Light(np.array([0.0, 0, -2]), ambient=0.3, reach=2.0)
   angles = np.array([0, 0.5, 1.2, np.pi])
@@ -344,7 +344,7 @@ def test_light_falls_with_angle_and_distance():
   )
 
 
-def test_photographs_are_exposed_and_noisy():
+def test_photograph_has_exposure_and_noise():
   for seed in range(10):
     image = textures.photograph(np.random.default_rng(seed), np.full((40, 40, 3), 0.01, np.float32))
     assert image.dtype == np.uint8 and 84 < image.mean() < 151 and 0.5 < image.std() < 6.5

@@ -22,7 +22,7 @@ def many():
   return [source[index] for index in range(150)]
 
 
-def same(a, b):
+def are_equal(a, b):
   return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
 
 
@@ -62,17 +62,17 @@ def disagreement(example, intrinsics, edge=0.9):
   return np.where(smooth, angles, np.nan)
 
 
-def test_example_does_not_depend_on_order_threads_or_instance():
+def test_scenes_do_not_depend_on_order_threads_or_instance():
   source = Scenes("train", seed=3, size=(32, 48))
   forward = [source[i] for i in range(12)]
   backward = [source[i] for i in reversed(range(12))][::-1]
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     threaded = list(pool.map(Scenes("train", seed=3, size=(32, 48)).__getitem__, range(12)))
-  for one, two, three in zip(forward, backward, threaded, strict=True):
-    assert same(one, two) and same(one, three)
+  for first, second, third in zip(forward, backward, threaded, strict=True):
+    assert are_equal(first, second) and are_equal(first, third)
 
 
-def test_seed_split_and_index_each_change_image_and_geometry():
+def test_scenes_differ_by_seed_split_and_index():
   variants = [
     Scenes("train", size=(32, 32))[0],
     Scenes("train", seed=1, size=(32, 32))[0],
@@ -85,7 +85,7 @@ def test_seed_split_and_index_each_change_image_and_geometry():
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 48), (48, 64), (16, 128)])
-def test_contract(size):
+def test_scenes_follow_batch_contract(size):
   source = Scenes("val", size=size)
   kinds = {
     "image": np.uint8,
@@ -105,7 +105,7 @@ def test_contract(size):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 64), (96, 96)])
-def test_normals_are_unit_and_face_the_camera(size):
+def test_scenes_normals_are_unit_and_face_camera(size):
   source = Scenes("train", size=size)
   for index in range(30):
     example = source[index]
@@ -114,7 +114,7 @@ def test_normals_are_unit_and_face_the_camera(size):
     assert ((example["normals"] * towards).sum(-1) > 0).all()
 
 
-def test_normals_are_the_gradient_of_depth():
+def test_scenes_normals_are_gradient_of_depth():
   """Exactly on flat faces; on balls up to an error that falls with the square of a pixel."""
   errors = []
   for side in (64, 128):
@@ -133,24 +133,24 @@ def test_normals_are_the_gradient_of_depth():
   assert 0.2 * coarse < fine < 0.3 * coarse and coarse < 1
 
 
-def test_flipped_truths_still_agree():
+def test_scenes_depth_and_normals_agree_after_flip():
   source = Scenes("train", size=(48, 64))
   for index in range(5):
     angles = disagreement(flip(source[index]), source.intrinsics)
     assert np.nanmedian(angles) < 0.05 and np.nanquantile(angles, 0.99) < 3
 
 
-def test_every_size_shows_the_same_scene():
+def test_scenes_of_all_sizes_depict_same_geometry():
   """Every third pixel of a three times larger image looks through the same point."""
   small, large = Scenes("val", size=(32, 48)), Scenes("val", size=(96, 144))
   for index in range(6):
     coarse, fine = small[index], large[index]
     for key in ("label", "depth", "normals", "instance"):
-      found = fine[key][1::3, 1::3]
-      assert np.isclose(coarse[key], found, atol=1e-4).mean() > 0.999
+      sampled = fine[key][1::3, 1::3]
+      assert np.isclose(coarse[key], sampled, atol=1e-4).mean() > 0.999
 
 
-def test_paints_stick_to_surfaces():
+def test_scenes_of_all_sizes_have_same_paints():
   """So a three times larger image, averaged, is the smaller one but for noise and fine patterns."""
   small, large = Scenes("val", size=(32, 48)), Scenes("val", size=(96, 144))
   alike = []
@@ -160,7 +160,7 @@ def test_paints_stick_to_surfaces():
   assert min(alike) > 0.8 and np.median(alike) > 0.93
 
 
-def test_oblong_images_are_the_middle_of_the_square():
+def test_scenes_oblong_images_are_middle_of_square():
   for index in range(4):
     square = Scenes("val", size=(64, 64))[index]
     for size, window in [((48, 64), np.s_[8:56]), ((64, 32), np.s_[:, 16:48])]:
@@ -169,7 +169,7 @@ def test_oblong_images_are_the_middle_of_the_square():
         np.testing.assert_array_equal(oblong[key], square[key][window])
 
 
-def test_instances_are_numbered_objects_of_one_class(many):
+def test_scenes_instances_are_numbered_objects_of_one_class(many):
   for example in many:
     label, instance = example["label"], example["instance"]
     assert np.array_equal(np.unique(instance), np.arange(instance.max() + 1))
@@ -179,7 +179,7 @@ def test_instances_are_numbered_objects_of_one_class(many):
       assert len(classes) == 1 and classes[0] in OBJECTS
 
 
-def test_label_is_the_kind_of_what_is_there():
+def test_scenes_labels_are_kinds_of_objects():
   """The objects seen are among those of the scene, in their order."""
   source = Scenes("train", size=(64, 64))
   for index in range(20):
@@ -189,7 +189,7 @@ def test_label_is_the_kind_of_what_is_there():
       assert CLASSES[label[instance == k][0]] in kinds
 
 
-def test_two_to_five_objects_are_seen_and_not_too_small(many):
+def test_scenes_show_two_to_five_objects_of_some_size(many):
   counts = np.array([example["instance"].max() for example in many])
   assert set(counts) <= {1, 2, 3, 4, 5} and (counts >= 2).mean() > 0.95
   assert all((counts == k).sum() > 5 for k in range(2, 6))
@@ -197,14 +197,14 @@ def test_two_to_five_objects_are_seen_and_not_too_small(many):
   assert np.median(areas) > 0.03 * 48 * 64 and np.quantile(areas, 0.05) > 0.004 * 48 * 64
 
 
-def test_every_class_is_frequent_in_images_and_pixels(many):
+def test_scenes_have_every_class_often(many):
   labels = np.stack([example["label"] for example in many])
   for k in range(len(CLASSES)):
     assert (labels == k).any((1, 2)).mean() > 0.2
     assert 0.005 < (labels == k).mean() < 0.6
 
 
-def test_the_floor_is_level_and_all_is_inside_the_room():
+def test_scenes_floor_is_level_and_all_is_inside_room():
   """Back-projected into the world: the floor at z = 0, nothing below it, beyond a wall or above."""
   source = Scenes("train", size=(48, 64))
   for index in range(20):
@@ -222,14 +222,14 @@ def test_the_floor_is_level_and_all_is_inside_the_room():
     assert (world[2, objects] > -1e-4).all() and world[2, objects].min() < 0.3
 
 
-def test_the_floor_is_darker_under_objects():
+def test_scenes_floor_is_darker_under_objects():
   source = Scenes("train", size=(64, 64))
   ratios = []
   for index in range(40):
     example, scene = source[index], source.scene(index)
     floor = example["label"] == CLASSES.index("floor")
-    seen = points(example, source.intrinsics)[floor].T
-    spots = scene.camera.pose.apply(seen)[:2].T
+    floor_points = points(example, source.intrinsics)[floor].T
+    spots = scene.camera.pose.apply(floor_points)[:2].T
     distances = [
       np.linalg.norm(spots - item.pose.translation[:2], axis=1) / item.radius
       for item in scene.objects
@@ -240,7 +240,7 @@ def test_the_floor_is_darker_under_objects():
   assert len(ratios) > 25 and np.median(ratios) < 0.9
 
 
-def test_objects_keep_apart_from_each_other_walls_and_camera():
+def test_draw_scene_keeps_objects_apart():
   """Every part's bounding box lies above its object's disc, and discs do not meet."""
   signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(8, 3).T
   for index in range(200):
@@ -268,7 +268,7 @@ def room_within(mask, instance):
   return (instance[inside] == 0).mean()
 
 
-def test_the_room_is_seen_through_holes_and_only_there():
+def test_scenes_show_room_through_holes_only():
   """Never inside the outline of a convex object, but of thin parts in most."""
   source = Scenes("train", size=(96, 96))
   shares = {kind: [] for kind in KINDS}
@@ -283,25 +283,25 @@ def test_the_room_is_seen_through_holes_and_only_there():
     assert np.median(shares[kind]) > least
 
 
-def test_mean_colors_do_not_tell_objects_apart(many):
+def test_scenes_mean_colors_do_not_tell_classes(many):
   """The classes' mean colors differ by little of what colors differ by within a class."""
   colors = {k: [] for k in OBJECTS}
   for example in many:
     for k in set(np.unique(example["label"])) & set(OBJECTS):
       colors[k].append(example["image"][example["label"] == k].mean(0))
-  means = np.stack([np.mean(each, 0) for each in colors.values()])
-  within = np.mean([np.std(each, 0) for each in colors.values()], 0)
+  means = np.stack([np.mean(values, 0) for values in colors.values()])
+  within = np.mean([np.std(values, 0) for values in colors.values()], 0)
   assert (means.std(0) < 0.35 * within).all()
 
 
-def test_length_and_its_limits():
+def test_scenes_length_is_an_option():
   assert [len(Scenes(split)) for split in ("train", "val", "test")] == [1024, 256, 256]
   source = Scenes("train", length=5)
   assert len(list(source)) == len(source) == 5
   for index in (-1, 5):
     with pytest.raises(IndexError, match=f"{index} of a source with 5"):
       source[index]
-  assert same(source[4], Scenes("train")[4])
+  assert are_equal(source[4], Scenes("train")[4])
   assert source.files(0) == {}
 
 
@@ -314,12 +314,12 @@ def test_length_and_its_limits():
     ({"length": -1}, "length -1"),
   ],
 )
-def test_bad_arguments_are_named(change, message):
+def test_scenes_refuse_bad_arguments(change, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(Scenes("train"), **change)
 
 
-def test_descriptors_are_consistent():
+def test_sources_have_consistent_descriptors():
   described = {name: source.descriptor for name, source in SOURCES.items() if name != "tfds"}
   for name, descriptor in described.items():
     assert descriptor.name == name

@@ -53,11 +53,11 @@ def only(root, **maps):
   return Stanford2d3ds(str(root), "area_5a")[0]
 
 
-def test_folds_test_each_area_once_and_train_on_the_rest(root):
+def test_stanford2d3ds_folds_test_each_area_once(root):
   tested = []
   for fold in (1, 2, 3):
     train, test = (
-      {each.split("/")[0] for each in Stanford2d3ds(str(root), f"fold{fold}_{part}").names}
+      {name.split("/")[0] for name in Stanford2d3ds(str(root), f"fold{fold}_{part}").names}
       for part in ("train", "test")
     )
     assert not train & test and len(train | test) == 7
@@ -66,7 +66,7 @@ def test_folds_test_each_area_once_and_train_on_the_rest(root):
   assert set(tested[:2]) == {"area_5a", "area_5b"} and set(tested[2:4]) == {"area_2", "area_4"}
 
 
-def test_names_are_sorted_within_areas_and_belong_to_photos(root):
+def test_stanford2d3ds_names_are_sorted_within_areas(root):
   for frame in (10, 2, 1):
     write(root, "5b", frame)
   (root / "area_5b" / "data" / "rgb" / "Thumbs.db").touch()
@@ -77,7 +77,7 @@ def test_names_are_sorted_within_areas_and_belong_to_photos(root):
   )
 
 
-def test_classes_and_instances_are_what_the_index_says(root):
+def test_stanford2d3ds_reads_classes_and_instances_from_index(root):
   index = np.array([[1, 299, 300, 0, 0x0D0D0D, 2]] * 4)
   example = only(root, index=index)
   beam, wall = map(Stanford2d3ds.descriptor.classes.index, ("beam", "wall"))
@@ -86,7 +86,7 @@ def test_classes_and_instances_are_what_the_index_says(root):
   np.testing.assert_array_equal(example["instance"], [[1, 299, 300, 0, 0, 2]] * 4)
 
 
-def test_thirteen_classes_of_the_paper():
+def test_stanford2d3ds_descriptor_has_classes_of_paper():
   assert set(Stanford2d3ds.descriptor.classes) == {
     "ceiling",
     "floor",
@@ -104,7 +104,7 @@ def test_thirteen_classes_of_the_paper():
   }
 
 
-def test_depth_is_in_meters(root):
+def test_stanford2d3ds_reads_depth_in_meters(root):
   depth = np.array([[512, 768, 1, 0, 65535, 65534]] * 4, np.uint16)
   example = only(root, depth=depth)
   assert example["depth"].dtype == np.float32
@@ -112,7 +112,7 @@ def test_depth_is_in_meters(root):
   np.testing.assert_array_equal(example["depth"], np.array(expected, np.float32))
 
 
-def test_normals_of_colors():
+def test_unit_normals_decode_published_colors():
   """Published: a surface that faces the camera is (128, 128, 255)."""
   rgb = np.array([[(128, 128, 255), (255, 128, 128), (127, 255, 127), (128, 128, 128)]], np.uint8)
   normals = unit_normals(rgb)
@@ -122,7 +122,7 @@ def test_normals_of_colors():
   assert not normals[0, 3].any()
 
 
-def test_normals_survive_the_way_through_colors(root):
+def test_stanford2d3ds_normals_survive_encoding(root):
   truth = np.random.default_rng(0).normal(size=(*SIZE, 3))
   truth /= np.linalg.norm(truth, axis=-1, keepdims=True)
   rgb = np.round(127.5 + 127.5 * truth).astype(np.uint8)
@@ -132,7 +132,7 @@ def test_normals_survive_the_way_through_colors(root):
   np.testing.assert_allclose(normals, truth, atol=0.008)
 
 
-def test_labels_may_lie_beside_the_areas(root):
+def test_stanford2d3ds_finds_list_of_labels_beside_areas(root):
   (root / "assets" / "semantic_labels.json").rename(root / "semantic_labels.json")
   (root / "assets").rmdir()
   assert (only(root, index=np.full(SIZE, 300))["instance"] == 300).all()
@@ -142,14 +142,14 @@ def test_labels_may_lie_beside_the_areas(root):
 
 
 @pytest.mark.parametrize("split, missing", [("fold1_train", "area_3"), ("fold1_test", "area_5b")])
-def test_missing_areas_are_named(root, split, missing):
+def test_stanford2d3ds_names_missing_areas(root, split, missing):
   (root / missing).rename(root / "elsewhere")
   with pytest.raises(FileNotFoundError, match=rf"'{split}'.*lacks data/rgb of {missing} in"):
     Stanford2d3ds(str(root), split)
   assert len(Stanford2d3ds(str(root), "area_1")) == 1
 
 
-def test_unknown_split_and_empty_area(root):
+def test_stanford2d3ds_refuses_unknown_split_and_empty_area(root):
   with pytest.raises(ValueError, match="'train'; known: fold1_train"):
     Stanford2d3ds(str(root), "train")
   for path in (root / "area_2" / "data" / "rgb").iterdir():
@@ -169,7 +169,7 @@ def test_unknown_split_and_empty_area(root):
     ('["<UNK>_0_<UNK>_0_0", "stairs_1_a_1_1", "lamp_1_a_1_1"]', "holds the classes lamp, stairs"),
   ],
 )
-def test_malformed_lists_of_labels(root, text, message):
+def test_read_table_refuses_malformed_lists(root, text, message):
   path = root / "assets" / "semantic_labels.json"
   path.write_text(text)
   for read in (lambda: read_table(path), lambda: Stanford2d3ds(str(root), "area_1")):
@@ -177,18 +177,18 @@ def test_malformed_lists_of_labels(root, text, message):
       read()
 
 
-def test_index_beyond_the_list(root):
+def test_stanford2d3ds_refuses_index_beyond_list(root):
   with pytest.raises(ValueError, match=r"semantic\.png holds the index 301; expected 0\.\.300"):
     only(root, index=np.full(SIZE, 301))
 
 
-def test_depth_of_8_bits(root):
+def test_stanford2d3ds_refuses_depth_of_8_bits(root):
   with pytest.raises(ValueError, match=r"domain_depth\.png .*16 bits"):
     only(root, depth=np.full(SIZE, 200, np.uint8))
 
 
 @pytest.mark.parametrize("key", ["depth", "normals", "index"])
-def test_maps_of_another_size(root, key):
+def test_stanford2d3ds_names_both_files_of_different_sizes(root, key):
   wrong = {
     "depth": np.ones((6, 4), np.uint16),
     "normals": np.zeros((6, 4, 3), np.uint8),
@@ -202,11 +202,11 @@ def test_maps_of_another_size(root, key):
 @pytest.mark.parametrize(
   "path",
   [
-    f"{each}/{name('1')}_domain_{end}.png"
-    for each, end in (("depth", "depth"), ("normal", "normals"), ("semantic", "semantic"))
+    f"{folder}/{name('1')}_domain_{end}.png"
+    for folder, end in (("depth", "depth"), ("normal", "normals"), ("semantic", "semantic"))
   ],
 )
-def test_missing_file_is_found_without_reading_any(root, path):
+def test_stanford2d3ds_files_include_all_maps(root, path):
   source = Stanford2d3ds(str(root), "area_1")
   check_files(source)
   (root / "area_1" / "data" / path).unlink()

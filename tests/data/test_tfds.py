@@ -71,7 +71,7 @@ def prepared(tmp_path_factory):
   return str(builder.data_path)
 
 
-def test_features_of_other_data_sets(prepared):
+def test_tfds_reads_features_of_other_data_sets(prepared):
   features = {"image": "image", "label": "truth/named", "depth": "truth/meters"}
   source = Tfds(prepared, "train", features)
   assert source.descriptor.classes == ("cat", "dog", "rest")
@@ -83,20 +83,20 @@ def test_features_of_other_data_sets(prepared):
   ]
   assert len(source) == len(expected)
   for index, example in enumerate(expected):
-    found = source[index]
-    assert found.keys() == example.keys()
+    actual = source[index]
+    assert actual.keys() == example.keys()
     for key, value in example.items():
-      assert found[key].dtype == value.dtype
-      np.testing.assert_array_equal(found[key], value)
+      assert actual[key].dtype == value.dtype
+      np.testing.assert_array_equal(actual[key], value)
   np.testing.assert_array_equal(Tfds(prepared, "train[-1:]", features)[0]["image"], foreign(5)[0])
 
 
-def test_gray_images_get_three_channels(prepared):
+def test_tfds_repeats_gray_in_three_channels(prepared):
   image = Tfds(prepared, "test", {"image": "gray"})[0]["image"]
   np.testing.assert_array_equal(image, foreign(6)[0][..., :1].repeat(3, -1))
 
 
-def test_ids_that_are_no_class(prepared):
+def test_tfds_refuses_unknown_ids_and_ignores_some(prepared):
   features, classes = {"image": "image", "label": "mask"}, ("cat", "dog", "rest")
   with pytest.raises(ValueError, match=r"example 0 of split 'test' in .*holds the ids 9.*0\.\.2"):
     Tfds(prepared, "test", features, classes)[0]
@@ -119,7 +119,7 @@ def test_ids_that_are_no_class(prepared):
     ),
   ],
 )
-def test_options_that_do_not_fit(prepared, options, message):
+def test_tfds_refuses_bad_options(prepared, options, message):
   with pytest.raises(ValueError, match=message):
     Tfds(prepared, "train", **options)
 
@@ -133,12 +133,12 @@ def test_options_that_do_not_fit(prepared, options, message):
     ({"image": "image", "label": "species"}, r"example 0 .*'label' is int32\(1,\)"),
   ],
 )
-def test_features_of_the_wrong_kind(prepared, features, message):
+def test_tfds_refuses_features_of_wrong_kind(prepared, features, message):
   with pytest.raises(ValueError, match=message):
     Tfds(prepared, "train", features, classes=("a", "b", "c"))[0]
 
 
-def test_formats_without_random_access_say_how_to_convert(prepared, tmp_path):
+def test_tfds_names_conversion_of_other_formats(prepared, tmp_path):
   shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
   path = tmp_path / "dataset_info.json"
   path.write_text(json.dumps(json.loads(path.read_text()) | {"fileFormat": "tfrecord"}))

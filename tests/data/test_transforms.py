@@ -16,14 +16,14 @@ FIXED = np.random.default_rng(0)
 def example(height=20, width=32, seed=0):
   """Random arrays of every kind; a tenth of the depths and normals are missing."""
   rng = np.random.default_rng(seed)
-  seen = rng.random((height, width)) > 0.1
+  valid = rng.random((height, width)) > 0.1
   normals = rng.standard_normal((height, width, 3))
   normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
   return {
     "image": rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
     "label": rng.integers(0, 5, (height, width), dtype=np.int32),
-    "depth": (seen * rng.uniform(1, 9, (height, width))).astype(np.float32),
-    "normals": (seen[..., None] * normals).astype(np.float32),
+    "depth": (valid * rng.uniform(1, 9, (height, width))).astype(np.float32),
+    "normals": (valid[..., None] * normals).astype(np.float32),
     "instance": rng.integers(0, 70000, (height, width), dtype=np.int32),
   }
 
@@ -84,26 +84,26 @@ def slow_bilinear(image, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_nearest_takes_the_nearest_center(size):
-  ours = transforms.resize(example(), size)
+def test_resize_nearest_takes_nearest_center(size):
+  resized = transforms.resize(example(), size)
   for key in ("label", "depth", "normals", "instance"):
-    np.testing.assert_array_equal(ours[key], slow_nearest(example()[key], size))
-    assert ours[key].dtype == example()[key].dtype
+    np.testing.assert_array_equal(resized[key], slow_nearest(example()[key], size))
+    assert resized[key].dtype == example()[key].dtype
 
 
-def test_nearest_keeps_values_that_do_not_fit_in_smaller_types():
+def test_resize_nearest_keeps_large_values():
   ids = np.array([[2**24 + 1, -7]], np.int32)
   assert transforms.resize_nearest(ids, (2, 4)).tolist() == [[2**24 + 1] * 2 + [-7] * 2] * 2
 
 
 @pytest.mark.parametrize("size", [(40, 64), (33, 47), (25, 32)])
-def test_enlarged_image_is_bilinear(size):
+def test_resize_image_enlarges_bilinearly(size):
   image = example()["image"]
   resized = transforms.resize_image(image, size)
   np.testing.assert_allclose(resized, slow_bilinear(image, size), atol=1.01)
 
 
-def test_reduced_image_is_the_mean_over_areas():
+def test_resize_image_reduces_to_mean_over_areas():
   image = example()["image"]
   blocks = image.reshape(5, 4, 8, 4, 3).mean((1, 3))
   np.testing.assert_allclose(transforms.resize_image(image, (5, 8)), blocks, atol=0.51)
@@ -121,7 +121,7 @@ def test_resize_keeps_image_and_truth_aligned(size):
   np.testing.assert_allclose(centroid(gray) * size, where * size, atol=0.1)
 
 
-def test_nearest_agrees_with_the_image_better_than_opencvs():
+def test_resize_nearest_agrees_with_resize_image():
   """On a ramp, the value at a label's pixel is the interpolated one up to half an input pixel."""
   ramp = np.tile(np.arange(0, 250, 10, dtype=np.int32), (4, 1))
   picture = np.repeat(ramp[..., None], 3, -1).astype(np.uint8)
@@ -131,18 +131,18 @@ def test_nearest_agrees_with_the_image_better_than_opencvs():
     assert np.abs(error).max() <= 6 and abs(error.mean()) < 0.5
 
 
-def test_resize_to_the_same_size_changes_nothing():
+def test_resize_to_same_size_is_identity():
   assert_same(transforms.resize(example(), (20, 32)), example())
 
 
-def test_flip_twice_is_the_identity_and_once_is_not():
+def test_flip_twice_is_identity():
   once = transforms.flip(example())
   assert_same(transforms.flip(once), example())
   for key, value in example().items():
     assert not np.array_equal(once[key], value)
 
 
-def test_flip_moves_pixels_and_turns_normals():
+def test_flip_mirrors_pixels_and_normals():
   once, original = transforms.flip(example()), example()
   for key in ("image", "label", "depth", "instance"):
     np.testing.assert_array_equal(once[key][:, 3], original[key][:, -4])
@@ -187,7 +187,7 @@ def enlarged(factor, approaching):
 
 @pytest.mark.parametrize("factor", [0.5, 3])
 @pytest.mark.parametrize("approaching", [True, False])
-def test_enlarged_depth_and_normals_agree(factor, approaching):
+def test_rescale_depth_and_normals_keeps_them_consistent(factor, approaching):
   """With the old focal length if the scene comes nearer, with a longer one if it stays."""
   before, after, computed = enlarged(factor, approaching)
   ratio = after["depth"].mean() / before["depth"].mean()
@@ -195,7 +195,7 @@ def test_enlarged_depth_and_normals_agree(factor, approaching):
   np.testing.assert_allclose(after["normals"][:-1, :-1], computed, atol=0.02)
 
 
-def test_approaching_keeps_missing_missing_and_normals_unit():
+def test_rescale_depth_and_normals_keeps_missing_and_unit():
   nearer = transforms.rescale_depth_and_normals(example(), 1.7)
   missing = nearer["depth"] == 0
   length = np.linalg.norm(nearer["normals"], axis=-1)
@@ -203,7 +203,7 @@ def test_approaching_keeps_missing_missing_and_normals_unit():
   np.testing.assert_allclose(length[~missing], 1, atol=1e-5)
 
 
-def test_approaching_and_going_back_is_the_identity():
+def test_rescale_depth_and_normals_is_invertible():
   back = transforms.rescale_depth_and_normals(
     transforms.rescale_depth_and_normals(example(), 1.7), 1 / 1.7
   )
@@ -211,7 +211,7 @@ def test_approaching_and_going_back_is_the_identity():
     np.testing.assert_allclose(back[key], value, rtol=1e-5, atol=1e-6)
 
 
-def test_padding_is_never_truth():
+def test_pad_adds_no_truth():
   padded = transforms.pad(example(), (26, 40), (1, 2, 3))
   for key, value in example().items():
     np.testing.assert_array_equal(padded[key][:20, :32], value)
@@ -223,24 +223,24 @@ def test_padding_is_never_truth():
     assert (padded[key][outside] == value).all()
 
 
-def test_padding_never_cuts_and_cropping_undoes_it():
+def test_pad_never_cuts_and_crop_undoes_it():
   assert transforms.pad(example(), (10, 40))["label"].shape == (20, 40)
   assert_same(transforms.crop(transforms.pad(example(), (50, 50)), 0, 0, (20, 32)), example())
 
 
-def test_crop_takes_the_same_window_of_everything():
+def test_crop_takes_same_window_of_all_arrays():
   window = transforms.crop(example(), 3, 5, (10, 12))
   for key, value in example().items():
     np.testing.assert_array_equal(window[key], value[3:13, 5:17])
 
 
 @pytest.mark.parametrize("place", [(-1, 0), (0, -1), (11, 0), (0, 23)])
-def test_crop_outside_raises(place):
+def test_crop_refuses_window_outside(place):
   with pytest.raises(ValueError, match="leaves the image of size 20x32"):
     transforms.crop(example(), *place, (10, 10))
 
 
-def test_transforms_leave_their_input_alone():
+def test_augment_leaves_input_unchanged():
   original = example()
   for value in original.values():
     value.setflags(write=False)
@@ -258,7 +258,7 @@ def test_augment_is_a_function_of_its_generator():
   assert {value.shape[:2] for run in runs for value in run.values()} == {(16, 16)}
 
 
-def test_letterbox_keeps_the_aspect_and_stretch_fills():
+def test_augment_letterbox_keeps_aspect_and_stretch_fills():
   letterboxed = Augment((32, 32), resize="letterbox")(example(20, 40), FIXED)
   assert (letterboxed["label"][:16] != UNLABELED).all() and (
     letterboxed["label"][16:] == UNLABELED
@@ -268,13 +268,13 @@ def test_letterbox_keeps_the_aspect_and_stretch_fills():
 
 
 @pytest.mark.parametrize("inner", [(333, 500), (500, 333), (1, 700), (64, 64), (63, 65)])
-def test_fit_always_fits_and_touches(inner):
+def test_augment_letterbox_fits_and_touches(inner):
   letterboxed = Augment((64, 48), resize="letterbox")
-  seen = letterboxed(example(*inner), FIXED)["label"] != UNLABELED
-  assert seen.any(1).all() or seen.any(0).all()
+  inside = letterboxed(example(*inner), FIXED)["label"] != UNLABELED
+  assert inside.any(1).all() or inside.any(0).all()
 
 
-def test_random_crops_reach_every_place_and_flip_half():
+def test_augment_random_crops_reach_every_place():
   ids = np.arange(20 * 32, dtype=np.int32).reshape(20, 32)
   original = {"image": example()["image"], "instance": ids}
   augment = Augment((18, 30), flip=True, random_crop=True)
@@ -283,7 +283,7 @@ def test_random_crops_reach_every_place_and_flip_half():
   assert 0.4 < np.mean([ids[0, 0] > ids[0, 1] for ids in crops]) < 0.6
 
 
-def test_scale_is_uniform_in_its_logarithm():
+def test_augment_scale_is_log_uniform():
   white = {"image": np.full((40, 40, 3), 255, np.uint8), "label": np.zeros((40, 40), np.int32)}
   augment = Augment((160, 160), scale=(0.25, 4.0))
   sides = [
@@ -292,13 +292,13 @@ def test_scale_is_uniform_in_its_logarithm():
   assert min(sides) < 12 and max(sides) > 140 and 30 < np.median(sides) < 53
 
 
-def test_scaled_crops_show_the_scene_enlarged_and_reach_all_of_it():
+def test_augment_scaled_crops_enlarge_and_reach_everything():
   """A crop's neighbors are 1 / factor apart in the image, and every input pixel may be seen."""
   columns = np.tile(np.arange(64, dtype=np.int32), (48, 1))
   rows = np.tile(np.arange(48, dtype=np.int32)[:, None], (1, 64))
   image = np.zeros((48, 64, 3), np.uint8)
   augment = Augment((24, 24), scale=(2.0, 2.0), random_crop=True)
-  seen = set()
+  corners = set()
   for seed in range(600):
     across, down = (
       augment({"image": image, "instance": ids}, np.random.default_rng(seed))["instance"]
@@ -306,35 +306,37 @@ def test_scaled_crops_show_the_scene_enlarged_and_reach_all_of_it():
     )
     np.testing.assert_array_equal(across[0], across[0, 0] + np.arange(24) // 2)
     np.testing.assert_array_equal(down[:, 0], down[0, 0] + np.arange(24) // 2)
-    seen |= {(int(across[0, 0]), int(down[0, 0]))}
-  assert {x for x, _ in seen} == set(range(53)) and {y for _, y in seen} == set(range(37))
+    corners |= {(int(across[0, 0]), int(down[0, 0]))}
+  assert {x for x, _ in corners} == set(range(53)) and {y for _, y in corners} == set(range(37))
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.3, 2.0])
-def test_cropping_first_equals_cropping_last(factor):
+def test_augment_keeps_image_and_depth_aligned(factor):
   """Of a linear ramp: whatever pixel one looks at, image and depth tell the same place."""
   ramp = np.tile(np.arange(60, dtype=np.float32) * 4 + 2, (50, 1))
   original = {"image": np.repeat(ramp[..., None], 3, -1).astype(np.uint8), "depth": ramp}
   augment = Augment((32, 32), scale=(factor, factor), scale_depth=False, random_crop=True)
   for seed in range(5):
-    shown = augment(original, np.random.default_rng(seed))
-    inside = shown["depth"] > 0
-    error = (shown["image"][..., 0].astype(float) - shown["depth"])[inside]
+    augmented = augment(original, np.random.default_rng(seed))
+    inside = augmented["depth"] > 0
+    error = (augmented["image"][..., 0].astype(float) - augmented["depth"])[inside]
     assert np.abs(error).max() <= 5 and abs(error.mean()) <= 2
-    slope = np.diff(shown["image"][0, inside[0], 0].astype(float))[1:-1].mean()
+    slope = np.diff(augmented["image"][0, inside[0], 0].astype(float))[1:-1].mean()
     np.testing.assert_allclose(slope, 4 / factor, rtol=0.1)
 
 
-def test_depth_is_divided_by_the_drawn_factor_unless_told_not_to():
-  one = {"image": np.zeros((20, 20, 3), np.uint8), "depth": np.ones((20, 20), np.float32)}
+def test_augment_scale_depth_divides_by_factor():
+  original = {"image": np.zeros((20, 20, 3), np.uint8), "depth": np.ones((20, 20), np.float32)}
   augment = Augment((24, 24), scale=(0.5, 2.0), random_crop=True)
-  depths = {augment(one, np.random.default_rng(seed))["depth"].max() for seed in range(50)}
+  depths = {augment(original, np.random.default_rng(seed))["depth"].max() for seed in range(50)}
   assert 0.5 <= min(depths) < 0.6 and 1.7 < max(depths) <= 2
-  plain = dataclasses.replace(augment, scale_depth=False)
-  assert {plain(one, np.random.default_rng(seed))["depth"].max() for seed in range(50)} == {1}
+  without_scale_depth = dataclasses.replace(augment, scale_depth=False)
+  assert {
+    without_scale_depth(original, np.random.default_rng(seed))["depth"].max() for seed in range(50)
+  } == {1}
 
 
-def test_evaluation_never_loses_pixels():
+def test_augment_without_random_crop_never_loses_pixels():
   with pytest.raises(ValueError, match="20x32 exceeds size 20x30.*random_crop"):
     Augment((20, 30))(example(), FIXED)
   assert_same(Augment((20, 32))(example(), FIXED), example())
@@ -351,6 +353,6 @@ def test_evaluation_never_loses_pixels():
     ({"scale": (1.0, 2.0), "resize": "letterbox"}, "set random_crop"),
   ],
 )
-def test_bad_settings_are_named(change, message):
+def test_augment_refuses_bad_settings(change, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(Augment((8, 8)), **change)

@@ -35,7 +35,7 @@ class Pets:
     return {"image": f"{index}.jpg"}
 
 
-def test_cached_decodes_once_and_protects_what_it_keeps():
+def test_in_memory_decodes_once_and_is_read_only():
   source = Pets()
   cached = InMemory(source)
   assert (len(cached), cached.split, cached.descriptor) == (3, "train", source.descriptor)
@@ -47,7 +47,7 @@ def test_cached_decodes_once_and_protects_what_it_keeps():
     cached[1]["image"][:] = 0
 
 
-def test_a_cache_is_sent_to_other_processes_empty():
+def test_in_memory_is_pickled_empty():
   cached = InMemory(Pets())
   cached[0], cached[1]
   sent = pickle.loads(pickle.dumps(cached))
@@ -57,7 +57,7 @@ def test_a_cache_is_sent_to_other_processes_empty():
   assert len(sent._source.reads) == before + 1
 
 
-def test_what_can_be_read_is_kept_in_order():
+def test_drop_unreadable_keeps_order():
   @dataclasses.dataclass(frozen=True)
   class Broken(Pets):
     def __getitem__(self, index):
@@ -74,7 +74,7 @@ def test_what_can_be_read_is_kept_in_order():
     kept[2]
 
 
-def test_relabeling_renumbers_joins_and_drops():
+def test_remap_classes_renumbers_joins_and_drops():
   source = RemapClasses(Pets(), {"dog": 1, "road": 0, "cat": 1})
   assert source.descriptor.classes == ("road", "cat+dog")
   assert source.descriptor.palette == ((3, 3, 3), (2, 2, 2))
@@ -87,10 +87,10 @@ def test_relabeling_renumbers_joins_and_drops():
     np.testing.assert_array_equal(example["image"], Pets()[index]["image"])
 
 
-def test_relabeling_by_the_same_ids_changes_nothing():
-  same = RemapClasses(Pets(), {name: index for index, name in enumerate(NAMES)})
-  assert same.descriptor == Pets().descriptor
-  np.testing.assert_array_equal(same[2]["label"], Pets()[2]["label"])
+def test_remap_classes_by_same_ids_is_identity():
+  remapped = RemapClasses(Pets(), {name: index for index, name in enumerate(NAMES)})
+  assert remapped.descriptor == Pets().descriptor
+  np.testing.assert_array_equal(remapped[2]["label"], Pets()[2]["label"])
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_relabeling_by_the_same_ids_changes_nothing():
     ({"cat": 0, "dog": 255}, r"new ids \[0, 255\]"),
   ],
 )
-def test_bad_classes(classes, message):
+def test_remap_classes_refuses_bad_classes(classes, message):
   with pytest.raises(ValueError, match=message):
     RemapClasses(Pets(), classes)
 
@@ -151,7 +151,7 @@ def examples(source):
     "0%:100%",
   ],
 )
-def test_open_split_takes_what_tfds_takes(part, length):
+def test_open_split_agrees_with_tfds(part, length):
   splits = pytest.importorskip("tensorflow_datasets").core.splits
   info = splits.SplitInfo(name="train", shard_lengths=[length], num_bytes=1)
   (known,) = splits.ReadInstruction.from_spec(f"train[{part}]").to_absolute({"train": info})
@@ -163,18 +163,18 @@ def test_open_split_takes_what_tfds_takes(part, length):
 
 
 @pytest.mark.parametrize("length", range(1, 60))
-def test_open_split_puts_every_example_on_one_side_of_a_boundary(length):
+def test_open_split_puts_every_example_on_one_side(length):
   for bound in ("50%", "12.5%", "80%", "-20%", "-1", "1"):
-    found = []
+    indices = []
     for part in (f":{bound}", f"{bound}:"):
       try:
-        found += examples(sliced(part, length))
+        indices += examples(sliced(part, length))
       except ValueError as error:
         assert "is empty" in str(error)
-    assert found == list(range(length))
+    assert indices == list(range(length))
 
 
-def test_open_split_opens_whole_splits_as_they_are():
+def test_open_split_opens_complete_splits_unchanged():
   assert open_split(lambda name: Numbers(3, name), "val") == Numbers(3, "val")
   assert base_split("train[-20%:]") == "train" and base_split("fold1_train") == "fold1_train"
   assert base_split("train[:2]+test[2:]") == "train[:2]+test[2:]"
@@ -196,6 +196,6 @@ def test_open_split_opens_whole_splits_as_they_are():
     (":110%", "beyond the 10 examples"),
   ],
 )
-def test_open_split_refuses_what_is_no_part(part, message):
+def test_open_split_refuses_bad_slices(part, message):
   with pytest.raises(ValueError, match=message):
     sliced(part, 10)
