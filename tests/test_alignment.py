@@ -55,7 +55,7 @@ def said(players, image, align_corners=True):
   }
 
 
-def test_evaluation_enlarges_with_aligned_corners():
+def test_make_evaluate_enlarges_with_aligned_corners():
   players, examples = game(("segmentation",)), games.batch(8, size=SIZE)
   scores = make_evaluate(players)({}, [examples])
   predicted = said(players, examples["image"])["segmentation"]
@@ -68,7 +68,7 @@ def test_evaluation_enlarges_with_aligned_corners():
 
 
 @pytest.mark.parametrize("size", [SIZE, (14, 20)])
-def test_predictions_of_files_are_aligned(size):
+def test_make_predict_enlarges_with_aligned_corners(size):
   image, trained = (
     inference_runs.image(*size),
     TrainedPredictor(game(), {}, inference_runs.DESCRIPTOR, Augment(SIZE)),
@@ -82,7 +82,7 @@ def test_predictions_of_files_are_aligned(size):
     np.testing.assert_allclose(found[name], expected[: size[0], : size[1]], atol=1e-5, err_msg=name)
 
 
-def test_maps_for_lookahead_and_pictures_are_aligned():
+def test_make_generate_and_draw_predictions_enlarge_with_aligned_corners():
   run = build_experiment(small.config("iid"))
   tasks = run.game.tasks
   players = Game(Sampled({name: task.channels for name, task in tasks.items()}), tasks, {})
@@ -111,7 +111,7 @@ class Spy(Term):
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_truth_and_earlier_predictions_are_read_where_the_outputs_lie(align_corners):
+def test_compute_losses_reads_truth_and_replay_where_the_outputs_lie(align_corners):
   spy = Spy()
   players = game(align_corners=align_corners, terms={"spy": spy})
   examples, earlier = games.batch(2, size=SIZE), games.batch(2, seed=1, size=SIZE)

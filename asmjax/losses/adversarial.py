@@ -49,9 +49,9 @@ def discriminator_loss(
   if not 0 <= label_smoothing < 1:
     raise ValueError(f"label_smoothing={label_smoothing}; expected a number in [0, 1)")
   logits = jnp.asarray(logits)
-  if not real:
-    return _mean_over(jax.nn.softplus(logits), mask)
-  return _mean_over(jax.nn.softplus(-logits) + label_smoothing * logits, mask)
+  if real:
+    return MaskedMean.from_values(jax.nn.softplus(-logits) + label_smoothing * logits, mask)
+  return MaskedMean.from_values(jax.nn.softplus(logits), mask)
 
 
 def generator_loss(
@@ -76,12 +76,14 @@ def generator_loss(
   Example:
     >>> import jax.numpy as jnp
     >>> logits = -jnp.log(jnp.array([3.0])).reshape(1, 1, 1, 1)  # a = 1/4
-    >>> losses = [generator_loss(logits, saturating=each).mean() for each in (False, True)]
+    >>> losses = [generator_loss(logits, saturating=saturating).mean()
+    ...           for saturating in (False, True)]
     >>> print(f"{losses[0]:.4f} {losses[1]:.4f}")
     1.3863 -0.2877
   """
   logits = jnp.asarray(logits)
-  return _mean_over(-jax.nn.softplus(logits) if saturating else jax.nn.softplus(-logits), mask)
+  loss = -jax.nn.softplus(logits) if saturating else jax.nn.softplus(-logits)
+  return MaskedMean.from_values(loss, mask)
 
 
 def discriminator_accuracy(
@@ -110,7 +112,7 @@ def discriminator_accuracy(
   """
   logits = jnp.asarray(logits)
   right = logits > 0 if real else logits < 0
-  return _mean_over(right.astype(logits.dtype), mask)
+  return MaskedMean.from_values(right.astype(logits.dtype), mask)
 
 
 def class_color_product(
@@ -214,7 +216,3 @@ def gradient_penalty(
   return MaskedMean.from_values(
     jnp.sum(squares, axis=(1, 2, 3)) / 2, jnp.any(mask > 0, axis=(1, 2, 3))
   )
-
-
-def _mean_over(values: Array, mask: ArrayLike | None) -> MaskedMean:
-  return MaskedMean.from_values(values, jnp.ones_like(values) if mask is None else mask)

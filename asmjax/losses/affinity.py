@@ -27,7 +27,7 @@ class SizeWeights(NamedTuple):
 
   Attributes:
     edge: Weights for pairs that the truth separates in the class's channel.
-    non_edge: Weights for all other pairs.
+    non_edge: Weights for the other pairs.
   """
 
   edge: Float[Array, "c k"]
@@ -39,7 +39,7 @@ class AffinityLoss(NamedTuple):
 
   Attributes:
     edge: Loss over pairs that the truth separates in a channel.
-    non_edge: Loss over all other pairs.
+    non_edge: Loss over the other pairs.
   """
 
   edge: MaskedMean
@@ -140,11 +140,11 @@ class AffinityField:
   @functools.cached_property
   def pairs(self) -> dict[Offset, tuple[int, ...]]:
     """Indices of the sizes whose neighborhood contains an offset, by offset."""
-    by_size = [offsets(size, self.neighbors) for size in self.sizes]
-    union = dict.fromkeys(offset for of_size in by_size for offset in of_size)
-    return {
-      offset: tuple(k for k, of_size in enumerate(by_size) if offset in of_size) for offset in union
-    }
+    pairs: dict[Offset, tuple[int, ...]] = {}
+    for k, size in enumerate(self.sizes):
+      for offset in offsets(size, self.neighbors):
+        pairs[offset] = (*pairs.get(offset, ()), k)
+    return pairs
 
   @property
   def border(self) -> int:
@@ -270,7 +270,8 @@ def _sums_forward(field: AffinityField, planes: Array, label: Array):
 def _sums_backward(field: AffinityField, residuals, cotangents):
   planes, label = residuals
   labeled, padded_label = _pad_labeled(field, label, len(planes)), field.pad(label, -1)
-  by_channel, by_center = _arrange_cotangents(field, jnp.concatenate(cotangents, axis=1), label)
+  by_class = jnp.concatenate(cotangents, axis=1)
+  by_center = field.pad(jnp.moveaxis(by_class[jnp.clip(label, 0, len(planes) - 1)], -1, 0))
 
   def scan_channel(_, inputs):
     index, plane, by_channel = inputs
@@ -278,23 +279,25 @@ def _sums_backward(field: AffinityField, residuals, cotangents):
     center, d_p, d_q = channel.center, 0.0, 0.0
     for offset, size_indices in field.pairs.items():
       neighbor, is_edge = channel.neighbor(offset)
-      # The cotangents of the pair and of its reverse, whose center is the neighbor.
-      cotangent, reverse_cotangent = (
-        _sum_sizes(by_channel if by_center is None else field.shift(by_center, of), size_indices)
-        for of in ((0, 0), offset)
-      )
+      if field.weight_by == "center":
+        # The center of the reverse pair is the neighbor.
+        of_pair, of_reverse = field.shift(by_center), field.shift(by_center, offset)
+      else:
+        of_pair = of_reverse = by_channel
       valid, reverse_valid = field.valid(labeled, offset)
       kl = _kl_divergence(neighbor, center)
+      cotangent = _sum_sizes(of_pair, size_indices)
       d_kl = _d_loss_d_kl(field, kl, is_edge, valid, cotangent)
       d_p -= d_kl * neighbor.p / center.p
       d_q -= d_kl * neighbor.q / center.q
       kl = _kl_divergence(center, neighbor)
-      d_kl = _d_loss_d_kl(field, kl, is_edge, reverse_valid, reverse_cotangent)
+      cotangent = _sum_sizes(of_reverse, size_indices)
+      d_kl = _d_loss_d_kl(field, kl, is_edge, reverse_valid, cotangent)
       d_p += d_kl * (1 + center.log_p - neighbor.log_p)
       d_q += d_kl * (1 + center.log_q - neighbor.log_q)
     return None, jnp.where(plane > FLOOR, d_p, 0) - jnp.where(1 - plane > FLOOR, d_q, 0)
 
-  inputs = (jnp.arange(len(planes)), planes, by_channel)
+  inputs = (jnp.arange(len(planes)), planes, by_class)
   _, gradient = lax.scan(scan_channel, None, inputs)
   return gradient, np.zeros(label.shape, jax.dtypes.float0)
 
@@ -311,20 +314,9 @@ def _d_loss_d_kl(
   return jnp.where(valid, jnp.where(is_edge, hinge, non_edge), 0)
 
 
-def _arrange_cotangents(
-  field: AffinityField, cotangents: Array, label: Array
-) -> tuple[Array | None, Array | None]:
-  """Arranges cotangents (c, 2 k) by channel, or as padded maps (2 k, ...) by the center's class."""
-  if field.weight_by == "channel":
-    return cotangents, None
-  of_center = cotangents[jnp.clip(label, 0, len(cotangents) - 1)]
-  return None, field.pad(jnp.moveaxis(of_center, -1, 0))
-
-
-def _sum_sizes(cotangents: Array | None, size_indices: tuple[int, ...]) -> tuple[Array, Array]:
-  """Adds up the cotangents of an edge and of a non-edge entry over sizes."""
-  # Of the two arrangements, one is always there.
-  edge, non_edge = jnp.split(cast(Array, cotangents), 2)
+def _sum_sizes(cotangents: Array, size_indices: tuple[int, ...]) -> tuple[Array, Array]:
+  """Adds up the cotangents (2 k, ...) of an edge and of a non-edge entry over sizes."""
+  edge, non_edge = jnp.split(cotangents, 2)
   total = lambda of_kind: cast(Array, sum(of_kind[k] for k in size_indices))
   return total(edge), total(non_edge)
 

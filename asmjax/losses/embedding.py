@@ -33,8 +33,6 @@ def contrastive_loss(
   size: int = 3,
   neighbors: str = "corners",
   margin: float = 0.2,
-  num_sampled: int = 0,
-  rng: Array | None = None,
 ) -> ContrastiveLoss:
   """Computes the contrastive loss of pixels and their neighbors (Ke et al. 2018, Sec. 4.3, Eq. 9).
 
@@ -52,16 +50,12 @@ def contrastive_loss(
     size: Odd k of the k x k neighborhood; the image's edge cuts it off.
     neighbors: "corners" or "full"; see `asmjax.losses.neighborhood.offsets`.
     margin: Distance from which pairs of two classes cost nothing; 0.2 by default.
-    num_sampled: Number of the neighborhood's directions to visit (of "corners" there are 4, of
-      "full" (k^2 - 1) / 2), drawn without replacement, the same for all pixels; 0 for all. Sums
-      and counts, times all directions by sampled ones, are then unbiased estimates.
-    rng: Key of the draw; only needed to sample.
 
   Returns:
     Sums over pairs of the same and of different classes, and their numbers.
 
   Raises:
-    ValueError: An even size, unknown neighbors, more sampled than there are, or no key to sample.
+    ValueError: An even size, or unknown neighbors.
 
   Example:
     >>> import jax.numpy as jnp
@@ -70,7 +64,9 @@ def contrastive_loss(
     >>> print(loss.same.total, loss.same.count, loss.different.total, loss.different.count)
     2.0 1.0 0.2 1.0
   """
-  directions = _directions(size, neighbors, num_sampled, rng)
+  # One of each two opposite offsets.
+  both = offsets(size, neighbors)
+  directions = jnp.array(both[: len(both) // 2])
   features, label = promote_to_float32(features), jnp.asarray(label, int)
   labeled = (label >= 0) & (label < classes)
   # `l2_normalize` is steep at 0: dead features would get a gradient a million times too large.
@@ -92,23 +88,6 @@ def contrastive_loss(
   step = jax.checkpoint(add, prevent_cse=False)
   total, _ = lax.scan(step, ContrastiveLoss(zero, zero), directions)
   return total
-
-
-def _directions(
-  size: int, neighbors: str, num_sampled: int, rng: Array | None
-) -> Int[Array, "directions 2"]:
-  """One of each two opposite offsets, or as many of those as are to be sampled."""
-  both = offsets(size, neighbors)
-  directions = jnp.array(both[: len(both) // 2])
-  if not num_sampled:
-    return directions
-  if not 0 < num_sampled <= len(directions):
-    raise ValueError(
-      f"{num_sampled} directions sampled of the {len(directions)} to {neighbors!r} of size {size}"
-    )
-  if rng is None:
-    raise ValueError(f"{num_sampled} directions to be sampled without a key; expected rng")
-  return jax.random.choice(rng, directions, (num_sampled,), replace=False)
 
 
 def _pad(x: Shaped[Array, "n h w *_"], radius: int, value: int) -> Shaped[Array, "n _ _ *_"]:

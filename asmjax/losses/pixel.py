@@ -99,9 +99,10 @@ def squared_error(
     MaskedMean(total=Array(3., dtype=float32), count=Array(1., dtype=float32))
   """
   predictions, targets = jnp.asarray(predictions), jnp.asarray(targets)
-  mask = jnp.ones_like(targets[..., :1]) if mask is None else jnp.asarray(mask)
-  # The difference is masked before it is squared: a target that is not finite has no gradient then.
-  difference = jnp.where(mask > 0, predictions - targets, 0)
+  difference = predictions - targets
+  if mask is not None:
+    # Before it is squared, so that a target that is not finite has no gradient.
+    difference = jnp.where(jnp.asarray(mask) > 0, difference, 0)
   return MaskedMean.from_values(jnp.sum(difference**2, axis=-1, keepdims=True), mask)
 
 
@@ -129,7 +130,7 @@ def negative_cosine(
   """
   targets = jnp.asarray(targets)
   cosine = jnp.sum(l2_normalize(predictions) * targets, axis=-1, keepdims=True)
-  return MaskedMean.from_values(-cosine, jnp.ones_like(cosine) if mask is None else mask)
+  return MaskedMean.from_values(-cosine, mask)
 
 
 def l2_normalize(x: Float[ArrayLike, "... c"], epsilon: float = 1e-12) -> Float[Array, "... c"]:

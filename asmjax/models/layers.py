@@ -1,4 +1,4 @@
-"""ConvBlock that all networks share: convolution, normalization and activation."""
+"""Layers that all networks share: convolution, normalization, and both with an activation."""
 
 import dataclasses
 from collections.abc import Callable
@@ -140,14 +140,12 @@ class ConvBlock(NamedTuple):
   Attributes:
     norm: Normalization after each convolution, which has a bias only where there is none.
     activation: Function after the normalization.
-    conv: Function that makes a convolution from the arguments of `Conv`.
     dtype: Compute type.
     train: Whether the network is trained.
   """
 
   norm: Norm = Norm()
   activation: Callable[[Array], Array] = nn.relu
-  conv: Callable[..., nn.Module] = Conv
   dtype: Any = None
   train: bool = False
 
@@ -176,9 +174,7 @@ class ConvBlock(NamedTuple):
       activate: Whether the activation is applied.
       name: Name of the convolution.
     """
-    conv = self.conv(
-      features, kernel, stride, dilation, self.bias, self.dtype, groups=groups, name=name
-    )
+    conv = Conv(features, kernel, stride, dilation, self.bias, self.dtype, groups, name=name)
     return self.finish(conv(*x), activate=activate, name=name)
 
   @property
@@ -200,18 +196,16 @@ class ConvNet(nn.Module, kw_only=True):
   Attributes:
     norm: Normalization after each convolution but the last ones.
     activation: Function after the normalization.
-    conv: Function that makes a convolution from the arguments of `Conv`.
     dtype: Compute type.
   """
 
   norm: Norm = Norm()
   activation: Callable[[Array], Array] = nn.relu
-  conv: Callable[..., nn.Module] = Conv
   dtype: Any = None
 
   def conv_block(self, *, train: bool) -> ConvBlock:
     """Creates the factory of this network's layers."""
-    return ConvBlock(self.norm, self.activation, self.conv, self.dtype, train)
+    return ConvBlock(self.norm, self.activation, self.dtype, train)
 
 
 Module = TypeVar("Module", bound=nn.Module)

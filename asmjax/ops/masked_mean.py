@@ -19,17 +19,17 @@ class MaskedMean(NamedTuple):
   count: Num[Array, "..."]
 
   @classmethod
-  def from_values(cls, values: ArrayLike, mask: ArrayLike) -> "MaskedMean":
-    """Sums `values` where `mask` is not 0.
+  def from_values(cls, values: ArrayLike, mask: ArrayLike | None = None) -> "MaskedMean":
+    """Sums `values`, each times its mask.
 
     Sums and counts are float32 or wider: bfloat16 has no number between 71168 and 71680.
 
     Args:
       values: Values to average; where `mask` is 0 they need not be finite.
-      mask: Weight of each value, of the same shape; mostly 0 or 1.
+      mask: Weight of each value, of the same shape, mostly 0 or 1; 1 by default.
     """
     values = promote_to_float32(values)
-    mask = jnp.asarray(mask, values.dtype)
+    mask = jnp.ones_like(values) if mask is None else jnp.asarray(mask, values.dtype)
     return cls(jnp.sum(jnp.where(mask > 0, values * mask, 0)), jnp.sum(mask))
 
   def __add__(self, other: "MaskedMean") -> "MaskedMean":

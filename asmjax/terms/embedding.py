@@ -22,22 +22,18 @@ class Embedding(Term):
     size: Odd k of the k x k neighborhood.
     neighbors: "corners" or "full"; see `asmjax.losses.neighborhood.offsets`.
     margin: Distance from which pairs of two classes cost nothing.
-    num_sampled: Number of directions to draw at every step; 0 for all.
 
   Raises:
-    ValueError: Unknown neighbors, an impossible size, or more sampled than there are.
+    ValueError: Unknown neighbors, or an impossible size.
   """
 
   weight: Weight = 1.0
   size: int = 3
   neighbors: str = "corners"
   margin: float = 0.2
-  num_sampled: int = 0
 
   def __post_init__(self):
-    directions = len(offsets(self.size, self.neighbors)) // 2
-    if not 0 <= self.num_sampled <= directions:
-      raise ValueError(f"num_sampled={self.num_sampled} of {directions} directions to neighbors")
+    offsets(self.size, self.neighbors)  # Refuses what it cannot list.
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError unless segmentation is trained."""
@@ -57,8 +53,6 @@ class Embedding(Term):
       size=self.size,
       neighbors=self.neighbors,
       margin=self.margin,
-      num_sampled=self.num_sampled,
-      rng=context.rng,
     )
     weight = evaluate_weight(self.weight, context.progress)
     return TermOutput(

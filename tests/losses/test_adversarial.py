@@ -48,7 +48,7 @@ def oracle(logits, target, valid):
   "real, smoothing, target",
   [(True, 0.0, 1.0), (True, 0.1, 0.9), (False, 0.0, 0.0), (False, 0.1, 0.0)],
 )
-def test_discriminator_loss_is_the_cross_entropy_with_a_target_smoothed_on_the_real_side_alone(
+def test_discriminator_loss_is_the_cross_entropy_smoothed_on_the_real_side_alone(
   real, smoothing, target
 ):
   logits, valid = examples()
@@ -67,7 +67,7 @@ def test_generator_loss_is_the_cross_entropy_with_the_other_target():
   )
 
 
-def test_every_logit_counts_without_a_mask():
+def test_adversarial_losses_count_every_logit_without_a_mask():
   logits, _ = examples()
   for loss in (
     lambda z, **k: discriminator_loss(z, real=True, **k),
@@ -78,7 +78,7 @@ def test_every_logit_counts_without_a_mask():
 
 
 @pytest.mark.parametrize("logit", [-3.0, -0.1, 0.0, 2.0])
-def test_slopes_have_the_published_signs_and_sizes(logit):
+def test_adversarial_losses_have_the_published_slopes(logit):
   a = 1 / (1 + math.exp(-logit))
   assert slope(lambda z: discriminator_loss(z, real=True), logit) == pytest.approx(a - 1, rel=1e-5)
   assert slope(lambda z: discriminator_loss(z, real=False), logit) == pytest.approx(a, rel=1e-5)
@@ -87,7 +87,7 @@ def test_slopes_have_the_published_signs_and_sizes(logit):
 
 
 @pytest.mark.parametrize("saturating", [False, True])
-def test_descending_generator_loss_raises_the_logits_and_what_the_discriminator_loses(saturating):
+def test_generator_loss_descends_to_higher_logits_and_discriminator_losses(saturating):
   logits = jnp.array(examples()[0])
   moved = logits - jax.grad(lambda z: generator_loss(z, saturating=saturating).mean())(logits)
   assert np.all(moved > logits)
@@ -96,13 +96,13 @@ def test_descending_generator_loss_raises_the_logits_and_what_the_discriminator_
   )
 
 
-def test_the_saturating_form_gives_up_where_the_discriminator_is_sure():
+def test_generator_loss_has_no_slope_at_sure_logits_if_it_saturates():
   assert abs(slope(generator_loss, -20.0)) > 0.99
   assert abs(slope(lambda z: generator_loss(z, saturating=True), -20.0)) < 1e-8
 
 
 @pytest.mark.parametrize("smoothing", [0.05, 0.1, 0.3])
-def test_a_smoothed_truth_is_best_judged_at_its_log_odds(smoothing):
+def test_discriminator_loss_is_least_at_the_log_odds_of_a_smoothed_target(smoothing):
   loss = lambda z: discriminator_loss(z, real=True, label_smoothing=smoothing)
   best = math.log((1 - smoothing) / smoothing)
   assert slope(loss, best) == pytest.approx(0, abs=1e-6)
@@ -110,7 +110,7 @@ def test_a_smoothed_truth_is_best_judged_at_its_log_odds(smoothing):
 
 
 @pytest.mark.parametrize("logit", [-1e4, 1e4])
-def test_sure_logits_cost_their_size_with_finite_slopes(logit):
+def test_adversarial_losses_are_linear_at_sure_logits(logit):
   z = jnp.full((1, 1, 1, 1), logit)
   for smoothing in (0.0, 0.25):
     wrong = (1 - smoothing) if logit < 0 else smoothing
@@ -126,7 +126,7 @@ def test_sure_logits_cost_their_size_with_finite_slopes(logit):
     assert abs(slope(loss, logit)) in (0, 1)
 
 
-def test_logits_that_do_not_count_add_nothing():
+def test_adversarial_losses_ignore_masked_logits():
   logits = jnp.array([1.0, jnp.inf, jnp.nan, -2.0]).reshape(1, 2, 2, 1)
   valid = jnp.isfinite(logits).astype(jnp.float32)
   for loss in (
@@ -139,7 +139,7 @@ def test_logits_that_do_not_count_add_nothing():
     assert np.isfinite(value) and np.all(grads[valid == 0] == 0)
 
 
-def test_nothing_valid_gives_zero():
+def test_adversarial_losses_are_zero_where_nothing_counts():
   logits, valid = examples()
   assert discriminator_loss(logits, real=True, mask=0 * valid).mean() == 0
   assert generator_loss(logits, mask=0 * valid).mean() == 0
@@ -160,7 +160,7 @@ def test_discriminator_accuracy_counts_the_right_side_of_zero():
   assert real.count == fake.count == valid.sum()
 
 
-def test_product_is_each_color_times_each_map():
+def test_class_color_product_agrees_with_the_oracle():
   rng = np.random.default_rng(0)
   structure = rng.random((2, 3, 4, 5)).astype(np.float32)
   image = rng.normal(size=(2, 3, 4, 3)).astype(np.float32)
@@ -168,7 +168,7 @@ def test_product_is_each_color_times_each_map():
   np.testing.assert_allclose(found, reference_critics.product(structure, image), rtol=1e-6)
 
 
-def test_the_product_of_probabilities_holds_the_image():
+def test_class_color_product_of_probabilities_adds_up_to_the_image():
   _, predicted = simplexes()
   image = np.random.default_rng(1).normal(size=(1, 1, 40, 3)).astype(np.float32)
   crossed = np.reshape(class_color_product(predicted, image), (1, 1, 40, 4, 3))
@@ -176,9 +176,7 @@ def test_the_product_of_probabilities_holds_the_image():
 
 
 @pytest.mark.parametrize("mass", [0.3, 0.9, 1.0])
-def test_soften_one_hot_agrees_with_the_oracle_and_is_a_distribution_with_its_mass_on_the_truth(
-  mass,
-):
+def test_soften_one_hot_agrees_with_the_oracle_and_is_a_distribution(mass):
   truth, predicted = simplexes()
   truth[:, :, ::5] = 0
   labeled = truth.any(-1)
@@ -188,7 +186,7 @@ def test_soften_one_hot_agrees_with_the_oracle_and_is_a_distribution_with_its_ma
   assert np.all(found >= 0) and np.all(found[truth > 0] >= np.float32(mass))
 
 
-def test_where_the_prediction_has_the_mass_it_stays_as_it_is():
+def test_soften_one_hot_keeps_predictions_with_enough_mass_on_the_truth():
   truth, predicted = simplexes()
   enough = (truth * predicted).sum(-1) >= 0.5
   assert 0 < enough.sum() < enough.size
@@ -240,7 +238,7 @@ def test_soften_one_hot_has_the_slope_of_its_formula(float64):
   )
 
 
-def test_unlabeled_pixels_have_no_softened_truth_and_no_gradient():
+def test_soften_one_hot_of_unlabeled_pixels_is_zero_with_no_gradient():
   truth, predicted = np.zeros((1, 1, 2, 3), np.float32), np.full((1, 1, 2, 3), np.nan, np.float32)
   truth[0, 0, 0, 1], predicted[0, 0, 0] = 1, 1 / 3
   found, pull = jax.vjp(lambda s: soften_one_hot(truth, s), predicted)
@@ -253,7 +251,7 @@ def test_soften_one_hot_refuses_an_impossible_probability(mass):
     soften_one_hot(*simplexes(), min_probability=mass)
 
 
-def test_the_penalty_of_a_linear_critic_is_its_slope_wherever_it_is():
+def test_gradient_penalty_of_a_linear_critic_is_half_its_squared_slope():
   rng = np.random.default_rng(0)
   weight = jnp.array(rng.normal(size=(3, 4, 2)))
   x = rng.normal(size=(5, 3, 4, 2)).astype(np.float32)
@@ -263,13 +261,13 @@ def test_the_penalty_of_a_linear_critic_is_its_slope_wherever_it_is():
   assert found.count == 5
 
 
-def test_the_penalty_of_a_quadratic_critic_grows_with_the_structure():
+def test_gradient_penalty_of_a_quadratic_critic_grows_with_the_structure():
   x = np.random.default_rng(0).normal(size=(5, 3, 4, 2)).astype(np.float32)
   found = gradient_penalty(lambda x: 1.5 * x**2, x)  # One logit for each value: slopes of 3 x.
   np.testing.assert_allclose(found.total, 4.5 * (x**2).sum(), rtol=1e-5)
 
 
-def test_the_penalty_counts_labeled_pixels_and_examples_that_have_any():
+def test_gradient_penalty_counts_labeled_pixels_and_examples_that_have_any():
   x = np.random.default_rng(0).normal(size=(3, 3, 4, 2)).astype(np.float32)
   valid = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
   valid[1] = 0
@@ -279,7 +277,7 @@ def test_the_penalty_counts_labeled_pixels_and_examples_that_have_any():
   assert gradient_penalty(lambda x: x**2, x, mask=0 * valid).mean() == 0
 
 
-def test_the_penalty_pulls_on_the_critics_parameters(float64):
+def test_gradient_penalty_has_a_gradient_for_the_critics_parameters(float64):
   x = np.random.default_rng(0).normal(size=(2, 3, 4, 2))
   rates = jnp.array([0.5, -1.5])
 

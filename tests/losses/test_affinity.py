@@ -103,7 +103,7 @@ def check(fields, expected, tolerance):
 
 @each_option
 @pytest.mark.parametrize("name", LABELS)
-def test_sums_and_counts_agree_with_the_oracle(name, options):
+def test_affinity_loss_agrees_with_the_oracle(name, options):
   p, weights = as_float(np.float32, extreme_probabilities(), random_weights())
   _, fields, *gradients = differentiate(p, LABELS[name], weights, **options)
   expected = reference_affinity.affinity(
@@ -114,7 +114,7 @@ def test_sums_and_counts_agree_with_the_oracle(name, options):
 
 
 @every_combination
-def test_sums_and_counts_agree_with_the_oracle_in_double_precision(options, float64):
+def test_affinity_loss_agrees_with_the_oracle_in_double_precision(options, float64):
   p, weights = extreme_probabilities(), random_weights()
   for label in LABELS.values():
     _, fields, *_ = differentiate(*as_float(float, p), label, *as_float(float, weights), **options)
@@ -131,7 +131,9 @@ def test_sums_and_counts_agree_with_the_oracle_in_double_precision(options, floa
     ((2, 2, 3), (5,), "full", "pair"),
   ],
 )
-def test_images_smaller_than_a_neighborhood_agree_with_the_oracle(shape, sizes, neighbors, ignore):
+def test_affinity_loss_of_images_smaller_than_a_neighborhood_agrees_with_the_oracle(
+  shape, sizes, neighbors, ignore
+):
   (p,), label = as_float(np.float32, probabilities(1, shape)), np.ones(shape, np.int32)
   label[..., ::2] = 2
   options = {"sizes": sizes, "neighbors": neighbors, "ignore": ignore}
@@ -140,7 +142,7 @@ def test_images_smaller_than_a_neighborhood_agree_with_the_oracle(shape, sizes, 
   assert np.all(np.isfinite(gradient))
 
 
-def test_pairs_of_uniform_distributions_cost_nothing_alike_and_the_margin_apart():
+def test_affinity_loss_of_uniform_distributions_is_the_margin_at_edges_and_else_0():
   p = jnp.full((*SHAPE, CLASSES), 1 / CLASSES, np.float32)
   _, fields, *_ = differentiate(p, LABELS["random"], ones(), **DEFAULT)
   np.testing.assert_allclose(fields.edge.mean(), 3.0, rtol=1e-6)
@@ -148,7 +150,7 @@ def test_pairs_of_uniform_distributions_cost_nothing_alike_and_the_margin_apart(
 
 
 @pytest.mark.parametrize("name", ["one class", "all unlabeled", "one labeled pixel"])
-def test_kinds_without_entries_are_zero_with_finite_gradients(name):
+def test_affinity_loss_without_entries_is_zero_with_finite_gradients(name):
   (p,) = as_float(np.float32, extreme_probabilities())
   value, fields, gradient, _ = differentiate(p, LABELS[name], ones(), **DEFAULT)
   np.testing.assert_array_equal(fields.edge, 0)
@@ -159,7 +161,7 @@ def test_kinds_without_entries_are_zero_with_finite_gradients(name):
 
 
 @every_combination
-def test_gradients_agree_with_finite_differences_of_the_oracle(options, float64):
+def test_affinity_loss_has_the_gradient_of_the_oracles_finite_differences(options, float64):
   p, label, step = probabilities(2, spread=3.0), LABELS["random"], 1e-6
   # Off the simplex and on either side of the clip, but not at its kink.
   p[0, 0], p[1, 3] = (0.2 * FLOOR, 0.3, 1 - 0.4 * FLOOR), (0.5, 3 * FLOOR, 1 - 3 * FLOOR)
@@ -219,7 +221,7 @@ def _at(x, at, reach, value):
 
 
 @every_combination
-def test_gradients_agree_with_plain_differentiation(options, float64):
+def test_affinity_loss_has_the_gradient_of_automatic_differentiation(options, float64):
   p, label = as_float(float, extreme_probabilities())[0], LABELS["random"]
   label = np.where(label < 0, 255, label)
   (weights,) = as_float(float, random_weights())
@@ -234,7 +236,7 @@ def test_gradients_agree_with_plain_differentiation(options, float64):
 
 
 @each_option
-def test_flipped_or_turned_images_cost_the_same_and_their_gradients_turn_along(options):
+def test_affinity_loss_is_invariant_to_flips_and_turns(options):
   (p, weights), label = as_float(np.float32, probabilities(), random_weights()), LABELS["random"]
   _, fields, gradient, by_weights = differentiate(p, label, weights, **options)
   for turns, flipped in itertools.product(range(4), (False, True)):
@@ -246,7 +248,7 @@ def test_flipped_or_turned_images_cost_the_same_and_their_gradients_turn_along(o
 
 
 @each_option
-def test_classes_can_be_renamed(options):
+def test_affinity_loss_is_invariant_to_the_order_of_classes(options):
   (p, weights), label = as_float(np.float32, probabilities(), random_weights()), LABELS["random"]
   order = np.array([2, 0, 1])  # The new channel i shows the old channel order[i].
   known = (label >= 0) & (label < CLASSES)
@@ -260,7 +262,7 @@ def test_classes_can_be_renamed(options):
     np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
-def test_sums_and_counts_of_a_batch_are_those_of_its_images():
+def test_affinity_loss_of_a_batch_adds_up_its_images():
   (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
   choose = lambda *images: differentiate(
     p[np.array(images)], label[np.array(images)], ones(), **DEFAULT
@@ -272,7 +274,7 @@ def test_sums_and_counts_of_a_batch_are_those_of_its_images():
 
 
 @each_option
-def test_unlabeled_pixels_have_no_gradient_and_no_say(options):
+def test_affinity_loss_ignores_unlabeled_pixels(options):
   label = LABELS["random"]
   unlabeled = (label < 0) | (label >= CLASSES)
   (p, weights) = as_float(np.float32, extreme_probabilities(), random_weights())
@@ -283,7 +285,7 @@ def test_unlabeled_pixels_have_no_gradient_and_no_say(options):
   assert other == value
 
 
-def test_equal_weights_of_the_sizes_scale_the_unweighted_loss():
+def test_affinity_loss_is_scaled_by_equal_weights():
   (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
   value, _, gradient, _ = differentiate(p, label, **DEFAULT)
   weights = jax.tree.map(lambda w: w / len(SIZES), ones())
@@ -293,7 +295,7 @@ def test_equal_weights_of_the_sizes_scale_the_unweighted_loss():
 
 
 @each_option
-def test_the_loss_is_linear_in_the_weights(options):
+def test_affinity_loss_is_linear_in_the_weights(options):
   (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
   a, b = as_float(np.float32, random_weights(0), random_weights(1))
   both = jax.tree.map(lambda a, b: a + 2 * b, a, b)
@@ -309,7 +311,7 @@ def test_the_loss_is_linear_in_the_weights(options):
 
 
 @each_option
-def test_descending_with_the_probabilities_and_ascending_with_the_weights(options):
+def test_affinity_loss_falls_with_the_probabilities_and_rises_with_the_weights(options):
   label = LABELS["diagonal line"]
   p, weights = as_float(np.float32, probabilities(spread=0.3), random_weights())
   start, _, by_p, by_weights = differentiate(p, label, weights, **options)
@@ -320,7 +322,7 @@ def test_descending_with_the_probabilities_and_ascending_with_the_weights(option
   assert lower < start < higher
 
 
-def test_the_truth_itself_costs_nothing_where_all_is_labeled():
+def test_affinity_loss_of_the_truth_is_zero():
   label = LABELS["checkerboard"]
   truth = np.eye(CLASSES, dtype=np.float32)[label]
   value, fields, gradient, _ = differentiate(truth, label, ones(), **DEFAULT)
@@ -328,7 +330,7 @@ def test_the_truth_itself_costs_nothing_where_all_is_labeled():
   assert np.all(gradient == 0)
 
 
-def test_an_edge_beyond_the_margin_has_no_gradient():
+def test_affinity_loss_has_no_gradient_at_edges_beyond_the_margin():
   p = jnp.array([[0.99, 0.01], [0.01, 0.99]]).reshape(1, 1, 2, 2)
   label = np.array([[[0, 1]]], np.int32)
   divergence = 0.98 * np.log(99)
@@ -339,7 +341,7 @@ def test_an_edge_beyond_the_margin_has_no_gradient():
     assert np.all(gradient != 0) if inside else np.all(gradient == 0)
 
 
-def test_counts_beyond_the_integers_of_a_float_stay_true():
+def test_affinity_loss_counts_beyond_the_integers_of_a_float32():
   label = (np.random.default_rng(0).random((1, 2100, 2100)) < 0.3).astype(np.int32)
   # Only counts leave the compiled function, so that nothing else is computed.
   count = jax.jit(
@@ -369,13 +371,13 @@ def test_counts_beyond_the_integers_of_a_float_stay_true():
     ({"sizes": ()}, "at least one size"),
   ],
 )
-def test_impossible_options_are_named(options, message):
+def test_affinity_loss_refuses_impossible_options(options, message):
   (p,) = as_float(np.float32, probabilities())
   with pytest.raises(ValueError, match=message):
     affinity_loss(p, LABELS["random"], **options)
 
 
-def test_labels_of_any_integer_type_and_low_precision_give_the_same_counts():
+def test_affinity_loss_has_the_same_counts_for_any_integer_type_and_precision():
   rng = np.random.default_rng(3)
   label = rng.integers(0, 3, (1, 30, 40)).astype(np.uint8)
   label[rng.random(label.shape) < 0.2] = 255

@@ -17,7 +17,7 @@ def features(seed=0, shape=(2, 3, 4, 5)):
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
-def test_distance_agrees_with_the_oracle(normalize):
+def test_matching_distance_agrees_with_the_oracle(normalize):
   a, b, valid = features()
   found = matching_distance(a, b, mask=valid, normalize=normalize)
   expected = reference.matching_distance(a, b, valid[..., 0], normalize)
@@ -26,7 +26,7 @@ def test_distance_agrees_with_the_oracle(normalize):
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
-def test_distance_is_symmetric_and_zero_on_the_diagonal(normalize):
+def test_matching_distance_is_symmetric_and_zero_for_equal_features(normalize):
   a, b, _ = features()
   there, back = (matching_distance(x, y, normalize=normalize).mean() for x, y in ((a, b), (b, a)))
   np.testing.assert_allclose(there, back, rtol=1e-6)
@@ -34,7 +34,7 @@ def test_distance_is_symmetric_and_zero_on_the_diagonal(normalize):
 
 
 @pytest.mark.parametrize("normalize, bound", [("pixel", 4.0), ("image", 2.0)])
-def test_normalized_distance_is_bounded_and_orthogonal_features_are_halfway(normalize, bound):
+def test_matching_distance_is_bounded_if_normalized_and_half_of_it_if_orthogonal(normalize, bound):
   a, b, valid = features()
   distance = lambda x, y: matching_distance(x, y, mask=valid, normalize=normalize).mean()
   np.testing.assert_allclose(distance(a, -a), bound, rtol=1e-5)
@@ -46,7 +46,7 @@ def test_normalized_distance_is_bounded_and_orthogonal_features_are_halfway(norm
     assert 0 < distance(scale * a, b) < bound
 
 
-def test_normalized_distance_does_not_see_scale():
+def test_matching_distance_is_invariant_to_scale_if_normalized():
   """Of either map by the pixel, of both together by the image."""
   a, b, valid = features()
   distance = lambda x, y, how: matching_distance(x, y, mask=valid, normalize=how).mean()
@@ -59,7 +59,7 @@ def test_normalized_distance_does_not_see_scale():
 
 
 @pytest.mark.parametrize("normalize", ["pixel", "image"])
-def test_normalizing_features_near_zero_keeps_gradients_small(normalize):
+def test_matching_distance_has_small_gradients_at_features_near_zero(normalize):
   """They are at most 1 / 0.01, the length below which nothing is stretched."""
   zero, one = jnp.zeros((1, 1, 1, 3)), jnp.array([[[[0.6, 0.0, 0.8]]]])
   distance = lambda x, y: matching_distance(x, y, normalize=normalize).mean()
@@ -69,12 +69,12 @@ def test_normalizing_features_near_zero_keeps_gradients_small(normalize):
   assert np.linalg.norm(jax.grad(distance)(1e-3 * one, -1e-3 * one)) <= 401
 
 
-def test_an_unknown_normalization_is_refused():
+def test_matching_distance_refuses_an_unknown_normalization():
   with pytest.raises(ValueError, match="unknown normalize 'batch'; known: none, pixel, image"):
     matching_distance(*features()[:2], normalize="batch")
 
 
-def test_distances_of_half_precision_are_summed_and_counted_in_single():
+def test_matching_distance_is_summed_and_counted_in_float32():
   """bfloat16 would make 71680 of the count."""
   a = jnp.zeros((1, 8, 8933, 1), jnp.bfloat16)
   for loss in (matching_distance, matching_hinge):
@@ -93,7 +93,7 @@ def test_min_norm_is_that_of_the_masked_pixels_and_has_no_gradient():
   assert np.all(slope == 0)
 
 
-def test_the_hinge_falls_with_the_distance_up_to_the_margin_and_no_further():
+def test_matching_hinge_falls_with_the_distance_up_to_the_margin():
   truth = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)
   turned = lambda angle: jnp.array([np.cos(angle), np.sin(angle)]).reshape(1, 1, 1, 2)
   hinge = lambda angle: float(matching_hinge(turned(angle), truth, margin=0.8).mean())
@@ -104,7 +104,7 @@ def test_the_hinge_falls_with_the_distance_up_to_the_margin_and_no_further():
   assert np.all(slope == 0)
 
 
-def test_nothing_valid_gives_zero_with_finite_gradients():
+def test_matching_distance_and_hinge_are_zero_where_nothing_counts():
   a, b, valid = features()
   for loss in (matching_distance, matching_hinge):
     value, grads = jax.value_and_grad(lambda x, f=loss: f(x, b, mask=0 * valid).mean())(a)

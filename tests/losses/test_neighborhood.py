@@ -16,7 +16,7 @@ def test_offsets_are_distinct_and_come_in_opposite_pairs_without_the_center(size
 
 
 @pytest.mark.parametrize("size", [3, 5, 7, 9])
-def test_full_is_the_whole_square_and_corners_are_8_of_its_rim(size):
+def test_offsets_are_the_full_square_or_8_of_its_rim(size):
   full, corners = (set(offsets(size, neighbors)) for neighbors in ("full", "corners"))
   radius = size // 2
   assert len(full) == size**2 - 1
@@ -25,19 +25,19 @@ def test_full_is_the_whole_square_and_corners_are_8_of_its_rim(size):
 
 
 @pytest.mark.parametrize("size", [-3, 0, 1, 2, 4])
-def test_an_impossible_size_is_named(size):
+def test_offsets_refuse_an_impossible_size(size):
   with pytest.raises(ValueError, match=f"size {size}; expected an odd size"):
     offsets(size)
 
 
-def test_unknown_neighbors_are_named():
+def test_offsets_refuse_unknown_neighbors():
   with pytest.raises(ValueError, match="'diagonal'; known: corners, full"):
     offsets(3, "diagonal")
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 2, 1, 1)])
 @pytest.mark.parametrize("margin", [0, 1, 5])
-def test_padding_surrounds_the_last_two_axes_alone(shape, margin):
+def test_pad_border_surrounds_the_last_two_axes_alone(shape, margin):
   x = np.arange(np.prod(shape)).reshape(shape)
   found = pad_border(x, margin, -7)
   assert found.shape == (*shape[:-2], *(side + 2 * margin for side in shape[-2:]))
@@ -46,7 +46,7 @@ def test_padding_surrounds_the_last_two_axes_alone(shape, margin):
 
 
 @pytest.mark.parametrize("offset", [(0, 0), (1, 0), (0, -2), (-2, 1), (5, 5)])
-def test_a_pixel_sees_what_lies_at_the_offset_or_the_padding(offset):
+def test_shift_gives_the_value_at_the_offset_or_the_padding(offset):
   x, (dy, dx) = np.arange(2 * 3 * 4).reshape(2, 3, 4), offset
   seen = np.asarray(shift(pad_border(x, 5, -1), offset, 5))
   for b, row, column in np.ndindex(x.shape):
@@ -54,5 +54,5 @@ def test_a_pixel_sees_what_lies_at_the_offset_or_the_padding(offset):
     assert seen[b, row, column] == (x[b, row + dy, column + dx] if inside else -1)
 
 
-def test_padding_keeps_the_type():
+def test_pad_border_keeps_the_type():
   assert pad_border(np.ones((2, 2), bool), 1, False).dtype == bool

@@ -31,14 +31,14 @@ def balance(label, shares):
   return weights
 
 
-def test_cross_entropy_agrees_with_the_oracle_and_ignores_ids_outside_the_classes():
+def test_cross_entropy_agrees_with_the_oracle():
   logits, label = example()
   loss = cross_entropy(logits, label)
   np.testing.assert_allclose(loss.mean(), reference.cross_entropy(logits, label), rtol=1e-6)
   assert loss.count == np.sum(label < 4)
 
 
-def test_ignored_pixels_have_exactly_no_gradient_and_others_the_known_one():
+def test_cross_entropy_has_the_known_gradient_and_none_at_ignored_pixels():
   logits, label = example()
   grads = jax.grad(lambda x: cross_entropy(x, label).mean())(jnp.array(logits))
   ignored = label >= 4
@@ -47,7 +47,7 @@ def test_ignored_pixels_have_exactly_no_gradient_and_others_the_known_one():
   np.testing.assert_allclose(grads[~ignored], expected[~ignored] / np.sum(~ignored), atol=1e-6)
 
 
-def test_a_valid_mask_narrows_what_counts():
+def test_cross_entropy_counts_the_mask_alone():
   logits, label = example()
   valid = np.zeros((2, 3, 4, 1), np.float32)
   valid[0] = 1
@@ -56,7 +56,7 @@ def test_a_valid_mask_narrows_what_counts():
   np.testing.assert_allclose(loss.mean(), reference.cross_entropy(logits, narrowed), rtol=1e-6)
 
 
-def test_nothing_labeled_gives_zero_with_finite_gradients_even_for_infinite_logits():
+def test_cross_entropy_of_unlabeled_images_is_zero_even_for_infinite_logits():
   logits = jnp.full((1, 2, 2, 3), jnp.inf)
   label = jnp.full((1, 2, 2), 255)
   loss = jax.value_and_grad(lambda x: cross_entropy(x, label).mean())
@@ -65,7 +65,7 @@ def test_nothing_labeled_gives_zero_with_finite_gradients_even_for_infinite_logi
   assert cross_entropy(logits, label).mean() == 0
 
 
-def test_the_loss_is_invariant_to_a_shift_of_the_logits():
+def test_cross_entropy_is_invariant_to_a_shift_of_the_logits():
   logits, label = example()
   np.testing.assert_allclose(
     cross_entropy(logits + 100, label).mean(), cross_entropy(logits, label).mean(), rtol=1e-4
@@ -73,7 +73,7 @@ def test_the_loss_is_invariant_to_a_shift_of_the_logits():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_weights_of_classes_agree_with_the_oracle(seed):
+def test_class_balance_weights_agree_with_the_oracle(seed):
   _, label = example(seed)
   label[0, 0, 0] = -1
   np.testing.assert_allclose(
@@ -81,7 +81,7 @@ def test_weights_of_classes_agree_with_the_oracle(seed):
   )
 
 
-def test_every_class_of_an_image_weighs_its_share_of_the_labeled_pixels():
+def test_class_balance_weights_of_a_class_add_up_to_its_share():
   label = np.array([[[0, 0, 0, 1, 2, 3]], [[2, 2, 2, 1, 255, 4]]], np.int32)
   weights = np.asarray(class_balance_weights(label, SHARES))
   for image, found, labeled in ((label[0], weights[0], 6), (label[1], weights[1], 4)):
@@ -91,12 +91,12 @@ def test_every_class_of_an_image_weighs_its_share_of_the_labeled_pixels():
   assert np.all(weights[1][label[1] >= 4] == 0)
 
 
-def test_images_like_the_average_one_weigh_as_without():
+def test_class_balance_weights_of_an_average_image_are_1():
   label = np.array([[[0] * 4 + [1] * 3 + [2] * 2 + [3, 255]]], np.int32)
   np.testing.assert_allclose(class_balance_weights(label, SHARES), label != 255, rtol=1e-6)
 
 
-def test_larger_copies_of_an_image_have_the_same_weights():
+def test_class_balance_weights_are_invariant_to_the_images_size():
   _, label = example()
   larger = label.repeat(3, axis=1).repeat(2, axis=2)
   expected = np.asarray(class_balance_weights(label, SHARES)).repeat(3, axis=1).repeat(2, axis=2)
@@ -104,7 +104,7 @@ def test_larger_copies_of_an_image_have_the_same_weights():
 
 
 @pytest.mark.parametrize("label", [255, -1, 2])
-def test_weights_are_finite_whatever_is_absent(label):
+def test_class_balance_weights_are_finite_if_classes_are_absent(label):
   weights = class_balance_weights(
     np.full((1, 2, 2), label, np.int32), np.array([0.0, 0.0, 1.0, 0.0])
   )
@@ -113,7 +113,7 @@ def test_weights_are_finite_whatever_is_absent(label):
   np.testing.assert_array_equal(unseen, np.zeros((1, 2, 2)))
 
 
-def test_more_pixels_of_a_class_do_not_change_what_any_class_adds_to_the_weighted_loss():
+def test_class_balance_weights_make_the_loss_invariant_to_the_size_of_classes():
   logits, _ = example()
   logits = logits[:1]
   label = np.array([[[0, 0, 1, 2], [3, 1, 0, 2], [255, 0, 1, 3]]], np.int32)
@@ -133,7 +133,7 @@ def test_more_pixels_of_a_class_do_not_change_what_any_class_adds_to_the_weighte
   assert abs(plain(*more) - plain(logits, label)) > 0.01
 
 
-def test_a_weighted_pixel_has_its_weight_times_the_known_gradient_and_counts_as_one():
+def test_cross_entropy_weighs_losses_and_gradients_but_not_the_count():
   logits, label = example()
   weights = class_balance_weights(label, SHARES)
   loss = cross_entropy(logits, label, weights=weights)
@@ -150,7 +150,7 @@ def test_a_weighted_pixel_has_its_weight_times_the_known_gradient_and_counts_as_
   )
 
 
-def test_logits_of_unlabeled_pixels_do_not_spoil_the_weighted_loss():
+def test_cross_entropy_with_weights_ignores_infinite_logits_of_unlabeled_pixels():
   logits, label = example()
   logits[label >= 4] = np.inf
   value, grads = jax.value_and_grad(

@@ -105,7 +105,7 @@ def test_contour_benchmark_equals_the_oracle(maps, reach):
 
 
 @pytest.mark.parametrize("reach", (0, 1, 2.5))
-def test_bf_equals_the_oracle(maps, reach):
+def test_bf_score_equals_the_oracle(maps, reach):
   found = score(BFScore, maps, Tolerance(reach, "pixels"))
   images, scores = slow.bf(*maps, CLASSES, reach)
   for i, name in enumerate(("precision", "recall", "f")):
@@ -133,7 +133,7 @@ def test_davis_f_equals_the_oracle(maps, reach):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_correspondence_is_maximum(seed):
+def test_count_matches_is_the_maximum(seed):
   rng = np.random.default_rng(seed)
   side = rng.integers(2, 6)
   one, other = (np.argwhere(rng.random((side, side)) < rng.uniform(0.1, 0.6)) for _ in range(2))
@@ -144,12 +144,12 @@ def test_correspondence_is_maximum(seed):
   assert slow.matching(*places, reach) == expected
 
 
-def test_matching_gives_up_an_exact_match_where_that_makes_two_of_one():
+def test_count_matches_gives_up_an_exact_match_for_two_others():
   one, other = np.array([[0, 0], [1, 2]]), np.array([[0, 0], [0, 1]])
   assert count_matches(one, other, 1) == 2  # (0, 1) leaves its twin to (0, 2).
 
 
-def test_matching_follows_a_chain_that_nearest_first_breaks():
+def test_count_matches_follows_a_chain_that_nearest_first_breaks():
   # All but the first pixel have one 2 to the left and one 3 to the right. Taking the nearest leaves
   # the first pixel alone, and the one augmenting path that helps it runs through all the others.
   one = np.array([[0], [1]]) * np.arange(0, 400, 5)
@@ -159,14 +159,14 @@ def test_matching_follows_a_chain_that_nearest_first_breaks():
   assert count_matches(one[::-1], other[::-1, :-1], 3) == one.shape[1] - 1
 
 
-def test_matching_ends_where_pixels_are_dense():
+def test_count_matches_ends_where_pixels_are_dense():
   """Tens of candidates each; searches without bounds on what they revisit do not end here."""
   rng = np.random.default_rng(0)
   one, other = (np.stack(np.nonzero(rng.integers(0, 2, (120, 120)))) for _ in range(2))
   assert count_matches(one, other, 4.7) == min(one.shape[1], other.shape[1])
 
 
-def test_one_to_one_is_stricter_than_closest_match():
+def test_contour_benchmark_is_stricter_than_the_closest_match():
   """A thick prediction around a thin line: all of it is near, but only a part finds a partner."""
   line = _filled((20, 20), 0, (np.s_[10], 1))
   noise = _filled((20, 20), 0, (np.s_[9:12:2], 1))
@@ -180,7 +180,7 @@ def test_one_to_one_is_stricter_than_closest_match():
 
 
 @pytest.mark.parametrize("metric", (ContourBenchmark, BFScore))
-def test_swapping_truth_and_prediction_swaps_precision_and_recall(metric):
+def test_boundary_metrics_swap_precision_and_recall_with_truth_and_prediction(metric):
   label, guess = blobs(3, count=1, void=0)
   forth, back = score(metric, (label, guess)), score(metric, (guess, label))
   np.testing.assert_allclose(
@@ -196,7 +196,7 @@ def test_swapping_truth_and_prediction_swaps_precision_and_recall(metric):
 
 
 @pytest.mark.parametrize("metric", (BoundaryIoU, DavisF))
-def test_swapping_truth_and_prediction_changes_no_symmetric_score(metric):
+def test_boundary_iou_and_davis_f_are_symmetric(metric):
   label, guess = blobs(3, void=0)
   assert_same(score(metric, (label, guess)), score(metric, (guess, label)))
 
@@ -210,7 +210,7 @@ TURNS = {
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("metric", METRICS)
-def test_turning_the_images_changes_nothing(metric, turn):
+def test_boundary_metrics_are_invariant_to_flips_and_turns(metric, turn):
   label, guess = blobs(4)
   if metric is DavisF and turn != "transpose":
     # Its contour lies on the left of and above steps; the last row and column have no right side.
@@ -223,7 +223,7 @@ def test_turning_the_images_changes_nothing(metric, turn):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_relabeling_classes_permutes_the_scores(metric):
+def test_boundary_metrics_follow_the_order_of_classes(metric):
   label, guess = blobs(5)
   order = np.array([2, 0, 3, 1, *range(CLASSES, 256)])
   plain, renamed = score(metric, (label, guess)), score(metric, (order[label], order[guess]))
@@ -236,7 +236,7 @@ def test_relabeling_classes_permutes_the_scores(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_merging_is_associative_and_shards_equal_the_whole(metric):
+def test_boundary_metrics_merge_associatively_to_the_full_batch(metric):
   label, guess = blobs(6, count=6)
   label[2] = 255  # An image without a score.
   shards = [score(metric, (label[i], guess[i])) for i in range(6)]
@@ -256,7 +256,7 @@ def test_merging_is_associative_and_shards_equal_the_whole(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_perfect_scores_one_and_nothing_scores_nan(metric):
+def test_boundary_metrics_are_1_if_perfect_and_nan_without_labels(metric):
   label, _ = blobs(7)
   perfect = metric.from_batch(label, label, num_classes=CLASSES)
   assert {k: v for k, v in perfect.compute().items() if k != "bf_std"} == pytest.approx(
@@ -270,7 +270,7 @@ def test_perfect_scores_one_and_nothing_scores_nan(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_is_predicted_in_unlabeled_pixels_does_not_matter(metric):
+def test_boundary_metrics_ignore_predictions_in_unlabeled_pixels(metric):
   label, guess = blobs(8, void=0.3)
   unlabeled = (label < 0) | (label >= CLASSES)
   noise = np.random.default_rng(0).integers(-9, 999, label.shape)
@@ -279,7 +279,7 @@ def test_what_is_predicted_in_unlabeled_pixels_does_not_matter(metric):
   )
 
 
-def test_a_step_to_unlabeled_pixels_is_no_boundary():
+def test_boundary_metrics_see_no_boundary_at_unlabeled_pixels():
   label = _filled(SQUARE, 0, (np.s_[:, 4], 255), (np.s_[:, 5:], 1))
   found = score(ContourBenchmark, (label, np.where(np.arange(9) < 4, 0, 1)[None].repeat(9, 0)))
   assert not found.true.any() and not found.predicted.any()
@@ -288,7 +288,7 @@ def test_a_step_to_unlabeled_pixels_is_no_boundary():
   )
 
 
-def test_tolerances_follow_the_diagonal_and_round_as_the_benchmarks_do():
+def test_tolerance_follows_the_diagonal_and_rounds_as_the_benchmarks_do():
   shape = (375, 500)  # Diagonal 625.
   assert Tolerance(0.0075).pixels(shape) == pytest.approx(4.6875)
   line, far = (_filled(shape, 0, (np.s_[:, 200 + i :], 1)) for i in (0, 5))
@@ -325,7 +325,7 @@ def padded(pairs, shape=(25, 32)):
 
 
 @pytest.mark.parametrize("pixels", (1, 1.5))
-def test_bf_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pixels):
+def test_bf_score_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pixels):
   theta = Tolerance.at_smallest(pixels, 20)  # The diagonals are 20 and 40.
   state = functools.reduce(BFScore.merge, (score(BFScore, maps, theta) for maps in LARGE_AND_SMALL))
   parts = [
@@ -344,7 +344,7 @@ def test_bf_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pixels):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_padded_images_are_measured_as_if_they_were_not(metric):
+def test_boundary_metrics_are_invariant_to_padding(metric):
   label, guess, sizes = padded(LARGE_AND_SMALL)
   relative = Tolerance(0.06)
   state = metric.from_batch(guess, label, num_classes=CLASSES, tolerance=relative, sizes=sizes)
@@ -355,13 +355,13 @@ def test_padded_images_are_measured_as_if_they_were_not(metric):
 
 
 @pytest.mark.parametrize("sizes", ([[13, 17]] * 2, [[13, 18]] * 3, [[0, 17]] * 3))
-def test_sizes_that_are_not_inside_the_maps_are_refused(sizes):
+def test_boundary_metrics_refuse_sizes_beyond_the_maps(sizes):
   with pytest.raises(ValueError, match=r"sizes \[\[.* of 3 maps of 13x17; expected a height"):
     BFScore.from_batch(*blobs(1)[::-1], num_classes=CLASSES, sizes=sizes)
 
 
 @pytest.mark.parametrize("metric", (ContourBenchmark, BoundaryIoU, DavisF))
-def test_means_are_those_of_the_classes(metric):
+def test_boundary_metrics_are_means_over_classes(metric):
   state, prefix = score(metric, blobs(5)), {ContourBenchmark: "boundary_", DavisF: "davis_"}
   for name, values in state.compute_by_class().items():
     assert values.shape == (CLASSES,) and len(set(values)) == CLASSES
@@ -369,7 +369,7 @@ def test_means_are_those_of_the_classes(metric):
     assert mean == pytest.approx(slow.mean(values))
 
 
-def test_classes_in_one_map_alone():
+def test_boundary_metrics_of_classes_in_one_map_alone():
   label, guess = _filled(SQUARE, 0, (np.s_[:3], 1)), _filled(SQUARE, 0, (np.s_[:3], 2))
   contour, bf, davis = (score(m, (label, guess)) for m in (ContourBenchmark, BFScore, DavisF))
   np.testing.assert_array_equal(contour.compute_by_class()["f"], [1, 0, 0, np.nan])
@@ -381,7 +381,7 @@ def test_classes_in_one_map_alone():
 
 
 @pytest.mark.parametrize("reach", (0, 1, 2, 5, 7.3))
-def test_disc_decides_as_distances_do(reach):
+def test_count_covered_agrees_with_all_distances(reach):
   rng = np.random.default_rng(0)
   one, other = (rng.random((40, 50)) < 0.01 for _ in range(2))
   distances = np.hypot(*(np.argwhere(one)[:, None] - np.argwhere(other)).transpose(2, 0, 1))
@@ -390,7 +390,7 @@ def test_disc_decides_as_distances_do(reach):
   assert count_covered(np.argwhere(one).T, np.argwhere(other).T, reach) == expected
 
 
-def test_contours_of_all_classes_are_masks_less_their_erosion():
+def test_mark_contours_gives_masks_less_their_erosion():
   ids, _ = blobs(11, count=1, void=0)
   found = mark_contours(ids[0], np.ones(ids[0].shape, bool))
   for c in range(CLASSES):
@@ -399,7 +399,7 @@ def test_contours_of_all_classes_are_masks_less_their_erosion():
     np.testing.assert_array_equal(found & mask, mask & ~eroded)
 
 
-def test_running_moments_are_sound_where_sums_of_squares_are_not():
+def test_running_moments_are_accurate_where_sums_of_squares_are_not():
   values = 1e8 + np.random.default_rng(0).random(1000)
   parts = [RunningMoments.from_values(part) for part in np.split(values, [1, 3, 400, 400])]
   merged = functools.reduce(operator.add, parts)
@@ -408,7 +408,7 @@ def test_running_moments_are_sound_where_sums_of_squares_are_not():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_bad_input_and_protocols(metric):
+def test_boundary_metrics_refuse_bad_input_and_name_their_tolerance(metric):
   label, guess = blobs(1)
   with pytest.raises(ValueError, match=r"\(3, 13, 17\).*\(2, 13, 17\)"):
     metric.from_batch(guess[:2], label, num_classes=CLASSES)
@@ -419,7 +419,7 @@ def test_bad_input_and_protocols(metric):
   assert "1.5 px" in score(metric, (label, guess)).protocol
 
 
-def test_bad_tolerances():
+def test_tolerance_refuses_unknown_units_and_negative_amounts():
   with pytest.raises(ValueError, match="'meters'.*diagonal, pixels"):
     Tolerance(1, "meters")
   with pytest.raises(ValueError, match="-1"):

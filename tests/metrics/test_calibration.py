@@ -26,21 +26,21 @@ def counted(probabilities, label, num_bins=15):
 
 @pytest.mark.parametrize("bins", [1, 4, 15])
 @pytest.mark.parametrize("count", [counted, Calibration.from_batch])
-def test_device_and_host_agree_with_the_oracle(count, bins):
+def test_calibration_agrees_with_the_oracle_on_device_and_host(count, bins):
   found = count(*example(), num_bins=bins)
   expected, largest = reference.calibration(*example(), bins)
   assert found.expected_error() == pytest.approx(expected, rel=1e-5)
   assert found.maximum_error() == pytest.approx(largest, rel=1e-5)
 
 
-def test_device_and_host_hold_the_same_bins():
+def test_count_calibration_has_the_bins_of_the_host():
   device, host = counted(*example()), Calibration.from_batch(*example())
   np.testing.assert_allclose(device.confidence, host.confidence, rtol=1e-5)
   np.testing.assert_array_equal(device.hits, host.hits)
   np.testing.assert_array_equal(device.counts, host.counts)
 
 
-def test_shards_merge_to_the_whole():
+def test_calibration_merges_to_the_full_batch():
   probabilities, label = example()
   whole = Calibration.from_batch(probabilities, label)
   merged = Calibration.empty()
@@ -51,7 +51,7 @@ def test_shards_merge_to_the_whole():
   assert merged.compute() == pytest.approx(whole.compute())
 
 
-def test_confidence_that_is_kept_has_no_error():
+def test_calibration_of_calibrated_predictions_has_no_error():
   rng = np.random.default_rng(0)
   p = rng.uniform(0.5, 1, 200_000)
   label = (rng.random(p.shape) > p).astype(int)
@@ -61,7 +61,7 @@ def test_confidence_that_is_kept_has_no_error():
 
 
 @pytest.mark.parametrize("right, error", [(True, 0), (False, 1)])
-def test_certainty_errs_by_all_or_nothing(right, error):
+def test_calibration_of_certain_predictions_has_error_0_or_1(right, error):
   label = np.random.default_rng(0).integers(0, 3, (1, 4, 5))
   guess = np.eye(3)[label if right else (label + 1) % 3]
   for score in (counted(guess, label), Calibration.from_batch(guess, label)):
@@ -69,7 +69,7 @@ def test_certainty_errs_by_all_or_nothing(right, error):
     assert score.mean_confidence() == 1 and score.accuracy() == 1 - error
 
 
-def test_scores_by_hand():
+def test_calibration_by_hand():
   p = np.array([0.6, 0.7, 0.9, 0.9, 0.95])
   score = Calibration.from_batch(np.stack([p, 1 - p], -1), [0, 1, 0, 1, 0], num_bins=5)
   np.testing.assert_array_equal(score.counts, [0, 0, 1, 1, 3])
@@ -79,7 +79,7 @@ def test_scores_by_hand():
   assert score.mean_confidence() == pytest.approx(0.81)
 
 
-def test_bins_are_closed_above_and_the_first_holds_zero():
+def test_calibration_bins_are_closed_above_and_the_first_contains_zero():
   p = np.array([[0, 0.25, 0.5, 0.75, 1, 0.26]])[..., None]
   label = np.zeros((1, 1, 6), int)
   for score in (
@@ -106,7 +106,7 @@ def neighbors(bins, dtype):
     (Calibration.from_batch, np.float64),
   ],
 )
-def test_confidences_next_to_a_bound_are_in_the_bin_that_holds_them(count, dtype, bins):
+def test_calibration_bins_contain_confidences_next_to_their_bounds(count, dtype, bins):
   p, expected = neighbors(bins, dtype)
   score = count(p[None, ..., None], np.zeros((1, *p.shape), np.int32), num_bins=bins)
   np.testing.assert_array_equal(score.counts, np.bincount(expected.ravel(), minlength=bins))
@@ -114,14 +114,14 @@ def test_confidences_next_to_a_bound_are_in_the_bin_that_holds_them(count, dtype
   np.testing.assert_allclose(score.confidence, sums, rtol=1e-6)
 
 
-def test_bounds_in_double_precision_would_part_device_and_host():
+def test_calibration_bounds_in_double_precision_would_differ_from_the_device():
   p, expected = neighbors(15, np.float32)
   apart = np.searchsorted(np.arange(1, 15) / 15, p.astype(np.float64)) != expected
   assert apart[1].any() and not apart[[0, 2]].any()
   assert expected[1][2] == 2 and apart[1][2], "0.2 is in the third bin"
 
 
-def test_bins_are_those_of_the_published_code():
+def test_calibration_bins_are_those_of_the_published_code():
   probabilities, label = example(seed=1, shape=(2, 40, 50))
   probabilities[0, :4, :3, 0] = neighbors(15, np.float32)[0].ravel()[:12].reshape(4, 3)
   known = (label >= 0) & (label < 3)
@@ -138,7 +138,7 @@ def test_bins_are_those_of_the_published_code():
   )
 
 
-def test_sums_on_device_are_near_exact_ones():
+def test_count_calibration_has_accurate_sums():
   rng = np.random.default_rng(0)
   p = (0.5 + rng.random((2, 512, 512)) / 2).astype(np.float32)
   score = counted(np.stack([p, 1 - p], -1), np.zeros(p.shape, np.int32), num_bins=1)
@@ -147,25 +147,25 @@ def test_sums_on_device_are_near_exact_ones():
   assert score.counts[0] == score.hits[0] == p.size
 
 
-def test_unlabeled_pixels_change_nothing():
+def test_count_calibration_ignores_unlabeled_pixels():
   probabilities, label = example()
   wild = np.where(((label < 0) | (label > 2))[..., None], [1, 0, 0], probabilities)
   assert counted(wild, label).compute() == counted(probabilities, label).compute()
 
 
-def test_errors_are_bounded_by_each_other_and_by_one_bin():
+def test_calibration_errors_are_bounded_by_the_maximum_and_by_one_bin():
   score, single = (Calibration.from_batch(*example(), num_bins=bins) for bins in (15, 1))
   assert single.expected_error() == pytest.approx(abs(score.accuracy() - score.mean_confidence()))
   assert single.expected_error() <= score.expected_error() <= score.maximum_error()
 
 
-def test_a_million_pixels_do_not_lose_the_confidence():
+def test_count_calibration_of_a_million_pixels_keeps_the_confidence():
   p = np.full((2, 1024, 1024), 0.53, np.float32)
   score = counted(np.stack([p, 1 - p], -1), np.zeros(p.shape, np.int32))
   assert score.mean_confidence() == pytest.approx(0.53, rel=1e-5)
 
 
-def test_nothing_has_no_score_and_other_bins_do_not_merge():
+def test_calibration_of_no_pixels_is_nan_and_refuses_a_different_number_of_bins():
   assert all(
     np.isnan(x) for x in (*Calibration.empty().compute().values(), Calibration.empty().accuracy())
   )

@@ -15,7 +15,7 @@ def maps(seed=0, shape=(3, 7, 5), classes=4):
   return label, rng.integers(0, classes, shape).astype(np.int32)
 
 
-def test_counts_on_device_and_on_host_agree_with_the_oracle():
+def test_count_confusions_and_the_host_agree_with_the_oracle():
   label, predicted = maps()
   expected = reference.confusion(label, predicted, 4)
   counted = jax.jit(lambda a, b: count_confusions(b, a, num_classes=4))(label, predicted)
@@ -25,7 +25,7 @@ def test_counts_on_device_and_on_host_agree_with_the_oracle():
   )
 
 
-def test_merging_is_associative_and_shards_equal_the_whole():
+def test_confusion_matrix_merges_associatively_to_the_full_batch():
   label, predicted = maps(shape=(6, 7, 5))
   a, b, c = (
     ConfusionMatrix.from_batch(predicted[i : i + 2], label[i : i + 2], num_classes=4)
@@ -36,7 +36,7 @@ def test_merging_is_associative_and_shards_equal_the_whole():
     np.testing.assert_array_equal(merged.counts, whole.counts)
 
 
-def test_scores_by_hand():
+def test_confusion_matrix_by_hand():
   matrix = ConfusionMatrix(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]))
   np.testing.assert_allclose(matrix.iou(), [3 / 6, 4 / 7, np.nan])
   assert matrix.mean_iou() == pytest.approx((3 / 6 + 4 / 7) / 2)
@@ -46,7 +46,7 @@ def test_scores_by_hand():
   assert matrix.frequency_weighted_iou() == pytest.approx(0.4 * 3 / 6 + 0.6 * 4 / 7)
 
 
-def test_perfect_wrong_and_empty():
+def test_confusion_matrix_is_1_if_perfect_0_if_wrong_and_nan_without_labels():
   label, _ = maps()
   known = np.where((label >= 0) & (label < 4), label, 0)
   perfect = ConfusionMatrix.from_batch(known, label, num_classes=4)
@@ -64,13 +64,13 @@ def test_perfect_wrong_and_empty():
   )
 
 
-def test_a_class_predicted_but_never_true_scores_zero_and_counts():
+def test_confusion_matrix_counts_a_class_that_is_predicted_but_never_true():
   matrix = ConfusionMatrix.from_batch([0, 0, 0, 1], [0, 0, 0, 0], num_classes=3)
   np.testing.assert_allclose(matrix.iou(), [0.75, 0, np.nan])
   assert matrix.mean_iou() == pytest.approx(0.375)
 
 
-def test_relabeling_classes_permutes_the_scores():
+def test_confusion_matrix_follows_the_order_of_classes():
   label, predicted = maps()
   label = np.where((label < 0) | (label > 3), 255, label)
   order = np.array([2, 0, 3, 1, *range(4, 256)])

@@ -66,7 +66,7 @@ def assert_scores(found, expected, **tolerance):
 
 @pytest.mark.parametrize("cap", [10.0, 1e6])
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_oracle_on_host_and_on_device(case, cap):
+def test_depth_errors_equal_the_oracle_on_host_and_on_device(case, cap):
   truth, predicted = CASES[case]
   expected = reference.depth_scores(truth, predicted, cap)
   assert_scores(DepthErrors.from_batch(predicted, truth, cap=cap).compute(), expected, rtol=1e-12)
@@ -74,20 +74,20 @@ def test_equals_the_oracle_on_host_and_on_device(case, cap):
   assert_scores(DepthErrors(summed, cap).compute(), expected, rtol=3e-6, atol=1e-7)
 
 
-def test_all_metrics_are_finite_once_there_is_a_truth():
+def test_depth_errors_are_finite_once_there_is_a_truth():
   assert np.isfinite(list(DepthErrors.from_batch(*awkward()[::-1]).compute().values())).all()
   assert np.isnan(list(DepthErrors.from_batch([1.0], [0.0]).compute().values())).all()
   assert np.isnan(list(DepthErrors.empty().compute().values())).all()
 
 
-def test_perfect_is_zero_and_one():
+def test_depth_errors_of_a_perfect_prediction_are_0_and_1():
   scores = DepthErrors.from_batch(maps()[0], maps()[0]).compute()
   assert all(scores[name] == 0 for name in ERRORS)
   assert all(scores[name] == 1 for name in FACTORS)
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.97, 1.05, 1.3, 2.1])
-def test_closed_forms_of_a_constant_factor(scale):
+def test_depth_errors_of_a_constant_factor_have_their_closed_forms(scale):
   truth = np.linspace(1, 8, 57)
   scores = DepthErrors.from_batch(scale * truth, truth).compute()
   assert scores["rel"] == pytest.approx(abs(scale - 1))
@@ -100,7 +100,7 @@ def test_closed_forms_of_a_constant_factor(scale):
   assert [scores[name] for name in FACTORS] == right
 
 
-def test_the_unit_of_length_does_not_matter_to_ratios():
+def test_depth_errors_that_are_ratios_are_invariant_to_the_unit():
   truth, predicted = maps()
   meters = DepthErrors.from_batch(predicted, truth).compute()
   feet = DepthErrors.from_batch(4 * predicted, 4 * truth).compute()
@@ -108,7 +108,7 @@ def test_the_unit_of_length_does_not_matter_to_ratios():
   assert_scores(feet, {k: v * by_power.get(k, 1) for k, v in meters.items()}, rtol=1e-12)
 
 
-def test_swapping_truth_and_prediction():
+def test_depth_errors_swap_rel_and_rel_by_prediction_with_truth_and_prediction():
   truth, predicted = maps()
   predicted = np.where(truth > 0, predicted, 0)
   one, other = (
@@ -119,19 +119,19 @@ def test_swapping_truth_and_prediction():
   assert one["rel"] == pytest.approx(other["rel_by_prediction"], rel=1e-12) != other["rel"]
 
 
-def test_a_wider_factor_never_accepts_fewer():
+def test_depth_errors_accept_more_with_a_wider_factor():
   scores = DepthErrors.from_batch(*maps(spread=0.1)[::-1]).compute()
   parts = [scores[name] for name in FACTORS]
   assert list(FACTORS.values()) == sorted(FACTORS.values())
   assert parts == sorted(parts) and parts[0] < parts[-1]
 
 
-def test_truth_at_the_cap_counts_and_predictions_stop_there():
+def test_depth_errors_count_the_truth_up_to_the_cap_and_clip_predictions():
   scores = DepthErrors.from_batch([30.0, 1.0], [10.0, 10.5], cap=10.0)
   assert scores.sums["pixels"] == 1 and scores.compute()["rel"] == 0
 
 
-def test_merging_is_associative_and_shards_equal_the_whole():
+def test_depth_errors_merge_associatively_to_the_full_batch():
   truth, predicted = maps(shape=(6, 5, 4))
   a, b, c = (
     DepthErrors.from_batch(predicted[i : i + 2], truth[i : i + 2], cap=10.0) for i in (0, 2, 4)
@@ -145,7 +145,7 @@ def test_merging_is_associative_and_shards_equal_the_whole():
     assert_scores(merged.compute(), whole, rtol=1e-13)
 
 
-def test_what_does_not_fit_is_refused():
+def test_depth_errors_refuse_bad_shapes_caps_and_merges():
   one = DepthErrors.from_batch([1.0], [1.0], cap=10.0)
   with pytest.raises(ValueError, match="10.*80"):
     one.merge(DepthErrors.from_batch([1.0], [1.0], cap=80.0))
@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_refused():
       DepthErrors.from_batch([1.0], [1.0], cap=cap)
 
 
-def test_class_wise_equals_class_by_class():
+def test_class_means_equal_the_oracle_class_by_class():
   (truth, predicted), (_, label) = maps(), segments()
   errors = DepthErrors.from_batch(predicted, truth, group=label, num_groups=6)
   by_class = errors.compute_by_group()
@@ -177,7 +177,7 @@ def test_class_wise_equals_class_by_class():
   assert_scores(DepthErrors(jax.device_get(summed)).compute_by_group(), by_class, rtol=3e-6)
 
 
-def test_ids_outside_the_groups_are_left_out():
+def test_depth_errors_leave_out_ids_outside_the_groups():
   truth, predicted, label = (np.array([x]) for x in ([1.0, 1, 1, 1], [1.0, 2, 3, 4], [-1, 0, 2, 9]))
   host = DepthErrors.from_batch(predicted, truth, group=label, num_groups=3)
   np.testing.assert_array_equal(host.sums["pixels"], [1, 0, 1])
@@ -186,7 +186,7 @@ def test_ids_outside_the_groups_are_left_out():
   np.testing.assert_array_equal(device["rel"], [1, 0, 2])
 
 
-def test_instance_wise_equals_instance_by_instance():
+def test_group_means_equal_the_oracle_instance_by_instance():
   (truth, predicted), (instance, label) = maps(), segments()
   truth[0][instance[0] == 2000] = 0
   groups = instance_groups(instance, label, num_classes=6)
@@ -199,7 +199,7 @@ def test_instance_wise_equals_instance_by_instance():
   assert means.compute()["rms"] == pytest.approx(expected["rms"][present].mean())
 
 
-def test_instances_merge_over_images():
+def test_group_means_of_instances_merge_over_images():
   (truth, predicted), (instance, label) = maps(), segments()
 
   def means(part):
@@ -214,7 +214,7 @@ def test_instances_merge_over_images():
   assert np.isnan(nothing.compute()["rel"])
 
 
-def test_small_instances_weigh_as_much_as_large_ones():
+def test_group_means_weigh_small_instances_as_much_as_large_ones():
   truth, instance = np.ones((1, 1, 10)), np.array([[[7] * 9 + [3]]])
   predicted = np.where(instance == 3, 2.0, 1.0)
   groups = instance_groups(instance, np.zeros_like(instance), num_classes=1)
@@ -223,7 +223,7 @@ def test_small_instances_weigh_as_much_as_large_ones():
   assert means.compute()["rel"] == pytest.approx(0.5)
 
 
-def test_the_class_of_an_instance_is_that_of_most_of_its_labeled_pixels():
+def test_instance_groups_have_the_class_of_most_of_their_labeled_pixels():
   instance = np.array([[[5, 5, 5, 5, 5, 8, 8, 7, 0, -1]]])
   label = np.array([[[255, 255, 255, 2, 0, 1, 1, 255, 0, 0]]])
   groups = instance_groups(instance, label, num_classes=3)
@@ -231,14 +231,14 @@ def test_the_class_of_an_instance_is_that_of_most_of_its_labeled_pixels():
   np.testing.assert_array_equal(groups.ids, [[[0, 0, 0, 0, 0, 1, 1, -1, -1, -1]]])
 
 
-def test_an_instance_is_within_one_image():
+def test_instance_groups_are_within_one_image():
   for power in range(31):
     instance = np.array([[[2**power + 1, 1]], [[1, 0]]], np.int32)
     groups = instance_groups(instance, np.zeros_like(instance), num_classes=1)
     np.testing.assert_array_equal(groups.ids, [[[1, 0]], [[2, -1]]])
 
 
-def test_mean_over_images():
+def test_group_means_of_images_equal_the_oracle():
   truth, predicted = maps()
   truth = np.concatenate([truth, np.zeros_like(truth[:1])])
   predicted = np.concatenate([predicted, predicted[:1]])
@@ -249,7 +249,7 @@ def test_mean_over_images():
   assert means.members == 3
 
 
-def test_means_of_other_groups_or_rules_are_refused():
+def test_group_means_refuse_bad_shapes_and_merges():
   truth, predicted = maps()
   groups = image_groups(truth.shape)
   with pytest.raises(ValueError, match="one shape"):
@@ -264,7 +264,7 @@ def test_means_of_other_groups_or_rules_are_refused():
     one.merge(other)
 
 
-def test_the_protocol_says_what_is_computed():
+def test_protocols_of_depth_errors_and_their_means_differ():
   errors = DepthErrors.from_batch([[[1.0]]], [[[1.0]]], cap=10.0, group=[[[0]]], num_groups=1)
   assert "pooled" in errors.protocol and "(0, 10] m" in errors.protocol
   means = GroupMeans.from_batch(
@@ -273,7 +273,7 @@ def test_the_protocol_says_what_is_computed():
   assert "each image" in means.protocol and "pooled" not in means.protocol
 
 
-def test_sums_of_large_images_are_accurate_on_device():
+def test_sum_depth_errors_is_accurate_for_large_images():
   truth, predicted = maps(shape=(2, 240, 320))
   label = (truth * 7).astype(np.int32) % 5
   for group in (None, label):
@@ -288,7 +288,7 @@ def test_sums_of_large_images_are_accurate_on_device():
       np.testing.assert_allclose(device[name], host[name], atol=3)
 
 
-def test_devices_add_up_and_compile_once():
+def test_sum_depth_errors_adds_up_over_devices_and_compiles_once():
   truth, predicted = maps(shape=(8, 6, 5))
   traces = []
 
@@ -311,7 +311,7 @@ def test_devices_add_up_and_compile_once():
   assert_scores(DepthErrors(jax.device_get(total), 10.0).compute(), whole.compute(), rtol=1e-6)
 
 
-def test_states_keep_counts_and_sums_wide():
+def test_depth_errors_keep_counts_and_sums_in_64_bits():
   errors = DepthErrors(jax.device_get(on_device()(*maps())))
   assert errors.sums["pixels"].dtype == errors.sums["delta_1.25"].dtype == np.int64
   assert errors.sums["rel"].dtype == np.float64

@@ -30,7 +30,7 @@ def merged(images, **kwargs):
   return total
 
 
-def test_the_score_agrees_with_the_oracle():
+def test_instance_iou_agrees_with_the_oracle():
   found = merged(images())
   expected = np.array(reference.instance_iou(list(images()), CLASSES), np.float64)
   np.testing.assert_allclose(found.iou(), expected)
@@ -38,7 +38,7 @@ def test_the_score_agrees_with_the_oracle():
   assert found.instances.sum() == 5 * 6
 
 
-def test_images_weigh_by_their_number_of_instances():
+def test_instance_iou_weighs_images_by_their_number_of_instances():
   one = InstanceIou.from_batch(
     [[0, 1, 1, 1]], [[0, 0, 0, 0]], instance=[[1, 1, 1, 1]], num_classes=2
   )
@@ -50,27 +50,27 @@ def test_images_weigh_by_their_number_of_instances():
   assert both.compute()["instance_mean_iou"] == pytest.approx(0.625)
 
 
-def test_with_one_instance_a_class_in_one_image_it_is_the_plain_iou():
+def test_instance_iou_of_one_instance_a_class_is_the_iou_of_pixels():
   label, predicted, _ = next(images())
   pixels = ConfusionMatrix.from_batch(predicted, label, num_classes=CLASSES)
   np.testing.assert_allclose(score(label, predicted, label + 2).iou(), pixels.iou())
 
 
-def test_merging_is_associative_and_has_a_neutral_element():
+def test_instance_iou_merges_associatively_and_with_the_empty_state():
   a, b, c = (score(*maps) for maps in images(3))
   for total in (a.merge(b).merge(c), InstanceIou.empty(CLASSES).merge(a).merge(b.merge(c))):
     np.testing.assert_allclose(total.weighted, merged(images(3)).weighted)
     np.testing.assert_array_equal(total.instances, merged(images(3)).instances)
 
 
-def test_an_instance_is_of_the_class_that_most_of_its_labeled_pixels_have():
+def test_instance_iou_gives_an_instance_the_class_of_most_of_its_labeled_pixels():
   label = np.array([[255, 255, 255, 2, 1, 1], [255, 255, 0, 0, 1, 1]])
   instance = np.array([[1, 1, 1, 2, 2, 2], [3, 3, 4, 0, 5, 5]])
   score = InstanceIou.from_batch(np.zeros_like(label), label, instance=instance, num_classes=3)
   np.testing.assert_array_equal(score.instances, [1, 2, 0])
 
 
-def test_renumbering_instances_changes_nothing():
+def test_instance_iou_is_invariant_to_the_numbers_of_instances():
   label, predicted, instance = next(images())
   order = np.array([0, 90, 17, 3, 1000, 2, 5])
   plain, renamed = (
@@ -80,7 +80,7 @@ def test_renumbering_instances_changes_nothing():
   np.testing.assert_array_equal(renamed.weighted, plain.weighted)
 
 
-def test_what_is_predicted_in_an_image_without_the_class_counts_nowhere():
+def test_instance_iou_ignores_predictions_in_an_image_without_the_class():
   here = InstanceIou.from_batch([[0, 1]], [[0, 1]], instance=[[1, 2]], num_classes=2)
   there = InstanceIou.from_batch([[0, 1]], [[0, 0]], instance=[[1, 1]], num_classes=2)
   np.testing.assert_allclose(here.merge(there).iou(), [0.75, 1])
@@ -90,7 +90,7 @@ def test_what_is_predicted_in_an_image_without_the_class_counts_nowhere():
   "count_without_ids, expected",
   [("left_out", [0, 2, 0, 0]), ("once", [1, 2, 1, 0]), ("components", [2, 2, 1, 0])],
 )
-def test_a_class_without_ids_counts_as_it_is_told_to(count_without_ids, expected):
+def test_instance_iou_counts_a_class_without_ids_as_the_option_says(count_without_ids, expected):
   label = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 1, 2]])
   instance = np.array([[0, 7, 0, 0], [0, 7, 0, 0], [0, 8, 8, 0]])
   score = InstanceIou.from_batch(
@@ -100,7 +100,7 @@ def test_a_class_without_ids_counts_as_it_is_told_to(count_without_ids, expected
   assert score.compute()["instance_mean_iou"] == 1
 
 
-def test_components_agree_with_flooding():
+def test_instance_iou_counts_the_components_of_flooding():
   rng = np.random.default_rng(0)
   label = (rng.random((20, 20)) < 0.3).astype(int)
   score = InstanceIou.from_batch(
@@ -111,12 +111,12 @@ def test_components_agree_with_flooding():
   np.testing.assert_array_equal(score.instances, expected)
 
 
-def test_without_an_instance_there_is_no_score():
+def test_instance_iou_without_an_instance_is_nan():
   label = np.zeros((2, 2), int)
   assert np.isnan(score(label, label, label).compute()["instance_mean_iou"])
 
 
-def test_other_shapes_and_settings_are_refused():
+def test_instance_iou_refuses_bad_shapes_and_options():
   label = np.zeros((2, 2), int)
   with pytest.raises(ValueError, match=r"targets \(2, 2\).*instance \(2,\); expected three maps"):
     InstanceIou.from_batch(label, label, instance=label[0], num_classes=2)
@@ -128,13 +128,13 @@ def test_other_shapes_and_settings_are_refused():
     InstanceIou.empty(2).merge(InstanceIou.empty(2, count_without_ids="once"))
 
 
-def test_the_protocol_says_how_classes_without_ids_count():
+def test_instance_iou_says_in_its_protocol_how_classes_without_ids_count():
   names = ("left_out", "once", "components")
   assert len({InstanceIou.empty(2, count_without_ids=name).protocol for name in names}) == 3
 
 
 @pytest.mark.parametrize("count_without_ids, expected", [("left_out", [1]), ("once", [1, 1])])
-def test_a_segmentation_counts_classes_without_ids_as_it_is_told_to(count_without_ids, expected):
+def test_segmentation_counts_classes_without_ids_as_the_option_says(count_without_ids, expected):
   task = Segmentation(
     ("sky", "car"), extra_metrics=("instance",), count_without_ids=count_without_ids
   )

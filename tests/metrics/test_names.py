@@ -27,11 +27,11 @@ METRICS = {
     ("loss", ("loss", None)),
   ],
 )
-def test_split_class_parts_what_is_measured_from_the_class(name, parts):
+def test_split_class_separates_the_metric_and_the_class(name, parts):
   assert split_class(name) == parts
 
 
-def test_by_class_and_brief_part_the_metrics():
+def test_group_by_class_and_drop_classes_share_out_the_metrics():
   assert group_by_class(METRICS) == {
     "segmentation/iou": {"wall": 2, "tv/monitor": 3},
     "segmentation/boundary/f": {"wall": 5, "tv/monitor": 6},
@@ -40,5 +40,5 @@ def test_by_class_and_brief_part_the_metrics():
   assert sorted(drop_classes(METRICS).values()) == [1, 4, 7]
 
 
-def test_logged_leaves_out_details_of_classes_alone():
+def test_drop_extra_classes_drops_extra_metrics_of_classes_alone():
   assert sorted(drop_extra_classes(METRICS).values()) == [1, 2, 3, 4, 7]

@@ -68,7 +68,7 @@ def assert_scores(found, expected, atol):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_oracle_on_host_and_on_device(case):
+def test_normal_errors_equal_the_oracle_on_host_and_on_device(case):
   truth, predicted = CASES[case]
   expected = reference.normal_scores(truth, predicted)
   assert_scores(NormalErrors.from_batch(predicted, truth).compute(), expected, atol=1e-9)
@@ -77,7 +77,7 @@ def test_equals_the_oracle_on_host_and_on_device(case):
 
 
 @pytest.mark.parametrize("angle", [1e-6, 1e-3, 0.5, 2.8, 45, 90, 135, 179.9])
-def test_a_known_angle_everywhere(angle):
+def test_normal_errors_of_one_angle_are_that_angle(angle):
   rng = np.random.default_rng(0)
   axis = rng.normal(size=(50, 3))
   truth = np.cross(axis, rng.normal(size=(50, 3)))
@@ -88,13 +88,13 @@ def test_a_known_angle_everywhere(angle):
   assert [scores[name] for name in ANGLES] == [angle < limit for limit in ANGLES.values()]
 
 
-def test_perfect_is_exactly_zero_and_one():
+def test_normal_errors_of_a_perfect_prediction_are_0_and_1():
   scores = NormalErrors.from_batch(2 * fields()[0], fields()[0]).compute()
   assert scores["mean"] == scores["median"] == 0
   assert all(scores[name] == 1 for name in ANGLES)
 
 
-def test_no_prediction_is_a_right_angle_and_no_truth_is_left_out():
+def test_normal_errors_count_no_prediction_as_a_right_angle_and_leave_out_no_truth():
   up = [0.0, 0, 1]
   for bad in BAD:
     scores = NormalErrors.from_batch([bad, up], [up, up]).compute()
@@ -104,7 +104,7 @@ def test_no_prediction_is_a_right_angle_and_no_truth_is_left_out():
   assert np.isnan(list(NormalErrors.empty().compute().values())).all()
 
 
-def test_turning_or_flipping_both_fields_changes_nothing():
+def test_normal_errors_are_invariant_to_turns_and_flips_of_both_maps():
   truth, predicted = fields()
   plain = NormalErrors.from_batch(predicted, truth).compute()
   turn = Rotation.random(random_state=0).as_matrix()
@@ -118,7 +118,7 @@ def test_turning_or_flipping_both_fields_changes_nothing():
   assert abs(one_only["mean"] - plain["mean"]) > 10
 
 
-def test_the_angle_is_symmetric_and_opposite_adds_up_to_180():
+def test_normal_errors_are_symmetric_and_add_up_to_180_with_the_opposite():
   truth, predicted = fields()
   predicted[~truth.any(-1)] = 0
   mean = lambda a, b: NormalErrors.from_batch(b, a).compute()["mean"]
@@ -126,7 +126,7 @@ def test_the_angle_is_symmetric_and_opposite_adds_up_to_180():
   assert mean(truth, predicted) + mean(truth, -predicted) == pytest.approx(180)
 
 
-def test_a_wider_angle_never_accepts_fewer():
+def test_normal_errors_accept_more_with_a_wider_angle():
   scores = NormalErrors.from_batch(*fields(spread=0.15)[::-1]).compute()
   parts = [scores[name] for name in ANGLES]
   assert list(ANGLES.values()) == sorted(ANGLES.values())
@@ -134,7 +134,7 @@ def test_a_wider_angle_never_accepts_fewer():
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 3, 10, 11])
-def test_the_median_is_within_half_a_bin(pixels):
+def test_normal_errors_have_a_median_within_half_a_bin(pixels):
   rng = np.random.default_rng(pixels)
   for angles in rng.uniform(0, 180, (20, pixels)):
     radians = np.radians(angles)
@@ -145,7 +145,7 @@ def test_the_median_is_within_half_a_bin(pixels):
     assert abs(found - np.median(angles)) <= BIN / 2 + 1e-9
 
 
-def test_merging_is_associative_and_shards_equal_the_whole():
+def test_normal_errors_merge_associatively_to_the_full_batch():
   truth, predicted = fields(shape=(6, 5, 4))
   a, b, c = (NormalErrors.from_batch(predicted[i : i + 2], truth[i : i + 2]) for i in (0, 2, 4))
   whole = NormalErrors.from_batch(predicted, truth)
@@ -154,7 +154,7 @@ def test_merging_is_associative_and_shards_equal_the_whole():
     assert_scores(merged.compute(), whole.compute(), atol=1e-11)
 
 
-def test_class_wise_equals_class_by_class():
+def test_class_means_equal_the_oracle_class_by_class():
   (truth, predicted), (_, label) = fields(), segments()
   errors = NormalErrors.from_batch(predicted, truth, group=label, num_groups=6)
   by_class = errors.compute_by_group()
@@ -174,7 +174,7 @@ def test_class_wise_equals_class_by_class():
   assert_scores(nothing.merge(errors).compute_by_group(), by_class, atol=0)
 
 
-def test_instance_wise_equals_instance_by_instance():
+def test_group_means_equal_the_oracle_instance_by_instance():
   (truth, predicted), (instance, label) = fields(), segments()
   groups = instance_groups(instance, label, num_classes=6)
   means = GroupMeans.from_batch(predicted, truth, errors=NormalErrors, groups=groups)
@@ -188,7 +188,7 @@ def test_instance_wise_equals_instance_by_instance():
   assert "each instance" in means.protocol and "0.005" in means.protocol
 
 
-def test_group_ids_of_few_bits_do_not_overflow():
+def test_normal_errors_of_group_ids_of_few_bits_do_not_overflow():
   truth, predicted = fields(shape=(1, 4, 5))
   label = np.full((1, 4, 5), 200, np.uint8)
   expected = NormalErrors.from_batch(predicted, truth).compute_by_group()
@@ -200,7 +200,7 @@ def test_group_ids_of_few_bits_do_not_overflow():
     assert_scores({k: v[200] for k, v in errors.compute_by_group().items()}, expected, atol=1e-4)
 
 
-def test_histogram_and_counts_hold_the_same_pixels():
+def test_normal_errors_have_the_same_pixels_in_histogram_and_counts():
   truth, predicted = fields(shape=(2, 60, 80))
   label = np.arange(truth[..., 0].size, dtype=np.int32).reshape(truth.shape[:-1]) % 5 - 1
   host = NormalErrors.from_batch(predicted, truth, group=label, num_groups=3).sums
@@ -216,7 +216,7 @@ def test_histogram_and_counts_hold_the_same_pixels():
   assert shifted.max() <= 1
 
 
-def test_what_does_not_fit_is_refused():
+def test_normal_errors_refuse_bad_shapes():
   with pytest.raises(ValueError, match="one shape"):
     NormalErrors.from_batch(np.ones((1, 3)), np.ones((2, 3)))
   with pytest.raises(ValueError, match=r"\(\.\.\., 3\)"):

@@ -58,7 +58,7 @@ def smoothing(net, x):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_predictors_see_a_line_where_it_is(name):
+def test_predictors_keep_a_line_where_it_is(name):
   """And of an image whose size fits, what is seen in a flip is flipped."""
   net = NETWORKS[name]
   aligned = getattr(net, "align_corners", False)

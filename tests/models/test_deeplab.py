@@ -43,7 +43,7 @@ def padded(net, channels):
   ],
   ids=["v2_without_aspp", "v1"],
 )
-def test_mobile_networks_cost_what_is_published(
+def test_deeplab_on_mobilenets_costs_what_is_published(
   backbone, rates, channels, parameters, multiply_adds
 ):
   """Sandler et al. 2018, Table 7, for 513 x 513 pixels and 21 classes."""
@@ -53,7 +53,7 @@ def test_mobile_networks_cost_what_is_published(
   assert padded(net, channels) == pytest.approx(multiply_adds, rel=0.004)
 
 
-def test_v3_plus_on_xception_costs_what_is_published():
+def test_deeplab_v3_plus_on_xception_costs_what_is_published():
   """Chen et al. 2018, Table 5, with decoder and separable convolutions, for 513 x 513 pixels."""
   net = DeepLab(HEADS, Xception(output_stride=16), low=48, convs=2, separable=True)
   assert backbones.costs(net, 513, 513)[0] == pytest.approx(54.17e9, rel=0.004)
@@ -83,7 +83,7 @@ def made(net, x):
 
 
 @pytest.mark.parametrize("separable", [False, True])
-def test_v3_plus_is_its_definition(separable):
+def test_deeplab_v3_plus_is_its_definition(separable):
   x = backbones.image(14, 12)
   net = DeepLab(
     {"a": 2, "b": 1},
@@ -112,7 +112,7 @@ def test_v3_plus_is_its_definition(separable):
     np.testing.assert_allclose(found[task], expected, rtol=1e-4, atol=1e-4 * scale)
 
 
-def test_maps_are_enlarged_to_the_stride_without_further_parameters():
+def test_deeplab_enlarges_maps_to_the_stride_without_further_parameters():
   x = backbones.image(15, 11)
   coarse = DeepLab({"a": 2}, backbones.Thinned(output_stride=8), rates=(), features=4, norm=NONE)
   variables = backbones.initial(coarse, x)
@@ -128,7 +128,7 @@ def test_maps_are_enlarged_to_the_stride_without_further_parameters():
     np.testing.assert_allclose(large, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_v2_adds_up_a_convolution_of_each_rate():
+def test_deeplab_v2_adds_up_a_convolution_of_each_rate():
   x = backbones.image(15, 11)
   net = DeepLabV2({"a": 2}, backbones.Thinned(output_stride=8), rates=(1, 3, 9))
   variables, conv, _ = made(net, x)
@@ -137,7 +137,7 @@ def test_v2_adds_up_a_convolution_of_each_rate():
   np.testing.assert_allclose(found["a"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_at_half_the_output_stride_doubled_rates_find_the_same_scores_more_densely():
+def test_deeplab_at_half_the_output_stride_with_doubled_rates_has_the_same_scores():
   """But for what the mean over the image adds, which is one over more places."""
   x = backbones.image(67, 90)
 
@@ -167,6 +167,6 @@ def test_at_half_the_output_stride_doubled_rates_find_the_same_scores_more_dense
     np.testing.assert_allclose(found[name][:, ::2, ::2], each, rtol=1e-4, atol=1e-4 * np.std(each))
 
 
-def test_a_decoder_without_convolutions_is_refused():
+def test_deeplab_refuses_a_decoder_without_convolutions():
   with pytest.raises(ValueError, match="low=48, convs=0: a decoder needs convolutions"):
     DeepLab(HEADS, low=48)

@@ -15,7 +15,7 @@ def on_pixels(scores, **options):
   return Dilated({"a": scores}, backbone, **options)
 
 
-def test_the_front_end_is_fcn_32s_and_the_basic_module_has_64_kernels_of_1x1():
+def test_dilated_is_fcn_32s_and_a_module_of_64_kernels_of_1x1():
   """64 C^2 weights for C scores (Sec. 3)."""
   (_, dilated), (_, fcn) = (
     backbones.shapes(net, 32, 32)
@@ -25,7 +25,7 @@ def test_the_front_end_is_fcn_32s_and_the_basic_module_has_64_kernels_of_1x1():
   assert module == 64 * 21**2 + 8 * 21
 
 
-def test_the_large_module_has_the_channels_of_table_1():
+def test_dilated_has_the_channels_of_table_1_in_the_large_module():
   _, variables = backbones.shapes(on_pixels(5, large=True), 8, 8)
   found = [variables["params"][f"head_a_context{i}"]["kernel"].shape for i in range(1, 9)]
   widths = [5 * factor for factor in (1, 2, 2, 4, 8, 16, 32, 32, 1)]
@@ -42,20 +42,20 @@ def initialized(net, x):
   return np.asarray(outputs["a"]), np.asarray(x) @ score["kernel"][0, 0] + score["bias"]
 
 
-def test_the_basic_module_passes_positive_scores_unchanged():
+def test_dilated_passes_positive_scores_unchanged_at_first():
   found, scores = initialized(on_pixels(4), backbones.image(9, 8))
   assert 0.2 < np.mean(scores > 0) < 0.8
   np.testing.assert_allclose(found, np.maximum(scores, 0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("noise, tolerance", [(0.0, 1e-6), (1e-4, 0.02)])
-def test_the_large_module_passes_positive_scores_but_for_noise(noise, tolerance):
+def test_dilated_passes_positive_scores_but_for_noise_in_the_large_module(noise, tolerance):
   found, scores = initialized(on_pixels(3, large=True, noise=noise), backbones.image(9, 8))
   error = np.abs(found - np.maximum(scores, 0)).max() / scores.max()
   assert error <= tolerance and (error > 1e-4) == (noise > 0)
 
 
-def test_the_module_sees_67_pixels_as_in_table_1():
+def test_dilated_has_the_receptive_field_of_table_1():
   x = jnp.ones((1, 75, 73, 3))
   net = on_pixels(2)
   _, variables = backbones.shapes(net, 75, 73)

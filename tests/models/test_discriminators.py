@@ -65,18 +65,18 @@ SMALL_LIGHT = lambda c: layers(
     (LucNet(large=False), SMALL_FOV, 21, None),
   ],
 )
-def test_luc_nets_have_the_papers_numbers_of_parameters(net, counted, channels, printed):
+def test_luc_net_has_the_papers_number_of_parameters(net, counted, channels, printed):
   assert parameters(net, channels) == counted(channels)
   assert printed in (None, f"{counted(channels):.1e}")
 
 
-def test_the_released_patch_net_has_a_bias_at_the_logit_only():
+def test_patch_net_has_a_bias_at_the_logit_only():
   widths = (6, 64, 128, 256, 512, 512)
   kernels = sum(16 * a * b for a, b in zip(widths, widths[1:], strict=False))
   assert parameters(PatchNet(), 6) == kernels + 2 * sum(widths[1:]) + (16 * 512 + 1)
 
 
-def test_both_branches_are_joined_with_64_channels_each():
+def test_two_branch_net_joins_branches_of_64_channels():
   net = TwoBranchNet()
   _, variables = shapes(net, jnp.zeros((1, 8, 8, 9)), jnp.zeros((1, 8, 8, 3)))
   kernels = {name: layer["kernel"].shape for name, layer in variables["params"].items()}
@@ -95,7 +95,7 @@ def test_both_branches_are_joined_with_64_channels_each():
   ],
 )
 @pytest.mark.parametrize("size", [(32, 48), (13, 18), (1, 7)])
-def test_there_is_a_logit_for_every_patch_however_odd_the_size(net, stride, size):
+def test_discriminators_have_a_logit_for_every_patch_however_odd_the_size(net, stride, size):
   logits, _ = shapes(net, *structures(net, *size, n=2))
   assert logits.shape == (2, *(-(-side // stride) for side in size), 1)
 
@@ -123,7 +123,7 @@ def averaging(variables):
     (PatchNet((2, 2, 2, 2, 2), norm=Norm("none")), 176, 4, 17, 142, 0),
   ],
 )
-def test_a_logit_sees_its_field_of_view_and_nothing_else(net, size, k, first, field, which):
+def test_discriminators_have_the_published_receptive_field(net, size, k, first, field, which):
   """Kernels are positive: light passes every ReLU and max pool, and never cancels."""
   stop, last = first + field, first + field - 1
   outside = np.ones((size, size))
@@ -140,7 +140,7 @@ def test_a_logit_sees_its_field_of_view_and_nothing_else(net, size, k, first, fi
   assert np.all(logits[1:, k, k, 0] > 0)
 
 
-def test_the_logit_is_that_of_a_softmax_over_false_and_true():
+def test_luc_net_has_the_logit_of_a_softmax_over_false_and_true():
   net = LucNet(large=False, light=True)
   x = structures(net, 8, 8)
   params = initial(net, *x)["params"]
@@ -157,7 +157,7 @@ def test_the_logit_is_that_of_a_softmax_over_false_and_true():
 @pytest.mark.parametrize(
   "net", [LucNet(large=False, light=True), PatchNet((3, 4), spectral=True)], ids=["luc", "patch"]
 )
-def test_a_gradient_penalty_differentiates_to_its_slope(net, float64):
+def test_discriminators_differentiate_a_gradient_penalty_to_its_slope(net, float64):
   """The derivative of the input gradient's square against finite differences of that square."""
   x = structures(net, 7, 5)
   variables = initial(net, *x)
@@ -187,7 +187,7 @@ def test_a_gradient_penalty_differentiates_to_its_slope(net, float64):
   np.testing.assert_allclose(slope, (above - below) / 2e-4, rtol=1e-4)
 
 
-def test_both_inputs_of_two_branches_reach_the_logits():
+def test_two_branch_net_has_a_gradient_for_both_inputs():
   net = TwoBranchNet()
   inputs = structures(net, 8, 8)
   variables = initial(net, *inputs)
@@ -196,7 +196,7 @@ def test_both_inputs_of_two_branches_reach_the_logits():
 
 
 @pytest.mark.parametrize("kind", [LucNet, TwoBranchNet, PatchNet])
-def test_spectral_nets_normalize_every_kernel_and_add_no_parameters(kind):
+def test_discriminators_normalize_every_kernel_if_spectral(kind):
   nets = kind(), kind(spectral=True)
   plain, spectral = (shapes(net, *structures(net, 8, 8))[1] for net in nets)
   assert plain["params"] == spectral["params"]
@@ -206,7 +206,7 @@ def test_spectral_nets_normalize_every_kernel_and_add_no_parameters(kind):
   }
 
 
-def test_training_finds_the_largest_singular_values_and_evaluation_only_uses_them():
+def test_discriminators_estimate_the_largest_singular_values_in_training_alone():
   plain, spectral = (PatchNet((4, 6), spectral, norm=Norm("none")) for spectral in (False, True))
   x = structures(plain, 8, 8)
   variables = initial(spectral, *x)
@@ -232,7 +232,7 @@ def test_training_finds_the_largest_singular_values_and_evaluation_only_uses_the
   np.testing.assert_allclose(logits, expected, rtol=0.02, atol=1e-4)
 
 
-def test_bfloat16_is_a_compute_type_only():
+def test_luc_net_keeps_float32_parameters_under_bfloat16_compute():
   net = LucNet(large=False, light=True, spectral=True, dtype=jnp.bfloat16)
   logits, variables = shapes(net, *structures(net, 8, 8))
   assert logits.dtype == jnp.bfloat16

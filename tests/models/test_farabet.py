@@ -14,7 +14,7 @@ from tests.oracles import arrays as reference
 SMALL = {"widths": (8, 6, 5), "fan_in": (3, 2), "hidden": 7}
 
 
-def test_the_pyramid_adds_up_to_the_image():
+def test_laplacian_pyramid_adds_up_to_the_image():
   sizes = [(33, 48), (5, 1)]
   images = [backbones.image(*size) for size in sizes]
   pyramids = jax.jit(lambda: [laplacian_pyramid(x, 3) for x in images])()
@@ -28,7 +28,7 @@ def test_the_pyramid_adds_up_to_the_image():
     np.testing.assert_allclose(total, x, rtol=1e-5, atol=1e-5)
 
 
-def test_levels_but_the_last_hold_no_mean():
+def test_laplacian_pyramid_has_the_mean_in_the_last_level_alone():
   x = jnp.full((1, 12, 20, 2), 3.0)
   *fine, coarse = laplacian_pyramid(x, 3)
   np.testing.assert_allclose(coarse, 3, rtol=1e-6)
@@ -52,14 +52,14 @@ def normalized(x, window):
 
 
 @pytest.mark.parametrize("size, window", [((19, 22), 15), ((9, 4), 15), ((10, 12), 3)])
-def test_each_pixel_is_normalized_by_those_around_it(size, window):
+def test_normalize_locally_agrees_with_the_oracle(size, window):
   x = np.asarray(backbones.image(*size), np.float64).repeat(2, 0)
   x[1] *= np.linspace(0.1, 5, size[1])[:, None]
   found = normalize_locally(jnp.array(x, jnp.float32), window)
   np.testing.assert_allclose(found, normalized(x, window), rtol=1e-3, atol=1e-4)
 
 
-def test_a_flat_image_stays_flat():
+def test_normalize_locally_keeps_a_flat_image_flat():
   np.testing.assert_allclose(normalize_locally(jnp.full((1, 20, 20, 1), 7.0)), 0, atol=0.02)
 
 
@@ -76,7 +76,7 @@ def compiled(net, x):
   return jax.tree.map(np.asarray, params), maps, kernels
 
 
-def test_filters_see_as_many_maps_as_published():
+def test_farabet_filters_take_as_many_maps_as_published():
   """Luminance or both chroma channels, then 8 of 16 and 32 of 64 maps (Sec. 5)."""
   *_, slopes = compiled(Farabet({"a": 2}, scales=1, hidden=8), backbones.image(32, 36))
   sees = []
@@ -92,7 +92,7 @@ def test_filters_see_as_many_maps_as_published():
     assert len(np.unique(each, axis=1).T) > each.shape[1] // 2
 
 
-def test_the_network_is_its_definition():
+def test_farabet_is_its_definition():
   """One set of weights for all levels; masked weights say nothing."""
   x = backbones.image(23, 18)
   net = Farabet({"a": 2, "b": 1}, **SMALL)

@@ -18,7 +18,7 @@ def thinned(output_stride=32):
   return backbones.Thinned(output_stride=output_stride, finest=8)
 
 
-def test_fcn_32s_is_vgg_16_with_another_classifier():
+def test_fcn_32s_has_the_parameters_of_vgg_16_with_its_own_classifier():
   """Published with 138,357,544 parameters for 1000 classes, and as FCN with 134 million."""
   _, variables = backbones.shapes(FCN({"segmentation": 21}, stride=32), 32, 32)
   count = backbones.count(variables["params"])
@@ -50,7 +50,7 @@ def inner(x, border):
   return x[:, border:-border, border:-border]
 
 
-def test_doubling_begins_as_bilinear_interpolation(scored):
+def test_fcn_doubles_bilinearly_at_first(scored):
   _, _, maps = scored
   assert maps[32].shape == (1, 8, 9, 2)
   expected = resize_bilinear(resize_bilinear(maps[32], (16, 18)), (32, 36))
@@ -58,7 +58,7 @@ def test_doubling_begins_as_bilinear_interpolation(scored):
   np.testing.assert_allclose(inner(maps[0], 3), inner(expected, 3), rtol=1e-5, atol=1e-5)
 
 
-def test_each_finer_network_doubles_the_coarser_ones_map_and_adds_its_scores(scored):
+def test_fcn_adds_its_scores_to_the_doubled_map_of_the_coarser_network(scored):
   x, params, maps = jax.tree.map(np.asarray, scored)
   for coarse, fine, every in ((32, 16, 2), (16, 8, 1)):
     score = params[f"head_a_{fine}"]
@@ -68,7 +68,7 @@ def test_each_finer_network_doubles_the_coarser_ones_map_and_adds_its_scores(sco
     np.testing.assert_allclose(inner(maps[fine], 1), inner(expected, 1), rtol=1e-5, atol=1e-5)
 
 
-def test_on_a_dilated_backbone_scores_are_added_up_as_they_are():
+def test_fcn_on_a_dilated_backbone_adds_up_scores_without_doubling():
   x, net = backbones.image(9, 7), FCN({"a": 2}, thinned(8))
   variables = backbones.initial(net, x)
   params = jax.tree.map(np.asarray, variables["params"])
@@ -78,7 +78,7 @@ def test_on_a_dilated_backbone_scores_are_added_up_as_they_are():
   np.testing.assert_allclose(found["a"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_linear_classifier_finds_the_same_scores_on_a_denser_backbone():
+def test_fcn_32s_has_the_same_scores_on_a_denser_backbone():
   x = backbones.image(67, 50)
   coarse, dense = (
     FCN({"a": 2}, ResNet((1, 1, 1, 1), 4, output_stride=stride, norm=Norm("none")), stride=32)
@@ -92,6 +92,6 @@ def test_a_linear_classifier_finds_the_same_scores_on_a_denser_backbone():
   np.testing.assert_allclose(found[:, ::2, ::2], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_other_strides_are_refused():
+def test_fcn_refuses_unknown_strides():
   with pytest.raises(ValueError, match="=4; known: 8, 16, 32"):
     FCN({"a": 2}, VGG(), stride=4)

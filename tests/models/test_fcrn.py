@@ -38,7 +38,7 @@ def outputs_and_count(module, size):
 
 
 @pytest.mark.parametrize("layers, published", [(50, 25_557_032), (101, 44_549_160)])
-def test_the_resnets_have_the_published_number_of_parameters(layers, published):
+def test_resnet_has_the_published_number_of_parameters(layers, published):
   features, count = outputs_and_count(ResNet(BLOCKS[layers]), (224, 224))
   assert count + 2048 * 1000 + 1000 == published
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
@@ -52,7 +52,7 @@ def test_the_resnets_have_the_published_number_of_parameters(layers, published):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_dilation_in_place_of_strides_finds_the_same_features_more_densely(placement):
+def test_resnet_dilated_in_place_of_strides_has_the_same_features_more_densely(placement):
   x = normal(1, 67, 90, 3)
   nets = {
     stride: ResNet((2, 2, 2, 2), 4, placement, output_stride=stride, norm=PLAIN.norm)
@@ -72,7 +72,7 @@ def test_dilation_in_place_of_strides_finds_the_same_features_more_densely(place
       np.testing.assert_allclose(found[stride][:, ::every, ::every], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_bottleneck_is_three_convolutions_and_a_shortcut():
+def test_bottleneck_is_three_convolutions_and_a_shortcut():
   x = normal(1, 7, 6, 5)
   block = Bottleneck(2, 2, 1, True, PLAIN)
   variables = filled(block, x)
@@ -85,7 +85,7 @@ def test_a_bottleneck_is_three_convolutions_and_a_shortcut():
 
 
 @pytest.mark.parametrize("size", [(4, 3), (1, 5)])
-def test_the_up_convolution_is_unpooling_and_a_5x5_convolution(size):
+def test_up_conv_is_unpooling_and_a_5x5_convolution(size):
   x = normal(2, *size, 3)
   layer = UpConv(4)
   params = {"kernel": normal(5, 5, 3, 4, seed=1), "bias": normal(4, seed=2)}
@@ -95,13 +95,13 @@ def test_the_up_convolution_is_unpooling_and_a_5x5_convolution(size):
   np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_up_convolution_keeps_the_scale_of_its_input():
+def test_up_conv_keeps_the_scale_of_its_input():
   x = normal(1, 16, 16, 32)
   y, _ = jax.jit(lambda: UpConv(32).init_with_output(jax.random.key(0), x))()
   assert np.mean(y**2) == pytest.approx(2, rel=0.2)
 
 
-def test_an_up_projection_adds_two_branches():
+def test_up_projection_adds_two_branches():
   x = normal(1, 3, 4, 4)
   module = UpProjection(2, PLAIN)
   variables = filled(module, x)
@@ -129,13 +129,13 @@ def test_fcrn_50_has_the_published_number_of_parameters_and_half_the_resolution(
 
 
 @pytest.mark.parametrize("size", [(540, 540), (228, 304), (33, 50)])
-def test_any_size_comes_out_halved_and_rounded_up(size):
+def test_fcrn_halves_any_size_and_rounds_up(size):
   outputs, _ = outputs_and_count(FCRN({"a": 2, "b": 3}, ResNet((1, 1, 1, 1), 2)), size)
   shape = (1, -(-size[0] // 2), -(-size[1] // 2))
   assert outputs["a"].shape == (*shape, 2) and outputs["b"].shape == (*shape, 3)
 
 
-def test_fcrn_drops_while_it_trains_and_every_layer_learns():
+def test_fcrn_drops_in_training_and_every_layer_learns():
   x = normal(1, 40, 33, 3)
   net = FCRN({"depth": 1}, ResNet((1, 1, 1, 1), 4, norm=Norm("none")), norm=Norm("none"))
   variables = filled(net, x, train=False)

@@ -22,14 +22,14 @@ SHADES = np.repeat(np.arange(256, dtype=np.uint8)[None, None, :, None], 3, axis=
   ],
   ids=lambda value: getattr(value, "name", ""),
 )
-def test_transform_is_the_published_formula(transform, formula):
+def test_input_transform_is_the_published_formula(transform, formula):
   found = transform(SHADES)
   assert found.dtype == jnp.float32 and INPUT_TRANSFORMS[transform.name] is transform
   np.testing.assert_allclose(found, formula(SHADES.astype(np.float64)), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("transform", INPUT_TRANSFORMS.values(), ids=INPUT_TRANSFORMS.keys())
-def test_fill_is_the_color_nearest_to_zero(transform):
+def test_input_transform_fill_is_the_color_nearest_to_zero(transform):
   size = np.abs(transform(SHADES))[0, 0]
   padding = np.abs(transform(np.array([[[transform.fill]]], np.uint8)))[0, 0, 0]
   np.testing.assert_allclose(padding, size.min(0), atol=1e-6)

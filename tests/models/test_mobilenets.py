@@ -100,7 +100,7 @@ def test_mobilenet_v2_costs_what_the_released_networks_do(width, multiply_adds, 
   assert (backbones.count(kernels) + classifier) / 1e6 == pytest.approx(parameters, abs=0.006)
 
 
-def test_mobilenet_v2_of_deeplab_ends_in_320_channels_at_an_eighth_of_the_size():
+def test_mobilenet_v2_without_top_ends_in_320_channels_at_an_eighth_of_the_size():
   features, variables = backbones.shapes(MobileNetV2(output_stride=8, top=False), 513, 513)
   assert features[32].shape == (1, 65, 65, 320)
   assert backbones.count(variables["params"]) == 2_223_872 - 320 * 1280 - 2 * 1280
@@ -146,7 +146,7 @@ def test_mobilenet_rounds_sizes_up(make, size):
   backbones.assert_rounded_up(make, *size)
 
 
-def test_mobilenet_dilated_in_place_of_strides_finds_the_same_features_more_densely(shorten):
+def test_mobilenet_dilated_in_place_of_strides_has_the_same_features_more_densely(shorten):
   backbones.assert_denser(shorten(), backbones.image(67, 90))
 
 

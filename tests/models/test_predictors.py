@@ -50,12 +50,12 @@ DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
 every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)
 
 
-def test_all_predictors_are_tested():
+def test_predictors_are_all_tested():
   assert {type(net) for net, _ in NETS.values()} == set(PREDICTORS.values())
 
 
 @every
-def test_every_task_has_a_map_of_the_size_over_the_stride_rounded_up(net, stride):
+def test_predictors_have_a_map_of_each_task_at_the_size_over_the_stride(net, stride):
   for size, train in (((33, 41), False), ((64, 32), True), ((1, 7), True)):
     outputs = jax.eval_shape(
       lambda: net.init_with_output(
@@ -71,14 +71,14 @@ def test_every_task_has_a_map_of_the_size_over_the_stride_rounded_up(net, stride
 
 
 @every
-def test_parameters_do_not_depend_on_the_images_size(net, stride):
+def test_predictors_have_parameters_that_do_not_depend_on_the_images_size(net, stride):
   del stride
   small, large = (backbones.shapes(net, *size)[1] for size in ((2, 5), (64, 96)))
   assert small == large
 
 
 @every
-def test_bfloat16_reaches_every_convolution_and_no_parameter(net, stride):
+def test_predictors_convolve_in_bfloat16_and_keep_float32_parameters(net, stride):
   del stride
   net, x = with_compute_dtype(jnp.bfloat16, net), jnp.zeros((1, *SIZE, 3))
   _, variables = backbones.shapes(net, *SIZE)
@@ -114,7 +114,7 @@ def plain_dropout(net, **options):
 
 
 @pytest.mark.parametrize("name", ["deeplab", "pspnet"])
-def test_statistics_follow_training_unless_frozen(name):
+def test_predictors_update_statistics_in_training_unless_frozen(name):
   net = DEEP[name]
   backbones.assert_statistics_follow_training(
     lambda norm: plain_dropout(net, norm=norm, backbone=net.backbone.clone(norm=norm)),
@@ -123,7 +123,7 @@ def test_statistics_follow_training_unless_frozen(name):
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_a_frozen_backbone_keeps_its_statistics_while_the_heads_follow(name):
+def test_predictors_with_a_frozen_backbone_update_the_statistics_of_heads_alone(name):
   net, x = DEEP[name], backbones.image(*SIZE)
   net = plain_dropout(net, backbone=net.backbone.clone(norm=Norm(frozen=True)))
   variables = backbones.initial(net, x)
@@ -137,7 +137,7 @@ def test_a_frozen_backbone_keeps_its_statistics_while_the_heads_follow(name):
     assert all(jax.tree.leaves(moved))
 
 
-def test_computing_features_again_changes_nothing():
+def test_predictors_remat_changes_nothing():
   net = NETS["fcn8"][0]
   backbones.assert_recomputed(
     lambda remat=False: net.clone(backbone=net.backbone.clone(remat=remat)), backbones.image(*SIZE)
@@ -145,7 +145,7 @@ def test_computing_features_again_changes_nothing():
 
 
 @pytest.mark.parametrize("name", ["deeplab_plus", "dilated", "fcn8", "pspnet"])
-def test_every_layer_learns_and_dropout_drops(name):
+def test_predictors_learn_in_every_layer_and_drop_out(name):
   net, x = NETS[name][0], backbones.image(*SIZE)
   # An activation without an idle half, since there are so few channels.
   smooth = {"norm": Norm("none"), "activation": jax.nn.softplus}
@@ -171,7 +171,7 @@ def test_every_layer_learns_and_dropout_drops(name):
 
 
 @pytest.mark.parametrize("name", ["deeplab", "dilated", "fcn8", "pspnet"])
-def test_a_task_is_predicted_alike_whatever_the_other_tasks(name):
+def test_predictors_predict_a_task_independently_of_further_tasks(name):
   both, x = NETS[name][0], backbones.image(*SIZE)
   variables, alone = backbones.initial(both, x), both.clone(heads={"depth": 1})
   maps, own = jax.jit(lambda: [net.apply(variables, x, train=False) for net in (both, alone)])()

@@ -21,7 +21,7 @@ def tiny(**options):
   return PSPNet(HEADS, ResNet((1, 1, 1, 1), 2, output_stride=8), features=4, **options)
 
 
-def test_parameters_are_those_of_resnet_and_of_the_pyramid():
+def test_pspnet_has_the_parameters_of_resnet_and_of_the_pyramid():
   """Of ResNet-101 torchvision's number without its classifier."""
   _, variables = backbones.shapes(PSPNet({"segmentation": 21}), 65, 65)
   resnet = 44_549_160 - 2048 * 1000 - 1000
@@ -30,7 +30,7 @@ def test_parameters_are_those_of_resnet_and_of_the_pyramid():
 
 
 @pytest.mark.parametrize("size", [(22, 14), (3, 9)])
-def test_the_pyramid_is_its_definition(size):
+def test_pspnet_is_its_definition(size):
   x = backbones.image(*size)
   net = PSPNet(HEADS, backbones.Thinned(output_stride=8), bins=(1, 2, 4), features=3, norm=NONE)
   variables = backbones.initial(net, x)
@@ -54,7 +54,7 @@ def test_the_pyramid_is_its_definition(size):
     np.testing.assert_allclose(found[task], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_auxiliary_maps_come_from_the_stage_before_the_last_and_have_the_outputs_size():
+def test_pspnet_auxiliary_maps_come_from_the_stage_before_the_last():
   x = backbones.image(19, 14)
   net = PSPNet(
     HEADS,
@@ -96,7 +96,7 @@ def traced(net, variables, x, train):
   return sum(name in ("conv_general_dilated", "dot_general") for name in names), sown
 
 
-def test_auxiliary_heads_cost_nothing_in_evaluation():
+def test_pspnet_auxiliary_heads_cost_nothing_in_evaluation():
   x = jnp.zeros((1, 33, 41, 3))
   plain, aided = tiny(), tiny(auxiliary=4)
   _, variables = backbones.shapes(aided, 33, 41)
@@ -111,7 +111,7 @@ def test_auxiliary_heads_cost_nothing_in_evaluation():
   assert counts["aided", True] == counts["plain", True] + 3
 
 
-def test_dropout_leaves_out_whole_channels():
+def test_pspnet_drops_entire_channels():
   x = backbones.image(20, 24)
   net = PSPNet(HEADS, backbones.Thinned(output_stride=8), features=64, norm=NONE, dropout=0.5)
   variables = backbones.initial(net, x)

@@ -32,7 +32,7 @@ def made(net, x, **kwargs):
   return jax.jit(lambda: net.init(jax.random.key(0), x, train=False, **kwargs))()
 
 
-def test_the_released_net_has_the_layers_of_the_released_code():
+def test_unet_as_released_has_the_layers_of_the_released_code():
   outputs, variables = shapes(UNet({"depth": 1, "normals": 3}, width=64, **RELEASED), (512, 512))
   found = {
     name: leaf["kernel"].shape for name, leaf in variables["params"].items() if "kernel" in leaf
@@ -52,13 +52,13 @@ def test_the_released_net_has_the_layers_of_the_released_code():
 
 
 @pytest.mark.parametrize("size", [(540, 540), (333, 250), (480, 640), (1, 3)])
-def test_any_size_comes_out_halved_and_rounded_up(size):
+def test_unet_as_released_halves_any_size_and_rounds_up(size):
   outputs, _ = shapes(UNet({"depth": 1}, width=2, max_width=4, **RELEASED), size)
   assert outputs["depth"].shape == (2, -(-size[0] // 2), -(-size[1] // 2), 1)
 
 
 @pytest.mark.parametrize("size", [(12, 20), (13, 21), (10, 7)])
-def test_an_even_kernel_halves_with_zeros_beyond_the_border(size):
+def test_unet_with_an_even_kernel_halves_with_zeros_beyond_the_border(size):
   x = jnp.array(np.random.default_rng(0).normal(size=(1, *size, 3)), jnp.float32)
   net = UNet({"depth": 2}, levels=1, width=2, stride=2, down_kernel=4, norm=Norm("none"))
   variables = made(net, x)
@@ -79,7 +79,7 @@ def test_an_even_kernel_halves_with_zeros_beyond_the_border(size):
   )
 
 
-def test_the_skip_joins_where_it_is_told_to():
+def test_unet_joins_the_skip_before_the_convolution_of_the_option():
   x = jnp.array(np.random.default_rng(0).normal(size=(1, 9, 12, 3)), jnp.float32)
   net = UNet({"a": 2}, levels=2, width=4, decoder_convs=3, join=1, head_kernel=3, norm=Norm("none"))
   variables = made(net, x)
@@ -97,7 +97,7 @@ def test_the_skip_joins_where_it_is_told_to():
   )
 
 
-def test_every_level_of_the_released_net_learns():
+def test_unet_as_released_learns_at_every_level():
   rng = np.random.default_rng(0)
   x = jnp.array(rng.normal(size=(1, 40, 33, 3)), jnp.float32)
   net = UNet({"depth": 1}, width=8, max_width=8, norm=Norm("none"), **RELEASED)
@@ -111,6 +111,6 @@ def test_every_level_of_the_released_net_learns():
 
 
 @pytest.mark.parametrize("convs, join", [(1, 1), (3, 3), (2, -1)])
-def test_a_skip_that_no_convolution_sees_is_refused(convs, join):
+def test_unet_refuses_a_skip_that_no_convolution_takes(convs, join):
   with pytest.raises(ValueError, match=f"join={join} of {convs} decoder .* to {convs - 1}"):
     UNet({"a": 1}, decoder_convs=convs, join=join)

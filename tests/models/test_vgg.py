@@ -62,7 +62,7 @@ def test_vgg_has_the_published_number_of_parameters_and_multiply_adds():
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-def test_the_network_is_its_definition_with_pools_left_out_and_dilation(output_stride):
+def test_vgg_is_its_definition_with_pools_left_out_and_dilation(output_stride):
   x = backbones.image(35, 19)
   net = tiny(fc_features=16, output_stride=output_stride)
   variables = backbones.initial(net, x)
@@ -74,28 +74,28 @@ def test_the_network_is_its_definition_with_pools_left_out_and_dilation(output_s
 
 
 @pytest.mark.parametrize("size", [(64, 96), (67, 33), (1, 5)])
-def test_features_are_rounded_up(size):
+def test_vgg_rounds_sizes_up(size):
   backbones.assert_rounded_up(tiny, *size)
 
 
-def test_pools_aside_dilation_finds_the_same_features_more_densely(monkeypatch):
+def test_vgg_dilated_in_place_of_strides_has_the_same_features_but_for_pools(monkeypatch):
   monkeypatch.setattr(vgg.nn, "max_pool", lambda x, *_: x[:, ::2, ::2])
   backbones.assert_denser(lambda **options: tiny(fc_features=6, **options), backbones.image(67, 90))
 
 
 @pytest.mark.parametrize("norm", [Norm("none"), Norm()])
-def test_computing_features_again_changes_nothing(norm, monkeypatch):
+def test_vgg_remat_changes_nothing(norm, monkeypatch):
   monkeypatch.setattr(vgg, "VGG16", (2, 1))
   backbones.assert_recomputed(
     lambda **options: tiny(fc_features=6, norm=norm, **options), backbones.image(8, 9)
   )
 
 
-def test_statistics_follow_training_unless_frozen():
+def test_vgg_statistics_follow_training_unless_frozen():
   backbones.assert_statistics_follow_training(tiny, backbones.image(40, 33))
 
 
-def test_half_of_the_fully_connected_values_drop_out_in_training_only():
+def test_vgg_drops_half_of_the_fully_connected_values_in_training_alone():
   x, net = backbones.image(20, 33), tiny(fc_features=1000)
   variables = backbones.initial(net, x)
   run = jax.jit(

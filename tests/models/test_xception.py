@@ -20,7 +20,7 @@ def tiny(**options):
 @pytest.mark.parametrize(
   "middle, parameters, products, values", [(16, 39_916_312, 14.0, 52.5), (8, 26_969_560, 9.3, 39.9)]
 )
-def test_cost_at_299_pixels_is_that_of_the_released_networks(middle, parameters, products, values):
+def test_xception_costs_what_the_released_networks_do(middle, parameters, products, values):
   """As in timm's model cards, which count two operations for every value that is normalized."""
   net = Xception(middle)
   features, variables = backbones.shapes(net, 299, 299)
@@ -37,12 +37,12 @@ def test_cost_at_299_pixels_is_that_of_the_released_networks(middle, parameters,
   }
 
 
-def test_deeplab_sees_2048_channels_at_a_sixteenth_and_256_at_a_quarter_of_the_size():
+def test_xception_has_2048_channels_at_stride_16_and_256_at_stride_4():
   features, _ = backbones.shapes(Xception(output_stride=16), 513, 513)
   assert features[32].shape == (1, 33, 33, 2048) and features[4].shape == (1, 129, 129, 256)
 
 
-def test_the_network_is_its_definition():
+def test_xception_is_its_definition():
   x = image = backbones.image(35, 18)
   net = tiny(norm=Norm("none"))
   variables = backbones.initial(net, x)
@@ -74,18 +74,18 @@ def test_the_network_is_its_definition():
 
 
 @pytest.mark.parametrize("size", [(64, 96), (67, 33), (1, 5)])
-def test_features_are_rounded_up(size):
+def test_xception_rounds_sizes_up(size):
   backbones.assert_rounded_up(tiny, *size)
 
 
-def test_dilation_in_place_of_strides_finds_the_same_features_more_densely():
+def test_xception_dilated_in_place_of_strides_has_the_same_features_more_densely():
   backbones.assert_denser(tiny, backbones.image(67, 90))
 
 
-def test_computing_features_again_changes_nothing(monkeypatch):
+def test_xception_remat_changes_nothing(monkeypatch):
   monkeypatch.setattr(xception, "ENTRY", ())
   backbones.assert_recomputed(tiny, backbones.image(20, 33))
 
 
-def test_statistics_follow_training_unless_frozen():
+def test_xception_statistics_follow_training_unless_frozen():
   backbones.assert_statistics_follow_training(tiny, backbones.image(40, 33))

@@ -11,7 +11,7 @@ from asmjax.ops import BatchNorm
 
 @pytest.mark.parametrize("dtype, tolerance", [(None, 1e-12), (jnp.bfloat16, 0)])
 @pytest.mark.parametrize("running", [False, True])
-def test_batch_norm_is_flaxs(running, dtype, tolerance, float64):
+def test_batch_norm_is_that_of_flax(running, dtype, tolerance, float64):
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(1.0, 2.0, (2, 5, 4, 3)), dtype)
   cotangent = rng.normal(size=x.shape)

@@ -20,7 +20,7 @@ from asmjax.ops import conv2d, use_cpu_kernels
     (5, 1, 1, (3, 2)),
   ],
 )
-def test_conv2d_by_channel_and_its_gradients_are_xlas(kernel, stride, dilation, size, float64):
+def test_conv2d_by_channel_has_the_gradients_of_xla(kernel, stride, dilation, size, float64):
   rng = np.random.default_rng(0)
   x, k = rng.normal(size=(2, *size, 6)), rng.normal(size=(kernel, kernel, 1, 6))
   pads = (((kernel - 1) // 2 * dilation, kernel // 2 * dilation),) * 2
@@ -66,7 +66,7 @@ def test_conv2d_by_channel_and_its_gradients_are_xlas(kernel, stride, dilation, 
     (4, 1, 5, (7, 13), 5),
   ],
 )
-def test_conv2d_of_maps_that_are_small_beside_the_kernel_is_xlas(
+def test_conv2d_of_maps_that_are_small_beside_the_kernel_is_that_of_xla(
   kernel, stride, dilation, size, features, float64
 ):
   conv, rng = Conv(features, kernel, stride, dilation), np.random.default_rng(0)

@@ -34,7 +34,7 @@ def test_find_cpu_kernel_takes_the_first_that_applies(x, kernel, options, expect
   assert find_cpu_kernel("conv2d", *arguments) is expected
 
 
-def test_networks_leave_the_choice_to_the_operations():
+def test_find_cpu_kernel_is_called_by_no_network():
   files = list((pathlib.Path(asmjax.__file__).parent / "models").rglob("*.py"))
   texts = {path.name: path.read_text() for path in files}
   assert len(texts) > 15

@@ -19,7 +19,7 @@ from asmjax.ops import max_pool, use_cpu_kernels
     (3, 2, ((0, 2), (1, 0)), (2, 4)),
   ],
 )
-def test_max_pool_and_its_gradients_are_xlas(window, stride, pads, size, float64):
+def test_max_pool_has_the_gradients_of_xla(window, stride, pads, size, float64):
   rng = np.random.default_rng(0)
   # Few values, so that many are equal within a window.
   x = rng.integers(0, 4, (2, *size, 3)).astype(np.float64)

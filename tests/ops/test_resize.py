@@ -52,7 +52,7 @@ def test_adaptive_avg_pool_averages_each_cell_and_leaves_no_pixel_out(pooled):
       assert seen.max() == 1
 
 
-def test_adaptive_avg_pool_is_pytorchs(pooled):
+def test_adaptive_avg_pool_is_that_of_pytorch(pooled):
   torch = pytest.importorskip("torch", reason="the pooling to compare with is PyTorch's")
   for x, bins, found in pooled:
     expected = torch.nn.functional.adaptive_avg_pool2d(
@@ -69,7 +69,7 @@ def test_adaptive_avg_pool_sums_in_float32():
 
 
 @pytest.mark.parametrize("size, side", [((8, 12), 4), ((7, 9), 4), ((3, 2), 4), ((5, 6), 1)])
-def test_avg_pool_and_its_gradients_are_flaxs(size, side, float64):
+def test_avg_pool_has_the_gradients_of_flax(size, side, float64):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, *size, 3))
   pooled = lambda x: nn.avg_pool(x, (side,) * 2, (side,) * 2, "SAME", count_include_pad=False)
@@ -82,7 +82,7 @@ def test_avg_pool_and_its_gradients_are_flaxs(size, side, float64):
 
 
 @pytest.mark.parametrize("dtype, most", [(jnp.float32, 3e-7), (jnp.bfloat16, 2**-8)])
-def test_avg_pool_of_whole_maps_and_cells_is_exact_up_to_rounding(dtype, most):
+def test_avg_pool_of_maps_and_cells_is_exact_up_to_rounding(dtype, most):
   x = jnp.asarray(6 * np.random.default_rng(0).random((1, 33, 33, 8)), dtype)
   whole, cells, pooled = jax.jit(
     lambda x: (adaptive_avg_pool(x, 1), avg_pool(x, 33), jnp.mean(x, (1, 2), keepdims=True))

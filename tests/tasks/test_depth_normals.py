@@ -35,7 +35,7 @@ def test_depth_losses_are_squared_errors_of_meters_and_of_logarithms():
   np.testing.assert_allclose(found, mean_over_valid(logs, valid), rtol=1e-5)
 
 
-def test_normal_losses_are_distances_of_unit_vectors_and_cosines():
+def test_normals_losses_are_distances_of_unit_vectors_and_cosines():
   valid = (BATCH["normals"] != 0).any(-1)
   found = unit(np.float64(VECTORS) + [0, 0, 1])
   cosine = (found * BATCH["normals"]).sum(-1)
@@ -48,7 +48,7 @@ def test_normal_losses_are_distances_of_unit_vectors_and_cosines():
 
 
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
-def test_a_true_prediction_has_the_structure_of_the_truth(task):
+def test_task_structure_of_a_true_prediction_is_that_of_the_truth(task):
   """And the least pixel loss; structures are 0 where the truth is missing."""
   if task.truth_key == "depth":
     output = jnp.array(BATCH["depth"][..., None] - 1)
@@ -67,7 +67,7 @@ def test_a_true_prediction_has_the_structure_of_the_truth(task):
 
 
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
-def test_an_output_of_zeros_has_a_gradient(task):
+def test_task_losses_have_a_gradient_at_an_output_of_zeros(task):
   """A network that starts at zero is neither stuck nor thrown off."""
   zeros = jnp.zeros((3, *games.SIZE, task.channels))
   for of in (
@@ -81,7 +81,7 @@ def test_an_output_of_zeros_has_a_gradient(task):
     assert not steepest[~valid].any()
 
 
-def test_missing_truths_that_are_not_finite_spoil_nothing():
+def test_task_losses_and_metrics_ignore_truths_that_are_not_finite():
   bad = {"depth": BATCH["depth"].copy(), "normals": BATCH["normals"].copy()}
   bad["depth"][0, 0, :3] = [np.nan, np.inf, -1]
   bad["normals"][0, 0, 0] = np.nan
@@ -94,14 +94,14 @@ def test_missing_truths_that_are_not_finite_spoil_nothing():
     ).all()
 
 
-def test_losses_ignore_what_is_not_valid():
+def test_squared_error_and_negative_cosine_are_zero_where_nothing_counts():
   valid = np.zeros((3, *games.SIZE, 1), np.float32)
   for loss in (squared_error, negative_cosine):
     assert loss(VECTORS, VECTORS[::-1], mask=valid) == (0, 0)
 
 
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
-def test_pictures_show_missing_truth_black_and_errors_bright(task):
+def test_draw_comparison_draws_missing_truth_black_and_its_error_gray(task):
   output = jnp.zeros((3, 4, 6, task.channels))
   pictures = task.draw_comparison(output, BATCH, np.zeros((0, 3), np.uint8))
   assert set(pictures) == {"truth", "prediction", "error"}

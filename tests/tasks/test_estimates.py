@@ -19,7 +19,7 @@ def output(task):
 
 
 @named
-def test_the_conclusion_of_an_estimate_is_the_prediction(name):
+def test_postprocess_of_the_soft_prediction_is_the_prediction(name):
   task = games.TASKS[name]
   estimate = np.asarray(task.soft_prediction(output(task), SIZE))[0]
   predicted = np.asarray(task.predict(output(task), SIZE))[0]
@@ -32,7 +32,7 @@ def test_the_conclusion_of_an_estimate_is_the_prediction(name):
   assert concluded.dtype == predicted.dtype
 
 
-def test_probabilities_are_those_of_upscaled_logits():
+def test_soft_prediction_of_segmentation_is_the_softmax_of_upscaled_logits():
   logits = output(games.TASK)
   upscaled = np.float64(jax.image.resize(logits, (1, *SIZE, 3), "bilinear"))
   powers = np.exp(upscaled)
@@ -42,7 +42,7 @@ def test_probabilities_are_those_of_upscaled_logits():
 
 
 @named
-def test_a_flipped_truth_is_undone(name):
+def test_flip_undoes_the_flip_of_an_example(name):
   """What a perfect predictor says of the flipped image becomes the truth."""
   task = games.TASKS[name]
   truth = np.atleast_3d(TRUTH[task.truth_key]).astype(np.float32)
@@ -53,7 +53,7 @@ def test_a_flipped_truth_is_undone(name):
 
 @pytest.mark.parametrize("factor", [0.5, 1.7])
 @pytest.mark.parametrize("name", ["depth", "normals"])
-def test_an_approach_is_undone(name, factor):
+def test_unscale_undoes_the_rescaling_of_depth_and_normals(name, factor):
   task = games.TASKS[name]
   seen = rescale_depth_and_normals({task.truth_key: TRUTH[task.truth_key]}, factor)[task.truth_key]
   shape = (*games.SIZE, task.channels)
@@ -65,6 +65,6 @@ def test_an_approach_is_undone(name, factor):
   np.testing.assert_allclose(half, TRUTH[task.truth_key].reshape(shape) / 2, atol=1e-6)
 
 
-def test_classes_know_no_distance():
+def test_unscale_keeps_probabilities():
   estimate = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
   np.testing.assert_array_equal(games.TASK.unscale(estimate, 2.0), estimate)

@@ -59,29 +59,6 @@ def test_missing_pixels_say_nothing():
   games.assert_missing_pixels_say_nothing(games.of_method("embedding", levels=1), "embedding")
 
 
-def test_sampled_directions_change_with_the_key():
-  features = {FEATURES: jax.random.normal(jax.random.key(1), (4, *games.SIZE, 5))}
-  found = {
-    sampled: [
-      float(
-        games.evaluate(
-          Embedding(num_sampled=sampled),
-          {"segmentation": games.TASK},
-          features,
-          games.batch(4),
-          rng=seed,
-        )
-        .losses["same"]
-        .value.mean()
-      )
-      for seed in (0, 0, 1, 2, 3)
-    ]
-    for sampled in (0, 1)
-  }
-  assert len(set(found[0])) == 1 and found[1][0] == found[1][1]
-  assert len(set(found[1])) > 1
-
-
 class Silent(nn.Module):
   """A predictor that says nothing of its features."""
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
-from asmjax.models.layers import Norm
+from asmjax.models.layers import Conv, Norm
 from asmjax.ops import max_pool
 
 # Number of convolutions of each stage (Simonyan and Zisserman 2015, Table 1, D).
@@ -62,7 +62,7 @@ class VGG(Backbone):
 
   def _fully_connect(self, x: Array, dilation: int, *, train: bool) -> Array:
     for name, kernel in (("fc6", 7), ("fc7", 1)):
-      x = self.conv(self.fc_features, kernel, dilation=dilation, dtype=self.dtype, name=name)(x)
+      x = Conv(self.fc_features, kernel, dilation=dilation, dtype=self.dtype, name=name)(x)
       x = nn.Dropout(0.5, deterministic=not train, name=f"{name}_dropout")(self.activation(x))
     return x
 

@@ -108,9 +108,9 @@ class PatchNet(ConvNet):
     conv_block = self.conv_block(train=train)
     for i, features in enumerate(self.filters, 1):
       stride, name = 2 if i < len(self.filters) else 1, f"conv{i}"
-      conv = self.conv(features, 4, stride, bias=conv_block.bias, dtype=self.dtype, name=name)
+      conv = Conv(features, 4, stride, bias=conv_block.bias, dtype=self.dtype, name=name)
       x = conv_block.finish(_convolve(x, conv, **settings), name=name)
-    return _convolve(x, self.conv(1, 4, dtype=self.dtype, name="logit"), **settings)
+    return _convolve(x, Conv(1, 4, dtype=self.dtype, name="logit"), **settings)
 
 
 def _apply_stages(

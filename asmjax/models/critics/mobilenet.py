@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.mobilenet import MobileNetV1
-from asmjax.models.layers import ConvNet
+from asmjax.models.layers import Conv, ConvNet
 from asmjax.ops import resize_bilinear
 
 
@@ -29,14 +29,9 @@ class MobileNetCritic(ConvNet):
     """Computes one logit for each structure."""
     x = resize_bilinear(structure, self.size)
     backbone = MobileNetV1(
-      self.width,
-      norm=self.norm,
-      activation=self.activation,
-      conv=self.conv,
-      dtype=self.dtype,
-      name="backbone",
+      self.width, norm=self.norm, activation=self.activation, dtype=self.dtype, name="backbone"
     )
     x = backbone(x, train=train)[32]
     x = jnp.mean(x, (1, 2), keepdims=True)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return self.conv(1, 1, dtype=self.dtype, name="logit")(x)
+    return Conv(1, 1, dtype=self.dtype, name="logit")(x)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from jaxtyping import Array, Float
 
-from asmjax.models.layers import ConvNet
+from asmjax.models.layers import Conv, ConvNet
 
 # Maps by task; all have the same size.
 Maps = dict[str, Float[Array, "n h2 w2 _"]]
@@ -48,6 +48,6 @@ class Predictor(ConvNet):
       suffix: Ending of the heads' names.
     """
     return {
-      task: self.conv(channels, kernel, dtype=self.dtype, name=f"head_{task}{suffix}")(x)
+      task: Conv(channels, kernel, dtype=self.dtype, name=f"head_{task}{suffix}")(x)
       for task, channels in self.heads.items()
     }

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
-from asmjax.models.layers import ConvBlock
+from asmjax.models.layers import Conv, ConvBlock
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import spatial_size, upsample
 
@@ -144,7 +144,7 @@ class DeepLabV2(Predictor):
 
   def _add_rates(self, x: Array, name: str, channels: int) -> Array:
     scores = [
-      self.conv(channels, 3, 1, rate, dtype=self.dtype, name=f"{name}_rate{rate}")(x)
+      Conv(channels, 3, 1, rate, dtype=self.dtype, name=f"{name}_rate{rate}")(x)
       for rate in self.rates
     ]
     return functools.reduce(operator.add, scores)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.vgg import VGG
+from asmjax.models.layers import Conv
 from asmjax.models.predictors.base import Maps, Predictor
 
 # Dilation of each 3x3 layer, and the factor on its channels in the large module (Table 1).
@@ -44,11 +45,11 @@ class Dilated(Predictor):
     return {task: self._refine(x, f"head_{task}", c) for task, c in self.heads.items()}
 
   def _refine(self, x: Array, name: str, channels: int) -> Array:
-    x = self.conv(channels, 1, dtype=self.dtype, name=name)(x)
+    x = Conv(channels, 1, dtype=self.dtype, name=name)(x)
     noise = self.noise if self.large else 0.0
     init = functools.partial(identity_kernel, scores=channels, noise=noise)
     for i, (dilation, factor) in enumerate((*CONTEXT, (1, 1)), 1):
-      conv = self.conv(
+      conv = Conv(
         channels * factor if self.large else channels,
         3 if i <= len(CONTEXT) else 1,
         1,

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.base import check_output_stride
 from asmjax.models.backbones.vgg import VGG
+from asmjax.models.layers import Conv
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import spatial_size, upsample
 
@@ -62,7 +63,7 @@ class FCN(Predictor):
     return {task: self._score(features, f"head_{task}", c) for task, c in self.heads.items()}
 
   def _score(self, features: Mapping[int, Array], name: str, channels: int) -> Array:
-    score = self.conv(channels, 1, dtype=self.dtype, name=name)(features[32])
+    score = Conv(channels, 1, dtype=self.dtype, name=name)(features[32])
     for stride in (16, 8):
       if stride < self.stride:
         break
@@ -78,7 +79,7 @@ class FCN(Predictor):
           kernel_init=_bilinear_kernel,
         )
         score = double(score)[:, :h, :w]
-      score += self.conv(channels, 1, dtype=self.dtype, name=f"{name}_{stride}")(features[stride])
+      score += Conv(channels, 1, dtype=self.dtype, name=f"{name}_{stride}")(features[stride])
     return score
 
 

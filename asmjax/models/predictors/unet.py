@@ -1,4 +1,4 @@
-"""U-Net: convolutions down, convolutions up, skips between equals (Ronneberger et al. 2015)."""
+"""U-Net: convolutions down, convolutions up, skips between (Ronneberger et al. 2015)."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -9,8 +9,9 @@ from asmjax.models.predictors.base import Maps, Predictor
 class UNet(Predictor):
   """U-Net with any number of levels.
 
-  With one convolution a level there are 2 L - 1 of them: L = 4 is the net of 7 convolutional
-  layers that Hwang et al. 2019 (Sec. 4.1) train on the Weizmann horses.
+  There is one convolution a level on the way down. With one on the way up there are 2 L - 1 of
+  them: L = 4 is the net of 7 convolutional layers that Hwang et al. 2019 (Sec. 4.1) train on the
+  Weizmann horses.
 
   The net that their released code trains on 2D-3D-S is `levels=9, width=64, stride=2,
   down_kernel=4, decoder_convs=3, join=1, head_kernel=3`.
@@ -20,8 +21,6 @@ class UNet(Predictor):
     levels: Number L of resolutions.
     width: Channels of the first level; each further level has twice as many, up to `max_width`.
     max_width: Upper limit of the channels.
-    encoder_convs: Convolutions a level on the way down; the first one has stride 2 and
-      `down_kernel`, the others are 3x3.
     decoder_convs: Number of 3x3 convolutions a level on the way up.
     stride: Stride of the first level, hence of the output: 1 or 2.
     down_kernel: Side of the kernels with a stride. Whatever it is, a level has 1/stride of the size
@@ -37,7 +36,6 @@ class UNet(Predictor):
   levels: int = 4
   width: int = 32
   max_width: int = 512
-  encoder_convs: int = 1
   decoder_convs: int = 1
   stride: int = 1
   down_kernel: int = 3
@@ -58,11 +56,9 @@ class UNet(Predictor):
     widths = [min(self.width * 2**i, self.max_width) for i in range(self.levels)]
     conv_block, skips = self.conv_block(train=train), []
     for i, width in enumerate(widths):
-      for j in range(self.encoder_convs):
-        stride = (self.stride if i == 0 else 2) if j == 0 else 1
-        kernel = self.down_kernel if stride > 1 else 3
-        name = f"down{i + 1}_{j + 1}"
-        x = conv_block(x, features=width, kernel=kernel, stride=stride, name=name)
+      stride = self.stride if i == 0 else 2
+      kernel = self.down_kernel if stride > 1 else 3
+      x = conv_block(x, features=width, kernel=kernel, stride=stride, name=f"down{i + 1}_1")
       skips.append(x)
     for i in reversed(range(self.levels - 1)):
       for j in range(self.decoder_convs):
