@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unles
 from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.scenes import Scenes
-from asmjax.metrics import BoundaryIoU, ConfusionMatrix, ContourBenchmark, InstanceIou
+from asmjax.metrics import BoundaryIoU, ConfusionMatrix, ContourBenchmark, InstanceIoU
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--truth", type=pathlib.Path, help="folder; without it, one is drawn")
@@ -78,7 +78,7 @@ def score(name: str) -> dict:
   if instances:
     instance = decode.read_ids(instances / name)
     check_size(instances / name, instance, label)
-    states["instance"] = InstanceIou.from_batch(
+    states["instance"] = InstanceIoU.from_batch(
       guess, label, instance=instance, num_classes=len(classes)
     )
   return states

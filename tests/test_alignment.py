@@ -46,7 +46,7 @@ def game(tasks=("segmentation", "depth", "normals"), align_corners=True, terms=N
   return Game(Sampled(heads, align_corners), chosen, terms or {})
 
 
-def said(players, image, align_corners=True):
+def predict(players, image, align_corners=True):
   """What each task predicts of images, at their size."""
   outputs = players.predict({}, image)
   return {
@@ -58,13 +58,13 @@ def said(players, image, align_corners=True):
 def test_make_evaluate_enlarges_with_aligned_corners():
   players, examples = game(("segmentation",)), games.batch(8, size=SIZE)
   scores = make_evaluate(players)({}, [examples])
-  predicted = said(players, examples["image"])["segmentation"]
+  predicted = predict(players, examples["image"])["segmentation"]
   expected = count_confusions(predicted, examples["label"], num_classes=3)
   np.testing.assert_array_equal(scores.sums["segmentation"]["confusion"], expected)
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(np.asarray(expected)).mean_iou()
   assert scores.protocols["segmentation"].endswith(", corners aligned")
-  other = said(players, examples["image"], align_corners=False)["segmentation"]
-  assert np.any(count_confusions(other, examples["label"], num_classes=3) != expected)
+  misaligned = predict(players, examples["image"], align_corners=False)["segmentation"]
+  assert np.any(count_confusions(misaligned, examples["label"], num_classes=3) != expected)
 
 
 @pytest.mark.parametrize("size", [SIZE, (14, 20)])
@@ -73,13 +73,17 @@ def test_make_predict_enlarges_with_aligned_corners(size):
     inference_runs.image(*size),
     TrainedPredictor(game(), {}, inference_runs.DESCRIPTOR, Augment(SIZE)),
   )
-  ((_, found),) = make_predict(trained)([(0, image)])
-  shown = pad({"image": image}, SIZE)["image"][None]
+  ((_, estimates),) = make_predict(trained)([(0, image)])
+  padded = pad({"image": image}, SIZE)["image"][None]
   tasks = game().tasks
-  found = {name: tasks[name].postprocess(each) for name, each in found.items()}
-  for name, each in said(game(), shown).items():
-    expected = tasks[name].postprocess(each[0]) if name == "normals" else each[0]
-    np.testing.assert_allclose(found[name], expected[: size[0], : size[1]], atol=1e-5, err_msg=name)
+  estimates = {
+    name: tasks[name].postprocess(predictions) for name, predictions in estimates.items()
+  }
+  for name, predictions in predict(game(), padded).items():
+    expected = tasks[name].postprocess(predictions[0]) if name == "normals" else predictions[0]
+    np.testing.assert_allclose(
+      estimates[name], expected[: size[0], : size[1]], atol=1e-5, err_msg=name
+    )
 
 
 def test_make_generate_and_draw_predictions_enlarge_with_aligned_corners():
@@ -88,10 +92,10 @@ def test_make_generate_and_draw_predictions_enlarge_with_aligned_corners():
   players = Game(Sampled({name: task.channels for name, task in tasks.items()}), tasks, {})
   run = dataclasses.replace(run, game=players)
   image = np.stack([run.validation[index]["image"] for index in range(3)])
-  expected = said(players, image)["segmentation"]
-  assert np.mean(expected != said(players, image, align_corners=False)["segmentation"]) > 0.01
-  found = dict(make_generate(run, on_skip=print)(NOTHING, run.validation, range(3)))
-  np.testing.assert_array_equal([found[index]["label"] for index in range(3)], expected)
+  expected = predict(players, image)["segmentation"]
+  assert np.mean(expected != predict(players, image, align_corners=False)["segmentation"]) > 0.01
+  generated = dict(make_generate(run, on_skip=print)(NOTHING, run.validation, range(3)))
+  np.testing.assert_array_equal([generated[index]["label"] for index in range(3)], expected)
   drawn = make_draw_predictions(run, count=3)(types.SimpleNamespace(variables=lambda: NOTHING))
   palette = np.array(run.descriptor.palette, np.uint8)
   np.testing.assert_array_equal(drawn["segmentation/prediction"], palette[expected])
@@ -115,12 +119,12 @@ def test_compute_losses_reads_truth_and_replay_where_the_outputs_lie(align_corne
   spy = Spy()
   players = game(align_corners=align_corners, terms={"spy": spy})
   examples, earlier = games.batch(2, size=SIZE), games.batch(2, seed=1, size=SIZE)
-  shown = {
+  replay = {
     REPLAY + task.truth_key: np.where(earlier[task.truth_key] == 255, 0, earlier[task.truth_key])
     for task in players.tasks.values()
   }
   params = {"predictor": {}, "spy": {}}
-  players.compute_losses(params, params, examples | shown, rng=jax.random.key(0))
+  players.compute_losses(params, params, examples | replay, rng=jax.random.key(0))
   if align_corners:
     rows, columns = (range(0, side, STRIDE) for side in SIZE)
   else:
@@ -130,6 +134,6 @@ def test_compute_losses_reads_truth_and_replay_where_the_outputs_lie(align_corne
   read = lambda x: x[:, np.array(rows)][:, :, np.array(columns)]
   for name, task in players.tasks.items():
     np.testing.assert_array_equal(spy.truth[task.truth_key], read(examples[task.truth_key]))
-    expected = task.from_prediction(read(shown[REPLAY + task.truth_key]))
+    expected = task.from_prediction(read(replay[REPLAY + task.truth_key]))
     np.testing.assert_array_equal(spy.outputs[name], expected)
   assert spy.truth["image"].shape == (2, *(-(-side // STRIDE) for side in SIZE), 3)

@@ -111,14 +111,7 @@ def affinity_loss(
 
 @dataclasses.dataclass(frozen=True)
 class AffinityField:
-  """Static description of an affinity field: which pairs it has, and how they are weighted.
-
-  Attributes:
-    sizes: k of each k x k neighborhood.
-    neighbors: "corners" or "full"; see `affinity_loss`, as for the rest.
-    ignore: "pair" or "opposite".
-    margin: m, in nats.
-    weight_by: "center" or "channel".
+  """Static options of an affinity field, all of them as for `affinity_loss`.
 
   Raises:
     ValueError: An unknown option or an impossible size.

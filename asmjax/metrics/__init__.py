@@ -14,7 +14,7 @@ from asmjax.metrics.contour_benchmark import ContourBenchmark
 from asmjax.metrics.davis import DavisF
 from asmjax.metrics.depth import DepthErrors, sum_depth_errors
 from asmjax.metrics.grouped import ClassMeans, GroupMeans, image_groups, instance_groups
-from asmjax.metrics.instance import InstanceIou
+from asmjax.metrics.instance import InstanceIoU
 from asmjax.metrics.normals import NormalErrors, sum_normal_errors
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
   "DavisF",
   "DepthErrors",
   "GroupMeans",
-  "InstanceIou",
+  "InstanceIoU",
   "Metric",
   "NormalErrors",
   "Tolerance",

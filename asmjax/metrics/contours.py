@@ -102,18 +102,18 @@ def contour_f(
 
 
 def count_covered(
-  one: Int[np.ndarray, "2 n"], other: Int[np.ndarray, "2 m"], distance: int | float
+  first: Int[np.ndarray, "2 n"], second: Int[np.ndarray, "2 m"], distance: int | float
 ) -> tuple[int, int]:
-  """Counts the pixels of each of two sets that have one of the other within a distance.
+  """Counts the pixels of either set that have a pixel of the other set within a distance.
 
   Dilates by a disc, which for the few pixels of a tolerance takes a fraction of the time of a
   distance transform and decides the same.
   """
-  if not one.size or not other.size:
+  if not first.size or not second.size:
     return 0, 0
-  corner = np.minimum(one.min(1), other.min(1))[:, None]
-  one, other = one - corner, other - corner
-  size = np.maximum(one.max(1), other.max(1)) + 1
+  corner = np.minimum(first.min(1), second.min(1))[:, None]
+  first, second = first - corner, second - corner
+  size = np.maximum(first.max(1), second.max(1)) + 1
   disc = _disc(distance)
 
   def count(queried: np.ndarray, painted: np.ndarray) -> int:
@@ -121,11 +121,11 @@ def count_covered(
     mask[*painted] = 1
     return int(np.count_nonzero(cv2.dilate(mask, disc)[*queried]))
 
-  return count(one, other), count(other, one)
+  return count(first, second), count(second, first)
 
 
 def count_matches(
-  one: Int[np.ndarray, "2 n"], other: Int[np.ndarray, "2 m"], distance: int | float
+  first: Int[np.ndarray, "2 n"], second: Int[np.ndarray, "2 m"], distance: int | float
 ) -> int:
   """Counts the most pairs of pixels, no pixel in two pairs, that lie at most a distance apart.
 
@@ -133,13 +133,13 @@ def count_matches(
   than the contour benchmark's assignment of least cost finds (Arbelaez et al. 2011), which weighs
   distances only to choose between matchings of the same size.
   """
-  if not one.size or not other.size:
+  if not first.size or not second.size:
     return 0
-  n, m = one.shape[1], other.shape[1]
-  pairs = KDTree(one.T).sparse_distance_matrix(
-    KDTree(other.T), distance * _SLACK, output_type="ndarray"
+  n, m = first.shape[1], second.shape[1]
+  pairs = KDTree(first.T).sparse_distance_matrix(
+    KDTree(second.T), distance * _SLACK, output_type="ndarray"
   )
-  # As a flow of units from a source to `one` to `other` to a sink. Dinic's algorithm bounds the
+  # As a flow of units from a source to `first` to `second` to a sink. Dinic's algorithm bounds the
   # time; SciPy's bipartite matching is a little faster on contours, but may never end on noise.
   source, sink = n + m, n + m + 1
   start = np.concatenate([pairs["i"], np.full(n, source), n + np.arange(m)])

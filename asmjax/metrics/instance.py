@@ -25,7 +25,7 @@ _RULES = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class InstanceIou(Metric):
+class InstanceIoU(Metric):
   """Class IoU of each image, averaged with the images' numbers of instances of the class.
 
   Ke et al. 2018, Sec. 4.2: sum_x n_cx U_cx / sum_x n_cx, where n_cx and U_cx are the number of
@@ -49,7 +49,7 @@ class InstanceIou(Metric):
 
   Example:
     >>> maps = {"predictions": [[0, 1, 1]], "targets": [[0, 0, 1]], "instance": [[1, 2, 3]]}
-    >>> state = InstanceIou.from_batch(**maps, num_classes=2)
+    >>> state = InstanceIoU.from_batch(**maps, num_classes=2)
     >>> print(state.instances, state.iou(), state.compute()["instance_mean_iou"])
     [2 1] [0.5 0.5] 0.5
   """
@@ -65,7 +65,7 @@ class InstanceIou(Metric):
       )
 
   @classmethod
-  def empty(cls, num_classes: int, *, count_without_ids: str = "left_out") -> "InstanceIou":
+  def empty(cls, num_classes: int, *, count_without_ids: str = "left_out") -> "InstanceIoU":
     """Creates the state of no images."""
     return cls(np.zeros(num_classes), np.zeros(num_classes, np.int64), count_without_ids)
 
@@ -78,7 +78,7 @@ class InstanceIou(Metric):
     instance: Any,
     num_classes: int,
     count_without_ids: str = "left_out",
-  ) -> "InstanceIou":
+  ) -> "InstanceIoU":
     """Scores images.
 
     Args:
@@ -112,7 +112,7 @@ class InstanceIou(Metric):
     instance: np.ndarray,
     num_classes: int,
     count_without_ids: str,
-  ) -> "InstanceIou":
+  ) -> "InstanceIoU":
     groups = instance_groups(instance[None], label[None], num_classes=num_classes)
     number = np.bincount(groups.class_of, minlength=num_classes)
     for c in range(num_classes):
@@ -122,14 +122,14 @@ class InstanceIou(Metric):
     weighted = np.multiply(number, iou, out=np.zeros(num_classes), where=number > 0)
     return cls(weighted, number, count_without_ids)
 
-  def merge(self, other: "InstanceIou") -> "InstanceIou":
+  def merge(self, other: "InstanceIoU") -> "InstanceIoU":
     """Adds the images of both; ValueError if they differ in `count_without_ids`."""
     if self.count_without_ids != other.count_without_ids:
       raise ValueError(
         f"count_without_ids={self.count_without_ids!r} does not merge with "
         f"{other.count_without_ids!r}"
       )
-    return InstanceIou(
+    return InstanceIoU(
       self.weighted + other.weighted, self.instances + other.instances, self.count_without_ids
     )
 

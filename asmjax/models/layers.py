@@ -166,11 +166,7 @@ class ConvBlock(NamedTuple):
 
     Args:
       *x: Maps to convolve; a second one is joined as by `Conv`.
-      features: Output channels.
-      kernel: Side of the kernel.
-      stride: Pixels from one output to the next, along both axes.
-      dilation: Pixels from one tap to the next, along both axes.
-      groups: Number of equal parts of the channels, each convolved separately.
+      features, kernel, stride, dilation, groups: Attributes of `Conv`.
       activate: Whether the activation is applied.
       name: Name of the convolution.
     """

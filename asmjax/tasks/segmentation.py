@@ -19,7 +19,7 @@ from asmjax.metrics.calibration import Calibration, count_calibration
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.metrics.contour_benchmark import ContourBenchmark
 from asmjax.metrics.davis import DavisF
-from asmjax.metrics.instance import InstanceIou
+from asmjax.metrics.instance import InstanceIoU
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.resize import upsample
 from asmjax.tasks.base import Task, Truth
@@ -47,8 +47,8 @@ def _boundary_metric(
   )
 
 
-def _instance_iou(task: "Segmentation", predictions: np.ndarray, truth: HostTruth) -> InstanceIou:
-  return InstanceIou.from_batch(
+def _instance_iou(task: "Segmentation", predictions: np.ndarray, truth: HostTruth) -> InstanceIoU:
+  return InstanceIoU.from_batch(
     predictions,
     truth["label"],
     instance=truth["instance"],
@@ -75,7 +75,7 @@ class Segmentation(Task):
   Attributes:
     classes: Names of the classes, in the order of their ids.
     count_without_ids: What "instance" counts of a class without instances, "left_out", "once" or
-      "components"; see `asmjax.metrics.instance.InstanceIou`.
+      "components"; see `asmjax.metrics.instance.InstanceIoU`.
     bf_tolerance: Tolerance of "bf", theta, as a part of the image's diagonal, 0.0075 in Csurka et
       al. 2013; 0, the default, leaves it to `adapt_to_images`: 5 pixels in the smallest image that
       is evaluated (Luc et al. 2016).
@@ -102,7 +102,7 @@ class Segmentation(Task):
     """Checks the names and the tolerance."""
     super().__post_init__()
     # Refuses an unknown name.
-    InstanceIou.empty(self.channels, count_without_ids=self.count_without_ids)
+    InstanceIoU.empty(self.channels, count_without_ids=self.count_without_ids)
     if not 0 <= self.bf_tolerance < np.inf:
       raise ValueError(
         f"bf_tolerance={self.bf_tolerance}; expected a part of the image's diagonal, at least 0"

@@ -1,4 +1,4 @@
-"""What a discriminator and its opponent descend, and what it is shown."""
+"""Losses of the discriminator and of the generator, and the inputs of the discriminator."""
 
 import math
 
@@ -52,9 +52,9 @@ def test_discriminator_loss_is_the_cross_entropy_smoothed_on_the_real_side_alone
   real, smoothing, target
 ):
   logits, valid = examples()
-  found = discriminator_loss(logits, real=real, label_smoothing=smoothing, mask=valid)
-  np.testing.assert_allclose(found.mean(), oracle(logits, target, valid), rtol=1e-5)
-  assert found.count == valid.sum()
+  loss = discriminator_loss(logits, real=real, label_smoothing=smoothing, mask=valid)
+  np.testing.assert_allclose(loss.mean(), oracle(logits, target, valid), rtol=1e-5)
+  assert loss.count == valid.sum()
 
 
 def test_generator_loss_is_the_cross_entropy_with_the_other_target():
@@ -113,9 +113,9 @@ def test_discriminator_loss_is_least_at_the_log_odds_of_a_smoothed_target(smooth
 def test_adversarial_losses_are_linear_at_sure_logits(logit):
   z = jnp.full((1, 1, 1, 1), logit)
   for smoothing in (0.0, 0.25):
-    wrong = (1 - smoothing) if logit < 0 else smoothing
-    found = discriminator_loss(z, real=True, label_smoothing=smoothing).mean()
-    np.testing.assert_allclose(found, wrong * 1e4, rtol=1e-5)
+    slope_size = (1 - smoothing) if logit < 0 else smoothing
+    value = discriminator_loss(z, real=True, label_smoothing=smoothing).mean()
+    np.testing.assert_allclose(value, slope_size * 1e4, rtol=1e-5)
   np.testing.assert_allclose(discriminator_loss(z, real=False).mean(), max(logit, 0))
   for loss in (
     lambda z: discriminator_loss(z, real=True),
@@ -164,8 +164,8 @@ def test_class_color_product_agrees_with_the_oracle():
   rng = np.random.default_rng(0)
   structure = rng.random((2, 3, 4, 5)).astype(np.float32)
   image = rng.normal(size=(2, 3, 4, 3)).astype(np.float32)
-  found = class_color_product(structure, image)
-  np.testing.assert_allclose(found, reference_critics.product(structure, image), rtol=1e-6)
+  product = class_color_product(structure, image)
+  np.testing.assert_allclose(product, reference_critics.product(structure, image), rtol=1e-6)
 
 
 def test_class_color_product_of_probabilities_adds_up_to_the_image():
@@ -180,18 +180,18 @@ def test_soften_one_hot_agrees_with_the_oracle_and_is_a_distribution(mass):
   truth, predicted = simplexes()
   truth[:, :, ::5] = 0
   labeled = truth.any(-1)
-  found = np.array(soften_one_hot(truth, predicted, min_probability=mass))
-  np.testing.assert_allclose(found, reference_critics.soften(truth, predicted, mass), atol=1e-6)
-  np.testing.assert_allclose(found.sum(-1), labeled, atol=1e-6)
-  assert np.all(found >= 0) and np.all(found[truth > 0] >= np.float32(mass))
+  softened = np.array(soften_one_hot(truth, predicted, min_probability=mass))
+  np.testing.assert_allclose(softened, reference_critics.soften(truth, predicted, mass), atol=1e-6)
+  np.testing.assert_allclose(softened.sum(-1), labeled, atol=1e-6)
+  assert np.all(softened >= 0) and np.all(softened[truth > 0] >= np.float32(mass))
 
 
 def test_soften_one_hot_keeps_predictions_with_enough_mass_on_the_truth():
   truth, predicted = simplexes()
   enough = (truth * predicted).sum(-1) >= 0.5
   assert 0 < enough.sum() < enough.size
-  found = np.array(soften_one_hot(truth, predicted, min_probability=0.5))
-  np.testing.assert_array_equal(found[enough], predicted[enough])
+  softened = np.array(soften_one_hot(truth, predicted, min_probability=0.5))
+  np.testing.assert_array_equal(softened[enough], predicted[enough])
   np.testing.assert_array_equal(soften_one_hot(truth, predicted, min_probability=1.0), truth)
 
 
@@ -202,8 +202,8 @@ def test_soften_one_hot_keeps_predictions_with_enough_mass_on_the_truth():
 )
 def test_soften_one_hot_is_the_closest_distribution_with_the_mass_on_the_truth(divergence):
   truth, predicted = simplexes(count=12)
-  found = np.array(soften_one_hot(truth, predicted, min_probability=0.7), np.float64)
-  for y, t, s in zip(found[0, 0], truth[0, 0], predicted[0, 0].astype(np.float64), strict=True):
+  softened = np.array(soften_one_hot(truth, predicted, min_probability=0.7), np.float64)
+  for y, t, s in zip(softened[0, 0], truth[0, 0], predicted[0, 0].astype(np.float64), strict=True):
     closest = minimize(
       divergence,
       0.1 + 0.6 * t,
@@ -223,10 +223,10 @@ def test_soften_one_hot_is_the_closest_distribution_with_the_mass_on_the_truth(d
 def test_soften_one_hot_is_finite_up_to_a_sure_prediction(sure, mass):
   truth = np.eye(3, dtype=np.float32)[:1, None, None]
   predicted = jnp.array([sure, 1 - sure, 0.0]).reshape(1, 1, 1, 3)
-  found, pull = jax.vjp(lambda s: soften_one_hot(truth, s, min_probability=mass), predicted)
-  np.testing.assert_allclose(found.sum(), 1, atol=1e-6)
+  softened, pull = jax.vjp(lambda s: soften_one_hot(truth, s, min_probability=mass), predicted)
+  np.testing.assert_allclose(softened.sum(), 1, atol=1e-6)
   for k in range(3):
-    grads = pull(jnp.eye(3)[k].reshape(found.shape))[0]
+    grads = pull(jnp.eye(3)[k].reshape(softened.shape))[0]
     assert np.all(np.isfinite(grads)) and np.all(np.abs(grads) < 20)
 
 
@@ -241,8 +241,8 @@ def test_soften_one_hot_has_the_slope_of_its_formula(float64):
 def test_soften_one_hot_of_unlabeled_pixels_is_zero_with_no_gradient():
   truth, predicted = np.zeros((1, 1, 2, 3), np.float32), np.full((1, 1, 2, 3), np.nan, np.float32)
   truth[0, 0, 0, 1], predicted[0, 0, 0] = 1, 1 / 3
-  found, pull = jax.vjp(lambda s: soften_one_hot(truth, s), predicted)
-  assert np.all(found[0, 0, 1] == 0) and np.all(pull(jnp.ones_like(found))[0][0, 0, 1] == 0)
+  softened, pull = jax.vjp(lambda s: soften_one_hot(truth, s), predicted)
+  assert np.all(softened[0, 0, 1] == 0) and np.all(pull(jnp.ones_like(softened))[0][0, 0, 1] == 0)
 
 
 @pytest.mark.parametrize("mass", [0.0, -0.5, 1.1, math.nan])
@@ -256,24 +256,24 @@ def test_gradient_penalty_of_a_linear_critic_is_half_its_squared_slope():
   weight = jnp.array(rng.normal(size=(3, 4, 2)))
   x = rng.normal(size=(5, 3, 4, 2)).astype(np.float32)
   critic = lambda x: jnp.sum(x * weight[None], axis=(1, 2, 3)) + 3
-  found = gradient_penalty(critic, x)
-  np.testing.assert_allclose(found.mean(), (weight**2).sum() / 2, rtol=1e-5)
-  assert found.count == 5
+  penalty = gradient_penalty(critic, x)
+  np.testing.assert_allclose(penalty.mean(), (weight**2).sum() / 2, rtol=1e-5)
+  assert penalty.count == 5
 
 
 def test_gradient_penalty_of_a_quadratic_critic_grows_with_the_structure():
   x = np.random.default_rng(0).normal(size=(5, 3, 4, 2)).astype(np.float32)
-  found = gradient_penalty(lambda x: 1.5 * x**2, x)  # One logit for each value: slopes of 3 x.
-  np.testing.assert_allclose(found.total, 4.5 * (x**2).sum(), rtol=1e-5)
+  penalty = gradient_penalty(lambda x: 1.5 * x**2, x)  # One logit for each value: slopes of 3 x.
+  np.testing.assert_allclose(penalty.total, 4.5 * (x**2).sum(), rtol=1e-5)
 
 
 def test_gradient_penalty_counts_labeled_pixels_and_examples_that_have_any():
   x = np.random.default_rng(0).normal(size=(3, 3, 4, 2)).astype(np.float32)
   valid = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
   valid[1] = 0
-  found = gradient_penalty(lambda x: x**2, x, mask=valid)
-  np.testing.assert_allclose(found.total, 2 * (valid * x**2).sum(), rtol=1e-5)
-  assert found.count == 2
+  penalty = gradient_penalty(lambda x: x**2, x, mask=valid)
+  np.testing.assert_allclose(penalty.total, 2 * (valid * x**2).sum(), rtol=1e-5)
+  assert penalty.count == 2
   assert gradient_penalty(lambda x: x**2, x, mask=0 * valid).mean() == 0
 
 

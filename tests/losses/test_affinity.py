@@ -22,7 +22,7 @@ DEFAULT = COMBINATIONS[0]
 
 
 def names(combinations):
-  return ["-".join(each.values()) for each in combinations]
+  return ["-".join(options.values()) for options in combinations]
 
 
 every_combination = pytest.mark.parametrize("options", COMBINATIONS, ids=names(COMBINATIONS))
@@ -110,7 +110,7 @@ def test_affinity_loss_agrees_with_the_oracle(name, options):
     np.asarray(p), LABELS[name], sizes=SIZES, weights=weights, **options
   )
   check(fields, expected, 1e-5)
-  assert all(np.all(np.isfinite(each)) for each in jax.tree.leaves(gradients))
+  assert all(np.all(np.isfinite(gradient)) for gradient in jax.tree.leaves(gradients))
 
 
 @every_combination
@@ -183,11 +183,11 @@ def test_affinity_loss_has_the_gradient_of_the_oracles_finite_differences(option
       )
       for sign in (1, -1)
     ]
-    found = np.sum(by_p * p_step) + np.sum(np.stack(by_weights) * weights_step)
-    np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=1e-5)
+    directional = np.sum(by_p * p_step) + np.sum(np.stack(by_weights) * weights_step)
+    np.testing.assert_allclose(directional, (ends[0] - ends[1]) / (2 * step), rtol=1e-5)
 
 
-def plain(p, label, weights, *, neighbors, ignore, weight_by, margin=3.0):
+def differentiable_loss(p, label, weights, *, neighbors, ignore, weight_by, margin=3.0):
   """The loss from tensors of all neighbors (j n h w c), to be differentiated by JAX."""
   reach, hot = max(SIZES), jax.nn.one_hot(label, CLASSES, dtype=bool)
   known = jnp.any(hot, axis=-1, keepdims=True)
@@ -225,13 +225,15 @@ def test_affinity_loss_has_the_gradient_of_automatic_differentiation(options, fl
   p, label = as_float(float, extreme_probabilities())[0], LABELS["random"]
   label = np.where(label < 0, 255, label)
   (weights,) = as_float(float, random_weights())
-  value, _, *found = differentiate(p, label, weights, **options)
-  expected_value, expected = jax.jit(
-    jax.value_and_grad(lambda p, weights: plain(p, label, weights, **options), argnums=(0, 1))
+  value, _, *gradients = differentiate(p, label, weights, **options)
+  expected_value, expected_gradients = jax.jit(
+    jax.value_and_grad(
+      lambda p, weights: differentiable_loss(p, label, weights, **options), argnums=(0, 1)
+    )
   )(p, weights)
   np.testing.assert_allclose(value, expected_value, rtol=1e-12)
-  assert float(jnp.linalg.norm(expected[0])) > 0.1
-  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+  assert float(jnp.linalg.norm(expected_gradients[0])) > 0.1
+  for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
@@ -241,9 +243,9 @@ def test_affinity_loss_is_invariant_to_flips_and_turns(options):
   _, fields, gradient, by_weights = differentiate(p, label, weights, **options)
   for turns, flipped in itertools.product(range(4), (False, True)):
     turn = lambda x: np.rot90(x[:, ::-1] if flipped else x, turns, (1, 2))  # noqa: B023
-    _, *found = differentiate(turn(p), turn(label), weights, **options)
+    _, *turned = differentiate(turn(p), turn(label), weights, **options)
     expected = fields, turn(gradient), by_weights
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for a, b in zip(jax.tree.leaves(turned), jax.tree.leaves(expected), strict=True):
       np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
@@ -254,23 +256,23 @@ def test_affinity_loss_is_invariant_to_the_order_of_classes(options):
   known = (label >= 0) & (label < CLASSES)
   renamed = np.where(known, np.argsort(order)[label % CLASSES], label).astype(np.int32)
   value, fields, gradient, by_weights = differentiate(p, label, weights, **options)
-  found = differentiate(
+  reordered = differentiate(
     p[..., order], renamed, jax.tree.map(lambda w: w[order], weights), **options
   )
   expected = (value, fields, gradient[..., order], jax.tree.map(lambda w: w[order], by_weights))
-  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+  for a, b in zip(jax.tree.leaves(reordered), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
 def test_affinity_loss_of_a_batch_adds_up_its_images():
   (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
-  choose = lambda *images: differentiate(
+  losses = lambda *images: differentiate(
     p[np.array(images)], label[np.array(images)], ones(), **DEFAULT
   )[1]
-  for both, twice, other in zip(choose(0, 1), choose(0, 0), choose(1, 1), strict=True):
-    assert np.all(twice.count != other.count)
-    np.testing.assert_array_equal(2 * both.count, (twice + other).count)
-    np.testing.assert_allclose(2 * both.total, (twice + other).total, rtol=1e-5)
+  for batch, first, second in zip(losses(0, 1), losses(0, 0), losses(1, 1), strict=True):
+    assert np.all(first.count != second.count)
+    np.testing.assert_array_equal(2 * batch.count, (first + second).count)
+    np.testing.assert_allclose(2 * batch.total, (first + second).total, rtol=1e-5)
 
 
 @each_option
@@ -280,17 +282,17 @@ def test_affinity_loss_ignores_unlabeled_pixels(options):
   (p, weights) = as_float(np.float32, extreme_probabilities(), random_weights())
   value, _, gradient, _ = differentiate(p, label, weights, **options)
   assert np.all(gradient[unlabeled] == 0) and np.any(gradient[~unlabeled] != 0)
-  changed = jnp.where(unlabeled[..., None], p[..., ::-1] / 2, p)
-  other, *_ = differentiate(changed, label, weights, **options)
-  assert other == value
+  changed_p = jnp.where(unlabeled[..., None], p[..., ::-1] / 2, p)
+  changed_value, *_ = differentiate(changed_p, label, weights, **options)
+  assert changed_value == value
 
 
 def test_affinity_loss_is_scaled_by_equal_weights():
   (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
   value, _, gradient, _ = differentiate(p, label, **DEFAULT)
   weights = jax.tree.map(lambda w: w / len(SIZES), ones())
-  found, _, by_p, _ = differentiate(p, label, weights, **DEFAULT)
-  np.testing.assert_allclose(len(SIZES) * found, value, rtol=1e-6)
+  scaled, _, by_p, _ = differentiate(p, label, weights, **DEFAULT)
+  np.testing.assert_allclose(len(SIZES) * scaled, value, rtol=1e-6)
   np.testing.assert_allclose(len(SIZES) * by_p, gradient, rtol=1e-5, atol=1e-7)
 
 
@@ -299,11 +301,11 @@ def test_affinity_loss_is_linear_in_the_weights(options):
   (p,), label = as_float(np.float32, probabilities()), LABELS["random"]
   a, b = as_float(np.float32, random_weights(0), random_weights(1))
   both = jax.tree.map(lambda a, b: a + 2 * b, a, b)
-  (of_a, *_, slope), (of_b, *_), (of_both, *_, other) = (
-    differentiate(p, label, each, **options) for each in (a, b, both)
+  (of_a, *_, slope), (of_b, *_), (of_both, *_, slope_of_both) = (
+    differentiate(p, label, w, **options) for w in (a, b, both)
   )
   np.testing.assert_allclose(of_both, of_a + 2 * of_b, rtol=1e-5)
-  for x, y in zip(slope, other, strict=True):
+  for x, y in zip(slope, slope_of_both, strict=True):
     np.testing.assert_allclose(x, y, rtol=1e-6)
   # Linear without a constant: the value is the slope times the weights.
   dot = sum(jnp.sum(w * s) for w, s in zip(a, slope, strict=True))

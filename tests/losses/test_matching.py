@@ -19,17 +19,19 @@ def features(seed=0, shape=(2, 3, 4, 5)):
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_matching_distance_agrees_with_the_oracle(normalize):
   a, b, valid = features()
-  found = matching_distance(a, b, mask=valid, normalize=normalize)
+  distance = matching_distance(a, b, mask=valid, normalize=normalize)
   expected = reference.matching_distance(a, b, valid[..., 0], normalize)
-  np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
-  assert found.count == valid.sum()
+  np.testing.assert_allclose(distance.mean(), expected, rtol=1e-5)
+  assert distance.count == valid.sum()
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_matching_distance_is_symmetric_and_zero_for_equal_features(normalize):
   a, b, _ = features()
-  there, back = (matching_distance(x, y, normalize=normalize).mean() for x, y in ((a, b), (b, a)))
-  np.testing.assert_allclose(there, back, rtol=1e-6)
+  forward, backward = (
+    matching_distance(x, y, normalize=normalize).mean() for x, y in ((a, b), (b, a))
+  )
+  np.testing.assert_allclose(forward, backward, rtol=1e-6)
   assert matching_distance(a, a, normalize=normalize).mean() == 0
 
 
@@ -78,29 +80,29 @@ def test_matching_distance_is_summed_and_counted_in_float32():
   """bfloat16 would make 71680 of the count."""
   a = jnp.zeros((1, 8, 8933, 1), jnp.bfloat16)
   for loss in (matching_distance, matching_hinge):
-    found = loss(a + 1, a, normalize="none")
-    assert found.total.dtype == found.count.dtype == jnp.float32 and found.count == 71464
+    distance = loss(a + 1, a, normalize="none")
+    assert distance.total.dtype == distance.count.dtype == jnp.float32 and distance.count == 71464
 
 
 def test_min_norm_is_that_of_the_masked_pixels_and_has_no_gradient():
   a, _, valid = features()
   valid[0] = 0
   norms = np.where(valid[..., 0] > 0, np.linalg.norm(a, axis=-1), np.inf)
-  found = min_norm(a, mask=valid)
-  assert found.count == 1
-  np.testing.assert_allclose(found.mean(), norms[1].min(), rtol=1e-6)
+  norm = min_norm(a, mask=valid)
+  assert norm.count == 1
+  np.testing.assert_allclose(norm.mean(), norms[1].min(), rtol=1e-6)
   slope = jax.grad(lambda x: min_norm(x, mask=valid).mean())(jnp.zeros_like(a))
   assert np.all(slope == 0)
 
 
 def test_matching_hinge_falls_with_the_distance_up_to_the_margin():
   truth = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)
-  turned = lambda angle: jnp.array([np.cos(angle), np.sin(angle)]).reshape(1, 1, 1, 2)
-  hinge = lambda angle: float(matching_hinge(turned(angle), truth, margin=0.8).mean())
+  rotated = lambda angle: jnp.array([np.cos(angle), np.sin(angle)]).reshape(1, 1, 1, 2)
+  hinge = lambda angle: float(matching_hinge(rotated(angle), truth, margin=0.8).mean())
   assert hinge(0.0) == pytest.approx(0.8)
   assert hinge(0.3) > hinge(0.5) > 0  # The distance is 2 - 2 cos(angle).
   assert hinge(1.0) == 0
-  slope = jax.grad(lambda x: matching_hinge(x, truth, margin=0.8).mean())(turned(1.0))
+  slope = jax.grad(lambda x: matching_hinge(x, truth, margin=0.8).mean())(rotated(1.0))
   assert np.all(slope == 0)
 
 
@@ -114,17 +116,17 @@ def test_matching_distance_and_hinge_are_zero_where_nothing_counts():
 def test_layer_distances_measures_the_named_layers_alone():
   a, b, valid = features()
   maps = ({"conv1": a, "conv2": a}, {"conv1": b, "conv2": a}, ("conv2", "conv1"))
-  found = layer_distances(*maps, masks={"conv1": valid, "conv2": valid})
-  assert list(found) == ["conv2", "conv1"] and found["conv2"].mean() == 0
-  np.testing.assert_allclose(found["conv1"].mean(), matching_distance(a, b, mask=valid).mean())
+  distances = layer_distances(*maps, masks={"conv1": valid, "conv2": valid})
+  assert list(distances) == ["conv2", "conv1"] and distances["conv2"].mean() == 0
+  np.testing.assert_allclose(distances["conv1"].mean(), matching_distance(a, b, mask=valid).mean())
 
 
 @pytest.mark.parametrize("count_partial_cells", [False, True])
 @pytest.mark.parametrize("size", [(4, 6), (2, 3), (8, 12), (1, 1)])
 def test_pool_mask_agrees_with_the_oracle(count_partial_cells, size):
   valid = (np.random.default_rng(0).random((3, 8, 12, 1)) < 0.7).astype(np.float32)
-  found = pool_mask(valid, size, count_partial_cells=count_partial_cells)
-  np.testing.assert_array_equal(found, reference.pool_mask(valid, size, count_partial_cells))
+  pooled = pool_mask(valid, size, count_partial_cells=count_partial_cells)
+  np.testing.assert_array_equal(pooled, reference.pool_mask(valid, size, count_partial_cells))
 
 
 @pytest.mark.parametrize("side", range(1, 40))

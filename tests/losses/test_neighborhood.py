@@ -9,10 +9,10 @@ from asmjax.losses.neighborhood import NEIGHBORS, offsets, pad_border, shift
 @pytest.mark.parametrize("neighbors", NEIGHBORS)
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_offsets_are_distinct_and_come_in_opposite_pairs_without_the_center(size, neighbors):
-  found = offsets(size, neighbors)
-  assert len(set(found)) == len(found) and (0, 0) not in found
-  assert {(-dy, -dx) for dy, dx in found} == set(found)
-  assert max(max(map(abs, each)) for each in found) == size // 2
+  listed = offsets(size, neighbors)
+  assert len(set(listed)) == len(listed) and (0, 0) not in listed
+  assert {(-dy, -dx) for dy, dx in listed} == set(listed)
+  assert max(max(map(abs, offset)) for offset in listed) == size // 2
 
 
 @pytest.mark.parametrize("size", [3, 5, 7, 9])
@@ -20,7 +20,7 @@ def test_offsets_are_the_full_square_or_8_of_its_rim(size):
   full, corners = (set(offsets(size, neighbors)) for neighbors in ("full", "corners"))
   radius = size // 2
   assert len(full) == size**2 - 1
-  assert corners == {each for each in full if set(map(abs, each)) <= {0, radius}}
+  assert corners == {offset for offset in full if set(map(abs, offset)) <= {0, radius}}
   assert len(corners) == 8
 
 
@@ -39,19 +39,19 @@ def test_offsets_refuse_unknown_neighbors():
 @pytest.mark.parametrize("margin", [0, 1, 5])
 def test_pad_border_surrounds_the_last_two_axes_alone(shape, margin):
   x = np.arange(np.prod(shape)).reshape(shape)
-  found = pad_border(x, margin, -7)
-  assert found.shape == (*shape[:-2], *(side + 2 * margin for side in shape[-2:]))
-  np.testing.assert_array_equal(shift(found, (0, 0), margin), x)
-  assert np.sum(found == -7) == found.size - x.size
+  padded = pad_border(x, margin, -7)
+  assert padded.shape == (*shape[:-2], *(side + 2 * margin for side in shape[-2:]))
+  np.testing.assert_array_equal(shift(padded, (0, 0), margin), x)
+  assert np.sum(padded == -7) == padded.size - x.size
 
 
 @pytest.mark.parametrize("offset", [(0, 0), (1, 0), (0, -2), (-2, 1), (5, 5)])
 def test_shift_gives_the_value_at_the_offset_or_the_padding(offset):
   x, (dy, dx) = np.arange(2 * 3 * 4).reshape(2, 3, 4), offset
-  seen = np.asarray(shift(pad_border(x, 5, -1), offset, 5))
+  shifted = np.asarray(shift(pad_border(x, 5, -1), offset, 5))
   for b, row, column in np.ndindex(x.shape):
     inside = 0 <= row + dy < 3 and 0 <= column + dx < 4
-    assert seen[b, row, column] == (x[b, row + dy, column + dx] if inside else -1)
+    assert shifted[b, row, column] == (x[b, row + dy, column + dx] if inside else -1)
 
 
 def test_pad_border_keeps_the_type():

@@ -84,9 +84,9 @@ def test_class_balance_weights_agree_with_the_oracle(seed):
 def test_class_balance_weights_of_a_class_add_up_to_its_share():
   label = np.array([[[0, 0, 0, 1, 2, 3]], [[2, 2, 2, 1, 255, 4]]], np.int32)
   weights = np.asarray(class_balance_weights(label, SHARES))
-  for image, found, labeled in ((label[0], weights[0], 6), (label[1], weights[1], 4)):
+  for image, image_weights, labeled in ((label[0], weights[0], 6), (label[1], weights[1], 4)):
     for c in set(image.flat) & {0, 1, 2, 3}:
-      np.testing.assert_allclose(found[image == c].sum(), labeled * SHARES[c], rtol=1e-6)
+      np.testing.assert_allclose(image_weights[image == c].sum(), labeled * SHARES[c], rtol=1e-6)
   np.testing.assert_allclose(weights.sum(axis=(1, 2)), [6, 4 * (0.2 + 0.3)], rtol=1e-6)
   assert np.all(weights[1][label[1] >= 4] == 0)
 
@@ -109,8 +109,10 @@ def test_class_balance_weights_are_finite_if_classes_are_absent(label):
     np.full((1, 2, 2), label, np.int32), np.array([0.0, 0.0, 1.0, 0.0])
   )
   np.testing.assert_array_equal(weights, np.full((1, 2, 2), float(label == 2)))
-  unseen = class_balance_weights(np.full((1, 2, 2), 1, np.int32), np.array([0.0, 0.0, 1.0, 0.0]))
-  np.testing.assert_array_equal(unseen, np.zeros((1, 2, 2)))
+  absent_in_training = class_balance_weights(
+    np.full((1, 2, 2), 1, np.int32), np.array([0.0, 0.0, 1.0, 0.0])
+  )
+  np.testing.assert_array_equal(absent_in_training, np.zeros((1, 2, 2)))
 
 
 def test_class_balance_weights_make_the_loss_invariant_to_the_size_of_classes():
@@ -129,19 +131,19 @@ def test_class_balance_weights_make_the_loss_invariant_to_the_size_of_classes():
   more = flat(logits)[:, :, often], flat(label)[:, :, often]
   assert more[1].size == 12 + 3 * 4
   np.testing.assert_allclose(means(*more), means(logits, label), rtol=1e-5)
-  plain = lambda x, y: float(cross_entropy(x, y).mean())
-  assert abs(plain(*more) - plain(logits, label)) > 0.01
+  unweighted = lambda x, y: float(cross_entropy(x, y).mean())
+  assert abs(unweighted(*more) - unweighted(logits, label)) > 0.01
 
 
 def test_cross_entropy_weighs_losses_and_gradients_but_not_the_count():
   logits, label = example()
   weights = class_balance_weights(label, SHARES)
   loss = cross_entropy(logits, label, weights=weights)
-  each = [
+  weighted_losses = [
     balance(label, SHARES)[index] * reference.cross_entropy(logits[index][None], label[index][None])
     for index in np.ndindex(label.shape)
   ]
-  np.testing.assert_allclose(loss.total, np.sum(each), rtol=1e-5)
+  np.testing.assert_allclose(loss.total, np.sum(weighted_losses), rtol=1e-5)
   assert loss.count == np.sum(label < 4)
   mean = lambda x: cross_entropy(x, label, weights=weights).mean()
   expected = (jax.nn.softmax(logits) - np.eye(256)[label][..., :4]) * weights[..., None]
@@ -156,5 +158,7 @@ def test_cross_entropy_with_weights_ignores_infinite_logits_of_unlabeled_pixels(
   value, grads = jax.value_and_grad(
     lambda x: cross_entropy(x, label, weights=class_balance_weights(label, SHARES)).mean()
   )(jnp.where(np.isinf(logits), 0, logits))
-  spoilt = cross_entropy(logits, label, weights=class_balance_weights(label, SHARES)).mean()
-  assert value == spoilt > 0 and np.all(grads[label >= 4] == 0)
+  with_infinities = cross_entropy(
+    logits, label, weights=class_balance_weights(label, SHARES)
+  ).mean()
+  assert value == with_infinities > 0 and np.all(grads[label >= 4] == 0)

@@ -75,95 +75,95 @@ def score(metric, maps, tolerance=NEAR, classes=CLASSES):
 
 def numbers(state):
   """All numbers of a state, whatever it nests."""
-  found = []
+  arrays = []
   for value in dataclasses.asdict(state).values():
     nested = value.values() if isinstance(value, dict) else [value]
-    found += [np.asarray(x, np.float64) for x in nested if not isinstance(x, str)]
-  return found
+    arrays += [np.asarray(x, np.float64) for x in nested if not isinstance(x, str)]
+  return arrays
 
 
-def assert_same(one, other):
-  for x, y in zip(numbers(one), numbers(other), strict=True):
+def assert_same(a, b):
+  for x, y in zip(numbers(a), numbers(b), strict=True):
     np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("reach", (0, 1, 1.5, 2.9))
 def test_contour_benchmark_equals_the_oracle(maps, reach):
-  found = score(ContourBenchmark, maps, Tolerance(reach, "pixels"))
+  state = score(ContourBenchmark, maps, Tolerance(reach, "pixels"))
   counts, image_mean = slow.contour_benchmark(*maps, CLASSES, reach)
-  np.testing.assert_array_equal([found.matched, found.predicted, found.true], counts)
+  np.testing.assert_array_equal([state.matched, state.predicted, state.true], counts)
   matched, predicted, true = counts
   ratios = [[slow.over(*x) for x in zip(matched, y, strict=True)] for y in (predicted, true)]
   np.testing.assert_allclose(
-    [found.compute_by_class()["precision"], found.compute_by_class()["recall"]], ratios
+    [state.compute_by_class()["precision"], state.compute_by_class()["recall"]], ratios
   )
   expected = [slow.f_of(*x) for x in zip(*ratios, strict=True)]
-  np.testing.assert_allclose(found.compute_by_class()["f"], expected)
+  np.testing.assert_allclose(state.compute_by_class()["f"], expected)
   np.testing.assert_allclose(
-    list(found.compute().values()), [*map(slow.mean, (*ratios, expected)), image_mean]
+    list(state.compute().values()), [*map(slow.mean, (*ratios, expected)), image_mean]
   )
 
 
 @pytest.mark.parametrize("reach", (0, 1, 2.5))
 def test_bf_score_equals_the_oracle(maps, reach):
-  found = score(BFScore, maps, Tolerance(reach, "pixels"))
+  state = score(BFScore, maps, Tolerance(reach, "pixels"))
   images, scores = slow.bf(*maps, CLASSES, reach)
   for i, name in enumerate(("precision", "recall", "f")):
     expected = [slow.mean(column) for column in scores[:, i].T]
-    np.testing.assert_allclose(found.compute_by_class()[name], expected)
+    np.testing.assert_allclose(state.compute_by_class()[name], expected)
   known = [x for x in images if not np.isnan(x)]
   expected = (np.mean(known), np.std(known)) if known else (np.nan, np.nan)
-  np.testing.assert_allclose(list(found.compute().values()), expected, atol=1e-12)
+  np.testing.assert_allclose(list(state.compute().values()), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("reach", (1, 3))
 def test_boundary_iou_equals_the_oracle(maps, reach):
-  found = score(BoundaryIoU, maps, Tolerance(reach, "pixels"))
+  state = score(BoundaryIoU, maps, Tolerance(reach, "pixels"))
   expected = slow.boundary_iou(*maps, CLASSES, reach)
-  np.testing.assert_allclose(found.compute_by_class()["iou"], expected)
-  np.testing.assert_allclose(found.compute()["boundary_iou"], slow.mean(expected))
+  np.testing.assert_allclose(state.compute_by_class()["iou"], expected)
+  np.testing.assert_allclose(state.compute()["boundary_iou"], slow.mean(expected))
 
 
 @pytest.mark.parametrize("reach", (0, 1, 3))
 def test_davis_f_equals_the_oracle(maps, reach):
-  found = score(DavisF, maps, Tolerance(reach, "pixels"))
+  state = score(DavisF, maps, Tolerance(reach, "pixels"))
   expected = slow.davis(*maps, CLASSES, reach)
-  np.testing.assert_allclose(found.compute_by_class()["f"], expected)
-  np.testing.assert_allclose(found.compute()["davis_f"], slow.mean(expected))
+  np.testing.assert_allclose(state.compute_by_class()["f"], expected)
+  np.testing.assert_allclose(state.compute()["davis_f"], slow.mean(expected))
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_count_matches_is_the_maximum(seed):
   rng = np.random.default_rng(seed)
   side = rng.integers(2, 6)
-  one, other = (np.argwhere(rng.random((side, side)) < rng.uniform(0.1, 0.6)) for _ in range(2))
-  one, other, reach = one[:6], other[:6], rng.choice([0, 1, 1.5, 2, 3])
-  places = [tuple(map(int, p)) for p in one], [tuple(map(int, p)) for p in other]
+  a, b = (np.argwhere(rng.random((side, side)) < rng.uniform(0.1, 0.6)) for _ in range(2))
+  a, b, reach = a[:6], b[:6], rng.choice([0, 1, 1.5, 2, 3])
+  places = [tuple(map(int, p)) for p in a], [tuple(map(int, p)) for p in b]
   expected = slow.exhaustive_matching(*places, reach)
-  assert count_matches(one.T, other.T, reach) == count_matches(other.T, one.T, reach) == expected
+  assert count_matches(a.T, b.T, reach) == count_matches(b.T, a.T, reach) == expected
   assert slow.matching(*places, reach) == expected
 
 
 def test_count_matches_gives_up_an_exact_match_for_two_others():
-  one, other = np.array([[0, 0], [1, 2]]), np.array([[0, 0], [0, 1]])
-  assert count_matches(one, other, 1) == 2  # (0, 1) leaves its twin to (0, 2).
+  a, b = np.array([[0, 0], [1, 2]]), np.array([[0, 0], [0, 1]])
+  assert count_matches(a, b, 1) == 2  # (0, 1) leaves its twin to (0, 2).
 
 
 def test_count_matches_follows_a_chain_that_nearest_first_breaks():
   # All but the first pixel have one 2 to the left and one 3 to the right. Taking the nearest leaves
   # the first pixel alone, and the one augmenting path that helps it runs through all the others.
-  one = np.array([[0], [1]]) * np.arange(0, 400, 5)
-  other = one + [[0], [3]]
-  assert count_matches(one, other, 3) == one.shape[1]
-  assert count_matches(one, other, 2.9) == one.shape[1] - 1
-  assert count_matches(one[::-1], other[::-1, :-1], 3) == one.shape[1] - 1
+  a = np.array([[0], [1]]) * np.arange(0, 400, 5)
+  b = a + [[0], [3]]
+  assert count_matches(a, b, 3) == a.shape[1]
+  assert count_matches(a, b, 2.9) == a.shape[1] - 1
+  assert count_matches(a[::-1], b[::-1, :-1], 3) == a.shape[1] - 1
 
 
 def test_count_matches_ends_where_pixels_are_dense():
   """Tens of candidates each; searches without bounds on what they revisit do not end here."""
   rng = np.random.default_rng(0)
-  one, other = (np.stack(np.nonzero(rng.integers(0, 2, (120, 120)))) for _ in range(2))
-  assert count_matches(one, other, 4.7) == min(one.shape[1], other.shape[1])
+  a, b = (np.stack(np.nonzero(rng.integers(0, 2, (120, 120)))) for _ in range(2))
+  assert count_matches(a, b, 4.7) == min(a.shape[1], b.shape[1])
 
 
 def test_contour_benchmark_is_stricter_than_the_closest_match():
@@ -226,12 +226,12 @@ def test_boundary_metrics_are_invariant_to_flips_and_turns(metric, turn):
 def test_boundary_metrics_follow_the_order_of_classes(metric):
   label, guess = blobs(5)
   order = np.array([2, 0, 3, 1, *range(CLASSES, 256)])
-  plain, renamed = score(metric, (label, guess)), score(metric, (order[label], order[guess]))
+  state, renamed = score(metric, (label, guess)), score(metric, (order[label], order[guess]))
   read = "iou" if metric is BoundaryIoU else "f"
-  by_class = plain.compute_by_class()[read]
+  by_class = state.compute_by_class()[read]
   np.testing.assert_allclose(renamed.compute_by_class()[read][order[:CLASSES]], by_class)
   assert len(set(by_class)) == CLASSES
-  for name, value in plain.compute().items():
+  for name, value in state.compute().items():
     assert renamed.compute()[name] == pytest.approx(value)
 
 
@@ -240,19 +240,19 @@ def test_boundary_metrics_merge_associatively_to_the_full_batch(metric):
   label, guess = blobs(6, count=6)
   label[2] = 255  # An image without a score.
   shards = [score(metric, (label[i], guess[i])) for i in range(6)]
-  whole = score(metric, (label, guess))
+  batch = score(metric, (label, guess))
   a, b, c = shards[0].merge(shards[1]), shards[2].merge(shards[3]), shards[4].merge(shards[5])
   empty = metric.empty(CLASSES, tolerance=NEAR)
   for merged in (
     a.merge(b).merge(c),
     a.merge(b.merge(c)),
     c.merge(a).merge(b),
-    empty.merge(whole),
-    whole.merge(empty),
+    empty.merge(batch),
+    batch.merge(empty),
     functools.reduce(metric.merge, shards),
   ):
-    assert_same(merged, whole)
-    assert merged.compute() == pytest.approx(whole.compute())
+    assert_same(merged, batch)
+    assert merged.compute() == pytest.approx(batch.compute())
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -281,8 +281,8 @@ def test_boundary_metrics_ignore_predictions_in_unlabeled_pixels(metric):
 
 def test_boundary_metrics_see_no_boundary_at_unlabeled_pixels():
   label = _filled(SQUARE, 0, (np.s_[:, 4], 255), (np.s_[:, 5:], 1))
-  found = score(ContourBenchmark, (label, np.where(np.arange(9) < 4, 0, 1)[None].repeat(9, 0)))
-  assert not found.true.any() and not found.predicted.any()
+  state = score(ContourBenchmark, (label, np.where(np.arange(9) < 4, 0, 1)[None].repeat(9, 0)))
+  assert not state.true.any() and not state.predicted.any()
   assert (
     BoundaryIoU.from_batch(PLAIN, _filled(SQUARE, 255, (np.s_[4, 4], 0)), num_classes=1).union == 0
   )
@@ -318,9 +318,9 @@ def padded(pairs, shape=(25, 32)):
   images = [pair for stack in pairs for pair in zip(*stack, strict=True)]
   label = np.full((len(images), *shape), 255)
   guess = rng.integers(0, CLASSES, label.shape)
-  for i, (true, said) in enumerate(images):
+  for i, (true, predicted) in enumerate(images):
     height, width = true.shape
-    label[i, :height, :width], guess[i, :height, :width] = true, said
+    label[i, :height, :width], guess[i, :height, :width] = true, predicted
   return label, guess, np.array([true.shape for true, _ in images], np.int32)
 
 
@@ -332,8 +332,8 @@ def test_bf_score_of_two_sizes_has_the_same_part_of_the_diagonal_as_tolerance(pi
     slow.bf(*maps, CLASSES, reach)
     for maps, reach in zip(LARGE_AND_SMALL, (2 * pixels, pixels), strict=True)
   ]
-  images = [x for each, _ in parts for x in each]
-  scores = np.concatenate([each for _, each in parts])
+  images = [x for part, _ in parts for x in part]
+  scores = np.concatenate([part for _, part in parts])
   np.testing.assert_allclose(list(state.compute().values()), [np.mean(images), np.std(images)])
   for i, name in enumerate(("precision", "recall", "f")):
     expected = [slow.mean(column) for column in scores[:, i].T]
@@ -383,20 +383,20 @@ def test_boundary_metrics_of_classes_in_one_map_alone():
 @pytest.mark.parametrize("reach", (0, 1, 2, 5, 7.3))
 def test_count_covered_agrees_with_all_distances(reach):
   rng = np.random.default_rng(0)
-  one, other = (rng.random((40, 50)) < 0.01 for _ in range(2))
-  distances = np.hypot(*(np.argwhere(one)[:, None] - np.argwhere(other)).transpose(2, 0, 1))
+  a, b = (rng.random((40, 50)) < 0.01 for _ in range(2))
+  distances = np.hypot(*(np.argwhere(a)[:, None] - np.argwhere(b)).transpose(2, 0, 1))
   near = distances <= reach
   expected = near.any(1).sum(), near.any(0).sum()
-  assert count_covered(np.argwhere(one).T, np.argwhere(other).T, reach) == expected
+  assert count_covered(np.argwhere(a).T, np.argwhere(b).T, reach) == expected
 
 
 def test_mark_contours_gives_masks_less_their_erosion():
   ids, _ = blobs(11, count=1, void=0)
-  found = mark_contours(ids[0], np.ones(ids[0].shape, bool))
+  contours = mark_contours(ids[0], np.ones(ids[0].shape, bool))
   for c in range(CLASSES):
     mask = ids[0] == c
     eroded = ndimage.binary_erosion(mask, border_value=1)
-    np.testing.assert_array_equal(found & mask, mask & ~eroded)
+    np.testing.assert_array_equal(contours & mask, mask & ~eroded)
 
 
 def test_running_moments_are_accurate_where_sums_of_squares_are_not():

@@ -27,10 +27,10 @@ def counted(probabilities, label, num_bins=15):
 @pytest.mark.parametrize("bins", [1, 4, 15])
 @pytest.mark.parametrize("count", [counted, Calibration.from_batch])
 def test_calibration_agrees_with_the_oracle_on_device_and_host(count, bins):
-  found = count(*example(), num_bins=bins)
+  score = count(*example(), num_bins=bins)
   expected, largest = reference.calibration(*example(), bins)
-  assert found.expected_error() == pytest.approx(expected, rel=1e-5)
-  assert found.maximum_error() == pytest.approx(largest, rel=1e-5)
+  assert score.expected_error() == pytest.approx(expected, rel=1e-5)
+  assert score.maximum_error() == pytest.approx(largest, rel=1e-5)
 
 
 def test_count_calibration_has_the_bins_of_the_host():
@@ -42,13 +42,13 @@ def test_count_calibration_has_the_bins_of_the_host():
 
 def test_calibration_merges_to_the_full_batch():
   probabilities, label = example()
-  whole = Calibration.from_batch(probabilities, label)
+  batch = Calibration.from_batch(probabilities, label)
   merged = Calibration.empty()
   for p, t in zip(probabilities, label, strict=True):
     merged = merged.merge(Calibration.from_batch(p, t))
-  np.testing.assert_allclose(merged.confidence, whole.confidence)
-  np.testing.assert_array_equal(merged.counts, whole.counts)
-  assert merged.compute() == pytest.approx(whole.compute())
+  np.testing.assert_allclose(merged.confidence, batch.confidence)
+  np.testing.assert_array_equal(merged.counts, batch.counts)
+  assert merged.compute() == pytest.approx(batch.compute())
 
 
 def test_calibration_of_calibrated_predictions_has_no_error():

@@ -31,9 +31,9 @@ def test_confusion_matrix_merges_associatively_to_the_full_batch():
     ConfusionMatrix.from_batch(predicted[i : i + 2], label[i : i + 2], num_classes=4)
     for i in (0, 2, 4)
   )
-  whole = ConfusionMatrix.from_batch(predicted, label, num_classes=4)
-  for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), ConfusionMatrix.empty(4).merge(whole)):
-    np.testing.assert_array_equal(merged.counts, whole.counts)
+  batch = ConfusionMatrix.from_batch(predicted, label, num_classes=4)
+  for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), ConfusionMatrix.empty(4).merge(batch)):
+    np.testing.assert_array_equal(merged.counts, batch.counts)
 
 
 def test_confusion_matrix_by_hand():
@@ -74,7 +74,7 @@ def test_confusion_matrix_follows_the_order_of_classes():
   label, predicted = maps()
   label = np.where((label < 0) | (label > 3), 255, label)
   order = np.array([2, 0, 3, 1, *range(4, 256)])
-  plain = ConfusionMatrix.from_batch(predicted, label, num_classes=4)
+  matrix = ConfusionMatrix.from_batch(predicted, label, num_classes=4)
   renamed = ConfusionMatrix.from_batch(order[predicted], order[label], num_classes=4)
-  np.testing.assert_allclose(renamed.iou()[order[:4]], plain.iou())
-  assert renamed.mean_iou() == pytest.approx(plain.mean_iou())
+  np.testing.assert_allclose(renamed.iou()[order[:4]], matrix.iou())
+  assert renamed.mean_iou() == pytest.approx(matrix.mean_iou())

@@ -58,10 +58,10 @@ def on_device(**options):
   )
 
 
-def assert_scores(found, expected, **tolerance):
-  assert found.keys() == expected.keys()
+def assert_scores(scores, expected, **tolerance):
+  assert scores.keys() == expected.keys()
   for name in expected:
-    np.testing.assert_allclose(found[name], expected[name], err_msg=name, **tolerance)
+    np.testing.assert_allclose(scores[name], expected[name], err_msg=name, **tolerance)
 
 
 @pytest.mark.parametrize("cap", [10.0, 1e6])
@@ -111,12 +111,12 @@ def test_depth_errors_that_are_ratios_are_invariant_to_the_unit():
 def test_depth_errors_swap_rel_and_rel_by_prediction_with_truth_and_prediction():
   truth, predicted = maps()
   predicted = np.where(truth > 0, predicted, 0)
-  one, other = (
+  swapped, scores = (
     DepthErrors.from_batch(*x).compute() for x in ((truth, predicted), (predicted, truth))
   )
   for name in ("rms", "log_rms", "log10", *FACTORS):
-    assert one[name] == pytest.approx(other[name], rel=1e-12)
-  assert one["rel"] == pytest.approx(other["rel_by_prediction"], rel=1e-12) != other["rel"]
+    assert swapped[name] == pytest.approx(scores[name], rel=1e-12)
+  assert swapped["rel"] == pytest.approx(scores["rel_by_prediction"], rel=1e-12) != scores["rel"]
 
 
 def test_depth_errors_accept_more_with_a_wider_factor():
@@ -136,21 +136,21 @@ def test_depth_errors_merge_associatively_to_the_full_batch():
   a, b, c = (
     DepthErrors.from_batch(predicted[i : i + 2], truth[i : i + 2], cap=10.0) for i in (0, 2, 4)
   )
-  whole = DepthErrors.from_batch(predicted, truth, cap=10.0).compute()
+  batch = DepthErrors.from_batch(predicted, truth, cap=10.0).compute()
   for merged in (
     a.merge(b).merge(c),
     a.merge(b.merge(c)),
     DepthErrors.empty(cap=10.0).merge(c.merge(a)).merge(b),
   ):
-    assert_scores(merged.compute(), whole, rtol=1e-13)
+    assert_scores(merged.compute(), batch, rtol=1e-13)
 
 
 def test_depth_errors_refuse_bad_shapes_caps_and_merges():
-  one = DepthErrors.from_batch([1.0], [1.0], cap=10.0)
+  errors = DepthErrors.from_batch([1.0], [1.0], cap=10.0)
   with pytest.raises(ValueError, match="10.*80"):
-    one.merge(DepthErrors.from_batch([1.0], [1.0], cap=80.0))
+    errors.merge(DepthErrors.from_batch([1.0], [1.0], cap=80.0))
   with pytest.raises(ValueError, match="one shape"):
-    one.merge(DepthErrors.empty(cap=10.0, num_groups=2))
+    errors.merge(DepthErrors.empty(cap=10.0, num_groups=2))
   with pytest.raises(ValueError, match=r"predictions.*2"):
     DepthErrors.from_batch([1.0, 2.0], [1.0])
   with pytest.raises(ValueError, match="group"):
@@ -206,12 +206,12 @@ def test_group_means_of_instances_merge_over_images():
     groups = instance_groups(instance[part], label[part], num_classes=4)
     return GroupMeans.from_batch(predicted[part], truth[part], errors=DepthErrors, groups=groups)
 
-  a, b, c, whole = (means(slice(*x)) for x in ((0, 1), (1, 2), (2, 3), (0, 3)))
-  nothing = means(slice(0, 0))
-  for merged in (a.merge(b).merge(c), nothing.merge(a).merge(b.merge(c))):
-    np.testing.assert_array_equal(merged.members, whole.members)
-    assert_scores(merged.compute_by_class(), whole.compute_by_class(), rtol=1e-12)
-  assert np.isnan(nothing.compute()["rel"])
+  a, b, c, batch = (means(slice(*x)) for x in ((0, 1), (1, 2), (2, 3), (0, 3)))
+  empty = means(slice(0, 0))
+  for merged in (a.merge(b).merge(c), empty.merge(a).merge(b.merge(c))):
+    np.testing.assert_array_equal(merged.members, batch.members)
+    assert_scores(merged.compute_by_class(), batch.compute_by_class(), rtol=1e-12)
+  assert np.isnan(empty.compute()["rel"])
 
 
 def test_group_means_weigh_small_instances_as_much_as_large_ones():
@@ -244,8 +244,10 @@ def test_group_means_of_images_equal_the_oracle():
   predicted = np.concatenate([predicted, predicted[:1]])
   groups = image_groups(truth.shape)
   means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
-  each = [reference.depth_scores(*pair) for pair in zip(truth[:3], predicted[:3], strict=True)]
-  assert_scores(means.compute(), {k: np.mean([x[k] for x in each]) for k in each[0]}, rtol=1e-12)
+  by_image = [reference.depth_scores(*pair) for pair in zip(truth[:3], predicted[:3], strict=True)]
+  assert_scores(
+    means.compute(), {k: np.mean([x[k] for x in by_image]) for k in by_image[0]}, rtol=1e-12
+  )
   assert means.members == 3
 
 
@@ -256,12 +258,12 @@ def test_group_means_refuse_bad_shapes_and_merges():
     GroupMeans.from_batch(predicted[:2], truth[:2], errors=DepthErrors, groups=groups)
   with pytest.raises(ValueError, match=r"\(n, h, w\)"):
     instance_groups(np.ones((3, 3)), np.ones((3, 3)), num_classes=2)
-  one, other = (
+  a, b = (
     GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups, cap=c)
     for c in (10.0, 80.0)
   )
   with pytest.raises(ValueError, match="10.*80"):
-    one.merge(other)
+    a.merge(b)
 
 
 def test_protocols_of_depth_errors_and_their_means_differ():
@@ -305,10 +307,10 @@ def test_sum_depth_errors_adds_up_over_devices_and_compiles_once():
   )
   total = jax.tree.map(jnp.add, step(truth, predicted), step(predicted, truth))
   assert len(traces) == 1
-  whole = DepthErrors.from_batch(predicted, truth, cap=10.0).merge(
+  batch = DepthErrors.from_batch(predicted, truth, cap=10.0).merge(
     DepthErrors.from_batch(truth, predicted, cap=10.0)
   )
-  assert_scores(DepthErrors(jax.device_get(total), 10.0).compute(), whole.compute(), rtol=1e-6)
+  assert_scores(DepthErrors(jax.device_get(total), 10.0).compute(), batch.compute(), rtol=1e-6)
 
 
 def test_depth_errors_keep_counts_and_sums_in_64_bits():

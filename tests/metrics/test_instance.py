@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from asmjax.metrics import ConfusionMatrix
-from asmjax.metrics.instance import InstanceIou
+from asmjax.metrics.instance import InstanceIoU
 from asmjax.tasks import Segmentation
 from tests.oracles import labels as reference
 
@@ -20,29 +20,29 @@ def images(number=5, shape=(9, 8), seed=0):
 
 
 def score(label, predicted, instance, **kwargs):
-  return InstanceIou.from_batch(predicted, label, instance=instance, num_classes=CLASSES, **kwargs)
+  return InstanceIoU.from_batch(predicted, label, instance=instance, num_classes=CLASSES, **kwargs)
 
 
 def merged(images, **kwargs):
-  total = InstanceIou.empty(CLASSES, **kwargs)
+  total = InstanceIoU.empty(CLASSES, **kwargs)
   for maps in images:
     total = total.merge(score(*maps, **kwargs))
   return total
 
 
 def test_instance_iou_agrees_with_the_oracle():
-  found = merged(images())
+  state = merged(images())
   expected = np.array(reference.instance_iou(list(images()), CLASSES), np.float64)
-  np.testing.assert_allclose(found.iou(), expected)
-  assert found.compute()["instance_mean_iou"] == pytest.approx(np.nanmean(expected))
-  assert found.instances.sum() == 5 * 6
+  np.testing.assert_allclose(state.iou(), expected)
+  assert state.compute()["instance_mean_iou"] == pytest.approx(np.nanmean(expected))
+  assert state.instances.sum() == 5 * 6
 
 
 def test_instance_iou_weighs_images_by_their_number_of_instances():
-  one = InstanceIou.from_batch(
+  one = InstanceIoU.from_batch(
     [[0, 1, 1, 1]], [[0, 0, 0, 0]], instance=[[1, 1, 1, 1]], num_classes=2
   )
-  three = InstanceIou.from_batch(
+  three = InstanceIoU.from_batch(
     [[0, 0, 0, 1]], [[0, 0, 0, 0]], instance=[[1, 2, 3, 3]], num_classes=2
   )
   both = one.merge(three)
@@ -58,7 +58,7 @@ def test_instance_iou_of_one_instance_a_class_is_the_iou_of_pixels():
 
 def test_instance_iou_merges_associatively_and_with_the_empty_state():
   a, b, c = (score(*maps) for maps in images(3))
-  for total in (a.merge(b).merge(c), InstanceIou.empty(CLASSES).merge(a).merge(b.merge(c))):
+  for total in (a.merge(b).merge(c), InstanceIoU.empty(CLASSES).merge(a).merge(b.merge(c))):
     np.testing.assert_allclose(total.weighted, merged(images(3)).weighted)
     np.testing.assert_array_equal(total.instances, merged(images(3)).instances)
 
@@ -66,24 +66,24 @@ def test_instance_iou_merges_associatively_and_with_the_empty_state():
 def test_instance_iou_gives_an_instance_the_class_of_most_of_its_labeled_pixels():
   label = np.array([[255, 255, 255, 2, 1, 1], [255, 255, 0, 0, 1, 1]])
   instance = np.array([[1, 1, 1, 2, 2, 2], [3, 3, 4, 0, 5, 5]])
-  score = InstanceIou.from_batch(np.zeros_like(label), label, instance=instance, num_classes=3)
+  score = InstanceIoU.from_batch(np.zeros_like(label), label, instance=instance, num_classes=3)
   np.testing.assert_array_equal(score.instances, [1, 2, 0])
 
 
 def test_instance_iou_is_invariant_to_the_numbers_of_instances():
   label, predicted, instance = next(images())
   order = np.array([0, 90, 17, 3, 1000, 2, 5])
-  plain, renamed = (
-    InstanceIou.from_batch(predicted, label, instance=ids, num_classes=CLASSES)
+  state, renamed = (
+    InstanceIoU.from_batch(predicted, label, instance=ids, num_classes=CLASSES)
     for ids in (instance, order[instance])
   )
-  np.testing.assert_array_equal(renamed.weighted, plain.weighted)
+  np.testing.assert_array_equal(renamed.weighted, state.weighted)
 
 
 def test_instance_iou_ignores_predictions_in_an_image_without_the_class():
-  here = InstanceIou.from_batch([[0, 1]], [[0, 1]], instance=[[1, 2]], num_classes=2)
-  there = InstanceIou.from_batch([[0, 1]], [[0, 0]], instance=[[1, 1]], num_classes=2)
-  np.testing.assert_allclose(here.merge(there).iou(), [0.75, 1])
+  with_class = InstanceIoU.from_batch([[0, 1]], [[0, 1]], instance=[[1, 2]], num_classes=2)
+  without_class = InstanceIoU.from_batch([[0, 1]], [[0, 0]], instance=[[1, 1]], num_classes=2)
+  np.testing.assert_allclose(with_class.merge(without_class).iou(), [0.75, 1])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_instance_iou_ignores_predictions_in_an_image_without_the_class():
 def test_instance_iou_counts_a_class_without_ids_as_the_option_says(count_without_ids, expected):
   label = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 1, 2]])
   instance = np.array([[0, 7, 0, 0], [0, 7, 0, 0], [0, 8, 8, 0]])
-  score = InstanceIou.from_batch(
+  score = InstanceIoU.from_batch(
     label, label, instance=instance, num_classes=4, count_without_ids=count_without_ids
   )
   np.testing.assert_array_equal(score.instances, expected)
@@ -103,7 +103,7 @@ def test_instance_iou_counts_a_class_without_ids_as_the_option_says(count_withou
 def test_instance_iou_counts_the_components_of_flooding():
   rng = np.random.default_rng(0)
   label = (rng.random((20, 20)) < 0.3).astype(int)
-  score = InstanceIou.from_batch(
+  score = InstanceIoU.from_batch(
     label, label, instance=0 * label, num_classes=2, count_without_ids="components"
   )
   expected = [reference.components(label == c) for c in (0, 1)]
@@ -119,18 +119,18 @@ def test_instance_iou_without_an_instance_is_nan():
 def test_instance_iou_refuses_bad_shapes_and_options():
   label = np.zeros((2, 2), int)
   with pytest.raises(ValueError, match=r"targets \(2, 2\).*instance \(2,\); expected three maps"):
-    InstanceIou.from_batch(label, label, instance=label[0], num_classes=2)
+    InstanceIoU.from_batch(label, label, instance=label[0], num_classes=2)
   with pytest.raises(ValueError, match=r"targets \(2,\)"):
-    InstanceIou.from_batch(label[0], label[0], instance=label[0], num_classes=2)
+    InstanceIoU.from_batch(label[0], label[0], instance=label[0], num_classes=2)
   with pytest.raises(ValueError, match="unknown count_without_ids 'twice'; known: .*'once'"):
-    InstanceIou.empty(2, count_without_ids="twice")
+    InstanceIoU.empty(2, count_without_ids="twice")
   with pytest.raises(ValueError, match="'left_out' does not merge with 'once'"):
-    InstanceIou.empty(2).merge(InstanceIou.empty(2, count_without_ids="once"))
+    InstanceIoU.empty(2).merge(InstanceIoU.empty(2, count_without_ids="once"))
 
 
 def test_instance_iou_says_in_its_protocol_how_classes_without_ids_count():
   names = ("left_out", "once", "components")
-  assert len({InstanceIou.empty(2, count_without_ids=name).protocol for name in names}) == 3
+  assert len({InstanceIoU.empty(2, count_without_ids=name).protocol for name in names}) == 3
 
 
 @pytest.mark.parametrize("count_without_ids, expected", [("left_out", [1]), ("once", [1, 1])])
@@ -141,6 +141,6 @@ def test_segmentation_counts_classes_without_ids_as_the_option_says(count_withou
   label = np.array([[[0, 1]]])
   states = task.extra_metric_states(label, {"label": label, "instance": label})
   score = states["instance"].merge(states["instance"])
-  assert score.instances[score.instances > 0].tolist() == [2 * each for each in expected]
+  assert score.instances[score.instances > 0].tolist() == [2 * count for count in expected]
   with pytest.raises(ValueError, match="unknown count_without_ids 'twice'"):
     Segmentation(("sky", "car"), count_without_ids="twice")

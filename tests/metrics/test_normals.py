@@ -60,11 +60,11 @@ CASES = {
 }
 
 
-def assert_scores(found, expected, atol):
-  assert found.keys() == expected.keys()
+def assert_scores(scores, expected, atol):
+  assert scores.keys() == expected.keys()
   for name in expected:
     slack = BIN / 2 + atol if name == "median" else atol
-    np.testing.assert_allclose(found[name], expected[name], err_msg=name, atol=slack, rtol=1e-6)
+    np.testing.assert_allclose(scores[name], expected[name], err_msg=name, atol=slack, rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,16 +106,16 @@ def test_normal_errors_count_no_prediction_as_a_right_angle_and_leave_out_no_tru
 
 def test_normal_errors_are_invariant_to_turns_and_flips_of_both_maps():
   truth, predicted = fields()
-  plain = NormalErrors.from_batch(predicted, truth).compute()
+  expected = NormalErrors.from_batch(predicted, truth).compute()
   turn = Rotation.random(random_state=0).as_matrix()
   for matrix in (turn, np.diag([-1, 1, 1]), turn @ np.diag([1, -1, 1])):
     assert_scores(
-      NormalErrors.from_batch(predicted @ matrix, truth @ matrix).compute(), plain, atol=1e-9
+      NormalErrors.from_batch(predicted @ matrix, truth @ matrix).compute(), expected, atol=1e-9
     )
   flipped = NormalErrors.from_batch(predicted[:, :, ::-1], truth[:, :, ::-1]).compute()
-  assert_scores(flipped, plain, atol=1e-9)
+  assert_scores(flipped, expected, atol=1e-9)
   one_only = NormalErrors.from_batch(predicted, truth @ turn).compute()
-  assert abs(one_only["mean"] - plain["mean"]) > 10
+  assert abs(one_only["mean"] - expected["mean"]) > 10
 
 
 def test_normal_errors_are_symmetric_and_add_up_to_180_with_the_opposite():
@@ -139,19 +139,19 @@ def test_normal_errors_have_a_median_within_half_a_bin(pixels):
   for angles in rng.uniform(0, 180, (20, pixels)):
     radians = np.radians(angles)
     predicted = np.stack([np.sin(radians), 0 * radians, np.cos(radians)], -1)
-    found = NormalErrors.from_batch(predicted, np.tile([0.0, 0, 1], (pixels, 1))).compute()[
+    median = NormalErrors.from_batch(predicted, np.tile([0.0, 0, 1], (pixels, 1))).compute()[
       "median"
     ]
-    assert abs(found - np.median(angles)) <= BIN / 2 + 1e-9
+    assert abs(median - np.median(angles)) <= BIN / 2 + 1e-9
 
 
 def test_normal_errors_merge_associatively_to_the_full_batch():
   truth, predicted = fields(shape=(6, 5, 4))
   a, b, c = (NormalErrors.from_batch(predicted[i : i + 2], truth[i : i + 2]) for i in (0, 2, 4))
-  whole = NormalErrors.from_batch(predicted, truth)
-  for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), NormalErrors.empty().merge(whole)):
-    np.testing.assert_array_equal(merged.sums["histogram"], whole.sums["histogram"])
-    assert_scores(merged.compute(), whole.compute(), atol=1e-11)
+  batch = NormalErrors.from_batch(predicted, truth)
+  for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), NormalErrors.empty().merge(batch)):
+    np.testing.assert_array_equal(merged.sums["histogram"], batch.sums["histogram"])
+    assert_scores(merged.compute(), batch.compute(), atol=1e-11)
 
 
 def test_class_means_equal_the_oracle_class_by_class():

@@ -79,6 +79,6 @@ def test_predictors_keep_a_line_where_it_is(name):
   (peak,) = np.nonzero(profile >= profile.max() * (1 - 1e-5))
   np.testing.assert_allclose(np.mean(peak), (start + stop - 1) / 2, atol=1e-6)
   if name != "fcrn":  # Its maps go beyond the image before they are cut, on one side alone.
-    found, flipped = np.asarray(predict(noise)), np.asarray(predict(noise[:, :, ::-1]))
-    assert np.std(found) > 1e-3 * np.mean(found)
-    np.testing.assert_allclose(found[:, ::-1], flipped, rtol=1e-4)
+    maps, flipped_maps = np.asarray(predict(noise)), np.asarray(predict(noise[:, :, ::-1]))
+    assert np.std(maps) > 1e-3 * np.mean(maps)
+    np.testing.assert_allclose(maps[:, ::-1], flipped_maps, rtol=1e-4)

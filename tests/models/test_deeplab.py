@@ -63,7 +63,7 @@ def relu(x):
   return np.maximum(x, 0)
 
 
-def made(net, x):
+def random_net(net, x):
   """Random variables, and the convolutions with them as functions in NumPy."""
   variables = backbones.initial(net, x)
   params = jax.tree.map(np.asarray, variables["params"])
@@ -95,21 +95,21 @@ def test_deeplab_v3_plus_is_its_definition(separable):
     separable=separable,
     norm=NONE,
   )
-  variables, conv, conv3x3 = made(net, x)
+  variables, conv, conv3x3 = random_net(net, x)
   x, high = np.asarray(x), np.asarray(x)[:, ::2, ::2]
   mean = relu(conv("aspp_pool", high.mean((1, 2), keepdims=True)))
-  maps = [np.broadcast_to(mean, (*high.shape[:3], 4)), relu(conv("aspp0", high))]
-  maps += [conv3x3("aspp1", high, 1), conv3x3("aspp2", high, 2)]
-  y = relu(conv("project", np.concatenate(maps, -1)))
+  branches = [np.broadcast_to(mean, (*high.shape[:3], 4)), relu(conv("aspp0", high))]
+  branches += [conv3x3("aspp1", high, 1), conv3x3("aspp2", high, 2)]
+  y = relu(conv("project", np.concatenate(branches, -1)))
   y = reference.upsample(y, (14, 12), 2)
   y = np.concatenate([y, relu(conv("low", x))], -1)
   y = conv3x3("conv2", conv3x3("conv1", y))
-  found = jax.jit(lambda: net.apply(variables, jnp.asarray(x), train=False))()
+  maps = jax.jit(lambda: net.apply(variables, jnp.asarray(x), train=False))()
   for task in ("a", "b"):
     expected = conv(f"head_{task}", y)
     scale = np.std(expected)
     assert scale > 1e-4
-    np.testing.assert_allclose(found[task], expected, rtol=1e-4, atol=1e-4 * scale)
+    np.testing.assert_allclose(maps[task], expected, rtol=1e-4, atol=1e-4 * scale)
 
 
 def test_deeplab_enlarges_maps_to_the_stride_without_further_parameters():
@@ -121,20 +121,20 @@ def test_deeplab_enlarges_maps_to_the_stride_without_further_parameters():
     outputs, sown = net.apply(variables, x, train=False, mutable=["intermediates"])
     return [outputs["a"], sown["intermediates"]["features"][0]]
 
-  found, small = jax.jit(lambda: (maps(coarse.clone(stride=1)), maps(coarse)))()
-  for large, each in zip(found, small, strict=True):
-    assert each.shape[1:3] == (8, 6)
-    expected = reference.upsample(np.asarray(each), (15, 11), 2)
-    np.testing.assert_allclose(large, expected, rtol=1e-5, atol=1e-6)
+  enlarged, originals = jax.jit(lambda: (maps(coarse.clone(stride=1)), maps(coarse)))()
+  for result, original in zip(enlarged, originals, strict=True):
+    assert original.shape[1:3] == (8, 6)
+    expected = reference.upsample(np.asarray(original), (15, 11), 2)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_deeplab_v2_adds_up_a_convolution_of_each_rate():
   x = backbones.image(15, 11)
   net = DeepLabV2({"a": 2}, backbones.Thinned(output_stride=8), rates=(1, 3, 9))
-  variables, conv, _ = made(net, x)
+  variables, conv, _ = random_net(net, x)
   expected = sum(conv(f"head_a_rate{r}", np.asarray(x)[:, ::2, ::2], r) for r in net.rates)
-  found = jax.jit(lambda: net.apply(variables, x, train=False))()
-  np.testing.assert_allclose(found["a"], expected, rtol=1e-4, atol=1e-5)
+  maps = jax.jit(lambda: net.apply(variables, x, train=False))()
+  np.testing.assert_allclose(maps["a"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_deeplab_at_half_the_output_stride_with_doubled_rates_has_the_same_scores():
@@ -155,16 +155,18 @@ def test_deeplab_at_half_the_output_stride_with_doubled_rates_has_the_same_score
   params = variables["v2"]["params"]
   rates = {"head_a_rate2": params["head_a_rate1"], "head_a_rate6": params["head_a_rate3"]}
   doubled = {**variables, "v2": {"params": {"backbone": params["backbone"], **rates}}}
-  found, expected = jax.jit(
+  dense_scores, coarse_scores = jax.jit(
     lambda: [
-      {name: net.apply(values[name], x, train=False)["a"] for name, net in each.items()}
-      for each, values in ((dense, doubled), (coarse, variables))
+      {name: net.apply(values[name], x, train=False)["a"] for name, net in scores.items()}
+      for scores, values in ((dense, doubled), (coarse, variables))
     ]
   )()
-  for name, each in expected.items():
-    assert found[name].shape[1:3] == (9, 12) and each.shape[1:3] == (5, 6)
-    assert np.std(each) > 0.01
-    np.testing.assert_allclose(found[name][:, ::2, ::2], each, rtol=1e-4, atol=1e-4 * np.std(each))
+  for name, scores in coarse_scores.items():
+    assert dense_scores[name].shape[1:3] == (9, 12) and scores.shape[1:3] == (5, 6)
+    assert np.std(scores) > 0.01
+    np.testing.assert_allclose(
+      dense_scores[name][:, ::2, ::2], scores, rtol=1e-4, atol=1e-4 * np.std(scores)
+    )
 
 
 def test_deeplab_refuses_a_decoder_without_convolutions():

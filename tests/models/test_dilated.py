@@ -27,9 +27,9 @@ def test_dilated_is_fcn_32s_and_a_module_of_64_kernels_of_1x1():
 
 def test_dilated_has_the_channels_of_table_1_in_the_large_module():
   _, variables = backbones.shapes(on_pixels(5, large=True), 8, 8)
-  found = [variables["params"][f"head_a_context{i}"]["kernel"].shape for i in range(1, 9)]
+  shapes = [variables["params"][f"head_a_context{i}"]["kernel"].shape for i in range(1, 9)]
   widths = [5 * factor for factor in (1, 2, 2, 4, 8, 16, 32, 32, 1)]
-  assert found == [
+  assert shapes == [
     (k, k, *pair)
     for k, pair in zip([3] * 7 + [1], zip(widths, widths[1:], strict=False), strict=True)
   ]
@@ -43,15 +43,15 @@ def initialized(net, x):
 
 
 def test_dilated_passes_positive_scores_unchanged_at_first():
-  found, scores = initialized(on_pixels(4), backbones.image(9, 8))
+  maps, scores = initialized(on_pixels(4), backbones.image(9, 8))
   assert 0.2 < np.mean(scores > 0) < 0.8
-  np.testing.assert_allclose(found, np.maximum(scores, 0), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(maps, np.maximum(scores, 0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("noise, tolerance", [(0.0, 1e-6), (1e-4, 0.02)])
 def test_dilated_passes_positive_scores_but_for_noise_in_the_large_module(noise, tolerance):
-  found, scores = initialized(on_pixels(3, large=True, noise=noise), backbones.image(9, 8))
-  error = np.abs(found - np.maximum(scores, 0)).max() / scores.max()
+  maps, scores = initialized(on_pixels(3, large=True, noise=noise), backbones.image(9, 8))
+  error = np.abs(maps - np.maximum(scores, 0)).max() / scores.max()
   assert error <= tolerance and (error > 1e-4) == (noise > 0)
 
 
@@ -65,7 +65,7 @@ def test_dilated_has_the_receptive_field_of_table_1():
     lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32), variables
   )
   center = lambda x: jnp.sum(net.apply(variables, x, train=False)["a"][:, 37, 36])
-  seen = np.any(np.asarray(jax.jit(jax.grad(center))(x)), (0, -1))
+  field = np.any(np.asarray(jax.jit(jax.grad(center))(x)), (0, -1))
   expected = np.zeros((75, 73), bool)
   expected[37 - 33 : 37 + 34, 36 - 33 : 36 + 34] = True
-  np.testing.assert_array_equal(seen, expected)
+  np.testing.assert_array_equal(field, expected)

@@ -132,7 +132,7 @@ def test_discriminators_have_the_published_receptive_field(net, size, k, first, 
   corners[range(4), [first, first, last, last], [first, last, first, last]] = 1
   lit = jnp.array(np.stack([outside, *corners]), jnp.float32)[..., None]
   lit = jnp.repeat(lit, 3, -1)
-  inputs = [jnp.zeros_like(each) for each in structures(net, size, size, n=5)]
+  inputs = [jnp.zeros_like(structure) for structure in structures(net, size, size, n=5)]
   inputs[which] = lit
   _, variables = shapes(net, *inputs)
   logits = jax.jit(lambda v, *x: net.apply(v, *x, train=False))(averaging(variables), *inputs)
@@ -198,17 +198,19 @@ def test_two_branch_net_has_a_gradient_for_both_inputs():
 @pytest.mark.parametrize("kind", [LucNet, TwoBranchNet, PatchNet])
 def test_discriminators_normalize_every_kernel_if_spectral(kind):
   nets = kind(), kind(spectral=True)
-  plain, spectral = (shapes(net, *structures(net, 8, 8))[1] for net in nets)
-  assert plain["params"] == spectral["params"]
+  unnormalized, spectral = (shapes(net, *structures(net, 8, 8))[1] for net in nets)
+  assert unnormalized["params"] == spectral["params"]
   estimated = {name for name in spectral["batch_stats"] if name.endswith("_spectral")}
   assert estimated == {
-    f"{name}_spectral" for name, layer in plain["params"].items() if "kernel" in layer
+    f"{name}_spectral" for name, layer in unnormalized["params"].items() if "kernel" in layer
   }
 
 
 def test_discriminators_estimate_the_largest_singular_values_in_training_alone():
-  plain, spectral = (PatchNet((4, 6), spectral, norm=Norm("none")) for spectral in (False, True))
-  x = structures(plain, 8, 8)
+  unnormalized, spectral = (
+    PatchNet((4, 6), spectral, norm=Norm("none")) for spectral in (False, True)
+  )
+  x = structures(unnormalized, 8, 8)
   variables = initial(spectral, *x)
   params, stats = variables["params"], variables["batch_stats"]
   step, evaluate = (
@@ -228,7 +230,7 @@ def test_discriminators_estimate_the_largest_singular_values_in_training_alone()
   for name, layer in params.items():
     sigma = stats[f"{name}_spectral"][f"{name}/kernel/sigma"]
     np.testing.assert_allclose(largest(layer["kernel"]) / sigma, 1, atol=0.01)
-  expected = jax.jit(lambda p: plain.apply({"params": p}, *x, train=False))(divided)
+  expected = jax.jit(lambda p: unnormalized.apply({"params": p}, *x, train=False))(divided)
   np.testing.assert_allclose(logits, expected, rtol=0.02, atol=1e-4)
 
 

@@ -19,12 +19,12 @@ def test_laplacian_pyramid_adds_up_to_the_image():
   images = [backbones.image(*size) for size in sizes]
   pyramids = jax.jit(lambda: [laplacian_pyramid(x, 3) for x in images])()
   for x, levels in zip(images, pyramids, strict=True):
-    assert [each.shape[1:3] for each in levels] == [
+    assert [level.shape[1:3] for level in levels] == [
       tuple(-(-side // every) for side in x.shape[1:3]) for every in (1, 2, 4)
     ]
     total = levels[-1]
-    for each in reversed(levels[:-1]):
-      total = resize_bilinear(total, each.shape[1:3]) + each
+    for level in reversed(levels[:-1]):
+      total = resize_bilinear(total, level.shape[1:3]) + level
     np.testing.assert_allclose(total, x, rtol=1e-5, atol=1e-5)
 
 
@@ -32,8 +32,8 @@ def test_laplacian_pyramid_has_the_mean_in_the_last_level_alone():
   x = jnp.full((1, 12, 20, 2), 3.0)
   *fine, coarse = laplacian_pyramid(x, 3)
   np.testing.assert_allclose(coarse, 3, rtol=1e-6)
-  for each in fine:
-    np.testing.assert_allclose(each, 0, atol=1e-6)
+  for level in fine:
+    np.testing.assert_allclose(level, 0, atol=1e-6)
 
 
 def normalized(x, window):
@@ -55,8 +55,8 @@ def normalized(x, window):
 def test_normalize_locally_agrees_with_the_oracle(size, window):
   x = np.asarray(backbones.image(*size), np.float64).repeat(2, 0)
   x[1] *= np.linspace(0.1, 5, size[1])[:, None]
-  found = normalize_locally(jnp.array(x, jnp.float32), window)
-  np.testing.assert_allclose(found, normalized(x, window), rtol=1e-3, atol=1e-4)
+  result = normalize_locally(jnp.array(x, jnp.float32), window)
+  np.testing.assert_allclose(result, normalized(x, window), rtol=1e-3, atol=1e-4)
 
 
 def test_normalize_locally_keeps_a_flat_image_flat():
@@ -80,25 +80,25 @@ def test_farabet_filters_take_as_many_maps_as_published():
   """Luminance or both chroma channels, then 8 of 16 and 32 of 64 maps (Sec. 5)."""
   *_, slopes = compiled(Farabet({"a": 2}, scales=1, hidden=8), backbones.image(32, 36))
   sees = []
-  for each in slopes.values():
+  for slope in slopes.values():
     # All taps of a connection learn, or none.
-    np.testing.assert_array_equal((each != 0).any((0, 1)), (each != 0).all((0, 1)))
-    sees.append((each != 0).any((0, 1)))
-  assert [each.shape for each in sees] == [(3, 16), (16, 64), (64, 256)]
+    np.testing.assert_array_equal((slope != 0).any((0, 1)), (slope != 0).all((0, 1)))
+    sees.append((slope != 0).any((0, 1)))
+  assert [slope.shape for slope in sees] == [(3, 16), (16, 64), (64, 256)]
   np.testing.assert_array_equal(sees[0][:, :10], np.array([[1], [0], [0]]).repeat(10, 1))
   np.testing.assert_array_equal(sees[0][:, 10:], np.array([[0], [1], [1]]).repeat(6, 1))
-  for each, count in zip(sees[1:], (8, 32), strict=True):
-    assert (each.sum(0) == count).all() and each.any(1).all()
-    assert len(np.unique(each, axis=1).T) > each.shape[1] // 2
+  for slope, count in zip(sees[1:], (8, 32), strict=True):
+    assert (slope.sum(0) == count).all() and slope.any(1).all()
+    assert len(np.unique(slope, axis=1).T) > slope.shape[1] // 2
 
 
 def test_farabet_is_its_definition():
   """One set of weights for all levels; masked weights say nothing."""
   x = backbones.image(23, 18)
   net = Farabet({"a": 2, "b": 1}, **SMALL)
-  params, found, slopes = compiled(net, x)
+  params, outputs, slopes = compiled(net, x)
   assert set(params) == {"conv1", "conv2", "conv3", "hidden", "head_a", "head_b"}
-  masks = {name: each != 0 for name, each in slopes.items()}
+  masks = {name: level != 0 for name, level in slopes.items()}
 
   def conv(name, x):
     kernel, bias = (params[name][key] for key in ("kernel", "bias"))
@@ -115,13 +115,13 @@ def test_farabet_is_its_definition():
   luminance = 0.299 * red + 0.587 * green + 0.114 * blue
   yuv = np.stack([luminance, 0.492 * (blue - luminance), 0.877 * (red - luminance)], -1)
   maps = []
-  for each in laplacian_pyramid(jnp.array(yuv, jnp.float32), 3):
-    y = np.tanh(conv("conv1", normalized(np.asarray(each, np.float64), 15)))
+  for level in laplacian_pyramid(jnp.array(yuv, jnp.float32), 3):
+    y = np.tanh(conv("conv1", normalized(np.asarray(level, np.float64), 15)))
     y = np.tanh(conv("conv2", pool(y)))
     maps.append(np.tanh(conv("conv3", pool(y))))
-  y = np.concatenate([resize_bilinear(each, (6, 5)) for each in maps], -1)
+  y = np.concatenate([resize_bilinear(level, (6, 5)) for level in maps], -1)
   y = np.tanh(conv("hidden", y))
   for task in ("a", "b"):
     expected = conv(f"head_{task}", y)
     assert np.std(expected) > 0.01
-    np.testing.assert_allclose(found[task], expected, rtol=0.01, atol=0.01 * np.std(expected))
+    np.testing.assert_allclose(outputs[task], expected, rtol=0.01, atol=0.01 * np.std(expected))

@@ -74,8 +74,8 @@ def test_fcn_on_a_dilated_backbone_adds_up_scores_without_doubling():
   params = jax.tree.map(np.asarray, variables["params"])
   assert set(params) == {"head_a", "head_a_16", "head_a_8"}
   expected = sum(np.asarray(x) @ p["kernel"][0, 0] + p["bias"] for p in params.values())
-  found = jax.jit(lambda: net.apply(variables, x, train=False))()
-  np.testing.assert_allclose(found["a"], expected, rtol=1e-4, atol=1e-5)
+  maps = jax.jit(lambda: net.apply(variables, x, train=False))()
+  np.testing.assert_allclose(maps["a"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fcn_32s_has_the_same_scores_on_a_denser_backbone():
@@ -85,11 +85,11 @@ def test_fcn_32s_has_the_same_scores_on_a_denser_backbone():
     for stride in (32, 16)
   )
   variables = backbones.initial(coarse, x)
-  found, expected = jax.jit(
+  dense_scores, expected = jax.jit(
     lambda: [net.apply(variables, x, train=False)["a"] for net in (dense, coarse)]
   )()
   assert expected.shape == (1, 3, 2, 2) and np.std(expected) > 0.01
-  np.testing.assert_allclose(found[:, ::2, ::2], expected, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(dense_scores[:, ::2, ::2], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_fcn_refuses_unknown_strides():

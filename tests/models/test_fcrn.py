@@ -67,9 +67,11 @@ def test_resnet_dilated_in_place_of_strides_has_the_same_features_more_densely(p
   dense, middle, coarse = (run()[stride] for stride in (8, 16, 32))
   assert np.std(coarse[32]) > 0.01 and list(coarse) == [2, 4, 8, 16, 32]
   for stride, expected in coarse.items():
-    for found, output in ((dense, 8), (middle, 16)):
+    for features, output in ((dense, 8), (middle, 16)):
       every = max(stride // output, 1)
-      np.testing.assert_allclose(found[stride][:, ::every, ::every], expected, rtol=1e-4, atol=1e-5)
+      np.testing.assert_allclose(
+        features[stride][:, ::every, ::every], expected, rtol=1e-4, atol=1e-5
+      )
 
 
 def test_bottleneck_is_three_convolutions_and_a_shortcut():

@@ -23,9 +23,9 @@ SHADES = np.repeat(np.arange(256, dtype=np.uint8)[None, None, :, None], 3, axis=
   ids=lambda value: getattr(value, "name", ""),
 )
 def test_input_transform_is_the_published_formula(transform, formula):
-  found = transform(SHADES)
-  assert found.dtype == jnp.float32 and INPUT_TRANSFORMS[transform.name] is transform
-  np.testing.assert_allclose(found, formula(SHADES.astype(np.float64)), rtol=1e-5, atol=1e-5)
+  inputs = transform(SHADES)
+  assert inputs.dtype == jnp.float32 and INPUT_TRANSFORMS[transform.name] is transform
+  np.testing.assert_allclose(inputs, formula(SHADES.astype(np.float64)), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("transform", INPUT_TRANSFORMS.values(), ids=INPUT_TRANSFORMS.keys())

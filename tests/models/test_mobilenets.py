@@ -136,8 +136,8 @@ def test_mobilenet_v2_is_its_definition():
       same = inner.shape == y.shape and (j > 0 or stride == 1)
       y = y + inner if same else inner
   assert f"block{i + 1}_depthwise" not in params and i == 17
-  found = jax.jit(lambda: net.apply(variables, x, train=False))()[32]
-  np.testing.assert_allclose(found, y, rtol=1e-3, atol=1e-3 * np.std(y))
+  features = jax.jit(lambda: net.apply(variables, x, train=False))()[32]
+  np.testing.assert_allclose(features, y, rtol=1e-3, atol=1e-3 * np.std(y))
 
 
 @pytest.mark.parametrize("make", [tiny_v1, MobileNetV2])
@@ -180,7 +180,7 @@ def test_mobilenet_critic_drops_at_random_and_gradients_reach_everything():
     return jax.value_and_grad(total, (0, 1), has_aux=True)(params, x)
 
   runs = [graded(params, x, jax.random.key(seed)) for seed in (0, 0, 1)]
-  first, again, other = (np.ravel(logits) for (_, logits), _ in runs)
-  assert np.array_equal(first, again) and np.all(first != other)
+  logits, same_key, new_key = (np.ravel(logits) for (_, logits), _ in runs)
+  assert np.array_equal(logits, same_key) and np.all(logits != new_key)
   _, grads = runs[0]
   assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in jax.tree.leaves(grads))

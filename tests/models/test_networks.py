@@ -42,8 +42,8 @@ def test_unet_has_the_levels_widths_convolutions_and_norm_of_its_options():
     {"a": 2, "b": 1}, levels=3, width=32, max_width=64, decoder_convs=3, norm=Norm("group")
   )
   outputs, variables = shapes(net, jnp.zeros((1, 13, 10, 3)), train=False)
-  found = kernels(variables)
-  assert len(found) == 3 + 2 * 3 + 2 and found["down3_1"] == (3, 3, 64, 64)
+  shapes_of_kernels = kernels(variables)
+  assert len(shapes_of_kernels) == 3 + 2 * 3 + 2 and shapes_of_kernels["down3_1"] == (3, 3, 64, 64)
   assert outputs["a"].shape == (1, 13, 10, 2) and outputs["b"].shape == (1, 13, 10, 1)
   assert "batch_stats" not in variables
 

@@ -157,7 +157,7 @@ def test_predictors_learn_in_every_layer_and_drop_out(name):
       {"params": params}, x, train=True, mutable=["intermediates"], rngs={"dropout": key}
     )
     maps = (maps, sown["intermediates"].get("auxiliary", ()))
-    return sum(jnp.mean(jnp.sin(each)) for each in jax.tree.leaves(maps))
+    return sum(jnp.mean(jnp.sin(leaf)) for leaf in jax.tree.leaves(maps))
 
   step = jax.jit(jax.value_and_grad(loss))
   value, grads = step(params, jax.random.key(0))

@@ -45,13 +45,13 @@ def test_pspnet_is_its_definition(size):
       means[:, i, j] = y[
         :, i * h // bins : -(-(i + 1) * h // bins), j * w // bins : -(-(j + 1) * w // bins)
       ].mean((1, 2))
-    each = np.maximum(conv(f"pool{bins}", means), 0)
-    maps.append(resize_bilinear(each, (h, w), align_corners=True))
+    pooled = np.maximum(conv(f"pool{bins}", means), 0)
+    maps.append(resize_bilinear(pooled, (h, w), align_corners=True))
   y = np.maximum(conv("fuse", np.concatenate(maps, -1)), 0)
-  found = jax.jit(lambda: net.apply(variables, x, train=False))()
+  outputs = jax.jit(lambda: net.apply(variables, x, train=False))()
   for task in HEADS:
     expected = conv(f"head_{task}", y)
-    np.testing.assert_allclose(found[task], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs[task], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_pspnet_auxiliary_maps_come_from_the_stage_before_the_last():
@@ -115,17 +115,17 @@ def test_pspnet_drops_entire_channels():
   x = backbones.image(20, 24)
   net = PSPNet(HEADS, backbones.Thinned(output_stride=8), features=64, norm=NONE, dropout=0.5)
   variables = backbones.initial(net, x)
-  seen = jax.jit(
+  features = jax.jit(
     lambda train, key: net.apply(
       variables, x, train=train, mutable=["intermediates"], rngs={"dropout": key}
     )[1]["intermediates"]["features"][0],
     static_argnums=0,
   )
-  plain, first, second = (
-    seen(False, jax.random.key(0)),
-    *(seen(True, jax.random.key(i)) for i in (0, 1)),
+  undropped, first, second = (
+    features(False, jax.random.key(0)),
+    *(features(True, jax.random.key(i)) for i in (0, 1)),
   )
-  kept = [np.any(each, (0, 1, 2)) for each in (first, second)]
-  alive = np.any(plain, (0, 1, 2))
+  kept = [np.any(dropped, (0, 1, 2)) for dropped in (first, second)]
+  alive = np.any(undropped, (0, 1, 2))
   assert np.any(kept[0] != kept[1]) and 10 < kept[0].sum() < alive.sum() - 10
-  np.testing.assert_allclose(first, 2 * plain * kept[0][None, None, None], rtol=1e-5)
+  np.testing.assert_allclose(first, 2 * undropped * kept[0][None, None, None], rtol=1e-5)

@@ -28,13 +28,13 @@ def shapes(net, size, **kwargs):
   return jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), x, train=False, **kwargs))
 
 
-def made(net, x, **kwargs):
+def initial(net, x, **kwargs):
   return jax.jit(lambda: net.init(jax.random.key(0), x, train=False, **kwargs))()
 
 
 def test_unet_as_released_has_the_layers_of_the_released_code():
   outputs, variables = shapes(UNet({"depth": 1, "normals": 3}, width=64, **RELEASED), (512, 512))
-  found = {
+  kernels = {
     name: leaf["kernel"].shape for name, leaf in variables["params"].items() if "kernel" in leaf
   }
   expected = {"head_depth": (3, 3, 64, 1), "head_normals": (3, 3, 64, 3)}
@@ -43,7 +43,7 @@ def test_unet_as_released_has_the_layers_of_the_released_code():
   for i, (width, below) in enumerate(itertools.pairwise(FILTERS)):
     for j, channels in enumerate((below, 2 * width, width)):
       expected[f"up{i + 1}_{j + 1}"] = (3, 3, channels, width)
-  assert found == expected
+  assert kernels == expected
   convolutions = sum(math.prod(shape) for shape in expected.values())
   scales = 2 * (sum(FILTERS) + 3 * sum(FILTERS[:-1]))
   total = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
@@ -61,7 +61,7 @@ def test_unet_as_released_halves_any_size_and_rounds_up(size):
 def test_unet_with_an_even_kernel_halves_with_zeros_beyond_the_border(size):
   x = jnp.array(np.random.default_rng(0).normal(size=(1, *size, 3)), jnp.float32)
   net = UNet({"depth": 2}, levels=1, width=2, stride=2, down_kernel=4, norm=Norm("none"))
-  variables = made(net, x)
+  variables = initial(net, x)
   kernel = np.asarray(variables["params"]["down1_1"]["kernel"])
   (h, w), wide = size, np.pad(x[0], ((1, 2), (1, 2), (0, 0)))
   expected = np.array(
@@ -82,7 +82,7 @@ def test_unet_with_an_even_kernel_halves_with_zeros_beyond_the_border(size):
 def test_unet_joins_the_skip_before_the_convolution_of_the_option():
   x = jnp.array(np.random.default_rng(0).normal(size=(1, 9, 12, 3)), jnp.float32)
   net = UNet({"a": 2}, levels=2, width=4, decoder_convs=3, join=1, head_kernel=3, norm=Norm("none"))
-  variables = made(net, x)
+  variables = initial(net, x)
 
   def layer(name, *inputs, width=4, stride=1):
     return Conv(width, 3, stride).apply({"params": variables["params"][name]}, *inputs)

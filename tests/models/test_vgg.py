@@ -48,8 +48,8 @@ def test_vgg_has_the_published_number_of_parameters_and_multiply_adds():
     sum(complete["params"][name]["kernel"].size for name in ("fc6", "fc7")) + 4096 * 1000
   )
   # In torchvision's network with normalization each of the 4224 channels keeps its bias.
-  rest = fc_products + 2 * 4096 + 1000
-  assert backbones.count(normalized["params"]) + 4224 + rest == 138_365_992
+  top_parameters = fc_products + 2 * 4096 + 1000
+  assert backbones.count(normalized["params"]) + 4224 + top_parameters == 138_365_992
   products, _ = backbones.costs(VGG(), 224, 224)
   assert round((products + fc_products) / 1e9, 2) == 15.47
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
@@ -66,9 +66,9 @@ def test_vgg_is_its_definition_with_pools_left_out_and_dilation(output_stride):
   x = backbones.image(35, 19)
   net = tiny(fc_features=16, output_stride=output_stride)
   variables = backbones.initial(net, x)
-  found = jax.jit(lambda: net.apply(variables, x, train=False))()
+  features = jax.jit(lambda: net.apply(variables, x, train=False))()
   expected = defined(variables, x, output_stride)
-  for a, b in zip(found.values(), expected, strict=True):
+  for a, b in zip(features.values(), expected, strict=True):
     assert np.std(b) > 0.01
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.std(b))
 
@@ -102,9 +102,9 @@ def test_vgg_drops_half_of_the_fully_connected_values_in_training_alone():
     lambda key, train: net.apply(variables, x, train=train, rngs={"dropout": key})[32],
     static_argnums=1,
   )
-  whole, again, first, other = (
+  undropped, undropped_again, dropped, dropped_anew = (
     run(jax.random.key(seed), train) for train in (False, True) for seed in (0, 1)
   )
-  assert jnp.array_equal(whole, again) and jnp.any(first != other)
+  assert jnp.array_equal(undropped, undropped_again) and jnp.any(dropped != dropped_anew)
   zeros = lambda x: float(jnp.mean(x == 0))
-  assert zeros(first) - zeros(whole) == pytest.approx((1 - zeros(whole)) / 2, abs=0.05)
+  assert zeros(dropped) - zeros(undropped) == pytest.approx((1 - zeros(undropped)) / 2, abs=0.05)

@@ -25,9 +25,9 @@ def test_xception_costs_what_the_released_networks_do(middle, parameters, produc
   net = Xception(middle)
   features, variables = backbones.shapes(net, 299, 299)
   assert backbones.count(variables["params"]) + 2048 * 1000 + 1000 == parameters
-  multiply_adds, made = backbones.costs(net, 299, 299)
-  assert round(made / 1e6, 1) == values
-  assert round((multiply_adds + 2 * made) / 1e9, 1) == products
+  multiply_adds, num_values = backbones.costs(net, 299, 299)
+  assert round(num_values / 1e6, 1) == values
+  assert round((multiply_adds + 2 * num_values) / 1e9, 1) == products
   assert {stride: x.shape[1:] for stride, x in features.items()} == {
     2: (150, 150, 128),
     4: (75, 75, 256),
@@ -67,9 +67,9 @@ def test_xception_is_its_definition():
   for i in (1, 2, 3):
     x = separable(x, "exit2", i, 1, relu)
   expected = [inner[f"entry{i}"] for i in (1, 2, 3)] + [inner["exit1"], x]
-  found = jax.jit(lambda: net.apply(variables, image, train=False))()
+  features = jax.jit(lambda: net.apply(variables, image, train=False))()
   assert set(params) == {"conv1", "conv2", *MODULES, "exit2"}
-  for a, b in zip(found.values(), expected, strict=True):
+  for a, b in zip(features.values(), expected, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.std(b))
 
 

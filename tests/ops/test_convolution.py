@@ -24,7 +24,7 @@ def test_conv2d_by_channel_has_the_gradients_of_xla(kernel, stride, dilation, si
   rng = np.random.default_rng(0)
   x, k = rng.normal(size=(2, *size, 6)), rng.normal(size=(kernel, kernel, 1, 6))
   pads = (((kernel - 1) // 2 * dilation, kernel // 2 * dilation),) * 2
-  plain = lambda x, k: jax.lax.conv_general_dilated(
+  xla_conv = lambda x, k: jax.lax.conv_general_dilated(
     x,
     k,
     (stride,) * 2,
@@ -40,11 +40,13 @@ def test_conv2d_by_channel_has_the_gradients_of_xla(kernel, stride, dilation, si
     total = lambda x, k: jnp.sum(jnp.tanh(convolve(x, k)))
     return lambda x, k: total(x, k) + jnp.sum(jnp.square(jax.grad(total)(x, k)))
 
-  found, expected = (
+  results, expected = (
     jax.jit(lambda x, k, f=f: (f(x, k), jax.grad(with_penalty(f), (0, 1))(x, k)))(x, k)
-    for f in (ours, plain)
+    for f in (ours, xla_conv)
   )
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), results, expected
+  )
 
 
 @pytest.mark.parametrize(
@@ -81,12 +83,14 @@ def test_conv2d_of_maps_that_are_small_beside_the_kernel_is_that_of_xla(
 
   # Of a new function each time: traces are kept.
   traced = lambda: str(jax.make_jaxpr(lambda params, x: value(params, x))(params, x))
-  found = jax.grad(value, (0, 1), has_aux=True)(params, x)
+  results = jax.grad(value, (0, 1), has_aux=True)(params, x)
   assert "conv_general_dilated" not in traced()
   with use_cpu_kernels(False):
     assert "conv_general_dilated" in traced()
     expected = jax.grad(value, (0, 1), has_aux=True)(params, x)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), results, expected
+  )
 
 
 def test_conv2d_by_channel_sums_in_float32():

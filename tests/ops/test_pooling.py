@@ -32,11 +32,13 @@ def test_max_pool_has_the_gradients_of_xla(window, stride, pads, size, float64):
   shape = jax.eval_shape(lambda x: max_pool(x, window, stride, pads), x).shape
   cotangent = rng.normal(size=shape)
   traced = lambda: str(jax.make_jaxpr(lambda x: jax.grad(bent)(x, cotangent))(x))
-  found = jax.jit(lambda x: (max_pool(x, window, stride, pads), jax.grad(bent)(x, cotangent)))(x)
+  results = jax.jit(lambda x: (max_pool(x, window, stride, pads), jax.grad(bent)(x, cotangent)))(x)
   assert "select_and_gather" not in traced() and "select_and_scatter" not in traced()
   with use_cpu_kernels(False):
     assert "select_and_scatter" in traced()
     expected = jax.jit(lambda x: (max_pool(x, window, stride, pads), jax.grad(bent)(x, cotangent)))(
       x
     )
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), results, expected
+  )

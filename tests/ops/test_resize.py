@@ -30,42 +30,42 @@ def pooled():
   rng = np.random.default_rng(0)
   maps = [rng.normal(size=(2, *size, 3)).astype(np.float32) for size, _ in GRIDS]
   bins = [count for _, count in GRIDS]
-  found = jax.jit(lambda maps: [adaptive_avg_pool(*each) for each in zip(maps, bins, strict=True)])(
+  means = jax.jit(lambda maps: [adaptive_avg_pool(*pair) for pair in zip(maps, bins, strict=True)])(
     maps
   )
-  return list(zip(maps, bins, found, strict=True))
+  return list(zip(maps, bins, means, strict=True))
 
 
 def test_adaptive_avg_pool_averages_each_cell_and_leaves_no_pixel_out(pooled):
-  for x, bins, found in pooled:
-    assert found.shape == (2, bins, bins, 3)
-    (h, w), seen = x.shape[1:3], np.zeros(x.shape[1:3])
+  for x, bins, means in pooled:
+    assert means.shape == (2, bins, bins, 3)
+    (h, w), num_cells = x.shape[1:3], np.zeros(x.shape[1:3])
     for i, j in np.ndindex(bins, bins):
       rows = slice(i * h // bins, int(np.ceil((i + 1) * h / bins)))
       columns = slice(j * w // bins, int(np.ceil((j + 1) * w / bins)))
-      seen[rows, columns] += 1
+      num_cells[rows, columns] += 1
       np.testing.assert_allclose(
-        found[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6
+        means[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6
       )
-    assert seen.min() >= 1
+    assert num_cells.min() >= 1
     if h % bins == w % bins == 0:
-      assert seen.max() == 1
+      assert num_cells.max() == 1
 
 
 def test_adaptive_avg_pool_is_that_of_pytorch(pooled):
   torch = pytest.importorskip("torch", reason="the pooling to compare with is PyTorch's")
-  for x, bins, found in pooled:
+  for x, bins, means in pooled:
     expected = torch.nn.functional.adaptive_avg_pool2d(
       torch.from_numpy(x.transpose(0, 3, 1, 2)), bins
     )
-    np.testing.assert_allclose(found, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(means, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
 def test_adaptive_avg_pool_sums_in_float32():
   x = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
-  found = adaptive_avg_pool(x, 2)
-  assert found.dtype == jnp.bfloat16
-  np.testing.assert_array_equal(found, x[:, :2, :2])
+  means = adaptive_avg_pool(x, 2)
+  assert means.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(means, x[:, :2, :2])
 
 
 @pytest.mark.parametrize("size, side", [((8, 12), 4), ((7, 9), 4), ((3, 2), 4), ((5, 6), 1)])
@@ -75,8 +75,8 @@ def test_avg_pool_has_the_gradients_of_flax(size, side, float64):
   pooled = lambda x: nn.avg_pool(x, (side,) * 2, (side,) * 2, "SAME", count_include_pad=False)
   cotangent = rng.normal(size=pooled(x).shape)
   for_both = [jax.vjp(f, x) for f in (lambda x: avg_pool(x, side), pooled)]
-  found, expected = ((y, *back(cotangent)) for y, back in for_both)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, expected)
+  results, expected = ((y, *back(cotangent)) for y, back in for_both)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), results, expected)
   low = jnp.full((1, 64, 64, 1), 1.0078125, jnp.bfloat16)
   np.testing.assert_array_equal(avg_pool(low, 32), low[:, :2, :2])
 
@@ -84,14 +84,14 @@ def test_avg_pool_has_the_gradients_of_flax(size, side, float64):
 @pytest.mark.parametrize("dtype, most", [(jnp.float32, 3e-7), (jnp.bfloat16, 2**-8)])
 def test_avg_pool_of_maps_and_cells_is_exact_up_to_rounding(dtype, most):
   x = jnp.asarray(6 * np.random.default_rng(0).random((1, 33, 33, 8)), dtype)
-  whole, cells, pooled = jax.jit(
+  adaptive, cells, pooled = jax.jit(
     lambda x: (adaptive_avg_pool(x, 1), avg_pool(x, 33), jnp.mean(x, (1, 2), keepdims=True))
   )(x)
   values = np.asarray(x, np.float64)
   exact = [math.fsum(values[..., c].ravel()) / 33**2 for c in range(8)]
-  for found in (whole, cells, pooled):  # The last is how MobileNet and DeepLab pool.
-    assert found.shape == (1, 1, 1, 8) and found.dtype == dtype
-    np.testing.assert_allclose(np.asarray(found, np.float64).ravel(), exact, rtol=most)
+  for means in (adaptive, cells, pooled):  # The last is how MobileNet and DeepLab pool.
+    assert means.shape == (1, 1, 1, 8) and means.dtype == dtype
+    np.testing.assert_allclose(np.asarray(means, np.float64).ravel(), exact, rtol=most)
 
 
 # Of [[0, 1, 3], [6, 10, 15]], by torch.nn.functional.interpolate (2.13.0), align_corners=True.
@@ -112,8 +112,8 @@ TORCH = {
 @pytest.mark.parametrize("size", TORCH)
 def test_resize_bilinear_aligns_corners_as_torch_does(size):
   x = jnp.array([[0.0, 1, 3], [6, 10, 15]])[None, ..., None]
-  found = resize_bilinear(x, size, align_corners=True)
-  np.testing.assert_allclose(found[0, ..., 0], TORCH[size], rtol=1e-6, atol=1e-6)
+  resized = resize_bilinear(x, size, align_corners=True)
+  np.testing.assert_allclose(resized[0, ..., 0], TORCH[size], rtol=1e-6, atol=1e-6)
   single = resize_bilinear(x[:, :, :1], (3, 3), align_corners=True)
   np.testing.assert_allclose(single[0, ..., 0], np.array([[0, 3, 6]]).T.repeat(3, 1), rtol=1e-6)
 
@@ -124,12 +124,12 @@ def test_resize_bilinear_aligns_corners_as_torch_does(size):
 def test_upsample_puts_output_i_on_pixel_stride_times_i_whatever_the_size(stride, size):
   x = np.random.default_rng(0).normal(size=(2, *(-(-side // stride) for side in size), 3))
   x = x.astype(np.float32)
-  found = jax.jit(lambda x: upsample(x, size, align_corners=True))(x)
-  np.testing.assert_allclose(found, reference.upsample(x, size, stride), rtol=1e-5, atol=1e-6)
-  np.testing.assert_array_equal(found[:, ::stride, ::stride], x)
+  upsampled = jax.jit(lambda x: upsample(x, size, align_corners=True))(x)
+  np.testing.assert_allclose(upsampled, reference.upsample(x, size, stride), rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(upsampled[:, ::stride, ::stride], x)
   if all(side % stride == 1 for side in size):
     np.testing.assert_allclose(
-      found, resize_bilinear(x, size, align_corners=True), rtol=1e-5, atol=1e-6
+      upsampled, resize_bilinear(x, size, align_corners=True), rtol=1e-5, atol=1e-6
     )
 
 
@@ -147,8 +147,8 @@ def test_find_stride_finds_the_only_power_of_two_that_fits():
   for side in range(1, 200):
     for stride in (1, 2, 4, 8, 16, 32):
       pixels = -(-side // stride)
-      found = find_stride(side, pixels)
-      assert found == stride if pixels > 1 else found <= stride
+      result = find_stride(side, pixels)
+      assert result == stride if pixels > 1 else result <= stride
   with pytest.raises(ValueError, match="map of 5 pixels .* aligned corners with an image of 12"):
     upsample(jnp.zeros((1, 5, 5, 1)), (12, 9), align_corners=True)
   with pytest.raises(ValueError, match="map of 4 pixels .* with an image of 9"):
@@ -174,13 +174,13 @@ def test_downsample_and_upsample_leave_a_line_where_it_is(stride, align_corners)
       functools.partial(upsample, jnp.float32(small)[..., None], (side, side)),
       static_argnames="align_corners",
     )
-    found, crossed = (
-      center_of_mass(grow(align_corners=each)[0, 0, :, 0])
-      for each in (align_corners, not align_corners)
+    center, center_if_crossed = (
+      center_of_mass(grow(align_corners=aligned)[0, 0, :, 0])
+      for aligned in (align_corners, not align_corners)
     )
-    np.testing.assert_allclose(found, line - (0 if align_corners else 0.5), atol=1e-3)
+    np.testing.assert_allclose(center, line - (0 if align_corners else 0.5), atol=1e-3)
     # Read by the other convention, it moves.
-    assert abs(crossed - line) > stride / 8
+    assert abs(center_if_crossed - line) > stride / 8
 
 
 @pytest.mark.parametrize("stride", [1, 4, 8])
@@ -190,12 +190,12 @@ def test_downsample_image_averages_around_the_places_of_the_pixels(stride, align
   pixels, side = 6, 6 * stride - (stride - 1) * align_corners
   down, across = np.indices((side, side), np.uint8)
   image = np.stack([down, across, np.full_like(down, 77)], -1)[None]
-  found = downsample_image(image, (pixels, pixels), align_corners=align_corners)
-  assert found.dtype == jnp.uint8
+  averaged = downsample_image(image, (pixels, pixels), align_corners=align_corners)
+  assert averaged.dtype == jnp.uint8
   places = stride * np.arange(pixels) + (0 if align_corners else (stride - 1) / 2)
   expected = np.stack([*np.meshgrid(places, places, indexing="ij"), np.full((pixels,) * 2, 77)], -1)
-  np.testing.assert_allclose(found[0, 1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.51)
-  assert (found[..., 2] == 77).all()
+  np.testing.assert_allclose(averaged[0, 1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.51)
+  assert (averaged[..., 2] == 77).all()
 
 
 @pytest.mark.parametrize("size", [(8, 6), (4, 3), (7, 11), (2, 3)])

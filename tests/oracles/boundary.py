@@ -29,17 +29,17 @@ def contour(ids, known, c):
 
 def davis_contour(ids, known, c):
   """Places that differ, in being of class c, from a known one right, below or right below."""
-  found = []
+  places = []
   for y, x in pixels(ids.shape):
     near = [at(ids, known, (y + i, x + j)) for i, j in ((0, 1), (1, 0), (1, 1))]
     if known[y, x] and any(n is not None and (n == c) != (ids[y, x] == c) for n in near):
-      found.append((y, x))
-  return found
+      places.append((y, x))
+  return places
 
 
 def band(ids, known, c, reach):
   """Places of class c with a known other class, or the image's outside, in a square around."""
-  found = set()
+  places = set()
   for y, x in pixels(ids.shape):
     if at(ids, known, (y, x)) != c:
       continue
@@ -47,8 +47,8 @@ def band(ids, known, c, reach):
       place = y + i - reach, x + j - reach
       outside = not (0 <= place[0] < ids.shape[0] and 0 <= place[1] < ids.shape[1])
       if outside or (known[place] and ids[place] != c):
-        found.add((y, x))
-  return found
+        places.add((y, x))
+  return places
 
 
 def near(places, others, reach):
@@ -60,11 +60,11 @@ def matching(places, others, reach):
   """Maximum one-to-one matching by augmenting paths, one place at a time (Kuhn 1955)."""
   partner = {}
 
-  def augment(p, seen):
+  def augment(p, tried):
     for q in others:
-      if q not in seen and math.dist(p, q) <= reach + 1e-6:
-        seen.add(q)
-        if q not in partner or augment(partner[q], seen):
+      if q not in tried and math.dist(p, q) <= reach + 1e-6:
+        tried.add(q)
+        if q not in partner or augment(partner[q], tried):
           partner[q] = p
           return True
     return False
@@ -76,12 +76,12 @@ def exhaustive_matching(places, others, reach):
   """Maximum one-to-one matching by trying every choice."""
   if not places:
     return 0
-  first, rest = places[0], places[1:]
-  best = exhaustive_matching(rest, others, reach)
+  first, remaining = places[0], places[1:]
+  best = exhaustive_matching(remaining, others, reach)
   for q in others:
     if math.dist(first, q) <= reach + 1e-6:
       left = [o for o in others if o != q]
-      best = max(best, 1 + exhaustive_matching(rest, left, reach))
+      best = max(best, 1 + exhaustive_matching(remaining, left, reach))
   return best
 
 
@@ -90,8 +90,8 @@ def mean(values):
   return sum(values) / len(values) if values else math.nan
 
 
-def over(part, whole):
-  return part / whole if whole else math.nan
+def over(part, total):
+  return part / total if total else math.nan
 
 
 def f_of(precision, recall):
@@ -107,12 +107,12 @@ def contour_benchmark(labels, guesses, classes, reach):
   counts, images = np.zeros((3, classes), int), []
   for label, guess in zip(labels, guesses, strict=True):
     known = (label >= 0) & (label < classes)
-    found = np.zeros((3, classes), int)
+    image_counts = np.zeros((3, classes), int)
     for c in range(classes):
-      true, said = contour(label, known, c), contour(guess, known, c)
-      found[:, c] = matching(said, true, reach), len(said), len(true)
-    images.append(mean([f_of(over(m, p), over(m, t)) for m, p, t in found.T]))
-    counts += found
+      true, predicted = contour(label, known, c), contour(guess, known, c)
+      image_counts[:, c] = matching(predicted, true, reach), len(predicted), len(true)
+    images.append(mean([f_of(over(m, p), over(m, t)) for m, p, t in image_counts.T]))
+    counts += image_counts
   return counts, mean(images)
 
 
@@ -122,10 +122,10 @@ def bf(labels, guesses, classes, reach):
   for i, (label, guess) in enumerate(zip(labels, guesses, strict=True)):
     known = (label >= 0) & (label < classes)
     for c in range(classes):
-      true, said = contour(label, known, c), contour(guess, known, c)
+      true, predicted = contour(label, known, c), contour(guess, known, c)
       if true:
-        precision = over(near(said, true, reach), len(said))
-        recall = near(true, said, reach) / len(true)
+        precision = over(near(predicted, true, reach), len(predicted))
+        recall = near(true, predicted, reach) / len(true)
         scores[i, :, c] = precision, recall, f_of(precision, recall)
   return [mean(image[2]) for image in scores], scores
 
@@ -136,9 +136,9 @@ def boundary_iou(labels, guesses, classes, reach):
   for label, guess in zip(labels, guesses, strict=True):
     known = (label >= 0) & (label < classes)
     for c in range(classes):
-      true, said = (band(ids, known, c, reach) for ids in (label, guess))
-      common[c] += len(true & said)
-      either[c] += len(true | said)
+      true, predicted = (band(ids, known, c, reach) for ids in (label, guess))
+      common[c] += len(true & predicted)
+      either[c] += len(true | predicted)
   return [over(*x) for x in zip(common, either, strict=True)]
 
 
@@ -148,7 +148,7 @@ def davis(labels, guesses, classes, reach):
   for i, (label, guess) in enumerate(zip(labels, guesses, strict=True)):
     known = (label >= 0) & (label < classes)
     for c in range(classes):
-      true, said = davis_contour(label, known, c), davis_contour(guess, known, c)
-      precision = over(near(said, true, reach), len(said))
-      scores[i, c] = f_of(precision, over(near(true, said, reach), len(true)))
+      true, predicted = davis_contour(label, known, c), davis_contour(guess, known, c)
+      precision = over(near(predicted, true, reach), len(predicted))
+      scores[i, c] = f_of(precision, over(near(true, predicted, reach), len(true)))
   return [mean(column) for column in scores.T]

@@ -35,39 +35,42 @@ def depth_scores(truth, predicted, cap=1e6):
 
 def angles(truth, predicted):
   """Degrees for every pixel with a truth, by Kahan's formula with normalized vectors."""
-  found = []
+  degrees = []
   for a, b in zip(np.reshape(truth, (-1, 3)), np.reshape(predicted, (-1, 3)), strict=True):
     if not np.isfinite(a).all() or not a.any():
       continue
     if not np.isfinite(b).all() or not b.any():
-      found.append(90.0)
+      degrees.append(90.0)
       continue
     a, b = ([float(x) / math.hypot(*v.tolist()) for x in v] for v in (a, b))
     apart = math.dist(a, b)
-    found.append(math.degrees(2 * math.atan2(apart, math.dist(a, [-x for x in b]))))
-  return np.array(found)
+    degrees.append(math.degrees(2 * math.atan2(apart, math.dist(a, [-x for x in b]))))
+  return np.array(degrees)
 
 
 def normal_scores(truth, predicted):
   """Every metric of normals by name, with the exact median."""
-  found = angles(truth, predicted)
-  mean = lambda values: float(np.mean(values)) if len(found) else math.nan
-  scores = {"mean": mean(found), "median": float(np.median(found)) if len(found) else math.nan}
-  return scores | {f"within_{t:g}": mean(found < t) for t in (2.82, 5.63, 11.25, 22.5, 30)}
+  degrees = angles(truth, predicted)
+  mean = lambda values: float(np.mean(values)) if len(degrees) else math.nan
+  scores = {
+    "mean": mean(degrees),
+    "median": float(np.median(degrees)) if len(degrees) else math.nan,
+  }
+  return scores | {f"within_{t:g}": mean(degrees < t) for t in (2.82, 5.63, 11.25, 22.5, 30)}
 
 
 def instance_scores(score, truth, predicted, instance, label, classes):
   """By class, the mean of `score` over instances, image by image and instance by instance."""
-  found = [[] for _ in range(classes)]
+  by_class = [[] for _ in range(classes)]
   for image in range(len(instance)):
     for one in sorted(set(instance[image].ravel()) - {0}):
       mask = instance[image] == one
       votes = [(label[image][mask] == c).sum() for c in range(classes)]
       scores = score(truth[image][mask], predicted[image][mask])
       if max(votes) and not any(math.isnan(x) for x in scores.values()):
-        found[votes.index(max(votes))].append(scores)
+        by_class[votes.index(max(votes))].append(scores)
   names = score(np.ones((1, 3)), np.ones((1, 3)))
   return {
-    name: np.array([np.mean([s[name] for s in of]) if of else np.nan for of in found])
+    name: np.array([np.mean([s[name] for s in of]) if of else np.nan for of in by_class])
     for name in names
   }

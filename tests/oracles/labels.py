@@ -15,23 +15,23 @@ def class_iou(label, predicted, c, classes):
 
 def class_of_instance(label, instance, number, classes):
   """The most frequent class of an instance, the lowest of equals; None if it is unlabeled."""
-  found = [t for t in label[instance == number] if 0 <= t < classes]
-  return max(sorted(set(found)), key=found.count) if found else None
+  ids = [t for t in label[instance == number] if 0 <= t < classes]
+  return max(sorted(set(ids)), key=ids.count) if ids else None
 
 
 def instance_iou(images, classes):
   """By class, from (label, predicted, instance) of each image; None without an instance."""
   scores = []
   for c in range(classes):
-    whole = part = 0
+    num_instances = weighted = 0
     for label, predicted, instance in images:
       n = sum(
         class_of_instance(label, instance, number, classes) == c
         for number in set(instance.ravel()) - {0}
       )
-      whole += n
-      part += n * class_iou(label, predicted, c, classes) if n else 0
-    scores.append(part / whole if whole else None)
+      num_instances += n
+      weighted += n * class_iou(label, predicted, c, classes) if n else 0
+    scores.append(weighted / num_instances if num_instances else None)
   return scores
 
 

@@ -31,14 +31,14 @@ def test_depth_losses_are_squared_errors_of_meters_and_of_logarithms():
   released = Depth(released=True).reconstruction_loss(DEPTHS, BATCH).mean()
   np.testing.assert_allclose(released, expected, rtol=1e-5)
   logs = (DEPTHS[..., 0] - np.log(np.where(valid, depth, 1))) ** 2
-  found = Depth().reconstruction_loss(DEPTHS, BATCH).mean()
-  np.testing.assert_allclose(found, mean_over_valid(logs, valid), rtol=1e-5)
+  loss = Depth().reconstruction_loss(DEPTHS, BATCH).mean()
+  np.testing.assert_allclose(loss, mean_over_valid(logs, valid), rtol=1e-5)
 
 
 def test_normals_losses_are_distances_of_unit_vectors_and_cosines():
   valid = (BATCH["normals"] != 0).any(-1)
-  found = unit(np.float64(VECTORS) + [0, 0, 1])
-  cosine = (found * BATCH["normals"]).sum(-1)
+  vectors = unit(np.float64(VECTORS) + [0, 0, 1])
+  cosine = (vectors * BATCH["normals"]).sum(-1)
   expected = mean_over_valid(cosine, valid)
   loss = lambda task, name: getattr(task, name)(VECTORS, BATCH).mean()
   np.testing.assert_allclose(loss(Normals(), "pixel_loss"), 2 - 2 * expected, rtol=1e-5)
@@ -55,8 +55,8 @@ def test_task_structure_of_a_true_prediction_is_that_of_the_truth(task):
   else:
     output = jnp.array(BATCH["normals"] - np.array([0, 0, 1], np.float32))
   valid = np.asarray(task.mask(BATCH)) > 0
-  true, found = task.true_structure(BATCH), task.structure(output)
-  close = np.abs(true - found).max(-1, keepdims=True) < 1e-5
+  true, structure = task.true_structure(BATCH), task.structure(output)
+  close = np.abs(true - structure).max(-1, keepdims=True) < 1e-5
   assert close[valid].all() and not np.any(np.where(valid, 0, true))
   assert abs(task.pixel_loss(output, BATCH).mean()) < 1e-6
   scores = task.compute_metrics(jax.device_get(task.metric_sums(jnp.asarray(output), BATCH)))
@@ -106,6 +106,6 @@ def test_draw_comparison_draws_missing_truth_black_and_its_error_gray(task):
   pictures = task.draw_comparison(output, BATCH, np.zeros((0, 3), np.uint8))
   assert set(pictures) == {"truth", "prediction", "error"}
   missing = np.asarray(task.mask(BATCH))[..., 0] == 0
-  assert all(each.shape == (3, *games.SIZE, 3) for each in pictures.values())
+  assert all(picture.shape == (3, *games.SIZE, 3) for picture in pictures.values())
   assert not pictures["truth"][missing].any() and (pictures["error"][missing] == 128).all()
   assert pictures["truth"][~missing].any(-1).all() and pictures["prediction"].any(-1).all()

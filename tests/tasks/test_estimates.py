@@ -46,22 +46,24 @@ def test_flip_undoes_the_flip_of_an_example(name):
   """What a perfect predictor says of the flipped image becomes the truth."""
   task = games.TASKS[name]
   truth = np.atleast_3d(TRUTH[task.truth_key]).astype(np.float32)
-  seen = np.atleast_3d(flip({task.truth_key: truth})[task.truth_key])
-  np.testing.assert_array_equal(task.flip(seen), truth)
-  assert (seen != truth).any()
+  flipped = np.atleast_3d(flip({task.truth_key: truth})[task.truth_key])
+  np.testing.assert_array_equal(task.flip(flipped), truth)
+  assert (flipped != truth).any()
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.7])
 @pytest.mark.parametrize("name", ["depth", "normals"])
 def test_unscale_undoes_the_rescaling_of_depth_and_normals(name, factor):
   task = games.TASKS[name]
-  seen = rescale_depth_and_normals({task.truth_key: TRUTH[task.truth_key]}, factor)[task.truth_key]
+  rescaled = rescale_depth_and_normals({task.truth_key: TRUTH[task.truth_key]}, factor)[
+    task.truth_key
+  ]
   shape = (*games.SIZE, task.channels)
   np.testing.assert_allclose(
-    task.unscale(seen.reshape(shape), factor), TRUTH[task.truth_key].reshape(shape), atol=1e-6
+    task.unscale(rescaled.reshape(shape), factor), TRUTH[task.truth_key].reshape(shape), atol=1e-6
   )
   # Half as sure of a direction before, half as sure afterwards.
-  half = task.unscale(seen.reshape(shape) / 2, factor)
+  half = task.unscale(rescaled.reshape(shape) / 2, factor)
   np.testing.assert_allclose(half, TRUTH[task.truth_key].reshape(shape) / 2, atol=1e-6)
 
 

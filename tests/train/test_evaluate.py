@@ -9,7 +9,7 @@ import pytest
 from asmjax.config.build import build_experiment
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import crop, pad
-from asmjax.metrics import BoundaryIoU, InstanceIou
+from asmjax.metrics import BoundaryIoU, InstanceIoU
 from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.tasks import Depth, Segmentation
 from asmjax.train.evaluate import make_evaluate
@@ -48,13 +48,13 @@ def test_details_are_those_of_the_predictions(evaluated):
   run, variables, found = evaluated
   predict = jax.jit(run.game.predict)
   task = run.game.tasks["segmentation"]
-  state = InstanceIou.empty(task.channels)
+  state = InstanceIoU.empty(task.channels)
   for index in range(21):
     example = run.validation[index]
     logits = predict(variables, example["image"][None])["segmentation"]
     guess = np.asarray(task.predict(logits, example["label"].shape)[0])
     state = state.merge(
-      InstanceIou.from_batch(
+      InstanceIoU.from_batch(
         guess, example["label"], instance=example["instance"], num_classes=task.channels
       )
     )

@@ -64,20 +64,17 @@ class StructureAutoencoder(nn.Module):
       return nn.relu(features)
 
     conv = functools.partial(Conv, dtype=self.dtype, bias_init=uniform_bias)
-    names = [self.layers[0]]
-    if len(structures) > 1:
-      names = [f"{self.layers[0]}_{i + 1}" for i in range(len(structures))]
     first = [
-      conv(self.filters[0], 3, 2, name=name)(structure)
-      for name, structure in zip(names, structures, strict=True)
+      conv(self.filters[0], 3, 2, name="conv1" if len(structures) == 1 else f"conv1_{i}")(structure)
+      for i, structure in enumerate(structures, 1)
     ]
     skips = [record(jnp.concatenate(first, axis=-1))]
     for features, name in zip(self.filters[1:], self.layers[1:], strict=False):
       skips.append(record(conv(features, 3, 2, name=name)(skips[-1])))
-    joined = (skips.pop(),)
+    inputs = (skips.pop(),)
     for skip, name in zip(reversed(skips), self.layers[len(self.filters) :], strict=True):
-      joined = (skip, record(conv(skip.shape[-1], 3, name=name)(*joined)))
+      inputs = (skip, record(conv(skip.shape[-1], 3, name=name)(*inputs)))
     channels = [structure.shape[-1] for structure in structures]
-    x = conv(sum(channels), 1, name="reconstruction")(*joined)
+    x = conv(sum(channels), 1, name="reconstruction")(*inputs)
     x = resize_bilinear(x, size)
     return outputs, *jnp.split(x, list(itertools.accumulate(channels))[:-1], axis=-1)

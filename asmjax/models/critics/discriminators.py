@@ -124,14 +124,8 @@ def _apply_stages(
 ) -> Float[Array, "n h2 w2 1"]:
   """Computes the logit of a softmax over (false, true), after stages with 2x2 max pools in between.
 
-  Args:
-    x: Structures or features.
-    stages: Output channels of the convolutions `conv1`, `conv2`, ... by stage.
-    kernels: Sides of the kernels, taken in turn within a stage; the second one also for the two
-      outputs.
-    train: Whether the estimates of the singular values are updated.
-    spectral: Whether every kernel is divided by its largest singular value.
-    dtype: Compute type.
+  `stages` are the output channels of the convolutions by stage; `kernels` the sides of their
+  kernels, taken in turn within a stage, the second one also for the two outputs.
   """
   conv = lambda x, features, kernel, name: _convolve(
     x, Conv(features, kernel, dtype=dtype, name=name), train=train, spectral=spectral

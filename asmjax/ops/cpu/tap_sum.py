@@ -52,18 +52,10 @@ def conv2d(
 def _overlaps(
   side: int, taps: int, padding: int, outputs: int, dilation: int
 ) -> Iterator[tuple[int, slice, tuple[int, int]]]:
-  """Yields the taps along an axis that meet the map anywhere.
+  """Yields the taps along an axis that meet the map of `side` pixels anywhere.
 
-  Args:
-    side: Pixels of the map.
-    taps: Taps of the kernel.
-    padding: Zeros before the map.
-    outputs: Pixels of the result.
-    dilation: Pixels from one tap to the next.
-
-  Yields:
-    Index of the tap, pixels of the map that it meets, and numbers of outputs before and after
-    those to which these pixels contribute.
+  With each, the pixels of the map that it meets, and the numbers of outputs before and after those
+  to which these pixels contribute.
   """
   for tap in range(taps):
     shift = tap * dilation - padding
