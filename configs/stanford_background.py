@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from asmjax.config import presets
-from asmjax.config.build import Data
+from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.predictors import Farabet
 from asmjax.models.predictors.published import PUBLISHED

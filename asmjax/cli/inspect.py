@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
   from rich.progress import Progress
 
   from asmjax.analysis.dataset import format_report, save_contact_sheet
-  from asmjax.config.build import Data, open_source
+  from asmjax.config.data import Data, open_source
   from asmjax.config.schema import construct
   from asmjax.data.inspection import inspect, open_splits
   from asmjax.utils.files import write_json

@@ -59,7 +59,7 @@ def open_sources(config: Any, splits: list[str] | None) -> dict[str, Any]:
     FileNotFoundError: A split, or one of its files, does not exist.
     ValueError: A split is unknown.
   """
-  from asmjax.config.build import Data, open_source
+  from asmjax.config.data import Data, open_source
   from asmjax.config.schema import construct
   from asmjax.data.files import check_files
   from asmjax.data.wrappers import base_split, drop_unreadable

@@ -36,14 +36,15 @@ def main(arguments: list[str]) -> None:
   from rich.console import Console
 
   from asmjax.analysis.network.summary import summarize, summarize_critic
-  from asmjax.config.build import Data, build_game, read_facts
+  from asmjax.config.build import build_game
+  from asmjax.config.data import Data, find_descriptor
   from asmjax.config.schema import construct
 
   console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
   with exit_on_config_error():
     config = config_flag.read_config(arguments)
     size = parse_size(flags.FLAGS.size or config.data.size)
-    game = build_game(config, read_facts(construct(Data, config.data, "data")))
+    game = build_game(config, find_descriptor(construct(Data, config.data, "data")))
   print_summary(console, "predictor", summarize(game.predictor, size))
   images = jax.ShapeDtypeStruct((1, *size, 3), "float32")
   outputs, _ = jax.eval_shape(

@@ -8,16 +8,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from asmjax.config.data import Data, open_source
 from asmjax.config.reference import Reference
-from asmjax.config.schema import arguments, check_keys, choose, coerce, construct, fields_of
-from asmjax.data import SOURCES
+from asmjax.config.schema import check_keys, choose, coerce, construct, fields_of
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
 from asmjax.data.frequencies import class_shares, smallest_diagonal
-from asmjax.data.loader import LoaderOptions
-from asmjax.data.tfds import Tfds
 from asmjax.data.transforms import Augment
-from asmjax.data.wrappers import InMemory, RemapClasses, SelectKeys, open_split, remap_descriptor
+from asmjax.data.wrappers import InMemory, SelectKeys
 from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import check, make_lookahead_schedule
@@ -30,60 +28,18 @@ from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Init,
 from asmjax.train.loop import MakeSchedule
 from asmjax.train.optim import Optimizer
 
-SECTIONS = (
+_REQUIRED = (
   "seed",
   "data",
   "tasks",
   "predictor",
-  "init",
   "terms",
   "optimizer",
   "train",
   "eval",
   "checkpoint",
-  "lookahead",
-  "reference",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-  """Section `data`: the examples, and the transforms that bring them to the network's size.
-
-  Attributes:
-    source: Format of the data set, a key of `asmjax.data.SOURCES`.
-    size: Size (h, w) of the network's input in pixels.
-    root: Folder of the data set; empty for a source that draws its examples.
-    split: Split to train on, or a part of one as "train[:80%]"; see
-      `asmjax.data.wrappers.open_split`.
-    options: Further arguments of the source.
-    classes: New id by name of class, all others unlabeled; empty keeps the published classes.
-    cache: Whether each reading process keeps decoded examples in memory.
-    loader: How examples are read; see `asmjax.data.loader.LoaderOptions`.
-    eval_size: Size (h, w) in evaluation; empty for `size`.
-    resize: How examples are brought to `size`; see `asmjax.data.transforms.Augment`.
-    eval_resize: The same in evaluation; empty for `resize`.
-    flip: Whether a training example is flipped left to right with probability 1/2.
-    scale: Range of the random scale of training examples.
-    scale_depth: Whether depths are divided by that scale.
-    random_crop: Whether training examples larger than `size` are cropped at random.
-  """
-
-  source: str
-  size: tuple[int, int]
-  root: str = ""
-  split: str = "train"
-  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  cache: bool = False
-  loader: LoaderOptions = LoaderOptions()
-  eval_size: tuple[int, ...] = ()
-  resize: str = "none"
-  eval_resize: str = ""
-  flip: bool = True
-  scale: tuple[float, float] = (1.0, 1.0)
-  scale_depth: bool = True
-  random_crop: bool = False
+_OPTIONAL = ("init", "lookahead", "reference")
 
 
 def build_experiment(config: Mapping[str, Any]) -> Experiment:
@@ -100,46 +56,32 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
       settings contradict each other; the message names the key and what is known.
     FileNotFoundError: The data set is not where `data.root` says.
   """
-  check_keys(config, SECTIONS, set(SECTIONS) - {"init", "lookahead", "reference"}, "config")
+  check_keys(config, (*_REQUIRED, *_OPTIONAL), _REQUIRED, "config")
   if config.get("reference"):
     construct(Reference, config["reference"], "reference")
+  data = construct(Data, config["data"], "data")
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
-  data = construct(Data, config["data"], "data")
   train, validation = (open_source(data, split) for split in (data.split, evaluation.split))
   if data.loader.on_error == "raise":
     check_files(train)
     check_files(validation)
-  dtype = jnp.dtype(training.dtype) if training.dtype != "float32" else None
-  made = build_game(config, train.descriptor, dtype)
-  augment = Augment(
-    data.size,
-    data.resize,
-    data.flip,
-    data.scale,
-    data.scale_depth,
-    data.random_crop,
-    made.input_transform.fill,
-  )
-  truths = {task.truth_key for task in made.tasks.values()}
-  needs = {key for task in made.tasks.values() for key in task.extra_truth_keys}
-  _check_provided(needs, validation.descriptor, "the extra metrics of its tasks")
-  optimizers = {
-    key: construct(Optimizer, section, f"optimizer.{key}")
-    for key, section in config["optimizer"].items()
-  }
-  check_keys(optimizers, (PREDICTOR, "critic", *made.critics), (PREDICTOR, "critic"), "optimizer")
-  critics = {name: optimizers.get(name, optimizers["critic"]) for name in made.critics}
-  validation = _kept(data, validation, truths | needs)
-  prepare = dataclasses.replace(build_eval_transform(data, made), keep_size=True)
-  made = _with_adapted_tasks(made, validation, prepare, data.loader.on_error)
+  game = build_game(config, train.descriptor, training.dtype)
+  optimizers = _build_optimizers(config["optimizer"], game.critics)
+  truth_keys = {task.truth_key for task in game.tasks.values()}
+  eval_keys = {key for task in game.tasks.values() for key in task.extra_truth_keys}
+  _check_provided(eval_keys, validation.descriptor, "the extra metrics of its tasks")
+  validation = _select_keys(data, validation, truth_keys | eval_keys)
+  fill = game.input_transform.fill
+  prepare = dataclasses.replace(data.eval_transform(fill), keep_size=True)
+  game = _adapt_tasks(game, validation, prepare, data.loader.on_error)
   return Experiment(
     seed=coerce(config["seed"], int, "seed"),
-    game=_with_shares(made, train, data.loader.on_error),
+    game=_count_class_shares(game, train, data.loader.on_error),
     init=construct(Init, config.get("init", {}), "init"),
-    optimizers={PREDICTOR: optimizers[PREDICTOR], **critics},
-    source=_kept(data, train, truths),
-    augment=augment,
+    optimizers=optimizers,
+    source=_select_keys(data, train, truth_keys),
+    augment=data.train_transform(fill),
     validation=validation,
     prepare=prepare,
     loader_options=data.loader,
@@ -167,22 +109,22 @@ def build_schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule |
   return make_lookahead_schedule(settings)
 
 
-def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = None) -> Game:
+def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: str = "float32") -> Game:
   """Builds the game from the sections `tasks`, `predictor`, `terms` and `init`.
 
   Of `init` only the input transform of its weights is used.
 
   Args:
     config: Config with those sections.
-    descriptor: Facts about the data set.
-    dtype: Compute type of the networks; None for float32.
+    descriptor: Descriptor of the data set.
+    dtype: Compute type of the networks, float32 by default.
 
   Raises:
     ValueError: See `build_experiment`.
   """
-  made = {name: _task(name, section, descriptor) for name, section in config["tasks"].items()}
+  by_name = {name: _task(name, section, descriptor) for name, section in config["tasks"].items()}
   # In one order, whatever that of the config: joint critics have parameters for each task.
-  tasks = {name: made[name] for name in TASKS if name in made}
+  tasks = {name: by_name[name] for name in TASKS if name in by_name}
   if not tasks:
     raise ValueError(f"config.tasks is empty: nothing to predict; known: {', '.join(TASKS)}")
   _check_provided({task.truth_key for task in tasks.values()}, descriptor, "its tasks")
@@ -191,10 +133,11 @@ def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: Any = N
   terms = {name: _term(name, section) for name, section in config["terms"].items()}
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
+  compute_dtype = jnp.dtype(dtype) if dtype != "float32" else None
   return Game(
-    predictor=with_compute_dtype(dtype, predictor),
+    predictor=with_compute_dtype(compute_dtype, predictor),
     tasks=tasks,
-    terms={name: term.with_compute_dtype(dtype) for name, term in terms.items()},
+    terms={name: term.with_compute_dtype(compute_dtype) for name, term in terms.items()},
     input_transform=choose_input_transform(config),
   )
 
@@ -210,19 +153,11 @@ def choose_input_transform(config: Mapping[str, Any]) -> InputTransform:
     FileNotFoundError: The weights are those of a run that is missing.
   """
   name = config["predictor"].get("input_transform", AUTO)
-  if name != AUTO:
-    if name not in INPUT_TRANSFORMS:
-      known = ", ".join(sorted((*INPUT_TRANSFORMS, AUTO)))
-      raise ValueError(f"unknown predictor.input_transform {name!r}; known: {known}")
-    return INPUT_TRANSFORMS[name]
+  transform = choose({**INPUT_TRANSFORMS, AUTO: None}, name, "predictor.input_transform")
+  if transform is not None:
+    return transform
   init = construct(Init, config.get("init", {}), "init")
   return init.input_transform(build_predictor(config["predictor"], heads={}))
-
-
-def build_eval_transform(data: Data, made: Game) -> Augment:
-  """Returns the transform of evaluation, which pads with what the network sees as 0."""
-  height, width = data.eval_size or data.size
-  return Augment((height, width), data.eval_resize or data.resize, fill=made.input_transform.fill)
 
 
 def build_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.Module:
@@ -255,17 +190,30 @@ def _term(name: str, section: Mapping[str, Any]) -> Term:
   return construct(kind, settings, f"terms.{name}")
 
 
-def _with_shares(made: Game, train: Source, on_error: str) -> Game:
+def _build_optimizers(section: Mapping[str, Any], critics: Iterable[str]) -> dict[str, Optimizer]:
+  """Builds the optimizer of each player; critics without settings of their own share `critic`."""
+  check_keys(section, (PREDICTOR, "critic", *critics), (PREDICTOR, "critic"), "optimizer")
+  optimizers = {
+    name: construct(Optimizer, settings, f"optimizer.{name}") for name, settings in section.items()
+  }
+  shared = optimizers["critic"]
+  return {
+    PREDICTOR: optimizers[PREDICTOR],
+    **{name: optimizers.get(name, shared) for name in critics},
+  }
+
+
+def _count_class_shares(game: Game, train: Source, on_error: str) -> Game:
   """Returns the game with the classes' pixel shares counted where a term needs and lacks them."""
-  lacking = {name: term for name, term in made.terms.items() if term.needs_class_shares}
+  lacking = {name: term for name, term in game.terms.items() if term.needs_class_shares}
   if not lacking:
-    return made
-  shares = class_shares(train, made.tasks["segmentation"].channels, on_error=on_error).tolist()
+    return game
+  shares = class_shares(train, game.tasks["segmentation"].channels, on_error=on_error).tolist()
   counted = {n: dataclasses.replace(term, shares=tuple(shares)) for n, term in lacking.items()}
-  return dataclasses.replace(made, terms={**made.terms, **counted})
+  return dataclasses.replace(game, terms={**game.terms, **counted})
 
 
-def _with_adapted_tasks(made: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
+def _adapt_tasks(game: Game, validation: Source, prepare: Augment, on_error: str) -> Game:
   """Returns the game with the options of its tasks that the images to be evaluated decide."""
 
   def diagonal() -> float:
@@ -273,60 +221,20 @@ def _with_adapted_tasks(made: Game, validation: Source, prepare: Augment, on_err
       return float(np.hypot(*prepare.size))
     return smallest_diagonal(validation, prepare.output_size, on_error=on_error)
 
-  tasks = {name: task.adapt_to_images(diagonal) for name, task in made.tasks.items()}
-  return dataclasses.replace(made, tasks=tasks)
+  tasks = {name: task.adapt_to_images(diagonal) for name, task in game.tasks.items()}
+  return dataclasses.replace(game, tasks=tasks)
 
 
-def open_source(data: Data, split: str) -> Source:
-  """Opens a split of the data set that a config describes, without transforms.
-
-  Args:
-    data: The config's section `data`.
-    split: Name of a split, or a part of one such as "train[:80%]".
-
-  Raises:
-    ValueError: The source, one of its options or the split is unknown, or the part of the split
-      is malformed, empty or outside of it.
-    FileNotFoundError: The data set is not where `data.root` says.
-  """
-  kind = choose(SOURCES, data.source, "data.source")
-  names = {field.name for field in fields_of(kind)}
-  given = {"root": data.root} if "root" in names else {}
-  options = arguments(kind, data.options, "data.options", {"split", *given})
-  # What a source refuses may be an option, the root or the split: its message says which.
-  open_full = lambda name: kind(**options, **given, split=name)
-  # TFDS reads slices, and sums of them, itself.
-  made = open_full(split) if kind is Tfds else open_split(open_full, split)
-  return RemapClasses(made, data.classes) if data.classes else made
-
-
-def read_facts(data: Data) -> Descriptor:
-  """Returns the facts about a config's data set, if possible without opening it.
-
-  Raises:
-    ValueError: The facts are only in the data set, and the config does not say where that is.
-    FileNotFoundError: The facts are only in the data set, which is not where the config says.
-  """
-  try:
-    return open_source(data, data.split).descriptor
-  except (FileNotFoundError, ValueError):
-    # Of a format whose facts are in its files, the class only has a property.
-    facts = getattr(choose(SOURCES, data.source, "data.source"), "descriptor", None)
-    if not isinstance(facts, Descriptor) or not facts.splits:
-      raise
-  return remap_descriptor(facts, data.classes) if data.classes else facts
-
-
-def _kept(data: Data, source: Source, keys: Iterable[str]) -> Source:
+def _select_keys(data: Data, source: Source, keys: Iterable[str]) -> Source:
   """Returns a source with only the keys that a run uses, in memory if the config says so."""
-  kept = SelectKeys(source, keys)
-  return InMemory(kept) if data.cache else kept
+  selected = SelectKeys(source, keys)
+  return InMemory(selected) if data.cache else selected
 
 
-def _check_provided(keys: Iterable[str], descriptor: Descriptor, what: str) -> None:
+def _check_provided(keys: Iterable[str], descriptor: Descriptor, consumers: str) -> None:
   lacking = sorted(set(keys) - descriptor.provides)
   if lacking:
     raise ValueError(
-      f"data set {descriptor.name} gives no {', '.join(lacking)}, which {what} need; it provides "
-      f"{', '.join(sorted(descriptor.provides))}"
+      f"data set {descriptor.name} gives no {', '.join(lacking)}, which {consumers} need; "
+      f"it provides {', '.join(sorted(descriptor.provides))}"
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 
-from asmjax.config.build import Data, build_experiment, choose_input_transform, read_facts
+from asmjax.config.build import build_experiment, choose_input_transform
+from asmjax.config.data import Data, find_descriptor
 from asmjax.config.schema import choose, construct, flatten
 from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
@@ -128,15 +129,15 @@ def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
   path = pathlib.Path(workdir) / DATA_SET
   if path.exists():
     return Descriptor.from_dict(read_json(path))
-  return read_facts(construct(Data, read_config(workdir)["data"], "data"))
+  return find_descriptor(construct(Data, read_config(workdir)["data"], "data"))
 
 
 def describe_environment() -> dict[str, str]:
   """Returns versions, devices, and the commit if the code lies in a Git repository."""
   kinds = [device.device_kind for device in jax.devices()]
   versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")}
-  found = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
-  return {"python": platform.python_version(), **versions, "devices": found, **_commit()}
+  devices = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+  return {"python": platform.python_version(), **versions, "devices": devices, **_commit()}
 
 
 def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> None:
@@ -193,10 +194,10 @@ def _commit() -> dict[str, str]:
   describe = ["git", "describe", "--always", "--abbrev=40", "--match=", "--dirty=+"]
   root = pathlib.Path(__file__).resolve().parent
   try:
-    found = subprocess.run(describe, cwd=root, capture_output=True, text=True, check=True)
+    process = subprocess.run(describe, cwd=root, capture_output=True, text=True, check=True)
   except (OSError, subprocess.CalledProcessError):  # No Git, or no repository.
     return {}
-  return {"commit": found.stdout.strip()}
+  return {"commit": process.stdout.strip()}
 
 
 def _opened(workdir: str | pathlib.Path, metric: str) -> Checkpoints:

@@ -160,9 +160,9 @@ class DenseCRF:
     bilateral = self._bilateral(image) if self.bilateral_weight else []
     weighted = ((self.spatial_weight, spatial), (self.bilateral_weight, bilateral))
     return tuple(
-      Kernel(np.float32(weight / len(filters)), one)
+      Kernel(np.float32(weight / len(filters)), filter)
       for weight, filters in weighted
-      for one in filters
+      for filter in filters
     )
 
   def _spatial(self, height: int, width: int) -> list[Lattice | Separable]:

@@ -106,12 +106,12 @@ def _surround(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   raised = _raised(features)
   # The nearest vertex of remainder 0, each coordinate by itself.
   nearest = np.ceil(raised / (d + 1) - 0.5).astype(np.int64)
-  rest = raised - (d + 1) * nearest
-  rank = np.argsort(np.argsort(-rest, axis=0, kind="stable"), axis=0) + nearest.sum(axis=0)
+  offset = raised - (d + 1) * nearest
+  rank = np.argsort(np.argsort(-offset, axis=0, kind="stable"), axis=0) + nearest.sum(axis=0)
   # Back onto the hyperplane of sum 0, by changing the coordinates with the largest rounding errors.
   wrap = (rank < 0).astype(np.int64) - (rank > d)
-  nearest, rank, rest = nearest + wrap, rank + (d + 1) * wrap, rest - (d + 1) * wrap
-  ordered = -np.sort(-rest, axis=0) / (d + 1)
+  nearest, rank, offset = nearest + wrap, rank + (d + 1) * wrap, offset - (d + 1) * wrap
+  ordered = -np.sort(-offset, axis=0) / (d + 1)
   weights = np.concatenate([1 - ordered[:1] + ordered[-1:], (ordered[:-1] - ordered[1:])[::-1]])
   remainder = np.arange(d + 1)[:, None, None]
   return (d + 1) * (nearest - (rank > d - remainder)) + remainder, weights
@@ -153,18 +153,19 @@ def _add_vertices(
   """Adds the vertices that have two or more neighbors."""
   around = np.concatenate([vertices + sign * step for step in steps for sign in (1, -1)])
   around, count = np.unique(around, return_counts=True)
-  every = np.union1d(vertices, around[count > 1])
-  return np.searchsorted(every, vertices)[index], every
+  extended = np.union1d(vertices, around[count > 1])
+  return np.searchsorted(extended, vertices)[index], extended
 
 
 def _neighbors(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray:
   """Finds the vertices on both sides of each along each axis; size - 1 where there is none."""
-  found = np.full((len(steps), 2, size), size - 1, np.int32)
+  neighbors = np.full((len(steps), 2, size), size - 1, np.int32)
   for axis, step in enumerate(steps):
-    for side, wanted in enumerate((vertices + step, vertices - step)):
-      at = np.minimum(np.searchsorted(vertices, wanted), len(vertices) - 1)
-      found[axis, side, : len(vertices)] = np.where(vertices[at] == wanted, at, size - 1)
-  return found
+    for side, codes in enumerate((vertices + step, vertices - step)):
+      index = np.minimum(np.searchsorted(vertices, codes), len(vertices) - 1)
+      exists = vertices[index] == codes
+      neighbors[axis, side, : len(vertices)] = np.where(exists, index, size - 1)
+  return neighbors
 
 
 def _sums(index: np.ndarray, weights: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
@@ -184,25 +185,21 @@ def _round_up(size: int) -> int:
 @jax.custom_vjp
 def _filter(lattice: Lattice, values: Array) -> Array:
   # Scans rather than one batched operation, so that memory holds one vertex or axis at a time.
-  nothing = jnp.zeros((lattice.neighbors.shape[2], values.shape[1]), values.dtype)
-  raised, _ = lax.scan(
-    lambda total, here: (_splat(total, values, *here), None),
-    nothing,
-    (lattice.index, lattice.weights),
-  )
-  blurred, _ = lax.scan(
-    lambda total, axis: (_blur(total, _at(total, axis[0]), _at(total, axis[1])), None),
-    raised,
-    lattice.neighbors,
-  )
+  def splat(total: Array, corner: tuple[_Arrays, _Arrays]) -> tuple[Array, None]:
+    index, weight = corner
+    return total.at[index].add(values * weight[:, None], mode="promise_in_bounds"), None
+
+  def blur(total: Array, neighbors: _Arrays) -> tuple[Array, None]:
+    before, after = neighbors
+    return _blur(total, _at(total, before), _at(total, after)), None
+
+  zeros = jnp.zeros((lattice.neighbors.shape[2], values.shape[1]), values.dtype)
+  splatted, _ = lax.scan(splat, zeros, (lattice.index, lattice.weights))
+  blurred, _ = lax.scan(blur, splatted, lattice.neighbors)
   corners = zip(lattice.index, lattice.weights, strict=True)
   return functools.reduce(
     jnp.add, (_at(blurred, index) * weight[:, None] for index, weight in corners)
   )
-
-
-def _splat(total: Array, values: Array, index: _Arrays, weight: _Arrays) -> Array:
-  return total.at[index].add(values * weight[:, None], mode="promise_in_bounds")
 
 
 def _blur(values, before, after):

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from asmjax.config.build import Data, build_eval_transform, build_game
+from asmjax.config.build import build_game
+from asmjax.config.data import Data
 from asmjax.config.run_dir import find_checkpoint, read_config, read_descriptor
 from asmjax.config.schema import construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
 from asmjax.game import Game
-from asmjax.pretrained import WeightSource, read, transfer
-from asmjax.pretrained.names import leaves_by_path
+from asmjax.pretrained import read, transfer
+from asmjax.pretrained.names import identity_map
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
 
@@ -54,14 +55,13 @@ class TrainedPredictor:
     """
     config = read_config(workdir)
     data = construct(Data, config["data"], "data")
-    found = read_descriptor(workdir)
-    dtype = config["train"].get("dtype", "float32")
-    made = build_game(config, found, jnp.dtype(dtype) if dtype != "float32" else None)
+    descriptor = read_descriptor(workdir)
+    game = build_game(config, descriptor, config["train"].get("dtype", "float32"))
     return cls(
-      game=dataclasses.replace(made, terms={}),
-      variables=_read_variables(find_checkpoint(workdir, which), made, data.size),
-      descriptor=found,
-      prepare=build_eval_transform(data, made),
+      game=dataclasses.replace(game, terms={}),
+      variables=_read_variables(find_checkpoint(workdir, which), game, data.size),
+      descriptor=descriptor,
+      prepare=data.eval_transform(game.input_transform.fill),
       scale_depth=data.scale_depth,
     )
 
@@ -86,14 +86,14 @@ class TrainedPredictor:
     return self.prepare.resize_only({"image": image})["image"]
 
 
-def _read_variables(folder: pathlib.Path, made: Game, size: tuple[int, int]) -> PyTree:
+def _read_variables(folder: pathlib.Path, game: Game, size: tuple[int, int]) -> PyTree:
   """Reads the predictor's variables from a checkpoint, without those of other players."""
   image = jnp.zeros((1, *size, 3))
   expected = jax.eval_shape(
-    lambda key: made.predictor.init(key, image, train=False), jax.random.key(0)
+    lambda key: game.predictor.init(key, image, train=False), jax.random.key(0)
   )
-  own_names = {path: WeightSource((path,)) for path in leaves_by_path(expected)}
-  variables, coverage = transfer(expected, read(folder, "orbax"), own_names, strict=False, heads=())
+  names = identity_map(expected)
+  variables, coverage = transfer(expected, read(folder, "orbax"), names, strict=False, heads=())
   if faults := coverage.describe_faults():
     raise ValueError(f"{folder} is not of the predictor in the run's config:{faults}")
   return variables

@@ -5,12 +5,12 @@ from typing import Any
 from asmjax.models.layers import ConvNet
 
 
-def epsilon_shift(network: ConvNet, theirs: float) -> float:
+def epsilon_shift(network: ConvNet, published: float) -> float:
   """Computes what to add to running variances so that another epsilon gives the same result.
 
   Args:
     network: Network that takes the weights.
-    theirs: Epsilon of the published network's batch norm.
+    published: Epsilon of the published network's batch norm.
 
   Raises:
     ValueError: The network has no batch norm.
@@ -20,7 +20,7 @@ def epsilon_shift(network: ConvNet, theirs: float) -> float:
       f"the published {type(network).__name__} has batch norm; found norm {network.norm.kind!r}, "
       "expected 'batch' or 'sync_batch'"
     )
-  return theirs - network.norm.epsilon
+  return published - network.norm.epsilon
 
 
 def check_fields(network: ConvNet, source: str, **expected: Any) -> None:

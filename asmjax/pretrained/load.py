@@ -1,19 +1,20 @@
 """Loading: the one way from a file of weights to a network's variables."""
 
-import contextlib
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 from jaxtyping import PyTree
 
 from asmjax.pretrained.maps import name_map
-from asmjax.pretrained.names import NameMap, WeightSource, leaves_by_path, nest
+from asmjax.pretrained.names import NameMap, identity_map, nest
 from asmjax.pretrained.readers import Weights, read
 from asmjax.pretrained.transfer import Coverage, is_within, transfer
 
-# How files of each format name their arrays; "asmjax" stands for the paths of our variables.
+# How files of each format name their arrays: as torchvision does, as TF-Slim and the DeepLab model
+# zoo do, or "asmjax", by the paths of our variables.
 NAMINGS = {
   "orbax": "asmjax",
   "safetensors": "torchvision",
@@ -40,8 +41,7 @@ def load(
 
   Args:
     path: Path of the weights; see `asmjax.pretrained.read`.
-    format: Format of the weights: "safetensors" or "torch" with torchvision's names, "tensorflow"
-      with those of TF-Slim and the DeepLab model zoo, or "orbax", a run of this package.
+    format: Format of the weights, a key of `NAMINGS`; see `asmjax.pretrained.read`.
     network: Network that takes the weights.
     variables: Freshly initialized variables of the network, collections first; they are left as
       they are.
@@ -60,7 +60,7 @@ def load(
     FileNotFoundError: There is no such file.
     ImportError: The format needs a package of an extra that is not installed.
   """
-  parts = _parts(network)
+  parts = _list_modules(network)
   if part and part not in parts:
     raise ValueError(
       f"{type(network).__name__} has no module {part!r} among its fields; known: {sorted(parts)}"
@@ -69,44 +69,38 @@ def load(
   if NAMINGS[format] == "asmjax":
     # Of another network, so what is outside of the part may be anything.
     weights = {name: array for name, array in weights.items() if is_within(name, part)}
+  # By part: the map of that module alone, "" for the network.
+  make_map = functools.partial(_make_map, network, variables, NAMINGS[format])
+  options = {"strict": strict, "reinitialize": reinitialize, "ignore": ignore}
   try:
-    entries = _entries(network, variables, NAMINGS[format], part)
-    return transfer(
-      variables,
-      weights,
-      entries,
-      part=part,
-      strict=strict,
-      reinitialize=reinitialize,
-      ignore=ignore,
-    )
+    return transfer(variables, weights, make_map(part), part=part, **options)
   except ValueError as error:
     hints = [
       f'\nThe file has all of the {name}: part="{name}" loads that alone.'
       for name in parts
-      if not part and _has(weights, network, variables, NAMINGS[format], name)
+      if not part and _has_arrays(weights, make_map, name)
     ]
     raise ValueError(f"{path}: {error}{''.join(hints)}") from error
 
 
-def _entries(network: nn.Module, variables: PyTree, naming: str, part: str) -> NameMap:
+def _make_map(network: nn.Module, variables: PyTree, naming: str, part: str) -> NameMap:
   if naming == "asmjax":
-    return {
-      path: WeightSource((path,)) for path in leaves_by_path(variables) if is_within(path, part)
-    }
+    return {path: names for path, names in identity_map(variables).items() if is_within(path, part)}
   if part:
     return nest(part, name_map(getattr(network, part), naming))
   return name_map(network, naming)
 
 
-def _has(weights: Weights, network: nn.Module, variables: PyTree, naming: str, part: str) -> bool:
-  """Tells whether a file has all arrays of a part."""
-  with contextlib.suppress(ValueError):
-    entries = _entries(network, variables, naming, part)
-    return weights.keys() >= {name for source in entries.values() for name in source.names}
-  return False
+def _has_arrays(weights: Weights, make_map: Callable[[str], NameMap], part: str) -> bool:
+  """Returns whether a file has all arrays of a part."""
+  try:
+    sources = make_map(part).values()
+  except ValueError:  # There is no map for this part.
+    return False
+  return weights.keys() >= {name for source in sources for name in source.names}
 
 
-def _parts(network: nn.Module) -> list[str]:
+def _list_modules(network: nn.Module) -> list[str]:
+  """Returns the names of a network's fields that are modules."""
   names = [field.name for field in dataclasses.fields(network) if field.name != "parent"]
   return [name for name in names if isinstance(getattr(network, name), nn.Module)]

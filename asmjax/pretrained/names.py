@@ -2,8 +2,8 @@
 
 A map is a dict from the path of a variable, its collection first ("params/conv1/kernel",
 "batch_stats/conv1_norm/mean"), to its `WeightSource`. The functions below return the entries of a
-single layer, to be joined with `|`. In their arguments `ours` is the path of a module of the
-network, and `theirs` its name in the file.
+single layer, to be joined with `|`. In their arguments `module` is the path of the layer in the
+network, and `name` its name in the file.
 """
 
 import dataclasses
@@ -40,6 +40,11 @@ def join_path(path: jax.tree_util.KeyPath) -> str:
 def leaves_by_path(tree: PyTree) -> dict[str, Any]:
   """Returns the leaves of a tree by path, as `join_path` writes it."""
   return {join_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def identity_map(variables: PyTree) -> NameMap:
+  """Returns the map for a file that names arrays by the paths of our variables."""
+  return {path: WeightSource((path,)) for path in leaves_by_path(variables)}
 
 
 def nest(module: str, name_map: Mapping[str, WeightSource]) -> NameMap:
@@ -101,88 +106,88 @@ def hwio_from_hwcm(kernel: np.ndarray) -> np.ndarray:
   return kernel.reshape(h, w, 1, channels * multiplier)
 
 
-def torch_conv(ours: str, theirs: str, *, bias: bool = False) -> NameMap:
+def torch_conv(module: str, name: str, *, bias: bool = False) -> NameMap:
   """Maps a convolution of PyTorch, depthwise and grouped ones included.
 
   Args:
-    ours: Path of the convolution, such as "block1/conv1".
-    theirs: Name in the file, such as "features.1.conv.0.0".
+    module: Path of the convolution, such as "block1/conv1".
+    name: Name in the file, such as "features.1.conv.0.0".
     bias: Whether the convolution has a bias.
   """
-  kernel = WeightSource((f"{theirs}.weight",), hwio_from_oihw)
-  return _conv(ours, kernel, f"{theirs}.bias" if bias else None)
+  kernel = WeightSource((f"{name}.weight",), hwio_from_oihw)
+  return _conv(module, kernel, f"{name}.bias" if bias else None)
 
 
-def torch_batch_norm(ours: str, theirs: str, *, shift: float) -> NameMap:
+def torch_batch_norm(module: str, name: str, *, shift: float) -> NameMap:
   """Maps a batch norm of PyTorch.
 
   Args:
-    ours: Path of the batch norm.
-    theirs: Name in the file, such as "features.0.1".
-    shift: Their epsilon less ours. It is added to the running variance, so that in evaluation
-      the layer computes the very same.
+    module: Path of the batch norm.
+    name: Name in the file, such as "features.0.1".
+    shift: Epsilon of the file's network less ours. It is added to the running variance, so that
+      in evaluation the layer computes the very same.
   """
-  return _batch_norm(ours, theirs, ".", ("weight", "bias", "running_mean", "running_var"), shift)
+  return _batch_norm(module, name, ".", ("weight", "bias", "running_mean", "running_var"), shift)
 
 
-def torch_layer(ours: str, conv: str, norm: str, *, shift: float, bias: bool = False) -> NameMap:
-  """Maps a convolution of PyTorch and the batch norm after it, ours `{ours}_norm`.
+def torch_layer(module: str, conv: str, norm: str, *, shift: float, bias: bool = False) -> NameMap:
+  """Maps a convolution of PyTorch and the batch norm after it, `{module}_norm`.
 
   Args:
-    ours: Path of the convolution, which has no bias.
+    module: Path of the convolution, which has no bias.
     conv: Name of the convolution in the file.
     norm: Name of the batch norm in the file.
-    shift: Their epsilon less ours; see `torch_batch_norm`.
-    bias: Whether their convolution has a bias. The running mean takes it, since what is normalized
-      is x + bias - mean.
+    shift: Epsilon of the file's network less ours; see `torch_batch_norm`.
+    bias: Whether the file's convolution has a bias. The running mean takes it, since what is
+      normalized is x + bias - mean.
   """
-  entries = torch_conv(ours, conv) | torch_batch_norm(f"{ours}_norm", norm, shift=shift)
+  entries = torch_conv(module, conv) | torch_batch_norm(f"{module}_norm", norm, shift=shift)
   mean = WeightSource((f"{norm}.running_mean", f"{conv}.bias"), np.subtract)
-  return entries | {f"batch_stats/{ours}_norm/mean": mean} if bias else entries
+  return entries | {f"batch_stats/{module}_norm/mean": mean} if bias else entries
 
 
-def slim_conv(ours: str, theirs: str, *, depthwise: bool = False, bias: bool = False) -> NameMap:
+def slim_conv(module: str, name: str, *, depthwise: bool = False, bias: bool = False) -> NameMap:
   """Maps a convolution of TF-Slim.
 
   Args:
-    ours: Path of the convolution, such as "stage1_block1/conv1".
-    theirs: Name in the file, such as "MobilenetV2/Conv".
+    module: Path of the convolution, such as "stage1_block1/conv1".
+    name: Name in the file, such as "MobilenetV2/Conv".
     depthwise: Whether it is a depthwise convolution.
     bias: Whether the convolution has a bias.
   """
-  kernel = WeightSource((f"{theirs}/weights",))
+  kernel = WeightSource((f"{name}/weights",))
   if depthwise:
-    kernel = WeightSource((f"{theirs}/depthwise_weights",), hwio_from_hwcm)
-  return _conv(ours, kernel, f"{theirs}/biases" if bias else None)
+    kernel = WeightSource((f"{name}/depthwise_weights",), hwio_from_hwcm)
+  return _conv(module, kernel, f"{name}/biases" if bias else None)
 
 
-def slim_layer(ours: str, theirs: str, *, shift: float, depthwise: bool = False) -> NameMap:
-  """Maps a convolution of TF-Slim and its batch norm, ours `{ours}_norm`.
+def slim_layer(module: str, name: str, *, shift: float, depthwise: bool = False) -> NameMap:
+  """Maps a convolution of TF-Slim and its batch norm, `{module}_norm`.
 
   Args:
-    ours: Path of the convolution.
-    theirs: Name of the convolution in the file.
-    shift: Their epsilon less ours; see `torch_batch_norm`.
+    module: Path of the convolution.
+    name: Name of the convolution in the file.
+    shift: Epsilon of the file's network less ours; see `torch_batch_norm`.
     depthwise: Whether it is a depthwise convolution.
   """
   names = ("gamma", "beta", "moving_mean", "moving_variance")
-  return slim_conv(ours, theirs, depthwise=depthwise) | _batch_norm(
-    f"{ours}_norm", f"{theirs}/BatchNorm", "/", names, shift
+  return slim_conv(module, name, depthwise=depthwise) | _batch_norm(
+    f"{module}_norm", f"{name}/BatchNorm", "/", names, shift
   )
 
 
-def _conv(ours: str, kernel: WeightSource, bias: str | None) -> NameMap:
-  entries = {f"params/{ours}/kernel": kernel}
-  return entries | {f"params/{ours}/bias": WeightSource((bias,))} if bias else entries
+def _conv(module: str, kernel: WeightSource, bias: str | None) -> NameMap:
+  entries = {f"params/{module}/kernel": kernel}
+  return entries | {f"params/{module}/bias": WeightSource((bias,))} if bias else entries
 
 
 def _batch_norm(
-  ours: str, theirs: str, separator: str, names: tuple[str, ...], shift: float
+  module: str, name: str, separator: str, names: tuple[str, ...], shift: float
 ) -> NameMap:
-  scale, bias, mean, variance = (f"{theirs}{separator}{name}" for name in names)
+  scale, bias, mean, variance = (f"{name}{separator}{array}" for array in names)
   return {
-    f"params/{ours}/scale": WeightSource((scale,)),
-    f"params/{ours}/bias": WeightSource((bias,)),
-    f"batch_stats/{ours}/mean": WeightSource((mean,)),
-    f"batch_stats/{ours}/var": WeightSource((variance,), lambda variance: variance + shift),
+    f"params/{module}/scale": WeightSource((scale,)),
+    f"params/{module}/bias": WeightSource((bias,)),
+    f"batch_stats/{module}/mean": WeightSource((mean,)),
+    f"batch_stats/{module}/var": WeightSource((variance,), lambda variance: variance + shift),
   }

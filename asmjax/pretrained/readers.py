@@ -13,6 +13,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from asmjax.config.schema import choose
 from asmjax.pretrained.names import join_path, leaves_by_path
 
 Weights = dict[str, np.ndarray]
@@ -40,11 +41,10 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
     FileNotFoundError: There is no such file.
     ImportError: The format needs a package of an extra that is not installed.
   """
-  if format not in READERS:
-    raise ValueError(f"unknown format {format!r} of weights; known: {sorted(READERS)}")
+  reader = choose(READERS, format, "format of weights")
   path = pathlib.Path(path).expanduser()
   try:
-    weights = READERS[format](path)
+    weights = reader(path)
   except (ImportError, OSError):
     raise
   except Exception as error:  # What a parser raises on arbitrary bytes is arbitrary.
@@ -85,11 +85,11 @@ def _state_dict(content: Any, tensor: type) -> Mapping[str, Any]:
     if isinstance(content.get(key), Mapping):
       content = content[key]
       break
-  others = [name for name, value in content.items() if not isinstance(value, tensor)]
-  if others:
+  non_tensors = [name for name, value in content.items() if not isinstance(value, tensor)]
+  if non_tensors:
     raise ValueError(
-      f"no tensor under {others[:10]}; expected a dict of tensors, alone or under 'state_dict' or "
-      "'model'"
+      f"no tensor under {non_tensors[:10]}; expected a dict of tensors, alone or under "
+      "'state_dict' or 'model'"
     )
   prefix = "module." if all(name.startswith("module.") for name in content) else ""
   return {name.removeprefix(prefix): value for name, value in content.items()}

@@ -23,8 +23,8 @@ def resnet(network: ResNet) -> NameMap:
   for i, blocks in enumerate(network.blocks, 1):
     for j in range(1, blocks + 1):
       for layer in ("conv1", "conv2", "conv3", *(("shortcut",) if j == 1 else ())):
-        theirs = f"{root}/block{i}/unit_{j}/bottleneck_v1/{layer}"
-        entries |= slim_layer(f"stage{i}_block{j}/{layer}", theirs, shift=shift)
+        name = f"{root}/block{i}/unit_{j}/bottleneck_v1/{layer}"
+        entries |= slim_layer(f"stage{i}_block{j}/{layer}", name, shift=shift)
   return entries
 
 
@@ -43,10 +43,10 @@ def mobilenet_v2(network: MobileNetV2) -> NameMap:
   entries = slim_layer("conv1", "MobilenetV2/Conv", shift=shift)
   expansions = [expansion for expansion, _, count, _ in V2_BLOCKS for _ in range(count)]
   for i, expansion in enumerate(expansions):
-    theirs = f"MobilenetV2/expanded_conv_{i}" if i else "MobilenetV2/expanded_conv"
+    name = f"MobilenetV2/expanded_conv_{i}" if i else "MobilenetV2/expanded_conv"
     for step in (*(("expand",) if expansion > 1 else ()), "depthwise", "project"):
       entries |= slim_layer(
-        f"block{i + 1}_{step}", f"{theirs}/{step}", shift=shift, depthwise=step == "depthwise"
+        f"block{i + 1}_{step}", f"{name}/{step}", shift=shift, depthwise=step == "depthwise"
       )
   if network.top:
     entries |= slim_layer("conv2", "MobilenetV2/Conv_1", shift=shift)
@@ -63,12 +63,12 @@ def xception(network: Xception) -> NameMap:
   modules = {f"entry{i}": f"entry_flow/block{i}/unit_1" for i in range(1, len(ENTRY) + 1)}
   modules |= {f"middle{i}": f"middle_flow/block1/unit_{i}" for i in range(1, network.middle + 1)}
   modules |= {f"exit{i}": f"exit_flow/block{i}/unit_1" for i in (1, 2)}
-  for ours, name in modules.items():
-    theirs = f"{root}/{name}/xception_module"
+  for module, unit in modules.items():
+    name = f"{root}/{unit}/xception_module"
     for i in (1, 2, 3):
-      entries |= _separable(f"{ours}/conv{i}", f"{theirs}/separable_conv{i}", shift=shift)
-    if ours.startswith("entry") or ours == "exit1":
-      entries |= slim_layer(f"{ours}/shortcut", f"{theirs}/shortcut", shift=shift)
+      entries |= _separable(f"{module}/conv{i}", f"{name}/separable_conv{i}", shift=shift)
+    if module.startswith("entry") or module == "exit1":
+      entries |= slim_layer(f"{module}/shortcut", f"{name}/shortcut", shift=shift)
   return entries
 
 
@@ -80,8 +80,8 @@ def vgg(network: VGG) -> NameMap:
   for i, count in enumerate(VGG16, 1):
     for j in range(1, count + 1):
       entries |= slim_conv(f"conv{i}_{j}", f"vgg_16/conv{i}/conv{i}_{j}", bias=True)
-  for name in ("fc6", "fc7") if network.fc_features else ():
-    entries |= slim_conv(name, f"vgg_16/{name}", bias=True)
+  for layer in ("fc6", "fc7") if network.fc_features else ():
+    entries |= slim_conv(layer, f"vgg_16/{layer}", bias=True)
   return entries
 
 
@@ -94,16 +94,16 @@ def deeplab(network: DeepLab) -> NameMap:
   wide = {f"aspp{i}": f"aspp{i}" for i in range(1, len(network.rates) + 1)}
   wide |= {f"conv{i + 1}": f"decoder/decoder_conv{i}" for i in range(network.convs)}
   entries = {}
-  for ours, theirs in layers.items():
-    entries |= slim_layer(ours, theirs, shift=shift)
-  for ours, theirs in wide.items():
+  for module, name in layers.items():
+    entries |= slim_layer(module, name, shift=shift)
+  for module, name in wide.items():
     make = _separable if network.separable else slim_layer
-    entries |= make(ours, theirs, shift=shift)
+    entries |= make(module, name, shift=shift)
   if "segmentation" in network.heads:
     entries |= slim_conv("head_segmentation", "logits/semantic", bias=True)
   return entries
 
 
-def _separable(ours: str, theirs: str, *, shift: float) -> NameMap:
-  depthwise = slim_layer(f"{ours}_depthwise", f"{theirs}_depthwise", shift=shift, depthwise=True)
-  return depthwise | slim_layer(f"{ours}_pointwise", f"{theirs}_pointwise", shift=shift)
+def _separable(module: str, name: str, *, shift: float) -> NameMap:
+  depthwise = slim_layer(f"{module}_depthwise", f"{name}_depthwise", shift=shift, depthwise=True)
+  return depthwise | slim_layer(f"{module}_pointwise", f"{name}_pointwise", shift=shift)

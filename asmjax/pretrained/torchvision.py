@@ -29,13 +29,11 @@ def resnet(network: ResNet) -> NameMap:
   entries = torch_layer("conv1", "conv1", "bn1", shift=shift)
   for i, blocks in enumerate(network.blocks, 1):
     for j in range(blocks):
-      ours, theirs = f"stage{i}_block{j + 1}", f"layer{i}.{j}"
+      module, name = f"stage{i}_block{j + 1}", f"layer{i}.{j}"
       for k in (1, 2, 3):
-        entries |= torch_layer(
-          f"{ours}/conv{k}", f"{theirs}.conv{k}", f"{theirs}.bn{k}", shift=shift
-        )
-    ours, theirs = f"stage{i}_block1/shortcut", f"layer{i}.0.downsample"
-    entries |= torch_layer(ours, f"{theirs}.0", f"{theirs}.1", shift=shift)
+        entries |= torch_layer(f"{module}/conv{k}", f"{name}.conv{k}", f"{name}.bn{k}", shift=shift)
+    module, name = f"stage{i}_block1/shortcut", f"layer{i}.0.downsample"
+    entries |= torch_layer(module, f"{name}.0", f"{name}.1", shift=shift)
   return entries
 
 
@@ -45,11 +43,11 @@ def mobilenet_v2(network: MobileNetV2) -> NameMap:
   entries = torch_layer("conv1", "features.0.0", "features.0.1", shift=shift)
   expansions = [expansion for expansion, _, count, _ in V2_BLOCKS for _ in range(count)]
   for i, expansion in enumerate(expansions, 1):
-    theirs = f"features.{i}.conv"
+    name = f"features.{i}.conv"
     steps = ("expand", "depthwise") if expansion > 1 else ("depthwise",)
     for k, step in enumerate(steps):
-      entries |= torch_layer(f"block{i}_{step}", f"{theirs}.{k}.0", f"{theirs}.{k}.1", shift=shift)
-    conv, norm = f"{theirs}.{len(steps)}", f"{theirs}.{len(steps) + 1}"
+      entries |= torch_layer(f"block{i}_{step}", f"{name}.{k}.0", f"{name}.{k}.1", shift=shift)
+    conv, norm = f"{name}.{len(steps)}", f"{name}.{len(steps) + 1}"
     entries |= torch_layer(f"block{i}_project", conv, norm, shift=shift)
   if network.top:
     last = f"features.{len(expansions) + 1}"
@@ -64,11 +62,11 @@ def vgg(network: VGG) -> NameMap:
   entries, k = {}, 0
   for i, count in enumerate(VGG16, 1):
     for j in range(1, count + 1):
-      ours, conv, norm = f"conv{i}_{j}", f"features.{k}", f"features.{k + 1}"
+      module, conv, norm = f"conv{i}_{j}", f"features.{k}", f"features.{k + 1}"
       if unnormalized:
-        entries |= torch_conv(ours, conv, bias=True)
+        entries |= torch_conv(module, conv, bias=True)
       else:
-        entries |= torch_layer(ours, conv, norm, shift=shift, bias=True)
+        entries |= torch_layer(module, conv, norm, shift=shift, bias=True)
       k += 2 if unnormalized else 3
     k += 1
   if network.fc_features:
@@ -77,9 +75,9 @@ def vgg(network: VGG) -> NameMap:
   return entries
 
 
-def _linear(ours: str, theirs: str, transform: Callable[[np.ndarray], np.ndarray]) -> NameMap:
-  kernel = WeightSource((f"{theirs}.weight",), transform)
-  return torch_conv(ours, theirs, bias=True) | {f"params/{ours}/kernel": kernel}
+def _linear(module: str, name: str, transform: Callable[[np.ndarray], np.ndarray]) -> NameMap:
+  kernel = WeightSource((f"{name}.weight",), transform)
+  return torch_conv(module, name, bias=True) | {f"params/{module}/kernel": kernel}
 
 
 def deeplab(network: DeepLab) -> NameMap:

@@ -92,8 +92,8 @@ class Coverage:
       for path, names in self.missing.items()
     )
     mismatch = (
-      f"{path}: found {found}, expected {self.shapes[path]}"
-      for path, found in self.shape_mismatch.items()
+      f"{path}: found {shape}, expected {self.shapes[path]}"
+      for path, shape in self.shape_mismatch.items()
     )
     unused = (f"{name} {shape}" for name, shape in self.unused.items())
     return (
@@ -105,8 +105,8 @@ class Coverage:
   def __str__(self) -> str:
     loaded, total = self.count_parameters()
     fresh = (
-      f"{path} {self.shapes[path]}" + (f", the file has {found}" if found else "")
-      for path, found in self.reinitialized.items()
+      f"{path} {self.shapes[path]}" + (f", the file has {shape}" if shape else "")
+      for path, shape in self.reinitialized.items()
     )
     outside = f"\nfresh outside of {self.part}: {len(self.outside)} arrays" if self.part else ""
     return (
@@ -159,20 +159,14 @@ def transfer(
   coverage = Coverage({path: tuple(leaf.shape) for path, leaf in leaves.items()}, part)
   placed = {}
   for path, leaf in leaves.items():
-    source = name_map.get(path, WeightSource(()))
     if not is_within(path, part):
       coverage.outside[path] = coverage.shapes[path]
-    elif not source.names or not weights.keys() >= set(source.names):
-      if _matches(path, reinitialize):
-        coverage.reinitialized[path] = None
-      else:
-        coverage.missing[path] = tuple(name for name in source.names if name not in weights)
-    else:
-      value = _convert(path, weights, source)
-      if _fits(coverage, path, value.shape, heads=heads, reinitialize=reinitialize):
-        # A copy: on the CPU an array may otherwise share the memory of the file's.
-        placed[path] = jnp.array(value, leaf.dtype)
-        coverage.loaded[path] = source.names
+      continue
+    source = name_map.get(path, WeightSource(()))
+    value = _find_value(coverage, path, weights, source, heads, reinitialize)
+    if value is not None:
+      # A copy: on the CPU an array may otherwise share the memory of the file's.
+      placed[path] = jnp.array(value, leaf.dtype)
   _record_unmapped(coverage, weights, name_map, ignore)
   _check(coverage, strict)
   replaced = jax.tree_util.tree_map_with_path(
@@ -182,37 +176,53 @@ def transfer(
 
 
 def is_within(path: str, part: str) -> bool:
-  """Tells whether a variable belongs to a module at the top of the network; all belong to ""."""
+  """Returns whether a variable is in a module at the top of the network; all of them are in ""."""
   return not part or path.split("/")[1] == part
+
+
+def _find_value(
+  coverage: Coverage,
+  path: str,
+  weights: Mapping[str, np.ndarray],
+  source: WeightSource,
+  heads: Sequence[str],
+  reinitialize: Sequence[str],
+) -> np.ndarray | None:
+  """Returns the value of a variable, None if it stays fresh, and records in the coverage why."""
+  expected, is_reset = coverage.shapes[path], _matches(path, reinitialize)
+  lacking = tuple(name for name in source.names if name not in weights)
+  if lacking or not source.names:
+    if is_reset:
+      coverage.reinitialized[path] = None
+    else:
+      coverage.missing[path] = lacking
+    return None
+  value = _convert(path, weights, source)
+  if value.shape == expected and not is_reset:
+    coverage.loaded[path] = source.names
+    return value
+  may_stay_fresh = is_reset or _matches(path, heads)
+  if may_stay_fresh and value.shape[:-1] == expected[:-1]:
+    coverage.reinitialized[path] = value.shape
+  else:
+    coverage.shape_mismatch[path] = value.shape
+  return None
 
 
 def _convert(path: str, weights: Mapping[str, np.ndarray], source: WeightSource) -> np.ndarray:
   arrays = [weights[name] for name in source.names]
-  found = ", ".join(
+  described = ", ".join(
     f"{name!r} {array.dtype} {array.shape}"
     for name, array in zip(source.names, arrays, strict=True)
   )
   if not all(jnp.issubdtype(array.dtype, jnp.floating) for array in arrays):
-    raise ValueError(f"{path}: found {found}; expected a floating type")
+    raise ValueError(f"{path}: found {described}; expected a floating type")
   try:
     return source.transform(*arrays)
   except ValueError as error:
-    raise ValueError(f"{path}: found {found}, of another rank than expected: {error}") from error
-
-
-def _fits(
-  coverage: Coverage, path: str, found: Shape, *, heads: Sequence[str], reinitialize: Sequence[str]
-) -> bool:
-  """Tells whether a variable takes an array of this shape; if not, records why in the coverage."""
-  expected = coverage.shapes[path]
-  stays = _matches(path, reinitialize) or found != expected and _matches(path, heads)
-  if found == expected and not stays:
-    return True
-  if stays and found[:-1] == expected[:-1]:
-    coverage.reinitialized[path] = found
-  else:
-    coverage.shape_mismatch[path] = found
-  return False
+    raise ValueError(
+      f"{path}: found {described}, of another rank than expected: {error}"
+    ) from error
 
 
 def _record_unmapped(

@@ -141,13 +141,11 @@ class Sweep:
     """
     known = {"runs", *(field.name for field in dataclasses.fields(cls))} - {"rows"}
     check_keys(section, known, {"runs"}, "sweep")
-    rest = {key: section[key] for key in section if key not in ("runs", "metrics", "seeds")}
-    return cls(
-      rows=tuple(_row(label, entry) for label, entry in section["runs"].items()),
-      seeds=tuple(section.get("seeds", (0,))),
-      metrics=tuple(map(MetricColumn.parse, section.get("metrics", ()))),
-      **rest,
-    )
+    fields = dict(section)
+    rows = tuple(_row(label, entry) for label, entry in fields.pop("runs").items())
+    fields["seeds"] = tuple(section.get("seeds", (0,)))
+    fields["metrics"] = tuple(map(MetricColumn.parse, section.get("metrics", ())))
+    return cls(rows, **fields)
 
   def override(self, overrides: Mapping[str, Any]) -> "Sweep":
     """Returns the sweep with these overrides in every row, with priority over the row's own."""
@@ -261,7 +259,7 @@ def _row(label: str, entry: str | Mapping[str, Any]) -> Row:
   if isinstance(entry, str):
     return Row(label, entry)
   check_keys(entry, ("config", "overrides", "start"), {"config"}, f"sweep.runs.{label}")
-  return Row(label, **{key: entry[key] for key in entry})
+  return Row(label, **entry)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:

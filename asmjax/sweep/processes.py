@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import signal
@@ -115,7 +116,7 @@ class Pool:
 
   def _next_ready(self) -> Job | None:
     """Returns the first waiting job that needs no waiting or running job."""
-    ahead = {job.name for job in self._waiting} | {each.job.name for each in self._running}
+    ahead = {job.name for job in self._waiting} | {run.job.name for run in self._running}
     return next((job for job in self._waiting if job.needs not in ahead), None)
 
   def _drop_hopeless(self, faults: dict[str, str]) -> None:
@@ -139,24 +140,24 @@ class Pool:
 
   def _reap(self, faults: dict[str, str]) -> None:
     """Starts the next command of jobs whose command has ended, or ends the job."""
-    for each in list(self._running):
-      code = each.process.poll()
+    for run in list(self._running):
+      job, code = run.job, run.process.poll()
       if code is None:
         continue
-      if code == 0 and each.next_command < len(each.job.commands):
-        each.process = _launch(each.job, each.slot, each.job.commands[each.next_command])
-        each.next_command += 1
+      if code == 0 and run.next_command < len(job.commands):
+        run.process = _launch(job, run.slot, job.commands[run.next_command])
+        run.next_command += 1
         continue
-      self._running.remove(each)
-      self._free.insert(0, each.slot)
-      seconds = time.monotonic() - each.began
+      self._running.remove(run)
+      self._free.insert(0, run.slot)
+      seconds = time.monotonic() - run.began
       if code == 0:
-        self._seconds.setdefault(each.job.kind, []).append(seconds)
-        self._on_end(each.job)
-        self._end(each.job, faults, None, seconds)
+        self._seconds.setdefault(job.kind, []).append(seconds)
+        self._on_end(job)
+        self._end(job, faults, None, seconds)
       else:
         reason = f"exit status {code}" if code > 0 else signal.Signals(-code).name
-        self._end(each.job, faults, f"{reason} after {_clock(seconds)}; see {each.job.log}")
+        self._end(job, faults, f"{reason} after {_clock(seconds)}; see {job.log}")
 
   def _end(self, job: Job, faults: dict[str, str], fault: str | None, seconds: float = 0.0) -> None:
     """Counts and reports a job that succeeded (`fault` is None) or failed."""
@@ -172,24 +173,24 @@ class Pool:
     """Estimates the time left from the jobs of the same kind, or of all kinds, that have ended."""
     if not self._waiting and not self._running:
       return ""
-    every = np.mean([each for seconds in self._seconds.values() for each in seconds])
-    expected = lambda job: float(np.mean(self._seconds.get(job.kind, every)))
+    all_seconds = list(itertools.chain.from_iterable(self._seconds.values()))
+    expected = lambda job: float(np.mean(self._seconds.get(job.kind, all_seconds)))
     now = time.monotonic()
-    running = [max(expected(each.job) - (now - each.began), 0) for each in self._running]
+    running = [max(expected(run.job) - (now - run.began), 0) for run in self._running]
     total = sum(map(expected, self._waiting)) + sum(running)
     return f", about {_clock(max([total / self._num_slots, *running]))} left"
 
   def _stop(self) -> None:
     """Ends all running jobs, with all of their processes."""
-    for each in self._running:
-      _signal(each.process, signal.SIGTERM)
+    for run in self._running:
+      _signal(run.process, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE
-    for each in self._running:
+    for run in self._running:
       try:
-        each.process.wait(max(deadline - time.monotonic(), 0))
+        run.process.wait(max(deadline - time.monotonic(), 0))
       except subprocess.TimeoutExpired:
-        _signal(each.process, signal.SIGKILL)
-        each.process.wait()
+        _signal(run.process, signal.SIGKILL)
+        run.process.wait()
     self._running.clear()
 
 

@@ -74,10 +74,10 @@ def find_devices() -> tuple[str, list[str]]:
     ValueError: JAX finds no device.
   """
   code = "import jax; print(jax.default_backend(), jax.local_device_count())"
-  found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-  if found.returncode:
-    raise ValueError(f"JAX finds no devices: {found.stderr.strip().splitlines()[-1]}")
-  platform, count = found.stdout.split()
+  process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  if process.returncode:
+    raise ValueError(f"JAX finds no devices: {process.stderr.strip().splitlines()[-1]}")
+  platform, count = process.stdout.split()
   visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
   return platform, visible.split(",") if visible else [str(n) for n in range(int(count))]
 
@@ -176,7 +176,7 @@ def _compared(sweep: Sweep, finished: Sequence[Run]) -> Comparison | None:
     row.label: tuple(run.workdir for run in finished if run.label == row.label)
     for row in sweep.rows
   }
-  groups = [Group(label, found, sweep.split) for label, found in workdirs.items() if found]
+  groups = [Group(label, paths, sweep.split) for label, paths in workdirs.items() if paths]
   if not groups:
     return None
   baseline = sweep.baseline if workdirs.get(sweep.baseline) else None

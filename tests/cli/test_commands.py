@@ -27,7 +27,7 @@ def execute(*arguments):
   return process.returncode, process.stdout + process.stderr
 
 
-def test_importing_commands_defines_no_flags_and_imports_nothing_slow():
+def test_commands_define_no_flags_and_import_nothing_slow():
   assert execute("-c", IMPORTS) == (0, "[] False\n")
 
 
@@ -46,7 +46,7 @@ def test_main_lists_the_commands_and_refuses_unknown_ones():
   assert code == 1 and output.startswith("FATAL unknown command 'trian'\nusage: asmjax COMMAND")
 
 
-def test_a_launcher_shows_the_flags_of_its_command_without_importing_jax():
+def test_run_shows_flags_without_importing_jax():
   code, output = execute("-X", "importtime", "launch/main.py", "--help")
   assert code == 1 and "launch/main.py:\n  --config:" in output
   assert "absl.app" in output and "| jax\n" not in output and "asmjax.train" not in output

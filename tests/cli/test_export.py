@@ -26,7 +26,7 @@ def export(run, out, *flags):
   )
 
 
-def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path):
+def test_export_command_writes_a_function_that_runs_without_the_library(run, tmp_path):
   code, output = export(run, tmp_path / "net.stablehlo", "--checkpoint=best")
   assert code == 0, output
   assert "input   image uint8 (n, h, w, 3)\noutput  segmentation int32 (n, h, w)\n" in output
@@ -63,7 +63,7 @@ def test_what_is_exported_labels_a_photo_where_there_is_no_library(run, tmp_path
     ("--batch=0", "FATAL --batch=0; expected any, or a number above 0"),
   ],
 )
-def test_what_is_wrong_with_flags_is_said_plainly(run, tmp_path, flag, message):
+def test_export_command_names_wrong_flags(run, tmp_path, flag, message):
   code, output = export(run, tmp_path / "net.stablehlo", flag)
   assert code == 1 and output.startswith(message) and "Traceback" not in output
   assert not list(tmp_path.iterdir())

@@ -37,7 +37,7 @@ def inspect(root, *flags):
   return code, output, json.loads((out / "report.json").read_text()), out
 
 
-def test_a_truncated_file_and_an_unknown_split_fail_the_check(root):
+def test_inspect_command_reports_truncated_files_and_unknown_splits(root):
   path = root / "rgb" / "b.jpg"
   path.write_bytes(path.read_bytes()[:300])
   code, output, report, out = inspect(root, "--splits=train,val,test")
@@ -53,7 +53,7 @@ def test_a_truncated_file_and_an_unknown_split_fail_the_check(root):
     assert (colors == (224, 160, 64)).all(-1).sum() > 20
 
 
-def test_the_splits_of_a_run_pass_when_clean(root):
+def test_inspect_command_passes_clean_splits(root):
   code, output, report, out = inspect(root, "--examples=1")
   assert code == 0 and "problems: none" in output
   assert {name: split["whole"] for name, split in report["splits"].items()} == {
@@ -63,7 +63,7 @@ def test_the_splits_of_a_run_pass_when_clean(root):
   assert sorted(path.name for path in out.iterdir()) == ["report.json", "train.png", "val.png"]
 
 
-def test_parts_of_a_split_are_checked_on_their_own(root):
+def test_inspect_command_checks_parts_of_a_split(root):
   code, output, report, out = inspect(root, "--splits=train[:50%],train[50%:]")
   assert code == 0 and "problems: none" in output
   assert {name: split["whole"] for name, split in report["splits"].items()} == {

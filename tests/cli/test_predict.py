@@ -22,7 +22,7 @@ def predict(run, source, out, *flags):
   )
 
 
-def test_it_predicts_what_can_be_read_and_fails_for_the_rest(run, tmp_path):
+def test_predict_command_predicts_readable_files_and_fails_for_others(run, tmp_path):
   for name, size in (("a", (30, 40)), ("b", (16, 9))):
     Image.fromarray(inference_runs.image(*size)).save(tmp_path / f"{name}.png")
   (tmp_path / "c.png").write_bytes(b"no image")
@@ -54,7 +54,7 @@ def test_it_predicts_what_can_be_read_and_fails_for_the_rest(run, tmp_path):
     assert decode.read_colors(out / f"segmentation_overlay/{name}.png").shape == (*size, 3)
 
 
-def test_what_is_wrong_with_flags_is_said_plainly(run, tmp_path):
+def test_predict_command_names_wrong_flags(run, tmp_path):
   code, output = predict(run, tmp_path, tmp_path, "--scales=1,large")
   assert code == 1
   assert output.startswith("FATAL --scales=1,large: could not convert string to float: 'large'")

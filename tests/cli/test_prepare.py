@@ -30,7 +30,7 @@ def prepare(root, out, *more):
   )
 
 
-def test_packed_horses_are_the_published_ones(horses, tmp_path):
+def test_prepare_command_packs_the_published_horses(horses, tmp_path):
   out = tmp_path / "packed"
   parts = ("--config.data.split=train[:50%]", "--config.eval.split=val[:1]")  # Packed whole.
   status, output = prepare(horses, out, "--examples_per_shard=1", *parts)
@@ -44,7 +44,7 @@ def test_packed_horses_are_the_published_ones(horses, tmp_path):
       np.testing.assert_array_equal(packed[index][key], value)
 
 
-def test_what_cannot_be_read_is_named_and_only_left_out_if_wished(horses, tmp_path):
+def test_prepare_command_names_unreadable_files_and_skips_them_if_asked(horses, tmp_path):
   path = horses / "rgb" / "a.jpg"
   path.write_bytes(path.read_bytes()[:200])
   status, output = prepare(horses, tmp_path / "packed", "--splits=train")

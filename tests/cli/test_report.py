@@ -15,7 +15,7 @@ def runs(tmp_path):
   return tmp_path
 
 
-def test_a_page_is_written_and_what_is_missing_is_said(runs):
+def test_report_command_writes_a_page_and_names_missing_parts(runs):
   out = runs / "reports" / "report.html"
   flags = [f"--group=A={runs / 'a'}", f"--group=B={runs / 'b'}", f"--out={out}", "--baseline=B"]
   code, output = small.launch("report.py", *flags, devices=1)
@@ -27,7 +27,7 @@ def test_a_page_is_written_and_what_is_missing_is_said(runs):
   assert shlex.split(command)[2:] == flags
 
 
-def test_a_run_without_results_is_refused_by_its_file(runs):
+def test_report_command_refuses_a_run_without_results(runs):
   (runs / "b" / "results.json").unlink()
   out = runs / "report.html"
   code, output = small.launch("report.py", f"--group=A={runs / 'a'},{runs / 'b'}", f"--out={out}")

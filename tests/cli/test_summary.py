@@ -5,7 +5,7 @@ import re
 from tests.helpers import small_configs as small
 
 
-def test_it_prints_the_predictor_and_every_critic_without_a_data_set():
+def test_summary_command_prints_networks_without_a_data_set():
   code, output = small.launch(
     "summary.py",
     "--config=configs/horse.py:asm_aaf",
@@ -36,6 +36,6 @@ def test_it_prints_the_predictor_and_every_critic_without_a_data_set():
   assert "total for 1x64x96x3: " in output and "total for 1x32x48x2: " in output
 
 
-def test_a_data_set_that_alone_knows_its_classes_is_asked_for():
+def test_summary_command_asks_for_a_data_set_that_alone_knows_its_classes():
   code, output = small.launch("summary.py", "--config=configs/any.py:folder", devices=1)
   assert code == 1 and output.startswith("FATAL data.root is ''")

@@ -15,7 +15,7 @@ def get_config(variant):
 """
 
 
-def test_main_holds_a_run_against_the_scores_that_its_config_keeps(tmp_path):
+def test_train_command_compares_a_run_to_the_scores_in_its_config(tmp_path):
   path = tmp_path / "tiny.py"
   path.write_text(CONFIG)
   code, output = small.launch("main.py", f"--config={path}:iid", f"--workdir={tmp_path / 'run'}")

@@ -34,7 +34,7 @@ def test_compare_to_reference_shows_both_scores_their_difference_and_the_command
   assert "0.4900" in other and other.endswith("--seed=2")
 
 
-def test_compare_to_reference_takes_a_list_for_a_tuple_and_knows_what_is_missing():
+def test_compare_to_reference_takes_lists_for_tuples_and_shows_missing_scores():
   assert held(data={"source": "scenes", "size": [96, 96]})
   assert re.search(r"mean_iou +nan +0.5080 +\+?nan", held(metrics={}))
 
@@ -53,5 +53,5 @@ def test_compare_to_reference_is_silent_where_nothing_can_be_compared(changes):
   assert held(**changes) == ""
 
 
-def test_compare_to_reference_ignores_what_the_critic_does():
+def test_compare_to_reference_ignores_settings_of_critics():
   assert held(optimizer={"predictor": {"learning_rate": 1e-3}, "critic": {"learning_rate": 9.0}})

@@ -41,7 +41,7 @@ def workdir(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("which", "step"), [("last", 2), ("best", 1)])
-def test_the_last_and_the_best_state_are_told_apart(workdir, which, step):
+def test_read_state_distinguishes_the_last_and_the_best(workdir, which, step):
   run = reopen(workdir)
   for leaf in jax.tree.leaves(read_state(run, workdir, which).variables()["params"]):
     np.testing.assert_array_equal(leaf, step)
@@ -51,12 +51,12 @@ def test_the_last_and_the_best_state_are_told_apart(workdir, which, step):
   assert all((array == step).all() for name, array in weights.items() if "params/" in name)
 
 
-def test_another_split_is_evaluated_if_one_is_named(workdir):
+def test_reopen_takes_another_split(workdir):
   assert reopen(workdir).validation.split == "val"
   assert reopen(workdir, split="train").validation.split == "train"
 
 
-def test_reading_leaves_alone_what_a_run_is_writing(workdir):
+def test_read_state_leaves_files_that_a_run_is_writing(workdir):
   half = workdir / "checkpoints" / "3.orbax-checkpoint-tmp"
   half.mkdir()
   read_state(reopen(workdir), workdir)
@@ -64,14 +64,14 @@ def test_reading_leaves_alone_what_a_run_is_writing(workdir):
   half.rmdir()
 
 
-def test_descriptors_survive_without_their_data_set(workdir, tmp_path):
+def test_read_descriptor_needs_no_data_set(workdir, tmp_path):
   found = reopen(workdir).descriptor
   assert read_descriptor(workdir).classes == found.classes  # The scenes know themselves.
   write_descriptor(tmp_path, found)
   assert read_descriptor(tmp_path) == found
 
 
-def test_the_root_of_the_data_can_have_moved(workdir):
+def test_read_config_takes_another_data_root(workdir):
   assert read_config(workdir, "elsewhere")["data"]["root"] == "elsewhere"
   assert (
     read_config(workdir)["data"]["root"]
@@ -79,7 +79,7 @@ def test_the_root_of_the_data_can_have_moved(workdir):
   )
 
 
-def test_what_is_missing_is_named(workdir, tmp_path):
+def test_read_config_names_a_missing_run(workdir, tmp_path):
   with pytest.raises(FileNotFoundError, match=r"config\.json does not exist; expected the workdir"):
     read_config(tmp_path)
   with pytest.raises(FileNotFoundError, match="no last checkpoint in"):

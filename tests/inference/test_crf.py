@@ -39,14 +39,14 @@ def compare(crf, logits, image):
 
 
 @pytest.mark.parametrize("noise, rgb", [(0.0, 3.0), (1.0, 3.0), (3.0, 3.0), (3.0, 13.0)])
-def test_close_filters_are_within_a_hundredth_of_exact_sums(noise, rgb):
+def test_dense_crf_with_close_filters_is_within_a_hundredth_of_exact_sums(noise, rgb):
   logits, image, _ = draw(noise)
   worst, mean, agreement = compare(DenseCRF(bilateral_rgb=rgb, filters="close"), logits, image)
   assert worst < 0.01 and mean < 0.0015 and agreement >= 0.995
 
 
 @pytest.mark.parametrize("noise", [1.0, 3.0])
-def test_released_filters_are_near_exact_sums(noise):
+def test_dense_crf_with_released_filters_is_near_exact_sums(noise):
   logits, image, _ = draw(noise)
   worst, mean, agreement = compare(DenseCRF(), logits, image)
   assert worst < 0.025 and mean < 0.004 and agreement >= 0.995
@@ -65,7 +65,7 @@ DISPUTED = [
 
 
 @pytest.mark.parametrize("noise, seed, place, exact, decided", DISPUTED)
-def test_disputed_pixels_are_ties_within_the_errors_of_the_filters(
+def test_dense_crf_changes_labels_only_at_ties_within_the_errors_of_the_filters(
   noise, seed, place, exact, decided
 ):
   logits, image, _ = draw(noise, seed)
@@ -85,7 +85,7 @@ def test_disputed_pixels_are_ties_within_the_errors_of_the_filters(
   assert margin < 2 * 0.006
 
 
-def test_other_settings_are_near_exact_sums():
+def test_dense_crf_with_other_settings_is_near_exact_sums():
   logits, image, _ = draw(seed=1)
   crf = DenseCRF(2.0, 10.0, 20.0, 0.5, 3.0, 4, filters="close")
   worst, _, agreement = compare(crf, logits, image)
@@ -93,7 +93,7 @@ def test_other_settings_are_near_exact_sums():
   assert worst < 0.015 and agreement >= 0.995 and plain > 0.2
 
 
-def test_a_flat_image_leaves_positions_alone():
+def test_dense_crf_of_a_flat_image_depends_on_positions_alone():
   logits, image, _ = draw()
   image = np.full_like(image, 77)
   for weight, filters, worst in ((0.0, "close", 1e-4), (1.0, "close", 0.01)):
@@ -102,7 +102,7 @@ def test_a_flat_image_leaves_positions_alone():
 
 
 @pytest.mark.parametrize("kernel", ["bilateral", "spatial"])
-def test_each_kernel_alone_is_near_exact_sums(kernel):
+def test_dense_crf_with_one_kernel_is_near_exact_sums(kernel):
   logits, image, _ = draw()
   other = {"bilateral": "spatial", "spatial": "bilateral"}[kernel]
   crf = DenseCRF(**{f"{other}_weight": 0.0})
@@ -113,19 +113,19 @@ def test_each_kernel_alone_is_near_exact_sums(kernel):
 @pytest.mark.parametrize(
   "crf", [DenseCRF(bilateral_weight=0.0, spatial_weight=0.0), DenseCRF(iterations=0)]
 )
-def test_without_kernels_or_iterations_it_is_the_softmax(crf):
+def test_dense_crf_without_kernels_or_iterations_is_the_softmax(crf):
   logits, image, _ = draw()
   np.testing.assert_allclose(crf(logits, image), jax.nn.softmax(logits), atol=1e-6)
 
 
-def test_what_all_classes_share_cancels():
+def test_dense_crf_ignores_constants_of_all_classes():
   logits, image, _ = draw()
   shared = np.random.default_rng(3).normal(size=(HEIGHT, WIDTH, 1)).astype(np.float32)
   crf = DenseCRF()
   np.testing.assert_allclose(crf(logits + shared, image), crf(logits, image), atol=1e-5)
 
 
-def test_permuted_classes_are_permuted_results():
+def test_dense_crf_permutes_results_with_classes():
   logits, image, _ = draw()
   order, crf = [2, 0, 3, 1], DenseCRF()
   np.testing.assert_allclose(
@@ -134,7 +134,7 @@ def test_permuted_classes_are_permuted_results():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_flipped_images_have_nearly_flipped_results(axis):
+def test_dense_crf_nearly_flips_results_with_images(axis):
   logits, image, _ = draw()
   crf = DenseCRF(filters="close")
   flipped = crf(np.flip(logits, axis), np.flip(image, axis))
@@ -142,7 +142,7 @@ def test_flipped_images_have_nearly_flipped_results(axis):
 
 
 @pytest.mark.parametrize("filters", ["released", "close"])
-def test_noise_on_two_regions_falls(filters):
+def test_dense_crf_removes_noise_on_two_regions(filters):
   rng = np.random.default_rng(0)
   label = (np.mgrid[:HEIGHT, :WIDTH].sum(axis=0) > HEIGHT).astype(int)
   image = np.clip(60 + 120 * label[..., None] + rng.normal(size=(*label.shape, 3)), 0, 255)
@@ -153,7 +153,7 @@ def test_noise_on_two_regions_falls(filters):
 
 
 @pytest.mark.parametrize("filters", ["released", "close"])
-def test_the_gradient_is_that_of_finite_differences(filters, float64):
+def test_dense_crf_gradient_is_that_of_finite_differences(filters, float64):
   logits, image, _ = draw(height=7, width=9)
   logits, crf = logits.astype(np.float64), DenseCRF(iterations=3, filters=filters)
   rng = np.random.default_rng(4)
@@ -167,7 +167,7 @@ def test_the_gradient_is_that_of_finite_differences(filters, float64):
   np.testing.assert_allclose(np.sum(np.asarray(gradient) * along), difference, rtol=1e-7)
 
 
-def test_it_can_be_compiled_and_differentiated_around_a_given_image():
+def test_dense_crf_can_be_compiled_and_differentiated_with_a_given_image():
   logits, image, _ = draw(height=7, width=11)
   crf = DenseCRF(iterations=2)
   loss = lambda x: jnp.sum(crf(x, image)[..., 0] ** 2)
@@ -176,7 +176,7 @@ def test_it_can_be_compiled_and_differentiated_around_a_given_image():
   assert np.abs(inside).max() > 1e-3
 
 
-def test_weights_of_kernels_have_gradients():
+def test_mean_field_has_gradients_by_weights_of_kernels():
   logits, image, label = draw()
   kernels = DenseCRF().kernels(image)
   truth = jax.nn.one_hot(label, CLASSES)
@@ -189,7 +189,7 @@ def test_weights_of_kernels_have_gradients():
   assert all(each < -1e-3 for each in gradient), "smoothing helps, so more of it costs less"
 
 
-def test_low_precision_is_computed_in_single_precision():
+def test_dense_crf_computes_low_precision_in_single_precision():
   logits, image, _ = draw()
   low = jnp.asarray(logits, jnp.bfloat16)
   crf = DenseCRF()
@@ -208,7 +208,7 @@ def test_low_precision_is_computed_in_single_precision():
     ({"filters": "exact"}, "unknown filters 'exact'; known: released, close"),
   ],
 )
-def test_impossible_settings_are_named(change, message):
+def test_dense_crf_names_impossible_settings(change, message):
   with pytest.raises(ValueError, match=message):
     DenseCRF(**change)
 
@@ -231,11 +231,11 @@ def test_impossible_settings_are_named(change, message):
     ),
   ],
 )
-def test_wrong_inputs_are_named(logits, image, message):
+def test_dense_crf_names_wrong_inputs(logits, image, message):
   with pytest.raises(ValueError, match=message):
     DenseCRF()(np.zeros(logits, np.float32), image)
 
 
-def test_integer_logits_are_refused():
+def test_dense_crf_refuses_integer_logits():
   with pytest.raises(ValueError, match="int32; expected .* floating point"):
     DenseCRF()(np.zeros((4, 5, 2), np.int32), np.zeros((4, 5, 3), np.uint8))

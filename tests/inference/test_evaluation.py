@@ -42,7 +42,7 @@ def scored(made, state, **views):
   return make_eval_results(made, print, InferenceViews(made, **views))(state)
 
 
-def test_images_seen_once_and_whole_have_the_scores_of_the_evaluation():
+def test_inference_views_of_a_single_view_have_the_scores_of_the_evaluation():
   made, state = run()
   plain, looked = make_eval_results(made)(state), scored(made, state, inference=Inference())
   assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
@@ -54,7 +54,7 @@ def test_images_seen_once_and_whole_have_the_scores_of_the_evaluation():
   }
 
 
-def test_scores_are_those_of_what_is_predicted():
+def test_inference_views_have_the_scores_of_the_predictions():
   made, state = run("iid", fitted=False)
   predict = make_predict(TrainedPredictor.from_state(made, state), THOROUGH)
   task, classes = made.game.tasks["segmentation"], len(made.descriptor.classes)
@@ -75,7 +75,7 @@ def test_scores_are_those_of_what_is_predicted():
   assert metrics["segmentation/pixel_accuracy"] != plain["segmentation/pixel_accuracy"]
 
 
-def test_a_crf_refines_what_is_scored(monkeypatch):
+def test_inference_views_refine_by_the_crf(monkeypatch):
   """One that sees walls alone, and photos at the size of the evaluation."""
   made, state = run()
   wall = made.descriptor.classes.index("wall")
@@ -108,7 +108,7 @@ class Torn:
     return self.source[index]
 
 
-def test_what_cannot_be_read_is_skipped_if_asked():
+def test_inference_views_skip_unreadable_examples_if_asked():
   made, state = run()
   torn = dataclasses.replace(made, validation=Torn(made.validation))
   with pytest.raises(ValueError, match="2 is torn"):
@@ -120,7 +120,7 @@ def test_what_cannot_be_read_is_skipped_if_asked():
   assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
 
 
-def test_only_a_segmentation_is_refined_and_no_task_is_left_out():
+def test_inference_views_refuse_a_crf_without_segmentation_and_missing_tasks():
   with pytest.raises(
     ValueError, match="crf needs a task with class probabilities; predicted: depth"
   ):
@@ -129,7 +129,7 @@ def test_only_a_segmentation_is_refined_and_no_task_is_left_out():
     InferenceViews(run()[0], Inference(tasks=("depth",)))
 
 
-def test_estimates_mean_what_they_say():
+def test_from_soft_prediction_inverts_soft_prediction():
   """Scoring an estimate is scoring the outputs that mean it."""
   made, _ = run()
   rng = np.random.default_rng(0)
@@ -150,11 +150,11 @@ def test_estimates_mean_what_they_say():
     (Inference(window=9), False),
   ],
 )
-def test_only_the_defaults_are_plain(inference, plain):
+def test_is_single_view_of_the_defaults_alone(inference, plain):
   assert inference.is_single_view is plain
 
 
-def test_a_finished_runs_results_name_how_images_were_looked_at(tmp_path):
+def test_evaluate_names_the_views_in_the_protocol(tmp_path):
   made, state = run("iid", fitted=False)
   config = small.config("iid", **{"data.options.length": 11, "eval.batch_size": 8})
   (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))

@@ -97,7 +97,7 @@ def check(name, found):
   np.testing.assert_allclose(chosen, probabilities.max(-1), atol=1e-5)
 
 
-def test_without_the_library_any_number_of_any_size_is_predicted_as_ever(tmp_path):
+def test_export_predicts_any_number_of_any_size_without_the_library(tmp_path):
   artifact = export(inference_runs.trained(UNTRAINED), probabilities=True)
   save(artifact, tmp_path / "net.stablehlo")
   np.savez(tmp_path / "images.npz", **{name: images(*shape) for name, shape in SHAPES.items()})
@@ -110,7 +110,7 @@ def test_without_the_library_any_number_of_any_size_is_predicted_as_ever(tmp_pat
     check(name, {key.split()[1]: each for key, each in outputs.items() if key.split()[0] == name})
 
 
-def test_what_other_platforms_run_is_the_same(tmp_path):
+def test_export_runs_the_same_on_other_platforms(tmp_path):
   artifact = export(inference_runs.trained(UNTRAINED), platforms=("cuda",), probabilities=True)
   with pytest.raises(ValueError, match="platform"):
     artifact.exported.call(images(*SHAPES["two"]))
@@ -121,7 +121,7 @@ def test_what_other_platforms_run_is_the_same(tmp_path):
   check("two", jax.tree.map(np.asarray, found))
 
 
-def test_facts_tell_what_the_function_does_not():
+def test_export_describes_inputs_outputs_and_evaluation():
   trained = inference_runs.trained(UNTRAINED)
   metadata = export(trained, tasks=("segmentation",), platforms=("cpu",)).metadata
   assert metadata["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
@@ -138,7 +138,7 @@ def test_facts_tell_what_the_function_does_not():
   assert [tuple(each) for each in metadata["palette"]] == list(trained.descriptor.palette)
 
 
-def test_images_are_padded_where_the_network_needs_multiples():
+def test_export_pads_images_where_the_network_needs_multiples():
   trained = inference_runs.trained(Pairs, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
   assert artifact.metadata["sides"] == {
@@ -168,7 +168,7 @@ class Sampled(nn.Module):
     return {n: Conv(count, 1, name=n)(x[:, ::4, ::4]) for n, count in self.heads.items()}
 
 
-def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
+def test_export_predicts_with_aligned_corners_at_sizes_that_fit():
   trained = inference_runs.trained(Sampled, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
   assert artifact.metadata["sides"] == {
@@ -191,7 +191,7 @@ def test_aligned_corners_are_those_of_predictions_at_sizes_that_fit():
     assert np.mean(np.abs(expected - other) > 1e-3) > 0.05
 
 
-def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
+def test_export_for_any_size_falls_back_to_one_size_and_says_so():
   trained = inference_runs.trained(Rows, ("depth",))
   with pytest.raises(FixedSizeOnlyError, match=r"give a size, as --size=16x24. JAX says: .+"):
     export(trained, platforms=("cpu",))
@@ -218,12 +218,12 @@ def test_a_network_for_one_size_is_exported_for_that_one_and_says_so():
     ),
   ],
 )
-def test_what_cannot_be_exported_is_named(settings, message):
+def test_export_names_what_cannot_be_exported(settings, message):
   with pytest.raises(ValueError, match=message):
     export(inference_runs.trained(UNTRAINED), **settings)
 
 
-def test_files_are_written_whole_or_not_at_all(tmp_path):
+def test_save_writes_complete_files_or_none(tmp_path):
   artifact = export(inference_runs.trained(Rows, ("depth",)), size=(2, 2), platforms=("cpu",))
   with pytest.raises(ValueError, match="net.json is where the metadata go"):
     save(artifact, tmp_path / "net.json")

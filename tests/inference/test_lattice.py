@@ -44,7 +44,7 @@ def dense(lattice):
     (5, 4.0, True, 0.02),
   ],
 )
-def test_means_are_near_those_of_the_exact_gaussian(dimensions, deviation, fill, worst):
+def test_lattice_means_are_near_those_of_the_exact_gaussian(dimensions, deviation, fill, worst):
   features, x = points(dimensions, deviation), values()
   kernel = reference_crf.gaussian(features)
   lattice = build(features, fill=fill)
@@ -53,19 +53,19 @@ def test_means_are_near_those_of_the_exact_gaussian(dimensions, deviation, fill,
   np.testing.assert_allclose(found, expected, atol=worst)
 
 
-def test_the_filter_is_near_the_exact_one():
+def test_lattice_is_near_the_exact_filter():
   features, x = points(3, 3.0), values()
   expected = reference_crf.normalized(reference_crf.gaussian(features)) @ x
   np.testing.assert_allclose(apply(build(features), x), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("fill", [False, True])
-def test_constants_are_kept_but_for_the_normalization(fill):
+def test_lattice_keeps_constants_except_for_the_normalization(fill):
   lattice = build(points(5, 4.0), fill=fill)
   np.testing.assert_allclose(apply(lattice, root(lattice)), root(lattice), rtol=1e-5)
 
 
-def test_the_weights_around_a_point_are_barycentric():
+def test_build_gives_barycentric_weights():
   features = np.concatenate([points(5, 4.0), np.zeros((1, 5)), np.full((1, 5), 1e3)])
   lattice = build(features)
   weights = lattice.weights * root(lattice).T
@@ -76,7 +76,7 @@ def test_the_weights_around_a_point_are_barycentric():
 
 
 @pytest.mark.parametrize("fill", [False, True])
-def test_neighbors_are_mutual_and_no_vertex_neighbors_itself(fill):
+def test_build_gives_mutual_neighbors(fill):
   neighbors = build(points(3, 1.0), fill=fill).neighbors
   nowhere = neighbors.shape[2] - 1
   for before, after in neighbors:
@@ -86,7 +86,7 @@ def test_neighbors_are_mutual_and_no_vertex_neighbors_itself(fill):
       assert np.all(there[linked] != linked)
 
 
-def test_a_shift_of_all_points_by_a_period_of_the_lattice_changes_nothing():
+def test_build_is_periodic():
   features, x = points(2, 1.5), values()
   # From a vertex to the next one of remainder 0 along an axis, in units of the features.
   period = np.array([3 * np.sqrt(2), 0]) / (np.sqrt(2 / 3) * 3)
@@ -94,7 +94,7 @@ def test_a_shift_of_all_points_by_a_period_of_the_lattice_changes_nothing():
   np.testing.assert_allclose(near, far, atol=1e-4)
 
 
-def test_the_gradient_is_the_transpose():
+def test_lattice_gradient_is_the_transpose():
   lattice = build(points(3, 1.0))
   cotangent = jnp.asarray(values(seed=2))
   matrix = dense(lattice)
@@ -103,7 +103,7 @@ def test_the_gradient_is_the_transpose():
   assert np.abs(matrix - matrix.T).max() > 1e-4, "symmetric: the order of axes is not tested"
 
 
-def test_more_vertices_change_nothing():
+def test_padded_changes_no_values():
   lattice, x = build(points(3, 2.0)), values()
   more = lattice.padded(lattice.neighbors.shape[2] + 100)
   np.testing.assert_array_equal(apply(lattice, x), apply(more, x))
@@ -111,13 +111,13 @@ def test_more_vertices_change_nothing():
     lattice.padded(3)
 
 
-def test_few_sizes_occur():
+def test_round_up_gives_few_sizes():
   sizes = {build(points(2, sd)).neighbors.shape[2] for sd in np.linspace(0.9, 3.1, 23)}
   assert sizes <= {40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320}
   assert len(sizes) > 3
 
 
-def test_lattices_of_one_size_stack():
+def test_padded_lattices_of_one_size_stack():
   x = np.stack([values(), values(seed=2)])
   lattices = [build(points(3, 2.0, seed)) for seed in (0, 1)]
   size = max(each.neighbors.shape[2] for each in lattices)
@@ -131,7 +131,7 @@ def test_lattices_of_one_size_stack():
   "value, message",
   [(np.nan, "not finite; expected finite"), (1e9, "expected a product below 2\\^63")],
 )
-def test_impossible_features_are_named(value, message):
+def test_build_names_impossible_features(value, message):
   features = np.eye(5)
   features[0, :] = value
   with pytest.raises(ValueError, match=message):

@@ -66,7 +66,7 @@ def flipped(found):
 
 
 @pytest.mark.parametrize("size", [inference_runs.USUAL, (11, 24), (13, 7)])
-def test_one_view_is_what_evaluation_sees(size):
+def test_make_predict_of_a_single_view_is_the_evaluation(size):
   image = inference_runs.image(*size)
   (found,) = estimates(predictor(inference_runs.Strided), image)
   expected = {name: each[: size[0], : size[1]] for name, each in evaluated(image).items()}
@@ -75,7 +75,7 @@ def test_one_view_is_what_evaluation_sees(size):
   np.testing.assert_array_equal(conclusions(found)["segmentation"], expected["label"])
 
 
-def test_predictions_score_as_the_evaluation_does():
+def test_make_predict_scores_as_the_evaluation_does():
   trained = inference_runs.trained(inference_runs.Strided)
   sizes = [(16, 24), (9, 24), (16, 5), (12, 12), (3, 20), (1, 1), (16, 23), (8, 8)]
   rng, images = (
@@ -105,7 +105,7 @@ def test_predictions_score_as_the_evaluation_does():
 
 
 @pytest.mark.parametrize(("resize", "inner"), [("letterbox", (16, 20)), ("stretch", (16, 24))])
-def test_estimates_come_back_to_the_size_of_the_image(resize, inner):
+def test_make_predict_returns_the_size_of_the_image(resize, inner):
   image = inference_runs.image(32, 40)
   (found,) = estimates(predictor(inference_runs.Strided, resize), image)
   small = evaluated(resize_image(image, inner))
@@ -114,7 +114,7 @@ def test_estimates_come_back_to_the_size_of_the_image(resize, inner):
     np.testing.assert_allclose(found[name], expected, atol=1e-5)
 
 
-def test_several_views_are_the_mean_of_each():
+def test_make_predict_averages_views():
   image = inference_runs.image(14, 20)
   both = estimates(predictor(scales=(0.5, 1.5)), image)[0]
   each = [estimates(predictor(scales=(scale,)), image)[0] for scale in (0.5, 1.5)]
@@ -124,7 +124,7 @@ def test_several_views_are_the_mean_of_each():
 
 
 @pytest.mark.parametrize("window", [0, 10])
-def test_flips_are_undone_exactly(window):
+def test_make_predict_undoes_flips_exactly(window):
   image = inference_runs.image(12, 20)
   predict = predictor(inference_runs.Strided, flip=True, window=window)
   found, turned = estimates(predict, image, image[:, ::-1])
@@ -138,7 +138,7 @@ def test_flips_are_undone_exactly(window):
   assert all(np.abs(turned[n] - each).max() > 1e-2 for n, each in flipped(found).items())
 
 
-def test_windows_agree_with_the_whole_image_as_far_as_the_network_sees():
+def test_make_predict_in_windows_agrees_within_the_receptive_field():
   """Their overlap has four times the network's reach: beyond that they show all that counts."""
   image, reach = inference_runs.image(*inference_runs.USUAL), inference_runs.REACH
   (whole,) = estimates(predictor(), image)
@@ -151,7 +151,7 @@ def test_windows_agree_with_the_whole_image_as_far_as_the_network_sees():
 
 
 @pytest.mark.parametrize("divide", [True, False])
-def test_depths_and_normals_follow_the_scale_if_the_camera_is_fixed(divide):
+def test_make_predict_rescales_depths_and_normals_of_a_fixed_camera(divide):
   """What looks twice as large is half as far."""
   image = inference_runs.image(8, 12)
   one, two = (
@@ -165,7 +165,7 @@ def test_depths_and_normals_follow_the_scale_if_the_camera_is_fixed(divide):
   np.testing.assert_allclose(conclusions(two)["normals"], expected, atol=1e-5)
 
 
-def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
+def test_make_predict_compiles_few_shapes(monkeypatch):
   """And images that share batches with others get what they get alone."""
   traced, estimate = [], Segmentation.soft_prediction
   monkeypatch.setattr(
@@ -191,7 +191,7 @@ def test_few_shapes_compile_whatever_the_sizes(monkeypatch):
   assert sorted(traced[2:]) == [(32, 32), (64, 32)]
 
 
-def test_images_of_many_shapes_do_not_pile_up():
+def test_make_predict_bounds_the_images_that_wait():
   """Some go ahead in part of a batch, before the last one is asked for."""
   asked, sizes = [], [(32 * (1 + index // 12), 32 * (1 + index % 12)) for index in range(70)]
 
@@ -208,7 +208,7 @@ def test_images_of_many_shapes_do_not_pile_up():
   assert len(asked) < len(sizes) and estimate["depth"].shape[:2] == sizes[first]
 
 
-def test_any_number_of_classes_comes_back_from_any_scale():
+def test_make_predict_resizes_any_number_of_classes():
   classes = tuple(map(str, range(130)))
   network = inference_runs.Constant({"segmentation": len(classes)})
   variables = network.init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=False)
@@ -224,7 +224,7 @@ def test_any_number_of_classes_comes_back_from_any_scale():
   np.testing.assert_allclose(found["segmentation"], expected, rtol=1e-4)
 
 
-def test_only_the_wanted_tasks_are_predicted():
+def test_make_predict_predicts_selected_tasks_alone():
   (found,) = estimates(predictor(tasks=("depth",)), inference_runs.image(8, 12))
   assert list(found) == ["depth"]
   with pytest.raises(ValueError, match="unknown task 'dept'; known: depth, normals, segmentation"):
@@ -242,6 +242,6 @@ def test_only_the_wanted_tasks_are_predicted():
     ({"overlap": 8, "window": 8}, "overlap=8 of windows of 8"),
   ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, message):
+def test_inference_refuses_invalid_settings(settings, message):
   with pytest.raises(ValueError, match=message):
     Inference(**settings)

@@ -35,7 +35,7 @@ def written(folder):
   return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
+def test_prediction_job_predicts_a_folder_except_for_unreadable_files(tmp_path):
   images = [save(tmp_path / name, seed=seed) for seed, name in enumerate(("a.png", "x/y/b.PNG"))]
   broken = save(tmp_path / "x" / "c.jpg")
   broken.write_bytes(broken.read_bytes()[:200])
@@ -62,7 +62,7 @@ def test_a_folder_is_predicted_but_for_what_cannot_be_read(tmp_path):
     np.testing.assert_allclose(normals, expected, atol=0.5 / 127.5 + 1e-6)
 
 
-def test_masks_show_the_palette_and_hold_ids(tmp_path):
+def test_writer_stores_class_ids_with_the_palette(tmp_path):
   label = np.random.default_rng(0).integers(0, 3, (6, 8))
   games.TASK.encode(label, np.array(PALETTE, np.uint8)).save(tmp_path / "mask.png")
   with Image.open(tmp_path / "mask.png") as picture:
@@ -71,12 +71,12 @@ def test_masks_show_the_palette_and_hold_ids(tmp_path):
     np.testing.assert_array_equal(np.array(picture.convert("RGB")), np.array(PALETTE)[label])
 
 
-def test_depths_are_millimeters_within_16_bits():
+def test_encode_stores_millimeters_in_16_bits():
   meters = np.array([[0.0, 0.0004, 0.0016, 1.2344, 65.535, 80.0, -1.0]], np.float32)
   assert to_millimeters(meters).tolist() == [[0, 0, 2, 1234, 65535, 65535, 0]]
 
 
-def test_further_products(tmp_path, monkeypatch):
+def test_prediction_job_writes_optional_files(tmp_path, monkeypatch):
   """Probabilities, refined before anything is made of them, and pictures."""
   rng, image = np.random.default_rng(0), inference_runs.image(6, 8)
   # Turns classes round.
@@ -104,14 +104,14 @@ def test_further_products(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wanted", ["probabilities", "crf"])
-def test_only_classes_have_probabilities(tmp_path, wanted):
+def test_prediction_job_refuses_probabilities_without_classes(tmp_path, wanted):
   with pytest.raises(
     ValueError, match=f"{wanted} needs a task with class probabilities; predicted: depth"
   ):
     Writer(tmp_path, {"depth": games.TASKS["depth"]}, (), OutputOptions(**{wanted: True}))
 
 
-def test_lists_are_seen_from_their_own_folder(tmp_path):
+def test_find_inputs_reads_lists_relative_to_their_folder(tmp_path):
   for name in ("photos/a.png", "photos/sub/b.png", "elsewhere/c.png"):
     save(tmp_path / name)
   listed = tmp_path / "photos" / "some.txt"
@@ -123,7 +123,7 @@ def test_lists_are_seen_from_their_own_folder(tmp_path):
   np.testing.assert_array_equal(each.load(), inference_runs.image(12, 20))
 
 
-def test_frames_of_a_video_are_numbered(tmp_path):
+def test_prediction_job_numbers_frames_of_a_video(tmp_path):
   path, colors = tmp_path / "clip.avi", [(250, 10, 10), (10, 240, 10), (20, 30, 230)]
   video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (32, 24))
   for color in colors:
@@ -140,7 +140,7 @@ def test_frames_of_a_video_are_numbered(tmp_path):
     find_inputs(path)
 
 
-def test_predictions_of_one_name_and_no_images_are_refused(tmp_path):
+def test_prediction_job_refuses_equal_names_and_no_images(tmp_path):
   with pytest.raises(ValueError, match=f"no images in {tmp_path}; known suffixes: .bmp"):
     find_inputs(tmp_path)
   with pytest.raises(FileNotFoundError, match=r"gone does not exist; expected an image, a folder"):
@@ -150,7 +150,7 @@ def test_predictions_of_one_name_and_no_images_are_refused(tmp_path):
     find_inputs(tmp_path)
 
 
-def test_inputs_are_not_written_over(tmp_path):
+def test_prediction_job_refuses_to_overwrite_inputs(tmp_path):
   trained = inference_runs.trained(inference_runs.Strided)
   image = save(tmp_path / "depth" / "a.png")
   with pytest.raises(ValueError, match="predictions would go to"):

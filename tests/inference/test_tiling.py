@@ -15,7 +15,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("length", "window", "overlap"), CASES)
-def test_windows_cover_an_axis_evenly_and_weigh_one(length, window, overlap):
+def test_spans_cover_an_axis_evenly_with_weights_of_sum_one(length, window, overlap):
   found = spans(length, window, overlap)
   total, covered = np.zeros(length), np.zeros(length)
   for each in found:
@@ -31,7 +31,7 @@ def test_windows_cover_an_axis_evenly_and_weigh_one(length, window, overlap):
   assert len(found) == 1 or (len(found) - 1) * (window - overlap) + overlap < length
 
 
-def test_what_lies_within_a_quarter_of_the_overlap_from_a_window_counts_nothing():
+def test_spans_have_no_weight_within_a_quarter_of_the_overlap():
   first, second, third = spans(24, 12, 6)
   for each, inner in ((first, [-1]), (second, [0, -1]), (third, [0])):
     assert all(each.weights[place] == 0 for place in inner)
@@ -41,7 +41,7 @@ def test_what_lies_within_a_quarter_of_the_overlap_from_a_window_counts_nothing(
   assert (np.diff(falling) <= 0).all() and np.abs(np.diff(falling)).max() < 0.16
 
 
-def test_weights_of_tiles_add_up_to_one_over_an_image():
+def test_tiles_have_weights_of_sum_one():
   total = np.zeros((30, 47, 1))
   for rows, columns in (tile for tile in tiles((30, 47), 16, 7)):
     total[rows.start : rows.stop, columns.start : columns.stop] += np.outer(
@@ -50,7 +50,7 @@ def test_weights_of_tiles_add_up_to_one_over_an_image():
   np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_canvas_with_aligned_corners_has_one_pixel_more_than_without():
+def test_input_size_has_one_more_pixel_with_aligned_corners():
   for size in ((375, 500), (513, 513), (600, 514), (1, 2049)):
     found = input_size(size, (513, 513), align_corners=True)
     less = input_size(tuple(max(side - 1, 1) for side in size), (512, 512))
@@ -60,7 +60,7 @@ def test_canvas_with_aligned_corners_has_one_pixel_more_than_without():
   assert input_size((700, 600), (513, 513), 1.5, align_corners=True) == (769, 769)
 
 
-def test_sides_are_rounded_up_to_few_that_are_not_much_longer():
+def test_round_up_side_gives_few_sides_that_are_little_longer():
   sides = np.arange(1, 3000)
   rounded = np.array([round_up_side(int(side)) for side in sides])
   assert (rounded >= sides).all() and not (rounded % 32).any()
@@ -69,7 +69,7 @@ def test_sides_are_rounded_up_to_few_that_are_not_much_longer():
   assert all(round_up_side(int(side)) == side for side in set(rounded))
 
 
-def test_what_fits_into_the_size_of_the_evaluation_is_shown_at_that_size():
+def test_input_size_of_small_images_is_that_of_the_evaluation():
   assert input_size((10, 20), (100, 70)) == input_size((100, 70), (100, 70)) == (100, 70)
   assert input_size((101, 20), (100, 70)) == (128, 32)
   assert input_size((150, 105), (100, 70), 1.5) == (160, 128)

@@ -31,7 +31,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("which", "index"), [("best", 0), ("last", 1)])
-def test_it_has_the_predictor_of_a_checkpoint_and_nothing_else(run, which, index):
+def test_trained_predictor_has_the_predictor_of_a_checkpoint_alone(run, which, index):
   folder, made, states = run
   trained = TrainedPredictor.open(folder, which)
   jax.tree.map(np.testing.assert_array_equal, trained.variables, states[index].variables())
@@ -45,7 +45,7 @@ def test_it_has_the_predictor_of_a_checkpoint_and_nothing_else(run, which, index
   assert trained.descriptor.classes == made.descriptor.classes
 
 
-def test_it_needs_no_data_set(run, tmp_path):
+def test_trained_predictor_needs_no_data_set(run, tmp_path):
   folder, _, states = run
   (tmp_path / "checkpoints").symlink_to(folder / "checkpoints")
   config = json.loads((folder / "config.json").read_text())
@@ -67,7 +67,7 @@ def test_it_needs_no_data_set(run, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, trained.variables, states[1].variables())
 
 
-def test_arrays_that_do_not_fit_are_named(run, tmp_path):
+def test_trained_predictor_names_arrays_that_do_not_fit(run, tmp_path):
   folder, _, _ = run
   (tmp_path / "checkpoints").symlink_to(folder / "checkpoints")
   config = json.loads((folder / "config.json").read_text())
@@ -85,7 +85,7 @@ def test_arrays_that_do_not_fit_are_named(run, tmp_path):
   assert "unused" in str(error.value) and "params/head_normals/bias" in str(error.value)
 
 
-def test_what_is_missing_is_named(run, tmp_path):
+def test_trained_predictor_names_missing_files(run, tmp_path):
   with pytest.raises(FileNotFoundError, match="expected the workdir of a run"):
     TrainedPredictor.open(tmp_path)
   with pytest.raises(ValueError, match="unknown checkpoint 'first'"):

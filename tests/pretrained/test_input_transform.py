@@ -51,7 +51,7 @@ def test_input_transform_of_a_run_is_that_of_its_config(tmp_path):
     assert input_transform(path, "orbax", UNet({})) is SUBTRACT_MEAN
 
 
-def test_input_transform_that_nobody_knows_is_refused(tmp_path):
+def test_input_transform_refuses_unknown_formats_networks_and_runs(tmp_path):
   with pytest.raises(ValueError, match="unknown network of TF-Slim's 'UNet'; known: MobileNetV1"):
     input_transform("x", "tensorflow", UNet({}))
   with pytest.raises(ValueError, match="unknown format of weights 'caffe'; known: orbax"):
@@ -85,7 +85,7 @@ def checkpoint():
   return config, lambda path: arrays
 
 
-def test_weights_of_tf_slim_see_the_images_that_they_were_trained_on(checkpoint, monkeypatch):
+def test_auto_transforms_images_as_tf_slim_does(checkpoint, monkeypatch):
   config, read = checkpoint
   monkeypatch.setitem(readers.READERS, "tensorflow", read)
   run = build_experiment(config)
@@ -102,7 +102,7 @@ def test_weights_of_tf_slim_see_the_images_that_they_were_trained_on(checkpoint,
   assert run.augment.fill == run.prepare.fill == SYMMETRIC.fill
 
 
-def test_config_overrides_what_the_weights_say(checkpoint):
+def test_choose_input_transform_prefers_the_config_to_the_weights(checkpoint):
   config, _ = checkpoint
   config = config.copy_and_resolve_references()
   config.predictor.input_transform = "subtract_mean"
@@ -117,7 +117,7 @@ def workdir(tmp_path_factory):
   return folder
 
 
-def test_run_is_reopened_predicted_with_and_exported_under_its_transform(workdir):
+def test_resolve_input_transform_lasts_for_reopening_predicting_and_exporting(workdir):
   trained = TrainedPredictor.open(workdir)
   image = runs.image(2, 16, 16)
   seen = jnp.asarray(image / 127.5 - 1, jnp.float32)
@@ -135,7 +135,7 @@ def test_run_is_reopened_predicted_with_and_exported_under_its_transform(workdir
   assert trained.prepare.fill == reopen(workdir).prepare.fill == SYMMETRIC.fill
 
 
-def test_second_stage_keeps_the_transform_though_its_first_is_gone(workdir, tmp_path):
+def test_resolve_input_transform_keeps_that_of_a_first_stage_that_is_gone(workdir, tmp_path):
   first, second = tmp_path / "first", tmp_path / "second"
   shutil.copytree(workdir, first)
   begin = {"init.path": str(first), "init.format": "orbax"}
@@ -190,7 +190,7 @@ def voc_config(root):
   return config
 
 
-def test_the_model_zoos_network_segments_animals(tmp_path):
+def test_auto_lets_the_model_zoos_network_segment_animals(tmp_path):
   pytest.importorskip("tensorflow")
   path = published_weights.real("deeplabv3_mnv2_pascal/model.ckpt")
   config = voc_config(animals(tmp_path))

@@ -43,11 +43,11 @@ def values(tree):
   return {float(x) for leaf in jax.tree.leaves(tree) for x in np.unique(leaf)}
 
 
-def test_every_format_has_a_naming():
+def test_namings_cover_every_format():
   assert NAMINGS.keys() == READERS.keys()
 
 
-def test_a_whole_network_is_loaded(tmp_path):
+def test_load_fills_a_complete_network(tmp_path):
   net = network()
   save_file(stored(net), tmp_path / "x.safetensors")
   variables, coverage = load(
@@ -56,7 +56,7 @@ def test_a_whole_network_is_loaded(tmp_path):
   assert values(variables) == {1.0} and not coverage.describe_faults()
 
 
-def test_a_backbone_alone_is_loaded_and_the_rest_stays_fresh(tmp_path):
+def test_load_fills_a_part_and_leaves_all_else_fresh(tmp_path):
   net = network()
   save_file(stored(BACKBONE) | {"fc.bias": np.ones(9)}, tmp_path / "x.safetensors")
   variables, coverage = load(
@@ -70,7 +70,7 @@ def test_a_backbone_alone_is_loaded_and_the_rest_stays_fresh(tmp_path):
     load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net))
 
 
-def test_there_is_no_advice_that_would_not_help(tmp_path):
+def test_load_suggests_no_part_that_the_file_lacks(tmp_path):
   net, arrays = network(), stored(BACKBONE)
   del arrays["bn1.weight"]
   save_file(arrays, tmp_path / "x.safetensors")
@@ -83,7 +83,7 @@ def test_there_is_no_advice_that_would_not_help(tmp_path):
     )
 
 
-def test_options_reach_the_transfer(tmp_path):
+def test_load_passes_options_to_transfer(tmp_path):
   net = network()
   arrays = stored(net) | {"odd": np.ones(1)}
   save_file(arrays, tmp_path / "x.safetensors")
@@ -97,13 +97,13 @@ def test_options_reach_the_transfer(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["head", "norm", "parent"])
-def test_parts_are_modules(tmp_path, part):
+def test_load_refuses_parts_that_are_no_modules(tmp_path, part):
   net = network()
   with pytest.raises(ValueError, match=rf"DeepLab has no module '{part}' .*; known: .'backbone'."):
     load(tmp_path / "x", "safetensors", net, {}, part=part)
 
 
-def test_the_real_mobilenet_is_complete():
+def test_load_fills_mobilenet_from_published_weights():
   net = MobileNetV2()
   variables, coverage = load(
     published_weights.real("mobilenet_v2_imagenet.safetensors"),
@@ -116,7 +116,7 @@ def test_the_real_mobilenet_is_complete():
 
 
 @pytest.mark.parametrize("classes", [21, 4])
-def test_the_real_deeplab_is_complete_but_for_a_head_of_other_classes(classes):
+def test_load_fills_deeplab_from_published_weights_except_for_the_head(classes):
   pytest.importorskip("tensorflow")
   net = DeepLab({"segmentation": classes}, MobileNetV2(top=False), rates=())
   _, coverage = load(
@@ -155,7 +155,7 @@ def run(workdir, *states):
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_the_predictor_of_a_run_is_read_as_it_is_evaluated(tmp_path, average, norm):
+def test_load_reads_the_predictor_of_a_run_as_it_is_evaluated(tmp_path, average, norm):
   net = tiny(norm=Norm(norm))
   states = [state(net, average=average, value=value, step=value) for value in (9, 10)]
   workdir = run(tmp_path, *states)
@@ -170,7 +170,7 @@ def test_the_predictor_of_a_run_is_read_as_it_is_evaluated(tmp_path, average, no
   assert values(variables["params"]) == {10 * scale} and not coverage.describe_faults()
 
 
-def test_a_part_of_a_run_goes_into_another_network(tmp_path):
+def test_load_puts_a_part_of_a_run_into_another_network(tmp_path):
   workdir = run(tmp_path, state(network(), average=0.0, value=3, step=1))
   other = DeepLab({"depth": 1}, BACKBONE, features=8)
   variables, coverage = load(
@@ -182,7 +182,7 @@ def test_a_part_of_a_run_goes_into_another_network(tmp_path):
     load(workdir, "orbax", other, published_weights.fresh(other))
 
 
-def test_folders_without_checkpoints_and_damaged_ones_are_named(tmp_path):
+def test_load_names_folders_without_checkpoints_and_damaged_ones(tmp_path):
   with pytest.raises(FileNotFoundError, match="expected the folder of a run or of one of its"):
     read(tmp_path / "nothing", "orbax")
   workdir = run(tmp_path, state(tiny(), average=0.0, value=1, step=1))

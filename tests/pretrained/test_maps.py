@@ -159,7 +159,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("network, naming, published", CASES.values(), ids=CASES)
-def test_a_map_names_every_variable_and_every_array_once(network, naming, published):
+def test_name_map_names_every_variable_and_every_array_once(network, naming, published):
   found = name_map(network, naming)
   assert set(found) == set(leaves_by_path(published_weights.fresh(network)))
   names = collections.Counter(name for source in found.values() for name in source.names)
@@ -169,7 +169,7 @@ def test_a_map_names_every_variable_and_every_array_once(network, naming, publis
   }
 
 
-def test_every_map_is_tested():
+def test_maps_are_all_tested():
   assert {(type(network), naming) for network, naming, _ in CASES.values()} == set(MAPS)
 
 
@@ -178,7 +178,7 @@ def test_every_map_is_tested():
   [(MobileNetV1, 1e-3), (MobileNetV2, 1e-3), (lambda **style: SLIM.clone(**style), 1e-5)],
 )
 @pytest.mark.parametrize("epsilon", [1e-5, 0.3])
-def test_another_epsilon_than_the_files_is_made_up_for(ours, theirs, epsilon):
+def test_name_map_makes_up_for_another_epsilon(ours, theirs, epsilon):
   entries = name_map(ours(norm=Norm(epsilon=epsilon)), "slim")
   variances = [entry.transform for path, entry in entries.items() if path.endswith("/var")]
   assert len(variances) == len(entries) // 5
@@ -186,7 +186,7 @@ def test_another_epsilon_than_the_files_is_made_up_for(ours, theirs, epsilon):
     np.testing.assert_allclose(transform(np.array([0.5, 2])) + epsilon, [0.5 + theirs, 2 + theirs])
 
 
-def test_a_decoder_has_another_epsilon_than_its_backbone():
+def test_name_map_of_a_decoder_has_another_epsilon_than_its_backbone():
   entries = name_map(DeepLab(HEADS, XCEPTION, rates=()), "slim")
   moved = {
     path: entries[f"batch_stats/{path}_norm/var"].transform(np.ones(1))[0]
@@ -211,18 +211,18 @@ def test_a_decoder_has_another_epsilon_than_its_backbone():
     (ResNet(), "caffe", "no name map for ResNet in 'caffe'"),
   ],
 )
-def test_other_networks_than_the_published_ones_are_refused(network, naming, message):
+def test_name_map_refuses_unpublished_networks(network, naming, message):
   with pytest.raises(ValueError, match=message):
     name_map(network, naming)
 
 
-def test_heads_of_other_tasks_have_no_entry():
+def test_name_map_has_no_entry_for_heads_of_other_tasks():
   heads = {"depth": 1, "segmentation": 3}
   found = name_map(DeepLab(heads, MobileNetV2(top=False), rates=()), "slim")
   assert "params/head_segmentation/kernel" in found and "params/head_depth/kernel" not in found
 
 
-def test_fully_connected_layers_become_convolutions():
+def test_hwio_from_oi_makes_convolutions_of_fully_connected_layers():
   rng = np.random.default_rng(0)
   network = VGG(width=1, fc_features=5)
   entries = name_map(network, "torchvision")

@@ -27,7 +27,7 @@ def square(photo):
   return image, photo["label"] == 1
 
 
-def test_horses_are_found():
+def test_deeplab_of_the_model_zoo_finds_horses():
   pytest.importorskip("tensorflow")
   net = DeepLab(
     {"segmentation": 21}, MobileNetV2(top=False, output_stride=8, norm=Norm(epsilon=1e-3)), rates=()

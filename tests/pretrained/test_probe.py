@@ -48,7 +48,7 @@ def probed(variables, photos):
   return np.mean(np.argmax(scale(held) @ weights + y.mean(0), -1) == truth)
 
 
-def test_pretrained_features_tell_animals_apart_and_random_ones_do_not():
+def test_load_gives_features_that_tell_animals_apart():
   path = real("mobilenet_v2_imagenet.safetensors")
   photos = [animals(split, count) for split, count in (("train_aug", 300), ("val", 200))]
   fresh = initial(MobileNetV2(), jnp.zeros((1, 224, 224, 3)))

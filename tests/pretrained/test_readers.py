@@ -35,7 +35,7 @@ def assert_same(found, expected):
     np.testing.assert_array_equal(found[name], array.astype(np.float32) if wide else array)
 
 
-def test_safetensors_come_back(tmp_path):
+def test_read_returns_safetensors(tmp_path):
   save_file(arrays(), tmp_path / "x.safetensors")
   assert_same(read(tmp_path / "x.safetensors", "safetensors"), arrays())
   assert_same(read(str(tmp_path / "x.safetensors"), "safetensors"), arrays())
@@ -51,7 +51,7 @@ def test_safetensors_come_back(tmp_path):
   ],
   ids=["alone", "state_dict", "model", "data_parallel"],
 )
-def test_state_dicts_come_back(tmp_path, torch, wrap):
+def test_read_returns_state_dicts(tmp_path, torch, wrap):
   expected = arrays()
   brain = expected["brain"].astype(np.float32)
   state = {name: torch.tensor(array) for name, array in expected.items() if name != "brain"}
@@ -60,7 +60,7 @@ def test_state_dicts_come_back(tmp_path, torch, wrap):
   assert_same(read(tmp_path / "x.pth", "torch"), expected)
 
 
-def test_only_a_prefix_of_all_names_is_dropped(tmp_path, torch):
+def test_read_drops_only_a_prefix_of_all_names(tmp_path, torch):
   torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "x.pth")
   assert set(read(tmp_path / "x.pth", "torch")) == {"module.a", "b"}
 
@@ -75,7 +75,7 @@ class Exploit:
     return pathlib.Path.touch, (self.path,)
 
 
-def test_code_in_a_file_is_not_run(tmp_path, torch):
+def test_read_runs_no_code_in_a_file(tmp_path, torch):
   trace = tmp_path / "it_ran"
   torch.save({"a": torch.ones(1), "b": Exploit(trace)}, tmp_path / "x.pth")
   with pytest.raises(ValueError, match="more than tensors: save the state_dict alone") as error:
@@ -92,7 +92,7 @@ def test_code_in_a_file_is_not_run(tmp_path, torch):
     ({"epoch": 3, "lr": 0.1}, r"no tensor under \['epoch', 'lr'\]"),
   ],
 )
-def test_other_things_than_tensors_are_refused(tmp_path, torch, content, message):
+def test_read_refuses_anything_but_tensors(tmp_path, torch, content, message):
   torch.save(content, tmp_path / "x.pth")
   with pytest.raises(ValueError, match=message):
     read(tmp_path / "x.pth", "torch")
@@ -109,7 +109,7 @@ def test_other_things_than_tensors_are_refused(tmp_path, torch, content, message
   ],
   ids=["half", "start", "empty", "html"],
 )
-def test_damaged_files_are_named(tmp_path, torch, format, damage):
+def test_read_names_damaged_files(tmp_path, torch, format, damage):
   path = tmp_path / "x.weights"
   if format == "torch":
     torch.save({"a": torch.ones(100)}, path)
@@ -122,20 +122,20 @@ def test_damaged_files_are_named(tmp_path, torch, format, damage):
 
 
 @pytest.mark.parametrize("format", ["safetensors", "torch"])
-def test_missing_files_and_folders_are_named(tmp_path, torch, format):
+def test_read_names_missing_files_and_folders(tmp_path, torch, format):
   with pytest.raises(FileNotFoundError, match="nothing.x does not exist; expected a .* file"):
     read(tmp_path / "nothing.x", format)
   with pytest.raises(FileNotFoundError, match="is a folder; expected a .* file"):
     read(tmp_path, format)
 
 
-def test_unknown_formats_are_refused(tmp_path):
-  with pytest.raises(ValueError, match=f"unknown format 'onnx' .*; known: .*{sorted(READERS)[0]}"):
+def test_read_refuses_unknown_formats(tmp_path):
+  with pytest.raises(ValueError, match=f"unknown format of weights 'onnx'; known: .*{sorted(READERS)[0]}"):
     read(tmp_path / "x.onnx", "onnx")
 
 
 @pytest.mark.parametrize("format, extra", [("torch", "bench"), ("tensorflow", "tf")])
-def test_a_package_that_is_not_installed_is_named_with_its_extra(
+def test_read_names_a_missing_package_with_its_extra(
   tmp_path, monkeypatch, format, extra
 ):
   monkeypatch.setitem(sys.modules, format, None)
@@ -151,7 +151,7 @@ def checkpoint(tmp_path):
   return pathlib.Path(tensorflow.train.Checkpoint(**variables).write(str(tmp_path / "x.ckpt")))
 
 
-def test_tensorflow_checkpoints_come_back_by_prefix_and_by_file(checkpoint):
+def test_read_returns_tensorflow_checkpoints_by_prefix_and_by_file(checkpoint):
   suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
   for name in ("", ".index", ".data-00000-of-00001"):
     found = read(checkpoint.with_name(checkpoint.name + name), "tensorflow")
@@ -161,7 +161,7 @@ def test_tensorflow_checkpoints_come_back_by_prefix_and_by_file(checkpoint):
     )
 
 
-def test_damaged_and_missing_checkpoints_are_named(checkpoint):
+def test_read_names_damaged_and_missing_checkpoints(checkpoint):
   with pytest.raises(FileNotFoundError, match=r"y.ckpt.index does not exist.*x.ckpt'\]"):
     read(checkpoint.with_name("y.ckpt"), "tensorflow")
   index = checkpoint.with_name(f"{checkpoint.name}.index")

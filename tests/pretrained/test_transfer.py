@@ -41,7 +41,7 @@ def weights():
   return arrays | {"1.num_batches_tracked": np.array(7), "fc.weight": np.ones((9, 4))}
 
 
-def test_all_values_arrive_and_the_rest_is_told(weights):
+def test_transfer_places_all_values_and_reports_them(weights):
   before = variables()
   after, coverage = transfer(before, weights, MAP)
   np.testing.assert_array_equal(
@@ -58,7 +58,7 @@ def test_all_values_arrive_and_the_rest_is_told(weights):
   assert str(coverage) == ("loaded 105 of 105 parameters: 7 of 7 arrays; 2 of the file ignored")
 
 
-def test_a_map_may_name_what_is_otherwise_ignored(weights):
+def test_transfer_uses_ignored_arrays_that_the_map_names(weights):
   entries = MAP | {"params/head_a/bias": WeightSource(("fc.bias",))}
   weights["fc.bias"] = weights.pop("head.bias")
   _, coverage = transfer(variables(), weights, entries)
@@ -67,7 +67,7 @@ def test_a_map_may_name_what_is_otherwise_ignored(weights):
 
 @pytest.mark.parametrize("stored", [np.float64, np.float16])
 @pytest.mark.parametrize("ours", [jnp.float32, jnp.bfloat16])
-def test_values_have_our_types(weights, stored, ours):
+def test_transfer_keeps_the_types_of_variables(weights, stored, ours):
   weights = {name: array.astype(stored) for name, array in weights.items()}
   after, _ = transfer(variables(dtype=ours), weights, MAP)
   found = after["params"]["conv1_norm"]["bias"]
@@ -75,14 +75,14 @@ def test_values_have_our_types(weights, stored, ours):
   np.testing.assert_array_equal(found, weights["1.bias"].astype(ours))
 
 
-def test_values_are_copies(weights):
+def test_transfer_copies_values(weights):
   after, _ = transfer(variables(), weights, MAP)
   kept = weights["1.bias"].copy()
   weights["1.bias"][:] = 9
   np.testing.assert_array_equal(after["params"]["conv1_norm"]["bias"], kept)
 
 
-def test_whatever_is_missing_unused_or_of_another_shape_is_refused_and_named(weights):
+def test_transfer_names_missing_unused_and_misshapen_arrays(weights):
   weights["1.bias"] = np.ones(3, np.float32)
   weights["2.weight"] = np.ones(8)
   del weights["1.weight"]
@@ -109,7 +109,7 @@ def test_whatever_is_missing_unused_or_of_another_shape_is_refused_and_named(wei
   assert coverage.count_parameters() == (72 + 20, 105)
 
 
-def test_a_variable_of_two_arrays_needs_both(weights):
+def test_transfer_needs_both_arrays_of_a_variable(weights):
   entries = MAP | torch_layer("conv1", "0", "1", shift=0.0, bias=True)
   with pytest.raises(ValueError, match=r"conv1_norm/mean \(4,\): no '0.bias' in the file"):
     transfer(variables(), weights, entries)
@@ -121,7 +121,7 @@ def test_a_variable_of_two_arrays_needs_both(weights):
   assert coverage.loaded["batch_stats/conv1_norm/mean"] == ("1.running_mean", "0.bias")
 
 
-def test_a_head_of_other_classes_stays_fresh_even_if_strict(weights):
+def test_transfer_leaves_a_head_of_other_classes_fresh_even_if_strict(weights):
   after, coverage = transfer(variables(classes=3), weights, MAP)
   np.testing.assert_array_equal(after["params"]["head_a"]["kernel"], np.ones((1, 1, 4, 3)))
   assert coverage.reinitialized == {
@@ -133,13 +133,13 @@ def test_a_head_of_other_classes_stays_fresh_even_if_strict(weights):
     transfer(variables(classes=3), weights, MAP, heads=())
 
 
-def test_a_head_that_differs_in_more_than_classes_is_refused(weights):
+def test_transfer_refuses_a_head_that_differs_in_more_than_classes(weights):
   weights["head.weight"] = np.ones((3, 4, 3, 3), np.float32)
   with pytest.raises(ValueError, match=r"found \(3, 3, 4, 3\), expected \(1, 1, 4, 5\)"):
     transfer(variables(), weights, MAP)
 
 
-def test_only_heads_may_differ_in_classes(weights):
+def test_transfer_lets_only_heads_differ_in_classes(weights):
   weights["0.weight"] = np.ones((6, 2, 3, 3), np.float32)
   with pytest.raises(ValueError, match="conv1/kernel: found"):
     transfer(variables(), weights, MAP)
@@ -148,7 +148,7 @@ def test_only_heads_may_differ_in_classes(weights):
   assert coverage.reinitialized == {"params/conv1/kernel": (3, 3, 2, 6)}
 
 
-def test_what_is_to_stay_fresh_does(weights):
+def test_transfer_reinitializes_by_pattern(weights):
   del weights["head.bias"]
   after, coverage = transfer(variables(), weights, MAP, reinitialize=("params/head_*",))
   assert coverage.reinitialized == {
@@ -160,7 +160,7 @@ def test_what_is_to_stay_fresh_does(weights):
     transfer(variables(), weights, MAP, reinitialize=("params/haed_*",))
 
 
-def test_arrays_without_a_place_can_be_ignored(weights):
+def test_transfer_ignores_arrays_by_pattern(weights):
   weights["extra.a"], weights["extra.b"] = np.ones(2), np.ones(3)
   with pytest.raises(ValueError, match=r"unused of the file \(2\)"):
     transfer(variables(), weights, MAP)
@@ -168,7 +168,7 @@ def test_arrays_without_a_place_can_be_ignored(weights):
   assert coverage.ignored["extra.b"] == (3,) and not coverage.unused
 
 
-def test_a_part_alone_is_strict_within_itself(weights):
+def test_transfer_is_strict_within_a_part(weights):
   whole = {
     kind: {"backbone": tree, "top": {"bias": jnp.ones(2)}} for kind, tree in variables().items()
   }
@@ -186,26 +186,26 @@ def test_a_part_alone_is_strict_within_itself(weights):
     transfer(whole, weights, entries, part="trunk")
 
 
-def test_a_file_of_nothing_that_fits_is_refused_though_not_strict():
+def test_transfer_refuses_a_file_of_nothing_that_fits():
   with pytest.raises(ValueError, match="none of the weights fits the network:\nmissing .7.:"):
     transfer(variables(), {"a": np.ones(2)}, MAP, strict=False)
 
 
-def test_integers_and_other_ranks_are_refused(weights):
+def test_transfer_refuses_integers_and_other_ranks(weights):
   with pytest.raises(ValueError, match="conv1_norm/bias: found '1.bias' int64 .*expected a float"):
     transfer(variables(), weights | {"1.bias": np.arange(4)}, MAP, strict=False)
   with pytest.raises(ValueError, match="found '0.weight' float64 .4, 2, 9., of another rank"):
     transfer(variables(), weights | {"0.weight": np.ones((4, 2, 9))}, MAP, strict=False)
 
 
-def test_long_listings_are_cut():
+def test_describe_faults_cuts_long_lists():
   weights = {f"extra{i:02}": np.ones(1) for i in range(13)} | {"1.bias": np.ones(4)}
   _, coverage = transfer(variables(), weights, MAP, strict=False)
   assert "extra09" in str(coverage) and "extra10" not in str(coverage)
   assert str(coverage).endswith("... and 3 more")
 
 
-def test_depthwise_kernels_keep_channels_with_their_multiples():
+def test_hwio_from_hwcm_keeps_channels_with_their_multiples():
   kernel = np.arange(2 * 2 * 3 * 2).reshape(2, 2, 3, 2)
   found = hwio_from_hwcm(kernel)
   assert found.shape == (2, 2, 1, 6)

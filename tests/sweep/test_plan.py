@@ -33,7 +33,7 @@ def finish(run, step=None, split="", **changes):
   (run.workdir / name).write_text(json.dumps(results))
 
 
-def test_from_dict_makes_a_run_of_each_row_and_seed(tmp_path):
+def test_from_dict_creates_a_run_of_each_row_and_seed(tmp_path):
   runs = Sweep.from_dict(SECTION).runs(tmp_path)
   assert [run.name for run in runs] == ["IID seed 0", "LoAd seed 0", "IID seed 3", "LoAd seed 3"]
   assert [run.config.seed for run in runs] == [0, 0, 3, 3]
@@ -45,7 +45,7 @@ def test_from_dict_makes_a_run_of_each_row_and_seed(tmp_path):
   assert last.config.init.format == "orbax" and runs[0].start == runs[0].config.init.path == ""
 
 
-def test_arguments_of_a_run_make_its_config(tmp_path):
+def test_runs_have_arguments_that_give_their_configs(tmp_path):
   (run,) = Sweep(
     (
       Row(
@@ -88,7 +88,7 @@ def test_runs_override_weights_by_schedules_and_numbers(tmp_path):
   assert second.config.terms.structure.critic_weight == 0.5
 
 
-def test_only_keeps_rows_and_what_they_start_from():
+def test_only_keeps_rows_and_those_they_start_from():
   sweep = Sweep.from_dict(SECTION)
   assert [row.label for row in sweep.only(["LoAd"]).rows] == ["IID", "LoAd"]
   alone = Sweep.from_dict({**SECTION, "baseline": "LoAd"}).only(["IID"])
@@ -97,7 +97,7 @@ def test_only_keeps_rows_and_what_they_start_from():
     sweep.only(["ASM"])
 
 
-def test_override_comes_before_what_rows_say(tmp_path):
+def test_override_has_priority_over_rows(tmp_path):
   runs = Sweep.from_dict(SECTION).override({"train.steps": "5"}).runs(tmp_path)
   assert [run.config.train.steps for run in runs] == [5] * 4
 
@@ -168,7 +168,7 @@ def test_read_sweep_calls_get_sweep_with_the_argument(tmp_path):
     ({"metrics": [{"title": "x"}]}, "expected name and any of"),
   ],
 )
-def test_from_dict_refuses_what_is_no_sweep(change, message):
+def test_from_dict_refuses_invalid_sweeps(change, message):
   with pytest.raises(ValueError, match=message):
     Sweep.from_dict({**SECTION, **change})
 
@@ -188,7 +188,7 @@ def test_from_dict_refuses_what_is_no_sweep(change, message):
     ("configs/scenes.py", {"seed": 1}, "A: seed is an override"),
   ],
 )
-def test_a_wrong_config_is_refused_with_its_row(config, overrides, message, tmp_path):
+def test_runs_refuse_wrong_configs_with_their_row(config, overrides, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     Sweep((Row("A", config, overrides),)).runs(tmp_path)
 
@@ -203,12 +203,12 @@ def test_parse_pairs_splits_at_the_first_sign():
 @pytest.mark.parametrize(
   "path", sorted((ROOT / "configs" / "sweeps").glob("*.py")), ids=lambda path: path.stem
 )
-def test_shipped_sweeps_have_configs_that_build(path, tmp_path):
+def test_read_sweep_reads_shipped_sweeps(path, tmp_path):
   runs = read_sweep(str(path)).runs(tmp_path)
   assert len(runs) >= 12 and len({run.workdir for run in runs}) == len(runs)
 
 
-def test_the_example_of_the_page_on_sweeps_has_configs_that_build(tmp_path):
+def test_from_dict_takes_the_example_of_the_docs(tmp_path):
   (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S)
   scope = {}
   exec(compile(example, "sweeps.md", "exec"), scope)

@@ -37,7 +37,7 @@ def run(slots, jobs, faults=None, **options):
   return said, faults
 
 
-def test_commands_of_a_job_follow_each_other_and_jobs_keep_their_order(tmp_path):
+def test_pool_runs_commands_and_jobs_in_order(tmp_path):
   ended = []
   jobs = [job(tmp_path, "a", say("a1"), say("a2")), job(tmp_path, "b", say("b"))]
   said, faults = run([Slot()], jobs, on_end=lambda each: ended.append(each.name))
@@ -47,7 +47,7 @@ def test_commands_of_a_job_follow_each_other_and_jobs_keep_their_order(tmp_path)
   assert re.fullmatch(r"\[2/2\] b finished in 0:0\d", said[3])
 
 
-def test_a_failing_job_stops_its_own_commands_and_those_that_need_it_alone(tmp_path):
+def test_pool_stops_failing_jobs_and_those_that_need_them_alone(tmp_path):
   jobs = [
     job(tmp_path, "bad", "print('boom', flush=True); raise SystemExit(3)", say("never")),
     job(tmp_path, "child", say("never"), needs="bad"),
@@ -64,7 +64,7 @@ def test_a_failing_job_stops_its_own_commands_and_those_that_need_it_alone(tmp_p
   assert tail(tmp_path / "bad.log") == "boom" and said[-1].startswith("[4/4] good finished")
 
 
-def test_a_job_waits_for_the_one_it_needs_while_others_go_on(tmp_path):
+def test_pool_lets_a_job_wait_for_the_one_it_needs(tmp_path):
   jobs = [
     job(tmp_path, "first", f"import time; time.sleep(0.6); {say('first')}"),
     job(tmp_path, "second", say("second"), needs="first"),
@@ -76,12 +76,12 @@ def test_a_job_waits_for_the_one_it_needs_while_others_go_on(tmp_path):
   assert set(told(tmp_path)[:2]) == {"other", "resumed"}
 
 
-def test_faults_from_before_keep_jobs_from_starting(tmp_path):
+def test_pool_starts_no_jobs_that_need_earlier_faults(tmp_path):
   _, faults = run([Slot()], [job(tmp_path, "a", say("a"), needs="x")], {"x": "refused"})
   assert faults["a"] == "not started, since x failed" and not (tmp_path / "told").exists()
 
 
-def test_a_command_that_cannot_be_started_is_a_fault(tmp_path):
+def test_pool_reports_commands_that_cannot_be_started(tmp_path):
   jobs = [
     Job("none", "k", (("/no/such/program",),), tmp_path / "log"),
     job(tmp_path, "a", say("a")),
@@ -90,7 +90,7 @@ def test_a_command_that_cannot_be_started_is_a_fault(tmp_path):
   assert "/no/such/program" in faults["none"] and told(tmp_path) == ["a"]
 
 
-def test_as_many_jobs_run_at_a_time_as_there_are_slots_in_their_environments(tmp_path):
+def test_pool_runs_a_job_in_the_environment_of_each_slot(tmp_path):
   code = "import os, time; time.sleep(0.4); print(os.environ['PLACE'], file=told)"
   began = time.monotonic()
   said, _ = run(
@@ -142,7 +142,7 @@ def handled():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_processes_and_their_own(number, tmp_path, handled):
+def test_pool_ends_all_processes_and_their_children_at_a_signal(number, tmp_path, handled):
   child = f"import time\nopen({str(tmp_path / 'child')!r}, 'w').close()\ntime.sleep(60)"
   code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-S', '-c', {child!r}])"
 

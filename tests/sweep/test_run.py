@@ -88,7 +88,7 @@ def test_run_sweep_runs_all_and_compares_them(tmp_path, command):
   assert "Not finished" not in text
 
 
-def test_run_sweep_does_again_only_what_is_not_finished(tmp_path, command):
+def test_run_sweep_repeats_unfinished_runs_alone(tmp_path, command):
   out = tmp_path / "out"
   run(SWEEP, out, command)
   (out / "B" / "1" / "results.json").unlink()
@@ -146,7 +146,7 @@ def test_run_sweep_scores_another_split(tmp_path, command):
   assert trainings(out) == 2 and rows(out)["A"]["metrics"][IOU]["mean"] == 0.25
 
 
-def test_a_mistake_in_the_table_ends_no_runs(tmp_path, command):
+def test_run_sweep_continues_after_a_mistake_in_the_table(tmp_path, command):
   out = tmp_path / "out"
   sweep = Sweep(SWEEP.rows, (0,), metrics=(MetricColumn.parse("miou"),))
   failed, said = run(sweep, out, command)
@@ -155,12 +155,12 @@ def test_a_mistake_in_the_table_ends_no_runs(tmp_path, command):
     write_table(sweep, sweep.runs(out), out)
 
 
-def test_a_table_without_finished_runs_says_so(tmp_path):
+def test_write_table_without_finished_runs_says_so(tmp_path):
   text = write_table(SWEEP, SWEEP.runs(tmp_path), tmp_path)
   assert text.startswith("Not finished: A seed 0, B seed 0") and not list(tmp_path.iterdir())
 
 
-def test_a_sweep_keeps_others_out_of_its_folder_as_long_as_a_run_of_it_lives(tmp_path, command):
+def test_run_sweep_locks_its_folder_as_long_as_a_run_lives(tmp_path, command):
   out = tmp_path / "out"
   with _locked(out) as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
@@ -173,7 +173,7 @@ def test_a_sweep_keeps_others_out_of_its_folder_as_long_as_a_run_of_it_lives(tmp
   assert run(SWEEP, out, command)[0] == 0
 
 
-def test_resources_find_places_for_runs():
+def test_slots_divide_cores_and_devices():
   assert [slot.environment for slot in Resources().slots("gpu", ["0", "1"])] == [{}]
   assert len(Resources(jobs=3).slots("gpu", ["0", "1"])) == 3
   found = Resources(jobs_per_device=2).slots("gpu", ["0", "1"])
@@ -187,7 +187,7 @@ def test_resources_find_places_for_runs():
     Resources(threads=-1)
 
 
-def test_the_launcher_trains_scores_a_part_of_a_split_and_does_nothing_twice(tmp_path):
+def test_sweep_command_trains_and_scores_a_part_of_a_split_once(tmp_path):
   settings = {key: value for key, value in small.SMALL.items() if "structure" not in key}
   flags = [
     "--run=IID=configs/scenes.py:iid",

@@ -21,7 +21,7 @@ def test_overlay_goes_from_the_image_to_the_palette():
   np.testing.assert_allclose(half, (image.astype(float) + opaque) / 2, atol=0.5)
 
 
-def test_depth_goes_from_blue_to_red_and_missing_is_black():
+def test_depth_colors_go_from_blue_to_red_and_missing_is_black():
   depth = np.array([[0, np.nan, np.inf, -1, 0.5, 1, 1.8, 5, 9, 12]], np.float32)
   colors = pictures.depth_colors(depth, 1, 9)[0]
   assert not colors[:4].any() and colors[4:].any(-1).all()
@@ -31,7 +31,7 @@ def test_depth_goes_from_blue_to_red_and_missing_is_black():
   assert colors[6].argmax() == 2 and colors[7].argmax() == 1
 
 
-def test_a_range_of_one_depth_still_has_colors():
+def test_depth_colors_take_a_range_of_one_depth():
   assert pictures.depth_colors(np.full((2, 2), 3, np.float32), 3, 3).any(-1).all()
 
 
@@ -45,12 +45,12 @@ def test_a_range_of_one_depth_still_has_colors():
     ((np.nan, 0, 0), (0, 0, 0)),
   ],
 )
-def test_normals_as_colors(normal, color):
+def test_normal_colors_are_those_of_known_surfaces(normal, color):
   normals = np.tile(np.array(normal, np.float32), (2, 3, 1))
   np.testing.assert_array_equal(pictures.normal_colors(normals)[1, 2], color)
 
 
-def test_normals_can_be_read_back_from_their_colors():
+def test_normal_colors_can_be_decoded():
   normals = np.random.default_rng(0).standard_normal((8, 8, 3))
   normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
   np.testing.assert_allclose(
@@ -58,7 +58,7 @@ def test_normals_can_be_read_back_from_their_colors():
   )
 
 
-def test_instances_have_lasting_and_distinct_colors():
+def test_instance_colors_are_lasting_and_distinct():
   ids = np.arange(30, dtype=np.int32).reshape(5, 6)
   colors = pictures.instance_colors(ids).reshape(-1, 3).astype(int)
   assert not colors[0].any()

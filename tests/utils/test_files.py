@@ -20,13 +20,13 @@ def test_atomic_write_leaves_the_old_file_and_nothing_else_after_an_error(tmp_pa
   assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
 
 
-def test_write_json_gives_null_for_what_json_lacks(tmp_path):
+def test_write_json_writes_null_for_numbers_that_are_not_finite(tmp_path):
   path = tmp_path / "a.json"
   files.write_json(path, {"a": {"b": math.nan, "c": 0.1}, "d": [1, "x"]})
   assert files.read_json(path) == {"a": {"b": None, "c": 0.1}, "d": [1, "x"]}
 
 
-def test_read_jsonl_returns_what_was_appended_but_no_line_cut_short(tmp_path):
+def test_read_jsonl_returns_complete_lines(tmp_path):
   path = tmp_path / "a.jsonl"
   assert files.read_jsonl(path) == []
   files.append_jsonl(path, {"step": 1, "loss": math.inf})
