@@ -130,14 +130,14 @@ def test_read_names_missing_files_and_folders(tmp_path, torch, format):
 
 
 def test_read_refuses_unknown_formats(tmp_path):
-  with pytest.raises(ValueError, match=f"unknown format of weights 'onnx'; known: .*{sorted(READERS)[0]}"):
+  with pytest.raises(
+    ValueError, match=f"unknown format of weights 'onnx'; known: .*{sorted(READERS)[0]}"
+  ):
     read(tmp_path / "x.onnx", "onnx")
 
 
 @pytest.mark.parametrize("format, extra", [("torch", "bench"), ("tensorflow", "tf")])
-def test_read_names_a_missing_package_with_its_extra(
-  tmp_path, monkeypatch, format, extra
-):
+def test_read_names_a_missing_package_with_its_extra(tmp_path, monkeypatch, format, extra):
   monkeypatch.setitem(sys.modules, format, None)
   with pytest.raises(ImportError, match=rf"pip install 'asmjax\[{extra}\]'"):
     read(tmp_path / "x", format)
