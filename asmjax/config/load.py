@@ -1,6 +1,5 @@
 """Loads config files, with overrides as on a command line."""
 
-import pathlib
 import runpy
 from collections.abc import Mapping
 
@@ -8,6 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
+from asmjax.config.library import find_config
 from asmjax.config.presets import Config
 from asmjax.config.schema import check_path
 from asmjax.terms.weight import parse_weight
@@ -20,17 +20,16 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> Config
   "linear(0, 1, 0.1, 0.3)", and a schedule a number; see `asmjax.terms.weight`.
 
   Args:
-    name: Path of the config file, or "PATH:VARIANT".
+    name: Config file as "FILE" or "FILE:VARIANT", where FILE is a path or the name of one of the
+      library's configs, as in "scenes:asm".
     overrides: Values as text by dotted key of the config, as in {"train.steps": "750"}.
 
   Raises:
     ValueError: The variant or a key is unknown, or a value has the wrong type.
     FileNotFoundError: The config file does not exist.
   """
-  path, _, variant = name.partition(":")
-  if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f"config file {path} does not exist")
-  config = runpy.run_path(path)["get_config"](*filter(None, [variant]))
+  file, _, variant = name.partition(":")
+  config = runpy.run_path(str(find_config(file)))["get_config"](*filter(None, [variant]))
   weights, arguments = {}, []
   for key, text in (overrides or {}).items():
     check_path(config, key)

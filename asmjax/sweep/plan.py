@@ -8,6 +8,7 @@ from typing import Any
 
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.runs import file_name, results_path
+from asmjax.config.library import find_sweep
 from asmjax.config.load import load_config
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import check_same_config, config_differences
@@ -221,16 +222,15 @@ def read_sweep(path: str) -> Sweep:
   """Reads the sweep that `get_sweep()` of a Python file returns.
 
   Args:
-    path: Path of the file; FILE.py:ARGUMENT passes an argument to `get_sweep`.
+    path: Path of the file, or name of one of the library's sweeps; FILE:ARGUMENT passes an argument
+      to `get_sweep`.
 
   Raises:
     ValueError: The file has no `get_sweep`, or its result is invalid; see `Sweep.from_dict`.
     FileNotFoundError: The sweep file does not exist.
   """
   file, _, argument = path.partition(":")
-  if not pathlib.Path(file).is_file():
-    raise FileNotFoundError(f"sweep file {file} does not exist")
-  module = runpy.run_path(file)
+  module = runpy.run_path(str(find_sweep(file)))
   if "get_sweep" not in module:
     raise ValueError(f"{file} has no get_sweep(); expected one that returns the sweep")
   return Sweep.from_dict(module["get_sweep"](*filter(None, [argument])))

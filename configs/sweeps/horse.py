@@ -6,22 +6,21 @@ def get_sweep() -> dict:
 
   The paper has batches of one image and twice the steps.
   """
-  config = "configs/horse.py"
   return {
     "runs": {
-      "IID": f"{config}:iid",
-      "ASM conv1": f"{config}:asm_conv1",
-      "ASM conv2": f"{config}:asm_conv2",
-      "ASM conv1-2": f"{config}:asm",
-      "ASM conv3": f"{config}:asm_conv3",
-      "ASM conv1-3": f"{config}:asm_conv1_3",
-      "ASM w/o rec.": f"{config}:asm_no_rec",
-      "ASM w/o adv.": f"{config}:asm_no_adv",
-      "IID + ASM": f"{config}:iid_asm",
-      "ASM released": f"{config}:asm_released",
-      "AAF": f"{config}:aaf",
-      "cGAN": f"{config}:cgan",
-      "ASM + AAF": f"{config}:asm_aaf",
+      "IID": "horse:iid",
+      "ASM conv1": "horse:asm_conv1",
+      "ASM conv2": "horse:asm_conv2",
+      "ASM conv1-2": "horse:asm",
+      "ASM conv3": "horse:asm_conv3",
+      "ASM conv1-3": "horse:asm_conv1_3",
+      "ASM w/o rec.": "horse:asm_no_rec",
+      "ASM w/o adv.": "horse:asm_no_adv",
+      "IID + ASM": "horse:iid_asm",
+      "ASM released": "horse:asm_released",
+      "AAF": "horse:aaf",
+      "cGAN": "horse:cgan",
+      "ASM + AAF": "horse:asm_aaf",
     },
     "overrides": {
       "train.batch_size": 2,

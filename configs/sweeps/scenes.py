@@ -3,22 +3,21 @@
 
 def get_sweep() -> dict:
   """13 rows of 1000 steps."""
-  config = "configs/scenes.py"
   return {
     "runs": {
-      "IID": f"{config}:iid",
-      "ASM": f"{config}:asm",
-      "ASM released": f"{config}:asm_released",
-      "IID + ASM": f"{config}:iid_asm",
-      "affinity field": f"{config}:affinity",
-      "AAF": f"{config}:aaf",
-      "AAF released": f"{config}:aaf_released",
-      "ASM + AAF": f"{config}:asm_aaf",
-      "embedding": f"{config}:embedding",
-      "GAN basic": f"{config}:gan_basic",
-      "GAN product": f"{config}:gan_product",
-      "GAN scaling": f"{config}:gan_scaling",
-      "cGAN": f"{config}:cgan",
+      "IID": "scenes:iid",
+      "ASM": "scenes:asm",
+      "ASM released": "scenes:asm_released",
+      "IID + ASM": "scenes:iid_asm",
+      "affinity field": "scenes:affinity",
+      "AAF": "scenes:aaf",
+      "AAF released": "scenes:aaf_released",
+      "ASM + AAF": "scenes:asm_aaf",
+      "embedding": "scenes:embedding",
+      "GAN basic": "scenes:gan_basic",
+      "GAN product": "scenes:gan_product",
+      "GAN scaling": "scenes:gan_scaling",
+      "cGAN": "scenes:cgan",
     },
     "overrides": {"tasks.segmentation.extra_metrics": ("boundary",)},
     "seeds": (0, 1, 2),

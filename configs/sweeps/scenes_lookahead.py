@@ -7,7 +7,7 @@ def get_sweep() -> dict:
   "lambda 0" is LoAd without its critic: the pixel loss goes on and the best model is kept.
   """
   from_iid = lambda variant, **overrides: {
-    "config": f"configs/scenes.py:{variant}",
+    "config": f"scenes:{variant}",
     "start": "IID",
     "overrides": overrides,
   }
@@ -15,7 +15,7 @@ def get_sweep() -> dict:
   no_critic = {"terms.adversarial.weight": 0.0, "lookahead.retraining.epochs": 0.001}
   return {
     "runs": {
-      "IID": {"config": "configs/scenes.py:iid", "overrides": {"train.steps": 750}},
+      "IID": {"config": "scenes:iid", "overrides": {"train.steps": 750}},
       "lambda 0": from_iid("load", **no_critic),
       "alternating": from_iid("alternating"),
       "LoAd": from_iid("load"),

@@ -63,5 +63,11 @@ def test_load_config_refuses_unknown_keys_and_wrong_types(file, key, text, messa
 
 
 def test_load_config_refuses_a_missing_file():
-  with pytest.raises(FileNotFoundError, match="config file configs/scene.py does not exist"):
+  with pytest.raises(FileNotFoundError, match="scene.py does not exist; a path, or .* horse"):
     load_config("configs/scene.py:asm")
+
+
+def test_load_config_finds_the_configs_of_the_library_from_any_folder(tmp_path, monkeypatch):
+  expected = load_config(FILE.partition(":")[0] + ":asm").to_dict()
+  monkeypatch.chdir(tmp_path)
+  assert load_config("scenes:asm").to_dict() == expected
