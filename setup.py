@@ -4,6 +4,10 @@ import setuptools
 
 # Files of configs are run by path or imported as asmjax.configs.NAME, so they are no package here.
 setuptools.setup(
-  packages=[*setuptools.find_packages(include=["asmjax*"]), "asmjax.configs", "asmjax.configs.sweeps"],
+  packages=[
+    *setuptools.find_packages(include=["asmjax*"]),
+    "asmjax.configs",
+    "asmjax.configs.sweeps",
+  ],
   package_dir={"asmjax.configs": "configs"},
 )
