@@ -85,18 +85,10 @@ def kind(key: str) -> str:
   return key.removeprefix(REPLAY)
 
 
-def checked(
+def check_each(
   batches: Iterable[Mapping[str, np.ndarray]], *, required: Iterable[str] = ()
 ) -> Iterator[Mapping[str, np.ndarray]]:
-  """Yields the batches, each after a check against the contract.
-
-  Args:
-    batches: Batches, each a dict of arrays by key.
-    required: Keys that must be present besides `image` and `weight`.
-
-  Raises:
-    ValueError: A batch violates the contract; see `check`.
-  """
+  """Yields the batches, each after `check`."""
   for batch in batches:
     check(batch, required=required)
     yield batch

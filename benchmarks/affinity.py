@@ -19,13 +19,10 @@ and extrapolated along that line.
 """
 
 import argparse
-import concurrent.futures
 import math
-import multiprocessing
 import os
 import pathlib
 import sys
-import time
 from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -37,13 +34,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asmjax.losses.affinity import SizeWeights, affinity_loss
+from benchmarks.harness import (
+  format_ratio,
+  limit_cores,
+  make_parser,
+  read_memory,
+  reset_peak_memory,
+  run_in_new_process,
+  time_in_turns,
+)
 
 SIZES = (3, 5, 7)
 MARGIN, FLOOR = 3.0, 1e-4
 SHAPES = ((8, 64, 64, 21), (4, 84, 84, 21))
 LARGE = (8, 512, 512, 19)
 FITTING = ((1, 256, 256, 19), (1, 256, 512, 19))  # PyTorch's, in place of LARGE.
-WARM_UPS = 1
 PAUSE = 0.05  # Seconds until the other side's worker threads sleep.
 
 Shape = tuple[int, int, int, int]
@@ -126,11 +131,11 @@ def _neighbors(x: Tensor, size: int) -> Tensor:
   return torch.stack([wide[..., y : y + h, x : x + w] for y, x in starts], dim=-1)
 
 
-def _divergence(there: Tensor, here: Tensor) -> Tensor:
-  """KL(there || here)."""
-  here = here[..., None]
-  p, q, p_here, q_here = (x.clamp(FLOOR, 1) for x in (there, 1 - there, here, 1 - here))
-  return p * torch.log(p / p_here) + q * torch.log(q / q_here)
+def _divergence(neighbor: Tensor, center: Tensor) -> Tensor:
+  """KL(neighbor || center) of each class against all others."""
+  center = center[..., None]
+  p, not_p, q, not_q = (x.clamp(FLOOR, 1) for x in (neighbor, 1 - neighbor, center, 1 - center))
+  return p * torch.log(p / q) + not_p * torch.log(not_p / not_q)
 
 
 SIDES = {"ours": ours, "pytorch": pytorch}
@@ -138,12 +143,15 @@ SIDES = {"ours": ours, "pytorch": pytorch}
 
 def check(sides: dict[str, Side]) -> None:
   """Asserts that both sides have the same value and gradients."""
-  (value, *gradients), (other, *others) = (side() for side in sides.values())
-  np.testing.assert_allclose(value, other, rtol=1e-4)
-  errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(gradients, others, strict=True)]
+  (value, *gradients), (expected, *expected_gradients) = (side() for side in sides.values())
+  np.testing.assert_allclose(value, expected, rtol=1e-4)
+  errors = [
+    np.abs(a - b).max() / np.abs(b).max()
+    for a, b in zip(gradients, expected_gradients, strict=True)
+  ]
   assert max(errors) < 1e-3, f"gradients differ by {max(errors):.1e} of the largest"
   print(
-    f"  value {value:.5f} and {other:.5f}; gradients differ by at most {max(errors):.0e} of "
+    f"  value {value:.5f} and {expected:.5f}; gradients differ by at most {max(errors):.0e} of "
     "the largest"
   )
 
@@ -154,59 +162,38 @@ def measure_time(shape: Shape, rounds: int) -> None:
   inputs = draw(shape)
   sides = {name: make(*inputs) for name, make in SIDES.items()}
   check(sides)
-  times = {name: [] for name in sides}
-  for i in range(WARM_UPS + rounds):
-    for name, run in sides.items():
-      time.sleep(PAUSE)
-      start = time.perf_counter()
-      run()
-      if i >= WARM_UPS:
-        times[name].append(time.perf_counter() - start)
-  ratios = np.divide(*times.values())
+  times = time_in_turns(sides, rounds, pause=PAUSE)
   for name, seconds in times.items():
     print(f"  {name:9}{1e3 * np.median(seconds):9.1f} ms")
-  print(f"  ours / pytorch = {np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f})")
+  print(f"  ours / pytorch = {format_ratio(np.divide(*times.values()))}")
 
 
 def measure_memory() -> None:
   """Prints what a pass of either side takes at `LARGE`; PyTorch's is extrapolated."""
   print(f"{_name(LARGE)}: peak of a forward and backward pass, in a fresh process")
-  needed = _fresh("ours", LARGE)
+  needed = run_in_new_process(measure_growth, "ours", LARGE)
   print(f"  ours     {needed / 2**20:9.0f} MiB")
-  small, large = (_fresh("pytorch", shape) for shape in FITTING)
+  small, large = (run_in_new_process(measure_growth, "pytorch", shape) for shape in FITTING)
   for shape, size in zip(FITTING, (small, large), strict=True):
     print(f"  pytorch  {size / 2**20:9.0f} MiB at {_name(shape)}")
   pixels = [math.prod(shape[:3]) for shape in (*FITTING, LARGE)]
   slope = (large - small) / (pixels[1] - pixels[0])
-  there = large + slope * (pixels[2] - pixels[1])
+  extrapolated = large + slope * (pixels[2] - pixels[1])
   print(
-    f"  pytorch  {there / 2**20:9.0f} MiB at {_name(LARGE)}, extrapolated: "
+    f"  pytorch  {extrapolated / 2**20:9.0f} MiB at {_name(LARGE)}, extrapolated: "
     f"{pixels[1] / pixels[0]:.0f} times the pixels take {large / small:.2f} times the memory"
   )
-  print(f"  ours / pytorch = {needed / there:.3f}")
+  print(f"  ours / pytorch = {needed / extrapolated:.3f}")
 
 
-def _fresh(name: str, shape: Shape) -> int:
-  """`grown` in a process of its own."""
-  spawn = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-    return pool.submit(grown, name, shape).result()
-
-
-def grown(name: str, shape: Shape) -> int:
-  """Bytes by which a forward and backward pass of a side exceeds what its process held before."""
+def measure_growth(name: str, shape: Shape) -> int:
+  """Measures the bytes that a forward and backward pass adds to those of its process."""
   SIDES[name](*draw((1, 16, 16, shape[-1])))()  # Worker threads and libraries do not count.
   run = SIDES[name](*draw(shape))
-  pathlib.Path("/proc/self/clear_refs").write_text("5")  # Forgets the peak of preparing.
-  before = _resident("VmRSS")
+  reset_peak_memory()
+  before = read_memory("VmRSS")
   run()
-  return _resident("VmHWM") - before
-
-
-def _resident(key: str) -> int:
-  """Bytes held now (VmRSS) or at the peak (VmHWM); unlike `ru_maxrss` without the parent's."""
-  lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-  return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+  return read_memory("VmHWM") - before
 
 
 def _name(shape: Shape) -> str:
@@ -215,9 +202,7 @@ def _name(shape: Shape) -> str:
 
 def parse() -> argparse.Namespace:
   """The flags."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = make_parser(__doc__)
   parser.add_argument("--rounds", type=int, default=9, help="measured after a warm-up")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
   parser.add_argument("--no-time", action="store_true", help="leave the times out")
@@ -228,8 +213,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse()
-  # JAX starts as many threads as the process may use cores.
-  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+  limit_cores(args.threads)
   torch.set_num_threads(args.threads)
   print(f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each")
   for shape in () if args.no_time else SHAPES:

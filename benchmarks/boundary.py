@@ -36,6 +36,7 @@ from scipy.spatial.distance import cdist
 
 from asmjax.metrics import BFScore, ContourBenchmark, Tolerance
 from asmjax.metrics.contours import mark_contours
+from benchmarks.harness import make_parser, parse_size
 
 CLASSES = 21
 BF = Tolerance(5, "pixels")
@@ -124,41 +125,36 @@ def measure(
   """Seconds an image by side and batch; the sides take turns, and must find the same."""
   times: dict[str, list[float]] = {name: [] for name in sides}
   for i, batch in enumerate([batches[0], *batches]):  # The first batch warms up.
-    found = []
+    results = []
     for name, side in sides.items():
       start = time.perf_counter()
-      found.append(side(batch))
+      results.append(side(batch))
       if i:
         times[name].append((time.perf_counter() - start) / len(batch[0]))
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
-  return {name: np.asarray(each) for name, each in times.items()}
+    np.testing.assert_allclose(*results, rtol=1e-12)
+  return {name: np.asarray(seconds) for name, seconds in times.items()}
 
 
 def report(times: Mapping[str, np.ndarray]) -> None:
   """Prints times, and how many times as long the second side took."""
-  (name, ours), (other, theirs) = times.items()
-  low, middle, high = np.percentile(theirs / ours, (0, 50, 100))
+  (name, seconds), (reference, reference_seconds) = times.items()
+  low, middle, high = np.percentile(reference_seconds / seconds, (0, 50, 100))
+  total = reference_seconds.sum() / seconds.sum()
   print(
-    f"  {name:12}{1e3 * ours.mean():9.2f} ms an image\n"
-    f"  {other:12}{1e3 * theirs.mean():9.2f} ms an image   {other} / {name} = "
-    f"{theirs.sum() / ours.sum():.1f} (batches: {low:.1f} to {high:.1f}, median {middle:.1f})",
+    f"  {name:12}{1e3 * seconds.mean():9.2f} ms an image\n"
+    f"  {reference:12}{1e3 * reference_seconds.mean():9.2f} ms an image   {reference} / {name} = "
+    f"{total:.1f} (batches: {low:.1f} to {high:.1f}, median {middle:.1f})",
     flush=True,
   )
 
 
 def parse() -> argparse.Namespace:
   """The flags."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = make_parser(__doc__)
   parser.add_argument("--images", type=int, default=100)
   parser.add_argument("--batch", type=int, default=5, help="images in a turn")
-  parser.add_argument("--size", type=_size, default=(375, 500), help="of the maps: 375x500")
+  parser.add_argument("--size", type=parse_size, default=(375, 500), help="of the maps: 375x500")
   return parser.parse_args()
-
-
-def _size(text: str) -> tuple[int, ...]:
-  return tuple(int(side) for side in text.split("x"))
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ import numpy as np
 import pydensecrf.densecrf as densecrf
 
 from asmjax.inference.crf import FILTERS, DenseCRF, mean_field
+from benchmarks.harness import format_ratio, limit_cores, make_parser
 
 HEIGHT, WIDTH, CLASSES = 360, 480, 21
 SCALES = ((40, 70), (12, 30), (4, 10), (1, 4))  # Of the drawn image: sizes and amplitudes.
@@ -92,12 +93,12 @@ def cpp(crf: DenseCRF, logits: np.ndarray, image: np.ndarray) -> Side:
   return run
 
 
-def compare(found: np.ndarray, expected: np.ndarray) -> None:
+def compare(refined: np.ndarray, expected: np.ndarray) -> None:
   """Prints how far apart the probabilities of both sides are."""
-  apart = np.abs(found - expected)
-  agreement = np.mean(found.argmax(-1) == expected.argmax(-1))
+  error = np.abs(refined - expected)
+  agreement = np.mean(refined.argmax(-1) == expected.argmax(-1))
   print(
-    f"  probabilities differ by at most {apart.max():.1e}, on average {apart.mean():.1e}; "
+    f"  probabilities differ by at most {error.max():.1e}, on average {error.mean():.1e}; "
     f"the same class at {agreement:.4%} of the pixels"
   )
 
@@ -110,23 +111,18 @@ def measure(sides: dict[str, Side], rounds: int) -> None:
   for _ in range(rounds):
     for name, run in sides.items():
       times[name].append(run()[1:])
-  times = {name: np.array(each) for name, each in times.items()}
-  for name, each in times.items():
-    building, inference = np.median(each, axis=0)
-    total = np.median(each.sum(axis=1))
+  times = {name: np.array(seconds) for name, seconds in times.items()}
+  for name, seconds in times.items():
+    building, inference = np.median(seconds, axis=0)
+    total = np.median(seconds.sum(axis=1))
     print(f"  {name:5} set up {building:.3f} s, inference {inference:.3f} s, total {total:.3f} s")
   for part, choose in (("inference", lambda x: x[:, 1]), ("total", lambda x: x.sum(axis=1))):
-    ratios = np.divide(*map(choose, times.values()))
-    print(
-      f"  ours / cpp, {part}: {np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f})"
-    )
+    print(f"  ours / cpp, {part}: {format_ratio(np.divide(*map(choose, times.values())))}")
 
 
 def parse() -> argparse.Namespace:
   """The flags."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = make_parser(__doc__)
   parser.add_argument("--rounds", type=int, default=5, help="measured after the first")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="ours")
   parser.add_argument("--image", type=pathlib.Path, help="a photo in place of a drawn image")
@@ -137,8 +133,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse()
-  # JAX starts as many threads as the process may use cores.
-  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+  limit_cores(args.threads)
   image = draw() if args.image is None else read(args.image)
   crf, logits = DenseCRF(filters=args.filters), noisy_logits()
   size, vertices = f"{HEIGHT}x{WIDTH}x{CLASSES}", crf.kernels(image)[-1].filter.neighbors.shape[-1]

@@ -22,7 +22,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -33,6 +32,7 @@ import numpy as np
 
 from asmjax.inference.export import FixedSizeOnlyError, export, save
 from asmjax.inference.trained import TrainedPredictor
+from benchmarks.harness import format_ratio, make_parser, time_in_turns
 
 # How a process begins, makes `predict` of what it is given, and ends.
 BEGIN = """
@@ -54,7 +54,7 @@ imported = time.perf_counter()
 trained = TrainedPredictor.open(source)
 
 @jax.jit
-def conclude(variables, image):
+def predict_tasks(variables, image):
   outputs = trained.game.predict(variables, image)
   size, aligned = image.shape[1:3], {"align_corners": trained.game.align_corners}
   return {
@@ -62,7 +62,7 @@ def conclude(variables, image):
     for name, task in trained.game.tasks.items()
   }
 
-predict = lambda image: conclude(trained.variables, image)
+predict = lambda image: predict_tasks(trained.variables, image)
 """
 END = """
 loaded = time.perf_counter()
@@ -78,34 +78,36 @@ print(json.dumps({
 """
 
 
-def ran(middle: str, source: pathlib.Path, shape: tuple[int, ...], calls: int) -> dict[str, float]:
-  """Seconds of what a process of its own has done."""
-  done = subprocess.run(
+def run_in_new_python(
+  middle: str, source: pathlib.Path, shape: tuple[int, ...], calls: int
+) -> dict[str, float]:
+  """Measures the seconds of each part of a process of its own."""
+  process = subprocess.run(
     [sys.executable, "-c", BEGIN + middle + END, str(source), *map(str, (*shape, calls))],
     cwd=ROOT,
     stdout=subprocess.PIPE,
     check=True,
     text=True,
   )
-  return json.loads(done.stdout)
+  return json.loads(process.stdout)
 
 
-def platform() -> str:
-  """Of this process, as exports call it."""
+def find_platform() -> str:
+  """Returns the platform of this process, as exports call it."""
   backend = jax.default_backend()
   return {"gpu": "cuda"}.get(backend, backend)
 
 
-def against_python(workdir: pathlib.Path, args: argparse.Namespace) -> None:
+def compare_with_python(workdir: pathlib.Path, args: argparse.Namespace) -> None:
   """Prints medians and ratios of the artifacts and the model in Python."""
   trained = TrainedPredictor.open(workdir)
   size = trained.prepare.size
   with tempfile.TemporaryDirectory() as folder:
     sides = {"python": (PYTHON, workdir)}
-    for name, wanted in (("fixed", size), ("any", None)):
+    for name, export_size in (("fixed", size), ("any", None)):
       path = pathlib.Path(folder) / f"{name}.stablehlo"
       try:
-        save(export(trained, size=wanted, platforms=(platform(),)), path)
+        save(export(trained, size=export_size, platforms=(find_platform(),)), path)
       except FixedSizeOnlyError as error:
         print(f"without {name}: {error}")
         continue
@@ -113,72 +115,63 @@ def against_python(workdir: pathlib.Path, args: argparse.Namespace) -> None:
     times = {name: [] for name in sides}
     for _ in range(args.rounds):
       for name, (middle, source) in sides.items():
-        times[name].append(ran(middle, source.absolute(), (args.batch, *size, 3), args.calls))
-  print(f"JAX {jax.__version__} on {platform()}; {args.batch} of {size[0]}x{size[1]}")
+        shape = (args.batch, *size, 3)
+        times[name].append(run_in_new_python(middle, source.absolute(), shape, args.calls))
+  print(f"JAX {jax.__version__} on {find_platform()}; {args.batch} of {size[0]}x{size[1]}")
   for part in times["python"][0]:
     print(f"  {part}")
-    seconds = {name: np.array([each[part] for each in rounds]) for name, rounds in times.items()}
-    show(seconds, "python")
+    seconds = {name: np.array([run[part] for run in runs]) for name, runs in times.items()}
+    report(seconds, "python")
 
 
-def between(workdirs: list[pathlib.Path], args: argparse.Namespace) -> None:
+def compare_runs(workdirs: list[pathlib.Path], args: argparse.Namespace) -> None:
   """Prints medians and ratios of the runs' artifacts."""
   runs = {
     f"{index}: {workdir.name}": TrainedPredictor.open(workdir)
     for index, workdir in enumerate(workdirs)
   }
-  (base, first), *others = runs.items()
-  for name, each in others:
-    if (each.game.predictor, each.prepare) != (first.game.predictor, first.prepare):
+  base, first = next(iter(runs.items()))
+  for name, trained in runs.items():
+    if (trained.game.predictor, trained.prepare) != (first.game.predictor, first.prepare):
       raise ValueError(f"{name} is of another network or size than {base}; expected the same")
   size = first.prepare.size
   image = np.random.default_rng(0).integers(0, 256, (args.batch, *size, 3), np.uint8)
   exported = {
-    name: export(each, size=size, platforms=(platform(),)).exported for name, each in runs.items()
+    name: export(trained, size=size, platforms=(find_platform(),)).exported
+    for name, trained in runs.items()
   }
-  programs = {re.sub("dense<[^>]*>", "dense", each.mlir_module()) for each in exported.values()}
+  programs = {
+    re.sub("dense<[^>]*>", "dense", program.mlir_module()) for program in exported.values()
+  }
   print(f"programs that differ in more than weights: {len(programs) - 1}")
-  calls = {name: jax.jit(each.call) for name, each in exported.items()}
-  for call in calls.values():
-    jax.block_until_ready(call(image))
-  seconds = {name: [] for name in calls}
-  for _ in range(args.rounds * args.calls):
-    for name, call in calls.items():
-      seconds[name].append(timed(call, image))
+
+  def make_side(call: Callable) -> Callable[[], None]:
+    compiled = jax.jit(call)
+    return lambda: jax.block_until_ready(compiled(image))
+
+  sides = {name: make_side(program.call) for name, program in exported.items()}
+  seconds = time_in_turns(sides, args.rounds * args.calls)
   print(
-    f"JAX {jax.__version__} on {platform()}; {args.batch} of {size[0]}x{size[1]}; "
+    f"JAX {jax.__version__} on {find_platform()}; {args.batch} of {size[0]}x{size[1]}; "
     f"{args.rounds} rounds of {args.calls} calls"
   )
-  medians = {
-    name: np.median(np.reshape(each, (args.rounds, args.calls)), axis=1)
-    for name, each in seconds.items()
-  }
-  show(medians, base)
+  by_round = {name: s.reshape(args.rounds, args.calls) for name, s in seconds.items()}
+  report({name: np.median(s, axis=1) for name, s in by_round.items()}, base)
 
 
-def timed(call: Callable, image: np.ndarray) -> float:
-  """Seconds of a call."""
-  start = time.perf_counter()
-  jax.block_until_ready(call(image))
-  return time.perf_counter() - start
-
-
-def show(seconds: dict[str, np.ndarray], base: str) -> None:
-  """A line each: the median of the rounds, and of the rounds' ratios to `base`."""
-  for name, each in seconds.items():
-    ratios = each / seconds[base]
-    ratio = f"{np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f}) of {base}"
-    print(f"    {name:24} {np.median(each):8.4f} s" + (f"  {ratio}" if name != base else ""))
+def report(seconds: dict[str, np.ndarray], base: str) -> None:
+  """Prints a line for each side: the median of the rounds, and of their ratios to `base`."""
+  for name, of_side in seconds.items():
+    ratio = f"  {format_ratio(of_side / seconds[base])} of {base}" if name != base else ""
+    print(f"    {name:24} {np.median(of_side):8.4f} s{ratio}")
 
 
 def parse() -> argparse.Namespace:
   """The flags."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  what = parser.add_mutually_exclusive_group(required=True)
-  what.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
-  what.add_argument("--compare", help="folders of runs of one architecture, by commas")
+  parser = make_parser(__doc__)
+  runs = parser.add_mutually_exclusive_group(required=True)
+  runs.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
+  runs.add_argument("--compare", help="folders of runs of one architecture, by commas")
   parser.add_argument("--batch", type=int, default=1, help="images a call")
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--calls", type=int, default=20, help="a round, after the first")
@@ -189,9 +182,9 @@ def main() -> None:
   """Benchmarks what the flags say."""
   args = parse()
   if args.workdir:
-    against_python(args.workdir, args)
+    compare_with_python(args.workdir, args)
   else:
-    between([pathlib.Path(each) for each in args.compare.split(",")], args)
+    compare_runs([pathlib.Path(workdir) for workdir in args.compare.split(",")], args)
 
 
 if __name__ == "__main__":

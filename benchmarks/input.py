@@ -50,6 +50,7 @@ from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import pmap_step, prefetch_to_device
 from asmjax.train.state import init_state
 from asmjax.train.step import make_step
+from benchmarks.harness import format_ratio, make_parser
 
 try:
   import torch
@@ -63,7 +64,7 @@ FILL = (127, 127, 127)
 
 
 class UsualDataset:
-  """What a PyTorch project has: decode, resize, pad, crop, flip, one after the other."""
+  """Data set as PyTorch projects write it: decode, resize, pad, crop, flip, one after the other."""
 
   def __init__(self, source: PascalVoc):
     self.files = [source.files(index) for index in range(len(source))]
@@ -130,11 +131,11 @@ def _one_thread(_: int) -> None:
   cv2.setNumThreads(0)
 
 
-def speeds(
+def measure_speeds(
   sides: Mapping[str, Callable[[], Iterator[Any]]], *, batches: int, rounds: int
 ) -> dict[str, np.ndarray]:
-  """Images a second by side and round; the sides take turns, and start anew each time."""
-  found: dict[str, list[float]] = {name: [] for name in sides}
+  """Measures images a second by side and round; the sides take turns, and start anew each time."""
+  speeds: dict[str, list[float]] = {name: [] for name in sides}
   for _, (name, make) in itertools.product(range(rounds), sides.items()):
     with contextlib.closing(make()) as iterator:
       for _ in itertools.islice(iterator, 4):
@@ -142,38 +143,37 @@ def speeds(
       start = time.perf_counter()
       for _ in itertools.islice(iterator, batches):
         pass
-      found[name].append(batches * BATCH / (time.perf_counter() - start))
-  return {name: np.asarray(each) for name, each in found.items()}
+      speeds[name].append(batches * BATCH / (time.perf_counter() - start))
+  return {name: np.asarray(of_side) for name, of_side in speeds.items()}
 
 
-def report(found: Mapping[str, np.ndarray]) -> None:
+def report(speeds: Mapping[str, np.ndarray]) -> None:
   """Prints medians, and the library's sides over PyTorch's, round by round."""
-  for name, speed in found.items():
-    against = "".join(
-      f"   / {other} = {np.median(speed / found[other]):.2f} "
-      f"({(speed / found[other]).min():.2f} to {(speed / found[other]).max():.2f})"
-      for other in ("pytorch", "adapter")
-      if other in found and name in ("threads", "processes")
+  for name, speed in speeds.items():
+    ratios = "".join(
+      f"   / {reference} = {format_ratio(speed / speeds[reference])}"
+      for reference in ("pytorch", "adapter")
+      if reference in speeds and name in ("threads", "processes")
     )
-    print(f"  {name:10}{np.median(speed):8.1f} images/s{against}", flush=True)
+    print(f"  {name:10}{np.median(speed):8.1f} images/s{ratios}", flush=True)
 
 
-def waiting_share(
+def measure_waiting(
   sampler: EpochSampler, options: LoaderOptions, *, steps: int, rounds: int
 ) -> None:
   """Prints the share of training steps that is spent waiting for the loader."""
   step, state = _training_step(sampler)
-  found = []
+  times = []
   for _ in range(rounds + 1):  # The first compiles.
     with contextlib.closing(ours(sampler, options)) as batches:
       batches = prefetch_to_device(batches)
       same = next(batches)
-      loaded = _seconds(step, state, itertools.islice(batches, steps))
-    found.append((*loaded, *_seconds(step, state, itertools.repeat(same, steps))))
-  total, waited, kept, _ = np.median(found[1:], axis=0)
+      loading = _seconds(step, state, itertools.islice(batches, steps))
+    times.append((*loading, *_seconds(step, state, itertools.repeat(same, steps))))
+  total, waited, without_loading, _ = np.median(times[1:], axis=0)
   print(
     f"  a training step takes {1e3 * total / steps:.0f} ms, {100 * waited / total:.1f} % of it "
-    f"waiting for data; {1e3 * kept / steps:.0f} ms while nothing is loaded"
+    f"waiting for data; {1e3 * without_loading / steps:.0f} ms while nothing is loaded"
   )
 
 
@@ -188,14 +188,14 @@ def _training_step(sampler: EpochSampler) -> tuple[Callable[..., Any], Any]:
 
 
 def _seconds(step: Callable[..., Any], state: Any, batches: Iterator[Any]) -> tuple[float, float]:
-  """Of all steps, and of those the part until a batch was there."""
+  """Measures the seconds of all steps, and those of them until each batch was there."""
   start, waited = time.perf_counter(), 0.0
   while True:
-    asked = time.perf_counter()
+    begin = time.perf_counter()
     batch = next(batches, None)
     if batch is None:
       return time.perf_counter() - start, waited
-    waited += time.perf_counter() - asked
+    waited += time.perf_counter() - begin
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
 
@@ -222,9 +222,7 @@ def draw(root: pathlib.Path, count: int = 64) -> None:
 
 def parse() -> argparse.Namespace:
   """The flags."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = make_parser(__doc__)
   parser.add_argument("--data_root", help="folder of PASCAL VOC; drawn if not given")
   parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of each side")
   parser.add_argument("--batches", type=int, default=40, help="measured in each round")
@@ -257,9 +255,9 @@ def main() -> None:
     else:
       sides["pytorch"] = lambda: pytorch(UsualDataset(source), args.workers)
       sides["adapter"] = lambda: pytorch(Adapter(sampler), args.workers)
-    report(speeds(sides, batches=args.batches, rounds=args.rounds))
+    report(measure_speeds(sides, batches=args.batches, rounds=args.rounds))
     options = dataclasses.replace(threads, prefetch=4)
-    waiting_share(sampler, options, steps=args.steps, rounds=3)
+    measure_waiting(sampler, options, steps=args.steps, rounds=3)
 
 
 if __name__ == "__main__":

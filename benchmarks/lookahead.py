@@ -25,7 +25,8 @@ from ml_collections import ConfigDict
 from asmjax.cli import config_flag
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.lookahead.train import LookaheadSchedule
-from asmjax.train.loop import train
+from asmjax.train.experiment import Experiment
+from asmjax.train.loop import MakeSchedule, train
 
 config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "timed runs of each side")
@@ -39,44 +40,45 @@ def main(arguments: list[str]) -> None:
   with tempfile.TemporaryDirectory() as cache:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    _, plan = ahead(config)
-    plain(config, plan.progress.predictor_steps)
     ratios, stages, booked = [], [], []
-    for _ in range(_ROUNDS.value):
-      seconds, plan = ahead(config)
-      seconds_plain = plain(config, plan.progress.predictor_steps)
-      ratios.append(seconds / seconds_plain)
+    for i in range(1 + _ROUNDS.value):
+      seconds, schedule = train_lookahead(config)
+      steps = schedule.progress.predictor_steps
+      seconds_without = train_without_critics(config, steps)
+      if i == 0:
+        continue  # It compiles.
+      ratios.append(seconds / seconds_without)
       if _BEFORE.value:
-        stages.append(1 + seconds / (_BEFORE.value * seconds_plain / plan.progress.predictor_steps))
-      booked.append(dict(plan.seconds))
+        stages.append(1 + seconds / (_BEFORE.value * seconds_without / steps))
+      booked.append(dict(schedule.seconds))
+  progress = schedule.progress
   print(
-    f"\npredictor's steps {plan.progress.predictor_steps}, "
-    f"critics' steps {plan.progress.critic_steps}, "
-    f"propagations {plan.progress.num_propagations}, cycles {plan.progress.num_cycles}"
+    f"\npredictor's steps {progress.predictor_steps}, critics' steps {progress.critic_steps}, "
+    f"propagations {progress.num_propagations}, cycles {progress.num_cycles}"
   )
-  for title, each in (("LoAd / plain training", ratios), ("both stages / the first", stages)):
-    if each:
-      print(f"{title} {', '.join(f'{ratio:.2f}' for ratio in each)}; median {np.median(each):.2f}")
-  total = sum(np.median([each[name] for each in booked]) for name in booked[0])
-  for name in booked[0]:
-    seconds = np.median([each[name] for each in booked])
-    print(f"  {name:20s} {seconds:7.1f} s  {seconds / total:6.1%}")
+  for title, values in (("LoAd / plain training", ratios), ("both stages / the first", stages)):
+    if values:
+      rounds = ", ".join(f"{ratio:.2f}" for ratio in values)
+      print(f"{title} {rounds}; median {np.median(values):.2f}")
+  medians = {name: np.median([of_run[name] for of_run in booked]) for name in booked[0]}
+  for name, seconds in medians.items():
+    print(f"  {name:20s} {seconds:7.1f} s  {seconds / sum(medians.values()):6.1%}")
 
 
-def ahead(config: ConfigDict) -> tuple[float, LookaheadSchedule]:
-  """Seconds of a run of LoAd, and its schedule."""
-  run, plans = build_experiment(config), []
+def train_lookahead(config: ConfigDict) -> tuple[float, LookaheadSchedule]:
+  """Measures the seconds of a run of LoAd; returns them and its schedule."""
+  run, schedules = build_experiment(config), []
   make = build_schedule(config, run)
 
-  def kept(*arguments) -> LookaheadSchedule:
-    plans.append(make(*arguments))
-    return plans[0]
+  def make_schedule(*arguments) -> LookaheadSchedule:
+    schedules.append(make(*arguments))
+    return schedules[0]
 
-  return timed(run, kept), plans[0]
+  return time_training(run, make_schedule), schedules[0]
 
 
-def plain(config: ConfigDict, steps: int) -> float:
-  """Seconds of a run with as many steps and no critic."""
+def train_without_critics(config: ConfigDict, steps: int) -> float:
+  """Measures the seconds of a run with as many steps and no critic."""
   config = config.to_dict()
   del config["lookahead"]
   config["terms"] = {
@@ -85,14 +87,14 @@ def plain(config: ConfigDict, steps: int) -> float:
     if "critic" not in section and not section.get("adaptive")
   }
   config["train"]["steps"] = steps
-  return timed(build_experiment(config), None)
+  return time_training(build_experiment(config), None)
 
 
-def timed(run, make) -> float:
-  """Seconds of a run in a folder of its own."""
+def time_training(run: Experiment, make_schedule: MakeSchedule | None) -> float:
+  """Measures the seconds of a run in a folder of its own."""
   with tempfile.TemporaryDirectory() as workdir:
     start = time.perf_counter()
-    train(run, workdir, make)
+    train(run, workdir, make_schedule)
     return time.perf_counter() - start
 
 

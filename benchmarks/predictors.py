@@ -18,15 +18,12 @@ small images leave of ours. Its arrays alone are printed beside it.
 """
 
 import argparse
-import concurrent.futures
 import ctypes
 import dataclasses
-import multiprocessing
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -42,8 +39,17 @@ from torch import nn
 from asmjax.models.layers import ConvNet, Norm
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import transfer
-from benchmarks import torch_networks as theirs
+from benchmarks.harness import (
+  limit_cores,
+  make_parser,
+  parse_size,
+  read_memory,
+  reset_peak_memory,
+  run_in_new_process,
+  time_in_turns,
+)
 from benchmarks.torch_maps import benchmark_map
+from benchmarks.torch_networks.arrays import nchw, randomize, weights
 from benchmarks.torch_networks.published import PREDICTORS
 
 CLASSES = 21
@@ -102,17 +108,17 @@ class Ours:
 
   Args:
     case: Predictor, batch and size.
-    weights: State dict of the PyTorch side; None draws random weights.
+    state_dict: Weights of the PyTorch side; None draws random weights.
   """
 
-  def __init__(self, case: Case, weights: Mapping[str, np.ndarray] | None = None):
+  def __init__(self, case: Case, state_dict: Mapping[str, np.ndarray] | None = None):
     self.network = create_network(case.name)
     image = jnp.array(case.image())
     init = lambda: self.network.init(jax.random.key(0), image[:1], train=False)
     shapes = jax.eval_shape(init)
     self.variables = jax.tree.map(_initial, shapes)
-    if weights is not None:
-      self.variables, _ = transfer(self.variables, weights, benchmark_map(self.network))
+    if state_dict is not None:
+      self.variables, _ = transfer(self.variables, state_dict, benchmark_map(self.network))
     logits, _ = jax.eval_shape(lambda *x: self._logits(*x, train=False), shapes, image)
     # Arguments, since the compiler would evaluate what depends on constants only.
     self.batch = image, jnp.array(labels(logits.shape[:3]), jnp.int32)
@@ -185,9 +191,9 @@ class PyTorch:
     self, case: Case, layout: torch.memory_format = torch.contiguous_format, compiled: bool = False
   ):
     net = PREDICTORS[case.name](CLASSES)
-    theirs.randomize(net)
+    randomize(net)
     self.net = net.to(memory_format=layout)
-    self.image = theirs.nchw(case.image()).contiguous(memory_format=layout)
+    self.image = nchw(case.image()).contiguous(memory_format=layout)
     self.run = torch.compile(self.net) if compiled else self.net
     self.net.eval()
     with torch.no_grad():
@@ -226,9 +232,9 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channel
 
 def check(case: Case) -> None:
   """Asserts that both sides compute the same losses from the same weights."""
-  other = PyTorch(case)
-  losses, expected = Ours(case, theirs.weights(other.net)).losses(), other.losses()
-  comparable = 1 if any(isinstance(module, nn.Dropout) for module in other.net.modules()) else 2
+  pytorch = PyTorch(case)
+  losses, expected = Ours(case, weights(pytorch.net)).losses(), pytorch.losses()
+  comparable = 1 if any(isinstance(module, nn.Dropout) for module in pytorch.net.modules()) else 2
   np.testing.assert_allclose(losses[:comparable], expected[:comparable], rtol=1e-3)
   print(
     f"  losses of evaluation and training: ours {losses[0]:.4f} {losses[1]:.4f}, "
@@ -237,22 +243,10 @@ def check(case: Case) -> None:
   )
 
 
-def measure(runs: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
-  """Measures the seconds of each call by side and round; the sides take turns."""
-  times: dict[str, list[float]] = {name: [] for name in runs}
-  for i in range(WARM_UPS + rounds):
-    for name, run in runs.items():
-      time.sleep(PAUSE)
-      start = time.perf_counter()
-      run()
-      if i >= WARM_UPS:
-        times[name].append(time.perf_counter() - start)
-  return {name: np.asarray(seconds) for name, seconds in times.items()}
-
-
 def find_faster_layout(case: Case) -> str:
   """Finds the layout in which PyTorch's step is faster."""
-  times = measure({name: PyTorch(case, layout).step for name, layout in LAYOUTS.items()}, 2)
+  sides = {name: PyTorch(case, layout).step for name, layout in LAYOUTS.items()}
+  times = time_in_turns(sides, 2, warm_ups=WARM_UPS, pause=PAUSE)
   return min(times, key=lambda name: times[name].min())
 
 
@@ -261,22 +255,28 @@ def time_case(case: Case, args: argparse.Namespace) -> None:
   check(case)
   layout = find_faster_layout(case)
   eager = PyTorch(case, LAYOUTS[layout])
-  sides = {"ours": Ours(case, theirs.weights(eager.net)), "eager": eager}
+  sides = {"ours": Ours(case, weights(eager.net)), "eager": eager}
   if not args.no_compile:
     sides["compiled"] = PyTorch(case, LAYOUTS[layout], compiled=True)
   print(f"  PyTorch is faster with {layout} maps")
-  for what in ("forward", "step"):
-    times = measure({name: getattr(side, what) for name, side in sides.items()}, args.rounds)
-    medians = "  ".join(f"{name} {1e3 * np.median(each):8.1f} ms" for name, each in times.items())
+  for part in ("forward", "step"):
+    runs = {name: getattr(side, part) for name, side in sides.items()}
+    times = time_in_turns(runs, args.rounds, warm_ups=WARM_UPS, pause=PAUSE)
+    medians = "  ".join(
+      f"{name} {1e3 * np.median(seconds):8.1f} ms" for name, seconds in times.items()
+    )
     ratios = "  ".join(
       f"ours/{name} {np.median(times['ours'] / times[name]):.2f}" for name in list(times)[1:]
     )
-    print(f"  {what:8}{medians}   {ratios}", flush=True)
+    print(f"  {part:8}{medians}   {ratios}", flush=True)
 
 
 def report_memory(case: Case, args: argparse.Namespace) -> None:
   """Prints the peak memory of both sides' steps."""
-  memory = {name: _measure_in_new_process(case, name, args.threads) for name in ("ours", *LAYOUTS)}
+  memory = {
+    name: run_in_new_process(measure_memory, case, name, args.threads)
+    for name in ("ours", *LAYOUTS)
+  }
   peaks = {name: peak / 2**20 for name, (peak, _) in memory.items()}
   eager = min(peaks[name] for name in LAYOUTS)
   listed = "  ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items())
@@ -287,12 +287,6 @@ def report_memory(case: Case, args: argparse.Namespace) -> None:
   )
 
 
-def _measure_in_new_process(case: Case, name: str, threads: int) -> tuple[int, int]:
-  spawn = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-    return pool.submit(measure_memory, case, name, threads).result()
-
-
 def measure_memory(case: Case, name: str, threads: int) -> tuple[int, int]:
   """Measures the bytes at the peak of two steps beyond what imports take, and those of our arrays.
 
@@ -300,37 +294,29 @@ def measure_memory(case: Case, name: str, threads: int) -> tuple[int, int]:
   """
   set_threads(threads)
   jax.block_until_ready(jnp.zeros(1) + 1)
-  before = _read_memory("VmRSS")
+  before = read_memory("VmRSS")
   side = Ours(case) if name == "ours" else PyTorch(case, LAYOUTS[name])
   side.step()
   # What compilation has freed goes back to the system; then the peak is forgotten.
   ctypes.CDLL(None).malloc_trim(0)
-  pathlib.Path("/proc/self/clear_refs").write_text("5")
+  reset_peak_memory()
   side.step()
   side.step()
-  peak = _read_memory("VmHWM") - before
+  peak = read_memory("VmHWM") - before
   return peak, side.count_array_bytes() if name == "ours" else 0
 
 
-def _read_memory(key: str) -> int:
-  """Reads the bytes in memory now (VmRSS) or at the peak (VmHWM)."""
-  lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-  return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
-
-
 def set_threads(threads: int) -> None:
-  """Gives both sides this many threads; JAX starts one for each core that the process may use."""
-  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+  """Gives both sides this many threads."""
+  limit_cores(threads)
   torch.set_num_threads(threads)
 
 
 def parse_flags() -> argparse.Namespace:
   """Parses the flags."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = make_parser(__doc__)
   parser.add_argument("--only", type=_names, default=DEFAULT, help=", ".join(PREDICTORS))
-  parser.add_argument("--size", type=_size, default=(225, 225), help="of the images: 225x225")
+  parser.add_argument("--size", type=parse_size, default=(225, 225), help="of the images: 225x225")
   parser.add_argument("--batch", type=int, default=2)
   parser.add_argument("--rounds", type=int, default=7, help=f"measured after {WARM_UPS} warm-ups")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
@@ -338,10 +324,6 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--no-time", action="store_true", help="leave the times out")
   parser.add_argument("--no-memory", action="store_true", help="leave the memory out (Linux only)")
   return parser.parse_args()
-
-
-def _size(text: str) -> tuple[int, ...]:
-  return tuple(int(side) for side in text.split("x"))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -114,8 +114,7 @@ run = dataclasses.replace(run, game=game, optimizers=optimizers)
 # %% Does everyone move the right way? Each player alone takes a step of length 0.05 against the
 # gradient of V that it is handed: V falls for the predictor and rises for the spotlight.
 state, batch = run.init_state(), next(run.train_batches(0))
-params = {name: player.params for name, player in state.players.items()}
-stats = {name: player.batch_stats for name, player in state.players.items()}
+params, stats = state.params, state.batch_stats
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Builds an experiment from a config, and refuses what is wrong before anything is compiled."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from asmjax.data.transforms import Augment
 from asmjax.data.wrappers import InMemory, SelectKeys
 from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
-from asmjax.lookahead.train import check, make_lookahead_schedule
+from asmjax.lookahead.train import LookaheadSchedule, check_experiment
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
 from asmjax.models.predictors import PREDICTORS
@@ -105,8 +106,8 @@ def build_schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule |
   if "lookahead" not in config:
     return None
   settings = construct(Lookahead, config["lookahead"], "lookahead")
-  check(run, settings)
-  return make_lookahead_schedule(settings)
+  check_experiment(run, settings)
+  return functools.partial(LookaheadSchedule, settings=settings)
 
 
 def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: str = "float32") -> Game:

@@ -11,24 +11,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
-from asmjax.data.loader import Batches, EpochSampler
+from asmjax.data.loader import Batches
 from asmjax.data.wrappers import Subset
 from asmjax.game import PREDICTOR, Game
 from asmjax.lookahead import cycle as cycles
 from asmjax.lookahead.buffer import aggregate
 from asmjax.lookahead.critic_evaluation import make_critic_evaluation
 from asmjax.lookahead.cycle import Action
-from asmjax.lookahead.generate import make_generate
-from asmjax.lookahead.maps import AggregatedMaps, MapStore
+from asmjax.lookahead.replay import DECISION, ReplayBuffer
 from asmjax.lookahead.settings import Lookahead, decision_split
 from asmjax.lookahead.state import End, LookaheadState
 from asmjax.train.checkpoint import Checkpoints, ExtraState
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.train.loop import MakeSchedule, make_draw_predictions
-from asmjax.train.parallel import check_divisible, replicate, sync_processes
+from asmjax.train.loop import make_draw_predictions
+from asmjax.train.parallel import check_divisible, replicate
 from asmjax.train.schedule import (
   Schedule,
   StepInput,
@@ -39,15 +38,6 @@ from asmjax.train.schedule import (
 )
 from asmjax.train.state import TrainState
 from asmjax.utils.files import write_npz
-
-TRAIN, DECISION = "train", "decision"
-
-
-def make_lookahead_schedule(settings: Lookahead) -> MakeSchedule:
-  """Returns what makes the schedule of LoAd, for `asmjax.train.loop.train`."""
-  return lambda experiment, workdir, on_skip: LookaheadSchedule(
-    experiment, workdir, on_skip, settings
-  )
 
 
 class LookaheadSchedule(Schedule):
@@ -82,29 +72,24 @@ class LookaheadSchedule(Schedule):
     Raises:
       ValueError: The game has no critic, or training has settings that LoAd does not allow.
     """
-    check(experiment, settings)
+    check_experiment(experiment, settings)
     self.progress: LookaheadState  # Set by `restore`.
-    # Set when a training of the critics begins.
-    self._critic_source: AggregatedMaps
-    self._max_critic_steps: int
     self._experiment, self._workdir, self._settings = experiment, workdir, settings
     self._metric, self._on_skip = experiment.checkpointing.metric, on_skip
-    count = len(experiment.validation)
-    deciding, rest = decision_split(count, settings.decision_fraction, settings.decision_seed)
     self._decision_source, self._rest_source = (
-      Subset(experiment.validation, each) for each in (deciding, rest)
+      Subset(experiment.validation, indices)
+      for indices in decision_split(
+        len(experiment.validation), settings.decision_fraction, settings.decision_seed
+      )
     )
-    self._store = MapStore(workdir / "maps", cache_bytes=settings.cache_mib << 20)
+    self._buffer = ReplayBuffer(
+      experiment, settings, self._decision_source, workdir / "maps", on_skip
+    )
     self._evaluate = make_evaluate(_without_host_metrics(experiment.game))
-    self._generate = make_generate(experiment, on_skip)
     self._evaluate_critics = make_critic_evaluation(experiment)
     self._draw = make_draw_predictions(experiment, on_skip, settings.num_previews)
-    # Checkpoints are written in the background: until one is complete, a killed run would go on
-    # from the one before, and need its maps.
-    self._recent_models: collections.deque[set[int]] = collections.deque(maxlen=3)
-    # Kept on the host and the devices, since they are evaluated again and again.
+    # Kept on the host, since they are evaluated again and again.
     self._decision_batches: list[Mapping[str, np.ndarray]] = []
-    self._critic_batches: list[Mapping[str, Array]] = []
     self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
     self._since = time.perf_counter()
 
@@ -129,7 +114,7 @@ class LookaheadSchedule(Schedule):
       arrays = replicate(extra.arrays)
       self._best, self._critics = arrays["best"], arrays["critics"]
       if self.progress.retraining:
-        self._read_buffer()
+        self._open_buffer()
       return StepResult(state)
     scores, others = self._decision_scores(state), self._rest_scores(state)
     miou = scores[self._metric]
@@ -163,8 +148,7 @@ class LookaheadSchedule(Schedule):
 
   def extra_state(self) -> ExtraState:
     """Returns the best predictor, the best critics of their present training, and the progress."""
-    self._recent_models.append({each.model for each in self.progress.sets})
-    self._store.keep(set.union(*self._recent_models))
+    self._buffer.keep({maps.model for maps in self.progress.sets})
     return ExtraState(self._arrays(), dataclasses.asdict(self.progress))
 
   def summary(self, state: TrainState) -> dict[str, Any]:
@@ -218,17 +202,12 @@ class LookaheadSchedule(Schedule):
     peak = best if best > now.phase_start else None  # Found in this cycle.
     back = self._restore_best(state)
     stops = Action.RETRAIN not in actions or self._out_of_steps
-    models = (
-      {now.predictor_steps: state} if peak is None else {peak: back, now.predictor_steps: state}
-    )
+    ending = now.predictor_steps
+    models = {ending: state} if peak is None else {peak: back, ending: state}
     for model, of_model in models.items():
       self._store_maps(model, of_model, maps=not stops)
     sets = aggregate(
-      now.sets,
-      now.predictor_steps,
-      peak,
-      buffer_size=self._settings.buffer_size,
-      retain=self._settings.retain,
+      now.sets, ending, peak, buffer_size=self._settings.buffer_size, retain=self._settings.retain
     )
     self._update(num_cycles=now.num_cycles + 1, sets=sets, finished=stops)
     logged |= {
@@ -259,28 +238,26 @@ class LookaheadSchedule(Schedule):
       num_retrainings=self.progress.num_retrainings + 1,
       evals_without_gain=0,
     )
-    self._read_buffer()
+    self._open_buffer()
     self._book_time("maps")
-    loss = self._evaluate_critics(state, self._critic_batches)
+    loss = self._critic_loss(state)
     self._update(best_critic_loss=loss)
-    self._book_time("critics' evaluation")
     return state, {"lookahead/critic_loss": loss}
 
   def _after_critic_step(self, state: TrainState) -> StepResult:
     now, settings = self.progress, self._settings.retraining
     steps = now.critic_steps - now.phase_start
-    if steps % settings.eval_every and steps < self._max_critic_steps:
+    if steps % settings.eval_every and steps < self._buffer.max_steps:
       return StepResult(state)
     self._book_time("critics", state)
-    loss = self._evaluate_critics(state, self._critic_batches)
-    self._book_time("critics' evaluation")
+    loss = self._critic_loss(state)
     logged = {"lookahead/critic_loss": loss, "lookahead/critic_steps": float(now.critic_steps)}
     if loss < now.best_critic_loss:
       self._keep_critics(state)
       self._update(best_critic_loss=loss, evals_without_gain=0)
     else:
       self._update(evals_without_gain=now.evals_without_gain + 1)
-    if self.progress.evals_without_gain < settings.patience and steps < self._max_critic_steps:
+    if self.progress.evals_without_gain < settings.patience and steps < self._buffer.max_steps:
       return StepResult(state, logged)
     self._update(retraining=False, phase_start=now.predictor_steps)
     players = {**state.players, **_copy(self._critics)}
@@ -292,27 +269,18 @@ class LookaheadSchedule(Schedule):
     now, run = self.progress, self._experiment
     if not now.retraining:
       return run.train_batches(now.predictor_steps, self._on_skip)
-    settings = self._settings.retraining
-    # Every training of the critics has an order of its own.
-    sampler = EpochSampler(self._critic_source, run.augment, run.seed + now.num_retrainings)
-    start = now.critic_steps - now.phase_start
-    return run.batches(sampler, settings.batch_size, start, self._max_critic_steps, self._on_skip)
+    return self._buffer.train_batches(now.critic_steps - now.phase_start, now.num_retrainings)
 
-  def _read_buffer(self) -> None:
-    """Opens what the critics are trained on and evaluated on, the latter augmented once."""
-    self._critic_source = self._aggregated(TRAIN)
-    self._max_critic_steps = self._settings.retraining.max_steps(len(self._critic_source))
-    pairs, size = self._aggregated(DECISION), self._settings.retraining.batch_size
-    sampler = EpochSampler(pairs, self._experiment.augment, self._experiment.seed, shuffle=False)
-    examples = self._experiment.batches(sampler, size, 0, -(-len(pairs) // size), self._on_skip)
-    self._critic_batches = list(prefetch_batches(self._experiment, examples))
+  def _open_buffer(self) -> None:
+    self._buffer.open([maps.model for maps in self.progress.sets])
 
-  def _aggregated(self, part: str) -> AggregatedMaps:
-    source = self._experiment.source if part == TRAIN else self._decision_source
-    sets = self._store.read([each.model for each in self.progress.sets], part)
-    return AggregatedMaps(source, sets, self._experiment.prepare.resize_only)
+  def _critic_loss(self, state: TrainState) -> float:
+    """Evaluates the critics on the maps of the decision split."""
+    loss = self._evaluate_critics(state, self._buffer.decision_batches)
+    self._book_time("critics' evaluation")
+    return loss
 
-  # Models: their metrics, maps and pictures.
+  # The models' metrics, maps and pictures, and copies of the best.
 
   def _decision_scores(self, state: TrainState) -> dict[str, float]:
     if not self._decision_batches:
@@ -333,25 +301,7 @@ class LookaheadSchedule(Schedule):
     if jax.process_index() == 0:
       write_npz(self._workdir / "previews" / f"{model}.npz", self._draw(state))
     if maps:
-      indices = self._indices(model)
-      for part, source, of_part in (
-        (TRAIN, self._experiment.source, indices),
-        (DECISION, self._decision_source, range(len(self._decision_source))),
-      ):
-        self._store.write(model, part, self._generate(state.variables(), source, of_part))
-      sync_processes(f"maps of model {model}")
-
-  def _indices(self, model: int) -> Sequence[int]:
-    """Chooses the training examples that get a map."""
-    run, settings = self._experiment, self._settings
-    sampler = run.sampler()
-    indices, drawn = range(len(sampler.source)), model * run.training.batch_size
-    if settings.only_seen and model and drawn < len(indices):
-      indices = [sampler.locate(position)[1] for position in range(drawn)]
-    if 0 < settings.maps_per_model < len(indices):
-      random = np.random.default_rng((run.seed, model))
-      indices = random.choice(indices, settings.maps_per_model, replace=False).tolist()
-    return sorted(indices)
+      self._buffer.write(model, state.variables())
 
   def _keep_best(self, state: TrainState) -> None:
     self._best = _copy({"step": state.step, "player": state.players[PREDICTOR]})
@@ -404,7 +354,7 @@ def _without_host_metrics(game: Game) -> Game:
   return dataclasses.replace(game, tasks=tasks)
 
 
-def check(experiment: Experiment, settings: Lookahead) -> None:
+def check_experiment(experiment: Experiment, settings: Lookahead) -> None:
   """Raises ValueError unless the experiment's game and optimizers are such that LoAd can run."""
   check_divisible(settings.retraining.batch_size, name="lookahead.retraining.batch_size")
   training, critics = experiment.training, experiment.game.critics

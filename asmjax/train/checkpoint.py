@@ -126,16 +126,16 @@ class Checkpoints:
       ValueError: The checkpoint has another structure, or other shapes or types than `like`.
     """
     args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.device_get(like)))
-    misfit = f"checkpoint {step} in {self._manager.directory} does not fit this config"
+    mismatch = f"checkpoint {step} in {self._manager.directory} does not fit this config"
     try:
       state = self._manager.restore(step, args=args)["state"]
     except (ValueError, KeyError, TypeError) as error:
-      raise ValueError(f"{misfit}: {error}") from error
+      raise ValueError(f"{mismatch}: {error}") from error
     expected = jax.tree_util.tree_leaves_with_path(like)
     for (path, leaf), restored in zip(expected, jax.tree.leaves(state), strict=True):
       if (leaf.shape, leaf.dtype) != (restored.shape, restored.dtype):
         raise ValueError(
-          f"{misfit}: {jax.tree_util.keystr(path)} is {restored.dtype}{restored.shape}; "
+          f"{mismatch}: {jax.tree_util.keystr(path)} is {restored.dtype}{restored.shape}; "
           f"expected {leaf.dtype}{leaf.shape}"
         )
     return state

@@ -52,75 +52,58 @@ def make_evaluate(
 ) -> Callable[[PyTree, Iterable[Mapping[str, np.ndarray]]], EvaluationResult]:
   """Makes a function that evaluates a game's predictor, compiled once.
 
-  Args:
-    game: Game with the predictor and its tasks.
-
   Returns:
     `evaluate(variables, batches) -> EvaluationResult` over all examples of the batches whose weight
     is 1. If a batch holds soft predictions, they take the place of the predictor's.
   """
+  tasks, aligned = game.tasks, {"align_corners": game.align_corners}
+  tasks_with_extras = {name: task for name, task in tasks.items() if task.extra_metrics}
+  required = sorted({task.truth_key for task in tasks.values()} | _extra_keys(tasks_with_extras))
 
-  detailed = {name: task for name, task in game.tasks.items() if task.extra_metrics}
-  required = {task.truth_key for task in game.tasks.values()}
-  required |= {key for task in detailed.values() for key in task.extra_truth_keys}
-
-  def measure(variables: PyTree, batch: Mapping[str, Array]) -> tuple[PyTree, PyTree]:
-    batch, aligned = _masked(batch), {"align_corners": game.align_corners}
-    outputs = _estimated(game, batch) or game.predict(variables, batch["image"])
-    measured = {
-      name: task.metric_sums(outputs[name], batch, **aligned) for name, task in game.tasks.items()
-    }
+  def evaluate_batch(variables: PyTree, batch: Mapping[str, Array]) -> tuple[PyTree, PyTree]:
+    batch = _mask_padding(batch)
+    outputs = _soft_predictions(game, batch) or game.predict(variables, batch["image"])
+    sums = {name: task.metric_sums(outputs[name], batch, **aligned) for name, task in tasks.items()}
     height, width = batch["image"].shape[1:3]
-    shown = {
+    predictions = {
       name: task.predict(outputs[name], (height, width), **aligned)
-      for name, task in detailed.items()
+      for name, task in tasks_with_extras.items()
     }
-    return lax.psum((jnp.sum(batch["weight"] > 0), measured), DEVICES), shown
+    return lax.psum((jnp.sum(batch["weight"] > 0), sums), DEVICES), predictions
 
-  measure = pmap_step(measure, out_axes=(None, 0))
+  evaluate_batch = pmap_step(evaluate_batch, out_axes=(None, 0))
 
   def evaluate(variables: PyTree, examples: Iterable[Mapping[str, np.ndarray]]):
-    sums, details = _Sums(), ExtraMetricsRunner(detailed)
+    total, extras = _Sums(), ExtraMetricsRunner(tasks_with_extras)
 
-    def predicted() -> Iterator[tuple[dict[str, Array], Mapping[str, Array]]]:
-      for batch in prefetch_to_device(batches.checked(examples, required=sorted(required))):
-        measured, predictions = measure(variables, batch)
-        sums.add(measured, jax.process_count() * math.prod(batch["image"].shape[:-1]))
+    def predict_all() -> Iterator[tuple[dict[str, Array], Mapping[str, Array]]]:
+      for batch in prefetch_to_device(batches.check_each(examples, required=required)):
+        sums, predictions = evaluate_batch(variables, batch)
+        total.add(sums, jax.process_count() * math.prod(batch["image"].shape[:-1]))
         yield predictions, batch
 
-    details.add_all(predicted())
-    count, measured = sums.read()
+    extras.add_all(predict_all())
+    num_examples, sums = total.read()
     metrics = {
       f"{name}/{metric}": value
-      for name, task in game.tasks.items()
-      for metric, value in task.compute_metrics(measured[name]).items()
+      for name, task in tasks.items()
+      for metric, value in task.compute_metrics(sums[name]).items()
     }
     corners = ", corners aligned" if game.align_corners else ""
-    protocols = {name: task.protocol + corners for name, task in game.tasks.items()}
-    further, their_protocols = details.read()
-    return EvaluationResult(int(count), metrics | further, protocols | their_protocols, measured)
+    protocols = {name: task.protocol + corners for name, task in tasks.items()}
+    extra_metrics, extra_protocols = extras.read()
+    return EvaluationResult(
+      int(num_examples), metrics | extra_metrics, protocols | extra_protocols, sums
+    )
 
   return evaluate
-
-
-def _estimated(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
-  """Returns maps equal to the batch's soft predictions, by task; empty if it has none."""
-  return {
-    name: task.from_soft_prediction(batch[batches.ESTIMATE + task.truth_key])
-    for name, task in game.tasks.items()
-    if batches.ESTIMATE + task.truth_key in batch
-  }
 
 
 class ExtraMetricsRunner:
   """Runner of the metrics that tasks compute on the host, in threads, while devices compute."""
 
   def __init__(self, tasks: Mapping[str, Task]):
-    """Starts without images.
-
-    Args:
-      tasks: Tasks with extra metrics, by name.
-    """
+    """Starts without images, for the tasks with extra metrics by name."""
     self._tasks = tasks
     self._states: dict[str, dict[str, Any]] = {}
 
@@ -151,31 +134,43 @@ class ExtraMetricsRunner:
         protocols[f"{name}/{kind}"] = state.protocol
     return metrics, protocols
 
-  def _compute(self, shown: PyTree, batch: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
-    flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
-    real = flat(batch["weight"]) > 0
-    keys = {task.truth_key for task in self._tasks.values()}
-    keys |= {key for task in self._tasks.values() for key in task.extra_truth_keys} | (
-      {"size"} & set(batch)
-    )
-    truth = {key: flat(batch[key])[real] for key in keys}
+  def _compute(self, predictions: PyTree, batch: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    """Computes the states of the metrics on one batch, by task and kind."""
+    flatten = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
+    is_real = flatten(batch["weight"]) > 0
+    keys = {task.truth_key for task in self._tasks.values()} | _extra_keys(self._tasks)
+    truth = {key: flatten(batch[key])[is_real] for key in keys | ({"size"} & set(batch))}
     return {
-      name: task.extra_metric_states(flat(shown[name])[real], truth)
+      name: task.extra_metric_states(flatten(predictions[name])[is_real], truth)
       for name, task in self._tasks.items()
     }
 
   def _merge(self, states: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, each in states.items():
-      mine = self._states.setdefault(name, {})
-      for kind, state in each.items():
-        mine[kind] = mine[kind].merge(state) if kind in mine else state
+    for name, by_kind in states.items():
+      merged = self._states.setdefault(name, {})
+      for kind, state in by_kind.items():
+        merged[kind] = merged[kind].merge(state) if kind in merged else state
 
 
-def _masked(batch: Mapping[str, Array]) -> dict[str, Array]:
-  """Marks all truth of the padding examples, of weight 0, as missing."""
-  real = lambda value: jnp.expand_dims(batch["weight"] > 0, range(1, value.ndim))
+def _extra_keys(tasks: Mapping[str, Task]) -> set[str]:
+  """Returns the keys of the truth that the extra metrics of tasks need."""
+  return {key for task in tasks.values() for key in task.extra_truth_keys}
+
+
+def _soft_predictions(game: Game, batch: Mapping[str, Array]) -> dict[str, Array]:
+  """Returns maps equal to the batch's soft predictions, by task; empty if it has none."""
   return {
-    key: jnp.where(real(value), value, batches.MISSING[key]) if key in batches.MISSING else value
+    name: task.from_soft_prediction(batch[batches.ESTIMATE + task.truth_key])
+    for name, task in game.tasks.items()
+    if batches.ESTIMATE + task.truth_key in batch
+  }
+
+
+def _mask_padding(batch: Mapping[str, Array]) -> dict[str, Array]:
+  """Marks all truth of the padding examples, of weight 0, as missing."""
+  is_real = lambda value: jnp.expand_dims(batch["weight"] > 0, range(1, value.ndim))
+  return {
+    key: jnp.where(is_real(value), value, batches.MISSING[key]) if key in batches.MISSING else value
     for key, value in batch.items()
   }
 
@@ -184,28 +179,31 @@ class _Sums:
   """Sums over batches, on the devices as long as they fit int32, then on the host."""
 
   def __init__(self):
-    self._total: PyTree = None
-    self._pending: PyTree = None
-    self._pixels = 0
+    self._on_host: PyTree = None
+    self._on_device: PyTree = None
+    self._num_pixels = 0
 
-  def add(self, measured: PyTree, pixels: int) -> None:
-    """Adds the sums of a batch, whose counts are at most `pixels`."""
-    add = lambda pending: jax.tree.map(jnp.add, pending, measured)
-    self._pending = measured if self._pending is None else add(self._pending)
-    self._pixels += pixels
-    if self._pixels > _MAX_PIXELS:
+  def add(self, sums: PyTree, num_pixels: int) -> None:
+    """Adds the sums of a batch, whose counts are at most `num_pixels`."""
+    self._on_device = _add(jnp.add, self._on_device, sums)
+    self._num_pixels += num_pixels
+    if self._num_pixels > _MAX_PIXELS:
       self._flush()
 
   def read(self) -> PyTree:
     """Returns the sums, integers as int64; raises ValueError if there was no batch."""
-    if self._pending is not None:
+    if self._on_device is not None:
       self._flush()
-    if self._total is None:
+    if self._on_host is None:
       raise ValueError("nothing to evaluate: the split has no batch")
-    return self._total
+    return self._on_host
 
   def _flush(self) -> None:
-    wide = lambda x: np.asarray(x, np.int64 if jnp.issubdtype(x.dtype, jnp.integer) else np.float64)
-    pending = jax.tree.map(wide, jax.device_get(self._pending))
-    self._total = pending if self._total is None else jax.tree.map(np.add, self._total, pending)
-    self._pending, self._pixels = None, 0
+    widen = lambda x: np.asarray(x, np.int64 if np.issubdtype(x.dtype, np.integer) else np.float64)
+    sums = jax.tree.map(widen, jax.device_get(self._on_device))
+    self._on_host = _add(np.add, self._on_host, sums)
+    self._on_device, self._num_pixels = None, 0
+
+
+def _add(add: Callable[[Any, Any], Any], total: PyTree | None, sums: PyTree) -> PyTree:
+  return sums if total is None else jax.tree.map(add, total, sums)

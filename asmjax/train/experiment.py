@@ -102,8 +102,7 @@ class Init:
     Args:
       predictor: Module that the variables belong to.
       variables: Freshly initialized variables of the predictor, collections first.
-      report: Function that is called with a description of what was loaded and what was not; it is
-        not called without a path.
+      report: Function that is called with a description of what was loaded and what was not.
 
     Raises:
       ValueError: The weights do not fit; see `asmjax.pretrained.load`.
@@ -126,9 +125,6 @@ class Init:
 
   def input_transform(self, predictor: nn.Module) -> InputTransform:
     """Finds the input transform that the weights were trained under; ImageNet's for random ones.
-
-    Args:
-      predictor: Module that the weights are for.
 
     Raises:
       ValueError: The format is unknown, or the weights do not say which transform they expect; see
@@ -213,9 +209,9 @@ class Experiment:
   checkpointing: Checkpointing
 
   def __post_init__(self):
-    critics = {name: each for name, each in self.optimizers.items() if name != PREDICTOR}
     if not self.training.allow_fast_critic:
-      check_critic_lr(self.optimizers[PREDICTOR], critics, self.training.steps)
+      critics = dict(self.optimizers)
+      check_critic_lr(critics.pop(PREDICTOR), critics, self.training.steps)
 
   @property
   def descriptor(self) -> Descriptor:
@@ -240,16 +236,13 @@ class Experiment:
 
   def make_transformations(self) -> Transformations:
     """Builds the optax transformation of each player."""
-    steps = self.training.steps
-    return {name: each.make_transformation(steps) for name, each in self.optimizers.items()}
+    return {
+      name: optimizer.make_transformation(self.training.steps)
+      for name, optimizer in self.optimizers.items()
+    }
 
   def stop_frozen(self, player: str, params: PyTree) -> PyTree:
-    """Returns a player's parameters, under `stop_gradient` where their learning rate is 0.
-
-    Args:
-      player: Name of the player: "predictor" or the term of a critic.
-      params: Parameters of the player.
-    """
+    """Returns a player's parameters, under `stop_gradient` where their learning rate is 0."""
     return self.optimizers[player].stop_frozen(params)
 
   def random_state(self) -> TrainState:
@@ -257,14 +250,9 @@ class Experiment:
     return self._state(lambda variables: variables)
 
   def init_state(self, report: Callable[[str], None] = print) -> TrainState:
-    """Initializes the state at step 0, with the weights that the predictor starts from.
-
-    Args:
-      report: Function that is called with a description of the weights that were loaded.
-    """
-    return self._state(
-      lambda variables: self.init.variables(self.game.predictor, variables, report)
-    )
+    """Initializes the state at step 0, and reports the weights that the predictor starts from."""
+    load = lambda variables: self.init.variables(self.game.predictor, variables, report)
+    return self._state(load)
 
   def _state(self, load: Callable[[PyTree], PyTree]) -> TrainState:
     return init_state(
@@ -280,8 +268,7 @@ class Experiment:
 
     Args:
       start: Step of the first batch, counted from 0 over all players.
-      on_skip: Function that is called with a description of an unreadable example, each time that
-        it is skipped.
+      on_skip: See `batches`.
     """
     stop = self.updates.total_steps(self.training.steps)
     return self.batches(self.sampler(), self.training.batch_size, start, stop, on_skip)
@@ -328,5 +315,8 @@ class Experiment:
     )
 
   def _options(self) -> dict[str, Any]:
-    where = {"process": jax.process_index(), "processes": jax.process_count()}
-    return {"options": self.loader_options, **where}
+    return {
+      "options": self.loader_options,
+      "process": jax.process_index(),
+      "processes": jax.process_count(),
+    }

@@ -34,22 +34,11 @@ class Logger(abc.ABC):
 
   @abc.abstractmethod
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
-    """Logs warnings of a step.
-
-    Args:
-      step: Number of steps done, of all players.
-      warnings: Sentences, one for each problem.
-    """
+    """Logs warnings of a step, a sentence for each problem."""
 
   @abc.abstractmethod
   def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
-    """Logs pictures of a step.
-
-    Args:
-      step: Number of steps done, of all players.
-      draw: Function that draws them, uint8 (n, h, w, 3) by name; a logger without use for pictures
-        does not call it.
-    """
+    """Logs the pictures that `draw` returns, uint8 (n, h, w, 3) by name, if it has use for them."""
 
   @abc.abstractmethod
   def close(self) -> None:
@@ -60,7 +49,7 @@ class NullLogger(Logger):
   """Logger of all processes but the first: it logs nothing."""
 
   def read_metrics(self) -> list[dict[str, float]]:
-    """Returns no metrics."""
+    """Returns an empty list."""
     return []
 
   def log_metrics(
@@ -164,19 +153,11 @@ class SkippedExamples:
 
 
 def check_finite(step: int, values: Mapping[str, float]) -> None:
-  """Checks that a run has not diverged.
-
-  Args:
-    step: Number of steps done, of all players.
-    values: Means of the training metrics by name.
-
-  Raises:
-    FloatingPointError: Some values are not finite; the message names them.
-  """
-  broken = {name: value for name, value in values.items() if not math.isfinite(value)}
-  if broken:
+  """Raises FloatingPointError if metrics are not finite: the run has diverged."""
+  diverged = {name: value for name, value in values.items() if not math.isfinite(value)}
+  if diverged:
     raise FloatingPointError(
-      f"the run diverged before step {step}: {broken}. The last checkpoint is from before. Lower "
+      f"the run diverged before step {step}: {diverged}. The last checkpoint is from before. Lower "
       "the learning rates, cap the critic's gradient (optimizer.critic.clip_norm) or its weight"
     )
 
@@ -217,12 +198,7 @@ class Throughput:
   """Measure of the steps per second, and of the time that the remaining steps will take."""
 
   def __init__(self, start: int, steps: int | None):
-    """Starts the clock.
-
-    Args:
-      start: Number of steps already done.
-      steps: Number of steps of the complete run; None if it is not known.
-    """
+    """Starts the clock after `start` of `steps` steps; None if their number is not known."""
     self._steps = steps
     self._last_step, self._last_time = start, time.perf_counter()
 

@@ -19,7 +19,7 @@ from asmjax.train.logger import Logger, NullLogger, RunLogger, SkippedExamples, 
 from asmjax.train.parallel import pmap_step
 from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
 from asmjax.train.state import TrainState
-from asmjax.train.step import make_step
+from asmjax.train.step import Step, make_step
 from asmjax.utils.files import write_json
 
 # Key of the protocol in `results.json` that describes multi-scale or tiled inference; absent where
@@ -50,71 +50,61 @@ def train(
     ValueError: The data or the checkpoint does not fit the config.
   """
   workdir = pathlib.Path(workdir)
-  skips = open_skipped_examples(workdir)
-  schedule = (make_schedule or _fixed_steps)(experiment, workdir, skips.add)
-  measure, draw = (
-    make(experiment, skips.add) for make in (make_eval_results, make_draw_predictions)
-  )
+  on_skip = open_skipped_examples(workdir).add
+  if make_schedule:
+    schedule = make_schedule(experiment, workdir, on_skip)
+  else:
+    schedule = FixedSteps(experiment, on_skip)
+  measure = make_eval_results(experiment, on_skip)
+  draw = make_draw_predictions(experiment, on_skip)
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
-    before = checkpoints.latest_step()
-    outcome = schedule.restore(checkpoints)
-    start = None if before is None else schedule.done
-    logger = stack.enter_context(contextlib.closing(_open_logger(workdir, start, schedule.steps)))
-    if before is None:
+    is_new = checkpoints.latest_step() is None
+    result = schedule.restore(checkpoints)
+    logger = stack.enter_context(
+      contextlib.closing(_open_logger(workdir, None if is_new else schedule.done, schedule.steps))
+    )
+    if is_new:
       logger.log_warnings(schedule.done, experiment.warnings())
-    if outcome.saves:
-      logger.log_metrics(schedule.done, {}, outcome.scores)
-      checkpoints.save(outcome.state, step=schedule.done, extra=schedule.extra_state())
-    take_step = _stepper(experiment)
+    if result.saves:
+      logger.log_metrics(schedule.done, {}, result.scores)
+      checkpoints.save(result.state, step=schedule.done, extra=schedule.extra_state())
+    take_step = _make_take_step(experiment)
     monitor = CriticMonitor(experiment.game.terms, logger.read_metrics())
-    log: list[Mapping[str, jax.Array]] = []
+    interval: list[Mapping[str, jax.Array]] = []
     results: dict[str, Any] = {}
     for step_input in schedule.step_inputs():
-      state, figures = take_step(step_input, outcome.state)
-      log.append(figures)
-      outcome, done = schedule.after_step(state), schedule.done
-      saves = outcome.evaluates or outcome.saves
-      if saves or outcome.scores or is_due(done, experiment.training.log_every):
-        # A checkpoint closes a log interval, so that a resumed run logs the same means.
-        means = _means(log)
-        check_finite(done, means)
-        results = measure(outcome.state) if outcome.evaluates else {}
-        logger.log_metrics(
-          done, means, {**outcome.scores, **drop_extra_classes(results.get("metrics", {}))}
-        )
-        logger.log_warnings(done, monitor.check(means))
-        log.clear()
-      if outcome.evaluates:
-        logger.log_images(done, functools.partial(draw, outcome.state))
+      state, metrics = take_step(step_input, result.state)
+      interval.append(metrics)
+      result, done = schedule.after_step(state), schedule.done
+      saves = result.evaluates or result.saves
+      if not (saves or result.scores or is_due(done, experiment.training.log_every)):
+        continue
+      # A checkpoint closes a log interval, so that a resumed run logs the same means.
+      means = _average(interval)
+      interval.clear()
+      check_finite(done, means)
+      results = measure(result.state) if result.evaluates else {}
+      scores = drop_extra_classes(results.get("metrics", {}))
+      logger.log_metrics(done, means, {**result.scores, **scores})
+      logger.log_warnings(done, monitor.check(means))
+      if result.evaluates:
+        logger.log_images(done, functools.partial(draw, result.state))
       if saves:
-        checkpoints.save(
-          outcome.state, results.get("metrics"), step=done, extra=schedule.extra_state()
-        )
+        extra = schedule.extra_state()
+        checkpoints.save(result.state, results.get("metrics"), step=done, extra=extra)
     if not results:  # The run has no steps, or its last checkpoint is that of its end.
-      results = measure(outcome.state)
+      results = measure(result.state)
       if checkpoints.latest_step() is None:
-        checkpoints.save(outcome.state, results["metrics"])
-    results |= schedule.summary(outcome.state)
+        checkpoints.save(result.state, results["metrics"])
+    results |= schedule.summary(result.state)
   if jax.process_index() == 0:
     write_json(workdir / "results.json", results)
   return results
 
 
-def _fixed_steps(
-  experiment: Experiment, workdir: pathlib.Path, on_skip: Callable[[str], None]
-) -> Schedule:
-  del workdir
-  return FixedSteps(experiment, on_skip)
-
-
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
-  """Opens the checkpoints of a run, to read and to write.
-
-  Args:
-    experiment: Description of the run, with the settings of checkpoints.
-    workdir: Folder of the run.
-  """
+  """Opens the checkpoints in the folder of a run, to read and to write."""
   settings = experiment.checkpointing
   return Checkpoints(workdir / "checkpoints", metric=settings.metric, keep=settings.keep)
 
@@ -135,12 +125,7 @@ class Views(Protocol):
   def batches(
     self, state: TrainState, on_skip: Callable[[str], None]
   ) -> Iterator[Mapping[str, np.ndarray]]:
-    """Yields batches of validation examples with the soft predictions from all views.
-
-    Args:
-      state: State with the predictor's variables.
-      on_skip: Function that is called with a description of each unreadable example.
-    """
+    """Yields batches of validation examples with the soft predictions from all views."""
     ...
 
 
@@ -150,7 +135,7 @@ def make_eval_results(
   """Makes a function that evaluates a state on the validation examples, compiled once.
 
   Args:
-    experiment: Description of the run, with the predictor, its tasks and the validation examples.
+    experiment: Description of the run.
     on_skip: Function that is called with a description of each unreadable example.
     views: Multi-scale or tiled inference; None, the default, predicts each image once, complete.
 
@@ -169,14 +154,16 @@ def make_eval_results(
 
     examples = views.batches(state, skip) if views else experiment.eval_batches(skip)
     scores = evaluate(state.variables(), examples)
-    looked = {VIEWS: views.protocol} if views else {}
+    protocols = scores.protocols | {"images": str(experiment.prepare)}
+    if views:
+      protocols[VIEWS] = views.protocol
     return {
       "step": experiment.updates.count_predictor_steps(int(state.step)),
       "data_set": experiment.descriptor.name,
       "split": experiment.validation.split,
       "examples": scores.num_examples,
       "skipped": list(skipped),
-      "protocol": scores.protocols | {"images": str(experiment.prepare)} | looked,
+      "protocol": protocols,
       "metrics": scores.metrics,
     }
 
@@ -189,7 +176,7 @@ def make_draw_predictions(
   """Makes a function that draws predictions of the first validation examples, compiled once.
 
   Args:
-    experiment: Description of the run, with the predictor, its tasks and the validation examples.
+    experiment: Description of the run.
     on_skip: Function that is called with a description of each unreadable example.
     count: Number of examples to draw, or all if there are fewer; 4 by default.
 
@@ -220,33 +207,32 @@ def _open_logger(workdir: pathlib.Path, start: int | None, steps: int | None) ->
   return RunLogger(workdir, start=start, steps=steps) if jax.process_index() == 0 else NullLogger()
 
 
-def _stepper(
+def _make_take_step(
   experiment: Experiment,
 ) -> Callable[[StepInput, TrainState], tuple[TrainState, dict[str, jax.Array]]]:
   """Makes `take_step(step_input, state)`, compiled once for every set of active players."""
-  transformations, compiled = experiment.make_transformations(), {}
+  transformations = experiment.make_transformations()
 
-  def take_step(step_input: StepInput, state: TrainState):
-    if step_input.active_players not in compiled:
-      function = make_step(
-        experiment.game,
-        transformations,
-        active_players=step_input.active_players,
-        steps=experiment.training.steps,
-        updates=experiment.updates,
-        grad_accum_steps=experiment.training.grad_accum_steps,
-        stop_frozen=experiment.stop_frozen,
-      )
-      compiled[step_input.active_players] = pmap_step(function, donate=True)
-    return compiled[step_input.active_players](state, step_input.batch)
+  @functools.cache
+  def compile_step(active_players: tuple[str, ...]) -> Step:
+    step = make_step(
+      experiment.game,
+      transformations,
+      active_players=active_players,
+      steps=experiment.training.steps,
+      updates=experiment.updates,
+      grad_accum_steps=experiment.training.grad_accum_steps,
+      stop_frozen=experiment.stop_frozen,
+    )
+    return pmap_step(step, donate=True)
 
-  return take_step
+  return lambda step_input, state: compile_step(step_input.active_players)(state, step_input.batch)
 
 
-def _means(log: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
+def _average(interval: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
   """Averages each metric over the steps that have it: only active players have a gradient."""
   values: dict[str, list[float]] = {}
-  for metrics in jax.device_get(list(log)):
+  for metrics in jax.device_get(list(interval)):
     for name, value in metrics.items():
       values.setdefault(name, []).append(float(value))
-  return {name: float(np.mean(each)) for name, each in values.items()}
+  return {name: float(np.mean(of_steps)) for name, of_steps in values.items()}

@@ -68,25 +68,11 @@ class Optimizer:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
 
   def learning_rate_at(self, step: ArrayLike, steps: int) -> Array:
-    """Computes the learning rate at a step, before multipliers.
-
-    Args:
-      step: Number of the predictor's steps so far, or an array of such numbers.
-      steps: Number of the predictor's steps in the run.
-    """
-    at = jnp.asarray(step, jnp.result_type(float))
-    warm = jnp.minimum(1.0, (at + 1) / (self.warmup_steps + 1))
-    return self.learning_rate * warm * _SCHEDULES[self.schedule](at / max(steps, 1), self.power)
-
-  @property
-  def max_multiplier(self) -> float:
-    """Largest multiplier that any parameter's rate may have."""
-    return max((1.0, *self.lr_multipliers.values()))
-
-  @property
-  def min_multiplier(self) -> float:
-    """Smallest multiplier, except 0, that any parameter's rate may have."""
-    return min((1.0, *filter(None, self.lr_multipliers.values())))
+    """Computes the rate at one or many of the predictor's `steps` steps, before multipliers."""
+    step = jnp.asarray(step, jnp.result_type(float))
+    warmup = jnp.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
+    decay = _SCHEDULES[self.schedule](step / max(steps, 1), self.power)
+    return self.learning_rate * warmup * decay
 
   def make_transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
     """Builds the optax transformation, whose `update` takes the predictor's `step` as a keyword.
@@ -115,12 +101,6 @@ class Optimizer:
     return jax.tree_util.tree_map_with_path(stop, params)
 
 
-class ParamsEmaState(NamedTuple):
-  """State of `_track_ema`: the exponential moving average of the parameters."""
-
-  ema: PyTree
-
-
 def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int) -> None:
   """Checks that no critic learns faster than the predictor (Hwang et al. 2019, Alg. 1).
 
@@ -137,25 +117,23 @@ def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], step
     ValueError: A critic's rate is larger at one of these steps.
   """
   times = np.unique(np.linspace(0, max(steps - 1, 0), 101).astype(int))
-  limit = predictor.min_multiplier * np.asarray(predictor.learning_rate_at(times, steps))
+  smallest = min((1.0, *filter(None, predictor.lr_multipliers.values())))
+  limit = smallest * np.asarray(predictor.learning_rate_at(times, steps))
   for name, critic in critics.items():
-    rate = critic.max_multiplier * np.asarray(critic.learning_rate_at(times, steps))
-    if np.any(rate > limit * (1 + 1e-6)):
-      at = int(times[np.argmax(rate > limit * (1 + 1e-6))])
+    largest = max((1.0, *critic.lr_multipliers.values()))
+    rate = largest * np.asarray(critic.learning_rate_at(times, steps))
+    is_faster = rate > limit * (1 + 1e-6)
+    if np.any(is_faster):
+      first = times[np.argmax(is_faster)]
       raise ValueError(
         f"the critic of term {name!r} would outpace the predictor: learning rate "
-        f"{rate.max():g} against {limit.max():g}, multipliers included (first at step {at}); lower "
-        "optimizer.critic.learning_rate or set train.allow_fast_critic=True"
+        f"{rate.max():g} against {limit.max():g}, multipliers included (first at step {first}); "
+        "lower optimizer.critic.learning_rate or set train.allow_fast_critic=True"
       )
 
 
 def ema_params(params: PyTree, opt_state: PyTree) -> PyTree:
-  """Returns the moving average of a player's parameters if its optimizer keeps one.
-
-  Args:
-    params: Parameters of the player, which are returned if there is no average.
-    opt_state: State of the player's optax transformation.
-  """
+  """Returns the moving average of the parameters if the optimizer keeps one, else `params`."""
   averages = optax.tree_utils.tree_get_all_with_path(opt_state, "ema")
   return averages[0][1] if averages else params
 
@@ -185,6 +163,12 @@ def _scale_by_rate(rate: Callable[[Array], Array]) -> optax.GradientTransformati
     return jax.tree.map(lambda u: -rate(extra["step"]).astype(u.dtype) * u, updates), state
 
   return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+class ParamsEmaState(NamedTuple):
+  """State of `_track_ema`: the exponential moving average of the parameters."""
+
+  ema: PyTree
 
 
 def _track_ema(decay: float) -> optax.GradientTransformationExtraArgs:

@@ -59,9 +59,6 @@ def replicate(tree: PyTree) -> PyTree:
 
   With another sharding the result would be the same, but `pmap_step` would compile twice: for this
   input and for its own results. With several processes the pytree is returned as it is.
-
-  Args:
-    tree: Pytree of arrays.
   """
   if jax.process_count() > 1:
     return tree  # Each process has its own copy, which pmap sends to its devices.
@@ -90,15 +87,7 @@ def shard_batch(
 def prefetch_to_device(
   batches: Iterable[Mapping[str, np.ndarray]], *, ahead: int = 2
 ) -> Iterator[dict[str, Array]]:
-  """Yields batches on devices, each sent there while the batches before it are still in use.
-
-  Args:
-    batches: Batches of this process, arrays (n, ...) by key.
-    ahead: Number of batches to send in advance; 2 by default.
-
-  Returns:
-    Iterator over the results of `shard_batch`.
-  """
+  """Yields this process's batches through `shard_batch`, `ahead` of them sent in advance."""
   return prefetch(map(shard_batch, batches), ahead)
 
 
@@ -122,10 +111,7 @@ def initialize_distributed(processes: str) -> None:
 
 
 def all_gather_objects(content: Any) -> list[Any]:
-  """Exchanges objects between processes, of which each must make the call.
-
-  Args:
-    content: Object of this process; anything that can be pickled.
+  """Exchanges objects that can be pickled between processes, all of which must make the call.
 
   Returns:
     Objects of all other processes, in the order of their indices.
@@ -143,11 +129,7 @@ def all_gather_objects(content: Any) -> list[Any]:
 
 
 def sync_processes(place: str) -> None:
-  """Waits until all processes have made the same call.
-
-  Args:
-    place: Name of the call, the same in all processes; JAX raises an error if they differ.
-  """
+  """Waits until all processes have made the call of that name; JAX raises if names differ."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(place)
 

@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jaxtyping import Array
 
 from asmjax import batch as batches
@@ -94,13 +93,7 @@ class FixedSteps(Schedule):
   """
 
   def __init__(self, experiment: Experiment, on_skip: Callable[[str], None]):
-    """Makes the schedule of an experiment, before its first step.
-
-    Args:
-      experiment: Description of the run.
-      on_skip: Function that is called with a description of an unreadable training example, each
-        time that it is skipped.
-    """
+    """Makes the schedule; `on_skip` is called with a description of each unreadable example."""
     self.steps = experiment.updates.total_steps(experiment.training.steps)
     self._experiment = experiment
     self._on_skip = on_skip
@@ -120,14 +113,16 @@ class FixedSteps(Schedule):
 
   def after_step(self, state: TrainState) -> StepResult:
     """Asks for evaluations and checkpoints at their intervals, and for both at the end."""
-    # An int for an int; the cast is for the type checker, as the method also takes arrays.
-    count = lambda step: int(np.asarray(self._experiment.updates.count_predictor_steps(step)))
-    before, taken = count(self.done), count(self.done + 1)
+    experiment = self._experiment
+    before = experiment.updates.count_predictor_steps(self.done)
     self.done += 1
-    due = taken > before and is_due(taken, self._experiment.evaluation.every)
-    evaluates = due or self.done == self.steps
-    saves = evaluates or is_due(self.done, self._experiment.checkpointing.every)
-    return StepResult(state, evaluates=evaluates, saves=saves)
+    now = experiment.updates.count_predictor_steps(self.done)
+    evaluates = now > before and is_due(now, experiment.evaluation.every)
+    return StepResult(
+      state,
+      evaluates=evaluates or self.done == self.steps,
+      saves=is_due(self.done, experiment.checkpointing.every),
+    )
 
 
 def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:
@@ -136,34 +131,23 @@ def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | 
   Args:
     experiment: Description of the run.
     checkpoints: Checkpoints of the run.
-    step: Step of the checkpoint; None for the initial state, with the weights that the predictor
-      starts from.
+    step: Step of the checkpoint; None for step 0, with the weights that the predictor starts from.
 
   Raises:
     ValueError: The checkpoint does not fit the experiment.
   """
   if step is not None:
     return replicate(checkpoints.restore(experiment.random_state(), step))
-  say = print if jax.process_index() == 0 else lambda _: None
-  return replicate(experiment.init_state(say))
+  report = print if jax.process_index() == 0 else lambda _: None
+  return replicate(experiment.init_state(report))
 
 
 def prefetch_batches(experiment: Experiment, examples: Iterator) -> Iterator[Mapping[str, Array]]:
-  """Yields training batches on the devices, after a check of their keys, shapes and types.
-
-  Args:
-    experiment: Description of the run, with the tasks whose truth each batch must have.
-    examples: Batches of this process, arrays (n, ...) by key.
-  """
+  """Yields this process's training batches on its devices, after a check against the contract."""
   required = [task.truth_key for task in experiment.game.tasks.values()]
-  return prefetch_to_device(batches.checked(examples, required=required))
+  return prefetch_to_device(batches.check_each(examples, required=required))
 
 
 def is_due(done: int, every: int) -> bool:
-  """Returns whether something that happens at intervals is due.
-
-  Args:
-    done: Number of steps done.
-    every: Number of steps between two times; 0 for never.
-  """
+  """Returns whether what happens every so many steps, or never if that is 0, is due."""
   return every > 0 and done % every == 0

@@ -43,6 +43,16 @@ class TrainState:
   players: dict[str, Player]
   rng: Array
 
+  @property
+  def params(self) -> dict[str, PyTree]:
+    """Parameters by player."""
+    return {name: player.params for name, player in self.players.items()}
+
+  @property
+  def batch_stats(self) -> dict[str, PyTree]:
+    """Running statistics by player."""
+    return {name: player.batch_stats for name, player in self.players.items()}
+
   def key(self) -> Array:
     """Derives the random key of the coming step."""
     return jax.random.fold_in(jax.random.wrap_key_data(self.rng), self.step)
@@ -76,11 +86,9 @@ def init_state(
       the identity.
   """
   params_key, rng = jax.random.split(jax.random.key(seed))
-  height, width = image_size
   # It runs once: optimizing the code of its random numbers would take most of the start-up.
   init = jax.jit(
-    lambda key: game.init(key, (height, width)),
-    compiler_options={"xla_backend_optimization_level": 0},
+    lambda key: game.init(key, image_size), compiler_options={"xla_backend_optimization_level": 0}
   )
   variables = init(params_key)
   variables[PREDICTOR] = load(variables[PREDICTOR])

@@ -44,8 +44,7 @@ def make_step(
       predictor's steps so far as `step`.
     active_players: Players to update; the others are not differentiated and stay as they are.
     steps: Number T of the predictor's steps in the complete run.
-    updates: Order of updates, by which the predictor's steps among the state's are counted; all
-      schedules follow those alone.
+    updates: Order of updates; all schedules follow the predictor's steps alone, which it counts.
     grad_accum_steps: Number of microbatches that a device's share is cut into.
     stop_frozen: Function from a player's name and parameters to the parameters, under
       `stop_gradient` where they are frozen.
@@ -57,21 +56,20 @@ def make_step(
     outputs, "gradient_norm_from/TERM", and for a term with a balance the factor by which that
     was scaled, "gradient_scale/TERM".
   """
+  differentiate = _differentiate if grad_accum_steps == 1 else _accumulate(grad_accum_steps)
+  balanced = [name for name, term in game.terms.items() if term.balance]
 
   def step(state: TrainState, batch: Batch):
-    params = {name: player.params for name, player in state.players.items()}
-    stats = {name: player.batch_stats for name, player in state.players.items()}
-    rng = _device_key(state)
-    differentiate = _differentiate if grad_accum_steps == 1 else _accumulate(grad_accum_steps)
-    predictor_steps = jnp.asarray(updates.count_predictor_steps(state.step))
+    predictor_steps = updates.count_predictor_steps(state.step)
     # Critics that are trained without the predictor have no last step.
     progress = jnp.minimum(predictor_steps / max(steps, 1), 1.0)
+    rng = _device_key(state)
 
     def compute_losses(inputs: PyTree, stats: PyTree, batch: Batch) -> GameOutput:
       active, probes = inputs
-      active = {name: stop_frozen(name, of_player) for name, of_player in active.items()}
+      active = {name: stop_frozen(name, params) for name, params in active.items()}
       return game.compute_losses(
-        {**params, **active},
+        {**state.params, **active},
         stats,
         batch,
         rng=rng,
@@ -82,18 +80,12 @@ def make_step(
 
     zeros = Probe(jnp.zeros(()), jnp.zeros(()))
     probes = dict.fromkeys(game.terms, zeros) if PREDICTOR in active_players else {}
-    inputs = ({name: params[name] for name in active_players}, probes)
-    (grads, squares), output = differentiate(compute_losses, inputs, stats, batch)
+    inputs = ({name: state.params[name] for name in active_players}, probes)
+    (grads, squares), output = differentiate(compute_losses, inputs, state.batch_stats, batch)
     grads = lax.pmean(grads, DEVICES)
     stats = lax.pmean({name: output.batch_stats[name] for name in active_players}, DEVICES)
-    updated = {
-      name: _update(player, transformations[name], grads[name], stats[name], predictor_steps)
-      for name, player in state.players.items()
-      if name in active_players
-    }
-    balanced = [name for name, term in game.terms.items() if term.balance]
+    players = _update(state.players, transformations, grads, stats, predictor_steps)
     metrics = _global_means(output) | _gradient_norms(grads, squares, balanced)
-    players = state.players | updated
     return dataclasses.replace(state, step=state.step + 1, players=players), metrics
 
   return step
@@ -104,18 +96,13 @@ def make_critic_losses(
 ) -> Callable[[TrainState, Batch], dict[str, tuple[Float[Array, ""], Float[Array, ""]]]]:
   """Makes the evaluation of the critics' losses on one device, to be mapped over `DEVICES`.
 
-  Args:
-    game: Predictor and terms with critics.
-
   Returns:
     `critic_losses(state, batch)`, which returns for every loss its mean over the global batch and
     its weight in the critic's objective at the start of a training, by "TERM/LOSS".
   """
 
   def critic_losses(state: TrainState, batch: Batch):
-    params = {name: player.params for name, player in state.players.items()}
-    stats = {name: player.batch_stats for name, player in state.players.items()}
-    output = game.compute_losses(params, stats, batch, rng=_device_key(state))
+    output = game.compute_losses(state.params, state.batch_stats, batch, rng=_device_key(state))
     return {
       name: (mean, jnp.asarray(output.losses[name].critic_weight, mean.dtype))
       for name, mean in _global_means(output).items()
@@ -174,14 +161,20 @@ def _counts(output: GameOutput) -> dict[str, Array]:
 
 
 def _update(
-  player: Player,
-  transformation: optax.GradientTransformationExtraArgs,
-  grads: PyTree,
-  batch_stats: PyTree,
+  players: Mapping[str, Player],
+  transformations: Transformations,
+  grads: Mapping[str, PyTree],
+  batch_stats: Mapping[str, PyTree],
   step: Array,
-) -> Player:
-  updates, opt_state = transformation.update(grads, player.opt_state, player.params, step=step)
-  return Player(optax.apply_updates(player.params, updates), batch_stats, opt_state)
+) -> dict[str, Player]:
+  """Updates the players that have a gradient."""
+  updated = {}
+  for name, gradient in grads.items():
+    player, update = players[name], transformations[name].update
+    updates, opt_state = update(gradient, player.opt_state, player.params, step=step)
+    params = optax.apply_updates(player.params, updates)
+    updated[name] = Player(params, batch_stats[name], opt_state)
+  return {**players, **updated}
 
 
 def _gradient_norms(

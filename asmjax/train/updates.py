@@ -2,11 +2,14 @@
 
 import dataclasses
 import re
-from typing import cast
+from typing import TypeVar
 
-from jax.typing import ArrayLike
+import numpy as np
+from jaxtyping import Array
 
 from asmjax.game import PREDICTOR
+
+_Steps = TypeVar("_Steps", int, Array, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +60,17 @@ class UpdateSchedule:
     steps = [int(group or 1) for group in match.groups()] if match else [0]
     if 0 in steps:
       raise ValueError(f"unknown updates {text!r}; known: 'joint', 'alternate', 'alternate(c, p)'")
-    first, second = steps
-    return cls(first, second, critic_warmup_steps)
+    critic_steps, predictor_steps = steps
+    return cls(critic_steps, predictor_steps, critic_warmup_steps)
 
-  def count_predictor_steps(self, step: ArrayLike) -> ArrayLike:
+  def count_predictor_steps(self, step: _Steps) -> _Steps:
     """Counts the predictor's steps among the first `step` of all players; takes arrays, too."""
     step = _clip_below_zero(step - self.critic_warmup_steps)
     if not self.critic_steps:
       return step
-    # Arrays of integers divide as integers do.
-    rounds, rest = divmod(cast(int, step), self.critic_steps + self.predictor_steps)
-    return rounds * self.predictor_steps + _clip_below_zero(rest - self.critic_steps)
+    round_length = self.critic_steps + self.predictor_steps
+    in_round = _clip_below_zero(step % round_length - self.critic_steps)
+    return step // round_length * self.predictor_steps + in_round
 
   def total_steps(self, predictor_steps: int) -> int:
     """Counts the steps of all players up to the predictor's last of `predictor_steps`."""
@@ -77,24 +80,19 @@ class UpdateSchedule:
     return self.critic_warmup_steps + rounds * self.critic_steps + predictor_steps
 
   def active_players(self, step: int, players: tuple[str, ...]) -> tuple[str, ...]:
-    """Selects the players that a step updates, in a game with critics.
-
-    Args:
-      step: Number of the step, counted from 0 over all players.
-      players: Names of all players.
-    """
+    """Selects the players that step `step`, counted from 0 over all players, updates."""
     critics = tuple(name for name in players if name != PREDICTOR)
     if step < self.critic_warmup_steps:
       return critics
     if not self.critic_steps:
       return players
-    place = (step - self.critic_warmup_steps) % (self.critic_steps + self.predictor_steps)
-    return critics if place < self.critic_steps else (PREDICTOR,)
+    step_of_round = (step - self.critic_warmup_steps) % (self.critic_steps + self.predictor_steps)
+    return critics if step_of_round < self.critic_steps else (PREDICTOR,)
 
 
 JOINT = UpdateSchedule()
 
 
-def _clip_below_zero(number):
-  """Returns max(number, 0): of a Python int an int, of an array an array."""
+def _clip_below_zero(number: _Steps) -> _Steps:
+  """Returns max(number, 0) for a Python int as well as for an array."""
   return number * (number > 0)

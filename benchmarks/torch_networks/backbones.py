@@ -45,7 +45,7 @@ class Strides:
     return stride, dilation
 
 
-class Bottleneck(nn.Module):
+class TorchBottleneck(nn.Module):
   """The block of ResNet v1.5, whose 3x3 convolution has the stride, or of v1, whose first has."""
 
   def __init__(self, before: int, width: int, stride: int, dilation: int, first: bool):
@@ -69,7 +69,7 @@ class Bottleneck(nn.Module):
     return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
-class ResNet(nn.Module):
+class TorchResNet(nn.Module):
   """ResNet v1.5 (torchvision's `resnet50` and `resnet101`) without its classifier.
 
   Args:
@@ -91,7 +91,7 @@ class ResNet(nn.Module):
       stage = []
       for j in range(count):
         stride, dilation = strides(2 if i and not j else 1)
-        stage.append(Bottleneck(before, width * 2**i, stride, dilation, first))
+        stage.append(TorchBottleneck(before, width * 2**i, stride, dilation, first))
         before = 4 * width * 2**i
       self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
     self.channels = {4: 4 * width, 32: before}
@@ -105,7 +105,7 @@ class ResNet(nn.Module):
     return features
 
 
-class MobileNetV2(nn.Module):
+class TorchMobileNetV2(nn.Module):
   """torchvision's `mobilenet_v2` without its classifier, with `top=False` without its last layer.
 
   Args:
@@ -121,7 +121,9 @@ class MobileNetV2(nn.Module):
     for expansion, channels, count, first in V2_BLOCKS:
       for j in range(count):
         nominal *= 1 if j else first
-        layers.append(InvertedResidual(before, channels, expansion, *strides(1 if j else first)))
+        layers.append(
+          TorchInvertedResidual(before, channels, expansion, *strides(1 if j else first))
+        )
         self.last[nominal], self.channels[nominal], before = len(layers) - 1, channels, channels
     if top:
       self.last[32], self.channels[32] = len(layers), 1280
@@ -137,7 +139,7 @@ class MobileNetV2(nn.Module):
     return {stride: maps[i] for stride, i in self.last.items()}
 
 
-class InvertedResidual(nn.Module):
+class TorchInvertedResidual(nn.Module):
   """Expansion, depthwise convolution and linear projection."""
 
   def __init__(self, before: int, after: int, expansion: int, stride: int, dilation: int):
@@ -155,7 +157,7 @@ class InvertedResidual(nn.Module):
     return x + self.conv(x) if self.adds else self.conv(x)
 
 
-class VGG(nn.Module):
+class TorchVGG(nn.Module):
   """torchvision's `vgg16` and `vgg16_bn` without the last layer, pools rounding sizes up.
 
   Args:
@@ -206,17 +208,17 @@ class VGG(nn.Module):
     return features
 
   def _fully_connect(self, x: Tensor) -> Tensor:
-    for each in self.classifier:
-      if isinstance(each, nn.Linear):
-        side = 1 if x.shape[1] == each.in_features else 7
-        weight = each.weight.view(each.out_features, x.shape[1], side, side)
-        x = F.conv2d(x, weight, each.bias, 1, side // 2 * self.dilation, self.dilation)
+    for module in self.classifier:
+      if isinstance(module, nn.Linear):
+        side = 1 if x.shape[1] == module.in_features else 7
+        weight = module.weight.view(module.out_features, x.shape[1], side, side)
+        x = F.conv2d(x, weight, module.bias, 1, side // 2 * self.dilation, self.dilation)
       else:
-        x = each(x)
+        x = module(x)
     return x
 
 
-class Xception(nn.Module):
+class TorchXception(nn.Module):
   """Xception as modified for DeepLab v3+, without its classifier.
 
   Args:
@@ -227,13 +229,13 @@ class Xception(nn.Module):
 
   def __init__(self, middle: int = 16, width: float = 1.0, output_stride: int = 32):
     super().__init__()
-    scaled = lambda *channels: [int(width * each) for each in channels]
+    scaled = lambda *channels: [int(width * count) for count in channels]
     strides, (stem, before) = Strides(output_stride), scaled(32, 64)
     self.stem = nn.Sequential(layer(3, stem, 3, strides(2)[0]), layer(stem, before, 3))
     self.stages = nn.ModuleList()
     for channels, stride in (*ENTRY, *[MIDDLE] * middle, *EXIT):
       shape = before, scaled(*channels), *strides(stride)
-      self.stages.append(XceptionModule(*shape, residual=len(self.stages) < middle + 4))
+      self.stages.append(TorchXceptionModule(*shape, residual=len(self.stages) < middle + 4))
       before = shape[1][-1]
     self.channels = {4: self.stages[1].channels, 32: before}
 
@@ -247,7 +249,7 @@ class Xception(nn.Module):
     return features | {32: x}
 
 
-class XceptionModule(nn.Module):
+class TorchXceptionModule(nn.Module):
   """Three separable convolutions, each after a ReLU if residual, or else with ReLUs within."""
 
   def __init__(

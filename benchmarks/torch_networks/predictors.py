@@ -33,7 +33,7 @@ class Pyramid(nn.Module):
     return self.project(torch.cat([*maps, mean.expand(-1, -1, *x.shape[2:])], 1))
 
 
-class DeepLabV3(nn.Module):
+class TorchDeepLabV3(nn.Module):
   """DeepLab v3, torchvision's `deeplabv3_*`; v3+ if it has `low`; the zoo's without rates.
 
   Args:
@@ -78,7 +78,7 @@ class DeepLabV3(nn.Module):
     return self.classifier[1:](x)
 
 
-class PyramidScene(nn.Module):
+class TorchPSPNet(nn.Module):
   """PSPNet without its auxiliary head and without dropout.
 
   Args:
@@ -93,7 +93,7 @@ class PyramidScene(nn.Module):
   ):
     super().__init__()
     self.backbone, wide = backbone, backbone.channels[32]
-    self.pools = nn.ModuleDict({f"pool{each}": layer(wide, features) for each in bins})
+    self.pools = nn.ModuleDict({f"pool{count}": layer(wide, features) for count in bins})
     self.fuse = layer(wide + len(bins) * features, features, 3)
     self.add_module(HEAD, nn.Conv2d(features, classes, 1))
 
@@ -107,7 +107,7 @@ class PyramidScene(nn.Module):
     return self.get_submodule(HEAD)(self.fuse(torch.cat([x, *pooled], 1)))
 
 
-class FullyConvolutional(nn.Module):
+class TorchFCN(nn.Module):
   """FCN-32s, FCN-16s and FCN-8s.
 
   Args:
@@ -118,12 +118,12 @@ class FullyConvolutional(nn.Module):
 
   def __init__(self, backbone: nn.Module, classes: int, stride: int = 8):
     super().__init__()
-    self.backbone, self.strides = backbone, [each for each in (16, 8) if each >= stride]
+    self.backbone, self.strides = backbone, [skip for skip in (16, 8) if skip >= stride]
     self.add_module(HEAD, nn.Conv2d(backbone.channels[32], classes, 1))
-    for each in self.strides:
-      self.add_module(f"{HEAD}_{each}", nn.Conv2d(backbone.channels[each], classes, 1))
+    for skip in self.strides:
+      self.add_module(f"{HEAD}_{skip}", nn.Conv2d(backbone.channels[skip], classes, 1))
       double = nn.ConvTranspose2d(classes, classes, 4, 2, 1, bias=False)
-      self.add_module(f"{HEAD}_up{each}", double)
+      self.add_module(f"{HEAD}_up{skip}", double)
 
   def forward(self, x: Tensor) -> Tensor:
     """Computes logits at `stride`, or at that of a dilated backbone."""
@@ -136,7 +136,7 @@ class FullyConvolutional(nn.Module):
     return score
 
 
-class Contracting(nn.Module):
+class TorchUNet(nn.Module):
   """U-Net with one convolution a level on the way down.
 
   Args:
@@ -185,7 +185,7 @@ class Contracting(nn.Module):
     return self.get_submodule(HEAD)(x)
 
 
-class DeepLabV2(nn.Module):
+class TorchDeepLabV2(nn.Module):
   """DeepLab v2: the sum of atrous convolutions.
 
   Args:
@@ -207,7 +207,7 @@ class DeepLabV2(nn.Module):
     return sum(head(x) for head in self.heads.values())
 
 
-class Dilated(nn.Module):
+class TorchDilated(nn.Module):
   """Dilated8: the scores of a VGG-16, and the basic context module on them.
 
   Args:
@@ -229,7 +229,7 @@ class Dilated(nn.Module):
     return self.context(self.get_submodule(HEAD)(self.backbone(x)[32]))
 
 
-class UpProjecting(nn.Module):
+class TorchFCRN(nn.Module):
   """The fully convolutional residual network, without dropout.
 
   Args:
@@ -242,7 +242,7 @@ class UpProjecting(nn.Module):
     super().__init__()
     self.backbone = backbone
     self.reduce = layer(backbone.channels[32], 16 * width, activation=None)
-    self.up = nn.Sequential(*(UpProjection(width * 2**i) for i in (3, 2, 1, 0)))
+    self.up = nn.Sequential(*(TorchUpProjection(width * 2**i) for i in (3, 2, 1, 0)))
     self.add_module(HEAD, nn.Conv2d(width, classes, 3, 1, 1))
 
   def forward(self, x: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ class UpProjecting(nn.Module):
     return self.get_submodule(HEAD)(x[..., :h, :w])
 
 
-class UpProjection(nn.Module):
+class TorchUpProjection(nn.Module):
   """Unpooling and 5x5 convolutions, those of both branches as one, and a 3x3 convolution.
 
   Unpooling among zeros and convolving is what a transposed convolution does.
@@ -270,12 +270,12 @@ class UpProjection(nn.Module):
     return F.relu(self.conv2(F.relu(x)) + projected, inplace=True)
 
 
-class MultiScale(nn.Module):
+class TorchFarabet(nn.Module):
   """Farabet et al.'s network on a Laplacian pyramid.
 
   Args:
     classes: Channels of the head.
-    masks: For each convolution (7, 7, inputs, filters): 1 where a filter sees an input, else 0.
+    masks: For each convolution (7, 7, inputs, filters): 1 where a filter has an input, else 0.
     scales: Number of levels of the pyramid.
     hidden: Channels of the classifier's hidden layer.
   """
@@ -286,8 +286,8 @@ class MultiScale(nn.Module):
     super().__init__()
     self.scales = scales
     pool = lambda: nn.MaxPool2d(2, ceil_mode=True)
-    convs = [[pool(), MaskedConv2d(mask), nn.Tanh()] for mask in masks]
-    self.convs = nn.Sequential(*[each for group in convs for each in group][1:])
+    modules = [module for mask in masks for module in (pool(), MaskedConv2d(mask), nn.Tanh())]
+    self.convs = nn.Sequential(*modules[1:])
     self.hidden = nn.Conv2d(scales * masks[-1].shape[-1], hidden, 1)
     self.add_module(HEAD, nn.Conv2d(hidden, classes, 1))
     yuv = torch.tensor([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]])
@@ -298,8 +298,8 @@ class MultiScale(nn.Module):
   def forward(self, x: Tensor) -> Tensor:
     """Computes logits at a quarter of the image's size."""
     levels = self._pyramid(F.conv2d(x, self.yuv))
-    first, *rest = (self.convs(normalize_locally(level)) for level in levels)
-    x = torch.cat([first, *(bilinear(coarse, first.shape[2:]) for coarse in rest)], 1)
+    finest, *coarser = (self.convs(normalize_locally(level)) for level in levels)
+    x = torch.cat([finest, *(bilinear(x, finest.shape[2:]) for x in coarser)], 1)
     return self.get_submodule(HEAD)(torch.tanh(self.hidden(x)))
 
   def _pyramid(self, x: Tensor) -> list[Tensor]:
@@ -313,7 +313,7 @@ class MultiScale(nn.Module):
 
 
 class MaskedConv2d(nn.Conv2d):
-  """7x7 convolution whose filters see some of the inputs."""
+  """7x7 convolution whose filters are connected to some of the inputs."""
 
   def __init__(self, mask: np.ndarray):
     super().__init__(*mask.shape[2:], 7, 1, 3)

@@ -7,21 +7,26 @@ from torch import nn
 
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.predictors.farabet import connection_masks
-from benchmarks.torch_networks.backbones import VGG, MobileNetV2, ResNet, Xception
+from benchmarks.torch_networks.backbones import (
+  TorchMobileNetV2,
+  TorchResNet,
+  TorchVGG,
+  TorchXception,
+)
 from benchmarks.torch_networks.predictors import (
-  Contracting,
-  DeepLabV2,
-  DeepLabV3,
-  Dilated,
-  FullyConvolutional,
-  MultiScale,
-  PyramidScene,
-  UpProjecting,
+  TorchDeepLabV2,
+  TorchDeepLabV3,
+  TorchDilated,
+  TorchFarabet,
+  TorchFCN,
+  TorchFCRN,
+  TorchPSPNet,
+  TorchUNet,
 )
 
 
 def _deeplab(backbone: nn.Module, classes: int, **shape: Any) -> nn.Module:
-  return DeepLabV3(backbone, classes, **{"rates": (6, 12, 18), "convs": 0, **shape})
+  return TorchDeepLabV3(backbone, classes, **{"rates": (6, 12, 18), "convs": 0, **shape})
 
 
 def _plus(backbone: nn.Module, classes: int) -> nn.Module:
@@ -29,32 +34,32 @@ def _plus(backbone: nn.Module, classes: int) -> nn.Module:
 
 
 def _resnet(depth: int, output_stride: int) -> nn.Module:
-  return ResNet(BLOCKS[depth], output_stride=output_stride)
+  return TorchResNet(BLOCKS[depth], output_stride=output_stride)
 
 
 def _mobilenet() -> nn.Module:
-  return MobileNetV2(16, top=False)
+  return TorchMobileNetV2(16, top=False)
 
 
 PREDICTORS: dict[str, Callable[[int], nn.Module]] = {
-  "unet7": Contracting,
-  "unet18": lambda classes: Contracting(
+  "unet7": TorchUNet,
+  "unet18": lambda classes: TorchUNet(
     classes, (64, 128, 256, *[512] * 6), stride=2, down_kernel=4, convs=3, join=1, head_kernel=3
   ),
-  "fcn32s_vgg16": lambda classes: FullyConvolutional(VGG(fc_features=4096), classes, 32),
-  "fcn16s_vgg16": lambda classes: FullyConvolutional(VGG(fc_features=4096), classes, 16),
-  "fcn8s_vgg16": lambda classes: FullyConvolutional(VGG(fc_features=4096), classes),
-  "fcn_resnet101": lambda classes: FullyConvolutional(_resnet(101, 8), classes, 32),
-  "deeplab_v2_resnet101": lambda classes: DeepLabV2(_resnet(101, 8), classes),
+  "fcn32s_vgg16": lambda classes: TorchFCN(TorchVGG(fc_features=4096), classes, 32),
+  "fcn16s_vgg16": lambda classes: TorchFCN(TorchVGG(fc_features=4096), classes, 16),
+  "fcn8s_vgg16": lambda classes: TorchFCN(TorchVGG(fc_features=4096), classes),
+  "fcn_resnet101": lambda classes: TorchFCN(_resnet(101, 8), classes, 32),
+  "deeplab_v2_resnet101": lambda classes: TorchDeepLabV2(_resnet(101, 8), classes),
   "deeplab_v3_resnet50": lambda classes: _deeplab(_resnet(50, 16), classes),
   "deeplab_v3_resnet101": lambda classes: _deeplab(_resnet(101, 16), classes),
   "deeplab_v3_mobilenet_v2": lambda classes: _deeplab(_mobilenet(), classes, rates=()),
-  "deeplab_v3_plus_xception65": lambda classes: _plus(Xception(output_stride=16), classes),
+  "deeplab_v3_plus_xception65": lambda classes: _plus(TorchXception(output_stride=16), classes),
   "deeplab_v3_plus_mobilenet_v2": lambda classes: _plus(_mobilenet(), classes),
-  "pspnet_resnet50": lambda classes: PyramidScene(_resnet(50, 8), classes),
-  "pspnet_resnet101": lambda classes: PyramidScene(_resnet(101, 8), classes),
-  "dilated8": lambda classes: Dilated(VGG(fc_features=4096, output_stride=8), classes),
+  "pspnet_resnet50": lambda classes: TorchPSPNet(_resnet(50, 8), classes),
+  "pspnet_resnet101": lambda classes: TorchPSPNet(_resnet(101, 8), classes),
+  "dilated8": lambda classes: TorchDilated(TorchVGG(fc_features=4096, output_stride=8), classes),
   # The connections, once chosen at random, belong to the network.
-  "farabet": lambda classes: MultiScale(classes, connection_masks((3, 16, 64, 256), (8, 32))),
-  "fcrn50": lambda classes: UpProjecting(ResNet(BLOCKS[50], first=True), classes),
+  "farabet": lambda classes: TorchFarabet(classes, connection_masks((3, 16, 64, 256), (8, 32))),
+  "fcrn50": lambda classes: TorchFCRN(TorchResNet(BLOCKS[50], first=True), classes),
 }

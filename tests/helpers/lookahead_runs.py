@@ -28,12 +28,12 @@ class Watched(LookaheadSchedule):
     self._copy = (0, jax.device_get(result.state.players[PREDICTOR]), 0)
     return result
 
-  def _read_buffer(self):
+  def _open_buffer(self):
     """Notes how many steps the round may have."""
-    super()._read_buffer()
+    super()._open_buffer()
     sets = [each.model for each in self.progress.sets]
-    maps = sum(len(each.indices) for each in self._store.read(sets, "train"))
-    assert len(self._critic_source) == maps
+    maps = sum(len(each.indices) for each in self._buffer._store.read(sets, "train"))
+    assert len(self._buffer.examples) == maps
     self.limits = [*getattr(self, "limits", []), max(1, round(0.5 * maps / 8))]
 
   def after_step(self, state):
@@ -52,7 +52,7 @@ class Watched(LookaheadSchedule):
     if before.retraining and not self.progress.retraining:
       self._assert_same(result.state.players[PREDICTOR], self._copy[1])
       assert int(result.state.step) == self._copy[2]
-      loss = self._evaluate_critics(result.state, self._critic_batches)
+      loss = self._evaluate_critics(result.state, self._buffer.decision_batches)
       np.testing.assert_allclose(loss, self.progress.best_critic_loss, rtol=1e-5)
       self.returns += 1
     return result

@@ -97,7 +97,7 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
     config = small.config("load", **{f"lookahead.{key}": value for key, value in changes.items()})
     run = build_experiment(config)
     plan = build_schedule(config, run)(run, tmp_path, print)
-    return run, [list(plan._indices(model)) for model in models]
+    return run, [list(plan._buffer.train_indices(model)) for model in models]
 
   run, (of_start, of_second, of_third) = indices(0, 2, 3, only_seen=True)
   assert of_start == of_third == list(range(len(run.source)))

@@ -215,8 +215,7 @@ def sent_by_definition():
   """The norm, by term, of the gradient by the predictor's outputs on the whole batch."""
   players = games.of_method("medley", norm="none", levels=1)
   _, state = take_medley(1)
-  params = {name: player.params for name, player in state.players.items()}
-  stats = {name: player.batch_stats for name, player in state.players.items()}
+  params, stats = state.params, state.batch_stats
   examples = games.batch()
   outputs, state = players.predictor.apply(
     {"params": params[PREDICTOR]},
