@@ -156,15 +156,7 @@ class Report:
 def open_splits(
   open_split: Callable[[str], Source], splits: Iterable[str]
 ) -> tuple[dict[str, Source], tuple[Problem, ...]]:
-  """Opens splits, and turns the errors of those that cannot be opened into problems.
-
-  Args:
-    open_split: Function that opens a split by its name.
-    splits: Names of the splits.
-
-  Returns:
-    The sources by name of the split, and one problem for each split that cannot be opened.
-  """
+  """Opens splits; returns their sources by name, and a problem for each that cannot be opened."""
   sources, problems = {}, []
   for split in splits:
     try:

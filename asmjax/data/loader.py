@@ -88,12 +88,12 @@ class EpochSampler:
     """Returns (epoch, index in the source) of a position in the endless sequence.
 
     Args:
-      position: The epoch times `len(source)`, plus the place in that epoch's order.
+      position: The epoch times `len(source)`, plus the position in that epoch's order.
     """
-    epoch, place = divmod(position, len(self.source))
+    epoch, index = divmod(position, len(self.source))
     if self.shuffle:
-      place = int(_permutation(self.seed, epoch, len(self.source))[place])
-    return epoch, place
+      index = int(_permutation(self.seed, epoch, len(self.source))[index])
+    return epoch, index
 
   def example(self, epoch: int, index: int) -> Example:
     """Returns the source's example `index`, transformed as in `epoch`."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from asmjax.batch import UNLABELED
 from asmjax.data import decode
@@ -150,12 +151,9 @@ class Tfds:
     """Decoder of the mapped features alone, so that no other feature's library is needed."""
     import tensorflow_datasets as tfds
 
-    known, features = _flatten(self._info.features), {}
-    for name in self._names.values():
-      *parents, last = name.split("/")
-      branch = functools.reduce(lambda tree, part: tree.setdefault(part, {}), parents, features)
-      branch[last] = known[name]
-    return tfds.features.FeaturesDict(features)
+    known = _flatten(self._info.features)
+    features = {name: known[name] for name in self._names.values()}
+    return tfds.features.FeaturesDict(unflatten_dict(features, sep="/"))
 
   @functools.cached_property
   def _table(self) -> dict[int, int]:

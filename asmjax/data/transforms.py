@@ -72,7 +72,6 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
   Values do not change: a smaller picture of the same scene has the same depths and normals.
 
   Args:
-    example: Arrays of the example by key.
     size: (height, width) of the result in pixels.
 
   Raises:
@@ -111,7 +110,6 @@ def pad(example: Example, size: tuple[int, int], fill: RGB = GRAY) -> Example:
   """Pads an example at the bottom and on the right to at least `size`.
 
   Args:
-    example: Arrays of the example by key.
     size: Smallest (height, width) of the result in pixels.
     fill: RGB color, in 0..255, of the image's padding. All truth is missing there.
 
@@ -135,7 +133,6 @@ def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Exampl
   """Crops an example to a window.
 
   Args:
-    example: Arrays of the example by key.
     top: First row of the window.
     left: First column of the window.
     size: (height, width) of the window in pixels.
@@ -209,7 +206,7 @@ class Augment:
     """
     example = self.resize_only(example)
     factor = math.exp(rng.uniform(*np.log(self.scale))) if self.scale != (1.0, 1.0) else 1.0
-    example = self._scaled(example, factor, rng)
+    example = self._scale_and_crop(example, factor, rng)
     if self.scale_depth and factor != 1:
       example = rescale_depth_and_normals(example, factor)
     size = np.array(example["image"].shape[:2], np.int32)
@@ -231,9 +228,9 @@ class Augment:
       "letterbox": _letterbox_size(size, self.size),
     }[self.resize]
 
-  def _scaled(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
+  def _scale_and_crop(self, example: Example, factor: float, rng: np.random.Generator) -> Example:
     """Scales by `factor` and crops to `self.size`; crops first, so as to resize fewer pixels."""
-    height, width = sides = example["image"].shape[:2]
+    height, width = example["image"].shape[:2]
     scaled = max(1, round(height * factor)), max(1, round(width * factor))
     if scaled[0] <= self.size[0] and scaled[1] <= self.size[1]:
       return resize(example, scaled)
@@ -242,9 +239,10 @@ class Augment:
         f"image of {scaled[0]}x{scaled[1]} exceeds size {self.size[0]}x{self.size[1]} and would be"
         " cut: choose a larger size, resize 'letterbox' or 'stretch', or random_crop in training"
       )
+    # Sides of the window that fills `self.size` once it is scaled; a side that fits is kept.
     rows, columns = (
-      min(side, max(1, round(limit / factor))) if new > limit else side
-      for side, new, limit in zip(sides, scaled, self.size, strict=True)
+      min(side, max(1, round(limit / factor))) if scaled_side > limit else side
+      for side, scaled_side, limit in zip((height, width), scaled, self.size, strict=True)
     )
     top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
     size = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])

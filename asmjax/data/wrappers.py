@@ -12,9 +12,10 @@ from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
 
-# NAME[FROM:TO] in numbers of examples or in percent; FROM, TO or both may be missing.
-_COUNT, _PERCENT = r"(-?\d+)?", r"(-?\d+(?:\.\d+)?%)?"
-_SLICE = re.compile(rf"([^\[\]]+)\[(?:{_COUNT}:{_COUNT}|{_PERCENT}:{_PERCENT})\]")
+# NAME[FROM:TO] in numbers of examples, or in percent; FROM, TO or both may be missing.
+_SLICES = tuple(
+  re.compile(rf"([^\[\]]+)\[({bound})?:({bound})?\]") for bound in (r"-?\d+", r"-?\d+(?:\.\d+)?%")
+)
 
 
 class _Wrapper:
@@ -151,19 +152,16 @@ def open_split(open_full: Callable[[str], Source], split: str) -> Source:
   """
   if "[" not in split:
     return open_full(split)
-  parts = _SLICE.fullmatch(split)
-  if not parts:
+  match = _match_slice(split)
+  if not match:
     raise ValueError(
       f"malformed slice {split!r}; expected NAME[FROM:TO] with numbers of examples or percentages, "
       "as train[:80%], train[100:200] or train[-20%:]"
     )
-  name, *bounds = parts.groups()
-  source = open_full(name)
+  source = open_full(match[1])
   length = len(source)
-  start, stop = (
-    _position(count or percent or default, length, split)
-    for count, percent, default in zip(bounds[:2], bounds[2:], ("0", "100%"), strict=True)
-  )
+  start = _locate_bound(match[2] or "0", length, split)
+  stop = _locate_bound(match[3] or "100%", length, split)
   if start >= stop:
     raise ValueError(f"slice {split!r} is empty: examples {start} to {stop} of {length}")
   return Subset(source, range(start, stop), split)
@@ -171,11 +169,16 @@ def open_split(open_full: Callable[[str], Source], split: str) -> Source:
 
 def base_split(split: str) -> str:
   """Returns the name of the split that a slice NAME[FROM:TO] is taken from, or `split` itself."""
-  parts = _SLICE.fullmatch(split)
-  return parts[1] if parts else split
+  match = _match_slice(split)
+  return match[1] if match else split
 
 
-def _position(bound: str, length: int, split: str) -> int:
+def _match_slice(split: str) -> re.Match[str] | None:
+  matches = (pattern.fullmatch(split) for pattern in _SLICES)
+  return next(filter(None, matches), None)
+
+
+def _locate_bound(bound: str, length: int, split: str) -> int:
   """Returns the index of a slice's boundary in a split with `length` examples."""
   percent = bound.endswith("%")
   index = round(float(bound[:-1]) * length / 100) if percent else int(bound)

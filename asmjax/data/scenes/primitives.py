@@ -118,9 +118,8 @@ class Ball(NamedTuple):
   def intersect(self, origin: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first hits of rays from one point, and the normals there; see `Solid`."""
     enter, leave = _intersect_ball(origin, directions, self.radius)
-    return _first_hit(enter, leave), _points_along(origin, directions, enter) / np.float32(
-      self.radius
-    )
+    normals = _points_along(origin, directions, enter) / np.float32(self.radius)
+    return _first_hit(enter, leave), normals
 
 
 class Cylinder(NamedTuple):
@@ -140,16 +139,17 @@ class Cylinder(NamedTuple):
     near, far = _intersect_slabs(origin[2:], directions[2:], (self.half_length,))
     curved, leave = _intersect_ball(origin[:2], directions[:2], self.radius)
     enter, leave = np.maximum(curved, near[0]), np.minimum(leave, far[0])
-    side = curved > near[0]
-    inwards = False
+    is_curved = curved > near[0]  # Else the ray enters through a cap.
+    in_bore = False
     if self.bore:
-      into, out = _intersect_ball(origin[:2], directions[:2], self.bore)
-      inwards = (into < enter) & (enter < out)
-      enter, side = np.where(inwards, out, enter), side | inwards
+      # A ray that would enter through the opening of the bore hits the far side of the bore.
+      bore_enter, bore_leave = _intersect_ball(origin[:2], directions[:2], self.bore)
+      in_bore = (bore_enter < enter) & (enter < bore_leave)
+      enter, is_curved = np.where(in_bore, bore_leave, enter), is_curved | in_bore
     normals = np.empty_like(directions)
     radial = _points_along(origin[:2], directions[:2], enter) / np.float32(self.bore or self.radius)
-    normals[:2] = np.where(side, np.where(inwards, -radial, radial), 0)
-    normals[2] = np.where(side, 0, np.copysign(np.float32(1), -directions[2]))
+    normals[:2] = np.where(is_curved, np.where(in_bore, -radial, radial), 0)
+    normals[2] = np.where(is_curved, 0, np.copysign(np.float32(1), -directions[2]))
     return _first_hit(enter, leave), normals
 
 

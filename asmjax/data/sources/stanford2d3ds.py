@@ -24,11 +24,11 @@ _TESTED = {
   "fold2": ("area_2", "area_4"),
   "fold3": ("area_1", "area_3", "area_6"),
 }
-_SPLITS = {
-  f"{fold}_{part}": tuple(area for area in _AREAS if (area in tested) == (part == "test"))
-  for fold, tested in _TESTED.items()
-  for part in ("train", "test")
-} | {area: (area,) for area in _AREAS}
+_SPLITS = {}
+for _fold, _areas in _TESTED.items():
+  _SPLITS[f"{_fold}_train"] = tuple(area for area in _AREAS if area not in _areas)
+  _SPLITS[f"{_fold}_test"] = _areas
+_SPLITS |= {area: (area,) for area in _AREAS}
 _COLORS = {
   "ceiling": (230, 230, 220),
   "floor": (140, 110, 80),
