@@ -54,8 +54,8 @@ def test_labels_are_the_official_table():
 
 
 def test_cityscapes_descriptor_has_official_classes_and_colors():
-  facts = Cityscapes.descriptor
-  colors = dict(zip(facts.classes, facts.palette, strict=True))
+  descriptor = Cityscapes.descriptor
+  colors = dict(zip(descriptor.classes, descriptor.palette, strict=True))
   assert list(colors) == [
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
     *("vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train"),
@@ -63,7 +63,7 @@ def test_cityscapes_descriptor_has_official_classes_and_colors():
   ]
   assert colors["road"] == (128, 64, 128) and colors["sky"] == (70, 130, 180)
   assert colors["person"] == (220, 20, 60) and colors["bicycle"] == (119, 11, 32)
-  assert facts.ignored == {-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
+  assert descriptor.ignored == {-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
 
 
 def test_cityscapes_read_maps_ids_to_training_ids(root):

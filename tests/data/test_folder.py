@@ -48,10 +48,12 @@ def test_folder_reads_one_folder_per_split(root):
   assert source.names == ("a", "b", "c")
   assert [int(example["image"].mean().round()) for example in source] == [10, 0, 20]
   assert all(np.array_equal(example["label"], EXPECTED) for example in source)
-  facts = source.descriptor
-  assert facts.name == "folder" and facts.provides == {"label"} and facts.ignored == {255}
-  assert facts.classes == ("ground", "road", "wall") and facts.splits == ("train", "val")
-  assert facts.palette == ((0, 0, 0), (128, 64, 128), (70, 70, 70))
+  descriptor = source.descriptor
+  assert (
+    descriptor.name == "folder" and descriptor.provides == {"label"} and descriptor.ignored == {255}
+  )
+  assert descriptor.classes == ("ground", "road", "wall") and descriptor.splits == ("train", "val")
+  assert descriptor.palette == ((0, 0, 0), (128, 64, 128), (70, 70, 70))
 
 
 def test_folder_class_has_a_descriptor():

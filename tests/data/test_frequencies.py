@@ -1,7 +1,5 @@
 """The classes' shares and the smallest image, and that a run counts them where it needs them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -11,28 +9,25 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.data.frequencies import class_shares, smallest_diagonal
 from asmjax.data.transforms import Augment
 from tests.helpers import small_configs as small
+from tests.helpers.list_source import ListSource
 
 CLASSES = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Labels:
-  """A source of labels; None is a file that cannot be read."""
+DESCRIPTOR = Descriptor(
+  "labels", ("a", "b", "c"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)), ("train",), frozenset({"label"})
+)
 
-  labels: tuple
-  split: str = "train"
-  descriptor = Descriptor(
-    "labels", ("a", "b", "c"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)), ("train",), frozenset({"label"})
-  )
 
-  def __len__(self):
-    return len(self.labels)
-
-  def __getitem__(self, index):
-    if self.labels[index] is None:
-      raise ValueError(f"{index}.png is cut")
-    label = self.labels[index]
-    return {"label": label, "image": np.zeros((*label.shape, 3), np.uint8)}
+def label_source(labels):
+  """Source of labels and images of their sizes; None is a file that cannot be read."""
+  examples = [
+    ValueError(f"{index}.png is cut")
+    if label is None
+    else {"label": label, "image": np.zeros((*label.shape, 3), np.uint8)}
+    for index, label in enumerate(labels)
+  ]
+  return ListSource(examples, DESCRIPTOR)
 
 
 def random_labels(count=12):
@@ -60,34 +55,34 @@ def oracle(labels):
 
 def test_class_shares_agree_with_oracle():
   labels = random_labels()
-  shares = class_shares(Labels(labels), CLASSES)
+  shares = class_shares(label_source(labels), CLASSES)
   assert shares.dtype == np.float64
   np.testing.assert_allclose(shares, oracle(labels), rtol=1e-12)
   assert shares.sum() == pytest.approx(1, abs=1e-12)
 
 
 def test_class_shares_weigh_labeled_images_equally():
-  small_one, large = np.array([[0]], np.int32), np.full((9, 9), 1, np.int32)
+  small_label, large = np.array([[0]], np.int32), np.full((9, 9), 1, np.int32)
   blank, foreign = np.full((2, 2), UNLABELED, np.int32), np.full((2, 2), CLASSES, np.int32)
   mixed = np.array([[2, 2, 2, 0], [UNLABELED, UNLABELED, UNLABELED, CLASSES]], np.int32)
-  source = Labels((small_one, blank, large, foreign, mixed))
+  source = label_source((small_label, blank, large, foreign, mixed))
   np.testing.assert_allclose(class_shares(source, CLASSES), [1.25 / 3, 1 / 3, 0.75 / 3], rtol=1e-12)
 
 
 def test_class_shares_raise_or_skip_errors():
   labels = random_labels()
-  source = Labels((*labels, None))
+  source = label_source((*labels, None))
   with pytest.raises(ValueError, match="12.png is cut"):
     class_shares(source, CLASSES)
   np.testing.assert_array_equal(
-    class_shares(source, CLASSES, on_error="skip"), class_shares(Labels(labels), CLASSES)
+    class_shares(source, CLASSES, on_error="skip"), class_shares(label_source(labels), CLASSES)
   )
 
 
 @pytest.mark.parametrize("labels", [(), (np.full((2, 2), UNLABELED, np.int32),)])
 def test_class_shares_refuse_split_without_labels(labels):
   with pytest.raises(ValueError, match="no example of split 'train' of labels has a labeled pix"):
-    class_shares(Labels(labels), CLASSES)
+    class_shares(label_source(labels), CLASSES)
 
 
 def test_build_experiment_computes_class_shares_of_training_images():
@@ -128,7 +123,7 @@ def test_build_experiment_passes_error_policy_to_class_shares(monkeypatch):
 
 
 def test_smallest_diagonal_is_of_resized_images():
-  source = Labels((np.zeros((30, 40)), np.zeros((60, 25)), None, np.zeros((80, 60))))
+  source = label_source((np.zeros((30, 40)), np.zeros((60, 25)), None, np.zeros((80, 60))))
   diagonal = lambda resize: smallest_diagonal(
     source, Augment((60, 80), resize).output_size, on_error="skip"
   )
@@ -137,7 +132,7 @@ def test_smallest_diagonal_is_of_resized_images():
   with pytest.raises(ValueError, match="2.png is cut"):
     smallest_diagonal(source, Augment((60, 80)).output_size)
   with pytest.raises(ValueError, match="no example of split 'train' of labels can be read"):
-    smallest_diagonal(Labels((None,)), Augment((60, 80)).output_size, on_error="skip")
+    smallest_diagonal(label_source((None,)), Augment((60, 80)).output_size, on_error="skip")
 
 
 @pytest.mark.parametrize(

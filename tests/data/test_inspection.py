@@ -7,33 +7,21 @@ import pytest
 
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.inspection import inspect, open_splits, spread_indices
+from tests.helpers.list_source import ListSource
 
 CLASSES = ("floor", "wall", "lamp", "door")
 SIZE = (6, 8)
 
 
-class Listed:
-  """Examples from a list; an exception in it is raised when its turn comes."""
-
-  def __init__(self, examples, *, split="train", provides=("label",), files=None):
-    self.descriptor = Descriptor(
-      "listed", CLASSES, ((0, 0, 0),) * 4, ("train", "val"), frozenset(provides)
-    )
-    self.split, self.examples, self.names = split, examples, files
-
-  def __len__(self):
-    return len(self.examples)
-
-  def __getitem__(self, index):
-    example = self.examples[index]
-    if isinstance(example, Exception):
-      raise example
-    return example
-
-  def files(self, index):
-    if not self.names:
-      return {}
-    return {key: pathlib.Path(f"/{key}/{self.names[index]}.png") for key in ("image", "label")}
+def listed(examples, *, split="train", provides=("label",), files=""):
+  """Source of the examples; `files` has a letter for the name of each example's files."""
+  descriptor = Descriptor(
+    "listed", CLASSES, ((0, 0, 0),) * 4, ("train", "val"), frozenset(provides)
+  )
+  paths = [
+    {key: pathlib.Path(f"/{key}/{name}.png") for key in ("image", "label")} for name in files
+  ]
+  return ListSource(examples, descriptor, split, paths)
 
 
 def example(seed, size=SIZE, **changes):
@@ -65,7 +53,7 @@ ALL = ("label", "depth", "normals", "instance")
 def test_inspect_counts_clean_set_without_problems():
   examples = [example(seed, size) for seed, size in enumerate([(6, 8), (9, 4), (6, 8), (20, 30)])]
   examples[2]["label"][0, 0] = CLASSES.index("lamp")
-  report = inspect({"train": Listed(examples, provides=ALL)})
+  report = inspect({"train": listed(examples, provides=ALL)})
   assert report.problems == ()
   statistics = report.splits["train"].to_dict()
   assert statistics["examples"] == statistics["whole"] == 4
@@ -141,7 +129,7 @@ ALTERED = {
 @pytest.mark.parametrize("what", ALTERED)
 def test_inspect_reports_exactly_the_planted_problem(what):
   broken, kind, message = ALTERED[what]
-  source = Listed([example(0), broken, example(2)], provides=ALL, files="abc")
+  source = listed([example(0), broken, example(2)], provides=ALL, files="abc")
   (problem,) = inspect({"train": source}).problems
   assert (problem.kind, problem.split) == (kind, "train")
   assert problem.file in problem.message and problem.file.endswith("/b.png")
@@ -153,13 +141,13 @@ def test_inspect_names_file_of_faulty_key():
   no_label = example(1, label=np.full(SIZE, 255, np.int32))
   blank = example(2, image=np.zeros((*SIZE, 3), np.uint8))
   cut = ValueError("/label/d.png cannot be decoded")
-  source = Listed([spoiled("label", 9, seed=0), no_label, blank, cut], files="abcd")
+  source = listed([spoiled("label", 9, seed=0), no_label, blank, cut], files="abcd")
   files = [problem.file for problem in inspect({"train": source}).problems]
   assert files == ["/label/a.png", "/label/b.png", "/image/c.png", "/label/d.png"]
 
 
 def test_inspect_does_not_count_unreadable_examples():
-  source = Listed([example(0), OSError("no disk"), example(2)])
+  source = listed([example(0), OSError("no disk"), example(2)])
   report = inspect({"train": source})
   assert [problem.file for problem in report.problems] == ["train[1]"]
   sizes = {index: counts.size for index, counts in report.splits["train"].counts.items()}
@@ -167,15 +155,15 @@ def test_inspect_does_not_count_unreadable_examples():
 
 
 def test_inspect_accepts_images_without_instances():
-  source = Listed([example(0, instance=np.zeros(SIZE, np.int32))], provides=ALL)
+  source = listed([example(0, instance=np.zeros(SIZE, np.int32))], provides=ALL)
   assert not inspect({"train": source}).problems
 
 
 def test_inspect_finds_equal_images_in_and_across_splits():
-  train = Listed(
+  train = listed(
     [example(0), example(1), example(2), example(1, label=example(3)["label"])], files="abcd"
   )
-  val = Listed([example(4), example(2), example(5)], split="val")
+  val = listed([example(4), example(2), example(5)], split="val")
   overlap, duplicate = sorted(
     inspect({"train": train, "val": val}).problems, key=lambda problem: problem.kind, reverse=True
   )
@@ -188,19 +176,19 @@ def test_inspect_finds_equal_images_in_and_across_splits():
 def test_inspect_tells_images_of_equal_bytes_by_shape():
   image = example(0)["image"]
   turned = example(1, (8, 6), image=image.reshape(8, 6, 3))
-  assert not inspect({"train": Listed([example(0), turned])}).problems
+  assert not inspect({"train": listed([example(0), turned])}).problems
 
 
 def test_inspect_finds_overlap_of_broken_files():
   broken = ValueError("/image/a.png cannot be decoded")
-  splits = {name: Listed([broken], split=name, files="a") for name in ("train", "val")}
+  splits = {name: listed([broken], split=name, files="a") for name in ("train", "val")}
   kinds = [problem.kind for problem in inspect(splits).problems]
   assert kinds == ["unreadable", "unreadable", "overlap"]
 
 
 def test_inspect_reads_limit_examples_from_first_to_last():
   progress = []
-  source = Listed([example(0), OSError("skipped"), example(2), OSError("skipped"), example(4)])
+  source = listed([example(0), OSError("skipped"), example(2), OSError("skipped"), example(4)])
   report = inspect({"train": source}, limit=3, advance=progress.append)
   assert not report.problems and list(report.splits["train"].counts) == [0, 2, 4]
   assert progress == ["train"] * 3
@@ -217,7 +205,7 @@ def test_open_splits_turns_errors_into_problems():
   def open_split(split):
     if split == "val":
       raise FileNotFoundError("val.txt does not exist")
-    return Listed([example(0)])
+    return listed([example(0)])
 
   sources, problems = open_splits(open_split, ["val", "train"])
   assert list(sources) == ["train"]

@@ -17,6 +17,7 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.data.packing import pack
 from asmjax.data.scenes import Scenes
 from asmjax.data.tfds import Tfds
+from tests.helpers.list_source import ListSource
 from tests.helpers.small_configs import ROOT
 
 EVERYTHING = Descriptor(
@@ -29,24 +30,8 @@ EVERYTHING = Descriptor(
 )
 
 
-@dataclasses.dataclass
-class Listed:
-  """A source over a list; an example may be an exception to raise."""
-
-  examples: list
-  split: str = "train"
-  descriptor: Descriptor = EVERYTHING
-
-  def __len__(self):
-    return len(self.examples)
-
-  def __getitem__(self, index):
-    if isinstance(self.examples[index], BaseException):
-      raise self.examples[index]
-    return dict(self.examples[index])
-
-  def files(self, index):
-    return {}
+def listed(examples, split="train", descriptor=EVERYTHING, paths=()):
+  return ListSource(examples, descriptor, split, paths)
 
 
 def noise(seed, size=None):
@@ -64,8 +49,8 @@ def noise(seed, size=None):
 
 def two_splits():
   return {
-    "train": Listed([noise(seed) for seed in range(5)]),
-    "val": Listed([noise(seed) for seed in range(10, 12)], "val"),
+    "train": listed([noise(seed) for seed in range(5)]),
+    "val": listed([noise(seed) for seed in range(10, 12)], "val"),
   }
 
 
@@ -102,16 +87,6 @@ def test_pack_is_lossless_for_scenes(tmp_path):
     assert_same(source, Tfds(str(tmp_path), split))
 
 
-@dataclasses.dataclass
-class Photos(Listed):
-  """Images that come with a file."""
-
-  paths: tuple = ()
-
-  def files(self, index):
-    return {"image": self.paths[index]}
-
-
 def test_pack_keeps_jpegs_where_lossless(tmp_path):
   """Not where the source shows something else than the file: here a flipped photo, and a PNG."""
   descriptor = dataclasses.replace(EVERYTHING, provides=frozenset())
@@ -123,7 +98,7 @@ def test_pack_keeps_jpegs_where_lossless(tmp_path):
     PIL.Image.fromarray(pixels).save(path)
     image = decode.read_photo(path)
     examples.append({"image": image[:, ::-1] if "flipped" in path.name else image})
-  source = Photos(examples, descriptor=descriptor, paths=paths)
+  source = listed(examples, descriptor=descriptor, paths=[{"image": path} for path in paths])
   pack({"train": source}, tmp_path / "packed")
   packed = Tfds(str(tmp_path / "packed"), "train")
   assert_same(source, packed)
@@ -155,7 +130,7 @@ def test_tfds_reads_alike_in_threads_and_after_pickling(packed):
 
 
 def test_tfds_reads_parts_of_splits(packed):
-  source = Listed([noise(seed) for seed in (3, 4, 10)])
+  source = listed([noise(seed) for seed in (3, 4, 10)])
   assert_same(source, Tfds(str(packed), "train[60%:]+val[:1]"))
 
 
@@ -165,7 +140,7 @@ def test_tfds_reads_parts_of_splits(packed):
 @pytest.mark.parametrize("stop", [ValueError("unreadable"), KeyboardInterrupt()], ids=repr)
 def test_pack_resumes_after_interruption(packed, tmp_path, stop):
   sources = two_splits()
-  broken = dict(sources, train=Listed([*sources["train"].examples[:3], stop, noise(4)]))
+  broken = dict(sources, train=listed([*sources["train"].examples[:3], stop, noise(4)]))
   with pytest.raises(type(stop)):
     pack(broken, tmp_path, examples_per_shard=2)
   with pytest.raises(FileNotFoundError, match=r"not packed to the end: run launch/prepare\.py"):
@@ -219,11 +194,11 @@ def test_pack_rewrites_shard_of_another_length(packed, tmp_path):
   [
     (two_splits(), {"examples_per_shard": 3}, "examples_per_shard is 2 and 3"),
     ({"train": two_splits()["train"]}, {}, r"splits\.val is .* and None"),
-    (two_splits() | {"train": Listed([noise(0)])}, {}, r"splits\.train\.examples is 5 and 1"),
-    (two_splits() | {"val": Listed([noise(1)] * 2)}, {}, r"splits\.val\.first is "),
+    (two_splits() | {"train": listed([noise(0)])}, {}, r"splits\.train\.examples is 5 and 1"),
+    (two_splits() | {"val": listed([noise(1)] * 2)}, {}, r"splits\.val\.first is "),
     (
       {
-        split: Listed(
+        split: listed(
           source.examples, split, dataclasses.replace(EVERYTHING, classes=("sky", "tram"))
         )
         for split, source in two_splits().items()
@@ -244,8 +219,7 @@ def test_pack_refuses_folder_begun_with_other_arguments(packed, sources, options
 def test_pack_refuses_files_changed_since(tmp_path):
   path = tmp_path / "a.png"
   PIL.Image.fromarray(noise(0)["image"]).save(path)
-  source = Photos([noise(0)] * 2)
-  source.files = lambda index: {"image": path, "label": path}
+  source = listed([noise(0)] * 2, paths=[{"image": path, "label": path}] * 2)
   pack({"train": source}, tmp_path / "packed")
   path.write_bytes(path.read_bytes() + b" ")
   with pytest.raises(ValueError, match=r"splits\.train\.files is"):
@@ -281,7 +255,7 @@ def changed(**arrays):
 )
 def test_pack_refuses_examples_that_violate_contract(tmp_path, examples, message):
   with pytest.raises(ValueError, match=message):
-    pack({"train": Listed(examples)}, tmp_path)
+    pack({"train": listed(examples)}, tmp_path)
   with pytest.raises(FileNotFoundError):
     Tfds(str(tmp_path), "train")
 
@@ -289,9 +263,9 @@ def test_pack_refuses_examples_that_violate_contract(tmp_path, examples, message
 def test_pack_refuses_splits_of_two_data_sets(tmp_path):
   descriptor = dataclasses.replace(EVERYTHING, name="other")
   with pytest.raises(ValueError, match="split 'val' is not of the kind .*everything' and 'other'"):
-    pack(two_splits() | {"val": Listed([noise(0)], "val", descriptor)}, tmp_path)
+    pack(two_splits() | {"val": listed([noise(0)], "val", descriptor)}, tmp_path)
   with pytest.raises(ValueError, match=r"'train\[:1\]' cannot name files"):
-    pack({"train[:1]": Listed([noise(0)])}, tmp_path)
+    pack({"train[:1]": listed([noise(0)])}, tmp_path)
   assert not list(tmp_path.iterdir())
 
 

@@ -49,10 +49,10 @@ def root(tmp_path):
 
 
 def test_pascal_voc_descriptor_has_official_classes_and_colors():
-  facts = PascalVoc.descriptor
-  colors = dict(zip(facts.classes, facts.palette, strict=True))
-  assert len(colors) == 21 and facts.classes[0] == "background"
-  assert list(facts.classes[1:]) == sorted(facts.classes[1:])
+  descriptor = PascalVoc.descriptor
+  colors = dict(zip(descriptor.classes, descriptor.palette, strict=True))
+  assert len(colors) == 21 and descriptor.classes[0] == "background"
+  assert list(descriptor.classes[1:]) == sorted(descriptor.classes[1:])
   published = {
     "background": (0, 0, 0),
     "aeroplane": (128, 0, 0),
