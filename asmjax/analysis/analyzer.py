@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, PyTree
 from asmjax import batch as batches
 from asmjax.analysis.sheets import Block, Column, Scale, draw_sheet
 from asmjax.config.run_dir import read_config, read_state, reopen
-from asmjax.game import Game
 from asmjax.losses.matching import matching_distance
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks.base import Task
@@ -44,45 +43,71 @@ class Reconstruction(NamedTuple):
   error: Float[Array, "n h w"]
 
 
-def save_error_maps(
-  workdir: pathlib.Path, path: pathlib.Path, *, count: int = 6, data_root: str | None = None
-) -> None:
+class AnalyzerRun(NamedTuple):
+  """Run with structure terms.
+
+  Attributes:
+    experiment: Experiment of the run.
+    state: State of the last checkpoint, in the host's memory.
+    terms: Structure terms by name, at least one.
+  """
+
+  experiment: Experiment
+  state: TrainState
+  terms: dict[str, Structure]
+
+  @classmethod
+  def reopen(cls, workdir: pathlib.Path, data_root: str | None = None) -> "AnalyzerRun":
+    """Reads the config and the last checkpoint of a run.
+
+    Args:
+      workdir: Folder of the run.
+      data_root: Folder of the data set; None, the default, for the one in the run's config.
+
+    Raises:
+      ValueError: The run has no structure term.
+      FileNotFoundError: The run or its data set is missing, or it has no checkpoint.
+    """
+    experiment = reopen(workdir, data_root=data_root)
+    terms = experiment.game.terms
+    structures = {name: term for name, term in terms.items() if isinstance(term, Structure)}
+    if not structures:
+      raise ValueError(f"{workdir} has the terms {', '.join(terms)}; expected a structure term")
+    return cls(experiment, jax.device_get(read_state(experiment, workdir)), structures)
+
+
+def save_error_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> None:
   """Draws errors of predictions and of reconstructions of the truth (Fig. 3), by task.
 
   Both are the task's pixel loss, in the same colors.
 
   Args:
-    workdir: Folder of the run.
+    run: Run with analyzers.
     path: Path of the PNG file to write.
-    count: Largest number of validation examples.
-    data_root: Folder of the data set; None, the default, for the one in the run's config.
+    count: Largest number of validation examples; 6 by default.
 
   Raises:
-    ValueError: The run has no structure term, or one that does not reconstruct.
-    FileNotFoundError: The run has no checkpoint.
+    ValueError: An analyzer was not trained to reconstruct.
   """
-  run = reopen(workdir, data_root=data_root)
-  state = jax.device_get(read_state(run, workdir))
-  terms = structure_terms(run.game, workdir)
+  experiment, state, terms = run
   for name, term in terms.items():
     if not term.reconstruction_weight:
-      raise ValueError(
-        f"{workdir}: terms.{name}.reconstruction_weight is 0; expected a positive weight"
-      )
-  batch, outputs, truth = _predicted(run, state, count)
+      raise ValueError(f"terms.{name}.reconstruction_weight is 0; expected a positive weight")
+  tasks = experiment.game.tasks
+  batch, outputs, truth = _predict_examples(experiment, state, count)
   blocks = []
   for name, term in terms.items():
-    compute = jax.jit(lambda *args, term=term: reconstruct(term, run.game.tasks, *args))
+    compute = jax.jit(lambda *args, term=term: reconstruct(term, tasks, *args))
     reconstructions = jax.device_get(compute(state.players[name].params, outputs, truth))
     # Compiled functions return dicts in the order of their keys.
-    for key, task in select_tasks(run.game.tasks, term.tasks).items():
+    for key, task in select_tasks(tasks, term.tasks).items():
       result = reconstructions[key]
-      pictures = _pictures(run, key, outputs[key], batch)
-      rebuilt = _pictures(run, key, result.output, batch)["prediction"]
+      pictures = _draw_comparison(experiment, key, outputs[key], batch)
+      rebuilt = _draw_comparison(experiment, key, result.output, batch)["prediction"]
       scale = Scale.of(result.predicted, result.error, label=task.pixel_loss_label)
       blocks.append(
         Block(
-          key if len(run.game.tasks) > 1 else "",
+          key if len(tasks) > 1 else "",
           (
             Column("photo", batch["image"]),
             Column("truth", pictures["truth"]),
@@ -96,37 +121,29 @@ def save_error_maps(
   draw_sheet(blocks).savefig(path, dpi=150)
 
 
-def save_loss_maps(
-  workdir: pathlib.Path, path: pathlib.Path, *, count: int = 6, data_root: str | None = None
-) -> None:
+def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> None:
   """Draws the losses of each layer of the analyzer (Fig. 4), a block for each term.
 
   Layers that the run's loss leaves out have their names in brackets. Each layer has its own scale
   of colors, whose bar marks the margin beyond which the analyzer does not climb.
 
   Args:
-    workdir: Folder of the run.
+    run: Run with analyzers.
     path: Path of the PNG file to write.
     count: Largest number of validation examples; 6 by default.
-    data_root: Folder of the data set; None, the default, for the one in the run's config.
-
-  Raises:
-    ValueError: The run has no structure term.
-    FileNotFoundError: The run has no checkpoint.
   """
-  run = reopen(workdir, data_root=data_root)
-  state = jax.device_get(read_state(run, workdir))
-  terms = structure_terms(run.game, workdir)
-  batch, outputs, truth = _predicted(run, state, count)
+  experiment, state, terms = run
+  tasks = experiment.game.tasks
+  batch, outputs, truth = _predict_examples(experiment, state, count)
   blocks = []
   for name, term in terms.items():
     all_layers = dataclasses.replace(term, layers=term.critic.layers)
-    compute = jax.jit(lambda *args, term=all_layers: feature_distances(term, run.game.tasks, *args))
+    compute = jax.jit(lambda *args, term=all_layers: feature_distances(term, tasks, *args))
     losses = jax.device_get(compute(state.players[name].params, outputs, truth))
     columns = [Column("photo", batch["image"])]
-    for key in select_tasks(run.game.tasks, term.tasks):
-      pictures = _pictures(run, key, outputs[key], batch)
-      suffix = f"\nof {key}" if len(run.game.tasks) > 1 else ""
+    for key in select_tasks(tasks, term.tasks):
+      pictures = _draw_comparison(experiment, key, outputs[key], batch)
+      suffix = f"\nof {key}" if len(tasks) > 1 else ""
       columns += [Column(f"{kind}{suffix}", pictures[kind]) for kind in ("truth", "prediction")]
     for layer in all_layers.layers:
       scale = Scale.of(losses[layer], mark=term.margin)
@@ -147,27 +164,11 @@ def term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]
   return {name: section for name, section in terms.items() if section.get("kind", name) == kind}
 
 
-def structure_terms(game: Game, workdir: pathlib.Path) -> dict[str, Structure]:
-  """Selects the structure terms of a run's game, by name.
-
-  Args:
-    game: Game of the run.
-    workdir: Folder of the run, for the message of the error.
-
-  Raises:
-    ValueError: The game has no structure term.
-  """
-  terms = {name: term for name, term in game.terms.items() if isinstance(term, Structure)}
-  if not terms:
-    raise ValueError(f"{workdir} has the terms {', '.join(game.terms)}; expected a structure term")
-  return terms
-
-
 def per_pixel_loss(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n h w"]:
   """Computes the map of a loss that is a sum over pixels.
 
   Args:
-    loss: Loss of maps (1, 1, 1, ...) of a single pixel.
+    loss: Loss of maps (1, 1, 1, ...), of a single pixel.
     *maps: Pytrees of arrays (n, h, w, ...), the arguments of the loss.
 
   Returns:
@@ -198,11 +199,11 @@ def reconstruct(
   Returns:
     Maps of the pixel losses by the task's name.
   """
-  judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
+  structures = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
   # Flax's `apply` has no type for the module's result.
-  _, *maps = cast(tuple[Any, ...], term.critic.apply({"params": params}, *judged.true))
+  _, *reconstructed = cast(tuple[Any, ...], term.critic.apply({"params": params}, *structures.true))
   results = {}
-  for (name, task), structure in zip(judged.tasks.items(), maps, strict=True):
+  for (name, task), structure in zip(structures.tasks.items(), reconstructed, strict=True):
     targets = {task.truth_key: truth[task.truth_key]}
     output = task.from_reconstruction(structure)
     error, predicted = (
@@ -231,10 +232,10 @@ def feature_distances(
   Returns:
     Maps of the losses (n, h, w) at the size of each layer, by layer; NaN without truth.
   """
-  judged = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
+  structures = MaskedStructures(select_tasks(tasks, term.tasks), outputs, truth)
   predicted, true = (
-    term.critic.apply({"params": params}, *structures)[0]
-    for structures in (judged.predicted, judged.true)
+    term.critic.apply({"params": params}, *inputs)[0]
+    for inputs in (structures.predicted, structures.true)
   )
   distance = lambda a, b, mask: matching_distance(a, b, mask=mask, normalize=term.normalize)
   return {
@@ -242,13 +243,13 @@ def feature_distances(
       distance,
       predicted[layer],
       true[layer],
-      judged.mask(true[layer].shape[1:3], count_partial_cells=term.count_partial_cells),
+      structures.mask(true[layer].shape[1:3], count_partial_cells=term.count_partial_cells),
     )
     for layer in term.layers
   }
 
 
-def _predicted(
+def _predict_examples(
   run: Experiment, state: TrainState, count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Array], dict[str, ArrayLike]]:
   """Returns the first validation examples, the predictor's outputs, and truth at their size."""
@@ -261,7 +262,7 @@ def _predicted(
   return batch, outputs, batches.downsample(batch, size, align_corners=run.game.align_corners)
 
 
-def _pictures(
+def _draw_comparison(
   run: Experiment, task: str, output: Array, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   palette = np.array(run.descriptor.palette, np.uint8)
@@ -273,7 +274,7 @@ def _pictures(
 def _mask_unlabeled(
   task: Task, batch: Mapping[str, np.ndarray], pictures: np.ndarray
 ) -> np.ndarray:
-  """Whitens pictures where there is no truth: the autoencoder has no input there."""
+  """Whitens pictures where there is no truth, so that the autoencoder has no input."""
   return np.where(np.asarray(task.mask(batch)) > 0, pictures, np.uint8(255))
 
 

@@ -1,13 +1,15 @@
 """Metrics by class against a baseline, in tables and bars."""
 
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.curves import COLORS
-from asmjax.analysis.formatting import display_scale, format_number, metric_direction
+from asmjax.analysis.formatting import display_scale, markdown_table, metric_direction
 from asmjax.analysis.runs import Group
 from asmjax.metrics.moments import nanmean
 from asmjax.metrics.names import group_by_class
@@ -43,32 +45,15 @@ class ClassScores(NamedTuple):
   values: dict[str, np.ndarray]
   means: dict[str, float]
 
-  def changes(self, baseline: str) -> dict[str, np.ndarray]:
-    """Computes the differences of all other groups from a baseline.
-
-    Args:
-      baseline: Label of the group to subtract.
-
-    Returns:
-      Differences by class and, last, of the means, (c + 1,), by the group's label.
-    """
-    rows = {label: self.with_mean(label) for label in self.values}
-    return {label: row - rows[baseline] for label, row in rows.items() if label != baseline}
-
   def with_mean(self, label: str) -> np.ndarray:
     """Returns a group's values by class and, last, their mean, (c + 1,)."""
     return np.append(self.values[label], self.means[label])
 
 
 def usual_classes(groups: Sequence[Group]) -> list[str]:
-  """Selects the usual metrics by class, in the order of the papers, that all groups have."""
-  shared = set.intersection(*(set(metrics_by_class(group)) for group in groups))
-  return [metric for metric in _USUAL if metric in shared]
-
-
-def metrics_by_class(group: Group) -> list[str]:
-  """Reads the names of all metrics that a group's first run has by class."""
-  return list(group_by_class(group.results()[0]["metrics"]))
+  """Selects the metrics by class that papers list and the first runs of all groups have."""
+  metrics = [group_by_class(group.results()[0]["metrics"]) for group in groups]
+  return [metric for metric in _USUAL if all(metric in by_class for by_class in metrics)]
 
 
 def read_class_scores(groups: Sequence[Group], metric: str) -> ClassScores:
@@ -102,8 +87,7 @@ def read_class_scores(groups: Sequence[Group], metric: str) -> ClassScores:
 def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou") -> str:
   """Formats a Markdown table of a metric by class, means over runs, by descending gain.
 
-  Metrics that are parts of a total, such as IoUs, are in per cent. A class without a value in any
-  run of a group comes last.
+  Fractions are in per cent. A class without a value in any run of a group comes last.
 
   Args:
     baseline: Group of runs to compare with.
@@ -119,13 +103,12 @@ def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou")
   order = sorted(
     range(len(scores.classes)), key=lambda i: (np.isnan(gain[i]), -direction * gain[i])
   )
-  names = [*scores.classes, "**mean**"]
-  lines = [
-    [names[i], _format(metric, before[i]), _format(metric, after[i]), _format(metric, gain[i], "+")]
+  names, column = [*scores.classes, "**mean**"], MetricColumn.parse(metric)
+  rows = [
+    [names[i], column.format(before[i]), column.format(after[i]), column.format(gain[i], "+")]
     for i in (*order, len(order))
   ]
-  head = [metric, baseline.label, group.label, "difference"]
-  return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * 4, *lines))
+  return markdown_table([metric, baseline.label, group.label, "difference"], rows)
 
 
 def save_changes(scores: Sequence[ClassScores], baseline: str, path: pathlib.Path) -> None:
@@ -140,7 +123,8 @@ def save_changes(scores: Sequence[ClassScores], baseline: str, path: pathlib.Pat
   """
   from matplotlib.figure import Figure
 
-  width = max(4.5, 0.12 * max(map(_count_bars, scores)) + 1.5)
+  num_bars = max((len(metric.classes) + 1) * len(metric.values) for metric in scores)
+  width = max(4.5, 0.12 * num_bars + 1.5)
   figure = Figure(figsize=(width, 3.2 * len(scores)), layout="constrained")
   for axes, metric in zip(figure.subplots(len(scores), squeeze=False).flat, scores, strict=True):
     draw_changes(axes, metric, baseline)
@@ -150,27 +134,28 @@ def save_changes(scores: Sequence[ClassScores], baseline: str, path: pathlib.Pat
 
 
 def draw_changes(axes: Any, scores: ClassScores, baseline: str) -> None:
-  """Draws bars of the changes of each class and of the mean, by descending gain of the first group.
+  """Draws bars of the changes against the group with the label `baseline`, class by class.
 
-  Args:
-    axes: Matplotlib axes to draw on.
-    scores: Values of a metric by class.
-    baseline: Label of the group that the others are compared with.
+  Classes are in the order of the first group's gains, descending, with the mean as the last one.
   """
-  changes = scores.changes(baseline)
+  changes = {
+    label: scores.with_mean(label) - scores.with_mean(baseline)
+    for label in scores.values
+    if label != baseline
+  }
   first = metric_direction(scores.metric) * next(iter(changes.values()))[:-1]
   order = [*np.argsort(np.where(np.isnan(first), np.inf, -first), kind="stable"), len(first)]
   names = [*scores.classes, "mean"]
   width = 0.8 / len(changes)
-  for place, (label, change) in enumerate(changes.items()):
-    style = list(scores.values).index(label)
+  labels = list(scores.values)
+  for index, (label, change) in enumerate(changes.items()):
     axes.bar(
-      np.arange(len(order)) + (place - (len(changes) - 1) / 2) * width,
+      np.arange(len(order)) + (index - (len(changes) - 1) / 2) * width,
       display_scale(scores.metric) * change[order],
       width,
       label=label,
-      color=COLORS[style % len(COLORS)],
-      hatch=_HATCHES[place % len(_HATCHES)],
+      color=COLORS[labels.index(label) % len(COLORS)],
+      hatch=_HATCHES[index % len(_HATCHES)],
       edgecolor="white",
       linewidth=0,
     )
@@ -183,20 +168,7 @@ def draw_changes(axes: Any, scores: ClassScores, baseline: str) -> None:
   axes.set_axisbelow(True)
 
 
-def _count_bars(scores: ClassScores) -> int:
-  return (len(scores.classes) + 1) * len(scores.values)
-
-
 def _read_runs(group: Group, metric: str) -> list[dict[str, float]]:
   """Reads values by class of each run; NaN where a class of the first run has none."""
   runs = [group_by_class(results["metrics"]).get(metric, {}) for results in group.results()]
-  to_number = lambda value: float("nan") if value is None else value  # JSON has no NaN.
-  return [{name: to_number(run.get(name)) for name in runs[0]} for run in runs]
-
-
-def _format(metric: str, value: float, sign: str = "") -> str:
-  if np.isnan(value):
-    return "–"
-  value *= display_scale(metric)
-  text = f"{abs(value):.2f}" if display_scale(metric) > 1 else format_number(abs(value))
-  return ("-" if value < 0 else sign) + text
+  return [{name: run.get(name, math.nan) for name in runs[0]} for run in runs]

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.analysis.formatting import display_scale, metric_direction
+from asmjax.analysis.formatting import (
+  display_scale,
+  format_number,
+  markdown_table,
+  metric_direction,
+)
 from asmjax.analysis.runs import Group, check_comparable
 
 # Level of the confidence intervals, the usual 95 %.
@@ -59,16 +64,8 @@ class MetricColumn:
     )
 
   def format(self, value: float, sign: str = "") -> str:
-    """Formats a value, scaled and with two or three decimals; "–" for NaN.
-
-    Args:
-      value: Value in the units of `results.json`.
-      sign: "+" to write the sign of positive values, too; empty by default.
-    """
-    value = self.scale * value
-    if math.isnan(value):
-      return "–"
-    return f"{value:{sign}.{2 if self.scale > 1 or abs(value) >= 1 else 3}f}"
+    """Formats a value in the units of `results.json`; see `format_number`."""
+    return format_number(value, self.scale, sign)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,22 +101,18 @@ class PairedDifference(SeedSummary):
   direction: int
 
   @property
-  def half_width(self) -> float:
-    """Half the width of the Student-t confidence interval of the mean difference.
+  def interval(self) -> tuple[float, float]:
+    """Ends of the Student-t confidence interval of the mean difference.
 
-    It is t_{0.975, n-1} s / sqrt(n), with n - 1 degrees of freedom; NaN for fewer than two seeds.
+    They are the mean -+ t_{0.975, n-1} s / sqrt(n); NaN for fewer than two seeds.
     """
     from scipy.special import stdtrit
 
     n = len(self.values)
     if n < 2:
-      return math.nan
-    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * self.std / math.sqrt(n)
-
-  @property
-  def interval(self) -> tuple[float, float]:
-    """Lower and upper end of the confidence interval of the mean difference."""
-    return self.mean - self.half_width, self.mean + self.half_width
+      return math.nan, math.nan
+    half_width = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * self.std / math.sqrt(n)
+    return self.mean - half_width, self.mean + half_width
 
   @property
   def ahead(self) -> int:
@@ -155,34 +148,34 @@ class Comparison:
 
   def markdown(self) -> str:
     """Formats a Markdown table with a row for each group; `caption` explains its cells."""
-    timed = any(each.values for each in self.seconds.values())
+    is_timed = any(seconds.values for seconds in self.seconds.values())
     head = ["runs"]
     for metric in self.metrics:
       head += [metric.title, f"against {self.baseline}"] if self.differences else [metric.title]
-    rows = [head + ["minutes"] * timed, ["---"] * (len(head) + timed)]
+    rows = []
     for label in self.labels:
       row = [label]
       for metric in self.metrics:
         row.append(_summary_cell(metric, self.summaries[label][metric.name]))
         if self.differences:
           row.append(_difference_cell(metric, self.differences.get(label, {}).get(metric.name)))
-      rows.append(row + [_cost_cell(self.seconds[label], self.cost.get(label))] * timed)
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+      rows.append(row + [_cost_cell(self.seconds[label], self.cost.get(label))] * is_timed)
+    return markdown_table(head + ["minutes"] * is_timed, rows)
 
   def caption(self) -> str:
     """Describes the cells of the table and the examples of the evaluation."""
     data_set, split, examples = self.examples
     parts = [f"{data_set} {split}, {examples} examples."]
-    if any(len(each.values) > 1 for row in self.summaries.values() for each in row.values()):
+    if any(len(runs.values) > 1 for row in self.summaries.values() for runs in row.values()):
       parts.append("Mean over the seeds ± sample standard deviation (every seed's value).")
     if self.differences:
       parts.append(
         f"Against {self.baseline} at the same seed: mean difference [its {CONFIDENCE:.0%} "
         "Student-t interval], in how many seeds it is better."
       )
-    if any(each.values for each in self.seconds.values()):
-      of = f" (in terms of {self.baseline})" if self.cost else ""
-      parts.append(f"Minutes: mean wall time of a training{of}.")
+    if any(seconds.values for seconds in self.seconds.values()):
+      unit = f" (in terms of {self.baseline})" if self.cost else ""
+      parts.append(f"Minutes: mean wall time of a training{unit}.")
     return " ".join(parts)
 
   def to_dict(self) -> dict[str, Any]:
@@ -201,16 +194,16 @@ class Comparison:
   def _row(self, label: str) -> dict[str, Any]:
     metrics = {}
     for name, summary in self.summaries[label].items():
-      metrics[name] = _facts(summary)
+      metrics[name] = _describe_seeds(summary)
       if difference := self.differences.get(label, {}).get(name):
         low, high = difference.interval
         metrics[name]["difference"] = {
-          **_facts(difference),
+          **_describe_seeds(difference),
           "low": low,
           "high": high,
           "ahead": difference.ahead,
         }
-    seconds = {**_facts(self.seconds[label]), "ratio": self.cost.get(label)}
+    seconds = {**_describe_seeds(self.seconds[label]), "ratio": self.cost.get(label)}
     return {"label": label, "metrics": metrics, "seconds": seconds}
 
 
@@ -237,7 +230,7 @@ def compare(
     raise ValueError(f"baseline {baseline!r} is none of the groups: {', '.join(labels)}")
   check_comparable(groups)
   metrics = tuple(
-    each if isinstance(each, MetricColumn) else MetricColumn.parse(each) for each in metrics
+    entry if isinstance(entry, MetricColumn) else MetricColumn.parse(entry) for entry in metrics
   )
   seeds = {group.label: _seeds(group, required=baseline is not None) for group in groups}
   summaries = {
@@ -247,40 +240,28 @@ def compare(
     for group in groups
   }
   seconds = {group.label: _summary(seeds[group.label], group.seconds()) for group in groups}
-  results = groups[0].results()[0]
-  return Comparison(
-    labels=labels,
-    baseline=baseline,
-    metrics=metrics,
-    examples=tuple(results[key] for key in ("data_set", "split", "examples")),
-    summaries=summaries,
-    differences={
+  differences, cost = {}, {}
+  if baseline:
+    differences = {
       label: {
         metric.name: paired_difference(
-          summaries[label][metric.name], summaries[baseline][metric.name], metric.direction
+          by_metric[metric.name], summaries[baseline][metric.name], metric.direction
         )
         for metric in metrics
       }
-      for label in labels
+      for label, by_metric in summaries.items()
       if label != baseline
     }
-    if baseline
-    else {},
-    seconds=seconds,
-    cost={label: _cost(seconds[label], seconds[baseline]) for label in labels} if baseline else {},
-  )
+    cost = {label: _cost(seconds[label], seconds[baseline]) for label in labels}
+  results = groups[0].results()[0]
+  examples = results["data_set"], results["split"], results["examples"]
+  return Comparison(labels, baseline, metrics, examples, summaries, differences, seconds, cost)
 
 
 def paired_difference(
   group: SeedSummary, baseline: SeedSummary, direction: int
 ) -> PairedDifference:
-  """Subtracts the baseline's values from a group's, for each seed that both have.
-
-  Args:
-    group: Values of the group.
-    baseline: Values of the baseline.
-    direction: 1 if higher values of the metric are better, -1 if lower ones are, 0 if neither.
-  """
+  """Subtracts the baseline's values from a group's, for each seed that both have."""
   shared = [seed for seed in group.values if seed in baseline.values]
   values = {seed: group.values[seed] - baseline.values[seed] for seed in shared}
   return PairedDifference(values, direction)
@@ -308,7 +289,7 @@ def _summary(seeds: Sequence[int], values: np.ndarray) -> SeedSummary:
   return SeedSummary({seed: value for seed, value in pairs if not math.isnan(value)})
 
 
-def _facts(summary: SeedSummary) -> dict[str, Any]:
+def _describe_seeds(summary: SeedSummary) -> dict[str, Any]:
   values = {str(seed): value for seed, value in summary.values.items()}
   return {"mean": summary.mean, "std": summary.std, "values": values}
 
@@ -316,8 +297,8 @@ def _facts(summary: SeedSummary) -> dict[str, Any]:
 def _summary_cell(metric: MetricColumn, summary: SeedSummary) -> str:
   if len(summary.values) < 2:
     return metric.format(summary.mean)
-  each = ", ".join(metric.format(value) for value in summary.values.values())
-  return f"**{metric.format(summary.mean)}** ± {metric.format(summary.std)} ({each})"
+  values = ", ".join(metric.format(value) for value in summary.values.values())
+  return f"**{metric.format(summary.mean)}** ± {metric.format(summary.std)} ({values})"
 
 
 def _difference_cell(metric: MetricColumn, difference: PairedDifference | None) -> str:

@@ -14,7 +14,7 @@ from asmjax.train.evaluate import make_evaluate
 
 _TASK = "segmentation"
 # Largest number of classes whose matrix has numbers in its cells; with more they are unreadable.
-_LEGIBLE = 12
+_MAX_NUMBERED = 12
 
 
 def count_confusions(
@@ -43,12 +43,12 @@ def count_confusions(
   return ConfusionMatrix(scores.sums[_TASK]["confusion"]), task.classes
 
 
-def by_row(matrix: ConfusionMatrix) -> np.ndarray:
+def normalize_rows(matrix: ConfusionMatrix) -> np.ndarray:
   """Divides each row by its sum: recall on the diagonal, NaN for a class without truth."""
   return ratio(matrix.counts, matrix.counts.sum(1, keepdims=True))
 
 
-def by_column(matrix: ConfusionMatrix) -> np.ndarray:
+def normalize_columns(matrix: ConfusionMatrix) -> np.ndarray:
   """Divides each column by its sum: precision on the diagonal, NaN if never predicted."""
   return ratio(matrix.counts, matrix.counts.sum(0, keepdims=True))
 
@@ -67,13 +67,13 @@ def save_matrices(
   """
   from matplotlib.figure import Figure
 
-  side = 1.6 + (0.36 if len(classes) <= _LEGIBLE else 0.2) * len(classes)
+  side = 1.6 + (0.36 if len(classes) <= _MAX_NUMBERED else 0.2) * len(classes)
   figure = Figure(figsize=(side * len(matrices) + 0.9, 2 * side), layout="compressed")
   grid = figure.subplots(2, len(matrices), squeeze=False, sharex=True, sharey=True)
-  kinds = ((by_row, "of the true class"), (by_column, "of the predicted class"))
-  for places, (normalized, title) in zip(grid, kinds, strict=True):
-    for axes, (label, matrix) in zip(places, matrices.items(), strict=True):
-      image = draw_matrix(axes, 100 * normalized(matrix), classes)
+  kinds = ((normalize_rows, "of the true class"), (normalize_columns, "of the predicted class"))
+  for row, (normalize, title) in zip(grid, kinds, strict=True):
+    for axes, (label, matrix) in zip(row, matrices.items(), strict=True):
+      image = draw_matrix(axes, 100 * normalize(matrix), classes)
       axes.set_title(f"{label}\n% {title}", fontsize=9)
   for axes in grid[-1]:
     axes.set_xlabel("predicted")
@@ -86,12 +86,9 @@ def save_matrices(
 
 
 def draw_matrix(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
-  """Draws a confusion matrix, with numbers in its cells if there are few classes.
+  """Draws a matrix (c, c) in per cent, with numbers in its cells if there are few classes.
 
-  Args:
-    axes: Matplotlib axes to draw on.
-    shares: Normalized matrix in per cent, (c, c); cells of NaN are gray.
-    classes: Names of the c classes.
+  Cells of NaN are gray.
 
   Returns:
     Matplotlib image, for a color bar.
@@ -102,20 +99,14 @@ def draw_matrix(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:
   # Colors by the square root, as confusions are few per cent and would all look alike.
   shade = PowerNorm(0.5, 0, 100)
   image = axes.imshow(shares, colormaps["magma_r"].with_extremes(bad="0.8"), shade)
-  places = range(len(classes))
-  axes.set_xticks(places, classes, rotation=90, fontsize=8)
-  axes.set_yticks(places, classes, fontsize=8)
+  ticks = range(len(classes))
+  axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
+  axes.set_yticks(ticks, classes, fontsize=8)
   axes.tick_params(length=0)
-  if len(classes) <= _LEGIBLE:
+  if len(classes) <= _MAX_NUMBERED:
     for (row, column), share in np.ndenumerate(shares):
       if not np.isnan(share):
-        axes.text(
-          column,
-          row,
-          f"{share:.1f}",
-          ha="center",
-          va="center",
-          fontsize=6.5,
-          color="white" if shade(share) > 0.42 else "black",
-        )
+        color = "white" if shade(share) > 0.42 else "black"
+        style = {"ha": "center", "va": "center", "fontsize": 6.5, "color": color}
+        axes.text(column, row, f"{share:.1f}", **style)
   return image

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asmjax.analysis.formatting import display_scale, format_key, format_metric
+from asmjax.analysis.plotting import add_legend, make_panels, trim_axes
 from asmjax.analysis.runs import Group
 from asmjax.game import PREDICTOR
 
@@ -30,7 +31,7 @@ _HEALTH = (
   ("the discriminator's loss on truth", "{}/discriminator_loss_real", True),
   ("the discriminator's loss on predictions", "{}/discriminator_loss_fake", True),
   ("norm of the critic's gradient", "gradient_norm/{}", True),
-  ("norm of what the term sends to the predictor", "gradient_norm_from/{}", True),
+  ("norm of the term's gradient for the predictor", "gradient_norm_from/{}", True),
 )
 
 
@@ -129,12 +130,6 @@ def read_curves(style: int, label: str, group: Group, metric: str) -> list[Curve
   """Reads a metric's curve of a group, or one of each run if they log at different steps.
 
   Runs make one curve if they share nine tenths of their steps. Fractions are in per cent.
-
-  Args:
-    style: Number of the line style.
-    label: Label in the legend.
-    group: Group of runs with a `metrics.jsonl`.
-    metric: Name of a logged metric.
   """
   joint = group.curve(metric)
   separate = [Group(label, (workdir,)).curve(metric) for workdir in group.workdirs]
@@ -154,7 +149,7 @@ def smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     values: Values of each run, (runs, t).
 
   Returns:
-    Last step of each part, (p,), and means over the parts, (runs, p).
+    Last steps and means of at most `MAX_POINTS` parts.
   """
   parts = np.array_split(np.arange(len(steps)), min(len(steps), MAX_POINTS))
   means = np.stack([values[:, part].mean(1) for part in parts], 1)
@@ -169,23 +164,13 @@ def legend_styles(charts: Sequence[Chart]) -> dict[str, int]:
 
 def line_style(style: int) -> dict[str, Any]:
   """Returns the keywords of Matplotlib's `plot` for the number of a style."""
-  pick = lambda values: values[style % len(values)]
-  return {
-    "color": pick(COLORS),
-    "linestyle": pick(DASHES),
-    "marker": pick(MARKERS),
-    "linewidth": 1.6,
-    "markersize": 5,
-  }
+  kinds = {"color": COLORS, "linestyle": DASHES, "marker": MARKERS}
+  style_of_kind = {key: values[style % len(values)] for key, values in kinds.items()}
+  return {**style_of_kind, "linewidth": 1.6, "markersize": 5}
 
 
 def draw_chart(axes: Any, chart: Chart) -> None:
-  """Draws the curves of a chart, without title and legend.
-
-  Args:
-    axes: Matplotlib axes to draw on.
-    chart: Curves to draw.
-  """
+  """Draws the curves of a chart on Matplotlib's axes, without title and legend."""
   for curve in chart.curves:
     mean, spacing = curve.values.mean(0), max(len(curve.steps) // _NUM_MARKERS, 1)
     style = line_style(curve.style)
@@ -202,45 +187,28 @@ def draw_chart(axes: Any, chart: Chart) -> None:
   axes.set_xlabel("step")
 
 
-def trim_axes(axes: Any) -> None:
-  """Gives Matplotlib's axes a faint grid and no frame at the top and the right."""
-  axes.grid(alpha=0.3)
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.tick_params(length=2)
-
-
-def save_charts(charts: Sequence[Chart], path: pathlib.Path) -> bool:
+def save_charts(charts: Sequence[Chart], path: pathlib.Path) -> None:
   """Draws charts in panels of one figure, with a common legend.
 
   Args:
-    charts: Charts to draw.
+    charts: Charts to draw; without any, nothing is written.
     path: Path of the PNG file to write.
-
-  Returns:
-    Whether there was a chart; otherwise nothing is written.
   """
-  from matplotlib.figure import Figure
   from matplotlib.lines import Line2D
 
   if not charts:
-    return False
-  across = min(2, len(charts))
-  down = -(-len(charts) // across)
-  size = (7, 4.2) if len(charts) == 1 else (5.5 * across, 3.2 * down + 0.4)
-  figure = Figure(figsize=size, layout="constrained")
-  panels = figure.subplots(down, across, squeeze=False).ravel()
-  for axes, chart in zip(panels, charts, strict=False):
+    return
+  num_columns = min(2, len(charts))
+  num_rows = -(-len(charts) // num_columns)
+  size = (7, 4.2) if len(charts) == 1 else (5.5 * num_columns, 3.2 * num_rows + 0.4)
+  figure, panels = make_panels(len(charts), num_columns, size)
+  for axes, chart in zip(panels, charts, strict=True):
     draw_chart(axes, chart)
     axes.set_title(chart.title, fontsize=10)
-  for axes in panels[len(charts) :]:
-    axes.axis("off")
-  handles = [
-    Line2D([], [], label=label, **line_style(style))
-    for label, style in legend_styles(charts).items()
-  ]
-  figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+  styles = legend_styles(charts).items()
+  handles = [Line2D([], [], label=label, **line_style(style)) for label, style in styles]
+  add_legend(figure, handles, num_columns=4)
   figure.savefig(path, dpi=110)
-  return True
 
 
 def _curve_title(metric: str) -> str:
@@ -248,4 +216,4 @@ def _curve_title(metric: str) -> str:
   if kind == "pixel":
     return f"pixel loss of {format_key(name)}"
   unit = ", %" if display_scale(metric) > 1 else ""
-  return f"{format_metric(metric)} of held-out examples{unit}"
+  return f"{format_metric(metric)} of validation examples{unit}"

@@ -7,45 +7,43 @@ from typing import Any
 
 import numpy as np
 
+from asmjax.analysis.plotting import add_legend, make_panels
 from asmjax.data.descriptor import Descriptor, Source
-from asmjax.data.inspection import Problem, Report, Statistics, spread_indices
+from asmjax.data.inspection import Report, Statistics, spread_indices
 from asmjax.data.transforms import Example
-from asmjax.utils import colors as pictures
+from asmjax.utils import colors
 
 # Smallest number of pixels of a drawn example's smaller side: cells are 2 inches at 130 dpi.
-_LEAST_SIDE = 300
+_MIN_SIDE = 300
 
 
-def format_report(report: Report, most: int = 20) -> str:
+def format_report(report: Report, max_problems: int = 20) -> str:
   """Formats the report of an inspection as text.
 
   Args:
     report: Report of `asmjax.data.inspection.inspect`.
-    most: Largest number of problems of each kind to list; 20 by default.
+    max_problems: Largest number of problems of each kind to list; 20 by default.
   """
   lines = []
   for name, split in report.splits.items():
-    lines += [f"{split.descriptor.name} {name}", *_facts(split.to_dict()), ""]
+    lines += [f"{split.descriptor.name} {name}", *_split_lines(split.to_dict()), ""]
   kinds = collections.defaultdict(list)
   for problem in report.problems:
     kinds[problem.kind].append(problem)
   lines.append(f"problems: {len(report.problems) or 'none'}")
   for kind, problems in kinds.items():
-    lines += [f"  {kind}: {len(problems)}", *map(_line, problems[:most])]
-    if len(problems) > most:
-      lines.append(f"    and {len(problems) - most} more")
+    lines.append(f"  {kind}: {len(problems)}")
+    lines += [f"    {problem.split}: {problem.message}" for problem in problems[:max_problems]]
+    if len(problems) > max_problems:
+      lines.append(f"    and {len(problems) - max_problems} more")
   return "\n".join(lines)
 
 
-def _line(problem: Problem) -> str:
-  return f"    {problem.split}: {problem.message}"
-
-
-def _facts(summary: dict[str, Any]) -> Iterator[str]:
-  yield f"  examples   {summary['examples']}, of which {summary['whole']} were read and are whole"
+def _split_lines(summary: dict[str, Any]) -> Iterator[str]:
+  yield f"  examples   {summary['examples']}, of which {summary['whole']} were read and are valid"
   if size := summary.get("size"):
-    least, median, greatest = ("x".join(map(str, size[key])) for key in ("min", "median", "max"))
-    yield f"  size       {least} to {greatest}, median {median}; {size['distinct']} different"
+    low, median, high = ("x".join(map(str, size[key])) for key in ("min", "median", "max"))
+    yield f"  size       {low} to {high}, median {median}; {size['distinct']} different"
   if depth := summary.get("depth"):
     values = [f"{key} {depth[key]:.3g} m, " for key in ("min", "median", "max") if key in depth]
     yield f"  depth      {''.join(values)}missing {depth['missing']:.2%}"
@@ -84,36 +82,33 @@ def save_contact_sheet(
   Raises:
     ValueError: Every example has a problem.
   """
-  from matplotlib.figure import Figure
-
   valid = list(statistics.counts)
   if not valid:
-    raise ValueError(f"split {source.split!r} of {source.descriptor.name} has no whole example")
-  indices = [valid[place] for place in spread_indices(len(valid), count)]
-  rows = panels([_thinned(source[index]) for index in indices], source.descriptor)
+    raise ValueError(f"split {source.split!r} of {source.descriptor.name} has no valid example")
+  indices = [valid[i] for i in spread_indices(len(valid), count)]
+  rows = draw_panels([_subsample(source[index]) for index in indices], source.descriptor)
   # About 8 columns whatever the data set provides: examples with few pictures share a row.
-  across = min(max(1, 8 // len(rows[0])), len(rows))
-  shape = -(-len(rows) // across), across * len(rows[0])
+  examples_per_row = min(max(1, 8 // len(rows[0])), len(rows))
+  shape = -(-len(rows) // examples_per_row), examples_per_row * len(rows[0])
   aspect = float(np.median([row["image"].shape[0] / row["image"].shape[1] for row in rows]))
   handles = _legend(statistics)
   height = (2 * aspect + 0.2) * shape[0] + 0.2 * -(-len(handles) // shape[1])
-  figure = Figure(figsize=(2 * shape[1], height), layout="constrained")
-  axes = figure.subplots(*shape, squeeze=False)
-  for place in axes.flat:
-    place.axis("off")
-  cells = [(index, title) for index, row in zip(indices, rows, strict=True) for title in row]
-  drawn = [picture for row in rows for picture in row.values()]
-  for place, (index, title), picture in zip(axes.flat, cells, drawn, strict=False):
-    place.imshow(picture)
-    place.set_title(_name(source, index) if title == "image" else title, fontsize=7)
+  cells = [
+    (_name(source, index) if title == "image" else title, picture)
+    for index, row in zip(indices, rows, strict=True)
+    for title, picture in row.items()
+  ]
+  figure, panels = make_panels(len(cells), shape[1], (2 * shape[1], height))
+  for axes, (title, picture) in zip(panels, cells, strict=True):
+    axes.axis("off")
+    axes.imshow(picture)
+    axes.set_title(title, fontsize=7)
   if handles:
-    figure.legend(
-      handles=handles, loc="outside lower center", ncols=shape[1], fontsize=7, frameon=False
-    )
+    add_legend(figure, handles, num_columns=shape[1])
   figure.savefig(path, dpi=130)
 
 
-def panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str, np.ndarray]]:
+def draw_panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str, np.ndarray]]:
   """Draws the image and every kind of truth of some examples; depths share one range of colors.
 
   Args:
@@ -123,29 +118,29 @@ def panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str
   Returns:
     Pictures of each example, uint8 (h, w, 3), by title.
   """
-  depths = np.concatenate([each["depth"].ravel() for each in examples if "depth" in each] or [[]])
+  depths = np.concatenate([e["depth"].ravel() for e in examples if "depth" in e] or [[]])
   valid = depths[np.isfinite(depths) & (depths > 0)]
   # Percentiles, as with the extremes a single outlier would give all other pixels one color.
   low, high = np.percentile(valid, (2, 98)) if valid.size else (0.0, 1.0)
-  draw = {
-    "label": ("label", lambda e: pictures.overlay(e["image"], e["label"], descriptor.palette)),
+  kinds = {
+    "label": ("label", lambda e: colors.overlay(e["image"], e["label"], descriptor.palette)),
     "depth": (
       f"depth, {low:.2g} to {high:.2g} m",
-      lambda e: pictures.depth_colors(e["depth"], low, high),
+      lambda e: colors.depth_colors(e["depth"], low, high),
     ),
-    "normals": ("normals", lambda e: pictures.normal_colors(e["normals"])),
-    "instance": ("instances", lambda e: pictures.instance_colors(e["instance"])),
+    "normals": ("normals", lambda e: colors.normal_colors(e["normals"])),
+    "instance": ("instances", lambda e: colors.instance_colors(e["instance"])),
   }
   return [
-    {"image": each["image"]}
-    | {title: make(each) for key, (title, make) in draw.items() if key in descriptor.provides}
-    for each in examples
+    {"image": example["image"]}
+    | {title: draw(example) for key, (title, draw) in kinds.items() if key in descriptor.provides}
+    for example in examples
   ]
 
 
-def _thinned(example: Example) -> Example:
+def _subsample(example: Example) -> Example:
   """Keeps every k-th pixel: several large examples are in memory at once, and drawn small."""
-  step = max(1, min(example["image"].shape[:2]) // _LEAST_SIDE)
+  step = max(1, min(example["image"].shape[:2]) // _MIN_SIDE)
   return {key: value[::step, ::step] for key, value in example.items()}
 
 

@@ -1,6 +1,8 @@
 """Formats of metrics' names and values in tables and figures."""
 
+import math
 import re
+from collections.abc import Iterable, Sequence
 
 from asmjax.metrics.names import split_class
 
@@ -46,21 +48,35 @@ def format_key(key: str) -> str:
   return re.sub(r"\biou\b", "IoU", key.replace("_", " "))
 
 
-def format_number(value: float) -> str:
-  """Formats a number with two decimals, or with three if it is within -1 and 1."""
-  return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+def format_number(value: float, scale: float = 1, sign: str = "") -> str:
+  """Formats a scaled number with two decimals, or three within -1 and 1; NaN as a dash.
+
+  Args:
+    value: Number to format.
+    scale: Factor from `value` to the displayed number; with a factor above 1, such as that of per
+      cent, there always are two decimals.
+    sign: "+" to write the sign of positive numbers, too; empty by default.
+  """
+  number = scale * value
+  if math.isnan(number):
+    return "–"
+  return f"{number:{sign}.{2 if scale > 1 or abs(number) >= 1 else 3}f}"
 
 
 def format_value(metric: str, value: float) -> str:
-  """Formats a value of a metric, a fraction in per cent, and NaN as a dash."""
-  return "–" if value != value else format_number(display_scale(metric) * value)
+  """Formats a value of a metric, a fraction in per cent."""
+  return format_number(value, display_scale(metric))
 
 
 def format_change(metric: str, change: float) -> str:
   """Formats a difference between two values of a metric with its sign, a fraction in points."""
-  size = display_scale(metric) * abs(change)
-  number = f"{size:.2f}" if display_scale(metric) > 1 else format_number(size)
-  return f"{'−' if change < 0 else '+'}{number}"
+  return format_number(change, display_scale(metric), "+").replace("-", "−")
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """Formats cells as a Markdown table."""
+  lines = [head, ["---"] * len(head), *rows]
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _quantity(metric: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
+from asmjax.analysis.formatting import markdown_table
+from asmjax.analysis.plotting import add_legend, make_panels
 from asmjax.config.run_dir import read_state, reopen
 from asmjax.losses.affinity import SizeWeights
 from asmjax.models.critics.size_chooser import SizeChooser
@@ -61,18 +63,9 @@ def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelS
   weights = cast(
     SizeWeights, SizeChooser().apply({"params": params}, task.channels, len(term.sizes))
   )
-  edge, non_edge = (expected_size(np.asarray(each), term.sizes) for each in weights)
+  # k_c = sum_k w_ck k for each class c.
+  edge, non_edge = (np.asarray(w) @ np.array(term.sizes, np.float32) for w in weights)
   return KernelSizes(task.classes, term.sizes, edge, non_edge)
-
-
-def expected_size(weights: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-  """Returns k_c = sum_k w_ck k (Sec. 5.4) for each class.
-
-  Args:
-    weights: Weight of each size, (classes, sizes).
-    sizes: Sizes k of the neighborhoods.
-  """
-  return weights @ np.array(sizes, np.float32)
 
 
 def format_table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
@@ -84,14 +77,14 @@ def format_table(groups: Mapping[str, Sequence[KernelSizes]]) -> str:
   Raises:
     ValueError: Runs have different classes or sizes.
   """
-  classes, _ = _in_common(groups)
-  titles = [f"{label}, {said}" for label in groups for said in _KINDS.values()]
-  columns = [_stacked(runs, kind) for runs in groups.values() for kind in _KINDS]
+  classes, _ = _shared_choices(groups)
+  titles = [f"{label}, {title}" for label in groups for title in _KINDS.values()]
+  columns = [_stack_sizes(runs, kind) for runs in groups.values() for kind in _KINDS]
   rows = [
-    [name, *(_cell(values[:, index]) for values in columns)] for index, name in enumerate(classes)
+    [name, *(_format_cell(sizes[:, index]) for sizes in columns)]
+    for index, name in enumerate(classes)
   ]
-  lines = [["kernel size", *titles], ["---"] * (1 + len(titles)), *rows]
-  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+  return markdown_table(["kernel size", *titles], rows)
 
 
 def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -> None:
@@ -107,73 +100,77 @@ def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -
   Raises:
     ValueError: Runs have different classes or sizes.
   """
-  from matplotlib.figure import Figure
-
-  classes, sizes = _in_common(groups)
-  order = np.argsort(_stacked(next(iter(groups.values())), "edge").mean(0), kind="stable")
-  thick = 0.8 / len(groups)
+  classes, sizes = _shared_choices(groups)
+  order = np.argsort(_stack_sizes(next(iter(groups.values())), "edge").mean(0), kind="stable")
+  thickness = 0.8 / len(groups)
   height = max(1.8, (0.16 + 0.12 * len(groups)) * len(classes) + 0.9)
-  figure = Figure(figsize=(7.5, height), layout="constrained")
-  panels = figure.subplots(1, 2, sharey=True)
-  for axes, (kind, said) in zip(panels, _KINDS.items(), strict=True):
+  figure, panels = make_panels(2, 2, (7.5, height))
+  for axes, (kind, title) in zip(panels, _KINDS.items(), strict=True):
     for i, (label, runs) in enumerate(groups.items()):
-      places = np.arange(len(classes)) - 0.4 + (len(groups) - i - 0.5) * thick
-      _draw_bars(axes, places, thick, label, _stacked(runs, kind)[:, order], min(sizes), f"C{i}")
+      positions = np.arange(len(classes)) - 0.4 + (len(groups) - i - 0.5) * thickness
+      _draw_bars(
+        axes, positions, thickness, label, _stack_sizes(runs, kind)[:, order], min(sizes), f"C{i}"
+      )
     axes.axvline(np.mean(sizes), color="0.3", linestyle="--", linewidth=1, label="at the start")
     axes.set(xlabel=r"kernel size $k_c = \sum_k w_{ck}\, k$", xticks=sizes)
     axes.set_xlim(min(sizes), max(*sizes, min(sizes) + 1))
-    axes.set_title(said, fontsize=10)
+    axes.set_title(title, fontsize=10)
+    axes.set_yticks(range(len(classes)), [classes[index] for index in order], fontsize=9)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-  panels[0].set_yticks(range(len(classes)), [classes[index] for index in order], fontsize=9)
+  panels[1].tick_params(labelleft=False)
   start, *bars = panels[0].get_legend_handles_labels()[0]
-  figure.legend(
-    handles=[*bars, start], loc="outside lower center", ncols=3, fontsize=8, frameon=False
-  )
+  add_legend(figure, [*bars, start], num_columns=3)
   figure.savefig(path, dpi=150)
 
 
 def _draw_bars(
-  axes: Any, places: np.ndarray, thick: float, label: str, values: np.ndarray, low: int, color: str
+  axes: Any,
+  positions: np.ndarray,
+  thickness: float,
+  label: str,
+  values: np.ndarray,
+  low: int,
+  color: str,
 ) -> None:
   """Draws bars from the smallest size to the means of values (runs, classes), with their range."""
-  mean, said, whiskers = values.mean(0), label, None
+  mean, whiskers = values.mean(0), None
   if len(values) > 1:
-    said = f"{label}: mean and range of {len(values)} runs"
+    label = f"{label}: mean and range of {len(values)} runs"
     # Rounding may put the mean of equal values outside their range, and lengths may not be < 0.
     whiskers = np.maximum(np.stack([mean - values.min(0), values.max(0) - mean]), 0)
   axes.barh(
-    places,
+    positions,
     mean - low,
-    0.9 * thick,
+    0.9 * thickness,
     left=low,
     xerr=whiskers,
-    label=said,
+    label=label,
     color=color,
     error_kw={"elinewidth": 1, "capsize": 2},
   )
 
 
-def _in_common(
+def _shared_choices(
   groups: Mapping[str, Sequence[KernelSizes]],
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
   """Returns the classes and sizes that all runs share; raises ValueError if they differ."""
-  found = {(run.classes, run.sizes): label for label, runs in groups.items() for run in runs}
-  if len(found) != 1:
-    each = "; ".join(
+  choices = {(run.classes, run.sizes): label for label, runs in groups.items() for run in runs}
+  if len(choices) != 1:
+    listing = "; ".join(
       f"{label} has classes {', '.join(classes)} and sizes {sizes}"
-      for (classes, sizes), label in found.items()
+      for (classes, sizes), label in choices.items()
     )
-    raise ValueError(f"{each or 'no runs'}; expected runs of the same classes and sizes")
-  return next(iter(found))
+    raise ValueError(f"{listing or 'no runs'}; expected runs of the same classes and sizes")
+  return next(iter(choices))
 
 
-def _stacked(runs: Sequence[KernelSizes], kind: str) -> np.ndarray:
+def _stack_sizes(runs: Sequence[KernelSizes], kind: str) -> np.ndarray:
   """Stacks the sizes of some runs, for one kind of pairs, (runs, classes)."""
   return np.stack([getattr(run, kind) for run in runs])
 
 
-def _cell(values: np.ndarray) -> str:
+def _format_cell(values: np.ndarray) -> str:
   mean = f"{values.mean():.2f}"
   return f"{mean} ({values.min():.2f}–{values.max():.2f})" if len(values) > 1 else mean

@@ -1,6 +1,7 @@
 """Results and logs of finished runs."""
 
 import dataclasses
+import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -41,10 +42,7 @@ class Group:
 
   @classmethod
   def parse(cls, text: str) -> "Group":
-    """Reads a group from its text on the command line.
-
-    Args:
-      text: Text of the form "LABEL=DIR,DIR,...", with the folder of each run.
+    """Reads a group from "LABEL=DIR,DIR,...", with the folder of each run.
 
     Raises:
       ValueError: The text has another form.
@@ -82,18 +80,20 @@ class Group:
   def final(self, metric: str) -> np.ndarray:
     """Reads the final value of a metric of each run, (runs,); NaN where it has none.
 
-    Args:
-      metric: Name of the metric in `results.json`.
-
     Raises:
       ValueError: A run does not have the metric.
     """
-    return np.array([_value(results["metrics"], metric) for results in self.results()])
+    values = []
+    for metrics in (results["metrics"] for results in self.results()):
+      if metric not in metrics:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(sorted(metrics))}")
+      values.append(metrics[metric])
+    return np.array(values)
 
   def results(self) -> list[dict[str, Any]]:
-    """Reads the results of each run on `split`, in the form of `results.json`."""
-    paths = [results_path(workdir, self.split) for workdir in self.workdirs]
-    return [read_json(path) for path in paths]
+    """Reads the results of each run on `split`, in the form of `results.json` but for NaNs."""
+    results = [read_json(results_path(workdir, self.split)) for workdir in self.workdirs]
+    return [{**content, "metrics": _null_to_nan(content["metrics"])} for content in results]
 
   def logged_metrics(self) -> list[str]:
     """Reads the names of all metrics that the group's first run logged, sorted."""
@@ -102,14 +102,14 @@ class Group:
   def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Reads the curve of a logged metric, at the steps where all runs logged it.
 
-    Args:
-      metric: Name of the metric in `metrics.jsonl`.
-
     Returns:
       Numbers of the predictor's steps, (t,), and values of the metric, (runs, t).
     """
-    curves = [_logged(workdir / "metrics.jsonl", metric) for workdir in self.workdirs]
-    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    logs = [read_jsonl(workdir / "metrics.jsonl") for workdir in self.workdirs]
+    curves = [
+      {line["step"]: line[metric] for line in log if line.get(metric) is not None} for log in logs
+    ]
+    steps = sorted(set.intersection(*map(set, curves)))
     values = np.array([[curve[step] for step in steps] for curve in curves])
     schedule = _update_schedule(self.workdirs[0])
     return np.asarray(schedule.count_predictor_steps(np.array(steps, int))), values
@@ -118,86 +118,70 @@ class Group:
 def usual_metrics(groups: Sequence[Group]) -> list[str]:
   """Selects the main metrics of the tasks that all runs are evaluated in.
 
-  Args:
-    groups: Groups of finished runs.
-
   Raises:
     ValueError: The runs share none of these metrics.
   """
   shared = set.intersection(
     *(set(results["metrics"]) for group in groups for results in group.results())
   )
-  found = [metric for metric in _USUAL if metric in shared]
-  if not found:
+  usual = [metric for metric in _USUAL if metric in shared]
+  if not usual:
     raise ValueError(
       "no task is evaluated in all runs; metrics in all: "
       f"{', '.join(sorted(drop_classes(dict.fromkeys(shared)))) or 'none'}"
     )
-  return found
+  return usual
 
 
 def results_path(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
-  """Returns the path of a run's results on a split.
-
-  Args:
-    workdir: Folder of the run.
-    split: Name of the split; empty, the default, for the split of the run's own evaluation.
-  """
-  own = not split or split == read_json(workdir / "config.json")["eval"]["split"]
-  return workdir / ("results.json" if own else f"results.{split}.json")
+  """Returns the path of a run's results on a split; by default that of the run's own evaluation."""
+  is_default = not split or split == read_json(workdir / "config.json")["eval"]["split"]
+  return workdir / ("results.json" if is_default else f"results.{split}.json")
 
 
 def results_table(results: Mapping[str, Any]) -> str:
-  """Formats results as text: a line for each mean, and tables of the metrics by class.
-
-  Args:
-    results: Content of `results.json`.
-  """
+  """Formats the content of `results.json`: a line for each mean, and tables of metrics by class."""
+  metrics = _null_to_nan(results["metrics"])
   lines = [
     f"{results['data_set']} {results['split']}, {results['examples']} examples, "
-    f"step {results['step']}, {_views(results)}",
-    *(
-      f"{name:48s} {_known(value):9.4f}" for name, value in drop_classes(results["metrics"]).items()
-    ),
+    f"step {results['step']}, {_describe_views(results)}",
+    *(f"{name:48s} {value:9.4f}" for name, value in drop_classes(metrics).items()),
   ]
   kinds: dict[str, dict[str, dict[str, float]]] = {}
-  for metric, values in group_by_class(results["metrics"]).items():
+  for metric, values in group_by_class(metrics).items():
     kind, _, name = metric.rpartition("/")
     kinds.setdefault(kind, {})[name] = values
   for kind, columns in kinds.items():
     widths = [max(9, len(name)) for name in columns]
     titles = "".join(f"  {name:>{width}s}" for name, width in zip(columns, widths, strict=True))
     lines += ["", f"{kind:24s}{titles}"]
-    for each in next(iter(columns.values())):
-      cells = (_known(values[each]) for values in columns.values())
-      numbers = "".join(f"  {x:{width}.4f}" for x, width in zip(cells, widths, strict=True))
-      lines.append(f"{each:24s}{numbers}")
+    for class_name in next(iter(columns.values())):
+      values = (column[class_name] for column in columns.values())
+      cells = "".join(f"  {x:{width}.4f}" for x, width in zip(values, widths, strict=True))
+      lines.append(f"{class_name:24s}{cells}")
   return "\n".join(lines)
 
 
 def check_comparable(groups: Sequence[Group]) -> None:
   """Checks that all runs were evaluated on the same examples, with the same kind of inference.
 
-  Args:
-    groups: Groups of finished runs.
-
   Raises:
     ValueError: Data set, split, number of examples or inference (scales, flips, tiles) differ.
   """
-  seen: dict[tuple, pathlib.Path] = {}
+  evaluations: dict[str, pathlib.Path] = {}
   for group in groups:
     for workdir, results in zip(group.workdirs, group.results(), strict=True):
-      key = tuple(results[key] for key in ("data_set", "split", "examples"))
-      seen.setdefault((*key, _views(results)), workdir)
-  if len(seen) > 1:
-    found = "; ".join(
-      f"{workdir} on {key[0]} {key[1]}, {key[2]} examples, {key[3]}"
-      for key, workdir in seen.items()
-    )
-    raise ValueError(f"runs were evaluated on different examples, or in other ways: {found}")
+      evaluation = (
+        f"{results['data_set']} {results['split']}, {results['examples']} examples, "
+        f"{_describe_views(results)}"
+      )
+      evaluations.setdefault(evaluation, workdir)
+  if len(evaluations) > 1:
+    listing = "; ".join(f"{workdir} on {text}" for text, workdir in evaluations.items())
+    raise ValueError(f"runs were evaluated on different examples, or in other ways: {listing}")
 
 
-def _views(results: Mapping[str, Any]) -> str:
+def _describe_views(results: Mapping[str, Any]) -> str:
   """Describes the multi-scale or tiled inference of an evaluation."""
   return results.get("protocol", {}).get(VIEWS, "each image once")
 
@@ -205,11 +189,6 @@ def _views(results: Mapping[str, Any]) -> str:
 def file_name(label: str) -> str:
   """Converts a label to a part of a file's name: runs of special characters become "_"."""
   return re.sub(r"[^\w.+-]+", "_", label)
-
-
-def _logged(path: pathlib.Path, metric: str) -> dict[int, float]:
-  lines = read_jsonl(path)
-  return {line["step"]: line[metric] for line in lines if line.get(metric) is not None}
 
 
 def _update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
@@ -222,12 +201,6 @@ def _update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
   return UpdateSchedule.parse(training["updates"], training["critic_warmup_steps"])
 
 
-def _value(metrics: dict, metric: str) -> float:
-  if metric not in metrics:
-    raise ValueError(f"unknown metric {metric!r}; known: {', '.join(sorted(metrics))}")
-  return _known(metrics[metric])
-
-
-def _known(value: float | None) -> float:
+def _null_to_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
   """Converts null, by which JSON represents NaN, to NaN."""
-  return float("nan") if value is None else value
+  return {name: math.nan if value is None else value for name, value in metrics.items()}

@@ -35,8 +35,8 @@ class Scale(NamedTuple):
       label: Text below the color bar; empty for none.
       mark: Loss to mark in the color bar; 0 for none.
     """
-    known = np.concatenate([values[np.isfinite(values)] for values in maps])
-    low, high = (min(known.min(), 0), np.percentile(known, _BRIGHTEST)) if known.size else (0, 1)
+    losses = np.concatenate([values[np.isfinite(values)] for values in maps])
+    low, high = (min(losses.min(), 0), np.percentile(losses, _BRIGHTEST)) if losses.size else (0, 1)
     return cls(float(low), max(float(high), float(low) + 1e-6), label, mark)
 
 
@@ -108,18 +108,18 @@ def _draw_block(part: Any, block: Block, num_columns: int) -> None:
   grid = part.subplots(len(ratios), num_columns, squeeze=False, height_ratios=ratios)
   for axes in grid.flat:
     axes.axis("off")
-  for places, column in zip(grid.T, block.columns, strict=False):
-    places[0].set_title(column.title, fontsize=9)
-    style = _colors(column.scale) if column.scale else {}
-    for axes, row in zip(places, column.rows, strict=False):
+  for panels, column in zip(grid.T, block.columns, strict=False):
+    panels[0].set_title(column.title, fontsize=9)
+    style = _color_style(column.scale) if column.scale else {}
+    for axes, row in zip(panels, column.rows, strict=False):
       # All maps are drawn at the size of the photo, whatever their stride.
       image = axes.imshow(row, extent=(0, width, height, 0), interpolation="nearest", **style)
     if column.scale:
-      places[-1].axis("on")
-      _draw_bar(part, image, places[-1], column.scale)
+      panels[-1].axis("on")
+      _draw_bar(part, image, panels[-1], column.scale)
 
 
-def _colors(scale: Scale) -> dict[str, Any]:
+def _color_style(scale: Scale) -> dict[str, Any]:
   from matplotlib import colormaps
   from matplotlib.colors import PowerNorm
 

@@ -33,7 +33,7 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "metrics", [], "the first one is drawn; by default the usual ones of the runs' tasks"
   )
-  flags.DEFINE_integer("count", 6, "held-out examples in the grid and the album")
+  flags.DEFINE_integer("count", 6, "validation examples in the grid and the album")
   flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
   flags.DEFINE_list(
     "classes",
@@ -91,15 +91,15 @@ def _split_baseline(
 
 
 def _show_cycles(groups: "Sequence[Group]", out: pathlib.Path) -> None:
-  from asmjax.analysis import lookahead
+  from asmjax.analysis import lookahead, lookahead_figures
 
   for group in groups:
     for workdir in group.workdirs:
       history = lookahead.History.read(workdir)
       print(f"\n{group.label}, {workdir}\n\n{lookahead.cycle_table(history)}")
   print(f"\n{lookahead.stability_table(groups)}")
-  lookahead.save_convergence(groups, out / "convergence.png")
-  lookahead.save_album(groups, out / "album.png", count=flags.FLAGS.count)
+  lookahead_figures.save_convergence(groups, out / "convergence.png")
+  lookahead_figures.save_album(groups, out / "album.png", count=flags.FLAGS.count)
 
 
 def _show_classes(baseline: "Group", others: "Sequence[Group]", out: pathlib.Path) -> None:
@@ -134,17 +134,16 @@ def _show_confusions(baseline: "Group", others: "Sequence[Group]", out: pathlib.
 
 
 def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
-  from asmjax.analysis import analyzer, runs, stimuli
+  from asmjax.analysis import analyzer, patches, runs
 
-  workdir, name = group.workdirs[0], runs.file_name(group.label)
-  count, data_root = flags.FLAGS.count, flags.FLAGS.data_root
-  sections = analyzer.term_sections(workdir, "structure").values()
-  if not sections:
+  workdir, name, count = group.workdirs[0], runs.file_name(group.label), flags.FLAGS.count
+  if not analyzer.term_sections(workdir, "structure"):
     return
-  analyzer.save_loss_maps(workdir, out / f"losses_{name}.png", count=count, data_root=data_root)
-  stimuli.save_patches(workdir, out / f"patches_{name}.png", data_root=data_root)
-  if all(section["reconstruction_weight"] for section in sections):
-    analyzer.save_error_maps(workdir, out / f"errors_{name}.png", count=count, data_root=data_root)
+  run = analyzer.AnalyzerRun.reopen(workdir, flags.FLAGS.data_root)
+  analyzer.save_loss_maps(run, out / f"losses_{name}.png", count=count)
+  patches.save_patches(run, out / f"patches_{name}.png")
+  if all(term.reconstruction_weight for term in run.terms.values()):
+    analyzer.save_error_maps(run, out / f"errors_{name}.png", count=count)
 
 
 def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
 `python launch/report.py --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=FILE`
 
 The page holds the final metrics beside what papers report, learning curves, the critics' health,
-IoUs by class, held-out photos with sliders between the predictions of the groups, the cycles of
+IoUs by class, validation photos with sliders between the predictions of the groups, the cycles of
 LoAd, and the settings and commands that repeat the runs. It needs neither a network nor a server;
 without JavaScript, and in print, the predictions stand side by side.
 """
@@ -22,7 +22,7 @@ def define_flags() -> None:
   """Defines the flags of `report`."""
   flags.DEFINE_multi_string("group", None, "LABEL=DIR,DIR,...: runs that differ in seed")
   flags.DEFINE_string("out", None, "the HTML file")
-  flags.DEFINE_integer("count", 6, "held-out examples in pictures", lower_bound=0)
+  flags.DEFINE_integer("count", 6, "validation examples in pictures", lower_bound=0)
   flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
   flags.DEFINE_string(
     "baseline", None, "LABEL of the group that others are held against; the first one by default"
@@ -37,7 +37,7 @@ def main(_: list[str]) -> None:
 
   values, path = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
   with exit_on_config_error():
-    content = report.write(
+    content = report.write_report(
       [Group.parse(text) for text in values.group],
       path,
       count=values.count,

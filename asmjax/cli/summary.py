@@ -18,7 +18,7 @@ from asmjax.cli.errors import exit_on_config_error
 if TYPE_CHECKING:
   from rich.console import Console
 
-  from asmjax.analysis.network.summary import Layer, Summary
+  from asmjax.analysis.network.summary import Layer, NetworkSummary
 
 flags.disclaim_key_flags()
 
@@ -71,7 +71,7 @@ def parse_size(sides: Iterable[str | int]) -> tuple[int, int]:
   return numbers[0], numbers[1]
 
 
-def print_summary(console: "Console", title: str, summary: "Summary") -> None:
+def print_summary(console: "Console", title: str, summary: "NetworkSummary") -> None:
   """Prints the table and the totals of one network."""
   from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Means, spreads and paired differences against plain SciPy, and the table they are read in."""
+"""Means, spreads and paired differences against SciPy's, and their table."""
 
 import json
 
@@ -37,54 +37,55 @@ def group(root, label, runs):
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_paired_difference_has_the_interval_of_a_paired_t_test(n):
   rng = np.random.default_rng(n)
-  ours, theirs = rng.normal(0.55, 0.02, n), rng.normal(0.5, 0.02, n)
-  found = paired_difference(
-    SeedSummary(dict(enumerate(ours))), SeedSummary(dict(enumerate(theirs))), 1
+  asm, iid = rng.normal(0.55, 0.02, n), rng.normal(0.5, 0.02, n)
+  difference = paired_difference(
+    SeedSummary(dict(enumerate(asm))), SeedSummary(dict(enumerate(iid))), 1
   )
-  known = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-  np.testing.assert_allclose(found.interval, known, rtol=1e-12)
-  np.testing.assert_allclose(found.mean, ours.mean() - theirs.mean(), rtol=1e-12)
-  assert found.ahead == sum(a > b for a, b in zip(ours, theirs, strict=True))
+  expected = stats.ttest_rel(asm, iid).confidence_interval(0.95)
+  np.testing.assert_allclose(difference.interval, expected, rtol=1e-12)
+  np.testing.assert_allclose(difference.mean, asm.mean() - iid.mean(), rtol=1e-12)
+  assert difference.ahead == sum(a > b for a, b in zip(asm, iid, strict=True))
 
 
-def test_interval_covers_the_true_difference_in_95_of_100_samples():
+def test_paired_difference_interval_covers_the_truth_in_95_of_100_samples():
   rng = np.random.default_rng(0)
   hits, samples = 0, 4000
-  for ours, theirs in rng.normal((0.5, 0.4), 0.1, (samples, 3, 2)).transpose(0, 2, 1):
-    found = paired_difference(
-      SeedSummary(dict(enumerate(ours))), SeedSummary(dict(enumerate(theirs))), 1
+  for asm, iid in rng.normal((0.5, 0.4), 0.1, (samples, 3, 2)).transpose(0, 2, 1):
+    difference = paired_difference(
+      SeedSummary(dict(enumerate(asm))), SeedSummary(dict(enumerate(iid))), 1
     )
-    hits += found.interval[0] <= 0.1 <= found.interval[1]
+    low, high = difference.interval
+    hits += low <= 0.1 <= high
   assert abs(hits / samples - 0.95) < 0.012
 
 
-def test_only_seeds_of_both_are_paired_and_less_of_an_error_is_ahead(tmp_path):
-  ours = group(tmp_path, "A", {0: ((0.5, 0.3), 60), 2: ((0.6, 0.1), 120), 3: ((0.9, 0.9), 1)})
+def test_compare_pairs_seeds_of_both_groups_and_prefers_smaller_errors(tmp_path):
+  asm = group(tmp_path, "A", {0: ((0.5, 0.3), 60), 2: ((0.6, 0.1), 120), 3: ((0.9, 0.9), 1)})
   base = group(tmp_path, "B", {2: ((0.5, 0.2), 60), 1: ((0.4, 0.1), 60), 0: ((0.5, 0.2), 30)})
-  found = compare([base, ours], METRICS, "B")
-  iou, rel = (found.differences["A"][name] for name in METRICS)
+  comparison = compare([base, asm], METRICS, "B")
+  iou, rel = (comparison.differences["A"][name] for name in METRICS)
   assert iou.values == {0: 0.0, 2: pytest.approx(0.1)} and iou.ahead == 1
   assert rel.values == {0: pytest.approx(0.1), 2: pytest.approx(-0.1)} and rel.ahead == 1
-  assert set(found.differences) == {"A"} and found.cost == {"B": 1.0, "A": 2.0}
-  assert found.summaries["A"][METRICS[0]].mean == pytest.approx(2 / 3)
-  assert found.summaries["A"][METRICS[0]].std == pytest.approx(np.std([0.5, 0.6, 0.9], ddof=1))
+  assert set(comparison.differences) == {"A"} and comparison.cost == {"B": 1.0, "A": 2.0}
+  assert comparison.summaries["A"][METRICS[0]].mean == pytest.approx(2 / 3)
+  assert comparison.summaries["A"][METRICS[0]].std == pytest.approx(np.std([0.5, 0.6, 0.9], ddof=1))
 
 
-def test_a_metric_without_a_value_in_a_run_leaves_that_run_out(tmp_path):
-  ours = group(tmp_path, "A", {0: ((None, 0.1), None), 1: ((0.6, 0.1), None)})
+def test_compare_leaves_out_runs_without_a_value(tmp_path):
+  asm = group(tmp_path, "A", {0: ((None, 0.1), None), 1: ((0.6, 0.1), None)})
   base = group(tmp_path, "B", {0: ((0.4, 0.1), None), 1: ((0.5, 0.1), None)})
-  found = compare([ours, base], METRICS, "B")
-  assert found.summaries["A"][METRICS[0]].values == {1: 0.6}
-  assert found.differences["A"][METRICS[0]].values == {1: pytest.approx(0.1)}
-  assert np.isnan(found.differences["A"][METRICS[0]].interval).all()
-  assert "minutes" not in found.markdown()
+  comparison = compare([asm, base], METRICS, "B")
+  assert comparison.summaries["A"][METRICS[0]].values == {1: 0.6}
+  assert comparison.differences["A"][METRICS[0]].values == {1: pytest.approx(0.1)}
+  assert np.isnan(comparison.differences["A"][METRICS[0]].interval).all()
+  assert "minutes" not in comparison.markdown()
 
 
 def test_markdown_has_means_spreads_differences_and_cost(tmp_path):
   base = group(tmp_path, "B", {0: ((0.40, 0.2), 60), 1: ((0.50, 0.3), 60)})
-  ours = group(tmp_path, "A", {0: ((0.42, 0.1), 90), 1: ((0.54, 0.1), 90)})
-  compared = compare([base, ours], METRICS, "B")
-  lines = [line.strip("| ").split(" | ") for line in compared.markdown().splitlines()]
+  asm = group(tmp_path, "A", {0: ((0.42, 0.1), 90), 1: ((0.54, 0.1), 90)})
+  comparison = compare([base, asm], METRICS, "B")
+  lines = [line.strip("| ").split(" | ") for line in comparison.markdown().splitlines()]
   assert lines[0] == ["runs", "mean_iou", "against B", "rel", "against B", "minutes"]
   # t of one degree of freedom is 12.706; the half width is 12.706 * 1.414 / 1.414 for the IoU.
   assert lines[2] == [
@@ -103,20 +104,20 @@ def test_markdown_has_means_spreads_differences_and_cost(tmp_path):
     "-0.150 [-0.785, +0.485], 2 of 2",
     "1.5 (1.50x)",
   ]
-  assert "cats val, 7 examples" in compared.caption() and "95%" in compared.caption()
-  row = json.loads(json.dumps(compared.to_dict()))["rows"][1]
+  assert "cats val, 7 examples" in comparison.caption() and "95%" in comparison.caption()
+  row = json.loads(json.dumps(comparison.to_dict()))["rows"][1]
   difference = row["metrics"][METRICS[0]]["difference"]
   assert difference["values"] == {"0": pytest.approx(0.02), "1": pytest.approx(0.04)}
   assert (difference["low"], difference["ahead"]) == (pytest.approx(-0.0971, abs=1e-4), 2)
   assert row["seconds"]["ratio"] == 1.5
 
 
-def test_one_run_a_group_has_no_spread(tmp_path):
+def test_markdown_of_single_runs_has_no_deviations(tmp_path):
   runs = {"A": (0.5, 0.1), "B": (0.4, 2)}
   groups = [group(tmp_path, label, {0: (values, None)}) for label, values in runs.items()]
-  compared = compare(groups, METRICS, "B")
-  assert "deviation" not in compared.caption()
-  lines = compared.markdown().splitlines()
+  comparison = compare(groups, METRICS, "B")
+  assert "deviation" not in comparison.caption()
+  lines = comparison.markdown().splitlines()
   assert lines[2:] == [
     "| A | 50.00 | +10.00, 1 of 1 | 0.100 | -1.90, 1 of 1 |",
     "| B | 40.00 |  | 2.00 |  |",
@@ -137,7 +138,7 @@ def test_metric_parse_reads_titles_scales_and_directions():
     MetricColumn.parse({"name": "a/b", "factor": 2})
 
 
-def test_compare_refuses_what_cannot_be_paired(tmp_path):
+def test_compare_refuses_equal_seeds_and_labels_and_an_unknown_baseline(tmp_path):
   one = group(tmp_path, "A", {0: ((0.5, 0.1), None)})
   write(tmp_path / "twin", 0, (0.5, 0.1))
   twins = Group("T", (*one.workdirs, tmp_path / "twin"))

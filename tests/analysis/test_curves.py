@@ -1,4 +1,4 @@
-"""Charts of critics' health."""
+"""Curves of logged metrics and charts of critics' health."""
 
 import json
 
@@ -8,6 +8,7 @@ from PIL import Image
 
 from asmjax.analysis import curves
 from asmjax.analysis.runs import Group
+from tests.helpers.finished_runs import write_run
 
 
 @pytest.fixture
@@ -24,24 +25,63 @@ def group(tmp_path):
 
 
 def save_health(group, path):
-  return curves.save_charts(curves.critic_health([group], curves.group_styles([group])), path)
+  curves.save_charts(curves.critic_health([group], curves.group_styles([group])), path)
 
 
-def test_every_critic_is_drawn_and_a_discriminator_in_more_panels(group, tmp_path):
+def test_critic_health_has_more_panels_of_a_discriminator(group, tmp_path):
   kinds = ("gradient_norm/predictor", "gradient_norm/a", "gradient_norm_from/a")
-  judged = tuple(
+  discriminator = tuple(
     f"a/{part}_{side}" for part in ("accuracy", "discriminator_loss") for side in ("real", "fake")
   )
   inked = []
-  for metrics in (kinds, kinds + judged):
-    assert save_health(group(*metrics), tmp_path / "health.png")
+  for metrics in (kinds, kinds + discriminator):
+    save_health(group(*metrics), tmp_path / "health.png")
     pixels = np.asarray(Image.open(tmp_path / "health.png").convert("RGB")).astype(int)
     inked.append(np.sum(np.ptp(pixels, axis=-1) > 60))
   assert 0 < inked[0] < 0.75 * inked[1]
 
 
-def test_without_a_critic_nothing_is_written(group, tmp_path):
-  assert not save_health(
-    group("gradient_norm/predictor", "gradient_norm_from/pixel"), tmp_path / "health.png"
-  )
+def test_save_charts_writes_nothing_without_a_critic(group, tmp_path):
+  save_health(group("gradient_norm/predictor", "gradient_norm_from/pixel"), tmp_path / "health.png")
   assert not (tmp_path / "health.png").exists()
+
+
+def test_read_curves_joins_runs_that_logged_at_the_same_steps(tmp_path):
+  for name, value, steps in (("a", 0.4, (2, 4)), ("b", 0.6, (2, 4)), ("c", 0.8, (1, 3, 4))):
+    write_run(tmp_path / name, (value, 0.8, 0.03, 0.9, 0.1), steps=steps)
+  read = lambda *names: curves.read_curves(
+    5, "A", Group("A", tuple(tmp_path / name for name in names)), "segmentation/mean_iou"
+  )
+  (joint,) = read("a", "b")
+  assert joint.steps.tolist() == [2, 4] and joint.style == 5
+  np.testing.assert_allclose(joint.values, [[20, 40], [30, 60]])
+  first, second = read("a", "c")
+  assert first.steps.tolist() == [2, 4] and second.steps.tolist() == [1, 3, 4]
+  np.testing.assert_allclose(second.values, [[20, 60, 80]])
+
+
+def test_smooth_averages_neighbors_of_long_curves():
+  steps, values = np.arange(10, 910, 10), np.random.default_rng(0).normal(size=(2, 90))
+  last_steps, means = curves.smooth(steps, values)
+  assert len(last_steps) == means.shape[1] == curves.MAX_POINTS and last_steps[-1] == 900
+  np.testing.assert_allclose(means[:, 0], values[:, :2].mean(1))
+  np.testing.assert_allclose(means[:, -1], values[:, -1])
+  _, means = curves.smooth(steps[:60], values[:, :60])
+  np.testing.assert_array_equal(means, values[:, :60])
+
+
+def test_line_style_differs_for_every_number():
+  styles = [curves.line_style(index) for index in range(280)]
+  assert len({(x["color"], x["linestyle"], x["marker"]) for x in styles}) == 280
+  # Without colors too, as long as there are fewer curves than a legend can hold.
+  assert len({(x["linestyle"], x["marker"]) for x in styles[:40]}) == 40
+
+
+def test_learning_curves_have_titles_of_metrics_and_losses(group):
+  metrics = ("pixel/surface_normals", "depth/rms", "segmentation/mean_iou")
+  charts = curves.learning_curves([group(*metrics)], metrics, {"run": 0})
+  assert [chart.title for chart in charts] == [
+    "pixel loss of surface normals",
+    "rms of validation examples",
+    "mean IoU of validation examples, %",
+  ]

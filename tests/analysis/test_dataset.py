@@ -1,10 +1,10 @@
-"""The text and the contact sheets of a data set."""
+"""Texts and contact sheets of data sets."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.analysis.dataset import format_report, panels, save_contact_sheet
+from asmjax.analysis.dataset import draw_panels, format_report, save_contact_sheet
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.inspection import Problem, Report, inspect
 
@@ -41,8 +41,8 @@ class Rooms:
     return {}
 
 
-def test_panels_show_what_is_missing_in_black_and_share_the_range_of_depths():
-  rows = panels([Rooms()[index] for index in (0, 4)], Rooms.descriptor)
+def test_draw_panels_has_missing_truth_in_black_and_one_range_of_depths():
+  rows = draw_panels([Rooms()[index] for index in (0, 4)], Rooms.descriptor)
   (title,) = (title for title in rows[0] if title.startswith("depth"))
   assert list(rows[0]) == ["image", "label", title, "normals", "instances"]
   assert title == "depth, 1 to 5 m"
@@ -53,14 +53,14 @@ def test_panels_show_what_is_missing_in_black_and_share_the_range_of_depths():
   assert rows[1][title][9, 9, 2] < rows[1][title][9, 9, 0]
 
 
-def test_panels_without_any_depth():
+def test_draw_panels_without_any_depth_is_black():
   example = Rooms()[0]
   example["depth"][:] = 0
-  (row,) = panels([example], Rooms.descriptor)
+  (row,) = draw_panels([example], Rooms.descriptor)
   assert not row["depth, 0 to 1 m"].any()
 
 
-def test_the_sheet_holds_whole_examples_and_a_legend(tmp_path):
+def test_save_contact_sheet_draws_valid_examples_and_a_legend(tmp_path):
   source = Rooms()
   report = inspect({"train": source})
   save_contact_sheet(source, report.splits["train"], tmp_path / "train.png", count=3)
@@ -69,11 +69,11 @@ def test_the_sheet_holds_whole_examples_and_a_legend(tmp_path):
   for color in PALETTE:
     assert (colors == color).all(-1).sum() > 20, color
   report.splits["train"].counts.clear()
-  with pytest.raises(ValueError, match="'train' of rooms has no whole example"):
+  with pytest.raises(ValueError, match="'train' of rooms has no valid example"):
     save_contact_sheet(source, report.splits["train"], tmp_path / "none.png")
 
 
-def test_the_text_gives_counts_and_problems():
+def test_format_report_has_counts_and_problems():
   report = inspect({"train": Rooms()})
   lines = format_report(report).splitlines()
   assert lines[0] == "rooms train" and "5, of which 4 were read" in lines[1]
@@ -84,10 +84,10 @@ def test_the_text_gives_counts_and_problems():
   assert lines[-3:] == ["problems: 1", "  unreadable: 1", "    train: train[2]: unreadable"]
 
 
-def test_the_text_lists_the_first_problems_of_every_kind():
+def test_format_report_lists_the_first_problems_of_every_kind():
   kinds = ["blank"] * 5 + ["contract"]
   problems = tuple(Problem(kind, "val", "", f"{kind} {i}") for i, kind in enumerate(kinds))
-  assert format_report(Report({}, problems), most=2).splitlines() == [
+  assert format_report(Report({}, problems), max_problems=2).splitlines() == [
     "problems: 6",
     "  blank: 5",
     "    val: blank 0",

@@ -1,11 +1,10 @@
-"""Comparing finished runs."""
+"""Results and logs of finished runs."""
 
 import json
 
 import numpy as np
 import pytest
 
-from asmjax.analysis.formatting import display_scale, metric_direction
 from asmjax.analysis.runs import (
   Group,
   check_comparable,
@@ -34,7 +33,7 @@ def runs(tmp_path):
   return tmp_path
 
 
-def test_a_group_has_final_values_and_the_steps_that_all_runs_share(runs):
+def test_group_final_and_curve_have_values_at_the_steps_that_all_runs_share(runs):
   group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
   np.testing.assert_allclose(group.final("miou"), [0.3, 0.5])
   assert np.all(np.isnan(group.final("lost")))
@@ -43,7 +42,7 @@ def test_a_group_has_final_values_and_the_steps_that_all_runs_share(runs):
   np.testing.assert_allclose(values, [[0.2, 0.3], [0.4, 0.5]])
 
 
-def test_seeds_and_wall_times_are_those_of_the_runs(runs):
+def test_group_seeds_and_seconds_are_read_from_the_runs(runs):
   group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
   with pytest.raises(ValueError, match="a_0/config.json is missing"):
     group.seeds()
@@ -58,21 +57,21 @@ def test_seeds_and_wall_times_are_those_of_the_runs(runs):
     Group.parse(f"A={runs / 'a_0'},{runs / 'a_0'}").seeds()
 
 
-def test_results_of_another_split_are_read_from_their_own_file(runs):
+def test_results_path_is_of_the_split(runs):
   workdir = runs / "a_0"
   (workdir / "config.json").write_text(json.dumps({"seed": 0, "eval": {"split": "val"}}))
   assert results_path(workdir) == results_path(workdir, "val") == workdir / "results.json"
-  other = results_path(workdir, "train[80%:]")
-  assert other.name == "results.train[80%:].json"
-  other.write_text(json.dumps({"metrics": {"miou": 0.7}}))
+  path = results_path(workdir, "train[80%:]")
+  assert path.name == "results.train[80%:].json"
+  path.write_text(json.dumps({"metrics": {"miou": 0.7}}))
   assert Group("A", (workdir,), "train[80%:]").final("miou") == [0.7]
 
 
-def test_labels_become_names_of_files():
+def test_file_name_replaces_special_characters():
   assert file_name("ASM w/o adv., λ=2") == "ASM_w_o_adv._λ_2"
 
 
-def test_the_usual_metrics_are_those_that_all_runs_have(runs):
+def test_usual_metrics_are_those_that_all_runs_have(runs):
   groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
   with pytest.raises(ValueError, match="no task is evaluated in all runs; .* lost, miou"):
     usual_metrics(groups)
@@ -87,7 +86,7 @@ def test_the_usual_metrics_are_those_that_all_runs_have(runs):
 
 
 @pytest.mark.parametrize("change", [{"data_set": "dogs"}, {"split": "test"}, {"examples": 6}])
-def test_runs_on_different_examples_are_not_compared(runs, change):
+def test_check_comparable_refuses_different_examples(runs, change):
   path = runs / "a_1" / "results.json"
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
   groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
@@ -95,7 +94,7 @@ def test_runs_on_different_examples_are_not_compared(runs, change):
     check_comparable(groups)
 
 
-def test_what_is_wrong_is_named(runs):
+def test_group_names_wrong_texts_runs_and_metrics(runs):
   with pytest.raises(ValueError, match="LABEL=DIR"):
     Group.parse(str(runs / "a_0"))
   with pytest.raises(FileNotFoundError, match="results.json is missing"):
@@ -104,7 +103,7 @@ def test_what_is_wrong_is_named(runs):
     Group.parse(f"A={runs / 'a_0'}").final("iou")
 
 
-def test_runs_that_looked_at_images_in_other_ways_are_not_compared(runs):
+def test_check_comparable_refuses_different_views(runs):
   path = runs / "a_1" / "results.json"
   views = {"protocol": {"views": "scales 0.5, 1"}}
   path.write_text(json.dumps(json.loads(path.read_text()) | views))
@@ -121,36 +120,15 @@ def test_runs_that_looked_at_images_in_other_ways_are_not_compared(runs):
     ({"pixel": {}}, [2, 3, 4]),
   ],
 )
-def test_curves_are_drawn_over_the_predictors_steps(runs, terms, steps):
+def test_group_curve_has_the_steps_of_the_predictor(runs, terms, steps):
   train = {"updates": "alternate(2, 1)", "critic_warmup_steps": 0}
   (runs / "a_0" / "config.json").write_text(json.dumps({"terms": terms, "train": train}))
-  found, values = Group.parse(f"A={runs / 'a_0'}").curve("miou")
-  assert found.tolist() == steps
+  predictor_steps, values = Group.parse(f"A={runs / 'a_0'}").curve("miou")
+  assert predictor_steps.tolist() == steps
   np.testing.assert_allclose(values, [[0.2, 0.25, 0.3]])
 
 
-@pytest.mark.parametrize(
-  "metric, factor, towards",
-  [
-    ("segmentation/boundary/boundary_f", 100, 1),
-    ("segmentation/boundary/f/previous", 100, 1),
-    ("segmentation/bf/bf", 100, 1),
-    ("segmentation/bf/bf_std", 100, 0),
-    ("depth/class/rel/previous", 1, -1),
-    ("depth/class/rel", 1, -1),
-    ("depth/instance/delta_1.25/wall", 100, 1),
-    ("normals/class/mean/beam", 1, -1),
-    ("segmentation/instance/iou/median", 100, 1),
-    ("segmentation/calibration_error", 1, -1),
-  ],
-)
-def test_display_scale_and_metric_direction_go_by_what_is_measured_and_not_by_the_class(
-  metric, factor, towards
-):
-  assert display_scale(metric) == factor and metric_direction(metric) == towards
-
-
-def test_results_table_has_a_line_a_mean_and_a_row_a_class():
+def test_results_table_has_a_line_for_each_mean_and_a_row_for_each_class():
   metrics = {
     "segmentation/mean_iou": 0.5,
     "segmentation/iou/wall": 0.25,
@@ -161,10 +139,10 @@ def test_results_table_has_a_line_a_mean_and_a_row_a_class():
     "segmentation/bf/f/wall": 0.75,
     "segmentation/bf/f/floor": 0.0,
   }
-  said = results_table(
+  text = results_table(
     {"data_set": "cats", "split": "val", "examples": 7, "step": 3, "metrics": metrics}
   )
-  assert [line.split() for line in said.splitlines()] == [
+  assert [line.split() for line in text.splitlines()] == [
     "cats val, 7 examples, step 3, each image once".split(),
     ["segmentation/mean_iou", "0.5000"],
     ["segmentation/bf/bf", "0.1250"],

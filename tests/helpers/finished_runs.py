@@ -8,6 +8,8 @@ import json
 import numpy as np
 from PIL import Image
 
+from asmjax.config.build import build_experiment
+from asmjax.train.loop import open_checkpoints
 from tests.helpers import small_configs as small
 
 METRICS = ("mean_iou", "pixel_accuracy", "calibration_error", "iou/wall", "iou/floor")
@@ -43,8 +45,31 @@ def write_run(folder, scores, *, variant="iid", steps=(2, 4), log=None, **change
     }
     for step in steps
   ]
-  (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+  (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
   return config
+
+
+def save_untrained(workdir, variant, *, critics=None, **changes):
+  """Saves the config and the checkpoint of a run that has made no step.
+
+  Args:
+    workdir: Folder of the run.
+    variant: Method and tasks of the config.
+    critics: Parameters of critics by term, in place of the initial ones.
+    **changes: Other settings, by their path.
+
+  Returns:
+    Experiment and state of the run.
+  """
+  config = small.config(variant, **changes)
+  (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+  run = build_experiment(config)
+  state = run.init_state()
+  players = {name: state.players[name].replace(params=x) for name, x in (critics or {}).items()}
+  state = state.replace(players=state.players | players)
+  with open_checkpoints(run, workdir) as checkpoints:
+    checkpoints.save(state)
+  return run, state
 
 
 class Parsed(html.parser.HTMLParser):
@@ -89,8 +114,8 @@ class Parsed(html.parser.HTMLParser):
 
 
 def table(parsed, start):
-  (found,) = [rows for caption, rows in parsed.tables.items() if caption.startswith(start)]
-  return found
+  (rows,) = [rows for caption, rows in parsed.tables.items() if caption.startswith(start)]
+  return rows
 
 
 def decoded(uri):

@@ -8,10 +8,9 @@ has 568 M multiply-adds without the classifier). So multiply-adds are counted fr
 receptive fields.
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax.errors import ScopeParamShapeError
 
-from asmjax.analysis.network.receptive_field import ReceptiveField
+from asmjax.analysis.network.field_rules import ReceptiveField
 from asmjax.analysis.network.trace import fill_arrays, is_array, is_image, trace_call
 from asmjax.game import Term
 from asmjax.ops import use_cpu_kernels
@@ -71,7 +70,7 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class NetworkSummary:
   """The layers of a network in the order of application.
 
   Attributes:
@@ -99,23 +98,20 @@ class Summary:
     return sum(layer.multiply_adds for layer in self.layers if layer.kind == "resize")
 
 
-def summarize(network: nn.Module, size: tuple[int, int], batch: int = 1) -> Summary:
-  """Summarizes a predictor or a backbone in evaluation.
-
-  Args:
-    network: Network that takes images and `train`.
-    size: Size (h, w) of the images.
-    batch: Number of images.
+def summarize(network: nn.Module, size: tuple[int, int]) -> NetworkSummary:
+  """Summarizes a predictor or a backbone in evaluation, for an image of `size` (h, w).
 
   Raises:
     ValueError: A loop or a branch holds convolutions or matrix products.
   """
-  images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
-  return summarize_call(network, images, train=False)
+  image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+  return summarize_call(network, image, train=False)
 
 
-def summarize_critic(term: Term, tasks: Mapping[str, Task], size: tuple[int, int]) -> Summary:
-  """Summarizes what a term's critic does for one prediction, in evaluation.
+def summarize_critic(
+  term: Term, tasks: Mapping[str, Task], size: tuple[int, int]
+) -> NetworkSummary:
+  """Summarizes a term's critic for one prediction, in evaluation.
 
   Args:
     term: Term with a critic.
@@ -141,7 +137,7 @@ def summarize_critic(term: Term, tasks: Mapping[str, Task], size: tuple[int, int
   return summarize_call(term.critic, *shapes, **options)
 
 
-def summarize_call(network: nn.Module, *inputs: Any, **options: Any) -> Summary:
+def summarize_call(network: nn.Module, *inputs: Any, **options: Any) -> NetworkSummary:
   """Summarizes a call of any module.
 
   A receptive field that exceeds half of the image is measured in larger images; one that grows
@@ -158,20 +154,13 @@ def summarize_call(network: nn.Module, *inputs: Any, **options: Any) -> Summary:
   """
   variables = _init_shapes(network, inputs, options)
   trace = trace_call(network, variables, inputs, options)
-  calls, shapes = trace.calls, tuple(x.shape for x in inputs if is_image(x))
+  shapes = tuple(x.shape for x in inputs if is_image(x))
   size = tuple(max(shape[axis] for shape in shapes) for axis in (1, 2)) if shapes else ()
-  larger = []
-  if not all(_fits(*pair) for call in calls for pair in zip(call.fields, size, strict=True)):
-    with contextlib.suppress(ScopeParamShapeError):  # There are parameters for each pixel.
-      traces = [
-        trace_call(network, variables, _enlarge(inputs, side), options) for side in LARGE_SIDES
-      ]
-      larger = [[call.fields for call in each.calls if not call.is_resize] for each in traces]
-  layers, i = [], 0
-  for call, parameters in zip(calls, trace.count_parameters(), strict=True):
-    # The size decides which maps are resized by matrices; all other layers exist at every size.
-    in_larger = [] if call.is_resize else [fields[i] for fields in larger]
-    i += not call.is_resize
+  fits = all(_fits(*pair) for call in trace.calls for pair in zip(call.fields, size, strict=True))
+  larger = iter(()) if fits else _trace_larger(network, variables, inputs, options)
+  layers = []
+  for call, parameters in zip(trace.calls, trace.count_parameters(), strict=True):
+    in_larger = () if call.is_resize else next(larger, ())
     measured = [
       _measure(field, side, [fields[axis] for fields in in_larger])
       for axis, (field, side) in enumerate(zip(call.fields, size, strict=True))
@@ -182,7 +171,27 @@ def summarize_call(network: nn.Module, *inputs: Any, **options: Any) -> Summary:
         **call.attributes, parameters=parameters, receptive_field=field, effective_stride=stride
       )
     )
-  return Summary(tuple(layers), shapes, sum(leaf.size for leaf in jax.tree.leaves(trace.params)))
+  return NetworkSummary(
+    tuple(layers), shapes, sum(leaf.size for leaf in jax.tree.leaves(trace.params))
+  )
+
+
+def _trace_larger(
+  network: nn.Module, variables: Any, inputs: Sequence[Any], options: Mapping[str, Any]
+) -> Iterator[tuple[tuple[ReceptiveField, ReceptiveField], ...]]:
+  """Yields the fields of each layer in larger images; nothing if parameters fix the size.
+
+  Resizes are left out: the size decides which maps are resized by matrices, and all other layers
+  exist at every size.
+  """
+  try:
+    traces = [
+      trace_call(network, variables, _enlarge(inputs, side), options) for side in LARGE_SIDES
+    ]
+  except ScopeParamShapeError:  # There are parameters for each pixel.
+    return
+  fields = [[call.fields for call in trace.calls if not call.is_resize] for trace in traces]
+  yield from zip(*fields, strict=True)
 
 
 def _init_shapes(network: nn.Module, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -199,26 +208,18 @@ def _fits(field: ReceptiveField, side: int) -> bool:
 def _measure(
   field: ReceptiveField, side: int, in_larger: Sequence[ReceptiveField]
 ) -> tuple[float, Fraction | float]:
-  """Returns receptive field and effective stride along an axis.
-
-  Args:
-    field: Receptive field in the image itself.
-    side: Pixels of the image.
-    in_larger: Receptive fields in larger images, if they were needed.
-  """
+  """Returns receptive field and effective stride along an axis, in larger images if needed."""
   if not _fits(field, side) and len({larger.extent for larger in in_larger}) == 1:
     return float(in_larger[0].extent), in_larger[0].stride
   return (math.inf if field.extent >= side else float(field.extent)), field.stride
 
 
-def _enlarge(inputs: Iterable[Any], side: int) -> list[Any]:
+def _enlarge(inputs: Sequence[Any], side: int) -> list[Any]:
   """Scales images in the same proportion to each other, so that the first is a square of `side`."""
-  inputs = list(inputs)
-  first = next(x.shape for x in inputs if is_image(x))
+  height, width = next(x.shape[1:3] for x in inputs if is_image(x))
 
   def scale(x: Any) -> Any:
     n, h, w, c = x.shape
-    shape = (n, side * h // first[1], side * w // first[2], c)
-    return jax.ShapeDtypeStruct(shape, x.dtype)
+    return jax.ShapeDtypeStruct((n, side * h // height, side * w // width, c), x.dtype)
 
   return [scale(x) if is_image(x) else x for x in inputs]

@@ -9,16 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from asmjax.analysis.network.receptive_field import (
-  PRODUCTS,
-  ReceptiveField,
-  Value,
-  image,
-  propagate,
-)
-from asmjax.ops import use_cpu_kernels
+from asmjax.analysis.network.field_rules import ReceptiveField
+from asmjax.analysis.network.receptive_field import PRODUCTS, Value, trace_fields
 
-# Primitives of pooling, and what a layer of them is called.
+# Kind of a layer by the primitive of its pooling.
 POOLS = {
   "reduce_window_max": "max pool",
   "reduce_window_min": "min pool",
@@ -46,18 +40,13 @@ def trace_call(
     with nn.intercept_methods(trace.intercept):
       return network.apply(variables, *fill_arrays(inputs, arrays), **options)
 
-  arrays = list(filter(is_array, inputs))
-  with use_cpu_kernels(False):
-    traced = jax.make_jaxpr(apply)(variables, *arrays)
-  values = [Value()] * len(jax.tree.leaves(variables))
-  values += [image(x.shape) if is_image(x) else Value() for x in arrays]
-  propagate(traced.jaxpr, traced.consts, values, trace.visit)
+  trace_fields(apply, variables, list(filter(is_array, inputs)), trace.visit)
   return trace
 
 
 @dataclasses.dataclass
 class LayerCall:
-  """A layer under construction, equation by equation.
+  """A layer, to which equations are added one by one.
 
   Attributes:
     attributes: Entries of `asmjax.analysis.network.summary.Layer` by name.
@@ -76,12 +65,11 @@ class LayerCall:
 
   def add(self, **attributes: Any) -> None:
     """Adds a convolution or product to those of the call: the largest window counts."""
-    own = self.attributes
     if attributes["kind"] != "matmul":
-      own["kind"] = attributes["kind"]
+      self.attributes["kind"] = attributes["kind"]
     for key in ("kernel", "stride", "dilation", "groups"):
-      own[key] = max(own[key], attributes[key])
-    own["multiply_adds"] += attributes["multiply_adds"]
+      self.attributes[key] = max(self.attributes[key], attributes[key])
+    self.attributes["multiply_adds"] += attributes["multiply_adds"]
 
 
 class Trace:
@@ -114,7 +102,7 @@ class Trace:
   def visit(
     self, equation: Any, operands: Sequence[Value], results: Sequence[Value], names: str, scope: str
   ) -> None:
-    """Adds an equation to its layer; see `propagate`."""
+    """Adds an equation to its layer: of a module's call, or of a pool or resize within it."""
     if not results or results[0].fields is None:
       return
     order, name = int(re.findall("<([0-9]+)>", names)[-1]), equation.primitive.name
@@ -132,11 +120,11 @@ class Trace:
         attributes["name"] = self.paths[order]
         self._calls[key] = LayerCall(attributes, fields, -1 if is_resize else order)
     elif name in POOLS:
-      attributes = _describe_pool(equation) | {"name": self.paths[order], "shape": shape}
+      attributes = _describe_pool(equation) | {"name": self.paths[order]}
       self._calls[names] = LayerCall(attributes, fields, -1)
     elif name == "slice" and equation.params["strides"] and len(shape) == 4:
       self._slice_strides[order] = equation.params["strides"][1:3]
-    for key in (order, scope):
+    for key in (order, scope, names):
       if key in self._calls:
         self._calls[key].fields, self._calls[key].attributes["shape"] = fields, shape
 
@@ -193,7 +181,6 @@ def _describe_product(equation: Any, operands: Sequence[Value], is_resize: bool)
     "stride": params["window_strides"],
     "dilation": params["rhs_dilation"],
     "groups": groups,
-    "shape": shape,
     "multiply_adds": products,
   }
 
@@ -209,7 +196,6 @@ def _describe_matmul(equation: Any, operands: Sequence[Value], is_resize: bool) 
     "stride": (1, 1),
     "dilation": (1, 1),
     "groups": 1,
-    "shape": shape,
     "multiply_adds": math.prod(shape) * math.prod(left[axis] for axis in contracted),
   }
 
@@ -240,5 +226,5 @@ def _count_taps(
   """
   if input_dilation == 1:
     return outputs * kernel
-  places = (stride * i + dilation * k - padding[0] for i in range(outputs) for k in range(kernel))
-  return sum(place % input_dilation == 0 for place in places)
+  rows = (stride * i + dilation * k - padding[0] for i in range(outputs) for k in range(kernel))
+  return sum(row % input_dilation == 0 for row in rows)

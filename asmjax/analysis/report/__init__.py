@@ -3,15 +3,15 @@
 import pathlib
 from collections.abc import Sequence
 
-from asmjax.analysis.report.contents import RunReport, collect
-from asmjax.analysis.report.page import render
+from asmjax.analysis.report.contents import RunReport, read_report
+from asmjax.analysis.report.page import render_page
 from asmjax.analysis.runs import Group
 from asmjax.utils.files import atomic_write
 
-__all__ = ["RunReport", "collect", "render", "write"]
+__all__ = ["RunReport", "read_report", "render_page", "write_report"]
 
 
-def write(
+def write_report(
   groups: Sequence[Group],
   path: pathlib.Path,
   *,
@@ -25,18 +25,18 @@ def write(
   Args:
     groups: Groups of runs that differ in seed.
     path: Path of the HTML file to write.
-    count: Number of held-out examples in pictures, at most.
-    data_root: Folder of the data set; the run's own by default.
-    baseline: Label of the group that others are held against; the first one by default.
-    command: Command that makes the report.
+    count: Largest number of validation examples in pictures; 6 by default.
+    data_root: Folder of the data set; None, the default, for the one in each run's config.
+    baseline: Label of the group that others are compared with; the first one by default.
+    command: Command that makes the report; none by default.
 
   Returns:
     The content of the report.
 
   Raises:
-    ValueError: See `collect`.
+    ValueError: See `read_report`.
   """
-  report = collect(groups, baseline=baseline, count=count, data_root=data_root, command=command)
+  report = read_report(groups, baseline=baseline, count=count, data_root=data_root, command=command)
   with atomic_write(path) as temporary:
-    temporary.write_text(render(report), encoding="utf-8")
+    temporary.write_text(render_page(report), encoding="utf-8")
   return report

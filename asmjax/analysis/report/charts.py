@@ -1,4 +1,7 @@
-"""Charts as inline SVG for a page."""
+"""Charts as inline SVG for a page.
+
+All ids of a chart begin with its `prefix`, which is different in each chart of a page.
+"""
 
 import io
 import re
@@ -6,20 +9,17 @@ from typing import Any
 from xml.etree import ElementTree
 
 from asmjax.analysis.classes import ClassScores, draw_changes
-from asmjax.analysis.curves import Chart, draw_chart, line_style, trim_axes
-from asmjax.analysis.lookahead import History, draw_convergence
+from asmjax.analysis.curves import Chart, draw_chart, line_style
+from asmjax.analysis.lookahead import History
+from asmjax.analysis.lookahead_figures import draw_convergence
+from asmjax.analysis.plotting import add_legend, legend_handles, trim_axes
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
 def chart_svg(chart: Chart, prefix: str) -> str:
-  """Draws a chart as SVG, without a legend.
-
-  Args:
-    chart: Chart to draw.
-    prefix: Prefix of all ids, different in each SVG of a page.
-  """
+  """Draws a chart as SVG, without a legend."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(4.6, 2.9), layout="constrained")
@@ -29,12 +29,7 @@ def chart_svg(chart: Chart, prefix: str) -> str:
 
 
 def legend_swatch(style: int, prefix: str) -> str:
-  """Draws a piece of a curve as SVG, for a legend.
-
-  Args:
-    style: Number of the curve's line style.
-    prefix: Prefix of all ids, different in each SVG of a page.
-  """
+  """Draws a piece of a curve of a line style as SVG, for a legend."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(0.6, 0.2))
@@ -45,49 +40,32 @@ def legend_swatch(style: int, prefix: str) -> str:
 
 
 def convergence_svg(history: History, prefix: str, name: str) -> str:
-  """Draws a LoAd run's hold-out mIoU over the propagations as SVG.
-
-  Args:
-    history: History of the run.
-    prefix: Prefix of all ids, different in each SVG of a page.
-    name: Name of the run in the description.
-  """
+  """Draws a LoAd run's mIoU on the decision split over the propagations as SVG."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(5.4, 3.3), layout="constrained")
   axes = figure.subplots()
   draw_convergence(axes, history)
-  trim_axes(axes)
   axes.locator_params("x", integer=True)
-  handles = {str(handle.get_label()): handle for handle in axes.get_legend_handles_labels()[0]}
-  figure.legend(
-    handles=list(handles.values()), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+  add_legend(figure, legend_handles(figure), num_columns=3)
+  num_propagations = sum(len(cycle.models) for cycle in history.cycles)
+  description = (
+    f"Mean IoU of {name} on the decision split over {num_propagations} propagations in "
+    f"{len(history.cycles)} cycles, from {100 * history.start.miou:.2f} % to "
+    f"{100 * history.best.miou:.2f} % at its best."
   )
-  return _to_svg(
-    figure,
-    prefix,
-    f"Hold-out mean IoU of {name} over {sum(len(cycle.models) for cycle in history.cycles)} "
-    f"propagations in {len(history.cycles)} cycles, from {100 * history.start.miou:.2f} % to "
-    f"{100 * history.best.miou:.2f} % at its best.",
-  )
+  return _to_svg(figure, prefix, description)
 
 
 def class_changes_svg(scores: ClassScores, baseline: str, prefix: str, title: str) -> str:
-  """Draws bars of each class's change against a baseline as SVG.
-
-  Args:
-    scores: Metric by class.
-    baseline: Label of the group that the others are held against.
-    prefix: Prefix of all ids, different in each SVG of a page.
-    title: Title in the description.
-  """
+  """Draws bars of each class's change against the group with the label `baseline` as SVG."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(6.2, 3.1), layout="constrained")
   axes = figure.subplots()
   draw_changes(axes, scores, baseline)
   trim_axes(axes)
-  figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+  add_legend(figure, legend_handles(figure), num_columns=4)
   return _to_svg(figure, prefix, f"{title}. The table has the numbers.")
 
 

@@ -1,4 +1,4 @@
-"""What a report says: numbers, curves, pictures and settings of finished runs, compared."""
+"""Contents of a report: numbers, curves, pictures and settings of finished runs, compared."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from asmjax.analysis.classes import ClassScores, metrics_by_class, read_class_scores
+from asmjax.analysis.classes import ClassScores, read_class_scores
 from asmjax.analysis.curves import Chart, critic_health, group_styles, learning_curves
 from asmjax.analysis.formatting import format_metric
 from asmjax.analysis.lookahead import History, is_lookahead
@@ -56,7 +56,7 @@ class TrainingWarning(NamedTuple):
 
 
 class LookaheadCourse(NamedTuple):
-  """What a LoAd run went through.
+  """Course of a LoAd run.
 
   Attributes:
     run: Label of the group and name of the run.
@@ -99,7 +99,7 @@ class RunReport:
   Attributes:
     title: Title of the page.
     metric: Metric by which runs are compared in a sentence.
-    baseline: Label of the group that others are held against.
+    baseline: Label of the group that others are compared with.
     groups: Groups of runs.
     examples: Data set, split and number of examples of the evaluation.
     protocols: How each metric is computed.
@@ -108,7 +108,7 @@ class RunReport:
     health: Curves of the critics.
     warnings: Warnings of all runs.
     classes: Metrics by class, of the groups that have them of the baseline's classes.
-    gallery: Pictures of held-out examples.
+    gallery: Pictures of validation examples.
     cycles: Courses of LoAd runs.
     runs: All runs, in the order of the groups.
     differences: Settings that are not the same in all runs; see `find_differences`.
@@ -135,7 +135,7 @@ class RunReport:
   command: str
 
 
-def collect(
+def read_report(
   groups: Sequence[Group],
   *,
   baseline: str | None = None,
@@ -143,32 +143,31 @@ def collect(
   data_root: str | None = None,
   command: Sequence[str] = (),
 ) -> RunReport:
-  """Reads all that finished runs left; what is missing becomes a note.
+  """Reads the files of finished runs; each missing one becomes a note.
 
   Args:
     groups: Groups of runs that differ in seed.
-    baseline: Label of the group that others are held against; the first one by default.
-    count: Number of held-out examples in pictures, at most.
-    data_root: Folder of the data set; the run's own by default.
-    command: Command that makes the report.
+    baseline: Label of the group that others are compared with; the first one by default.
+    count: Largest number of validation examples in pictures; 6 by default.
+    data_root: Folder of the data set; None, the default, for the one in each run's config.
+    command: Command that makes the report; none by default.
 
   Raises:
     ValueError: The runs were not evaluated on the same examples, labels are not distinct, or the
       baseline is none of them.
   """
   labels = [group.label for group in groups]
-  if len({*labels, "input", "truth"}) < len(labels) + 2:
-    raise ValueError(
-      f"the groups' labels are {', '.join(labels)}; expected different ones, none of them 'input' "
-      "or 'truth', as other pictures are called"
-    )
-  if baseline not in (None, *labels):
-    raise ValueError(f"the baseline {baseline!r} is none of the groups: {', '.join(labels)}")
+  _check_labels(labels, baseline)
   check_comparable(groups)
   baseline = baseline or labels[0]
   runs, run_notes = _read_runs(groups)
   results = groups[0].results()[0]
   metric = _main_metric(runs[0].config, results["metrics"])
+  published = {
+    run.label: find_published(run.config, results["data_set"])
+    for run in reversed(runs)  # The first run of a group that has left its config counts.
+    if run.config is not None
+  }
   logged, log_notes = _split_logged(groups)
   gallery = make_gallery(groups, count=count, data_root=data_root)
   classes, class_notes = _read_classes(groups, baseline)
@@ -184,7 +183,7 @@ def collect(
     groups=tuple(groups),
     examples=(results["data_set"], results["split"], results["examples"]),
     protocols=results.get("protocol", {}),
-    scores=_read_scores(groups, runs),
+    scores=_read_scores(groups, published),
     curves=learning_curves(steady, [metric, *pixel_losses], styles),
     health=critic_health(logged, styles),
     warnings=_read_warnings(runs),
@@ -198,11 +197,21 @@ def collect(
   )
 
 
+def _check_labels(labels: Sequence[str], baseline: str | None) -> None:
+  if len({*labels, "input", "truth"}) < len(labels) + 2:
+    raise ValueError(
+      f"the groups' labels are {', '.join(labels)}; expected different ones, none of them 'input' "
+      "or 'truth', as other pictures are called"
+    )
+  if baseline not in (None, *labels):
+    raise ValueError(f"the baseline {baseline!r} is none of the groups: {', '.join(labels)}")
+
+
 def find_differences(runs: Sequence[RunRecord]) -> dict[str, dict[str, tuple[str, ...]]]:
   """Finds the settings that are not the same in all runs.
 
   Returns:
-    By dotted key and the group's label the distinct values in JSON; empty where there is none.
+    Distinct values in JSON by dotted key and the group's label; empty where there is none.
   """
   configs = [(run.label, _flatten(run.config)) for run in runs if run.config is not None]
   differences = {}
@@ -234,63 +243,55 @@ def _read_runs(groups: Sequence[Group]) -> tuple[list[RunRecord], list[str]]:
 
 def _split_logged(groups: Sequence[Group]) -> tuple[list[Group], list[str]]:
   """Returns the groups whose runs have all left a log, and notes on the others."""
-  has_log = lambda group: all((workdir / "metrics.jsonl").exists() for workdir in group.workdirs)
-  logged = [group for group in groups if has_log(group)]
-  notes = [
-    f"{group.label}: a run left no metrics.jsonl, so there are no curves of this group"
-    for group in groups
-    if group not in logged
-  ]
+  logged, notes = [], []
+  for group in groups:
+    if all((workdir / "metrics.jsonl").exists() for workdir in group.workdirs):
+      logged.append(group)
+    else:
+      notes.append(
+        f"{group.label}: a run left no metrics.jsonl, so there are no curves of this group"
+      )
   return logged, notes
 
 
-def _read_scores(groups: Sequence[Group], runs: Sequence[RunRecord]) -> tuple[TaskScores, ...]:
-  results = {group.label: group.results() for group in groups}
-  metrics = {label: [each["metrics"] for each in of_group] for label, of_group in results.items()}
-  names = dict.fromkeys(name for of_group in metrics.values() for run in of_group for name in run)
+def _read_scores(
+  groups: Sequence[Group], published: Mapping[str, Sequence[PublishedMatch]]
+) -> tuple[TaskScores, ...]:
+  runs = {group.label: [run["metrics"] for run in group.results()] for group in groups}
+  names = dict.fromkeys(name for of_group in runs.values() for run in of_group for name in run)
   by_task: dict[str, list[str]] = {}
   for name in drop_classes(names):
     by_task.setdefault(name.partition("/")[0], []).append(name)
-  to_number = lambda value: float("nan") if value is None else value  # JSON has no NaN.
-  published: dict[str, list[PublishedMatch]] = {}
-  for run in runs:
-    if run.config is not None and run.label not in published:
-      published[run.label] = find_published(run.config, results[run.label][0]["data_set"])
-  return tuple(
-    TaskScores(
-      task,
-      tuple(names_of_task),
-      {
-        label: {
-          name: np.array([to_number(run.get(name)) for run in of_group]) for name in names_of_task
-        }
-        for label, of_group in metrics.items()
-      },
-      {
-        label: tuple(match for match in rows if match.row.values.keys() & set(names_of_task))
-        for label, rows in published.items()
-      },
-    )
-    for task, names_of_task in by_task.items()
-  )
+  scores = []
+  for task, metrics in by_task.items():
+    values = {
+      label: {name: np.array([run.get(name, np.nan) for run in of_group]) for name in metrics}
+      for label, of_group in runs.items()
+    }
+    rows = {
+      label: tuple(match for match in matches if match.row.values.keys() & set(metrics))
+      for label, matches in published.items()
+    }
+    scores.append(TaskScores(task, tuple(metrics), values, rows))
+  return tuple(scores)
 
 
 def _read_classes(
   groups: Sequence[Group], baseline: str
 ) -> tuple[tuple[ClassScores, ...], list[str]]:
   """Reads the baseline's metrics by class, and notes which groups have none or other classes."""
-  base = next(group for group in groups if group.label == baseline)
-  names = lambda group, metric: set(group_by_class(group.results()[0]["metrics"]).get(metric, ()))
+  by_label = {group.label: group_by_class(group.results()[0]["metrics"]) for group in groups}
   scores, notes = [], []
-  for metric in metrics_by_class(base):
-    same = [group for group in groups if names(group, metric) == names(base, metric)]
+  for metric, expected in by_label[baseline].items():
+    classes = {label: metrics.get(metric, {}).keys() for label, metrics in by_label.items()}
+    same = [group for group in groups if classes[group.label] == expected.keys()]
     scores.append(read_class_scores(same, metric))
     notes += [
-      f"{group.label} has other classes than {baseline}, and is left out of their tables"
-      if names(group, metric)
-      else f"{group.label} has no {format_metric(metric)} of classes"
-      for group in groups
-      if group not in same
+      f"{label} has other classes than {baseline}, and is left out of their tables"
+      if names
+      else f"{label} has no {format_metric(metric)} of classes"
+      for label, names in classes.items()
+      if names != expected.keys()
     ]
   return tuple(scores), list(dict.fromkeys(notes))
 
@@ -321,6 +322,7 @@ def _read_cycles(groups: Sequence[Group]) -> tuple[LookaheadCourse, ...]:
 
 
 def _main_metric(config: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> str:
+  """Returns the metric that the best checkpoint is chosen by, or else the first one."""
   best = config["checkpoint"]["metric"] if config else ""
   return best if best in metrics else next(iter(metrics))
 

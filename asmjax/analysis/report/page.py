@@ -2,7 +2,6 @@
 
 import importlib.resources
 import json
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jinja2
@@ -22,7 +21,8 @@ from asmjax.analysis.lookahead import cycle_rows
 from asmjax.analysis.report import charts, reproduce
 from asmjax.analysis.report.contents import RunReport, TaskScores
 from asmjax.analysis.report.pictures import Gallery
-from asmjax.analysis.report.summary import summarize
+from asmjax.analysis.report.summary import summarize_report
+from asmjax.metrics.moments import nanmean
 
 _ARROWS = {1: "\N{NO-BREAK SPACE}↑", -1: "\N{NO-BREAK SPACE}↓", 0: ""}
 
@@ -51,7 +51,7 @@ class ScoreCell(NamedTuple):
   runs: str = ""
 
 
-def render(report: RunReport) -> str:
+def render_page(report: RunReport) -> str:
   """Renders the whole page."""
   environment = jinja2.Environment(
     loader=jinja2.FunctionLoader(_read_file),
@@ -65,7 +65,7 @@ def render(report: RunReport) -> str:
   svg = lambda draw: lambda *args: Markup(draw(*args))
   return environment.get_template("page.html.jinja").render(
     report=report,
-    summary=summarize(report),
+    summary=summarize_report(report),
     style=Markup(_read_file("style.css")),
     script=Markup(_read_file("script.js")),
     score_tables=[_score_table(scores, report.baseline) for scores in report.scores],
@@ -94,10 +94,10 @@ def score_cell(
 
   Args:
     metric: Name of the metric.
-    values: Value of each of its runs.
-    means: Mean of each group, NaN for none.
-    index: Index of the group.
-    base: Index of the baseline.
+    values: Value of each run of the group.
+    means: Mean of each group; NaN for none.
+    index: Index of the group in `means`.
+    base: Index of the baseline in `means`.
   """
   mean = means[index]
   if np.isnan(mean):
@@ -126,7 +126,7 @@ class _PaperRow(NamedTuple):
 
 
 class _ScoreTable(NamedTuple):
-  """TaskScores of a task: titles by metric, and for each group its cells and its papers' rows."""
+  """Scores of a task: titles by metric, and for each group its cells and its papers' rows."""
 
   titles: dict[str, str]
   rows: dict[str, tuple[list[ScoreCell], list[_PaperRow]]]
@@ -136,7 +136,7 @@ class _ScoreTable(NamedTuple):
 def _score_table(scores: TaskScores, baseline: str) -> _ScoreTable:
   base = list(scores.values).index(baseline)
   means = {
-    metric: np.array([_nanmean(values[metric]) for values in scores.values.values()])
+    metric: np.array([nanmean(values[metric]) for values in scores.values.values()])
     for metric in scores.metrics
   }
   rows = {}
@@ -162,7 +162,7 @@ def _score_table(scores: TaskScores, baseline: str) -> _ScoreTable:
     },
     rows,
     f"{scores.task}: means over runs, the change against {baseline}, and the value of each run; "
-    "parts of a whole in per cent; the best mean is bold",
+    "fractions in per cent; the best mean is bold",
   )
 
 
@@ -177,7 +177,7 @@ class _ClassTable(NamedTuple):
 
 def _class_table(scores: ClassScores, baseline: str) -> _ClassTable:
   base = list(scores.values).index(baseline)
-  columns = [np.append(values, scores.means[label]) for label, values in scores.values.items()]
+  columns = [scores.with_mean(label) for label in scores.values]
   rows = []
   for name, means in zip((*scores.classes, "mean of classes"), np.stack(columns, 1), strict=True):
     cells = [
@@ -223,11 +223,6 @@ def _settings_tables(report: RunReport) -> list[dict[str, dict[str, tuple[str, .
   }
   in_some = {key: value for key, value in report.differences.items() if key not in in_all}
   return [in_all, in_some]
-
-
-def _nanmean(values: Sequence[float] | np.ndarray) -> float:
-  """Averages the values that are not NaN; NaN, without a warning, if all are."""
-  return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _read_file(name: str) -> str:

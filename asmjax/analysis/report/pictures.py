@@ -1,4 +1,4 @@
-"""Pictures of held-out examples as data URIs."""
+"""Pictures of validation examples as data URIs."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from PIL import Image
 from asmjax.analysis.predictions import predict_examples
 from asmjax.analysis.runs import Group
 
-# Bytes of one picture, and of all pictures together, at most: pages are sent by mail.
+# Largest number of bytes of a picture, and of all pictures together: pages are sent by mail.
 _MAX_BYTES, _MAX_TOTAL_BYTES = 64_000, 3_000_000
 
 
@@ -30,7 +30,7 @@ class Picture(NamedTuple):
 
 
 class Gallery(NamedTuple):
-  """Pictures of the same held-out examples.
+  """Pictures of the same validation examples.
 
   Attributes:
     predictions: Titles of the columns with predictions, by the group's label.
@@ -46,13 +46,7 @@ class Gallery(NamedTuple):
 
 
 def make_gallery(groups: Sequence[Group], *, count: int, data_root: str | None = None) -> Gallery:
-  """Draws what the first run of each group predicts of the first held-out examples.
-
-  Args:
-    groups: Groups of runs.
-    count: Number of examples, at most.
-    data_root: Folder of the data set; the run's own by default.
-  """
+  """Encodes the pictures of `predict_examples`, with a note for each group without any."""
   columns, titles, colors, missing = predict_examples(groups, count, data_root)
   limit = min(_MAX_BYTES, _MAX_TOTAL_BYTES // max(sum(map(len, columns.values())), 1))
   photos = tuple(
@@ -67,12 +61,7 @@ def make_gallery(groups: Sequence[Group], *, count: int, data_root: str | None =
 
 
 def encode(picture: np.ndarray, limit: int) -> str:
-  """Encodes a picture as the data URI of a lossless WebP, shrunk if it would be too large.
-
-  Args:
-    picture: Picture, uint8 (h, w, 3).
-    limit: Number of bytes, at most.
-  """
+  """Encodes a picture, uint8 (h, w, 3), as a lossless WebP, shrunk to at most `limit` bytes."""
   image, factor = Image.fromarray(picture), 1.0
   while True:
     width, height = (max(round(factor * side), 1) for side in image.size)

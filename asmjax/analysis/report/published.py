@@ -1,10 +1,9 @@
 """Numbers that papers report, and how far a run's settings are from theirs."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flax.traverse_util import flatten_dict
+from asmjax.config.schema import flatten
 
 _IOU = "segmentation/mean_iou"
 
@@ -43,8 +42,9 @@ _CITIES = {
   "optimizer.predictor.learning_rate": 1e-3,
   "optimizer.predictor.weight_decay": 5e-4,
 }
+_STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
 _ASM, _AAF = "Hwang et al. 2019", "Ke et al. 2018"
-_LUC, _LOOKAHEAD = "Luc et al. 2016", "Jamali-Rad and Szabo 2022"
+_LUC, _LOAD = "Luc et al. 2016", "Jamali-Rad and Szabo 2022"
 
 
 class Published(NamedTuple):
@@ -64,99 +64,82 @@ class Published(NamedTuple):
   method: str
   source: str
   values: Mapping[str, float]
-  settings: Mapping[str, Any] = MappingProxyType({})
-  caveat: str = ""
-  network: str = ""
-
-
-def _gain(
-  data_set: str,
-  source: str,
-  networks: Mapping[str, tuple[float, float]],
-  to: str,
-  settings: Mapping[str, Any] = MappingProxyType({}),
-  caveat: str = "",
-) -> list[Published]:
-  """Rows of mean IoU in per cent by network: of the pixel loss, and of the method `to`."""
-  return [
-    Published(data_set, method, source, {_IOU: value / 100}, settings, caveat, network)
-    for network, values in networks.items()
-    for method, value in zip(("iid", to), values, strict=True)
-  ]
-
-
-def _rooms(before: Mapping[str, float], after: Mapping[str, float]) -> list[Published]:
-  rows = {"iid": before, "asm": after}
-  return [
-    Published("stanford2d3ds", method, _ASM, values, _ROOMS) for method, values in rows.items()
-  ]
+  settings: Mapping[str, Any]
+  caveat: str
+  network: str
 
 
 _SPLIT = "the paper's split is not published"
-_INCOMPLETE = "not all of the paper's settings are compared"
+_PARTIAL = "not all of the paper's settings are compared"
 
-PUBLISHED: Sequence[Published] = (
-  *_gain("weizmann_horse", f"{_ASM}, Table 1", {"unet": (77.28, 79.62)}, "asm", _HORSE, _SPLIT),
-  *_gain(
+# Data set, source, network, method, values of the pixel loss and of the method by metric, settings
+# and caveat.
+_COMPARISONS = (
+  ("weizmann_horse", f"{_ASM}, Table 1", "unet", "asm", {_IOU: (0.7728, 0.7962)}, _HORSE, _SPLIT),
+  ("pascal_voc", _ASM, "fcn", "asm", {_IOU: (0.6891, 0.7214)}, _VOC, ""),
+  ("pascal_voc", _ASM, "deeplab", "asm", {_IOU: (0.7754, 0.7805)}, _VOC, ""),
+  ("pascal_voc", _ASM, "pspnet", "asm", {_IOU: (0.8012, 0.8143)}, _VOC, ""),
+  ("pascal_voc", _AAF, "pspnet", "aaf", {_IOU: (0.8012, 0.8239)}, _VOC, ""),
+  ("pascal_voc", _AAF, "fcn", "aaf", {_IOU: (0.6891, 0.7195)}, _VOC, ""),
+  ("cityscapes", _AAF, "pspnet", "aaf", {_IOU: (0.7672, 0.7924)}, _CITIES, ""),
+  (
     "pascal_voc",
-    _ASM,
-    {"fcn": (68.91, 72.14), "deeplab": (77.54, 78.05), "pspnet": (80.12, 81.43)},
-    "asm",
-    _VOC,
-  ),
-  *_gain("pascal_voc", _AAF, {"pspnet": (80.12, 82.39), "fcn": (68.91, 71.95)}, "aaf", _VOC),
-  *_gain("cityscapes", _AAF, {"pspnet": (76.72, 79.24)}, "aaf", _CITIES),
-  Published(
-    "pascal_voc",
-    "iid",
     _LUC,
-    {_IOU: 0.7179, "segmentation/bf/bf": 0.4736},
-    caveat=_INCOMPLETE,
-    network="dilated",
-  ),
-  Published(
-    "pascal_voc",
+    "dilated",
     "gan",
+    {_IOU: (0.7179, 0.7204), "segmentation/bf/bf": (0.4736, 0.4785)},
+    {},
+    _PARTIAL,
+  ),
+  (
+    "stanford_background",
     _LUC,
-    {_IOU: 0.7204, "segmentation/bf/bf": 0.4785},
-    caveat=_INCOMPLETE,
-    network="dilated",
+    "farabet",
+    "gan",
+    {
+      "segmentation/mean_class_accuracy": (0.665, 0.687),
+      "segmentation/pixel_accuracy": (0.733, 0.752),
+      _IOU: (0.513, 0.543),
+    },
+    {},
+    _PARTIAL,
   ),
-  *(
-    Published(
-      "stanford_background",
-      name,
-      _LUC,
-      {"segmentation/mean_class_accuracy": mean, "segmentation/pixel_accuracy": pixel, _IOU: iou},
-      caveat=_INCOMPLETE,
-      network="farabet",
-    )
-    for name, mean, pixel, iou in (("iid", 0.665, 0.733, 0.513), ("gan", 0.687, 0.752, 0.543))
+  ("pascal_voc", f"{_LOAD}, Xception-65", "deeplab", "load", {_IOU: (0.822, 0.8308)}, {}, _PARTIAL),
+  ("pascal_voc", f"{_LOAD}, MobileNetV2", "deeplab", "load", {_IOU: (0.7532, 0.757)}, {}, _PARTIAL),
+  ("cityscapes", _LOAD, "deeplab", "load", {_IOU: (0.7067, 0.7157)}, {}, _PARTIAL),
+  ("stanford_background", _LOAD, "deeplab", "load", {_IOU: (0.7433, 0.7505)}, {}, _PARTIAL),
+  (
+    "stanford2d3ds",
+    _ASM,
+    "",
+    "asm",
+    {"depth/rel_by_prediction": (0.267, 0.252), "depth/delta_1.25": (0.466, 0.540)},
+    _ROOMS,
+    "",
   ),
-  *(
-    row
-    for data_set, network, values in (
-      ("pascal_voc", "Xception-65", (82.20, 83.08)),
-      ("pascal_voc", "MobileNetV2", (75.32, 75.70)),
-      ("cityscapes", "", (70.67, 71.57)),
-      ("stanford_background", "", (74.33, 75.05)),
-    )
-    for row in _gain(
-      data_set,
-      ", ".join(filter(None, (_LOOKAHEAD, network))),
-      {"deeplab": values},
-      "load",
-      caveat=_INCOMPLETE,
-    )
+  (
+    "stanford2d3ds",
+    _ASM,
+    "",
+    "asm",
+    {"normals/median": (9.20, 8.28), "normals/within_11.25": (0.5801, 0.6329)},
+    _ROOMS,
+    "",
   ),
-  *_rooms(
-    {"depth/rel_by_prediction": 0.267, "depth/delta_1.25": 0.466},
-    {"depth/rel_by_prediction": 0.252, "depth/delta_1.25": 0.540},
-  ),
-  *_rooms(
-    {"normals/median": 9.20, "normals/within_11.25": 0.5801},
-    {"normals/median": 8.28, "normals/within_11.25": 0.6329},
-  ),
+)
+
+PUBLISHED = tuple(
+  Published(
+    data_set,
+    name,
+    source,
+    {metric: pair[index] for metric, pair in values.items()},
+    settings,
+    caveat,
+    network,
+  )
+  for data_set, source, network, method, values, settings, caveat in _COMPARISONS
+  for index, name in enumerate(("iid", method))
 )
 
 
@@ -182,7 +165,7 @@ def find_published(config: Mapping[str, Any], data_set: str) -> list[PublishedMa
   """
   if config["data"]["classes"]:
     return []
-  flat = flatten_dict(config, sep=".", keep_empty_nodes=True)
+  flat = flatten(config)
   name, network = published_method(config), config["predictor"]["name"]
   return [
     PublishedMatch(row, _differences(row, flat))
@@ -217,16 +200,11 @@ def published_method(config: Mapping[str, Any]) -> str:
   return ""
 
 
-# What the paper has of the structure term, beside what its rows say.
-_PUBLISHED_STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
-
-
 def _differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
-  settings = {**row.settings, **(_PUBLISHED_STRUCTURE if row.method == "asm" else {})}
-  as_json = lambda value: list(value) if isinstance(value, tuple) else value  # Has no tuples.
+  settings = {**row.settings, **(_STRUCTURE if row.method == "asm" else {})}
   differing = tuple(
     f"{key} is {config.get(key)}, in the paper {value}"
     for key, value in settings.items()
-    if as_json(config.get(key)) != value
+    if config.get(key) != value
   )
   return (row.caveat,) * bool(row.caveat) + differing

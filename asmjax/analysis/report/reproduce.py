@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from asmjax.analysis.report.contents import RunRecord
 from asmjax.config.run_dir import describe_environment
 
-# A config file that returns what a run's `config.json` holds.
+# Config file that returns the content of a run's `config.json`.
 RERUN = """\
 import json
 import pathlib

@@ -6,8 +6,8 @@ from asmjax.analysis.formatting import format_change, format_metric, format_valu
 from asmjax.analysis.report.contents import RunReport
 
 
-def summarize(report: RunReport) -> str:
-  """Says what was compared, on what, and how it ended by the report's metric."""
+def summarize_report(report: RunReport) -> str:
+  """Describes what was compared, on what, and which group is best by the report's metric."""
   data_set, split, examples = report.examples
   num_runs = len(report.runs)
   if len(report.groups) > 1:
@@ -21,7 +21,7 @@ def summarize(report: RunReport) -> str:
 
 
 def _training(report: RunReport) -> str:
-  """Says for how long runs trained, if all did alike."""
+  """Describes the length of the training if all runs have the same."""
   lengths = {
     (run.config["train"]["steps"], run.config["train"]["batch_size"])
     for run in report.runs
@@ -34,7 +34,7 @@ def _training(report: RunReport) -> str:
 
 
 def _verdict(report: RunReport) -> str:
-  """Says which group is best, and whether all its runs are better than the baseline's."""
+  """Names the best group, and tells whether all its runs are better than the baseline's."""
   metric, direction = report.metric, metric_direction(report.metric)
   scores = next(scores for scores in report.scores if metric in scores.metrics)
   values = {label: by_metric[metric] for label, by_metric in scores.values.items()}

@@ -1,4 +1,4 @@
-"""Costs against published ones, fields of view against light that is sent through networks."""
+"""Costs against published ones, receptive fields against light that is sent through networks."""
 
 import math
 
@@ -38,15 +38,15 @@ def images(*size, channels=3):
   ],
   ids=["mobilenet_v1", "mobilenet_v2", "resnet_slim", "resnet_v1.5", "vgg"],
 )
-def test_costs_and_fields_of_view_are_the_published_ones(
+def test_summarize_agrees_with_published_costs_and_receptive_fields(
   net, channels, parameters, multiply_adds, field
 ):
-  found = summarize(net, (224, 224))
-  last, classifier = found.layers[-1], 1000 * (channels or 0)
-  assert found.parameters + classifier + (1000 if channels else 0) == parameters
-  assert sum(layer.parameters for layer in found.layers) == found.parameters
+  summary = summarize(net, (224, 224))
+  last, classifier = summary.layers[-1], 1000 * (channels or 0)
+  assert summary.parameters + classifier + (1000 if channels else 0) == parameters
+  assert sum(layer.parameters for layer in summary.layers) == summary.parameters
   if multiply_adds:
-    assert found.multiply_adds + classifier == pytest.approx(multiply_adds, rel=0.004)
+    assert summary.multiply_adds + classifier == pytest.approx(multiply_adds, rel=0.004)
   if field:
     assert last.receptive_field == (field, field) and last.effective_stride == (32, 32)
 
@@ -60,14 +60,16 @@ def test_costs_and_fields_of_view_are_the_published_ones(
     (PatchNet((2,) * 5, spectral=True), [4], 142, 16),
   ],
 )
-def test_critics_see_what_the_papers_say_however_small_the_image(net, shapes, field, jump):
+def test_summarize_call_has_the_published_fields_of_critics_whatever_the_image(
+  net, shapes, field, jump
+):
   inputs = [images(24, 17, channels=channels) for channels in shapes]
   last = summarize_call(net, *inputs, train=False).layers[-1]
   assert last.receptive_field == (field, field) and last.effective_stride == (jump, jump)
 
 
 class Mixed(nn.Module):
-  """What else a map can go through: means of cells, matrices that resize, groups, even kernels."""
+  """Means of cells, matrices that resize, groups and even kernels, which the others lack."""
 
   @nn.compact
   def __call__(self, x, *, train):
@@ -78,8 +80,8 @@ class Mixed(nn.Module):
     return nn.ConvTranspose(2, (4, 3), (2, 1), name="last")(x)
 
 
-def lit(net, size):
-  """Extents (h, w) of the pixels from which light reaches an output, of that with the largest.
+def measure_fields(net, size):
+  """Measures the receptive field (h, w) of the output with the largest, by sending light.
 
   Each image has one row or column of light. All weights are positive, so that it passes every
   ReLU and max pool and never cancels.
@@ -97,11 +99,10 @@ def lit(net, size):
   variables = jax.tree.map(
     lambda leaf: np.full(leaf.shape, 1 / leaf.size if leaf.ndim > 1 else 0.0), variables
   )
-  found = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, x)
-  last = jax.tree.leaves(found)[-1]
-  seen = np.max(np.asarray(last), -1) > 0
+  outputs = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, x)
+  is_lit = np.max(np.asarray(jax.tree.leaves(outputs)[-1]), -1) > 0
   extents = []
-  for part in (seen[: size[0]], seen[size[0] :]):
+  for part in (is_lit[: size[0]], is_lit[size[0] :]):
     flat = part.reshape(len(part), -1)
     flat = flat[:, flat.any(0)]
     extents.append(int(np.max(len(flat) - flat[::-1].argmax(0) - flat.argmax(0))))
@@ -122,25 +123,25 @@ def lit(net, size):
   ],
   ids=["unet", "unet_of_odd_size", "resnet", "patch", "mixed"],
 )
-def test_the_field_of_view_is_what_light_reaches_an_output_from(net, size, float64):
+def test_summarize_has_the_receptive_field_that_light_reaches_an_output_from(net, size, float64):
   fields = np.max([layer.receptive_field for layer in summarize(net, size).layers], 0)
-  found = lit(net, size)
-  assert max(found) > 4
-  # What is the whole of this image is either called so, or found in a larger one.
-  for seen, side, field in zip(found, size, fields, strict=True):
-    assert field == seen if 2 * seen <= side else field >= seen
+  measured = measure_fields(net, size)
+  assert max(measured) > 4
+  # A field that fills this image is either infinite, or measured in a larger one.
+  for extent, side, field in zip(measured, size, fields, strict=True):
+    assert field == extent if 2 * extent <= side else field >= extent
 
 
-def test_zeros_between_pixels_and_other_groups_do_not_multiply():
-  found = summarize(Mixed(), (40, 64))
-  layers = {(layer.name, layer.kind): layer for layer in found.layers}
+def test_multiply_adds_leave_out_zeros_between_pixels_and_other_groups():
+  summary = summarize(Mixed(), (40, 64))
+  layers = {(layer.name, layer.kind): layer for layer in summary.layers}
   grouped, last = layers["grouped", "grouped conv"], layers["last", "transposed conv"]
   assert grouped.multiply_adds == 20 * 32 * 4 * (3 * 3 * 4 // 2) and grouped.dilation == (2, 2)
   assert last.shape == (1, 40, 5, 2)
   assert last.multiply_adds == (40 * 4 // 2) * (5 * 3) * 4 * 2
-  assert found.resize_multiply_adds == layers["", "resize"].multiply_adds > 0
-  assert found.multiply_adds == sum(
-    layer.multiply_adds for layer in found.layers if layer.kind != "resize"
+  assert summary.resize_multiply_adds == layers["", "resize"].multiply_adds > 0
+  assert summary.multiply_adds == sum(
+    layer.multiply_adds for layer in summary.layers if layer.kind != "resize"
   )
 
 
@@ -156,13 +157,13 @@ class Shared(nn.Module):
     return jnp.einsum("nhwc,nd->nhwd", x, jnp.mean(x, (1, 2)))
 
 
-def test_parameters_of_a_layer_that_is_called_twice_count_once():
-  found = summarize(Shared(Norm()), (8, 8))
-  assert [layer.parameters for layer in found.layers] == [81, 6, 0] and found.parameters == 87
-  assert [layer.multiply_adds for layer in found.layers[:2]] == [81 * 64] * 2
+def test_summarize_counts_parameters_of_a_layer_that_is_called_twice_once():
+  summary = summarize(Shared(Norm()), (8, 8))
+  assert [layer.parameters for layer in summary.layers] == [81, 6, 0] and summary.parameters == 87
+  assert [layer.multiply_adds for layer in summary.layers[:2]] == [81 * 64] * 2
 
 
-def test_a_mean_over_the_image_sees_all_of_it():
+def test_receptive_field_of_a_mean_over_the_image_is_infinite():
   first, second, product = summarize(Shared(), (64, 64)).layers
   assert (first.receptive_field, second.receptive_field, product.receptive_field) == (
     (3, 3),
@@ -172,25 +173,16 @@ def test_a_mean_over_the_image_sees_all_of_it():
   assert product.effective_stride == (1, 1)
 
 
-def test_costs_grow_with_the_batch_alone():
-  net = UNet({"a": 2}, levels=2, width=2, norm=NONE)
-  one, three = summarize(net, (8, 12)), summarize(net, (8, 12), batch=3)
-  assert three.multiply_adds == 3 * one.multiply_adds and three.parameters == one.parameters
-  assert [layer.receptive_field for layer in one.layers] == [
-    layer.receptive_field for layer in three.layers
-  ]
+def test_summarize_is_the_same_with_rematerialization():
+  summaries = [summarize(ResNet((1, 1), 2, remat=remat), (32, 32)) for remat in (False, True)]
+  assert summaries[0] == summaries[1]
 
 
-def test_computing_features_again_is_no_part_of_evaluation():
-  plain, again = (ResNet((1, 1), 2, remat=remat) for remat in (False, True))
-  assert summarize(plain, (32, 32)) == summarize(again, (32, 32))
-
-
-def test_a_critic_is_summarized_for_what_its_term_shows_it():
+def test_summarize_critic_has_the_inputs_of_its_term():
   tasks = {"segmentation": Segmentation(("a", "b"))}
   term = Adversarial(inputs="concatenated", downsample=2, critic=PatchNet((2, 2)))
-  found = summarize_critic(term, tasks, (16, 24))
-  assert found.inputs == ((1, 8, 12, 5),) and found.layers[0].name == "conv1"
+  summary = summarize_critic(term, tasks, (16, 24))
+  assert summary.inputs == ((1, 8, 12, 5),) and summary.layers[0].name == "conv1"
   weights = summarize_critic(Affinity(adaptive=True, sizes=(3, 5)), tasks, (16, 24))
   assert weights.layers == () and weights.parameters == 2 * 2 * 2
 
@@ -210,6 +202,6 @@ class Looped(nn.Module):
     return lax.scan(step, x, None, length=3)[0]
 
 
-def test_products_in_a_loop_are_refused():
+def test_summarize_refuses_products_in_a_loop():
   with pytest.raises(ValueError, match="a scan holds convolutions"):
     summarize(Looped(), (8, 8))

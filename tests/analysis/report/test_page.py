@@ -1,4 +1,4 @@
-"""The page of a report: its numbers, pictures and HTML, and how it behaves in a browser."""
+"""Pages of reports: numbers, pictures and HTML, and their behavior in a browser."""
 
 import io
 import json
@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from asmjax.analysis import report
-from asmjax.analysis.formatting import metric_direction
 from asmjax.analysis.report import contents, page, reproduce
 from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
@@ -48,19 +47,19 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(runs, tmp_path_factory):
-  """What the report on the runs says, and its file."""
+def written(runs, tmp_path_factory):
+  """The content of the report on the runs, and its file."""
   path = tmp_path_factory.mktemp("report") / "report.html"
   command = ["python", "launch/report.py", "--group=a b"]
-  return report.write(runs, path, count=3, command=command), path
+  return report.write_report(runs, path, count=3, command=command), path
 
 
 @pytest.fixture(scope="module")
-def parsed(made):
-  return Parsed(made[1].read_text(encoding="utf-8"))
+def parsed(written):
+  return Parsed(written[1].read_text(encoding="utf-8"))
 
 
-def test_the_table_has_the_numbers_of_the_results(parsed):
+def test_render_page_has_the_scores_of_the_results(parsed):
   head, first, second = table(parsed, "segmentation: means over runs")
   assert [name.split("\N{NO-BREAK SPACE}") for name in head[1:]] == [
     ["mean IoU", "↑"],
@@ -75,72 +74,64 @@ def test_the_table_has_the_numbers_of_the_results(parsed):
   assert mean == ["mean of classes", "55.00", "70.00 +15.00"]
 
 
-def test_the_best_mean_is_bold_and_less_of_an_error_is_better(parsed):
+def test_score_cell_is_bold_if_best_and_prefers_smaller_errors(parsed):
   bold = [text for tag, text in parsed.texts if tag == "b"]
   # An error that one group has is none; the last is the mean of the classes.
   assert bold == ["75.00", "70.00", "90.00", "50.00", "70.00"]
-  kinds = [each["class"] for each in parsed.all("span") if "change" in each.get("class", "")]
+  kinds = [span["class"] for span in parsed.all("span") if "change" in span.get("class", "")]
   assert kinds == ["change better", "change worse", *["change better"] * 3]
-  falling = contents.TaskScores(
-    "depth",
-    ("depth/rel",),
-    {"a": {"depth/rel": np.array([0.2])}, "b": {"depth/rel": np.array([0.1])}},
-    {},
-  )
-  assert [metric_direction(name) for name in falling.metrics] == [-1]
-  assert metric_direction("segmentation/bf/bf_std") == 0
   means = np.array([0.2, 0.1])
   cell = page.score_cell("depth/rel", np.array([0.1]), means, 1, 0)
   assert cell == page.ScoreCell("0.100", is_best=True, change="−0.100", trend="better")
 
 
-def test_the_page_refers_to_nothing_outside(parsed, made):
-  text = made[1].read_text(encoding="utf-8")
+def test_render_page_refers_to_no_other_file(parsed, written):
+  text = written[1].read_text(encoding="utf-8")
   for tag, attributes in parsed.elements:
     for name in ("src", "href", "srcset", "data", "poster", "action", "xlink:href"):
       assert re.match("data:image/webp;base64,|#", attributes.get(name) or "#"), (tag, name)
-  assert not [each for each in parsed.all("link") + parsed.all("base") + parsed.all("iframe")]
-  assert all(each.startswith("#") for each in re.findall(r"url\(['\"]?(.)", text))
+  assert not parsed.all("link") + parsed.all("base") + parsed.all("iframe")
+  assert all(start == "#" for start in re.findall(r"url\(['\"]?(.)", text))
   assert "@import" not in text and "http:" not in text and "https:" not in text
-  (policy,) = [each["content"] for each in parsed.all("meta") if "http-equiv" in each]
+  (policy,) = [meta["content"] for meta in parsed.all("meta") if "http-equiv" in meta]
   assert policy.startswith("default-src 'none'; img-src data:;")
 
 
-def test_the_page_is_a_valid_tree_with_names_that_resolve(parsed, made):
-  assert made[1].read_text(encoding="utf-8").startswith('<!DOCTYPE html>\n<html lang="en">')
+def test_render_page_is_a_valid_tree_whose_references_resolve(parsed, written):
+  assert written[1].read_text(encoding="utf-8").startswith('<!DOCTYPE html>\n<html lang="en">')
   ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
   assert len(set(ids)) == len(ids)
-  used = set()
+  references = set()
   for _, attributes in parsed.elements:
-    used |= {attributes["href"][1:]} if "href" in attributes else set()
-    used |= {attributes["aria-labelledby"]} if "aria-labelledby" in attributes else set()
-    used |= set(re.findall(r"url\(#([^)]+)\)", " ".join(map(str, attributes.values()))))
-  assert used and used <= set(ids)
-  assert any(each.get("name") == "viewport" for each in parsed.all("meta"))
-  assert all(each["alt"] for each in parsed.all("img"))
-  assert all("aria-label" in each or "aria-hidden" in each for each in parsed.all("svg"))
+    references |= {attributes["href"][1:]} if "href" in attributes else set()
+    references |= {attributes["aria-labelledby"]} if "aria-labelledby" in attributes else set()
+    references |= set(re.findall(r"url\(#([^)]+)\)", " ".join(map(str, attributes.values()))))
+  assert references and references <= set(ids)
+  assert any(meta.get("name") == "viewport" for meta in parsed.all("meta"))
+  assert all(img["alt"] for img in parsed.all("img"))
+  assert all("aria-label" in svg or "aria-hidden" in svg for svg in parsed.all("svg"))
 
 
-def test_labels_and_rules_are_text(parsed, made):
+def test_render_page_escapes_labels_and_protocols(parsed, written):
   assert len(parsed.all("script")) == 1
-  said = [text for _, text in parsed.texts]
-  assert STRANGE in said and "a < b" in said
-  assert made[0].title in said and made[0].title.startswith(STRANGE)
-  assert f"Photo 1: {STRANGE}" in [each["alt"] for each in parsed.all("img")]
+  texts = [text for _, text in parsed.texts]
+  assert STRANGE in texts and "a < b" in texts
+  assert written[0].title in texts and written[0].title.startswith(STRANGE)
+  assert f"Photo 1: {STRANGE}" in [img["alt"] for img in parsed.all("img")]
 
 
 def flattened(tree, path=()):
-  """An oracle: the leaves of a config, empty sections among them."""
+  """Returns the leaves of a config, empty sections among them, as an oracle."""
   if isinstance(tree, dict) and tree:
     return {
       key: leaf
-      for name, each in tree.items()
-      for key, leaf in flattened(each, (*path, name)).items()
+      for name, section in tree.items()
+      for key, leaf in flattened(section, (*path, name)).items()
     }
   return {".".join(path): tree}
 
 
-def test_every_difference_of_settings_is_listed_and_nothing_else(parsed, made, runs):
+def test_find_differences_lists_exactly_the_settings_that_differ(parsed, written, runs):
   configs = [
     flattened(json.loads((workdir / "config.json").read_text()))
     for group in runs
@@ -152,7 +143,7 @@ def test_every_difference_of_settings_is_listed_and_nothing_else(parsed, made, r
     for key in keys
     if any(key not in config or config[key] != configs[0].get(key) for config in configs)
   }
-  assert set(made[0].differences) == expected
+  assert set(written[0].differences) == expected
   assert {"seed", "terms.pixel.weight", "terms.structure.layers"} <= expected
   assert "train.steps" not in expected
   listed = [
@@ -167,13 +158,12 @@ def test_every_difference_of_settings_is_listed_and_nothing_else(parsed, made, r
   assert values["terms.structure.layers"] == ["–", '["conv1", "conv2"]']
 
 
-def test_pictures_are_what_the_checkpoints_predict(made, runs, parsed):
-  photos = made[0].gallery.photos
+def test_make_gallery_has_the_predictions_of_the_checkpoints(written, runs, parsed):
+  photos = written[0].gallery.photos
   assert len(photos) == 3
   expected = {}
   for group in runs:
-    run = contents.read_config(group.workdirs[0])
-    run = build_experiment(run)
+    run = build_experiment(contents.read_config(group.workdirs[0]))
     drawn = make_draw_predictions(run, count=3)(run.random_state())
     expected |= {
       "input": drawn["input"],
@@ -182,23 +172,23 @@ def test_pictures_are_what_the_checkpoints_predict(made, runs, parsed):
     }
   assert np.any(expected[STRANGE] != expected["ASM"])
   for index, photo in enumerate(photos):
-    assert [each.title for each in photo] == ["input", "truth", STRANGE, "ASM"]
-    for each in photo:
-      np.testing.assert_array_equal(decoded(each.uri), expected[each.title][index])
-  on_page = [each["src"] for each in parsed.all("img")]
-  assert on_page == [each.uri for photo in photos for each in photo]
+    assert [picture.title for picture in photo] == ["input", "truth", STRANGE, "ASM"]
+    for picture in photo:
+      np.testing.assert_array_equal(decoded(picture.uri), expected[picture.title][index])
+  on_page = [img["src"] for img in parsed.all("img")]
+  assert on_page == [picture.uri for photo in photos for picture in photo]
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_read_report_notes_missing_files(tmp_path):
   for name, value in (("a", 0.5), ("b", 0.6)):
     write_run(tmp_path / name, (value, 0.8, 0.03, 0.9, 0.1))
   (tmp_path / "a" / "metrics.jsonl").unlink()
   (tmp_path / "b" / "config.json").unlink()
   groups = [Group("A", (tmp_path / "a",)), Group("B", (tmp_path / "b",))]
-  made = report.collect(groups)
-  assert len(made.notes) == 4
-  for note, said in zip(
-    made.notes,
+  content = report.read_report(groups)
+  assert len(content.notes) == 4
+  for note, start in zip(
+    content.notes,
     (
       f"B: {tmp_path / 'b' / 'config.json'} is missing",
       "A: a run left no metrics.jsonl",
@@ -207,41 +197,41 @@ def test_what_is_missing_is_said(tmp_path):
     ),
     strict=True,
   ):
-    assert note.startswith(said)
-  parsed = Parsed(report.render(made))
-  assert set(made.notes) <= {text for tag, text in parsed.texts if tag == "li"}
-  assert not parsed.all("img") and made.curves[0].curves[0].label == "B"
+    assert note.startswith(start)
+  parsed = Parsed(report.render_page(content))
+  assert set(content.notes) <= {text for tag, text in parsed.texts if tag == "li"}
+  assert not parsed.all("img") and content.curves[0].curves[0].label == "B"
 
 
-def test_a_report_appears_whole_or_not_at_all(runs, tmp_path, monkeypatch):
+def test_write_report_is_atomic(runs, tmp_path, monkeypatch):
   def fail(_):
     raise RuntimeError("out of ink")
 
-  monkeypatch.setattr(report, "render", fail)
+  monkeypatch.setattr(report, "render_page", fail)
   with pytest.raises(RuntimeError, match="out of ink"):
-    report.write(runs, tmp_path / "report.html", count=0)
+    report.write_report(runs, tmp_path / "report.html", count=0)
   assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_compared_is_refused(runs, tmp_path):
+def test_read_report_refuses_groups_that_cannot_be_compared(runs, tmp_path):
   with pytest.raises(ValueError, match="the baseline 'GAN' is none of the groups: .*ASM"):
-    report.collect(runs, baseline="GAN")
+    report.read_report(runs, baseline="GAN")
   with pytest.raises(ValueError, match="labels are ASM, ASM; expected different ones"):
-    report.collect([runs[1], runs[1]])
+    report.read_report([runs[1], runs[1]])
   with pytest.raises(ValueError, match="labels are truth; .* none of them 'input' or 'truth'"):
-    report.collect([Group("truth", runs[1].workdirs)])
+    report.read_report([Group("truth", runs[1].workdirs)])
   write_run(tmp_path / "other", (0.5, 0.8, 0.03, 0.9, 0.1))
   path = tmp_path / "other" / "results.json"
   path.write_text(path.read_text().replace('"scenes"', '"cats"'))
   with pytest.raises(ValueError, match="different examples, .*asm_0 on scenes val, 5 .*on cats"):
-    report.collect([runs[1], Group("other", (tmp_path / "other",))])
+    report.read_report([runs[1], Group("other", (tmp_path / "other",))])
 
 
-def test_critics_have_curves_and_their_warnings_are_counted(made, parsed):
-  titles = {chart.title: chart for chart in made[0].health}
+def test_read_report_has_curves_of_critics_and_counts_warnings(written, parsed):
+  titles = {chart.title: chart for chart in written[0].health}
   assert set(titles) == {
     "norm of the critic's gradient",
-    "norm of what the term sends to the predictor",
+    "norm of the term's gradient for the predictor",
   }
   (curve,) = titles["norm of the critic's gradient"].curves
   assert curve.label == "ASM" and curve.style == 1 and curve.values.tolist() == [[100, 100]]
@@ -249,7 +239,7 @@ def test_critics_have_curves_and_their_warnings_are_counted(made, parsed):
   assert row == ["ASM, asm_0", "3", "2", "structure: V explodes: 2.21e+03 after 20.1"]
 
 
-def test_the_config_file_on_the_page_repeats_a_run(runs, parsed, made, monkeypatch):
+def test_rerun_commands_repeat_a_run_from_its_config(runs, parsed):
   workdir = runs[1].workdirs[0]
   blocks = [text for tag, text in parsed.texts if tag == "pre"]
   assert reproduce.RERUN in blocks
@@ -289,60 +279,60 @@ def browser():
     "window-size=1200,2500",
   ):
     options.add_argument(f"--{flag}")
-  found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-  yield found
-  found.quit()
+  chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+  yield chrome
+  chrome.quit()
 
 
-def shot(element):
+def screenshot(element):
   return np.array(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
 
 
-def test_sliders_wipe_between_predictions_in_a_browser(browser, made):
-  found, path = made
+def test_page_sliders_wipe_between_predictions(browser, written):
+  content, path = written
   browser.get(path.as_uri())
   stage = browser.find_element("css selector", ".stage")
   slider = browser.find_element("css selector", ".wipe input")
   assert slider.accessible_name == f"Photo 1: {STRANGE} over ASM"
-  before = shot(stage)
+  before = screenshot(stage)
   assert before.std() > 5
   ends = {}
   for key, title in (("\ue010", STRANGE), ("\ue011", "ASM")):  # End and Home.
     slider.send_keys(key)
-    ends[title] = shot(stage)
+    ends[title] = screenshot(stage)
     assert np.any(ends[title] != before)
   height, width = before.shape[:2]
   # Between the names, which lie on the corners.
   inside = np.s_[height // 4 : -height // 8, width // 8 : -width // 8]
-  for title, screenshot in ends.items():
-    away = {}
-    for each in found.gallery.photos[0]:
-      picture = Image.fromarray(decoded(each.uri))
-      picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-      away[each.title] = np.abs(np.asarray(picture, int) - screenshot)[inside].mean()
-    assert min(away, key=away.get) == title
+  for title, pixels in ends.items():
+    distances = {}
+    for picture in content.gallery.photos[0]:
+      image = Image.fromarray(decoded(picture.uri))
+      image = image.resize((width, height), Image.Resampling.BILINEAR)
+      distances[picture.title] = np.abs(np.asarray(image, int) - pixels)[inside].mean()
+    assert min(distances, key=distances.get) == title
   assert not browser.get_log("browser")
 
 
-def test_without_scripts_and_beside_each_other_all_pictures_are_seen(browser, made):
-  browser.get(made[1].as_uri())
+def test_page_without_scripts_has_all_pictures_side_by_side(browser, written):
+  browser.get(written[1].as_uri())
   pictures = browser.find_elements("css selector", ".row img")
-  assert [each.is_displayed() for each in pictures] == 3 * [True, True, False, False]
+  assert [picture.is_displayed() for picture in pictures] == 3 * [True, True, False, False]
   browser.find_element("css selector", ".choice input").click()
-  assert all(each.is_displayed() for each in pictures)
+  assert all(picture.is_displayed() for picture in pictures)
   browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
   browser.refresh()
   pictures = browser.find_elements("css selector", ".row img")
-  assert len(pictures) == 12 and all(each.is_displayed() for each in pictures)
+  assert len(pictures) == 12 and all(picture.is_displayed() for picture in pictures)
   assert not browser.find_elements("css selector", ".stage")
 
 
-def test_a_phone_scrolls_tables_in_their_boxes_and_never_the_page(browser, made):
+def test_page_scrolls_tables_in_their_boxes_on_a_phone(browser, written):
   browser.execute_cdp_cmd(
     "Emulation.setDeviceMetricsOverride",
     {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True},
   )
-  browser.get(made[1].as_uri())
+  browser.get(written[1].as_uri())
   assert browser.execute_script("return document.documentElement.scrollWidth") == 390
   wide = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > 390).length"
   browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")

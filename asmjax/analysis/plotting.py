@@ -1,0 +1,48 @@
+"""Panels, axes and legends of figures."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def make_panels(count: int, num_columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+  """Makes a Matplotlib figure with a number of panels in rows.
+
+  Args:
+    count: Number of panels.
+    num_columns: Number of panels in a row.
+    size: Width and height of the figure in inches.
+
+  Returns:
+    Figure, and the axes of its panels.
+  """
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=size, layout="constrained")
+  panels = figure.subplots(-(-count // num_columns), num_columns, squeeze=False).ravel()
+  for axes in panels[count:]:
+    axes.axis("off")
+  return figure, list(panels[:count])
+
+
+def trim_axes(axes: Any) -> None:
+  """Gives Matplotlib's axes a faint grid and no frame at the top and the right."""
+  axes.grid(alpha=0.3)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.tick_params(length=2)
+
+
+def add_legend(figure: Any, handles: Iterable[Any], num_columns: int) -> None:
+  """Adds a legend below all panels of a Matplotlib figure, with one entry for each label."""
+  by_label = {handle.get_label(): handle for handle in handles}
+  figure.legend(
+    handles=list(by_label.values()),
+    loc="outside lower center",
+    ncols=num_columns,
+    fontsize=8,
+    frameon=False,
+  )
+
+
+def legend_handles(figure: Any) -> list[Any]:
+  """Returns the handles for a legend of all panels of a Matplotlib figure."""
+  return [handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]]
