@@ -85,11 +85,7 @@ class EpochSampler:
     _check_not_empty(self.source)
 
   def locate(self, position: int) -> tuple[int, int]:
-    """Returns (epoch, index in the source) of a position in the endless sequence.
-
-    Args:
-      position: The epoch times `len(source)`, plus the position in that epoch's order.
-    """
+    """Returns (epoch, index in the source) of a position in the endless sequence."""
     epoch, index = divmod(position, len(self.source))
     if self.shuffle:
       index = int(_permutation(self.seed, epoch, len(self.source))[index])

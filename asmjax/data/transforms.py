@@ -24,14 +24,10 @@ _RESIZES = ("none", "stretch", "letterbox")
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes an image by area averages or bilinear interpolation, with half-pixel centers.
+  """Resizes an image, uint8 (h, w) or (h, w, c), to `size`, (height, width) in pixels.
 
   Averages over areas where neither side grows, since bilinear interpolation would alias, and
-  interpolates otherwise.
-
-  Args:
-    image: Image, uint8 (h, w) or (h, w, c).
-    size: (height, width) of the result in pixels.
+  interpolates otherwise; centers of pixels are at halves.
   """
   if image.shape[:2] == tuple(size):
     return image
@@ -41,14 +37,10 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes an array by the nearest pixel, with half-pixel centers.
+  """Resizes an array (h, w, ...) of any type to `size` by the nearest pixel.
 
   `cv2.INTER_NEAREST` takes pixel floor(i * h / h'), which shifts labels against the image by up to
   half a pixel; here output pixel i takes floor((i + 1/2) * h / h').
-
-  Args:
-    array: Array (h, w, ...) of any type.
-    size: (height, width) of the result in pixels.
   """
   rows, columns = (
     (2 * np.arange(new) + 1) * old // (2 * new)
@@ -67,12 +59,9 @@ def flip(example: Example) -> Example:
 
 
 def resize(example: Example, size: tuple[int, int]) -> Example:
-  """Resizes an example: the image by interpolation, all else by the nearest pixel.
+  """Resizes an example to `size`: the image by interpolation, all else by the nearest pixel.
 
   Values do not change: a smaller picture of the same scene has the same depths and normals.
-
-  Args:
-    size: (height, width) of the result in pixels.
 
   Raises:
     ValueError: `size` is not two positive numbers.
@@ -85,15 +74,11 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
 
 
 def rescale_depth_and_normals(example: Example, factor: float) -> Example:
-  """Rescales depths and normals to those of a scene that looks `factor` times as large.
+  """Brings the scene of an example that was resized by `factor` > 0 nearer by that factor.
 
   Depths are divided by the factor (Eigen et al. 2014).  That squeezes the scene along z alone, so
   normals follow by the inverse transpose: z times the factor, then unit length again (Eigen and
   Fergus 2015).  Without it, an enlarged example is the same scene through a longer lens.
-
-  Args:
-    example: Arrays of the example by key, already resized by `factor`.
-    factor: Positive factor by which the image was enlarged.
   """
   rescaled = dict(example)
   for key, value in example.items():
@@ -130,12 +115,7 @@ def pad(example: Example, size: tuple[int, int], fill: RGB = GRAY) -> Example:
 
 
 def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Example:
-  """Crops an example to a window.
-
-  Args:
-    top: First row of the window.
-    left: First column of the window.
-    size: (height, width) of the window in pixels.
+  """Crops an example to a window of `size` that begins in row `top` and column `left`.
 
   Raises:
     ValueError: The window does not lie inside the image.
@@ -195,11 +175,7 @@ class Augment:
       raise ValueError(f"scale {self.scale} enlarges images beyond {self.size}: set random_crop")
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-    """Returns the transformed example, of `size`.
-
-    Args:
-      example: Arrays of the example by key.
-      rng: Generator of the scale factor, the crop's place and the flip.
+    """Returns the example transformed with the scale, crop and flip that `rng` draws.
 
     Raises:
       ValueError: The example exceeds `size`, and `random_crop` is not set.

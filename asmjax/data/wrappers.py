@@ -109,13 +109,7 @@ class Subset(_Wrapper):
   """Source with only some examples of another."""
 
   def __init__(self, source: Source, indices: Sequence[int], split: str | None = None) -> None:
-    """Wraps `source`.
-
-    Args:
-      source: Source to select from.
-      indices: Indices of the selected examples in `source`, in the new order.
-      split: Name of the selection; that of `source` by default.
-    """
+    """Selects `indices` of `source`, in this order; `split` is by default that of `source`."""
     super().__init__(source)
     self.split = split or source.split
     self._indices = tuple(indices)
@@ -188,11 +182,9 @@ def _locate_bound(bound: str, length: int, split: str) -> int:
 
 
 def drop_unreadable(source: Source, on_skip: Callable[[str], None]) -> Source:
-  """Returns the source of those examples that can be read; reads all of them once, in threads.
+  """Returns a source of the examples that can be read; reads all once, in threads.
 
-  Args:
-    source: Source to filter. It should not cache, since every example is read.
-    on_skip: Function called with the error message of each example that cannot be read.
+  `source` should not cache.  `on_skip` is called with the error message of each unreadable example.
   """
 
   def read(index: int) -> str | None:

@@ -44,12 +44,7 @@ class Pose(NamedTuple):
 
 
 def rotation(axis: int, angle: float) -> np.ndarray:
-  """Returns the matrix of a counterclockwise rotation, float64 (3, 3).
-
-  Args:
-    axis: Axis of the rotation: 0, 1 or 2.
-    angle: Angle of the rotation in radians.
-  """
+  """Returns the matrix (3, 3) of a counterclockwise rotation about axis 0, 1 or 2, in radians."""
   rotation = np.eye(3)
   first, second = (axis + 1) % 3, (axis + 2) % 3
   rotation[first, first] = rotation[second, second] = np.cos(angle)

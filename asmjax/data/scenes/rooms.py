@@ -63,18 +63,12 @@ class Scene(NamedTuple):
 
 
 def draw_scene(rng: np.random.Generator, intrinsics: np.ndarray, size: tuple[int, int]) -> Scene:
-  """Draws a room with two to five objects; draws again if fewer than two fit.
-
-  Args:
-    rng: Generator of all random numbers.
-    intrinsics: Camera matrix, float64 (3, 3).
-    size: (height, width) of the image in pixels.
-  """
+  """Draws a room with two to five objects and a camera with these intrinsics and image size."""
   while True:
     room = Room(tuple(rng.uniform((2.0, 2.0, 1.2), (3.2, 3.2, 1.6))))
     eye = _draw_camera_pose(rng, room)
     objects = _draw_objects(rng, room, eye)
-    if len(objects) >= 2:
+    if len(objects) >= 2:  # Else too few fit, and the next room may have more space.
       return Scene(Camera(eye, intrinsics, size), room, objects)
 
 

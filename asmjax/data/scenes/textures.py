@@ -121,9 +121,7 @@ class Light(NamedTuple):
   def shade(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Computes the brightness of matt surfaces by Lambert's law, float32 (h, w).
 
-    Args:
-      points: Points of the surfaces in meters, in the frame of `position`, float32 (3, h, w).
-      normals: Unit normals of the surfaces in the same frame, float32 (3, h, w).
+    The surfaces' points, in meters, and unit normals, float32 (3, h, w), are in the lamp's frame.
     """
     to_lamp = self.position.astype(np.float32)[:, None, None] - points
     squared = np.einsum("khw,khw->hw", to_lamp, to_lamp)
@@ -133,14 +131,9 @@ class Light(NamedTuple):
 
 
 def photograph(rng: np.random.Generator, radiance: np.ndarray) -> np.ndarray:
-  """Simulates a camera with random exposure, blur and noise.
+  """Simulates a camera with random exposure, blur and noise; returns an image, uint8 (h, w, 3).
 
-  Args:
-    rng: Generator of exposure, blur and noise.
-    radiance: Light that reaches the camera, float32 (h, w, 3), in any unit.
-
-  Returns:
-    Image, uint8 (h, w, 3).
+  `radiance` is the light that reaches the camera, float32 (h, w, 3), in any unit.
   """
   exposed = radiance * np.float32(rng.uniform(85, 150) / radiance.mean())
   blurred = cv2.GaussianBlur(exposed, (3, 3), rng.uniform(0.3, 0.7))
