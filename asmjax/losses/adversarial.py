@@ -60,7 +60,7 @@ def generator_loss(
   saturating: bool = False,
   mask: Float[ArrayLike, "n h w 1"] | None = None,
 ) -> MaskedMean:
-  """Computes what the predictor descends, with the discriminator held constant.
+  """Computes the generator's cross-entropy, with the discriminator held constant (Luc et al. 2016).
 
   Args:
     logits: Logits of the discriminator for predicted structures.

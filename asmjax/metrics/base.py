@@ -12,8 +12,9 @@ _Metric = TypeVar("_Metric", bound="Metric")
 class Metric(abc.ABC):
   """State of a metric over any number of images.
 
-  A state is made of predictions and targets (`from_batch`) or of nothing (`empty`). States of other
-  images add up (`merge`), in any order and on any machine, and are read at the end (`compute`).
+  A state is made of predictions and targets (`from_batch`) or of nothing (`empty`). States of
+  different images add up (`merge`), in any order and on any machine, and are read at the end
+  (`compute`).
 
   Example:
     >>> from asmjax.metrics import ConfusionMatrix

@@ -173,6 +173,25 @@ class ConvBlock(NamedTuple):
     conv = Conv(features, kernel, stride, dilation, self.bias, self.dtype, groups, name=name)
     return self.finish(conv(*x), activate=activate, name=name)
 
+  def depthwise(
+    self, *x: Float[Array, "n _ _ _"], name: str, **options: Any
+  ) -> Float[Array, "n h w _"]:
+    """Applies a convolution of each channel by itself; arguments as for a call, but `features`."""
+    channels = sum(part.shape[-1] for part in x)
+    return self(*x, features=channels, groups=channels, name=name, **options)
+
+  def separable(
+    self,
+    *x: Float[Array, "n _ _ _"],
+    features: int,
+    activate: bool = True,
+    name: str,
+    **options: Any,
+  ) -> Float[Array, "n h w features"]:
+    """Applies a depthwise convolution `{name}_depthwise` and a 1x1 one, `{name}_pointwise`."""
+    y = self.depthwise(*x, activate=activate, name=f"{name}_depthwise", **options)
+    return self(y, features=features, kernel=1, activate=activate, name=f"{name}_pointwise")
+
   @property
   def bias(self) -> bool:
     """Whether convolutions have a bias; with a normalization after it it would do nothing."""

@@ -53,15 +53,7 @@ def _block(name: str, features: int, stride: int, dilation: int, *, train: bool)
   """Returns a function of a network and features that applies a block's layers in the network."""
 
   def block(net: Backbone, x: Array) -> Array:
-    conv_block, channels = net.conv_block(train=train), x.shape[-1]
-    x = conv_block(
-      x,
-      features=channels,
-      stride=stride,
-      dilation=dilation,
-      groups=channels,
-      name=f"{name}_depthwise",
-    )
-    return conv_block(x, features=features, kernel=1, name=f"{name}_pointwise")
+    conv_block = net.conv_block(train=train)
+    return conv_block.separable(x, features=features, stride=stride, dilation=dilation, name=name)
 
   return block

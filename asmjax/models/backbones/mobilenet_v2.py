@@ -89,14 +89,7 @@ def _block(name: str, expanded: int, features: int, stride: int, dilation: int, 
     conv_block = net.conv_block(train=train)
     if expanded > x.shape[-1]:
       x = conv_block(x, features=expanded, kernel=1, name=f"{name}_expand")
-    x = conv_block(
-      x,
-      features=expanded,
-      stride=stride,
-      dilation=dilation,
-      groups=expanded,
-      name=f"{name}_depthwise",
-    )
+    x = conv_block.depthwise(x, stride=stride, dilation=dilation, name=f"{name}_depthwise")
     return conv_block(x, features=features, kernel=1, activate=False, name=f"{name}_project")
 
   return block

@@ -86,26 +86,19 @@ class XceptionModule(nn.Module):
   ) -> tuple[Float[Array, "n h w d"], Float[Array, "n h2 w2 f"]]:
     """Computes features before the last convolution, and the module's at 1/stride of the size."""
     maps = [x]
-    for i in range(len(self.channels)):
+    for i, channels in enumerate(self.channels, 1):
       y = self.conv_block.activation(maps[-1]) if self.residual else maps[-1]
-      maps.append(self._separable(y, i))
+      y = self.conv_block.separable(
+        y,
+        features=channels,
+        stride=self.stride if i == len(self.channels) else 1,
+        dilation=self.dilation,
+        activate=not self.residual,
+        name=f"conv{i}",
+      )
+      maps.append(y)
     *_, before_last, y = maps
     return before_last, y + self._shortcut(x) if self.residual else y
-
-  def _separable(self, x: Array, i: int) -> Array:
-    width, name, activate = x.shape[-1], f"conv{i + 1}", not self.residual
-    x = self.conv_block(
-      x,
-      features=width,
-      groups=width,
-      dilation=self.dilation,
-      activate=activate,
-      stride=self.stride if i == len(self.channels) - 1 else 1,
-      name=f"{name}_depthwise",
-    )
-    return self.conv_block(
-      x, features=self.channels[i], kernel=1, activate=activate, name=f"{name}_pointwise"
-    )
 
   def _shortcut(self, x: Array) -> Array:
     if x.shape[-1] == self.channels[-1]:

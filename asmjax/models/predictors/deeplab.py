@@ -106,13 +106,8 @@ class DeepLab(Predictor):
     return nn.Dropout(self.dropout, deterministic=not train)(x)
 
   def _conv3x3(self, *x: Array, conv_block: ConvBlock, dilation: int = 1, name: str) -> Array:
-    if not self.separable:
-      return conv_block(*x, features=self.features, dilation=dilation, name=name)
-    channels = sum(part.shape[-1] for part in x)
-    y = conv_block(
-      *x, features=channels, groups=channels, dilation=dilation, name=f"{name}_depthwise"
-    )
-    return conv_block(y, features=self.features, kernel=1, name=f"{name}_pointwise")
+    apply = conv_block.separable if self.separable else conv_block
+    return apply(*x, features=self.features, dilation=dilation, name=name)
 
 
 class DeepLabV2(Predictor):
