@@ -2,15 +2,11 @@
 
 import dataclasses
 import functools
-import operator
 
 import numpy as np
 import pytest
-from scipy import ndimage, stats
 
 from asmjax.metrics import BFScore, BoundaryIoU, ContourBenchmark, DavisF, Tolerance
-from asmjax.metrics.contours import count_covered, count_matches, mark_contours
-from asmjax.metrics.moments import RunningMoments
 from tests.oracles import boundary as slow
 
 CLASSES = 4
@@ -130,40 +126,6 @@ def test_davis_f_equals_the_oracle(maps, reach):
   expected = slow.davis(*maps, CLASSES, reach)
   np.testing.assert_allclose(state.compute_by_class()["f"], expected)
   np.testing.assert_allclose(state.compute()["davis_f"], slow.mean(expected))
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_count_matches_is_the_maximum(seed):
-  rng = np.random.default_rng(seed)
-  side = rng.integers(2, 6)
-  a, b = (np.argwhere(rng.random((side, side)) < rng.uniform(0.1, 0.6)) for _ in range(2))
-  a, b, reach = a[:6], b[:6], rng.choice([0, 1, 1.5, 2, 3])
-  places = [tuple(map(int, p)) for p in a], [tuple(map(int, p)) for p in b]
-  expected = slow.exhaustive_matching(*places, reach)
-  assert count_matches(a.T, b.T, reach) == count_matches(b.T, a.T, reach) == expected
-  assert slow.matching(*places, reach) == expected
-
-
-def test_count_matches_gives_up_an_exact_match_for_two_others():
-  a, b = np.array([[0, 0], [1, 2]]), np.array([[0, 0], [0, 1]])
-  assert count_matches(a, b, 1) == 2  # (0, 1) leaves its twin to (0, 2).
-
-
-def test_count_matches_follows_a_chain_that_nearest_first_breaks():
-  # All but the first pixel have one 2 to the left and one 3 to the right. Taking the nearest leaves
-  # the first pixel alone, and the one augmenting path that helps it runs through all the others.
-  a = np.array([[0], [1]]) * np.arange(0, 400, 5)
-  b = a + [[0], [3]]
-  assert count_matches(a, b, 3) == a.shape[1]
-  assert count_matches(a, b, 2.9) == a.shape[1] - 1
-  assert count_matches(a[::-1], b[::-1, :-1], 3) == a.shape[1] - 1
-
-
-def test_count_matches_ends_where_pixels_are_dense():
-  """Tens of candidates each; searches without bounds on what they revisit do not end here."""
-  rng = np.random.default_rng(0)
-  a, b = (np.stack(np.nonzero(rng.integers(0, 2, (120, 120)))) for _ in range(2))
-  assert count_matches(a, b, 4.7) == min(a.shape[1], b.shape[1])
 
 
 def test_contour_benchmark_is_stricter_than_the_closest_match():
@@ -378,33 +340,6 @@ def test_boundary_metrics_of_classes_in_one_map_alone():
   np.testing.assert_array_equal(bf.compute_by_class()["f"], [1, 0, np.nan, np.nan])
   assert bf.compute() == {"bf": 0.5, "bf_std": 0}
   np.testing.assert_array_equal(davis.compute_by_class()["f"], [1, 0, 0, np.nan])
-
-
-@pytest.mark.parametrize("reach", (0, 1, 2, 5, 7.3))
-def test_count_covered_agrees_with_all_distances(reach):
-  rng = np.random.default_rng(0)
-  a, b = (rng.random((40, 50)) < 0.01 for _ in range(2))
-  distances = np.hypot(*(np.argwhere(a)[:, None] - np.argwhere(b)).transpose(2, 0, 1))
-  near = distances <= reach
-  expected = near.any(1).sum(), near.any(0).sum()
-  assert count_covered(np.argwhere(a).T, np.argwhere(b).T, reach) == expected
-
-
-def test_mark_contours_gives_masks_less_their_erosion():
-  ids, _ = blobs(11, count=1, void=0)
-  contours = mark_contours(ids[0], np.ones(ids[0].shape, bool))
-  for c in range(CLASSES):
-    mask = ids[0] == c
-    eroded = ndimage.binary_erosion(mask, border_value=1)
-    np.testing.assert_array_equal(contours & mask, mask & ~eroded)
-
-
-def test_running_moments_are_accurate_where_sums_of_squares_are_not():
-  values = 1e8 + np.random.default_rng(0).random(1000)
-  parts = [RunningMoments.from_values(part) for part in np.split(values, [1, 3, 400, 400])]
-  merged = functools.reduce(operator.add, parts)
-  assert merged.mean() == pytest.approx(values.mean(), rel=1e-15)
-  assert merged.std() == pytest.approx(stats.tstd(values, ddof=0), rel=1e-7)
 
 
 @pytest.mark.parametrize("metric", METRICS)

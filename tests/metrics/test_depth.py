@@ -10,26 +10,10 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from asmjax.metrics.depth import FACTORS, DepthErrors, sum_depth_errors
-from asmjax.metrics.grouped import ClassMeans, GroupMeans, image_groups, instance_groups
+from tests.helpers.dense_maps import depth_maps
 from tests.oracles import dense as reference
 
 ERRORS = ("rel", "rel_by_prediction", "sq_rel", "rms", "log_rms", "log10")
-
-
-def maps(seed=0, shape=(3, 9, 7), spread=0.3):
-  rng = np.random.default_rng(seed)
-  truth = rng.uniform(0.5, 12, shape).astype(np.float32)
-  predicted = (truth * np.exp(rng.normal(0, spread, shape))).astype(np.float32)
-  truth[rng.random(shape) < 0.2] = 0
-  return truth, predicted
-
-
-def segments(seed=0, shape=(3, 9, 7), classes=4):
-  rng = np.random.default_rng(seed)
-  instance = rng.integers(0, 6, shape).astype(np.int32) * 1000
-  label = ((instance // 1000 + rng.integers(0, 2, shape)) % classes).astype(np.int32)
-  label[rng.random(shape) < 0.2] = 255
-  return instance, label
 
 
 def awkward():
@@ -40,12 +24,12 @@ def awkward():
 
 
 CASES = {
-  "random": maps(),
-  "far off": maps(1, spread=4.0),
+  "random": depth_maps(),
+  "far off": depth_maps(1, spread=4.0),
   "one pixel": (np.full((1, 1), 2.0), np.full((1, 1), 3.0)),
   "all missing": (np.zeros((4, 4)), np.ones((4, 4))),
   "nothing predicted": (np.full((4, 4), 3.0), np.zeros((4, 4))),
-  "perfect": (maps()[0], maps()[0]),
+  "perfect": (depth_maps()[0], depth_maps()[0]),
   "awkward": awkward(),
 }
 
@@ -81,7 +65,7 @@ def test_depth_errors_are_finite_once_there_is_a_truth():
 
 
 def test_depth_errors_of_a_perfect_prediction_are_0_and_1():
-  scores = DepthErrors.from_batch(maps()[0], maps()[0]).compute()
+  scores = DepthErrors.from_batch(depth_maps()[0], depth_maps()[0]).compute()
   assert all(scores[name] == 0 for name in ERRORS)
   assert all(scores[name] == 1 for name in FACTORS)
 
@@ -101,7 +85,7 @@ def test_depth_errors_of_a_constant_factor_have_their_closed_forms(scale):
 
 
 def test_depth_errors_that_are_ratios_are_invariant_to_the_unit():
-  truth, predicted = maps()
+  truth, predicted = depth_maps()
   meters = DepthErrors.from_batch(predicted, truth).compute()
   feet = DepthErrors.from_batch(4 * predicted, 4 * truth).compute()
   by_power = {"rms": 4, "sq_rel": 4}
@@ -109,7 +93,7 @@ def test_depth_errors_that_are_ratios_are_invariant_to_the_unit():
 
 
 def test_depth_errors_swap_rel_and_rel_by_prediction_with_truth_and_prediction():
-  truth, predicted = maps()
+  truth, predicted = depth_maps()
   predicted = np.where(truth > 0, predicted, 0)
   swapped, scores = (
     DepthErrors.from_batch(*x).compute() for x in ((truth, predicted), (predicted, truth))
@@ -120,7 +104,7 @@ def test_depth_errors_swap_rel_and_rel_by_prediction_with_truth_and_prediction()
 
 
 def test_depth_errors_accept_more_with_a_wider_factor():
-  scores = DepthErrors.from_batch(*maps(spread=0.1)[::-1]).compute()
+  scores = DepthErrors.from_batch(*depth_maps(spread=0.1)[::-1]).compute()
   parts = [scores[name] for name in FACTORS]
   assert list(FACTORS.values()) == sorted(FACTORS.values())
   assert parts == sorted(parts) and parts[0] < parts[-1]
@@ -132,7 +116,7 @@ def test_depth_errors_count_the_truth_up_to_the_cap_and_clip_predictions():
 
 
 def test_depth_errors_merge_associatively_to_the_full_batch():
-  truth, predicted = maps(shape=(6, 5, 4))
+  truth, predicted = depth_maps(shape=(6, 5, 4))
   a, b, c = (
     DepthErrors.from_batch(predicted[i : i + 2], truth[i : i + 2], cap=10.0) for i in (0, 2, 4)
   )
@@ -160,23 +144,6 @@ def test_depth_errors_refuse_bad_shapes_caps_and_merges():
       DepthErrors.from_batch([1.0], [1.0], cap=cap)
 
 
-def test_class_means_equal_the_oracle_class_by_class():
-  (truth, predicted), (_, label) = maps(), segments()
-  errors = DepthErrors.from_batch(predicted, truth, group=label, num_groups=6)
-  by_class = errors.compute_by_group()
-  for c in range(6):
-    expected = reference.depth_scores(truth[label == c], predicted[label == c])
-    assert_scores({k: v[c] for k, v in by_class.items()}, expected, rtol=1e-12)
-  assert np.isnan(by_class["rel"][4:]).all()
-  assert ClassMeans(errors).compute()["rel"] == pytest.approx(np.mean(by_class["rel"][:4]))
-  known = label < 6
-  assert_scores(
-    errors.compute(), reference.depth_scores(truth[known], predicted[known]), rtol=1e-12
-  )
-  summed = on_device(num_groups=6)(truth, predicted, label)
-  assert_scores(DepthErrors(jax.device_get(summed)).compute_by_group(), by_class, rtol=3e-6)
-
-
 def test_depth_errors_leave_out_ids_outside_the_groups():
   truth, predicted, label = (np.array([x]) for x in ([1.0, 1, 1, 1], [1.0, 2, 3, 4], [-1, 0, 2, 9]))
   host = DepthErrors.from_batch(predicted, truth, group=label, num_groups=3)
@@ -186,97 +153,8 @@ def test_depth_errors_leave_out_ids_outside_the_groups():
   np.testing.assert_array_equal(device["rel"], [1, 0, 2])
 
 
-def test_group_means_equal_the_oracle_instance_by_instance():
-  (truth, predicted), (instance, label) = maps(), segments()
-  truth[0][instance[0] == 2000] = 0
-  groups = instance_groups(instance, label, num_classes=6)
-  means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
-  expected = reference.instance_scores(reference.depth_scores, truth, predicted, instance, label, 6)
-  assert_scores(means.compute_by_class(), expected, rtol=1e-12)
-  assert means.members.sum() == len(groups.class_of) - 1
-  present = ~np.isnan(expected["rms"])
-  assert 0 < present.sum() < 6
-  assert means.compute()["rms"] == pytest.approx(expected["rms"][present].mean())
-
-
-def test_group_means_of_instances_merge_over_images():
-  (truth, predicted), (instance, label) = maps(), segments()
-
-  def means(part):
-    groups = instance_groups(instance[part], label[part], num_classes=4)
-    return GroupMeans.from_batch(predicted[part], truth[part], errors=DepthErrors, groups=groups)
-
-  a, b, c, batch = (means(slice(*x)) for x in ((0, 1), (1, 2), (2, 3), (0, 3)))
-  empty = means(slice(0, 0))
-  for merged in (a.merge(b).merge(c), empty.merge(a).merge(b.merge(c))):
-    np.testing.assert_array_equal(merged.members, batch.members)
-    assert_scores(merged.compute_by_class(), batch.compute_by_class(), rtol=1e-12)
-  assert np.isnan(empty.compute()["rel"])
-
-
-def test_group_means_weigh_small_instances_as_much_as_large_ones():
-  truth, instance = np.ones((1, 1, 10)), np.array([[[7] * 9 + [3]]])
-  predicted = np.where(instance == 3, 2.0, 1.0)
-  groups = instance_groups(instance, np.zeros_like(instance), num_classes=1)
-  assert DepthErrors.from_batch(predicted, truth).compute()["rel"] == pytest.approx(0.1)
-  means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
-  assert means.compute()["rel"] == pytest.approx(0.5)
-
-
-def test_instance_groups_have_the_class_of_most_of_their_labeled_pixels():
-  instance = np.array([[[5, 5, 5, 5, 5, 8, 8, 7, 0, -1]]])
-  label = np.array([[[255, 255, 255, 2, 0, 1, 1, 255, 0, 0]]])
-  groups = instance_groups(instance, label, num_classes=3)
-  np.testing.assert_array_equal(groups.class_of, [0, 1])
-  np.testing.assert_array_equal(groups.ids, [[[0, 0, 0, 0, 0, 1, 1, -1, -1, -1]]])
-
-
-def test_instance_groups_are_within_one_image():
-  for power in range(31):
-    instance = np.array([[[2**power + 1, 1]], [[1, 0]]], np.int32)
-    groups = instance_groups(instance, np.zeros_like(instance), num_classes=1)
-    np.testing.assert_array_equal(groups.ids, [[[1, 0]], [[2, -1]]])
-
-
-def test_group_means_of_images_equal_the_oracle():
-  truth, predicted = maps()
-  truth = np.concatenate([truth, np.zeros_like(truth[:1])])
-  predicted = np.concatenate([predicted, predicted[:1]])
-  groups = image_groups(truth.shape)
-  means = GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups)
-  by_image = [reference.depth_scores(*pair) for pair in zip(truth[:3], predicted[:3], strict=True)]
-  assert_scores(
-    means.compute(), {k: np.mean([x[k] for x in by_image]) for k in by_image[0]}, rtol=1e-12
-  )
-  assert means.members == 3
-
-
-def test_group_means_refuse_bad_shapes_and_merges():
-  truth, predicted = maps()
-  groups = image_groups(truth.shape)
-  with pytest.raises(ValueError, match="one shape"):
-    GroupMeans.from_batch(predicted[:2], truth[:2], errors=DepthErrors, groups=groups)
-  with pytest.raises(ValueError, match=r"\(n, h, w\)"):
-    instance_groups(np.ones((3, 3)), np.ones((3, 3)), num_classes=2)
-  a, b = (
-    GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups, cap=c)
-    for c in (10.0, 80.0)
-  )
-  with pytest.raises(ValueError, match="10.*80"):
-    a.merge(b)
-
-
-def test_protocols_of_depth_errors_and_their_means_differ():
-  errors = DepthErrors.from_batch([[[1.0]]], [[[1.0]]], cap=10.0, group=[[[0]]], num_groups=1)
-  assert "pooled" in errors.protocol and "(0, 10] m" in errors.protocol
-  means = GroupMeans.from_batch(
-    [[[1.0]]], [[[1.0]]], errors=DepthErrors, groups=image_groups((1, 1, 1))
-  )
-  assert "each image" in means.protocol and "pooled" not in means.protocol
-
-
 def test_sum_depth_errors_is_accurate_for_large_images():
-  truth, predicted = maps(shape=(2, 240, 320))
+  truth, predicted = depth_maps(shape=(2, 240, 320))
   label = (truth * 7).astype(np.int32) % 5
   for group in (None, label):
     host = DepthErrors.from_batch(predicted, truth, group=group, num_groups=5).sums
@@ -291,7 +169,7 @@ def test_sum_depth_errors_is_accurate_for_large_images():
 
 
 def test_sum_depth_errors_adds_up_over_devices_and_compiles_once():
-  truth, predicted = maps(shape=(8, 6, 5))
+  truth, predicted = depth_maps(shape=(8, 6, 5))
   traces = []
 
   def local(truth, predicted):
@@ -314,6 +192,6 @@ def test_sum_depth_errors_adds_up_over_devices_and_compiles_once():
 
 
 def test_depth_errors_keep_counts_and_sums_in_64_bits():
-  errors = DepthErrors(jax.device_get(on_device()(*maps())))
+  errors = DepthErrors(jax.device_get(on_device()(*depth_maps())))
   assert errors.sums["pixels"].dtype == errors.sums["delta_1.25"].dtype == np.int64
   assert errors.sums["rel"].dtype == np.float64

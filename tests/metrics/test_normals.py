@@ -7,28 +7,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from asmjax.metrics.grouped import ClassMeans, GroupMeans, instance_groups
 from asmjax.metrics.normals import ANGLES, BIN, NormalErrors, sum_normal_errors
+from tests.helpers.dense_maps import normal_maps
 from tests.oracles import dense as reference
 
 BAD = ([0, 0, 0], [np.nan, 0, 1], [np.inf, 0, 0], [0, -np.inf, np.nan])
-
-
-def fields(seed=0, shape=(3, 9, 7), spread=0.3):
-  rng = np.random.default_rng(seed)
-  truth = rng.normal(size=(*shape, 3))
-  truth /= np.linalg.norm(truth, axis=-1, keepdims=True)
-  predicted = 3 * (truth + spread * rng.normal(size=truth.shape))
-  truth[rng.random(shape) < 0.2] = 0
-  return truth.astype(np.float32), predicted.astype(np.float32)
-
-
-def segments(seed=0, shape=(3, 9, 7), classes=4):
-  rng = np.random.default_rng(seed)
-  instance = rng.integers(0, 6, shape).astype(np.int32)
-  label = ((instance + rng.integers(0, 2, shape)) % classes).astype(np.int32)
-  label[rng.random(shape) < 0.2] = 255
-  return instance, label
 
 
 def awkward():
@@ -48,14 +31,14 @@ def awkward():
 
 
 CASES = {
-  "random": fields(),
-  "hardly related": fields(1, spread=5.0),
+  "random": normal_maps(),
+  "hardly related": normal_maps(1, spread=5.0),
   "one pixel": (np.array([[0, 0, 1.0]]), np.array([[0, 1.0, 1.0]])),
   "two far apart": (np.array([[0, 0, 1.0]] * 2), np.array([[0, 0.1, 1], [1, 0, -1.0]])),
   "all missing": (np.zeros((4, 4, 3)), np.ones((4, 4, 3))),
   "nothing predicted": (np.ones((4, 4, 3)), np.zeros((4, 4, 3))),
-  "perfect": (fields()[0], fields()[0]),
-  "opposite": (fields()[0], -fields()[0]),
+  "perfect": (normal_maps()[0], normal_maps()[0]),
+  "opposite": (normal_maps()[0], -normal_maps()[0]),
   "awkward": awkward(),
 }
 
@@ -89,7 +72,7 @@ def test_normal_errors_of_one_angle_are_that_angle(angle):
 
 
 def test_normal_errors_of_a_perfect_prediction_are_0_and_1():
-  scores = NormalErrors.from_batch(2 * fields()[0], fields()[0]).compute()
+  scores = NormalErrors.from_batch(2 * normal_maps()[0], normal_maps()[0]).compute()
   assert scores["mean"] == scores["median"] == 0
   assert all(scores[name] == 1 for name in ANGLES)
 
@@ -105,7 +88,7 @@ def test_normal_errors_count_no_prediction_as_a_right_angle_and_leave_out_no_tru
 
 
 def test_normal_errors_are_invariant_to_turns_and_flips_of_both_maps():
-  truth, predicted = fields()
+  truth, predicted = normal_maps()
   expected = NormalErrors.from_batch(predicted, truth).compute()
   turn = Rotation.random(random_state=0).as_matrix()
   for matrix in (turn, np.diag([-1, 1, 1]), turn @ np.diag([1, -1, 1])):
@@ -119,7 +102,7 @@ def test_normal_errors_are_invariant_to_turns_and_flips_of_both_maps():
 
 
 def test_normal_errors_are_symmetric_and_add_up_to_180_with_the_opposite():
-  truth, predicted = fields()
+  truth, predicted = normal_maps()
   predicted[~truth.any(-1)] = 0
   mean = lambda a, b: NormalErrors.from_batch(b, a).compute()["mean"]
   assert mean(truth, predicted) == pytest.approx(mean(predicted, truth))
@@ -127,7 +110,7 @@ def test_normal_errors_are_symmetric_and_add_up_to_180_with_the_opposite():
 
 
 def test_normal_errors_accept_more_with_a_wider_angle():
-  scores = NormalErrors.from_batch(*fields(spread=0.15)[::-1]).compute()
+  scores = NormalErrors.from_batch(*normal_maps(spread=0.15)[::-1]).compute()
   parts = [scores[name] for name in ANGLES]
   assert list(ANGLES.values()) == sorted(ANGLES.values())
   assert parts == sorted(parts) and parts[0] < parts[-1]
@@ -146,7 +129,7 @@ def test_normal_errors_have_a_median_within_half_a_bin(pixels):
 
 
 def test_normal_errors_merge_associatively_to_the_full_batch():
-  truth, predicted = fields(shape=(6, 5, 4))
+  truth, predicted = normal_maps(shape=(6, 5, 4))
   a, b, c = (NormalErrors.from_batch(predicted[i : i + 2], truth[i : i + 2]) for i in (0, 2, 4))
   batch = NormalErrors.from_batch(predicted, truth)
   for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), NormalErrors.empty().merge(batch)):
@@ -154,42 +137,8 @@ def test_normal_errors_merge_associatively_to_the_full_batch():
     assert_scores(merged.compute(), batch.compute(), atol=1e-11)
 
 
-def test_class_means_equal_the_oracle_class_by_class():
-  (truth, predicted), (_, label) = fields(), segments()
-  errors = NormalErrors.from_batch(predicted, truth, group=label, num_groups=6)
-  by_class = errors.compute_by_group()
-  for c in range(6):
-    expected = reference.normal_scores(truth[label == c], predicted[label == c])
-    assert_scores({k: v[c] for k, v in by_class.items()}, expected, atol=1e-9)
-  assert np.isnan(by_class["median"][4:]).all()
-  assert ClassMeans(errors).compute()["median"] == pytest.approx(np.mean(by_class["median"][:4]))
-  known = label < 6
-  expected = reference.normal_scores(truth[known], predicted[known])
-  assert_scores(errors.compute(), expected, atol=1e-9)
-  summed = jax.jit(functools.partial(sum_normal_errors, num_groups=6))(
-    predicted, truth, group=label
-  )
-  assert_scores(NormalErrors(jax.device_get(summed)).compute_by_group(), by_class, atol=1e-4)
-  nothing = NormalErrors.empty(num_groups=6)
-  assert_scores(nothing.merge(errors).compute_by_group(), by_class, atol=0)
-
-
-def test_group_means_equal_the_oracle_instance_by_instance():
-  (truth, predicted), (instance, label) = fields(), segments()
-  groups = instance_groups(instance, label, num_classes=6)
-  means = GroupMeans.from_batch(predicted, truth, errors=NormalErrors, groups=groups)
-  expected = reference.instance_scores(
-    reference.normal_scores, truth, predicted, instance, label, 6
-  )
-  assert_scores(means.compute_by_class(), expected, atol=1e-9)
-  present = ~np.isnan(expected["mean"])
-  assert 0 < present.sum() < 6
-  assert means.compute()["mean"] == pytest.approx(expected["mean"][present].mean())
-  assert "each instance" in means.protocol and "0.005" in means.protocol
-
-
 def test_normal_errors_of_group_ids_of_few_bits_do_not_overflow():
-  truth, predicted = fields(shape=(1, 4, 5))
+  truth, predicted = normal_maps(shape=(1, 4, 5))
   label = np.full((1, 4, 5), 200, np.uint8)
   expected = NormalErrors.from_batch(predicted, truth).compute_by_group()
   summed = sum_normal_errors(predicted, truth, group=label, num_groups=201)
@@ -201,7 +150,7 @@ def test_normal_errors_of_group_ids_of_few_bits_do_not_overflow():
 
 
 def test_normal_errors_have_the_same_pixels_in_histogram_and_counts():
-  truth, predicted = fields(shape=(2, 60, 80))
+  truth, predicted = normal_maps(shape=(2, 60, 80))
   label = np.arange(truth[..., 0].size, dtype=np.int32).reshape(truth.shape[:-1]) % 5 - 1
   host = NormalErrors.from_batch(predicted, truth, group=label, num_groups=3).sums
   summed = jax.jit(functools.partial(sum_normal_errors, num_groups=3))(
