@@ -99,10 +99,10 @@ def affinity_loss(
   field = AffinityField(tuple(sizes), neighbors, ignore, float(margin), weight_by)
   planes, label = jnp.moveaxis(promote_to_float32(probabilities), -1, 0), jnp.asarray(label, int)
   # `jax.custom_vjp` hides the type of what it decorates.
-  edge, non_edge = cast(tuple[Array, Array], _sums(field, planes, label))
+  edge, non_edge = cast(tuple[Array, Array], _sum_entries(field, planes, label))
   if weights is not None:
     edge, non_edge = edge * weights.edge, non_edge * weights.non_edge
-  num_edges, num_entries = _counts(field, label, len(planes))
+  num_edges, num_entries = _count_entries(field, label, len(planes))
   return AffinityLoss(
     MaskedMean(edge.sum(axis=0), num_edges.astype(edge.dtype)),
     MaskedMean(non_edge.sum(axis=0), (num_entries - num_edges).astype(edge.dtype)),
@@ -152,7 +152,7 @@ class AffinityField:
     """Returns, for each pixel, the value at `offset` from it in a padded map."""
     return shift(padded, offset, self.border)
 
-  def valid(self, labeled: Array, offset: Offset) -> tuple[Array, Array]:
+  def mark_pairs(self, labeled: Array, offset: Offset) -> tuple[Array, Array]:
     """Marks the pairs with the neighbor at `offset` that count, and the reverse pairs that do.
 
     The reverse pair has the neighbor as its center; opposite to that is what lies two offsets away.
@@ -212,12 +212,12 @@ class _Channel(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sums(field: AffinityField, planes: Array, label: Array) -> tuple[Array, Array]:
+def _sum_entries(field: AffinityField, planes: Array, label: Array) -> tuple[Array, Array]:
   """Sums over the edge and over the non-edge entries, by class and size: two (c, k)."""
-  return _sums_forward(field, planes, label)[0]
+  return _sum_entries_forward(field, planes, label)[0]
 
 
-def _sums_forward(field: AffinityField, planes: Array, label: Array):
+def _sum_entries_forward(field: AffinityField, planes: Array, label: Array):
   labeled, padded_label = _pad_labeled(field, label, len(planes)), field.pad(label, -1)
   zeros = jnp.zeros(label.shape, planes.dtype)
 
@@ -227,7 +227,7 @@ def _sums_forward(field: AffinityField, planes: Array, label: Array):
     edge, non_edge = ([zeros] * len(field.sizes) for _ in range(2))
     for offset, size_indices in field.pairs.items():
       neighbor, is_edge = channel.neighbor(offset)
-      valid, _ = field.valid(labeled, offset)
+      valid, _ = field.mark_pairs(labeled, offset)
       kl = _kl_divergence(neighbor, channel.center)
       hinge = jnp.where(valid & is_edge, jnp.maximum(0, field.margin - kl), 0)
       kl = jnp.where(valid & ~is_edge, kl, 0)
@@ -260,7 +260,7 @@ def _sums_forward(field: AffinityField, planes: Array, label: Array):
 # each times d loss / d KL of its pair: the cotangent of the entry's sum, with the sign -1 for an
 # edge within the margin and 0 beyond it. At last d q_i / d p_i = -1, and a clipped p or q has no
 # slope. All sizes that contain an offset share its divergence, so their cotangents are added first.
-def _sums_backward(field: AffinityField, residuals, cotangents):
+def _sum_entries_backward(field: AffinityField, residuals, cotangents):
   planes, label = residuals
   labeled, padded_label = _pad_labeled(field, label, len(planes)), field.pad(label, -1)
   by_class = jnp.concatenate(cotangents, axis=1)
@@ -277,7 +277,7 @@ def _sums_backward(field: AffinityField, residuals, cotangents):
         of_pair, of_reverse = field.shift(by_center), field.shift(by_center, offset)
       else:
         of_pair = of_reverse = by_channel
-      valid, reverse_valid = field.valid(labeled, offset)
+      valid, reverse_valid = field.mark_pairs(labeled, offset)
       kl = _kl_divergence(neighbor, center)
       cotangent = _sum_sizes(of_pair, size_indices)
       d_kl = _d_loss_d_kl(field, kl, is_edge, valid, cotangent)
@@ -295,7 +295,7 @@ def _sums_backward(field: AffinityField, residuals, cotangents):
   return gradient, np.zeros(label.shape, jax.dtypes.float0)
 
 
-_sums.defvjp(_sums_forward, _sums_backward)
+_sum_entries.defvjp(_sum_entries_forward, _sum_entries_backward)
 
 
 def _d_loss_d_kl(
@@ -319,7 +319,7 @@ def _pad_labeled(field: AffinityField, label: Array, classes: int) -> Array:
   return field.pad((label >= 0) & (label < classes), False)
 
 
-def _counts(field: AffinityField, label: Array, classes: int) -> tuple[Array, Array]:
+def _count_entries(field: AffinityField, label: Array, classes: int) -> tuple[Array, Array]:
   """Counts edge entries and all entries of each size.
 
   A pair of two classes is an edge in two channels.
@@ -327,7 +327,7 @@ def _counts(field: AffinityField, label: Array, classes: int) -> tuple[Array, Ar
   labeled, padded_label = _pad_labeled(field, label, classes), field.pad(label, -1)
   edges, entries = ([jnp.zeros(())] * len(field.sizes) for _ in range(2))
   for offset, size_indices in field.pairs.items():
-    valid, _ = field.valid(labeled, offset)
+    valid, _ = field.mark_pairs(labeled, offset)
     differs = valid & (label != field.shift(padded_label, offset))
     # Integers up to here: a float32 cannot count beyond 2^24.
     num_pairs, num_different = (

@@ -78,8 +78,8 @@ def contrastive_loss(
 
   def add(total: ContrastiveLoss, direction: Array) -> tuple[ContrastiveLoss, None]:
     start = radius + direction
-    neighbor_features = _window(padded_features, start, features.shape)
-    neighbor_label = _window(padded_label, start, label.shape)
+    neighbor_features = _cut_window(padded_features, start, features.shape)
+    neighbor_label = _cut_window(padded_label, start, label.shape)
     loss = _pair_loss(features, label, neighbor_features, neighbor_label, margin)
     return jax.tree.map(jnp.add, total, loss), None
 
@@ -95,7 +95,9 @@ def _pad(x: Shaped[Array, "n h w *_"], radius: int, value: int) -> Shaped[Array,
   return jnp.pad(x, borders[: x.ndim], constant_values=value)
 
 
-def _window(x: Shaped[Array, "n _ _ *_"], start: Int[Array, "2"], shape: tuple[int, ...]) -> Array:
+def _cut_window(
+  x: Shaped[Array, "n _ _ *_"], start: Int[Array, "2"], shape: tuple[int, ...]
+) -> Array:
   """The part of `shape` of a padded map that starts at `start`, a row and a column."""
   return lax.dynamic_slice(x, (0, *start, 0)[: x.ndim], shape)
 

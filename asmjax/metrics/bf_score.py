@@ -39,7 +39,7 @@ class BFScore(BoundaryMetric):
   def _from_pairs(
     cls, pairs: Iterable[LabelPair], num_classes: int, tolerance: Tolerance
   ) -> "BFScore":
-    scores = [_score(pair, num_classes, tolerance.pixels(pair.label.shape)) for pair in pairs]
+    scores = [_score_image(pair, num_classes, tolerance.pixels(pair.label.shape)) for pair in pairs]
     scores = np.reshape(scores, (-1, 3, num_classes))
     images = RunningMoments.from_values(scores[:, 2].T).mean()
     return cls(tolerance, RunningMoments.from_values(images), RunningMoments.from_values(scores))
@@ -67,7 +67,7 @@ class BFScore(BoundaryMetric):
     )
 
 
-def _score(pair: LabelPair, num_classes: int, distance: int | float) -> np.ndarray:
+def _score_image(pair: LabelPair, num_classes: int, distance: int | float) -> np.ndarray:
   """Computes precision, recall and F of an image, (3, c); NaN without a true boundary."""
   scores = np.full((3, num_classes), np.nan)
   for c, true, predicted in class_contours(pair):

@@ -47,7 +47,7 @@ class ContourBenchmark(BoundaryMetric):
     images = []
     for pair in pairs:
       image_counts = _count_matches(pair, num_classes, tolerance.pixels(pair.label.shape))
-      images.append(RunningMoments.from_values(_f(*image_counts)).mean())
+      images.append(RunningMoments.from_values(_f_measure(*image_counts)).mean())
       counts += image_counts
     matched, predicted, true = counts
     return cls(tolerance, matched, predicted, true, RunningMoments.from_values(images))
@@ -65,7 +65,7 @@ class ContourBenchmark(BoundaryMetric):
     return {
       "precision": ratio(self.matched, self.predicted),
       "recall": ratio(self.matched, self.true),
-      "f": _f(self.matched, self.predicted, self.true),
+      "f": _f_measure(self.matched, self.predicted, self.true),
     }
 
   @property
@@ -86,6 +86,6 @@ def _count_matches(pair: LabelPair, num_classes: int, distance: int | float) -> 
   return counts
 
 
-def _f(matched: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+def _f_measure(matched: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
   """Computes the harmonic mean of precision and recall; NaN without any boundary."""
   return ratio(2 * matched, predicted + true)

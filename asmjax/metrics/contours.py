@@ -114,7 +114,7 @@ def count_covered(
   corner = np.minimum(first.min(1), second.min(1))[:, None]
   first, second = first - corner, second - corner
   size = np.maximum(first.max(1), second.max(1)) + 1
-  disc = _disc(distance)
+  disc = _make_disc(distance)
 
   def count(queried: np.ndarray, painted: np.ndarray) -> int:
     mask = np.zeros(size, np.uint8)
@@ -148,6 +148,6 @@ def count_matches(
   return int(maximum_flow(capacity, source, sink, method="dinic").flow_value)
 
 
-def _disc(distance: int | float) -> np.ndarray:
+def _make_disc(distance: int | float) -> np.ndarray:
   side = np.arange(-int(distance * _SLACK), int(distance * _SLACK) + 1)
   return (np.hypot(*np.meshgrid(side, side)) <= distance * _SLACK).astype(np.uint8)

@@ -48,7 +48,7 @@ def sum_normal_errors(
   """
   values, mask, ids = _pixel_errors(predictions, targets, group, jnp)
   sums = sum_on_device(values, mask, ids, num_groups)
-  return sums | {"histogram": _histogram(values["mean"], mask, ids, num_groups, jnp)}
+  return sums | {"histogram": _count_angles(values["mean"], mask, ids, num_groups, jnp)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class NormalErrors(PixelErrors):
     """Computes `sum_normal_errors` in NumPy and float64, for any equal shape (..., 3)."""
     values, mask, ids = _pixel_errors(predictions, targets, group, np)
     sums = sum_on_host(values, mask, ids, num_groups)
-    return cls(sums | {"histogram": _histogram(values["mean"], mask, ids, num_groups, np)})
+    return cls(sums | {"histogram": _count_angles(values["mean"], mask, ids, num_groups, np)})
 
   @property
   def rules(self) -> str:
@@ -99,7 +99,7 @@ class NormalErrors(PixelErrors):
     pixels = self.sums["pixels"]
     return {
       "mean": ratio(self.sums["mean"], pixels),
-      "median": _median(self.sums["histogram"], pixels),
+      "median": _find_median(self.sums["histogram"], pixels),
       **{name: ratio(self.sums[name], pixels) for name in ANGLES},
     }
 
@@ -133,7 +133,7 @@ def _rescale(normals: Any, xp: Any) -> tuple[tuple[Any, Any, Any], Any]:
   return (x, y, z), known
 
 
-def _histogram(angle: Any, mask: Any, group: Any, num_groups: int, xp: Any) -> Any:
+def _count_angles(angle: Any, mask: Any, group: Any, num_groups: int, xp: Any) -> Any:
   """Counts the angles of each group that round to each multiple of `BIN`: ([num_groups,] bins)."""
   rows = 1 if group is None else num_groups
   size = rows * _NUM_BINS
@@ -146,7 +146,7 @@ def _histogram(angle: Any, mask: Any, group: Any, num_groups: int, xp: Any) -> A
   return counts[0] if group is None else counts
 
 
-def _median(histogram: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def _find_median(histogram: np.ndarray, pixels: np.ndarray) -> np.ndarray:
   """Averages the bins of the one or two middle angles."""
   below = np.cumsum(histogram, axis=-1)
   lower, upper = ((below <= rank[..., None]).sum(-1) for rank in ((pixels - 1) // 2, pixels // 2))

@@ -46,7 +46,7 @@ class BatchNorm(nn.Module):
     if self.use_running_average:
       mean, var = running_mean.value, running_var.value
     else:
-      mean, var = self._batch_statistics(values)
+      mean, var = self._compute_statistics(values)
       if not self.is_initializing():
         keep = self.momentum
         running_mean.value = keep * running_mean.value + (1 - keep) * mean
@@ -58,7 +58,7 @@ class BatchNorm(nn.Module):
     y = values * jnp.expand_dims(slope, leading) + jnp.expand_dims(offset, leading)
     return y.astype(canonicalize_dtype(x, scale, bias, dtype=self.dtype))
 
-  def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
+  def _compute_statistics(self, x: Array) -> tuple[Array, Array]:
     """Computes the mean and the biased variance of each channel, over all devices of the axis."""
     axes = tuple(range(x.ndim - 1))
     moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])

@@ -73,15 +73,15 @@ class Depth(Task):
   def true_structure(self, truth: Truth) -> Float[Array, "n h w 1"]:
     """Computes log(max(d, 0.01)), 0 where missing."""
     mask = self.mask(truth) > 0
-    return jnp.where(mask, _log(jnp.where(mask, _true_meters(truth), 1)), 0)
+    return jnp.where(mask, _log_depth(jnp.where(mask, _true_meters(truth), 1)), 0)
 
   def structure(self, output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
     """Computes log(max(d, 0.01)) of the predicted depth d."""
-    return _log(_meters(output))
+    return _log_depth(_to_meters(output))
 
   def pixel_loss(self, output: Float[Array, "n h w 1"], truth: Truth) -> MaskedMean:
     """Computes the squared error in square meters."""
-    return squared_error(_meters(output), _true_meters(truth), mask=self.mask(truth))
+    return squared_error(_to_meters(output), _true_meters(truth), mask=self.mask(truth))
 
   def reconstruction_loss(
     self, reconstruction: Float[Array, "n h w 1"], truth: Truth
@@ -126,7 +126,7 @@ class Depth(Task):
     self, output: Float[Array, "n _ _ 1"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Float[Array, "n h w 1"]:
     """Computes meters at the image's size."""
-    return upsample(_meters(output), size, align_corners=align_corners)
+    return upsample(_to_meters(output), size, align_corners=align_corners)
 
   def unscale(
     self, soft_prediction: Float[np.ndarray, "h w 1"], factor: float
@@ -199,7 +199,7 @@ def to_millimeters(meters: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"
   return np.clip(np.rint(meters / _STORED_UNIT), 0, np.iinfo(np.uint16).max).astype(np.uint16)
 
 
-def _meters(output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
+def _to_meters(output: Float[Array, "n h w 1"]) -> Float[Array, "n h w 1"]:
   return jax.nn.relu(output + _DEPTH_OF_ZERO)
 
 
@@ -207,5 +207,5 @@ def _true_meters(truth: Truth) -> Float[Array, "n h w 1"]:
   return jnp.asarray(truth["depth"])[..., None]
 
 
-def _log(meters: Array) -> Array:
+def _log_depth(meters: Array) -> Array:
   return jnp.log(jnp.maximum(meters, _MIN_DEPTH))

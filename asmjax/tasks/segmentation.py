@@ -168,7 +168,7 @@ class Segmentation(Task):
     _, height, width = label.shape
     logits = upsample(output, (height, width), align_corners=align_corners)
     return {
-      "confusion": count_confusions(_winners(logits), label, num_classes=self.channels),
+      "confusion": count_confusions(_predict_classes(logits), label, num_classes=self.channels),
       "calibration": count_calibration(jax.nn.softmax(logits), label),
     }
 
@@ -193,7 +193,7 @@ class Segmentation(Task):
     self, output: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
   ) -> Int[Array, "n h w"]:
     """Predicts the class of every pixel at the image's size."""
-    return _winners(upsample(output, size, align_corners=align_corners))
+    return _predict_classes(upsample(output, size, align_corners=align_corners))
 
   def soft_prediction(
     self, output: Float[Array, "n _ _ c"], size: tuple[int, int], *, align_corners: bool = False
@@ -259,5 +259,5 @@ class Segmentation(Task):
     return overlay(image, prediction, palette)
 
 
-def _winners(logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
+def _predict_classes(logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:
   return jnp.argmax(logits, axis=-1).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""Affinity fields against loops over all entries, finite differences and plain differentiation."""
+"""Affinity fields against loops over all entries, finite differences and automatic gradients."""
 
 import functools
 import itertools
@@ -15,8 +15,8 @@ from tests.oracles import affinity as reference_affinity
 
 CLASSES, SIZES, SHAPE = 3, (3, 5), (2, 5, 5)
 COMBINATIONS = [
-  dict(zip(("neighbors", "ignore", "weight_by"), each, strict=True))
-  for each in itertools.product(("corners", "full"), ("pair", "opposite"), ("center", "channel"))
+  dict(zip(("neighbors", "ignore", "weight_by"), values, strict=True))
+  for values in itertools.product(("corners", "full"), ("pair", "opposite"), ("center", "channel"))
 ]
 DEFAULT = COMBINATIONS[0]
 
@@ -385,10 +385,8 @@ def test_affinity_loss_has_the_same_counts_for_any_integer_type_and_precision():
   label[rng.random(label.shape) < 0.2] = 255
   p = jax.nn.softmax(jnp.array(rng.normal(size=(1, 30, 40, 3)), jnp.float32))
   expected = affinity_loss(p, label.astype(np.int32), sizes=(3,))
-  for each in (p, p.astype(jnp.bfloat16)):
-    found = affinity_loss(each, label, sizes=(3,))
-    for name in expected._fields:
-      assert getattr(found, name).count == getattr(expected, name).count
-      np.testing.assert_allclose(
-        getattr(found, name).total, getattr(expected, name).total, rtol=2e-2
-      )
+  for dtype in (jnp.float32, jnp.bfloat16):
+    loss = affinity_loss(p.astype(dtype), label, sizes=(3,))
+    for mean, expected_mean in zip(loss, expected, strict=True):
+      assert mean.count == expected_mean.count
+      np.testing.assert_allclose(mean.total, expected_mean.total, rtol=2e-2)

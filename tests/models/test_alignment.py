@@ -1,4 +1,4 @@
-"""Predictors say of a pixel what they see there: nothing moves between image and outputs."""
+"""Predictions lie where the pixels are: nothing moves between image and outputs."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ COARSEST = 32
 def smoothing(net, x):
   """Variables with which convolutions blur alike in all directions, and keep the scale.
 
-  Those of Dilated8's context, which would blur over the whole image, leave it.
+  Those of Dilated8's context, which would blur over the entire image, leave it as it is.
   """
 
   def value(path, leaf):

@@ -1,4 +1,4 @@
-"""Both MobileNets against published counts and their definition, and the critic made of one."""
+"""Both MobileNets against published counts and their definition, and the critic with one."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What holds for all predictors, whatever they are made of."""
+"""Properties of all predictors."""
 
 import jax
 import jax.numpy as jnp

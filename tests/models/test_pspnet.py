@@ -98,17 +98,17 @@ def traced(net, variables, x, train):
 
 def test_pspnet_auxiliary_heads_cost_nothing_in_evaluation():
   x = jnp.zeros((1, 33, 41, 3))
-  plain, aided = tiny(), tiny(auxiliary=4)
+  without, aided = tiny(), tiny(auxiliary=4)
   _, variables = backbones.shapes(aided, 33, 41)
-  extra = set(variables["params"]) - set(backbones.shapes(plain, 33, 41)[1]["params"])
+  extra = set(variables["params"]) - set(backbones.shapes(without, 33, 41)[1]["params"])
   assert extra == {"aside", "aside_norm", "head_a_auxiliary", "head_b_auxiliary"}
   counts = {}
   for train in (False, True):
-    for name, net in (("plain", plain), ("aided", aided)):
+    for name, net in (("without", without), ("aided", aided)):
       counts[name, train], sown = traced(net, variables, x, train)
       assert (AUXILIARY in sown) == (train and net is aided)
-  assert counts["plain", True] == counts["plain", False] == counts["aided", False]
-  assert counts["aided", True] == counts["plain", True] + 3
+  assert counts["without", True] == counts["without", False] == counts["aided", False]
+  assert counts["aided", True] == counts["without", True] + 3
 
 
 def test_pspnet_drops_entire_channels():

@@ -29,9 +29,9 @@ def test_batch_norm_is_that_of_flax(running, dtype, tolerance, float64):
 
     return jax.grad(total, (0, 1), has_aux=True)(variables["params"], x)
 
-  ours, expected = results(BatchNorm), results(nn.BatchNorm)
-  assert jax.tree.structure(ours) == jax.tree.structure(expected)
-  for a, b in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):
+  result, expected = results(BatchNorm), results(nn.BatchNorm)
+  assert jax.tree.structure(result) == jax.tree.structure(expected)
+  for a, b in zip(*map(jax.tree.leaves, (result, expected)), strict=True):
     assert a.dtype == b.dtype
     wide = lambda x: np.asarray(x, np.float64)
     near = tolerance or float(jnp.finfo(dtype).eps)

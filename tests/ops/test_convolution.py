@@ -33,7 +33,7 @@ def test_conv2d_by_channel_has_the_gradients_of_xla(kernel, stride, dilation, si
     feature_group_count=6,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-  ours = lambda x, k: conv2d(x, k, stride=stride, dilation=dilation, groups=6)
+  depthwise = lambda x, k: conv2d(x, k, stride=stride, dilation=dilation, groups=6)
 
   def with_penalty(convolve):
     """Its gradient contains gradients, as a gradient penalty's does."""
@@ -42,7 +42,7 @@ def test_conv2d_by_channel_has_the_gradients_of_xla(kernel, stride, dilation, si
 
   results, expected = (
     jax.jit(lambda x, k, f=f: (f(x, k), jax.grad(with_penalty(f), (0, 1))(x, k)))(x, k)
-    for f in (ours, xla_conv)
+    for f in (depthwise, xla_conv)
   )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), results, expected

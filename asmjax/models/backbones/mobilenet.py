@@ -43,13 +43,13 @@ class MobileNetV1(Backbone):
     features, nominal = {}, 2
     for i, (channels, stride) in enumerate(V1_BLOCKS, 1):
       nominal, *strides = self.give_up_stride(nominal, stride)
-      block = _block(f"block{i}", int(channels * self.width), *strides, train=train)
+      block = _make_block(f"block{i}", int(channels * self.width), *strides, train=train)
       x = self.maybe_remat(block)(self, x)
       features[nominal] = x
     return features
 
 
-def _block(name: str, features: int, stride: int, dilation: int, *, train: bool):
+def _make_block(name: str, features: int, stride: int, dilation: int, *, train: bool):
   """Returns a function of a network and features that applies a block's layers in the network."""
 
   def block(net: Backbone, x: Array) -> Array:

@@ -64,7 +64,7 @@ class MobileNetV2(Backbone):
       expanded, channels = expansion * x.shape[-1], round_channels(channels * self.width)
       has_shortcut = stride == 1 and channels == x.shape[-1]
       nominal, *strides = self.give_up_stride(nominal, stride)
-      block = _block(f"block{i}", expanded, channels, *strides, train=train)
+      block = _make_block(f"block{i}", expanded, channels, *strides, train=train)
       y = self.maybe_remat(block)(self, x)
       x = features[nominal] = x + y if has_shortcut else y
     if self.top:
@@ -82,7 +82,9 @@ def round_channels(channels: int | float) -> int:
   return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
-def _block(name: str, expanded: int, features: int, stride: int, dilation: int, *, train: bool):
+def _make_block(
+  name: str, expanded: int, features: int, stride: int, dilation: int, *, train: bool
+):
   """Returns a function of a network and features that applies a block's layers in the network."""
 
   def block(net: Backbone, x: Array) -> Array:

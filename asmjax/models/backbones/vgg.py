@@ -53,7 +53,7 @@ class VGG(Backbone):
     for i, count in enumerate(VGG16):
       nominal, stride, dilation = self.give_up_stride(nominal, 2)
       names = [f"conv{i + 1}_{j + 1}" for j in range(count)]
-      stage = _stage(names, self.width * 2 ** min(i, 3), stride, dilation, train=train)
+      stage = _make_stage(names, self.width * 2 ** min(i, 3), stride, dilation, train=train)
       x = features[nominal] = self.maybe_remat(stage)(self, x)
     if self.fc_features:
       *_, dilation = self.give_up_stride(nominal, 1)
@@ -67,7 +67,7 @@ class VGG(Backbone):
     return x
 
 
-def _stage(names: Sequence[str], features: int, stride: int, dilation: int, *, train: bool):
+def _make_stage(names: Sequence[str], features: int, stride: int, dilation: int, *, train: bool):
   """Returns a function of a network and features that applies a stage's layers in the network."""
 
   def stage(net: Backbone, x: Array) -> Array:

@@ -73,7 +73,7 @@ class DeepLab(Predictor):
     """Computes maps at `stride`, else at the backbone's output stride, with a decoder at 4."""
     conv_block, size = self.conv_block(train=train), spatial_size(x)
     features = self.backbone(x, train=train)
-    inputs = (self._pyramid(features[32], conv_block, train=train),)
+    inputs = (self._pool_pyramid(features[32], conv_block, train=train),)
     if self.low:
       low = conv_block(features[4], features=self.low, kernel=1, name="low")
       inputs = (low, self._upsample(*inputs, spatial_size(low)))
@@ -92,7 +92,7 @@ class DeepLab(Predictor):
   def _upsample(self, x: Array, size: tuple[int, int]) -> Array:
     return upsample(x, size, align_corners=self.align_corners)
 
-  def _pyramid(self, x: Array, conv_block: ConvBlock, *, train: bool) -> Array:
+  def _pool_pyramid(self, x: Array, conv_block: ConvBlock, *, train: bool) -> Array:
     mean = jnp.mean(x, (1, 2), keepdims=True)
     mean = conv_block(mean, features=self.features, kernel=1, name="aspp_pool")
     branches = [jnp.broadcast_to(mean, (*x.shape[:3], self.features))]

@@ -31,7 +31,7 @@ def conv2d(
 
 def _convolve(x: Array, kernel: Array, options: ConvOptions) -> Array:
   weights = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
-  inputs = _shifted_inputs(promote_to_float32(x), kernel, options)
+  inputs = _shift_inputs(promote_to_float32(x), kernel, options)
   products = [inputs * weight for inputs, weight in zip(inputs, weights, strict=True)]
   return functools.reduce(jnp.add, products).astype(x.dtype)
 
@@ -43,13 +43,13 @@ def _forward(x: Array, kernel: Array, options: ConvOptions):
 def _backward(options: ConvOptions, residuals: tuple[Array, Array], cotangent: Array):
   x, kernel = residuals
   (x_cotangent,) = jax.linear_transpose(lambda x: _convolve(x, kernel, options), x)(cotangent)
-  return x_cotangent, _kernel_cotangent(x, cotangent, kernel, options)
+  return x_cotangent, _sum_kernel_cotangent(x, cotangent, kernel, options)
 
 
 conv2d.defvjp(_forward, _backward)
 
 
-def _kernel_cotangent(x: Array, cotangent: Array, kernel: Array, options: ConvOptions) -> Array:
+def _sum_kernel_cotangent(x: Array, cotangent: Array, kernel: Array, options: ConvOptions) -> Array:
   """Sums products row by row: of a whole map XLA would store all of them before it adds."""
   rows, columns, _, channels = kernel.shape
   stride, dilation, width = options.stride, options.dilation, cotangent.shape[2]
@@ -73,7 +73,7 @@ def _kernel_cotangent(x: Array, cotangent: Array, kernel: Array, options: ConvOp
   return total.reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _shifted_inputs(x: Array, kernel: Array, options: ConvOptions) -> list[Array]:
+def _shift_inputs(x: Array, kernel: Array, options: ConvOptions) -> list[Array]:
   """Cuts out what each tap of the kernel is multiplied by, (n, h2, w2, c)."""
   height, width = conv_output_size(x.shape[1:3], kernel.shape, options)
   padded, (stride, dilation) = _pad(x, options), (options.stride, options.dilation)

@@ -39,8 +39,8 @@ def conv2d(
   """
   height, width = conv_output_size(x.shape[1:3], kernel.shape, options)
   (top, _), (left, _) = options.padding
-  rows = list(_overlaps(x.shape[1], kernel.shape[0], top, height, options.dilation))
-  columns = list(_overlaps(x.shape[2], kernel.shape[1], left, width, options.dilation))
+  rows = list(_find_overlaps(x.shape[1], kernel.shape[0], top, height, options.dilation))
+  columns = list(_find_overlaps(x.shape[2], kernel.shape[1], left, width, options.dilation))
   total, dtype = 0, promote_to_float32(x).dtype
   for i, in_rows, above_below in rows:
     for j, in_columns, left_right in columns:
@@ -49,7 +49,7 @@ def conv2d(
   return jnp.asarray(total).astype(x.dtype)
 
 
-def _overlaps(
+def _find_overlaps(
   side: int, taps: int, padding: int, outputs: int, dilation: int
 ) -> Iterator[tuple[int, slice, tuple[int, int]]]:
   """Yields the taps along an axis that meet the map of `side` pixels anywhere.
