@@ -22,8 +22,8 @@ from tests.oracles import critics as reference_critics
 
 def examples(seed=0, shape=(2, 3, 4, 1)):
   rng = np.random.default_rng(seed)
-  valid = (rng.random(shape) < 0.6).astype(np.float32)
-  return (rng.normal(size=shape) * 3).astype(np.float32), valid
+  mask = (rng.random(shape) < 0.6).astype(np.float32)
+  return (rng.normal(size=shape) * 3).astype(np.float32), mask
 
 
 def simplexes(count=40, classes=4, seed=0):
@@ -39,8 +39,8 @@ def slope(loss, logit):
   return float(jax.grad(lambda z: loss(z.reshape(1, 1, 1, 1)).mean())(jnp.float32(logit)))
 
 
-def oracle(logits, target, valid):
-  losses = [reference_critics.binary_cross_entropy(z, target) for z in logits[valid > 0].tolist()]
+def oracle(logits, target, mask):
+  losses = [reference_critics.binary_cross_entropy(z, target) for z in logits[mask > 0].tolist()]
   return math.fsum(losses) / len(losses)
 
 
@@ -51,19 +51,19 @@ def oracle(logits, target, valid):
 def test_discriminator_loss_is_the_cross_entropy_smoothed_on_the_real_side_alone(
   real, smoothing, target
 ):
-  logits, valid = examples()
-  loss = discriminator_loss(logits, real=real, label_smoothing=smoothing, mask=valid)
-  np.testing.assert_allclose(loss.mean(), oracle(logits, target, valid), rtol=1e-5)
-  assert loss.count == valid.sum()
+  logits, mask = examples()
+  loss = discriminator_loss(logits, real=real, label_smoothing=smoothing, mask=mask)
+  np.testing.assert_allclose(loss.mean(), oracle(logits, target, mask), rtol=1e-5)
+  assert loss.count == mask.sum()
 
 
 def test_generator_loss_is_the_cross_entropy_with_the_other_target():
-  logits, valid = examples()
+  logits, mask = examples()
   np.testing.assert_allclose(
-    generator_loss(logits, mask=valid).mean(), oracle(logits, 1, valid), 1e-5
+    generator_loss(logits, mask=mask).mean(), oracle(logits, 1, mask), 1e-5
   )
   np.testing.assert_allclose(
-    generator_loss(logits, saturating=True, mask=valid).mean(), -oracle(logits, 0, valid), 1e-5
+    generator_loss(logits, saturating=True, mask=mask).mean(), -oracle(logits, 0, mask), 1e-5
   )
 
 
@@ -128,21 +128,21 @@ def test_adversarial_losses_are_linear_at_sure_logits(logit):
 
 def test_adversarial_losses_ignore_masked_logits():
   logits = jnp.array([1.0, jnp.inf, jnp.nan, -2.0]).reshape(1, 2, 2, 1)
-  valid = jnp.isfinite(logits).astype(jnp.float32)
+  mask = jnp.isfinite(logits).astype(jnp.float32)
   for loss in (
-    lambda z: discriminator_loss(z, real=True, mask=valid),
-    lambda z: generator_loss(z, mask=valid),
-    lambda z: discriminator_accuracy(z, real=True, mask=valid),
+    lambda z: discriminator_loss(z, real=True, mask=mask),
+    lambda z: generator_loss(z, mask=mask),
+    lambda z: discriminator_accuracy(z, real=True, mask=mask),
   ):
-    assert loss(logits) == loss(jnp.where(valid > 0, logits, 7.0)) and loss(logits).count == 2
+    assert loss(logits) == loss(jnp.where(mask > 0, logits, 7.0)) and loss(logits).count == 2
     value, grads = jax.value_and_grad(lambda z, loss=loss: loss(z).mean())(jnp.ones_like(logits))
-    assert np.isfinite(value) and np.all(grads[valid == 0] == 0)
+    assert np.isfinite(value) and np.all(grads[mask == 0] == 0)
 
 
 def test_adversarial_losses_are_zero_where_nothing_counts():
-  logits, valid = examples()
-  assert discriminator_loss(logits, real=True, mask=0 * valid).mean() == 0
-  assert generator_loss(logits, mask=0 * valid).mean() == 0
+  logits, mask = examples()
+  assert discriminator_loss(logits, real=True, mask=0 * mask).mean() == 0
+  assert generator_loss(logits, mask=0 * mask).mean() == 0
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
@@ -152,12 +152,12 @@ def test_discriminator_loss_refuses_an_impossible_smoothing(smoothing):
 
 
 def test_discriminator_accuracy_counts_the_right_side_of_zero():
-  logits, valid = examples()
-  logits[0, 0, 0], valid[0, 0, 0] = 0.0, 1.0
-  real, fake = (discriminator_accuracy(logits, real=side, mask=valid) for side in (True, False))
-  assert real.total == sum(z > 0 for z in logits[valid > 0])
-  assert real.total + fake.total == valid.sum() - 1  # The undecided one is wrong twice.
-  assert real.count == fake.count == valid.sum()
+  logits, mask = examples()
+  logits[0, 0, 0], mask[0, 0, 0] = 0.0, 1.0
+  real, fake = (discriminator_accuracy(logits, real=side, mask=mask) for side in (True, False))
+  assert real.total == sum(z > 0 for z in logits[mask > 0])
+  assert real.total + fake.total == mask.sum() - 1  # The undecided one is wrong twice.
+  assert real.count == fake.count == mask.sum()
 
 
 def test_class_color_product_agrees_with_the_oracle():
@@ -269,12 +269,12 @@ def test_gradient_penalty_of_a_quadratic_critic_grows_with_the_structure():
 
 def test_gradient_penalty_counts_labeled_pixels_and_examples_that_have_any():
   x = np.random.default_rng(0).normal(size=(3, 3, 4, 2)).astype(np.float32)
-  valid = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
-  valid[1] = 0
-  penalty = gradient_penalty(lambda x: x**2, x, mask=valid)
-  np.testing.assert_allclose(penalty.total, 2 * (valid * x**2).sum(), rtol=1e-5)
+  mask = (np.random.default_rng(1).random((3, 3, 4, 1)) < 0.5).astype(np.float32)
+  mask[1] = 0
+  penalty = gradient_penalty(lambda x: x**2, x, mask=mask)
+  np.testing.assert_allclose(penalty.total, 2 * (mask * x**2).sum(), rtol=1e-5)
   assert penalty.count == 2
-  assert gradient_penalty(lambda x: x**2, x, mask=0 * valid).mean() == 0
+  assert gradient_penalty(lambda x: x**2, x, mask=0 * mask).mean() == 0
 
 
 def test_gradient_penalty_has_a_gradient_for_the_critics_parameters(float64):

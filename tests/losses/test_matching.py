@@ -18,11 +18,11 @@ def features(seed=0, shape=(2, 3, 4, 5)):
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_matching_distance_agrees_with_the_oracle(normalize):
-  a, b, valid = features()
-  distance = matching_distance(a, b, mask=valid, normalize=normalize)
-  expected = reference.matching_distance(a, b, valid[..., 0], normalize)
+  a, b, mask = features()
+  distance = matching_distance(a, b, mask=mask, normalize=normalize)
+  expected = reference.matching_distance(a, b, mask[..., 0], normalize)
   np.testing.assert_allclose(distance.mean(), expected, rtol=1e-5)
-  assert distance.count == valid.sum()
+  assert distance.count == mask.sum()
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
@@ -37,8 +37,8 @@ def test_matching_distance_is_symmetric_and_zero_for_equal_features(normalize):
 
 @pytest.mark.parametrize("normalize, bound", [("pixel", 4.0), ("image", 2.0)])
 def test_matching_distance_is_bounded_if_normalized_and_half_of_it_if_orthogonal(normalize, bound):
-  a, b, valid = features()
-  distance = lambda x, y: matching_distance(x, y, mask=valid, normalize=normalize).mean()
+  a, b, mask = features()
+  distance = lambda x, y: matching_distance(x, y, mask=mask, normalize=normalize).mean()
   np.testing.assert_allclose(distance(a, -a), bound, rtol=1e-5)
   assert NORMALIZATIONS[normalize] == bound / 2
   x, y = (np.zeros_like(a) for _ in range(2))
@@ -50,8 +50,8 @@ def test_matching_distance_is_bounded_if_normalized_and_half_of_it_if_orthogonal
 
 def test_matching_distance_is_invariant_to_scale_if_normalized():
   """Of either map by the pixel, of both together by the image."""
-  a, b, valid = features()
-  distance = lambda x, y, how: matching_distance(x, y, mask=valid, normalize=how).mean()
+  a, b, mask = features()
+  distance = lambda x, y, how: matching_distance(x, y, mask=mask, normalize=how).mean()
   pixel, image = distance(a, b, "pixel"), distance(a, b, "image")
   np.testing.assert_allclose(distance(7 * a, 0.1 * b, "pixel"), pixel, rtol=1e-5)
   np.testing.assert_allclose(distance(70 * a, 70 * b, "image"), image, rtol=1e-5)
@@ -85,13 +85,13 @@ def test_matching_distance_is_summed_and_counted_in_float32():
 
 
 def test_min_norm_is_that_of_the_masked_pixels_and_has_no_gradient():
-  a, _, valid = features()
-  valid[0] = 0
-  norms = np.where(valid[..., 0] > 0, np.linalg.norm(a, axis=-1), np.inf)
-  norm = min_norm(a, mask=valid)
+  a, _, mask = features()
+  mask[0] = 0
+  norms = np.where(mask[..., 0] > 0, np.linalg.norm(a, axis=-1), np.inf)
+  norm = min_norm(a, mask=mask)
   assert norm.count == 1
   np.testing.assert_allclose(norm.mean(), norms[1].min(), rtol=1e-6)
-  slope = jax.grad(lambda x: min_norm(x, mask=valid).mean())(jnp.zeros_like(a))
+  slope = jax.grad(lambda x: min_norm(x, mask=mask).mean())(jnp.zeros_like(a))
   assert np.all(slope == 0)
 
 
@@ -107,32 +107,32 @@ def test_matching_hinge_falls_with_the_distance_up_to_the_margin():
 
 
 def test_matching_distance_and_hinge_are_zero_where_nothing_counts():
-  a, b, valid = features()
+  a, b, mask = features()
   for loss in (matching_distance, matching_hinge):
-    value, grads = jax.value_and_grad(lambda x, f=loss: f(x, b, mask=0 * valid).mean())(a)
+    value, grads = jax.value_and_grad(lambda x, f=loss: f(x, b, mask=0 * mask).mean())(a)
     assert value == 0 and np.all(grads == 0)
 
 
 def test_layer_distances_measures_the_named_layers_alone():
-  a, b, valid = features()
+  a, b, mask = features()
   maps = ({"conv1": a, "conv2": a}, {"conv1": b, "conv2": a}, ("conv2", "conv1"))
-  distances = layer_distances(*maps, masks={"conv1": valid, "conv2": valid})
+  distances = layer_distances(*maps, masks={"conv1": mask, "conv2": mask})
   assert list(distances) == ["conv2", "conv1"] and distances["conv2"].mean() == 0
-  np.testing.assert_allclose(distances["conv1"].mean(), matching_distance(a, b, mask=valid).mean())
+  np.testing.assert_allclose(distances["conv1"].mean(), matching_distance(a, b, mask=mask).mean())
 
 
 @pytest.mark.parametrize("count_partial_cells", [False, True])
 @pytest.mark.parametrize("size", [(4, 6), (2, 3), (8, 12), (1, 1)])
 def test_pool_mask_agrees_with_the_oracle(count_partial_cells, size):
-  valid = (np.random.default_rng(0).random((3, 8, 12, 1)) < 0.7).astype(np.float32)
-  pooled = pool_mask(valid, size, count_partial_cells=count_partial_cells)
-  np.testing.assert_array_equal(pooled, reference.pool_mask(valid, size, count_partial_cells))
+  mask = (np.random.default_rng(0).random((3, 8, 12, 1)) < 0.7).astype(np.float32)
+  pooled = pool_mask(mask, size, count_partial_cells=count_partial_cells)
+  np.testing.assert_array_equal(pooled, reference.pool_mask(mask, size, count_partial_cells))
 
 
 @pytest.mark.parametrize("side", range(1, 40))
 def test_pool_mask_meets_the_size_of_stride_2_layers_for_every_size(side):
-  valid, size = jnp.ones((1, side, side, 1)), side
+  mask, size = jnp.ones((1, side, side, 1)), side
   for _ in range(4):
     size = -(-size // 2)
-    pooled = pool_mask(valid, (size, size), count_partial_cells=False)
+    pooled = pool_mask(mask, (size, size), count_partial_cells=False)
     np.testing.assert_array_equal(pooled, np.ones((1, size, size, 1)))

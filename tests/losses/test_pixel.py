@@ -49,10 +49,10 @@ def test_cross_entropy_has_the_known_gradient_and_none_at_ignored_pixels():
 
 def test_cross_entropy_counts_the_mask_alone():
   logits, label = example()
-  valid = np.zeros((2, 3, 4, 1), np.float32)
-  valid[0] = 1
-  narrowed = np.where(valid[..., 0] > 0, label, 255)
-  loss = cross_entropy(logits, label, mask=valid)
+  mask = np.zeros((2, 3, 4, 1), np.float32)
+  mask[0] = 1
+  narrowed = np.where(mask[..., 0] > 0, label, 255)
+  loss = cross_entropy(logits, label, mask=mask)
   np.testing.assert_allclose(loss.mean(), reference.cross_entropy(logits, narrowed), rtol=1e-6)
 
 

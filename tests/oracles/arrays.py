@@ -13,10 +13,10 @@ def cross_entropy(logits, label):
   return np.mean(losses) if losses else 0.0
 
 
-def matching_distance(predicted, truth, valid, normalize):
-  """Mean over valid pixels, image by image and pixel by pixel."""
+def matching_distance(predicted, truth, mask, normalize):
+  """Mean over masked pixels, image by image and pixel by pixel."""
   distances = []
-  for x, y, known in zip(predicted.astype(float), truth.astype(float), valid, strict=True):
+  for x, y, known in zip(predicted.astype(float), truth.astype(float), mask, strict=True):
     pairs = [(x[index], y[index]) for index in np.ndindex(known.shape) if known[index]]
     if normalize == "pixel":
       pairs = [(a / np.linalg.norm(a), b / np.linalg.norm(b)) for a, b in pairs]
@@ -29,12 +29,12 @@ def matching_distance(predicted, truth, valid, normalize):
   return np.mean(distances) if distances else 0.0
 
 
-def pool_mask(valid, size, count_partial_cells):
+def pool_mask(mask, size, count_partial_cells):
   """Cell by cell; cells are counted from the top left."""
-  n, h, w, _ = valid.shape
+  n, h, w, _ = mask.shape
   out = np.zeros((n, *size, 1))
   for b, i, j in np.ndindex(n, *size):
-    cell = valid[
+    cell = mask[
       b, i * h // size[0] : (i + 1) * h // size[0], j * w // size[1] : (j + 1) * w // size[1]
     ]
     out[b, i, j] = cell.max() if count_partial_cells else cell.min()

@@ -15,8 +15,8 @@ DEPTHS = jnp.array(RNG.normal(size=(3, *games.SIZE, 1)), jnp.float32)
 VECTORS = jnp.array(RNG.normal(size=(3, *games.SIZE, 3)), jnp.float32)
 
 
-def mean_over_valid(values, valid):
-  return np.mean([values[index] for index in np.ndindex(valid.shape) if valid[index]])
+def mean_over_mask(values, mask):
+  return np.mean([values[index] for index in np.ndindex(mask.shape) if mask[index]])
 
 
 def unit(vectors):
@@ -24,22 +24,22 @@ def unit(vectors):
 
 
 def test_depth_losses_are_squared_errors_of_meters_and_of_logarithms():
-  depth, valid = BATCH["depth"].astype(np.float64), BATCH["depth"] > 0
+  depth, mask = BATCH["depth"].astype(np.float64), BATCH["depth"] > 0
   meters = np.maximum(np.float64(DEPTHS[..., 0]) + 1, 0)
-  expected = mean_over_valid((meters - depth) ** 2, valid)
+  expected = mean_over_mask((meters - depth) ** 2, mask)
   np.testing.assert_allclose(Depth().pixel_loss(DEPTHS, BATCH).mean(), expected, rtol=1e-5)
   released = Depth(released=True).reconstruction_loss(DEPTHS, BATCH).mean()
   np.testing.assert_allclose(released, expected, rtol=1e-5)
-  logs = (DEPTHS[..., 0] - np.log(np.where(valid, depth, 1))) ** 2
+  logs = (DEPTHS[..., 0] - np.log(np.where(mask, depth, 1))) ** 2
   loss = Depth().reconstruction_loss(DEPTHS, BATCH).mean()
-  np.testing.assert_allclose(loss, mean_over_valid(logs, valid), rtol=1e-5)
+  np.testing.assert_allclose(loss, mean_over_mask(logs, mask), rtol=1e-5)
 
 
 def test_normals_losses_are_distances_of_unit_vectors_and_cosines():
-  valid = (BATCH["normals"] != 0).any(-1)
+  mask = (BATCH["normals"] != 0).any(-1)
   vectors = unit(np.float64(VECTORS) + [0, 0, 1])
   cosine = (vectors * BATCH["normals"]).sum(-1)
-  expected = mean_over_valid(cosine, valid)
+  expected = mean_over_mask(cosine, mask)
   loss = lambda task, name: getattr(task, name)(VECTORS, BATCH).mean()
   np.testing.assert_allclose(loss(Normals(), "pixel_loss"), 2 - 2 * expected, rtol=1e-5)
   np.testing.assert_allclose(loss(Normals(released=True), "pixel_loss"), -10 * expected, rtol=1e-4)
@@ -54,10 +54,10 @@ def test_task_structure_of_a_true_prediction_is_that_of_the_truth(task):
     output = jnp.array(BATCH["depth"][..., None] - 1)
   else:
     output = jnp.array(BATCH["normals"] - np.array([0, 0, 1], np.float32))
-  valid = np.asarray(task.mask(BATCH)) > 0
+  mask = np.asarray(task.mask(BATCH)) > 0
   true, structure = task.true_structure(BATCH), task.structure(output)
   close = np.abs(true - structure).max(-1, keepdims=True) < 1e-5
-  assert close[valid].all() and not np.any(np.where(valid, 0, true))
+  assert close[mask].all() and not np.any(np.where(mask, 0, true))
   assert abs(task.pixel_loss(output, BATCH).mean()) < 1e-6
   scores = task.compute_metrics(jax.device_get(task.metric_sums(jnp.asarray(output), BATCH)))
   perfect = {"depth": ("delta_1.25^0.125", "rel"), "normals": ("within_2.82", "mean")}[
@@ -75,10 +75,10 @@ def test_task_losses_have_a_gradient_at_an_output_of_zeros(task):
     lambda x, b: squared_error(task.structure(x), task.true_structure(b), mask=task.mask(b)),
   ):
     slope = jax.grad(lambda x, of=of: of(x, BATCH).total)(zeros)
-    valid = np.asarray(task.mask(BATCH))[..., 0] > 0
+    mask = np.asarray(task.mask(BATCH))[..., 0] > 0
     steepest = np.abs(slope).max(-1)
-    assert (steepest[valid] > 0).mean() > 0.95 and steepest.max() < 50
-    assert not steepest[~valid].any()
+    assert (steepest[mask] > 0).mean() > 0.95 and steepest.max() < 50
+    assert not steepest[~mask].any()
 
 
 def test_task_losses_and_metrics_ignore_truths_that_are_not_finite():
@@ -95,9 +95,9 @@ def test_task_losses_and_metrics_ignore_truths_that_are_not_finite():
 
 
 def test_squared_error_and_negative_cosine_are_zero_where_nothing_counts():
-  valid = np.zeros((3, *games.SIZE, 1), np.float32)
+  mask = np.zeros((3, *games.SIZE, 1), np.float32)
   for loss in (squared_error, negative_cosine):
-    assert loss(VECTORS, VECTORS[::-1], mask=valid) == (0, 0)
+    assert loss(VECTORS, VECTORS[::-1], mask=mask) == (0, 0)
 
 
 @pytest.mark.parametrize("task", [Depth(), Normals()], ids=["depth", "normals"])
