@@ -1,6 +1,6 @@
 """Neighborhoods of pixels: offsets to the neighbors, and maps shifted by them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -8,16 +8,11 @@ from jaxtyping import Array, Shaped
 
 Offset = tuple[int, int]
 
-
-def _corners(radius: int) -> Sequence[int]:
-  return (-radius, 0, radius)
-
-
-def _full(radius: int) -> Sequence[int]:
-  return range(-radius, radius + 1)
-
-
-NEIGHBORS = {"corners": _corners, "full": _full}
+# Steps along an axis by the radius of the neighborhood.
+NEIGHBORS: dict[str, Callable[[int], Sequence[int]]] = {
+  "corners": lambda radius: (-radius, 0, radius),
+  "full": lambda radius: range(-radius, radius + 1),
+}
 
 
 def offsets(size: int, neighbors: str = "corners") -> tuple[Offset, ...]:
