@@ -18,7 +18,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
 
   Discriminators have Luc et al.'s smaller weight of 0.1: they meet a predictor that knows nothing.
   LoAd goes on from an `iid` that random scales and crops have kept from learning its photos by
-  heart, or the critic would have nothing to see (docs/earlier_results.md).
+  heart, or the critic would have nothing to see (docs/results/lookahead.md).
 
   Args:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.

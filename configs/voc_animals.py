@@ -19,7 +19,7 @@ def get_config(argument: str = "iid") -> ConfigDict:
   It starts from `--config.init.path=FILE` in torchvision's names, and keeps the backbone's running
   statistics. From scratch it needs `--config.predictor.backbone.norm.frozen=False` and a rate of
   1e-3. All other classes, people among them, are unlabeled. Small enough for a CPU. LoAd goes on
-  from an `iid` of 2000 steps (docs/earlier_results.md).
+  from an `iid` of 2000 steps (docs/results/lookahead.md).
 
   Args:
     argument: METHOD[@NETWORK]; see `asmjax.config.presets.base`.

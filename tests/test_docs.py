@@ -20,7 +20,7 @@ from asmjax.config.load import load_config
 from asmjax.models.predictors.published import PUBLISHED
 from tests.helpers.small_configs import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(text, language):
@@ -84,14 +84,14 @@ def test_the_example_on_networks_holds():
   exec(compile(example, "models.md", "exec"), {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_pictures_exist(page):
   links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
   missing = [link for link in links if not (page.parent / link).exists()]
   assert not missing, missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_everything_named_in_the_package_exists(page):
   for name in re.findall(r"`(asmjax(?:[./][\w./]+)?)[`(]", page.read_text()):
     if "/" in name:
@@ -147,7 +147,7 @@ LAUNCHERS = {
 PLACEHOLDERS = {"VARIANT": "asm", "TASK": "depth", "SEED": "0", "SOURCE": "folder"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_of_the_docs_have_flags_and_configs_that_exist(page):
   for first, *words in commands(page):
     command = LAUNCHERS[first] if first.startswith("launch/") else words.pop(0)
