@@ -8,7 +8,7 @@ from asmjax.config.schema import defaults
 from asmjax.models.predictors import UNet
 from asmjax.train.experiment import Training
 
-# Mean IoU and boundary F of `iid` by seed (docs/results/index.md), which runs of other variants are held
+# Mean IoU and boundary F of `iid` by seed (docs/results), which runs of other variants are held
 # against when they end.
 _PIXEL_LOSS = {0: (0.4231, 0.3656), 1: (0.3978, 0.3473), 2: (0.4135, 0.3618)}
 
@@ -18,7 +18,7 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
 
   The analyzer's features are normalized and its climb ends at a margin, as in the released code:
   with thin objects of many classes the paper's V hardly trains a network from scratch
-  (docs/results/index.md). Discriminators have Luc et al.'s smaller weight of 0.1, from a tenth of the
+  (docs/results). Discriminators have Luc et al.'s smaller weight of 0.1, from a tenth of the
   training on: they too meet a predictor that knows nothing. LoAd goes on from what `iid` reaches.
 
   Args:
