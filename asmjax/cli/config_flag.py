@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags
 
+from asmjax.config.library import list_configs
+
 if TYPE_CHECKING:
   from asmjax.config.presets import Config
 
@@ -14,7 +16,12 @@ flags.disclaim_key_flags()
 
 def define_flags() -> None:
   """Defines the flag `--config`."""
-  flags.DEFINE_string("config", None, "configs/FILE.py:VARIANT; --config.KEY=VALUE overrides a key")
+  flags.DEFINE_string(
+    "config",
+    None,
+    f"FILE:VARIANT, where FILE is a path or one of {', '.join(list_configs())}; "
+    "--config.KEY=VALUE overrides a key",
+  )
   flags.mark_flag_as_required("config")
 
 

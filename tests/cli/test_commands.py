@@ -49,4 +49,5 @@ def test_main_lists_the_commands_and_refuses_unknown_ones():
 def test_run_shows_flags_without_importing_jax():
   code, output = execute("-X", "importtime", "launch/main.py", "--help")
   assert code == 1 and "launch/main.py:\n  --config:" in output
+  assert "any, cityscapes, horse" in output.replace("\n    ", " ")
   assert "absl.app" in output and "| jax\n" not in output and "asmjax.train" not in output
