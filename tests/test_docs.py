@@ -51,7 +51,7 @@ def test_readme_is_short():
   assert len((ROOT / "README.md").read_text().split()) <= 600
 
 
-def test_the_readme_has_two_one_line_commands():
+def test_readme_has_two_one_line_commands():
   section = (ROOT / "README.md").read_text().split("## Two commands")[1].split("\n## ")[0]
   commands = blocks(section, "bash")
   assert len(commands) == 2 and all(len(c.strip().splitlines()) == 1 for c in commands)
@@ -62,12 +62,12 @@ def test_the_readme_has_two_one_line_commands():
   assert (ROOT / path).exists() and variant in presets.METHODS
 
 
-def test_every_variant_is_in_the_guide():
+def test_guide_lists_every_variant():
   named = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "get_started.md").read_text()))
   assert set(presets.METHODS) <= named
 
 
-def test_the_page_on_networks_counts_their_parameters():
+def test_models_page_counts_parameters():
   page = (ROOT / "docs" / "models.md").read_text()
   counts = dict(re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\| ([\d,]+) \|", page, re.M))
   assert set(counts) == set(PUBLISHED)
@@ -75,24 +75,24 @@ def test_the_page_on_networks_counts_their_parameters():
   for name, make in PUBLISHED.items():
     network = make({"segmentation": 21})
     variables = jax.eval_shape(lambda n=network: n.init(jax.random.key(0), image, train=False))
-    found = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert f"{found:,}" == counts[name], name
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert f"{count:,}" == counts[name], name
 
 
-def test_the_example_on_networks_holds():
+def test_models_page_example_holds():
   (example,) = blocks((ROOT / "docs" / "models.md").read_text(), "python")
   exec(compile(example, "models.md", "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_and_pictures_exist(page):
+def test_pages_link_to_existing_files(page):
   links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
   missing = [link for link in links if not (page.parent / link).exists()]
   assert not missing, missing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_everything_named_in_the_package_exists(page):
+def test_pages_name_existing_modules_and_attributes(page):
   for name in re.findall(r"`(asmjax(?:[./][\w./]+)?)[`(]", page.read_text()):
     if "/" in name:
       assert (ROOT / name).exists(), name
@@ -105,14 +105,14 @@ def _resolve(name):
   module, attributes = name, []
   while True:
     try:
-      found = importlib.import_module(module)
+      target = importlib.import_module(module)
       break
     except ModuleNotFoundError:
       module, _, attribute = module.rpartition(".")
       attributes.insert(0, attribute)
   for attribute in attributes:
-    found = getattr(found, attribute)
-  return found
+    target = getattr(target, attribute)
+  return target
 
 
 def test_pages_name_no_paths_of_a_machine():

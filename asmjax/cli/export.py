@@ -40,21 +40,19 @@ def main(_: list[str]) -> None:
 
   values = flags.FLAGS
   with exit_on_config_error():
+    size = parse_size(values.size) if values.size else None
     settings: dict[str, Any] = {
       "batch": parse_batch(values.batch),
       "tasks": tuple(values.tasks),
       "platforms": tuple(values.platforms),
       "probabilities": values.probabilities,
     }
-    if values.size:
-      settings["size"] = parse_size(values.size)
     trained = TrainedPredictor.open(values.workdir, values.checkpoint)
     if values.size:
-      artifact = export(trained, **settings)
+      artifact = export(trained, size=size, **settings)
     else:
-      artifact = export_for_any_size(
-        trained, on_fixed_size=lambda why: print(why, file=sys.stderr), **settings
-      )
+      warn = lambda reason: print(reason, file=sys.stderr)
+      artifact = export_for_any_size(trained, on_fixed_size=warn, **settings)
     save(artifact, values.out)
   print(describe_artifact(pathlib.Path(values.out), artifact.metadata))
 

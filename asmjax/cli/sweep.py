@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from asmjax.cli.errors import exit_on_config_error
+from asmjax.config.library import list_sweeps
 
 if TYPE_CHECKING:
   from asmjax.sweep.plan import Sweep
@@ -28,7 +29,10 @@ flags.disclaim_key_flags()
 
 def define_flags() -> None:
   """Defines the flags of `sweep`."""
-  flags.DEFINE_string("sweep", None, "Python file with get_sweep(); FILE.py:ARGUMENT")
+  known = ", ".join(list_sweeps())
+  flags.DEFINE_string(
+    "sweep", None, f"FILE:ARGUMENT, a Python file with get_sweep() or one of {known}"
+  )
   flags.DEFINE_multi_string("run", [], "LABEL=CONFIG, a row of the table")
   flags.DEFINE_multi_string("set", [], "KEY=VALUE, in every config")
   flags.DEFINE_list("seeds", None, "seeds of every row; 0 by default")
@@ -37,15 +41,9 @@ def define_flags() -> None:
   flags.DEFINE_string("split", None, "split that is scored; the runs' own by default")
   flags.DEFINE_list("only", None, "LABELs of the rows to run; all by default")
   flags.DEFINE_string("out", None, "folder for the runs and the table")
-  flags.DEFINE_integer(
-    "jobs", 0, "runs at a time; by default one a CPU core, or one on accelerators", lower_bound=0
-  )
-  flags.DEFINE_integer(
-    "threads", 0, "CPU cores of a run; by default they are shared among the jobs", lower_bound=0
-  )
-  flags.DEFINE_integer(
-    "jobs_per_device", 0, "runs at a time on each GPU, instead of --jobs", lower_bound=0
-  )
+  flags.DEFINE_integer("jobs", 0, "runs at a time; by default one a CPU core or all accelerators")
+  flags.DEFINE_integer("threads", 0, "CPU cores of a run; by default shared among the jobs")
+  flags.DEFINE_integer("jobs_per_device", 0, "runs at a time on each GPU, instead of --jobs")
   flags.DEFINE_bool("table_only", False, "only compare the runs that are finished")
   flags.mark_flags_as_required(["out"])
 

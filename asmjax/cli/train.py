@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     resolve_input_transform(config, workdir)
     run = build_experiment(config)
     order = build_schedule(config, run)
-    check_same_config(workdir / "config.json", config.to_dict())
+    check_same_config(workdir, config.to_dict())
   if jax.process_index() == 0:
     write_json(workdir / "config.json", config.to_dict())
     write_descriptor(workdir, run.descriptor)

@@ -101,7 +101,7 @@ def build_schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule |
     run: Experiment that `build_experiment` makes of the config.
 
   Raises:
-    ValueError: See `build_experiment`.
+    ValueError: The section is invalid, or does not fit the experiment.
   """
   if "lookahead" not in config:
     return None
@@ -121,9 +121,11 @@ def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: str = "
     dtype: Compute type of the networks, float32 by default.
 
   Raises:
-    ValueError: See `build_experiment`.
+    ValueError: A section is invalid; the message names the key and what is known.
   """
-  by_name = {name: _task(name, section, descriptor) for name, section in config["tasks"].items()}
+  by_name = {
+    name: _build_task(name, section, descriptor) for name, section in config["tasks"].items()
+  }
   # In one order, whatever that of the config: joint critics have parameters for each task.
   tasks = {name: by_name[name] for name in TASKS if name in by_name}
   if not tasks:
@@ -131,7 +133,7 @@ def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: str = "
   _check_provided({task.truth_key for task in tasks.values()}, descriptor, "its tasks")
   heads = {name: task.channels for name, task in tasks.items()}
   predictor = build_predictor(config["predictor"], heads)
-  terms = {name: _term(name, section) for name, section in config["terms"].items()}
+  terms = {name: _build_term(name, section) for name, section in config["terms"].items()}
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
   compute_dtype = jnp.dtype(dtype) if dtype != "float32" else None
@@ -150,7 +152,7 @@ def choose_input_transform(config: Mapping[str, Any]) -> InputTransform:
     config: Config with the section `predictor`, optionally with `init`.
 
   Raises:
-    ValueError: See `build_experiment` and `asmjax.pretrained.input_transform`.
+    ValueError: The name is unknown, or the weights do not say which transform they need.
     FileNotFoundError: The weights are those of a run that is missing.
   """
   name = config["predictor"].get("input_transform", AUTO)
@@ -169,7 +171,7 @@ def build_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.
     heads: Number of output channels by task.
 
   Raises:
-    ValueError: See `build_experiment`.
+    ValueError: The name, a key or the type of a value is wrong.
   """
   settings = dict(section.items())
   settings.pop("input_transform", None)
@@ -177,14 +179,14 @@ def build_predictor(section: Mapping[str, Any], heads: Mapping[str, int]) -> nn.
   return construct(kind, settings, "predictor", heads=heads)
 
 
-def _task(name: str, section: Mapping[str, Any], descriptor: Descriptor) -> Task:
+def _build_task(name: str, section: Mapping[str, Any], descriptor: Descriptor) -> Task:
   kind = choose(TASKS, name, "task")
   classes = "classes" in {field.name for field in fields_of(kind)}
   given = {"classes": descriptor.classes} if classes else {}
   return construct(kind, section, f"tasks.{name}", **given)
 
 
-def _term(name: str, section: Mapping[str, Any]) -> Term:
+def _build_term(name: str, section: Mapping[str, Any]) -> Term:
   """Builds a term of the kind that `kind` says; without that key, its name."""
   settings = dict(section.items())
   kind = choose(TERMS, settings.pop("kind", name), "term")

@@ -150,7 +150,7 @@ def base(
   Raises:
     ValueError: The method, network or task is unknown; the message lists the known ones.
   """
-  method, network, task_names, apart = _parse(argument, tasks)
+  method, network, task_names, apart = _parse_argument(argument, tasks)
   if network:
     predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}
@@ -169,8 +169,8 @@ def base(
   config: Config = ConfigDict(
     {
       "seed": 0,
-      "tasks": {task: _task(task, released) for task in task_names},
-      "predictor": _predictor(predictor),
+      "tasks": {task: _task_section(task, released) for task in task_names},
+      "predictor": _predictor_section(predictor),
       "init": defaults(Init),
       "terms": terms,
       "optimizer": {"predictor": defaults(Optimizer), "critic": defaults(Optimizer)},
@@ -198,16 +198,14 @@ def finetuning_schedule(
 ) -> None:
   """Sets up the second stage of LoAd, or of the alternating scheme that it is compared with.
 
-  Configs of other methods stay as they are.
+  Configs of other methods stay as they are. The stage starts from a predictor that the pixel loss
+  has trained (`init.path=WORKDIR`, `init.format=orbax`), with SGD, Adagrad for MobileNet, and
+  flipping alone, as published (Jamali-Rad and Szabo 2022, Sec. 4). Other critics keep their
+  optimizer, with a constant rate.
 
-  As published: SGD for the predictor, Adagrad for MobileNet, and flipping alone (Jamali-Rad and
-  Szabo 2022, Sec. 4). Both start from a predictor that the pixel loss has trained:
-  `init.path=WORKDIR`, `init.format=orbax`. Other critics keep their optimizer, with a constant
-  rate.
-
-  The predictor keeps the running statistics that it starts with, and trains with them: those of a
-  few images would make another predictor of it than the one that is evaluated and whose maps the
-  critic knows. The paper does not say so.
+  Not in the paper: the predictor keeps the running statistics that it starts with, and trains with
+  them, since those of a few images would make another predictor of it than the one that is
+  evaluated and whose maps the critic knows.
 
   Args:
     config: Config to change, otherwise complete.
@@ -219,15 +217,10 @@ def finetuning_schedule(
     steps: Steps of the predictor, with LoAd at most; 0 keeps the config's.
     ahead: Settings of `asmjax.lookahead.settings.Lookahead` that are not its defaults.
   """
-  method, *_ = _parse(argument, "segmentation")
+  method, *_ = _parse_argument(argument, "segmentation")
   if method not in FINETUNED:
     return
-  constant = {"schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0, "lr_multipliers": {}}
-  players = config.optimizer
-  _replace(players.predictor, **constant, name="sgd", learning_rate=rate, momentum=0.95)
-  players.critic.schedule = "constant"
-  if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
-    _replace(players.critic, **constant, name="adagrad", learning_rate=0.01)
+  _use_finetuning_optimizers(config, rate)
   config.train.update(batch_size=batch, allow_fast_critic=True)
   if steps:
     config.train.steps = steps
@@ -243,6 +236,16 @@ def finetuning_schedule(
   _freeze_statistics(config.predictor)
   config.init.part = ""  # All of the trained predictor, not only the part that began as published.
   config.eval.every = 0
+
+
+def _use_finetuning_optimizers(config: Config, rate: float) -> None:
+  """Sets constant rates, and the published optimizers of the predictor and of MobileNet."""
+  constant = {"schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0, "lr_multipliers": {}}
+  players = config.optimizer
+  _replace(players.predictor, **constant, name="sgd", learning_rate=rate, momentum=0.95)
+  players.critic.schedule = "constant"
+  if any(term.get("critic", {}).get("name") == "mobilenet" for term in config.terms.values()):
+    _replace(players.critic, **constant, name="adagrad", learning_rate=0.01)
 
 
 def reset_critic_weights(config: Config) -> None:
@@ -325,18 +328,18 @@ def _same_lr_as(optimizer: Config) -> dict[str, Any]:
   return defaults(Optimizer, **{key: optimizer.get_ref(key) for key in keys})
 
 
-def _task(name: str, released: dict) -> dict:
+def _task_section(name: str, released: dict) -> dict:
   section = defaults(TASKS[name], **(released if name != "segmentation" else {}))
   section.pop("classes", None)  # The data set's own.
   return section
 
 
-def _predictor(predictor: nn.Module) -> dict:
+def _predictor_section(predictor: nn.Module) -> dict:
   name = next(name for name, kind in PREDICTORS.items() if kind is type(predictor))
   return {"name": name, "input_transform": AUTO, **as_section(predictor)}
 
 
-def _parse(argument: str, tasks: str) -> tuple[str, str, tuple[str, ...], bool]:
+def _parse_argument(argument: str, tasks: str) -> tuple[str, str, tuple[str, ...], bool]:
   """Returns the method, the network or "", the tasks, and whether these have critics apart."""
   method, *options = argument.split(",")
   method, _, network = method.partition("@")

@@ -54,39 +54,44 @@ def resolve_input_transform(config: Mapping[str, Any], workdir: str | pathlib.Pa
     workdir: Folder of the run, which need not exist yet.
 
   Raises:
-    ValueError: See `asmjax.config.build.choose_input_transform`.
-    FileNotFoundError: See `asmjax.config.build.choose_input_transform`.
+    ValueError: The name is unknown, or the weights do not say which transform they need.
+    FileNotFoundError: The weights are those of a run that is missing.
   """
   section = config["predictor"]
-  if section.get("input_transform", AUTO) == AUTO:
-    workdir = pathlib.Path(workdir)
-    is_resumed = (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
-    section["input_transform"] = choose_input_transform(
-      read_config(workdir) if is_resumed else config
-    ).name
+  if section.get("input_transform", AUTO) != AUTO:
+    return
+  workdir = pathlib.Path(workdir)
+  if _is_resumable(workdir):
+    config = read_config(workdir)
+  section["input_transform"] = choose_input_transform(config).name
 
 
-def check_same_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+def check_same_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Refuses to continue a run under another config.
 
   Settings that do not change what is computed may differ: `data.root`, `data.cache`,
   `data.loader`, `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
 
   Args:
-    path: Path of the `config.json` of the earlier part of the run; it need not exist.
+    workdir: Folder of the run, which need not exist yet.
     config: Config to continue with.
 
   Raises:
     ValueError: Settings differ; the message has their keys and both values.
   """
-  if not path.exists() or not any(path.parent.glob("checkpoints/[0-9]*")):
-    return  # A run that failed before its first checkpoint has nothing to go on with.
-  differing = config_differences(read_json(path), config)
+  if not _is_resumable(workdir):
+    return
+  differing = config_differences(read_config(workdir), config)
   if differing:
     raise ValueError(
-      f"{path.parent} holds a run with another config ({'; '.join(differing)}); "
+      f"{workdir} holds a run with another config ({'; '.join(differing)}); "
       "give the same settings, or another --workdir"
     )
+
+
+def _is_resumable(workdir: pathlib.Path) -> bool:
+  """Returns whether a folder has a run to continue; without a checkpoint there is none."""
+  return (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
 
 
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -137,7 +142,7 @@ def describe_environment() -> dict[str, str]:
   kinds = [device.device_kind for device in jax.devices()]
   versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")}
   devices = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
-  return {"python": platform.python_version(), **versions, "devices": devices, **_commit()}
+  return {"python": platform.python_version(), **versions, "devices": devices, **_describe_commit()}
 
 
 def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> None:
@@ -159,7 +164,7 @@ def reopen(
 
   Raises:
     FileNotFoundError: The run or its data set is missing.
-    ValueError: See `asmjax.config.build.build_experiment`.
+    ValueError: The run's config is invalid, or the split unknown.
   """
   config = read_config(workdir, data_root)
   if split:
@@ -179,17 +184,17 @@ def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last"
     FileNotFoundError: There is no such checkpoint.
     ValueError: The checkpoint does not fit the experiment.
   """
-  with _opened(workdir, run.checkpointing.metric) as checkpoints:
-    return restore_state(run, checkpoints, _step(checkpoints, workdir, which))
+  with _open_checkpoints(workdir, run.checkpointing.metric) as checkpoints:
+    return restore_state(run, checkpoints, _find_step(checkpoints, workdir, which))
 
 
 def find_checkpoint(workdir: str | pathlib.Path, which: str = "last") -> pathlib.Path:
   """Returns the folder of a checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
-  with _opened(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
-    return checkpoints.step_path(_step(checkpoints, workdir, which))
+  with _open_checkpoints(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
+    return checkpoints.step_path(_find_step(checkpoints, workdir, which))
 
 
-def _commit() -> dict[str, str]:
+def _describe_commit() -> dict[str, str]:
   """Returns the commit of the code, with a plus if files differ from it."""
   describe = ["git", "describe", "--always", "--abbrev=40", "--match=", "--dirty=+"]
   root = pathlib.Path(__file__).resolve().parent
@@ -200,11 +205,11 @@ def _commit() -> dict[str, str]:
   return {"commit": process.stdout.strip()}
 
 
-def _opened(workdir: str | pathlib.Path, metric: str) -> Checkpoints:
+def _open_checkpoints(workdir: str | pathlib.Path, metric: str) -> Checkpoints:
   return Checkpoints(pathlib.Path(workdir) / "checkpoints", metric=metric, writes=False)
 
 
-def _step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> int:
+def _find_step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> int:
   step = choose(
     {"last": checkpoints.latest_step, "best": checkpoints.best_step}, which, "checkpoint"
   )()

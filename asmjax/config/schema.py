@@ -44,9 +44,10 @@ def arguments(
 ) -> dict[str, Any]:
   """Returns a section's entries, converted to their fields' annotations; see `construct`."""
   if not isinstance(section, Mapping) and not hasattr(section, "items"):
-    raise ValueError(f"{path} is {section!r}; expected a section with {_known(constructor)}")
+    known = ", ".join(field.name for field in fields_of(constructor))
+    raise ValueError(f"{path} is {section!r}; expected a section with {known}")
   fields = [field for field in fields_of(constructor) if field.name not in given]
-  required = [field.name for field in fields if _default(field) is dataclasses.MISSING]
+  required = [field.name for field in fields if _default_value(field) is dataclasses.MISSING]
   check_keys(section, [field.name for field in fields], required, path)
   hints = typing.get_type_hints(constructor)
   return {key: coerce(value, hints[key], f"{path}.{key}") for key, value in section.items()}
@@ -57,7 +58,7 @@ def defaults(constructor: type, **overrides: Any) -> dict[str, Any]:
 
   Required fields and the compute type of modules are left out.
   """
-  return _section(constructor, _default) | overrides
+  return _section(constructor, _default_value) | overrides
 
 
 def as_section(instance: Any) -> dict[str, Any]:
@@ -67,16 +68,16 @@ def as_section(instance: Any) -> dict[str, Any]:
 
 def _section(kind: type, value: Callable[[dataclasses.Field], Any]) -> dict[str, Any]:
   hints = typing.get_type_hints(kind)
-  fields = [field for field in fields_of(kind) if _default(field) is not dataclasses.MISSING]
-  return {field.name: _expanded(value(field), hints[field.name]) for field in fields}
+  fields = [field for field in fields_of(kind) if _default_value(field) is not dataclasses.MISSING]
+  return {field.name: _expand_value(value(field), hints[field.name]) for field in fields}
 
 
-def _expanded(value: Any, hint: Any) -> Any:
+def _expand_value(value: Any, hint: Any) -> Any:
   """Returns a field's value as a section has it: with its name where the hint allows several."""
-  if not _is_section(value):
+  if not _is_dataclass_instance(value):
     return value
   kinds = {kind: name for name, kind in NETWORKS.items()}
-  several = len(_sections(typing.get_args(hint) or (hint,))) > 1
+  several = len(_section_classes(typing.get_args(hint) or (hint,))) > 1
   return ({"name": kinds[type(value)]} if several else {}) | as_section(value)
 
 
@@ -132,17 +133,13 @@ def fields_of(constructor: type) -> list[dataclasses.Field]:
   return [field for field in dataclasses.fields(constructor) if field.name not in reserved]
 
 
-def _known(constructor: type) -> str:
-  return ", ".join(field.name for field in fields_of(constructor))
-
-
-def _default(field: dataclasses.Field) -> Any:
+def _default_value(field: dataclasses.Field) -> Any:
   if field.default_factory is not dataclasses.MISSING:
     return field.default_factory()
   return field.default
 
 
-def _is_section(value: Any) -> bool:
+def _is_dataclass_instance(value: Any) -> bool:
   return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
@@ -152,26 +149,26 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
   Raises:
     ValueError: The value is of another type.
   """
-  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
-    return _coerce_to_one(value, arguments, path)
+    return _coerce_to_one(value, args, path)
   if isinstance(hint, type) and dataclasses.is_dataclass(hint):
     return _coerce_to_one(value, (hint,), path)
   if origin is tuple and isinstance(value, list | tuple):
-    if arguments[-1] is ...:
-      arguments = arguments[:1] * len(value)
-    if len(arguments) == len(value):
+    if args[-1] is ...:
+      args = args[:1] * len(value)
+    if len(args) == len(value):
       return tuple(
-        coerce(v, h, f"{path}[{i}]") for i, (v, h) in enumerate(zip(value, arguments, strict=True))
+        coerce(v, h, f"{path}[{i}]") for i, (v, h) in enumerate(zip(value, args, strict=True))
       )
   entries = getattr(value, "items", None)
   if origin is not None and issubclass(origin, Mapping) and entries is not None:
-    return {k: coerce(v, arguments[1], f"{path}.{k}") for k, v in entries()}
+    return {k: coerce(v, args[1], f"{path}.{k}") for k, v in entries()}
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
   if hint is Any or (isinstance(hint, type) and type(value) is hint):
     return value
-  raise ValueError(f"{path} is {value!r}, a {type(value).__name__}; expected {_written(hint)}")
+  raise ValueError(f"{path} is {value!r}, a {type(value).__name__}; expected {_format_hint(hint)}")
 
 
 def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
@@ -180,7 +177,7 @@ def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
     others = [option for option in options if not dataclasses.is_dataclass(option)]
     if others:
       return coerce(value, others[0], path)
-  kinds = _sections(options)
+  kinds = _section_classes(options)
   if len(kinds) == 1 or not hasattr(value, "items"):
     return construct(kinds[0], value, path)
   known = {name: kind for name, kind in NETWORKS.items() if kind in kinds}
@@ -188,7 +185,7 @@ def _coerce_to_one(value: Any, options: Iterable[Any], path: str) -> Any:
   return construct(choose(known, settings.pop("name", None), f"{path}.name"), settings, path)
 
 
-def _sections(options: Iterable[Any]) -> list[type]:
+def _section_classes(options: Iterable[Any]) -> list[type]:
   """Returns the classes that a section may construct: of a base of networks all with a name."""
   classes: list[type] = []
   for kind in options:
@@ -198,5 +195,5 @@ def _sections(options: Iterable[Any]) -> list[type]:
   return classes
 
 
-def _written(hint: Any) -> str:
+def _format_hint(hint: Any) -> str:
   return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

@@ -166,13 +166,13 @@ class DenseCRF:
     )
 
   def _spatial(self, height: int, width: int) -> list[Lattice | Separable]:
-    make = _lattice_of_positions if self.filters == "released" else _separable
+    make = _build_position_lattice if self.filters == "released" else _build_separable
     return [make(height, width, self.spatial_xy)]
 
   def _bilateral(self, image: np.ndarray) -> list[Lattice]:
     height, width = image.shape[:2]
     colors = image.reshape(-1, 3) / self.bilateral_rgb
-    features = np.concatenate([_positions(height, width, self.bilateral_xy), colors], axis=1)
+    features = np.concatenate([_scale_positions(height, width, self.bilateral_xy), colors], axis=1)
     if self.filters == "released":
       return [build(features)]
     # Half the square roots of primes, an arbitrary shift that is no vector of the lattice.
@@ -209,18 +209,18 @@ def mean_field(
   return lax.scan(update, jax.nn.softmax(logits), length=iterations)[0]
 
 
-def _positions(height: int, width: int, deviation: float) -> np.ndarray:
+def _scale_positions(height: int, width: int, deviation: float) -> np.ndarray:
   y, x = np.divmod(np.arange(height * width), width)
   return np.stack([x, y], axis=1) / deviation
 
 
 @functools.lru_cache(maxsize=8)
-def _lattice_of_positions(height: int, width: int, deviation: float) -> Lattice:
-  return build(_positions(height, width, deviation))
+def _build_position_lattice(height: int, width: int, deviation: float) -> Lattice:
+  return build(_scale_positions(height, width, deviation))
 
 
 @functools.lru_cache(maxsize=8)
-def _separable(height: int, width: int, deviation: float) -> Separable:
+def _build_separable(height: int, width: int, deviation: float) -> Separable:
   reach = min(int(np.ceil(_REACH * deviation)), max(height, width) - 1)
   taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2).astype(np.float32)
   rows, columns = (

@@ -108,7 +108,7 @@ def export(
 
   def trace(multiple: int) -> jax.export.Exported:
     function = jax.jit(_make_function(trained, selected, soft, multiple))
-    images = jax.ShapeDtypeStruct(_symbolic_shape(batch, size, min_side), jnp.uint8)
+    images = jax.ShapeDtypeStruct(_make_symbolic_shape(batch, size, min_side), jnp.uint8)
     return jax.export.export(function, platforms=tuple(platforms))(images)
 
   if size is not None:
@@ -117,7 +117,7 @@ def export(
     exported, multiple = _trace_any_size(trace, trained.prepare.size)
     extra = int(trained.game.align_corners)
     sides = {"min": min_side, "multiple": multiple, "extra": extra}
-  return Artifact(exported, _metadata(trained, selected, exported, sides))
+  return Artifact(exported, _make_metadata(trained, selected, exported, sides))
 
 
 def export_for_any_size(
@@ -174,7 +174,7 @@ def _check_platforms(platforms: Sequence[str]) -> None:
     raise ValueError(f"no platforms; known: {', '.join(known)}")
 
 
-def _symbolic_shape(batch: int | None, size: Size | None, min_side: int) -> Sequence[Any]:
+def _make_symbolic_shape(batch: int | None, size: Size | None, min_side: int) -> Sequence[Any]:
   """Makes the images' shape, with a symbol for whatever may be any number."""
   n = "n" if batch is None else batch
   if size is not None:
@@ -238,7 +238,7 @@ def _pad(image: jax.Array, multiple: int, extra: int, fill: RGB) -> jax.Array:
   return jnp.where(inside, jnp.pad(image, pads), jnp.array(fill, jnp.uint8)[None, None, None])
 
 
-def _metadata(
+def _make_metadata(
   trained: TrainedPredictor,
   tasks: Mapping[str, Task],
   exported: jax.export.Exported,

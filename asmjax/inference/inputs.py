@@ -92,7 +92,7 @@ def _make_image_inputs(paths: list[pathlib.Path], root: pathlib.Path, where: str
   if not paths:
     raise ValueError(f"no images {where}; known suffixes: {', '.join(decode.IMAGES)}")
   named: dict[str, pathlib.Path] = {}
-  for name, path in zip(_names(paths, root), paths, strict=True):
+  for name, path in zip(_make_names(paths, root), paths, strict=True):
     if name in named:
       raise ValueError(
         f"{named[name]} and {path} would both be predicted as {name!r}; predict them apart"
@@ -104,7 +104,7 @@ def _make_image_inputs(paths: list[pathlib.Path], root: pathlib.Path, where: str
   return Inputs(tuple(paths), len(inputs), lambda: inputs)
 
 
-def _names(paths: list[pathlib.Path], root: pathlib.Path) -> list[str]:
+def _make_names(paths: list[pathlib.Path], root: pathlib.Path) -> list[str]:
   """Makes paths relative to `root` or, if one of them is elsewhere, to their common folder."""
   full = [pathlib.Path(os.path.abspath(path)) for path in paths]
   root = pathlib.Path(os.path.abspath(root))
@@ -119,10 +119,10 @@ def _make_video_inputs(path: pathlib.Path) -> Inputs:
   capture.release()
   if not readable:
     raise ValueError(f"{path} cannot be read as a video; expected at least one frame")
-  return Inputs((path,), max(int(count), 0), lambda: _frames(path))
+  return Inputs((path,), max(int(count), 0), lambda: _read_frames(path))
 
 
-def _frames(path: pathlib.Path) -> Iterator[Input]:
+def _read_frames(path: pathlib.Path) -> Iterator[Input]:
   """Yields the frames of a video, STEM/000000 and so on, until it ends or cannot be read."""
   capture = cv2.VideoCapture(str(path))
   number = 0

@@ -20,7 +20,7 @@ from asmjax.ops.masked_mean import promote_to_float32
 _Arrays = Array | np.ndarray
 
 # Number of steps along the axes within which the integers that encode vertices stay unique: two, as
-# `_add_vertices` adds neighbors, of which `_neighbors` looks for neighbors in turn.
+# `_add_vertices` adds neighbors, of which `_find_neighbors` looks for neighbors in turn.
 _REACH = 2
 
 
@@ -85,13 +85,13 @@ def build(features: Float[np.ndarray, "n d"], *, fill: bool = False) -> Lattice:
   if not np.all(np.isfinite(features)):
     raise ValueError("features that are not finite; expected finite numbers")
   keys, weights = _surround(np.asarray(features, np.float64))
-  codes, steps = _pack(keys)
+  codes, steps = _encode_vertices(keys)
   vertices, index = np.unique(codes, return_inverse=True)
   index = index.reshape(codes.shape)
   if fill:
     index, vertices = _add_vertices(index, vertices, steps)
-  neighbors = _neighbors(vertices, steps, _round_up(len(vertices) + 1))
-  weights = weights / np.sqrt(_sums(index, weights, neighbors))
+  neighbors = _find_neighbors(vertices, steps, _round_up(len(vertices) + 1))
+  weights = weights / np.sqrt(_sum_rows(index, weights, neighbors))
   return Lattice(index.astype(np.int32), weights.astype(np.float32), neighbors)
 
 
@@ -103,7 +103,7 @@ def _surround(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   nearest remainder-0 vertex and ranking the differences.
   """
   d = features.shape[1]
-  raised = _raised(features)
+  raised = _embed(features)
   # The nearest vertex of remainder 0, each coordinate by itself.
   nearest = np.ceil(raised / (d + 1) - 0.5).astype(np.int64)
   offset = raised - (d + 1) * nearest
@@ -117,7 +117,7 @@ def _surround(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return (d + 1) * (nearest - (rank > d - remainder)) + remainder, weights
 
 
-def _raised(features: np.ndarray) -> np.ndarray:
+def _embed(features: np.ndarray) -> np.ndarray:
   """Embeds the points in the hyperplane of sum 0 in d + 1 dimensions (d + 1, n).
 
   Its scale makes the variance of splat, blur and slice together that of the Gaussian: (d + 1)^2
@@ -130,7 +130,7 @@ def _raised(features: np.ndarray) -> np.ndarray:
   return (np.sqrt(2 / 3) * (d + 1) / length * basis) @ features.T
 
 
-def _pack(keys: np.ndarray) -> tuple[np.ndarray, list[int]]:
+def _encode_vertices(keys: np.ndarray) -> tuple[np.ndarray, list[int]]:
   """Encodes vertices as integers, and returns the change of the integer along each axis.
 
   Integers, as `np.searchsorted` cannot search rows of coordinates.
@@ -157,7 +157,7 @@ def _add_vertices(
   return np.searchsorted(extended, vertices)[index], extended
 
 
-def _neighbors(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray:
+def _find_neighbors(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray:
   """Finds the vertices on both sides of each along each axis; size - 1 where there is none."""
   neighbors = np.full((len(steps), 2, size), size - 1, np.int32)
   for axis, step in enumerate(steps):
@@ -168,7 +168,7 @@ def _neighbors(vertices: np.ndarray, steps: list[int], size: int) -> np.ndarray:
   return neighbors
 
 
-def _sums(index: np.ndarray, weights: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+def _sum_rows(index: np.ndarray, weights: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
   """Computes K 1 by the steps of `_filter`."""
   total = np.bincount(index.ravel(), weights.ravel(), minlength=neighbors.shape[2])
   for before, after in neighbors:
@@ -191,23 +191,23 @@ def _filter(lattice: Lattice, values: Array) -> Array:
 
   def blur(total: Array, neighbors: _Arrays) -> tuple[Array, None]:
     before, after = neighbors
-    return _blur(total, _at(total, before), _at(total, after)), None
+    return _blur(total, _gather(total, before), _gather(total, after)), None
 
   zeros = jnp.zeros((lattice.neighbors.shape[2], values.shape[1]), values.dtype)
   splatted, _ = lax.scan(splat, zeros, (lattice.index, lattice.weights))
   blurred, _ = lax.scan(blur, splatted, lattice.neighbors)
   corners = zip(lattice.index, lattice.weights, strict=True)
   return functools.reduce(
-    jnp.add, (_at(blurred, index) * weight[:, None] for index, weight in corners)
+    jnp.add, (_gather(blurred, index) * weight[:, None] for index, weight in corners)
   )
 
 
 def _blur(values, before, after):
-  """Blurs along an axis by (1, 2, 1) / 4, whose variance 1/2 the scale in `_raised` assumes."""
+  """Blurs along an axis by (1, 2, 1) / 4, whose variance 1/2 the scale in `_embed` assumes."""
   return 0.5 * values + 0.25 * (before + after)
 
 
-def _at(values: Array, index: _Arrays) -> Array:
+def _gather(values: Array, index: _Arrays) -> Array:
   return values.at[index].get(mode="promise_in_bounds")
 
 

@@ -11,7 +11,6 @@
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -133,12 +132,13 @@ def make_crf_refinement() -> Refine:
   """Makes a function that refines probabilities (h, w, c) by an image uint8 (h, w, 3)."""
   from asmjax.inference.crf import DenseCRF
 
-  return functools.partial(_refine, DenseCRF())
+  crf = DenseCRF()
 
+  def refine(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+    log_probabilities = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    return np.asarray(crf(log_probabilities, image))
 
-def _refine(crf: Callable, probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
-  log_probabilities = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-  return np.asarray(crf(log_probabilities, image))
+  return refine
 
 
 def _save(picture: Image.Image, path: pathlib.Path) -> None:

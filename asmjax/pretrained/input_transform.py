@@ -49,7 +49,7 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
   """
   naming = choose(NAMINGS, format, "format of weights")
   if naming == "asmjax":
-    return _of_run(pathlib.Path(path).expanduser())
+    return _read_from_run(pathlib.Path(path).expanduser())
   if naming == "torchvision":
     return IMAGENET
   kind = type(getattr(network, "backbone", network))
@@ -57,7 +57,7 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
   return choose(known, kind.__name__, "network of TF-Slim's")
 
 
-def _of_run(path: pathlib.Path) -> InputTransform:
+def _read_from_run(path: pathlib.Path) -> InputTransform:
   """Reads that of a run from its folder, or from that of a checkpoint, RUN/checkpoints/STEP."""
   folders = (path, *path.absolute().parents[:2])
   files = [folder / "config.json" for folder in folders if (folder / "config.json").is_file()]

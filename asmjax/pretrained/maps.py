@@ -30,18 +30,18 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
   return MAPS[key](network)
 
 
-def _torchvision_deeplab(network: DeepLab) -> NameMap:
+def _map_torchvision_deeplab(network: DeepLab) -> NameMap:
   backbone = prefix_names("backbone.", name_map(network.backbone, "torchvision"))
   return nest("backbone", backbone) | torchvision.deeplab(network)
 
 
-def _slim_deeplab(network: DeepLab) -> NameMap:
+def _map_slim_deeplab(network: DeepLab) -> NameMap:
   return nest("backbone", name_map(network.backbone, "slim")) | slim.deeplab(network)
 
 
 MAPS = {
-  (DeepLab, "slim"): _slim_deeplab,
-  (DeepLab, "torchvision"): _torchvision_deeplab,
+  (DeepLab, "slim"): _map_slim_deeplab,
+  (DeepLab, "torchvision"): _map_torchvision_deeplab,
   (MobileNetV1, "slim"): slim.mobilenet_v1,
   (MobileNetV2, "slim"): slim.mobilenet_v2,
   (MobileNetV2, "torchvision"): torchvision.mobilenet_v2,

@@ -55,29 +55,29 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
   return {name: _widen_bfloat16(array) for name, array in weights.items()}
 
 
-def _safetensors(path: pathlib.Path) -> Weights:
+def _read_safetensors(path: pathlib.Path) -> Weights:
   from safetensors.numpy import load_file
 
   _check_file(path, "a .safetensors file")
   return load_file(path)
 
 
-def _torch(path: pathlib.Path) -> Weights:
-  torch = _package("torch", extra="bench")
+def _read_torch(path: pathlib.Path) -> Weights:
+  torch = _import_package("torch", extra="bench")
   _check_file(path, "a .pth or .pt file")
   try:
     content = torch.load(path, map_location="cpu", weights_only=True)
   except pickle.UnpicklingError as error:
     # The library's message proposes to run whatever the file holds.
     raise ValueError("damaged, or more than tensors: save the state_dict alone") from error
-  tensors = _state_dict(content, torch.Tensor)
+  tensors = _select_tensors(content, torch.Tensor)
   return {
     name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
     for name, tensor in tensors.items()
   }
 
 
-def _state_dict(content: Any, tensor: type) -> Mapping[str, Any]:
+def _select_tensors(content: Any, tensor: type) -> Mapping[str, Any]:
   """Returns the tensors by name, without the prefix that `DataParallel` gives to all of them."""
   if not isinstance(content, Mapping):
     raise ValueError(f"a {type(content).__name__}; expected a dict of tensors")
@@ -95,9 +95,9 @@ def _state_dict(content: Any, tensor: type) -> Mapping[str, Any]:
   return {name.removeprefix(prefix): value for name, value in content.items()}
 
 
-def _tensorflow(path: pathlib.Path) -> Weights:
-  tensorflow = _package("tensorflow", extra="tf")
-  reader = tensorflow.train.load_checkpoint(str(_prefix(path)))
+def _read_tensorflow(path: pathlib.Path) -> Weights:
+  tensorflow = _import_package("tensorflow", extra="tf")
+  reader = tensorflow.train.load_checkpoint(str(_find_prefix(path)))
   # Checkpoints of version 2 hold the graph of their objects as a string.
   return {
     name: np.asarray(reader.get_tensor(name))
@@ -106,7 +106,7 @@ def _tensorflow(path: pathlib.Path) -> Weights:
   }
 
 
-def _prefix(path: pathlib.Path) -> pathlib.Path:
+def _find_prefix(path: pathlib.Path) -> pathlib.Path:
   prefix = path.with_name(_CHECKPOINT_FILE.sub("", path.name))
   if prefix.with_name(f"{prefix.name}.index").is_file():
     return prefix
@@ -118,15 +118,15 @@ def _prefix(path: pathlib.Path) -> pathlib.Path:
   )
 
 
-def _orbax(path: pathlib.Path) -> Weights:
+def _read_orbax(path: pathlib.Path) -> Weights:
   """Reads no more than it returns: a checkpoint also holds the critics and the optimizers."""
   import orbax.checkpoint as ocp
   from etils import epath
 
-  folder = epath.Path(_state(path))
+  folder = epath.Path(_find_state(path))
   with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
     stored = handler.metadata(folder).tree
-    places = _predictor(leaves_by_path(stored))
+    places = _locate_predictor(leaves_by_path(stored))
     wanted = set(places.values())
     item = jax.tree_util.tree_map_with_path(
       lambda path, _: 0 if join_path(path) in wanted else ocp.PLACEHOLDER, stored
@@ -137,7 +137,7 @@ def _orbax(path: pathlib.Path) -> Weights:
   return {name: restored[place] for name, place in places.items()}
 
 
-def _state(path: pathlib.Path) -> pathlib.Path:
+def _find_state(path: pathlib.Path) -> pathlib.Path:
   """Finds the folder with the state of the game."""
   if (path / "state").is_dir():
     return path / "state"
@@ -151,7 +151,7 @@ def _state(path: pathlib.Path) -> pathlib.Path:
   return max(states, key=lambda state: int(state.parent.name))
 
 
-def _predictor(stored: Iterable[str]) -> dict[str, str]:
+def _locate_predictor(stored: Iterable[str]) -> dict[str, str]:
   """Maps names of the predictor's variables to the places of their values for evaluation."""
   root = "players/predictor"
   params, stats = (
@@ -166,10 +166,15 @@ def _predictor(stored: Iterable[str]) -> dict[str, str]:
   return places | averages
 
 
-READERS = {"orbax": _orbax, "safetensors": _safetensors, "tensorflow": _tensorflow, "torch": _torch}
+READERS = {
+  "orbax": _read_orbax,
+  "safetensors": _read_safetensors,
+  "tensorflow": _read_tensorflow,
+  "torch": _read_torch,
+}
 
 
-def _package(name: str, *, extra: str) -> ModuleType:
+def _import_package(name: str, *, extra: str) -> ModuleType:
   try:
     return importlib.import_module(name)
   except ImportError as error:

@@ -33,7 +33,7 @@ def mobilenet_v1(network: MobileNetV1) -> NameMap:
   shift = epsilon_shift(network, LARGE_EPSILON)
   entries = slim_layer("conv1", "MobilenetV1/Conv2d_0", shift=shift)
   for i in range(1, len(V1_BLOCKS) + 1):
-    entries |= _separable(f"block{i}", f"MobilenetV1/Conv2d_{i}", shift=shift)
+    entries |= _separable_layer(f"block{i}", f"MobilenetV1/Conv2d_{i}", shift=shift)
   return entries
 
 
@@ -66,7 +66,7 @@ def xception(network: Xception) -> NameMap:
   for module, unit in modules.items():
     name = f"{root}/{unit}/xception_module"
     for i in (1, 2, 3):
-      entries |= _separable(f"{module}/conv{i}", f"{name}/separable_conv{i}", shift=shift)
+      entries |= _separable_layer(f"{module}/conv{i}", f"{name}/separable_conv{i}", shift=shift)
     if module.startswith("entry") or module == "exit1":
       entries |= slim_layer(f"{module}/shortcut", f"{name}/shortcut", shift=shift)
   return entries
@@ -97,13 +97,13 @@ def deeplab(network: DeepLab) -> NameMap:
   for module, name in layers.items():
     entries |= slim_layer(module, name, shift=shift)
   for module, name in wide.items():
-    make = _separable if network.separable else slim_layer
+    make = _separable_layer if network.separable else slim_layer
     entries |= make(module, name, shift=shift)
   if "segmentation" in network.heads:
     entries |= slim_conv("head_segmentation", "logits/semantic", bias=True)
   return entries
 
 
-def _separable(module: str, name: str, *, shift: float) -> NameMap:
+def _separable_layer(module: str, name: str, *, shift: float) -> NameMap:
   depthwise = slim_layer(f"{module}_depthwise", f"{name}_depthwise", shift=shift, depthwise=True)
   return depthwise | slim_layer(f"{module}_pointwise", f"{name}_pointwise", shift=shift)

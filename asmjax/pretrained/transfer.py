@@ -97,9 +97,9 @@ class Coverage:
     )
     unused = (f"{name} {shape}" for name, shape in self.unused.items())
     return (
-      _listing("missing", missing)
-      + _listing("of another shape", mismatch)
-      + _listing("unused of the file", unused)
+      _format_list("missing", missing)
+      + _format_list("of another shape", mismatch)
+      + _format_list("unused of the file", unused)
     )
 
   def __str__(self) -> str:
@@ -113,7 +113,7 @@ class Coverage:
       f"loaded {loaded:,} of {total:,} parameters: {len(self.loaded)} of {len(self.shapes)} "
       f"arrays; {len(self.ignored)} of the file ignored"
       + outside
-      + _listing("reinitialized", fresh)
+      + _format_list("reinitialized", fresh)
       + self.describe_faults()
     )
 
@@ -168,7 +168,7 @@ def transfer(
       # A copy: on the CPU an array may otherwise share the memory of the file's.
       placed[path] = jnp.array(value, leaf.dtype)
   _record_unmapped(coverage, weights, name_map, ignore)
-  _check(coverage, strict)
+  _check_coverage(coverage, strict)
   replaced = jax.tree_util.tree_map_with_path(
     lambda path, leaf: placed.get(join_path(path), leaf), variables
   )
@@ -246,7 +246,7 @@ def _check_patterns(patterns: Sequence[str], paths: Iterable[str]) -> None:
       )
 
 
-def _check(coverage: Coverage, strict: bool) -> None:
+def _check_coverage(coverage: Coverage, strict: bool) -> None:
   if coverage.shapes.keys() == coverage.outside.keys():
     tops = sorted({path.split("/")[1] for path in coverage.shapes})
     raise ValueError(f"no variables in part {coverage.part!r}; known: {tops}")
@@ -267,7 +267,7 @@ def _count_parameters(shapes: Mapping[str, Shape], paths: Iterable[str]) -> int:
   return sum(math.prod(shapes[path]) for path in paths if path.startswith("params/"))
 
 
-def _listing(title: str, lines: Iterable[str]) -> str:
+def _format_list(title: str, lines: Iterable[str]) -> str:
   lines = list(lines)
   if not lines:
     return ""

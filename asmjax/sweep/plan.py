@@ -69,12 +69,12 @@ class Run:
 
   def check(self) -> None:
     """Raises ValueError if the run's folder has a run with another config."""
-    check_same_config(self.workdir / "config.json", self.config.to_dict())
+    check_same_config(self.workdir, self.config.to_dict())
 
   def is_trained(self) -> bool:
     """Returns whether the run's folder has the results of the last step, with the same config."""
-    results = _read(self.workdir / "results.json")
-    config = _read(self.workdir / "config.json")
+    results = _read_if_exists(self.workdir / "results.json")
+    config = _read_if_exists(self.workdir / "config.json")
     if results is None or config is None or config_differences(config, self.config.to_dict()):
       return False
     if "lookahead" in self.config:  # LoAd decides during the run how many steps to take.
@@ -83,8 +83,8 @@ class Run:
 
   def is_scored(self) -> bool:
     """Returns whether the trained state has been evaluated on `split`."""
-    scores = _read(results_path(self.workdir, self.split))
-    results = _read(self.workdir / "results.json")
+    scores = _read_if_exists(results_path(self.workdir, self.split))
+    results = _read_if_exists(self.workdir / "results.json")
     return scores is not None and results is not None and scores["step"] == results["step"]
 
   def is_finished(self) -> bool:
@@ -143,7 +143,7 @@ class Sweep:
     known = {"runs", *(field.name for field in dataclasses.fields(cls))} - {"rows"}
     check_keys(section, known, {"runs"}, "sweep")
     fields = dict(section)
-    rows = tuple(_row(label, entry) for label, entry in fields.pop("runs").items())
+    rows = tuple(_parse_row(label, entry) for label, entry in fields.pop("runs").items())
     fields["seeds"] = tuple(section.get("seeds", (0,)))
     fields["metrics"] = tuple(map(MetricColumn.parse, section.get("metrics", ())))
     return cls(rows, **fields)
@@ -255,12 +255,12 @@ def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
   return pairs
 
 
-def _row(label: str, entry: str | Mapping[str, Any]) -> Row:
+def _parse_row(label: str, entry: str | Mapping[str, Any]) -> Row:
   if isinstance(entry, str):
     return Row(label, entry)
   check_keys(entry, ("config", "overrides", "start"), {"config"}, f"sweep.runs.{label}")
   return Row(label, **entry)
 
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
+def _read_if_exists(path: pathlib.Path) -> dict[str, Any] | None:
   return read_json(path) if path.exists() else None

@@ -103,7 +103,7 @@ class Pool:
       KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP was received, and all processes have ended.
     """
     self._waiting, self._num_jobs = list(jobs), len(jobs)
-    with _terminable():
+    with _interrupt_on_termination():
       try:
         while self._waiting or self._running:
           self._drop_hopeless(faults)
@@ -157,7 +157,7 @@ class Pool:
         self._end(job, faults, None, seconds)
       else:
         reason = f"exit status {code}" if code > 0 else signal.Signals(-code).name
-        self._end(job, faults, f"{reason} after {_clock(seconds)}; see {job.log}")
+        self._end(job, faults, f"{reason} after {_format_duration(seconds)}; see {job.log}")
 
   def _end(self, job: Job, faults: dict[str, str], fault: str | None, seconds: float = 0.0) -> None:
     """Counts and reports a job that succeeded (`fault` is None) or failed."""
@@ -167,7 +167,7 @@ class Pool:
       faults[job.name] = fault
       self._say(f"{count} {job.name} FAILED: {fault}")
     else:
-      self._say(f"{count} {job.name} finished in {_clock(seconds)}{self._time_left()}")
+      self._say(f"{count} {job.name} finished in {_format_duration(seconds)}{self._time_left()}")
 
   def _time_left(self) -> str:
     """Estimates the time left from the jobs of the same kind, or of all kinds, that have ended."""
@@ -178,7 +178,7 @@ class Pool:
     now = time.monotonic()
     running = [max(expected(run.job) - (now - run.began), 0) for run in self._running]
     total = sum(map(expected, self._waiting)) + sum(running)
-    return f", about {_clock(max([total / self._num_slots, *running]))} left"
+    return f", about {_format_duration(max([total / self._num_slots, *running]))} left"
 
   def _stop(self) -> None:
     """Ends all running jobs, with all of their processes."""
@@ -292,7 +292,7 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def _interrupt_on_termination() -> Iterator[None]:
   """Makes SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, unless they are ignored."""
 
   def interrupt(number: int, frame: object) -> None:
@@ -310,7 +310,7 @@ def _terminable() -> Iterator[None]:
       signal.signal(number, before[number])
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -112,26 +112,16 @@ def run_sweep(
     KeyboardInterrupt: The sweep was stopped; another call continues it.
   """
   runs = sweep.runs(out)
-  with _locked(out) as lock:
-    jobs, faults = [], {}
-    for run in runs:
-      try:
-        run.check()
-      except ValueError as error:
-        faults[run.name] = str(error)
-        say(f"{run.name} FAILED: {error}")
-        continue
-      if run.is_finished():
-        say(f"{run.name} was finished before")
-      else:
-        jobs.append(_job(run, command, lock))
 
-    def update_table(job: Job) -> None:
-      try:
-        write_table(sweep, runs, out)
-      except ValueError as error:  # A mistake in the table must not stop the remaining runs.
-        say(f"no table: {error}")
+  def update_table(job: Job) -> None:
+    try:
+      write_table(sweep, runs, out)
+    except ValueError as error:  # A mistake in the table must not stop the remaining runs.
+      say(f"no table: {error}")
 
+  with _lock(out) as lock:
+    unfinished, faults = _find_unfinished(runs, say)
+    jobs = [_make_job(run, command, lock) for run in unfinished]
     Pool(slots, say=say, on_end=update_table).run(jobs, faults)
   by_name = {run.name: run for run in runs}
   for name, fault in faults.items():
@@ -139,6 +129,25 @@ def run_sweep(
     if fault.startswith(("exit status", "SIG")):
       say(tail(by_name[name].log))
   return len(faults)
+
+
+def _find_unfinished(
+  runs: Sequence[Run], say: Callable[[str], None]
+) -> tuple[list[Run], dict[str, str]]:
+  """Returns the runs to start, and by name why others cannot be: their folders have other runs."""
+  unfinished, faults = [], {}
+  for run in runs:
+    try:
+      run.check()
+    except ValueError as error:
+      faults[run.name] = str(error)
+      say(f"{run.name} FAILED: {error}")
+      continue
+    if run.is_finished():
+      say(f"{run.name} was finished before")
+    else:
+      unfinished.append(run)
+  return unfinished, faults
 
 
 def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
@@ -158,7 +167,7 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
   finished = [run for run in runs if run.is_finished()]
   missing = [run.name for run in runs if run not in finished]
   note = [f"Not finished: {', '.join(missing)}."] if missing else []
-  compared = _compared(sweep, finished)
+  compared = _compare_rows(sweep, finished)
   if compared is None:
     return "".join(note)
   text = "\n\n".join([compared.markdown(), compared.caption(), *note]) + "\n"
@@ -170,7 +179,7 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
   return text
 
 
-def _compared(sweep: Sweep, finished: Sequence[Run]) -> Comparison | None:
+def _compare_rows(sweep: Sweep, finished: Sequence[Run]) -> Comparison | None:
   """Compares the rows that have finished runs; None if there are none."""
   workdirs = {
     row.label: tuple(run.workdir for run in finished if run.label == row.label)
@@ -197,7 +206,7 @@ def _add_settings(content: dict[str, Any], sweep: Sweep, finished: Sequence[Run]
     }
 
 
-def _job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) -> Job:
+def _make_job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) -> Job:
   """Returns the job of a run's remaining commands."""
   workdir = f"--workdir={run.workdir}"
   train = (*command("train"), *run.arguments, workdir)
@@ -209,7 +218,7 @@ def _job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) -> Job:
 
 
 @contextlib.contextmanager
-def _locked(out: pathlib.Path) -> Iterator[int]:
+def _lock(out: pathlib.Path) -> Iterator[int]:
   """Locks the sweep's folder, and yields the lock's file descriptor.
 
   Processes that inherit the descriptor keep the folder locked as long as they live.

@@ -48,14 +48,7 @@ def test_parse_refuses_overrides_of_commands_without_a_config():
   assert code == 1 and "Unknown command line flag 'config.train.steps'" in output
 
 
-@pytest.mark.parametrize(
-  "arguments, message",
-  [
-    (("--config=configs/scenes.py", "--config.train.step=3"), "unknown key train.step; known: "),
-    (("--config=configs/scenes.py:asn",), "unknown variant 'asn'; known: aaf"),
-    (("--config=configs/scene.py",), "config file configs/scene.py does not exist"),
-  ],
-)
-def test_read_config_ends_commands_without_a_traceback(arguments, message):
+def test_read_config_ends_commands_without_a_traceback():
+  arguments = ("--config=configs/scenes.py", "--config.train.step=3")
   code, output = small.launch("summary.py", *arguments, devices=1)
-  assert code == 1 and output.startswith(f"FATAL {message}")
+  assert code == 1 and output.startswith("FATAL unknown key train.step; known: ")

@@ -42,8 +42,10 @@ def test_inspect_command_reports_truncated_files_and_unknown_splits(root):
   path.write_bytes(path.read_bytes()[:300])
   code, output, report, out = inspect(root, "--splits=train,val,test")
   assert code == 1 and f"{path} cannot be decoded" in output
-  found = [(each["kind"], each["split"], each["file"]) for each in report["problems"]]
-  assert found == [("split", "test", ""), ("unreadable", "train", str(path))]
+  problems = [
+    (problem["kind"], problem["split"], problem["file"]) for problem in report["problems"]
+  ]
+  assert problems == [("split", "test", ""), ("unreadable", "train", str(path))]
   assert [report["splits"][split]["whole"] for split in ("train", "val")] == [1, 2]
   assert report["splits"]["val"]["label"]["classes"]["horse"]["share"] == 0.5
   for split in ("train", "val"):

@@ -21,9 +21,9 @@ def test_report_command_writes_a_page_and_names_missing_parts(runs):
   code, output = small.launch("report.py", *flags, devices=1)
   assert code == 0 and f"{out}: 0." in output
   assert f"missing: A: no pictures, since no last checkpoint in {runs / 'a'}" in output
-  said = [text for _, text in Parsed(out.read_text(encoding="utf-8")).texts]
-  assert any(text.endswith("By mean IoU none is better than B, at 60.00.") for text in said)
-  (command,) = [text for text in said if text.startswith("python ") and "report.py" in text]
+  texts = [text for _, text in Parsed(out.read_text(encoding="utf-8")).texts]
+  assert any(text.endswith("By mean IoU none is better than B, at 60.00.") for text in texts)
+  (command,) = [text for text in texts if text.startswith("python ") and "report.py" in text]
   assert shlex.split(command)[2:] == flags
 
 

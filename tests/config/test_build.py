@@ -223,7 +223,6 @@ def test_build_experiment_refuses_methods_for_classes_with_other_tasks(argument,
     ("affinity", "affinity.sizes", (4,), "terms.affinity: a neighborhood of size 4; expected"),
     ("aaf", "affinity.neighbors", "near", "unknown neighbors 'near'; known: corners, full"),
     ("aaf", "affinity.ignore", "all", "unknown ignore 'all'; known: pair, opposite"),
-    ("embedding", "embedding.num_sampled", 5, "terms.embedding: num_sampled=5 of 4 directions"),
     ("embedding", "embedding.size", 2, "a neighborhood of size 2; expected an odd size from 3"),
   ],
 )

@@ -30,8 +30,8 @@ def test_compare_to_reference_shows_both_scores_their_difference_and_the_command
   assert title.split() == ["this", "run", "pixel", "loss", "difference"]
   assert row.split() == ["segmentation/mean_iou", "0.5212", "0.5080", "+0.0132"]
   assert command == "stored, from: train --seed=0"
-  other = held(seed=2, terms={"pixel": {}})
-  assert "0.4900" in other and other.endswith("--seed=2")
+  table = held(seed=2, terms={"pixel": {}})
+  assert "0.4900" in table and table.endswith("--seed=2")
 
 
 def test_compare_to_reference_takes_lists_for_tuples_and_shows_missing_scores():

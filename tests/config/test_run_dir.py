@@ -65,10 +65,10 @@ def test_read_state_leaves_files_that_a_run_is_writing(workdir):
 
 
 def test_read_descriptor_needs_no_data_set(workdir, tmp_path):
-  found = reopen(workdir).descriptor
-  assert read_descriptor(workdir).classes == found.classes  # The scenes know themselves.
-  write_descriptor(tmp_path, found)
-  assert read_descriptor(tmp_path) == found
+  descriptor = reopen(workdir).descriptor
+  assert read_descriptor(workdir).classes == descriptor.classes  # The scenes know themselves.
+  write_descriptor(tmp_path, descriptor)
+  assert read_descriptor(tmp_path) == descriptor
 
 
 def test_read_config_takes_another_data_root(workdir):

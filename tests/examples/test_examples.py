@@ -52,15 +52,15 @@ def loop():
   return play("asm_in_your_loop.py", "--steps=60", "--size=16", "--scenes=16")
 
 
-def test_value_and_error_fall_in_your_own_loop(loop):
+def test_asm_in_your_loop_lowers_value_and_error(loop):
   history = loop[0]["history"]
   assert len(history) == 60
   for name in ("V", "wrong"):
-    start, end = (np.mean([each[name] for each in part]) for part in (history[:10], history[-10:]))
+    start, end = (np.mean([step[name] for step in part]) for part in (history[:10], history[-10:]))
     assert end < 0.9 * start, name
 
 
-def test_the_last_column_is_the_error_on_scenes_never_seen(loop):
+def test_asm_in_your_loop_prints_the_error_on_validation_scenes(loop):
   script, printed = loop
   image, label = script["validation"]
   logits = script["network"].apply({"params": script["params"]["S"]}, image)
@@ -68,7 +68,7 @@ def test_the_last_column_is_the_error_on_scenes_never_seen(loop):
   assert float(printed.split()[-1]) == pytest.approx(wrong, abs=6e-4)
 
 
-def test_in_your_own_loop_the_network_descends_and_the_critic_climbs(loop):
+def test_asm_in_your_loop_lets_the_network_descend_and_the_critic_climb(loop):
   script, _ = loop
   image, label, params = script["images"][:8], script["labels"][:8], script["params"]
   value = jax.jit(lambda params: script["value"](params, image, label)[1]["V"])
@@ -105,7 +105,7 @@ def own_masks(tmp_path_factory):
   return script, printed, root, out
 
 
-def test_the_network_learns_your_masks(own_masks):
+def test_own_masks_are_learned(own_masks):
   script, _, _, out = own_masks
   lines = list(map(json.loads, (out / "metrics.jsonl").read_text().splitlines()))
   assert lines[-1]["pixel/segmentation"] < 0.7 * lines[0]["pixel/segmentation"]
@@ -113,29 +113,29 @@ def test_the_network_learns_your_masks(own_masks):
   assert script["results"]["metrics"]["segmentation/mean_iou"] > 2 / 5
 
 
-def test_the_picture_shows_what_the_scores_say(own_masks):
+def test_own_masks_are_drawn_as_they_are_scored(own_masks):
   script, printed, _, out = own_masks
   sheet = np.array(Image.open(out / "predictions.png")).astype(int)
   truth, predicted = sheet[:, 16:32], sheet[:, 32:48]
   labeled = (truth != 255).any(-1)
   for name, color in zip(CLASSES, script["run"].descriptor.palette, strict=True):
-    real, found = (labeled & (part == color).all(-1) for part in (truth, predicted))
-    iou = (real & found).sum() / (real | found).sum()
+    real, drawn = (labeled & (part == color).all(-1) for part in (truth, predicted))
+    iou = (real & drawn).sum() / (real | drawn).sum()
     assert float(re.search(rf"IoU {name} +(\S+)", printed)[1]) == pytest.approx(iou, abs=6e-4)
 
 
-def test_masks_that_are_drawn_fit_their_photos(own_masks):
+def test_own_masks_draws_masks_that_fit_their_photos(own_masks):
   script, _, root, _ = own_masks
   script["draw_folder"]("drawn", 4, seed=2)
-  seen = set()
+  names = set()
   for path in (root / "masks" / "drawn").iterdir():
     mask, photo = (
       np.array(Image.open(root / kind / "drawn" / path.name)) for kind in ("masks", "images")
     )
     colored = (photo != photo[..., :1]).any(-1)
     np.testing.assert_array_equal(colored, mask > 0)
-    seen |= set(np.unique(mask).tolist())
-  assert seen == {0, 1, 2}
+    names |= set(np.unique(mask).tolist())
+  assert names == {0, 1, 2}
 
 
 # A term of one's own
@@ -147,7 +147,7 @@ def new_term(tmp_path_factory):
   return play("new_term.py", f"--out={out}", "--steps=24", "--size=16", "--levels=2")
 
 
-def test_the_new_term_counts_border_pixels_by_their_light(new_term):
+def test_new_term_counts_border_pixels_by_their_light(new_term):
   script, _ = new_term
   term, task = script["Borders"](), Segmentation(classes=("a", "b", "c"))
   rng = np.random.default_rng(0)
@@ -177,25 +177,25 @@ def test_the_new_term_counts_border_pixels_by_their_light(new_term):
     value += sum(s * surprise[n][place] for s, place in zip(share, places, strict=True))
     count += len(places)
     lit.append(1 / np.mean(share**2))
-  found = jax.jit(
+  outputs = jax.jit(
     lambda critic, logits: (
       games.evaluate(term, tasks, {"segmentation": logits}, truth, critic=critic).losses
     )
   )(critic, logits)
   assert 0 < count < (label != 255).sum()
-  assert found["value"].value.count == count
-  np.testing.assert_allclose(found["value"].value.mean(), value / count, rtol=1e-4)
-  np.testing.assert_allclose(found["lit"].value.mean(), np.mean(lit), rtol=1e-4)
+  assert outputs["value"].value.count == count
+  np.testing.assert_allclose(outputs["value"].value.mean(), value / count, rtol=1e-4)
+  np.testing.assert_allclose(outputs["lit"].value.mean(), np.mean(lit), rtol=1e-4)
 
 
-def test_with_the_new_term_everyone_moves_the_right_way(new_term):
+def test_new_term_moves_predictor_and_critic_the_right_way(new_term):
   script, printed = new_term
   after = script["after"]
   assert after["predictor"] < script["before"] < after["borders"]
   assert f"{after['borders']:.4f} after a step of borders alone" in printed
 
 
-def test_the_loop_trains_the_new_critic_and_reports_its_health(new_term):
+def test_new_term_is_trained_by_the_loop_which_reports_its_health(new_term):
   script, _ = new_term
   lines = list(map(json.loads, (script["out"] / "metrics.jsonl").read_text().splitlines()))
   assert lines[-1]["borders/unlit"] < lines[0]["borders/unlit"]
@@ -246,7 +246,7 @@ def instance_mean(images):
   return np.mean(weighted[number > 0] / number[number > 0])
 
 
-def test_scores_are_those_of_the_definitions(tmp_path):
+def test_score_masks_prints_the_scores_of_the_definitions(tmp_path):
   images = write_masks(tmp_path)
   done = subprocess.run(
     [sys.executable, str(ROOT / "examples" / "score_masks.py"), *folders(tmp_path)],
@@ -256,7 +256,7 @@ def test_scores_are_those_of_the_definitions(tmp_path):
     timeout=300,
   )
   assert done.returncode == 0, done.stderr
-  found = {k: float(v) for k, v in re.findall(r"^  (\S.*?) +(\S+)$", done.stdout, re.M)}
+  scores = {k: float(v) for k, v in re.findall(r"^  (\S.*?) +(\S+)$", done.stdout, re.M)}
   flat = [np.concatenate([each[i].ravel() for each in images.values()]) for i in range(2)]
   expected = {f"IoU of {name}": iou_of(*flat, c) for c, name in enumerate(CLASSES)}
   expected["mean_iou"] = np.mean(list(expected.values()))
@@ -267,11 +267,11 @@ def test_scores_are_those_of_the_definitions(tmp_path):
     for label, guess, _ in images.values()
   )
   expected["boundary_f"] = np.mean(2 * counts[0] / (counts[1] + counts[2]))
-  assert {name: found[name] for name in expected} == pytest.approx(expected, abs=6e-5)
+  assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=6e-5)
   assert sorted(path.name for path in tmp_path.iterdir()) == ["instances", "predicted", "truth"]
 
 
-def test_the_order_in_which_states_are_merged_does_not_matter():
+def test_score_masks_merges_states_in_any_order():
   script, _ = play("score_masks.py")
   states = [script["score"](name) for name in reversed(script["names"])]
   halves = (functools.reduce(script["merge"], part) for part in (states[::2], states[1::2]))
@@ -296,7 +296,7 @@ def test_the_order_in_which_states_are_merged_does_not_matter():
     ("predicted", None, r"predicted/0\.png does not exist"),
   ],
 )
-def test_masks_that_do_not_fit_are_named(tmp_path, kind, ids, message):
+def test_score_masks_names_masks_that_do_not_fit(tmp_path, kind, ids, message):
   write_masks(tmp_path)
   (tmp_path / kind / "0.png").unlink()
   if ids is not None:
@@ -305,7 +305,7 @@ def test_masks_that_do_not_fit_are_named(tmp_path, kind, ids, message):
     play("score_masks.py", *folders(tmp_path))
 
 
-def test_one_folder_alone_is_refused(tmp_path, capsys):
+def test_score_masks_refuses_one_folder_alone(tmp_path, capsys):
   with pytest.raises(SystemExit):
     play("score_masks.py", f"--truth={tmp_path}")
   assert "--truth and --predicted go together" in capsys.readouterr().err

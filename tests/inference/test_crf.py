@@ -33,9 +33,9 @@ def settings(crf):
 
 def compare(crf, logits, image):
   """The largest and the mean difference from the oracle, and the share of equal classes."""
-  found, expected = crf(logits, image), reference_crf.marginals(logits, image, **settings(crf))
-  apart = np.abs(np.asarray(found) - expected)
-  return apart.max(), apart.mean(), np.mean(found.argmax(-1) == expected.argmax(-1))
+  refined, expected = crf(logits, image), reference_crf.marginals(logits, image, **settings(crf))
+  apart = np.abs(np.asarray(refined) - expected)
+  return apart.max(), apart.mean(), np.mean(refined.argmax(-1) == expected.argmax(-1))
 
 
 @pytest.mark.parametrize("noise, rgb", [(0.0, 3.0), (1.0, 3.0), (3.0, 3.0), (3.0, 13.0)])
@@ -74,13 +74,13 @@ def test_dense_crf_changes_labels_only_at_ties_within_the_errors_of_the_filters(
   np.testing.assert_allclose(expected[place][ids], list(exact.values()), atol=1e-5)
   margin = abs(np.subtract(*exact.values()))
   for filters, most in (("released", 0.015), ("close", 0.006)):
-    found = np.asarray(DenseCRF(filters=filters)(logits, image))
-    assert np.abs(found[place] - expected[place]).max() < most
-    assert found[place].argmax() == decided[filters]
+    refined = np.asarray(DenseCRF(filters=filters)(logits, image))
+    assert np.abs(refined[place] - expected[place]).max() < most
+    assert refined[place].argmax() == decided[filters]
     # A class changes only where its lead is smaller than the errors of both probabilities.
-    wrong = found.argmax(-1) != expected.argmax(-1)
+    wrong = refined.argmax(-1) != expected.argmax(-1)
     first, second = -np.sort(-expected, -1)[..., :2].transpose(2, 0, 1)
-    errors = np.abs(found - expected).max(-1)
+    errors = np.abs(refined - expected).max(-1)
     assert np.all((first - second)[wrong] <= 2 * errors[wrong]) and wrong.sum() <= 1
   assert margin < 2 * 0.006
 
@@ -89,8 +89,8 @@ def test_dense_crf_with_other_settings_is_near_exact_sums():
   logits, image, _ = draw(seed=1)
   crf = DenseCRF(2.0, 10.0, 20.0, 0.5, 3.0, 4, filters="close")
   worst, _, agreement = compare(crf, logits, image)
-  plain = np.abs(reference_crf.softmax(logits) - np.asarray(crf(logits, image))).max()
-  assert worst < 0.015 and agreement >= 0.995 and plain > 0.2
+  unrefined = np.abs(reference_crf.softmax(logits) - np.asarray(crf(logits, image))).max()
+  assert worst < 0.015 and agreement >= 0.995 and unrefined > 0.2
 
 
 def test_dense_crf_of_a_flat_image_depends_on_positions_alone():
@@ -104,8 +104,8 @@ def test_dense_crf_of_a_flat_image_depends_on_positions_alone():
 @pytest.mark.parametrize("kernel", ["bilateral", "spatial"])
 def test_dense_crf_with_one_kernel_is_near_exact_sums(kernel):
   logits, image, _ = draw()
-  other = {"bilateral": "spatial", "spatial": "bilateral"}[kernel]
-  crf = DenseCRF(**{f"{other}_weight": 0.0})
+  omitted = {"bilateral": "spatial", "spatial": "bilateral"}[kernel]
+  crf = DenseCRF(**{f"{omitted}_weight": 0.0})
   assert len(crf.kernels(image)) == 1
   assert compare(crf, logits, image)[0] < 0.02
 
@@ -186,16 +186,18 @@ def test_mean_field_has_gradients_by_weights_of_kernels():
     return -jnp.mean(jnp.sum(truth * mean_field(logits, weighed, 2), axis=-1))
 
   gradient = jax.jit(jax.grad(loss))([jnp.float32(0.1)] * len(kernels))
-  assert all(each < -1e-3 for each in gradient), "smoothing helps, so more of it costs less"
+  assert all(derivative < -1e-3 for derivative in gradient), (
+    "smoothing helps, so more of it costs less"
+  )
 
 
 def test_dense_crf_computes_low_precision_in_single_precision():
   logits, image, _ = draw()
   low = jnp.asarray(logits, jnp.bfloat16)
   crf = DenseCRF()
-  found = crf(low, image)
-  assert found.dtype == jnp.float32
-  np.testing.assert_allclose(found, crf(low.astype(jnp.float32), image), atol=1e-6)
+  refined = crf(low, image)
+  assert refined.dtype == jnp.float32
+  np.testing.assert_allclose(refined, crf(low.astype(jnp.float32), image), atol=1e-6)
 
 
 @pytest.mark.parametrize(

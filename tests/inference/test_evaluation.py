@@ -33,37 +33,44 @@ THOROUGH = Inference(scales=(0.5, 1.0, 1.5), flip=True, window=16, overlap=4, ba
 @functools.cache
 def run(variant="iid,all", fitted=True):
   """An experiment and a state with random weights."""
-  own = FITTED if fitted else {"data.options.length": 11, "eval.batch_size": 8}
-  made = build_experiment(small.config(variant, **own))
-  return made, made.random_state()
+  changes = FITTED if fitted else {"data.options.length": 11, "eval.batch_size": 8}
+  experiment = build_experiment(small.config(variant, **changes))
+  return experiment, experiment.random_state()
 
 
-def scored(made, state, **views):
-  return make_eval_results(made, print, InferenceViews(made, **views))(state)
+def score_views(experiment, state, **views):
+  return make_eval_results(experiment, print, InferenceViews(experiment, **views))(state)
 
 
 def test_inference_views_of_a_single_view_have_the_scores_of_the_evaluation():
-  made, state = run()
-  plain, looked = make_eval_results(made)(state), scored(made, state, inference=Inference())
-  assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
-  assert {"depth/rel", "normals/mean", "segmentation/bf/bf"} <= set(looked["metrics"])
-  assert "views" not in plain["protocol"]
-  assert looked["protocol"] == plain["protocol"] | {"views": "averaged over scales 1"}
-  assert {key: looked[key] for key in ("examples", "split", "step", "skipped")} == {
-    key: plain[key] for key in ("examples", "split", "step", "skipped")
+  experiment, state = run()
+  evaluated, viewed = (
+    make_eval_results(experiment)(state),
+    score_views(experiment, state, inference=Inference()),
+  )
+  assert viewed["metrics"] == pytest.approx(evaluated["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
+  assert {"depth/rel", "normals/mean", "segmentation/bf/bf"} <= set(viewed["metrics"])
+  assert "views" not in evaluated["protocol"]
+  assert viewed["protocol"] == evaluated["protocol"] | {"views": "averaged over scales 1"}
+  assert {key: viewed[key] for key in ("examples", "split", "step", "skipped")} == {
+    key: evaluated[key] for key in ("examples", "split", "step", "skipped")
   }
 
 
 def test_inference_views_have_the_scores_of_the_predictions():
-  made, state = run("iid", fitted=False)
-  predict = make_predict(TrainedPredictor.from_state(made, state), THOROUGH)
-  task, classes = made.game.tasks["segmentation"], len(made.descriptor.classes)
+  experiment, state = run("iid", fitted=False)
+  predict = make_predict(TrainedPredictor.from_state(experiment, state), THOROUGH)
+  task, classes = experiment.game.tasks["segmentation"], len(experiment.descriptor.classes)
   matrix = ConfusionMatrix.empty(classes)
-  images = ((example, example["image"]) for example in map(made.validation.__getitem__, range(11)))
+  images = (
+    (example, example["image"]) for example in map(experiment.validation.__getitem__, range(11))
+  )
   for example, estimates in predict(images):
-    found = task.postprocess(estimates["segmentation"])
-    matrix = matrix.merge(ConfusionMatrix.from_batch(found, example["label"], num_classes=classes))
-  results = scored(made, state, inference=THOROUGH)
+    prediction = task.postprocess(estimates["segmentation"])
+    matrix = matrix.merge(
+      ConfusionMatrix.from_batch(prediction, example["label"], num_classes=classes)
+    )
+  results = score_views(experiment, state, inference=THOROUGH)
   metrics = results["metrics"]
   assert results["examples"] == 11 and metrics["segmentation/mean_iou"] == matrix.mean_iou()
   assert metrics["segmentation/pixel_accuracy"] == matrix.pixel_accuracy()
@@ -71,14 +78,14 @@ def test_inference_views_have_the_scores_of_the_predictions():
     "averaged over scales 0.5, 1, 1.5 and flipped images, in windows of 16 that share 4 pixels at "
     "least"
   )
-  plain = make_eval_results(made)(state)["metrics"]
-  assert metrics["segmentation/pixel_accuracy"] != plain["segmentation/pixel_accuracy"]
+  evaluated = make_eval_results(experiment)(state)["metrics"]
+  assert metrics["segmentation/pixel_accuracy"] != evaluated["segmentation/pixel_accuracy"]
 
 
 def test_inference_views_refine_by_the_crf(monkeypatch):
   """One that sees walls alone, and photos at the size of the evaluation."""
-  made, state = run()
-  wall = made.descriptor.classes.index("wall")
+  experiment, state = run()
+  wall = experiment.descriptor.classes.index("wall")
 
   def refine(probabilities, image):
     assert image.shape == (20, 20, 3) and image.dtype == np.uint8
@@ -86,8 +93,8 @@ def test_inference_views_refine_by_the_crf(monkeypatch):
     return np.broadcast_to(np.eye(probabilities.shape[-1])[wall], probabilities.shape)
 
   monkeypatch.setattr(evaluation, "make_crf_refinement", lambda: refine)
-  results = scored(made, state, inference=Inference(), crf=True)
-  truth = np.concatenate([batch["label"].ravel() for batch in made.eval_batches()])
+  results = score_views(experiment, state, inference=Inference(), crf=True)
+  truth = np.concatenate([batch["label"].ravel() for batch in experiment.eval_batches()])
   expected = (truth == wall).sum() / (truth < 255).sum()
   assert results["metrics"]["segmentation/pixel_accuracy"] == pytest.approx(expected)
   assert results["protocol"]["views"] == "averaged over scales 1; refined by a dense CRF"
@@ -109,15 +116,18 @@ class Torn:
 
 
 def test_inference_views_skip_unreadable_examples_if_asked():
-  made, state = run()
-  torn = dataclasses.replace(made, validation=Torn(made.validation))
+  experiment, state = run()
+  torn = dataclasses.replace(experiment, validation=Torn(experiment.validation))
   with pytest.raises(ValueError, match="2 is torn"):
-    scored(torn, state, inference=Inference())
-  options = dataclasses.replace(made.loader_options, on_error="skip")
+    score_views(torn, state, inference=Inference())
+  options = dataclasses.replace(experiment.loader_options, on_error="skip")
   lenient = dataclasses.replace(torn, loader_options=options)
-  looked, plain = scored(lenient, state, inference=Inference()), make_eval_results(lenient)(state)
-  assert looked["skipped"] == ["2 is torn", "10 is torn"] and looked["examples"] == 9
-  assert looked["metrics"] == pytest.approx(plain["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
+  viewed, evaluated = (
+    score_views(lenient, state, inference=Inference()),
+    make_eval_results(lenient)(state),
+  )
+  assert viewed["skipped"] == ["2 is torn", "10 is torn"] and viewed["examples"] == 9
+  assert viewed["metrics"] == pytest.approx(evaluated["metrics"], rel=1e-4, abs=1e-6, nan_ok=True)
 
 
 def test_inference_views_refuse_a_crf_without_segmentation_and_missing_tasks():
@@ -131,9 +141,9 @@ def test_inference_views_refuse_a_crf_without_segmentation_and_missing_tasks():
 
 def test_from_soft_prediction_inverts_soft_prediction():
   """Scoring an estimate is scoring the outputs that mean it."""
-  made, _ = run()
+  experiment, _ = run()
   rng = np.random.default_rng(0)
-  for task in made.game.tasks.values():
+  for task in experiment.game.tasks.values():
     outputs = jnp.array(rng.normal(size=(2, 5, 6, task.channels)), jnp.float32)
     estimate = task.soft_prediction(outputs, (5, 6))
     again = task.soft_prediction(task.from_soft_prediction(estimate), (5, 6))
@@ -141,7 +151,7 @@ def test_from_soft_prediction_inverts_soft_prediction():
 
 
 @pytest.mark.parametrize(
-  "inference, plain",
+  "inference, expected",
   [
     (Inference(), True),
     (Inference(batch_size=3), True),
@@ -150,15 +160,15 @@ def test_from_soft_prediction_inverts_soft_prediction():
     (Inference(window=9), False),
   ],
 )
-def test_is_single_view_of_the_defaults_alone(inference, plain):
-  assert inference.is_single_view is plain
+def test_is_single_view_of_the_defaults_alone(inference, expected):
+  assert inference.is_single_view is expected
 
 
 def test_evaluate_names_the_views_in_the_protocol(tmp_path):
-  made, state = run("iid", fitted=False)
+  experiment, state = run("iid", fitted=False)
   config = small.config("iid", **{"data.options.length": 11, "eval.batch_size": 8})
   (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-  with open_checkpoints(made, tmp_path) as checkpoints:
+  with open_checkpoints(experiment, tmp_path) as checkpoints:
     checkpoints.save(state, {"segmentation/mean_iou": 0.5})
   path = tmp_path / "results.json"
 
@@ -167,14 +177,14 @@ def test_evaluate_names_the_views_in_the_protocol(tmp_path):
     assert code == 0, output
     return output, json.loads(path.read_text())
 
-  write_json(path, make_eval_results(made)(jax.device_get(state)))
+  write_json(path, make_eval_results(experiment)(jax.device_get(state)))
   before = path.read_text()
-  output, thorough = evaluate(
+  output, results = evaluate(
     "--scales=0.5,1,1.5", "--flip", "--window=16", "--overlap=4", "--batch_size=8"
   )
-  assert thorough["protocol"]["views"] == THOROUGH.protocol and THOROUGH.protocol in output
-  expected = scored(made, state, inference=THOROUGH)
-  assert thorough["metrics"] == pytest.approx(expected["metrics"], nan_ok=True)
+  assert results["protocol"]["views"] == THOROUGH.protocol and THOROUGH.protocol in output
+  expected = score_views(experiment, state, inference=THOROUGH)
+  assert results["metrics"] == pytest.approx(expected["metrics"], nan_ok=True)
   output, _ = evaluate("--scales=1", "--noflip")
   assert "step 0, each image once" in output
   assert path.read_text() == before  # Digit for digit.

@@ -30,10 +30,10 @@ import numpy as np
 
 predict = jax.jit(jax.export.deserialize(bytearray(open("net.stablehlo", "rb").read())).call)
 with np.load("images.npz") as images:
-  found = {f"{name} {task}": each for name in images
-           for task, each in predict(images[name]).items()}
+  outputs = {f"{name} {task}": values for name in images
+           for task, values in predict(images[name]).items()}
 assert not [name for name in sys.modules if name.startswith(("asmjax.", "flax", "orbax"))]
-np.savez("found.npz", **found)
+np.savez("outputs.npz", **outputs)
 """
 
 
@@ -75,25 +75,25 @@ def images(n, h, w):
 def expected():
   """What predictions of files are made of, by name and task."""
   trained = inference_runs.trained(UNTRAINED)
-  predict, found = make_predict(trained, Inference()), {}
+  predict, soft_predictions = make_predict(trained, Inference()), {}
   for name, shape in SHAPES.items():
-    each = dict(predict(enumerate(images(*shape))))
+    by_index = dict(predict(enumerate(images(*shape))))
     for task in trained.game.tasks:
-      found[name, task] = np.stack([each[i][task] for i in range(shape[0])])
-  return found
+      soft_predictions[name, task] = np.stack([by_index[i][task] for i in range(shape[0])])
+  return soft_predictions
 
 
-def check(name, found):
+def check(name, outputs):
   """Holds outputs against what is expected, but for classes that are equally probable."""
   tasks = inference_runs.trained(UNTRAINED).game.tasks
   estimates = {task: expected()[name, task] for task in tasks}
   for task in ("depth", "normals"):
-    concluded = np.stack([tasks[task].postprocess(each) for each in estimates[task]])
-    np.testing.assert_allclose(found[task], concluded, atol=1e-5, err_msg=f"{name} {task}")
+    predictions = np.stack([tasks[task].postprocess(values) for values in estimates[task]])
+    np.testing.assert_allclose(outputs[task], predictions, atol=1e-5, err_msg=f"{name} {task}")
   probabilities = estimates["segmentation"]
-  np.testing.assert_allclose(found["segmentation_probabilities"], probabilities, atol=1e-5)
-  assert found["segmentation"].dtype == np.int32
-  chosen = np.take_along_axis(probabilities, found["segmentation"][..., None], -1)[..., 0]
+  np.testing.assert_allclose(outputs["segmentation_probabilities"], probabilities, atol=1e-5)
+  assert outputs["segmentation"].dtype == np.int32
+  chosen = np.take_along_axis(probabilities, outputs["segmentation"][..., None], -1)[..., 0]
   np.testing.assert_allclose(chosen, probabilities.max(-1), atol=1e-5)
 
 
@@ -103,11 +103,13 @@ def test_export_predicts_any_number_of_any_size_without_the_library(tmp_path):
   np.savez(tmp_path / "images.npz", **{name: images(*shape) for name, shape in SHAPES.items()})
   environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
   subprocess.run([sys.executable, "-c", ELSEWHERE], cwd=tmp_path, env=environment, check=True)
-  with np.load(tmp_path / "found.npz") as kept:
-    outputs = dict(kept)
+  with np.load(tmp_path / "outputs.npz") as stored:
+    outputs = dict(stored)
   assert len(outputs) == len(SHAPES) * 4
   for name in SHAPES:
-    check(name, {key.split()[1]: each for key, each in outputs.items() if key.split()[0] == name})
+    check(
+      name, {key.split()[1]: values for key, values in outputs.items() if key.split()[0] == name}
+    )
 
 
 def test_export_runs_the_same_on_other_platforms(tmp_path):
@@ -117,8 +119,8 @@ def test_export_runs_the_same_on_other_platforms(tmp_path):
   anywhere = dataclasses.replace(
     artifact.exported, disabled_safety_checks=(jax.export.DisabledSafetyCheck.platform(),)
   )
-  found = jax.jit(anywhere.call)(images(*SHAPES["two"]))
-  check("two", jax.tree.map(np.asarray, found))
+  outputs = jax.jit(anywhere.call)(images(*SHAPES["two"]))
+  check("two", jax.tree.map(np.asarray, outputs))
 
 
 def test_export_describes_inputs_outputs_and_evaluation():
@@ -135,7 +137,7 @@ def test_export_describes_inputs_outputs_and_evaluation():
   assert metadata["classes"] == list(trained.descriptor.classes) and metadata["platforms"] == [
     "cpu"
   ]
-  assert [tuple(each) for each in metadata["palette"]] == list(trained.descriptor.palette)
+  assert [tuple(color) for color in metadata["palette"]] == list(trained.descriptor.palette)
 
 
 def test_export_pads_images_where_the_network_needs_multiples():
@@ -148,13 +150,13 @@ def test_export_pads_images_where_the_network_needs_multiples():
   }
   image = images(2, 35, 50)
   padded = np.stack(
-    [pad({"image": each}, (48, 64), inference_runs.FILL)["image"] for each in image]
+    [pad({"image": pixels}, (48, 64), inference_runs.FILL)["image"] for pixels in image]
   )
   outputs = trained.game.predict(trained.variables, padded)
-  found = jax.jit(artifact.exported.call)(image)
-  assert found["depth"].shape == (2, 35, 50)
+  actual = jax.jit(artifact.exported.call)(image)
+  assert actual["depth"].shape == (2, 35, 50)
   depth = trained.game.tasks["depth"].predict(outputs["depth"], padded.shape[1:3])
-  np.testing.assert_allclose(found["depth"], depth[:, :35, :50], atol=1e-5)
+  np.testing.assert_allclose(actual["depth"], depth[:, :35, :50], atol=1e-5)
 
 
 class Sampled(nn.Module):
@@ -178,26 +180,28 @@ def test_export_predicts_with_aligned_corners_at_sizes_that_fit():
   }
   image = images(2, 30, 49)
   padded = np.stack(
-    [pad({"image": each}, (33, 49), inference_runs.FILL)["image"] for each in image]
+    [pad({"image": pixels}, (33, 49), inference_runs.FILL)["image"] for pixels in image]
   )
   outputs = trained.game.predict(trained.variables, padded)
-  found = jax.jit(artifact.exported.call)(image)
+  actual = jax.jit(artifact.exported.call)(image)
   for name, task in trained.game.tasks.items():
-    expected, other = (
-      np.asarray(task.predict(outputs[name], (33, 49), align_corners=each))[:, :30]
-      for each in (True, False)
+    expected, unaligned = (
+      np.asarray(task.predict(outputs[name], (33, 49), align_corners=align_corners))[:, :30]
+      for align_corners in (True, False)
     )
-    np.testing.assert_allclose(found[name], expected, atol=1e-5)
-    assert np.mean(np.abs(expected - other) > 1e-3) > 0.05
+    np.testing.assert_allclose(actual[name], expected, atol=1e-5)
+    assert np.mean(np.abs(expected - unaligned) > 1e-3) > 0.05
 
 
 def test_export_for_any_size_falls_back_to_one_size_and_says_so():
   trained = inference_runs.trained(Rows, ("depth",))
   with pytest.raises(FixedSizeOnlyError, match=r"give a size, as --size=16x24. JAX says: .+"):
     export(trained, platforms=("cpu",))
-  said = []
-  artifact = export_for_any_size(trained, on_fixed_size=said.append, batch=2, platforms=("cpu",))
-  assert len(said) == 1 and said[0].startswith("for images of 16x24 alone: the network cannot")
+  reasons = []
+  artifact = export_for_any_size(trained, on_fixed_size=reasons.append, batch=2, platforms=("cpu",))
+  assert len(reasons) == 1 and reasons[0].startswith(
+    "for images of 16x24 alone: the network cannot"
+  )
   assert artifact.metadata["sides"] is None
   assert artifact.metadata["inputs"]["image"]["shape"] == [2, 16, 24, 3]
   image = images(2, *inference_runs.USUAL)

@@ -48,9 +48,9 @@ def test_lattice_means_are_near_those_of_the_exact_gaussian(dimensions, deviatio
   features, x = points(dimensions, deviation), values()
   kernel = reference_crf.gaussian(features)
   lattice = build(features, fill=fill)
-  found = apply(lattice, x * root(lattice)) / root(lattice)
+  filtered = apply(lattice, x * root(lattice)) / root(lattice)
   expected = kernel @ x / kernel.sum(axis=1, keepdims=True)
-  np.testing.assert_allclose(found, expected, atol=worst)
+  np.testing.assert_allclose(filtered, expected, atol=worst)
 
 
 def test_lattice_is_near_the_exact_filter():
@@ -80,10 +80,10 @@ def test_build_gives_mutual_neighbors(fill):
   neighbors = build(points(3, 1.0), fill=fill).neighbors
   nowhere = neighbors.shape[2] - 1
   for before, after in neighbors:
-    for there, back in ((before, after), (after, before)):
-      linked = np.flatnonzero(there != nowhere)
-      assert len(linked) and np.all(back[there[linked]] == linked)
-      assert np.all(there[linked] != linked)
+    for forward, backward in ((before, after), (after, before)):
+      linked = np.flatnonzero(forward != nowhere)
+      assert len(linked) and np.all(backward[forward[linked]] == linked)
+      assert np.all(forward[linked] != linked)
 
 
 def test_build_is_periodic():
@@ -120,11 +120,11 @@ def test_round_up_gives_few_sizes():
 def test_padded_lattices_of_one_size_stack():
   x = np.stack([values(), values(seed=2)])
   lattices = [build(points(3, 2.0, seed)) for seed in (0, 1)]
-  size = max(each.neighbors.shape[2] for each in lattices)
-  stacked = jax.tree.map(lambda *a: jnp.stack(a), *(each.padded(size) for each in lattices))
-  found = jax.jit(jax.vmap(lambda lattice, x: lattice(x)))(stacked, x)
+  size = max(lattice.neighbors.shape[2] for lattice in lattices)
+  stacked = jax.tree.map(lambda *a: jnp.stack(a), *(lattice.padded(size) for lattice in lattices))
+  filtered = jax.jit(jax.vmap(lambda lattice, x: lattice(x)))(stacked, x)
   for k in (0, 1):
-    np.testing.assert_allclose(found[k], apply(lattices[k], x[k]), atol=1e-6)
+    np.testing.assert_allclose(filtered[k], apply(lattices[k], x[k]), atol=1e-6)
 
 
 @pytest.mark.parametrize(

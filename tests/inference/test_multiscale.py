@@ -28,51 +28,53 @@ predictor = functools.lru_cache(
 
 def estimates(predict, *images):
   """Of each image, in their order."""
-  found = dict(predict(enumerate(images)))
-  assert sorted(found) == list(range(len(images)))
-  return [found[index] for index in range(len(images))]
+  by_index = dict(predict(enumerate(images)))
+  assert sorted(by_index) == list(range(len(images)))
+  return [by_index[index] for index in range(len(images))]
 
 
-def conclusions(found):
-  return {name: games.TASKS[name].postprocess(each) for name, each in found.items()}
+def conclusions(soft_predictions):
+  return {name: games.TASKS[name].postprocess(values) for name, values in soft_predictions.items()}
 
 
 def evaluated(image):
-  """What evaluation estimates for a padded image, and the classes that it sees there."""
-  seen = pad({"image": image}, inference_runs.USUAL, inference_runs.FILL)["image"][None]
-  said = evaluation()(seen)
-  return {name: np.asarray(each)[0] for name, each in said.items()}
+  """Soft predictions of evaluation for a padded image, and its classes."""
+  batch = pad({"image": image}, inference_runs.USUAL, inference_runs.FILL)["image"][None]
+  results = evaluation()(batch)
+  return {name: np.asarray(values)[0] for name, values in results.items()}
 
 
 @functools.cache
 def evaluation():
   trained = inference_runs.trained(inference_runs.Strided)
 
-  def judge(seen):
-    said = trained.game.predict(trained.variables, seen)
-    found = {
-      n: task.soft_prediction(said[n], inference_runs.USUAL)
+  def judge(images):
+    outputs = trained.game.predict(trained.variables, images)
+    soft_predictions = {
+      n: task.soft_prediction(outputs[n], inference_runs.USUAL)
       for n, task in trained.game.tasks.items()
     }
-    return found | {"label": games.TASK.predict(said["segmentation"], inference_runs.USUAL)}
+    return soft_predictions | {
+      "label": games.TASK.predict(outputs["segmentation"], inference_runs.USUAL)
+    }
 
   return jax.jit(judge)
 
 
-def flipped(found):
+def flipped(soft_predictions):
   """Of all predictions, as a flip would show them."""
-  turned = {name: each[:, ::-1] for name, each in found.items()}
+  turned = {name: values[:, ::-1] for name, values in soft_predictions.items()}
   return turned | {"normals": turned["normals"] * np.array([-1, 1, 1], np.float32)}
 
 
 @pytest.mark.parametrize("size", [inference_runs.USUAL, (11, 24), (13, 7)])
 def test_make_predict_of_a_single_view_is_the_evaluation(size):
   image = inference_runs.image(*size)
-  (found,) = estimates(predictor(inference_runs.Strided), image)
-  expected = {name: each[: size[0], : size[1]] for name, each in evaluated(image).items()}
+  (actual,) = estimates(predictor(inference_runs.Strided), image)
+  expected = {name: values[: size[0], : size[1]] for name, values in evaluated(image).items()}
   for name in games.TASKS:
-    np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
-  np.testing.assert_array_equal(conclusions(found)["segmentation"], expected["label"])
+    np.testing.assert_allclose(actual[name], expected[name], atol=1e-6)
+  np.testing.assert_array_equal(conclusions(actual)["segmentation"], expected["label"])
 
 
 def test_make_predict_scores_as_the_evaluation_does():
@@ -85,21 +87,26 @@ def test_make_predict_scores_as_the_evaluation_does():
   labels = [rng.integers(0, 3, size).astype(np.int32) for size in sizes]
   batch = games.batch(len(sizes), size=inference_runs.USUAL) | {
     "image": np.stack(
-      [pad({"image": each}, inference_runs.USUAL, inference_runs.FILL)["image"] for each in images]
+      [
+        pad({"image": image}, inference_runs.USUAL, inference_runs.FILL)["image"]
+        for image in images
+      ]
     ),
     "label": np.stack(
       [
-        np.pad(each, [(0, 16 - each.shape[0]), (0, 24 - each.shape[1])], constant_values=UNLABELED)
-        for each in labels
+        np.pad(
+          label, [(0, 16 - label.shape[0]), (0, 24 - label.shape[1])], constant_values=UNLABELED
+        )
+        for label in labels
       ]
     ),
   }
   scores = make_evaluate(trained.game)(trained.variables, [batch])
   matrix = np.zeros((3, 3), np.int64)
-  for label, each in zip(
+  for label, soft_predictions in zip(
     labels, estimates(predictor(inference_runs.Strided), *images), strict=True
   ):
-    np.add.at(matrix, (label, conclusions(each)["segmentation"]), 1)
+    np.add.at(matrix, (label, conclusions(soft_predictions)["segmentation"]), 1)
   np.testing.assert_array_equal(matrix, scores.sums["segmentation"]["confusion"])
   assert scores.metrics["segmentation/mean_iou"] == ConfusionMatrix(matrix).mean_iou()
 
@@ -107,47 +114,47 @@ def test_make_predict_scores_as_the_evaluation_does():
 @pytest.mark.parametrize(("resize", "inner"), [("letterbox", (16, 20)), ("stretch", (16, 24))])
 def test_make_predict_returns_the_size_of_the_image(resize, inner):
   image = inference_runs.image(32, 40)
-  (found,) = estimates(predictor(inference_runs.Strided, resize), image)
+  (actual,) = estimates(predictor(inference_runs.Strided, resize), image)
   small = evaluated(resize_image(image, inner))
   for name in games.TASKS:
     expected = resize_image(small[name][: inner[0], : inner[1]], (32, 40)).reshape(32, 40, -1)
-    np.testing.assert_allclose(found[name], expected, atol=1e-5)
+    np.testing.assert_allclose(actual[name], expected, atol=1e-5)
 
 
 def test_make_predict_averages_views():
   image = inference_runs.image(14, 20)
   both = estimates(predictor(scales=(0.5, 1.5)), image)[0]
-  each = [estimates(predictor(scales=(scale,)), image)[0] for scale in (0.5, 1.5)]
+  views = [estimates(predictor(scales=(scale,)), image)[0] for scale in (0.5, 1.5)]
   for name in games.TASKS:
-    np.testing.assert_allclose(both[name], (each[0][name] + each[1][name]) / 2, atol=1e-5)
-    assert np.abs(each[0][name] - each[1][name]).max() > 1e-2
+    np.testing.assert_allclose(both[name], (views[0][name] + views[1][name]) / 2, atol=1e-5)
+    assert np.abs(views[0][name] - views[1][name]).max() > 1e-2
 
 
 @pytest.mark.parametrize("window", [0, 10])
 def test_make_predict_undoes_flips_exactly(window):
   image = inference_runs.image(12, 20)
   predict = predictor(inference_runs.Strided, flip=True, window=window)
-  found, turned = estimates(predict, image, image[:, ::-1])
-  for name, each in flipped(found).items():
-    np.testing.assert_allclose(turned[name], each, atol=1e-6)
-  whole, alone = conclusions(turned), conclusions(flipped(found))
-  np.testing.assert_array_equal(whole["segmentation"], alone["segmentation"])
+  upright, turned = estimates(predict, image, image[:, ::-1])
+  for name, values in flipped(upright).items():
+    np.testing.assert_allclose(turned[name], values, atol=1e-6)
+  actual, expected = conclusions(turned), conclusions(flipped(upright))
+  np.testing.assert_array_equal(actual["segmentation"], expected["segmentation"])
   # A network that sees one side of a pixel only says something else of the flipped image.
-  plain = predictor(inference_runs.Strided, window=window)
-  found, turned = estimates(plain, image, image[:, ::-1])
-  assert all(np.abs(turned[n] - each).max() > 1e-2 for n, each in flipped(found).items())
+  without_flip = predictor(inference_runs.Strided, window=window)
+  upright, turned = estimates(without_flip, image, image[:, ::-1])
+  assert all(np.abs(turned[n] - values).max() > 1e-2 for n, values in flipped(upright).items())
 
 
 def test_make_predict_in_windows_agrees_within_the_receptive_field():
   """Their overlap has four times the network's reach: beyond that they show all that counts."""
   image, reach = inference_runs.image(*inference_runs.USUAL), inference_runs.REACH
-  (whole,) = estimates(predictor(), image)
-  (found,) = estimates(predictor(window=12, overlap=4 * reach), image)
+  (complete,) = estimates(predictor(), image)
+  (windowed,) = estimates(predictor(window=12, overlap=4 * reach), image)
   for name in games.TASKS:
-    np.testing.assert_allclose(found[name], whole[name], atol=1e-5)
+    np.testing.assert_allclose(windowed[name], complete[name], atol=1e-5)
   # With less, seams show.
-  (found,) = estimates(predictor(window=12, overlap=1), image)
-  assert np.abs(found["segmentation"] - whole["segmentation"]).max() > 1e-2
+  (windowed,) = estimates(predictor(window=12, overlap=1), image)
+  assert np.abs(windowed["segmentation"] - complete["segmentation"]).max() > 1e-2
 
 
 @pytest.mark.parametrize("divide", [True, False])
@@ -178,12 +185,12 @@ def test_make_predict_compiles_few_shapes(monkeypatch):
   )
   sizes = [(height, width) for height in (3, 9, 14, 16) for width in (5, 12, 19, 24)]
   images = [inference_runs.image(*size, seed=index) for index, size in enumerate(sizes)]
-  found = estimates(predict, *images)
-  assert [each["segmentation"].shape[:2] for each in found] == sizes
+  predictions = estimates(predict, *images)
+  assert [prediction["segmentation"].shape[:2] for prediction in predictions] == sizes
   assert sorted(set(traced)) == [inference_runs.USUAL, (32, 64)] and len(traced) == 2
   for index in (0, 7, 15):
     (alone,) = estimates(predict, images[index])
-    np.testing.assert_allclose(found[index]["segmentation"], alone["segmentation"], atol=1e-6)
+    np.testing.assert_allclose(predictions[index]["segmentation"], alone["segmentation"], atol=1e-6)
   assert len(traced) == 2
   estimates(
     predict, inference_runs.image(17, 30), inference_runs.image(30, 20)
@@ -203,8 +210,8 @@ def test_make_predict_bounds_the_images_that_wait():
   predict = make_predict(
     inference_runs.trained(inference_runs.Constant, tasks=("depth",)), Inference(batch_size=1)
   )
-  found = predict(images())
-  first, estimate = next(found)
+  predictions = predict(images())
+  first, estimate = next(predictions)
   assert len(asked) < len(sizes) and estimate["depth"].shape[:2] == sizes[first]
 
 
@@ -218,15 +225,15 @@ def test_make_predict_resizes_any_number_of_classes():
     game=Game(network, {"segmentation": Segmentation(classes)}, {}),
   )
   predict = make_predict(trained, Inference(scales=(0.7, 1.3)))
-  (found,) = estimates(predict, inference_runs.image(14, 21))
+  (actual,) = estimates(predict, inference_runs.image(14, 21))
   expected = jax.nn.softmax(variables["params"]["segmentation"])
   expected = np.broadcast_to(expected, (14, 21, len(classes)))
-  np.testing.assert_allclose(found["segmentation"], expected, rtol=1e-4)
+  np.testing.assert_allclose(actual["segmentation"], expected, rtol=1e-4)
 
 
 def test_make_predict_predicts_selected_tasks_alone():
-  (found,) = estimates(predictor(tasks=("depth",)), inference_runs.image(8, 12))
-  assert list(found) == ["depth"]
+  (actual,) = estimates(predictor(tasks=("depth",)), inference_runs.image(8, 12))
+  assert list(actual) == ["depth"]
   with pytest.raises(ValueError, match="unknown task 'dept'; known: depth, normals, segmentation"):
     make_predict(inference_runs.trained(), Inference(tasks=("dept",)))
 

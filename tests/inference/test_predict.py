@@ -28,7 +28,7 @@ def save(path, size=(12, 20), seed=0):
 
 
 def names(source, **options):
-  return [each.name for each in find_inputs(source, **options).read()]
+  return [entry.name for entry in find_inputs(source, **options).read()]
 
 
 def written(folder):
@@ -51,14 +51,14 @@ def test_prediction_job_predicts_a_folder_except_for_unreadable_files(tmp_path):
       f"{task}/{name}.png" for task in games.TASKS for name in ("a", "x/y/b")
     )
   read = [(path.stem, decode.read_photo(path)) for path in images]
-  for name, found in make_predict(trained)(read):
+  for name, soft_predictions in make_predict(trained)(read):
     path = {"a": "a.png", "b": "x/y/b.png"}[name]
-    label = games.TASK.postprocess(found["segmentation"])
+    label = games.TASK.postprocess(soft_predictions["segmentation"])
     np.testing.assert_array_equal(decode.read_ids(out / "segmentation" / path), label)
     depth = decode.read_raw16(out / "depth" / path)
-    np.testing.assert_allclose(depth / 1000, found["depth"][..., 0], atol=5.1e-4)
+    np.testing.assert_allclose(depth / 1000, soft_predictions["depth"][..., 0], atol=5.1e-4)
     normals = decode.read_colors(out / "normals" / path) / 127.5 - 1
-    expected = games.TASKS["normals"].postprocess(found["normals"])
+    expected = games.TASKS["normals"].postprocess(soft_predictions["normals"])
     np.testing.assert_allclose(normals, expected, atol=0.5 / 127.5 + 1e-6)
 
 
@@ -80,7 +80,9 @@ def test_prediction_job_writes_optional_files(tmp_path, monkeypatch):
   """Probabilities, refined before anything is made of them, and pictures."""
   rng, image = np.random.default_rng(0), inference_runs.image(6, 8)
   # Turns classes round.
-  monkeypatch.setattr(outputs, "make_crf_refinement", lambda: lambda each, _: each[..., ::-1])
+  monkeypatch.setattr(
+    outputs, "make_crf_refinement", lambda: lambda probabilities, _: probabilities[..., ::-1]
+  )
   probabilities = rng.dirichlet((1, 1, 1), (6, 8)).astype(np.float32)
   depth = rng.uniform(1, 5, (6, 8, 1)).astype(np.float32)
   writer = Writer(tmp_path, games.TASKS, PALETTE, OutputOptions(True, True, True))
@@ -98,9 +100,9 @@ def test_prediction_job_writes_optional_files(tmp_path, monkeypatch):
   drawn = decode.read_colors(tmp_path / "segmentation_overlay/x/a.b.png")
   expected = 0.4 * image + 0.6 * np.array(PALETTE)[label]
   np.testing.assert_allclose(drawn, expected, atol=0.51)
-  shown = decode.read_colors(tmp_path / "depth_overlay/x/a.b.png")
+  colors = decode.read_colors(tmp_path / "depth_overlay/x/a.b.png")
   place = np.unravel_index(depth[..., 0].argmin(), (6, 8))
-  np.testing.assert_array_equal(shown[place], (48, 18, 59))  # The blue end of the colors.
+  np.testing.assert_array_equal(colors[place], (48, 18, 59))  # The blue end of the colors.
 
 
 @pytest.mark.parametrize("wanted", ["probabilities", "crf"])
@@ -119,8 +121,8 @@ def test_find_inputs_reads_lists_relative_to_their_folder(tmp_path):
   assert names(listed) == ["sub/b", "a"]
   listed.write_text(f"sub/b.png\n../elsewhere/c.png\n{tmp_path}/photos/a.png\n")
   assert names(listed) == ["photos/sub/b", "elsewhere/c", "photos/a"]
-  each = next(iter(find_inputs(listed).read()))
-  np.testing.assert_array_equal(each.load(), inference_runs.image(12, 20))
+  source = next(iter(find_inputs(listed).read()))
+  np.testing.assert_array_equal(source.load(), inference_runs.image(12, 20))
 
 
 def test_prediction_job_numbers_frames_of_a_video(tmp_path):
@@ -129,12 +131,12 @@ def test_prediction_job_numbers_frames_of_a_video(tmp_path):
   for color in colors:
     video.write(np.full((24, 32, 3), color[::-1], np.uint8))
   video.release()
-  found = find_inputs(path)
-  frames = list(found.read())
-  assert found.count == 3
-  assert [each.name for each in frames] == ["clip/000000", "clip/000001", "clip/000002"]
-  for each, color in zip(frames, colors, strict=True):
-    np.testing.assert_allclose(each.load().mean((0, 1)), color, atol=8)
+  inputs = find_inputs(path)
+  frames = list(inputs.read())
+  assert inputs.count == 3
+  assert [frame.name for frame in frames] == ["clip/000000", "clip/000001", "clip/000002"]
+  for frame, color in zip(frames, colors, strict=True):
+    np.testing.assert_allclose(frame.load().mean((0, 1)), color, atol=8)
   path.write_bytes(b"no video")
   with pytest.raises(ValueError, match=r"clip\.avi cannot be read as a video"):
     find_inputs(path)
@@ -145,8 +147,8 @@ def test_prediction_job_refuses_equal_names_and_no_images(tmp_path):
     find_inputs(tmp_path)
   with pytest.raises(FileNotFoundError, match=r"gone does not exist; expected an image, a folder"):
     find_inputs(tmp_path / "gone")
-  one, other = save(tmp_path / "s" / "a.jpg"), save(tmp_path / "s" / "a.png")
-  with pytest.raises(ValueError, match=f"{one} and {other} would both be predicted as 's/a'"):
+  first, second = save(tmp_path / "s" / "a.jpg"), save(tmp_path / "s" / "a.png")
+  with pytest.raises(ValueError, match=f"{first} and {second} would both be predicted as 's/a'"):
     find_inputs(tmp_path)
 
 

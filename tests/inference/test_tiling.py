@@ -16,25 +16,25 @@ CASES = [
 
 @pytest.mark.parametrize(("length", "window", "overlap"), CASES)
 def test_spans_cover_an_axis_evenly_with_weights_of_sum_one(length, window, overlap):
-  found = spans(length, window, overlap)
+  windows = spans(length, window, overlap)
   total, covered = np.zeros(length), np.zeros(length)
-  for each in found:
-    assert 0 <= each.start < each.stop <= length and (each.weights >= 0).all()
-    assert each.stop - each.start == min(window, length)
-    total[each.start : each.stop] += each.weights
-    covered[each.start : each.stop] += 1
+  for span in windows:
+    assert 0 <= span.start < span.stop <= length and (span.weights >= 0).all()
+    assert span.stop - span.start == min(window, length)
+    total[span.start : span.stop] += span.weights
+    covered[span.start : span.stop] += 1
   np.testing.assert_allclose(total, 1, atol=1e-6)
   assert covered.min() == 1 or length > window
-  for one, other in itertools.pairwise(found):
-    assert one.stop - other.start >= overlap
+  for first, second in itertools.pairwise(windows):
+    assert first.stop - second.start >= overlap
   # One window fewer would not do.
-  assert len(found) == 1 or (len(found) - 1) * (window - overlap) + overlap < length
+  assert len(windows) == 1 or (len(windows) - 1) * (window - overlap) + overlap < length
 
 
 def test_spans_have_no_weight_within_a_quarter_of_the_overlap():
   first, second, third = spans(24, 12, 6)
-  for each, inner in ((first, [-1]), (second, [0, -1]), (third, [0])):
-    assert all(each.weights[place] == 0 for place in inner)
+  for span, inner in ((first, [-1]), (second, [0, -1]), (third, [0])):
+    assert all(span.weights[place] == 0 for place in inner)
   assert first.weights[0] == third.weights[-1] == 1
   # And they fall smoothly in between.
   falling = spans(60, 40, 20)[0].weights[20:]
@@ -52,9 +52,9 @@ def test_tiles_have_weights_of_sum_one():
 
 def test_input_size_has_one_more_pixel_with_aligned_corners():
   for size in ((375, 500), (513, 513), (600, 514), (1, 2049)):
-    found = input_size(size, (513, 513), align_corners=True)
+    padded = input_size(size, (513, 513), align_corners=True)
     less = input_size(tuple(max(side - 1, 1) for side in size), (512, 512))
-    assert found == tuple(side + 1 for side in less)
+    assert padded == tuple(side + 1 for side in less)
   # As in DeepLab's evaluation at several scales.
   assert input_size((200, 250), (513, 513), 0.5, align_corners=True) == (257, 257)
   assert input_size((700, 600), (513, 513), 1.5, align_corners=True) == (769, 769)

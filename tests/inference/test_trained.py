@@ -32,17 +32,20 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize(("which", "index"), [("best", 0), ("last", 1)])
 def test_trained_predictor_has_the_predictor_of_a_checkpoint_alone(run, which, index):
-  folder, made, states = run
+  folder, experiment, states = run
   trained = TrainedPredictor.open(folder, which)
   jax.tree.map(np.testing.assert_array_equal, trained.variables, states[index].variables())
   # Of the parameters the moving average.
   kernel = states[index].players[PREDICTOR].params["head_depth"]["kernel"]
   assert (trained.variables["params"]["head_depth"]["kernel"] != kernel).any()
-  assert trained.game.predictor == made.game.predictor and trained.game.tasks == made.game.tasks
-  assert not trained.game.terms and made.game.terms
-  assert dataclasses.replace(trained.prepare, keep_size=True) == made.prepare
+  assert (
+    trained.game.predictor == experiment.game.predictor
+    and trained.game.tasks == experiment.game.tasks
+  )
+  assert not trained.game.terms and experiment.game.terms
+  assert dataclasses.replace(trained.prepare, keep_size=True) == experiment.prepare
   assert not trained.scale_depth
-  assert trained.descriptor.classes == made.descriptor.classes
+  assert trained.descriptor.classes == experiment.descriptor.classes
 
 
 def test_trained_predictor_needs_no_data_set(run, tmp_path):

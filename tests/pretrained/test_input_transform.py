@@ -93,12 +93,12 @@ def test_auto_transforms_images_as_tf_slim_does(checkpoint, monkeypatch):
     run.game.predictor, published_weights.fresh(run.game.predictor), print
   )
   image = runs.image(2, 16, 16)
-  apply = jax.jit(lambda seen: run.game.predictor.apply(variables, seen, train=False))
-  logits = lambda seen: apply(jnp.asarray(seen, jnp.float32))["segmentation"]
-  found = jax.jit(run.game.predict)(variables, image)["segmentation"]
-  scale = np.std(found)
-  np.testing.assert_allclose(found, logits(image / 127.5 - 1), atol=1e-3 * scale)
-  assert np.abs(found - logits(IMAGENET(image))).max() > 0.1 * scale
+  apply = jax.jit(lambda inputs: run.game.predictor.apply(variables, inputs, train=False))
+  logits = lambda inputs: apply(jnp.asarray(inputs, jnp.float32))["segmentation"]
+  actual = jax.jit(run.game.predict)(variables, image)["segmentation"]
+  scale = np.std(actual)
+  np.testing.assert_allclose(actual, logits(image / 127.5 - 1), atol=1e-3 * scale)
+  assert np.abs(actual - logits(IMAGENET(image))).max() > 0.1 * scale
   assert run.augment.fill == run.prepare.fill == SYMMETRIC.fill
 
 
@@ -120,10 +120,10 @@ def workdir(tmp_path_factory):
 def test_resolve_input_transform_lasts_for_reopening_predicting_and_exporting(workdir):
   trained = TrainedPredictor.open(workdir)
   image = runs.image(2, 16, 16)
-  seen = jnp.asarray(image / 127.5 - 1, jnp.float32)
-  logits = trained.game.predictor.apply(trained.variables, seen, train=False)["segmentation"]
-  found = trained.game.predict(trained.variables, image)["segmentation"]
-  np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
+  inputs = jnp.asarray(image / 127.5 - 1, jnp.float32)
+  logits = trained.game.predictor.apply(trained.variables, inputs, train=False)["segmentation"]
+  actual = trained.game.predict(trained.variables, image)["segmentation"]
+  np.testing.assert_allclose(actual, logits, rtol=1e-4, atol=1e-5)
   probabilities = trained.game.tasks["segmentation"].soft_prediction(logits, (16, 16))
   exported = export(
     trained, size=(16, 16), batch=2, platforms=("cpu",), probabilities=True
@@ -148,12 +148,12 @@ def test_resolve_input_transform_keeps_that_of_a_first_stage_that_is_gone(workdi
   (second / "config.json").write_text(json.dumps(config.to_dict()))
   shutil.rmtree(first)
   again = small.config("iid", **begin)
-  check_same_config(second / "config.json", again.to_dict())
+  check_same_config(second, again.to_dict())
   resolve_input_transform(again, second)
   assert again.to_dict() == config.to_dict()
   again.predictor.input_transform = "imagenet"
   with pytest.raises(ValueError, match="input_transform: 'symmetric' -> 'imagenet'"):
-    check_same_config(second / "config.json", again.to_dict())
+    check_same_config(second, again.to_dict())
   with pytest.raises(FileNotFoundError, match="first"):
     resolve_input_transform(small.config("iid", **begin), tmp_path / "third")
 
@@ -168,10 +168,10 @@ def animals(folder, count=16):
   config = voc_config(root)
   source, chosen, kinds = build_experiment(config).validation, [], []
   for index in range(len(source)):
-    found = set(np.unique(source[index]["label"])) - {0, 255}
-    if len(found) == 1 and found <= ANIMALS.keys() and kinds.count(*found) < 4:
+    classes = set(np.unique(source[index]["label"])) - {0, 255}
+    if len(classes) == 1 and classes <= ANIMALS.keys() and kinds.count(*classes) < 4:
       chosen.append(source.files(index)["image"].stem)
-      kinds += found
+      kinds += classes
     if len(chosen) == count:
       break
   for split in ("train_aug", "val"):

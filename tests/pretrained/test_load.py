@@ -134,7 +134,7 @@ def tiny(**options):
   return UNet(HEADS, levels=2, width=4, **options)
 
 
-def state(net, *, average, value, step):
+def make_state(net, *, average, value, step):
   """A state whose parameters and statistics are `value`, and their average twice that."""
   variables = jax.tree.map(lambda x: x + value, published_weights.fresh(net))
   params = variables["params"]
@@ -146,10 +146,10 @@ def state(net, *, average, value, step):
   return TrainState(jnp.array(step), players, jax.random.key_data(jax.random.key(0)))
 
 
-def run(workdir, *states):
+def save_run(workdir, *states):
   with Checkpoints(workdir / "checkpoints", metric="a", keep=len(states)) as checkpoints:
-    for each in states:
-      checkpoints.save(each)
+    for state in states:
+      checkpoints.save(state)
   return workdir
 
 
@@ -157,35 +157,35 @@ def run(workdir, *states):
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_load_reads_the_predictor_of_a_run_as_it_is_evaluated(tmp_path, average, norm):
   net = tiny(norm=Norm(norm))
-  states = [state(net, average=average, value=value, step=value) for value in (9, 10)]
-  workdir = run(tmp_path, *states)
+  states = [make_state(net, average=average, value=value, step=value) for value in (9, 10)]
+  workdir = save_run(tmp_path, *states)
   for path, expected in ((workdir, states[1]), (workdir / "checkpoints" / "9", states[0])):
-    found = read(path, "orbax")
+    stored = read(path, "orbax")
     variables = leaves_by_path(expected.variables())
-    assert found.keys() == variables.keys()
+    assert stored.keys() == variables.keys()
     for name, array in variables.items():
-      np.testing.assert_array_equal(found[name], array)
+      np.testing.assert_array_equal(stored[name], array)
   variables, coverage = load(workdir, "orbax", net, published_weights.fresh(net))
   scale = 2.0 if average else 1.0
   assert values(variables["params"]) == {10 * scale} and not coverage.describe_faults()
 
 
 def test_load_puts_a_part_of_a_run_into_another_network(tmp_path):
-  workdir = run(tmp_path, state(network(), average=0.0, value=3, step=1))
-  other = DeepLab({"depth": 1}, BACKBONE, features=8)
+  workdir = save_run(tmp_path, make_state(network(), average=0.0, value=3, step=1))
+  depth_net = DeepLab({"depth": 1}, BACKBONE, features=8)
   variables, coverage = load(
-    workdir, "orbax", other, published_weights.fresh(other), part="backbone"
+    workdir, "orbax", depth_net, published_weights.fresh(depth_net), part="backbone"
   )
   assert values(variables["params"].pop("backbone")) == {3.0}
   assert values(variables["params"]) == {0.0} and not coverage.describe_faults()
   with pytest.raises(ValueError, match='part="backbone" loads that alone'):
-    load(workdir, "orbax", other, published_weights.fresh(other))
+    load(workdir, "orbax", depth_net, published_weights.fresh(depth_net))
 
 
 def test_load_names_folders_without_checkpoints_and_damaged_ones(tmp_path):
   with pytest.raises(FileNotFoundError, match="expected the folder of a run or of one of its"):
     read(tmp_path / "nothing", "orbax")
-  workdir = run(tmp_path, state(tiny(), average=0.0, value=1, step=1))
+  workdir = save_run(tmp_path, make_state(tiny(), average=0.0, value=1, step=1))
   (workdir / "checkpoints" / "1" / "state" / "_METADATA").write_text("{")
   with pytest.raises(ValueError, match="expected orbax weights"):
     read(workdir, "orbax")

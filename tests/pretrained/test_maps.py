@@ -160,11 +160,11 @@ CASES = {
 
 @pytest.mark.parametrize("network, naming, published", CASES.values(), ids=CASES)
 def test_name_map_names_every_variable_and_every_array_once(network, naming, published):
-  found = name_map(network, naming)
-  assert set(found) == set(leaves_by_path(published_weights.fresh(network)))
-  names = collections.Counter(name for source in found.values() for name in source.names)
+  entries = name_map(network, naming)
+  assert set(entries) == set(leaves_by_path(published_weights.fresh(network)))
+  names = collections.Counter(name for source in entries.values() for name in source.names)
   assert set(names.values()) == {1}
-  assert {path: found[path].names for path in published} == {
+  assert {path: entries[path].names for path in published} == {
     path: (name,) for path, name in published.items()
   }
 
@@ -174,16 +174,18 @@ def test_maps_are_all_tested():
 
 
 @pytest.mark.parametrize(
-  "ours, theirs",
+  "make, published",
   [(MobileNetV1, 1e-3), (MobileNetV2, 1e-3), (lambda **style: SLIM.clone(**style), 1e-5)],
 )
 @pytest.mark.parametrize("epsilon", [1e-5, 0.3])
-def test_name_map_makes_up_for_another_epsilon(ours, theirs, epsilon):
-  entries = name_map(ours(norm=Norm(epsilon=epsilon)), "slim")
+def test_name_map_makes_up_for_another_epsilon(make, published, epsilon):
+  entries = name_map(make(norm=Norm(epsilon=epsilon)), "slim")
   variances = [entry.transform for path, entry in entries.items() if path.endswith("/var")]
   assert len(variances) == len(entries) // 5
   for transform in variances:
-    np.testing.assert_allclose(transform(np.array([0.5, 2])) + epsilon, [0.5 + theirs, 2 + theirs])
+    np.testing.assert_allclose(
+      transform(np.array([0.5, 2])) + epsilon, [0.5 + published, 2 + published]
+    )
 
 
 def test_name_map_of_a_decoder_has_another_epsilon_than_its_backbone():
@@ -218,8 +220,8 @@ def test_name_map_refuses_unpublished_networks(network, naming, message):
 
 def test_name_map_has_no_entry_for_heads_of_other_tasks():
   heads = {"depth": 1, "segmentation": 3}
-  found = name_map(DeepLab(heads, MobileNetV2(top=False), rates=()), "slim")
-  assert "params/head_segmentation/kernel" in found and "params/head_depth/kernel" not in found
+  entries = name_map(DeepLab(heads, MobileNetV2(top=False), rates=()), "slim")
+  assert "params/head_segmentation/kernel" in entries and "params/head_depth/kernel" not in entries
 
 
 def test_hwio_from_oi_makes_convolutions_of_fully_connected_layers():
@@ -228,8 +230,8 @@ def test_hwio_from_oi_makes_convolutions_of_fully_connected_layers():
   entries = name_map(network, "torchvision")
   x = rng.normal(size=(7, 7, 8))
   kernel = rng.normal(size=(5, 8 * 7 * 7))
-  found = np.einsum("hwi,hwio->o", x, entries["params/fc6/kernel"].transform(kernel))
-  np.testing.assert_allclose(found, kernel @ np.transpose(x, (2, 0, 1)).reshape(-1), rtol=1e-9)
+  actual = np.einsum("hwi,hwio->o", x, entries["params/fc6/kernel"].transform(kernel))
+  np.testing.assert_allclose(actual, kernel @ np.transpose(x, (2, 0, 1)).reshape(-1), rtol=1e-9)
   kernel = rng.normal(size=(5, 5))
-  found = entries["params/fc7/kernel"].transform(kernel)
-  np.testing.assert_array_equal(found, kernel.T[None, None])
+  actual = entries["params/fc7/kernel"].transform(kernel)
+  np.testing.assert_array_equal(actual, kernel.T[None, None])

@@ -44,6 +44,6 @@ def test_deeplab_of_the_model_zoo_finds_horses():
     # Corners on corners, as the zoo's networks were trained.
     logits = ndimage.zoom(logits, (SIDE / len(logits), SIDE / len(logits), 1), order=1)
     height, width = truth.shape
-    seen = logits.argmax(-1)[:height, :width] == HORSE
-    ratios.append((seen & truth).sum() / (seen | truth).sum())
+    predicted = logits.argmax(-1)[:height, :width] == HORSE
+    ratios.append((predicted & truth).sum() / (predicted | truth).sum())
   assert 0.87 < np.mean(ratios) < 0.92

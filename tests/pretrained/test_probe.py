@@ -22,30 +22,30 @@ def animals(split, count):
   config.data.update(root=str(real("VOC2012", "ASMJAX_DATA")), split=split, eval_size=(224, 224))
   config.data.eval_resize, config.data.cache = "letterbox", False
   config.eval.update(split=split, batch_size=16)
-  found = [[] for _ in voc_animals.CLASSES[1:]]
+  images_by_class = [[] for _ in voc_animals.CLASSES[1:]]
   for batch in build_experiment(config).eval_batches():
     for image, label, weight in zip(batch["image"], batch["label"], batch["weight"], strict=True):
       kinds = np.setdiff1d(label, [0, 255])
       if weight and len(kinds) == 1:
-        found[kinds[0] - 1].append(image)
-    if min(map(len, found)) >= count // 5:
+        images_by_class[kinds[0] - 1].append(image)
+    if min(map(len, images_by_class)) >= count // 5:
       break
   kinds = np.arange(count) % 5
-  return np.stack([found[kind][i // 5] for i, kind in enumerate(kinds)]), kinds
+  return np.stack([images_by_class[kind][i // 5] for i, kind in enumerate(kinds)]), kinds
 
 
 def probed(variables, photos):
   """Accuracy on the second set of a ridge regression on the first: means of the last features."""
   net = MobileNetV2()
   pool = jax.jit(lambda image: net.apply(variables, IMAGENET(image), train=False)[32].mean((1, 2)))
-  (seen, kinds), (held, truth) = (
+  (features, kinds), (validation_features, truth) = (
     (np.concatenate([pool(part) for part in np.split(images, len(images) // 25)]), kinds)
     for images, kinds in photos
   )
-  scale = lambda x: (x - seen.mean(0)) / (seen.std(0) + 1e-6)
-  x, y = scale(seen), np.eye(5)[kinds]
+  scale = lambda x: (x - features.mean(0)) / (features.std(0) + 1e-6)
+  x, y = scale(features), np.eye(5)[kinds]
   weights = x.T @ np.linalg.solve(x @ x.T + RIDGE * np.eye(len(x)), y - y.mean(0))
-  return np.mean(np.argmax(scale(held) @ weights + y.mean(0), -1) == truth)
+  return np.mean(np.argmax(scale(validation_features) @ weights + y.mean(0), -1) == truth)
 
 
 def test_load_gives_features_that_tell_animals_apart():

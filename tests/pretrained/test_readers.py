@@ -27,12 +27,12 @@ def arrays():
   }
 
 
-def assert_same(found, expected):
-  assert found.keys() == expected.keys()
+def assert_same(stored, expected):
+  assert stored.keys() == expected.keys()
   for name, array in expected.items():
     wide = array.dtype == ml_dtypes.bfloat16
-    assert found[name].dtype == (np.float32 if wide else array.dtype)
-    np.testing.assert_array_equal(found[name], array.astype(np.float32) if wide else array)
+    assert stored[name].dtype == (np.float32 if wide else array.dtype)
+    np.testing.assert_array_equal(stored[name], array.astype(np.float32) if wide else array)
 
 
 def test_read_returns_safetensors(tmp_path):
@@ -154,9 +154,9 @@ def checkpoint(tmp_path):
 def test_read_returns_tensorflow_checkpoints_by_prefix_and_by_file(checkpoint):
   suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
   for name in ("", ".index", ".data-00000-of-00001"):
-    found = read(checkpoint.with_name(checkpoint.name + name), "tensorflow")
+    stored = read(checkpoint.with_name(checkpoint.name + name), "tensorflow")
     assert_same(
-      {each.removesuffix(suffix): array for each, array in found.items()},
+      {each.removesuffix(suffix): array for each, array in stored.items()},
       {name.replace(".", ".."): array for name, array in arrays().items()},
     )
 

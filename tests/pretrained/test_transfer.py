@@ -66,13 +66,13 @@ def test_transfer_uses_ignored_arrays_that_the_map_names(weights):
 
 
 @pytest.mark.parametrize("stored", [np.float64, np.float16])
-@pytest.mark.parametrize("ours", [jnp.float32, jnp.bfloat16])
-def test_transfer_keeps_the_types_of_variables(weights, stored, ours):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_transfer_keeps_the_types_of_variables(weights, stored, dtype):
   weights = {name: array.astype(stored) for name, array in weights.items()}
-  after, _ = transfer(variables(dtype=ours), weights, MAP)
-  found = after["params"]["conv1_norm"]["bias"]
-  assert found.dtype == ours
-  np.testing.assert_array_equal(found, weights["1.bias"].astype(ours))
+  after, _ = transfer(variables(dtype=dtype), weights, MAP)
+  bias = after["params"]["conv1_norm"]["bias"]
+  assert bias.dtype == dtype
+  np.testing.assert_array_equal(bias, weights["1.bias"].astype(dtype))
 
 
 def test_transfer_copies_values(weights):
@@ -169,21 +169,21 @@ def test_transfer_ignores_arrays_by_pattern(weights):
 
 
 def test_transfer_is_strict_within_a_part(weights):
-  whole = {
+  nested = {
     kind: {"backbone": tree, "top": {"bias": jnp.ones(2)}} for kind, tree in variables().items()
   }
   entries = nest("backbone", MAP)
-  after, coverage = transfer(whole, weights, entries, part="backbone")
+  after, coverage = transfer(nested, weights, entries, part="backbone")
   np.testing.assert_array_equal(after["params"]["backbone"]["head_a"]["bias"], weights["head.bias"])
   assert coverage.outside == {"params/top/bias": (2,), "batch_stats/top/bias": (2,)}
   assert "\nfresh outside of backbone: 2 arrays" in str(coverage) and not coverage.missing
   with pytest.raises(ValueError, match=r"missing \(2\)"):
-    transfer(whole, weights, entries)
+    transfer(nested, weights, entries)
   del weights["1.bias"]
   with pytest.raises(ValueError, match=r"missing \(1\)"):
-    transfer(whole, weights, entries, part="backbone")
+    transfer(nested, weights, entries, part="backbone")
   with pytest.raises(ValueError, match="no variables in part 'trunk'; known: .'backbone', 'top'"):
-    transfer(whole, weights, entries, part="trunk")
+    transfer(nested, weights, entries, part="trunk")
 
 
 def test_transfer_refuses_a_file_of_nothing_that_fits():
@@ -207,10 +207,10 @@ def test_describe_faults_cuts_long_lists():
 
 def test_hwio_from_hwcm_keeps_channels_with_their_multiples():
   kernel = np.arange(2 * 2 * 3 * 2).reshape(2, 2, 3, 2)
-  found = hwio_from_hwcm(kernel)
-  assert found.shape == (2, 2, 1, 6)
+  converted = hwio_from_hwcm(kernel)
+  assert converted.shape == (2, 2, 1, 6)
   for channel in range(3):
     for multiple in range(2):
       np.testing.assert_array_equal(
-        found[:, :, 0, 2 * channel + multiple], kernel[..., channel, multiple]
+        converted[:, :, 0, 2 * channel + multiple], kernel[..., channel, multiple]
       )

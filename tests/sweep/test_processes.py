@@ -15,36 +15,36 @@ from asmjax.sweep.processes import Job, Pool, Slot, core_slots, device_slots, ta
 
 
 def job(tmp_path, name, *codes, needs="", kind="k"):
-  """A job of small Python programs, which append to `told`."""
+  """A job of small Python programs, which append to `words`."""
   commands = tuple(
-    (sys.executable, "-S", "-c", f"told = open({str(tmp_path / 'told')!r}, 'a')\n{code}")
+    (sys.executable, "-S", "-c", f"words = open({str(tmp_path / 'words')!r}, 'a')\n{code}")
     for code in codes
   )
   return Job(name, kind, commands, tmp_path / f"{name}.log", needs)
 
 
 def say(word):
-  return f"print({word!r}, file=told)"
+  return f"print({word!r}, file=words)"
 
 
-def told(tmp_path):
-  return (tmp_path / "told").read_text().split()
+def read_words(tmp_path):
+  return (tmp_path / "words").read_text().split()
 
 
 def run(slots, jobs, faults=None, **options):
-  said, faults = [], {} if faults is None else faults
-  Pool(slots, say=said.append, **options).run(jobs, faults)
-  return said, faults
+  progress, faults = [], {} if faults is None else faults
+  Pool(slots, say=progress.append, **options).run(jobs, faults)
+  return progress, faults
 
 
 def test_pool_runs_commands_and_jobs_in_order(tmp_path):
   ended = []
   jobs = [job(tmp_path, "a", say("a1"), say("a2")), job(tmp_path, "b", say("b"))]
-  said, faults = run([Slot()], jobs, on_end=lambda each: ended.append(each.name))
-  assert told(tmp_path) == ["a1", "a2", "b"] and faults == {} and ended == ["a", "b"]
-  assert said[0] == "a started (1 running, 1 waiting)"
-  assert re.fullmatch(r"\[1/2\] a finished in 0:0\d, about 0:0\d left", said[1])
-  assert re.fullmatch(r"\[2/2\] b finished in 0:0\d", said[3])
+  progress, faults = run([Slot()], jobs, on_end=lambda job: ended.append(job.name))
+  assert read_words(tmp_path) == ["a1", "a2", "b"] and faults == {} and ended == ["a", "b"]
+  assert progress[0] == "a started (1 running, 1 waiting)"
+  assert re.fullmatch(r"\[1/2\] a finished in 0:0\d, about 0:0\d left", progress[1])
+  assert re.fullmatch(r"\[2/2\] b finished in 0:0\d", progress[3])
 
 
 def test_pool_stops_failing_jobs_and_those_that_need_them_alone(tmp_path):
@@ -54,14 +54,14 @@ def test_pool_stops_failing_jobs_and_those_that_need_them_alone(tmp_path):
     job(tmp_path, "grandchild", say("never"), needs="child"),
     job(tmp_path, "good", say("good")),
   ]
-  said, faults = run([Slot()], jobs)
-  assert told(tmp_path) == ["good"]
+  progress, faults = run([Slot()], jobs)
+  assert read_words(tmp_path) == ["good"]
   assert re.fullmatch(r"exit status 3 after 0:0\d; see .*bad\.log", faults.pop("bad"))
   assert faults == {
     "child": "not started, since bad failed",
     "grandchild": "not started, since child failed",
   }
-  assert tail(tmp_path / "bad.log") == "boom" and said[-1].startswith("[4/4] good finished")
+  assert tail(tmp_path / "bad.log") == "boom" and progress[-1].startswith("[4/4] good finished")
 
 
 def test_pool_lets_a_job_wait_for_the_one_it_needs(tmp_path):
@@ -72,13 +72,13 @@ def test_pool_lets_a_job_wait_for_the_one_it_needs(tmp_path):
     job(tmp_path, "resumed", say("resumed"), needs="finished before"),
   ]
   run([Slot(), Slot()], jobs)
-  assert told(tmp_path)[-2:] == ["first", "second"]
-  assert set(told(tmp_path)[:2]) == {"other", "resumed"}
+  assert read_words(tmp_path)[-2:] == ["first", "second"]
+  assert set(read_words(tmp_path)[:2]) == {"other", "resumed"}
 
 
 def test_pool_starts_no_jobs_that_need_earlier_faults(tmp_path):
   _, faults = run([Slot()], [job(tmp_path, "a", say("a"), needs="x")], {"x": "refused"})
-  assert faults["a"] == "not started, since x failed" and not (tmp_path / "told").exists()
+  assert faults["a"] == "not started, since x failed" and not (tmp_path / "words").exists()
 
 
 def test_pool_reports_commands_that_cannot_be_started(tmp_path):
@@ -87,29 +87,31 @@ def test_pool_reports_commands_that_cannot_be_started(tmp_path):
     job(tmp_path, "a", say("a")),
   ]
   _, faults = run([Slot()], jobs)
-  assert "/no/such/program" in faults["none"] and told(tmp_path) == ["a"]
+  assert "/no/such/program" in faults["none"] and read_words(tmp_path) == ["a"]
 
 
 def test_pool_runs_a_job_in_the_environment_of_each_slot(tmp_path):
-  code = "import os, time; time.sleep(0.4); print(os.environ['PLACE'], file=told)"
+  code = "import os, time; time.sleep(0.4); print(os.environ['PLACE'], file=words)"
   began = time.monotonic()
-  said, _ = run(
+  progress, _ = run(
     [Slot(environment={"PLACE": "x"}), Slot(environment={"PLACE": "y"})],
     [job(tmp_path, name, code) for name in "abcd"],
   )
-  assert sorted(told(tmp_path)) == ["x", "x", "y", "y"]
-  assert max(int(re.search(r"(\d) running", line)[1]) for line in said if "running" in line) == 2
+  assert sorted(read_words(tmp_path)) == ["x", "x", "y", "y"]
+  assert (
+    max(int(re.search(r"(\d) running", line)[1]) for line in progress if "running" in line) == 2
+  )
   assert time.monotonic() - began > 0.8
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
 def test_core_slots_pin_processes_to_cores_of_their_own(tmp_path):
   cores = processes.available_cores()
-  code = "import os, time; time.sleep(0.2); print(*os.sched_getaffinity(0), file=told)"
+  code = "import os, time; time.sleep(0.2); print(*os.sched_getaffinity(0), file=words)"
   for slot in core_slots(1, 1):
     assert "--xla_cpu_multi_thread_eigen=false" in slot.environment["XLA_FLAGS"]
     run([slot], [job(tmp_path, "a", code)])
-  assert told(tmp_path) == [str(cores[0])]
+  assert read_words(tmp_path) == [str(cores[0])]
 
 
 def test_core_slots_share_out_the_cores(monkeypatch):
@@ -124,11 +126,11 @@ def test_core_slots_share_out_the_cores(monkeypatch):
 
 
 def test_device_slots_take_turns_and_share_memory():
-  found = [slot.environment for slot in device_slots(2, ["3", "5"])]
-  assert found == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-  found = [slot.environment for slot in device_slots(10, ["0"])]
-  assert {each["CUDA_VISIBLE_DEVICES"] for each in found} == {"0"}
-  assert sum(float(each["XLA_PYTHON_CLIENT_MEM_FRACTION"]) for each in found) <= 0.9
+  environments = [slot.environment for slot in device_slots(2, ["3", "5"])]
+  assert environments == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+  environments = [slot.environment for slot in device_slots(10, ["0"])]
+  assert {slot["CUDA_VISIBLE_DEVICES"] for slot in environments} == {"0"}
+  assert sum(float(slot["XLA_PYTHON_CLIENT_MEM_FRACTION"]) for slot in environments) <= 0.9
 
 
 @pytest.fixture
@@ -157,4 +159,4 @@ def test_pool_ends_all_processes_and_their_children_at_a_signal(number, tmp_path
     run([Slot()], [job(tmp_path, "a", code), job(tmp_path, "b", say("b"))])
   assert time.monotonic() - began < 9 and signal.getsignal(number) == before
   listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-  assert str(tmp_path / "child") not in listed and told(tmp_path) == []
+  assert str(tmp_path / "child") not in listed and read_words(tmp_path) == []

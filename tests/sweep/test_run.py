@@ -9,7 +9,7 @@ import pytest
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.sweep.plan import Row, Sweep
 from asmjax.sweep.processes import Slot
-from asmjax.sweep.run import Resources, _locked, run_sweep, write_table
+from asmjax.sweep.run import Resources, _lock, run_sweep, write_table
 from tests.helpers import small_configs as small
 
 # Leaves what a run leaves: what it "scores" lies beside its folder, and so does its config.
@@ -57,12 +57,16 @@ def command(tmp_path):
 
 def run(sweep, out, command):
   """Runs a sweep; the number of failures and what was said."""
-  for each in sweep.runs(out):
-    each.workdir.parent.mkdir(parents=True, exist_ok=True)
-    each.workdir.with_name(f"{each.seed}.config").write_text(json.dumps(each.config.to_dict()))
-    each.workdir.with_name(f"{each.seed}.score").write_text(str(SCORES[each.label][each.seed]))
-  said = []
-  return run_sweep(sweep, out, [Slot(), Slot()], said.append, command), said
+  for planned in sweep.runs(out):
+    planned.workdir.parent.mkdir(parents=True, exist_ok=True)
+    planned.workdir.with_name(f"{planned.seed}.config").write_text(
+      json.dumps(planned.config.to_dict())
+    )
+    planned.workdir.with_name(f"{planned.seed}.score").write_text(
+      str(SCORES[planned.label][planned.seed])
+    )
+  progress = []
+  return run_sweep(sweep, out, [Slot(), Slot()], progress.append, command), progress
 
 
 def rows(out):
@@ -75,14 +79,14 @@ def trainings(out):
 
 def test_run_sweep_runs_all_and_compares_them(tmp_path, command):
   out = tmp_path / "out"
-  failed, said = run(SWEEP, out, command)
-  assert failed == 0 and sum("finished in" in line for line in said) == 4
-  found = rows(out)
-  difference = found["B"]["metrics"][IOU]["difference"]
+  failed, progress = run(SWEEP, out, command)
+  assert failed == 0 and sum("finished in" in line for line in progress) == 4
+  table = rows(out)
+  difference = table["B"]["metrics"][IOU]["difference"]
   assert difference["mean"] == pytest.approx(0.1) and difference["ahead"] == 2
-  assert found["B"]["seconds"]["ratio"] == 1 and found["A"]["config"] == "configs/scenes.py:iid"
-  assert found["A"]["overrides"] == {"train.steps": "3"}
-  assert found["A"]["workdirs"] == {str(seed): str(out / "A" / str(seed)) for seed in (0, 1)}
+  assert table["B"]["seconds"]["ratio"] == 1 and table["A"]["config"] == "configs/scenes.py:iid"
+  assert table["A"]["overrides"] == {"train.steps": "3"}
+  assert table["A"]["workdirs"] == {str(seed): str(out / "A" / str(seed)) for seed in (0, 1)}
   text = (out / "table.md").read_text()
   assert "| B | **65.00** ± 14.14 (55.00, 75.00) | +10.00 [-53.53, +73.53], 2 of 2 |" in text
   assert "Not finished" not in text
@@ -92,9 +96,9 @@ def test_run_sweep_repeats_unfinished_runs_alone(tmp_path, command):
   out = tmp_path / "out"
   run(SWEEP, out, command)
   (out / "B" / "1" / "results.json").unlink()
-  failed, said = run(SWEEP, out, command)
+  failed, progress = run(SWEEP, out, command)
   assert failed == 0 and trainings(out) == 5
-  assert [line for line in said if "before" in line] == [
+  assert [line for line in progress if "before" in line] == [
     f"{name} was finished before" for name in ("A seed 0", "B seed 0", "A seed 1")
   ]
 
@@ -103,11 +107,11 @@ def test_run_sweep_goes_on_after_failures_and_shows_their_logs(tmp_path, command
   out = tmp_path / "out"
   (out / "A").mkdir(parents=True)
   (out / "A" / "1.fails").touch()
-  failed, said = run(SWEEP, out, command)
-  assert failed == 1 and said[-1].endswith("no luck")
-  assert said[-2].startswith("FAILED A seed 1: exit status 1 after")
-  found, text = rows(out), (out / "table.md").read_text()
-  assert found["B"]["metrics"][IOU]["difference"]["values"] == {"0": pytest.approx(0.05)}
+  failed, progress = run(SWEEP, out, command)
+  assert failed == 1 and progress[-1].endswith("no luck")
+  assert progress[-2].startswith("FAILED A seed 1: exit status 1 after")
+  table, text = rows(out), (out / "table.md").read_text()
+  assert table["B"]["metrics"][IOU]["difference"]["values"] == {"0": pytest.approx(0.05)}
   assert "Not finished: A seed 1." in text
   (out / "A" / "1.fails").unlink()
   assert run(SWEEP, out, command)[0] == 0 and "Not finished" not in (out / "table.md").read_text()
@@ -119,9 +123,9 @@ def test_run_sweep_leaves_runs_of_another_config_and_their_table_alone(tmp_path,
   for seed in (0, 1):
     (out / "A" / str(seed) / "checkpoints" / "3").mkdir(parents=True)
   before = (out / "table.md").read_text()
-  failed, said = run(SWEEP.override({"train.steps": 4}).only(["A"]), out, command)
+  failed, progress = run(SWEEP.override({"train.steps": 4}).only(["A"]), out, command)
   assert failed == 2 and trainings(out) == 4 and (out / "table.md").read_text() == before
-  assert "A/0 holds a run with another config (train.steps: 3 -> 4)" in said[0]
+  assert "A/0 holds a run with another config (train.steps: 3 -> 4)" in progress[0]
 
 
 def test_run_sweep_starts_rows_from_others(tmp_path, command):
@@ -129,11 +133,11 @@ def test_run_sweep_starts_rows_from_others(tmp_path, command):
   sweep = Sweep((Row("B", "configs/scenes.py:iid", start="A"), *SWEEP.rows[:1]), (0,))
   (out / "A").mkdir(parents=True)
   (out / "A" / "0.fails").touch()
-  failed, said = run(sweep, out, command)
-  assert failed == 2 and "FAILED B seed 0: not started, since A seed 0 failed" in said
+  failed, progress = run(sweep, out, command)
+  assert failed == 2 and "FAILED B seed 0: not started, since A seed 0 failed" in progress
   (out / "A" / "0.fails").unlink()
-  failed, said = run(sweep, out, command)
-  assert failed == 0 and [line.split()[0] for line in said if "started" in line] == ["A", "B"]
+  failed, progress = run(sweep, out, command)
+  assert failed == 0 and [line.split()[0] for line in progress if "started" in line] == ["A", "B"]
 
 
 def test_run_sweep_scores_another_split(tmp_path, command):
@@ -149,8 +153,8 @@ def test_run_sweep_scores_another_split(tmp_path, command):
 def test_run_sweep_continues_after_a_mistake_in_the_table(tmp_path, command):
   out = tmp_path / "out"
   sweep = Sweep(SWEEP.rows, (0,), metrics=(MetricColumn.parse("miou"),))
-  failed, said = run(sweep, out, command)
-  assert failed == 0 and "no table: unknown metric 'miou'; known: segmentation/mean_iou" in said
+  failed, progress = run(sweep, out, command)
+  assert failed == 0 and "no table: unknown metric 'miou'; known: segmentation/mean_iou" in progress
   with pytest.raises(ValueError, match="unknown metric 'miou'"):
     write_table(sweep, sweep.runs(out), out)
 
@@ -162,7 +166,7 @@ def test_write_table_without_finished_runs_says_so(tmp_path):
 
 def test_run_sweep_locks_its_folder_as_long_as_a_run_lives(tmp_path, command):
   out = tmp_path / "out"
-  with _locked(out) as lock:
+  with _lock(out) as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
     with pytest.raises(ValueError, match="another sweep, or a run that it started, is at work"):
       run(SWEEP, out, command)
@@ -176,8 +180,8 @@ def test_run_sweep_locks_its_folder_as_long_as_a_run_lives(tmp_path, command):
 def test_slots_divide_cores_and_devices():
   assert [slot.environment for slot in Resources().slots("gpu", ["0", "1"])] == [{}]
   assert len(Resources(jobs=3).slots("gpu", ["0", "1"])) == 3
-  found = Resources(jobs_per_device=2).slots("gpu", ["0", "1"])
-  assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1", "0", "1"]
+  slots = Resources(jobs_per_device=2).slots("gpu", ["0", "1"])
+  assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0", "1", "0", "1"]
   assert Resources().slots("tpu", ["0"]) == [Slot()] and len(Resources(1, 1).slots("cpu", [])) == 1
   with pytest.raises(ValueError, match="2 jobs on tpu; only GPUs and CPUs can be shared"):
     Resources(jobs=2).slots("tpu", ["0"])

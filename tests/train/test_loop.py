@@ -148,10 +148,10 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(finished):
 
 def test_another_config_in_the_same_folder_is_refused_and_the_keys_named(finished):
   workdir, _ = finished
-  path, own = workdir / "config.json", {"tasks.segmentation.extra_metrics": ("boundary",)}
+  own = {"tasks.segmentation.extra_metrics": ("boundary",)}
   with pytest.raises(ValueError, match=r"train\.steps: 12 -> 13"):
-    check_same_config(path, small.config(**own, **{"train.steps": 13}).to_dict())
-  check_same_config(path, small.config(**own, **{"data.root": "/elsewhere"}).to_dict())
+    check_same_config(workdir, small.config(**own, **{"train.steps": 13}).to_dict())
+  check_same_config(workdir, small.config(**own, **{"data.root": "/elsewhere"}).to_dict())
 
 
 def test_a_checkpoint_of_another_game_is_refused(finished):

@@ -62,7 +62,7 @@ def test_instance_colors_are_lasting_and_distinct():
   ids = np.arange(30, dtype=np.int32).reshape(5, 6)
   colors = pictures.instance_colors(ids).reshape(-1, 3).astype(int)
   assert not colors[0].any()
-  apart = [np.abs(one - other).sum() for one, other in itertools.combinations(colors, 2)]
+  apart = [np.abs(first - second).sum() for first, second in itertools.combinations(colors, 2)]
   assert min(apart) > 20
   alone = pictures.instance_colors(np.array([[17, 0]], np.int32))[0]
   np.testing.assert_array_equal(alone, colors[[17, 0]])

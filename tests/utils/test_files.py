@@ -39,7 +39,7 @@ def test_read_jsonl_returns_complete_lines(tmp_path):
 def test_write_npz_keeps_arrays(tmp_path):
   arrays = {"a": np.arange(3), "b/c": np.eye(2, dtype=np.float32)}
   files.write_npz(tmp_path / "a.npz", arrays)
-  with np.load(tmp_path / "a.npz") as found:
-    assert set(found) == set(arrays)
+  with np.load(tmp_path / "a.npz") as stored:
+    assert set(stored) == set(arrays)
     for key, value in arrays.items():
-      np.testing.assert_array_equal(found[key], value)
+      np.testing.assert_array_equal(stored[key], value)
