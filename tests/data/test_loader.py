@@ -13,6 +13,7 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.data.loader import EpochSampler, LoaderOptions, eval_batches, train_batches
 from asmjax.data.scenes import Scenes
 from asmjax.data.transforms import Augment
+from tests.helpers.examples import assert_all_equal
 
 KINDS = ("image", "label", "depth", "normals", "instance")
 
@@ -53,15 +54,6 @@ def ids(batches):
   return [int(k) - 1 for batch in batches for k in batch["instance"][:, 0, 0]]
 
 
-def assert_same(actual_batches, expected_batches):
-  assert len(actual_batches) == len(expected_batches)
-  for actual, expected in zip(actual_batches, expected_batches, strict=True):
-    assert actual.keys() == expected.keys()
-    for key in actual:
-      assert actual[key].dtype == expected[key].dtype
-      np.testing.assert_array_equal(actual[key], expected[key])
-
-
 def test_train_batches_hold_all_keys_and_weight_one():
   (batch,) = take(train_batches(EpochSampler(Counting(), keep, seed=0), batch_size=4), 1)
   assert set(batch) == {*KINDS, "weight"}
@@ -91,7 +83,7 @@ def test_epoch_sampler_order_depends_on_seed_and_shuffle():
 def test_train_batches_from_start_equal_uninterrupted_run(start):
   sampler = EpochSampler(Counting(7), noisy, seed=3)
   uninterrupted = take(train_batches(sampler, batch_size=4), 12)
-  assert_same(
+  assert_all_equal(
     take(train_batches(sampler, batch_size=4, start=start), 12 - start), uninterrupted[start:]
   )
 
@@ -116,7 +108,7 @@ def test_train_batches_of_processes_make_global_batch(processes):
   ]
   for t, batch in enumerate(global_batches):
     for k in range(processes):
-      assert_same([parts[k][t]], [{key: value[k::processes] for key, value in batch.items()}])
+      assert_all_equal([parts[k][t]], [{key: value[k::processes] for key, value in batch.items()}])
 
 
 def test_train_batches_do_not_depend_on_threads():
@@ -128,7 +120,7 @@ def test_train_batches_do_not_depend_on_threads():
   )
   for threads, prefetch in [(1, 1), (4, 2), (8, 1), (3, 0)]:
     options = LoaderOptions(num_threads=threads, prefetch=prefetch)
-    assert_same(take(train_batches(sampler, batch_size=4, options=options), 6), expected)
+    assert_all_equal(take(train_batches(sampler, batch_size=4, options=options), 6), expected)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -144,15 +136,15 @@ def test_batches_do_not_depend_on_worker_processes(workers):
     "start": 3,
   }
   with contextlib.closing(train_batches(sampler, **options)) as batches:
-    assert_same(take(batches, 3), uninterrupted[3:])
+    assert_all_equal(take(batches, 3), uninterrupted[3:])
   with contextlib.closing(train_batches(sampler, **options, process=1, processes=4)) as batches:
     share = [{key: value[1::4] for key, value in batch.items()} for batch in uninterrupted[3:]]
-    assert_same(take(batches, 3), share)
+    assert_all_equal(take(batches, 3), share)
   with contextlib.closing(eval_batches(source, transform, batch_size=4)) as batches:
     expected = list(batches)
   options.pop("start")
   with contextlib.closing(eval_batches(source, transform, **options)) as batches:
-    assert_same(list(batches), expected)
+    assert_all_equal(list(batches), expected)
 
 
 def test_epoch_sampler_example_equals_that_of_batch():
@@ -298,7 +290,7 @@ def test_train_batches_keep_intact_examples_when_skipping():
   ):
     intact = ~np.isin(before["instance"][:, 0, 0] - 1, Broken.broken)
     assert intact.any()
-    assert_same(
+    assert_all_equal(
       [{key: value[intact] for key, value in after.items()}],
       [{key: value[intact] for key, value in before.items()}],
     )

@@ -17,6 +17,7 @@ from asmjax.data.descriptor import Descriptor
 from asmjax.data.packing import pack
 from asmjax.data.scenes import Scenes
 from asmjax.data.tfds import Tfds
+from tests.helpers.examples import assert_all_equal
 from tests.helpers.list_source import ListSource
 from tests.helpers.small_configs import ROOT
 
@@ -54,16 +55,6 @@ def two_splits():
   }
 
 
-def assert_same(source, packed):
-  assert len(packed) == len(source) > 0
-  for index in range(len(source)):
-    expected, actual = source[index], packed[index]
-    assert actual.keys() == expected.keys()
-    for key, value in expected.items():
-      assert actual[key].dtype == value.dtype
-      np.testing.assert_array_equal(actual[key], value)
-
-
 def contents(folder):
   return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -77,14 +68,14 @@ def packed(tmp_path_factory):
 
 def test_pack_is_lossless_and_keeps_order(packed):
   for split, source in two_splits().items():
-    assert_same(source, Tfds(str(packed), split))
+    assert_all_equal(Tfds(str(packed), split), source)
 
 
 def test_pack_is_lossless_for_scenes(tmp_path):
   sources = {split: Scenes(split, size=(16, 24), length=3) for split in ("train", "test")}
   pack(sources, tmp_path)
   for split, source in sources.items():
-    assert_same(source, Tfds(str(tmp_path), split))
+    assert_all_equal(Tfds(str(tmp_path), split), source)
 
 
 def test_pack_keeps_jpegs_where_lossless(tmp_path):
@@ -101,7 +92,7 @@ def test_pack_keeps_jpegs_where_lossless(tmp_path):
   source = listed(examples, descriptor=descriptor, paths=[{"image": path} for path in paths])
   pack({"train": source}, tmp_path / "packed")
   packed = Tfds(str(tmp_path / "packed"), "train")
-  assert_same(source, packed)
+  assert_all_equal(packed, source)
   verbatim = [path.read_bytes() in packed._records[i] for i, path in enumerate(paths)]
   assert verbatim == [True, False, False, True]
 
@@ -115,7 +106,7 @@ def test_tfds_gives_arrays_of_their_own(packed):
   source = Tfds(str(packed), "train")
   for value in source[0].values():
     value[:] = 1
-  assert_same(two_splits()["train"], source)
+  assert_all_equal(source, two_splits()["train"])
 
 
 def test_tfds_reads_alike_in_threads_and_after_pickling(packed):
@@ -131,7 +122,7 @@ def test_tfds_reads_alike_in_threads_and_after_pickling(packed):
 
 def test_tfds_reads_parts_of_splits(packed):
   source = listed([noise(seed) for seed in (3, 4, 10)])
-  assert_same(source, Tfds(str(packed), "train[60%:]+val[:1]"))
+  assert_all_equal(Tfds(str(packed), "train[60%:]+val[:1]"), source)
 
 
 # Interruptions

@@ -1,14 +1,12 @@
 """PASCAL VOC: its colors and classes, a tiny copy with the variants in use, then the real one."""
 
-import os
-import pathlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from asmjax.data.files import check_files
 from asmjax.data.sources.pascal_voc import PascalVoc, color_map
+from tests.helpers.published_weights import real
 
 # Ids that meet all kinds of pixels: background, first and last class, outline.
 IDS = np.array([[0, 1, 15], [20, 255, 0]], np.uint8).repeat(8, 0).repeat(8, 1)
@@ -167,10 +165,7 @@ def test_pascal_voc_refuses_mask_of_colors(root):
 )
 def test_pascal_voc_reads_published_photos(split, published, animals):
   """The whole data set, or its photos that are also in a collection of animals."""
-  data = pathlib.Path(os.environ.get("ASMJAX_DATA", "/nonexistent"))
-  if not (data / "VOC2012").is_dir():
-    pytest.skip("ASMJAX_DATA names no folder with VOC2012")
-  source = PascalVoc(str(data), split)
+  source = PascalVoc(str(real("VOC2012", "ASMJAX_DATA").parent), split)
   assert len(source) in (published, animals)
   check_files(source)
   labels = [source[index]["label"] for index in range(0, len(source), 10)]

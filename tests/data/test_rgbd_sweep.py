@@ -1,8 +1,6 @@
 """RGB-D sweeps: a tiny one with the traps of real ones, then a real kitchen."""
 
 import itertools
-import os
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from PIL import Image
 
 from asmjax.data.files import check_files
 from asmjax.data.sources.rgbd_sweep import RgbdSweep, cut_into_runs, sort_frames
+from tests.helpers.published_weights import real
 
 SIZE = (48, 64)
 INTRINSICS = "60 0 32\n0 60 24\n0 0 1\n"
@@ -156,9 +155,7 @@ def test_rgbd_sweep_files_include_depth(root):
 
 
 def test_rgbd_sweep_reads_published_kitchen():
-  data = pathlib.Path(os.environ.get("ASMJAX_DATA", "/nonexistent")) / "kitchen_rgbd"
-  if not data.is_dir():
-    pytest.skip("ASMJAX_DATA names no folder with kitchen_rgbd")
+  data = real("kitchen_rgbd", "ASMJAX_DATA")
   sources = [RgbdSweep(str(data), split) for split in ("train", "val", "test")]
   assert [len(source) for source in sources] == [140, 20, 40]
   check_files(RgbdSweep(str(data), "all"))

@@ -11,6 +11,7 @@ from asmjax.data import SOURCES
 from asmjax.data.scenes import Scenes
 from asmjax.data.scenes.furniture import KINDS
 from asmjax.data.transforms import flip
+from tests.helpers.examples import assert_examples_equal
 
 CLASSES = Scenes.descriptor.classes
 OBJECTS = [CLASSES.index(kind) for kind in KINDS]
@@ -20,10 +21,6 @@ OBJECTS = [CLASSES.index(kind) for kind in KINDS]
 def many():
   source = Scenes("train", size=(48, 64))
   return [source[index] for index in range(150)]
-
-
-def are_equal(a, b):
-  return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
 
 
 def points(example, intrinsics):
@@ -69,7 +66,8 @@ def test_scenes_do_not_depend_on_order_threads_or_instance():
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     threaded = list(pool.map(Scenes("train", seed=3, size=(32, 48)).__getitem__, range(12)))
   for first, second, third in zip(forward, backward, threaded, strict=True):
-    assert are_equal(first, second) and are_equal(first, third)
+    assert_examples_equal(second, first)
+    assert_examples_equal(third, first)
 
 
 def test_scenes_differ_by_seed_split_and_index():
@@ -301,7 +299,7 @@ def test_scenes_length_is_an_option():
   for index in (-1, 5):
     with pytest.raises(IndexError, match=f"{index} of a source with 5"):
       source[index]
-  assert are_equal(source[4], Scenes("train")[4])
+  assert_examples_equal(source[4], Scenes("train")[4])
   assert source.files(0) == {}
 
 

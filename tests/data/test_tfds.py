@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asmjax.data.tfds import Tfds
+from tests.helpers.examples import assert_all_equal
 
 
 def foreign(index):
@@ -81,13 +82,7 @@ def test_tfds_reads_features_of_other_data_sets(prepared):
     {"image": image, "label": np.int32(np.minimum(ids, 2)), "depth": np.float32(meters)}
     for image, ids, meters in map(foreign, range(6))
   ]
-  assert len(source) == len(expected)
-  for index, example in enumerate(expected):
-    actual = source[index]
-    assert actual.keys() == example.keys()
-    for key, value in example.items():
-      assert actual[key].dtype == value.dtype
-      np.testing.assert_array_equal(actual[key], value)
+  assert_all_equal(source, expected)
   np.testing.assert_array_equal(Tfds(prepared, "train[-1:]", features)[0]["image"], foreign(5)[0])
 
 

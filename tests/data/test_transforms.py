@@ -8,6 +8,7 @@ import pytest
 from asmjax.batch import UNLABELED
 from asmjax.data import transforms
 from asmjax.data.transforms import Augment
+from tests.helpers.examples import assert_examples_equal
 
 SIZES = [(7, 11), (20, 32), (13, 40), (31, 5), (40, 64), (1, 1)]
 FIXED = np.random.default_rng(0)
@@ -26,13 +27,6 @@ def example(height=20, width=32, seed=0):
     "normals": (valid[..., None] * normals).astype(np.float32),
     "instance": rng.integers(0, 70000, (height, width), dtype=np.int32),
   }
-
-
-def assert_same(a, b):
-  assert a.keys() == b.keys()
-  for key in a:
-    assert a[key].dtype == b[key].dtype
-    np.testing.assert_array_equal(a[key], b[key])
 
 
 def disk(height, width, center, radius):
@@ -132,12 +126,12 @@ def test_resize_nearest_agrees_with_resize_image():
 
 
 def test_resize_to_same_size_is_identity():
-  assert_same(transforms.resize(example(), (20, 32)), example())
+  assert_examples_equal(transforms.resize(example(), (20, 32)), example())
 
 
 def test_flip_twice_is_identity():
   once = transforms.flip(example())
-  assert_same(transforms.flip(once), example())
+  assert_examples_equal(transforms.flip(once), example())
   for key, value in example().items():
     assert not np.array_equal(once[key], value)
 
@@ -225,7 +219,9 @@ def test_pad_adds_no_truth():
 
 def test_pad_never_cuts_and_crop_undoes_it():
   assert transforms.pad(example(), (10, 40))["label"].shape == (20, 40)
-  assert_same(transforms.crop(transforms.pad(example(), (50, 50)), 0, 0, (20, 32)), example())
+  assert_examples_equal(
+    transforms.crop(transforms.pad(example(), (50, 50)), 0, 0, (20, 32)), example()
+  )
 
 
 def test_crop_takes_same_window_of_all_arrays():
@@ -247,13 +243,13 @@ def test_augment_leaves_input_unchanged():
   augment = Augment((24, 24), resize="none", flip=True, scale=(0.5, 2), random_crop=True)
   for seed in range(10):
     augment(original, np.random.default_rng(seed))
-  assert_same(original, example())
+  assert_examples_equal(original, example())
 
 
 def test_augment_is_a_function_of_its_generator():
   augment = Augment((16, 16), flip=True, scale=(0.5, 2.0), random_crop=True)
   runs = [augment(example(), np.random.default_rng(seed)) for seed in (1, 1, 2)]
-  assert_same(runs[0], runs[1])
+  assert_examples_equal(runs[0], runs[1])
   assert not np.array_equal(runs[0]["image"], runs[2]["image"])
   assert {value.shape[:2] for run in runs for value in run.values()} == {(16, 16)}
 
@@ -264,7 +260,7 @@ def test_augment_letterbox_keeps_aspect_and_stretch_fills():
     letterboxed["label"][16:] == UNLABELED
   ).all()
   stretched = Augment((32, 32), resize="stretch")(example(20, 40), FIXED)
-  assert_same(stretched, transforms.resize(example(20, 40), (32, 32)))
+  assert_examples_equal(stretched, transforms.resize(example(20, 40), (32, 32)))
 
 
 @pytest.mark.parametrize("inner", [(333, 500), (500, 333), (1, 700), (64, 64), (63, 65)])
@@ -339,7 +335,7 @@ def test_augment_scale_depth_divides_by_factor():
 def test_augment_without_random_crop_never_loses_pixels():
   with pytest.raises(ValueError, match="20x32 exceeds size 20x30.*random_crop"):
     Augment((20, 30))(example(), FIXED)
-  assert_same(Augment((20, 32))(example(), FIXED), example())
+  assert_examples_equal(Augment((20, 32))(example(), FIXED), example())
 
 
 @pytest.mark.parametrize(

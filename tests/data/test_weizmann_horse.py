@@ -1,14 +1,12 @@
 """Weizmann horses: a tiny data set with the quirks of the real one, then the real one."""
 
-import os
-import pathlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from asmjax.data.files import check_files
 from asmjax.data.sources.weizmann_horse import WeizmannHorse
+from tests.helpers.published_weights import real
 
 
 def disk(height, width):
@@ -87,9 +85,7 @@ def test_weizmann_horse_files_include_photo_and_mask(root, folder):
 
 
 def test_weizmann_horse_reads_published_horses():
-  data = pathlib.Path(os.environ.get("ASMJAX_DATA", "/nonexistent")) / "weizmann_horse_db"
-  if not data.is_dir():
-    pytest.skip("ASMJAX_DATA names no folder with weizmann_horse_db")
+  data = real("weizmann_horse_db", "ASMJAX_DATA")
   train, val = (WeizmannHorse(str(data.parent), split) for split in ("train", "val"))
   assert len(train) + len(val) == 328 and not set(train.names) & set(val.names)
   shares = [(val[index]["label"] == 1).mean() for index in range(0, len(val), 6)]
