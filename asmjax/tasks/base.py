@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
@@ -56,7 +57,6 @@ class Task(abc.ABC):
   has_overlay: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
-    """Checks the names of the extra metrics."""
     for name in self.extra_metrics:
       if name not in self.extra_metric_kinds:
         known = ", ".join(sorted(self.extra_metric_kinds))
@@ -221,7 +221,6 @@ class Task(abc.ABC):
 
   # Drawing: pictures and files.
 
-  @abc.abstractmethod
   def draw_comparison(
     self,
     output: Float[ArrayLike, "n _ _ c"],
@@ -238,6 +237,19 @@ class Task(abc.ABC):
       palette: Color of each class.
       align_corners: Position of the outputs in the image; see `predict`.
     """
+    height, width = np.shape(truth[self.truth_key])[1:3]
+    output = jnp.asarray(output)
+    predictions = self.predict(output, (height, width), align_corners=align_corners)
+    return self.draw_predictions(np.asarray(predictions), truth, palette)
+
+  @abc.abstractmethod
+  def draw_predictions(
+    self,
+    predictions: Num[np.ndarray, "n h w ..."],
+    truth: Truth,
+    palette: UInt8[np.ndarray, "classes 3"],
+  ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """Draws "truth", "prediction" and "error" of predictions at the size of the truth."""
 
   @abc.abstractmethod
   def encode(

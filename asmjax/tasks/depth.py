@@ -148,30 +148,25 @@ class Depth(Task):
     """Converts meters to the output that means them."""
     return self.from_prediction(soft_predictions[..., 0])
 
-  def draw_comparison(
+  def draw_predictions(
     self,
-    output: Float[ArrayLike, "n _ _ 1"],
+    predictions: Float[np.ndarray, "n h w"],
     truth: Truth,
     palette: UInt8[np.ndarray, "classes 3"],
-    *,
-    align_corners: bool = False,
   ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """Draws truth, prediction and relative error; see `Task.draw_comparison`.
+    """Draws depths in one range of colors, that of the truths, and relative errors.
 
-    All depths share one range of colors, that of the truths; an error of a half is the brightest.
+    An error of a half is the brightest.
     """
     del palette
     depth = np.asarray(truth["depth"])
-    meters = np.asarray(
-      self.predict(jnp.asarray(output), depth.shape[1:3], align_corners=align_corners)
-    )
     known = np.isfinite(depth) & (depth > 0)
     low, high = np.percentile(depth[known], _COLORED_PERCENTILES) if known.any() else (0.0, 1.0)
     draw = lambda maps: np.stack([depth_colors(image, low, high) for image in maps])
-    error = np.where(known, np.abs(meters - depth) / np.where(known, depth, 1), np.nan)
+    error = np.where(known, np.abs(predictions - depth) / np.where(known, depth, 1), np.nan)
     return {
       "truth": draw(depth),
-      "prediction": draw(np.maximum(meters, _MIN_DEPTH)),
+      "prediction": draw(np.maximum(predictions, _MIN_DEPTH)),
       "error": np.stack([error_colors(image, _BRIGHTEST_ERROR) for image in error]),
     }
 

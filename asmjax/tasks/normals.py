@@ -151,23 +151,15 @@ class Normals(Task):
     """Converts directions to the output that means them."""
     return self.from_prediction(soft_predictions)
 
-  def draw_comparison(
+  def draw_predictions(
     self,
-    output: Float[ArrayLike, "n _ _ 3"],
+    predictions: Float[np.ndarray, "n h w 3"],
     truth: Truth,
     palette: UInt8[np.ndarray, "classes 3"],
-    *,
-    align_corners: bool = False,
   ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """Draws truth, prediction and the angle between them; see `Task.draw_comparison`.
-
-    60 degrees are the brightest.
-    """
+    """Draws truth, prediction and the angle between them; 60 degrees are the brightest."""
     del palette
-    true = np.asarray(truth["normals"])
-    predictions = self.postprocess(
-      np.asarray(self.predict(jnp.asarray(output), true.shape[1:3], align_corners=align_corners))
-    )
+    true, predictions = np.asarray(truth["normals"]), self.postprocess(predictions)
     angle = np.degrees(np.arccos(np.clip(np.sum(true * predictions, -1), -1, 1)))
     error = np.where((true != 0).any(-1), angle, np.nan)
     return {

@@ -99,7 +99,6 @@ class Segmentation(Task):
   has_probabilities: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
-    """Checks the names and the tolerance."""
     super().__post_init__()
     # Refuses an unknown name.
     InstanceIoU.empty(self.channels, count_without_ids=self.count_without_ids)
@@ -215,22 +214,14 @@ class Segmentation(Task):
     """Converts class probabilities to logits."""
     return jnp.log(jnp.maximum(soft_predictions, jnp.finfo(soft_predictions.dtype).tiny))
 
-  def draw_comparison(
+  def draw_predictions(
     self,
-    output: Float[ArrayLike, "n _ _ c"],
+    predictions: Int[np.ndarray, "n h w"],
     truth: Truth,
     palette: UInt8[np.ndarray, "classes 3"],
-    *,
-    align_corners: bool = False,
   ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """Draws truth, prediction and error; see `Task.draw_comparison`.
-
-    Unlabeled pixels are white; errors are red over the darkened truth.
-    """
+    """Draws unlabeled pixels white, and errors red over the darkened truth."""
     label = np.asarray(truth["label"])
-    predictions = np.asarray(
-      self.predict(jnp.asarray(output), label.shape[1:3], align_corners=align_corners)
-    )
     colors = np.full((256, 3), 255, np.uint8)
     colors[: self.channels] = palette
     labeled = (label >= 0) & (label < self.channels)
