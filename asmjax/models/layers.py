@@ -166,7 +166,7 @@ class ConvBlock(NamedTuple):
 
     Args:
       *x: Maps to convolve; a second one is joined as by `Conv`.
-      features, kernel, stride, dilation, groups: Attributes of `Conv`.
+      features, kernel, stride, dilation, groups: Attributes of the `Conv`.
       activate: Whether the activation is applied.
       name: Name of the convolution.
     """

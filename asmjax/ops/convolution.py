@@ -66,9 +66,7 @@ def conv2d_concat(
     low: Coarse maps, which come first among the channels.
     skip: Maps that give the output its size.
     kernel: Kernel of (b + c) / groups input channels.
-    stride: Pixels from one output to the next, along both axes.
-    dilation: Pixels from one tap to the next, along both axes.
-    groups: Number of equal parts of the channels, each convolved separately.
+    stride, dilation, groups: Options of `conv2d`.
   """
   size = spatial_size(skip)
   if groups == 1:

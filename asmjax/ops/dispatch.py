@@ -49,14 +49,9 @@ def use_cpu_kernels(enabled: bool) -> Iterator[None]:
 
 
 def find_cpu_kernel(operation: str, *arguments: Any) -> Callable[..., Array] | None:
-  """Finds what stands in for an operation on this backend.
+  """Finds the function that stands in for an operation of `CPU_KERNELS` with these arguments.
 
-  Args:
-    operation: Key in `CPU_KERNELS`.
-    *arguments: Arguments of the operation.
-
-  Returns:
-    A function of the same arguments, or None if XLA's implementation is to run.
+  It takes the same arguments; None if XLA's implementation is to run.
   """
   if jax.default_backend() != "cpu" or not _ENABLED.get():
     return None

@@ -36,10 +36,6 @@ def adaptive_avg_pool(x: Float[ArrayLike, "n h w c"], bins: int) -> Float[Array,
 
   As `torch.nn.functional.adaptive_avg_pool2d`: cell i of an axis of length h goes from
   floor(i h / bins) to ceil((i + 1) h / bins), so that cells may share a row or a column.
-
-  Args:
-    x: Maps.
-    bins: Number of cells along both axes.
   """
   x = jnp.asarray(x)
   for axis in (1, 2):
@@ -57,10 +53,6 @@ def avg_pool(x: Float[ArrayLike, "n h w c"], side: int) -> Float[Array, "n h2 w2
   """Averages over cells of `side` x `side` pixels, of fewer where a cell exceeds the map.
 
   The grid of cells is centered and has 1/side of the size, rounded up. Sums are float32 or wider.
-
-  Args:
-    x: Maps.
-    side: Side of a cell, in pixels.
   """
   x = jnp.asarray(x)
   padding = lax.padtype_to_pads(x.shape[1:3], (side,) * 2, (side,) * 2, "SAME")

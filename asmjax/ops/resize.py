@@ -48,12 +48,7 @@ def resize_bilinear(
 def resize_nearest(
   x: Shaped[ArrayLike, "n h w ..."], size: tuple[int, int]
 ) -> Shaped[Array, "n h2 w2 ..."]:
-  """Resizes by taking the nearest pixel, for labels and other values that must not be mixed.
-
-  Args:
-    x: Maps.
-    size: Size (h2, w2) of the result.
-  """
+  """Resizes by taking the nearest pixel, for labels and other values that must not be mixed."""
   x = jnp.asarray(x)
   if x.shape[1:3] == tuple(size):
     return x

@@ -31,14 +31,10 @@ def spatial_size(x: Array) -> tuple[int, int]:
 
 
 def same_padding(kernel: Sequence[int], dilation: int) -> Padding:
-  """Returns the padding with which a convolution of stride 1 keeps the size of its input.
+  """Returns the padding with which a kernel (k, l, ...) of stride 1 keeps the size of its input.
 
   The odd pixel of an even kernel goes below and to the right. Unlike TensorFlow's "SAME" it does
   not depend on the stride, so that released PyTorch weights mean the same.
-
-  Args:
-    kernel: (k, l, ...), the shape of the kernel.
-    dilation: Dilation of both axes.
   """
   top, left = ((taps - 1) // 2 * dilation for taps in kernel[:2])
   bottom, right = (taps // 2 * dilation for taps in kernel[:2])
@@ -48,13 +44,7 @@ def same_padding(kernel: Sequence[int], dilation: int) -> Padding:
 def conv_output_size(
   size: Sequence[int], kernel: Sequence[int], options: ConvOptions
 ) -> tuple[int, int]:
-  """Computes (h, w) of a convolution's result.
-
-  Args:
-    size: (h, w) of the map.
-    kernel: (k, l, ...), the shape of the kernel.
-    options: Padding, stride and dilation.
-  """
+  """Computes (h, w) of the convolution of a map of `size` (h, w) with a kernel (k, l, ...)."""
   height, width = (
     (side + sum(padding) - (taps - 1) * options.dilation - 1) // options.stride + 1
     for side, taps, padding in zip(size, kernel[:2], options.padding, strict=True)
@@ -63,11 +53,6 @@ def conv_output_size(
 
 
 def is_pointwise(kernel: Sequence[int], options: ConvOptions) -> bool:
-  """Tells whether a convolution multiplies the channels of each pixel by one matrix.
-
-  Args:
-    kernel: (k, l, c, d), the shape of the kernel.
-    options: Padding and groups.
-  """
+  """Tells whether a kernel (k, l, c, d) multiplies the channels of each pixel by one matrix."""
   unpadded = not any(map(any, options.padding))
   return tuple(kernel[:2]) == (1, 1) and options.groups == 1 and unpadded

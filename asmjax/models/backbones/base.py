@@ -56,11 +56,7 @@ class Backbone(ConvNet, kw_only=True):
     raise NotImplementedError
 
   def channels(self, inputs: int = 3) -> dict[int, int]:
-    """Returns the number of channels of the features by nominal stride.
-
-    Args:
-      inputs: Channels of the image.
-    """
+    """Returns the number of channels of the features by nominal stride, for `inputs` channels."""
     image = jax.ShapeDtypeStruct((1, 32, 32, inputs), jnp.float32)
     init = lambda x: self.init_with_output(jax.random.key(0), x, train=False)
     features, _ = jax.eval_shape(init, image)
@@ -90,10 +86,6 @@ class Backbone(ConvNet, kw_only=True):
 
 
 def check_output_stride(stride: int) -> None:
-  """Checks that a backbone can have this output stride.
-
-  Raises:
-    ValueError: It cannot.
-  """
+  """Raises ValueError unless a backbone can have this output stride."""
   if stride not in OUTPUT_STRIDES:
     raise ValueError(f"output_stride={stride}; known: {', '.join(map(str, OUTPUT_STRIDES))}")

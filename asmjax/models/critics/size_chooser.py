@@ -11,12 +11,7 @@ class SizeChooser(nn.Module):
 
   @nn.compact
   def __call__(self, classes: int, sizes: int) -> SizeWeights:
-    """Computes weights on the simplex of sizes, for each class and for either kind of term.
-
-    Args:
-      classes: Number of classes.
-      sizes: Number of sizes of the neighborhood.
-    """
+    """Computes weights on the simplex of `sizes`, for each class and for either kind of pair."""
 
     def weights(kind: str) -> Float[Array, "c k"]:
       return nn.softmax(self.param(kind, nn.initializers.zeros, (classes, sizes)))

@@ -40,13 +40,7 @@ class Predictor(ConvNet):
     raise NotImplementedError
 
   def apply_heads(self, x: Float[Array, "n h w c"], kernel: int = 1, suffix: str = "") -> Maps:
-    """Convolves features once per task.
-
-    Args:
-      x: Features.
-      kernel: Side of the heads' kernels.
-      suffix: Ending of the heads' names.
-    """
+    """Convolves features once per task, by the head `head_{task}{suffix}`."""
     return {
       task: Conv(channels, kernel, dtype=self.dtype, name=f"head_{task}{suffix}")(x)
       for task, channels in self.heads.items()

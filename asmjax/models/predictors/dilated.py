@@ -68,14 +68,7 @@ def identity_kernel(
   """Creates a kernel that passes scores on (Yu and Koltun 2016, Eq. 5; Eq. 4 if c = d = `scores`).
 
   Both numbers of channels are multiples of `scores`: channels that follow each other stand for the
-  same score, and share it.
-
-  Args:
-    key: Key of the noise.
-    shape: (k, k, c, d), k odd.
-    dtype: Type of the kernel.
-    scores: Number of scores.
-    noise: Standard deviation of all weights that pass nothing on.
+  same score, and share it. All weights that pass nothing on are noise of this standard deviation.
   """
   k, _, c, d = shape
   same_score = np.arange(c)[:, None] * scores // c == np.arange(d) * scores // d

@@ -103,11 +103,7 @@ def laplacian_pyramid(x: Float[Array, "n h w c"], levels: int) -> list[Float[Arr
   """Splits maps into bands of spatial frequencies, finest first (Burt and Adelson 1983).
 
   Before its size is halved, a level is blurred by the binomial filter of five taps. Added up, each
-  resized to the size of the one before, the levels give `x` again.
-
-  Args:
-    x: Maps.
-    levels: Number of levels, the low-pass rest included.
+  resized to the size of the one before, the levels give `x` again; the last is the low-pass part.
   """
   bands = []
   for _ in range(levels - 1):
@@ -122,10 +118,6 @@ def normalize_locally(x: Float[Array, "n h w c"], window: int = 15) -> Float[Arr
 
   Where the deviation is below its mean over the image it is that mean, so that flat parts stay
   flat (Jarrett et al. 2009).
-
-  Args:
-    x: Maps.
-    window: Side of the window, in pixels.
   """
   x = x - _window_means(x, window)
   # The gradient of a root is infinite at 0, where a window is flat.
@@ -152,14 +144,11 @@ def _blur(x: Array) -> Array:
 
 
 def connection_masks(widths: Sequence[int], fan_in: Sequence[int]) -> list[np.ndarray]:
-  """Chooses which inputs each filter sees.
+  """Chooses which inputs each filter sees: for each convolution (7, 7, inputs, filters), 0 or 1.
 
   Args:
     widths: Channels of the input and of each convolution.
     fan_in: Number of inputs of each filter, for all convolutions but the first.
-
-  Returns:
-    For each convolution (7, 7, inputs, filters): 1 where a filter sees an input, else 0.
   """
   rng = np.random.default_rng(0)
   masks = [np.zeros(pair, np.float32) for pair in itertools.pairwise(widths)]
