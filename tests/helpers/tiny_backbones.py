@@ -30,7 +30,12 @@ def image(*size):
 
 
 def initial(net, x):
-  """Variables that keep the scale, without compiling the initialization of a deep network."""
+  """Variables of a network; see `initial_layer`."""
+  return initial_layer(net, x, train=False)
+
+
+def initial_layer(module, x, **options):
+  """Variables that keep the scale, without compiling the initialization of a deep module."""
   rng = np.random.default_rng(1)
 
   def value(path, leaf):
@@ -40,7 +45,7 @@ def initial(net, x):
     return jnp.array(noise / 10 + (path[-1].key in ("scale", "var")), leaf.dtype)
 
   return jax.tree_util.tree_map_with_path(
-    value, jax.eval_shape(lambda: net.init(jax.random.key(0), x, train=False))
+    value, jax.eval_shape(lambda: module.init(jax.random.key(0), x, **options))
   )
 
 
