@@ -4,7 +4,6 @@ Any setting can be overridden: `--config.train.steps=100`. A run whose workdir h
 is resumed.
 """
 
-import pathlib
 import sys
 
 from absl import flags
@@ -29,37 +28,22 @@ def main(arguments: list[str]) -> None:
   """Checks the config, trains, and prints the final metrics."""
   import jax
 
-  from asmjax.config.build import build_experiment, build_schedule
   from asmjax.config.load import load_config
   from asmjax.config.reference import compare_to_reference
-  from asmjax.config.run_dir import (
-    check_same_config,
-    resolve_input_transform,
-    write_descriptor,
-    write_environment,
-  )
   from asmjax.metrics.names import drop_extra_classes
-  from asmjax.train.loop import train
+  from asmjax.run import prepare_run
   from asmjax.train.parallel import initialize_distributed
-  from asmjax.utils.files import to_json, write_json
+  from asmjax.utils.files import to_json
 
   if flags.FLAGS.distributed:
     initialize_distributed(flags.FLAGS.distributed)
-  workdir = pathlib.Path(flags.FLAGS.workdir)
   with exit_on_config_error():
     config = config_flag.read_config(arguments)
     given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
-    resolve_input_transform(config, workdir)
-    run = build_experiment(config)
-    order = build_schedule(config, run)
-    check_same_config(workdir, config.to_dict())
+    train = prepare_run(config, flags.FLAGS.workdir, command=sys.orig_argv[1:])
+  run = train()
   if jax.process_index() == 0:
-    write_json(workdir / "config.json", config.to_dict())
-    write_descriptor(workdir, run.descriptor)
-    write_environment(workdir, sys.orig_argv[1:])
-  results = train(run, workdir, order)
-  if jax.process_index() == 0:
-    print(to_json(drop_extra_classes(results["metrics"])))
+    print(to_json(drop_extra_classes(run.metrics)))
     default = load_config(flags.FLAGS.config).to_dict()
-    if lines := compare_to_reference(given, default, results["metrics"]):
+    if lines := compare_to_reference(given, default, run.metrics):
       print(lines)

@@ -16,13 +16,10 @@ from asmjax.terms.weight import parse_weight
 def load_config(name: str, overrides: Mapping[str, str] | None = None) -> Config:
   """Loads the config of a file, with overrides.
 
-  A value keeps its type, with one exception: a number of a term may become a schedule, such as
-  "linear(0, 1, 0.1, 0.3)", and a schedule a number; see `asmjax.terms.weight`.
-
   Args:
     name: Config file as "FILE" or "FILE:VARIANT", where FILE is a path or the name of one of the
       library's configs, as in "scenes:asm".
-    overrides: Values as text by dotted key of the config, as in {"train.steps": "750"}.
+    overrides: Values as text by dotted key of the config; see `override_config`.
 
   Raises:
     ValueError: The variant or a key is unknown, or a value has the wrong type.
@@ -30,8 +27,25 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> Config
   """
   file, _, variant = name.partition(":")
   config = runpy.run_path(str(find_config(file)))["get_config"](*filter(None, [variant]))
+  return override_config(config, overrides or {})
+
+
+def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
+  """Returns a copy of a config with other values.
+
+  A value keeps its type, with one exception: a number of a term may become a schedule, such as
+  "linear(0, 1, 0.1, 0.3)", and a schedule a number; see `asmjax.terms.weight`.
+
+  Args:
+    config: Config to copy.
+    overrides: Values as text by dotted key of the config, as in {"train.steps": "750"}.
+
+  Raises:
+    ValueError: A key is unknown, or a value has the wrong type.
+  """
+  config = config.copy_and_resolve_references()
   weights, arguments = {}, []
-  for key, text in (overrides or {}).items():
+  for key, text in overrides.items():
     check_path(config, key)
     if key.startswith("terms.") and _is_weight(config_path.get_value(key, config), text):
       weights[key] = parse_weight(text)

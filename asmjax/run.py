@@ -1,0 +1,167 @@
+"""Training from Python: `asmjax.train` is `train` here, and does what the command does."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Num, UInt8
+from ml_collections import ConfigDict
+
+from asmjax.analysis.runs import Group, results_table
+from asmjax.config.build import build_experiment, build_schedule
+from asmjax.config.load import load_config, override_config
+from asmjax.config.run_dir import (
+  check_same_config,
+  find_checkpoint,
+  resolve_input_transform,
+  write_descriptor,
+  write_environment,
+)
+from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.trained import TrainedPredictor
+from asmjax.train.loop import train as train_experiment
+from asmjax.utils.files import read_json, write_json
+
+
+def train(
+  config: str | ConfigDict,
+  workdir: str | pathlib.Path,
+  *,
+  command: Sequence[str] = (),
+  **overrides: Any,
+) -> "Run":
+  """Trains a config, or resumes the run in a folder, and evaluates.
+
+  Args:
+    config: Config, or the file and variant of one, as in "scenes:aaf_released"; see
+      `asmjax.config.load.load_config`.
+    workdir: Folder of the run; it is made if need be.
+    command: Command that trains the run, for its `environment.json`; none by default.
+    **overrides: Values by dotted key of the config, as in `**{"train.steps": 100}`.
+
+  Raises:
+    ValueError: A setting is invalid, the data do not fit it, or the folder holds a run of another
+      config.
+    FileNotFoundError: The config, the data or the weights to start from are missing.
+    FloatingPointError: The run diverged.
+  """
+  if isinstance(config, str):
+    config = load_config(config)
+  config = override_config(config, {key: _to_text(value) for key, value in overrides.items()})
+  return prepare_run(config, workdir, command=command)()
+
+
+def prepare_run(
+  config: ConfigDict, workdir: str | pathlib.Path, *, command: Sequence[str] = ()
+) -> "Callable[[], Run]":
+  """Checks a config and its data, writes them into the folder of a run, and returns what trains it.
+
+  Args:
+    config: Config; "auto" in it is replaced by what it stands for.
+    workdir: Folder of the run; see `train`, as for `command` and the errors.
+    command: Command that trains the run.
+  """
+  workdir = pathlib.Path(workdir)
+  resolve_input_transform(config, workdir)
+  experiment = build_experiment(config)
+  schedule = build_schedule(config, experiment)
+  check_same_config(workdir, config.to_dict())
+  if jax.process_index() == 0:
+    write_json(workdir / "config.json", config.to_dict())
+    write_descriptor(workdir, experiment.descriptor)
+    write_environment(workdir, command)
+
+  def train_and_open() -> Run:
+    train_experiment(experiment, workdir, schedule)
+    return Run(workdir)
+
+  return train_and_open
+
+
+class Run:
+  """A finished run: its scores, its predictor and its report.
+
+  Attributes:
+    workdir: Folder of the run.
+    which: Checkpoint that predicts, "best" or "last".
+  """
+
+  def __init__(self, workdir: str | pathlib.Path, which: str = "best"):
+    """Opens a run.
+
+    Args:
+      workdir: Folder of the run.
+      which: Checkpoint that predicts, "best" (the default) or "last".
+    """
+    self.workdir, self.which = pathlib.Path(workdir), which
+
+  def __repr__(self) -> str:
+    return f"Run({str(self.workdir)!r})\n{results_table(self.results)}"
+
+  @property
+  def results(self) -> dict[str, Any]:
+    """Content of `results.json`: the final metrics, and how they were computed.
+
+    Raises:
+      FileNotFoundError: There is no finished run in the folder.
+    """
+    path = self.workdir / "results.json"
+    if not path.exists():
+      raise FileNotFoundError(f"{path} does not exist; expected the folder of a finished run")
+    return read_json(path)
+
+  @property
+  def metrics(self) -> dict[str, float]:
+    """Final metrics by name, as in {"segmentation/mean_iou": 0.42}."""
+    return self.results["metrics"]
+
+  @property
+  def checkpoint(self) -> pathlib.Path:
+    """Folder of the checkpoint that predicts."""
+    return find_checkpoint(self.workdir, self.which)
+
+  @functools.cached_property
+  def predictor(self) -> TrainedPredictor:
+    """Trained predictor, with its tasks and its input size."""
+    return TrainedPredictor.open(self.workdir, self.which)
+
+  @functools.cached_property
+  def _predict(self):
+    return make_predict(self.predictor, Inference(batch_size=1))
+
+  def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> dict[str, Num[np.ndarray, "h w *c"]]:
+    """Predicts an image at its own size, compiled once for every size.
+
+    Args:
+      image: Image in RGB, from 0 to 255.
+
+    Returns:
+      Prediction of each task: class ids (h, w), depths (h, w) in meters or unit normals (h, w, 3).
+    """
+    ((_, maps),) = self._predict([(None, image)])
+    tasks = self.predictor.game.tasks
+    return {name: np.asarray(tasks[name].postprocess(maps[name])) for name in maps}
+
+  def report(self, path: str | pathlib.Path | None = None, **options: Any) -> pathlib.Path:
+    """Writes a page on the run that needs no network: scores, curves, photos, settings.
+
+    Args:
+      path: Path of the HTML file; None, the default, for `report.html` in the run's folder.
+      **options: Options of `asmjax.analysis.report.write_report`.
+
+    Returns:
+      Path of the file.
+    """
+    from asmjax.analysis.report import write_report  # Needs the extra `report`.
+
+    path = pathlib.Path(path or self.workdir / "report.html")
+    write_report([Group(self.workdir.name, (self.workdir,))], path, **options)
+    return path
+
+
+def _to_text(value: Any) -> str:
+  """Returns a value as it would be written on a command line."""
+  return value if isinstance(value, str) else repr(value)
