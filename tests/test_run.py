@@ -34,9 +34,7 @@ def test_train_resumes_to_the_same_scores(run):
 
 def test_train_refuses_another_config_in_the_same_folder(run):
   with pytest.raises(ValueError, match="optimizer.predictor.learning_rate: 0.002 -> 0.1"):
-    asmjax.train(
-      "scenes:iid", run.workdir, **SMALL, **{"optimizer.predictor.learning_rate": 0.1}
-    )
+    asmjax.train("scenes:iid", run.workdir, **SMALL, **{"optimizer.predictor.learning_rate": 0.1})
 
 
 def test_run_predicts_images_at_their_own_size(run):
