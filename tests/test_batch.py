@@ -9,7 +9,7 @@ from asmjax.ops.masked_mean import MaskedMean
 from tests.helpers import tiny_games as games
 
 
-def test_a_good_batch_passes_and_everything_in_the_contract_is_known():
+def test_check_accepts_every_key_of_the_contract():
   n, (h, w) = 2, games.SIZE
   batches.check(
     {
@@ -32,17 +32,17 @@ def test_a_good_batch_passes_and_everything_in_the_contract_is_known():
     ({"labels": np.zeros((2, 8, 12), np.int32)}, "unknown batch key 'labels'; known"),
   ],
 )
-def test_a_bad_array_is_named_with_what_was_expected(change, message):
+def test_check_names_a_bad_array_and_what_is_expected(change, message):
   with pytest.raises(ValueError, match=message):
     batches.check(games.batch(2) | change)
 
 
-def test_a_missing_key_is_named():
+def test_check_names_a_missing_key():
   with pytest.raises(ValueError, match=r"lacks \['instance'\]"):
     batches.check(games.batch(2), required=["label", "instance"])
 
 
-def test_shrink_takes_the_nearest_labels_and_averages_the_image():
+def test_downsample_takes_the_nearest_labels_and_averages_the_image():
   examples = games.batch(2)
   small = batches.downsample(examples, (4, 6))
   batches.check(small)
@@ -55,13 +55,13 @@ def test_shrink_takes_the_nearest_labels_and_averages_the_image():
   np.testing.assert_allclose(small["image"][:, 1, 2], expected, atol=0.51)
 
 
-def test_shrink_with_aligned_corners_reads_every_second_pixel():
+def test_downsample_with_aligned_corners_takes_every_second_pixel():
   examples = games.batch(2)
   small = batches.downsample(examples, (4, 6), align_corners=True)
   np.testing.assert_array_equal(small["label"], examples["label"][:, ::2, ::2])
 
 
-def test_moments_add_up_over_any_split_and_an_empty_mean_is_zero():
+def test_masked_mean_adds_up_over_any_split_and_is_zero_if_empty():
   rng = np.random.default_rng(0)
   values, valid = rng.normal(size=(6, 5)).astype(np.float32), rng.random((6, 5)) < 0.4
   whole = MaskedMean.from_values(values, valid)

@@ -25,14 +25,14 @@ def example(chapter, name):
   return scope[name]
 
 
-def test_examples_are_short():
+def test_contributing_examples_are_short():
   assert len(CHAPTERS) == 5
   for chapter, text in CHAPTERS.items():
     code = [line for line in text.splitlines() if line.strip()]
     assert len(code) <= 36, (chapter, len(code))
 
 
-def test_a_term_descends_total_variation():
+def test_contributing_term_descends_total_variation():
   term = example("A loss term", "TotalVariation")(weight=2.0)
   tasks = {"depth": TASKS["depth"]()}
 
@@ -48,7 +48,7 @@ def test_a_term_descends_total_variation():
   assert value(moved) < value(output)
 
 
-def test_a_metric_adds_up():
+def test_contributing_metric_adds_up():
   metric = example("A metric", "ExactMatch")
   predictions = np.array([[[0, 1]], [[1, 1]], [[0, 0]]])
   targets = np.array([[[0, 255]], [[1, 0]], [[0, 0]]])
@@ -61,7 +61,7 @@ def test_a_metric_adds_up():
   assert np.isnan(metric.empty().compute()["exact_match"])
 
 
-def test_a_task_is_blind_to_missing_depth_and_zero_at_the_truth():
+def test_contributing_task_ignores_missing_depth_and_is_zero_at_the_truth():
   task = example("A task", "InverseDepth")()
   depth = jnp.array([[[1.0, 0.0], [3.0, 7.0]]])
   output = task.from_prediction(jnp.where(depth > 0, depth, 5.0))
@@ -78,7 +78,7 @@ def shapes(module, side):
   return {key: output.shape for key, output in jax.eval_shape(init, image).items()}
 
 
-def test_a_backbone_carries_a_predictor_at_any_output_stride():
+def test_contributing_backbone_carries_a_predictor_at_any_output_stride():
   backbone = example("A backbone", "PlainNet")
   for output_stride in (8, 32):
     network = FCN({"segmentation": 2}, backbone=backbone(output_stride=output_stride))
@@ -87,7 +87,7 @@ def test_a_backbone_carries_a_predictor_at_any_output_stride():
   assert sides == {2: 32, 4: 16, 8: 8, 16: 8, 32: 8}
 
 
-def test_a_source_is_deterministic_and_loads():
+def test_contributing_source_is_deterministic_and_loads():
   disks = example("A data source", "Disks")
   source = disks("val")
   np.testing.assert_array_equal(source[3]["image"], source[3]["image"])

@@ -17,7 +17,7 @@ from asmjax.terms.base import LossTerm, Term, TermOutput
 from tests.helpers import tiny_games as games
 
 
-def test_a_game_balances_a_term_against_its_pixel_loss_alone():
+def test_game_balances_a_term_against_its_pixel_loss_alone():
   terms = lambda **settings: {"pixel": Pixel(), "structure": games.structure(**settings)}
   players = games.game(**terms(weight=50.0, balance=0.2))
   params, stats = games.variables(players)
@@ -59,7 +59,7 @@ def test_joint_objective_divides_last_and_an_empty_mean_is_zero():
   assert joint_objective(losses, counts) == 2 * 4 - 3
 
 
-def test_a_game_names_its_players_and_prefixes_their_summands():
+def test_game_names_players_and_prefixes_losses():
   players = games.game(**(games.METHODS["iid"] | games.METHODS["asm"]))
   params, stats = games.variables(players)
   assert set(params) == {PREDICTOR, "structure"} and players.critics == ("structure",)
@@ -74,7 +74,7 @@ def test_a_game_names_its_players_and_prefixes_their_summands():
   }
 
 
-def test_input_transform_is_what_the_predictor_sees_and_discriminators_do_not():
+def test_input_transform_is_applied_for_the_predictor_alone():
   made = games.game("none", **games.gan(inputs="concatenated"))
   params, stats = games.variables(made)
   examples, means = games.batch(2), {}
@@ -93,7 +93,7 @@ def test_input_transform_is_what_the_predictor_sees_and_discriminators_do_not():
   assert abs(one["pixel/segmentation"] - other["pixel/segmentation"]) > 1e-4
 
 
-def test_only_free_weights_and_networks_are_players():
+def test_game_critics_are_free_weights_and_networks():
   critics = {
     "iid": (),
     "affinity": (),
@@ -105,7 +105,7 @@ def test_only_free_weights_and_networks_are_players():
   assert {name: games.of_method(name).critics for name in critics} == critics
 
 
-def test_a_term_must_judge_and_one_with_a_critic_must_initialize_it():
+def test_term_must_compute_losses_and_initialize_its_critic():
   with pytest.raises(TypeError, match="abstract"):
     Term()
 

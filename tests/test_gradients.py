@@ -8,7 +8,7 @@ import pytest
 from asmjax.gradients import Branch, Probe, fan_out, reverse_gradient
 
 
-def test_ascend_is_the_identity_and_reverses_the_gradient():
+def test_reverse_gradient_is_the_identity_and_reverses_the_gradient():
   tree = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
   value = lambda tree, weight: sum(
     jnp.sum(x**2) for x in jax.tree.leaves(reverse_gradient(tree, weight))
@@ -20,19 +20,19 @@ def test_ascend_is_the_identity_and_reverses_the_gradient():
     np.testing.assert_allclose(grads["b"], -weight * 2 * tree["b"])
 
 
-def test_ascend_takes_a_traced_weight_and_gives_it_no_gradient():
+def test_reverse_gradient_takes_a_traced_weight_and_gives_it_no_gradient():
   slope = jax.jit(jax.grad(lambda w: jnp.sum(reverse_gradient(jnp.ones(3), w))))(2.0)
   assert slope == 0
   reverse = jax.jit(jax.grad(lambda x, w: jnp.sum(reverse_gradient(x, w) ** 2)))
   np.testing.assert_allclose(reverse(jnp.array([1.0, 2.0]), 0.5), [-1.0, -2.0])
 
 
-def test_ascend_keeps_the_dtype_of_the_cotangent():
+def test_reverse_gradient_keeps_the_dtype_of_the_cotangent():
   x = jnp.ones(2, jnp.bfloat16)
   assert jax.grad(lambda x: jnp.sum(reverse_gradient(x, jnp.float32(2.0))))(x).dtype == jnp.bfloat16
 
 
-def test_a_bilinear_saddle_is_descended_by_one_and_climbed_by_the_other():
+def test_reverse_gradient_solves_a_bilinear_saddle_from_both_sides():
   value = lambda p: jnp.sum(p["x"] * reverse_gradient(p["y"]))
   grads = jax.grad(value)({"x": jnp.array(2.0), "y": jnp.array(3.0)})
   assert grads == {"x": 3.0, "y": -2.0}
@@ -109,7 +109,7 @@ def test_fan_out_measures_what_all_devices_send():
   )
 
 
-def test_fan_out_lets_nothing_pass_beside_a_reference_that_is_zero_and_knows_no_nan():
+def test_fan_out_passes_nothing_beside_a_zero_reference_without_nan():
   branches = {"pixel": Branch(reference=True), "structure": Branch(0.5)}
   back = cotangents(branches)
   zero = jax.tree.map(jnp.zeros_like, back["pixel"])

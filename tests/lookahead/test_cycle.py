@@ -64,7 +64,7 @@ def names(actions):
   return [action.name for action in actions]
 
 
-def test_random_sequences_take_the_course_of_the_pseudo_code():
+def test_advance_takes_the_course_of_the_pseudo_code():
   for seed, (_, steps) in enumerate(random_plays()):
     settings, mious = random_run(seed)
     log, last = lookahead(mious, **settings)
@@ -80,7 +80,7 @@ def test_random_sequences_take_the_course_of_the_pseudo_code():
     assert steps[-1].after == Cycle(*ended[:9]), seed
 
 
-def test_random_sequences_reach_everything_that_can_happen():
+def test_advance_reaches_every_action_in_random_runs():
   seen, equal = set(), {"floor": 0, "threshold": 0, "best": 0, "ending is best": 0}
   for rules, steps in random_plays():
     for step in steps:
@@ -103,7 +103,7 @@ def test_random_sequences_reach_everything_that_can_happen():
   assert min(equal.values()) > 100, equal
 
 
-def test_the_best_is_the_best_of_the_models_kept_and_never_falls():
+def test_advance_keeps_the_best_model_of_all():
   for _, steps in random_plays():
     kept = {0: steps[0].before.best}
     for step in steps:
@@ -113,7 +113,7 @@ def test_the_best_is_the_best_of_the_models_kept_and_never_falls():
       assert step.after.best == max(kept.values()) == kept[step.after.best_model]
 
 
-def test_start_is_the_miou_of_the_start_model_and_at_most_the_best():
+def test_advance_starts_from_a_model_at_most_as_good_as_the_best():
   for _, steps in random_plays():
     mious = {0: steps[0].before.start}
     for step in steps:
@@ -123,7 +123,7 @@ def test_start_is_the_miou_of_the_start_model_and_at_most_the_best():
       assert step.after.last == mious[present]
 
 
-def test_every_cycle_begins_with_the_best_model_of_all():
+def test_advance_begins_every_cycle_with_the_best_model():
   for _, steps in random_plays():
     for step in steps:
       if ENDS & set(step.actions):
@@ -133,7 +133,7 @@ def test_every_cycle_begins_with_the_best_model_of_all():
         assert (after.num_propagations, after.num_above_peak) == (0, 0)
 
 
-def test_a_cycle_that_took_a_new_start_has_a_peak():
+def test_advance_ends_a_cycle_with_a_new_start_in_a_peak():
   for _, steps in random_plays():
     moved = False
     for step in steps:
@@ -143,7 +143,7 @@ def test_a_cycle_that_took_a_new_start_has_a_peak():
       moved &= not ENDS & set(step.actions)
 
 
-def test_it_stops_after_as_many_cycles_in_a_row_without_a_peak():
+def test_advance_stops_after_cycles_in_a_row_without_a_peak():
   for rules, steps in random_plays():
     ends = [action for step in steps for action in step.actions if action in ENDS]
     row = 0
@@ -152,7 +152,7 @@ def test_it_stops_after_as_many_cycles_in_a_row_without_a_peak():
       assert (row == rules.cycles) == (number == len(ends) and Action.STOP in steps[-1].actions)
 
 
-def test_without_dynamics_the_start_stays_throughout_a_cycle():
+def test_advance_keeps_the_start_of_a_cycle_unless_dynamic():
   plays = [(rules, steps) for rules, steps in random_plays() if not rules.dynamic]
   assert len(plays) > 100
   for rules, steps in plays:
@@ -205,7 +205,7 @@ RETAINED = [
 @pytest.mark.parametrize(
   ("most", "retain", "buffers"), [(3, 0, FLUSHED), (4, 1, RETAINED)], ids=["flush", "retain"]
 )
-def test_the_walk_through_figure_1(most, retain, buffers):
+def test_advance_and_aggregate_walk_through_figure_1(most, retain, buffers):
   rules = Rules(cycles=2, patience=4, max_drop=0.05, min_gain=0.001)
   name = dict(enumerate(["g0", *(model for model, _, _ in FIGURE_1)]))
   steps = played(rules, [0.60, *(miou for _, miou, _ in FIGURE_1)])
@@ -220,7 +220,7 @@ def test_the_walk_through_figure_1(most, retain, buffers):
   assert name[steps[-1].after.best_model] == "g2" and steps[-1].after.best == 0.66
 
 
-def test_an_upward_trend_outlasts_the_patience_only_if_dynamic():
+def test_advance_outlasts_the_patience_on_a_trend_only_if_dynamic():
   mious = [(8 + k) / 64 for k in range(30)]
   rules = Rules(patience=8, peak_patience=3, max_drop=1 / 16, min_gain=0.0)
   steps = played(rules, mious)
@@ -234,7 +234,7 @@ def test_an_upward_trend_outlasts_the_patience_only_if_dynamic():
   assert ends == [8, 16, 24] and all(names(step.actions)[0] == "KEEP_BEST" for step in still)
 
 
-def test_thresholds_themselves_are_neither_a_peak_nor_survived():
+def test_advance_takes_thresholds_as_strict():
   rules = Rules(max_drop=1 / 8, min_gain=1 / 16)
   cycle, actions = advance(begin(0.5), 0.5 + 1 / 16, 1, rules)
   assert names(actions) == ["TRAIN"] and (
@@ -250,7 +250,7 @@ def test_thresholds_themselves_are_neither_a_peak_nor_survived():
   assert names(actions) == ["BACK_TO_BEST", "RETRAIN"] and cycle.start_model == 2
 
 
-def test_a_new_start_that_is_not_the_best_raises_the_floor_and_yields_to_the_best():
+def test_advance_yields_a_new_start_to_the_best():
   rules = Rules(patience=9, peak_patience=0, max_drop=1 / 8, min_gain=0.0)
   steps = played(rules, [8 / 16, 12 / 16, 11 / 16, 9 / 16])
   assert [names(step.actions) for step in steps] == [
@@ -262,7 +262,7 @@ def test_a_new_start_that_is_not_the_best_raises_the_floor_and_yields_to_the_bes
   assert (steps[2].after.start_model, steps[2].after.start) == (1, 12 / 16)
 
 
-def test_an_miou_that_is_not_a_number_ends_the_cycle():
+def test_advance_ends_the_cycle_at_nan():
   log, _ = lookahead(
     [0.5, math.nan, 0.6, math.nan],
     cycles=5,
@@ -278,11 +278,11 @@ def test_an_miou_that_is_not_a_number_ends_the_cycle():
   assert steps[-1].after.last == 0.6
 
 
-def test_the_first_model_may_have_any_number():
+def test_begin_takes_any_model_number():
   assert begin(0.4, 17) == Cycle(0, 0, 0, 0.4, 0.4, 0.4, 0.4, 17, 17)
 
 
-def test_the_defaults_are_those_of_the_paper():
+def test_rules_have_the_defaults_of_the_paper():
   rules = Rules()
   assert (rules.cycles, rules.patience, rules.max_drop, rules.min_gain) == (50, 50, 0.05, 0.001)
 
@@ -298,13 +298,13 @@ def test_the_defaults_are_those_of_the_paper():
     ({"max_drop": -0.1}, "max_drop=-0.1; expected more than 0"),
   ],
 )
-def test_rules_out_of_range_are_refused(wrong, message):
+def test_rules_refuse_numbers_out_of_range(wrong, message):
   with pytest.raises(ValueError) as caught:
     Rules(**wrong)
   assert str(caught.value).startswith(message)
 
 
-def test_the_least_that_rules_allow():
+def test_rules_accept_the_least_numbers():
   least = Rules(cycles=1, patience=1, peak_patience=0, min_gain=0.0, max_drop=1e-9)
   cycle, actions = advance(begin(0.5), 0.5, 1, least)
   assert actions == (Action.BACK_TO_START, Action.STOP) and cycle.failures == 1

@@ -43,7 +43,7 @@ def store(request, tmp_path):
   return MapStore(tmp_path / "maps", cache_bytes=request.param)
 
 
-def test_maps_come_back_as_they_were(store):
+def test_map_store_returns_maps_as_they_were_written(store):
   for model in (3, 7):
     store.write(model, "train", predictions(model))
   for model, maps in zip((7, 3), store.read([7, 3], "train"), strict=True):
@@ -54,7 +54,7 @@ def test_maps_come_back_as_they_were(store):
       np.testing.assert_array_equal(found["replay_label"], expected["label"])
 
 
-def test_every_kind_of_truth_is_kept(store):
+def test_map_store_keeps_every_kind_of_truth(store):
   rng = np.random.default_rng(0)
   depth = rng.uniform(0.5, 8, (4, 4)).astype(np.float32)
   normals = rng.normal(size=(4, 4, 3)).astype(np.float32)
@@ -65,13 +65,13 @@ def test_every_kind_of_truth_is_kept(store):
   assert {value.dtype for value in maps[2].values()} == {np.dtype("float32")}
 
 
-def test_maps_may_be_stored_by_column(store):
+def test_map_store_takes_arrays_stored_by_column(store):
   label = np.arange(12, dtype=np.int32).reshape(3, 4).T
   store.write(0, "train", [(0, {"label": label})])
   np.testing.assert_array_equal(store.read([0], "train")[0][0]["replay_label"], label)
 
 
-def test_headers_that_are_alike_are_parsed_once_whatever_thread_reads(store, monkeypatch):
+def test_model_maps_parse_equal_headers_once_in_any_thread(store, monkeypatch):
   parsed, parse = [], np.lib.format.read_array_header_1_0
 
   def counted(file):
@@ -89,21 +89,21 @@ def test_headers_that_are_alike_are_parsed_once_whatever_thread_reads(store, mon
     np.testing.assert_array_equal(each, expected["label"])
 
 
-def test_a_model_that_is_in_the_buffer_twice_is_read_once_and_counts_twice(store):
+def test_map_store_reads_a_model_once_that_counts_twice(store):
   store.write(4, "train", predictions(4))
   first, second = store.read([4, 4], "train")
   assert first is second
   assert len(AggregatedMaps(Photos(), [first, second], lambda example: example)) == 10
 
 
-def test_maps_travel_to_other_processes(store):
+def test_model_maps_can_be_pickled(store):
   store.write(1, "train", predictions(1))
   (maps,) = store.read([1], "train")
   expected = maps[3]["replay_label"]
   np.testing.assert_array_equal(pickle.loads(pickle.dumps(maps))[3]["replay_label"], expected)
 
 
-def test_a_set_that_was_not_finished_is_not_there(store, tmp_path):
+def test_map_store_writes_atomically(store, tmp_path):
   def broken():
     yield from predictions(2, range(3))
     raise KeyboardInterrupt
@@ -118,7 +118,7 @@ def test_a_set_that_was_not_finished_is_not_there(store, tmp_path):
   assert store.read([2], "train")[0].indices == tuple(range(5))
 
 
-def test_what_is_not_kept_is_gone(store):
+def test_map_store_removes_all_but_kept_models(store):
   for model in (1, 2, 3):
     store.write(model, "train", predictions(model))
   store.keep({1, 3})
@@ -127,7 +127,7 @@ def test_what_is_not_kept_is_gone(store):
     store.read([2], "train")
 
 
-def test_truths_and_maps_weigh_the_same_however_many_sets(store):
+def test_aggregated_maps_pair_each_map_with_its_truth(store):
   for model, indices in ((0, range(5)), (1, (1, 3)), (2, (0, 4))):
     store.write(model, "train", predictions(model, indices))
   pairs = AggregatedMaps(Photos(), store.read([0, 1, 2], "train"), lambda example: example)
@@ -150,7 +150,7 @@ def test_truths_and_maps_weigh_the_same_however_many_sets(store):
   assert shown == {(0, i) for i in range(5)} | {(1, 1), (1, 3), (2, 0), (2, 4)}
 
 
-def test_maps_are_augmented_with_their_examples(store):
+def test_aggregated_maps_are_augmented_with_their_examples(store):
   photos = Photos()
   store.write(0, "train", ((i, {"label": photos[i]["label"]}) for i in range(5)))
   augment = Augment((5, 7), flip=True, scale=(0.7, 1.6), random_crop=True)

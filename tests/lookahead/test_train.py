@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
   return workdir, *watched.run(workdir)
 
 
-def test_the_predictor_steps_back_to_the_very_best_and_the_critics_go_on(finished):
+def test_schedule_steps_the_predictor_back_to_the_best_and_no_critic(finished):
   _, plan, _ = finished
   assert jax.device_count() == 8
   assert (
@@ -35,12 +35,12 @@ def test_the_predictor_steps_back_to_the_very_best_and_the_critics_go_on(finishe
   )
 
 
-def test_on_one_device_too():
+def test_schedule_steps_back_on_one_device():
   code, output = small.launch("../tests/helpers/lookahead_runs.py", devices=1)
   assert code == 0 and "1 device: " in output, output
 
 
-def test_the_final_model_is_the_best_one(finished):
+def test_schedule_ends_with_the_best_model(finished):
   workdir, plan, results = finished
   lines = small.logged(workdir)
   best = max(line["lookahead/miou"] for line in lines if "lookahead/miou" in line)
@@ -51,7 +51,7 @@ def test_the_final_model_is_the_best_one(finished):
   assert history.best.miou == best and len(history.cycles) == plan.progress.num_cycles
 
 
-def test_maps_and_photos_are_of_the_models_of_the_buffer(finished):
+def test_schedule_keeps_maps_and_previews_of_the_buffers_models(finished):
   workdir, plan, _ = finished
   kept = {int(folder.name) for folder in (workdir / "maps").iterdir()}
   assert {each.model for each in plan.progress.sets[:-1]} <= kept and len(kept) <= 5
@@ -59,7 +59,7 @@ def test_maps_and_photos_are_of_the_models_of_the_buffer(finished):
     assert len(album["segmentation/prediction"]) == 4
 
 
-def test_a_critics_round_ends_with_its_patience(finished):
+def test_schedule_ends_a_critics_training_with_its_patience(finished):
   workdir, plan, _ = finished
   losses, rounds = [], []
   for line in small.logged(workdir):
@@ -77,7 +77,7 @@ def test_a_critics_round_ends_with_its_patience(finished):
     assert len(losses) > 1 and losses[1:-1] == sorted(losses[1:-1], reverse=True)
 
 
-def test_any_game_with_a_critic_can_look_ahead(tmp_path):
+def test_schedule_takes_any_game_with_a_critic(tmp_path):
   plan, results = watched.run(
     tmp_path,
     "load_asm,depth",
@@ -92,7 +92,7 @@ def test_any_game_with_a_critic_can_look_ahead(tmp_path):
   assert plan.backs >= 1 and np.isfinite(results["lookahead"]["decision"]["end"])
 
 
-def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path):
+def test_train_indices_are_of_drawn_images_and_of_some_of_them(tmp_path):
   def indices(*models, **changes):
     config = small.config("load", **{f"lookahead.{key}": value for key, value in changes.items()})
     run = build_experiment(config)
@@ -129,20 +129,20 @@ def test_maps_may_be_of_the_images_that_were_drawn_and_of_some_of_them(tmp_path)
     ("load", {"lookahead.retraining.epochs": float("nan")}, "epochs=nan"),
   ],
 )
-def test_what_cannot_be_is_refused(variant, changes, message):
+def test_build_schedule_refuses_wrong_settings(variant, changes, message):
   config = small.config(variant, **changes)
   with pytest.raises(ValueError, match=message):
     build_schedule(config, build_experiment(config))
 
 
-def test_a_game_without_a_critic_is_refused():
+def test_build_schedule_refuses_a_game_without_a_critic():
   config = small.config("iid")
   config.lookahead = small.config("load").lookahead
   with pytest.raises(ValueError, match="needs a term with a critic"):
     build_schedule(config, build_experiment(config))
 
 
-def test_two_processes_share_the_maps_and_give_the_numbers_of_one(tmp_path):
+def test_schedule_in_two_processes_gives_the_numbers_of_one(tmp_path):
   arguments = [
     "--config=configs/scenes.py:load_asm",
     *small.flags(**AHEAD | {"train.steps": 4, "predictor.norm.kind": "sync_batch"}),
@@ -171,7 +171,7 @@ MOMENTS = {
 }
 
 
-def test_a_run_that_is_killed_at_ten_moments_ends_as_if_it_had_not_been(tmp_path):
+def test_schedule_resumes_after_ten_kills_to_the_very_same_end(tmp_path):
   arguments = [
     "--config=configs/scenes.py:load_asm",
     *small.flags(**AHEAD | {"train.steps": 30, "predictor.norm.kind": "sync_batch"}),

@@ -95,13 +95,13 @@ def own_values(players, params, stats, examples):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_backward_pass_gives_each_side_the_gradient_of_its_own_value(method, float64):
+def test_adversarial_gives_each_player_the_gradient_of_its_objective(method, float64):
   players = games.of_method(method, levels=1, norm="none")
   games.assert_each_plays_its_own_game(*games.each_alone(players, own_values))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_missing_pixels_say_nothing(method):
+def test_adversarial_ignores_missing_pixels(method):
   games.assert_missing_pixels_say_nothing(games.of_method(method, levels=1), "adversarial")
 
 
@@ -132,7 +132,7 @@ def logits(sharpness=1.0, n=4):
 
 
 @pytest.mark.parametrize("sharpness", [0.1, 3.0, 100.0])
-def test_scaling_shows_distributions_with_most_on_the_truth(sharpness):
+def test_inputs_scaling_are_distributions_with_most_on_the_truth(sharpness):
   outputs, examples = logits(sharpness), games.batch(4)
   evaluate(Adversarial(inputs="scaling", critic=Spy()), outputs, examples)
   real, fake = INPUTS[:2]
@@ -148,7 +148,7 @@ def test_scaling_shows_distributions_with_most_on_the_truth(sharpness):
 
 
 @pytest.mark.parametrize("method", ["gan_scaling", "gan_joint_batch", "gan_penalty", "gan_hard"])
-def test_no_summand_reaches_the_side_that_it_is_not_for(method):
+def test_adversarial_losses_reach_one_player_alone(method):
   players = games.of_method(method)
   term, tasks, examples = players.terms["adversarial"], players.tasks, games.batch(4)
   critic = term.init(jax.random.key(3), tasks, games.SIZE)
@@ -166,7 +166,7 @@ def test_no_summand_reaches_the_side_that_it_is_not_for(method):
 
 
 @pytest.mark.parametrize("norm, alike", [("none", True), ("batch", False)])
-def test_truth_and_prediction_shown_together_share_the_statistics_of_a_batch_norm(norm, alike):
+def test_joint_batch_shares_the_statistics_of_a_batch_norm(norm, alike):
   examples, found = games.batch(4), {}
   for together in (False, True):
     term = games.adversarial(norm, joint_batch=together)
@@ -200,7 +200,7 @@ class Pointwise(PatchNet):
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_a_batch_norm_that_is_shown_truth_and_prediction_apart_is_at_chance(together):
+def test_separate_batches_leave_a_batch_norm_at_chance(together):
   tasks, examples = {"segmentation": games.TASK}, games.batch(4)
   examples["label"] = np.zeros_like(examples["label"])
   wrong = {"segmentation": jnp.full((4, *games.SIZE, 3), jnp.array([0.0, 0.0, 1e4]))}
@@ -225,7 +225,7 @@ def slopes_of_deceiving(term, outputs, examples):
   return np.asarray(jax.grad(of)(outputs)["segmentation"])
 
 
-def test_hard_shows_winners_and_passes_the_slope_there_on_to_the_probabilities():
+def test_hard_inputs_are_winners_with_the_gradient_of_probabilities():
   outputs, examples = logits(), games.batch(4)
   hard, soft = (Adversarial(hard=hard, critic=Spy()) for hard in (True, False))
   labeled = examples["label"][..., None] != 255
@@ -262,7 +262,7 @@ class Forgetful(PatchNet):
     return Conv(1, 1)(nn.Dropout(0.5, deterministic=not train)(structure))
 
 
-def test_a_network_with_dropout_gets_a_key():
+def test_adversarial_gives_dropout_a_key():
   term = Adversarial(critic=Forgetful())
   found = [
     float(evaluate(term, logits(), games.batch(4), rng=rng).losses["generator_loss"].value.mean())
@@ -279,12 +279,12 @@ def test_a_network_with_dropout_gets_a_key():
     ({"inputs": "branches"}, "inputs 'branches' for PatchNet; a network of two branches takes"),
   ],
 )
-def test_inputs_that_do_not_fit_are_refused(settings, message):
+def test_adversarial_refuses_inputs_that_do_not_fit(settings, message):
   with pytest.raises(ValueError, match=message):
     games.adversarial(**settings)
 
 
-def test_what_has_no_class_probabilities_cannot_be_made_soft():
+def test_inputs_scaling_refuse_tasks_without_probabilities():
   term = games.adversarial(inputs="scaling")
   with pytest.raises(ValueError, match="need class probabilities; depth, normals have none"):
     term.check(games.TASKS)

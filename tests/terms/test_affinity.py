@@ -59,18 +59,18 @@ def own_values(players, params, stats, examples):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_predictor_descends_what_the_weights_ascend(method, float64):
+def test_affinity_is_descended_by_the_predictor_and_ascended_by_the_weights(method, float64):
   players = games.of_method(method, levels=1, norm="none")
   assert ("affinity" in players.critics) == (method in ADAPTIVE)
   games.assert_each_plays_its_own_game(*games.each_alone(players, own_values))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_missing_pixels_say_nothing(method):
+def test_affinity_ignores_missing_pixels(method):
   games.assert_missing_pixels_say_nothing(games.of_method(method, levels=1), "affinity")
 
 
-def test_beside_a_structure_analyzer_the_gradients_add_up(float64):
+def test_affinity_gradients_add_up_with_those_of_structure(float64):
   both = games.of_method("asm_aaf", levels=1, norm="none")
   params, stats = games.double(games.variables(both))
   gradients = {}
@@ -89,7 +89,7 @@ def test_beside_a_structure_analyzer_the_gradients_add_up(float64):
 
 
 @pytest.mark.parametrize("method", ADAPTIVE)
-def test_the_weights_of_a_class_go_to_the_size_with_its_largest_loss(method):
+def test_affinity_weights_choose_the_size_with_the_largest_loss(method):
   players = games.of_method(method, levels=1)
   judge, critic, outputs = games.term_alone(players, "affinity")
   term, examples = players.terms["affinity"], games.batch(4)
@@ -123,7 +123,7 @@ def test_the_weights_of_a_class_go_to_the_size_with_its_largest_loss(method):
     np.testing.assert_allclose(means[f"max_weight_{kind}"], expected, rtol=1e-5)
 
 
-def test_the_weight_decays_and_the_sizes_are_told_apart():
+def test_affinity_weight_decays_and_losses_are_reported_by_size():
   term = games.METHODS["affinity"]["affinity"]
   term = type(term)(weight=Ramp(1.0, 0.1), sizes=(3, 5))
   outputs = {"segmentation": jnp.zeros((4, *games.SIZE, 3))}
@@ -143,6 +143,6 @@ def test_the_weight_decays_and_the_sizes_are_told_apart():
 
 
 @pytest.mark.parametrize("method", ["affinity", "aaf"])
-def test_there_are_no_fields_without_classes(method):
+def test_affinity_refuses_games_without_segmentation(method):
   with pytest.raises(ValueError, match="need the task segmentation; trained: depth"):
     games.game(tasks=("depth",), **games.METHODS[method])

@@ -39,7 +39,7 @@ def own_values(players, params, stats, examples):
   return {PREDICTOR: iid + term.weight * sum(each.mean() for each in contrast)}
 
 
-def test_the_predictor_descends_the_contrast_of_its_features(float64):
+def test_embedding_is_descended_by_the_predictor(float64):
   players = games.of_method("embedding", levels=1, norm="none")
   assert players.critics == ()
   play, params = games.each_alone(players, own_values)
@@ -55,7 +55,7 @@ def test_the_predictor_descends_the_contrast_of_its_features(float64):
   assert min(jax.tree.leaves(difference)) > 1e-6
 
 
-def test_missing_pixels_say_nothing():
+def test_embedding_ignores_missing_pixels():
   games.assert_missing_pixels_say_nothing(games.of_method("embedding", levels=1), "embedding")
 
 
@@ -67,7 +67,7 @@ class Silent(nn.Module):
     return {"segmentation": nn.Dense(3)(x)}
 
 
-def test_features_are_needed():
+def test_embedding_refuses_outputs_without_features():
   players = Game(Silent(), {"segmentation": games.TASK}, {"embedding": Embedding()})
   params, stats = games.variables(players)
   with pytest.raises(
@@ -80,12 +80,12 @@ def test_features_are_needed():
     )
 
 
-def test_classes_are_needed():
+def test_embedding_refuses_games_without_segmentation():
   with pytest.raises(ValueError, match="needs the task segmentation; trained: depth"):
     games.game(tasks=("depth",), embedding=Embedding())
 
 
-def test_the_features_that_are_judged_are_below_the_heads_and_in_single_precision():
+def test_embedding_takes_the_heads_inputs_in_single_precision():
   players = games.with_compute_dtype(jnp.bfloat16, games.of_method("embedding", levels=1))
   params, stats = games.variables(players)
   probes = {name: Probe(0.0, 0.0) for name in players.terms}

@@ -37,7 +37,7 @@ def outputs():
   return {**make(), AUXILIARY: make()}
 
 
-def test_auxiliary_maps_are_judged_as_the_others_with_weights_of_their_own(outputs):
+def test_pixel_weighs_auxiliary_losses(outputs):
   examples = games.batch(4)
   found = judged(Pixel(weight=Ramp(1.0, 0.25), auxiliary=0.4), outputs, examples, 0.5)
   weights = {"segmentation": 0.5, "depth": 0.15}
@@ -50,17 +50,17 @@ def test_auxiliary_maps_are_judged_as_the_others_with_weights_of_their_own(outpu
   assert found["depth"].value.mean() != found["depth_auxiliary"].value.mean()
 
 
-def test_auxiliary_maps_are_left_out_unless_they_have_a_weight(outputs):
+def test_pixel_leaves_auxiliary_maps_out_without_a_weight(outputs):
   assert list(judged(Pixel(), outputs, games.batch(4))) == list(TASKS)
 
 
-def test_a_weight_on_auxiliary_maps_that_nobody_makes_is_refused(outputs):
+def test_pixel_refuses_missing_auxiliary_maps(outputs):
   alone = {name: outputs[name] for name in TASKS}
   with pytest.raises(ValueError, match="auxiliary=0.4, but the predictor has no auxiliary heads"):
     judged(Pixel(auxiliary=0.4), alone, games.batch(4))
 
 
-def test_each_head_learns_from_its_own_map_and_what_both_see_from_both():
+def test_pixel_gives_each_head_the_gradient_of_its_own_map():
   predictor = PSPNet(
     {name: task.channels for name, task in TASKS.items()},
     ResNet((1, 1, 1, 1), 4, output_stride=8, norm=Norm("none"), activation=jnp.tanh),
@@ -122,7 +122,7 @@ def means(outputs):
   return found
 
 
-def test_classes_are_weighed_at_first_and_alike_afterwards(outputs, means):
+def test_pixel_balances_classes_at_first(outputs, means):
   label, part = games.batch(4)["label"], 1 / 3
   balanced = Pixel(auxiliary=0.4, balanced=part, shares=SHARES)
   plain, early = means(Pixel(auxiliary=0.4), 0.0), means(balanced, 0.33)
@@ -137,7 +137,7 @@ def test_classes_are_weighed_at_first_and_alike_afterwards(outputs, means):
     assert means(balanced, progress) == pytest.approx(plain, rel=1e-6)
 
 
-def test_weights_of_classes_change_neither_counts_nor_the_weights_of_summands(outputs):
+def test_pixel_balance_changes_neither_counts_nor_weights(outputs):
   examples = games.batch(4)
   plain = judged(Pixel(), outputs, examples)
   balanced = judged(Pixel(balanced=1.0, shares=SHARES), outputs, examples)
@@ -157,12 +157,12 @@ def test_weights_of_classes_change_neither_counts_nor_the_weights_of_summands(ou
     ({"balanced": 0.5, "shares": (1.5, -0.7, 0.2)}, TASKS, "none below 0 and a sum of 1"),
   ],
 )
-def test_parts_and_shares_that_cannot_be_are_refused(settings, tasks, message):
+def test_pixel_refuses_wrong_parts_and_shares(settings, tasks, message):
   with pytest.raises(ValueError, match=f"terms.iid: .*{message}"):
     Game(games.game().predictor, tasks, {"iid": Pixel(**settings)})
 
 
-def test_a_game_without_data_can_be_made_but_not_played_without_shares(outputs):
+def test_pixel_refuses_to_balance_without_shares(outputs):
   term = Pixel(balanced=0.5)
   term.check(TASKS)
   with pytest.raises(ValueError, match="balanced=0.5, but no shares of the classes"):

@@ -106,7 +106,7 @@ def compiled(method):
 
 
 @pytest.mark.parametrize("method", WITH_CRITIC)
-def test_the_joint_gradient_is_that_of_each_players_own_value(method, float64):
+def test_structure_joint_gradient_is_that_of_each_players_objective(method, float64):
   play, _ = compiled(method)
   played = play()
   for player, own in played["own"].items():
@@ -124,7 +124,7 @@ def moved(params, direction, length):
 
 
 @pytest.mark.parametrize("method", WITH_CRITIC)
-def test_gradients_agree_with_finite_differences(method, float64):
+def test_structure_gradients_agree_with_finite_differences(method, float64):
   play, params = compiled(method)
   gradients = play()["joint"]
   rng = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def test_gradients_agree_with_finite_differences(method, float64):
 
 
 @pytest.mark.parametrize("method", WITH_CRITIC)
-def test_each_player_lowers_its_own_value(method, float64):
+def test_structure_step_lowers_each_players_objective(method, float64):
   play, params = compiled(method)
   before = play()
   for player, gradient in before["joint"].items():
@@ -149,7 +149,7 @@ def test_each_player_lowers_its_own_value(method, float64):
 
 
 @pytest.mark.parametrize("method", CLIMBING)
-def test_the_critic_raises_the_distance_it_sees(method, float64):
+def test_structure_step_of_the_critic_raises_its_distance(method, float64):
   assert change_of_distance(method, "structure") > 0
 
 
@@ -165,7 +165,7 @@ def test_the_critic_raises_the_distance_it_sees(method, float64):
     "asm_released_all",
   ],
 )
-def test_the_predictor_lowers_the_distance(method, float64):
+def test_structure_step_of_the_predictor_lowers_the_distance(method, float64):
   assert change_of_distance(method, PREDICTOR) < 0
 
 
@@ -181,7 +181,7 @@ def change_of_distance(method, player):
 @pytest.mark.parametrize(
   "method", ["asm", "asm_released", "asm_binarized", "iid_asm_all", "asm_released_all"]
 )
-def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method):
+def test_structure_gives_missing_pixels_exactly_no_gradient(method):
   """Each task's own missing pixels, also where another task has a truth."""
   players = games.of_method(method)
   term, tasks, examples = players.terms["structure"], players.tasks, games.batch(4)
@@ -210,7 +210,7 @@ def test_missing_pixels_have_exactly_no_gradient_in_predictor_and_critic(method)
   jax.tree.map(np.testing.assert_array_equal, of_critic, gradients(params, elsewhere)[0])
 
 
-def test_a_critic_for_each_task_plays_the_games_of_single_tasks():
+def test_structure_for_each_task_equals_games_of_single_tasks():
   """Two terms that judge one task each have the values of two games."""
   names = ("depth", "normals")
   terms = {f"structure_{name}": games.structure(tasks=(name,)) for name in names}
@@ -238,7 +238,7 @@ def test_a_critic_for_each_task_plays_the_games_of_single_tasks():
       np.testing.assert_allclose(summand.value.total, expected.value.total, rtol=1e-5)
 
 
-def test_tasks_judged_together_have_a_first_layer_each():
+def test_structure_of_several_tasks_has_a_first_layer_each():
   params = games.variables(games.of_method("iid_asm_all"))[0]["structure"]
   shapes = {name: value["kernel"].shape for name, value in params.items()}
   assert shapes["conv1_1"] == (3, 3, 3, 4) and shapes["conv1_2"] == (3, 3, 1, 4)
@@ -247,7 +247,7 @@ def test_tasks_judged_together_have_a_first_layer_each():
   assert shapes["reconstruction"][-1] == 3 + 1 + 3
 
 
-def test_a_task_that_is_not_trained_cannot_be_judged():
+def test_structure_refuses_a_task_that_is_not_trained():
   with pytest.raises(ValueError, match=r"unknown tasks \['depth'\]; known: segmentation"):
     games.variables(games.game(structure=games.structure(tasks=("depth",))))
 
@@ -260,7 +260,7 @@ def value_of(term, params, predicted, truth):
   return sum(moments.mean() for moments in layers.values())
 
 
-def test_the_value_is_zero_where_the_prediction_is_true():
+def test_structure_value_is_zero_for_a_true_prediction():
   for method in ("asm", "asm_released", "asm_by_image"):
     term = games.METHODS[method]["structure"]
     truth = games.TASK.true_structure(games.batch())
@@ -298,7 +298,7 @@ def climb():
   return run
 
 
-def test_a_free_linear_analyzer_grows_without_bound(climb):
+def test_structure_free_linear_analyzer_grows_without_bound(climb):
   values = climb(optax.sgd(0.5))
   assert np.all(np.diff(values) > 0) and values[-1] > 1e6 * values[0]
   # Geometric, hence without bound: the factor from step to step does not fall.
@@ -306,7 +306,7 @@ def test_a_free_linear_analyzer_grows_without_bound(climb):
   assert factors[-1] >= factors[20] > 1.05
 
 
-def test_capping_makes_the_growth_polynomial_and_decay_bounds_it(climb):
+def test_structure_growth_is_polynomial_with_clipping_and_bounded_by_decay(climb):
   capped = climb(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5)))
   free = climb(optax.sgd(0.5))
   assert capped[-1] < 1e-3 * free[-1]
@@ -320,7 +320,7 @@ def test_capping_makes_the_growth_polynomial_and_decay_bounds_it(climb):
   np.testing.assert_allclose(decayed[-1], decayed[-100], rtol=1e-4)
 
 
-def test_the_hinge_stops_the_ascent_at_the_margin():
+def test_structure_hinge_stops_the_ascent_at_the_margin():
   term = games.structure(**games.RELEASED)
   truth = games.TASK.true_structure({"label": jnp.array(games.batch()["label"] % 3)})
   params = term.critic.init(jax.random.key(0), truth)["params"]
@@ -330,7 +330,7 @@ def test_the_hinge_stops_the_ascent_at_the_margin():
   assert value == 0 and np.all(slope == 0)
 
 
-def test_the_weights_of_both_players_follow_their_schedules(float64):
+def test_structure_weights_follow_their_schedules(float64):
   falling = games.structure(
     reconstruction_weight=0.0, weight=Ramp(3.0, 0.3), critic_weight=Ramp(0.5, 0.05)
   )
@@ -350,7 +350,7 @@ def test_the_weights_of_both_players_follow_their_schedules(float64):
       )
 
 
-def test_an_unknown_layer_is_refused_and_the_known_listed():
+def test_structure_refuses_an_unknown_layer_and_lists_the_known():
   with pytest.raises(ValueError, match=r"conv9.*known: \('conv1', 'conv2', 'conv3'\)"):
     games.structure(layers=("conv1", "conv9"))
   with pytest.raises(ValueError, match="unknown normalize 'layer'; known: none, pixel, image"):
@@ -358,7 +358,7 @@ def test_an_unknown_layer_is_refused_and_the_known_listed():
 
 
 @pytest.mark.parametrize("normalize", ["pixel", "image"])
-def test_the_value_of_depth_tells_every_distance_from_the_true_one(normalize):
+def test_structure_value_of_depth_grows_with_every_error(normalize):
   """A plane at 0.5 to 20 m against one at 4 m: V grows with the error, its slope leads back.
 
   With biases of 0 a feature's direction would be that of its kernel, at any depth.
@@ -384,13 +384,13 @@ def test_the_value_of_depth_tells_every_distance_from_the_true_one(normalize):
       assert 1e-4 < np.abs(slopes).min() and np.abs(slopes).max() < 100
 
 
-def test_what_is_normalized_by_the_image_bounds_the_free_analyzer(climb):
+def test_structure_normalized_by_the_image_bounds_the_free_analyzer(climb):
   """Where the published V grows without bound, this one comes to rest below 2."""
   values = climb(optax.sgd(0.5), normalize="image")
   assert values[-1] > values[0] and np.all(values < 2)
 
 
-def test_critics_judge_half_precision_in_single():
+def test_structure_losses_are_single_precision_for_half_precision_critics():
   for method in ("asm", "asm_released", "gan_basic"):
     players = games.with_compute_dtype(jnp.bfloat16, games.of_method(method))
     params, stats = games.variables(players)

@@ -17,7 +17,7 @@ def test_ramp_follows_its_formula_and_rests_outside():
   np.testing.assert_allclose([halved(p) for p in (0.2, 0.75, 1.0)], [1, 0.1, 0.01], rtol=1e-5)
 
 
-def test_at_takes_numbers_and_ramps():
+def test_evaluate_weight_takes_numbers_and_ramps():
   assert evaluate_weight(0.7, 0.3) == 0.7 and evaluate_weight(Ramp(2.0, 1.0, "linear"), 0.5) == 1.5
 
 
@@ -32,7 +32,7 @@ def test_at_takes_numbers_and_ramps():
     ((0.0, 1.0, "linear", 0.5, 1.5), "end <= 1"),
   ],
 )
-def test_impossible_ramps_are_refused(settings, message):
+def test_ramp_refuses_impossible_settings(settings, message):
   with pytest.raises(ValueError, match=message):
     Ramp(*settings)
 

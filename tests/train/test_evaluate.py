@@ -35,7 +35,7 @@ def evaluated():
   return run, variables, found
 
 
-def test_batches_and_padding_change_nothing(evaluated):
+def test_evaluate_ignores_padding_and_batches(evaluated):
   _, _, found = evaluated
   assert found[8].num_examples == found[16].num_examples == 21
   assert found[8].protocols == found[16].protocols
@@ -44,7 +44,7 @@ def test_batches_and_padding_change_nothing(evaluated):
     np.testing.assert_allclose(value, found[16].metrics[key], rtol=1e-4, err_msg=key)
 
 
-def test_details_are_those_of_the_predictions(evaluated):
+def test_evaluate_computes_extra_metrics_of_the_predictions(evaluated):
   run, variables, found = evaluated
   predict = jax.jit(run.game.predict)
   task = run.game.tasks["segmentation"]
@@ -64,7 +64,7 @@ def test_details_are_those_of_the_predictions(evaluated):
     np.testing.assert_allclose(found[8].metrics[f"segmentation/instance/{key}"], value, rtol=1e-6)
 
 
-def test_metrics_by_class_are_those_of_the_predictions(evaluated):
+def test_evaluate_computes_metrics_by_class_of_the_predictions(evaluated):
   run, variables, found = evaluated
   predict = jax.jit(run.game.predict)
   examples = [run.validation[index] for index in range(21)]
@@ -114,7 +114,7 @@ class TwoSizes:
     return crop(self.whole[index], 0, 0, (12, 9) if index % 2 else (16, 16))
 
 
-def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
+def test_evaluate_takes_boundaries_relative_to_images_without_padding(evaluated):
   run, variables, _ = evaluated
   kinds = ("boundary", "bf", "boundary_iou", "davis")
   task = dataclasses.replace(
@@ -154,7 +154,7 @@ def test_boundaries_are_relative_to_images_without_their_padding(evaluated):
   )
 
 
-def test_bf_without_a_tolerance_is_refused():
+def test_segmentation_refuses_bf_without_a_tolerance():
   label = np.zeros((1, 4, 4), np.int32)
   task = Segmentation(classes=("a", "b"), extra_metrics=("bf",))
   with pytest.raises(
@@ -167,7 +167,7 @@ def test_bf_without_a_tolerance_is_refused():
     Segmentation(classes=("a", "b"), bf_tolerance=-1.0)
 
 
-def test_every_metric_says_how_it_was_computed(evaluated):
+def test_evaluate_returns_the_protocol_of_every_metric(evaluated):
   _, _, found = evaluated
   protocols = found[8].protocols
   assert {name.rpartition("/")[0] for name in drop_classes(found[8].metrics)} == set(protocols)
@@ -176,7 +176,7 @@ def test_every_metric_says_how_it_was_computed(evaluated):
   assert "each class" in protocols["depth/class"] and "instance" in protocols["depth/instance"]
 
 
-def test_a_run_loads_only_the_truths_that_it_needs():
+def test_build_experiment_loads_only_the_truths_that_are_needed():
   run = build_experiment(small.config("iid,depth"))
   assert set(run.source[0]) == set(run.validation[0]) == {"image", "depth"}
   run = build_experiment(small.config("iid,depth", **{"tasks.depth.extra_metrics": ("instance",)}))
@@ -184,7 +184,7 @@ def test_a_run_loads_only_the_truths_that_it_needs():
   assert set(run.validation[0]) == {"image", "depth", "label", "instance"}
 
 
-def test_unknown_details_are_refused_and_the_known_listed():
+def test_task_refuses_unknown_extra_metrics_and_lists_the_known():
   with pytest.raises(
     ValueError, match="unknown extra_metrics 'instances'; known: class, image, inst"
   ):

@@ -39,7 +39,7 @@ def judged(real, fake, discriminator_loss_real, discriminator_loss_fake):
     (judged(0.9, 0.85, 0.25, 0.25), []),
   ],
 )
-def test_a_discriminator_is_collapsed_saturated_or_healthy(figures, expected):
+def test_adversarial_diagnose_finds_collapse_and_saturation(figures, expected):
   found = Adversarial().diagnose(figures, {})
   assert list(found) == expected
   for words in found.values():
@@ -56,7 +56,7 @@ def test_a_discriminator_is_collapsed_saturated_or_healthy(figures, expected):
     ((1000.0, 1100.0), (10.0, 10.0), True),
   ],
 )
-def test_a_value_explodes_when_it_has_grown_a_hundredfold(now, first, explodes):
+def test_structure_diagnose_finds_growth_by_a_hundred(now, first, explodes):
   layers = lambda values: {
     "conv1": values[0],
     "conv2": values[1],
@@ -90,9 +90,7 @@ HEALTHY = {
     ({"smallest_norm_conv1": 0.0}, None, ""),  # Nothing was labeled.
   ],
 )
-def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
-  normalize, changes, symptom, words
-):
+def test_structure_diagnose_knows_every_normalization(normalize, changes, symptom, words):
   found = games.structure(normalize=normalize).diagnose(HEALTHY | changes, HEALTHY)
   assert list(found) == [symptom] * (symptom is not None)
   assert not symptom or words in found[symptom]
@@ -108,15 +106,13 @@ def test_an_analyzer_is_healthy_or_has_a_symptom_whatever_its_normalization(
     ("image", 0.95, True),
   ],
 )
-def test_a_bounded_value_is_saturated_where_features_have_nothing_in_common(
-  normalize, distance, saturated
-):
+def test_structure_diagnose_finds_orthogonal_features(normalize, distance, saturated):
   found = games.structure(normalize=normalize).diagnose(HEALTHY | {"conv1": distance}, HEALTHY)
   assert list(found) == ["saturated"] * saturated
   assert not saturated or "truth at conv1 have little in common" in found["saturated"]
 
 
-def test_a_discriminator_with_smoothed_targets_can_be_saturated():
+def test_adversarial_diagnose_accounts_for_smoothed_targets():
   """Its loss is never below 0.325, the entropy of (0.1, 0.9)."""
   figures = judged(1.0, 1.0, 0.33, 0.01)
   assert not Adversarial().diagnose(figures, {})
@@ -132,7 +128,7 @@ def test_a_discriminator_with_smoothed_targets_can_be_saturated():
     (1.0, 0.999, ["one_hot_edge", "one_hot_non_edge"]),
   ],
 )
-def test_weights_that_choose_one_size_are_one_hot(edge, non_edge, expected):
+def test_affinity_diagnose_finds_one_hot_weights(edge, non_edge, expected):
   figures = {"max_weight_edge": edge, "max_weight_non_edge": non_edge}
   found = games.AAF.diagnose(figures, {})
   assert list(found) == expected
@@ -142,7 +138,7 @@ def test_weights_that_choose_one_size_are_one_hot(edge, non_edge, expected):
 
 
 @pytest.mark.parametrize("term", [Pixel(), Embedding()])
-def test_a_term_without_a_game_has_no_problems(term):
+def test_diagnose_is_empty_for_a_term_without_a_critic(term):
   assert term.diagnose({"segmentation": 1e9, "same": 1e9}, {}) == {}
 
 
@@ -162,12 +158,12 @@ def said(monitor, *heats, name="a"):
   return [monitor.check({f"{name}/heat": heat, "other/heat": 9.0}) for heat in heats]
 
 
-def test_a_trouble_is_said_once_and_again_after_it_has_gone():
+def test_critic_monitor_reports_a_problem_once_until_it_has_gone():
   monitor = CriticMonitor({"a": Fever()}, [{"a/heat": 5.0}, {"a/heat": 0.0}])
   assert said(monitor, 0.5, 2, 3, 0.5, 0.7, 2) == [[], ["a: too hot"], [], [], [], ["a: too hot"]]
 
 
-def test_every_term_is_asked_about_its_own_metrics():
+def test_critic_monitor_passes_each_term_its_own_metrics():
   logged = [dict.fromkeys(("a/heat", "ab/heat"), heat) for heat in (5.0, 0.0)]
   monitor = CriticMonitor({"a": Fever(), "ab": Fever()}, logged)
   assert monitor.check({"a/heat": 0.0, "ab/heat": 2.0, "gradient_norm_from/a": 9.0}) == [
@@ -177,13 +173,13 @@ def test_every_term_is_asked_about_its_own_metrics():
   assert both == ["a: too hot", "ab: grown from 5.0"]
 
 
-def test_a_new_run_is_compared_to_its_first_interval_and_a_resumed_one_to_that_of_the_record():
+def test_critic_monitor_compares_with_the_first_interval_of_the_run():
   assert said(CriticMonitor({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
   logged = [{"step": 5, "a/heat": 0.2}, {"step": 10, "a/heat": 0.1}]
   assert said(CriticMonitor({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
 
 
-def test_what_was_wrong_when_a_run_was_killed_is_not_said_again():
+def test_critic_monitor_knows_the_problems_of_a_resumed_run():
   heats = (0.2, 2.0, 3.0, 0.1, 4.0)
   for killed in range(1, 5):
     logged = [{"a/heat": heat} for heat in heats[:killed]]
@@ -203,7 +199,7 @@ def run(workdir, **changes):
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_a_discriminator_that_does_not_learn_is_warned_of(tmp_path, capsys):
+def test_train_warns_of_a_discriminator_that_does_not_learn(tmp_path, capsys):
   settings, *warnings = run(
     tmp_path, **{"optimizer.critic.learning_rate": 0.0, "terms.adversarial.critic_weight": 0.5}
   )

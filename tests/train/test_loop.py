@@ -42,7 +42,7 @@ def last_state(workdir):
     return jax.device_get(restore_state(run, checkpoints, checkpoints.latest_step()))
 
 
-def test_a_run_leaves_what_it_should(finished):
+def test_train_writes_all_files_of_a_run(finished):
   workdir, output = finished
   results = json.loads((workdir / "results.json").read_text())
   assert results["step"] == 12 and results["split"] == "val" and results["data_set"] == "scenes"
@@ -58,7 +58,7 @@ def test_a_run_leaves_what_it_should(finished):
   assert "step 10/12" in output and "steps/s" in output and "left" in output
 
 
-def test_details_of_classes_are_in_the_results_and_not_in_the_log(finished):
+def test_train_logs_no_extra_metrics_of_classes(finished):
   workdir, output = finished
   metrics = json.loads((workdir / "results.json").read_text())["metrics"]
   last = small.logged(workdir)[-1]
@@ -69,7 +69,7 @@ def test_details_of_classes_are_in_the_results_and_not_in_the_log(finished):
   assert f'"{mean}"' in output and precision not in output
 
 
-def test_best_and_last_checkpoints_are_kept(finished):
+def test_checkpoints_keep_the_best_and_the_last(finished):
   workdir, _ = finished
   kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
   scored = {
@@ -81,7 +81,7 @@ def test_best_and_last_checkpoints_are_kept(finished):
   assert kept == {12, max(scored, key=scored.get)}
 
 
-def test_a_killed_run_resumes_to_the_very_same_end(finished, tmp_path):
+def test_train_resumes_a_killed_run_to_the_very_same_end(finished, tmp_path):
   workdir, _ = finished
   rng = np.random.default_rng()  # Any step, any moment.
   at, pause = rng.integers(4, 11), rng.uniform(0, 0.1)
@@ -99,7 +99,7 @@ def test_a_killed_run_resumes_to_the_very_same_end(finished, tmp_path):
     assert (tmp_path / name).read_text() == (workdir / name).read_text()
 
 
-def test_evaluating_again_gives_the_same_results(finished):
+def test_evaluate_command_gives_the_results_of_the_training(finished):
   workdir, _ = finished
   before = (workdir / "results.json").read_text()
   course = {"lookahead": {"cycles": 2}}  # Only the training knows it.
@@ -118,7 +118,7 @@ def test_evaluating_again_gives_the_same_results(finished):
   (workdir / "results.json").write_text(before)
 
 
-def test_another_split_has_results_of_its_own(finished):
+def test_evaluate_command_writes_results_of_its_own_for_another_split(finished):
   workdir, _ = finished
   before = (workdir / "results.json").read_text()
   code, output = small.launch("evaluate.py", f"--workdir={workdir}", "--split=test", devices=1)
@@ -127,7 +127,7 @@ def test_another_split_has_results_of_its_own(finished):
   assert json.loads((workdir / "results.test.json").read_text())["split"] == "test"
 
 
-def test_runs_are_compared_in_a_table_and_pictures(finished, tmp_path):
+def test_save_charts_and_predictions_draw_a_run(finished, tmp_path):
   workdir, _ = finished
   group = Group.parse(f"ASM={workdir}")
   charts = learning_curves([group], ["segmentation/mean_iou"], group_styles([group]))
@@ -138,7 +138,7 @@ def test_runs_are_compared_in_a_table_and_pictures(finished, tmp_path):
       assert len(np.unique(np.asarray(picture))) > 20
 
 
-def test_a_finished_run_is_evaluated_and_not_trained_again(finished):
+def test_train_evaluates_a_finished_run_without_training_again(finished):
   workdir, _ = finished
   before = (workdir / "metrics.jsonl").read_text()
   run = build_experiment(json.loads((workdir / "config.json").read_text()))
@@ -146,7 +146,7 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(finished):
   assert results["step"] == 12 and (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_another_config_in_the_same_folder_is_refused_and_the_keys_named(finished):
+def test_check_same_config_refuses_another_config_and_names_the_keys(finished):
   workdir, _ = finished
   own = {"tasks.segmentation.extra_metrics": ("boundary",)}
   with pytest.raises(ValueError, match=r"train\.steps: 12 -> 13"):
@@ -154,7 +154,7 @@ def test_another_config_in_the_same_folder_is_refused_and_the_keys_named(finishe
   check_same_config(workdir, small.config(**own, **{"data.root": "/elsewhere"}).to_dict())
 
 
-def test_a_checkpoint_of_another_game_is_refused(finished):
+def test_restore_state_refuses_the_checkpoint_of_another_game(finished):
   workdir, _ = finished
   run = build_experiment(small.config(**{"predictor.width": 6}))
   with open_checkpoints(run, workdir) as checkpoints:
@@ -162,7 +162,7 @@ def test_a_checkpoint_of_another_game_is_refused(finished):
       restore_state(run, checkpoints, 12)
 
 
-def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
+def test_init_state_starts_from_the_weights_of_another_run(finished, tmp_path):
   workdir, _ = finished
   begin = {"init.path": str(workdir), "init.format": "orbax", "optimizer.predictor.ema_decay": 0.9}
   reports = []
@@ -186,7 +186,7 @@ def test_a_run_starts_from_the_weights_of_another(finished, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed.variables(), expected)
 
 
-def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_path):
+def test_init_state_of_a_second_stage_takes_the_predictor_alone(tmp_path):
   """Ke et al. 2018, Sec. 5.1: the sizes' weights start anew, and so do optimizers and schedules."""
   first = build_experiment(small.config("aaf"))
   moved = jax.tree.map(lambda x: x + np.ones_like(x), first.random_state())
@@ -219,7 +219,7 @@ def test_a_second_stage_goes_on_with_the_predictor_and_with_nothing_else(tmp_pat
   assert {each.learning_rate for each in second.optimizers.values()} == {1e-4}
 
 
-def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
+def test_train_without_steps_evaluates_the_initial_weights(finished, tmp_path):
   workdir, _ = finished
   begin = {"init.path": str(workdir), "init.format": "orbax", "train.steps": 0}
   begin["tasks.segmentation.extra_metrics"] = ("boundary",)
@@ -236,7 +236,7 @@ def test_a_run_without_steps_evaluates_what_it_starts_from(finished, tmp_path):
   assert again == results
 
 
-def test_evaluation_masks_padding_and_adds_up_over_devices_and_batches():
+def test_evaluate_masks_padding_and_adds_up_over_devices_and_batches():
   run = build_experiment(small.config(**{"data.options.length": 21, "eval.batch_size": 8}))
   variables = run.init_state().variables()
   scores = make_evaluate(run.game)(variables, run.eval_batches())
@@ -274,7 +274,7 @@ def photos(tmp_path):
   return tmp_path
 
 
-def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
+def test_train_skips_broken_files_and_lists_them(photos, tmp_path):
   made = small.config(
     "folder,iid",
     "any",
@@ -292,7 +292,7 @@ def test_a_run_outlasts_broken_files_and_says_so(photos, tmp_path):
 
 
 @pytest.mark.parametrize("count", [2, 18, 99])
-def test_pictures_are_of_the_first_examples_whatever_the_batches(count):
+def test_draw_predictions_takes_the_first_examples_whatever_the_batches(count):
   run = build_experiment(small.config("iid"))
   pictures = make_draw_predictions(run, count=count)(run.init_state())
   expected = min(count, len(run.validation))
@@ -301,13 +301,13 @@ def test_pictures_are_of_the_first_examples_whatever_the_batches(count):
     np.testing.assert_array_equal(pictures["input"][index], run.validation[index]["image"])
 
 
-def test_an_empty_evaluation_is_refused():
+def test_evaluate_refuses_a_split_without_batches():
   run = build_experiment(small.config())
   with pytest.raises(ValueError, match="nothing to evaluate"):
     make_evaluate(run.game)(run.init_state().variables(), [])
 
 
-def test_a_diverged_run_stops_with_advice_and_saves_nothing(tmp_path):
+def test_check_finite_stops_a_diverged_run_before_it_is_saved(tmp_path):
   with pytest.raises(FloatingPointError, match="structure/conv1.*critic.clip_norm"):
     check_finite(7, {"structure/conv1": float("inf"), "pixel/segmentation": 1.0})
   made = small.config(
@@ -356,7 +356,7 @@ def compiled_once(tmp_path_factory):
   compilation_cache.reset_cache()
 
 
-def test_options_work_together_and_resume(tmp_path, compiled_once):
+def test_train_resumes_with_all_options_together(tmp_path, compiled_once):
   """The predictor takes 6 steps, and is evaluated after 3 and 6, whatever the critic does."""
   run = build_experiment(
     small.config(
@@ -408,7 +408,7 @@ def test_options_work_together_and_resume(tmp_path, compiled_once):
   assert not np.array_equal(averaged, player.params["head_segmentation"]["kernel"])
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path):
+def test_train_in_two_processes_gives_the_numbers_of_one(tmp_path):
   arguments = [
     "--config=configs/scenes.py:asm",
     *small.flags(**{"predictor.norm.kind": "sync_batch", "train.steps": 4, "checkpoint.every": 2}),
@@ -429,7 +429,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     ("--config.terms.structure.layers=('conv8',)", "conv8"),
   ],
 )
-def test_a_wrong_flag_is_refused_before_anything_is_written(tmp_path, flag, message):
+def test_train_command_refuses_wrong_flags_before_it_writes(tmp_path, flag, message):
   code, output = small.launch(
     "main.py",
     "--config=configs/scenes.py:asm",

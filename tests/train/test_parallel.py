@@ -12,7 +12,7 @@ def batch(start):
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
-def test_every_device_gets_its_rows(devices):
+def test_shard_batch_gives_every_device_its_rows(devices):
   where = jax.local_devices()[:devices]
   image = shard_batch(batch(0), devices=where)["image"]
   assert image.shape == (devices, 8 // devices, 2, 3)
@@ -23,12 +23,12 @@ def test_every_device_gets_its_rows(devices):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_batches_keep_their_order_and_their_number(count):
+def test_prefetch_to_device_keeps_order_and_number(count):
   found = [float(each["image"].ravel()[0]) for each in prefetch_to_device(map(batch, range(count)))]
   assert found == [*range(count)]
 
 
-def test_batches_are_sent_ahead_of_their_turn_but_not_all_at_once():
+def test_prefetch_to_device_sends_some_batches_ahead():
   asked = []
   batches = prefetch_to_device((asked.append(i) or batch(i) for i in range(9)), ahead=3)
   next(batches)

@@ -70,13 +70,13 @@ def assert_close(found, expected, rtol):
 
 
 @pytest.mark.parametrize("updates, counts", [("joint", (2, 8)), ("alternate", (4,))])
-def test_any_number_of_devices_gives_the_same_numbers_in_double_precision(updates, counts, float64):
+def test_step_gives_the_same_numbers_on_any_number_of_devices(updates, counts, float64):
   expected = run(20, 1, updates, wide=True)
   for devices in counts:
     assert_close(run(20, devices, updates, wide=True), expected, 1e-9)
 
 
-def test_balanced_terms_send_the_same_on_any_number_of_devices(float64):
+def test_step_balances_terms_alike_on_any_number_of_devices(float64):
   options = {"method": "iid_asm_balanced", "wide": True}
   expected, metrics = run(2, 1, **options)
   assert_close(run(2, 4, **options), (expected, metrics), 1e-9)
@@ -86,11 +86,11 @@ def test_balanced_terms_send_the_same_on_any_number_of_devices(float64):
   assert 0 < metrics["gradient_scale/structure"] < 1 and "gradient_scale/pixel" not in metrics
 
 
-def test_several_devices_give_the_same_numbers_in_single_precision():
+def test_step_gives_the_same_numbers_in_single_precision():
   assert_close(run(5, 8)[0].players, run(5, 1)[0].players, 1e-4)
 
 
-def test_microbatches_give_the_numbers_of_the_whole_batch(float64):
+def test_step_of_microbatches_gives_the_numbers_of_the_batch(float64):
   options = {"norm": "none", "wide": True}
   whole, parts = run(3, 1, **options), run(3, 2, grad_accum_steps=4, **options)
   assert_close(parts, whole, 1e-9)
@@ -118,7 +118,7 @@ def keep_step():
   return optax.GradientTransformationExtraArgs(lambda params: jnp.int32(-1), update)
 
 
-def test_whoever_moves_when_the_predictors_schedules_are_the_same():
+def test_step_counts_the_predictors_steps_in_every_order_of_updates():
   """Its T updates are at 0 .. T-1 of T, and the critics' at those of the predictor's next one."""
   players, steps = games.game(levels=1, pixel=Pixel(), clock=Clock()), 5
   names = (PREDICTOR, "clock")
@@ -147,7 +147,7 @@ def test_whoever_moves_when_the_predictors_schedules_are_the_same():
 
 
 @pytest.mark.parametrize("mover, waiter", [(PREDICTOR, "structure"), ("structure", PREDICTOR)])
-def test_who_waits_stays_bit_for_bit_as_it_is(mover, waiter):
+def test_step_leaves_inactive_players_bit_for_bit(mover, waiter):
   step, before = take_step(2, (mover,))
   after, metrics = step(before, games.batch())
   after = jax.device_get(after)
@@ -160,7 +160,7 @@ def test_who_waits_stays_bit_for_bit_as_it_is(mover, waiter):
   assert after.step == before.step + 1
 
 
-def test_an_unlabeled_batch_changes_nothing_but_what_decays():
+def test_step_on_an_unlabeled_batch_has_no_gradient():
   step, state = take_step(2, (PREDICTOR, "structure"))
   blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
   after, metrics = step(state, blank)
@@ -168,7 +168,7 @@ def test_an_unlabeled_batch_changes_nothing_but_what_decays():
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(after)))
 
 
-def test_what_never_moves_is_not_differentiated():
+def test_step_does_not_differentiate_frozen_parameters():
   players, held = games.of_method("asm"), re.compile("^down1")
   optimizer = dataclasses.replace(OPTIMIZER, lr_multipliers={held.pattern: 0.0})
   tx = dict.fromkeys((PREDICTOR, "structure"), optimizer.make_transformation(STEPS))
@@ -238,7 +238,7 @@ def sent_by_definition():
 
 
 @pytest.mark.parametrize("devices, grad_accum_steps", [(1, 1), (2, 1), (8, 1), (2, 2)])
-def test_what_each_term_sends_is_its_gradient_by_the_outputs(devices, grad_accum_steps, float64):
+def test_step_measures_each_terms_gradient_by_the_outputs(devices, grad_accum_steps, float64):
   expected = sent_by_definition()
   assert len(expected) == 5 and min(expected.values()) > 1e-3
   step, state = take_medley(devices, grad_accum_steps)
@@ -249,7 +249,7 @@ def test_what_each_term_sends_is_its_gradient_by_the_outputs(devices, grad_accum
   assert_close(metrics, jax.device_get(step(state, games.batch()))[1], 1e-9)
 
 
-def test_without_truth_nothing_is_sent_and_nobody_is_moved(float64):
+def test_step_without_truth_measures_zero_everywhere(float64):
   step, state = take_medley(2)
   blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
   _, metrics = jax.device_get(step(state, blank))
@@ -258,7 +258,7 @@ def test_without_truth_nothing_is_sent_and_nobody_is_moved(float64):
   assert all(value == 0 for value in metrics.values())
 
 
-def test_nothing_is_sent_where_the_predictor_waits():
+def test_step_measures_no_gradient_of_an_inactive_predictor():
   names = {}
   for mover in (PREDICTOR, "structure"):
     step, state = take_step(2, (mover,))
@@ -268,7 +268,7 @@ def test_nothing_is_sent_where_the_predictor_waits():
 
 
 @pytest.mark.parametrize("mover", [PREDICTOR, "adversarial"])
-def test_the_statistics_of_a_discriminator_are_updated_when_it_moves_and_only_then(mover):
+def test_step_updates_statistics_of_active_critics_alone(mover):
   step, before = take_step(2, (mover,), method="cgan", norm="none", levels=1)
   after, _ = step(before, games.batch())
   critics = [jax.device_get(state).players["adversarial"] for state in (before, after)]
@@ -285,7 +285,7 @@ NEW = [
 
 
 @pytest.mark.parametrize("method", NEW)
-def test_every_method_takes_a_finite_step_in_half_precision(method):
+def test_joint_gradients_of_every_method_are_finite_in_half_precision(method):
   plain = games.of_method(method, levels=1)
   players = games.with_compute_dtype(jnp.bfloat16, plain)
   params, stats = games.variables(players)
@@ -301,7 +301,7 @@ def test_every_method_takes_a_finite_step_in_half_precision(method):
     assert any(np.any(a != b) for a, b in pairs)
 
 
-def test_metrics_are_means_over_the_whole_batch():
+def test_step_averages_metrics_over_the_global_batch():
   step, state = take_step(8, (PREDICTOR,), method="iid")
   _, metrics = step(state, games.batch())
   single, _ = take_step(1, (PREDICTOR,), method="iid")
@@ -311,7 +311,7 @@ def test_metrics_are_means_over_the_whole_batch():
   )
 
 
-def test_training_against_the_analyzer_learns(float64):
+def test_step_learns_against_the_analyzer(float64):
   rng = np.random.default_rng(0)
   label = rng.integers(0, 3, (8, 2, 3)).repeat(4, 1).repeat(4, 2).astype(np.int32)
   image = np.stack([label * 100, 255 - label * 60, label * 10], -1).astype(np.uint8)
@@ -351,7 +351,7 @@ def descend(optimizer, gradients, steps=10, name="kernel"):
   return params, state
 
 
-def test_adam_with_poly_schedule_and_decay_agrees_with_the_oracle():
+def test_optimizer_adam_with_poly_schedule_and_decay_agrees_with_the_oracle():
   gradients = [0.5, -0.2, 1.0, 0.3]
   optimizer = Optimizer("adam", learning_rate=0.1, weight_decay=0.3)
   expected = numpy_adam(gradients, lambda t: 0.1 * (1 - t / 10) ** 0.9, 0.3)
@@ -359,13 +359,13 @@ def test_adam_with_poly_schedule_and_decay_agrees_with_the_oracle():
   np.testing.assert_allclose(params["body"]["kernel"], expected, rtol=1e-5)
 
 
-def test_decay_reaches_kernels_alone():
+def test_optimizer_decays_kernels_alone():
   optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, weight_decay=0.5)
   assert descend(optimizer, [0.0], name="bias")[0]["body"]["bias"] == 1
   np.testing.assert_allclose(descend(optimizer, [0.0])[0]["body"]["kernel"], 0.95)
 
 
-def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
+def test_optimizer_momentum_adagrad_clipping_and_multipliers_agree_with_formulas():
   sgd = Optimizer("sgd", learning_rate=0.1, schedule="constant")
   np.testing.assert_allclose(descend(sgd, [1.0, 1.0])[0]["body"]["kernel"], 1 - 0.1 - 0.19)
   adagrad = Optimizer("adagrad", learning_rate=0.1, schedule="constant")
@@ -385,7 +385,7 @@ def test_momentum_adagrad_clipping_and_groups_agree_with_formulas():
   )
 
 
-def test_warm_up_grows_linearly_and_poly_ends_at_zero():
+def test_learning_rate_at_warms_up_linearly_and_ends_at_zero():
   optimizer = Optimizer(learning_rate=1.0, warmup_steps=4)
   rates = np.array([optimizer.learning_rate_at(step, 100) for step in range(101)])
   poly = (1 - np.arange(101) / 100) ** 0.9
@@ -393,7 +393,7 @@ def test_warm_up_grows_linearly_and_poly_ends_at_zero():
   np.testing.assert_allclose(rates[4:], poly[4:], rtol=1e-5)
 
 
-def test_evaluation_uses_the_moving_average_where_one_is_kept():
+def test_variables_are_the_moving_average_where_one_is_kept():
   optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, schedule="constant", ema_decay=0.5)
   params, opt_state = descend(optimizer, [1.0, 1.0])
   state = TrainState(jnp.array(2), {PREDICTOR: Player(params, {}, opt_state)}, jnp.zeros(2))
@@ -407,6 +407,6 @@ def test_evaluation_uses_the_moving_average_where_one_is_kept():
 
 
 @pytest.mark.parametrize("field", ["name", "schedule"])
-def test_unknown_rules_and_schedules_are_refused(field):
+def test_optimizer_refuses_unknown_rules_and_schedules(field):
   with pytest.raises(ValueError, match=f"unknown {field} 'lion'; known"):
     Optimizer(**{field: "lion"})

@@ -38,7 +38,7 @@ def renamed(text, table):
   return text
 
 
-def test_a_stored_checkpoint_resumes_to_the_numbers_of_its_own_version(tmp_path):
+def test_train_resumes_a_stored_checkpoint_to_the_numbers_of_its_version(tmp_path):
   config = small.config(
     "asm_aaf",
     **{

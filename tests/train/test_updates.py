@@ -43,7 +43,7 @@ def test_parse_refuses_what_is_unknown_and_lists_the_known(text):
     UpdateSchedule.parse(text)
 
 
-def test_movers_follow_the_scheme_with_the_critics_first():
+def test_active_players_are_the_critics_first_in_every_round():
   players = (PREDICTOR, "structure", "adversarial")
   assert UpdateSchedule().active_players(7, players) == players
   critics, predictor = players[1:], (PREDICTOR,)

@@ -60,7 +60,7 @@ def critic_objective(name, losses):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("method", CRITICS)
-def test_critics_descend_what_their_terms_say_and_nobody_else_moves(method):
+def test_replay_gives_critics_their_objective_and_the_predictor_no_gradient(method):
   players, params, everything = played(method)
   examples = with_predictions(players)
   check(examples)
@@ -82,7 +82,7 @@ def test_critics_descend_what_their_terms_say_and_nobody_else_moves(method):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("method", ["gan_product", "asm", "gan_all", "aaf"])
-def test_they_see_what_a_predictor_would_have_said(method):
+def test_replay_equals_outputs_of_a_predictor(method):
   players, params, everything = played(method)
   examples = with_predictions(players)
   told = {
@@ -106,7 +106,7 @@ def test_they_see_what_a_predictor_would_have_said(method):
 
 
 @pytest.mark.parametrize("name", list(games.TASKS))
-def test_outputs_mean_the_predictions_that_they_are_made_of(name):
+def test_from_prediction_is_inverted_by_predict(name):
   task, truth = games.TASKS[name], games.batch(4)
   known = np.asarray(task.mask(truth))[..., 0] > 0
   prediction = truth[task.truth_key]

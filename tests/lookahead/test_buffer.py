@@ -36,14 +36,14 @@ def random_buffers():
   return runs
 
 
-def test_random_runs_fill_the_buffer_as_the_pseudo_code_does():
+def test_aggregate_fills_the_buffer_as_the_pseudo_code_does():
   for seed, (_, cycles) in enumerate(random_buffers()):
     for _, _, _, after, moment in cycles:
       flags = [place < moment.peaks for place in range(len(moment.buffer))]
       assert after == tuple(map(MapSet, moment.buffer, flags)), seed
 
 
-def test_random_runs_reach_every_case():
+def test_aggregate_reaches_every_case_in_random_runs():
   cases = {"peak": 0, "room": 0, "full": 0, "retained": 0, "ending is peak": 0, "all out": 0}
   for settings, cycles in random_buffers():
     for before, ending, peak, after, _ in cycles:
@@ -57,21 +57,21 @@ def test_random_runs_reach_every_case():
   assert min(cases.values()) > 100, cases
 
 
-def test_the_newest_peak_is_first_and_the_ending_last():
+def test_aggregate_puts_the_newest_peak_first_and_the_ending_last():
   for _, cycles in random_buffers():
     for before, ending, peak, after, _ in cycles:
       assert after[0] == (before[0] if peak is None else MapSet(peak, peak=True))
       assert after[-1] == MapSet(ending, peak=False)
 
 
-def test_the_buffer_never_exceeds_its_most_and_peaks_only_what_is_retained():
+def test_aggregate_never_exceeds_the_buffer_size_or_the_retained_peaks():
   for settings, cycles in random_buffers():
     for *_, after, _ in cycles:
       assert len(after) <= settings["most"]
       assert sum(each.peak for each in after) <= 1 + settings["retain"]
 
 
-def test_peaks_are_the_latest_newest_first_and_endings_the_latest_oldest_first():
+def test_aggregate_orders_peaks_newest_first_and_endings_oldest_first():
   for settings, cycles in random_buffers():
     peaks, endings = [0], []
     for _, ending, peak, after, _ in cycles:
@@ -84,7 +84,7 @@ def test_peaks_are_the_latest_newest_first_and_endings_the_latest_oldest_first()
       assert others == endings[-(settings["most"] - len(kept)) :]
 
 
-def test_only_one_set_goes_from_a_full_buffer():
+def test_aggregate_drops_one_set_of_a_full_buffer():
   for _, cycles in random_buffers():
     for before, _, peak, after, _ in cycles:
       if peak is None:
@@ -93,7 +93,7 @@ def test_only_one_set_goes_from_a_full_buffer():
         assert not any(each.peak for each in lost)
 
 
-def test_a_peak_flushes_everything_but_the_peaks_retained():
+def test_aggregate_flushes_all_but_retained_peaks_at_a_peak():
   sets = (MapSet(20, True), MapSet(10, True), MapSet(0, True), MapSet(25, False), MapSet(27, False))
   after = lambda retain: aggregate(sets, 35, 30, buffer_size=5, retain=retain)
   assert numbers(after(0)) == [30, 35]
@@ -102,20 +102,20 @@ def test_a_peak_flushes_everything_but_the_peaks_retained():
   assert [each.peak for each in after(2)] == [True, True, True, False]
 
 
-def test_a_full_buffer_of_two_keeps_the_peak_and_the_last_ending():
+def test_aggregate_with_two_sets_keeps_the_peak_and_the_last_ending():
   sets = START
   for ending in (4, 6, 9):
     sets = aggregate(sets, ending, buffer_size=2)
     assert numbers(sets) == [0, ending]
 
 
-def test_retained_peaks_outlive_the_endings():
+def test_aggregate_keeps_retained_peaks_beyond_endings():
   sets = aggregate(START, 3, 2, buffer_size=3, retain=1)
   assert numbers(sets) == [2, 0, 3]
   assert numbers(aggregate(sets, 8, buffer_size=3, retain=1)) == [2, 0, 8]
 
 
-def test_a_peak_that_ended_its_cycle_is_in_the_buffer_as_both():
+def test_aggregate_holds_a_peak_that_ended_its_cycle_twice():
   sets = aggregate(START, 7, 7, buffer_size=3)
   assert sets == (MapSet(7, peak=True), MapSet(7, peak=False))
   assert numbers(aggregate(aggregate(sets, 9, buffer_size=3), 11, buffer_size=3)) == [7, 9, 11]
@@ -124,7 +124,7 @@ def test_a_peak_that_ended_its_cycle_is_in_the_buffer_as_both():
 @pytest.mark.parametrize(
   ("most", "retain", "least"), [(1, 0, 2), (0, 0, 2), (2, 1, 3), (4, 3, 5), (3, -1, 2)]
 )
-def test_a_buffer_without_room_is_refused(most, retain, least):
+def test_check_room_refuses_a_small_buffer(most, retain, least):
   message = (
     f"^a buffer of {most} sets that retains {retain} peaks; expected room for a peak, those "
     f"retained and an ending: at least {least} sets$"
@@ -136,6 +136,6 @@ def test_a_buffer_without_room_is_refused(most, retain, least):
 
 
 @pytest.mark.parametrize(("most", "retain"), [(2, 0), (3, 1), (9, 0)])
-def test_a_buffer_with_room_is_taken(most, retain):
+def test_check_room_accepts_the_smallest_buffers(most, retain):
   check_room(most, retain)
   assert len(aggregate(START, 2, 1, buffer_size=most, retain=retain)) == 2 + retain
