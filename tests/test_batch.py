@@ -64,11 +64,11 @@ def test_downsample_with_aligned_corners_takes_every_second_pixel():
 def test_masked_mean_adds_up_over_any_split_and_is_zero_if_empty():
   rng = np.random.default_rng(0)
   values, valid = rng.normal(size=(6, 5)).astype(np.float32), rng.random((6, 5)) < 0.4
-  whole = MaskedMean.from_values(values, valid)
+  complete = MaskedMean.from_values(values, valid)
   parts = MaskedMean.from_values(values[:1], valid[:1]) + MaskedMean.from_values(
     values[1:], valid[1:]
   )
-  np.testing.assert_allclose(whole.mean(), values[valid].mean(), rtol=1e-5)
-  np.testing.assert_allclose(parts.mean(), whole.mean(), rtol=1e-5)
+  np.testing.assert_allclose(complete.mean(), values[valid].mean(), rtol=1e-5)
+  np.testing.assert_allclose(parts.mean(), complete.mean(), rtol=1e-5)
   assert MaskedMean.from_values(values, np.zeros_like(values)).mean() == 0
   assert MaskedMean.from_values(jnp.array([jnp.nan, 2.0]), jnp.array([0.0, 1.0])).mean() == 2

@@ -52,12 +52,12 @@ def test_contributing_metric_adds_up():
   metric = example("A metric", "ExactMatch")
   predictions = np.array([[[0, 1]], [[1, 1]], [[0, 0]]])
   targets = np.array([[[0, 255]], [[1, 0]], [[0, 0]]])
-  whole = metric.from_batch(predictions, targets)
+  complete = metric.from_batch(predictions, targets)
   parts = [metric.from_batch(predictions[i : i + 1], targets[i : i + 1]) for i in range(3)]
   total = metric.empty()
   for part in parts:
     total = total.merge(part)
-  assert total == whole and whole.compute() == {"exact_match": 2 / 3}
+  assert total == complete and complete.compute() == {"exact_match": 2 / 3}
   assert np.isnan(metric.empty().compute()["exact_match"])
 
 

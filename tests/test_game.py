@@ -30,9 +30,11 @@ def test_game_balances_a_term_against_its_pixel_loss_alone():
     )
     return joint_objective(output.losses)
 
-  found = jax.grad(read)(probes)
-  assert found["structure"].unscaled > found["pixel"].unscaled == found["pixel"].scaled > 0
-  np.testing.assert_allclose(found["structure"].scaled, 0.2**2 * found["pixel"].scaled, rtol=1e-5)
+  squares = jax.grad(read)(probes)
+  assert squares["structure"].unscaled > squares["pixel"].unscaled == squares["pixel"].scaled > 0
+  np.testing.assert_allclose(
+    squares["structure"].scaled, 0.2**2 * squares["pixel"].scaled, rtol=1e-5
+  )
   for wrong in (
     {"structure": games.structure(balance=0.2)},
     terms(balance=-1.0),
@@ -75,22 +77,22 @@ def test_game_names_players_and_prefixes_losses():
 
 
 def test_input_transform_is_applied_for_the_predictor_alone():
-  made = games.game("none", **games.gan(inputs="concatenated"))
-  params, stats = games.variables(made)
+  players = games.game("none", **games.gan(inputs="concatenated"))
+  params, stats = games.variables(players)
   examples, means = games.batch(2), {}
   for transform in (IMAGENET, SYMMETRIC):
-    output = dataclasses.replace(made, input_transform=transform).compute_losses(
+    output = dataclasses.replace(players, input_transform=transform).compute_losses(
       params, stats, examples, rng=jax.random.key(0)
     )
     means[transform] = {name: part.value.mean() for name, part in output.losses.items()}
-    said = made.predictor.apply(
+    logits = players.predictor.apply(
       {"params": params[PREDICTOR]}, transform(examples["image"]), train=True
     )["segmentation"]
-    expected = cross_entropy(said, examples["label"]).mean()
+    expected = cross_entropy(logits, examples["label"]).mean()
     np.testing.assert_allclose(means[transform]["pixel/segmentation"], expected, rtol=1e-5)
-  one, other = means.values()
-  assert one["adversarial/discriminator_loss_real"] == other["adversarial/discriminator_loss_real"]
-  assert abs(one["pixel/segmentation"] - other["pixel/segmentation"]) > 1e-4
+  a, b = means.values()
+  assert a["adversarial/discriminator_loss_real"] == b["adversarial/discriminator_loss_real"]
+  assert abs(a["pixel/segmentation"] - b["pixel/segmentation"]) > 1e-4
 
 
 def test_game_critics_are_free_weights_and_networks():

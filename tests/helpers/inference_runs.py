@@ -45,7 +45,7 @@ class Local(nn.Module):
 
 
 class Strided(nn.Module):
-  """Its maps have half of the image's size, and see no other pixel."""
+  """Its maps have half of the image's size, and depend on no other pixel."""
 
   heads: Mapping[str, int]
 
@@ -95,10 +95,10 @@ def run(folder, variant, **changes):
     Its experiment, and the state of each checkpoint.
   """
   config = small.config(variant, **changes)
-  made = build_experiment(config)
-  start, states = made.random_state(), []
+  experiment = build_experiment(config)
+  start, states = experiment.random_state(), []
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
-  with open_checkpoints(made, folder) as checkpoints:
+  with open_checkpoints(experiment, folder) as checkpoints:
     for step, score in ((1, 0.7), (2, 0.4)):
       times = lambda factor, tree: jax.tree.map(lambda x: (factor * x).astype(x.dtype), tree)
       player = start.players[PREDICTOR]
@@ -108,5 +108,5 @@ def run(folder, variant, **changes):
         opt_state=times(step + 2, player.opt_state),
       )
       states.append(start.replace(players={**start.players, PREDICTOR: moved}))
-      checkpoints.save(states[-1], {made.checkpointing.metric: score}, step=step)
-  return made, states
+      checkpoints.save(states[-1], {experiment.checkpointing.metric: score}, step=step)
+  return experiment, states

@@ -1,4 +1,4 @@
-"""A small run of LoAd whose every step back is held against a copy; also a script."""
+"""A small run of LoAd whose every step back is compared with a copy; also a script."""
 
 import pathlib
 import sys
@@ -18,23 +18,23 @@ from asmjax.train.loop import train
 from tests.helpers import small_configs as small
 
 
-class Watched(LookaheadSchedule):
+class CheckedSchedule(LookaheadSchedule):
   """Copies every best model to the host when it is kept, and asserts that it comes back."""
 
   def restore(self, checkpoints):
     """Copies the start."""
     result = super().restore(checkpoints)
-    self.backs = self.returns = 0
+    self.num_step_backs = self.num_returns = 0
     self._copy = (0, jax.device_get(result.state.players[PREDICTOR]), 0)
     return result
 
   def _open_buffer(self):
     """Notes how many steps the round may have."""
     super()._open_buffer()
-    sets = [each.model for each in self.progress.sets]
-    maps = sum(len(each.indices) for each in self._buffer._store.read(sets, "train"))
-    assert len(self._buffer.examples) == maps
-    self.limits = [*getattr(self, "limits", []), max(1, round(0.5 * maps / 8))]
+    sets = [maps.model for maps in self.progress.sets]
+    num_maps = sum(len(maps.indices) for maps in self._buffer._store.read(sets, "train"))
+    assert len(self._buffer.examples) == num_maps
+    self.limits = [*getattr(self, "limits", []), max(1, round(0.5 * num_maps / 8))]
 
   def after_step(self, state):
     """Copies first: the state is not to be touched any more once it has been handed on."""
@@ -54,7 +54,7 @@ class Watched(LookaheadSchedule):
       assert int(result.state.step) == self._copy[2]
       loss = self._evaluate_critics(result.state, self._buffer.decision_batches)
       np.testing.assert_allclose(loss, self.progress.best_critic_loss, rtol=1e-5)
-      self.returns += 1
+      self.num_returns += 1
     return result
 
   def _assert_back(self, state, copy):
@@ -69,13 +69,15 @@ class Watched(LookaheadSchedule):
       assert int(state.step) == step
     else:
       assert int(state.step) == self.progress.critic_steps
-    self.backs += 1
+    self.num_step_backs += 1
 
-  def _assert_same(self, found, expected):
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), expected)
+  def _assert_same(self, actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(actual), expected)
 
 
-def run(workdir: pathlib.Path, variant: str = "load_asm", **changes) -> tuple[Watched, dict]:
+def run(
+  workdir: pathlib.Path, variant: str = "load_asm", **changes
+) -> tuple[CheckedSchedule, dict]:
   """The schedule of a small run after its end, and its results."""
   config = small.config(
     variant,
@@ -84,18 +86,19 @@ def run(workdir: pathlib.Path, variant: str = "load_asm", **changes) -> tuple[Wa
     | changes,
   )
   settings = construct(Lookahead, config.lookahead, "lookahead")
-  plans = []
+  schedules = []
 
   def make(*arguments):
-    plans.append(Watched(*arguments, settings))
-    return plans[0]
+    schedules.append(CheckedSchedule(*arguments, settings))
+    return schedules[0]
 
   results = train(build_experiment(config), workdir, make)
-  return plans[0], results
+  return schedules[0], results
 
 
 if __name__ == "__main__":
   with tempfile.TemporaryDirectory() as folder:
-    plan, _ = run(pathlib.Path(folder))
-  assert plan.backs >= 3 and plan.returns >= 3, (plan.backs, plan.returns)
-  print(f"{jax.device_count()} device: {plan.backs} steps back, {plan.returns} returns")
+    schedule, _ = run(pathlib.Path(folder))
+  counts = schedule.num_step_backs, schedule.num_returns
+  assert min(counts) >= 3, counts
+  print(f"{jax.device_count()} device: {counts[0]} steps back, {counts[1]} returns")

@@ -49,17 +49,17 @@ AHEAD = {
 
 def config(variant="asm", file="scenes", **changes):
   """A config as `launch/main.py` would get it."""
-  made = importlib.import_module(f"configs.{file}").get_config(variant)
+  config = importlib.import_module(f"configs.{file}").get_config(variant)
   for key, value in (SMALL | changes).items():
     section, _, name = key.rpartition(".")
-    target = made
+    target = config
     for part in filter(None, section.split(".")):
       target = target.get(part)
       if target is None:
         break
     if target is not None and (key in changes or name in target):
       target[name] = value
-  return made
+  return config
 
 
 def flags(**changes):

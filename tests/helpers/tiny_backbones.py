@@ -70,8 +70,8 @@ def costs(net, *size):
   products = values = 0
   for equation in traced.eqns:
     if equation.primitive.name in ("conv_general_dilated", "dot_general"):
-      kernel, made = equation.invars[1].aval, equation.outvars[0].aval.size
-      products, values = products + made * kernel.size // kernel.shape[-1], values + made
+      kernel, size_out = equation.invars[1].aval, equation.outvars[0].aval.size
+      products, values = products + size_out * kernel.size // kernel.shape[-1], values + size_out
   return products, values
 
 
@@ -89,13 +89,13 @@ def assert_denser(make, x):
   nets = {s: make(output_stride=s, norm=Norm("none")) for s in (8, 16, 32)}
   variables = initial(nets[32], x)
   run = jax.jit(lambda: {s: net.apply(variables, x, train=False) for s, net in nets.items()})
-  found = run()
-  for stride, coarse in found[32].items():
+  features = run()
+  for stride, coarse in features[32].items():
     assert np.std(coarse) > 0.01
     for output in (8, 16):
       every = max(stride // output, 1)
       np.testing.assert_allclose(
-        found[output][stride][:, ::every, ::every], coarse, rtol=1e-4, atol=1e-4 * np.std(coarse)
+        features[output][stride][:, ::every, ::every], coarse, rtol=1e-4, atol=1e-4 * np.std(coarse)
       )
 
 
@@ -116,12 +116,12 @@ def assert_recomputed(make, x):
 
     return jax.value_and_grad(total, has_aux=True)
 
-  plain, again = (graded(make(remat=remat)) for remat in (False, True))
+  stored, recomputed = (graded(make(remat=remat)) for remat in (False, True))
   with use_cpu_kernels(False):
-    traces = [str(jax.make_jaxpr(step)(variables["params"])) for step in (plain, again)]
+    traces = [str(jax.make_jaxpr(step)(variables["params"])) for step in (stored, recomputed)]
   fewer, more = (trace.count("conv_general_dilated[") for trace in traces)
   assert more > fewer
-  results = (jax.jit(step)(variables["params"]) for step in (plain, again))
+  results = (jax.jit(step)(variables["params"]) for step in (stored, recomputed))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *results)
 
 
@@ -129,7 +129,7 @@ def assert_statistics_follow_training(make, x):
   """Training changes all running statistics; evaluation and frozen normalization change none."""
   variables = initial(make(norm=Norm()), x)
   runs = ((Norm(), True), (Norm(), False), (Norm(frozen=True), True))
-  (_, trained), (features, kept), (frozen, held) = jax.jit(
+  (_, trained), (features, evaluated_updates), (frozen, frozen_updates) = jax.jit(
     lambda: [
       make(norm=norm).apply(variables, x, train=train, mutable=["batch_stats"])
       for norm, train in runs
@@ -141,6 +141,6 @@ def assert_statistics_follow_training(make, x):
       jax.tree.map(lambda a, b: not np.allclose(a, b), before, trained["batch_stats"])
     )
   )
-  for after in (kept, held):
+  for after in (evaluated_updates, frozen_updates):
     jax.tree.map(np.testing.assert_array_equal, before, after["batch_stats"])
   jax.tree.map(np.testing.assert_array_equal, features, frozen)

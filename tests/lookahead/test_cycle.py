@@ -81,16 +81,16 @@ def test_advance_takes_the_course_of_the_pseudo_code():
 
 
 def test_advance_reaches_every_action_in_random_runs():
-  seen, equal = set(), {"floor": 0, "threshold": 0, "best": 0, "ending is best": 0}
+  reached, equal = set(), {"floor": 0, "threshold": 0, "best": 0, "ending is best": 0}
   for rules, steps in random_plays():
     for step in steps:
-      seen.add(step.actions)
+      reached.add(step.actions)
       equal["floor"] += step.miou == step.before.start - rules.max_drop
       equal["threshold"] += step.miou == step.before.start + rules.min_gain
       equal["best"] += step.before.start + rules.min_gain < step.miou == step.before.best
       equal["ending is best"] += {Action.KEEP_BEST, Action.BACK_TO_BEST} <= set(step.actions)
   # A new start has its patience before it: no cycle ends with one.
-  assert {" ".join(names(actions)) for actions in seen} == {
+  assert {" ".join(names(actions)) for actions in reached} == {
     "TRAIN",
     "KEEP_BEST TRAIN",
     "KEEP_START TRAIN",
@@ -210,13 +210,13 @@ def test_advance_and_aggregate_walk_through_figure_1(most, retain, buffers):
   name = dict(enumerate(["g0", *(model for model, _, _ in FIGURE_1)]))
   steps = played(rules, [0.60, *(miou for _, miou, _ in FIGURE_1)])
   assert [names(step.actions) for step in steps] == [actions for _, _, actions in FIGURE_1]
-  sets, found = (MapSet(0, peak=True),), []
+  sets, filled = (MapSet(0, peak=True),), []
   for step in steps:
     if ENDS & set(step.actions):
       peak = step.after.best_model if Action.BACK_TO_BEST in step.actions else None
       sets = aggregate(sets, step.model, peak, buffer_size=most, retain=retain)
-      found.append([name[each.model] for each in sets])
-  assert found == buffers
+      filled.append([name[each.model] for each in sets])
+  assert filled == buffers
   assert name[steps[-1].after.best_model] == "g2" and steps[-1].after.best == 0.66
 
 

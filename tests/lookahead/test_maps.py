@@ -49,9 +49,9 @@ def test_map_store_returns_maps_as_they_were_written(store):
   for model, maps in zip((7, 3), store.read([7, 3], "train"), strict=True):
     assert maps.indices == tuple(range(5))
     for index, expected in predictions(model):
-      found = maps[index]
-      assert list(found) == ["replay_label"] and found["replay_label"].dtype == np.int32
-      np.testing.assert_array_equal(found["replay_label"], expected["label"])
+      replayed = maps[index]
+      assert list(replayed) == ["replay_label"] and replayed["replay_label"].dtype == np.int32
+      np.testing.assert_array_equal(replayed["replay_label"], expected["label"])
 
 
 def test_map_store_keeps_every_kind_of_truth(store):
@@ -83,10 +83,10 @@ def test_model_maps_parse_equal_headers_once_in_any_thread(store, monkeypatch):
   (maps,) = store.read([0], "train")
   _ = maps[0]
   with ThreadPoolExecutor(8) as pool:
-    found = list(pool.map(lambda i: maps[i]["replay_label"], range(40)))
+    labels = list(pool.map(lambda i: maps[i]["replay_label"], range(40)))
   assert len(parsed) <= 1  # Of the second store that the test runs with, not even one.
-  for (_, expected), each in zip(predictions(0, range(40), size=(3, 41)), found, strict=True):
-    np.testing.assert_array_equal(each, expected["label"])
+  for (_, expected), label in zip(predictions(0, range(40), size=(3, 41)), labels, strict=True):
+    np.testing.assert_array_equal(label, expected["label"])
 
 
 def test_map_store_reads_a_model_once_that_counts_twice(store):
@@ -132,7 +132,7 @@ def test_aggregated_maps_pair_each_map_with_its_truth(store):
     store.write(model, "train", predictions(model, indices))
   pairs = AggregatedMaps(Photos(), store.read([0, 1, 2], "train"), lambda example: example)
   assert len(pairs) == 9
-  shown = set()
+  pairs_read = set()
   for i in range(len(pairs)):
     example = pairs[i]
     index = example["image"].shape[1] - SIZE[1]
@@ -146,8 +146,8 @@ def test_aggregated_maps_pair_each_map_with_its_truth(store):
         example["replay_label"],
       )
     )
-    shown.add((model, index))
-  assert shown == {(0, i) for i in range(5)} | {(1, 1), (1, 3), (2, 0), (2, 4)}
+    pairs_read.add((model, index))
+  assert pairs_read == {(0, i) for i in range(5)} | {(1, 1), (1, 3), (2, 0), (2, 4)}
 
 
 def test_aggregated_maps_are_augmented_with_their_examples(store):
@@ -166,11 +166,10 @@ def test_aggregated_maps_are_augmented_with_their_examples(store):
 
 
 def test_decision_split_is_fixed_by_its_seed():
-  held, rest = decision_split(100, 0.3, seed=0)
-  assert len(held) == 30 and sorted((*held, *rest)) == list(range(100))
-  assert decision_split(100, 0.3, seed=0) == (held, rest) and decision_split(100, 0.3, seed=1) != (
-    held,
-    rest,
-  )
-  assert held != list(range(30))
+  deciding, remaining = decision_split(100, 0.3, seed=0)
+  assert len(deciding) == 30 and sorted((*deciding, *remaining)) == list(range(100))
+  assert decision_split(100, 0.3, seed=0) == (deciding, remaining) and decision_split(
+    100, 0.3, seed=1
+  ) != (deciding, remaining)
+  assert deciding != list(range(30))
   assert decision_split(2, 0.3, seed=0)[0] in ([0], [1]) and decision_split(5, 1.0, seed=0)[1] == []

@@ -1,4 +1,4 @@
-"""Critics that are shown earlier predictions in place of the predictor's."""
+"""Critics that are trained on earlier predictions in place of the predictor's."""
 
 import functools
 
@@ -85,7 +85,7 @@ def test_replay_gives_critics_their_objective_and_the_predictor_no_gradient(meth
 def test_replay_equals_outputs_of_a_predictor(method):
   players, params, everything = played(method)
   examples = with_predictions(players)
-  told = {
+  outputs = {
     name: task.from_prediction(examples[REPLAY + task.truth_key])
     for name, task in players.tasks.items()
   }
@@ -97,7 +97,12 @@ def test_replay_equals_outputs_of_a_predictor(method):
     keys = jax.random.split(jax.random.key(0), 1 + len(players.terms))
     key = keys[1 + list(players.terms).index(name)]
     critique = games.evaluate(
-      term, players.tasks, told, truth, critic={"params": params[name], "batch_stats": {}}, rng=key
+      term,
+      players.tasks,
+      outputs,
+      truth,
+      critic={"params": params[name], "batch_stats": {}},
+      rng=key,
     )
     for summand, expected in critique.losses.items():
       np.testing.assert_allclose(
@@ -110,8 +115,8 @@ def test_from_prediction_is_inverted_by_predict(name):
   task, truth = games.TASKS[name], games.batch(4)
   known = np.asarray(task.mask(truth))[..., 0] > 0
   prediction = truth[task.truth_key]
-  found = np.asarray(task.predict(task.from_prediction(prediction), games.SIZE))
-  np.testing.assert_allclose(found[known], prediction[known], rtol=1e-5, atol=1e-6)
+  recovered = np.asarray(task.predict(task.from_prediction(prediction), games.SIZE))
+  np.testing.assert_allclose(recovered[known], prediction[known], rtol=1e-5, atol=1e-6)
   structure = np.asarray(task.structure(task.from_prediction(prediction)))
   np.testing.assert_allclose(
     structure[known], np.asarray(task.true_structure(truth))[known], rtol=1e-5, atol=1e-6

@@ -1,4 +1,4 @@
-"""Whole runs of LoAd: stepped back, killed, resumed."""
+"""Complete runs of LoAd: stepped back, killed, resumed."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from asmjax.analysis.lookahead import History
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.train.loop import open_checkpoints
 from asmjax.train.schedule import restore_state
-from tests.helpers import lookahead_runs as watched
+from tests.helpers import lookahead_runs
 from tests.helpers import small_configs as small
 
 # What may stand on a command line.
@@ -21,17 +21,17 @@ AHEAD = {key: value for key, value in small.AHEAD.items() if "adversarial" not i
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-  """A run on eight devices whose steps back were all held against copies."""
-  workdir = tmp_path_factory.mktemp("watched")
-  return workdir, *watched.run(workdir)
+  """A run on eight devices whose steps back were all compared with copies."""
+  workdir = tmp_path_factory.mktemp("lookahead_runs")
+  return workdir, *lookahead_runs.run(workdir)
 
 
 def test_schedule_steps_the_predictor_back_to_the_best_and_no_critic(finished):
-  _, plan, _ = finished
+  _, schedule, _ = finished
   assert jax.device_count() == 8
   assert (
-    plan.backs == plan.progress.num_cycles >= 3
-    and plan.returns == plan.progress.num_retrainings >= 3
+    schedule.num_step_backs == schedule.progress.num_cycles >= 3
+    and schedule.num_returns == schedule.progress.num_retrainings >= 3
   )
 
 
@@ -41,26 +41,26 @@ def test_schedule_steps_back_on_one_device():
 
 
 def test_schedule_ends_with_the_best_model(finished):
-  workdir, plan, results = finished
+  workdir, schedule, results = finished
   lines = small.logged(workdir)
   best = max(line["lookahead/miou"] for line in lines if "lookahead/miou" in line)
-  assert results["lookahead"]["decision"]["end"] == best == plan.progress.cycle.best
+  assert results["lookahead"]["decision"]["end"] == best == schedule.progress.cycle.best
   assert results["examples"] == 24
   assert [results["lookahead"][part]["examples"] for part in ("decision", "rest")] == [7, 17]
   history = History.read(workdir)
-  assert history.best.miou == best and len(history.cycles) == plan.progress.num_cycles
+  assert history.best.miou == best and len(history.cycles) == schedule.progress.num_cycles
 
 
 def test_schedule_keeps_maps_and_previews_of_the_buffers_models(finished):
-  workdir, plan, _ = finished
+  workdir, schedule, _ = finished
   kept = {int(folder.name) for folder in (workdir / "maps").iterdir()}
-  assert {each.model for each in plan.progress.sets[:-1]} <= kept and len(kept) <= 5
+  assert {each.model for each in schedule.progress.sets[:-1]} <= kept and len(kept) <= 5
   with np.load(workdir / "previews" / "0.npz") as album:
     assert len(album["segmentation/prediction"]) == 4
 
 
 def test_schedule_ends_a_critics_training_with_its_patience(finished):
-  workdir, plan, _ = finished
+  workdir, schedule, _ = finished
   losses, rounds = [], []
   for line in small.logged(workdir):
     if "lookahead/miou" in line and "lookahead/critic_loss" in line:
@@ -69,16 +69,16 @@ def test_schedule_ends_a_critics_training_with_its_patience(finished):
     elif "lookahead/critic_loss" in line:
       losses.append(line["lookahead/critic_loss"])
   assert len(rounds) >= 3
-  # Of 24 maps a set half are shown, at most: two to four steps of 8, evaluated every other one.
-  most = [-(-limit // 2) for limit in plan.limits]
-  assert set(plan.limits) <= {2, 3, 4} and len(set(plan.limits)) > 1
+  # Of 24 maps a set half are replayed, at most: two to four steps of 8, evaluated every other one.
+  most = [-(-limit // 2) for limit in schedule.limits]
+  assert set(schedule.limits) <= {2, 3, 4} and len(set(schedule.limits)) > 1
   for losses, limit in zip(rounds, most, strict=True):
     assert len(losses) == 1 + limit or (len(losses) <= limit and not losses[-1] < min(losses[:-1]))
     assert len(losses) > 1 and losses[1:-1] == sorted(losses[1:-1], reverse=True)
 
 
 def test_schedule_takes_any_game_with_a_critic(tmp_path):
-  plan, results = watched.run(
+  schedule, results = lookahead_runs.run(
     tmp_path,
     "load_asm,depth",
     **{
@@ -89,15 +89,15 @@ def test_schedule_takes_any_game_with_a_critic(tmp_path):
       "lookahead.maps_per_model": 8,
     },
   )
-  assert plan.backs >= 1 and np.isfinite(results["lookahead"]["decision"]["end"])
+  assert schedule.num_step_backs >= 1 and np.isfinite(results["lookahead"]["decision"]["end"])
 
 
 def test_train_indices_are_of_drawn_images_and_of_some_of_them(tmp_path):
   def indices(*models, **changes):
     config = small.config("load", **{f"lookahead.{key}": value for key, value in changes.items()})
     run = build_experiment(config)
-    plan = build_schedule(config, run)(run, tmp_path, print)
-    return run, [list(plan._buffer.train_indices(model)) for model in models]
+    schedule = build_schedule(config, run)(run, tmp_path, print)
+    return run, [list(schedule._buffer.train_indices(model)) for model in models]
 
   run, (of_start, of_second, of_third) = indices(0, 2, 3, only_seen=True)
   assert of_start == of_third == list(range(len(run.source)))
@@ -176,8 +176,8 @@ def test_schedule_resumes_after_ten_kills_to_the_very_same_end(tmp_path):
     "--config=configs/scenes.py:load_asm",
     *small.flags(**AHEAD | {"train.steps": 30, "predictor.norm.kind": "sync_batch"}),
   ]
-  whole, killed = tmp_path / "whole", tmp_path / "killed"
-  code, output = small.launch("main.py", *arguments, f"--workdir={whole}")
+  complete, killed = tmp_path / "complete", tmp_path / "killed"
+  code, output = small.launch("main.py", *arguments, f"--workdir={complete}")
   assert code == 0, output
   rng, times = np.random.default_rng(), dict.fromkeys(MOMENTS, 0)
   for attempt in range(10):
@@ -196,8 +196,8 @@ def test_schedule_resumes_after_ten_kills_to_the_very_same_end(tmp_path):
   code, output = small.launch("main.py", *arguments, f"--workdir={killed}")
   assert code == 0, output
   for name in ("metrics.jsonl", "results.json"):
-    assert (killed / name).read_text() == (whole / name).read_text()
-  jax.tree.map(np.testing.assert_array_equal, last_state(killed), last_state(whole))
+    assert (killed / name).read_text() == (complete / name).read_text()
+  jax.tree.map(np.testing.assert_array_equal, last_state(killed), last_state(complete))
 
 
 def last_state(workdir):

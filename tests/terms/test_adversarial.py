@@ -1,4 +1,4 @@
-"""The discriminator and its opponent: signs, gradients, masks, and what is shown."""
+"""The discriminator and its opponent: signs, gradients, masks, and inputs."""
 
 import flax.linen as nn
 import jax
@@ -51,15 +51,17 @@ def own_values(players, params, stats, examples):
     predicted += jax.lax.stop_gradient(winner * valid["segmentation"] - predicted)
   known = jnp.max(jnp.stack(list(valid.values())), axis=0)
 
-  def shown(structure):
+  def encode(structure):
     if term.inputs == "product":
       return [(structure[..., None] * image[..., None, :]).reshape(*structure.shape[:3], -1)]
     if term.inputs == "concatenated":
       return [jnp.concatenate([structure, image], -1)]
     return [structure, image] if term.inputs == "branches" else [structure]
 
-  real = shown(softened(truth, predicted) if term.inputs == "scaling" else truth)
-  real, fake = ([pooled(x, term.downsample) for x in each] for each in (real, shown(predicted)))
+  real = encode(softened(truth, predicted) if term.inputs == "scaling" else truth)
+  real, fake = (
+    [pooled(x, term.downsample) for x in inputs] for inputs in (real, encode(predicted))
+  )
 
   def apply(*inputs):
     variables = {"params": params["adversarial"], "batch_stats": stats["adversarial"]}
@@ -85,8 +87,8 @@ def own_values(players, params, stats, examples):
     # Every logit of an example sees that example alone. Only the structure's slope counts; here
     # it comes first in the concatenation.
     slopes = jax.grad(lambda x: jnp.sum(apply(x, *real[1:])))(fixed(real[0]))
-    seen = pool_mask(known, slopes.shape[1:3], count_partial_cells=True)
-    judged += term.r1_weight / 2 * jnp.sum((slopes * seen) ** 2) / len(slopes)
+    mask = pool_mask(known, slopes.shape[1:3], count_partial_cells=True)
+    judged += term.r1_weight / 2 * jnp.sum((slopes * mask) ** 2) / len(slopes)
   iid = sum(task.pixel_loss(outputs[name], examples).mean() for name, task in tasks.items())
   return {
     PREDICTOR: players.terms["pixel"].weight * iid + term.weight * deceived,
@@ -109,7 +111,7 @@ INPUTS = []
 
 
 class Spy(PatchNet):
-  """Keeps what it is shown."""
+  """Keeps its inputs."""
 
   @nn.compact
   def __call__(self, structure, *, train):
@@ -167,16 +169,16 @@ def test_adversarial_losses_reach_one_player_alone(method):
 
 @pytest.mark.parametrize("norm, alike", [("none", True), ("batch", False)])
 def test_joint_batch_shares_the_statistics_of_a_batch_norm(norm, alike):
-  examples, found = games.batch(4), {}
+  examples, outputs = games.batch(4), {}
   for together in (False, True):
     term = games.adversarial(norm, joint_batch=together)
-    found[together] = evaluate(term, logits(), examples)
+    outputs[together] = evaluate(term, logits(), examples)
   for name in ("generator_loss", "discriminator_loss_real", "discriminator_loss_fake"):
-    one, other = (float(found[each].losses[name].value.mean()) for each in (False, True))
-    assert (one == pytest.approx(other, rel=1e-5)) == alike
+    separate, joint = (float(outputs[key].losses[name].value.mean()) for key in (False, True))
+    assert (separate == pytest.approx(joint, rel=1e-5)) == alike
   if not alike:
     # Running statistics of the first layer, from 0: two batches one after the other, or one.
-    mean = lambda each: each.batch_stats["conv1_norm"]["mean"]
+    mean = lambda output: output.batch_stats["conv1_norm"]["mean"]
     of_real = evaluate(
       games.adversarial(norm),
       {
@@ -186,8 +188,8 @@ def test_joint_batch_shares_the_statistics_of_a_batch_norm(norm, alike):
       examples,
     )
     truth = mean(of_real) / (0.01 * 1.99)
-    predicted = (mean(found[False]) - 0.99 * 0.01 * truth) / 0.01
-    np.testing.assert_allclose(mean(found[True]), 0.01 * (truth + predicted) / 2, rtol=1e-3)
+    predicted = (mean(outputs[False]) - 0.99 * 0.01 * truth) / 0.01
+    np.testing.assert_allclose(mean(outputs[True]), 0.01 * (truth + predicted) / 2, rtol=1e-3)
 
 
 class Pointwise(PatchNet):
@@ -209,8 +211,9 @@ def test_separate_batches_leave_a_batch_norm_at_chance(together):
   critic = term.init(jax.random.key(3), tasks, games.SIZE)
 
   def judged(params):
-    found = games.evaluate(term, tasks, wrong, examples, critic={**critic, "params": params}).losses
-    return sum(found[f"discriminator_loss_{name}"].value.mean() for name in ("real", "fake"))
+    variables = {**critic, "params": params}
+    losses = games.evaluate(term, tasks, wrong, examples, critic=variables).losses
+    return sum(losses[f"discriminator_loss_{name}"].value.mean() for name in ("real", "fake"))
 
   params, step = critic["params"], jax.jit(jax.value_and_grad(judged))
   for _ in range(100):
@@ -230,7 +233,7 @@ def test_hard_inputs_are_winners_with_the_gradient_of_probabilities():
   hard, soft = (Adversarial(hard=hard, critic=Spy()) for hard in (True, False))
   labeled = examples["label"][..., None] != 255
   winners = np.eye(3)[np.argmax(outputs["segmentation"], -1)] * labeled
-  found = slopes_of_deceiving(hard, outputs, examples)
+  slopes = slopes_of_deceiving(hard, outputs, examples)
   np.testing.assert_array_equal(evaluate(hard, outputs, examples) and INPUTS[1], winners)
 
   # The critic's slope where the winners lie, times that of the softmax where the outputs lie.
@@ -244,18 +247,18 @@ def test_hard_inputs_are_winners_with_the_gradient_of_probabilities():
 
   slope = jax.grad(deceived)(jnp.float32(winners)) * labeled
   _, pull = jax.vjp(jax.nn.softmax, outputs["segmentation"])
-  np.testing.assert_allclose(found, pull(slope)[0], rtol=1e-4, atol=1e-9)
-  assert np.any(found != 0)
+  np.testing.assert_allclose(slopes, pull(slope)[0], rtol=1e-4, atol=1e-9)
+  assert np.any(slopes != 0)
 
-  # What is decided already is shown alike, but a softmax that is sure lets nothing through.
+  # A decided prediction has the same input, but a softmax that is sure lets nothing through.
   np.testing.assert_array_equal(evaluate(hard, decided, examples) and INPUTS[1], winners)
   np.testing.assert_array_equal(evaluate(soft, decided, examples) and INPUTS[1], winners)
   assert not np.any(slopes_of_deceiving(hard, decided, examples))
-  assert np.any(np.abs(slopes_of_deceiving(soft, outputs, examples) - found) > 1e-6)
+  assert np.any(np.abs(slopes_of_deceiving(soft, outputs, examples) - slopes) > 1e-6)
 
 
 class Forgetful(PatchNet):
-  """Drops half of what it is shown."""
+  """Drops half of its inputs."""
 
   @nn.compact
   def __call__(self, structure, *, train):
@@ -264,11 +267,11 @@ class Forgetful(PatchNet):
 
 def test_adversarial_gives_dropout_a_key():
   term = Adversarial(critic=Forgetful())
-  found = [
+  losses = [
     float(evaluate(term, logits(), games.batch(4), rng=rng).losses["generator_loss"].value.mean())
     for rng in (0, 0, 1)
   ]
-  assert found[0] == found[1] != found[2]
+  assert losses[0] == losses[1] != losses[2]
 
 
 @pytest.mark.parametrize(

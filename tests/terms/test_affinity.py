@@ -81,11 +81,11 @@ def test_affinity_gradients_add_up_with_those_of_structure(float64):
     gradients[names[-1], len(names)] = jax.jit(
       lambda params, players=players: games.joint_gradients(players, params, stats, games.batch())
     )(some(params))
-  whole, asm, aaf = gradients.values()
+  joint, asm, aaf = gradients.values()
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-  jax.tree.map(lambda w, a, b: close(w, a + b), *(g[PREDICTOR] for g in (whole, asm, aaf)))
+  jax.tree.map(lambda w, a, b: close(w, a + b), *(g[PREDICTOR] for g in (joint, asm, aaf)))
   for name, alone in (("structure", asm), ("affinity", aaf)):
-    jax.tree.map(close, whole[name], alone[name])
+    jax.tree.map(close, joint[name], alone[name])
 
 
 @pytest.mark.parametrize("method", ADAPTIVE)
@@ -107,19 +107,19 @@ def test_affinity_weights_choose_the_size_with_the_largest_loss(method):
   for _ in range(40):
     _, (gradients, _) = judge({"params": params}, outputs, examples)
     params = jax.tree.map(lambda p, g: p - 5000.0 * g, params, gradients)
-    for each in simplex(params):
-      np.testing.assert_allclose(each.sum(axis=1), 1, rtol=1e-5)
-      assert np.all(each >= 0)
-  for found, loss in zip(simplex(params), losses, strict=True):
+    for weights in simplex(params):
+      np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
+      assert np.all(weights >= 0)
+  for weights, loss in zip(simplex(params), losses, strict=True):
     apart = np.abs(np.diff(loss, axis=1))[:, 0] > 1e-4
     assert apart.any()
     largest = np.argmax(loss, axis=1)
-    assert np.all(np.argmax(found, axis=1)[apart] == largest[apart])
-    assert np.all(np.max(found, axis=1)[apart] > 0.9)
+    assert np.all(np.argmax(weights, axis=1)[apart] == largest[apart])
+    assert np.all(np.max(weights, axis=1)[apart] > 0.9)
   means, _ = judge({"params": params}, outputs, examples)
-  found = simplex(params)
+  weights = simplex(params)
   for kind in SizeWeights._fields:
-    expected = np.mean(np.max(getattr(found, kind), axis=1))
+    expected = np.mean(np.max(getattr(weights, kind), axis=1))
     np.testing.assert_allclose(means[f"max_weight_{kind}"], expected, rtol=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_affinity_weight_decays_and_losses_are_reported_by_size():
     np.testing.assert_allclose(
       [end[name].predictor_weight for end in ends], [1, 0.1**0.5, 0.1], rtol=1e-6
     )
-  # The same everywhere: no divergence, so that every edge costs the whole margin.
+  # The same everywhere: no divergence, so that every edge costs the full margin.
   assert ends[0]["edge_3"].value.mean() == 3 and ends[0]["non_edge_5"].value.mean() == 0
 
 

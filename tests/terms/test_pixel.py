@@ -39,15 +39,15 @@ def outputs():
 
 def test_pixel_weighs_auxiliary_losses(outputs):
   examples = games.batch(4)
-  found = judged(Pixel(weight=Ramp(1.0, 0.25), auxiliary=0.4), outputs, examples, 0.5)
+  losses = judged(Pixel(weight=Ramp(1.0, 0.25), auxiliary=0.4), outputs, examples, 0.5)
   weights = {"segmentation": 0.5, "depth": 0.15}
-  assert {name: float(part.predictor_weight) for name, part in found.items()} == pytest.approx(
+  assert {name: float(part.predictor_weight) for name, part in losses.items()} == pytest.approx(
     weights | {f"{name}_auxiliary": 0.4 * weight for name, weight in weights.items()}
   )
   for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
     expected = reference.cross_entropy(np.asarray(maps["segmentation"]), examples["label"])
-    assert float(found[name].value.mean()) == pytest.approx(expected, rel=1e-5)
-  assert found["depth"].value.mean() != found["depth_auxiliary"].value.mean()
+    assert float(losses[name].value.mean()) == pytest.approx(expected, rel=1e-5)
+  assert losses["depth"].value.mean() != losses["depth_auxiliary"].value.mean()
 
 
 def test_pixel_leaves_auxiliary_maps_out_without_a_weight(outputs):
@@ -112,38 +112,38 @@ SHARES = (0.5, 0.3, 0.2)
 def means(outputs):
   """The means of a term's summands at a progress that is traced."""
 
-  def found(term, progress):
+  def compute_means(term, progress):
     judge = lambda progress: {
       name: part.value.mean()
       for name, part in judged(term, outputs, games.batch(4), progress).items()
     }
     return {name: float(mean) for name, mean in jax.jit(judge)(progress).items()}
 
-  return found
+  return compute_means
 
 
 def test_pixel_balances_classes_at_first(outputs, means):
   label, part = games.batch(4)["label"], 1 / 3
   balanced = Pixel(auxiliary=0.4, balanced=part, shares=SHARES)
-  plain, early = means(Pixel(auxiliary=0.4), 0.0), means(balanced, 0.33)
+  unbalanced, early = means(Pixel(auxiliary=0.4), 0.0), means(balanced, 0.33)
   for name, maps in (("segmentation", outputs), ("segmentation_auxiliary", outputs[AUXILIARY])):
     weight = class_balance_weights(label, jnp.array(SHARES))
     expected = cross_entropy(maps["segmentation"], label, weights=weight).mean()
     assert early[name] == pytest.approx(float(expected), rel=1e-5)
-    assert abs(early[name] - plain[name]) > 1e-3 * plain[name]
+    assert abs(early[name] - unbalanced[name]) > 1e-3 * unbalanced[name]
   for name in ("depth", "depth_auxiliary"):
-    assert early[name] == pytest.approx(plain[name], rel=1e-6)
+    assert early[name] == pytest.approx(unbalanced[name], rel=1e-6)
   for progress in (part, 0.34, 1.0):
-    assert means(balanced, progress) == pytest.approx(plain, rel=1e-6)
+    assert means(balanced, progress) == pytest.approx(unbalanced, rel=1e-6)
 
 
 def test_pixel_balance_changes_neither_counts_nor_weights(outputs):
   examples = games.batch(4)
-  plain = judged(Pixel(), outputs, examples)
+  unbalanced = judged(Pixel(), outputs, examples)
   balanced = judged(Pixel(balanced=1.0, shares=SHARES), outputs, examples)
   for name in TASKS:
-    assert balanced[name].predictor_weight == plain[name].predictor_weight
-    assert balanced[name].value.count == plain[name].value.count
+    assert balanced[name].predictor_weight == unbalanced[name].predictor_weight
+    assert balanced[name].value.count == unbalanced[name].value.count
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def own_values(players, params, stats, examples):
 
   truth, *rebuilt = critic(lambda name, task: task.true_structure(examples))
   soft, *_ = critic(lambda name, task: task.structure(outputs[name]))
-  shown = soft
+  for_critic = soft
   if term.binarize:
-    shown, *_ = critic(lambda name, task: task.hard_structure(outputs[name]))
+    for_critic, *_ = critic(lambda name, task: task.hard_structure(outputs[name]))
   cells = {
     layer: functools.reduce(
       jnp.maximum,
@@ -62,7 +62,11 @@ def own_values(players, params, stats, examples):
   )
   hinge = sum(
     matching_hinge(
-      shown[layer], truth[layer], margin=term.margin, mask=cells[layer], normalize=term.normalize
+      for_critic[layer],
+      truth[layer],
+      margin=term.margin,
+      mask=cells[layer],
+      normalize=term.normalize,
     ).mean()
     for layer in term.layers
   )
@@ -72,11 +76,11 @@ def own_values(players, params, stats, examples):
     task.reconstruction_loss(each, examples).mean()
     for task, each in zip(tasks.values(), rebuilt, strict=True)
   )
-  climbed = hinge if term.margin else -distance(shown)
+  climbed = hinge if term.margin else -distance(for_critic)
   return {
     PREDICTOR: term.weight * distance(soft) + pixel,
     "structure": term.critic_weight * climbed + term.reconstruction_weight * rebuilding,
-    "seen": distance(shown),
+    "critic_distance": distance(for_critic),
   }
 
 
@@ -175,7 +179,7 @@ def change_of_distance(method, player):
   gradient = before["joint"][player]
   length = -1e-3 / float(optax.tree.norm(gradient))
   after = play(**{player: moved(params[player], gradient, length)})
-  return after["values"]["seen"] - before["values"]["seen"]
+  return after["values"]["critic_distance"] - before["values"]["critic_distance"]
 
 
 @pytest.mark.parametrize(
@@ -205,8 +209,8 @@ def test_structure_gives_missing_pixels_exactly_no_gradient(method):
   for name, task in tasks.items():
     missing = task.mask(examples)[..., 0] == 0
     assert np.all(of_outputs[name][missing] == 0) and np.any(of_outputs[name][~missing] != 0)
-    other = rng.normal(size=outputs[name].shape)
-    elsewhere[name] = jnp.where(missing[..., None], other, outputs[name])
+    noise = rng.normal(size=outputs[name].shape)
+    elsewhere[name] = jnp.where(missing[..., None], noise, outputs[name])
   jax.tree.map(np.testing.assert_array_equal, of_critic, gradients(params, elsewhere)[0])
 
 
@@ -218,7 +222,7 @@ def test_structure_for_each_task_equals_games_of_single_tasks():
   params, stats = games.variables(players)
   together = players.compute_losses(params, stats, games.batch(), rng=jax.random.key(0)).losses
   for name in names:
-    heads = [f"head_{other}" for other in names if other != name]
+    heads = [f"head_{task}" for task in names if task != name]
     predictor = {key: value for key, value in params[PREDICTOR].items() if key not in heads}
     alone = (
       games.game(tasks=(name,))
@@ -335,7 +339,7 @@ def test_structure_weights_follow_their_schedules(float64):
     reconstruction_weight=0.0, weight=Ramp(3.0, 0.3), critic_weight=Ramp(0.5, 0.05)
   )
   players = games.game(structure=falling)
-  plain, params = compiled("asm_no_rec")
+  play, params = compiled("asm_no_rec")
   _, stats = games.double(games.variables(players))
   gradients = jax.jit(
     lambda progress: games.joint_gradients(players, params, stats, games.batch(), progress=progress)
@@ -346,7 +350,7 @@ def test_structure_weights_follow_their_schedules(float64):
       jax.tree.map(
         lambda a, b, w=weight * factor: np.testing.assert_allclose(a, w * b, rtol=1e-6, atol=1e-12),
         scaled[player],
-        plain()["joint"][player],
+        play()["joint"][player],
       )
 
 

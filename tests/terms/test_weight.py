@@ -11,8 +11,8 @@ def test_ramp_follows_its_formula_and_rests_outside():
   for progress in (0.0, 0.25, 0.5, 1.0):
     np.testing.assert_allclose(decay(progress), 3 * 10**-progress, rtol=1e-6)
   late = Ramp(0.0, 4.0, "linear", 0.1, 0.3)
-  found = [float(late(progress)) for progress in (0.0, 0.1, 0.15, 0.2, 0.3, 0.9)]
-  np.testing.assert_allclose(found, [0, 0, 1, 2, 4, 4], atol=1e-6)
+  weights = [float(late(progress)) for progress in (0.0, 0.1, 0.15, 0.2, 0.3, 0.9)]
+  np.testing.assert_allclose(weights, [0, 0, 1, 2, 4, 4], atol=1e-6)
   halved = Ramp(1.0, 0.01, begin=0.5)
   np.testing.assert_allclose([halved(p) for p in (0.2, 0.75, 1.0)], [1, 0.1, 0.01], rtol=1e-5)
 

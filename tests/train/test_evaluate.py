@@ -26,26 +26,26 @@ DETAILS = {
 @pytest.fixture(scope="module")
 def evaluated():
   """A run whose 21 examples fill batches of 8 and 16 to different degrees, and its scores."""
-  found = {}
+  results = {}
   for size in (8, 16):
     changes = {"data.options.length": 21, "eval.batch_size": size, **DETAILS}
     run = build_experiment(small.config("iid,all", **changes))
     variables = run.init_state().variables()
-    found[size] = make_evaluate(run.game)(variables, run.eval_batches())
-  return run, variables, found
+    results[size] = make_evaluate(run.game)(variables, run.eval_batches())
+  return run, variables, results
 
 
 def test_evaluate_ignores_padding_and_batches(evaluated):
-  _, _, found = evaluated
-  assert found[8].num_examples == found[16].num_examples == 21
-  assert found[8].protocols == found[16].protocols
-  assert found[8].metrics.keys() == found[16].metrics.keys()
-  for key, value in found[8].metrics.items():
-    np.testing.assert_allclose(value, found[16].metrics[key], rtol=1e-4, err_msg=key)
+  _, _, results = evaluated
+  assert results[8].num_examples == results[16].num_examples == 21
+  assert results[8].protocols == results[16].protocols
+  assert results[8].metrics.keys() == results[16].metrics.keys()
+  for key, value in results[8].metrics.items():
+    np.testing.assert_allclose(value, results[16].metrics[key], rtol=1e-4, err_msg=key)
 
 
 def test_evaluate_computes_extra_metrics_of_the_predictions(evaluated):
-  run, variables, found = evaluated
+  run, variables, results = evaluated
   predict = jax.jit(run.game.predict)
   task = run.game.tasks["segmentation"]
   state = InstanceIoU.empty(task.channels)
@@ -59,18 +59,18 @@ def test_evaluate_computes_extra_metrics_of_the_predictions(evaluated):
       )
     )
   expected = state.compute()
-  assert {f"segmentation/instance/{key}" for key in expected} <= found[8].metrics.keys()
+  assert {f"segmentation/instance/{key}" for key in expected} <= results[8].metrics.keys()
   for key, value in expected.items():
-    np.testing.assert_allclose(found[8].metrics[f"segmentation/instance/{key}"], value, rtol=1e-6)
+    np.testing.assert_allclose(results[8].metrics[f"segmentation/instance/{key}"], value, rtol=1e-6)
 
 
 def test_evaluate_computes_metrics_by_class_of_the_predictions(evaluated):
-  run, variables, found = evaluated
+  run, variables, results = evaluated
   predict = jax.jit(run.game.predict)
   examples = [run.validation[index] for index in range(21)]
   outputs = predict(variables, np.stack([example["image"] for example in examples]))
   truth = {key: np.stack([each[key] for each in examples]) for key in ("label", "depth")}
-  tasks, values = run.game.tasks, group_by_class(found[8].metrics)
+  tasks, values = run.game.tasks, group_by_class(results[8].metrics)
   classes, size = tasks["segmentation"].classes, truth["label"].shape[1:]
   guess = np.asarray(tasks["segmentation"].predict(outputs["segmentation"], size))
   _, scores = slow.bf(truth["label"], guess, len(classes), 5)
@@ -102,16 +102,16 @@ def test_evaluate_computes_metrics_by_class_of_the_predictions(evaluated):
 class TwoSizes:
   """The examples of a source, every other one cut to 12 x 9 pixels."""
 
-  whole: Source
+  source: Source
 
-  descriptor = property(lambda self: self.whole.descriptor)
-  split = property(lambda self: self.whole.split)
+  descriptor = property(lambda self: self.source.descriptor)
+  split = property(lambda self: self.source.split)
 
   def __len__(self):
-    return len(self.whole)
+    return len(self.source)
 
   def __getitem__(self, index):
-    return crop(self.whole[index], 0, 0, (12, 9) if index % 2 else (16, 16))
+    return crop(self.source[index], 0, 0, (12, 9) if index % 2 else (16, 16))
 
 
 def test_evaluate_takes_boundaries_relative_to_images_without_padding(evaluated):
@@ -122,7 +122,7 @@ def test_evaluate_takes_boundaries_relative_to_images_without_padding(evaluated)
   )
   game = dataclasses.replace(run.game, tasks={**run.game.tasks, "segmentation": task})
   run = dataclasses.replace(run, game=game, validation=TwoSizes(run.validation))
-  found = make_evaluate(game)(variables, run.eval_batches()).metrics
+  metrics = make_evaluate(game)(variables, run.eval_batches()).metrics
   images, predict = [], jax.jit(run.game.predict)
   for index in range(21):
     example = pad(run.validation[index], (16, 16), run.prepare.fill)
@@ -132,25 +132,27 @@ def test_evaluate_takes_boundaries_relative_to_images_without_padding(evaluated)
     images.append((example["label"][:height, :width], guess[:height, :width]))
   scores = np.concatenate(
     [
-      slow.bf([true], [said], task.channels, 2 / 15 * np.hypot(*true.shape))[1]
-      for true, said in images
+      slow.bf([true], [predicted], task.channels, 2 / 15 * np.hypot(*true.shape))[1]
+      for true, predicted in images
     ]
   )
   by_image = [slow.mean(each) for each in scores[:, 2]]
-  assert found["segmentation/bf/bf"] == pytest.approx(slow.mean(by_image), rel=1e-6)
+  assert metrics["segmentation/bf/bf"] == pytest.approx(slow.mean(by_image), rel=1e-6)
   davis = np.array(
     [
-      slow.davis([true], [said], task.channels, np.ceil(0.008 * np.hypot(*true.shape)))
-      for true, said in images
+      slow.davis([true], [predicted], task.channels, np.ceil(0.008 * np.hypot(*true.shape)))
+      for true, predicted in images
     ]
   )
   for name, column in zip(task.classes, davis.T, strict=True):
-    np.testing.assert_allclose(found[f"segmentation/davis/f/{name}"], slow.mean(column), rtol=1e-6)
+    np.testing.assert_allclose(
+      metrics[f"segmentation/davis/f/{name}"], slow.mean(column), rtol=1e-6
+    )
   bands = sum(
     BoundaryIoU.from_batch(*image[::-1], num_classes=task.channels).intersection for image in images
   ) / sum(BoundaryIoU.from_batch(*image[::-1], num_classes=task.channels).union for image in images)
   np.testing.assert_allclose(
-    [found[f"segmentation/boundary_iou/iou/{name}"] for name in task.classes], bands
+    [metrics[f"segmentation/boundary_iou/iou/{name}"] for name in task.classes], bands
   )
 
 
@@ -168,10 +170,10 @@ def test_segmentation_refuses_bf_without_a_tolerance():
 
 
 def test_evaluate_returns_the_protocol_of_every_metric(evaluated):
-  _, _, found = evaluated
-  protocols = found[8].protocols
-  assert {name.rpartition("/")[0] for name in drop_classes(found[8].metrics)} == set(protocols)
-  assert {name.rpartition("/")[0] for name in group_by_class(found[8].metrics)} <= set(protocols)
+  _, _, results = evaluated
+  protocols = results[8].protocols
+  assert {name.rpartition("/")[0] for name in drop_classes(results[8].metrics)} == set(protocols)
+  assert {name.rpartition("/")[0] for name in group_by_class(results[8].metrics)} <= set(protocols)
   assert "theta = 0.220971 of the image diagonal" in protocols["segmentation/bf"]
   assert "each class" in protocols["depth/class"] and "instance" in protocols["depth/instance"]
 

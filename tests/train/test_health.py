@@ -1,4 +1,4 @@
-"""Symptoms of games that have gone wrong, and when they are said."""
+"""Symptoms of games that have gone wrong, and when they are reported."""
 
 import json
 
@@ -40,9 +40,9 @@ def judged(real, fake, discriminator_loss_real, discriminator_loss_fake):
   ],
 )
 def test_adversarial_diagnose_finds_collapse_and_saturation(figures, expected):
-  found = Adversarial().diagnose(figures, {})
-  assert list(found) == expected
-  for words in found.values():
+  problems = Adversarial().diagnose(figures, {})
+  assert list(problems) == expected
+  for words in problems.values():
     assert f"{figures['accuracy_real']:.3f}" in words and "give it" in words
 
 
@@ -64,10 +64,10 @@ def test_structure_diagnose_finds_growth_by_a_hundred(now, first, explodes):
     "smallest_norm_conv1": 1.0,
     "smallest_norm_conv2": 1.0,
   }
-  found = games.structure().diagnose(layers(now), layers(first))
-  assert list(found) == ["explodes"] * explodes
+  problems = games.structure().diagnose(layers(now), layers(first))
+  assert list(problems) == ["explodes"] * explodes
   if explodes:
-    assert f"{sum(now):.3g} after {sum(first):.3g}" in found["explodes"]
+    assert f"{sum(now):.3g} after {sum(first):.3g}" in problems["explodes"]
 
 
 HEALTHY = {
@@ -91,9 +91,9 @@ HEALTHY = {
   ],
 )
 def test_structure_diagnose_knows_every_normalization(normalize, changes, symptom, words):
-  found = games.structure(normalize=normalize).diagnose(HEALTHY | changes, HEALTHY)
-  assert list(found) == [symptom] * (symptom is not None)
-  assert not symptom or words in found[symptom]
+  problems = games.structure(normalize=normalize).diagnose(HEALTHY | changes, HEALTHY)
+  assert list(problems) == [symptom] * (symptom is not None)
+  assert not symptom or words in problems[symptom]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_structure_diagnose_knows_every_normalization(normalize, changes, sympto
   ],
 )
 def test_structure_diagnose_finds_orthogonal_features(normalize, distance, saturated):
-  found = games.structure(normalize=normalize).diagnose(HEALTHY | {"conv1": distance}, HEALTHY)
-  assert list(found) == ["saturated"] * saturated
-  assert not saturated or "truth at conv1 have little in common" in found["saturated"]
+  problems = games.structure(normalize=normalize).diagnose(HEALTHY | {"conv1": distance}, HEALTHY)
+  assert list(problems) == ["saturated"] * saturated
+  assert not saturated or "truth at conv1 have little in common" in problems["saturated"]
 
 
 def test_adversarial_diagnose_accounts_for_smoothed_targets():
@@ -130,9 +130,9 @@ def test_adversarial_diagnose_accounts_for_smoothed_targets():
 )
 def test_affinity_diagnose_finds_one_hot_weights(edge, non_edge, expected):
   figures = {"max_weight_edge": edge, "max_weight_non_edge": non_edge}
-  found = games.AAF.diagnose(figures, {})
-  assert list(found) == expected
-  assert all(kind.removeprefix("one_hot_") in words for kind, words in found.items())
+  problems = games.AAF.diagnose(figures, {})
+  assert list(problems) == expected
+  assert all(kind.removeprefix("one_hot_") in words for kind, words in problems.items())
   assert Affinity().diagnose({"edge_3": 1.0}, {}) == {}
   assert Affinity(adaptive=True, sizes=(3,)).diagnose(figures, {}) == {}
 
@@ -146,21 +146,23 @@ class Fever(Term):
   """Is hot above 1 and has grown if it is above its start."""
 
   def diagnose(self, now, first):
-    found = {"hot": "too hot"} if now["heat"] > 1 else {}
-    return found | ({"grown": f"grown from {first['heat']}"} if now["heat"] > first["heat"] else {})
+    problems = {"hot": "too hot"} if now["heat"] > 1 else {}
+    return problems | (
+      {"grown": f"grown from {first['heat']}"} if now["heat"] > first["heat"] else {}
+    )
 
   def __call__(self, context):
     return TermOutput({})
 
 
-def said(monitor, *heats, name="a"):
-  """What is said at each of the checks."""
+def check(monitor, *heats, name="a"):
+  """Returns the problems reported at each of the checks."""
   return [monitor.check({f"{name}/heat": heat, "other/heat": 9.0}) for heat in heats]
 
 
 def test_critic_monitor_reports_a_problem_once_until_it_has_gone():
   monitor = CriticMonitor({"a": Fever()}, [{"a/heat": 5.0}, {"a/heat": 0.0}])
-  assert said(monitor, 0.5, 2, 3, 0.5, 0.7, 2) == [[], ["a: too hot"], [], [], [], ["a: too hot"]]
+  assert check(monitor, 0.5, 2, 3, 0.5, 0.7, 2) == [[], ["a: too hot"], [], [], [], ["a: too hot"]]
 
 
 def test_critic_monitor_passes_each_term_its_own_metrics():
@@ -174,27 +176,27 @@ def test_critic_monitor_passes_each_term_its_own_metrics():
 
 
 def test_critic_monitor_compares_with_the_first_interval_of_the_run():
-  assert said(CriticMonitor({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
+  assert check(CriticMonitor({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
   logged = [{"step": 5, "a/heat": 0.2}, {"step": 10, "a/heat": 0.1}]
-  assert said(CriticMonitor({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
+  assert check(CriticMonitor({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
 
 
 def test_critic_monitor_knows_the_problems_of_a_resumed_run():
   heats = (0.2, 2.0, 3.0, 0.1, 4.0)
   for killed in range(1, 5):
     logged = [{"a/heat": heat} for heat in heats[:killed]]
-    rest = said(CriticMonitor({"a": Fever()}, logged), *heats[killed:])
-    assert rest == said(CriticMonitor({"a": Fever()}), *heats)[killed:]
+    remaining = check(CriticMonitor({"a": Fever()}, logged), *heats[killed:])
+    assert remaining == check(CriticMonitor({"a": Fever()}), *heats)[killed:]
 
 
 def run(workdir, **changes):
   """Trains a shipped config with a tiny discriminator; what was warned of."""
-  made = small.config(
+  config = small.config(
     "gan_basic",
     **{"train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes},
   )
-  made.terms.adversarial.critic = presets.critic("patch", filters=(4, 6), norm={"kind": "none"})
-  train(build_experiment(made), workdir)
+  config.terms.adversarial.critic = presets.critic("patch", filters=(4, 6), norm={"kind": "none"})
+  train(build_experiment(config), workdir)
   path = workdir / "warnings.jsonl"
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

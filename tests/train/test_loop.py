@@ -1,4 +1,4 @@
-"""Whole runs: a shipped config made small, killed and resumed, evaluated again."""
+"""Complete runs: a shipped config made small, killed and resumed, evaluated again."""
 
 import json
 import pathlib
@@ -192,7 +192,7 @@ def test_init_state_of_a_second_stage_takes_the_predictor_alone(tmp_path):
   moved = jax.tree.map(lambda x: x + np.ones_like(x), first.random_state())
   with open_checkpoints(first, tmp_path) as checkpoints:
     checkpoints.save(moved, step=12)
-  made = small.config(
+  config = small.config(
     "aaf",
     **{
       "seed": 1,
@@ -203,7 +203,7 @@ def test_init_state_of_a_second_stage_takes_the_predictor_alone(tmp_path):
       "optimizer.predictor.learning_rate": 1e-4,
     },
   )
-  second, reports = build_experiment(made), []
+  second, reports = build_experiment(config), []
   state = jax.device_get(second.init_state(reports.append))
   jax.tree.map(np.testing.assert_array_equal, state.variables(), moved.variables())
   fresh = jax.device_get(second.random_state())
@@ -275,15 +275,15 @@ def photos(tmp_path):
 
 
 def test_train_skips_broken_files_and_lists_them(photos, tmp_path):
-  made = small.config(
+  config = small.config(
     "folder,iid",
     "any",
     **{"data.root": str(photos), "data.options": {}, "train.steps": 3, "eval.batch_size": 8},
   )
   with pytest.raises(ValueError, match=r"(3|1)\.png cannot be decoded"):
-    train(build_experiment(made), tmp_path / "run")
-  made.data.loader.on_error = "skip"
-  results = train(build_experiment(made), tmp_path / "run")
+    train(build_experiment(config), tmp_path / "run")
+  config.data.loader.on_error = "skip"
+  results = train(build_experiment(config), tmp_path / "run")
   assert results["examples"] == 2 and results["split"] == "val"
   (skipped,) = results["skipped"]
   assert "masks/val/1.png" in skipped
@@ -310,7 +310,7 @@ def test_evaluate_refuses_a_split_without_batches():
 def test_check_finite_stops_a_diverged_run_before_it_is_saved(tmp_path):
   with pytest.raises(FloatingPointError, match="structure/conv1.*critic.clip_norm"):
     check_finite(7, {"structure/conv1": float("inf"), "pixel/segmentation": 1.0})
-  made = small.config(
+  config = small.config(
     **{
       "optimizer.predictor.name": "sgd",
       "optimizer.predictor.learning_rate": 1e30,
@@ -318,7 +318,7 @@ def test_check_finite_stops_a_diverged_run_before_it_is_saved(tmp_path):
     }
   )
   with pytest.raises(FloatingPointError, match="diverged before step 4"):
-    train(build_experiment(made), tmp_path)
+    train(build_experiment(config), tmp_path)
   assert not any(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())
 
 
@@ -381,8 +381,8 @@ def test_train_resumes_with_all_options_together(tmp_path, compiled_once):
       },
     )
   )
-  results = train(run, tmp_path / "whole")
-  lines = small.logged(tmp_path / "whole")
+  results = train(run, tmp_path / "complete")
+  lines = small.logged(tmp_path / "complete")
   moved = [
     [name.removeprefix("gradient_norm/") for name in line if name.startswith("gradient_norm/")]
     for line in lines
@@ -398,7 +398,7 @@ def test_train_resumes_with_all_options_together(tmp_path, compiled_once):
   assert train(run, tmp_path / "killed") == results
   assert small.logged(tmp_path / "killed") == lines
   states = []
-  for name in ("whole", "killed"):
+  for name in ("complete", "killed"):
     with open_checkpoints(run, tmp_path / name) as checkpoints:
       states.append(jax.device_get(restore_state(run, checkpoints, 10)))
   jax.tree.map(np.testing.assert_array_equal, *states)

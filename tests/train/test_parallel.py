@@ -24,8 +24,10 @@ def test_shard_batch_gives_every_device_its_rows(devices):
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_prefetch_to_device_keeps_order_and_number(count):
-  found = [float(each["image"].ravel()[0]) for each in prefetch_to_device(map(batch, range(count)))]
-  assert found == [*range(count)]
+  first_pixels = [
+    float(each["image"].ravel()[0]) for each in prefetch_to_device(map(batch, range(count)))
+  ]
+  assert first_pixels == [*range(count)]
 
 
 def test_prefetch_to_device_sends_some_batches_ahead():

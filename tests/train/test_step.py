@@ -61,12 +61,12 @@ def run(steps, devices, updates="joint", **options):
   return jax.device_get(state), jax.device_get(metrics)
 
 
-def assert_close(found, expected, rtol):
+def assert_close(actual, expected, rtol):
   """Relative to the size of each array."""
   compare = lambda a, b: np.testing.assert_allclose(
     a, b, rtol=rtol, atol=rtol * max(float(np.max(np.abs(b), initial=0)), 1e-12)
   )
-  jax.tree.map(compare, found, expected)
+  jax.tree.map(compare, actual, expected)
 
 
 @pytest.mark.parametrize("updates, counts", [("joint", (2, 8)), ("alternate", (4,))])
@@ -92,8 +92,8 @@ def test_step_gives_the_same_numbers_in_single_precision():
 
 def test_step_of_microbatches_gives_the_numbers_of_the_batch(float64):
   options = {"norm": "none", "wide": True}
-  whole, parts = run(3, 1, **options), run(3, 2, grad_accum_steps=4, **options)
-  assert_close(parts, whole, 1e-9)
+  complete, parts = run(3, 1, **options), run(3, 2, grad_accum_steps=4, **options)
+  assert_close(parts, complete, 1e-9)
 
 
 class Clock(Term):
@@ -110,7 +110,7 @@ class Clock(Term):
 
 
 def keep_step():
-  """An optimizer that moves nothing, and whose state is the step that it was told last."""
+  """An optimizer that moves nothing, and whose state is the last step that it was given."""
   update = lambda updates, state, params=None, *, step: (
     jax.tree.map(jnp.zeros_like, updates),
     jnp.asarray(step),
@@ -131,7 +131,7 @@ def test_step_counts_the_predictors_steps_in_every_order_of_updates():
     UpdateSchedule(1, 1),
     UpdateSchedule(3, 2, 1),
   ):
-    now, found = state, []
+    now, counts = state, []
     for i in range(updates.total_steps(steps)):
       active_players = updates.active_players(i, names)
       if (updates, active_players) not in take:
@@ -142,8 +142,8 @@ def test_step_counts_the_predictors_steps_in_every_order_of_updates():
       clocks = {int(now.players[name].opt_state) for name in active_players}
       assert clocks == {updates.count_predictor_steps(i)}
       assert metrics["clock/progress"] == np.float32(updates.count_predictor_steps(i) / steps)
-      found += [clocks.pop()] if PREDICTOR in active_players else []
-    assert found == list(range(steps)) and now.step == updates.total_steps(steps)
+      counts += [clocks.pop()] if PREDICTOR in active_players else []
+    assert counts == list(range(steps)) and now.step == updates.total_steps(steps)
 
 
 @pytest.mark.parametrize("mover, waiter", [(PREDICTOR, "structure"), ("structure", PREDICTOR)])
@@ -169,8 +169,8 @@ def test_step_on_an_unlabeled_batch_has_no_gradient():
 
 
 def test_step_does_not_differentiate_frozen_parameters():
-  players, held = games.of_method("asm"), re.compile("^down1")
-  optimizer = dataclasses.replace(OPTIMIZER, lr_multipliers={held.pattern: 0.0})
+  players, frozen = games.of_method("asm"), re.compile("^down1")
+  optimizer = dataclasses.replace(OPTIMIZER, lr_multipliers={frozen.pattern: 0.0})
   tx = dict.fromkeys((PREDICTOR, "structure"), optimizer.make_transformation(STEPS))
   make = functools.partial(make_step, players, tx, active_players=(PREDICTOR,), steps=STEPS)
   state = jax.device_get(init_state(players, tx, seed=0, image_size=games.SIZE))
@@ -189,7 +189,7 @@ def test_step_does_not_differentiate_frozen_parameters():
   for after, _ in moved:
     now = flax.traverse_util.flatten_dict(after.players[PREDICTOR].params, sep="/")
     assert {path for path in now if np.array_equal(now[path], before[path])} == {
-      path for path in now if held.search(path)
+      path for path in now if frozen.search(path)
     }
   assert moved[1][1]["gradient_norm/predictor"] < moved[0][1]["gradient_norm/predictor"]
 
@@ -212,7 +212,7 @@ def take_medley(devices, grad_accum_steps=1):
 
 @functools.cache
 def sent_by_definition():
-  """The norm, by term, of the gradient by the predictor's outputs on the whole batch."""
+  """The norm, by term, of the gradient by the predictor's outputs on the complete batch."""
   players = games.of_method("medley", norm="none", levels=1)
   _, state = take_medley(1)
   params, stats = state.params, state.batch_stats
@@ -286,8 +286,7 @@ NEW = [
 
 @pytest.mark.parametrize("method", NEW)
 def test_joint_gradients_of_every_method_are_finite_in_half_precision(method):
-  plain = games.of_method(method, levels=1)
-  players = games.with_compute_dtype(jnp.bfloat16, plain)
+  players = games.with_compute_dtype(jnp.bfloat16, games.of_method(method, levels=1))
   params, stats = games.variables(players)
 
   def descend(params):
@@ -401,9 +400,9 @@ def test_variables_are_the_moving_average_where_one_is_kept():
   first = keep[0] * 1 + (1 - keep[0]) * 0.9
   expected = keep[1] * first + (1 - keep[1]) * 0.8
   np.testing.assert_allclose(state.variables()["params"]["body"]["kernel"], expected, rtol=1e-6)
-  plain, opt_state = descend(Optimizer(), [1.0])
-  state = TrainState(jnp.array(1), {PREDICTOR: Player(plain, {}, opt_state)}, jnp.zeros(2))
-  assert state.variables()["params"] is plain
+  params, opt_state = descend(Optimizer(), [1.0])
+  state = TrainState(jnp.array(1), {PREDICTOR: Player(params, {}, opt_state)}, jnp.zeros(2))
+  assert state.variables()["params"] is params
 
 
 @pytest.mark.parametrize("field", ["name", "schedule"])
