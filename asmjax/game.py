@@ -142,15 +142,16 @@ class Game:
       if replayed and term.critic is None:
         continue
       critic = {"params": params.get(name, {}), "batch_stats": batch_stats.get(name, {})}
-      context = TermContext(
-        tasks=self.tasks,
-        outputs=copies[name],
-        truth=truth,
-        rng=keys[name],
-        critic=critic,
-        progress=progress,
+      losses, critic_stats = term(
+        TermContext(
+          tasks=self.tasks,
+          outputs=copies[name],
+          truth=truth,
+          rng=keys[name],
+          critic=critic,
+          progress=progress,
+        )
       )
-      losses, critic_stats = term(context)
       result.losses.update({f"{name}/{key}": loss for key, loss in losses.items()})
       if term.critic is not None:
         result.batch_stats[name] = critic_stats

@@ -38,20 +38,20 @@ def aggregate(
   Example:
     >>> start = (MapSet(0, peak=True),)
     >>> sets = aggregate(aggregate(start, 5, buffer_size=3), 9, buffer_size=3)
-    >>> [each.model for each in sets]
+    >>> [maps.model for maps in sets]
     [0, 5, 9]
-    >>> [each.model for each in aggregate(sets, 12, buffer_size=3)]
+    >>> [maps.model for maps in aggregate(sets, 12, buffer_size=3)]
     [0, 9, 12]
-    >>> [each.model for each in aggregate(sets, 12, peak=10, buffer_size=3)]
+    >>> [maps.model for maps in aggregate(sets, 12, peak=10, buffer_size=3)]
     [10, 12]
   """
   check_room(buffer_size, retain)
   if peak is not None:
-    before = [each for each in sets if each.peak][:retain]
-    return (MapSet(peak, True), *before, MapSet(ending, False))
+    retained = [maps for maps in sets if maps.peak][:retain]
+    return (MapSet(peak, True), *retained, MapSet(ending, False))
   kept = list(sets)
   if len(kept) >= buffer_size:
-    kept.pop(next(place for place, each in enumerate(kept) if not each.peak))
+    kept.remove(next(maps for maps in kept if not maps.peak))
   return (*kept, MapSet(ending, False))
 
 

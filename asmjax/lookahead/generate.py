@@ -46,18 +46,19 @@ def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Gen
     batches = prefetch_to_device(experiment.eval_batches(on_skip, images))
     predicted = ((batch["weight"], predict_on_devices(variables, batch)) for batch in batches)
     for number, (weight, maps) in enumerate(prefetch(predicted, ahead=1)):
-      places = range(number * size + jax.process_index(), len(images), jax.process_count())
-      yield from _rows(places, weight, maps, indices)
+      rows = range(number * size + jax.process_index(), len(images), jax.process_count())
+      share = rows[: size // jax.process_count()]
+      yield from _unbatch(weight, maps, [indices[row] for row in share])
 
   return generate
 
 
-def _rows(
-  places: range, weight: Array, maps: Mapping[str, Array], indices: Sequence[int]
+def _unbatch(
+  weight: Array, maps: Mapping[str, Array], indices: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
   """Yields (index, maps) of the examples of a batch, without those that only pad it."""
-  flat = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
-  real, rows = flat(weight) > 0, {key: flat(value) for key, value in maps.items()}
-  for row, place in enumerate(places[: len(real)]):
-    if real[row]:
-      yield indices[place], {key: value[row] for key, value in rows.items()}
+  flatten = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
+  is_real, rows = flatten(weight) > 0, {key: flatten(value) for key, value in maps.items()}
+  for row, index in enumerate(indices):
+    if is_real[row]:
+      yield index, {key: value[row] for key, value in rows.items()}

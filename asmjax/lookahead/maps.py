@@ -26,7 +26,7 @@ from asmjax.utils.files import atomic_write
 # (255 is "unlabeled"); float16 has 11 bits, a relative error of 5e-4, far below that of any
 # prediction of depths or normals, and halves the files.
 _STORED = {"label": np.uint8, "depth": np.float16, "normals": np.float16}
-_SHOWN = {"label": np.int32, "depth": np.float32, "normals": np.float32}
+_REPLAYED = {"label": np.int32, "depth": np.float32, "normals": np.float32}
 _PARSING = threading.Lock()
 
 Predictions = Iterable[tuple[int, Mapping[str, np.ndarray]]]
@@ -117,7 +117,7 @@ class ModelMaps:
     """Reads the maps of example `index`, by the keys of a batch."""
     names = {key: f"{key}/{index}.npy" for key in _STORED}
     return {
-      REPLAY + key: _array(self._members[name].read(name)).astype(_SHOWN[key])
+      REPLAY + key: _array(self._members[name].read(name)).astype(_REPLAYED[key])
       for key, name in names.items()
       if name in self._members
     }
@@ -185,9 +185,8 @@ class AggregatedMaps:
     self.descriptor: Descriptor = source.descriptor
     self.split: str = source.split
     self._source = source
-    self._sets = tuple(sets)
     self._resize = resize
-    self._pairs = [(place, index) for place, each in enumerate(sets) for index in each.indices]
+    self._pairs = [(maps, index) for maps in sets for index in maps.indices]
 
   def __len__(self) -> int:
     """Number of pairs of an example and a map."""
@@ -196,12 +195,12 @@ class AggregatedMaps:
   def __getitem__(self, index: int) -> Example:
     """Pair `index`: the example, and what a model has predicted for it."""
     check_index(index, len(self))
-    place, of_source = self._pairs[index]
-    example = self._resize(self._source[of_source])
+    maps, source_index = self._pairs[index]
+    example = self._resize(self._source[source_index])
     height, width = example["image"].shape[:2]
     # The image was padded when it was predicted.
-    shown = {key: value[:height, :width] for key, value in self._sets[place][of_source].items()}
-    return {**example, **shown}
+    replayed = {key: value[:height, :width] for key, value in maps[source_index].items()}
+    return {**example, **replayed}
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """The files that pair `index` is read from, by key."""

@@ -76,7 +76,7 @@ class LookaheadSchedule(Schedule):
     self.progress: LookaheadState  # Set by `restore`.
     self._experiment, self._workdir, self._settings = experiment, workdir, settings
     self._metric, self._on_skip = experiment.checkpointing.metric, on_skip
-    self._decision_source, self._rest_source = (
+    self._decision_source, self._remaining_source = (
       Subset(experiment.validation, indices)
       for indices in decision_split(
         len(experiment.validation), settings.decision_fraction, settings.decision_seed
@@ -116,9 +116,9 @@ class LookaheadSchedule(Schedule):
       if self.progress.retraining:
         self._open_buffer()
       return StepResult(state)
-    scores, others = self._decision_scores(state), self._rest_scores(state)
+    scores = self._decision_scores(state)
     miou = scores[self._metric]
-    self.progress = LookaheadState(cycles.begin(miou), (miou, *others))
+    self.progress = LookaheadState(cycles.begin(miou), (miou, *self._remaining_scores(state)))
     self._store_maps(0, state, maps=True)
     logged = _metrics_of(self.progress, scores, miou)
     state, loss = self._begin_retraining(state)
@@ -153,10 +153,10 @@ class LookaheadSchedule(Schedule):
 
   def summary(self, state: TrainState) -> dict[str, Any]:
     """Returns the metric of the start and the end, on the decision split and on the rest."""
-    now, others = self.progress, self._rest_scores(state)
+    now, remaining = self.progress, self._remaining_scores(state)
     parts = {DECISION: (len(self._decision_source), now.initial_metrics[0], now.cycle.best)}
-    if others:
-      parts["rest"] = (len(self._rest_source), now.initial_metrics[1], others[0])
+    if remaining:
+      parts["rest"] = (len(self._remaining_source), now.initial_metrics[1], remaining[0])
     scores = {
       name: {"examples": count, "start": start, "end": end}
       for name, (count, start, end) in parts.items()
@@ -289,11 +289,11 @@ class LookaheadSchedule(Schedule):
     self._book_time("decision split")
     return scores
 
-  def _rest_scores(self, state: TrainState) -> tuple[float, ...]:
+  def _remaining_scores(self, state: TrainState) -> tuple[float, ...]:
     """Evaluates on the validation examples that decide nothing, if there are any."""
-    if not len(self._rest_source):
+    if not len(self._remaining_source):
       return ()
-    examples = self._experiment.eval_batches(self._on_skip, self._rest_source)
+    examples = self._experiment.eval_batches(self._on_skip, self._remaining_source)
     return (self._evaluate(state.variables(), examples).metrics[self._metric],)
 
   def _store_maps(self, model: int, state: TrainState, *, maps: bool) -> None:

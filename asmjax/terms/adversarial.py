@@ -155,7 +155,7 @@ class Adversarial(Term):
     )
     real, fake = self._inputs(structures, context.truth["image"])
     fixed_real, fixed_fake = jax.lax.stop_gradient((real, fake))
-    # Two halves of the scalar, each with the other side held constant; the compiler merges their
+    # Two halves of the scalar, each with the other side constant; the compiler merges their
     # forward passes.
     logits, stats = self._logits(context.critic, fixed_real, fixed_fake, context.rng)
     fixed_critic = {**context.critic, "params": jax.lax.stop_gradient(context.critic["params"])}
@@ -168,15 +168,11 @@ class Adversarial(Term):
         predictor_weight=evaluate_weight(self.weight, context.progress),
       )
     }
-    for name, of_kind in zip(("real", "fake"), logits, strict=True):
+    for name, x in zip(("real", "fake"), logits, strict=True):
       is_real = name == "real"
-      losses[f"discriminator_loss_{name}"] = LossTerm(
-        discriminator_loss(of_kind, real=is_real, label_smoothing=self.label_smoothing, mask=mask),
-        critic_weight=self.critic_weight,
-      )
-      losses[f"accuracy_{name}"] = LossTerm(
-        discriminator_accuracy(of_kind, real=is_real, mask=mask)
-      )
+      loss = discriminator_loss(x, real=is_real, label_smoothing=self.label_smoothing, mask=mask)
+      losses[f"discriminator_loss_{name}"] = LossTerm(loss, critic_weight=self.critic_weight)
+      losses[f"accuracy_{name}"] = LossTerm(discriminator_accuracy(x, real=is_real, mask=mask))
     if self.r1_weight:
       losses["r1_penalty"] = LossTerm(
         self._r1_penalty(context.critic, fixed_real, structures, context.rng),
@@ -185,7 +181,7 @@ class Adversarial(Term):
     return TermOutput(losses, stats)
 
   def _inputs(self, structures: MaskedStructures, image: ArrayLike) -> tuple[Inputs, Inputs]:
-    """The discriminator's inputs for the truth and for the prediction."""
+    """Computes the discriminator's inputs for the truth and for the prediction."""
     predicted = structures.straight_through if self.hard else structures.predicted
     truth, predicted = (jnp.concatenate(maps, axis=-1) for maps in (structures.true, predicted))
     shape = (*predicted.shape[:3], 3)
@@ -208,7 +204,7 @@ class Adversarial(Term):
   def _logits(
     self, critic: Mapping[str, PyTree], real: Inputs, fake: Inputs, rng: Array
   ) -> tuple[tuple[Float[Array, "n h w 1"], Float[Array, "n h w 1"]], PyTree]:
-    """Logits of the truth and of the prediction, and the statistics after both."""
+    """Computes logits of the truth and of the prediction, and the statistics after both."""
     if self.joint_batch:
       both = tuple(jnp.concatenate(pair) for pair in zip(real, fake, strict=True))
       logits, stats = self._apply(critic, both, rng)
@@ -221,7 +217,7 @@ class Adversarial(Term):
   def _r1_penalty(
     self, critic: Mapping[str, PyTree], real: Inputs, structures: MaskedStructures, rng: Array
   ) -> MaskedMean:
-    """R1 at the true structure, in the form in which the discriminator gets it."""
+    """Computes R1 at the true structure, in the form in which the discriminator gets it."""
     logits = lambda structure: self._apply(critic, (structure, *real[1:]), rng)[0]
     mask = structures.mask(real[0].shape[1:3], count_partial_cells=True)
     return gradient_penalty(logits, real[0], mask=mask)

@@ -103,21 +103,18 @@ class Affinity(Term):
       weight_by=self.weight_by,
     )
     losses = {
-      f"{kind}_{size}": self._loss(MaskedMean(*of_size), weight, critic_weight)
-      for kind, of_kind in zip(loss._fields, loss, strict=True)
-      for size, *of_size in zip(self.sizes, *of_kind, strict=True)
+      f"{kind}_{size}": self._loss(MaskedMean(total, count), weight, critic_weight)
+      for kind, by_size in loss._asdict().items()
+      for size, total, count in zip(self.sizes, *by_size, strict=True)
     }
     if size_weights is not None:
-      losses |= {
-        f"max_weight_{kind}": LossTerm(
-          MaskedMean(jnp.mean(jnp.max(by_class, axis=1)), jnp.ones(()))
-        )
-        for kind, by_class in zip(size_weights._fields, size_weights, strict=True)
-      }
+      for kind, by_class in size_weights._asdict().items():
+        largest = jnp.mean(jnp.max(by_class, axis=1))
+        losses[f"max_weight_{kind}"] = LossTerm(MaskedMean(largest, jnp.ones(())))
     return TermOutput(losses)
 
   def _loss(self, value: MaskedMean, weight: Scalar, critic_weight: Scalar) -> LossTerm:
-    """A loss of one size: the weights of the sizes, if they are free, ascend what it descends."""
+    """Weighs the loss of one size, which free weights of the sizes ascend."""
     if not self.adaptive:
       return LossTerm(value, predictor_weight=weight)
     return LossTerm(

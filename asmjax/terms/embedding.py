@@ -56,8 +56,5 @@ class Embedding(Term):
     )
     weight = evaluate_weight(self.weight, context.progress)
     return TermOutput(
-      {
-        kind: LossTerm(value, predictor_weight=weight)
-        for kind, value in zip(loss._fields, loss, strict=True)
-      }
+      {kind: LossTerm(value, predictor_weight=weight) for kind, value in loss._asdict().items()}
     )

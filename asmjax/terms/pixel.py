@@ -9,9 +9,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from asmjax.losses.pixel import class_balance_weights
-from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks.base import Task
-from asmjax.terms.base import AUXILIARY, LossTerm, Term, TermContext, TermOutput
+from asmjax.terms.base import AUXILIARY, LossTerm, Scalar, Term, TermContext, TermOutput
 from asmjax.terms.weight import Weight, evaluate_weight
 
 # How far from 1 the sum of shares may be: somebody may have rounded them.
@@ -64,33 +63,27 @@ class Pixel(Term):
 
   def __call__(self, context: TermContext) -> TermOutput:
     """Computes one loss for each task, and one for its auxiliary map."""
+    if self.auxiliary and AUXILIARY not in context.outputs:
+      raise ValueError(f"auxiliary={self.auxiliary}, but the predictor has no auxiliary heads")
     weight, options = evaluate_weight(self.weight, context.progress), {}
     if self.balanced:
-      weights = self._balance(context.truth["label"], context.progress)
-      options["segmentation"] = {"weights": weights}
+      options["segmentation"] = {"weights": self._balance(context.truth["label"], context.progress)}
 
-    def pixel_loss(name: str, maps: Mapping[str, PyTree]) -> MaskedMean:
-      return context.tasks[name].pixel_loss(maps[name], context.truth, **options.get(name, {}))
+    def pixel_losses(maps: Mapping[str, PyTree], weight: Scalar) -> dict[str, LossTerm]:
+      losses = {}
+      for name, task in context.tasks.items():
+        loss = task.pixel_loss(maps[name], context.truth, **options.get(name, {}))
+        losses[name] = LossTerm(loss, predictor_weight=weight * task.weight)
+      return losses
 
-    losses = {
-      name: LossTerm(pixel_loss(name, context.outputs), predictor_weight=weight * task.weight)
-      for name, task in context.tasks.items()
-    }
-    if not self.auxiliary:
-      return TermOutput(losses)
-    if AUXILIARY not in context.outputs:
-      raise ValueError(f"auxiliary={self.auxiliary}, but the predictor has no auxiliary heads")
-    auxiliary = {
-      f"{name}_auxiliary": LossTerm(
-        pixel_loss(name, context.outputs[AUXILIARY]),
-        predictor_weight=self.auxiliary * weight * task.weight,
-      )
-      for name, task in context.tasks.items()
-    }
-    return TermOutput(losses | auxiliary)
+    losses = pixel_losses(context.outputs, weight)
+    if self.auxiliary:
+      auxiliary = pixel_losses(context.outputs[AUXILIARY], self.auxiliary * weight)
+      losses |= {f"{name}_auxiliary": loss for name, loss in auxiliary.items()}
+    return TermOutput(losses)
 
-  def _balance(self, label: ArrayLike, progress: Array | float) -> Float[Array, "n h w"]:
-    """Weights of pixels: by class at first, then 1."""
+  def _balance(self, label: ArrayLike, progress: Scalar) -> Float[Array, "n h w"]:
+    """Computes weights of pixels: by class at first, then 1."""
     if self.needs_class_shares:
       raise ValueError(
         f"balanced={self.balanced}, but no shares of the classes; expected those that "

@@ -130,9 +130,8 @@ class Structure(Term):
       select_tasks(context.tasks, self.tasks), context.outputs, context.truth
     )
     params = context.critic["params"]
-    weight, critic_weight = (
-      evaluate_weight(each, context.progress) for each in (self.weight, self.critic_weight)
-    )
+    weight = evaluate_weight(self.weight, context.progress)
+    critic_weight = evaluate_weight(self.critic_weight, context.progress)
     predicted = structures.predicted
     features, *rebuilt = self._encode(params, structures.true)
     masks = {
@@ -167,7 +166,7 @@ class Structure(Term):
     weight: Scalar,
     critic_weight: Scalar,
   ) -> dict[str, LossTerm]:
-    """One value for both players, each one's gradient with its own sign and weight.
+    """Computes one value for both players, with a sign and a weight for each one's gradient.
 
     The true features are reversed themselves: their parameters also serve the reconstruction.
     """
@@ -190,7 +189,7 @@ class Structure(Term):
     masks: Masks,
     weight: Scalar,
   ) -> dict[str, LossTerm]:
-    """V for the predictor, with the analyzer held constant."""
+    """Computes V for the predictor, with the analyzer constant."""
     params, features = jax.lax.stop_gradient((params, features))
     distances = self._distances(params, predicted, features, masks)
     return {layer: LossTerm(value, predictor_weight=weight) for layer, value in distances.items()}
@@ -203,7 +202,7 @@ class Structure(Term):
     masks: Masks,
     critic_weight: Scalar,
   ) -> dict[str, LossTerm]:
-    """V for the analyzer, or with a margin the hinge on it, with the predictor held constant.
+    """Computes V for the analyzer, or with a margin the hinge on it, with the predictor constant.
 
     The compiler merges the forward passes of both objectives.
     """
@@ -233,7 +232,7 @@ class Structure(Term):
   def _encode(
     self, params: PyTree, structures: Sequence[Array]
   ) -> tuple[Features, *tuple[Array, ...]]:
-    """Features by layer, and the reconstruction of each structure."""
+    """Computes features by layer, and the reconstruction of each structure."""
     return jax.tree.map(promote_to_float32, self.critic.apply({"params": params}, *structures))
 
   def _distances(
@@ -249,8 +248,8 @@ class Structure(Term):
   ) -> dict[str, LossTerm]:
     return {
       f"reconstruction_{name}": LossTerm(
-        task.reconstruction_loss(part, truth),
+        task.reconstruction_loss(reconstruction, truth),
         critic_weight=self.reconstruction_weight * task.weight,
       )
-      for (name, task), part in zip(tasks.items(), rebuilt, strict=True)
+      for (name, task), reconstruction in zip(tasks.items(), rebuilt, strict=True)
     }

@@ -128,10 +128,10 @@ def all_gather_objects(content: Any) -> list[Any]:
   ]
 
 
-def sync_processes(place: str) -> None:
+def sync_processes(name: str) -> None:
   """Waits until all processes have made the call of that name; JAX raises if names differ."""
   if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(place)
+    multihost_utils.sync_global_devices(name)
 
 
 def check_divisible(batch_size: int, *, name: str, parts: int = 1) -> None:
