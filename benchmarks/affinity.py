@@ -58,7 +58,7 @@ Side = Callable[[], tuple[float, np.ndarray, np.ndarray]]
 
 
 def draw(shape: Shape) -> Inputs:
-  """Blocks of 8x8 pixels of random classes, 2 % unlabeled, and logits that are often right."""
+  """Draws 8x8 blocks of random classes, 2 % unlabeled, and logits that are often right."""
   rng = np.random.default_rng(0)
   n, h, w, c = shape
   blocks = rng.integers(0, c, (n, -(-h // 8), -(-w // 8)))
@@ -72,7 +72,7 @@ def draw(shape: Shape) -> Inputs:
 
 
 def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
-  """The library's loss, compiled for these inputs."""
+  """Compiles the library's loss for these inputs."""
 
   def loss(logits, free, label):
     weights = SizeWeights(*jax.nn.softmax(free))
@@ -92,7 +92,7 @@ def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
 
 
 def pytorch(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
-  """The released scheme, channels first."""
+  """Makes the released scheme, channels first."""
   logits = torch.from_numpy(logits).permute(0, 3, 1, 2).contiguous().requires_grad_()
   label, free = torch.from_numpy(label).long(), torch.from_numpy(free).requires_grad_()
 
@@ -106,7 +106,7 @@ def pytorch(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
 
 
 def _released(probabilities: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-  """The loss from one tensor of neighbors a size."""
+  """Computes the loss from one tensor of neighbors a size."""
   classes = probabilities.shape[1]
   known = label < classes
   safe = torch.where(known, label, 0)
@@ -200,8 +200,8 @@ def _name(shape: Shape) -> str:
   return "x".join(map(str, shape))
 
 
-def parse() -> argparse.Namespace:
-  """The flags."""
+def parse_flags() -> argparse.Namespace:
+  """Parses the flags."""
   parser = make_parser(__doc__)
   parser.add_argument("--rounds", type=int, default=9, help="measured after a warm-up")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
@@ -212,7 +212,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   """Benchmarks what the flags say."""
-  args = parse()
+  args = parse_flags()
   limit_cores(args.threads)
   torch.set_num_threads(args.threads)
   print(f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each")

@@ -46,7 +46,7 @@ Maps = tuple[np.ndarray, np.ndarray]  # True and predicted, (h, w) or stacks of 
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int]) -> Maps:
-  """A label map of 2 to 5 blobs on background, and the same map warped by some 3 pixels."""
+  """Draws a label map of 2 to 5 blobs on background, and the same map warped by some 3 pixels."""
   label = np.zeros(size, np.uint8)
   y, x = np.indices(size).astype(np.float32)
   for _ in range(rng.integers(2, 6)):
@@ -64,13 +64,13 @@ def draw(rng: np.random.Generator, size: tuple[int, int]) -> Maps:
 
 
 def _waves(rng: np.random.Generator, size: tuple[int, int], scale: float) -> np.ndarray:
-  """Smooth noise of unit variance."""
+  """Draws smooth noise of unit variance."""
   noise = cv2.GaussianBlur(rng.standard_normal(size).astype(np.float32), (0, 0), scale)
   return noise / noise.std()
 
 
 def boundary_points(maps: Maps) -> list[tuple[int, np.ndarray, np.ndarray]]:
-  """Class, and places of its true and predicted boundary, for each class with either."""
+  """Returns (class, places of its true, of its predicted boundary) of classes with either."""
   edges = [mark_contours(ids, np.ones(ids.shape, bool)) for ids in maps]
   present = np.unique([c for ids, edge in zip(maps, edges, strict=True) for c in ids[edge]])
   return [
@@ -80,7 +80,7 @@ def boundary_points(maps: Maps) -> list[tuple[int, np.ndarray, np.ndarray]]:
 
 
 def assigned(batch: Maps) -> np.ndarray:
-  """(c,): pixels matched by the assignment of least cost."""
+  """Counts the pixels matched by the assignment of least cost, (c,)."""
   matched = np.zeros(CLASSES, np.int64)
   tolerance = ContourBenchmark.empty(1).tolerance.pixels(batch[0].shape[1:])
   for maps in zip(*batch, strict=True):
@@ -92,7 +92,7 @@ def assigned(batch: Maps) -> np.ndarray:
 
 
 def pairwise(batch: Maps) -> float:
-  """The mean BF by all distances."""
+  """Computes the mean BF by all distances."""
   tolerance = BF.pixels(batch[0].shape[1:])  # All images have one size.
   return float(np.mean([_pairwise(maps, tolerance) for maps in zip(*batch, strict=True)]))
 
@@ -110,19 +110,19 @@ def _pairwise(maps: Maps, tolerance: float) -> float:
 
 
 def one_to_one(batch: Maps) -> np.ndarray:
-  """(c,): pixels matched by the library."""
+  """Counts the pixels matched by the library, (c,)."""
   return ContourBenchmark.from_batch(*batch[::-1], num_classes=CLASSES).matched
 
 
 def closest(batch: Maps) -> float:
-  """The mean BF by the library."""
+  """Computes the mean BF by the library."""
   return BFScore.from_batch(*batch[::-1], num_classes=CLASSES, tolerance=BF).compute()["bf"]
 
 
 def measure(
   sides: Mapping[str, Callable[[Maps], Any]], batches: list[Maps]
 ) -> dict[str, np.ndarray]:
-  """Seconds an image by side and batch; the sides take turns, and must find the same."""
+  """Measures seconds an image by side and batch; the sides take turns, and must find the same."""
   times: dict[str, list[float]] = {name: [] for name in sides}
   for i, batch in enumerate([batches[0], *batches]):  # The first batch warms up.
     results = []
@@ -148,8 +148,8 @@ def report(times: Mapping[str, np.ndarray]) -> None:
   )
 
 
-def parse() -> argparse.Namespace:
-  """The flags."""
+def parse_flags() -> argparse.Namespace:
+  """Parses the flags."""
   parser = make_parser(__doc__)
   parser.add_argument("--images", type=int, default=100)
   parser.add_argument("--batch", type=int, default=5, help="images in a turn")
@@ -159,7 +159,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   """Benchmarks what the flags say."""
-  args = parse()
+  args = parse_flags()
   cv2.setNumThreads(1)
   rng = np.random.default_rng(0)
   drawn = [draw(rng, args.size) for _ in range(args.images)]

@@ -40,14 +40,14 @@ Side = Callable[[], tuple[np.ndarray, float, float]]
 
 
 def draw() -> np.ndarray:
-  """An image of smooth noise at several scales, about as rich in colors as a photo."""
+  """Draws an image of smooth noise at several scales, about as rich in colors as a photo."""
   noise = np.random.default_rng(0).standard_normal((HEIGHT, WIDTH, 3), np.float32)
   waves = sum(cv2.GaussianBlur(noise, (0, 0), size) * size * high for size, high in SCALES)
   return np.clip(128 + 1.5 * waves, 0, 255).astype(np.uint8)
 
 
 def read(path: pathlib.Path) -> np.ndarray:
-  """A photo, resized."""
+  """Reads and resizes a photo."""
   image = cv2.imread(str(path))
   if image is None:
     raise ValueError(f"{path} is not an image that can be read")
@@ -55,7 +55,7 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 def noisy_logits() -> np.ndarray:
-  """Logits that are often right of blocks of 40 x 40 pixels."""
+  """Draws logits that are often right of blocks of 40 x 40 pixels."""
   rng = np.random.default_rng(1)
   label = rng.integers(0, CLASSES, (HEIGHT // 40, WIDTH // 40)).repeat(40, 0).repeat(40, 1)
   noise = 1.5 * rng.standard_normal((HEIGHT, WIDTH, CLASSES), np.float32)
@@ -63,7 +63,7 @@ def noisy_logits() -> np.ndarray:
 
 
 def ours(crf: DenseCRF, logits: np.ndarray, image: np.ndarray) -> Side:
-  """The library's CRF."""
+  """Makes the side of the library's CRF."""
 
   def run():
     start = time.perf_counter()
@@ -76,7 +76,7 @@ def ours(crf: DenseCRF, logits: np.ndarray, image: np.ndarray) -> Side:
 
 
 def cpp(crf: DenseCRF, logits: np.ndarray, image: np.ndarray) -> Side:
-  """The authors' code."""
+  """Makes the side of the authors' code."""
   unary = np.ascontiguousarray(-logits.reshape(-1, CLASSES).T)
 
   def run():
@@ -120,8 +120,8 @@ def measure(sides: dict[str, Side], rounds: int) -> None:
     print(f"  ours / cpp, {part}: {format_ratio(np.divide(*map(choose, times.values())))}")
 
 
-def parse() -> argparse.Namespace:
-  """The flags."""
+def parse_flags() -> argparse.Namespace:
+  """Parses the flags."""
   parser = make_parser(__doc__)
   parser.add_argument("--rounds", type=int, default=5, help="measured after the first")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="ours")
@@ -132,7 +132,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   """Benchmarks what the flags say."""
-  args = parse()
+  args = parse_flags()
   limit_cores(args.threads)
   image = draw() if args.image is None else read(args.image)
   crf, logits = DenseCRF(filters=args.filters), noisy_logits()

@@ -166,8 +166,8 @@ def report(seconds: dict[str, np.ndarray], base: str) -> None:
     print(f"    {name:24} {np.median(of_side):8.4f} s{ratio}")
 
 
-def parse() -> argparse.Namespace:
-  """The flags."""
+def parse_flags() -> argparse.Namespace:
+  """Parses the flags."""
   parser = make_parser(__doc__)
   runs = parser.add_mutually_exclusive_group(required=True)
   runs.add_argument("--workdir", type=pathlib.Path, help="folder of a run")
@@ -180,7 +180,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   """Benchmarks what the flags say."""
-  args = parse()
+  args = parse_flags()
   if args.workdir:
     compare_with_python(args.workdir, args)
   else:

@@ -94,7 +94,7 @@ class UsualDataset:
 
 
 class Adapter:
-  """The library's source and transform as a map-style data set."""
+  """Map-style data set of the library's source and transform."""
 
   def __init__(self, sampler: EpochSampler):
     self.sampler = sampler
@@ -107,12 +107,12 @@ class Adapter:
 
 
 def ours(sampler: EpochSampler, options: LoaderOptions) -> Iterator[Any]:
-  """The library's batches."""
+  """Yields the library's batches."""
   return train_batches(sampler, batch_size=BATCH, options=options)
 
 
 def pytorch(dataset: Any, workers: int) -> Iterator[Any]:
-  """Endless batches of a DataLoader whose workers stay."""
+  """Yields endless batches of a DataLoader whose workers stay."""
   loader = torch.utils.data.DataLoader(
     dataset,
     batch_size=BATCH,
@@ -178,7 +178,7 @@ def measure_waiting(
 
 
 def _training_step(sampler: EpochSampler) -> tuple[Callable[..., Any], Any]:
-  """A step of a small U-Net with the pixel-wise loss: the less it computes, the more it waits."""
+  """Makes a step of a small U-Net, which computes little and so waits much."""
   tasks = {"segmentation": Segmentation(classes=sampler.source.descriptor.classes)}
   heads = {name: task.channels for name, task in tasks.items()}
   game = Game(UNet(heads=heads, levels=4, width=8, stride=4), tasks, {"pixel": Pixel()})
@@ -220,8 +220,8 @@ def draw(root: pathlib.Path, count: int = 64) -> None:
   (root / "ImageSets" / "Segmentation" / "train.txt").write_text(names)
 
 
-def parse() -> argparse.Namespace:
-  """The flags."""
+def parse_flags() -> argparse.Namespace:
+  """Parses the flags."""
   parser = make_parser(__doc__)
   parser.add_argument("--data_root", help="folder of PASCAL VOC; drawn if not given")
   parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of each side")
@@ -233,7 +233,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   """Benchmarks what the flags say."""
-  args = parse()
+  args = parse_flags()
   print(
     f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
     f"{args.workers} workers"

@@ -17,7 +17,7 @@ from benchmarks.step_setting import CRITIC, Setting
 
 
 class Analysis(NamedTuple):
-  """What the analyzer makes of a batch.
+  """Outputs of the analyzer for a batch.
 
   Attributes:
     predicted: Features of the prediction by layer.

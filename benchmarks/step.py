@@ -192,8 +192,8 @@ def explain_missing_torch(args: argparse.Namespace) -> str:
   return ""
 
 
-def parse() -> argparse.Namespace:
-  """The flags."""
+def parse_flags() -> argparse.Namespace:
+  """Parses the flags."""
   parser = make_parser(__doc__)
   parser.add_argument("--rounds", type=int, default=15, help="measured after 3 warm-ups")
   parser.add_argument("--batch", type=int, default=4)
@@ -208,7 +208,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   """Benchmarks what the flags say."""
-  args = parse()
+  args = parse_flags()
   reason = explain_missing_torch(args)
   print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
   if reason:

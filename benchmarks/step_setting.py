@@ -26,7 +26,7 @@ PRESETS = {"paper": "asm", "released": "asm_released"}
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """What all sides train: networks, losses, optimizers and one batch."""
+  """Subject of all sides: networks, losses, optimizers and one batch."""
 
   game: Game
   optimizers: Mapping[str, Optimizer]

@@ -201,7 +201,7 @@ def _gradients(net: nn.Module, params: Any, name_map: NameMap) -> Any:
 
 
 def _adam(net: nn.Module, optimizer: Optimizer) -> torch.optim.Adam:
-  """Adam with the L2 penalty on kernels only."""
+  """Makes Adam with the L2 penalty on kernels only."""
   if optimizer.name != "adam" or optimizer.schedule != "poly" or optimizer.warmup_steps:
     raise ValueError(f"the PyTorch side knows Adam with a poly schedule only, not {optimizer}")
   groups = [

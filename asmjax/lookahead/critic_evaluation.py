@@ -19,9 +19,6 @@ EvaluateCritics = Callable[[TrainState, Sequence[Mapping[str, Array]]], float]
 def make_critic_evaluation(experiment: Experiment) -> EvaluateCritics:
   """Compiles the loss that the critics minimize.
 
-  Args:
-    experiment: Experiment with the game.
-
   Returns:
     `evaluate(state, batches)`, which returns the sum of all critics' losses, a mean over batches
     on the devices that hold earlier predictions. The randomness and the schedules are always those

@@ -17,12 +17,7 @@ Generate = Callable[[PyTree, Source, Sequence[int]], Predictions]
 
 
 def make_generate(experiment: Experiment, on_skip: Callable[[str], None]) -> Generate:
-  """Compiles the prediction of many examples.
-
-  Args:
-    experiment: Experiment with the predictor and the tasks.
-    on_skip: Function that is called with what is wrong with an example that cannot be read; such
-      an example gets no map.
+  """Compiles the prediction of many examples; those that cannot be read go to `on_skip`.
 
   Returns:
     `generate(variables, source, indices)`, which yields this process's share of those examples as

@@ -99,12 +99,7 @@ class ModelMaps:
   """Maps of one model by the index of the example; can be sent to other processes."""
 
   def __init__(self, paths: Sequence[pathlib.Path], *, in_memory: bool):
-    """Opens complete files.
-
-    Args:
-      paths: Paths of the files, one of each process.
-      in_memory: Whether the files are read into memory; otherwise they are memory-mapped.
-    """
+    """Opens complete files, one of each process, by memory-mapping them unless `in_memory`."""
     self._paths = tuple(paths)
     self._in_memory = in_memory
 
@@ -175,13 +170,7 @@ class AggregatedMaps:
   def __init__(
     self, source: Source, sets: Sequence[ModelMaps], resize: Callable[[Example], Example]
   ) -> None:
-    """Pairs examples and maps.
-
-    Args:
-      source: Examples at their original size.
-      sets: Maps in the buffer.
-      resize: Function that brings an example to the size at which it was predicted.
-    """
+    """Pairs examples, which `resize` brings to the size of their predictions, and maps."""
     self.descriptor: Descriptor = source.descriptor
     self.split: str = source.split
     self._source = source

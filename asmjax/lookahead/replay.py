@@ -48,7 +48,7 @@ class ReplayBuffer:
       settings: Settings of the buffer and of the critics' training.
       decision_source: Validation examples that the critics are evaluated on.
       folder: Folder of the maps, one for all processes.
-      on_skip: Function that is called with what is wrong with an example that cannot be read.
+      on_skip: Function that is called with a description of an unreadable example.
     """
     self._experiment, self._settings, self._on_skip = experiment, settings, on_skip
     self._sources = {TRAIN: experiment.source, DECISION: decision_source}

@@ -97,12 +97,9 @@ class Lookahead:
 
 
 def decision_split(count: int, fraction: float, seed: int) -> tuple[Sequence[int], Sequence[int]]:
-  """Splits indices 0 to `count` - 1 into those that decide and the others, both in their order.
+  """Splits indices 0 to `count` - 1 into a random fraction, at least one, and the others.
 
-  Args:
-    count: Number of examples.
-    fraction: Fraction of the examples that decide; at least one does.
-    seed: Seed that chooses them.
+  Both are in their order.
   """
   order = np.random.default_rng(seed).permutation(count)
   size = max(1, round(fraction * count))

@@ -91,12 +91,7 @@ class Checkpoints:
     )
 
   def restore_extra(self, like: PyTree, step: int) -> ExtraState:
-    """Restores the schedule's state from a checkpoint.
-
-    Args:
-      like: Pytree of arrays with the structure, shapes and types of `ExtraState.arrays`.
-      step: Step of the checkpoint.
-    """
+    """Restores the schedule's state, with arrays of the structure, shapes and types of `like`."""
     items = ocp.args.Composite(
       arrays=ocp.args.StandardRestore(jax.device_get(like)), fields=ocp.args.JsonRestore()
     )

@@ -9,12 +9,7 @@ class CriticMonitor:
   """Reports new problems of a game, as its terms read them off the metrics of a run."""
 
   def __init__(self, terms: Mapping[str, Term], logged: Sequence[Mapping[str, float]] = ()):
-    """Starts without known problems, or with those of the last log interval so far.
-
-    Args:
-      terms: Terms of the game by name.
-      logged: Means of all log intervals so far, if the run goes on from a checkpoint.
-    """
+    """Starts without known problems, or with those of the last of the intervals `logged` so far."""
     self._terms = terms
     self._first: dict[str, Mapping[str, float]] = {}
     self._known: set[tuple[str, str]] = set()
@@ -41,15 +36,7 @@ class CriticMonitor:
 
 
 def select_term(name: str, means: Mapping[str, float]) -> dict[str, float]:
-  """Selects the means of a term's losses, and its critic's "gradient_norm".
-
-  Args:
-    name: Name of the term.
-    means: Metrics of a log interval, by "TERM/LOSS" and "gradient_norm/TERM".
-
-  Returns:
-    Means by "LOSS", and "gradient_norm" if it is known; empty for a term without losses.
-  """
+  """Selects a term's means by "LOSS", and "gradient_norm" if known; empty without losses."""
   prefix, norm = f"{name}/", f"gradient_norm/{name}"
   losses = {
     key.removeprefix(prefix): value for key, value in means.items() if key.startswith(prefix)

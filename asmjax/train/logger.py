@@ -1,6 +1,5 @@
 """Loggers of a training run: metrics, warnings and pictures, to files and the terminal."""
 
-import abc
 import math
 import pathlib
 import sys
@@ -13,14 +12,16 @@ import numpy as np
 from asmjax.utils.files import append_jsonl, read_jsonl, write_jsonl
 
 
-class Logger(abc.ABC):
-  """Interface of loggers of the training loop, which calls them alike on all processes."""
+class NullLogger:
+  """Logger of the processes that log nothing: all but the first.
 
-  @abc.abstractmethod
+  Its methods are the interface of loggers; the training loop calls them alike on all processes.
+  """
+
   def read_metrics(self) -> list[dict[str, float]]:
     """Returns the metrics logged so far, one dict with its "step" for every logged step."""
+    return []
 
-  @abc.abstractmethod
   def log_metrics(
     self, step: int, means: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
   ) -> None:
@@ -32,50 +33,24 @@ class Logger(abc.ABC):
       scores: Metrics of an evaluation at this step, by name; empty if there was none.
     """
 
-  @abc.abstractmethod
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
     """Logs warnings of a step, a sentence for each problem."""
 
-  @abc.abstractmethod
   def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
     """Logs the pictures that `draw` returns, uint8 (n, h, w, 3) by name, if it has use for them."""
 
-  @abc.abstractmethod
   def close(self) -> None:
     """Writes buffered events and ends the display of progress."""
 
 
-class NullLogger(Logger):
-  """Logger of all processes but the first: it logs nothing."""
-
-  def read_metrics(self) -> list[dict[str, float]]:
-    """Returns an empty list."""
-    return []
-
-  def log_metrics(
-    self, step: int, means: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
-  ) -> None:
-    """Does nothing."""
-
-  def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
-    """Does nothing."""
-
-  def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
-    """Does nothing, and draws nothing."""
-
-  def close(self) -> None:
-    """Does nothing."""
-
-
-class RunLogger(Logger):
+class RunLogger(NullLogger):
   """Logger of the first process: JSON Lines files, TensorBoard events and the terminal."""
 
   def __init__(self, workdir: pathlib.Path, *, start: int | None, steps: int | None):
     """Opens the files of a run, and drops entries later than the checkpoint it resumes from.
 
     Args:
-      workdir: Folder of the run, for `metrics.jsonl`, `warnings.jsonl`, `wall_time.jsonl` and
-        `tensorboard`.
+      workdir: Folder of the run.
       start: Step of the checkpoint that the run goes on from; None for a new run.
       steps: Number of steps of the complete run; None if it is not known in advance.
     """
@@ -136,11 +111,7 @@ class SkippedExamples:
   """List of the examples that a process could not read and skipped, each with the reason."""
 
   def __init__(self, path: pathlib.Path):
-    """Opens the list, with the entries that the run wrote before it was resumed.
-
-    Args:
-      path: Path of the JSON Lines file, one string a line; it need not exist.
-    """
+    """Opens a JSON Lines file, which need not exist, with the entries of the run so far."""
     self._path = path
     self._known = set(read_jsonl(path))
 

@@ -15,7 +15,7 @@ from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import CriticMonitor
-from asmjax.train.logger import Logger, NullLogger, RunLogger, SkippedExamples, check_finite
+from asmjax.train.logger import NullLogger, RunLogger, SkippedExamples, check_finite
 from asmjax.train.parallel import pmap_step
 from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
 from asmjax.train.state import TrainState
@@ -203,7 +203,7 @@ def make_draw_predictions(
   return draw
 
 
-def _open_logger(workdir: pathlib.Path, start: int | None, steps: int | None) -> Logger:
+def _open_logger(workdir: pathlib.Path, start: int | None, steps: int | None) -> NullLogger:
   return RunLogger(workdir, start=start, steps=steps) if jax.process_index() == 0 else NullLogger()
 
 

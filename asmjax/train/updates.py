@@ -43,14 +43,10 @@ class UpdateSchedule:
 
   @classmethod
   def parse(cls, text: str, critic_warmup_steps: int = 0) -> "UpdateSchedule":
-    """Reads an order of updates from its text in a config.
-
-    Args:
-      text: "joint", "alternate(c, p)", or "alternate" for "alternate(1, 1)".
-      critic_warmup_steps: Number of steps that update the critics alone, at first; 0 by default.
+    """Reads "joint", "alternate(c, p)", or "alternate" for "alternate(1, 1)".
 
     Raises:
-      ValueError: The text has another form, or the number is negative.
+      ValueError: The text has another form, or the number of warm-up steps is negative.
     """
     if critic_warmup_steps < 0:
       raise ValueError(f"critic_warmup_steps={critic_warmup_steps}; expected 0 or more")

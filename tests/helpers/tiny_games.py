@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asmjax.game import PREDICTOR, Game, joint_objective
+from asmjax.game import Game, joint_objective
 from asmjax.models.critics import PatchNet, StructureAutoencoder, TwoBranchNet
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
@@ -180,17 +180,17 @@ def joint_gradients(players: Game, params, stats, examples, **options):
   return jax.grad(objective)(params)
 
 
-def each_alone(players: Game, own_values):
-  """What each player does by itself, against what the joint gradient does, in double precision.
+def compile_players_alone(players: Game, own_values):
+  """Compiles each player's own gradient beside the joint one, in double precision.
 
   Args:
-    players: the game.
-    own_values: from (players, params, stats, examples) to each player's own value to descend,
-      which may not mind what it does to the others' parameters.
+    players: The game.
+    own_values: Function of (players, params, stats, examples) that returns the value which each
+      player descends, right in its own parameters alone.
 
   Returns:
-    Compiled `play(**moved)` from parameters to "values", "own" and "joint" gradients, by player;
-    and the parameters that it takes where none are given.
+    `play(**params)` to "values", "own" and "joint" gradients, by player; and the parameters of the
+    players that it is not given.
   """
   (params, stats), examples = double(variables(players)), double(batch(4))
   # Biases of 0 would put what sees nothing in the kink of its ReLU.
@@ -211,7 +211,7 @@ def each_alone(players: Game, own_values):
   return lambda **moved: everything({**params, **moved}), params
 
 
-def assert_each_plays_its_own_game(play, params) -> None:
+def assert_joint_gradients_are_own(play, params) -> None:
   """Joint gradients are the players' own, and a small step along each lowers the own value."""
   before = play()
   for player, own in before["own"].items():
@@ -240,11 +240,11 @@ def evaluate(term, tasks, outputs, truth, *, critic=None, progress=0.0, rng=0):
   return term(context)
 
 
-def term_alone(players: Game, name: str):
-  """One term on outputs that are given, with the predictor out of the game.
+def compile_term(players: Game, name: str):
+  """Compiles one term on random outputs, without the predictor.
 
   Returns:
-    Compiled `judge(critic, outputs, examples)`: the means of the losses, and the gradients of their
+    `judge(critic, outputs, examples)` to the means of the losses, and the gradients of their
     weighted sum by the critic's parameters and by the outputs; and its first two arguments.
   """
   term, rng = players.terms[name], np.random.default_rng(1)
@@ -268,12 +268,12 @@ def term_alone(players: Game, name: str):
   return judge, critic, outputs
 
 
-def assert_missing_pixels_say_nothing(players: Game, name: str) -> None:
+def assert_missing_pixels_are_ignored(players: Game, name: str) -> None:
   """What is predicted where a task's truth is missing changes no value and no gradient.
 
   And without any truth every value is 0, and so is every gradient.
   """
-  judge, critic, outputs = term_alone(players, name)
+  judge, critic, outputs = compile_term(players, name)
   examples, rng = batch(4), np.random.default_rng(2)
   missing = {key: task.mask(examples)[..., 0] == 0 for key, task in players.tasks.items()}
   missing[FEATURES] = next(iter(missing.values()))
@@ -304,27 +304,3 @@ def double(tree):
   """Floating-point leaves as float64."""
   wide = lambda x: x.astype("float64") if np.issubdtype(x.dtype, np.floating) else x
   return jax.tree.map(wide, tree)
-
-
-__all__ = [
-  "METHODS",
-  "PREDICTOR",
-  "SIZE",
-  "TASK",
-  "TASKS",
-  "adversarial",
-  "assert_each_plays_its_own_game",
-  "assert_missing_pixels_say_nothing",
-  "batch",
-  "with_compute_dtype",
-  "double",
-  "evaluate",
-  "each_alone",
-  "game",
-  "joint_gradients",
-  "of_method",
-  "structure",
-  "term_alone",
-  "variables",
-  "with_term",
-]

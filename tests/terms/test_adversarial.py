@@ -99,12 +99,12 @@ def own_values(players, params, stats, examples):
 @pytest.mark.parametrize("method", METHODS)
 def test_adversarial_gives_each_player_the_gradient_of_its_objective(method, float64):
   players = games.of_method(method, levels=1, norm="none")
-  games.assert_each_plays_its_own_game(*games.each_alone(players, own_values))
+  games.assert_joint_gradients_are_own(*games.compile_players_alone(players, own_values))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_adversarial_ignores_missing_pixels(method):
-  games.assert_missing_pixels_say_nothing(games.of_method(method, levels=1), "adversarial")
+  games.assert_missing_pixels_are_ignored(games.of_method(method, levels=1), "adversarial")
 
 
 INPUTS = []

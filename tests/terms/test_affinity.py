@@ -62,12 +62,12 @@ def own_values(players, params, stats, examples):
 def test_affinity_is_descended_by_the_predictor_and_ascended_by_the_weights(method, float64):
   players = games.of_method(method, levels=1, norm="none")
   assert ("affinity" in players.critics) == (method in ADAPTIVE)
-  games.assert_each_plays_its_own_game(*games.each_alone(players, own_values))
+  games.assert_joint_gradients_are_own(*games.compile_players_alone(players, own_values))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_affinity_ignores_missing_pixels(method):
-  games.assert_missing_pixels_say_nothing(games.of_method(method, levels=1), "affinity")
+  games.assert_missing_pixels_are_ignored(games.of_method(method, levels=1), "affinity")
 
 
 def test_affinity_gradients_add_up_with_those_of_structure(float64):
@@ -91,7 +91,7 @@ def test_affinity_gradients_add_up_with_those_of_structure(float64):
 @pytest.mark.parametrize("method", ADAPTIVE)
 def test_affinity_weights_choose_the_size_with_the_largest_loss(method):
   players = games.of_method(method, levels=1)
-  judge, critic, outputs = games.term_alone(players, "affinity")
+  judge, critic, outputs = games.compile_term(players, "affinity")
   term, examples = players.terms["affinity"], games.batch(4)
   params = critic["params"]
   even = SizeWeights(*(jnp.full((3, 2), 1.0),) * 2)

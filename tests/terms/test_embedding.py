@@ -42,8 +42,8 @@ def own_values(players, params, stats, examples):
 def test_embedding_is_descended_by_the_predictor(float64):
   players = games.of_method("embedding", levels=1, norm="none")
   assert players.critics == ()
-  play, params = games.each_alone(players, own_values)
-  games.assert_each_plays_its_own_game(play, params)
+  play, params = games.compile_players_alone(players, own_values)
+  games.assert_joint_gradients_are_own(play, params)
   alone = games.game("none", levels=1, pixel=games.METHODS["iid"]["pixel"])
   _, stats = games.double(games.variables(players))
   gradients = jax.jit(lambda params: games.joint_gradients(alone, params, stats, games.batch(4)))
@@ -56,7 +56,7 @@ def test_embedding_is_descended_by_the_predictor(float64):
 
 
 def test_embedding_ignores_missing_pixels():
-  games.assert_missing_pixels_say_nothing(games.of_method("embedding", levels=1), "embedding")
+  games.assert_missing_pixels_are_ignored(games.of_method("embedding", levels=1), "embedding")
 
 
 class Silent(nn.Module):
