@@ -9,7 +9,12 @@ import subprocess
 import sys
 import tempfile
 
+import jax
+
 from asmjax.config import presets
+from asmjax.config.build import build_experiment
+from asmjax.train.loop import open_checkpoints
+from asmjax.train.schedule import restore_state
 from tests.helpers.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -106,3 +111,11 @@ def logged(workdir):
   path = pathlib.Path(workdir) / "metrics.jsonl"
   lines = path.read_text().split("\n")[:-1] if path.exists() else []
   return [json.loads(line) for line in lines]
+
+
+def last_state(workdir):
+  """The state of a run's last checkpoint, on the host."""
+  workdir = pathlib.Path(workdir)
+  run = build_experiment(json.loads((workdir / "config.json").read_text()))
+  with open_checkpoints(run, workdir) as checkpoints:
+    return jax.device_get(restore_state(run, checkpoints, checkpoints.latest_step()))

@@ -1,6 +1,5 @@
 """Complete runs of LoAd: stepped back, killed, resumed."""
 
-import json
 import signal
 import time
 
@@ -10,8 +9,6 @@ import pytest
 
 from asmjax.analysis.lookahead import History
 from asmjax.config.build import build_experiment, build_schedule
-from asmjax.train.loop import open_checkpoints
-from asmjax.train.schedule import restore_state
 from tests.helpers import lookahead_runs
 from tests.helpers import small_configs as small
 
@@ -197,10 +194,4 @@ def test_schedule_resumes_after_ten_kills_to_the_very_same_end(tmp_path):
   assert code == 0, output
   for name in ("metrics.jsonl", "results.json"):
     assert (killed / name).read_text() == (complete / name).read_text()
-  jax.tree.map(np.testing.assert_array_equal, last_state(killed), last_state(complete))
-
-
-def last_state(workdir):
-  run = build_experiment(json.loads((workdir / "config.json").read_text()))
-  with open_checkpoints(run, workdir) as checkpoints:
-    return jax.device_get(restore_state(run, checkpoints, checkpoints.latest_step()))
+  jax.tree.map(np.testing.assert_array_equal, small.last_state(killed), small.last_state(complete))

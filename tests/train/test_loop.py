@@ -1,7 +1,6 @@
 """Complete runs: a shipped config made small, killed and resumed, evaluated again."""
 
 import json
-import pathlib
 import signal
 import time
 
@@ -34,12 +33,6 @@ def finished(tmp_path_factory):
   )
   assert code == 0, output
   return workdir, output
-
-
-def last_state(workdir):
-  run = build_experiment(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
-  with open_checkpoints(run, pathlib.Path(workdir)) as checkpoints:
-    return jax.device_get(restore_state(run, checkpoints, checkpoints.latest_step()))
 
 
 def test_train_writes_all_files_of_a_run(finished):
@@ -94,7 +87,7 @@ def test_train_resumes_a_killed_run_to_the_very_same_end(finished, tmp_path):
   process.communicate()
   code, output = small.launch("main.py", *arguments)
   assert code == 0, output
-  jax.tree.map(np.testing.assert_array_equal, last_state(tmp_path), last_state(workdir))
+  jax.tree.map(np.testing.assert_array_equal, small.last_state(tmp_path), small.last_state(workdir))
   for name in ("metrics.jsonl", "results.json"):
     assert (tmp_path / name).read_text() == (workdir / name).read_text()
 
@@ -167,7 +160,7 @@ def test_init_state_starts_from_the_weights_of_another_run(finished, tmp_path):
   begin = {"init.path": str(workdir), "init.format": "orbax", "optimizer.predictor.ema_decay": 0.9}
   reports = []
   state = build_experiment(small.config("iid", **begin)).init_state(reports.append)
-  expected = last_state(workdir).variables()
+  expected = small.last_state(workdir).variables()
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.variables()), expected)
   assert state.step == 0 and len(reports) == 1 and f"{workdir}: loaded " in reports[0]
   lost = begin | {"init.path": str(tmp_path / "gone")}
