@@ -116,12 +116,11 @@ def _bounding_windows(
   centers = np.stack([pose.translation for pose in poses])
   corners = (_CORNERS * halves[:, None]) @ rotations.transpose(0, 2, 1) + centers[:, None]
   depth = corners[..., 2:]
-  spots = corners @ camera.intrinsics.T / np.maximum(depth, _NEAR)
-  least, most = spots[..., :2].min(1), spots[..., :2].max(1)
-  close = (depth < _NEAR).any(1)
+  pixels = (corners @ camera.intrinsics.T / np.maximum(depth, _NEAR))[..., :2]
+  is_near = (depth < _NEAR).any(1)
   limits = np.array([camera.size[1], camera.size[0]])
-  starts = np.where(close, 0, np.ceil(least - 0.5).clip(0, limits)).astype(int)
-  stops = np.where(close, limits, (np.floor(most - 0.5) + 1).clip(0, limits)).astype(int)
+  starts = np.where(is_near, 0, np.ceil(pixels.min(1) - 0.5).clip(0, limits)).astype(int)
+  stops = np.where(is_near, limits, (np.floor(pixels.max(1) - 0.5) + 1).clip(0, limits)).astype(int)
   return [
     (slice(top, bottom), slice(left, right))
     for (left, top), (right, bottom) in zip(starts.tolist(), stops.tolist(), strict=True)

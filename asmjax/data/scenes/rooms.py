@@ -113,15 +113,15 @@ def _place_object(
   bearings = rng.uniform(-0.85, 0.85, _MAX_ATTEMPTS) * _HALF_VIEW
   forward = eye.rotation[:2, 2] / np.linalg.norm(eye.rotation[:2, 2])
   offsets = distances[:, None] * _rotate(forward, bearings)
-  spots = eye.translation[:2] + offsets
-  free = (np.abs(spots) + radius < room.half[:2]).all(-1)
+  positions = eye.translation[:2] + offsets
+  free = (np.abs(positions) + radius < room.half[:2]).all(-1)
   for item in placed:
     offset = item.pose.translation[:2] - eye.translation[:2]
     free &= np.linalg.norm(offsets - offset, axis=-1) > radius + item.radius
     free &= _leaves_centers_visible(offsets, radius, offset, item.radius)
   if not free.any():
     return None
-  return SceneObject(kind, parts, Pose(facing, np.array([*spots[free.argmax()], 0])), radius)
+  return SceneObject(kind, parts, Pose(facing, np.array([*positions[free.argmax()], 0])), radius)
 
 
 def _rotate(direction: np.ndarray, angles: np.ndarray) -> np.ndarray:
