@@ -112,7 +112,7 @@ class Norm:
     if self.kind not in NORMS:
       raise ValueError(f"unknown norm {self.kind!r}; known: {', '.join(NORMS)}")
 
-  def layer(self, *, train: bool, name: str, dtype: Any = None) -> Callable[[Array], Array]:
+  def make_layer(self, *, train: bool, name: str, dtype: Any = None) -> Callable[[Array], Array]:
     """Creates the layer.
 
     Args:
@@ -201,7 +201,7 @@ class ConvBlock(NamedTuple):
     self, x: Float[Array, "n h w c"], *, activate: bool = True, name: str
   ) -> Float[Array, "n h w c"]:
     """Applies what follows a convolution `name`: its normalization and its activation."""
-    x = self.norm.layer(train=self.train, name=f"{name}_norm", dtype=self.dtype)(x)
+    x = self.norm.make_layer(train=self.train, name=f"{name}_norm", dtype=self.dtype)(x)
     return self.activation(x) if activate else x
 
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.layers import ConvNet
@@ -54,13 +52,6 @@ class Backbone(ConvNet, kw_only=True):
       train: Whether the network is trained: batch norm then uses and updates statistics.
     """
     raise NotImplementedError
-
-  def channels(self, inputs: int = 3) -> dict[int, int]:
-    """Returns the number of channels of the features by nominal stride, for `inputs` channels."""
-    image = jax.ShapeDtypeStruct((1, 32, 32, inputs), jnp.float32)
-    init = lambda x: self.init_with_output(jax.random.key(0), x, train=False)
-    features, _ = jax.eval_shape(init, image)
-    return {stride: x.shape[-1] for stride, x in features.items()}
 
   def give_up_stride(self, nominal: int, stride: int) -> tuple[int, int, int]:
     """Trades the stride of a layer for dilation where the output stride demands it.

@@ -87,7 +87,7 @@ class Farabet(Predictor):
       for i, mask in enumerate(masks, 1)
     ]
     norms = [
-      self.norm.layer(train=train, name=f"conv{i}_norm", dtype=self.dtype) for i in (1, 2, 3)
+      self.norm.make_layer(train=train, name=f"conv{i}_norm", dtype=self.dtype) for i in (1, 2, 3)
     ]
 
     def extract(x: Array) -> Array:

@@ -153,7 +153,7 @@ class Shared(nn.Module):
   @nn.compact
   def __call__(self, x, *, train):
     conv = Conv(3, bias=False, name="conv")
-    x = self.norm.layer(train=train, name="norm")(conv(conv(x)))
+    x = self.norm.make_layer(train=train, name="norm")(conv(conv(x)))
     return jnp.einsum("nhwc,nd->nhwd", x, jnp.mean(x, (1, 2)))
 
 
