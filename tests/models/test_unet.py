@@ -1,4 +1,4 @@
-"""The U-Net that was released with structure matching, as a setting of the module."""
+"""The U-Net: its options, and the net that was released with structure matching."""
 
 import itertools
 import math
@@ -11,6 +11,7 @@ import pytest
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors import UNet
 from asmjax.ops import resize_bilinear
+from tests.helpers import tiny_backbones as backbones
 
 RELEASED = {
   "levels": 9,
@@ -23,38 +24,67 @@ RELEASED = {
 FILTERS = (64, 128, 256, 512, 512, 512, 512, 512, 512)
 
 
-def shapes(net, size, **kwargs):
-  x = jnp.zeros((2, *size, 3))
-  return jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), x, train=False, **kwargs))
+def initial(net, x):
+  return jax.jit(lambda: net.init(jax.random.key(0), x, train=False))()
 
 
-def initial(net, x, **kwargs):
-  return jax.jit(lambda: net.init(jax.random.key(0), x, train=False, **kwargs))()
+def kernels(variables):
+  """Shapes of the kernels by layer."""
+  layers = variables["params"].items()
+  return {name: layer["kernel"].shape for name, layer in layers if "kernel" in layer}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_unet_of_four_levels_has_seven_convolutional_layers(stride):
+  net = UNet({"segmentation": 2}, levels=4, width=4, stride=stride)
+  outputs, variables = backbones.shapes(net, 32, 48)
+  assert len(kernels(variables)) == 7 + 1
+  assert outputs["segmentation"].shape == (1, 32 // stride, 48 // stride, 2)
+  assert kernels(variables)["up1_1"] == (3, 3, 8 + 4, 4)
+
+
+def test_unet_has_the_levels_widths_convolutions_and_norm_of_its_options():
+  net = UNet(
+    {"a": 2, "b": 1}, levels=3, width=32, max_width=64, decoder_convs=3, norm=Norm("group")
+  )
+  outputs, variables = backbones.shapes(net, 13, 10)
+  layers = kernels(variables)
+  assert len(layers) == 3 + 2 * 3 + 2 and layers["down3_1"] == (3, 3, 64, 64)
+  assert outputs["a"].shape == (1, 13, 10, 2) and outputs["b"].shape == (1, 13, 10, 1)
+  assert "batch_stats" not in variables
+
+
+def test_unet_logits_depend_on_every_pixel_nearby():
+  net = UNet({"segmentation": 1}, levels=3, width=4, norm=Norm("none"))
+  x = jnp.array(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), jnp.float32)
+  variables = initial(net, x)
+  center = lambda x: net.apply(variables, x, train=False)["segmentation"][0, 8, 8, 0]
+  reach = jnp.any(jax.jit(jax.grad(center))(x)[0] != 0, -1)
+  assert np.all(reach[4:12, 4:12])
 
 
 def test_unet_as_released_has_the_layers_of_the_released_code():
-  outputs, variables = shapes(UNet({"depth": 1, "normals": 3}, width=64, **RELEASED), (512, 512))
-  kernels = {
-    name: leaf["kernel"].shape for name, leaf in variables["params"].items() if "kernel" in leaf
-  }
+  outputs, variables = backbones.shapes(
+    UNet({"depth": 1, "normals": 3}, width=64, **RELEASED), 512, 512
+  )
   expected = {"head_depth": (3, 3, 64, 1), "head_normals": (3, 3, 64, 3)}
   for i, (before, width) in enumerate(itertools.pairwise((3, *FILTERS))):
     expected[f"down{i + 1}_1"] = (4, 4, before, width)
   for i, (width, below) in enumerate(itertools.pairwise(FILTERS)):
     for j, channels in enumerate((below, 2 * width, width)):
       expected[f"up{i + 1}_{j + 1}"] = (3, 3, channels, width)
-  assert kernels == expected
+  assert kernels(variables) == expected
   convolutions = sum(math.prod(shape) for shape in expected.values())
   scales = 2 * (sum(FILTERS) + 3 * sum(FILTERS[:-1]))
   total = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
   assert total == convolutions + scales + (1 + 3)
-  assert outputs["depth"].shape == (2, 256, 256, 1)
+  assert outputs["depth"].shape == (1, 256, 256, 1)
 
 
 @pytest.mark.parametrize("size", [(540, 540), (333, 250), (480, 640), (1, 3)])
 def test_unet_as_released_halves_any_size_and_rounds_up(size):
-  outputs, _ = shapes(UNet({"depth": 1}, width=2, max_width=4, **RELEASED), size)
-  assert outputs["depth"].shape == (2, -(-size[0] // 2), -(-size[1] // 2), 1)
+  outputs, _ = backbones.shapes(UNet({"depth": 1}, width=2, max_width=4, **RELEASED), *size)
+  assert outputs["depth"].shape == (1, -(-size[0] // 2), -(-size[1] // 2), 1)
 
 
 @pytest.mark.parametrize("size", [(12, 20), (13, 21), (10, 7)])
@@ -101,7 +131,7 @@ def test_unet_as_released_learns_at_every_level():
   rng = np.random.default_rng(0)
   x = jnp.array(rng.normal(size=(1, 40, 33, 3)), jnp.float32)
   net = UNet({"depth": 1}, width=8, max_width=8, norm=Norm("none"), **RELEASED)
-  _, variables = shapes(net, (40, 33))
+  _, variables = backbones.shapes(net, 40, 33)
   params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) / 10, variables["params"])
   loss = lambda params: jnp.sum(net.apply({"params": params}, x, train=False)["depth"] ** 2)
   grads = jax.jit(jax.grad(loss))(params)

@@ -1,4 +1,4 @@
-"""The predictor's and the analyzer's architecture."""
+"""The architecture of the structure analyzer and regularizer."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from asmjax.models.critics.autoencoder import StructureAutoencoder
-from asmjax.models.layers import Norm
-from asmjax.models.predictors import UNet
 
 
 def kernels(variables):
@@ -26,35 +24,6 @@ def test_structure_autoencoder_starts_with_tensorflows_uniform_biases():
 
 def shapes(module, x, **kwargs):
   return jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), x, **kwargs))
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_unet_of_four_levels_has_seven_convolutional_layers(stride):
-  net = UNet({"segmentation": 2}, levels=4, width=4, stride=stride)
-  outputs, variables = shapes(net, jnp.zeros((1, 32, 48, 3)), train=False)
-  assert len(kernels(variables)) == 7 + 1
-  assert outputs["segmentation"].shape == (1, 32 // stride, 48 // stride, 2)
-  assert kernels(variables)["up1_1"] == (3, 3, 8 + 4, 4)
-
-
-def test_unet_has_the_levels_widths_convolutions_and_norm_of_its_options():
-  net = UNet(
-    {"a": 2, "b": 1}, levels=3, width=32, max_width=64, decoder_convs=3, norm=Norm("group")
-  )
-  outputs, variables = shapes(net, jnp.zeros((1, 13, 10, 3)), train=False)
-  shapes_of_kernels = kernels(variables)
-  assert len(shapes_of_kernels) == 3 + 2 * 3 + 2 and shapes_of_kernels["down3_1"] == (3, 3, 64, 64)
-  assert outputs["a"].shape == (1, 13, 10, 2) and outputs["b"].shape == (1, 13, 10, 1)
-  assert "batch_stats" not in variables
-
-
-def test_unet_logits_depend_on_every_pixel_nearby():
-  net = UNet({"segmentation": 1}, levels=3, width=4, norm=Norm("none"))
-  x = jnp.array(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), jnp.float32)
-  variables = jax.jit(lambda: net.init(jax.random.key(0), x, train=False))()
-  center = lambda x: net.apply(variables, x, train=False)["segmentation"][0, 8, 8, 0]
-  reach = jnp.any(jax.jit(jax.grad(center))(x)[0] != 0, -1)
-  assert np.all(reach[4:12, 4:12])
 
 
 @pytest.mark.parametrize("filters, layers", [((4, 4, 4), 5), ((4, 4, 4, 4), 7), ((2,) * 5, 9)])

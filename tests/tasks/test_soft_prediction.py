@@ -1,4 +1,4 @@
-"""Estimates: what may be averaged, and how a flipped image or another scale is undone."""
+"""Soft predictions: what may be averaged, and how a flip or another scale is undone."""
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,15 @@ def output(task):
 @named
 def test_postprocess_of_the_soft_prediction_is_the_prediction(name):
   task = games.TASKS[name]
-  estimate = np.asarray(task.soft_prediction(output(task), SIZE))[0]
+  soft = np.asarray(task.soft_prediction(output(task), SIZE))[0]
   predicted = np.asarray(task.predict(output(task), SIZE))[0]
-  concluded = task.postprocess(estimate)
+  processed = task.postprocess(soft)
   if name == "normals":
     predicted = predicted / np.linalg.norm(predicted, axis=-1, keepdims=True)
-    np.testing.assert_allclose(concluded, predicted, atol=1e-6)
+    np.testing.assert_allclose(processed, predicted, atol=1e-6)
   else:
-    np.testing.assert_array_equal(concluded, predicted)
-  assert concluded.dtype == predicted.dtype
+    np.testing.assert_array_equal(processed, predicted)
+  assert processed.dtype == predicted.dtype
 
 
 def test_soft_prediction_of_segmentation_is_the_softmax_of_upscaled_logits():
@@ -68,5 +68,5 @@ def test_unscale_undoes_the_rescaling_of_depth_and_normals(name, factor):
 
 
 def test_unscale_keeps_probabilities():
-  estimate = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
-  np.testing.assert_array_equal(games.TASK.unscale(estimate, 2.0), estimate)
+  soft = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
+  np.testing.assert_array_equal(games.TASK.unscale(soft, 2.0), soft)
