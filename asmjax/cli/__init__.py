@@ -55,7 +55,7 @@ def run(name: str) -> None:
   command.define_flags()
 
   def main(arguments: list[str]) -> int | None:
-    logging.set_verbosity(logging.ERROR)  # Orbax and JAX tell of every save and compilation.
+    logging.set_verbosity(logging.ERROR)  # Orbax and JAX log every save and compilation.
     return command.main(arguments)
 
   app.run(main, flags_parser=config_flag.parse)

@@ -1,9 +1,9 @@
 """Packs a data set: `python launch/prepare.py --config=configs/FILE.py --out=DIR [--splits=val]`.
 
-Writes the splits that the config trains and evaluates on, or those that are named, as they are
-published into ArrayRecord shards that the source `tfds` reads.  Run again, it finishes what was
-begun.  With `--config.data.loader.on_error=skip` everything is read twice, and what cannot be read
-is listed and left out.
+Writes the splits that the config trains and evaluates on, or those of `--splits`, as published into
+ArrayRecord shards that the source `tfds` reads. Run again, it writes the shards that are missing.
+With `--config.data.loader.on_error=skip` all examples are read twice, and unreadable ones are
+listed and left out.
 """
 
 import dataclasses

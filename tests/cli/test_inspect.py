@@ -7,21 +7,12 @@ import pytest
 from PIL import Image
 
 from tests.helpers import small_configs as small
+from tests.helpers.tiny_horses import write_horses
 
 
 @pytest.fixture
 def root(tmp_path):
-  root = tmp_path / "horses"
-  for folder in ("rgb", "figure_ground"):
-    (root / folder).mkdir(parents=True)
-  for seed, name in enumerate("abcd"):
-    noise = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)
-    Image.fromarray(noise).save(root / "rgb" / f"{name}.jpg")
-    mask = np.where(np.arange(60) < 30, 255, 0).astype(np.uint8)
-    Image.fromarray(np.tile(mask, (40, 1))).save(root / "figure_ground" / f"{name}.jpg")
-  (root / "train.txt").write_text("a\nb\n")
-  (root / "val.txt").write_text("c\nd\n")
-  return root
+  return write_horses(tmp_path / "horses", train="ab", val="cd")
 
 
 def inspect(root, *flags):

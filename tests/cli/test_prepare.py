@@ -2,26 +2,16 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from asmjax.data.sources.weizmann_horse import WeizmannHorse
 from asmjax.data.tfds import Tfds
 from tests.helpers.small_configs import launch
+from tests.helpers.tiny_horses import write_horses
 
 
 @pytest.fixture
 def horses(tmp_path):
-  """Three tiny photos, two to train on."""
-  root = tmp_path / "horses"
-  rng = np.random.default_rng(0)
-  for folder in ("rgb", "figure_ground"):
-    (root / folder).mkdir(parents=True)
-    for name in "abc":
-      gray = rng.integers(0, 256, (20, 30), np.uint8)
-      Image.fromarray(gray).save(root / folder / f"{name}.jpg")
-  (root / "train.txt").write_text("c\na\n")
-  (root / "val.txt").write_text("b\n")
-  return root
+  return write_horses(tmp_path / "horses", train="ca", val="b", size=(20, 30))
 
 
 def prepare(root, out, *more):

@@ -16,19 +16,13 @@ from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNe
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import DeepLab
 from tests.helpers import small_configs as small
+from tests.helpers.tiny_horses import write_horses
 
 
 @pytest.fixture(scope="module")
 def horses(tmp_path_factory):
-  """A data set of two photos."""
   root = tmp_path_factory.mktemp("data") / "weizmann_horse_db"
-  for folder in ("rgb", "figure_ground"):
-    (root / folder).mkdir(parents=True)
-  for name in ("train", "val"):
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / "rgb" / f"{name}.jpg")
-    Image.fromarray(np.zeros((10, 15), np.uint8)).save(root / "figure_ground" / f"{name}.jpg")
-    (root / f"{name}.txt").write_text(f"{name}\n")
-  return str(root)
+  return str(write_horses(root, train=["train"], val=["val"], size=(20, 30)))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +57,8 @@ def with_critic(**section):
 def test_build_experiment_renumbers_classes_by_name(horses):
   run = build_experiment(horse(horses, **{"data.classes": {"horse": 0}}))
   assert run.game.tasks["segmentation"].classes == ("horse",)
-  assert (run.source[0]["label"] == 255).all()  # Nothing but background, which is not named.
+  # The left half is the horse; the background is not named.
+  np.testing.assert_array_equal(run.source[0]["label"], np.repeat([[0, 255]], 15, 1).repeat(20, 0))
   with pytest.raises(ValueError, match="no class 'cow'; known: background, horse"):
     build_experiment(horse(horses, **{"data.classes": {"cow": 0}}))
 
