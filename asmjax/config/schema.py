@@ -74,7 +74,7 @@ def _section(kind: type, value: Callable[[dataclasses.Field], Any]) -> dict[str,
 
 def _expand_value(value: Any, hint: Any) -> Any:
   """Returns a field's value as a section has it: with its name where the hint allows several."""
-  if not _is_dataclass_instance(value):
+  if not dataclasses.is_dataclass(value):
     return value
   kinds = {kind: name for name, kind in NETWORKS.items()}
   several = len(_section_classes(typing.get_args(hint) or (hint,))) > 1
@@ -137,10 +137,6 @@ def _default_value(field: dataclasses.Field) -> Any:
   if field.default_factory is not dataclasses.MISSING:
     return field.default_factory()
   return field.default
-
-
-def _is_dataclass_instance(value: Any) -> bool:
-  return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def coerce(value: Any, hint: Any, path: str) -> Any:

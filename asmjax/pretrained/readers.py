@@ -52,7 +52,10 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
       f"{path}: expected {format} weights, found {_describe_content(path)} "
       f"({type(error).__name__}: {error})"
     ) from error
-  return {name: _widen_bfloat16(array) for name, array in weights.items()}
+  return {
+    name: array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+    for name, array in weights.items()
+  }
 
 
 def _read_safetensors(path: pathlib.Path) -> Weights:
@@ -194,7 +197,3 @@ def _describe_content(path: pathlib.Path) -> str:
     return "something else"
   with path.open("rb") as file:
     return f"{path.stat().st_size} bytes that begin with {file.read(8)!r}"
-
-
-def _widen_bfloat16(array: np.ndarray) -> np.ndarray:
-  return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array

@@ -106,7 +106,7 @@ class Pool:
     with _interrupt_on_termination():
       try:
         while self._waiting or self._running:
-          self._drop_hopeless(faults)
+          self._drop_blocked(faults)
           while self._free and (job := self._next_ready()):
             self._start(job, faults)
           self._reap(faults)
@@ -119,7 +119,7 @@ class Pool:
     ahead = {job.name for job in self._waiting} | {run.job.name for run in self._running}
     return next((job for job in self._waiting if job.needs not in ahead), None)
 
-  def _drop_hopeless(self, faults: dict[str, str]) -> None:
+  def _drop_blocked(self, faults: dict[str, str]) -> None:
     """Drops the waiting jobs that need a failed job, directly or through other jobs."""
     while job := next((job for job in self._waiting if job.needs in faults), None):
       self._waiting.remove(job)
