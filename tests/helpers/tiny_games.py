@@ -180,33 +180,34 @@ def joint_gradients(players: Game, params, stats, examples, **options):
   return jax.grad(objective)(params)
 
 
-def compile_players_alone(players: Game, own_values):
+def compile_players_alone(players: Game, own_values, num_examples=4):
   """Compiles each player's own gradient beside the joint one, in double precision.
 
   Args:
     players: The game.
     own_values: Function of (players, params, stats, examples) that returns the value which each
-      player descends, right in its own parameters alone.
+      player descends, right in its own parameters alone; and others by further names.
+    num_examples: Number of examples in the batch.
 
   Returns:
     `play(**params)` to "values", "own" and "joint" gradients, by player; and the parameters of the
     players that it is not given.
   """
-  (params, stats), examples = double(variables(players)), double(batch(4))
+  (params, stats), examples = double(variables(players)), double(batch(num_examples))
   # Biases of 0 would put what sees nothing in the kink of its ReLU.
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda p: p + rng.normal(scale=0.02, size=p.shape), params)
 
   @jax.jit
   def everything(params):
-    own = lambda player: jax.value_and_grad(
+    own = lambda player: jax.grad(
       lambda mine: own_values(players, {**params, player: mine}, stats, examples)[player]
     )(params[player])
-    values, gradients = {}, {}
-    for player in params:
-      values[player], gradients[player] = own(player)
-    joint = joint_gradients(players, params, stats, examples)
-    return {"values": values, "own": gradients, "joint": joint}
+    return {
+      "values": own_values(players, params, stats, examples),
+      "own": {player: own(player) for player in params},
+      "joint": joint_gradients(players, params, stats, examples),
+    }
 
   return lambda **moved: everything({**params, **moved}), params
 
