@@ -30,7 +30,7 @@ NOTHING = {"params": {"nothing": np.zeros(())}}
 
 
 class Sampled(nn.Module):
-  """Sees every fourth pixel, and nothing else."""
+  """Predicts from every fourth pixel alone."""
 
   heads: dict
   align_corners: bool = True
@@ -47,7 +47,7 @@ def game(tasks=("segmentation", "depth", "normals"), align_corners=True, terms=N
 
 
 def predict(players, image, align_corners=True):
-  """What each task predicts of images, at their size."""
+  """Predictions of each task, at the size of the images."""
   outputs = players.predict({}, image)
   return {
     name: np.asarray(task.predict(outputs[name], image.shape[1:3], align_corners=align_corners))
@@ -102,7 +102,7 @@ def test_make_generate_and_draw_predictions_enlarge_with_aligned_corners():
 
 
 class Spy(Term):
-  """Keeps what it is shown."""
+  """Keeps the outputs and the truth that it gets."""
 
   critic = nn.Dense(1)
 

@@ -197,7 +197,7 @@ def gradient_penalty(
     critic: Function from structures to logits of any shape, each example's from that example alone.
     structure: True structures.
     mask: 1 where the structure is labeled; everywhere by default. The gradient of other pixels,
-      whose structure says nothing, does not count.
+      whose structure means nothing, does not count.
 
   Returns:
     Sum over examples of 1/2 ||d (sum of the example's logits) / d structure||^2, and the number of

@@ -98,7 +98,7 @@ def affinity_loss(
   """
   field = AffinityField(tuple(sizes), neighbors, ignore, float(margin), weight_by)
   planes, label = jnp.moveaxis(promote_to_float32(probabilities), -1, 0), jnp.asarray(label, int)
-  # `jax.custom_vjp` hides the type of what it decorates.
+  # `jax.custom_vjp` hides the type of the function.
   edge, non_edge = cast(tuple[Array, Array], _sum_entries(field, planes, label))
   if weights is not None:
     edge, non_edge = edge * weights.edge, non_edge * weights.non_edge

@@ -1,6 +1,6 @@
 """Resizing on device, and where the pixels of a network's maps lie in the image.
 
-There are two conventions, and a predictor says by `align_corners` which one its maps follow.
+There are two conventions, and the `align_corners` of a predictor is that of its maps.
 
 - False: half-pixel centers. Pixel i of a map at stride S stands for the cell of the S pixels from
   S i on, whose center is S i + (S - 1) / 2, as after pools of 2x2. Sizes of S k fit.

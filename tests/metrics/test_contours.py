@@ -36,7 +36,7 @@ def test_count_matches_follows_a_chain_that_nearest_first_breaks():
 
 
 def test_count_matches_ends_where_pixels_are_dense():
-  """Tens of candidates each; searches without bounds on what they revisit do not end here."""
+  """Tens of candidates each; a search that may visit a pixel without limit does not end here."""
   rng = np.random.default_rng(0)
   a, b = (np.stack(np.nonzero(rng.integers(0, 2, (120, 120)))) for _ in range(2))
   assert count_matches(a, b, 4.7) == min(a.shape[1], b.shape[1])

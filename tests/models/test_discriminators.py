@@ -12,7 +12,7 @@ SMALL = (4, 6, 8)
 
 
 def structures(net, *size, channels=3, n=1):
-  """What `net` judges: a structure and, for two branches, an image."""
+  """Inputs of `net`: a structure and, for two branches, an image."""
   rng = np.random.default_rng(0)
   inputs = 2 if isinstance(net, TwoBranchNet) else 1
   return tuple(

@@ -93,7 +93,7 @@ def test_farabet_filters_take_as_many_maps_as_published():
 
 
 def test_farabet_is_its_definition():
-  """One set of weights for all levels; masked weights say nothing."""
+  """One set of weights for all levels; masked weights have no effect."""
   x = backbones.image(23, 18)
   net = Farabet({"a": 2, "b": 1}, **SMALL)
   params, outputs, slopes = compiled(net, x)

@@ -161,10 +161,10 @@ def test_mobilenet_statistics_follow_training_unless_frozen(shorten):
 def test_mobilenet_critic_resizes_the_structure():
   x = structure(2, 19, 24, 6)
   variables = backbones.initial(CRITIC, x)
-  judge = jax.jit(lambda x: CRITIC.apply(variables, x, train=False))
-  logits = judge(x)
+  apply = jax.jit(lambda x: CRITIC.apply(variables, x, train=False))
+  logits = apply(x)
   assert logits.shape == (2, 1, 1, 1) and logits[0] != logits[1]
-  np.testing.assert_allclose(judge(resize_bilinear(x, CRITIC.size)), logits, rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(apply(resize_bilinear(x, CRITIC.size)), logits, rtol=1e-5, atol=1e-7)
 
 
 def test_mobilenet_critic_drops_at_random_and_gradients_reach_everything():

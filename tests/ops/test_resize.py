@@ -186,7 +186,7 @@ def test_downsample_and_upsample_leave_a_line_where_it_is(stride, align_corners)
 @pytest.mark.parametrize("stride", [1, 4, 8])
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_downsample_image_averages_around_the_places_of_the_pixels(stride, align_corners):
-  """Of slopes down and to the right they say the height there; of an even image, the same."""
+  """The value of a slope is that at the place; a constant stays."""
   pixels, side = 6, 6 * stride - (stride - 1) * align_corners
   down, across = np.indices((side, side), np.uint8)
   image = np.stack([down, across, np.full_like(down, 77)], -1)[None]

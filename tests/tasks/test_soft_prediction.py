@@ -43,7 +43,7 @@ def test_soft_prediction_of_segmentation_is_the_softmax_of_upscaled_logits():
 
 @named
 def test_flip_undoes_the_flip_of_an_example(name):
-  """What a perfect predictor says of the flipped image becomes the truth."""
+  """A perfect prediction of the flipped image becomes the truth."""
   task = games.TASKS[name]
   truth = np.atleast_3d(TRUTH[task.truth_key]).astype(np.float32)
   flipped = np.atleast_3d(flip({task.truth_key: truth})[task.truth_key])
