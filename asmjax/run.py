@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Num, UInt8
 from ml_collections import ConfigDict
 
-from asmjax.analysis.runs import Group, results_table
+from asmjax.analysis.runs import Group, format_results
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.load import load_config, override_config
 from asmjax.config.run_dir import (
@@ -99,7 +99,7 @@ class Run:
     self.workdir, self.which = pathlib.Path(workdir), which
 
   def __repr__(self) -> str:
-    return f"Run({str(self.workdir)!r})\n{results_table(self.results)}"
+    return f"Run({str(self.workdir)!r})\n{format_results(self.results)}"
 
   @property
   def results(self) -> dict[str, Any]:

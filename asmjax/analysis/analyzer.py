@@ -138,7 +138,7 @@ def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> N
   blocks = []
   for name, term in terms.items():
     all_layers = dataclasses.replace(term, layers=term.critic.layers)
-    compute = jax.jit(lambda *args, term=all_layers: feature_distances(term, tasks, *args))
+    compute = jax.jit(lambda *args, term=all_layers: compute_feature_distances(term, tasks, *args))
     losses = jax.device_get(compute(state.players[name].params, outputs, truth))
     columns = [Column("photo", batch["image"])]
     for key in select_tasks(tasks, term.tasks):
@@ -149,11 +149,11 @@ def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> N
       scale = Scale.of(losses[layer], mark=term.margin)
       title = layer if layer in term.layers else f"({layer})"
       columns.append(Column(title, losses[layer], scale))
-    blocks.append(Block(name if len(terms) > 1 else "", columns, _note(term)))
+    blocks.append(Block(name if len(terms) > 1 else "", columns, _write_note(term)))
   draw_sheet(blocks).savefig(path, dpi=150)
 
 
-def term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
+def read_term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
   """Reads the config sections of a run's terms of a kind, by name.
 
   Args:
@@ -164,7 +164,7 @@ def term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]
   return {name: section for name, section in terms.items() if section.get("kind", name) == kind}
 
 
-def per_pixel_loss(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n h w"]:
+def compute_pixel_losses(loss: Callable[..., MaskedMean], *maps: PyTree) -> Float[Array, "n h w"]:
   """Computes the map of a loss that is a sum over pixels.
 
   Args:
@@ -207,13 +207,13 @@ def reconstruct(
     targets = {task.truth_key: truth[task.truth_key]}
     output = task.from_reconstruction(structure)
     error, predicted = (
-      per_pixel_loss(task.pixel_loss, x, targets) for x in (output, outputs[name])
+      compute_pixel_losses(task.pixel_loss, x, targets) for x in (output, outputs[name])
     )
     results[name] = Reconstruction(predicted, output, error)
   return results
 
 
-def feature_distances(
+def compute_feature_distances(
   term: Structure,
   tasks: Mapping[str, Task],
   params: PyTree,
@@ -239,7 +239,7 @@ def feature_distances(
   )
   distance = lambda a, b, mask: matching_distance(a, b, mask=mask, normalize=term.normalize)
   return {
-    layer: per_pixel_loss(
+    layer: compute_pixel_losses(
       distance,
       predicted[layer],
       true[layer],
@@ -286,7 +286,7 @@ _DISTANCES = {
 }
 
 
-def _note(term: Structure) -> str:
+def _write_note(term: Structure) -> str:
   notes = [_DISTANCES[term.normalize]]
   if set(term.layers) < set(term.critic.layers):
     notes.append("layers in brackets are not matched")

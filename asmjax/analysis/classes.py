@@ -50,9 +50,9 @@ class ClassScores(NamedTuple):
     return np.append(self.values[label], self.means[label])
 
 
-def usual_classes(groups: Sequence[Group]) -> list[str]:
+def select_class_metrics(groups: Sequence[Group]) -> list[str]:
   """Selects the metrics by class that papers list and the first runs of all groups have."""
-  metrics = [group_by_class(group.results()[0]["metrics"]) for group in groups]
+  metrics = [group_by_class(group.read_results()[0]["metrics"]) for group in groups]
   return [metric for metric in _USUAL if all(metric in by_class for by_class in metrics)]
 
 
@@ -84,7 +84,7 @@ def read_class_scores(groups: Sequence[Group], metric: str) -> ClassScores:
   )
 
 
-def class_table(baseline: Group, group: Group, metric: str = "segmentation/iou") -> str:
+def format_class_table(baseline: Group, group: Group, metric: str = "segmentation/iou") -> str:
   """Formats a Markdown table of a metric by class, means over runs, by descending gain.
 
   Fractions are in per cent. A class without a value in any run of a group comes last.
@@ -170,5 +170,5 @@ def draw_changes(axes: Any, scores: ClassScores, baseline: str) -> None:
 
 def _read_runs(group: Group, metric: str) -> list[dict[str, float]]:
   """Reads values by class of each run; NaN where a class of the first run has none."""
-  runs = [group_by_class(results["metrics"]).get(metric, {}) for results in group.results()]
+  runs = [group_by_class(results["metrics"]).get(metric, {}) for results in group.read_results()]
   return [{name: run.get(name, math.nan) for name in runs[0]} for run in runs]

@@ -146,7 +146,7 @@ class Comparison:
   seconds: Mapping[str, SeedSummary]
   cost: Mapping[str, float]
 
-  def markdown(self) -> str:
+  def to_markdown(self) -> str:
     """Formats a Markdown table with a row for each group; `caption` explains its cells."""
     is_timed = any(seconds.values for seconds in self.seconds.values())
     head = ["runs"]
@@ -156,10 +156,10 @@ class Comparison:
     for label in self.labels:
       row = [label]
       for metric in self.metrics:
-        row.append(_summary_cell(metric, self.summaries[label][metric.name]))
+        row.append(_format_summary(metric, self.summaries[label][metric.name]))
         if self.differences:
-          row.append(_difference_cell(metric, self.differences.get(label, {}).get(metric.name)))
-      rows.append(row + [_cost_cell(self.seconds[label], self.cost.get(label))] * is_timed)
+          row.append(_format_difference(metric, self.differences.get(label, {}).get(metric.name)))
+      rows.append(row + [_format_minutes(self.seconds[label], self.cost.get(label))] * is_timed)
     return markdown_table(head + ["minutes"] * is_timed, rows)
 
   def caption(self) -> str:
@@ -188,10 +188,10 @@ class Comparison:
       "baseline": self.baseline,
       "confidence": CONFIDENCE,
       "metrics": [dataclasses.asdict(metric) for metric in self.metrics],
-      "rows": [self._row(label) for label in self.labels],
+      "rows": [self._describe_row(label) for label in self.labels],
     }
 
-  def _row(self, label: str) -> dict[str, Any]:
+  def _describe_row(self, label: str) -> dict[str, Any]:
     metrics = {}
     for name, summary in self.summaries[label].items():
       metrics[name] = _describe_seeds(summary)
@@ -232,19 +232,22 @@ def compare(
   metrics = tuple(
     entry if isinstance(entry, MetricColumn) else MetricColumn.parse(entry) for entry in metrics
   )
-  seeds = {group.label: _seeds(group, required=baseline is not None) for group in groups}
+  seeds = {group.label: _read_seeds(group, required=baseline is not None) for group in groups}
   summaries = {
     group.label: {
-      metric.name: _summary(seeds[group.label], group.final(metric.name)) for metric in metrics
+      metric.name: _summarize_seeds(seeds[group.label], group.read_final(metric.name))
+      for metric in metrics
     }
     for group in groups
   }
-  seconds = {group.label: _summary(seeds[group.label], group.seconds()) for group in groups}
+  seconds = {
+    group.label: _summarize_seeds(seeds[group.label], group.read_seconds()) for group in groups
+  }
   differences, cost = {}, {}
   if baseline:
     differences = {
       label: {
-        metric.name: paired_difference(
+        metric.name: subtract_baseline(
           by_metric[metric.name], summaries[baseline][metric.name], metric.direction
         )
         for metric in metrics
@@ -252,13 +255,13 @@ def compare(
       for label, by_metric in summaries.items()
       if label != baseline
     }
-    cost = {label: _cost(seconds[label], seconds[baseline]) for label in labels}
-  results = groups[0].results()[0]
+    cost = {label: _divide_seconds(seconds[label], seconds[baseline]) for label in labels}
+  results = groups[0].read_results()[0]
   examples = results["data_set"], results["split"], results["examples"]
   return Comparison(labels, baseline, metrics, examples, summaries, differences, seconds, cost)
 
 
-def paired_difference(
+def subtract_baseline(
   group: SeedSummary, baseline: SeedSummary, direction: int
 ) -> PairedDifference:
   """Subtracts the baseline's values from a group's, for each seed that both have."""
@@ -267,24 +270,24 @@ def paired_difference(
   return PairedDifference(values, direction)
 
 
-def _cost(group: SeedSummary, baseline: SeedSummary) -> float:
+def _divide_seconds(group: SeedSummary, baseline: SeedSummary) -> float:
   """Divides a group's wall time by the baseline's, over the seeds that both have; NaN if none."""
   shared = [seed for seed in group.values if seed in baseline.values]
   total = lambda summary: sum(summary.values[seed] for seed in shared)
   return total(group) / total(baseline) if shared and total(baseline) else math.nan
 
 
-def _seeds(group: Group, *, required: bool) -> Sequence[int]:
+def _read_seeds(group: Group, *, required: bool) -> Sequence[int]:
   """Returns the seeds of runs; their numbers from 0 if seeds are unknown and not required."""
   try:
-    return group.seeds()
+    return group.read_seeds()
   except ValueError:
     if required:
       raise
     return range(len(group.workdirs))
 
 
-def _summary(seeds: Sequence[int], values: np.ndarray) -> SeedSummary:
+def _summarize_seeds(seeds: Sequence[int], values: np.ndarray) -> SeedSummary:
   pairs = zip(seeds, values.tolist(), strict=True)
   return SeedSummary({seed: value for seed, value in pairs if not math.isnan(value)})
 
@@ -294,14 +297,14 @@ def _describe_seeds(summary: SeedSummary) -> dict[str, Any]:
   return {"mean": summary.mean, "std": summary.std, "values": values}
 
 
-def _summary_cell(metric: MetricColumn, summary: SeedSummary) -> str:
+def _format_summary(metric: MetricColumn, summary: SeedSummary) -> str:
   if len(summary.values) < 2:
     return metric.format(summary.mean)
   values = ", ".join(metric.format(value) for value in summary.values.values())
   return f"**{metric.format(summary.mean)}** ± {metric.format(summary.std)} ({values})"
 
 
-def _difference_cell(metric: MetricColumn, difference: PairedDifference | None) -> str:
+def _format_difference(metric: MetricColumn, difference: PairedDifference | None) -> str:
   if difference is None or not difference.values:
     return ""
   cell = metric.format(difference.mean, "+")
@@ -311,7 +314,7 @@ def _difference_cell(metric: MetricColumn, difference: PairedDifference | None) 
   return cell + (f", {difference.ahead} of {len(difference.values)}" if metric.direction else "")
 
 
-def _cost_cell(seconds: SeedSummary, ratio: float | None) -> str:
+def _format_minutes(seconds: SeedSummary, ratio: float | None) -> str:
   if not seconds.values:
     return ""
   minutes = f"{seconds.mean / 60:.1f}"

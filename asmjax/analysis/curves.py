@@ -65,7 +65,7 @@ class Chart(NamedTuple):
   log: bool = False
 
 
-def learning_curves(
+def read_learning_curves(
   groups: Sequence[Group], metrics: Sequence[str], styles: Mapping[str, int]
 ) -> tuple[Chart, ...]:
   """Reads a chart for each logged metric, with a curve for each group.
@@ -73,11 +73,11 @@ def learning_curves(
   Args:
     groups: Groups of runs with a `metrics.jsonl`.
     metrics: Names of logged metrics; one that no run has logged gets no chart.
-    styles: Line style of each group, by its label; see `group_styles`.
+    styles: Line style of each group, by its label; see `number_styles`.
   """
   charts = [
     Chart(
-      _curve_title(metric),
+      _make_title(metric),
       tuple(
         curve
         for group in groups
@@ -89,7 +89,7 @@ def learning_curves(
   return tuple(chart for chart in charts if chart.curves)
 
 
-def critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[Chart, ...]:
+def read_critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[Chart, ...]:
   """Reads charts of the critics' health, with a curve for each critic.
 
   Args:
@@ -100,7 +100,7 @@ def critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[C
   for group in groups:
     names = [
       name.removeprefix("gradient_norm/")
-      for name in group.logged_metrics()
+      for name in group.read_logged_metrics()
       if name.startswith("gradient_norm/") and name != f"gradient_norm/{PREDICTOR}"
     ]
     for index, name in enumerate(names):
@@ -121,7 +121,7 @@ def critic_health(groups: Sequence[Group], styles: Mapping[str, int]) -> tuple[C
   return tuple(chart for chart in charts if chart.curves)
 
 
-def group_styles(groups: Sequence[Group]) -> dict[str, int]:
+def number_styles(groups: Sequence[Group]) -> dict[str, int]:
   """Returns a line style for each group, by its label."""
   return {group.label: style for style, group in enumerate(groups)}
 
@@ -131,8 +131,8 @@ def read_curves(style: int, label: str, group: Group, metric: str) -> list[Curve
 
   Runs make one curve if they share nine tenths of their steps. Fractions are in per cent.
   """
-  joint = group.curve(metric)
-  separate = [Group(label, (workdir,)).curve(metric) for workdir in group.workdirs]
+  joint = group.read_curve(metric)
+  separate = [Group(label, (workdir,)).read_curve(metric) for workdir in group.workdirs]
   is_shared = 10 * len(joint[0]) >= 9 * max(len(steps) for steps, _ in separate)
   return [
     Curve(style, label, *smooth(steps, display_scale(metric) * values))
@@ -156,13 +156,13 @@ def smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
   return np.array([steps[part[-1]] for part in parts]), means
 
 
-def legend_styles(charts: Sequence[Chart]) -> dict[str, int]:
+def collect_styles(charts: Sequence[Chart]) -> dict[str, int]:
   """Returns the styles of all curves by label, in the order of the styles."""
   curves = [curve for chart in charts for curve in chart.curves]
   return {curve.label: curve.style for curve in sorted(curves, key=lambda curve: curve.style)}
 
 
-def line_style(style: int) -> dict[str, Any]:
+def make_line_style(style: int) -> dict[str, Any]:
   """Returns the keywords of Matplotlib's `plot` for the number of a style."""
   kinds = {"color": COLORS, "linestyle": DASHES, "marker": MARKERS}
   style_of_kind = {key: values[style % len(values)] for key, values in kinds.items()}
@@ -173,7 +173,7 @@ def draw_chart(axes: Any, chart: Chart) -> None:
   """Draws the curves of a chart on Matplotlib's axes, without title and legend."""
   for curve in chart.curves:
     mean, spacing = curve.values.mean(0), max(len(curve.steps) // _NUM_MARKERS, 1)
-    style = line_style(curve.style)
+    style = make_line_style(curve.style)
     # Offsets, so that the markers of coinciding curves stand beside each other.
     axes.plot(curve.steps, mean, markevery=(curve.style % spacing, spacing), **style)
     if len(curve.values) > 1:
@@ -205,13 +205,13 @@ def save_charts(charts: Sequence[Chart], path: pathlib.Path) -> None:
   for axes, chart in zip(panels, charts, strict=True):
     draw_chart(axes, chart)
     axes.set_title(chart.title, fontsize=10)
-  styles = legend_styles(charts).items()
-  handles = [Line2D([], [], label=label, **line_style(style)) for label, style in styles]
-  add_legend(figure, handles, num_columns=4)
+  styles = collect_styles(charts).items()
+  handles = [Line2D([], [], label=label, **make_line_style(style)) for label, style in styles]
+  add_legend(figure, 4, handles)
   figure.savefig(path, dpi=110)
 
 
-def _curve_title(metric: str) -> str:
+def _make_title(metric: str) -> str:
   kind, _, name = metric.partition("/")
   if kind == "pixel":
     return f"pixel loss of {format_key(name)}"

@@ -26,7 +26,7 @@ def format_report(report: Report, max_problems: int = 20) -> str:
   """
   lines = []
   for name, split in report.splits.items():
-    lines += [f"{split.descriptor.name} {name}", *_split_lines(split.to_dict()), ""]
+    lines += [f"{split.descriptor.name} {name}", *_format_split(split.to_dict()), ""]
   kinds = collections.defaultdict(list)
   for problem in report.problems:
     kinds[problem.kind].append(problem)
@@ -39,7 +39,7 @@ def format_report(report: Report, max_problems: int = 20) -> str:
   return "\n".join(lines)
 
 
-def _split_lines(summary: dict[str, Any]) -> Iterator[str]:
+def _format_split(summary: dict[str, Any]) -> Iterator[str]:
   yield f"  examples   {summary['examples']}, of which {summary['whole']} were read and are valid"
   if size := summary.get("size"):
     low, median, high = ("x".join(map(str, size[key])) for key in ("min", "median", "max"))
@@ -52,10 +52,10 @@ def _split_lines(summary: dict[str, Any]) -> Iterator[str]:
   if instance := summary.get("instance"):
     yield f"  instances  {instance['number']}, {instance['per_image']:.1f} an image"
   if label := summary.get("label"):
-    yield from _class_lines(label)
+    yield from _format_classes(label)
 
 
-def _class_lines(label: dict[str, Any]) -> Iterator[str]:
+def _format_classes(label: dict[str, Any]) -> Iterator[str]:
   width = max(map(len, label["classes"]))
   ids = ", ".join(map(str, label["ignored_ids"]))
   yield f"  unlabeled {label['unlabeled']:.2%} of the pixels" + (f" (ids {ids})" if ids else "")
@@ -91,10 +91,10 @@ def save_contact_sheet(
   examples_per_row = min(max(1, 8 // len(rows[0])), len(rows))
   shape = -(-len(rows) // examples_per_row), examples_per_row * len(rows[0])
   aspect = float(np.median([row["image"].shape[0] / row["image"].shape[1] for row in rows]))
-  handles = _legend(statistics)
+  handles = _make_legend_handles(statistics)
   height = (2 * aspect + 0.2) * shape[0] + 0.2 * -(-len(handles) // shape[1])
   cells = [
-    (_name(source, index) if title == "image" else title, picture)
+    (_name_example(source, index) if title == "image" else title, picture)
     for index, row in zip(indices, rows, strict=True)
     for title, picture in row.items()
   ]
@@ -104,7 +104,7 @@ def save_contact_sheet(
     axes.imshow(picture)
     axes.set_title(title, fontsize=7)
   if handles:
-    add_legend(figure, handles, num_columns=shape[1])
+    add_legend(figure, shape[1], handles)
   figure.savefig(path, dpi=130)
 
 
@@ -144,12 +144,12 @@ def _subsample(example: Example) -> Example:
   return {key: value[::step, ::step] for key, value in example.items()}
 
 
-def _name(source: Source, index: int) -> str:
+def _name_example(source: Source, index: int) -> str:
   files = source.files(index)
   return files["image"].name if "image" in files else f"{source.split}[{index}]"
 
 
-def _legend(statistics: Statistics) -> list[Any]:
+def _make_legend_handles(statistics: Statistics) -> list[Any]:
   from matplotlib.patches import Patch
 
   descriptor = statistics.descriptor

@@ -27,12 +27,12 @@ _ERRORS = frozenset(
 
 def display_scale(metric: str) -> int:
   """Returns the factor from values to displayed values: 100 (per cent) for fractions, else 1."""
-  return 100 if _FRACTIONS.search(_quantity(metric)) else 1
+  return 100 if _FRACTIONS.search(_split_quantity(metric)) else 1
 
 
 def metric_direction(metric: str) -> int:
   """Returns 1 if higher values of a metric are better, -1 if lower ones are, 0 if neither."""
-  quantity = _quantity(metric)
+  quantity = _split_quantity(metric)
   return -1 if quantity in _ERRORS else 0 if quantity.endswith("_std") else 1
 
 
@@ -79,5 +79,5 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _quantity(metric: str) -> str:
+def _split_quantity(metric: str) -> str:
   return split_class(metric)[0].rpartition("/")[2]

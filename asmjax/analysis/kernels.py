@@ -35,7 +35,7 @@ class KernelSizes(NamedTuple):
   non_edge: np.ndarray
 
 
-def kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelSizes:
+def compute_kernel_sizes(workdir: pathlib.Path, data_root: str | None = None) -> KernelSizes:
   """Computes the expected neighborhood sizes from a run's last checkpoint.
 
   Args:
@@ -121,7 +121,7 @@ def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -
     axes.spines[["top", "right"]].set_visible(False)
   panels[1].tick_params(labelleft=False)
   start, *bars = panels[0].get_legend_handles_labels()[0]
-  add_legend(figure, [*bars, start], num_columns=3)
+  add_legend(figure, 3, [*bars, start])
   figure.savefig(path, dpi=150)
 
 

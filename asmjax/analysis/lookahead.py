@@ -139,7 +139,7 @@ class History:
       sum(cycle.stepped_back for cycle in self.cycles[:last]),
     )
 
-  def models_by_name(self) -> dict[str, ModelRecord]:
+  def name_models(self) -> dict[str, ModelRecord]:
     """Returns endings by "gI,J", then the start and peaks by "gI"; a model may have both names."""
     endings = {cycle.name: cycle.ending for cycle in self.cycles if cycle.end is not End.OPEN}
     return endings | {f"g{i}": model for i, model in enumerate((self.start, *self.peaks))}
@@ -147,12 +147,12 @@ class History:
 
 def is_lookahead(group: Group) -> bool:
   """Returns whether the first run of a group is a LoAd run."""
-  return "lookahead/propagation" in group.logged_metrics()
+  return "lookahead/propagation" in group.read_logged_metrics()
 
 
-def cycle_rows(history: History) -> list[list[str]]:
+def format_cycle_rows(history: History) -> list[list[str]]:
   """Formats a head and a row for each cycle, with mIoUs on the decision split in per cent."""
-  names = {model.number: name for name, model in history.models_by_name().items()}
+  names = {model.number: name for name, model in history.name_models().items()}
   format_model = lambda model: f"{names[model.number]} ({100 * model.miou:.2f})"
   rows = [
     [
@@ -169,13 +169,13 @@ def cycle_rows(history: History) -> list[list[str]]:
   return [["cycle", "from", "propagations", "best", "ending", "ended because", "back to"], *rows]
 
 
-def cycle_table(history: History) -> str:
+def format_cycle_table(history: History) -> str:
   """Formats a Markdown table of a run's cycles, with mIoUs on the decision split in per cent."""
-  head, *rows = cycle_rows(history)
+  head, *rows = format_cycle_rows(history)
   return markdown_table(head, rows)
 
 
-def stability_table(groups: Sequence[Group]) -> str:
+def format_stability_table(groups: Sequence[Group]) -> str:
   """Formats cycles that stepped back and the part of successful runs (Table 9) in Markdown.
 
   Numbers are means and sample standard deviations over a group's runs. "Fell" counts the cycles in

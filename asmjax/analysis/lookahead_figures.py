@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from asmjax.analysis.lookahead import END_TEXTS, History, ModelRecord
-from asmjax.analysis.plotting import add_legend, legend_handles, make_panels, trim_axes
+from asmjax.analysis.plotting import add_legend, make_panels, trim_axes
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
 from asmjax.data.inspection import spread_indices
@@ -35,7 +35,7 @@ def save_convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
     draw_convergence(axes, History.read(workdir))
     is_single = len(group.workdirs) == 1
     axes.set_title(group.label if is_single else f"{group.label}, {workdir.name}", fontsize=10)
-  add_legend(figure, legend_handles(figure), num_columns=7)
+  add_legend(figure, 7)
   figure.savefig(path, dpi=150)
 
 
@@ -43,11 +43,11 @@ def draw_convergence(axes: Any, history: History) -> None:
   """Draws a run: a line for each cycle, named marks of models, and dashed lines of steps back."""
   for cycle in history.cycles:
     origin = cycle.origin._replace(propagation=cycle.models[0].propagation - 1)
-    (line,) = axes.plot(*_points([origin, *cycle.models]), color="0.45", linewidth=1, zorder=1)
+    (line,) = axes.plot(*_get_points([origin, *cycle.models]), color="0.45", linewidth=1, zorder=1)
     if cycle.back_to:
       target = cycle.back_to._replace(propagation=cycle.ending.propagation)
       (jump,) = axes.plot(
-        *_points([cycle.ending, target]), "--", color="tab:purple", linewidth=0.7, zorder=0
+        *_get_points([cycle.ending, target]), "--", color="tab:purple", linewidth=0.7, zorder=0
       )
       jump.set_label("step back")
     line.set_label("cycle")
@@ -79,7 +79,7 @@ def save_album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -
   draw_sheet(blocks).savefig(path, dpi=150)
 
 
-def album_models(history: History, drawn: Sequence[int]) -> list[int]:
+def select_album_models(history: History, drawn: Sequence[int]) -> list[int]:
   """Selects at most 8 models for an album, in ascending order of their numbers.
 
   Models up to the last peak take precedence, evenly chosen from start to peak if there are more
@@ -89,14 +89,14 @@ def album_models(history: History, drawn: Sequence[int]) -> list[int]:
     history: History of the run.
     drawn: Numbers of the models whose pictures exist.
   """
-  numbers = sorted({model.number for model in history.models_by_name().values()} & set(drawn))
+  numbers = sorted({model.number for model in history.name_models().values()} & set(drawn))
   early = [number for number in numbers if not history.peaks or number <= history.best.number]
   late = numbers[len(early) :]
   chosen = [early[i] for i in spread_indices(len(early), _MAX_MODELS)]
   return chosen + [late[i] for i in spread_indices(len(late), _MAX_MODELS - len(chosen))]
 
 
-def _points(models: Sequence[ModelRecord]) -> tuple[list[int], list[float]]:
+def _get_points(models: Sequence[ModelRecord]) -> tuple[list[int], list[float]]:
   return [model.propagation for model in models], [100 * model.miou for model in models]
 
 
@@ -104,10 +104,10 @@ def _draw_marks(
   axes: Any, models: Sequence[ModelRecord], marker: str, label: str, **style: Any
 ) -> None:
   if models:
-    axes.plot(*_points(models), marker, label=label, **style)
+    axes.plot(*_get_points(models), marker, label=label, **style)
 
 
-def _formula(name: str) -> str:
+def _format_name(name: str) -> str:
   return f"$g_{{{name[1:]}}}$"
 
 
@@ -115,7 +115,7 @@ def _name_marks(axes: Any, history: History) -> None:
   """Writes names of models: start to the left, peaks above, endings below; some where dense."""
   from matplotlib.patheffects import withStroke
 
-  models = history.models_by_name()
+  models = history.name_models()
   inch = float(np.ptp(axes.get_xlim())) / (axes.bbox.width / axes.figure.dpi)
   endings = [name for name in models if "," in name]
   start, *peaks = [name for name in models if "," not in name]
@@ -128,7 +128,9 @@ def _name_marks(axes: Any, history: History) -> None:
   for names, distance, offset, alignment in sides:
     for name in _select_apart({name: models[name].propagation for name in names}, distance):
       point = models[name].propagation, 100 * models[name].miou
-      axes.annotate(_formula(name), point, offset, textcoords="offset points", **style, **alignment)
+      axes.annotate(
+        _format_name(name), point, offset, textcoords="offset points", **style, **alignment
+      )
 
 
 def _select_apart(positions: Mapping[str, int], distance: float) -> list[str]:
@@ -144,10 +146,10 @@ def _read_album(workdir: pathlib.Path, count: int) -> list[Column]:
   """Reads the first `count` pictures of each column of an album."""
   history, folder = History.read(workdir), workdir / "previews"
   titles = {
-    model.number: f"{_formula(name)}\n{100 * model.miou:.2f} %"
-    for name, model in history.models_by_name().items()
+    model.number: f"{_format_name(name)}\n{100 * model.miou:.2f} %"
+    for name, model in history.name_models().items()
   }
-  numbers = album_models(history, [int(path.stem) for path in folder.glob("*.npz")])
+  numbers = select_album_models(history, [int(path.stem) for path in folder.glob("*.npz")])
   if not numbers:
     raise ValueError(f"{folder} holds no pictures; expected MODEL.npz of the models of the run")
   columns = []

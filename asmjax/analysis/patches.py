@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from asmjax.analysis.analyzer import AnalyzerRun
-from asmjax.analysis.stimuli import LayerField, Stimuli, find_stimuli, layer_fields
+from asmjax.analysis.stimuli import LayerField, Stimuli, compute_layer_fields, find_stimuli
 from asmjax.ops.resize import find_stride
 from asmjax.terms.structures import select_tasks
 from asmjax.train.experiment import Experiment
 
 # Smallest side of a drawn patch, as a part of the image's smaller side: a field of view of a few
-# pixels says nothing without its surroundings.
+# pixels is not recognized without its surroundings.
 _MIN_VIEW = 0.2
 # Side of a drawn patch in inches.
 _SIDE = 0.75
@@ -91,7 +91,7 @@ def save_patches(
     term, params = dataclasses.replace(term, layers=drawn_layers), state.players[name].params
     with contextlib.closing(experiment.eval_batches()) as examples:
       stimuli = find_stimuli(term, tasks, params, size, examples, count, align_corners=aligned)
-    for layer, field in layer_fields(term, tasks, params, size).items():
+    for layer, field in compute_layer_fields(term, tasks, params, size).items():
       field = field.scale(*factors, align_corners=aligned)
       extent = " x ".join(f"{float(np.diff(ends[0])[0]):g}" for ends in field)
       prefix = f"{name}, " if len(terms) > 1 else ""

@@ -31,8 +31,16 @@ def trim_axes(axes: Any) -> None:
   axes.tick_params(length=2)
 
 
-def add_legend(figure: Any, handles: Iterable[Any], num_columns: int) -> None:
-  """Adds a legend below all panels of a Matplotlib figure, with one entry for each label."""
+def add_legend(figure: Any, num_columns: int, handles: Iterable[Any] | None = None) -> None:
+  """Adds a legend below all panels of a Matplotlib figure, with one entry for each label.
+
+  Args:
+    figure: Figure to draw on.
+    num_columns: Number of columns of the legend.
+    handles: Entries of the legend; None, the default, for those of all panels.
+  """
+  if handles is None:
+    handles = (handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0])
   by_label = {handle.get_label(): handle for handle in handles}
   figure.legend(
     handles=list(by_label.values()),
@@ -41,8 +49,3 @@ def add_legend(figure: Any, handles: Iterable[Any], num_columns: int) -> None:
     fontsize=8,
     frameon=False,
   )
-
-
-def legend_handles(figure: Any) -> list[Any]:
-  """Returns the handles for a legend of all panels of a Matplotlib figure."""
-  return [handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]]

@@ -57,7 +57,7 @@ class Group:
         raise FileNotFoundError(f"{workdir / 'results.json'} is missing; expected a finished run")
     return cls(label, workdirs)
 
-  def seeds(self) -> tuple[int, ...]:
+  def read_seeds(self) -> tuple[int, ...]:
     """Reads the seed of each run from its `config.json`.
 
     Raises:
@@ -72,34 +72,34 @@ class Group:
       raise ValueError(f"runs of {self.label} have the seeds {seeds}; expected different ones")
     return tuple(seeds)
 
-  def seconds(self) -> np.ndarray:
+  def read_seconds(self) -> np.ndarray:
     """Reads the wall time of each run in seconds, (runs,); NaN where none was recorded."""
     times = [read_jsonl(workdir / "wall_time.jsonl") for workdir in self.workdirs]
     return np.array([lines[-1]["seconds"] if lines else np.nan for lines in times])
 
-  def final(self, metric: str) -> np.ndarray:
+  def read_final(self, metric: str) -> np.ndarray:
     """Reads the final value of a metric of each run, (runs,); NaN where it has none.
 
     Raises:
       ValueError: A run does not have the metric.
     """
     values = []
-    for metrics in (results["metrics"] for results in self.results()):
+    for metrics in (results["metrics"] for results in self.read_results()):
       if metric not in metrics:
         raise ValueError(f"unknown metric {metric!r}; known: {', '.join(sorted(metrics))}")
       values.append(metrics[metric])
     return np.array(values)
 
-  def results(self) -> list[dict[str, Any]]:
+  def read_results(self) -> list[dict[str, Any]]:
     """Reads the results of each run on `split`, in the form of `results.json` but for NaNs."""
-    results = [read_json(results_path(workdir, self.split)) for workdir in self.workdirs]
+    results = [read_json(locate_results(workdir, self.split)) for workdir in self.workdirs]
     return [{**content, "metrics": _null_to_nan(content["metrics"])} for content in results]
 
-  def logged_metrics(self) -> list[str]:
+  def read_logged_metrics(self) -> list[str]:
     """Reads the names of all metrics that the group's first run logged, sorted."""
     return sorted(set().union(*read_jsonl(self.workdirs[0] / "metrics.jsonl")))
 
-  def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+  def read_curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Reads the curve of a logged metric, at the steps where all runs logged it.
 
     Returns:
@@ -111,18 +111,18 @@ class Group:
     ]
     steps = sorted(set.intersection(*map(set, curves)))
     values = np.array([[curve[step] for step in steps] for curve in curves])
-    schedule = _update_schedule(self.workdirs[0])
+    schedule = _read_update_schedule(self.workdirs[0])
     return np.asarray(schedule.count_predictor_steps(np.array(steps, int))), values
 
 
-def usual_metrics(groups: Sequence[Group]) -> list[str]:
+def select_main_metrics(groups: Sequence[Group]) -> list[str]:
   """Selects the main metrics of the tasks that all runs are evaluated in.
 
   Raises:
     ValueError: The runs share none of these metrics.
   """
   shared = set.intersection(
-    *(set(results["metrics"]) for group in groups for results in group.results())
+    *(set(results["metrics"]) for group in groups for results in group.read_results())
   )
   usual = [metric for metric in _USUAL if metric in shared]
   if not usual:
@@ -133,13 +133,13 @@ def usual_metrics(groups: Sequence[Group]) -> list[str]:
   return usual
 
 
-def results_path(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
+def locate_results(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
   """Returns the path of a run's results on a split; by default that of the run's own evaluation."""
   is_default = not split or split == read_json(workdir / "config.json")["eval"]["split"]
   return workdir / ("results.json" if is_default else f"results.{split}.json")
 
 
-def results_table(results: Mapping[str, Any]) -> str:
+def format_results(results: Mapping[str, Any]) -> str:
   """Formats the content of `results.json`: a line for each mean, and tables of metrics by class."""
   metrics = _null_to_nan(results["metrics"])
   lines = [
@@ -170,7 +170,7 @@ def check_comparable(groups: Sequence[Group]) -> None:
   """
   evaluations: dict[str, pathlib.Path] = {}
   for group in groups:
-    for workdir, results in zip(group.workdirs, group.results(), strict=True):
+    for workdir, results in zip(group.workdirs, group.read_results(), strict=True):
       evaluation = (
         f"{results['data_set']} {results['split']}, {results['examples']} examples, "
         f"{_describe_views(results)}"
@@ -186,12 +186,12 @@ def _describe_views(results: Mapping[str, Any]) -> str:
   return results.get("protocol", {}).get(VIEWS, "each image once")
 
 
-def file_name(label: str) -> str:
+def make_file_name(label: str) -> str:
   """Converts a label to a part of a file's name: runs of special characters become "_"."""
   return re.sub(r"[^\w.+-]+", "_", label)
 
 
-def _update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
+def _read_update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
   """Reads a run's order of updates; without critics the predictor is updated every step."""
   path = workdir / "config.json"
   config = read_json(path) if path.exists() else {}

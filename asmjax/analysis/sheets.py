@@ -82,7 +82,7 @@ def draw_sheet(blocks: Sequence[Block]) -> Any:
   from matplotlib.figure import Figure
 
   num_columns = max(len(block.columns) for block in blocks)
-  heights = [_block_height(block) for block in blocks]
+  heights = [_compute_height(block) for block in blocks]
   figure = Figure(figsize=(_WIDTH * num_columns, sum(heights)))
   figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
   parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False).ravel()
@@ -95,7 +95,7 @@ def draw_sheet(blocks: Sequence[Block]) -> Any:
   return figure
 
 
-def _block_height(block: Block) -> float:
+def _compute_height(block: Block) -> float:
   count, height, width, _ = block.columns[0].rows.shape
   texts = 0.35 + 0.2 * (bool(block.title) + bool(block.note)) + 0.45 * block.has_losses
   return _WIDTH * count * height / width + texts
@@ -110,7 +110,7 @@ def _draw_block(part: Any, block: Block, num_columns: int) -> None:
     axes.axis("off")
   for panels, column in zip(grid.T, block.columns, strict=False):
     panels[0].set_title(column.title, fontsize=9)
-    style = _color_style(column.scale) if column.scale else {}
+    style = _make_color_style(column.scale) if column.scale else {}
     for axes, row in zip(panels, column.rows, strict=False):
       # All maps are drawn at the size of the photo, whatever their stride.
       image = axes.imshow(row, extent=(0, width, height, 0), interpolation="nearest", **style)
@@ -119,7 +119,7 @@ def _draw_block(part: Any, block: Block, num_columns: int) -> None:
       _draw_bar(part, image, panels[-1], column.scale)
 
 
-def _color_style(scale: Scale) -> dict[str, Any]:
+def _make_color_style(scale: Scale) -> dict[str, Any]:
   from matplotlib import colormaps
   from matplotlib.colors import PowerNorm
 

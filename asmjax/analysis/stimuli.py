@@ -107,12 +107,12 @@ def find_stimuli(
       moments[layer] = moments.get(layer, 0) + np.asarray(sums, np.float64)
     start += len(batch["image"])
   return {
-    layer: Stimuli(activation, example, position, _selectivity(activation, moments[layer]))
+    layer: Stimuli(activation, example, position, _compute_selectivity(activation, moments[layer]))
     for layer, (activation, example, position) in largest.items()
   }
 
 
-def layer_fields(
+def compute_layer_fields(
   term: Structure, tasks: Mapping[str, Task], params: PyTree, size: tuple[int, int]
 ) -> dict[str, LayerField]:
   """Computes the receptive fields of the positions of a term's layers, by layer.
@@ -175,7 +175,7 @@ def _keep_largest(
   return [np.take_along_axis(values, order, 0) for values in maxima]
 
 
-def _selectivity(activation: np.ndarray, sums: np.ndarray) -> np.ndarray:
+def _compute_selectivity(activation: np.ndarray, sums: np.ndarray) -> np.ndarray:
   number, total, squares = sums
   mean = total / np.maximum(number, 1)
   # In single precision, rounding alone gives a constant filter a deviation of up to about 1e-3 of

@@ -58,14 +58,14 @@ def main(_: list[str]) -> None:
   groups = [runs.Group.parse(text) for text in values.group]
   with exit_on_config_error():
     baseline, others = _split_baseline(groups, values.baseline)
-    metrics = values.metrics or runs.usual_metrics(groups)
+    metrics = values.metrics or runs.select_main_metrics(groups)
     comparison = compare(groups, metrics, baseline=values.baseline)
-  print(f"{comparison.markdown()}\n\n{comparison.caption()}")
+  print(f"{comparison.to_markdown()}\n\n{comparison.caption()}")
   out = pathlib.Path(values.out)
   out.mkdir(parents=True, exist_ok=True)
-  styles = curves.group_styles(groups)
-  curves.save_charts(curves.learning_curves(groups, metrics[:1], styles), out / "curves.png")
-  curves.save_charts(curves.critic_health(groups, styles), out / "health.png")
+  styles = curves.number_styles(groups)
+  curves.save_charts(curves.read_learning_curves(groups, metrics[:1], styles), out / "curves.png")
+  curves.save_charts(curves.read_critic_health(groups, styles), out / "health.png")
   predictions.save_predictions(
     groups, out / "predictions.png", count=values.count, data_root=values.data_root
   )
@@ -96,8 +96,8 @@ def _show_cycles(groups: "Sequence[Group]", out: pathlib.Path) -> None:
   for group in groups:
     for workdir in group.workdirs:
       history = lookahead.History.read(workdir)
-      print(f"\n{group.label}, {workdir}\n\n{lookahead.cycle_table(history)}")
-  print(f"\n{lookahead.stability_table(groups)}")
+      print(f"\n{group.label}, {workdir}\n\n{lookahead.format_cycle_table(history)}")
+  print(f"\n{lookahead.format_stability_table(groups)}")
   lookahead_figures.save_convergence(groups, out / "convergence.png")
   lookahead_figures.save_album(groups, out / "album.png", count=flags.FLAGS.count)
 
@@ -108,15 +108,15 @@ def _show_classes(baseline: "Group", others: "Sequence[Group]", out: pathlib.Pat
   if not others:
     return
   groups = [baseline, *others]
-  metrics = flags.FLAGS.classes or classes.usual_classes(groups)
+  metrics = flags.FLAGS.classes or classes.select_class_metrics(groups)
   if not metrics:
     raise ValueError(f"{baseline.label} and the others share no metric by class")
   for metric in metrics:
     for group in others:
-      print(f"\n{classes.class_table(baseline, group, metric)}")
+      print(f"\n{classes.format_class_table(baseline, group, metric)}")
   scores = [classes.read_class_scores(groups, metric) for metric in metrics]
   classes.save_changes(scores, baseline.label, out / "classes.png")
-  if all("segmentation/mean_iou" in group.results()[0]["metrics"] for group in groups):
+  if all("segmentation/mean_iou" in group.read_results()[0]["metrics"] for group in groups):
     _show_confusions(baseline, others, out)
 
 
@@ -130,14 +130,16 @@ def _show_confusions(baseline: "Group", others: "Sequence[Group]", out: pathlib.
     if group_names != names:
       raise ValueError(f"{group.label} has classes {group_names}; expected those of the baseline")
     matrices = {baseline.label: expected, group.label: matrix}
-    confusions.save_matrices(matrices, names, out / f"confusions_{runs.file_name(group.label)}.png")
+    confusions.save_matrices(
+      matrices, names, out / f"confusions_{runs.make_file_name(group.label)}.png"
+    )
 
 
 def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
   from asmjax.analysis import analyzer, patches, runs
 
-  workdir, name, count = group.workdirs[0], runs.file_name(group.label), flags.FLAGS.count
-  if not analyzer.term_sections(workdir, "structure"):
+  workdir, name, count = group.workdirs[0], runs.make_file_name(group.label), flags.FLAGS.count
+  if not analyzer.read_term_sections(workdir, "structure"):
     return
   run = analyzer.AnalyzerRun.reopen(workdir, flags.FLAGS.data_root)
   analyzer.save_loss_maps(run, out / f"losses_{name}.png", count=count)
@@ -150,11 +152,11 @@ def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path) -> None:
   from asmjax.analysis import analyzer, kernels
 
   is_adaptive = lambda workdir: any(
-    section["adaptive"] for section in analyzer.term_sections(workdir, "affinity").values()
+    section["adaptive"] for section in analyzer.read_term_sections(workdir, "affinity").values()
   )
   sizes = {
     group.label: [
-      kernels.kernel_sizes(workdir, flags.FLAGS.data_root) for workdir in group.workdirs
+      kernels.compute_kernel_sizes(workdir, flags.FLAGS.data_root) for workdir in group.workdirs
     ]
     for group in groups
     if is_adaptive(group.workdirs[0])

@@ -30,7 +30,7 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
   """Restores the predictor, evaluates it, and prints and keeps the results."""
-  from asmjax.analysis.runs import results_path, results_table
+  from asmjax.analysis.runs import format_results, locate_results
   from asmjax.config.run_dir import read_state, reopen
   from asmjax.inference.evaluation import InferenceViews
   from asmjax.train.loop import make_eval_results, open_skipped_examples
@@ -44,8 +44,8 @@ def main(_: list[str]) -> None:
     as_trained = inference.is_single_view and not values.crf
     views = None if as_trained else InferenceViews(run, inference, values.crf)
   results = make_eval_results(run, open_skipped_examples(workdir).add, views)(state)
-  path = results_path(workdir, results["split"])
+  path = locate_results(workdir, results["split"])
   # What the training itself left there, such as the course of LoAd, stays.
   old = read_json(path) if path.exists() else {}
   write_json(path, old | results)
-  print(results_table(results))
+  print(format_results(results))

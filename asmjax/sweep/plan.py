@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asmjax.analysis.comparison import MetricColumn
-from asmjax.analysis.runs import file_name, results_path
+from asmjax.analysis.runs import locate_results, make_file_name
 from asmjax.config.library import find_sweep
 from asmjax.config.load import load_config
 from asmjax.config.presets import Config
@@ -83,7 +83,7 @@ class Run:
 
   def is_scored(self) -> bool:
     """Returns whether the trained state has been evaluated on `split`."""
-    scores = _read_if_exists(results_path(self.workdir, self.split))
+    scores = _read_if_exists(locate_results(self.workdir, self.split))
     results = _read_if_exists(self.workdir / "results.json")
     return scores is not None and results is not None and scores["step"] == results["step"]
 
@@ -123,7 +123,7 @@ class Sweep:
       raise ValueError("a sweep without runs; expected at least one row and one seed")
     if len(set(self.seeds)) < len(self.seeds):
       raise ValueError(f"seeds {self.seeds}; expected different ones")
-    if len({file_name(label) for label in labels}) < len(labels):
+    if len({make_file_name(label) for label in labels}) < len(labels):
       raise ValueError(f"labels {', '.join(labels)}; expected names of different folders")
     for label in (self.baseline, *(row.start for row in self.rows)):
       if label and label not in labels:
@@ -187,7 +187,7 @@ class Sweep:
 
   def _run(self, row: Row, seed: int, out: pathlib.Path) -> Run:
     """Creates the run of a row with a seed, and reads its config."""
-    folder = lambda label: out / file_name(label) / str(seed)
+    folder = lambda label: out / make_file_name(label) / str(seed)
     start = {"init.path": folder(row.start), "init.format": "orbax"} if row.start else {}
     overrides = {**start, **self.overrides, **row.overrides}
     if "seed" in overrides:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from asmjax.analysis.comparison import Comparison, compare
-from asmjax.analysis.runs import Group, usual_metrics
+from asmjax.analysis.runs import Group, select_main_metrics
 from asmjax.sweep.plan import Run, Sweep
 from asmjax.sweep.processes import Job, Pool, Slot, core_slots, device_slots, tail
 from asmjax.utils.files import atomic_write, write_json
@@ -170,7 +170,7 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
   compared = _compare_rows(sweep, finished)
   if compared is None:
     return "".join(note)
-  text = "\n\n".join([compared.markdown(), compared.caption(), *note]) + "\n"
+  text = "\n\n".join([compared.to_markdown(), compared.caption(), *note]) + "\n"
   content = compared.to_dict() | {"missing": missing}
   _add_settings(content, sweep, finished)
   with atomic_write(out / "table.md") as path:
@@ -189,7 +189,7 @@ def _compare_rows(sweep: Sweep, finished: Sequence[Run]) -> Comparison | None:
   if not groups:
     return None
   baseline = sweep.baseline if workdirs.get(sweep.baseline) else None
-  return compare(groups, sweep.metrics or usual_metrics(groups), baseline)
+  return compare(groups, sweep.metrics or select_main_metrics(groups), baseline)
 
 
 def _add_settings(content: dict[str, Any], sweep: Sweep, finished: Sequence[Run]) -> None:

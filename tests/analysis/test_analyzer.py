@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from asmjax.analysis import analyzer
-from asmjax.analysis.analyzer import AnalyzerRun, feature_distances, per_pixel_loss, reconstruct
+from asmjax.analysis.analyzer import (
+  AnalyzerRun,
+  compute_feature_distances,
+  compute_pixel_losses,
+  reconstruct,
+)
 from asmjax.analysis.sheets import Scale
 from asmjax.tasks import Depth, Normals
 from tests.helpers import tiny_games as games
@@ -36,10 +41,12 @@ def truth(n=4):
   [*games.TASKS.values(), Depth(released=True), Normals(released=True)],
   ids=["segmentation", "depth", "normals", "released_depth", "released_normals"],
 )
-def test_per_pixel_loss_adds_up_to_the_loss(task):
+def test_compute_pixel_losses_adds_up_to_the_loss(task):
   output = next(x for name, x in outputs().items() if isinstance(task, type(games.TASKS[name])))
   targets = {task.truth_key: truth()[task.truth_key]}
-  losses = np.asarray(jax.jit(functools.partial(per_pixel_loss, task.pixel_loss))(output, targets))
+  losses = np.asarray(
+    jax.jit(functools.partial(compute_pixel_losses, task.pixel_loss))(output, targets)
+  )
   mean = task.pixel_loss(output, targets).mean()
   np.testing.assert_array_equal(np.isfinite(losses), np.asarray(task.mask(targets))[..., 0] > 0)
   np.testing.assert_allclose(np.nanmean(losses), mean, rtol=1e-5)
@@ -59,13 +66,13 @@ def evaluated_game(method):
   losses = jax.jit(
     lambda params, x: games.evaluate(term, tasks, x, true, critic={"params": params}).losses
   )(params, x)
-  measure = jax.jit(lambda x: feature_distances(term, tasks, params, x, true))
+  measure = jax.jit(lambda x: compute_feature_distances(term, tasks, params, x, true))
   rebuild = jax.jit(lambda x: reconstruct(term, tasks, params, x, true))
   return losses, measure, rebuild, x, players
 
 
 @pytest.mark.parametrize("method", ["asm", "asm_released", "asm_released_all"])
-def test_feature_distances_add_up_to_the_losses_of_the_term(method):
+def test_compute_feature_distances_add_up_to_the_losses_of_the_term(method):
   losses, measure, _, x, players = evaluated_game(method)
   distances = measure(x)
   assert set(distances) == set(players.terms["structure"].layers)
@@ -74,7 +81,7 @@ def test_feature_distances_add_up_to_the_losses_of_the_term(method):
     np.testing.assert_allclose(np.nansum(values), losses[layer].value.total, rtol=1e-4)
 
 
-def test_feature_distances_show_a_wrong_pixel_where_it_is():
+def test_compute_feature_distances_show_a_wrong_pixel_where_it_is():
   _, measure, _, x, _ = evaluated_game("asm")
   label = truth()["label"]
   right = 20.0 * jax.nn.one_hot(label, games.TASK.channels)
@@ -171,12 +178,12 @@ def test_analyzer_run_refuses_a_run_without_structure_terms(tmp_path):
   save_untrained(tmp_path, "iid", **SMALL_SPLIT)
   with pytest.raises(ValueError, match="has the terms pixel; expected a structure term"):
     AnalyzerRun.reopen(tmp_path)
-  assert not analyzer.term_sections(tmp_path, "structure")
+  assert not analyzer.read_term_sections(tmp_path, "structure")
 
 
 def test_save_error_maps_refuses_an_analyzer_that_does_not_reconstruct(tmp_path):
   save_untrained(tmp_path, "asm_no_rec", **SMALL_SPLIT)
   with pytest.raises(ValueError, match="terms.structure.reconstruction_weight is 0"):
     analyzer.save_error_maps(AnalyzerRun.reopen(tmp_path), tmp_path / "errors.png")
-  (section,) = analyzer.term_sections(tmp_path, "structure").values()
+  (section,) = analyzer.read_term_sections(tmp_path, "structure").values()
   assert section["reconstruction_weight"] == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from asmjax.analysis.comparison import MetricColumn, SeedSummary, compare, paired_difference
+from asmjax.analysis.comparison import MetricColumn, SeedSummary, compare, subtract_baseline
 from asmjax.analysis.runs import Group
 
 METRICS = ("segmentation/mean_iou", "depth/rel")
@@ -35,10 +35,10 @@ def group(root, label, runs):
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
-def test_paired_difference_has_the_interval_of_a_paired_t_test(n):
+def test_subtract_baseline_has_the_interval_of_a_paired_t_test(n):
   rng = np.random.default_rng(n)
   asm, iid = rng.normal(0.55, 0.02, n), rng.normal(0.5, 0.02, n)
-  difference = paired_difference(
+  difference = subtract_baseline(
     SeedSummary(dict(enumerate(asm))), SeedSummary(dict(enumerate(iid))), 1
   )
   expected = stats.ttest_rel(asm, iid).confidence_interval(0.95)
@@ -47,11 +47,11 @@ def test_paired_difference_has_the_interval_of_a_paired_t_test(n):
   assert difference.ahead == sum(a > b for a, b in zip(asm, iid, strict=True))
 
 
-def test_paired_difference_interval_covers_the_truth_in_95_of_100_samples():
+def test_subtract_baseline_interval_covers_the_truth_in_95_of_100_samples():
   rng = np.random.default_rng(0)
   hits, samples = 0, 4000
   for asm, iid in rng.normal((0.5, 0.4), 0.1, (samples, 3, 2)).transpose(0, 2, 1):
-    difference = paired_difference(
+    difference = subtract_baseline(
       SeedSummary(dict(enumerate(asm))), SeedSummary(dict(enumerate(iid))), 1
     )
     low, high = difference.interval
@@ -78,14 +78,14 @@ def test_compare_leaves_out_runs_without_a_value(tmp_path):
   assert comparison.summaries["A"][METRICS[0]].values == {1: 0.6}
   assert comparison.differences["A"][METRICS[0]].values == {1: pytest.approx(0.1)}
   assert np.isnan(comparison.differences["A"][METRICS[0]].interval).all()
-  assert "minutes" not in comparison.markdown()
+  assert "minutes" not in comparison.to_markdown()
 
 
 def test_markdown_has_means_spreads_differences_and_cost(tmp_path):
   base = group(tmp_path, "B", {0: ((0.40, 0.2), 60), 1: ((0.50, 0.3), 60)})
   asm = group(tmp_path, "A", {0: ((0.42, 0.1), 90), 1: ((0.54, 0.1), 90)})
   comparison = compare([base, asm], METRICS, "B")
-  lines = [line.strip("| ").split(" | ") for line in comparison.markdown().splitlines()]
+  lines = [line.strip("| ").split(" | ") for line in comparison.to_markdown().splitlines()]
   assert lines[0] == ["runs", "mean_iou", "against B", "rel", "against B", "minutes"]
   # t of one degree of freedom is 12.706; the half width is 12.706 * 1.414 / 1.414 for the IoU.
   assert lines[2] == [
@@ -117,7 +117,7 @@ def test_markdown_of_single_runs_has_no_deviations(tmp_path):
   groups = [group(tmp_path, label, {0: (values, None)}) for label, values in runs.items()]
   comparison = compare(groups, METRICS, "B")
   assert "deviation" not in comparison.caption()
-  lines = comparison.markdown().splitlines()
+  lines = comparison.to_markdown().splitlines()
   assert lines[2:] == [
     "| A | 50.00 | +10.00, 1 of 1 | 0.100 | -1.90, 1 of 1 |",
     "| B | 40.00 |  | 2.00 |  |",

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from asmjax.analysis import kernels
-from asmjax.analysis.kernels import KernelSizes, format_table, kernel_sizes
+from asmjax.analysis.kernels import KernelSizes, compute_kernel_sizes, format_table
 from tests.helpers.finished_runs import save_untrained
 
 FIRST_RUN = KernelSizes(("sky", "cat"), (3, 5, 7), np.array([3.0, 5.0]), np.array([6.0, 4.5]))
 SECOND_RUN = FIRST_RUN._replace(edge=np.array([4.0, 5.5]))
 
 
-def test_kernel_sizes_are_weighted_by_the_softmax_of_the_checkpoint(tmp_path):
+def test_compute_kernel_sizes_are_weighted_by_the_softmax_of_the_checkpoint(tmp_path):
   rng = np.random.default_rng(0)
   params = {kind: rng.normal(size=(9, 3)).astype(np.float32) for kind in ("edge", "non_edge")}
   run, _ = save_untrained(tmp_path, "aaf", critics={"affinity": params})
-  sizes = kernel_sizes(tmp_path)
+  sizes = compute_kernel_sizes(tmp_path)
   assert sizes.classes == tuple(run.descriptor.classes) and sizes.sizes == (3, 5, 7)
   for kind, logits in params.items():
     for index in range(9):
@@ -24,10 +24,10 @@ def test_kernel_sizes_are_weighted_by_the_softmax_of_the_checkpoint(tmp_path):
       assert getattr(sizes, kind)[index] == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_kernel_sizes_refuses_a_run_without_adaptive_fields(tmp_path):
+def test_compute_kernel_sizes_refuses_a_run_without_adaptive_fields(tmp_path):
   save_untrained(tmp_path, "affinity")
   with pytest.raises(ValueError, match="the terms affinity, pixel, of which adaptive .*: none"):
-    kernel_sizes(tmp_path)
+    compute_kernel_sizes(tmp_path)
 
 
 def test_format_table_has_means_and_ranges():

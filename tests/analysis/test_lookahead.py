@@ -22,7 +22,7 @@ def test_history_starts_cycles_where_the_one_before_stepped_back_to(history):
   assert [cycle.best.miou for cycle in history.cycles] == [0.70, 0.73, 0.66, 0.729, 0.74]
   assert [cycle.end for cycle in history.cycles] == [end for _, _, end, _ in CYCLES]
   assert [peak.number for peak in history.peaks] == [5, 11] and history.best.miou == 0.74
-  assert {name: model.number for name, model in history.models_by_name().items()} == {
+  assert {name: model.number for name, model in history.name_models().items()} == {
     "g0": 0,
     "g1": 5,
     "g2": 11,
@@ -70,8 +70,8 @@ def test_history_has_an_open_cycle_without_an_unfinished_line(tmp_path):
   history = History.read(workdir)
   assert [cycle.end for cycle in history.cycles] == [End.DROP, End.OPEN]
   assert history.cycles[1].back_to is None and len(history.cycles[1].models) == 2
-  assert "g0,1" not in history.models_by_name() and history.count_divergences() == (1, 1, 0)
-  assert lookahead.cycle_table(history).splitlines()[-1].endswith("| 68.00 | not ended |  |")
+  assert "g0,1" not in history.name_models() and history.count_divergences() == (1, 1, 0)
+  assert lookahead.format_cycle_table(history).splitlines()[-1].endswith("| 68.00 | not ended |  |")
 
 
 def test_history_refuses_a_run_without_lookahead_or_propagations(tmp_path):
@@ -89,8 +89,8 @@ def test_history_refuses_a_run_without_lookahead_or_propagations(tmp_path):
     History.read(workdir)
 
 
-def test_cycle_table_has_origin_end_and_target_of_each_cycle(history):
-  assert lookahead.cycle_table(history).splitlines()[2:] == [
+def test_format_cycle_table_has_origin_end_and_target_of_each_cycle(history):
+  assert lookahead.format_cycle_table(history).splitlines()[2:] == [
     "| g0,0 | g0 (70.00) | 2 | 70.00 | 64.00 | mIoU fell | g0 |",
     "| g0,1 | g0 (70.00) | 4 | g1 (73.00) | 71.00 | patience ran out | g1 |",
     "| g1,0 | g1 (73.00) | 1 | 66.00 | 66.00 | mIoU fell | g1 |",
@@ -99,7 +99,7 @@ def test_cycle_table_has_origin_end_and_target_of_each_cycle(history):
   ]
 
 
-def test_stability_table_counts_cycles_that_stepped_back(tmp_path):
+def test_format_stability_table_counts_cycles_that_stepped_back(tmp_path):
   runs = [
     write_log(tmp_path / "a", CYCLES),
     write_log(tmp_path / "b", CYCLES[:2]),
@@ -112,12 +112,12 @@ def test_stability_table_counts_cycles_that_stepped_back(tmp_path):
   ]
   groups = [Group("some", tuple(runs[:2])), Group("three", tuple(runs[2:]))]
   # Sample deviations: of 4 and 2 the square root of 2, and so on.
-  assert lookahead.stability_table(groups).splitlines()[2:] == [
+  assert lookahead.format_stability_table(groups).splitlines()[2:] == [
     "| some | 2 | 3.0 ± 1.4 | 1.5 ± 0.7 | 2.5 ± 2.1 | 100.0 % |",
     "| three | 1 | 3.0 | 3.0 | 0.0 | 0.0 % |",
     "| all | 3 | 3.0 ± 1.0 | 2.0 ± 1.0 | 1.7 ± 2.1 | 66.7 % |",
   ]
-  assert len(lookahead.stability_table(groups[:1]).splitlines()) == 3
+  assert len(lookahead.format_stability_table(groups[:1]).splitlines()) == 3
 
 
 @pytest.mark.parametrize("best, succeeded", [(0.7 + 0.001, True), (0.7009, False)])

@@ -8,10 +8,10 @@ import pytest
 from asmjax.analysis.runs import (
   Group,
   check_comparable,
-  file_name,
-  results_path,
-  results_table,
-  usual_metrics,
+  format_results,
+  locate_results,
+  make_file_name,
+  select_main_metrics,
 )
 
 
@@ -35,9 +35,9 @@ def runs(tmp_path):
 
 def test_group_final_and_curve_have_values_at_the_steps_that_all_runs_share(runs):
   group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
-  np.testing.assert_allclose(group.final("miou"), [0.3, 0.5])
-  assert np.all(np.isnan(group.final("lost")))
-  steps, values = group.curve("miou")
+  np.testing.assert_allclose(group.read_final("miou"), [0.3, 0.5])
+  assert np.all(np.isnan(group.read_final("lost")))
+  steps, values = group.read_curve("miou")
   assert steps.tolist() == [2, 4]
   np.testing.assert_allclose(values, [[0.2, 0.3], [0.4, 0.5]])
 
@@ -45,36 +45,36 @@ def test_group_final_and_curve_have_values_at_the_steps_that_all_runs_share(runs
 def test_group_seeds_and_seconds_are_read_from_the_runs(runs):
   group = Group.parse(f"A={runs / 'a_0'},{runs / 'a_1'}")
   with pytest.raises(ValueError, match="a_0/config.json is missing"):
-    group.seeds()
+    group.read_seeds()
   for name, seed in (("a_0", 3), ("a_1", 5)):
     (runs / name / "config.json").write_text(json.dumps({"seed": seed, "eval": {"split": "val"}}))
-  assert group.seeds() == (3, 5)
+  assert group.read_seeds() == (3, 5)
   (runs / "a_1" / "wall_time.jsonl").write_text(
     '{"step": 2, "seconds": 1.0}\n{"step": 4, "seconds": 2.5}\n'
   )
-  np.testing.assert_array_equal(group.seconds(), [np.nan, 2.5])
+  np.testing.assert_array_equal(group.read_seconds(), [np.nan, 2.5])
   with pytest.raises(ValueError, match=r"runs of A have the seeds \[3, 3\]"):
-    Group.parse(f"A={runs / 'a_0'},{runs / 'a_0'}").seeds()
+    Group.parse(f"A={runs / 'a_0'},{runs / 'a_0'}").read_seeds()
 
 
-def test_results_path_is_of_the_split(runs):
+def test_locate_results_is_of_the_split(runs):
   workdir = runs / "a_0"
   (workdir / "config.json").write_text(json.dumps({"seed": 0, "eval": {"split": "val"}}))
-  assert results_path(workdir) == results_path(workdir, "val") == workdir / "results.json"
-  path = results_path(workdir, "train[80%:]")
+  assert locate_results(workdir) == locate_results(workdir, "val") == workdir / "results.json"
+  path = locate_results(workdir, "train[80%:]")
   assert path.name == "results.train[80%:].json"
   path.write_text(json.dumps({"metrics": {"miou": 0.7}}))
-  assert Group("A", (workdir,), "train[80%:]").final("miou") == [0.7]
+  assert Group("A", (workdir,), "train[80%:]").read_final("miou") == [0.7]
 
 
-def test_file_name_replaces_special_characters():
-  assert file_name("ASM w/o adv., λ=2") == "ASM_w_o_adv._λ_2"
+def test_make_file_name_replaces_special_characters():
+  assert make_file_name("ASM w/o adv., λ=2") == "ASM_w_o_adv._λ_2"
 
 
-def test_usual_metrics_are_those_that_all_runs_have(runs):
+def test_select_main_metrics_are_those_that_all_runs_have(runs):
   groups = [Group.parse(f"A={runs / 'a_0'}"), Group.parse(f"B={runs / 'a_1'}")]
   with pytest.raises(ValueError, match="no task is evaluated in all runs; .* lost, miou"):
-    usual_metrics(groups)
+    select_main_metrics(groups)
   for name, metrics in (
     ("a_0", ("normals/mean", "depth/rel", "depth/rms")),
     ("a_1", ("depth/rel", "normals/mean", "segmentation/mean_iou")),
@@ -82,7 +82,7 @@ def test_usual_metrics_are_those_that_all_runs_have(runs):
     path = runs / name / "results.json"
     results = json.loads(path.read_text())
     path.write_text(json.dumps(results | {"metrics": dict.fromkeys(metrics, 0.5)}))
-  assert usual_metrics(groups) == ["depth/rel", "normals/mean"]
+  assert select_main_metrics(groups) == ["depth/rel", "normals/mean"]
 
 
 @pytest.mark.parametrize("change", [{"data_set": "dogs"}, {"split": "test"}, {"examples": 6}])
@@ -100,7 +100,7 @@ def test_group_names_wrong_texts_runs_and_metrics(runs):
   with pytest.raises(FileNotFoundError, match="results.json is missing"):
     Group.parse(f"A={runs / 'a_2'}")
   with pytest.raises(ValueError, match="unknown metric 'iou'; known: lost, miou"):
-    Group.parse(f"A={runs / 'a_0'}").final("iou")
+    Group.parse(f"A={runs / 'a_0'}").read_final("iou")
 
 
 def test_check_comparable_refuses_different_views(runs):
@@ -123,12 +123,12 @@ def test_check_comparable_refuses_different_views(runs):
 def test_group_curve_has_the_steps_of_the_predictor(runs, terms, steps):
   train = {"updates": "alternate(2, 1)", "critic_warmup_steps": 0}
   (runs / "a_0" / "config.json").write_text(json.dumps({"terms": terms, "train": train}))
-  predictor_steps, values = Group.parse(f"A={runs / 'a_0'}").curve("miou")
+  predictor_steps, values = Group.parse(f"A={runs / 'a_0'}").read_curve("miou")
   assert predictor_steps.tolist() == steps
   np.testing.assert_allclose(values, [[0.2, 0.25, 0.3]])
 
 
-def test_results_table_has_a_line_for_each_mean_and_a_row_for_each_class():
+def test_format_results_has_a_line_for_each_mean_and_a_row_for_each_class():
   metrics = {
     "segmentation/mean_iou": 0.5,
     "segmentation/iou/wall": 0.25,
@@ -139,7 +139,7 @@ def test_results_table_has_a_line_for_each_mean_and_a_row_for_each_class():
     "segmentation/bf/f/wall": 0.75,
     "segmentation/bf/f/floor": 0.0,
   }
-  text = results_table(
+  text = format_results(
     {"data_set": "cats", "split": "val", "examples": 7, "step": 3, "metrics": metrics}
   )
   assert [line.split() for line in text.splitlines()] == [

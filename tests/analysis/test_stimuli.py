@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asmjax.analysis.patches import select_strips
-from asmjax.analysis.stimuli import find_stimuli, layer_fields
+from asmjax.analysis.stimuli import compute_layer_fields, find_stimuli
 from asmjax.losses.matching import pool_mask
 from tests.helpers import tiny_games as games
 
@@ -66,17 +66,17 @@ def test_find_stimuli_leaves_out_an_example_without_truth():
   assert 5 not in labeled and 0 in labeled
   stimuli = find_stimuli(term, tasks, params, games.SIZE, batches(examples, 13), count=20)["conv1"]
   assert stimuli.activation.shape[0] == 13
-  field = layer_fields(term, tasks, params, games.SIZE)["conv1"]
+  field = compute_layer_fields(term, tasks, params, games.SIZE)["conv1"]
   (strip,) = select_strips(stimuli, field, filters=1)
   assert set(strip.examples) == labeled and len(strip.windows) == len(labeled)
 
 
-def test_layer_fields_are_the_pixels_with_a_gradient():
+def test_compute_layer_fields_are_the_pixels_with_a_gradient():
   """With positive weights nothing is rectified, so that all of a field has a gradient."""
   term, params, *_ = analyzed_split()
   params = jax.tree.map(lambda x: jnp.abs(x) + 0.1, params)
   size = 24, 20
-  fields = layer_fields(term, {"segmentation": games.TASK}, params, size)
+  fields = compute_layer_fields(term, {"segmentation": games.TASK}, params, size)
 
   @functools.partial(jax.jit, static_argnums=0)
   def has_gradient(layer, row, column):

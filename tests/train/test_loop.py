@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
-from asmjax.analysis.curves import group_styles, learning_curves, save_charts
+from asmjax.analysis.curves import number_styles, read_learning_curves, save_charts
 from asmjax.analysis.predictions import save_predictions
 from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
@@ -123,7 +123,7 @@ def test_evaluate_command_writes_results_of_its_own_for_another_split(finished):
 def test_save_charts_and_predictions_draw_a_run(finished, tmp_path):
   workdir, _ = finished
   group = Group.parse(f"ASM={workdir}")
-  charts = learning_curves([group], ["segmentation/mean_iou"], group_styles([group]))
+  charts = read_learning_curves([group], ["segmentation/mean_iou"], number_styles([group]))
   save_charts(charts, tmp_path / "curves.png")
   save_predictions([group], tmp_path / "predictions.png", count=2)
   for name in ("curves", "predictions"):

@@ -108,8 +108,11 @@ class Trace:
     order, name = int(re.findall("<([0-9]+)>", names)[-1]), equation.primitive.name
     shape, fields = equation.outvars[0].aval.shape, results[0].fields
     if name in PRODUCTS:
+      describe = _describe_matmul if name == "dot_general" else _describe_convolution
+      attributes = describe(equation, operands)
       is_resize = any(operand.compute for operand in operands)
-      attributes = _describe_product(equation, operands, is_resize)
+      if is_resize:
+        attributes["kind"] = "resize"
       if name == "dot_general":
         # A 1x1 convolution takes every stride-th row and column before it multiplies.
         attributes["stride"] = self._slice_strides.get(order, (1, 1))
@@ -159,9 +162,7 @@ def fill_arrays(inputs: Iterable[Any], arrays: Iterable[Any]) -> list[Any]:
   return [next(remaining) if is_array(x) else x for x in inputs]
 
 
-def _describe_product(equation: Any, operands: Sequence[Value], is_resize: bool) -> dict[str, Any]:
-  if equation.primitive.name == "dot_general":
-    return _describe_matmul(equation, operands, is_resize)
+def _describe_convolution(equation: Any, _: Sequence[Value]) -> dict[str, Any]:
   left, right = (atom.aval.shape for atom in equation.invars)
   shape, params = equation.outvars[0].aval.shape, equation.params
   order, groups = params["dimension_numbers"], params["feature_group_count"]
@@ -176,7 +177,7 @@ def _describe_product(equation: Any, operands: Sequence[Value], is_resize: bool)
     options = ("window_strides", "rhs_dilation", "lhs_dilation", "padding")
     products *= _count_taps(shape[axis], kernel[i], *(params[key][i] for key in options))
   return {
-    "kind": "resize" if is_resize else kind,
+    "kind": kind,
     "kernel": kernel,
     "stride": params["window_strides"],
     "dilation": params["rhs_dilation"],
@@ -185,13 +186,13 @@ def _describe_product(equation: Any, operands: Sequence[Value], is_resize: bool)
   }
 
 
-def _describe_matmul(equation: Any, operands: Sequence[Value], is_resize: bool) -> dict[str, Any]:
+def _describe_matmul(equation: Any, operands: Sequence[Value]) -> dict[str, Any]:
   (contracted, _), _ = equation.params["dimension_numbers"]
   left, shape = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-  by_parameters = any(operand.fields is None for operand in operands)
-  is_pointwise = by_parameters and not is_resize and len(shape) == 4
+  by_parameters = any(operand.fields is None and not operand.compute for operand in operands)
+  is_pointwise = by_parameters and len(shape) == 4
   return {
-    "kind": "resize" if is_resize else "matmul",
+    "kind": "matmul",
     "kernel": (1, 1) if is_pointwise else (),
     "stride": (1, 1),
     "dilation": (1, 1),

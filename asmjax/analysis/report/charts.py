@@ -9,16 +9,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 from asmjax.analysis.classes import ClassScores, draw_changes
-from asmjax.analysis.curves import Chart, draw_chart, line_style
+from asmjax.analysis.curves import Chart, draw_chart, make_line_style
 from asmjax.analysis.lookahead import History
 from asmjax.analysis.lookahead_figures import draw_convergence
-from asmjax.analysis.plotting import add_legend, legend_handles, trim_axes
+from asmjax.analysis.plotting import add_legend, trim_axes
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
-def chart_svg(chart: Chart, prefix: str) -> str:
+def draw_chart_svg(chart: Chart, prefix: str) -> str:
   """Draws a chart as SVG, without a legend."""
   from matplotlib.figure import Figure
 
@@ -28,18 +28,18 @@ def chart_svg(chart: Chart, prefix: str) -> str:
   return _to_svg(figure, prefix, f"{chart.title} over the steps. At the end: {last}.")
 
 
-def legend_swatch(style: int, prefix: str) -> str:
+def draw_legend_swatch(style: int, prefix: str) -> str:
   """Draws a piece of a curve of a line style as SVG, for a legend."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(0.6, 0.2))
   axes = figure.add_axes((0, 0, 1, 1))
-  axes.plot((0, 1, 2), (0, 0, 0), markevery=(1, 2), **line_style(style))
+  axes.plot((0, 1, 2), (0, 0, 0), markevery=(1, 2), **make_line_style(style))
   axes.set_axis_off()
   return _to_svg(figure, prefix)
 
 
-def convergence_svg(history: History, prefix: str, name: str) -> str:
+def draw_convergence_svg(history: History, prefix: str, name: str) -> str:
   """Draws a LoAd run's mIoU on the decision split over the propagations as SVG."""
   from matplotlib.figure import Figure
 
@@ -47,7 +47,7 @@ def convergence_svg(history: History, prefix: str, name: str) -> str:
   axes = figure.subplots()
   draw_convergence(axes, history)
   axes.locator_params("x", integer=True)
-  add_legend(figure, legend_handles(figure), num_columns=3)
+  add_legend(figure, 3)
   num_propagations = sum(len(cycle.models) for cycle in history.cycles)
   description = (
     f"Mean IoU of {name} on the decision split over {num_propagations} propagations in "
@@ -57,7 +57,7 @@ def convergence_svg(history: History, prefix: str, name: str) -> str:
   return _to_svg(figure, prefix, description)
 
 
-def class_changes_svg(scores: ClassScores, baseline: str, prefix: str, title: str) -> str:
+def draw_class_changes_svg(scores: ClassScores, baseline: str, prefix: str, title: str) -> str:
   """Draws bars of each class's change against the group with the label `baseline` as SVG."""
   from matplotlib.figure import Figure
 
@@ -65,7 +65,7 @@ def class_changes_svg(scores: ClassScores, baseline: str, prefix: str, title: st
   axes = figure.subplots()
   draw_changes(axes, scores, baseline)
   trim_axes(axes)
-  add_legend(figure, legend_handles(figure), num_columns=4)
+  add_legend(figure, 4)
   return _to_svg(figure, prefix, f"{title}. The table has the numbers.")
 
 

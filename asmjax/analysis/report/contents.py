@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from asmjax.analysis.classes import ClassScores, read_class_scores
-from asmjax.analysis.curves import Chart, critic_health, group_styles, learning_curves
+from asmjax.analysis.curves import Chart, number_styles, read_critic_health, read_learning_curves
 from asmjax.analysis.formatting import format_metric
 from asmjax.analysis.lookahead import History, is_lookahead
 from asmjax.analysis.report.pictures import Gallery, make_gallery
@@ -161,8 +161,8 @@ def read_report(
   check_comparable(groups)
   baseline = baseline or labels[0]
   runs, run_notes = _read_runs(groups)
-  results = groups[0].results()[0]
-  metric = _main_metric(runs[0].config, results["metrics"])
+  results = groups[0].read_results()[0]
+  metric = _choose_metric(runs[0].config, results["metrics"])
   published = {
     run.label: find_published(run.config, results["data_set"])
     for run in reversed(runs)  # The first run of a group that has left its config counts.
@@ -171,10 +171,10 @@ def read_report(
   logged, log_notes = _split_logged(groups)
   gallery = make_gallery(groups, count=count, data_root=data_root)
   classes, class_notes = _read_classes(groups, baseline)
-  styles = group_styles(groups)
+  styles = number_styles(groups)
   # What a LoAd run logs jumps back with every cycle: its course is drawn instead.
   steady = [group for group in logged if not is_lookahead(group)]
-  names = {name for group in steady for name in group.logged_metrics()}
+  names = {name for group in steady for name in group.read_logged_metrics()}
   pixel_losses = sorted(name for name in names if name.startswith("pixel/"))
   return RunReport(
     title=f"{' · '.join(labels)} on {results['data_set']}",
@@ -184,8 +184,8 @@ def read_report(
     examples=(results["data_set"], results["split"], results["examples"]),
     protocols=results.get("protocol", {}),
     scores=_read_scores(groups, published),
-    curves=learning_curves(steady, [metric, *pixel_losses], styles),
-    health=critic_health(logged, styles),
+    curves=read_learning_curves(steady, [metric, *pixel_losses], styles),
+    health=read_critic_health(logged, styles),
     warnings=_read_warnings(runs),
     classes=classes,
     gallery=gallery,
@@ -257,7 +257,7 @@ def _split_logged(groups: Sequence[Group]) -> tuple[list[Group], list[str]]:
 def _read_scores(
   groups: Sequence[Group], published: Mapping[str, Sequence[PublishedMatch]]
 ) -> tuple[TaskScores, ...]:
-  runs = {group.label: [run["metrics"] for run in group.results()] for group in groups}
+  runs = {group.label: [run["metrics"] for run in group.read_results()] for group in groups}
   names = dict.fromkeys(name for of_group in runs.values() for run in of_group for name in run)
   by_task: dict[str, list[str]] = {}
   for name in drop_classes(names):
@@ -280,7 +280,7 @@ def _read_classes(
   groups: Sequence[Group], baseline: str
 ) -> tuple[tuple[ClassScores, ...], list[str]]:
   """Reads the baseline's metrics by class, and notes which groups have none or other classes."""
-  by_label = {group.label: group_by_class(group.results()[0]["metrics"]) for group in groups}
+  by_label = {group.label: group_by_class(group.read_results()[0]["metrics"]) for group in groups}
   scores, notes = [], []
   for metric, expected in by_label[baseline].items():
     classes = {label: metrics.get(metric, {}).keys() for label, metrics in by_label.items()}
@@ -317,11 +317,11 @@ def _read_cycles(groups: Sequence[Group]) -> tuple[LookaheadCourse, ...]:
     )
     for group in groups
     if is_lookahead(group)
-    for workdir, results in zip(group.workdirs, group.results(), strict=True)
+    for workdir, results in zip(group.workdirs, group.read_results(), strict=True)
   )
 
 
-def _main_metric(config: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> str:
+def _choose_metric(config: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> str:
   """Returns the metric that the best checkpoint is chosen by, or else the first one."""
   best = config["checkpoint"]["metric"] if config else ""
   return best if best in metrics else next(iter(metrics))

@@ -17,7 +17,7 @@ from asmjax.analysis.formatting import (
   format_value,
   metric_direction,
 )
-from asmjax.analysis.lookahead import cycle_rows
+from asmjax.analysis.lookahead import format_cycle_rows
 from asmjax.analysis.report import charts, reproduce
 from asmjax.analysis.report.contents import RunReport, TaskScores
 from asmjax.analysis.report.pictures import Gallery
@@ -68,26 +68,26 @@ def render_page(report: RunReport) -> str:
     summary=summarize_report(report),
     style=Markup(_read_file("style.css")),
     script=Markup(_read_file("script.js")),
-    score_tables=[_score_table(scores, report.baseline) for scores in report.scores],
-    class_tables=[_class_table(scores, report.baseline) for scores in report.classes],
-    compared_pictures=_compared_pictures(report.gallery, report.baseline),
-    settings=_settings_tables(report),
+    score_tables=[_make_score_table(scores, report.baseline) for scores in report.scores],
+    class_tables=[_make_class_table(scores, report.baseline) for scores in report.classes],
+    compared_pictures=_choose_pictures(report.gallery, report.baseline),
+    settings=_split_settings(report),
     lookahead_parts=_LOOKAHEAD_PARTS,
     reproduce=reproduce,
-    environments=reproduce.environments(report.runs),
+    environments=reproduce.collect_environments(report.runs),
     max_points=curves.MAX_POINTS,
-    legend_styles=curves.legend_styles,
-    chart_numbers=_chart_numbers,
-    cycle_rows=cycle_rows,
+    collect_styles=curves.collect_styles,
+    chart_numbers=_list_chart_numbers,
+    format_cycle_rows=format_cycle_rows,
     to_json=lambda value: json.dumps(value, indent=2),
-    chart_svg=svg(charts.chart_svg),
-    legend_swatch=svg(charts.legend_swatch),
-    convergence_svg=svg(charts.convergence_svg),
-    class_changes_svg=svg(charts.class_changes_svg),
+    draw_chart_svg=svg(charts.draw_chart_svg),
+    draw_legend_swatch=svg(charts.draw_legend_swatch),
+    draw_convergence_svg=svg(charts.draw_convergence_svg),
+    draw_class_changes_svg=svg(charts.draw_class_changes_svg),
   )
 
 
-def score_cell(
+def format_score_cell(
   metric: str, values: np.ndarray, means: np.ndarray, index: int, base: int
 ) -> ScoreCell:
   """Formats the score of one group.
@@ -133,7 +133,7 @@ class _ScoreTable(NamedTuple):
   caption: str
 
 
-def _score_table(scores: TaskScores, baseline: str) -> _ScoreTable:
+def _make_score_table(scores: TaskScores, baseline: str) -> _ScoreTable:
   base = list(scores.values).index(baseline)
   means = {
     metric: np.array([nanmean(values[metric]) for values in scores.values.values()])
@@ -142,7 +142,8 @@ def _score_table(scores: TaskScores, baseline: str) -> _ScoreTable:
   rows = {}
   for index, (label, values) in enumerate(scores.values.items()):
     cells = [
-      score_cell(metric, values[metric], means[metric], index, base) for metric in scores.metrics
+      format_score_cell(metric, values[metric], means[metric], index, base)
+      for metric in scores.metrics
     ]
     papers = [
       _PaperRow(
@@ -175,13 +176,13 @@ class _ClassTable(NamedTuple):
   rows: list[tuple[str, list[ScoreCell]]]
 
 
-def _class_table(scores: ClassScores, baseline: str) -> _ClassTable:
+def _make_class_table(scores: ClassScores, baseline: str) -> _ClassTable:
   base = list(scores.values).index(baseline)
   columns = [scores.with_mean(label) for label in scores.values]
   rows = []
   for name, means in zip((*scores.classes, "mean of classes"), np.stack(columns, 1), strict=True):
     cells = [
-      score_cell(scores.metric, means[index : index + 1], means, index, base)
+      format_score_cell(scores.metric, means[index : index + 1], means, index, base)
       for index in range(len(means))
     ]
     rows.append((name, cells))
@@ -193,7 +194,7 @@ def _class_table(scores: ClassScores, baseline: str) -> _ClassTable:
   return _ClassTable(scores, title, caption, rows)
 
 
-def _compared_pictures(gallery: Gallery, baseline: str) -> tuple[str, str]:
+def _choose_pictures(gallery: Gallery, baseline: str) -> tuple[str, str]:
   """Returns the titles of the pictures that sliders compare at first."""
   titles = [title for titles in gallery.predictions.values() for title in titles]
   if not titles:
@@ -202,7 +203,7 @@ def _compared_pictures(gallery: Gallery, baseline: str) -> tuple[str, str]:
   return left, titles[-1] if titles[-1] != left else "truth"
 
 
-def _chart_numbers(chart: curves.Chart) -> list[tuple[int, list[str]]]:
+def _list_chart_numbers(chart: curves.Chart) -> list[tuple[int, list[str]]]:
   """Returns the means of each curve at each step, empty where a curve has none."""
   steps = sorted({step for curve in chart.curves for step in curve.steps.tolist()})
   columns = [
@@ -214,7 +215,7 @@ def _chart_numbers(chart: curves.Chart) -> list[tuple[int, list[str]]]:
   ]
 
 
-def _settings_tables(report: RunReport) -> list[dict[str, dict[str, tuple[str, ...]]]]:
+def _split_settings(report: RunReport) -> list[dict[str, dict[str, tuple[str, ...]]]]:
   """Splits the differing settings into those of all runs and those that only some runs have."""
   in_all = {
     key: by_label

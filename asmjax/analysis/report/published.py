@@ -52,7 +52,7 @@ class Published(NamedTuple):
 
   Attributes:
     data_set: Name of the data set in `results.json`.
-    method: Name of the method; see `published_method`.
+    method: Name of the method; see `name_published_method`.
     source: Paper and table.
     values: Values by metric, in the units of `results.json`.
     settings: Settings that the paper reports, by dotted key of a config.
@@ -166,15 +166,15 @@ def find_published(config: Mapping[str, Any], data_set: str) -> list[PublishedMa
   if config["data"]["classes"]:
     return []
   flat = flatten(config)
-  name, network = published_method(config), config["predictor"]["name"]
+  name, network = name_published_method(config), config["predictor"]["name"]
   return [
-    PublishedMatch(row, _differences(row, flat))
+    PublishedMatch(row, _find_differences(row, flat))
     for row in PUBLISHED
     if (row.data_set, row.method) == (data_set, name) and row.network in ("", network)
   ]
 
 
-def published_method(config: Mapping[str, Any]) -> str:
+def name_published_method(config: Mapping[str, Any]) -> str:
   """Names the published method by which a run trains; empty if it is none of them.
 
   "iid" is the pixel loss alone, "asm" structure matching alone on conv1 and conv2, bounded or not,
@@ -200,7 +200,7 @@ def published_method(config: Mapping[str, Any]) -> str:
   return ""
 
 
-def _differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
+def _find_differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
   settings = {**row.settings, **(_STRUCTURE if row.method == "asm" else {})}
   differing = tuple(
     f"{key} is {config.get(key)}, in the paper {value}"

@@ -19,12 +19,12 @@ def get_config(path: str) -> ConfigDict:
 """
 
 
-def recorded_commands(runs: Sequence[RunRecord]) -> str:
+def list_recorded_commands(runs: Sequence[RunRecord]) -> str:
   """Returns the commands that runs recorded, a line for each; empty if none did."""
   return "\n".join(run.command for run in runs if run.command)
 
 
-def rerun_commands(runs: Sequence[RunRecord]) -> str:
+def make_rerun_commands(runs: Sequence[RunRecord]) -> str:
   """Returns commands that repeat the runs without a recorded one from their configs by `RERUN`."""
   return "\n".join(
     shlex.join(
@@ -41,7 +41,7 @@ def rerun_commands(runs: Sequence[RunRecord]) -> str:
   )
 
 
-def environments(runs: Sequence[RunRecord]) -> dict[str, dict[str, str]]:
+def collect_environments(runs: Sequence[RunRecord]) -> dict[str, dict[str, str]]:
   """Returns the versions and devices of each run that recorded them, and of this process."""
   recorded = {run.name: run.environment for run in runs if run.environment}
   return recorded | {"this report": describe_environment()}

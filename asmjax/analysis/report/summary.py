@@ -14,13 +14,12 @@ def summarize_report(report: RunReport) -> str:
     subject = f"{len(report.groups)} groups, {num_runs} runs in all"
   else:
     subject = f"{num_runs} run{'s' * (num_runs > 1)}"
-  setting = (
-    f"{subject}, evaluated on the {examples} examples of {data_set} {split}{_training(report)}."
-  )
-  return " ".join(filter(None, (setting, _verdict(report))))
+  evaluation = f"evaluated on the {examples} examples of {data_set} {split}"
+  setting = f"{subject}, {evaluation}{_describe_training(report)}."
+  return " ".join(filter(None, (setting, _describe_best(report))))
 
 
-def _training(report: RunReport) -> str:
+def _describe_training(report: RunReport) -> str:
   """Describes the length of the training if all runs have the same."""
   lengths = {
     (run.config["train"]["steps"], run.config["train"]["batch_size"])
@@ -33,7 +32,7 @@ def _training(report: RunReport) -> str:
   return f" after {steps} training steps on batches of {batch_size}"
 
 
-def _verdict(report: RunReport) -> str:
+def _describe_best(report: RunReport) -> str:
   """Names the best group, and tells whether all its runs are better than the baseline's."""
   metric, direction = report.metric, metric_direction(report.metric)
   scores = next(scores for scores in report.scores if metric in scores.metrics)

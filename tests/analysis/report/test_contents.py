@@ -131,9 +131,9 @@ def test_find_published_compares_the_settings_of_the_paper():
   assert not published.find_published(config, "pascal_voc")
 
 
-def test_published_method_is_named_by_its_terms():
+def test_name_published_method_depends_on_the_terms():
   methods = {
-    name: published.published_method(small.config(name).to_dict())
+    name: published.name_published_method(small.config(name).to_dict())
     for name in presets.METHODS
     if name != "gan_branches"
   }

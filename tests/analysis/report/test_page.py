@@ -74,14 +74,14 @@ def test_render_page_has_the_scores_of_the_results(parsed):
   assert mean == ["mean of classes", "55.00", "70.00 +15.00"]
 
 
-def test_score_cell_is_bold_if_best_and_prefers_smaller_errors(parsed):
+def test_format_score_cell_is_bold_if_best_and_prefers_smaller_errors(parsed):
   bold = [text for tag, text in parsed.texts if tag == "b"]
   # An error that one group has is none; the last is the mean of the classes.
   assert bold == ["75.00", "70.00", "90.00", "50.00", "70.00"]
   kinds = [span["class"] for span in parsed.all("span") if "change" in span.get("class", "")]
   assert kinds == ["change better", "change worse", *["change better"] * 3]
   means = np.array([0.2, 0.1])
-  cell = page.score_cell("depth/rel", np.array([0.1]), means, 1, 0)
+  cell = page.format_score_cell("depth/rel", np.array([0.1]), means, 1, 0)
   assert cell == page.ScoreCell("0.100", is_best=True, change="−0.100", trend="better")
 
 
@@ -239,7 +239,7 @@ def test_read_report_has_curves_of_critics_and_counts_warnings(written, parsed):
   assert row == ["ASM, asm_0", "3", "2", "structure: V explodes: 2.21e+03 after 20.1"]
 
 
-def test_rerun_commands_repeat_a_run_from_its_config(runs, parsed):
+def test_make_rerun_commands_repeat_a_run_from_its_config(runs, parsed):
   workdir = runs[1].workdirs[0]
   blocks = [text for tag, text in parsed.texts if tag == "pre"]
   assert reproduce.RERUN in blocks
