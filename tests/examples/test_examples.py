@@ -309,3 +309,17 @@ def test_score_masks_refuses_one_folder_alone(tmp_path, capsys):
   with pytest.raises(SystemExit):
     play("score_masks.py", f"--truth={tmp_path}")
   assert "--truth and --predicted go together" in capsys.readouterr().err
+
+
+# The notebook
+
+
+def test_quickstart_runs_from_top_to_bottom(monkeypatch):
+  monkeypatch.setenv("ASMJAX_QUICKSTART_STEPS", "1")
+  monkeypatch.setenv("MPLBACKEND", "agg")
+  notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())
+  variables = {}
+  for cell in notebook["cells"]:
+    if cell["cell_type"] == "code":
+      exec(compile("".join(cell["source"]), "quickstart.ipynb", "exec"), variables)
+  assert [len(axis.images) for axis in variables["axes"].flat] == [1] * 16
