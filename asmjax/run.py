@@ -22,6 +22,7 @@ from asmjax.config.run_dir import (
 )
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.train.logger import Logger
 from asmjax.train.loop import train as train_experiment
 from asmjax.utils.files import read_json, write_json
 
@@ -31,6 +32,7 @@ def train(
   workdir: str | pathlib.Path,
   *,
   command: Sequence[str] = (),
+  loggers: Sequence[Logger] = (),
   **overrides: Any,
 ) -> "Run":
   """Trains a config, or resumes the run in a folder, and evaluates.
@@ -40,6 +42,8 @@ def train(
       `asmjax.config.load.load_config`.
     workdir: Folder of the run; it is made if need be.
     command: Command that trains the run, for its `environment.json`; none by default.
+    loggers: Loggers beside those of the folder, such as `asmjax.train.trackers.WandbLogger`; none
+      by default.
     **overrides: Values by dotted key of the config, as in `**{"train.steps": 100}`.
 
   Raises:
@@ -51,11 +55,15 @@ def train(
   if isinstance(config, str):
     config = load_config(config)
   config = override_config(config, {key: _to_text(value) for key, value in overrides.items()})
-  return prepare_run(config, workdir, command=command)()
+  return prepare_run(config, workdir, command=command, loggers=loggers)()
 
 
 def prepare_run(
-  config: ConfigDict, workdir: str | pathlib.Path, *, command: Sequence[str] = ()
+  config: ConfigDict,
+  workdir: str | pathlib.Path,
+  *,
+  command: Sequence[str] = (),
+  loggers: Sequence[Logger] = (),
 ) -> "Callable[[], Run]":
   """Checks a config and its data, writes them into the folder of a run, and returns what trains it.
 
@@ -63,6 +71,7 @@ def prepare_run(
     config: Config; "auto" in it is replaced by what it stands for.
     workdir: Folder of the run; see `train`, as for `command` and the errors.
     command: Command that trains the run.
+    loggers: Loggers beside those of the folder.
   """
   workdir = pathlib.Path(workdir)
   resolve_input_transform(config, workdir)
@@ -75,7 +84,7 @@ def prepare_run(
     write_environment(workdir, command)
 
   def train_and_open() -> Run:
-    train_experiment(experiment, workdir, schedule)
+    train_experiment(experiment, workdir, schedule, loggers)
     return Run(workdir)
 
   return train_and_open

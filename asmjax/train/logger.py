@@ -1,30 +1,24 @@
-"""Loggers of a training run: metrics, warnings and pictures, to files and the terminal."""
+"""Loggers of metrics, warnings and pictures: to files, to TensorBoard and to the terminal."""
 
+import importlib.util
 import math
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 
 import numpy as np
 
 from asmjax.utils.files import append_jsonl, read_jsonl, write_jsonl
 
 
-class NullLogger:
-  """Logger of the processes that log nothing: all but the first.
+class Logger:
+  """Interface of loggers of the training loop; the methods that a subclass leaves out do nothing.
 
-  Its methods are the interface of loggers; the training loop calls them alike on all processes.
+  The first process calls them, and so `asmjax.train(..., loggers=[...])` logs to other places too.
   """
 
-  def read_metrics(self) -> list[dict[str, float]]:
-    """Returns the metrics logged so far, one dict with its "step" for every logged step."""
-    return []
-
-  def log_metrics(
-    self, step: int, means: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
-  ) -> None:
+  def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
     """Logs the metrics of a step.
 
     Args:
@@ -43,20 +37,60 @@ class NullLogger:
     """Writes buffered events and ends the display of progress."""
 
 
-class RunLogger(NullLogger):
-  """Logger of the first process: JSON Lines files, TensorBoard events and the terminal."""
+class Loggers(Logger):
+  """Logger to several places; to none if there are none, as on all processes but the first."""
 
-  def __init__(self, workdir: pathlib.Path, *, start: int | None, steps: int | None):
-    """Opens the files of a run, and drops entries later than the checkpoint it resumes from.
+  def __init__(self, loggers: Iterable[Logger] = ()):
+    """Logs to each of `loggers`, in order."""
+    self._loggers = tuple(loggers)
 
-    Args:
-      workdir: Folder of the run.
-      start: Step of the checkpoint that the run goes on from; None for a new run.
-      steps: Number of steps of the complete run; None if it is not known in advance.
-    """
-    from tensorboardX import SummaryWriter
+  def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
+    """Logs the metrics of a step to all places."""
+    for logger in self._loggers:
+      logger.log_metrics(step, means, scores)
 
-    last = -1 if start is None else start
+  def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
+    """Logs warnings of a step to all places."""
+    warnings = list(warnings)
+    for logger in self._loggers:
+      logger.log_warnings(step, warnings)
+
+  def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
+    """Logs pictures to all places that have use for them."""
+    for logger in self._loggers:
+      logger.log_images(step, draw)
+
+  def close(self) -> None:
+    """Closes all loggers."""
+    for logger in self._loggers:
+      logger.close()
+
+
+def open_run_loggers(workdir: pathlib.Path, *, start: int | None, steps: int | None) -> Loggers:
+  """Opens the loggers of a run: to files, to the terminal and, with tensorboardX, to TensorBoard.
+
+  Args:
+    workdir: Folder of the run.
+    start: Step of the checkpoint that the run goes on from; None for a new run.
+    steps: Number of steps of the complete run; None if it is not known in advance.
+  """
+  last = -1 if start is None else start
+  loggers: list[Logger] = [FileLogger(workdir, last), TerminalLogger(max(last, 0), steps)]
+  if importlib.util.find_spec("tensorboardX"):
+    loggers.append(TensorBoardLogger(workdir / "tensorboard", last))
+  return Loggers(loggers)
+
+
+class FileLogger(Logger):
+  """Logger to `metrics.jsonl`, `wall_time.jsonl` and `warnings.jsonl` in the folder of a run.
+
+  Times have a file of their own, as all else is the same for a run that was killed and resumed:
+  seconds of all processes that have worked on the run, compiling and evaluating included, without
+  steps that a resumed run repeats.
+  """
+
+  def __init__(self, workdir: pathlib.Path, last: int = -1):
+    """Opens the files, and drops entries of steps after `last`, which a resumed run repeats."""
     self._metrics, self._warnings, self._times = (
       workdir / f"{name}.jsonl" for name in ("metrics", "warnings", "wall_time")
     )
@@ -65,46 +99,91 @@ class RunLogger(NullLogger):
         write_jsonl(path, (line for line in read_jsonl(path) if line["step"] <= last))
     times = read_jsonl(self._times)
     self._start_time = _now() - (times[-1]["seconds"] if times else 0.0)
-    self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=last + 1)
-    self._progress = (_ProgressBar if sys.stdout.isatty() else _ProgressLines)(max(last, 0), steps)
 
-  def read_metrics(self) -> list[dict[str, float]]:
-    """Returns the lines of `metrics.jsonl`."""
-    return read_jsonl(self._metrics)
-
-  def log_metrics(
-    self, step: int, means: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
-  ) -> None:
-    """Logs the metrics of a step to all files and the terminal.
-
-    The time goes into a file of its own, `wall_time.jsonl`: the seconds of all processes that have
-    worked on the run, compiling and evaluating included, without steps that a resumed run repeats.
-    """
-    values = {**means, **scores}
-    append_jsonl(self._metrics, {"step": step, **values})
+  def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
+    """Appends the metrics of a step, and the time."""
+    append_jsonl(self._metrics, {"step": step, **means, **scores})
     append_jsonl(self._times, {"step": step, "seconds": round(_now() - self._start_time, 3)})
-    finite = {name: value for name, value in values.items() if math.isfinite(value)}
-    for name, value in finite.items():
-      self._board.add_scalar(name, value, step)
-    # The IoUs of the classes, of which there may be hundreds, would fill the screen.
-    self._progress.show(step, {k: v for k, v in finite.items() if "/iou/" not in k})
 
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
-    """Logs warnings to `warnings.jsonl`, TensorBoard and standard error."""
+    """Appends warnings of a step."""
     for warning in warnings:
       append_jsonl(self._warnings, {"step": step, "warning": warning})
-      self._board.add_text("warnings", warning, step)
-      print(f"step {step}: {warning}", file=sys.stderr, flush=True)
+
+
+class TensorBoardLogger(Logger):
+  """Logger to TensorBoard's event files."""
+
+  def __init__(self, folder: pathlib.Path, last: int = -1):
+    """Opens a file of events in `folder`; those of steps after `last` are hidden."""
+    from tensorboardX import SummaryWriter
+
+    self._writer = SummaryWriter(str(folder), purge_step=last + 1)
+
+  def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
+    """Logs the finite metrics of a step as scalars."""
+    for name, value in _finite({**means, **scores}).items():
+      self._writer.add_scalar(name, value, step)
+
+  def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
+    """Logs warnings of a step as texts."""
+    for warning in warnings:
+      self._writer.add_text("warnings", warning, step)
 
   def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
-    """Logs pictures to TensorBoard, those of one name side by side."""
+    """Logs pictures, those of one name side by side."""
     for name, images in draw().items():
-      self._board.add_images(name, images, step, dataformats="NHWC")
+      self._writer.add_images(name, images, step, dataformats="NHWC")
 
   def close(self) -> None:
-    """Writes the last events and ends the progress bar."""
-    self._progress.close()
-    self._board.close()
+    """Writes the last events."""
+    self._writer.close()
+
+
+class TerminalLogger(Logger):
+  """Progress in a terminal as a bar above the latest metrics, elsewhere a line a logged step."""
+
+  def __init__(self, start: int, steps: int | None):
+    """Starts the clock after `start` of `steps` steps; None if their number is not known."""
+    self._throughput = Throughput(start, steps)
+    self._bar = _make_bar(start, steps) if sys.stdout.isatty() else None
+
+  def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
+    """Shows the finite metrics of a step, scores first."""
+    # The IoUs of the classes, of which there may be hundreds, would fill the screen.
+    values = {k: v for k, v in _finite({**scores, **means}).items() if "/iou/" not in k}
+    text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    pace = self._throughput.describe(step)
+    if self._bar is None:
+      print(f"{pace}  {text}", flush=True)
+    else:
+      self._bar.update(self._bar.task_ids[0], completed=step, pace=pace, text=text)
+
+  def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
+    """Prints warnings of a step to standard error."""
+    for warning in warnings:
+      print(f"step {step}: {warning}", file=sys.stderr, flush=True)
+
+  def close(self) -> None:
+    """Ends the bar."""
+    if self._bar is not None:
+      self._bar.stop()
+
+
+def _make_bar(start: int, steps: int | None):
+  """Starts a bar on a line of its own, with the latest metrics below."""
+  from rich.console import Group
+  from rich.progress import BarColumn, Progress, TextColumn
+  from rich.text import Text
+
+  class Bar(Progress):
+    def get_renderables(self):
+      yield Group(self.make_tasks_table(self.tasks), Text(self.tasks[0].fields["text"]))
+
+  bar = Bar(BarColumn(30), TextColumn("{task.fields[pace]}"))
+  bar.add_task("train", total=steps, completed=start, pace="compiling", text="")
+  bar.start()
+  return bar
 
 
 class SkippedExamples:
@@ -133,59 +212,33 @@ def check_finite(step: int, values: Mapping[str, float]) -> None:
     )
 
 
-class _ProgressLines:
-  """Progress as one line of text for every logged step, for output that is no terminal."""
-
-  def __init__(self, start: int, steps: int | None):
-    self._throughput = Throughput(start, steps)
-
-  def show(self, step: int, values: Mapping[str, float]) -> None:
-    print(f"{self._throughput.describe(step)}  {_format_values(values)}", flush=True)
-
-  def close(self) -> None:
-    pass
-
-
-class _ProgressBar:
-  """Progress as a bar above the latest metrics, for terminals."""
-
-  def __init__(self, start: int, steps: int | None):
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    self._throughput = Throughput(start, steps)
-    self._bar = Progress(BarColumn(30), TextColumn("{task.fields[text]}"))
-    self._task = self._bar.add_task("train", total=steps, completed=start, text="compiling")
-    self._bar.start()
-
-  def show(self, step: int, values: Mapping[str, float]) -> None:
-    text = f"{self._throughput.describe(step)}\n{_format_values(values)}"
-    self._bar.update(self._task, completed=step, text=text)
-
-  def close(self) -> None:
-    self._bar.stop()
-
-
 class Throughput:
-  """Measure of the steps per second, and of the time that the remaining steps will take."""
+  """Measure of the steps per second, and of the time that the remaining steps will take.
+
+  The first call of `describe` covers the compilation, so that it names neither.
+  """
 
   def __init__(self, start: int, steps: int | None):
     """Starts the clock after `start` of `steps` steps; None if their number is not known."""
     self._steps = steps
-    self._last_step, self._last_time = start, time.perf_counter()
+    self._last: tuple[int, float] | None = None
 
   def describe(self, step: int) -> str:
-    """Formats the step, the steps per second since the last call, and the time left."""
-    now = time.perf_counter()
-    speed = max(step - self._last_step, 1) / max(now - self._last_time, 1e-9)
-    self._last_step, self._last_time = step, now
+    """Formats the step and, from the second call on, the steps per second and the time left."""
+    last, self._last = self._last, (step, _now())
+    text = f"step {step}" if self._steps is None else f"step {step}/{self._steps}"
+    if last is None or step == last[0]:
+      return text
+    speed = (step - last[0]) / max(self._last[1] - last[1], 1e-9)
+    text += f"  {speed:.2f} steps/s"
     if self._steps is None:
-      return f"step {step}  {speed:.2f} steps/s"
+      return text
     minutes, seconds = divmod(round((self._steps - step) / speed), 60)
-    return f"step {step}/{self._steps}  {speed:.2f} steps/s  {minutes}:{seconds:02d} left"
+    return f"{text}  {minutes}:{seconds:02d} left"
 
 
-def _format_values(values: Mapping[str, float]) -> str:
-  return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+  return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _now() -> float:

@@ -15,12 +15,12 @@ from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import CriticMonitor
-from asmjax.train.logger import NullLogger, RunLogger, SkippedExamples, check_finite
+from asmjax.train.logger import Logger, Loggers, SkippedExamples, check_finite, open_run_loggers
 from asmjax.train.parallel import pmap_step
 from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
 from asmjax.train.state import TrainState
 from asmjax.train.step import Step, make_step
-from asmjax.utils.files import write_json
+from asmjax.utils.files import read_jsonl, write_json
 
 # Key of the protocol in `results.json` that describes multi-scale or tiled inference; absent where
 # the predictor gets each image once, complete.
@@ -30,7 +30,10 @@ MakeSchedule = Callable[[Experiment, pathlib.Path, Callable[[str], None]], Sched
 
 
 def train(
-  experiment: Experiment, workdir: str | pathlib.Path, make_schedule: MakeSchedule | None = None
+  experiment: Experiment,
+  workdir: str | pathlib.Path,
+  make_schedule: MakeSchedule | None = None,
+  loggers: Sequence[Logger] = (),
 ) -> dict[str, Any]:
   """Trains a predictor and its critics, or resumes from the last checkpoint, and evaluates.
 
@@ -41,6 +44,7 @@ def train(
       `skipped.PROCESS.jsonl` if unreadable examples are skipped.
     make_schedule: Function of the experiment, the folder and a callback for skipped examples that
       returns the schedule of the steps; None, the default, for `FixedSteps`.
+    loggers: Loggers beside those of the folder; none by default.
 
   Returns:
     Content of `results.json`: the final metrics and how they were computed.
@@ -61,16 +65,19 @@ def train(
     checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
     is_new = checkpoints.latest_step() is None
     result = schedule.restore(checkpoints)
+    start = None if is_new else schedule.done
     logger = stack.enter_context(
-      contextlib.closing(_open_logger(workdir, None if is_new else schedule.done, schedule.steps))
+      contextlib.closing(_open_loggers(workdir, start, schedule.steps, loggers))
     )
+    if jax.process_index() == 0:
+      print(_describe_start(experiment, result.state), flush=True)
     if is_new:
       logger.log_warnings(schedule.done, experiment.warnings())
     if result.saves:
       logger.log_metrics(schedule.done, {}, result.scores)
       checkpoints.save(result.state, step=schedule.done, extra=schedule.extra_state())
     take_step = _make_take_step(experiment)
-    monitor = CriticMonitor(experiment.game.terms, logger.read_metrics())
+    monitor = CriticMonitor(experiment.game.terms, read_jsonl(workdir / "metrics.jsonl"))
     interval: list[Mapping[str, jax.Array]] = []
     results: dict[str, Any] = {}
     for step_input in schedule.step_inputs():
@@ -203,8 +210,26 @@ def make_draw_predictions(
   return draw
 
 
-def _open_logger(workdir: pathlib.Path, start: int | None, steps: int | None) -> NullLogger:
-  return RunLogger(workdir, start=start, steps=steps) if jax.process_index() == 0 else NullLogger()
+def _open_loggers(
+  workdir: pathlib.Path, start: int | None, steps: int | None, others: Sequence[Logger]
+) -> Loggers:
+  """Opens the loggers of the first process; the other processes have none."""
+  if jax.process_index() > 0:
+    return Loggers()
+  return Loggers([open_run_loggers(workdir, start=start, steps=steps), *others])
+
+
+def _describe_start(experiment: Experiment, state: TrainState) -> str:
+  """Describes what is trained on what, before the first step is compiled."""
+  sizes = (
+    f"{name} {sum(leaf.size for leaf in jax.tree.leaves(player.params)):,} parameters"
+    for name, player in state.players.items()
+  )
+  kinds = [device.device_kind for device in jax.devices()]
+  return (
+    f"{', '.join(sizes)}; {len(experiment.source)} training and {len(experiment.validation)} "
+    f"validation examples; {len(kinds)} x {kinds[0]}; compiling"
+  )
 
 
 def _make_take_step(

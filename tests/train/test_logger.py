@@ -2,10 +2,22 @@
 
 import contextlib
 import json
+import sys
+from unittest import mock
 
+import numpy as np
 import pytest
 
-from asmjax.train.logger import NullLogger, RunLogger, SkippedExamples
+from asmjax.train.logger import (
+  FileLogger,
+  Logger,
+  Loggers,
+  SkippedExamples,
+  Throughput,
+  open_run_loggers,
+)
+from asmjax.train.trackers import MlflowLogger, WandbLogger
+from asmjax.utils.files import read_jsonl
 
 
 def test_skipped_examples_lists_every_fault_once_over_all_parts_of_a_run(tmp_path, capsys):
@@ -23,16 +35,20 @@ def test_skipped_examples_lists_every_fault_once_over_all_parts_of_a_run(tmp_pat
 
 
 def open_logger(workdir, start=0):
-  return contextlib.closing(RunLogger(workdir, start=start, steps=20))
+  return contextlib.closing(open_run_loggers(workdir, start=start, steps=20))
 
 
 def warnings(workdir):
-  return [json.loads(line) for line in (workdir / "warnings.jsonl").read_text().splitlines()]
+  return read_jsonl(workdir / "warnings.jsonl")
 
 
-def test_run_logger_prints_and_keeps_warnings(tmp_path, capsys):
+def metrics(workdir):
+  return read_jsonl(workdir / "metrics.jsonl")
+
+
+def test_open_run_loggers_prints_and_keeps_warnings(tmp_path, capsys):
   with open_logger(tmp_path) as logger:
-    logger.log_metrics(5, {"a/b": 1.0})
+    logger.log_metrics(5, {"a/b": 1.0}, {})
     assert not (tmp_path / "warnings.jsonl").exists()
     logger.log_warnings(5, ["a: it is ill; give it tea"])
     logger.log_warnings(10, ["a: it is worse"])
@@ -44,46 +60,94 @@ def test_run_logger_prints_and_keeps_warnings(tmp_path, capsys):
   assert err == ["step 5: a: it is ill; give it tea", "step 10: a: it is worse"]
 
 
-def test_run_logger_drops_what_a_killed_run_logged_after_its_checkpoint(tmp_path):
+def test_open_run_loggers_drops_what_a_killed_run_logged_after_its_checkpoint(tmp_path):
   with open_logger(tmp_path) as logger:
     for step in (5, 10, 15):
-      logger.log_metrics(step, {"a/b": 1.0 / step})
+      logger.log_metrics(step, {"a/b": 1.0 / step}, {})
       logger.log_warnings(step, [f"warned at {step}"])
   with (tmp_path / "warnings.jsonl").open("a") as file:
     file.write('{"step": 16, "warn')  # Killed while it wrote.
   with open_logger(tmp_path, start=10) as logger:
     assert [each["step"] for each in warnings(tmp_path)] == [5, 10]
-    assert logger.read_metrics() == [{"step": 5, "a/b": 0.2}, {"step": 10, "a/b": 0.1}]
+    assert metrics(tmp_path) == [{"step": 5, "a/b": 0.2}, {"step": 10, "a/b": 0.1}]
     logger.log_warnings(15, ["warned again"])
   assert [each["warning"] for each in warnings(tmp_path)][2:] == ["warned again"]
-  with open_logger(tmp_path) as logger:
-    assert logger.read_metrics() == [] and warnings(tmp_path) == []
+  with open_logger(tmp_path):
+    assert metrics(tmp_path) == [] and warnings(tmp_path) == []
 
 
-def test_run_logger_writes_no_file_of_warnings_without_any(tmp_path):
+def test_open_run_loggers_writes_no_file_of_warnings_without_any(tmp_path):
   for start in (0, 5):
     with open_logger(tmp_path, start) as logger:
-      logger.log_metrics(start + 5, {"a/b": 1.0})
+      logger.log_metrics(start + 5, {"a/b": 1.0}, {})
   assert (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "warnings.jsonl").exists()
 
 
-def test_run_logger_adds_up_wall_time_over_the_parts_of_a_run(tmp_path, monkeypatch):
+def test_file_logger_adds_up_wall_time_over_the_parts_of_a_run(tmp_path, monkeypatch):
   clock = iter([100.0, 103.0, 104.0, 110.0, 500.0, 507.5])
   monkeypatch.setattr("asmjax.train.logger._now", lambda: next(clock))
   # A start and three steps, then one that is done again: it is not counted twice.
   for start, steps in ((0, (5, 10, 15)), (10, (15,))):
-    with open_logger(tmp_path, start=start) as logger:
-      for step in steps:
-        logger.log_metrics(step, {"a/b": 1.0})
+    logger = FileLogger(tmp_path, start)
+    for step in steps:
+      logger.log_metrics(step, {"a/b": 1.0}, {})
   lines = [json.loads(line) for line in (tmp_path / "wall_time.jsonl").read_text().splitlines()]
   assert [(line["step"], line["seconds"]) for line in lines] == [(5, 3.0), (10, 4.0), (15, 11.5)]
 
 
-def test_null_logger_logs_and_draws_nothing(capsys):
-  logger = NullLogger()
-  logger.log_metrics(1, {"a": 1.0})
-  logger.log_warnings(1, ["a"])
+def test_loggers_log_to_all_in_order():
+  calls = []
+
+  class Recorder(Logger):
+    def __init__(self, name):
+      self.name = name
+
+    def log_metrics(self, step, means, scores):
+      calls.append((self.name, step, means, scores))
+
+    def log_warnings(self, step, warnings):
+      calls.append((self.name, step, list(warnings)))
+
+  logger = Loggers([Recorder("a"), Recorder("b")])
+  logger.log_metrics(1, {"x": 1.0}, {"y": 2.0})
+  logger.log_warnings(1, (warning for warning in ["ill"]))
   logger.log_images(1, lambda: pytest.fail("drawn for nobody"))
   logger.close()
-  assert logger.read_metrics() == []
-  assert capsys.readouterr().err == ""
+  assert calls == [
+    ("a", 1, {"x": 1.0}, {"y": 2.0}),
+    ("b", 1, {"x": 1.0}, {"y": 2.0}),
+    ("a", 1, ["ill"]),
+    ("b", 1, ["ill"]),
+  ]
+
+
+def test_throughput_leaves_out_the_compilation(monkeypatch):
+  clock = iter([100.0, 102.0])
+  monkeypatch.setattr("asmjax.train.logger._now", lambda: next(clock))
+  throughput = Throughput(0, 30)
+  assert throughput.describe(10) == "step 10/30"
+  assert throughput.describe(20) == "step 20/30  5.00 steps/s  0:02 left"
+
+
+def test_wandb_logger_logs_metrics_warnings_and_images(monkeypatch):
+  run = mock.Mock()
+  monkeypatch.setitem(sys.modules, "wandb", mock.Mock(Image=np.shape))
+  logger = WandbLogger(run)
+  logger.log_metrics(5, {"a": 1.0}, {"b": 2.0})
+  logger.log_warnings(5, ["ill"])
+  logger.log_images(5, lambda: {"input": np.zeros((2, 4, 6, 3), np.uint8)})
+  assert run.log.call_args_list == [
+    mock.call({"a": 1.0, "b": 2.0}, step=5),
+    mock.call({"input": [(4, 6, 3)] * 2}, step=5),
+  ]
+  run.alert.assert_called_once_with(title="asmjax", text="step 5: ill")
+
+
+def test_mlflow_logger_logs_metrics_and_images():
+  client = mock.Mock()
+  logger = MlflowLogger(client, "id")
+  logger.log_metrics(5, {"a/b": 1.0}, {})
+  logger.log_images(5, lambda: {"a/b": np.zeros((2, 4, 6, 3), np.uint8)})
+  client.log_metric.assert_called_once_with("id", "a/b", 1.0, step=5)
+  (run_id, sheet), options = client.log_image.call_args
+  assert run_id == "id" and sheet.shape == (4, 12, 3) and options == {"key": "a_b", "step": 5}
