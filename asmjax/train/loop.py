@@ -61,14 +61,35 @@ def train(
     schedule = FixedSteps(experiment, on_skip)
   measure = make_eval_results(experiment, on_skip)
   draw = make_draw_predictions(experiment, on_skip)
-  with contextlib.ExitStack() as stack:
-    checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
-    is_new = checkpoints.latest_step() is None
-    result = schedule.restore(checkpoints)
-    start = None if is_new else schedule.done
-    logger = stack.enter_context(
-      contextlib.closing(_open_loggers(workdir, start, schedule.steps, loggers))
+  with open_checkpoints(experiment, workdir) as checkpoints:
+    state, results = _take_steps(
+      experiment, workdir, schedule, checkpoints, loggers, measure=measure, draw=draw
     )
+    if not results:  # The run has no steps, or its last checkpoint is that of its end.
+      results = measure(state)
+      if checkpoints.latest_step() is None:
+        checkpoints.save(state, results["metrics"])
+    results |= schedule.summary(state)
+  if jax.process_index() == 0:
+    write_json(workdir / "results.json", results)
+  return results
+
+
+def _take_steps(
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  schedule: Schedule,
+  checkpoints: Checkpoints,
+  loggers: Sequence[Logger],
+  *,
+  measure: Callable[[TrainState], dict[str, Any]],
+  draw: Callable[[TrainState], dict[str, np.ndarray]],
+) -> tuple[TrainState, dict[str, Any]]:
+  """Takes, logs and saves all remaining steps; the last state, and its results if any."""
+  is_new = checkpoints.latest_step() is None
+  result = schedule.restore(checkpoints)
+  start = None if is_new else schedule.done
+  with contextlib.closing(_open_loggers(workdir, start, schedule.steps, loggers)) as logger:
     if jax.process_index() == 0:
       print(_describe_start(experiment, result.state), flush=True)
     if is_new:
@@ -100,14 +121,7 @@ def train(
       if saves:
         extra = schedule.extra_state()
         checkpoints.save(result.state, results.get("metrics"), step=done, extra=extra)
-    if not results:  # The run has no steps, or its last checkpoint is that of its end.
-      results = measure(result.state)
-      if checkpoints.latest_step() is None:
-        checkpoints.save(result.state, results["metrics"])
-    results |= schedule.summary(result.state)
-  if jax.process_index() == 0:
-    write_json(workdir / "results.json", results)
-  return results
+  return result.state, results
 
 
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
