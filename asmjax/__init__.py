@@ -1,11 +1,12 @@
 """asmjax: minimax training of dense predictors in JAX.
 
 The namespaces below are imported when they are first used, so that a loss or a metric needs
-nothing beyond JAX, Flax, NumPy and SciPy:
+nothing beyond JAX, Flax, NumPy and SciPy.
 
->>> import asmjax
->>> asmjax.losses.cross_entropy.__name__
-'cross_entropy'
+Examples:
+  >>> import asmjax
+  >>> asmjax.losses.cross_entropy.__name__
+  'cross_entropy'
 """
 
 import importlib

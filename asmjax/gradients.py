@@ -86,7 +86,7 @@ def fan_out(
   Returns:
     `tree` by the name of the branch.
 
-  Example:
+  Examples:
     >>> def value(x, probes):
     ...   branches = {"pixel": Branch(reference=True), "structure": Branch(balance=0.5)}
     ...   copies = fan_out(x, probes, branches)

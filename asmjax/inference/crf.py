@@ -123,7 +123,7 @@ class DenseCRF:
     Raises:
       ValueError: The logits or the image have another shape or type.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> image = np.zeros((4, 6, 3), np.uint8)
       >>> image[:, 3:] = 200

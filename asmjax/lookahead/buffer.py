@@ -35,7 +35,7 @@ def aggregate(
   Raises:
     ValueError: The buffer has no room for a peak, those retained and an ending.
 
-  Example:
+  Examples:
     >>> start = (MapSet(0, peak=True),)
     >>> sets = aggregate(aggregate(start, 5, buffer_size=3), 9, buffer_size=3)
     >>> [maps.model for maps in sets]

@@ -107,7 +107,7 @@ def advance(
     The state after the propagation, and what to do, in this order: keep models; then either train
     on, or step back and after that retrain the critic or stop.
 
-  Example:
+  Examples:
     >>> rules = Rules(patience=3)
     >>> cycle, actions = advance(begin(0.50), 0.52, 1, rules)
     >>> [action.name for action in actions]

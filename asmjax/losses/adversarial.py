@@ -39,7 +39,7 @@ def discriminator_loss(
   Raises:
     ValueError: A label smoothing outside [0, 1).
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> logits = jnp.log(jnp.array([3.0])).reshape(1, 1, 1, 1)  # a = 3/4
     >>> losses = [discriminator_loss(logits, real=real).mean() for real in (True, False)]
@@ -73,7 +73,7 @@ def generator_loss(
   Returns:
     Sum over the logits that count, and their number.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> logits = -jnp.log(jnp.array([3.0])).reshape(1, 1, 1, 1)  # a = 1/4
     >>> losses = [generator_loss(logits, saturating=saturating).mean()
@@ -104,7 +104,7 @@ def discriminator_accuracy(
   Returns:
     Number of right logits, and of all that count.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> logits = jnp.array([-1.0, 0.0, 2.0, 3.0]).reshape(1, 2, 2, 1)
     >>> print(*(discriminator_accuracy(logits, real=real).mean() for real in (True, False)))
@@ -127,7 +127,7 @@ def class_color_product(
   Returns:
     The "Product" input: the d colors times the first map, then times the second, and so on.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> structure, colors = jnp.array([[[[0.25, 0.75]]]]), jnp.array([[[[4.0, -8.0, 12.0]]]])
     >>> print(class_color_product(structure, colors))
@@ -164,7 +164,7 @@ def soften_one_hot(
   Raises:
     ValueError: A `min_probability` outside (0, 1].
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> truth, predicted = jnp.array([[[[1.0, 0.0, 0.0]]]]), jnp.array([[[[0.0, 0.5, 0.5]]]])
     >>> print(soften_one_hot(truth, predicted, min_probability=0.75))
@@ -203,7 +203,7 @@ def gradient_penalty(
     Sum over examples of 1/2 ||d (sum of the example's logits) / d structure||^2, and the number of
     examples with any pixel that counts.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> slope = jnp.array([3.0, 4.0])
     >>> print(gradient_penalty(lambda x: x @ slope, jnp.zeros((1, 1, 1, 2))).mean())

@@ -86,7 +86,7 @@ def affinity_loss(
   Raises:
     ValueError: An unknown option or an impossible size.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> p = jnp.array([0.9, 0.1, 0.5, 0.5]).reshape(1, 1, 2, 2)
     >>> one_class = affinity_loss(p, jnp.array([[[0, 0]]]), sizes=(3,))

@@ -57,7 +57,7 @@ def contrastive_loss(
   Raises:
     ValueError: An even size, or unknown neighbors.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> features = jnp.array([[[[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]]])
     >>> loss = contrastive_loss(features, jnp.array([[[0, 1, 1]]]), classes=2)

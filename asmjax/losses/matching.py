@@ -50,7 +50,7 @@ def matching_distance(
   Raises:
     ValueError: Unknown `normalize`.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> a, b = jnp.array([[[[3.0, 0.0]]]]), jnp.array([[[[0.0, 4.0]]]])
     >>> print(*(matching_distance(a, b, normalize=n).mean() for n in ("none", "pixel", "image")))

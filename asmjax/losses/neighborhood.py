@@ -26,7 +26,7 @@ def offsets(size: int, neighbors: str = "corners") -> tuple[Offset, ...]:
   Raises:
     ValueError: An even size, one below 3, or unknown neighbors.
 
-  Example:
+  Examples:
     >>> offsets(5)[:4]
     ((-2, -2), (-2, 0), (-2, 2), (0, -2))
     >>> len(offsets(5, "full"))

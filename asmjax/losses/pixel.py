@@ -28,7 +28,7 @@ def cross_entropy(
     Sum over the pixels that count, and their number, whatever their weights. An ignored pixel has
     exactly no gradient.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> logits = jnp.log(jnp.array([0.5, 0.25, 0.25])).reshape(1, 1, 1, 3).repeat(2, axis=2)
     >>> loss = cross_entropy(logits, jnp.array([[[0, 255]]]))
@@ -62,7 +62,7 @@ def class_balance_weights(
     Finite weights, 0 where unlabeled. Over an image they add up to the number of its labeled
     pixels times the shares of the classes in it: to that number if it has them all.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> print(class_balance_weights(jnp.array([[[0, 0, 0, 1, 255]]]), jnp.array([0.5, 0.5])))
     [[[0.6666667 0.6666667 0.6666667 2.        0.       ]]]
@@ -92,7 +92,7 @@ def squared_error(
   Returns:
     Sum over the pixels that count, and their number. An ignored pixel has exactly no gradient.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> ones = jnp.ones((1, 1, 2, 3))
     >>> squared_error(2 * ones, ones, mask=jnp.array([[[[1.0], [0.0]]]]))
@@ -122,7 +122,7 @@ def negative_cosine(
   Returns:
     Sum over the pixels that count, and their number.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> up, slanted = jnp.array([[[[0.0, 0.0, 1.0]]]]), jnp.array([[[[3.0, 0.0, 4.0]]]])
     >>> print(f"{negative_cosine(slanted, up).mean():.2f}")
@@ -141,7 +141,7 @@ def l2_normalize(x: Float[ArrayLike, "... c"], epsilon: float = 1e-12) -> Float[
     epsilon: Squared length below which a vector is scaled by epsilon^(-1/2) only, and stays
       shorter; TensorFlow's by default.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> print(l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
     [[0.6 0.8]

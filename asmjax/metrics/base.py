@@ -16,7 +16,7 @@ class Metric(abc.ABC):
   different images add up (`merge`), in any order and on any machine, and are read at the end
   (`compute`).
 
-  Example:
+  Examples:
     >>> from asmjax.metrics import ConfusionMatrix
     >>> images = [([[0, 1]], [[0, 1]]), ([[0, 1]], [[1, 1]])]
     >>> state = ConfusionMatrix.empty(2)

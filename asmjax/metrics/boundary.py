@@ -31,7 +31,7 @@ class Tolerance:
   Raises:
     ValueError: The unit is unknown, or the amount negative.
 
-  Example:
+  Examples:
     >>> Tolerance(0.01).pixels((300, 400)), Tolerance(5, "pixels").pixels((300, 400))
     (5.0, 5.0)
   """
@@ -56,7 +56,7 @@ class Tolerance:
       pixels: Distance in the image with the smallest diagonal.
       diagonal: Smallest diagonal of a set of images in pixels, above 0.
 
-    Example:
+    Examples:
       >>> Tolerance.at_smallest(5, 500), Tolerance.at_smallest(5, 500).pixels((600, 800))
       (Tolerance(amount=0.01, unit='diagonal'), 10.0)
     """

@@ -65,7 +65,7 @@ class Calibration(Metric):
     hits: Number of right pixels by bin, int64 (b,).
     counts: Number of pixels by bin, int64 (b,).
 
-  Example:
+  Examples:
     >>> score = Calibration.from_batch([[0.9, 0.1], [0.9, 0.1]], [0, 1])
     >>> print(round(score.expected_error(), 3), score.mean_confidence(), score.accuracy())
     0.4 0.9 0.5

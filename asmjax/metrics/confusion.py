@@ -42,7 +42,7 @@ class ConfusionMatrix(Metric):
   Attributes:
     counts: Number of pixels by true and predicted class, int64 (c, c).
 
-  Example:
+  Examples:
     >>> matrix = ConfusionMatrix.from_batch([[0, 1], [0, 0]], [[0, 1], [1, 255]], num_classes=3)
     >>> print(matrix.iou().round(2), round(float(matrix.mean_iou()), 2))
     [0.5 0.5 nan] 0.5

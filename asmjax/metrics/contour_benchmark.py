@@ -26,7 +26,7 @@ class ContourBenchmark(BoundaryMetric):
     true: Number of boundary pixels of the truth by class, int64 (c,).
     images: Moments over images of F, averaged over the classes with a boundary in either map.
 
-  Example:
+  Examples:
     >>> state = ContourBenchmark.from_batch([[0, 1, 1, 1]], [[0, 0, 1, 1]], num_classes=2,
     ...                                     tolerance=Tolerance(1, "pixels"))
     >>> state.matched, state.compute()["boundary_f"]

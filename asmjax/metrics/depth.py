@@ -78,7 +78,7 @@ class DepthErrors(PixelErrors):
     sums: Sums by name, float64 and int64 (groups,), or () for all pixels together.
     cap: Largest true depth that counts, in meters; at most and by default 1e6, as good as none.
 
-  Example:
+  Examples:
     >>> errors = DepthErrors.from_batch([[2, 5, 9]], [[2, 4, 0]])
     >>> print(errors.compute()["rel"], errors.compute()["rel_by_prediction"])
     0.125 0.1

@@ -136,7 +136,7 @@ class GroupMeans(Metric):
     kind: "instance" or "image".
     rules: Description of which pixels count, and how.
 
-  Example:
+  Examples:
     >>> from asmjax.metrics.depth import DepthErrors
     >>> predictions, depth = [[[1, 2]], [[3, 3]]], [[[1, 1]], [[1, 0]]]
     >>> errors = DepthErrors.from_batch(predictions, depth)

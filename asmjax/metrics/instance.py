@@ -47,7 +47,7 @@ class InstanceIoU(Metric):
   Raises:
     ValueError: `count_without_ids` is unknown.
 
-  Example:
+  Examples:
     >>> maps = {"predictions": [[0, 1, 1]], "targets": [[0, 0, 1]], "instance": [[1, 2, 3]]}
     >>> state = InstanceIoU.from_batch(**maps, num_classes=2)
     >>> print(state.instances, state.iou(), state.compute()["instance_mean_iou"])

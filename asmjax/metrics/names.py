@@ -15,7 +15,7 @@ _OF_A_CLASS = re.compile(r"([^/]+/(?:iou|[^/]+/[^/]+))/(.+)", re.DOTALL)
 def split_class(name: str) -> tuple[str, str | None]:
   """Splits a metric's name into what is measured and the class, None for all of them.
 
-  Example:
+  Examples:
     >>> split_class("segmentation/iou/wall"), split_class("segmentation/boundary/f/wall")
     (('segmentation/iou', 'wall'), ('segmentation/boundary/f', 'wall'))
     >>> split_class("segmentation/boundary/boundary_f")

@@ -67,7 +67,7 @@ class NormalErrors(PixelErrors):
     sums: Sums by name, float64 and int64 (groups,), or () for all pixels together; "histogram" has
       one more axis: how many angles round to 0, 0.01, ..., 180 degrees.
 
-  Example:
+  Examples:
     >>> predictions = [[0, 0, 2], [0, 1, 1], [1, 0, 0]]
     >>> targets = [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
     >>> scores = NormalErrors.from_batch(predictions, targets).compute()

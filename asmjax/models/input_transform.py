@@ -21,7 +21,7 @@ class InputTransform:
     mean: RGB value that becomes 0, in 0..255.
     std: Divisor by channel, in units of pixels.
 
-  Example:
+  Examples:
     >>> import numpy as np
     >>> print(SYMMETRIC(np.array([[[[0, 51, 255]]]], np.uint8)))
     [[[[-1.  -0.6  1. ]]]]

@@ -43,7 +43,7 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
       transform it had.
     FileNotFoundError: There is no `config.json` of a run at `path`.
 
-  Example:
+  Examples:
     >>> print(input_transform("mobilenet/model.ckpt", "tensorflow", MobileNetV2()).name)
     symmetric
   """

@@ -50,7 +50,7 @@ def identity_map(variables: PyTree) -> NameMap:
 def nest(module: str, name_map: Mapping[str, WeightSource]) -> NameMap:
   """Returns the map of a network that has become the part `module` of a larger one.
 
-  Example:
+  Examples:
     >>> list(nest("backbone", {"params/conv1/kernel": WeightSource(("conv1.weight",))}))
     ['params/backbone/conv1/kernel']
   """
@@ -64,7 +64,7 @@ def nest(module: str, name_map: Mapping[str, WeightSource]) -> NameMap:
 def prefix_names(prefix: str, name_map: Mapping[str, WeightSource]) -> NameMap:
   """Returns the map for a file whose names begin with `prefix`.
 
-  Example:
+  Examples:
     >>> prefix_names("backbone.", {"params/conv1/kernel": WeightSource(("conv1.weight",))})
     ... # doctest: +ELLIPSIS
     {'params/conv1/kernel': WeightSource(names=('backbone.conv1.weight',), ...)}

@@ -69,7 +69,7 @@ def parse_weight(text: str) -> float | dict[str, float | str]:
   Raises:
     ValueError: Anything else.
 
-  Example:
+  Examples:
     >>> parse_weight("0.5"), parse_weight("linear(0, 1, 0.1, 0.3)")
     (0.5, {'start': 0.0, 'stop': 1.0, 'shape': 'linear', 'begin': 0.1, 'end': 0.3})
   """

@@ -30,7 +30,7 @@ class UpdateSchedule:
       `critic_steps` is.
     critic_warmup_steps: Number of steps that update the critics alone, before the first round.
 
-  Example:
+  Examples:
     >>> slow = UpdateSchedule.parse("alternate(500, 500)", critic_warmup_steps=100)
     >>> total = slow.total_steps(600)
     >>> total, slow.count_predictor_steps(1100), slow.count_predictor_steps(total)

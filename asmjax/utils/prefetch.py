@@ -18,7 +18,7 @@ def prefetch(started: Iterable[_T], ahead: int) -> Iterator[_T]:
     started: Iterable that starts an item's work when the item is taken from it.
     ahead: Number of items that are under way behind the one that is yielded.
 
-  Example:
+  Examples:
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor() as pool:
     ...   futures = (pool.submit(pow, 2, n) for n in range(4))
