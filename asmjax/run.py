@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Num, UInt8
-from ml_collections import ConfigDict
 
 from asmjax.analysis.runs import Group, format_results
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.load import load_config, override_config
+from asmjax.config.presets import Config
 from asmjax.config.run_dir import (
   check_same_config,
   find_checkpoint,
@@ -28,7 +28,7 @@ from asmjax.utils.files import read_json, write_json
 
 
 def train(
-  config: str | ConfigDict,
+  config: str | Config,
   workdir: str | pathlib.Path,
   *,
   command: Sequence[str] = (),
@@ -38,7 +38,7 @@ def train(
   """Trains a config, or resumes the run in a folder, and evaluates.
 
   Args:
-    config: Config, or the file and variant of one, as in "scenes:aaf_released"; see
+    config: `ConfigDict`, or the file and variant of one, as in "scenes:aaf_released"; see
       `asmjax.config.load.load_config`.
     workdir: Folder of the run; it is made if need be.
     command: Command that trains the run, for its `environment.json`; none by default.
@@ -59,7 +59,7 @@ def train(
 
 
 def prepare_run(
-  config: ConfigDict,
+  config: Config,
   workdir: str | pathlib.Path,
   *,
   command: Sequence[str] = (),

@@ -139,7 +139,7 @@ def base(
   """Returns a config of a method, complete but for the data set and the schedule.
 
   Args:
-    argument: METHOD[@NETWORK][,TASKS[,apart]]. METHOD is a key of `METHODS`, NETWORK one of
+    argument: `METHOD[@NETWORK][,TASKS[,apart]]`. METHOD is a key of `METHODS`, NETWORK one of
       `asmjax.models.predictors.published.PUBLISHED`, TASKS one or several of "segmentation",
       "depth" and "normals", joined by "+", or "all"; with "apart" each task has a critic of its
       own.

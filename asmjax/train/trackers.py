@@ -30,7 +30,7 @@ class WandbLogger(Logger):
 
   def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
     """Logs pictures, those of one name side by side."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]  # Installed where there is a run.
 
     pictures = {name: [wandb.Image(x) for x in images] for name, images in draw().items()}
     self.run.log(pictures, step=step)
