@@ -13,16 +13,19 @@ from asmjax.train.experiment import Training
 def get_config(argument: str = "folder") -> ConfigDict:
   """Photos fitted into 240 x 320; nothing is tuned to the data set.
 
+  Without a method it is the one that gained on data which it was not tuned for (docs/results):
+  adaptive affinity fields for classes, structure matching beside the pixel loss for depth.
+
   Args:
-    argument: SOURCE or SOURCE,METHOD[@NETWORK][,TASKS[,apart]], where the source is a key of
+    argument: `SOURCE` or `SOURCE,METHOD[@NETWORK][,TASKS[,apart]]`, where the source is a key of
       `asmjax.data.SOURCES`; for the rest see `asmjax.config.presets.base`.
   """
   source, _, variant = argument.partition(",")
   kind = choose(SOURCES, source, "source")
   provides = getattr(kind.descriptor, "provides", {"label"})
-  tasks = "segmentation" if "label" in provides else "depth"
+  tasks, method = ("segmentation", "aaf_released") if "label" in provides else ("depth", "iid_asm")
   network = UNet({}, levels=5, width=32, stride=2)
-  config = presets.base(variant or "iid_asm_released", predictor=network, tasks=tasks)
+  config = presets.base(variant or method, predictor=network, tasks=tasks)
   config.data = defaults(
     Data, source=source, size=(240, 320), resize="letterbox", options=defaults(kind)
   )

@@ -202,23 +202,31 @@ def make_draw_predictions(
     count: Number of examples to draw, or all if there are fewer; 4 by default.
 
   Returns:
-    `draw(state)`, which returns pictures, uint8 (n, h, w, 3), by "input" and "TASK/KIND".
+    `draw(state)`, which returns pictures, uint8 (n, h, w, 3), by "input" and "TASK/KIND"; padding
+    is white in all of them.
   """
   predict = jax.jit(experiment.game.predict)
   palette = np.array(experiment.descriptor.palette, np.uint8)
   with contextlib.closing(experiment.eval_batches(on_skip)) as examples:
     count = min(count, len(experiment.validation))
     share = experiment.evaluation.batch_size // jax.process_count()
-    rows = list(itertools.islice(examples, -(-count // share)))
-  batch = {key: np.concatenate([row[key] for row in rows])[:count] for key in rows[0]}
+    batches = list(itertools.islice(examples, -(-count // share)))
+  batch = {key: np.concatenate([part[key] for part in batches])[:count] for key in batches[0]}
+  rows, columns = np.indices(batch["image"].shape[1:3])
+  height, width = batch["size"].T[..., None, None]
+  is_padding = (rows >= height) | (columns >= width)
 
   def draw(state: TrainState) -> dict[str, np.ndarray]:
     outputs = predict(jax.device_get(state.variables()), batch["image"])
     aligned = {"align_corners": experiment.game.align_corners}
-    return {"input": batch["image"]} | {
+    drawn = {"input": batch["image"]} | {
       f"{name}/{kind}": pictures
       for name, task in experiment.game.tasks.items()
       for kind, pictures in task.draw_comparison(outputs[name], batch, palette, **aligned).items()
+    }
+    return {
+      name: np.where(is_padding[..., None], np.uint8(255), pictures)
+      for name, pictures in drawn.items()
     }
 
   return draw

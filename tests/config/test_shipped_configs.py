@@ -181,3 +181,10 @@ def test_get_config_of_any_takes_every_source(source, splits):
   construct(Data, config.data, "data")
   with pytest.raises(ValueError, match="unknown source 'voc'; known: .*pascal_voc"):
     any_source.get_config("voc")
+
+
+@pytest.mark.parametrize(
+  "source, terms", [("folder", {"pixel", "affinity"}), ("rgbd_sweep", {"pixel", "structure"})]
+)
+def test_get_config_of_any_has_a_method_for_what_the_source_provides(source, terms):
+  assert set(any_source.get_config(source).terms) == terms

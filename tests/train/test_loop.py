@@ -294,6 +294,18 @@ def test_draw_predictions_takes_the_first_examples_whatever_the_batches(count):
     np.testing.assert_array_equal(pictures["input"][index], run.validation[index]["image"])
 
 
+def test_draw_predictions_leaves_padding_white():
+  run = build_experiment(small.config("iid", **{"data.size": (16, 24), "data.resize": "letterbox"}))
+  pictures = make_draw_predictions(run, count=2)(run.init_state())
+  assert set(pictures) == {
+    "input",
+    *(f"segmentation/{k}" for k in ("truth", "prediction", "error")),
+  }
+  for name, drawn in pictures.items():
+    assert drawn.shape == (2, 16, 24, 3) and (drawn[:, :, 16:] == 255).all(), name
+    assert not (drawn[:, :, :16] == 255).all(), name
+
+
 def test_evaluate_refuses_a_split_without_batches():
   run = build_experiment(small.config())
   with pytest.raises(ValueError, match="nothing to evaluate"):
