@@ -44,6 +44,19 @@ COMMANDS = {
 }
 
 
+# The extra of the package that has a module.
+_EXTRAS = {
+  "cv2": "train",
+  "grain": "train",
+  "jinja2": "report",
+  "matplotlib": "report",
+  "ml_collections": "train",
+  "PIL": "train",
+  "safetensors": "train",
+  "tensorflow_datasets": "train",
+}
+
+
 def run(name: str) -> None:
   """Runs a command with the flags in `sys.argv`, and exits with its status.
 
@@ -56,7 +69,13 @@ def run(name: str) -> None:
 
   def main(arguments: list[str]) -> int | None:
     logging.set_verbosity(logging.ERROR)  # Orbax and JAX log every save and compilation.
-    return command.main(arguments)
+    try:
+      return command.main(arguments)
+    except ModuleNotFoundError as error:
+      module = str(error.name).partition(".")[0]
+      if module not in _EXTRAS:
+        raise
+      sys.exit(f"FATAL {name} needs {module}: pip install 'asmjax[{_EXTRAS[module]}]'")
 
   app.run(main, flags_parser=config_flag.parse)
 

@@ -51,3 +51,12 @@ def test_run_shows_flags_without_importing_jax():
   assert code == 1 and "launch/main.py:\n  --config:" in output
   assert "any, cityscapes, horse" in output.replace("\n    ", " ")
   assert "absl.app" in output and "| jax\n" not in output and "asmjax.train" not in output
+
+
+def test_run_names_the_extra_that_has_a_missing_module():
+  without = "import sys; sys.modules['ml_collections'] = None; sys.argv = sys.argv[1:]\n"
+  call = "from asmjax.cli import main; main()"
+  arguments = ("asmjax", "train", "--config=scenes:iid", "--workdir=unused")
+  code, output = execute("-c", without + call, *arguments)
+  assert code == 1
+  assert "FATAL train needs ml_collections: pip install 'asmjax[train]'" in output
