@@ -11,6 +11,7 @@ import pytest
 from asmjax.batch import REPLAY
 from asmjax.config.build import build_experiment
 from asmjax.data.transforms import Augment, pad
+from asmjax.data.wrappers import spread_indices
 from asmjax.game import Game
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.trained import TrainedPredictor
@@ -91,11 +92,12 @@ def test_make_generate_and_draw_predictions_enlarge_with_aligned_corners():
   tasks = run.game.tasks
   players = Game(Sampled({name: task.channels for name, task in tasks.items()}), tasks, {})
   run = dataclasses.replace(run, game=players)
-  image = np.stack([run.validation[index]["image"] for index in range(3)])
+  indices = spread_indices(len(run.validation), 3)
+  image = np.stack([run.validation[index]["image"] for index in indices])
   expected = predict(players, image)["segmentation"]
   assert np.mean(expected != predict(players, image, align_corners=False)["segmentation"]) > 0.01
-  generated = dict(make_generate(run, on_skip=print)(NOTHING, run.validation, range(3)))
-  np.testing.assert_array_equal([generated[index]["label"] for index in range(3)], expected)
+  generated = dict(make_generate(run, on_skip=print)(NOTHING, run.validation, indices))
+  np.testing.assert_array_equal([generated[index]["label"] for index in indices], expected)
   drawn = make_draw_predictions(run, count=3)(types.SimpleNamespace(variables=lambda: NOTHING))
   palette = np.array(run.descriptor.palette, np.uint8)
   np.testing.assert_array_equal(drawn["segmentation/prediction"], palette[expected])

@@ -9,8 +9,9 @@ import numpy as np
 
 from asmjax.analysis.plotting import add_legend, make_panels
 from asmjax.data.descriptor import Descriptor, Source
-from asmjax.data.inspection import Report, Statistics, spread_indices
+from asmjax.data.inspection import Report, Statistics
 from asmjax.data.transforms import Example
+from asmjax.data.wrappers import spread_indices
 from asmjax.utils import colors
 
 # Smallest number of pixels of a drawn example's smaller side: cells are 2 inches at 130 dpi.

@@ -10,7 +10,7 @@ from asmjax.analysis.lookahead import END_TEXTS, History, ModelRecord
 from asmjax.analysis.plotting import add_legend, make_panels, trim_axes
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
-from asmjax.data.inspection import spread_indices
+from asmjax.data.wrappers import spread_indices
 from asmjax.lookahead.state import End
 
 # Largest number of models in an album.

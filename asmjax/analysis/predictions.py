@@ -32,7 +32,7 @@ class Predictions(NamedTuple):
 def predict_examples(
   groups: Sequence[Group], count: int, data_root: str | None = None
 ) -> Predictions:
-  """Predicts the first validation examples with the first run of each group.
+  """Predicts validation examples, evenly spread, with the first run of each group.
 
   Args:
     groups: Groups of runs; one without a checkpoint is listed in `missing`.

@@ -13,6 +13,7 @@ import numpy as np
 from asmjax import batch
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.transforms import Example
+from asmjax.data.wrappers import spread_indices
 
 # Tolerance of a normal's length: normals that were stored with 16 bits or normalized in float32
 # pass, those decoded from 8 bits without normalization do not.
@@ -199,13 +200,6 @@ def inspect(
           statistics[split].counts[index] = result.counts
         advance(split)
   return Report(statistics, (*problems, *_find_repeats(occurrences.values())))
-
-
-def spread_indices(length: int, limit: int | None) -> list[int]:
-  """Returns at most `limit` indices of 0..length-1, evenly spread from first to last."""
-  if limit is None or limit >= length:
-    return list(range(length))
-  return np.linspace(0, length - 1, limit).round().astype(int).tolist()
 
 
 class _Inspected(NamedTuple):

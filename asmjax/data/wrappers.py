@@ -127,6 +127,13 @@ class Subset(_Wrapper):
     return self._source.files(self._indices[index])
 
 
+def spread_indices(length: int, limit: int | None) -> list[int]:
+  """Returns at most `limit` indices of 0..length-1, evenly spread from first to last."""
+  if limit is None or limit >= length:
+    return list(range(length))
+  return np.linspace(0, length - 1, limit).round().astype(int).tolist()
+
+
 def open_split(open_full: Callable[[str], Source], split: str) -> Source:
   """Opens a split, or a slice NAME[FROM:TO] of one in the syntax of tensorflow-datasets.
 

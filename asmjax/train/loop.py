@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -10,6 +9,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from asmjax.data.loader import eval_batches
+from asmjax.data.wrappers import Subset, spread_indices
 from asmjax.metrics.names import drop_extra_classes
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
@@ -194,12 +195,12 @@ def make_eval_results(
 def make_draw_predictions(
   experiment: Experiment, on_skip: Callable[[str], None] = print, count: int = 4
 ) -> Callable[[TrainState], dict[str, np.ndarray]]:
-  """Makes a function that draws predictions of the first validation examples, compiled once.
+  """Makes a function that draws predictions of some validation examples, compiled once.
 
   Args:
     experiment: Description of the run.
     on_skip: Function that is called with a description of each unreadable example.
-    count: Number of examples to draw, or all if there are fewer; 4 by default.
+    count: Number of examples to draw, evenly spread, or all if there are fewer; 4 by default.
 
   Returns:
     `draw(state)`, which returns pictures, uint8 (n, h, w, 3), by "input" and "TASK/KIND"; padding
@@ -207,11 +208,15 @@ def make_draw_predictions(
   """
   predict = jax.jit(experiment.game.predict)
   palette = np.array(experiment.descriptor.palette, np.uint8)
-  with contextlib.closing(experiment.eval_batches(on_skip)) as examples:
-    count = min(count, len(experiment.validation))
-    share = experiment.evaluation.batch_size // jax.process_count()
-    batches = list(itertools.islice(examples, -(-count // share)))
-  batch = {key: np.concatenate([part[key] for part in batches])[:count] for key in batches[0]}
+  validation = experiment.validation
+  chosen = Subset(validation, spread_indices(len(validation), count))
+  (batch,) = eval_batches(
+    chosen,
+    experiment.prepare,
+    batch_size=len(chosen),
+    options=experiment.loader_options,
+    on_skip=on_skip,
+  )
   rows, columns = np.indices(batch["image"].shape[1:3])
   height, width = batch["size"].T[..., None, None]
   is_padding = (rows >= height) | (columns >= width)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.inspection import inspect, open_splits, spread_indices
+from asmjax.data.inspection import inspect, open_splits
+from asmjax.data.wrappers import spread_indices
 from tests.helpers.list_source import ListSource
 
 CLASSES = ("floor", "wall", "lamp", "door")
