@@ -18,12 +18,14 @@ class Predictions(NamedTuple):
   Attributes:
     columns: Pictures uint8 (n, h, w, 3) by title: the input, then of each task the truth and the
       prediction of every group that has the task.
+    errors: The same with errors in place of predictions, as the task draws them.
     titles: Titles of the columns with predictions, by the group's label.
     colors: Color (r, g, b) in 0..255 by the name of the class; empty if no run segments.
     missing: Reason why a group has no pictures, by its label.
   """
 
   columns: dict[str, np.ndarray]
+  errors: dict[str, np.ndarray]
   titles: dict[str, tuple[str, ...]]
   colors: dict[str, tuple[int, int, int]]
   missing: dict[str, str]
@@ -51,17 +53,19 @@ def predict_examples(
       continue
     if "segmentation" in run.game.tasks:
       colors = dict(zip(run.descriptor.classes, run.descriptor.palette, strict=True))
-  return Predictions(*_arrange_columns(pictures), colors, missing)
+  columns, titles = _arrange_columns(pictures, "prediction")
+  errors, _ = _arrange_columns(pictures, "error")
+  return Predictions(columns, errors, titles, colors, missing)
 
 
 def save_predictions(
-  groups: Sequence[Group], path: pathlib.Path, *, count: int = 6, data_root: str | None = None
+  groups: Sequence[Group], out: pathlib.Path, *, count: int = 6, data_root: str | None = None
 ) -> None:
-  """Draws inputs, truths and each group's predictions of validation examples.
+  """Draws inputs, truths and each group's predictions, and the same with their errors.
 
   Args:
     groups: Groups of runs, of which the first run is drawn.
-    path: Path of the PNG file to write.
+    out: Folder of the files to write, `predictions.png` and `prediction_errors.png`.
     count: Largest number of examples.
     data_root: Folder of the data set; None, the default, for the one in each run's config.
 
@@ -71,14 +75,16 @@ def save_predictions(
   predictions = predict_examples(groups, count, data_root)
   for label, reason in predictions.missing.items():
     raise FileNotFoundError(f"{label}: {reason}")
-  columns = [Column(title, rows) for title, rows in predictions.columns.items()]
-  draw_sheet([Block("", columns)]).savefig(path, dpi=110)
+  sheets = {"predictions": predictions.columns, "prediction_errors": predictions.errors}
+  for name, pictures in sheets.items():
+    columns = [Column(title, rows) for title, rows in pictures.items()]
+    draw_sheet([Block("", columns)]).savefig(out / f"{name}.png", dpi=110)
 
 
 def _arrange_columns(
-  pictures: Mapping[str, Mapping[str, np.ndarray]],
+  pictures: Mapping[str, Mapping[str, np.ndarray]], kind: str
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
-  """Returns columns by title, and the titles of predictions by label; see `Predictions`."""
+  """Returns columns with pictures of `kind` by title, and their titles by label."""
   names = dict.fromkeys(name for kinds in pictures.values() for name in kinds)
   tasks = [name.rpartition("/")[0] for name in names if name.endswith("/truth")]
   full_title = lambda task, title: f"{task}: {title}" if len(tasks) > 1 else title
@@ -88,8 +94,8 @@ def _arrange_columns(
     columns.setdefault("input", kinds["input"])
   for task in tasks:
     for label, kinds in pictures.items():
-      if f"{task}/prediction" in kinds:  # Groups may have trained different tasks.
+      if f"{task}/{kind}" in kinds:  # Groups may have trained different tasks.
         columns.setdefault(full_title(task, "truth"), kinds[f"{task}/truth"])
         titles[label] += (full_title(task, label),)
-        columns[full_title(task, label)] = kinds[f"{task}/prediction"]
+        columns[full_title(task, label)] = kinds[f"{task}/{kind}"]
   return columns, titles

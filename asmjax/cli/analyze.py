@@ -48,8 +48,9 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
   """Prints the tables and writes the figures.
 
-  `curves.png`, `predictions.png` and, of critics, `health.png`; of LoAd runs `convergence.png` and
-  `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png` of every other group.
+  `curves.png`, `predictions.png`, `prediction_errors.png` and, of critics, `health.png`; of LoAd
+  runs `convergence.png` and `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png`
+  of every other group.
   """
   from asmjax.analysis import curves, lookahead, predictions, runs
   from asmjax.analysis.comparison import compare
@@ -66,9 +67,7 @@ def main(_: list[str]) -> None:
   styles = curves.number_styles(groups)
   curves.save_charts(curves.read_learning_curves(groups, metrics[:1], styles), out / "curves.png")
   curves.save_charts(curves.read_critic_health(groups, styles), out / "health.png")
-  predictions.save_predictions(
-    groups, out / "predictions.png", count=values.count, data_root=values.data_root
-  )
+  predictions.save_predictions(groups, out, count=values.count, data_root=values.data_root)
   if lookahead_groups := [group for group in groups if lookahead.is_lookahead(group)]:
     _show_cycles(lookahead_groups, out)
   if baseline:

@@ -125,8 +125,8 @@ def test_save_charts_and_predictions_draw_a_run(finished, tmp_path):
   group = Group.parse(f"ASM={workdir}")
   charts = read_learning_curves([group], ["segmentation/mean_iou"], number_styles([group]))
   save_charts(charts, tmp_path / "curves.png")
-  save_predictions([group], tmp_path / "predictions.png", count=2)
-  for name in ("curves", "predictions"):
+  save_predictions([group], tmp_path, count=2)
+  for name in ("curves", "predictions", "prediction_errors"):
     with Image.open(tmp_path / f"{name}.png") as picture:
       assert len(np.unique(np.asarray(picture))) > 20
 

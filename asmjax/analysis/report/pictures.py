@@ -47,7 +47,7 @@ class Gallery(NamedTuple):
 
 def make_gallery(groups: Sequence[Group], *, count: int, data_root: str | None = None) -> Gallery:
   """Encodes the pictures of `predict_examples`, with a note for each group without any."""
-  columns, titles, colors, missing = predict_examples(groups, count, data_root)
+  columns, _, titles, colors, missing = predict_examples(groups, count, data_root)
   limit = min(_MAX_BYTES, _MAX_TOTAL_BYTES // max(sum(map(len, columns.values())), 1))
   photos = tuple(
     tuple(
