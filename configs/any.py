@@ -14,7 +14,8 @@ def get_config(argument: str = "folder") -> ConfigDict:
   """Photos fitted into 240 x 320; nothing is tuned to the data set.
 
   Without a method it is the one that gained on data which it was not tuned for (docs/results):
-  adaptive affinity fields for classes, structure matching beside the pixel loss for depth.
+  adaptive affinity fields for classes, structure matching beside the pixel loss for depth. No
+  growth of the analyzer's weights can blow structure matching up here.
 
   Args:
     argument: `SOURCE` or `SOURCE,METHOD[@NETWORK][,TASKS[,apart]]`, where the source is a key of
@@ -25,7 +26,9 @@ def get_config(argument: str = "folder") -> ConfigDict:
   provides = getattr(kind.descriptor, "provides", {"label"})
   tasks, method = ("segmentation", "aaf_released") if "label" in provides else ("depth", "iid_asm")
   network = UNet({}, levels=5, width=32, stride=2)
-  config = presets.base(variant or method, predictor=network, tasks=tasks)
+  config = presets.base(
+    variant or method, predictor=network, tasks=tasks, structure=presets.BOUNDED
+  )
   config.data = defaults(
     Data, source=source, size=(240, 320), resize="letterbox", options=defaults(kind)
   )
