@@ -2,7 +2,7 @@
 
 import setuptools
 
-# Files of configs are run by path or imported as asmjax.configs.NAME, so they are no package here.
+# `configs/` stays at the top level, where a checkout has its files, and is no package there.
 setuptools.setup(
   packages=[
     *setuptools.find_packages(include=["asmjax*"]),

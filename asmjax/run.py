@@ -11,7 +11,7 @@ from jaxtyping import Num, UInt8
 
 from asmjax.analysis.runs import Group, format_results
 from asmjax.config.build import build_experiment, build_schedule
-from asmjax.config.load import load_config, override_config
+from asmjax.config.load import format_values, load_config, override_config
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import (
   check_same_config,
@@ -54,7 +54,7 @@ def train(
   """
   if isinstance(config, str):
     config = load_config(config)
-  config = override_config(config, {key: _to_text(value) for key, value in overrides.items()})
+  config = override_config(config, format_values(overrides))
   return prepare_run(config, workdir, command=command, loggers=loggers)()
 
 
@@ -169,8 +169,3 @@ class Run:
     path = pathlib.Path(path or self.workdir / "report.html")
     write_report([Group(self.workdir.name, (self.workdir,))], path, **options)
     return path
-
-
-def _to_text(value: Any) -> str:
-  """Returns a value as it would be written on a command line."""
-  return value if isinstance(value, str) else repr(value)

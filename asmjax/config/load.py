@@ -1,7 +1,9 @@
 """Loads config files, with overrides as on a command line."""
 
+import pathlib
 import runpy
 from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -56,6 +58,14 @@ def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
     for key, weight in weights.items():
       config_path.set_value(key, config, weight)
   return config
+
+
+def format_values(values: Mapping[str, Any]) -> dict[str, str]:
+  """Returns values as a command line has them, by the same keys."""
+  return {
+    key: str(value) if isinstance(value, str | pathlib.Path) else repr(value)
+    for key, value in values.items()
+  }
 
 
 def _is_weight(value: object, text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.runs import locate_results, make_file_name
 from asmjax.config.library import find_sweep
-from asmjax.config.load import load_config
+from asmjax.config.load import format_values, load_config
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import check_same_config, config_differences
 from asmjax.config.schema import check_keys
@@ -193,11 +193,7 @@ class Sweep:
     if "seed" in overrides:
       raise ValueError(f"{row.label}: seed is an override; expected it among the sweep's seeds")
     overrides["seed"] = seed
-    # What is no text yet becomes a literal, as a command line would have it.
-    texts = {
-      key: str(value) if isinstance(value, str | pathlib.Path) else repr(value)
-      for key, value in overrides.items()
-    }
+    texts = format_values(overrides)
     try:
       config = load_config(row.config, texts)
     except (ValueError, OSError) as error:

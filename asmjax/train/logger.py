@@ -144,8 +144,8 @@ class TerminalLogger(Logger):
   """Progress in a terminal as a bar above the latest metrics, elsewhere a line a logged step."""
 
   def __init__(self, start: int, steps: int | None):
-    """Starts the clock after `start` of `steps` steps; None if their number is not known."""
-    self._throughput = Throughput(start, steps)
+    """Shows a run from step `start` on; `steps` is None if their number is not known."""
+    self._throughput = Throughput(steps)
     self._bar = _make_bar(start, steps) if sys.stdout.isatty() else None
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
@@ -215,11 +215,11 @@ def check_finite(step: int, values: Mapping[str, float]) -> None:
 class Throughput:
   """Measure of the steps per second, and of the time that the remaining steps will take.
 
-  The first call of `describe` covers the compilation, so that it names neither.
+  The first call of `describe` starts the clock, since the steps before it compile.
   """
 
-  def __init__(self, start: int, steps: int | None):
-    """Starts the clock after `start` of `steps` steps; None if their number is not known."""
+  def __init__(self, steps: int | None):
+    """Measures a run of `steps` steps; None if their number is not known."""
     self._steps = steps
     self._last: tuple[int, float] | None = None
 

@@ -1,9 +1,11 @@
 """Config files with overrides."""
 
+import pathlib
+
 import pytest
 
 from asmjax.config.build import build_game
-from asmjax.config.load import load_config
+from asmjax.config.load import format_values, load_config
 from asmjax.data.scenes import Scenes
 from asmjax.terms.weight import Ramp
 from configs import scenes
@@ -71,3 +73,9 @@ def test_load_config_finds_the_configs_of_the_library_from_any_folder(tmp_path, 
   expected = load_config(FILE.partition(":")[0] + ":asm").to_dict()
   monkeypatch.chdir(tmp_path)
   assert load_config("scenes:asm").to_dict() == expected
+
+
+def test_format_values_writes_what_load_config_reads():
+  values = {"data.root": pathlib.Path("a b"), "data.size": (16, 24), "train.steps": 7}
+  config = load_config(FILE, format_values(values))
+  assert (config.data.root, config.data.size, config.train.steps) == ("a b", (16, 24), 7)

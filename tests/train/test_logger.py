@@ -124,7 +124,7 @@ def test_loggers_log_to_all_in_order():
 def test_throughput_leaves_out_the_compilation(monkeypatch):
   clock = iter([100.0, 102.0])
   monkeypatch.setattr("asmjax.train.logger._now", lambda: next(clock))
-  throughput = Throughput(0, 30)
+  throughput = Throughput(30)
   assert throughput.describe(10) == "step 10/30"
   assert throughput.describe(20) == "step 20/30  5.00 steps/s  0:02 left"
 
