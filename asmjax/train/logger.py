@@ -6,10 +6,14 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asmjax.utils.files import append_jsonl, read_jsonl, write_jsonl
+
+if TYPE_CHECKING:
+  from rich.progress import Progress
 
 
 class Logger:
@@ -170,15 +174,15 @@ class TerminalLogger(Logger):
       self._bar.stop()
 
 
-def _make_bar(start: int, steps: int | None):
+def _make_bar(start: int, steps: int | None) -> "Progress":
   """Starts a bar on a line of its own, with the latest metrics below."""
-  from rich.console import Group
   from rich.progress import BarColumn, Progress, TextColumn
   from rich.text import Text
 
   class Bar(Progress):
     def get_renderables(self):
-      yield Group(self.make_tasks_table(self.tasks), Text(self.tasks[0].fields["text"]))
+      yield self.make_tasks_table(self.tasks)
+      yield from (Text(task.fields["text"]) for task in self.tasks)  # None when it is made.
 
   bar = Bar(BarColumn(30), TextColumn("{task.fields[pace]}"))
   bar.add_task("train", total=steps, completed=start, pace="compiling", text="")

@@ -13,6 +13,7 @@ from asmjax.train.logger import (
   Logger,
   Loggers,
   SkippedExamples,
+  TerminalLogger,
   Throughput,
   open_run_loggers,
 )
@@ -119,6 +120,19 @@ def test_loggers_log_to_all_in_order():
     ("a", 1, ["ill"]),
     ("b", 1, ["ill"]),
   ]
+
+
+@pytest.mark.parametrize("steps", [20, None])
+def test_terminal_logger_shows_a_bar_above_the_metrics(steps, monkeypatch, capsys):
+  monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+  monkeypatch.setenv("TTY_COMPATIBLE", "1")
+  logger = TerminalLogger(0, steps)
+  logger.log_metrics(10, {"pixel/segmentation": 0.5}, {"segmentation/mean_iou": 0.25})
+  logger.log_metrics(20, {"pixel/segmentation": 0.4, "bad": float("nan")}, {})
+  logger.close()
+  output = capsys.readouterr().out
+  assert "step 20" in output and "pixel/segmentation 0.4" in output and "bad" not in output
+  assert output.index("step 20") < output.rindex("pixel/segmentation 0.4")
 
 
 def test_throughput_leaves_out_the_compilation(monkeypatch):
