@@ -133,10 +133,26 @@ def select_main_metrics(groups: Sequence[Group]) -> list[str]:
   return usual
 
 
-def locate_results(workdir: pathlib.Path, split: str = "") -> pathlib.Path:
-  """Returns the path of a run's results on a split; by default that of the run's own evaluation."""
+def locate_results(workdir: pathlib.Path, split: str = "", which: str = "last") -> pathlib.Path:
+  """Returns the path of a run's results.
+
+  Args:
+    workdir: Folder of the run.
+    split: Split that was evaluated; empty, the default, for that of the run's own evaluation.
+    which: Checkpoint that was evaluated, "last", the default, or "best".
+  """
   is_default = not split or split == read_json(workdir / "config.json")["eval"]["split"]
-  return workdir / ("results.json" if is_default else f"results.{split}.json")
+  parts = ["results", *([] if is_default else [split]), *(["best"] if which == "best" else [])]
+  return workdir / f"{'.'.join(parts)}.json"
+
+
+def describe_best(results: Mapping[str, Any]) -> str:
+  """Describes the best checkpoint of a run, as `results.json` has it after the training."""
+  best = results["best"]
+  return (
+    f"best checkpoint: step {best['step']}, {best['metric']} {best['value']:.4f}; "
+    "predict, evaluate and export take it unless told to take the last"
+  )
 
 
 def format_results(results: Mapping[str, Any]) -> str:

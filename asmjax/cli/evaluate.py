@@ -1,9 +1,9 @@
 """Evaluates a trained run: `python launch/evaluate.py --workdir=DIR [--split=val]`.
 
-Prints the means and tables of every class, and rewrites `DIR/results.json`; for another split than
-the run's own, `DIR/results.SPLIT.json`. Scales, flipped images, windows and a dense CRF are those
-of `launch/predict.py`, at the size of the evaluation; the protocol names them. Without any
-of them the results are those that training ended with.
+Prints the means and tables of every class, and writes them to `DIR/results.best.json`; for another
+split than the run's own, to `DIR/results.SPLIT.best.json`. With `--checkpoint=last` the names are
+without `best`, and the results those that training ended with. Scales, flipped images, windows and
+a dense CRF are those of `launch/predict.py`, at the size of the evaluation; the protocol has them.
 """
 
 import pathlib
@@ -24,7 +24,12 @@ def define_flags() -> None:
     "split", None, "split, or a part of one as 'train[80%:]'; by default the run's own"
   )
   flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
-  flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
+  flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "which checkpoint")
+  flags.DEFINE_list(
+    "extra_metrics",
+    None,
+    "such as boundary or instance, of the tasks that have them; by default the run's own",
+  )
   flags.mark_flags_as_required(["workdir"])
 
 
@@ -39,12 +44,14 @@ def main(_: list[str]) -> None:
   values, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
   with exit_on_config_error():
     inference = view_flags.read_inference()
-    run = reopen(workdir, data_root=values.data_root, split=values.split)
+    run = reopen(
+      workdir, data_root=values.data_root, split=values.split, extra_metrics=values.extra_metrics
+    )
     state = read_state(run, workdir, values.checkpoint)
     as_trained = inference.is_single_view and not values.crf
     views = None if as_trained else InferenceViews(run, inference, values.crf)
   results = make_eval_results(run, open_skipped_examples(workdir).add, views)(state)
-  path = locate_results(workdir, results["split"])
+  path = locate_results(workdir, results["split"], values.checkpoint)
   # What the training itself left there, such as the course of LoAd, stays.
   old = read_json(path) if path.exists() else {}
   write_json(path, old | results)

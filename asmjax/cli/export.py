@@ -22,7 +22,7 @@ def define_flags() -> None:
   """Defines the flags of `export`."""
   flags.DEFINE_string("workdir", None, "folder of the run")
   flags.DEFINE_string("out", None, "file, as NAME.stablehlo")
-  flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
+  flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "which checkpoint")
   flags.DEFINE_string(
     "size", None, "of the images: HxW or any; by default any, or that of evaluation if need be"
   )

@@ -19,7 +19,7 @@ def define_flags() -> None:
   """Defines the flags of `predict`."""
   view_flags.define_flags()
   flags.DEFINE_string("workdir", None, "folder of the run")
-  flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "which checkpoint")
+  flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "which checkpoint")
   flags.DEFINE_string("input", None, "image, folder, list of paths (.txt) or video")
   flags.DEFINE_string("out", None, "folder for the predictions")
   flags.DEFINE_list("tasks", [], "tasks to predict; all by default")

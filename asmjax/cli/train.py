@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> None:
   """Checks the config, trains, and prints the final metrics."""
   import jax
 
+  from asmjax.analysis.runs import describe_best
   from asmjax.config.load import load_config
   from asmjax.config.reference import compare_to_reference
   from asmjax.metrics.names import drop_extra_classes
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> None:
   run = train()
   if jax.process_index() == 0:
     print(to_json(drop_extra_classes(run.metrics)))
+    print(describe_best(run.results))
     default = load_config(flags.FLAGS.config).to_dict()
     if lines := compare_to_reference(given, default, run.metrics):
       print(lines)

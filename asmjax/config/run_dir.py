@@ -4,7 +4,7 @@ import importlib.metadata
 import pathlib
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from asmjax.config.data import Data, find_descriptor
 from asmjax.config.schema import choose, construct, flatten
 from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
+from asmjax.tasks import TASKS
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.experiment import Experiment
 from asmjax.train.schedule import restore_state
@@ -153,7 +154,11 @@ def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> No
 
 
 def reopen(
-  workdir: str | pathlib.Path, *, data_root: str | None = None, split: str | None = None
+  workdir: str | pathlib.Path,
+  *,
+  data_root: str | None = None,
+  split: str | None = None,
+  extra_metrics: Collection[str] | None = None,
 ) -> Experiment:
   """Builds the experiment of a run again.
 
@@ -161,15 +166,30 @@ def reopen(
     workdir: Folder of the run.
     data_root: Folder that the data set lies in now; None for the one in the config.
     split: Split to evaluate on; None for the config's.
+    extra_metrics: Names of metrics that evaluation also computes, each of the tasks that have it;
+      None for the config's. See `asmjax.tasks.base.Task.extra_metrics`.
 
   Raises:
     FileNotFoundError: The run or its data set is missing.
-    ValueError: The run's config is invalid, or the split unknown.
+    ValueError: The run's config is invalid, or the split or a metric unknown.
   """
   config = read_config(workdir, data_root)
   if split:
     config["eval"]["split"] = split
+  if extra_metrics is not None:
+    _set_extra_metrics(config["tasks"], extra_metrics)
   return build_experiment(config)
+
+
+def _set_extra_metrics(tasks: Mapping[str, dict[str, Any]], names: Collection[str]) -> None:
+  """Sets the extra metrics of each task in a config; raises ValueError if no task has one."""
+  kinds = {task: TASKS[task].extra_metric_kinds for task in tasks}
+  known = sorted(set().union(*kinds.values()))
+  for name in names:
+    if name not in known:
+      raise ValueError(f"unknown extra metric {name!r}; known: {', '.join(known)}")
+  for task, section in tasks.items():
+    section["extra_metrics"] = [name for name in names if name in kinds[task]]
 
 
 def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last") -> TrainState:
@@ -178,7 +198,8 @@ def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last"
   Args:
     run: Experiment of the run.
     workdir: Folder of the run.
-    which: Checkpoint to restore, "last" or "best".
+    which: Checkpoint to restore, "last", the default, or "best"; the best of a run that was never
+      evaluated is its last.
 
   Raises:
     FileNotFoundError: There is no such checkpoint.
@@ -188,7 +209,7 @@ def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last"
     return restore_state(run, checkpoints, _find_step(checkpoints, workdir, which))
 
 
-def find_checkpoint(workdir: str | pathlib.Path, which: str = "last") -> pathlib.Path:
+def find_checkpoint(workdir: str | pathlib.Path, which: str) -> pathlib.Path:
   """Returns the folder of a checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
   with _open_checkpoints(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
     return checkpoints.step_path(_find_step(checkpoints, workdir, which))
@@ -210,9 +231,10 @@ def _open_checkpoints(workdir: str | pathlib.Path, metric: str) -> Checkpoints:
 
 
 def _find_step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> int:
-  step = choose(
-    {"last": checkpoints.latest_step, "best": checkpoints.best_step}, which, "checkpoint"
-  )()
+  steps = {"last": checkpoints.latest_step(), "best": checkpoints.best_step()}
+  step = choose(steps, which, "checkpoint")
+  if step is None:
+    step = steps["last"]
   if step is None:
     raise FileNotFoundError(f"no {which} checkpoint in {workdir}/checkpoints; train first")
   return step

@@ -42,12 +42,13 @@ class TrainedPredictor:
   scale_depth: bool = True
 
   @classmethod
-  def open(cls, workdir: str | pathlib.Path, which: str = "last") -> "TrainedPredictor":
+  def open(cls, workdir: str | pathlib.Path, which: str = "best") -> "TrainedPredictor":
     """Reads the predictor of a run.
 
     Args:
       workdir: Folder of the run.
-      which: Name of the checkpoint, "last" or "best".
+      which: Name of the checkpoint, "best", the default, or "last"; see
+        `asmjax.config.run_dir.read_state`.
 
     Raises:
       FileNotFoundError: There is no run in `workdir`, or no such checkpoint.

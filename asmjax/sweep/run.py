@@ -210,7 +210,7 @@ def _make_job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) ->
   """Returns the job of a run's remaining commands."""
   workdir = f"--workdir={run.workdir}"
   train = (*command("train"), *run.arguments, workdir)
-  score = (*command("evaluate"), workdir, f"--split={run.split}")
+  score = (*command("evaluate"), workdir, f"--split={run.split}", "--checkpoint=last")
   trained = run.is_trained()
   own = not run.split or run.split == run.config.eval.split
   commands = ([] if trained else [train]) + ([] if own else [score])

@@ -106,6 +106,12 @@ class Checkpoints:
     """Returns the step of the checkpoint with the best metric; None if none was evaluated."""
     return self._manager.best_step()
 
+  def describe_best(self) -> dict[str, Any]:
+    """Returns step, metric and value of the best checkpoint, which is written by then."""
+    self._manager.wait_until_finished()
+    step = self._manager.best_step()
+    return {"step": step, "metric": self.metric, "value": self._manager.metrics(step)[self.metric]}
+
   def step_path(self, step: int) -> pathlib.Path:
     """Returns the path of the checkpoint of `step`."""
     return pathlib.Path(self._manager.directory) / str(step)

@@ -70,7 +70,7 @@ def train(
       results = measure(state)
       if checkpoints.latest_step() is None:
         checkpoints.save(state, results["metrics"])
-    results |= schedule.summary(state)
+    results |= schedule.summary(state) | {"best": checkpoints.describe_best()}
   if jax.process_index() == 0:
     write_json(workdir / "results.json", results)
   return results

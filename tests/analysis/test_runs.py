@@ -61,6 +61,8 @@ def test_locate_results_is_of_the_split(runs):
   workdir = runs / "a_0"
   (workdir / "config.json").write_text(json.dumps({"seed": 0, "eval": {"split": "val"}}))
   assert locate_results(workdir) == locate_results(workdir, "val") == workdir / "results.json"
+  assert locate_results(workdir, "val", "best").name == "results.best.json"
+  assert locate_results(workdir, "test", "best").name == "results.test.best.json"
   path = locate_results(workdir, "train[80%:]")
   assert path.name == "results.train[80%:].json"
   path.write_text(json.dumps({"metrics": {"miou": 0.7}}))

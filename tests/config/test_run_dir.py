@@ -86,3 +86,17 @@ def test_read_config_names_a_missing_run(workdir, tmp_path):
     read_state(reopen(workdir), tmp_path)
   with pytest.raises(ValueError, match="unknown checkpoint 'first'; known: best, last"):
     read_state(reopen(workdir), workdir, "first")
+
+
+def test_find_checkpoint_takes_the_last_of_a_run_that_was_never_evaluated(workdir, tmp_path):
+  run = reopen(workdir)
+  with open_checkpoints(run, tmp_path) as checkpoints:
+    checkpoints.save(run.random_state(), step=3)
+  (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
+  assert find_checkpoint(tmp_path, "best").name == "3"
+
+
+def test_reopen_gives_extra_metrics_to_the_tasks_that_have_them(workdir):
+  assert reopen(workdir, extra_metrics=["bf"]).game.tasks["segmentation"].extra_metrics == ("bf",)
+  with pytest.raises(ValueError, match="unknown extra metric 'edges'; known: .*boundary"):
+    reopen(workdir, extra_metrics=["edges"])

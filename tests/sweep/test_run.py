@@ -31,7 +31,8 @@ results = {"step": config["train"]["steps"], "data_set": "scenes", "split": "val
 
 EVALUATE = """
 import json, pathlib, sys
-workdir, split = (a.partition("=")[2] for a in sys.argv[1:])
+workdir, split, checkpoint = (a.partition("=")[2] for a in sys.argv[1:])
+assert checkpoint == "last"
 results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
 results |= {"split": split, "metrics": {"segmentation/mean_iou": 0.25}}
 (pathlib.Path(workdir) / f"results.{split}.json").write_text(json.dumps(results))

@@ -62,16 +62,18 @@ def test_train_logs_no_extra_metrics_of_classes(finished):
   assert f'"{mean}"' in output and precision not in output
 
 
+def best_of(workdir):
+  return json.loads((workdir / "results.json").read_text())["best"]
+
+
 def test_checkpoints_keep_the_best_and_the_last(finished):
   workdir, _ = finished
   kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
-  scored = {
-    line["step"]: line["segmentation/mean_iou"]
-    for line in small.logged(workdir)
-    if "segmentation/mean_iou" in line
-  }
-  assert set(scored) == {6, 12}
-  assert kept == {12, max(scored, key=scored.get)}
+  name = "segmentation/mean_iou"
+  scored = {line["step"]: line[name] for line in small.logged(workdir) if name in line}
+  step = max(scored, key=scored.get)
+  assert set(scored) == {6, 12} and kept == {12, step}
+  assert best_of(workdir) == {"step": step, "metric": name, "value": scored[step]}
 
 
 def test_train_resumes_a_killed_run_to_the_very_same_end(finished, tmp_path):
@@ -97,7 +99,8 @@ def test_evaluate_command_gives_the_results_of_the_training(finished):
   before = (workdir / "results.json").read_text()
   course = {"lookahead": {"cycles": 2}}  # Only the training knows it.
   (workdir / "results.json").write_text(json.dumps(json.loads(before) | course))
-  code, output = small.launch("evaluate.py", f"--workdir={workdir}", devices=1)
+  flags = (f"--workdir={workdir}", "--checkpoint=last")
+  code, output = small.launch("evaluate.py", *flags, devices=1)
   assert code == 0, output
   again = json.loads((workdir / "results.json").read_text())
   assert json.loads(before)["metrics"] == pytest.approx(again["metrics"], nan_ok=True)
@@ -111,13 +114,18 @@ def test_evaluate_command_gives_the_results_of_the_training(finished):
   (workdir / "results.json").write_text(before)
 
 
-def test_evaluate_command_writes_results_of_its_own_for_another_split(finished):
-  workdir, _ = finished
+def test_evaluate_command_takes_the_best_checkpoint_another_split_and_other_metrics(finished):
+  workdir, trained = finished
   before = (workdir / "results.json").read_text()
-  code, output = small.launch("evaluate.py", f"--workdir={workdir}", "--split=test", devices=1)
+  flags = (f"--workdir={workdir}", "--split=test", "--extra_metrics=instance")
+  code, output = small.launch("evaluate.py", *flags, devices=1)
   assert code == 0, output
   assert (workdir / "results.json").read_text() == before
-  assert json.loads((workdir / "results.test.json").read_text())["split"] == "test"
+  results, best = json.loads((workdir / "results.test.best.json").read_text()), best_of(workdir)
+  assert results["split"] == "test" and results["step"] == best["step"]
+  kinds = {name.split("/")[1] for name in results["metrics"] if name.count("/") == 2}
+  assert "instance" in kinds and "boundary" not in kinds
+  assert f"best checkpoint: step {best['step']}, segmentation/mean_iou" in trained
 
 
 def test_save_charts_and_predictions_draw_a_run(finished, tmp_path):
