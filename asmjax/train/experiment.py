@@ -234,6 +234,18 @@ class Experiment:
       if scale not in (0, 1) and self.optimizers[name].name == "adam"
     ]
 
+  def describe_progress(self, step: int) -> dict[str, float]:
+    """Describes the state after `step` steps: "epoch" and, by player, "learning_rate/PLAYER".
+
+    Epochs are passes over the training examples; rates are those of the last step, before the
+    multipliers.
+    """
+    last = self.updates.count_predictor_steps(max(step - 1, 0))
+    return {"epoch": step * self.training.batch_size / len(self.source)} | {
+      f"learning_rate/{name}": float(optimizer.learning_rate_at(last, self.training.steps))
+      for name, optimizer in self.optimizers.items()
+    }
+
   def make_transformations(self) -> Transformations:
     """Builds the optax transformation of each player."""
     return {

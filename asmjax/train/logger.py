@@ -123,10 +123,13 @@ class TensorBoardLogger(Logger):
     from tensorboardX import SummaryWriter
 
     self._writer = SummaryWriter(str(folder), purge_step=last + 1)
+    self._throughput = Throughput()
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
-    """Logs the finite metrics of a step as scalars."""
-    for name, value in _finite({**means, **scores}).items():
+    """Logs the finite metrics of a step as scalars, and the steps per second."""
+    speed = self._throughput.measure(step)
+    speeds = {} if speed is None else {"steps_per_second": speed}
+    for name, value in _finite({**means, **scores, **speeds}).items():
       self._writer.add_scalar(name, value, step)
 
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
@@ -149,7 +152,7 @@ class TerminalLogger(Logger):
 
   def __init__(self, start: int, steps: int | None):
     """Shows a run from step `start` on; `steps` is None if their number is not known."""
-    self._throughput = Throughput(steps)
+    self._throughput, self._steps = Throughput(), steps
     self._bar = _make_bar(start, steps) if sys.stdout.isatty() else None
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
@@ -157,7 +160,7 @@ class TerminalLogger(Logger):
     # The IoUs of the classes, of which there may be hundreds, would fill the screen.
     values = {k: v for k, v in _finite({**scores, **means}).items() if "/iou/" not in k}
     text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-    pace = self._throughput.describe(step)
+    pace = self._describe_pace(step)
     if self._bar is None:
       print(f"{pace}  {text}", flush=True)
     else:
@@ -172,6 +175,18 @@ class TerminalLogger(Logger):
     """Ends the bar."""
     if self._bar is not None:
       self._bar.stop()
+
+  def _describe_pace(self, step: int) -> str:
+    """Formats the step and, where they are known, the steps per second and the time left."""
+    text = f"step {step}" if self._steps is None else f"step {step}/{self._steps}"
+    speed = self._throughput.measure(step)
+    if speed is None:
+      return text
+    text += f"  {speed:.2f} steps/s"
+    if self._steps is None:
+      return text
+    minutes, seconds = divmod(round((self._steps - step) / speed), 60)
+    return f"{text}  {minutes}:{seconds:02d} left"
 
 
 def _make_bar(start: int, steps: int | None) -> "Progress":
@@ -217,28 +232,20 @@ def check_finite(step: int, values: Mapping[str, float]) -> None:
 
 
 class Throughput:
-  """Measure of the steps per second, and of the time that the remaining steps will take.
+  """Measure of the steps per second between logged steps.
 
-  The first call of `describe` starts the clock, since the steps before it compile.
+  The first call of `measure` starts the clock, since the steps before it compile.
   """
 
-  def __init__(self, steps: int | None):
-    """Measures a run of `steps` steps; None if their number is not known."""
-    self._steps = steps
+  def __init__(self):
     self._last: tuple[int, float] | None = None
 
-  def describe(self, step: int) -> str:
-    """Formats the step and, from the second call on, the steps per second and the time left."""
+  def measure(self, step: int) -> float | None:
+    """Returns the steps per second since the last call; None in the first call."""
     last, self._last = self._last, (step, _now())
-    text = f"step {step}" if self._steps is None else f"step {step}/{self._steps}"
     if last is None or step == last[0]:
-      return text
-    speed = (step - last[0]) / max(self._last[1] - last[1], 1e-9)
-    text += f"  {speed:.2f} steps/s"
-    if self._steps is None:
-      return text
-    minutes, seconds = divmod(round((self._steps - step) / speed), 60)
-    return f"{text}  {minutes}:{seconds:02d} left"
+      return None
+    return (step - last[0]) / max(self._last[1] - last[1], 1e-9)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -115,6 +115,7 @@ def _take_steps(
       check_finite(done, means)
       results = measure(result.state) if result.evaluates else {}
       scores = drop_extra_classes(results.get("metrics", {}))
+      means |= experiment.describe_progress(int(result.state.step))
       logger.log_metrics(done, means, {**result.scores, **scores})
       logger.log_warnings(done, monitor.check(means))
       if result.evaluates:

@@ -52,9 +52,9 @@ def make_step(
   Returns:
     `step(state, batch) -> (state, metrics)`. Metrics are, of the global batch, the mean of every
     loss; for each active player the norm of its gradient, "gradient_norm/PLAYER"; and if the
-    predictor is active, for each term the norm of the gradient that it sends to the predictor's
-    outputs, "gradient_norm_from/TERM", and for a term with a balance the factor by which that
-    was scaled, "gradient_scale/TERM".
+    predictor is active, the weighted sum of the losses that it descends, "loss", for each term the
+    norm of the gradient that it sends to the predictor's outputs, "gradient_norm_from/TERM", and
+    for a term with a balance the factor by which that was scaled, "gradient_scale/TERM".
   """
   differentiate = _differentiate if grad_accum_steps == 1 else _accumulate(grad_accum_steps)
   balanced = [name for name, term in game.terms.items() if term.balance]
@@ -85,7 +85,10 @@ def make_step(
     grads = lax.pmean(grads, DEVICES)
     stats = lax.pmean({name: output.batch_stats[name] for name in active_players}, DEVICES)
     players = _update(state.players, transformations, grads, stats, predictor_steps)
-    metrics = _global_means(output) | _gradient_norms(grads, squares, balanced)
+    means = _global_means(output)
+    metrics = means | _gradient_norms(grads, squares, balanced)
+    if PREDICTOR in active_players:
+      metrics["loss"] = _predictor_loss(output, means)
     return dataclasses.replace(state, step=state.step + 1, players=players), metrics
 
   return step
@@ -193,6 +196,13 @@ def _gradient_norms(
     | {f"gradient_norm_from/{name}": share * norm.scaled for name, norm in norms.items()}
     | {f"gradient_scale/{name}": factor(norms[name]) for name in balanced if name in norms}
   )
+
+
+def _predictor_loss(output: GameOutput, means: Mapping[str, Array]) -> Array:
+  """Computes the weighted sum of the losses that the predictor descends."""
+  # Microbatches have each a copy of the weight.
+  weights = {name: jnp.mean(loss.predictor_weight) for name, loss in output.losses.items()}
+  return sum((weight * means[name] for name, weight in weights.items()), jnp.zeros(()))
 
 
 def _global_means(output: GameOutput) -> dict[str, Array]:

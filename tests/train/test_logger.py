@@ -138,9 +138,19 @@ def test_terminal_logger_shows_a_bar_above_the_metrics(steps, monkeypatch, capsy
 def test_throughput_leaves_out_the_compilation(monkeypatch):
   clock = iter([100.0, 102.0])
   monkeypatch.setattr("asmjax.train.logger._now", lambda: next(clock))
-  throughput = Throughput(30)
-  assert throughput.describe(10) == "step 10/30"
-  assert throughput.describe(20) == "step 20/30  5.00 steps/s  0:02 left"
+  throughput = Throughput()
+  assert throughput.measure(10) is None
+  assert throughput.measure(20) == 5.0
+
+
+def test_terminal_logger_prints_pace_and_time_left_elsewhere(monkeypatch, capsys):
+  clock = iter([100.0, 102.0])
+  monkeypatch.setattr("asmjax.train.logger._now", lambda: next(clock))
+  logger = TerminalLogger(0, 30)
+  for step in (10, 20):
+    logger.log_metrics(step, {"loss": 0.5}, {})
+  lines = capsys.readouterr().out.splitlines()
+  assert lines == ["step 10/30  loss 0.5", "step 20/30  5.00 steps/s  0:02 left  loss 0.5"]
 
 
 def test_wandb_logger_logs_metrics_warnings_and_images(monkeypatch):

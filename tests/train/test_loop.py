@@ -44,7 +44,10 @@ def test_train_writes_all_files_of_a_run(finished):
   assert [line["step"] for line in small.logged(workdir)] == [4, 5, 6, 8, 10, 12]
   last = small.logged(workdir)[-1]
   assert last["segmentation/mean_iou"] == results["metrics"]["segmentation/mean_iou"]
-  assert {"structure/conv1", "structure/conv2", "gradient_norm/structure"} <= set(last)
+  assert {"structure/conv1", "structure/conv2", "gradient_norm/structure", "loss"} <= set(last)
+  assert last["epoch"] == 12 * 8 / 24
+  for name, optimizer in build_experiment(small.config("asm")).optimizers.items():
+    assert last[f"learning_rate/{name}"] == optimizer.learning_rate_at(11, 12)
   assert 0 < last["gradient_norm_from/structure"] and not (workdir / "warnings.jsonl").exists()
   assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
   assert list((workdir / "tensorboard").glob("events*"))

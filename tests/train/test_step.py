@@ -212,7 +212,7 @@ def take_medley(devices, grad_accum_steps=1):
 
 @functools.cache
 def sent_by_definition():
-  """The norm, by term, of the gradient by the predictor's outputs on the complete batch."""
+  """The predictor's loss, and by term the norm of its gradient by the predictor's outputs."""
   players = games.of_method("medley", norm="none", levels=1)
   _, state = take_medley(1)
   params, stats = state.params, state.batch_stats
@@ -227,24 +227,30 @@ def sent_by_definition():
 
   def share(name, outputs):
     critic = {"params": params.get(name, {}), "batch_stats": stats.get(name, {})}
-    return joint_objective(
-      games.evaluate(players.terms[name], players.tasks, outputs, examples, critic=critic).losses
-    )
+    losses = games.evaluate(
+      players.terms[name], players.tasks, outputs, examples, critic=critic
+    ).losses
+    descended = sum(loss.predictor_weight * loss.value.mean() for loss in losses.values())
+    return joint_objective(losses), descended
 
-  gradients = jax.jit(
-    lambda outputs: {name: jax.grad(share, 1)(name, outputs) for name in players.terms}
+  shares = jax.jit(
+    lambda outputs: {
+      name: jax.grad(share, 1, has_aux=True)(name, outputs) for name in players.terms
+    }
   )(outputs)
-  return {name: float(optax.tree.norm(each)) for name, each in gradients.items()}
+  total = sum(float(descended) for _, descended in shares.values())
+  return total, {name: float(optax.tree.norm(gradient)) for name, (gradient, _) in shares.items()}
 
 
 @pytest.mark.parametrize("devices, grad_accum_steps", [(1, 1), (2, 1), (8, 1), (2, 2)])
 def test_step_measures_each_terms_gradient_by_the_outputs(devices, grad_accum_steps, float64):
-  expected = sent_by_definition()
+  loss, expected = sent_by_definition()
   assert len(expected) == 5 and min(expected.values()) > 1e-3
   step, state = take_medley(devices, grad_accum_steps)
   _, metrics = jax.device_get(step(state, games.batch()))
   for name, norm in expected.items():
     np.testing.assert_allclose(metrics[f"gradient_norm_from/{name}"], norm, rtol=1e-9)
+  np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-9)
   step, state = take_medley(1)
   assert_close(metrics, jax.device_get(step(state, games.batch()))[1], 1e-9)
 
@@ -254,7 +260,8 @@ def test_step_without_truth_measures_zero_everywhere(float64):
   blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
   _, metrics = jax.device_get(step(state, blank))
   kinds = {name.split("/")[0] for name in metrics}
-  assert {"gradient_norm_from", "gradient_norm", *MEDLEY, "pixel", "embedding", "affinity"} == kinds
+  norms, terms = {"gradient_norm_from", "gradient_norm"}, {"pixel", "embedding", "affinity"}
+  assert kinds == {"loss", *norms, *MEDLEY, *terms}
   assert all(value == 0 for value in metrics.values())
 
 
