@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import choose, defaults
 from asmjax.data import SOURCES
@@ -27,7 +27,7 @@ def get_config(argument: str = "folder") -> ConfigDict:
   tasks, method = ("segmentation", "aaf_released") if "label" in provides else ("depth", "iid_asm")
   network = UNet({}, levels=5, width=32, stride=2)
   config = presets.base(
-    variant or method, predictor=network, tasks=tasks, structure=presets.BOUNDED
+    variant or method, predictor=network, tasks=tasks, structure=methods.BOUNDED
   )
   config.data = defaults(
     Data, source=source, size=(240, 320), resize="letterbox", options=defaults(kind)

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.predictors.published import PUBLISHED
@@ -19,13 +19,13 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   Args:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  second = variant.partition("@")[0] in presets.FINETUNED
+  second = variant.partition("@")[0] in methods.FINETUNED
   network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
   config = presets.base(
     variant,
     predictor=PUBLISHED[network](heads={}),
     structure={
-      **presets.BOUNDED,
+      **methods.BOUNDED,
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128)},
     },

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.predictors import UNet
@@ -24,7 +24,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
   config = presets.base(
-    variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial=presets.GAN_FROM_SCRATCH
+    variant, predictor=UNet({}, levels=4, width=32, stride=2), adversarial=methods.GAN_FROM_SCRATCH
   )
   config.data = defaults(
     Data, source="weizmann_horse", size=(144, 192), resize="letterbox", cache=True

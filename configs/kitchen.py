@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.data import SOURCES
@@ -24,8 +24,8 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
     argument,
     predictor=UNet({}, levels=6, width=16),
     tasks="depth+normals",
-    structure=presets.BOUNDED,
-    adversarial=presets.GAN_FROM_SCRATCH,
+    structure=methods.BOUNDED,
+    adversarial=methods.GAN_FROM_SCRATCH,
   )
   config.data = defaults(
     Data,

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.predictors import UNet
@@ -27,8 +27,8 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   config = presets.base(
     argument,
     predictor=UNet({}, levels=5, width=16),
-    structure=presets.BOUNDED,
-    adversarial=presets.GAN_FROM_SCRATCH,
+    structure=methods.BOUNDED,
+    adversarial=methods.GAN_FROM_SCRATCH,
   )
   if "segmentation" in config.tasks:
     config.tasks.segmentation.extra_metrics = ("boundary",)
@@ -39,7 +39,7 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   config.train = defaults(Training, steps=1000, batch_size=8)
   config.eval.update(every=500, batch_size=16)
   config.checkpoint.every = 250
-  if argument in presets.METHODS and argument not in presets.FINETUNED:
+  if argument in methods.METHODS and argument not in methods.FINETUNED:
     config.reference = _reference()
   presets.use_small_critics(config, downsample=4)
   presets.finetuning_schedule(

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.predictors.published import PUBLISHED
@@ -23,7 +23,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
     predictor=PUBLISHED["unet18"](heads={}),
     tasks="normals",
     structure={
-      **presets.BOUNDED,
+      **methods.BOUNDED,
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128, 128, 128)},
     },

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.predictors import Farabet
@@ -26,7 +26,7 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
       in a branch of its own: "gan_branches".
   """
   method = variant.partition("@")[0]
-  load = method in ("iid_balanced", *presets.FINETUNED)
+  load = method in ("iid_balanced", *methods.FINETUNED)
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
   config = presets.base(variant, predictor=predictor, adversarial={"weight": 2.0})
   config.data = defaults(

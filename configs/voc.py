@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.predictors.published import PUBLISHED
@@ -35,13 +35,13 @@ def get_config(variant: str = "asm") -> ConfigDict:
   """
   method = variant.partition(",")[0].partition("@")[0]
   network = "dilated8" if method in _LUC else "pspnet_resnet101"
-  if method in presets.FINETUNED:
+  if method in methods.FINETUNED:
     network = "deeplab_v3_plus_xception65"
   config = presets.base(
     variant,
     predictor=PUBLISHED[network](heads={}),
     structure={
-      **presets.BOUNDED,
+      **methods.BOUNDED,
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128)},
     },
@@ -65,13 +65,13 @@ def get_config(variant: str = "asm") -> ConfigDict:
   if config.predictor.name == "dilated":
     rates = _LUC.get(method, (_LUC_BASELINE, _LUC_BASELINE))
     players.predictor.learning_rate, players.critic.learning_rate = rates
-  elif method not in presets.FINETUNED:
+  elif method not in methods.FINETUNED:
     presets.use_released_aaf(config)
   if config.predictor.name == "dilated" and method in _LUC:
     config.train.update(updates="alternate(500, 500)", allow_fast_critic=True)
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
-  if method in presets.FINETUNED:
+  if method in methods.FINETUNED:
     config.data.split = "train"
   presets.finetuning_schedule(config, variant, crop=513, stride=4)
   return config

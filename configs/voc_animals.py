@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.data import Data
 from asmjax.config.schema import defaults
 from asmjax.models.backbones import MobileNetV2
@@ -28,8 +28,8 @@ def get_config(argument: str = "iid") -> ConfigDict:
   config = presets.base(
     argument,
     predictor=DeepLab({}, backbone, rates=()),
-    structure=presets.BOUNDED,
-    adversarial=presets.GAN_FROM_SCRATCH,
+    structure=methods.BOUNDED,
+    adversarial=methods.GAN_FROM_SCRATCH,
   )
   config.init.part = "backbone"
   config.data = defaults(

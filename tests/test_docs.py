@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from asmjax.cli import COMMANDS
-from asmjax.config import presets
+from asmjax.config import methods
 from asmjax.config.load import load_config
 from asmjax.models.predictors.published import PUBLISHED
 from tests.helpers.small_configs import ROOT
@@ -59,12 +59,12 @@ def test_readme_has_two_one_line_commands():
   words = shlex.split(commands[0])
   config = next(word for word in words if word.startswith("--config="))
   path, _, variant = config.partition("=")[2].partition(":")
-  assert (ROOT / path).exists() and variant in presets.METHODS
+  assert (ROOT / path).exists() and variant in methods.METHODS
 
 
 def test_guide_lists_every_variant():
   named = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "get_started.md").read_text()))
-  assert set(presets.METHODS) <= named
+  assert set(methods.METHODS) <= named
 
 
 def test_models_page_counts_parameters():

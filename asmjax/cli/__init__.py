@@ -8,11 +8,13 @@ functions, so that `--help` and errors in flags take no time.
 
 import importlib
 import sys
+from types import ModuleType
 from typing import NamedTuple
 
 from absl import app, flags, logging
 
 from asmjax.cli import config_flag
+from asmjax.cli.catalog import describe_choices
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
 flags.disclaim_key_flags()
@@ -64,8 +66,8 @@ def run(name: str) -> None:
     name: Key of `COMMANDS`.
   """
   command = importlib.import_module(f"asmjax.cli.{COMMANDS[name].module}")
-  sys.modules["__main__"].__doc__ = command.__doc__  # absl prints it on --help.
   command.define_flags()
+  sys.modules["__main__"].__doc__ = _describe(command)  # absl prints it on --help.
 
   def main(arguments: list[str]) -> int | None:
     logging.set_verbosity(logging.ERROR)  # Orbax and JAX log every save and compilation.
@@ -78,6 +80,17 @@ def run(name: str) -> None:
       sys.exit(f"FATAL {name} needs {module}: pip install 'asmjax[{_EXTRAS[module]}]'")
 
   app.run(main, flags_parser=config_flag.parse)
+
+
+def _describe(command: ModuleType) -> str:
+  """Returns the help of a command; on `--help` with all that a config can be made of."""
+  text = command.__doc__ or ""
+  if "config" not in flags.FLAGS or not {"--help", "-help"} & set(sys.argv):
+    return text
+  try:
+    return f"{text}\n{describe_choices()}\n"
+  except ModuleNotFoundError:  # Without the extra that has configs there is nothing to choose.
+    return text
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Methods by name, and the settings that all configs share.
+"""The settings that all configs share.
 
 A config file calls `base` for everything but its data set and schedule, and then what else fits it:
 `finetuning_schedule`, `use_small_critics`, `use_released_aaf`, `fit_size`.
@@ -10,9 +10,9 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from asmjax.config.methods import FINETUNED, METHODS, critic
 from asmjax.config.schema import as_section, choose, defaults
 from asmjax.lookahead.settings import Lookahead
-from asmjax.models.critics import CRITICS
 from asmjax.models.input_transform import AUTO
 from asmjax.models.predictors import PREDICTORS
 from asmjax.models.predictors.published import PUBLISHED
@@ -23,114 +23,6 @@ from asmjax.train.optim import Optimizer
 
 # A `ConfigDict`, whose sections are attributes that no type checker knows.
 Config = Any
-
-# The settings of the authors' script for segmentation where they differ from the paper's.
-RELEASED = {
-  "normalize": "pixel",
-  "margin": 0.8,
-  "critic_weight": {"start": 0.012, "stop": 0.0012},
-  "reconstruction_weight": 1.0,
-  "binarize": True,
-  "count_partial_cells": False,
-  "balance": 0.0,
-  "critic": {"filters": (16, 64, 128, 128, 128)},
-}
-
-
-# Structure matching that no growth of the analyzer's weights can blow up, and that beside a pixel
-# loss has a quarter of its say; without that limit it sends 2.3 times as much on the scenes.
-BOUNDED = {"normalize": "pixel", "margin": 0.8, "binarize": True, "balance": 0.25}
-
-# A discriminator that meets a predictor which knows nothing: it sets in slowly, sends at most a
-# third of the pixel loss's gradient, and does not learn to be sure.
-GAN_FROM_SCRATCH = {
-  "weight": {"start": 0.0, "stop": 0.1, "shape": "linear", "begin": 0.1, "end": 0.3},
-  "balance": 0.3,
-  "label_smoothing": 0.1,
-}
-
-
-def critic(name: str, **changes: Any) -> dict[str, Any]:
-  """Returns the config section of a critic network.
-
-  Args:
-    name: Key of `asmjax.models.critics.CRITICS`.
-    **changes: Fields of the network that are not its defaults.
-  """
-  return {"name": name, **defaults(CRITICS[name], **changes)}
-
-
-# The cGAN that was released with ASM, for SGD; with Adam see `reset_critic_weights`.
-CGAN = {"inputs": "concatenated", "weight": 0.01, "critic_weight": 0.01, "critic": critic("patch")}
-
-# What Luc et al. show the two branches of their network for Stanford Background.
-BRANCHES = {"inputs": "branches", "critic": critic("two_branch")}
-
-# 10^(-t / T).
-DECAY = {"start": 1.0, "stop": 0.1}
-
-# Adaptive affinity fields as published and as released.
-AAF = {
-  "weight": DECAY,
-  "adaptive": True,
-  "sizes": (3, 5, 7),
-  "neighbors": "full",
-  "weight_by": "channel",
-}
-AAF_RELEASED = {
-  "weight": DECAY,
-  "adaptive": True,
-  "sizes": (3, 5, 7),
-  "neighbors": "corners",
-  "weight_by": "center",
-  "ignore": "opposite",
-}
-
-# The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2), in
-# batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
-# It meets a trained predictor, with lambda 1 from the start.
-LOAD = {
-  "inputs": "product",
-  "weight": 1.0,
-  "label_smoothing": 0.0,
-  "joint_batch": True,
-  "hard": True,
-  "critic": critic("mobilenet"),
-}
-
-# A method is a set of terms, each with what it changes in that term's settings.
-METHODS = {
-  "iid": {"pixel": {}},
-  "iid_released": {"pixel": {}},
-  "iid_balanced": {"pixel": {"balanced": 1 / 3}},
-  "asm": {"structure": {}},
-  "asm_conv1": {"structure": {"layers": ("conv1",)}},
-  "asm_conv2": {"structure": {"layers": ("conv2",)}},
-  "asm_conv3": {"structure": {"layers": ("conv3",)}},
-  "asm_conv1_3": {"structure": {"layers": ("conv1", "conv2", "conv3")}},
-  "asm_no_rec": {"structure": {"reconstruction_weight": 0.0}},
-  "asm_no_adv": {"structure": {"critic_weight": 0.0}},
-  "asm_binarized": {"structure": {"binarize": True}},
-  "asm_released": {"structure": RELEASED},
-  "iid_asm": {"pixel": {}, "structure": {}},
-  "iid_asm_released": {"pixel": {}, "structure": RELEASED},
-  "gan_basic": {"pixel": {}, "adversarial": {"inputs": "basic"}},
-  "gan_product": {"pixel": {}, "adversarial": {"inputs": "product"}},
-  "gan_scaling": {"pixel": {}, "adversarial": {"inputs": "scaling"}},
-  "gan_branches": {"pixel": {}, "adversarial": BRANCHES},
-  "cgan": {"pixel": {}, "adversarial": CGAN},
-  "affinity": {"pixel": {}, "affinity": {"weight": DECAY}},
-  "aaf": {"pixel": {}, "affinity": AAF},
-  "aaf_released": {"pixel": {}, "affinity": AAF_RELEASED},
-  "embedding": {"pixel": {}, "embedding": {}},
-  "asm_aaf": {"pixel": {}, "structure": {}, "affinity": AAF},
-  "load": {"pixel": {}, "adversarial": LOAD},
-  "load_asm": {"pixel": {}, "structure": BOUNDED},
-  "alternating": {"pixel": {}, "adversarial": LOAD},
-}
-
-# These start from a predictor that the pixel loss has trained.
-FINETUNED = ("load", "load_asm", "alternating")
 
 
 def base(
@@ -154,9 +46,9 @@ def base(
   if network:
     predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}
-  for kind, changes in choose(METHODS, method, "variant").items():
+  for kind, changes in choose(METHODS, method, "variant").terms.items():
     settings = {**term_settings.get(kind, {}), **changes}
-    if "pixel" not in METHODS[method]:
+    if "pixel" not in METHODS[method].terms:
       settings.pop("balance", None)  # There is nothing to balance against.
     section = defaults(TERMS[kind], **settings)
     if not apart or "tasks" not in section:

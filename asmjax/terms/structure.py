@@ -38,7 +38,7 @@ class Structure(Term):
   V is a sum over layers of the analyzer A. A also descends `reconstruction_weight` *
   IID(y, R(A(y))), which keeps its filters a basis of structures (Eq. 3). The defaults are the
   paper's settings for the horses; those of the authors' code are `RELEASED` in
-  `asmjax/config/presets.py`.
+  `asmjax/config/methods.py`.
 
   Attributes:
     weight: Factor of V in the predictor's objective.

@@ -6,6 +6,11 @@ import sys
 import pytest
 
 from asmjax.cli import COMMANDS
+from asmjax.config.library import list_configs
+from asmjax.config.methods import METHODS
+from asmjax.data import SOURCES
+from asmjax.models.predictors.published import PUBLISHED
+from asmjax.tasks import TASKS
 from tests.helpers import small_configs as small
 
 # Imports every command, as one process may, and prints what else came with them.
@@ -39,6 +44,16 @@ def test_run_prints_the_usage_and_flags_of_every_command(name):
   assert f"python launch/{script}.py" in output and f"asmjax {name}:\n  --" in output
 
 
+def test_run_lists_what_a_config_can_be_made_of():
+  code, output = execute("-m", "asmjax.cli", "train", "--help")
+  assert code == 1
+  parts = (line.split(maxsplit=1) for line in output.splitlines() if line.startswith("  "))
+  lines = {name: rest[0] for name, *rest in parts if rest}
+  for names in (list_configs(), METHODS, PUBLISHED, TASKS, SOURCES):
+    assert set(names) <= set(lines)
+  assert lines["aaf"] == "pixel loss and adaptive affinity fields as published (Ke et al. 2018)"
+
+
 def test_main_lists_the_commands_and_refuses_unknown_ones():
   code, output = execute("-m", "asmjax.cli")
   assert code == 0 and all(f"\n  {name}" in output for name in COMMANDS)
@@ -47,7 +62,7 @@ def test_main_lists_the_commands_and_refuses_unknown_ones():
 
 
 def test_run_shows_flags_without_importing_jax():
-  code, output = execute("-X", "importtime", "launch/main.py", "--help")
+  code, output = execute("-X", "importtime", "launch/main.py", "--helpshort")
   assert code == 1 and "launch/main.py:\n  --config:" in output
   assert "any, cityscapes, horse" in output.replace("\n    ", " ")
   assert "absl.app" in output and "| jax\n" not in output and "asmjax.train" not in output

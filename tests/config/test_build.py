@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.config import presets
+from asmjax.config import methods
 from asmjax.config.build import build_experiment
 from asmjax.game import PREDICTOR
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
@@ -76,12 +76,12 @@ def test_build_experiment_refuses_missing_files_unless_they_are_skipped(horses, 
   assert {pathlib.Path(fault.split()[0]).stem for fault in faults} == {"two", "three"}
 
 
-@pytest.mark.parametrize("variant", presets.METHODS)
+@pytest.mark.parametrize("variant", methods.METHODS)
 @pytest.mark.parametrize("file", ["scenes", "horse"])
 def test_build_experiment_builds_every_variant(file, variant, horses):
   config = horse(horses, variant) if file == "horse" else small.config(variant)
   run = build_experiment(config)
-  assert set(run.game.terms) == set(presets.METHODS[variant])
+  assert set(run.game.terms) == set(methods.METHODS[variant].terms)
   assert run.game.tasks["segmentation"].classes == run.descriptor.classes
   assert (PREDICTOR, *run.game.critics) == tuple(run.optimizers)
 
@@ -136,7 +136,7 @@ def test_build_experiment_gives_discriminators_tasks_together_or_apart(method, a
 def test_build_experiment_shows_discriminators_apart_one_task(kitchens):
   config = photo_config("gan_basic,depth+normals,apart", "kitchen", kitchens)
   for term in ("adversarial_depth", "adversarial_normals"):
-    config.terms[term].critic = presets.critic("patch", filters=(4, 6))
+    config.terms[term].critic = methods.critic("patch", filters=(4, 6))
   players = build_experiment(config).init_state().players
   channels = {
     name: player.params["conv1"]["kernel"].shape[2]
@@ -151,7 +151,7 @@ def test_build_experiment_shows_discriminators_apart_one_task(kitchens):
 )
 def test_build_experiment_chooses_critics_by_name(name, kind):
   config = small.config("gan_basic")
-  config.terms.adversarial.critic = presets.critic(name)
+  config.terms.adversarial.critic = methods.critic(name)
   assert type(build_experiment(config).game.terms["adversarial"].critic) is kind
 
 
@@ -262,7 +262,7 @@ def test_build_experiment_refuses_wrong_critics_and_lists_known_ones(section, me
 def test_build_experiment_refuses_branches_for_other_networks():
   config = small.config("gan_branches")
   assert type(build_experiment(config).game.terms["adversarial"].critic) is TwoBranchNet
-  config.terms.adversarial.critic = presets.critic("patch")
+  config.terms.adversarial.critic = methods.critic("patch")
   with pytest.raises(ValueError, match="terms.adversarial: inputs 'branches' for PatchNet"):
     build_experiment(config)
 

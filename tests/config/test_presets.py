@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.config import presets
+from asmjax.config import methods, presets
 from asmjax.config.build import build_experiment, build_predictor
 from asmjax.config.schema import construct, defaults
 from asmjax.lookahead.settings import Retraining
@@ -114,13 +114,13 @@ def test_use_small_critics_shrinks_discriminators():
   assert (
     shipped["cgan"].critic.filters == (32, 64, 128, 256, 256) and shipped["cgan"].downsample == 1
   )
-  assert presets.CGAN["critic"]["filters"] == (64, 128, 256, 512, 512)
+  assert methods.CGAN["critic"]["filters"] == (64, 128, 256, 512, 512)
 
 
 SECOND_STAGES = [
   f"{file}:{method}"
   for file in ("scenes", "horse", "voc", "voc_animals", "cityscapes", "stanford_background")
-  for method in presets.FINETUNED
+  for method in methods.FINETUNED
 ]
 
 

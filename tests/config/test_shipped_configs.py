@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from asmjax.config import presets
+from asmjax.config import methods
 from asmjax.config.build import build_predictor
 from asmjax.config.data import Data
 from asmjax.config.schema import construct
@@ -54,8 +54,8 @@ def test_get_config_has_one_predictor_and_optimizer_for_all_methods(file):
   """All but those that go on from a trained network: they have settings of their own."""
   configs = {
     method: file.get_config(f"{method}@pspnet_resnet101")
-    for method in presets.METHODS
-    if method not in presets.FINETUNED
+    for method in methods.METHODS
+    if method not in methods.FINETUNED
   }
   assert {"iid", "aaf", "gan_basic", "gan_product", "asm", "embedding"} <= set(configs)
   for config in configs.values():

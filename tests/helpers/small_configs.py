@@ -11,7 +11,7 @@ import tempfile
 
 import jax
 
-from asmjax.config import presets
+from asmjax.config import methods
 from asmjax.config.build import build_experiment
 from asmjax.train.loop import open_checkpoints
 from asmjax.train.schedule import restore_state
@@ -46,7 +46,7 @@ AHEAD = {
   "lookahead.retraining.patience": 1,
   "lookahead.retraining.epochs": 0.5,
   "lookahead.retraining.batch_size": 8,
-  "terms.adversarial.critic": presets.critic("patch", filters=(4, 6)),
+  "terms.adversarial.critic": methods.critic("patch", filters=(4, 6)),
   "optimizer.predictor.learning_rate": 0.05,
   "eval.every": 0,
 }

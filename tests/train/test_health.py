@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from asmjax.config import presets
+from asmjax.config import methods
 from asmjax.config.build import build_experiment
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel
 from asmjax.terms.base import Term, TermOutput
@@ -195,7 +195,7 @@ def run(workdir, **changes):
     "gan_basic",
     **{"train.steps": 6, "train.log_every": 2, "eval.every": 0, "checkpoint.every": 0, **changes},
   )
-  config.terms.adversarial.critic = presets.critic("patch", filters=(4, 6), norm={"kind": "none"})
+  config.terms.adversarial.critic = methods.critic("patch", filters=(4, 6), norm={"kind": "none"})
   train(build_experiment(config), workdir)
   path = workdir / "warnings.jsonl"
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -18,7 +18,7 @@ CONTEXT = ((1, 2), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (1, 32))
 
 
 class Dilated(Predictor):
-  """Scores of the dilated VGG-16, refined by a module of eight layers for each task (Sec. 3, 4).
+  """Dilated8: scores of a dilated VGG-16, refined by eight layers a task (Yu and Koltun 2016).
 
   The module begins as the identity of positive scores, but for a little noise (Eq. 4 and 5). Here
   borders are padded with zeros. The pools of 2x2 center output i on pixel 8 i + 3.5, so its maps

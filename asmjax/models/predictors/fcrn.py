@@ -15,7 +15,7 @@ from asmjax.ops import conv2d
 
 
 class FCRN(Predictor):
-  """ResNet, a 1x1 convolution that halves the channels, and four up-projections.
+  """FCRN: a ResNet, a 1x1 convolution, and four up-projections (Laina et al. 2016).
 
   The defaults are FCRN-50, with 63.6 million parameters for depth alone.
 

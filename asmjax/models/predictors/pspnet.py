@@ -11,7 +11,7 @@ from asmjax.ops import adaptive_avg_pool, resize_bilinear, spatial_size
 
 
 class PSPNet(Predictor):
-  """Means over the cells of several grids, joined with the features they are means of (Sec. 3.2).
+  """PSPNet: features joined with their means over the cells of several grids (Zhao et al. 2017).
 
   In training it can also predict from the features before the last stage (Sec. 3.3): those maps
   are sown as "auxiliary", and `asmjax.terms.pixel.Pixel` with `auxiliary=0.4` adds their loss.

@@ -11,7 +11,7 @@ from asmjax.analysis import report
 from asmjax.analysis.report import pictures, published, reproduce
 from asmjax.analysis.report.summary import summarize_report
 from asmjax.analysis.runs import Group
-from asmjax.config import presets
+from asmjax.config import methods
 from asmjax.config.run_dir import describe_environment
 from asmjax.lookahead.state import End
 from configs import voc
@@ -132,15 +132,15 @@ def test_find_published_compares_the_settings_of_the_paper():
 
 
 def test_name_published_method_depends_on_the_terms():
-  methods = {
+  names = {
     name: published.name_published_method(small.config(name).to_dict())
-    for name in presets.METHODS
+    for name in methods.METHODS
     if name != "gan_branches"
   }
-  assert {name for name, method in methods.items() if method == "iid"} == {"iid", "iid_released"}
-  assert {name for name, method in methods.items() if method == "asm"} == {"asm", "asm_binarized"}
-  assert methods["aaf"] == methods["aaf_released"] == "aaf" and methods["affinity"] == ""
-  assert methods["gan_basic"] == "gan" and methods["load"] == "load" and methods["load_asm"] == ""
+  assert {name for name, method in names.items() if method == "iid"} == {"iid", "iid_released"}
+  assert {name for name, method in names.items() if method == "asm"} == {"asm", "asm_binarized"}
+  assert names["aaf"] == names["aaf_released"] == "aaf" and names["affinity"] == ""
+  assert names["gan_basic"] == "gan" and names["load"] == "load" and names["load_asm"] == ""
 
 
 def test_render_page_has_the_environment_that_a_run_recorded(tmp_path):

@@ -1,0 +1,186 @@
+"""Methods by name: what a predictor is trained by, as published, as released and bounded."""
+
+from typing import Any, NamedTuple
+
+from asmjax.config.schema import defaults
+from asmjax.models.critics import CRITICS
+
+# The settings of the authors' script for segmentation where they differ from the paper's.
+RELEASED = {
+  "normalize": "pixel",
+  "margin": 0.8,
+  "critic_weight": {"start": 0.012, "stop": 0.0012},
+  "reconstruction_weight": 1.0,
+  "binarize": True,
+  "count_partial_cells": False,
+  "balance": 0.0,
+  "critic": {"filters": (16, 64, 128, 128, 128)},
+}
+
+
+# Structure matching that no growth of the analyzer's weights can blow up, and that beside a pixel
+# loss has a quarter of its say; without that limit it sends 2.3 times as much on the scenes.
+BOUNDED = {"normalize": "pixel", "margin": 0.8, "binarize": True, "balance": 0.25}
+
+# A discriminator that meets a predictor which knows nothing: it sets in slowly, sends at most a
+# third of the pixel loss's gradient, and does not learn to be sure.
+GAN_FROM_SCRATCH = {
+  "weight": {"start": 0.0, "stop": 0.1, "shape": "linear", "begin": 0.1, "end": 0.3},
+  "balance": 0.3,
+  "label_smoothing": 0.1,
+}
+
+
+def critic(name: str, **changes: Any) -> dict[str, Any]:
+  """Returns the config section of a critic network.
+
+  Args:
+    name: Key of `asmjax.models.critics.CRITICS`.
+    **changes: Fields of the network that are not its defaults.
+  """
+  return {"name": name, **defaults(CRITICS[name], **changes)}
+
+
+# The cGAN that was released with ASM, for SGD; with Adam see `reset_critic_weights`.
+CGAN = {"inputs": "concatenated", "weight": 0.01, "critic_weight": 0.01, "critic": critic("patch")}
+
+# What Luc et al. show the two branches of their network for Stanford Background.
+BRANCHES = {"inputs": "branches", "critic": critic("two_branch")}
+
+# 10^(-t / T).
+DECAY = {"start": 1.0, "stop": 0.1}
+
+# Adaptive affinity fields as published and as released.
+AAF = {
+  "weight": DECAY,
+  "adaptive": True,
+  "sizes": (3, 5, 7),
+  "neighbors": "full",
+  "weight_by": "channel",
+}
+AAF_RELEASED = {
+  "weight": DECAY,
+  "adaptive": True,
+  "sizes": (3, 5, 7),
+  "neighbors": "corners",
+  "weight_by": "center",
+  "ignore": "opposite",
+}
+
+# The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2), in
+# batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
+# It meets a trained predictor, with lambda 1 from the start.
+LOAD = {
+  "inputs": "product",
+  "weight": 1.0,
+  "label_smoothing": 0.0,
+  "joint_batch": True,
+  "hard": True,
+  "critic": critic("mobilenet"),
+}
+
+
+class Method(NamedTuple):
+  """What a predictor is trained by.
+
+  Attributes:
+    description: What it is, in one line.
+    terms: By kind of term, what it changes in the term's settings.
+  """
+
+  description: str
+  terms: dict[str, dict[str, Any]]
+
+
+METHODS = {
+  "iid": Method("pixel loss alone", {"pixel": {}}),
+  "iid_released": Method(
+    "pixel loss alone, of normals as in the code released with ASM", {"pixel": {}}
+  ),
+  "iid_balanced": Method(
+    "pixel loss with weights against rare classes (Farabet et al. 2013)",
+    {"pixel": {"balanced": 1 / 3}},
+  ),
+  "asm": Method(
+    "Adaptive Structure Matching on conv1 and conv2 (Hwang et al. 2019)", {"structure": {}}
+  ),
+  "asm_conv1": Method("structure matching on conv1 alone", {"structure": {"layers": ("conv1",)}}),
+  "asm_conv2": Method("structure matching on conv2 alone", {"structure": {"layers": ("conv2",)}}),
+  "asm_conv3": Method("structure matching on conv3 alone", {"structure": {"layers": ("conv3",)}}),
+  "asm_conv1_3": Method(
+    "structure matching on conv1, conv2 and conv3",
+    {"structure": {"layers": ("conv1", "conv2", "conv3")}},
+  ),
+  "asm_no_rec": Method(
+    "structure matching without reconstruction by the analyzer",
+    {"structure": {"reconstruction_weight": 0.0}},
+  ),
+  "asm_no_adv": Method(
+    "structure matching with an analyzer that only reconstructs",
+    {"structure": {"critic_weight": 0.0}},
+  ),
+  "asm_binarized": Method(
+    "structure matching with an analyzer that climbs on decided predictions",
+    {"structure": {"binarize": True}},
+  ),
+  "asm_released": Method(
+    "structure matching with the settings of the authors' script", {"structure": RELEASED}
+  ),
+  "iid_asm": Method("pixel loss and structure matching", {"pixel": {}, "structure": {}}),
+  "iid_asm_released": Method(
+    "pixel loss and structure matching with the settings of the authors' script",
+    {"pixel": {}, "structure": RELEASED},
+  ),
+  "gan_basic": Method(
+    "pixel loss and a discriminator of label maps (Luc et al. 2016)",
+    {"pixel": {}, "adversarial": {"inputs": "basic"}},
+  ),
+  "gan_product": Method(
+    "pixel loss and a discriminator of photos times label maps",
+    {"pixel": {}, "adversarial": {"inputs": "product"}},
+  ),
+  "gan_scaling": Method(
+    "pixel loss and a discriminator that sees truths as soft as predictions",
+    {"pixel": {}, "adversarial": {"inputs": "scaling"}},
+  ),
+  "gan_branches": Method(
+    "pixel loss and a discriminator with a branch for the photo",
+    {"pixel": {}, "adversarial": BRANCHES},
+  ),
+  "cgan": Method(
+    "pixel loss and the conditional patch discriminator released with ASM",
+    {"pixel": {}, "adversarial": CGAN},
+  ),
+  "affinity": Method(
+    "pixel loss and affinity fields of one size (Ke et al. 2018)",
+    {"pixel": {}, "affinity": {"weight": DECAY}},
+  ),
+  "aaf": Method(
+    "pixel loss and adaptive affinity fields as published (Ke et al. 2018)",
+    {"pixel": {}, "affinity": AAF},
+  ),
+  "aaf_released": Method(
+    "pixel loss and adaptive affinity fields as in the authors' code",
+    {"pixel": {}, "affinity": AAF_RELEASED},
+  ),
+  "embedding": Method(
+    "pixel loss and a contrastive loss of the predictor's features", {"pixel": {}, "embedding": {}}
+  ),
+  "asm_aaf": Method(
+    "pixel loss, structure matching and adaptive affinity fields",
+    {"pixel": {}, "structure": {}, "affinity": AAF},
+  ),
+  "load": Method(
+    "LoAd: lookahead with rollback against a discriminator (Jamali-Rad and Szabo 2022)",
+    {"pixel": {}, "adversarial": LOAD},
+  ),
+  "load_asm": Method(
+    "LoAd's schedule with structure matching", {"pixel": {}, "structure": BOUNDED}
+  ),
+  "alternating": Method(
+    "LoAd's discriminator, trained in turn with the predictor", {"pixel": {}, "adversarial": LOAD}
+  ),
+}
+
+# These start from a predictor that the pixel loss has trained.
+FINETUNED = ("load", "load_asm", "alternating")
