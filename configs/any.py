@@ -29,9 +29,8 @@ def get_config(argument: str = "folder") -> ConfigDict:
   config = presets.base(
     variant or method, predictor=network, tasks=tasks, structure=methods.BOUNDED
   )
-  config.data = defaults(
-    Data, source=source, size=(240, 320), resize="letterbox", options=defaults(kind)
-  )
+  options = {key: value for key, value in defaults(kind).items() if key != "size"}
+  config.data = defaults(Data, source=source, size=(240, 320), resize="letterbox", options=options)
   config.optimizer.predictor.learning_rate = 1e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip_norm=1.0)
   presets.reset_critic_weights(config)

@@ -32,7 +32,7 @@ def get_config(argument: str = "aaf_released") -> ConfigDict:
   )
   if "segmentation" in config.tasks:
     config.tasks.segmentation.extra_metrics = ("boundary",)
-  options = {"seed": 0, "size": (96, 96), "length": 0}
+  options = {"seed": 0, "length": 0}
   config.data = defaults(Data, source="scenes", size=(96, 96), cache=True, options=options)
   config.optimizer.predictor.learning_rate = 2e-3
   config.optimizer.critic.update(learning_rate=5e-4, clip_norm=1.0)

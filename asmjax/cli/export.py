@@ -35,11 +35,12 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
   """Restores the predictor, exports it, and prints how to load the file."""
-  from asmjax.inference.export import export, export_for_any_size, save
+  from asmjax.inference.export import check_path, export, export_for_any_size, save
   from asmjax.inference.trained import TrainedPredictor
 
   values = flags.FLAGS
   with exit_on_config_error():
+    check_path(values.out)
     size = parse_size(values.size) if values.size else None
     settings: dict[str, Any] = {
       "batch": parse_batch(values.batch),

@@ -19,7 +19,8 @@ class Data:
 
   Attributes:
     source: Format of the data set, a key of `asmjax.data.SOURCES`.
-    size: Size (h, w) of the network's input in pixels.
+    size: Size (h, w) of the network's input in pixels; a source that draws its examples draws them
+      at this size.
     root: Folder of the data set; empty for a source that draws its examples.
     split: Split to train on, or a part of one as "train[:80%]"; see
       `asmjax.data.wrappers.open_split`.
@@ -78,7 +79,7 @@ def open_source(data: Data, split: str) -> Source:
   """
   kind = choose(SOURCES, data.source, "data.source")
   names = {field.name for field in fields_of(kind)}
-  given = {"root": data.root} if "root" in names else {}
+  given = {key: getattr(data, key) for key in ("root", "size") if key in names}
   options = arguments(kind, data.options, "data.options", {"split", *given})
   # What a source refuses may be an option, the root or the split: its message says which.
   open_full = lambda name: kind(**options, **given, split=name)

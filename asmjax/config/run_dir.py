@@ -82,12 +82,18 @@ def check_same_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """
   if not _is_resumable(workdir):
     return
-  differing = config_differences(read_config(workdir), config)
-  if differing:
-    raise ValueError(
-      f"{workdir} holds a run with another config ({'; '.join(differing)}); "
-      "give the same settings, or another --workdir"
+  before = read_config(workdir)
+  differing = config_differences(before, config)
+  if not differing:
+    return
+  advice = "give the same settings, or another --workdir"
+  if config["train"]["steps"] > before["train"]["steps"]:
+    # Its learning rates have decayed to 0, by a schedule over the steps that it was to take.
+    advice += (
+      "; a longer training starts on from the run's predictor with schedules of its own: another "
+      f"--workdir with --config.init.path={workdir} --config.init.format=orbax"
     )
+  raise ValueError(f"{workdir} holds a run with another config ({'; '.join(differing)}); {advice}")
 
 
 def _is_resumable(workdir: pathlib.Path) -> bool:

@@ -41,10 +41,11 @@ class ClassList:
 def read_classes(path: pathlib.Path) -> ClassList:
   """Reads a list of classes from a YAML or CSV file.
 
-  A YAML file has `classes`, a list of entries `{name: road, id: 3, color: [128, 64, 128]}`, and
-  optionally `ignored`, a list of ids and colors that are read as unlabeled, by default 255.  A CSV
-  file has a header with `name` and optionally `id` and `r`, `g`, `b`; the ids and colors of lines
-  without a name are read as unlabeled, or the id 255 if there are no such lines.
+  A YAML file has `classes`, a list of names such as `[ground, road]`, or of entries
+  `{name: road, id: 3, color: [128, 64, 128]}`, and optionally `ignored`, a list of ids and colors
+  that are read as unlabeled, by default 255.  A CSV file has a header with `name` and optionally
+  `id` and `r`, `g`, `b`; the ids and colors of lines without a name are read as unlabeled, or the
+  id 255 if there are no such lines.
 
   Either all classes have an id or none has, in which case they are numbered from 0.  Either all
   have a color or none has, in which case pictures use PASCAL VOC's colors.
@@ -118,8 +119,12 @@ def _read_yaml(path: pathlib.Path) -> list[_Entry]:
   entries = []
   for number, fields in enumerate(document["classes"], 1):
     where = f"{path}, class {number}"
+    if isinstance(fields, str):
+      fields = {"name": fields}
     if not isinstance(fields, dict) or "name" not in fields:
-      raise ValueError(f"{where} is {fields!r}; expected {{name: ..., id: ..., color: [r, g, b]}}")
+      raise ValueError(
+        f"{where} is {fields!r}; expected a name or {{name: ..., id: ..., color: [r, g, b]}}"
+      )
     _check_keys(fields, _KEYS, where)
     name = "" if fields["name"] is None else fields["name"]
     entries.append(_Entry(where, name, fields.get("id"), fields.get("color")))

@@ -37,6 +37,7 @@ from asmjax.tasks.base import Task
 from asmjax.utils.files import atomic_write, write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+SUFFIX = ".stablehlo"
 
 # Smallest side of images of any size: with shorter sides JAX's symbolic shapes cannot decide which
 # maps are small.
@@ -146,18 +147,26 @@ def save(artifact: Artifact, path: str | pathlib.Path) -> None:
 
   Args:
     artifact: Exported function and its description.
-    path: Path of the file to write, usually with the suffix `.stablehlo`.
+    path: Path of the file to write, NAME.stablehlo.
 
   Raises:
-    ValueError: The path itself ends in `.json`.
+    ValueError: The path has another suffix.
   """
   path = pathlib.Path(path)
-  if metadata_path(path) == path:
-    raise ValueError(f"{path} is where the metadata go; expected another suffix, as .stablehlo")
+  check_path(path)
   stored = artifact.exported.serialize()
   write_json(metadata_path(path), artifact.metadata)
   with atomic_write(path) as temporary:
     temporary.write_bytes(stored)
+
+
+def check_path(path: str | pathlib.Path) -> None:
+  """Raises ValueError unless a path has the suffix of what is written there."""
+  suffix = pathlib.Path(path).suffix
+  if suffix != SUFFIX:
+    raise ValueError(
+      f"{path} has the suffix {suffix!r}; expected {SUFFIX}, the only format there is"
+    )
 
 
 def metadata_path(path: pathlib.Path) -> pathlib.Path:

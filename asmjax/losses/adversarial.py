@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from asmjax.ops.masked_mean import MaskedMean
+from asmjax.utils.shapes import check_shapes
 
 
 def discriminator_loss(
@@ -127,6 +128,9 @@ def class_color_product(
   Returns:
     The "Product" input: the d colors times the first map, then times the second, and so on.
 
+  Raises:
+    ValueError: The image has another size than the structure.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> structure, colors = jnp.array([[[[0.25, 0.75]]]]), jnp.array([[[[4.0, -8.0, 12.0]]]])
@@ -134,6 +138,7 @@ def class_color_product(
     [[[[ 1. -2.  3.  3. -6.  9.]]]]
   """
   structure, image = jnp.asarray(structure), jnp.asarray(image)
+  check_shapes(structure=(structure, "n h w c"), image=(image, "n h w d"))
   products = structure[..., :, None] * image[..., None, :]
   return products.reshape(*products.shape[:-2], -1)
 

@@ -13,10 +13,14 @@ from jaxtyping import Array, Float, Integer
 
 from asmjax.losses.neighborhood import Offset, offsets, pad_border, shift
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
+from asmjax.utils.shapes import check_shapes
 
 # Probabilities are clipped to [FLOOR, 1] before their logarithm is taken, as in the released code
 # of Ke et al. 2018.
 FLOOR = 1e-4
+
+# By how much probabilities may leave [0, 1]: a softmax in bfloat16 rounds to multiples of 1/128.
+_ROUNDING = 1e-2
 
 IGNORE = ("pair", "opposite")
 WEIGHT_BY = ("center", "channel")
@@ -84,7 +88,8 @@ def affinity_loss(
     pixel has no gradient.
 
   Raises:
-    ValueError: An unknown option or an impossible size.
+    ValueError: An unknown option, an impossible size, shapes that do not fit, or, outside of
+      compiled functions, probabilities that are none.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -98,6 +103,8 @@ def affinity_loss(
   """
   field = AffinityField(tuple(sizes), neighbors, ignore, float(margin), weight_by)
   planes, label = jnp.moveaxis(promote_to_float32(probabilities), -1, 0), jnp.asarray(label, int)
+  check_shapes(probabilities=(probabilities, "n h w c"), label=(label, "n h w"))
+  _check_probabilities(probabilities)
   # `jax.custom_vjp` hides the type of the function.
   edge, non_edge = cast(tuple[Array, Array], _sum_entries(field, planes, label))
   if weights is not None:
@@ -107,6 +114,17 @@ def affinity_loss(
     MaskedMean(edge.sum(axis=0), num_edges.astype(edge.dtype)),
     MaskedMean(non_edge.sum(axis=0), (num_entries - num_edges).astype(edge.dtype)),
   )
+
+
+def _check_probabilities(probabilities: ArrayLike) -> None:
+  """Raises ValueError for values outside of [0, 1], such as logits, if there are values yet."""
+  if isinstance(probabilities, jax.core.Tracer):
+    return
+  low, high = float(jnp.min(probabilities)), float(jnp.max(probabilities))
+  if low < -_ROUNDING or high > 1 + _ROUNDING:
+    raise ValueError(
+      f"probabilities from {low:.3g} to {high:.3g}; expected 0 to 1: apply jax.nn.softmax to logits"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Integer, Shaped
 from asmjax.losses.neighborhood import offsets
 from asmjax.losses.pixel import l2_normalize
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
+from asmjax.utils.shapes import check_shapes
 
 
 class ContrastiveLoss(NamedTuple):
@@ -55,7 +56,7 @@ def contrastive_loss(
     Sums over pairs of the same and of different classes, and their numbers.
 
   Raises:
-    ValueError: An even size, or unknown neighbors.
+    ValueError: An even size, unknown neighbors, or shapes that do not fit.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -68,6 +69,7 @@ def contrastive_loss(
   both = offsets(size, neighbors)
   directions = jnp.array(both[: len(both) // 2])
   features, label = promote_to_float32(features), jnp.asarray(label, int)
+  check_shapes(features=(features, "n h w d"), label=(label, "n h w"))
   labeled = (label >= 0) & (label < classes)
   # `l2_normalize` is steep at 0: dead features would get a gradient a million times too large.
   alive = labeled[..., None] & jnp.any(features != 0, axis=-1, keepdims=True)

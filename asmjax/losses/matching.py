@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from asmjax.losses.pixel import l2_normalize
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
+from asmjax.utils.shapes import check_shapes
 
 # Squared length below which a feature is not stretched to length 1, and squared root mean square
 # below which an image's features are not scaled to 1. Features have lengths of about 1; with
@@ -48,7 +49,7 @@ def matching_distance(
     Sum over the pixels that count of the distance, and their number.
 
   Raises:
-    ValueError: Unknown `normalize`.
+    ValueError: Unknown `normalize`, or shapes that do not fit.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -83,7 +84,7 @@ def matching_hinge(
     Sum over the pixels that count, and their number.
 
   Raises:
-    ValueError: Unknown `normalize`.
+    ValueError: Unknown `normalize`, or shapes that do not fit.
   """
   distance, mask = _distance(predictions, targets, mask, normalize)
   return MaskedMean.from_values(jnp.maximum(0, margin - distance), mask)
@@ -163,6 +164,9 @@ def _distance(
   if normalize not in NORMALIZATIONS:
     raise ValueError(f"unknown normalize {normalize!r}; known: {', '.join(NORMALIZATIONS)}")
   predictions, targets = promote_to_float32(predictions), promote_to_float32(targets)
+  check_shapes(
+    predictions=(predictions, "n h w c"), targets=(targets, "n h w c"), mask=(mask, "n h w 1")
+  )
   mask = jnp.ones_like(targets[..., :1]) if mask is None else jnp.asarray(mask)
   if normalize == "pixel":
     predictions, targets = l2_normalize(predictions, EPSILON), l2_normalize(targets, EPSILON)

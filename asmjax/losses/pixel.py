@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
 from asmjax.ops.masked_mean import MaskedMean
+from asmjax.utils.shapes import check_shapes
 
 
 def cross_entropy(
@@ -28,6 +29,9 @@ def cross_entropy(
     Sum over the pixels that count, and their number, whatever their weights. An ignored pixel has
     exactly no gradient.
 
+  Raises:
+    ValueError: The shapes do not fit.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> logits = jnp.log(jnp.array([0.5, 0.25, 0.25])).reshape(1, 1, 1, 3).repeat(2, axis=2)
@@ -36,6 +40,12 @@ def cross_entropy(
     0.6931 over 1 pixel
   """
   logits, label = jnp.asarray(logits), jnp.asarray(label)
+  check_shapes(
+    logits=(logits, "n h w c"),
+    label=(label, "n h w"),
+    mask=(mask, "n h w 1"),
+    weights=(weights, "n h w"),
+  )
   classes = logits.shape[-1]
   labeled = (label >= 0) & (label < classes)
   mask = labeled if mask is None else labeled & (jnp.asarray(mask)[..., 0] > 0)
@@ -92,6 +102,9 @@ def squared_error(
   Returns:
     Sum over the pixels that count, and their number. An ignored pixel has exactly no gradient.
 
+  Raises:
+    ValueError: The shapes do not fit.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> ones = jnp.ones((1, 1, 2, 3))
@@ -99,6 +112,7 @@ def squared_error(
     MaskedMean(total=Array(3., dtype=float32), count=Array(1., dtype=float32))
   """
   predictions, targets = jnp.asarray(predictions), jnp.asarray(targets)
+  _check_vectors(predictions, targets, mask)
   difference = predictions - targets
   if mask is not None:
     # Before it is squared, so that a target that is not finite has no gradient.
@@ -122,6 +136,9 @@ def negative_cosine(
   Returns:
     Sum over the pixels that count, and their number.
 
+  Raises:
+    ValueError: The shapes do not fit.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> up, slanted = jnp.array([[[[0.0, 0.0, 1.0]]]]), jnp.array([[[[3.0, 0.0, 4.0]]]])
@@ -129,6 +146,7 @@ def negative_cosine(
     -0.80
   """
   targets = jnp.asarray(targets)
+  _check_vectors(predictions, targets, mask)
   cosine = jnp.sum(l2_normalize(predictions) * targets, axis=-1, keepdims=True)
   return MaskedMean.from_values(-cosine, mask)
 
@@ -149,3 +167,9 @@ def l2_normalize(x: Float[ArrayLike, "... c"], epsilon: float = 1e-12) -> Float[
   """
   x = jnp.asarray(x)
   return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), epsilon))
+
+
+def _check_vectors(predictions: ArrayLike, targets: ArrayLike, mask: ArrayLike | None) -> None:
+  check_shapes(
+    predictions=(predictions, "n h w c"), targets=(targets, "n h w c"), mask=(mask, "n h w 1")
+  )

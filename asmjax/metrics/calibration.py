@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.moments import ratio
+from asmjax.utils.shapes import check_shapes
 
 # Bins of Guo et al. 2017, Table 1.
 _NUM_BINS = 15
@@ -38,8 +39,12 @@ def count_calibration(
   Returns:
     By bin: the float32 sum of confidences, and the int32 numbers of right pixels and of all
     pixels. `Calibration` takes them in this order.
+
+  Raises:
+    ValueError: The shapes do not fit.
   """
   probabilities, label = jnp.asarray(probabilities), jnp.asarray(targets)
+  check_shapes(probabilities=(probabilities, "*shape c"), targets=(label, "*shape"))
   num_classes, columns = probabilities.shape[-1], label.shape[-1]
   confidence = jnp.max(probabilities, -1).astype(jnp.float32)
   bins = jnp.searchsorted(_upper_bounds(num_bins, np.float32), confidence, method="compare_all")
@@ -90,8 +95,12 @@ class Calibration(Metric):
       predictions: Probabilities of the classes, (..., c).
       targets: True class ids (...); others than [0, c) are left out.
       num_bins: Number of equal bins of confidence, 15 by default.
+
+    Raises:
+      ValueError: The shapes do not fit.
     """
     probabilities, label = np.asarray(predictions), np.asarray(targets)
+    check_shapes(predictions=(probabilities, "*shape c"), targets=(label, "*shape"))
     bounds = _upper_bounds(
       num_bins, np.float64 if probabilities.dtype == np.float64 else np.float32
     )

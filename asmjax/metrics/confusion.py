@@ -10,6 +10,7 @@ from jaxtyping import Array, Int
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.moments import nanmean, ratio
+from asmjax.utils.shapes import check_shapes
 
 
 def count_confusions(
@@ -24,8 +25,12 @@ def count_confusions(
 
   Returns:
     int32 counts: rows are true classes.
+
+  Raises:
+    ValueError: The shapes differ.
   """
   predictions, label = jnp.asarray(predictions), jnp.asarray(targets)
+  check_shapes(predictions=(predictions, "*shape"), targets=(label, "*shape"))
   labeled = (label >= 0) & (label < num_classes)
   cell = jnp.where(labeled, label * num_classes + predictions, num_classes**2)
   counts = jnp.bincount(cell.ravel(), length=num_classes**2 + 1)
@@ -57,8 +62,9 @@ class ConfusionMatrix(Metric):
 
   @classmethod
   def from_batch(cls, predictions: Any, targets: Any, *, num_classes: int) -> "ConfusionMatrix":
-    """Counts the pixels of label maps of any equal shape; see `count_confusions`."""
+    """Counts the pixels of label maps of any equal shape on the host; see `count_confusions`."""
     predictions, label = np.asarray(predictions), np.asarray(targets)
+    check_shapes(predictions=(predictions, "*shape"), targets=(label, "*shape"))
     labeled = (label >= 0) & (label < num_classes)
     cells = label[labeled].astype(np.int64) * num_classes + predictions[labeled]
     counts = np.bincount(cells, minlength=num_classes**2)

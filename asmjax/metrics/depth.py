@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Integer, Num
 
 from asmjax.metrics.moments import ratio
-from asmjax.metrics.pixel_errors import PixelErrors, check_same_shape, sum_on_device, sum_on_host
+from asmjax.metrics.pixel_errors import PixelErrors, sum_on_device, sum_on_host
+from asmjax.utils.shapes import check_shapes
 
 # Depths in meters that errors are computed with; both keep every float32 sum finite.
 NEAREST, FARTHEST = 1e-3, 1e6
@@ -124,7 +125,9 @@ def _pixel_errors(
   """Computes errors by name in the namespace `xp`, where they count, and the checked groups."""
   predictions, targets = xp.asarray(predictions, float), xp.asarray(targets, float)
   group = None if group is None else xp.asarray(group, int)
-  check_same_shape(predictions=predictions, targets=targets, group=group)
+  check_shapes(
+    predictions=(predictions, "*shape"), targets=(targets, "*shape"), group=(group, "*shape")
+  )
   if not NEAREST < cap <= FARTHEST:
     raise ValueError(f"expected a cap in ({NEAREST:g}, {FARTHEST:g}] m, found {cap!r}")
   mask = (targets > 0) & (targets <= cap)

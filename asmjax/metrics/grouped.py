@@ -8,7 +8,8 @@ import numpy as np
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.moments import nanmean, ratio
-from asmjax.metrics.pixel_errors import PixelErrors, check_same_shape
+from asmjax.metrics.pixel_errors import PixelErrors
+from asmjax.utils.shapes import check_shapes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,9 +107,7 @@ def instance_groups(instance: Any, label: Any, *, num_classes: int) -> Groups:
     ValueError: The shapes differ or are not (n, h, w).
   """
   instance, label = np.asarray(instance, np.int64), np.asarray(label, np.int64)
-  check_same_shape(instance=instance, label=label)
-  if instance.ndim != 3:
-    raise ValueError(f"expected instances of shape (n, h, w), found {instance.shape}")
+  check_shapes(instance=(instance, "n h w"), label=(label, "n h w"))
   keys = (np.arange(len(instance))[:, None, None] << 32) + instance
   inside = instance > 0
   unique, member = np.unique(keys[inside], return_inverse=True)

@@ -10,6 +10,7 @@ from asmjax.metrics.base import Metric
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.metrics.grouped import instance_groups
 from asmjax.metrics.moments import nanmean, ratio
+from asmjax.utils.shapes import check_shapes
 
 # How often a class counts in an image whose truth holds it without any instance id.
 COUNT_WITHOUT_IDS = {
@@ -92,12 +93,9 @@ class InstanceIoU(Metric):
       ValueError: The maps differ in shape or have another rank.
     """
     maps = [np.asarray(x) for x in (predictions, targets, instance)]
-    shapes = [x.shape for x in maps]
-    if len(set(shapes)) > 1 or maps[0].ndim not in (2, 3):
-      raise ValueError(
-        f"predictions {shapes[0]}, targets {shapes[1]} and instance {shapes[2]}; expected three "
-        "maps (h, w) or (n, h, w)"
-      )
+    axes = "h w" if maps[0].ndim == 2 else "n h w"
+    names = ("predictions", "targets", "instance")
+    check_shapes(**{name: (x, axes) for name, x in zip(names, maps, strict=True)})
     total = cls.empty(num_classes, count_without_ids=count_without_ids)
     stacks = (x.reshape(-1, *x.shape[-2:]) for x in maps)
     for prediction, label, ids in zip(*stacks, strict=True):

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from asmjax.utils.shapes import check_shapes
+
 
 class LabelPair(NamedTuple):
   """True and predicted labels of one image.
@@ -31,11 +33,8 @@ def label_pairs(
 ) -> Iterator[LabelPair]:
   """Yields the images of a stack without their padding; see `BoundaryMetric.from_batch`."""
   predictions, label = np.asarray(predictions), np.asarray(targets)
-  if label.shape != predictions.shape or label.ndim not in (2, 3):
-    raise ValueError(
-      f"labels of shape {label.shape} and predictions of shape {predictions.shape}; expected two "
-      "equal shapes, (h, w) or (n, h, w)"
-    )
+  axes = "h w" if label.ndim == 2 else "n h w"
+  check_shapes(predictions=(predictions, axes), targets=(label, axes))
   labeled = (label >= 0) & (label < num_classes)
   wrong = labeled & ((predictions < 0) | (predictions >= num_classes))
   if wrong.any():

@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Integer, Num
 
 from asmjax.metrics.moments import ratio
-from asmjax.metrics.pixel_errors import PixelErrors, check_same_shape, sum_on_device, sum_on_host
+from asmjax.metrics.pixel_errors import PixelErrors, sum_on_device, sum_on_host
+from asmjax.utils.shapes import check_shapes
 
 # Width of the histogram's bins in degrees. Papers print medians with two decimals, and so wide the
 # histogram of one group takes 72 kB.
@@ -110,10 +111,9 @@ def _pixel_errors(
   """Computes angles in degrees and whether they are small, where they count, and the groups."""
   predictions, targets = xp.asarray(predictions, float), xp.asarray(targets, float)
   group = None if group is None else xp.asarray(group, int)
-  check_same_shape(predictions=predictions, targets=targets)
-  if targets.shape[-1:] != (3,):
-    raise ValueError(f"expected normals of shape (..., 3), found {targets.shape}")
-  check_same_shape(normals=targets[..., 0], group=group)
+  check_shapes(
+    predictions=(predictions, "*shape 3"), targets=(targets, "*shape 3"), group=(group, "*shape")
+  )
   (ax, ay, az), mask = _rescale(targets, xp)
   (bx, by, bz), known = _rescale(predictions, xp)
   cross = (ay * bz - az * by) ** 2 + (az * bx - ax * bz) ** 2 + (ax * by - ay * bx) ** 2

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from asmjax.metrics.base import Metric
+from asmjax.utils.shapes import check_shapes
 
 _Errors = TypeVar("_Errors", bound="PixelErrors")
 
@@ -61,13 +62,6 @@ def sum_on_host(
   }
 
 
-def check_same_shape(**arrays: Any) -> None:
-  """Raises ValueError unless all arrays but None have one shape."""
-  shapes = {name: tuple(array.shape) for name, array in arrays.items() if array is not None}
-  if len(set(shapes.values())) > 1:
-    raise ValueError(f"expected one shape for all, found {shapes}")
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class PixelErrors(Metric):
   """Sums over pixels, by group, of any number of images; base class of depth and normals.
@@ -117,7 +111,7 @@ class PixelErrors(Metric):
     """Adds the pixels of both; ValueError if they count by other rules, or have other groups."""
     if self.rules != other.rules:
       raise ValueError(f"cannot merge errors by two rules: {self.rules!r} and {other.rules!r}")
-    check_same_shape(first=self.sums["pixels"], second=other.sums["pixels"])
+    check_shapes(this=(self.sums["pixels"], "*groups"), other=(other.sums["pixels"], "*groups"))
     added = {name: value + other.sums[name] for name, value in self.sums.items()}
     return dataclasses.replace(self, sums=added)
 

@@ -38,6 +38,11 @@ def kitchens(tmp_path_factory):
   return str(root)
 
 
+def test_build_experiment_renders_scenes_at_the_size_of_the_network():
+  run = build_experiment(small.config(**{"data.size": (24, 16)}))
+  assert run.source[0]["image"].shape == run.validation[0]["image"].shape == (24, 16, 3)
+
+
 def horse(root, variant="iid", **changes):
   return photo_config(variant, "horse", root, **changes)
 

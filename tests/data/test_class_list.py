@@ -29,14 +29,21 @@ def test_read_classes_generates_distinct_colors_for_255_classes(tmp_path):
     read_classes(tmp_path / "a.csv")
 
 
+def test_read_classes_numbers_plain_names(tmp_path):
+  short, long = tmp_path / "short.yaml", tmp_path / "long.yaml"
+  short.write_text("classes: [ground, road]")
+  long.write_text("classes: [{name: ground, id: 0}, {name: road, id: 1}]")
+  assert read_classes(short) == read_classes(long)
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [
     ("", r"no list under `classes`"),
     ("- {name: x}", r"no list under `classes`"),
     ("classes: []", r"has 0 classes; expected 1\.\.255"),
-    ("classes: [x]", r"class 1 is 'x'; expected \{name"),
-    ("classes: [{id: 1}]", r"class 1 is \{'id': 1\}; expected \{name"),
+    ("classes: [7]", r"class 1 is 7; expected a name or \{name"),
+    ("classes: [{id: 1}]", r"class 1 is \{'id': 1\}; expected a name or \{name"),
     ("classes: [{name: x}]\nvoid: [1]", r"unknown key 'void'; known: classes, ignored"),
     ("classes: [{name: x, tint: [0, 0, 0]}]", r"class 1 has the unknown key 'tint'; known: na"),
     ("classes: [{name: x}, {name: x}]", r"class 2: name 'x' is taken by .*class 1"),

@@ -24,7 +24,6 @@ _CACHE = tempfile.TemporaryDirectory(prefix="asmjax_tests_")
 
 SMALL = {
   "tasks.segmentation.extra_metrics": (),
-  "data.options.size": (16, 16),
   "data.options.length": 24,
   "data.size": (16, 16),
   "predictor.levels": 2,

@@ -229,8 +229,8 @@ def test_export_names_what_cannot_be_exported(settings, message):
 
 def test_save_writes_complete_files_or_none(tmp_path):
   artifact = export(inference_runs.trained(Rows, ("depth",)), size=(2, 2), platforms=("cpu",))
-  with pytest.raises(ValueError, match="net.json is where the metadata go"):
-    save(artifact, tmp_path / "net.json")
+  with pytest.raises(ValueError, match=r"net.onnx has the suffix .\.onnx.; expected \.stablehlo"):
+    save(artifact, tmp_path / "net.onnx")
   with pytest.raises(AttributeError):
     save(artifact._replace(exported=None), tmp_path / "net.stablehlo")
   assert not list(tmp_path.iterdir())

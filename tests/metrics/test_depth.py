@@ -133,7 +133,7 @@ def test_depth_errors_refuse_bad_shapes_caps_and_merges():
   errors = DepthErrors.from_batch([1.0], [1.0], cap=10.0)
   with pytest.raises(ValueError, match="10.*80"):
     errors.merge(DepthErrors.from_batch([1.0], [1.0], cap=80.0))
-  with pytest.raises(ValueError, match="one shape"):
+  with pytest.raises(ValueError, match=r"expected \(\*groups\) = \(\)"):
     errors.merge(DepthErrors.empty(cap=10.0, num_groups=2))
   with pytest.raises(ValueError, match=r"predictions.*2"):
     DepthErrors.from_batch([1.0, 2.0], [1.0])

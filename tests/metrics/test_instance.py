@@ -118,9 +118,9 @@ def test_instance_iou_without_an_instance_is_nan():
 
 def test_instance_iou_refuses_bad_shapes_and_options():
   label = np.zeros((2, 2), int)
-  with pytest.raises(ValueError, match=r"targets \(2, 2\).*instance \(2,\); expected three maps"):
+  with pytest.raises(ValueError, match=r"instance has shape \(2,\); expected \(h, w\)"):
     InstanceIoU.from_batch(label, label, instance=label[0], num_classes=2)
-  with pytest.raises(ValueError, match=r"targets \(2,\)"):
+  with pytest.raises(ValueError, match=r"predictions has shape \(2,\)"):
     InstanceIoU.from_batch(label[0], label[0], instance=label[0], num_classes=2)
   with pytest.raises(ValueError, match="unknown count_without_ids 'twice'; known: .*'once'"):
     InstanceIoU.empty(2, count_without_ids="twice")

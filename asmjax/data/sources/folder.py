@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -28,20 +29,25 @@ class Folder(FileSource):
   masks and those with a palette are read as ids.  Masks of three channels are read as colors if
   the list of classes has colors, else as the same id in every channel.
 
+  Photos that lie in one folder are split into `folds` parts of about equal size, by an order that
+  their names alone decide: "val" has part `fold`, "train" the others, "all" all photos.
+
   Attributes:
     root: Path of the data set's folder, to which the paths below are relative.
     split: Name of the split, which replaces `{split}` in the paths below.
-    images: Path of the folder of the photos.
+    images: Path of the folder of the photos; without `{split}` and lists, of those of all splits.
     masks: Path of the folder of the masks.
     mask_suffix: Text that masks' names append to the photos' names, as `_L` in CamVid; none by
       default.
     lists: Path of a text file with one photo's name per line; empty, the default, if every split
       has folders of its own.
     classes: Path of the YAML or CSV list of classes; see `asmjax.data.class_list.read_classes`.
+    folds: Number of parts that photos in one folder are split into, 5 by default.
+    fold: Part to validate on, from 0 to `folds` - 1.
 
   Raises:
-    ValueError: The split is unknown or empty, two photos or two masks have the same name, or the
-      list of classes is invalid.
+    ValueError: The split is unknown or empty, two photos or two masks have the same name, the list
+      of classes is invalid, or there is no such fold.
     FileNotFoundError: The folder lacks the list of classes, a photo its mask, or a mask its photo.
   """
 
@@ -50,6 +56,8 @@ class Folder(FileSource):
   mask_suffix: str = ""
   lists: str = ""
   classes: str = "classes.yaml"
+  folds: int = 5
+  fold: int = 0
 
   # The instance's descriptor adds classes and splits, which are read from the folder.
   descriptor: ClassVar[Descriptor] = Descriptor(
@@ -58,13 +66,20 @@ class Folder(FileSource):
 
   def __post_init__(self) -> None:
     """Reads the classes, finds the splits and pairs the split's photos with their masks."""
+    if not 0 <= self.fold < self.folds or self.folds < 2:
+      raise ValueError(
+        f"fold {self.fold} of {self.folds} folds; expected at least 2, and one of them from 0 on"
+      )
     splits = self._find_splits()
     if self.split not in splits:
       needed = f"ROOT/{self.lists}" if self.lists else f"ROOT/{self.images} and ROOT/{self.masks}"
-      raise ValueError(
+      message = (
         f"unknown split {self.split!r}; known, by {needed} in {self.folder}: "
         f"{', '.join(splits) or 'none'}"
       )
+      if not splits:
+        message += "; for photos in one folder, name it without {split} in images and masks"
+      raise ValueError(message)
     descriptor = dataclasses.replace(
       self.descriptor,
       classes=self._classes.names,
@@ -118,6 +133,8 @@ class Folder(FileSource):
 
   def _find_splits(self) -> tuple[str, ...]:
     """Returns the values of `{split}` that have a list, or folders of photos and masks."""
+    if self._has_folds:
+      return ("all", "train", "val")
     option = "lists" if self.lists else "images"
     pattern = str(pathlib.PurePosixPath(getattr(self, option)))  # Without "./" and a last "/".
     if pattern.startswith("/"):
@@ -132,6 +149,20 @@ class Folder(FileSource):
     splits = sorted(match[1] for match in matches if match)
     return tuple(split for split in splits if self.lists or self._path(self.masks, split).is_dir())
 
+  @property
+  def _has_folds(self) -> bool:
+    """Whether all photos lie in one folder."""
+    return not self.lists and _SPLIT not in self.images + self.masks
+
+  def _select_fold(self, names: Sequence[str]) -> list[str]:
+    """Returns the names of the split, sorted as `names` are."""
+    if self.split == "all":
+      return list(names)
+    # Neighbors in a sequence of frames, which are alike, are spread over all parts.
+    order = sorted(names, key=lambda name: hashlib.md5(name.encode()).digest())
+    chosen = set(order[self.fold :: self.folds])
+    return [name for name in names if (name in chosen) == (self.split == "val")]
+
   def _path(self, pattern: str, split: str) -> pathlib.Path:
     return self.folder / pattern.replace(_SPLIT, split)
 
@@ -142,10 +173,10 @@ class Folder(FileSource):
       lines = self.read_list(self.lists.replace(_SPLIT, self.split))
       return _find_pairs([*map(_remove_suffix, lines)], images, masks, self.mask_suffix)
     names = sorted(_find_pictures(images))
-    pairs = _find_pairs(names, images, masks, self.mask_suffix)
-    if _SPLIT in self.masks:
+    if self._has_folds or _SPLIT in self.masks:
       _check_all_used(masks, self.mask_suffix, names)
-    return pairs
+    chosen = self._select_fold(names) if self._has_folds else names
+    return _find_pairs(chosen, images, masks, self.mask_suffix)
 
 
 def _find_pairs(

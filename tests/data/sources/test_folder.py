@@ -281,10 +281,31 @@ def test_folder_refuses_empty_split(root):
     Folder(str(root), "test", lists="{split}.txt")
 
 
-@pytest.mark.parametrize("option", ["images", "lists"])
-def test_folder_refuses_options_without_split(root, option):
+@pytest.mark.parametrize("options", [{"images": "all"}, {"lists": "all"}])
+def test_folder_refuses_options_without_split(root, options):
+  ((option, _),) = options.items()  # The folders of the masks are one a split.
   with pytest.raises(ValueError, match=rf"{option} is 'all'; expected \{{split\}} in it"):
-    Folder(str(root), "train", **{option: "all"})
+    Folder(str(root), "train", **options)
+
+
+def test_folder_splits_photos_of_one_folder_into_folds(tmp_path):
+  (tmp_path / "classes.yaml").write_text(YAML)
+  everything = [f"{index:02d}" for index in range(11)]
+  for name in everything:
+    photo(tmp_path / "photos" / f"{name}.png")
+    save(tmp_path / "masks" / f"{name}.png", IDS)
+  options = {"images": "photos", "masks": "masks", "folds": 4}
+  names = lambda split, fold: list(Folder(str(tmp_path), split, fold=fold, **options).names)
+  assert names("all", 0) == everything
+  parts = [names("val", fold) for fold in range(4)]
+  assert sorted(sum(parts, [])) == everything and {len(part) for part in parts} == {2, 3}
+  for fold, part in enumerate(parts):
+    assert names("train", fold) == sorted(set(everything) - set(part))
+  assert Folder(str(tmp_path), "val", **options).descriptor.splits == ("all", "train", "val")
+  with pytest.raises(ValueError, match="fold 4 of 4 folds; expected at least 2, and one of them"):
+    names("val", 4)
+  with pytest.raises(ValueError, match="known, .*: none; for photos in one folder, name it"):
+    Folder(str(tmp_path), "train")
 
 
 def test_folder_names_layout_without_list_of_classes(root):
