@@ -78,6 +78,7 @@ def prepare_run(
   experiment = build_experiment(config)
   schedule = build_schedule(config, experiment)
   check_same_config(workdir, config.to_dict())
+  experiment.init.check()
   if jax.process_index() == 0:
     write_json(workdir / "config.json", config.to_dict())
     write_descriptor(workdir, experiment.descriptor)

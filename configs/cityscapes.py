@@ -30,6 +30,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
       "critic": {"filters": (32, 64, 128)},
     },
   )
+  config.init.required = True
   config.data = defaults(
     Data,
     source="cityscapes",

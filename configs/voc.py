@@ -46,6 +46,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
       "critic": {"filters": (32, 64, 128)},
     },
   )
+  config.init.required = True
   config.data = defaults(
     Data,
     source="pascal_voc",

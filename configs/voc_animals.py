@@ -17,9 +17,10 @@ def get_config(argument: str = "iid") -> ConfigDict:
   """DeepLab v3 on MobileNetV2 at output stride 16, 500 steps of 8 crops of 225.
 
   It starts from `--config.init.path=FILE` in torchvision's names, and keeps the backbone's running
-  statistics. From scratch it needs `--config.predictor.backbone.norm.frozen=False` and a rate of
-  1e-3. All other classes, people among them, are unlabeled. Small enough for a CPU. LoAd goes on
-  from an `iid` of 2000 steps (docs/results/lookahead.md).
+  statistics. From scratch it needs `--config.init.required=False`,
+  `--config.predictor.backbone.norm.frozen=False` and a rate of 1e-3. All other classes, people
+  among them, are unlabeled. Small enough for a CPU. LoAd goes on from an `iid` of 2000 steps
+  (docs/results/lookahead.md).
 
   Args:
     argument: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
@@ -31,7 +32,7 @@ def get_config(argument: str = "iid") -> ConfigDict:
     structure=methods.BOUNDED,
     adversarial=methods.GAN_FROM_SCRATCH,
   )
-  config.init.part = "backbone"
+  config.init.update(part="backbone", required=True)
   config.data = defaults(
     Data,
     source="pascal_voc",

@@ -42,6 +42,7 @@ COMMANDS = {
   "analyze": Command("analyze", "compare finished runs in tables and figures"),
   "report": Command("report", "make one HTML page of finished runs"),
   "summary": Command("summary", "print a network's layers, costs and fields of view"),
+  "weights": Command("weights", "list published weights to start from"),
   "sweep": Command("sweep", "run configs x seeds side by side and compare them"),
 }
 

@@ -126,6 +126,7 @@ def finetuning_schedule(
   if stride and config.predictor.name == "deeplab":
     config.predictor.stride = stride
   _freeze_statistics(config.predictor)
+  config.init.required = True
   config.init.part = ""  # All of the trained predictor, not only the part that began as published.
   config.eval.every = 0
 

@@ -85,6 +85,8 @@ class Init:
     strict: Whether every variable must get a value and every array must be used.
     reinitialize: Patterns of variables that stay random, such as "*/conv1/*".
     ignore: Patterns of names in the file that have no place in the predictor.
+    required: Whether a training without a path is refused, as those of configs that are meant to
+      start from published weights or from a trained predictor.
   """
 
   path: str = ""
@@ -93,6 +95,17 @@ class Init:
   strict: bool = True
   reinitialize: tuple[str, ...] = ()
   ignore: tuple[str, ...] = ()
+  required: bool = False
+
+  def check(self) -> None:
+    """Raises ValueError if weights are required and none are given."""
+    if self.required and not self.path:
+      raise ValueError(
+        "init.path is empty, but this config starts from a trained network: "
+        "--config.init.path=FILE with published weights, which `asmjax weights` lists, or "
+        "--config.init.path=WORKDIR --config.init.format=orbax with those of a run; "
+        "--config.init.required=False trains from random weights"
+      )
 
   def variables(
     self, predictor: nn.Module, variables: PyTree, report: Callable[[str], None]

@@ -48,6 +48,7 @@ AHEAD = {
   "terms.adversarial.critic": methods.critic("patch", filters=(4, 6)),
   "optimizer.predictor.learning_rate": 0.05,
   "eval.every": 0,
+  "init.required": False,
 }
 
 
