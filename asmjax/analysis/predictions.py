@@ -9,6 +9,9 @@ import numpy as np
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
 from asmjax.config.run_dir import read_state, reopen
+from asmjax.data.descriptor import Source
+from asmjax.data.wrappers import spread_indices
+from asmjax.tasks.segmentation import WRONG_COLOR
 from asmjax.train.loop import make_draw_predictions
 
 
@@ -16,16 +19,20 @@ class Predictions(NamedTuple):
   """Pictures of validation examples, with their truth and the predictions of groups of runs.
 
   Attributes:
+    names: Name of each example: of its photo's file, or split and number without files.
     columns: Pictures uint8 (n, h, w, 3) by title: the input, then of each task the truth and the
       prediction of every group that has the task.
     errors: The same with errors in place of predictions, as the task draws them.
+    overlays: The same with predictions over the photo, of the tasks that draw them so.
     titles: Titles of the columns with predictions, by the group's label.
     colors: Color (r, g, b) in 0..255 by the name of the class; empty if no run segments.
     missing: Reason why a group has no pictures, by its label.
   """
 
+  names: tuple[str, ...]
   columns: dict[str, np.ndarray]
   errors: dict[str, np.ndarray]
+  overlays: dict[str, np.ndarray]
   titles: dict[str, tuple[str, ...]]
   colors: dict[str, tuple[int, int, int]]
   missing: dict[str, str]
@@ -41,6 +48,7 @@ def predict_examples(
     count: Largest number of examples.
     data_root: Folder of the data set; None, the default, for the one in each run's config.
   """
+  names: tuple[str, ...] = ()
   pictures, colors, missing = {}, {}, {}
   for group in groups if count else ():
     try:
@@ -51,21 +59,24 @@ def predict_examples(
     except FileNotFoundError as error:
       missing[group.label] = str(error)
       continue
+    names = names or _name_examples(run.validation, count)
     if "segmentation" in run.game.tasks:
       colors = dict(zip(run.descriptor.classes, run.descriptor.palette, strict=True))
   columns, titles = _arrange_columns(pictures, "prediction")
   errors, _ = _arrange_columns(pictures, "error")
-  return Predictions(columns, errors, titles, colors, missing)
+  overlays, _ = _arrange_columns(pictures, "overlay")
+  return Predictions(names, columns, errors, overlays, titles, colors, missing)
 
 
 def save_predictions(
   groups: Sequence[Group], out: pathlib.Path, *, count: int = 6, data_root: str | None = None
 ) -> None:
-  """Draws inputs, truths and each group's predictions, and the same with their errors.
+  """Draws inputs, truths and each group's predictions, their errors, and them over the photos.
 
   Args:
     groups: Groups of runs, of which the first run is drawn.
-    out: Folder of the files to write, `predictions.png` and `prediction_errors.png`.
+    out: Folder of the files to write, `predictions.png`, `prediction_errors.png` and, of classes,
+      `prediction_overlays.png`.
     count: Largest number of examples.
     data_root: Folder of the data set; None, the default, for the one in each run's config.
 
@@ -75,10 +86,26 @@ def save_predictions(
   predictions = predict_examples(groups, count, data_root)
   for label, reason in predictions.missing.items():
     raise FileNotFoundError(f"{label}: {reason}")
-  sheets = {"predictions": predictions.columns, "prediction_errors": predictions.errors}
-  for name, pictures in sheets.items():
-    columns = [Column(title, rows) for title, rows in pictures.items()]
-    draw_sheet([Block("", columns)]).savefig(out / f"{name}.png", dpi=110)
+  colors = predictions.colors
+  wrong = {"wrong": WRONG_COLOR} if colors else {}
+  sheets = {
+    "predictions": (predictions.columns, colors),
+    "prediction_errors": (predictions.errors, colors | wrong),
+    "prediction_overlays": (predictions.overlays, colors),
+  }
+  for name, (pictures, legend) in sheets.items():
+    if len(pictures) > 1:  # Beside the input.
+      columns = [Column(title, rows) for title, rows in pictures.items()]
+      sheet = draw_sheet([Block("", columns, names=predictions.names)], legend)
+      sheet.savefig(out / f"{name}.png", dpi=110)
+
+
+def _name_examples(source: Source, count: int) -> tuple[str, ...]:
+  """Returns the names of the photos' files, or the split and the number of what has none."""
+  return tuple(
+    path.name if (path := source.files(index).get("image")) else f"{source.split} {index}"
+    for index in spread_indices(len(source), count)
+  )
 
 
 def _arrange_columns(

@@ -1,14 +1,20 @@
 """Sheets of pictures and maps of losses: columns of the same examples, in blocks with titles."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 # Percentile at which colors end, as with the maximum a few pixels would leave all others dark.
 _BRIGHTEST = 99
-# Width of a picture in inches.
-_WIDTH = 1.5
+# Widths of a picture, and of an entry of the legend, in inches.
+_WIDTH, _LEGEND_WIDTH = 1.5, 1.1
+
+
+# Position of the names of rows, which read upward.
+_BESIDE = {"rotation": "vertical", "ha": "right", "va": "center"}
 
 
 class Scale(NamedTuple):
@@ -61,11 +67,13 @@ class Block(NamedTuple):
     title: Title above the block; empty for none.
     columns: Columns to draw, all in the shape of the photos in the first one.
     note: Text below the block; empty for none.
+    names: Name of each row, beside it; none by default.
   """
 
   title: str
   columns: Sequence[Column]
   note: str = ""
+  names: Sequence[str] = ()
 
   @property
   def has_losses(self) -> bool:
@@ -73,8 +81,14 @@ class Block(NamedTuple):
     return any(column.scale for column in self.columns)
 
 
-def draw_sheet(blocks: Sequence[Block]) -> Any:
+def draw_sheet(
+  blocks: Sequence[Block], legend: Mapping[str, tuple[int, int, int]] = MappingProxyType({})
+) -> Any:
   """Draws blocks below each other, with a color bar below each column of losses.
+
+  Args:
+    blocks: Blocks from top to bottom.
+    legend: Colors (r, g, b) in 0..255 by name, to list below the last block; none by default.
 
   Returns:
     Matplotlib figure.
@@ -83,7 +97,8 @@ def draw_sheet(blocks: Sequence[Block]) -> Any:
 
   num_columns = max(len(block.columns) for block in blocks)
   heights = [_compute_height(block) for block in blocks]
-  figure = Figure(figsize=(_WIDTH * num_columns, sum(heights)))
+  width = _WIDTH * num_columns
+  figure = Figure(figsize=(width, sum(heights) + _legend_height(legend, width)))
   figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
   parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False).ravel()
   for part, block in zip(parts, blocks, strict=True):
@@ -92,7 +107,28 @@ def draw_sheet(blocks: Sequence[Block]) -> Any:
     if block.note:
       part.supxlabel(block.note, fontsize=9)
     _draw_block(part, block, num_columns)
+  if legend:
+    _draw_legend(figure, legend, width)
   return figure
+
+
+def _legend_height(legend: Mapping[str, Any], width: float) -> float:
+  return 0.25 * math.ceil(len(legend) / _count_legend_columns(width)) if legend else 0.0
+
+
+def _count_legend_columns(width: float) -> int:
+  return max(int(width / _LEGEND_WIDTH), 1)
+
+
+def _draw_legend(figure: Any, legend: Mapping[str, tuple[int, int, int]], width: float) -> None:
+  from matplotlib.patches import Patch
+
+  patches = [
+    Patch(facecolor=np.array(color) / 255, edgecolor="0.5", linewidth=0.5, label=name)
+    for name, color in legend.items()
+  ]
+  options = {"loc": "outside lower center", "fontsize": 8, "frameon": False, "handlelength": 1}
+  figure.legend(handles=patches, ncols=_count_legend_columns(width), **options)
 
 
 def _compute_height(block: Block) -> float:
@@ -108,6 +144,8 @@ def _draw_block(part: Any, block: Block, num_columns: int) -> None:
   grid = part.subplots(len(ratios), num_columns, squeeze=False, height_ratios=ratios)
   for axes in grid.flat:
     axes.axis("off")
+  for axes, name in zip(grid[:, 0], block.names, strict=False):
+    axes.text(-0.03, 0.5, name, transform=axes.transAxes, fontsize=6, **_BESIDE)
   for panels, column in zip(grid.T, block.columns, strict=False):
     panels[0].set_title(column.title, fontsize=9)
     style = _make_color_style(column.scale) if column.scale else {}

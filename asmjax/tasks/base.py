@@ -229,7 +229,7 @@ class Task(abc.ABC):
     *,
     align_corners: bool = False,
   ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """Draws "truth", "prediction" and "error" at the size of the truth.
+    """Draws "truth", "prediction" and "error" at the size of the truth, and perhaps more.
 
     Args:
       output: The predictor's map.

@@ -28,7 +28,7 @@ from asmjax.utils.colors import overlay
 
 # Minus the logit of a class that is not predicted: exp(-1e4) is 0 in single precision.
 _SURE = 1e4
-_WRONG_COLOR = np.array([220, 30, 30], np.uint8)
+WRONG_COLOR = np.array([220, 30, 30], np.uint8)
 
 
 def _boundary_metric(
@@ -220,17 +220,25 @@ class Segmentation(Task):
     truth: Truth,
     palette: UInt8[np.ndarray, "classes 3"],
   ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """Draws unlabeled pixels white, and errors red over the darkened truth."""
+    """Draws unlabeled pixels white, and errors red over the darkened truth.
+
+    If the batch has images, "overlay" is the prediction over them.
+    """
     label = np.asarray(truth["label"])
     colors = np.full((256, 3), 255, np.uint8)
     colors[: self.channels] = palette
     labeled = (label >= 0) & (label < self.channels)
     wrong = (labeled & (predictions != label))[..., None]
-    return {
+    pictures = {
       "truth": colors[label],
       "prediction": colors[predictions],
-      "error": np.where(wrong, _WRONG_COLOR, colors[label] // 4),
+      "error": np.where(wrong, WRONG_COLOR, colors[label] // 4),
     }
+    if "image" in truth:
+      pairs = zip(np.asarray(truth["image"]), predictions, strict=True)
+      drawn = [self.draw_overlay(image, prediction, palette) for image, prediction in pairs]
+      pictures["overlay"] = np.stack(drawn)
+    return pictures
 
   def encode(
     self, prediction: Int[np.ndarray, "h w"], palette: UInt8[np.ndarray, "classes 3"]
@@ -246,8 +254,9 @@ class Segmentation(Task):
     prediction: Int[np.ndarray, "h w"],
     palette: UInt8[np.ndarray, "classes 3"],
   ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draws the classes' colors over the image."""
-    return overlay(image, prediction, palette)
+    """Draws the classes' colors over the image, but for a class that is called "background"."""
+    backgrounds = [i for i, name in enumerate(self.classes) if name == "background"]
+    return overlay(image, prediction, palette, transparent=backgrounds)
 
 
 def _predict_classes(logits: Float[Array, "n h w c"]) -> Int[Array, "n h w"]:

@@ -15,6 +15,7 @@ def overlay(
   label: np.ndarray,
   palette: Sequence[tuple[int, int, int]] | np.ndarray,
   alpha: float = 0.6,
+  transparent: Sequence[int] = (),
 ) -> np.ndarray:
   """Blends the classes' colors with an image.
 
@@ -23,11 +24,13 @@ def overlay(
     label: Class ids, int (h, w); ids that the palette does not have are drawn white.
     palette: Color (r, g, b) of each class, in 0..255.
     alpha: Opacity of the colors, 0.6 by default; 1 hides the image.
+    transparent: Ids whose pixels stay as they are in the image; none by default.
   """
   colors = np.array([*palette, (255, 255, 255)], np.float32)
   known = (label >= 0) & (label < len(palette))
   class_colors = colors[np.where(known, label, len(palette))]
-  return np.round((1 - alpha) * image + alpha * class_colors).astype(np.uint8)
+  opacity = np.where(np.isin(label, transparent), 0, alpha)[..., None]
+  return np.round((1 - opacity) * image + opacity * class_colors).astype(np.uint8)
 
 
 def depth_colors(depth: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -310,7 +310,7 @@ def test_draw_predictions_leaves_padding_white():
   pictures = make_draw_predictions(run, count=2)(run.init_state())
   assert set(pictures) == {
     "input",
-    *(f"segmentation/{k}" for k in ("truth", "prediction", "error")),
+    *(f"segmentation/{k}" for k in ("truth", "prediction", "error", "overlay")),
   }
   for name, drawn in pictures.items():
     assert drawn.shape == (2, 16, 24, 3) and (drawn[:, :, 16:] == 255).all(), name

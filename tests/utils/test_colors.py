@@ -19,6 +19,9 @@ def test_overlay_goes_from_the_image_to_the_palette():
   np.testing.assert_array_equal(pictures.overlay(image, label, PALETTE, alpha=0.0), image)
   half = pictures.overlay(image, label, PALETTE, alpha=0.5)
   np.testing.assert_allclose(half, (image.astype(float) + opaque) / 2, atol=0.5)
+  see_through = pictures.overlay(image, label, PALETTE, alpha=1.0, transparent=[1])
+  np.testing.assert_array_equal(see_through[label == 1], image[label == 1])
+  np.testing.assert_array_equal(see_through[label != 1], opaque[label != 1])
 
 
 def test_depth_colors_go_from_blue_to_red_and_missing_is_black():

@@ -196,11 +196,15 @@ def _make_class_table(scores: ClassScores, baseline: str) -> _ClassTable:
 
 def _choose_pictures(gallery: Gallery, baseline: str) -> tuple[str, str]:
   """Returns the titles of the pictures that sliders compare at first."""
-  titles = [title for titles in gallery.predictions.values() for title in titles]
-  if not titles:
+  labels = [label for label, titles in gallery.predictions.items() if titles]
+  if not labels:
     return "input", "truth"
-  left = (*gallery.predictions.get(baseline, ()), *titles)[0]
-  return left, titles[-1] if titles[-1] != left else "truth"
+  label = baseline if baseline in labels else labels[0]
+  left = gallery.predictions[label][0]
+  task = left.removesuffix(label)  # "depth: " of several tasks, else nothing.
+  of_task = {other: task + other for other in labels if task + other in gallery.predictions[other]}
+  of_task.pop(label)
+  return left, (f"{task}truth", *of_task.values())[-1]
 
 
 def _list_chart_numbers(chart: curves.Chart) -> list[tuple[int, list[str]]]:

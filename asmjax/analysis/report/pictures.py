@@ -34,12 +34,14 @@ class Gallery(NamedTuple):
 
   Attributes:
     predictions: Titles of the columns with predictions, by the group's label.
+    names: Name of each example.
     photos: Pictures of each example: the input, then of each task the truth and the predictions.
     colors: Color (r, g, b) of each class, of a run that segments; empty if none does.
     notes: Why pictures are missing.
   """
 
   predictions: dict[str, tuple[str, ...]]
+  names: tuple[str, ...]
   photos: tuple[tuple[Picture, ...], ...]
   colors: dict[str, tuple[int, int, int]]
   notes: tuple[str, ...]
@@ -47,7 +49,8 @@ class Gallery(NamedTuple):
 
 def make_gallery(groups: Sequence[Group], *, count: int, data_root: str | None = None) -> Gallery:
   """Encodes the pictures of `predict_examples`, with a note for each group without any."""
-  columns, _, titles, colors, missing = predict_examples(groups, count, data_root)
+  drawn = predict_examples(groups, count, data_root)
+  columns = drawn.columns
   limit = min(_MAX_BYTES, _MAX_TOTAL_BYTES // max(sum(map(len, columns.values())), 1))
   photos = tuple(
     tuple(
@@ -56,8 +59,8 @@ def make_gallery(groups: Sequence[Group], *, count: int, data_root: str | None =
     )
     for row in zip(*columns.values(), strict=True)
   )
-  notes = tuple(f"{label}: no pictures, since {reason}" for label, reason in missing.items())
-  return Gallery(titles, photos, colors, notes)
+  notes = tuple(f"{label}: no pictures, since {reason}" for label, reason in drawn.missing.items())
+  return Gallery(drawn.titles, drawn.names, photos, drawn.colors, notes)
 
 
 def encode(picture: np.ndarray, limit: int) -> str:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from asmjax.analysis import report
 from asmjax.analysis.report import contents, page, reproduce
+from asmjax.analysis.report.pictures import Gallery
 from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
 from asmjax.train.loop import make_draw_predictions, open_checkpoints
@@ -117,7 +118,7 @@ def test_render_page_escapes_labels_and_protocols(parsed, written):
   texts = [text for _, text in parsed.texts]
   assert STRANGE in texts and "a < b" in texts
   assert written[0].title in texts and written[0].title.startswith(STRANGE)
-  assert f"Photo 1: {STRANGE}" in [img["alt"] for img in parsed.all("img")]
+  assert f"val 0: {STRANGE}" in [img["alt"] for img in parsed.all("img")]
 
 
 def flattened(tree, path=()):
@@ -160,7 +161,7 @@ def test_find_differences_lists_exactly_the_settings_that_differ(parsed, written
 
 def test_make_gallery_has_the_predictions_of_the_checkpoints(written, runs, parsed):
   photos = written[0].gallery.photos
-  assert len(photos) == 3
+  assert len(photos) == 3 and written[0].gallery.names[0] == "val 0"
   expected = {}
   for group in runs:
     run = build_experiment(contents.read_config(group.workdirs[0]))
@@ -293,7 +294,7 @@ def test_page_sliders_wipe_between_predictions(browser, written):
   browser.get(path.as_uri())
   stage = browser.find_element("css selector", ".stage")
   slider = browser.find_element("css selector", ".wipe input")
-  assert slider.accessible_name == f"Photo 1: {STRANGE} over ASM"
+  assert slider.accessible_name == f"val 0: {STRANGE} over ASM"
   before = screenshot(stage)
   assert before.std() > 5
   ends = {}
@@ -338,3 +339,19 @@ def test_page_scrolls_tables_in_their_boxes_on_a_phone(browser, written):
   browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
   assert browser.execute_script(wide) > 0
   assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize(
+  "predictions, expected",
+  [
+    ({}, ("input", "truth")),
+    ({"A": ("A",)}, ("A", "truth")),
+    ({"A": ("A",), "B": ("B",)}, ("B", "A")),
+    ({"A": ("depth: A", "normals: A")}, ("depth: A", "depth: truth")),
+    ({"A": ("depth: A", "normals: A"), "B": ("depth: B", "normals: B")}, ("depth: B", "depth: A")),
+    ({"A": ("normals: A",), "B": ("depth: B",)}, ("depth: B", "depth: truth")),
+  ],
+)
+def test_choose_pictures_compares_one_task(predictions, expected):
+  gallery = Gallery(predictions, (), (), {}, ())
+  assert page._choose_pictures(gallery, "B") == expected
