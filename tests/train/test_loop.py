@@ -306,7 +306,9 @@ def test_draw_predictions_takes_examples_that_are_evenly_spread(count):
 
 
 def test_draw_predictions_leaves_padding_white():
-  run = build_experiment(small.config("iid", **{"data.size": (16, 24), "data.resize": "letterbox"}))
+  run = build_experiment(
+    small.config("iid", **{"data.eval_size": (16, 24), "data.resize": "letterbox"})
+  )
   pictures = make_draw_predictions(run, count=2)(run.init_state())
   assert set(pictures) == {
     "input",
