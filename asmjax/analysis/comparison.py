@@ -9,6 +9,7 @@ import numpy as np
 
 from asmjax.analysis.formatting import (
   display_scale,
+  format_metric,
   format_number,
   markdown_table,
   metric_direction,
@@ -58,7 +59,7 @@ class MetricColumn:
       raise ValueError(f"direction {direction!r} of {name}; known: {', '.join(_DIRECTIONS)}")
     return cls(
       name,
-      entry.get("title", name.rpartition("/")[2]),
+      entry.get("title", format_metric(name)),
       entry.get("scale", display_scale(name)),
       metric_direction(name) if direction is None else _DIRECTIONS[direction],
     )

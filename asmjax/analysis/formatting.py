@@ -9,6 +9,14 @@ from asmjax.metrics.names import split_class
 # Metrics that are fractions, displayed in per cent, by the last part of their names.
 _FRACTIONS = re.compile("iou|accuracy|delta|within|precision|recall|^bf|(^|_)f(_|$)")
 
+# Units of what is neither a fraction nor a ratio, by task and quantity.
+_UNITS = {
+  ("depth", "rms"): "m",
+  ("depth", "sq_rel"): "m",
+  ("normals", "mean"): "degrees",
+  ("normals", "median"): "degrees",
+}
+
 # Errors, of which less is better, by the last part of their names.
 _ERRORS = frozenset(
   (
@@ -37,10 +45,12 @@ def metric_direction(metric: str) -> int:
 
 
 def format_metric(metric: str) -> str:
-  """Formats a metric's name without its task, as in "boundary precision"."""
-  _, *kinds, name = metric.split("/")
+  """Formats a metric's name without its task, as in "boundary precision" or "rms in m"."""
+  *path, name = metric.split("/")
+  task, kinds = (path or [""])[0], path[1:]
   kinds = [kind for kind in kinds if not name.startswith(kind)]
-  return format_key(" ".join([*kinds, name]))
+  unit = _UNITS.get((task, name))
+  return format_key(" ".join([*kinds, name])) + (f" in {unit}" if unit else "")
 
 
 def format_key(key: str) -> str:

@@ -2,6 +2,8 @@
 
 `python launch/analyze.py --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=DIR`
 
+What it prints is in `tables.md`, too.
+
 Of groups whose first run is a LoAd run it also shows the cycles: tables of them and of how stable
 they were, the convergence of every run, and an album of a group's first run. With
 `--baseline=LABEL` every other group is held against that one: differences at the same seed; IoU
@@ -13,7 +15,7 @@ adaptive affinity fields the sizes they chose for each class, `sizes.png` (AAF F
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
   from asmjax.analysis.runs import Group
 
 flags.disclaim_key_flags()
+
+# Function that prints a table and keeps it.
+Show = Callable[[str], None]
 
 
 def define_flags() -> None:
@@ -46,14 +51,15 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-  """Prints the tables and writes the figures.
+  """Prints the tables, and writes them and the figures.
 
-  `curves.png`, `predictions.png`, `prediction_errors.png` and, of critics, `health.png`; of LoAd
-  runs `convergence.png` and `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png`
-  of every other group.
+  `tables.md`, `curves.png`, `predictions.png`, `prediction_errors.png`, of classes
+  `prediction_overlays.png` and, of critics, `health.png`; of LoAd runs `convergence.png` and
+  `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png` of every other group.
   """
   from asmjax.analysis import curves, lookahead, predictions, runs
   from asmjax.analysis.comparison import compare
+  from asmjax.utils.files import atomic_write
 
   values = flags.FLAGS
   groups = [runs.Group.parse(text) for text in values.group]
@@ -61,7 +67,13 @@ def main(_: list[str]) -> None:
     baseline, others = _split_baseline(groups, values.baseline)
     metrics = values.metrics or runs.select_main_metrics(groups)
     comparison = compare(groups, metrics, baseline=values.baseline)
-  print(f"{comparison.to_markdown()}\n\n{comparison.caption()}")
+  tables: list[str] = []
+
+  def show(text: str) -> None:
+    print(f"{text}\n", flush=True)
+    tables.append(text)
+
+  show(f"{comparison.to_markdown()}\n\n{comparison.caption()}")
   out = pathlib.Path(values.out)
   out.mkdir(parents=True, exist_ok=True)
   styles = curves.number_styles(groups)
@@ -69,12 +81,14 @@ def main(_: list[str]) -> None:
   curves.save_charts(curves.read_critic_health(groups, styles), out / "health.png")
   predictions.save_predictions(groups, out, count=values.count, data_root=values.data_root)
   if lookahead_groups := [group for group in groups if lookahead.is_lookahead(group)]:
-    _show_cycles(lookahead_groups, out)
+    _show_cycles(lookahead_groups, out, show)
   if baseline:
-    _show_classes(baseline, others, out)
+    _show_classes(baseline, others, out, show)
   for group in groups:
     _show_analyzer(group, out)
-  _show_kernel_sizes(groups, out)
+  _show_kernel_sizes(groups, out, show)
+  with atomic_write(out / "tables.md") as path:
+    path.write_text("\n\n".join(tables) + "\n")
 
 
 def _split_baseline(
@@ -89,19 +103,21 @@ def _split_baseline(
   return by_label.pop(label), list(by_label.values())
 
 
-def _show_cycles(groups: "Sequence[Group]", out: pathlib.Path) -> None:
+def _show_cycles(groups: "Sequence[Group]", out: pathlib.Path, show: Show) -> None:
   from asmjax.analysis import lookahead, lookahead_figures
 
   for group in groups:
     for workdir in group.workdirs:
       history = lookahead.History.read(workdir)
-      print(f"\n{group.label}, {workdir}\n\n{lookahead.format_cycle_table(history)}")
-  print(f"\n{lookahead.format_stability_table(groups)}")
+      show(f"{group.label}, {workdir}\n\n{lookahead.format_cycle_table(history)}")
+  show(lookahead.format_stability_table(groups))
   lookahead_figures.save_convergence(groups, out / "convergence.png")
   lookahead_figures.save_album(groups, out / "album.png", count=flags.FLAGS.count)
 
 
-def _show_classes(baseline: "Group", others: "Sequence[Group]", out: pathlib.Path) -> None:
+def _show_classes(
+  baseline: "Group", others: "Sequence[Group]", out: pathlib.Path, show: Show
+) -> None:
   from asmjax.analysis import classes
 
   if not others:
@@ -112,7 +128,7 @@ def _show_classes(baseline: "Group", others: "Sequence[Group]", out: pathlib.Pat
     raise ValueError(f"{baseline.label} and the others share no metric by class")
   for metric in metrics:
     for group in others:
-      print(f"\n{classes.format_class_table(baseline, group, metric)}")
+      show(classes.format_class_table(baseline, group, metric))
   scores = [classes.read_class_scores(groups, metric) for metric in metrics]
   classes.save_changes(scores, baseline.label, out / "classes.png")
   if all("segmentation/mean_iou" in group.read_results()[0]["metrics"] for group in groups):
@@ -147,7 +163,7 @@ def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
     analyzer.save_error_maps(run, out / f"errors_{name}.png", count=count)
 
 
-def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path) -> None:
+def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path, show: Show) -> None:
   from asmjax.analysis import analyzer, kernels
 
   is_adaptive = lambda workdir: any(
@@ -161,5 +177,5 @@ def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path) -> None:
     if is_adaptive(group.workdirs[0])
   }
   if sizes:
-    print(f"\n{kernels.format_table(sizes)}")
+    show(kernels.format_table(sizes))
     kernels.save_bars(sizes, out / "sizes.png")

@@ -86,7 +86,7 @@ def test_markdown_has_means_spreads_differences_and_cost(tmp_path):
   asm = group(tmp_path, "A", {0: ((0.42, 0.1), 90), 1: ((0.54, 0.1), 90)})
   comparison = compare([base, asm], METRICS, "B")
   lines = [line.strip("| ").split(" | ") for line in comparison.to_markdown().splitlines()]
-  assert lines[0] == ["runs", "mean_iou", "against B", "rel", "against B", "minutes"]
+  assert lines[0] == ["runs", "mean IoU", "against B", "rel", "against B", "minutes"]
   # t of one degree of freedom is 12.706; the half width is 12.706 * 1.414 / 1.414 for the IoU.
   assert lines[2] == [
     "B",
@@ -126,7 +126,7 @@ def test_markdown_of_single_runs_has_no_deviations(tmp_path):
 
 def test_metric_parse_reads_titles_scales_and_directions():
   metric = MetricColumn.parse("segmentation/mean_iou")
-  assert (metric.title, metric.scale, metric.direction) == ("mean_iou", 100, 1)
+  assert (metric.title, metric.scale, metric.direction) == ("mean IoU", 100, 1)
   assert MetricColumn.parse("depth/rms").direction == -1
   metric = MetricColumn.parse(
     {"name": "a/b", "title": "B in mm", "scale": 1000, "direction": "lower"}

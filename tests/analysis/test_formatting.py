@@ -35,6 +35,7 @@ def test_format_metric_has_neither_task_nor_repeated_kind():
   assert (
     format_metric("depth/image/rel") == "image rel" and format_metric("a/mean_iou") == "mean IoU"
   )
+  assert format_metric("depth/class/rms") == "class rms in m" and format_metric("rms") == "rms"
 
 
 def test_format_value_and_format_change_are_in_per_cent_for_fractions():

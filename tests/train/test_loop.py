@@ -10,9 +10,6 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
-from asmjax.analysis.curves import number_styles, read_learning_curves, save_charts
-from asmjax.analysis.predictions import save_predictions
-from asmjax.analysis.runs import Group
 from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import check_same_config
 from asmjax.train.evaluate import make_evaluate
@@ -131,15 +128,23 @@ def test_evaluate_command_takes_the_best_checkpoint_another_split_and_other_metr
   assert f"best checkpoint: step {best['step']}, segmentation/mean_iou" in trained
 
 
-def test_save_charts_and_predictions_draw_a_run(finished, tmp_path):
+def test_analyze_command_writes_tables_and_figures(finished, tmp_path):
   workdir, _ = finished
-  group = Group.parse(f"ASM={workdir}")
-  charts = read_learning_curves([group], ["segmentation/mean_iou"], number_styles([group]))
-  save_charts(charts, tmp_path / "curves.png")
-  save_predictions([group], tmp_path, count=2)
-  for name in ("curves", "predictions", "prediction_errors"):
+  groups = (f"--group=ASM={workdir}", f"--group=again={workdir}", "--baseline=ASM")
+  code, output = small.launch("analyze.py", *groups, f"--out={tmp_path}", "--count=2", devices=1)
+  assert code == 0, output
+  tables = (tmp_path / "tables.md").read_text()
+  assert tables.startswith("| runs | mean IoU |")
+  assert "| segmentation/boundary/f | ASM | again |" in tables
+  assert output.split() == tables.split()
+  names = {path.stem for path in tmp_path.glob("*.png")}
+  predictions = {"predictions", "prediction_errors", "prediction_overlays"}
+  kinds = ("losses", "patches", "errors")
+  of_runs = {f"{kind}_{run}" for kind in kinds for run in ("ASM", "again")}
+  assert names == {"curves", "health", "classes", "confusions_again", *predictions, *of_runs}
+  for name in names:
     with Image.open(tmp_path / f"{name}.png") as picture:
-      assert len(np.unique(np.asarray(picture))) > 20
+      assert len(np.unique(np.asarray(picture))) > 20, name
 
 
 def test_train_evaluates_a_finished_run_without_training_again(finished):
