@@ -168,7 +168,7 @@ MOMENTS = {
 }
 
 
-def test_schedule_resumes_after_ten_kills_to_the_very_same_end(tmp_path):
+def test_schedule_resumes_after_kills_at_all_moments_to_the_very_same_end(tmp_path):
   arguments = [
     "--config=configs/scenes.py:load_asm",
     *small.flags(**AHEAD | {"train.steps": 30, "predictor.norm.kind": "sync_batch"}),
@@ -176,20 +176,21 @@ def test_schedule_resumes_after_ten_kills_to_the_very_same_end(tmp_path):
   complete, killed = tmp_path / "complete", tmp_path / "killed"
   code, output = small.launch("main.py", *arguments, f"--workdir={complete}")
   assert code == 0, output
-  rng, times = np.random.default_rng(), dict.fromkeys(MOMENTS, 0)
-  for attempt in range(10):
-    name = list(MOMENTS)[attempt % len(MOMENTS)]
+  rng, left = np.random.default_rng(), list(MOMENTS)
+  for _ in range(10):  # A run may end before the moment comes.
     before = small.logged(killed)
     process = small.launch("main.py", *arguments, f"--workdir={killed}", wait=False)
     while process.poll() is None:
-      if MOMENTS[name](killed, small.logged(killed)[len(before) :]):
-        times[name] += 1
+      if MOMENTS[left[0]](killed, small.logged(killed)[len(before) :]):
+        left.pop(0)
         break
       time.sleep(0.002)
     time.sleep(rng.uniform(0, 0.05))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-  assert min(times.values()) >= 1, times
+    if not left:
+      break
+  assert not left
   code, output = small.launch("main.py", *arguments, f"--workdir={killed}")
   assert code == 0, output
   for name in ("metrics.jsonl", "results.json"):
