@@ -103,7 +103,7 @@ def save_predictions(
 def _name_examples(source: Source, count: int) -> tuple[str, ...]:
   """Returns the names of the photos' files, or the split and the number of what has none."""
   return tuple(
-    path.name if (path := source.files(index).get("image")) else f"{source.split} {index}"
+    path.name if (path := source.files(index).get("image")) else f"{source.split}[{index}]"
     for index in spread_indices(len(source), count)
   )
 

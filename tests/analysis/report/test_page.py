@@ -118,7 +118,7 @@ def test_render_page_escapes_labels_and_protocols(parsed, written):
   texts = [text for _, text in parsed.texts]
   assert STRANGE in texts and "a < b" in texts
   assert written[0].title in texts and written[0].title.startswith(STRANGE)
-  assert f"val 0: {STRANGE}" in [img["alt"] for img in parsed.all("img")]
+  assert f"val[0]: {STRANGE}" in [img["alt"] for img in parsed.all("img")]
 
 
 def flattened(tree, path=()):
@@ -161,7 +161,7 @@ def test_find_differences_lists_exactly_the_settings_that_differ(parsed, written
 
 def test_make_gallery_has_the_predictions_of_the_checkpoints(written, runs, parsed):
   photos = written[0].gallery.photos
-  assert len(photos) == 3 and written[0].gallery.names[0] == "val 0"
+  assert len(photos) == 3 and written[0].gallery.names[0] == "val[0]"
   expected = {}
   for group in runs:
     run = build_experiment(contents.read_config(group.workdirs[0]))
@@ -294,7 +294,7 @@ def test_page_sliders_wipe_between_predictions(browser, written):
   browser.get(path.as_uri())
   stage = browser.find_element("css selector", ".stage")
   slider = browser.find_element("css selector", ".wipe input")
-  assert slider.accessible_name == f"val 0: {STRANGE} over ASM"
+  assert slider.accessible_name == f"val[0]: {STRANGE} over ASM"
   before = screenshot(stage)
   assert before.std() > 5
   ends = {}
