@@ -18,17 +18,14 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Unless it is installed.
 
-from asmjax.config.build import build_experiment
-from asmjax.config.run_dir import check_same_config, resolve_input_transform
-from asmjax.train.loop import make_draw_predictions, open_checkpoints, train
-from asmjax.train.schedule import restore_state
-from asmjax.utils.files import write_json
-from configs import any as any_source
+import asmjax
+from asmjax.analysis.predictions import predict_examples
+from asmjax.analysis.runs import Group
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--root", type=pathlib.Path, help="your folder; one is drawn if there is none")
 parser.add_argument("--out", type=pathlib.Path, help="folder of the run; a temporary one if none")
-parser.add_argument("--method", default="iid_asm_released", help="see README.md; iid: no critic")
+parser.add_argument("--method", default="aaf_released", help="see README.md; iid: pixel loss alone")
 parser.add_argument("--steps", type=int, default=200)
 parser.add_argument("--size", type=int, default=64, help="side of the network's input in pixels")
 parser.add_argument("--levels", type=int, default=3, help="resolutions of the network")
@@ -67,59 +64,56 @@ if flags.root is None:
   draw_folder("val", 16, seed=1)
   (root / "classes.yaml").write_text("""classes:
   - {name: background, id: 0, color: [150, 150, 150]}
-  - {name: disc, id: 1, color: [230, 80, 60]}
-  - {name: box, id: 2, color: [70, 160, 240]}
+  - {name: disc, id: 1, color: [200, 60, 0]}
+  - {name: box, id: 2, color: [0, 90, 180]}
 """)
 
-# %% The config: `configs/any.py` for any folder, made small. See docs/data.md for the settings.
+# %% Train: `configs/any.py` for any folder, made small. See docs/data.md for the settings.
 #
 # With "letterbox" a photo keeps its aspect and is padded to the input's size; padding is unlabeled.
-config = any_source.get_config(f"folder,{flags.method}")
-config.data.update(root=str(root), size=(flags.size, flags.size), resize="letterbox", cache=True)
-config.predictor.update(levels=flags.levels, width=flags.width)
-if "structure" in config.terms:
-  config.terms.structure.critic.filters = (16, 32)
-config.optimizer.predictor.learning_rate = 3e-3
-config.train.update(steps=flags.steps, batch_size=8, log_every=max(flags.steps // 4, 1))
-config.eval.batch_size = 8
-config.checkpoint.every = 0  # One follows each evaluation, of which there is one at the end.
-
-# %% Train. What is wrong with the folder or a setting is said before anything is compiled.
+# What is wrong with the folder or a setting is said before anything is compiled.
 #
 # A line that is printed holds means over the steps since the last one: `pixel/segmentation` is the
-# cross-entropy in nats; `structure/conv1` and `conv2` are V, the squared distance between features
-# of prediction and truth, which the predictor descends; `analyzer_...` is what the critic descends,
-# by how much V falls short of a margin; `reconstruction_...` is how badly it rebuilds the truth.
-# `gradient_norm/...` is the norm of a player's gradient, `gradient_norm_from/...` that of what a
-# term sends the predictor.
+# cross-entropy in nats, `loss` the weighted sum of all that the network descends, and
+# `affinity/...` what pairs of neighbors cost. `gradient_norm/...` is the norm of a player's
+# gradient, `gradient_norm_from/...` that of what a term sends the network.
 #
 # The run's folder keeps config, metrics and checkpoints: the same command goes on from there, and
 # `launch/evaluate.py` and `launch/analyze.py` read it.
-resolve_input_transform(config, out)
-run = build_experiment(config)
-print(
-  f"{len(run.source)} photos to train on, {len(run.validation)} held out; classes: "
-  f"{', '.join(run.descriptor.classes)}"
+run = asmjax.train(
+  f"any:folder,{flags.method}",
+  out,
+  **{
+    "data.root": root,
+    "data.size": (flags.size, flags.size),
+    "data.resize": "letterbox",
+    "data.cache": True,
+    "predictor.levels": flags.levels,
+    "predictor.width": flags.width,
+    "optimizer.predictor.learning_rate": 3e-3,
+    "train.steps": flags.steps,
+    "train.batch_size": 8,
+    "train.log_every": max(flags.steps // 4, 1),
+    "eval.batch_size": 8,
+    "checkpoint.every": 0,  # One follows each evaluation, of which there is one at the end.
+  },
 )
-check_same_config(out / "config.json", config.to_dict())
-write_json(out / "config.json", config.to_dict())
-results = train(run, out)
 
 # %% What came out, on the held-out photos.
 #
 # IoU is, for a class, the pixels that truth and prediction share by those that either has. It is
 # nan for a class in neither, and the mean is over the others.
-metrics = results["metrics"]
-for name in run.descriptor.classes:
+metrics = run.metrics
+for name in run.predictor.descriptor.classes:
   print(f"IoU {name:20} {metrics[f'segmentation/iou/{name}']:.3f}")
 print(f"mean IoU {metrics['segmentation/mean_iou']:19.3f}")
 print(f"pixel accuracy {metrics['segmentation/pixel_accuracy']:13.3f}  (part of labeled pixels)")
 
 # %% A picture: photo, truth, prediction and, in red, what is wrong, for four held-out photos.
-with open_checkpoints(run, out) as checkpoints:
-  state = restore_state(run, checkpoints, checkpoints.latest_step())
-drawn = make_draw_predictions(run)(state)
-columns = ("input", "segmentation/truth", "segmentation/prediction", "segmentation/error")
-sheet = np.concatenate([np.concatenate(drawn[column]) for column in columns], axis=1)
+#
+# `run.predict(photo)` predicts any photo at its own size, and `run.report()` writes a page.
+drawn = predict_examples([Group("prediction", (out,))], count=4)
+columns = (*drawn.columns.values(), drawn.errors["prediction"])
+sheet = np.concatenate([np.concatenate(column) for column in columns], axis=1)
 Image.fromarray(sheet).save(out / "predictions.png")
 print(f"written: {out / 'predictions.png'}")

@@ -156,7 +156,8 @@ class TerminalLogger(Logger):
     self._bar = _make_bar(start, steps) if sys.stdout.isatty() else None
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
-    """Shows the finite metrics of a step, scores first."""
+    """Shows the finite metrics of a step, scores and the loss first."""
+    means = {name: means[name] for name in sorted(means, key=lambda name: name != "loss")}
     # The IoUs of the classes, of which there may be hundreds, would fill the screen.
     values = {k: v for k, v in _finite({**scores, **means}).items() if "/iou/" not in k}
     text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())

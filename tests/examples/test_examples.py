@@ -110,7 +110,7 @@ def test_own_masks_are_learned(own_masks):
   lines = list(map(json.loads, (out / "metrics.jsonl").read_text().splitlines()))
   assert lines[-1]["pixel/segmentation"] < 0.7 * lines[0]["pixel/segmentation"]
   # Twice what guessing three classes by chance reaches: (1/9) / (5/9).
-  assert script["results"]["metrics"]["segmentation/mean_iou"] > 2 / 5
+  assert script["metrics"]["segmentation/mean_iou"] > 2 / 5
 
 
 def test_own_masks_are_drawn_as_they_are_scored(own_masks):
@@ -118,7 +118,7 @@ def test_own_masks_are_drawn_as_they_are_scored(own_masks):
   sheet = np.array(Image.open(out / "predictions.png")).astype(int)
   truth, predicted = sheet[:, 16:32], sheet[:, 32:48]
   labeled = (truth != 255).any(-1)
-  for name, color in zip(CLASSES, script["run"].descriptor.palette, strict=True):
+  for name, color in zip(CLASSES, script["run"].predictor.descriptor.palette, strict=True):
     real, drawn = (labeled & (part == color).all(-1) for part in (truth, predicted))
     iou = (real & drawn).sum() / (real | drawn).sum()
     assert float(re.search(rf"IoU {name} +(\S+)", printed)[1]) == pytest.approx(iou, abs=6e-4)
