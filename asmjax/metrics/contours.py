@@ -4,11 +4,8 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import scipy  # Imports its modules at their first use.
 from jaxtyping import Bool, Int
-from scipy.ndimage import minimum_filter
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_flow
-from scipy.spatial import KDTree
 
 from asmjax.metrics.label_maps import LabelPair
 
@@ -75,7 +72,7 @@ def mark_inner_band(
   border ends the mask. Unlabeled pixels do not.
   """
   solid = (mask | ~labeled).astype(np.uint8)
-  core = minimum_filter(solid, 2 * depth + 1, mode="constant", cval=0)
+  core = scipy.ndimage.minimum_filter(solid, 2 * depth + 1, mode="constant", cval=0)
   return mask & labeled & (core == 0)
 
 
@@ -106,10 +103,11 @@ def count_covered(
   """Counts the pixels of either set that have a pixel of the other set within a distance."""
   if not first.size or not second.size:
     return 0, 0
+  tree = scipy.spatial.KDTree
   bound = distance * _SLACK + 1e-9  # The tree's bound is exclusive; pixels of distance 0 count.
 
   def count(queried: np.ndarray, others: np.ndarray) -> int:
-    nearest, _ = KDTree(others.T).query(queried.T, distance_upper_bound=bound)
+    nearest, _ = tree(others.T).query(queried.T, distance_upper_bound=bound)
     return int(np.count_nonzero(np.isfinite(nearest)))
 
   return count(first, second), count(second, first)
@@ -127,13 +125,16 @@ def count_matches(
   if not first.size or not second.size:
     return 0
   n, m = first.shape[1], second.shape[1]
-  pairs = KDTree(first.T).sparse_distance_matrix(
-    KDTree(second.T), distance * _SLACK, output_type="ndarray"
+  tree = scipy.spatial.KDTree
+  pairs = tree(first.T).sparse_distance_matrix(
+    tree(second.T), distance * _SLACK, output_type="ndarray"
   )
   # As a flow of units from a source to `first` to `second` to a sink. Dinic's algorithm bounds the
   # time; SciPy's bipartite matching is a little faster on contours, but may never end on noise.
   source, sink = n + m, n + m + 1
   start = np.concatenate([pairs["i"], np.full(n, source), n + np.arange(m)])
   end = np.concatenate([n + pairs["j"], np.arange(n), np.full(m, sink)])
-  capacity = csr_matrix((np.ones(len(start), np.int32), (start, end)), shape=(n + m + 2, n + m + 2))
-  return int(maximum_flow(capacity, source, sink, method="dinic").flow_value)
+  ones, shape = np.ones(len(start), np.int32), (n + m + 2, n + m + 2)
+  capacity = scipy.sparse.csr_matrix((ones, (start, end)), shape=shape)
+  flow = scipy.sparse.csgraph.maximum_flow(capacity, source, sink, method="dinic")
+  return int(flow.flow_value)

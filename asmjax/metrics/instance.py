@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.confusion import ConfusionMatrix
@@ -16,7 +16,7 @@ from asmjax.utils.shapes import check_shapes
 COUNT_WITHOUT_IDS = {
   "left_out": lambda region: 0,
   "once": lambda region: 1,
-  "components": lambda region: ndimage.label(region, np.ones((3, 3)))[1],  # pyright: ignore[reportIndexIssue]  # Without `output` it returns a pair.
+  "components": lambda region: scipy.ndimage.label(region, np.ones((3, 3)))[1],  # pyright: ignore[reportIndexIssue]  # Without `output` it returns a pair.
 }
 _RULES = {
   "left_out": "classes without ids left out",

@@ -1,0 +1,35 @@
+"""Time of importing losses and metrics, against JAX and Flax alone: `python benchmarks/imports.py`.
+
+Processor time of processes that import one or the other in turn, so that other work on the machine
+matters little.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+
+SIDES = {"jax, flax": "import jax, flax", "asmjax": "import asmjax.losses, asmjax.metrics"}
+
+
+def processor_seconds(code: str) -> float:
+  """Measures user and system time of a Python process that executes `code`."""
+  process = subprocess.Popen([sys.executable, "-c", code])
+  _, status, usage = os.wait4(process.pid, 0)
+  if status:
+    raise RuntimeError(f"{code!r} failed")
+  return usage.ru_utime + usage.ru_stime
+
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--repeats", type=int, default=10)
+args = parser.parse_args()
+
+for code in SIDES.values():
+  processor_seconds(code)  # Writes bytecode.
+times = [[processor_seconds(code) for code in SIDES.values()] for _ in range(args.repeats)]
+ratios = sorted(ours / theirs for theirs, ours in times)
+for name, seconds in zip(SIDES, zip(*times, strict=True), strict=True):
+  print(f"{name:10} {statistics.median(seconds):.2f} s")
+print(f"ratio      {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
