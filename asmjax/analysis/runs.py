@@ -149,6 +149,8 @@ def locate_results(workdir: pathlib.Path, split: str = "", which: str = "last") 
 def describe_best(results: Mapping[str, Any]) -> str:
   """Describes the best checkpoint of a run, as `results.json` has it after the training."""
   best = results["best"]
+  if not best:
+    return "no checkpoint was evaluated; predict, evaluate and export take the last"
   return (
     f"best checkpoint: step {best['step']}, {best['metric']} {best['value']:.4f}; "
     "predict, evaluate and export take it unless told to take the last"

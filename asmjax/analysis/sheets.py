@@ -124,8 +124,8 @@ def _draw_legend(figure: Any, legend: Mapping[str, tuple[int, int, int]], width:
   from matplotlib.patches import Patch
 
   patches = [
-    Patch(facecolor=np.array(color) / 255, edgecolor="0.5", linewidth=0.5, label=name)
-    for name, color in legend.items()
+    Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="0.5", lw=0.5, label=name)
+    for name, (red, green, blue) in legend.items()
   ]
   options = {"loc": "outside lower center", "fontsize": 8, "frameon": False, "handlelength": 1}
   figure.legend(handles=patches, ncols=_count_legend_columns(width), **options)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
@@ -118,7 +119,7 @@ def affinity_loss(
 
 def _check_probabilities(probabilities: ArrayLike) -> None:
   """Raises ValueError for values outside of [0, 1], such as logits, if there are values yet."""
-  if isinstance(probabilities, jax.core.Tracer):
+  if isinstance(probabilities, Tracer):
     return
   low, high = float(jnp.min(probabilities)), float(jnp.max(probabilities))
   if low < -_ROUNDING or high > 1 + _ROUNDING:

@@ -107,10 +107,11 @@ class Checkpoints:
     return self._manager.best_step()
 
   def describe_best(self) -> dict[str, Any]:
-    """Returns step, metric and value of the best checkpoint, which is written by then."""
+    """Returns step, metric and value of the best checkpoint; nothing if none was evaluated."""
     self._manager.wait_until_finished()
-    step = self._manager.best_step()
-    return {"step": step, "metric": self.metric, "value": self._manager.metrics(step)[self.metric]}
+    step = self.best_step()
+    metrics = None if step is None else self._manager.metrics(step)
+    return {"step": step, "metric": self.metric, "value": metrics[self.metric]} if metrics else {}
 
   def step_path(self, step: int) -> pathlib.Path:
     """Returns the path of the checkpoint of `step`."""
