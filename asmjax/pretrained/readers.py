@@ -126,7 +126,7 @@ def _read_orbax(path: pathlib.Path) -> Weights:
   import orbax.checkpoint as ocp
   from etils import epath
 
-  folder = epath.Path(_find_state(path))
+  folder = epath.Path(_find_state(path).absolute())  # Orbax refuses relative paths.
   with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
     stored = handler.metadata(folder).tree
     places = _locate_predictor(leaves_by_path(stored))

@@ -128,25 +128,6 @@ def test_evaluate_command_takes_the_best_checkpoint_another_split_and_other_metr
   assert f"best checkpoint: step {best['step']}, segmentation/mean_iou" in trained
 
 
-def test_analyze_command_writes_tables_and_figures(finished, tmp_path):
-  workdir, _ = finished
-  groups = (f"--group=ASM={workdir}", f"--group=again={workdir}", "--baseline=ASM")
-  code, output = small.launch("analyze.py", *groups, f"--out={tmp_path}", "--count=2", devices=1)
-  assert code == 0, output
-  tables = (tmp_path / "tables.md").read_text()
-  assert tables.startswith("| runs | mean IoU |")
-  assert "| segmentation/boundary/f | ASM | again |" in tables
-  assert output.split() == tables.split()
-  names = {path.stem for path in tmp_path.glob("*.png")}
-  predictions = {"predictions", "prediction_errors", "prediction_overlays"}
-  kinds = ("losses", "patches", "errors")
-  of_runs = {f"{kind}_{run}" for kind in kinds for run in ("ASM", "again")}
-  assert names == {"curves", "health", "classes", "confusions_again", *predictions, *of_runs}
-  for name in names:
-    with Image.open(tmp_path / f"{name}.png") as picture:
-      assert len(np.unique(np.asarray(picture))) > 20, name
-
-
 def test_train_evaluates_a_finished_run_without_training_again(finished):
   workdir, _ = finished
   before = (workdir / "metrics.jsonl").read_text()
