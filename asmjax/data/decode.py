@@ -7,11 +7,13 @@ what was expected; a missing file raises FileNotFoundError.
 import functools
 import io
 import pathlib
+import re
 from collections.abc import Mapping, Set
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from asmjax.batch import UNLABELED
 
@@ -21,17 +23,27 @@ Color = tuple[int, int, int]
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Pillow's names of formats that can be lossy, and so are refused for ids and colors.
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
+# How Pillow turns a photo upright, by its EXIF orientation.
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 _UNKNOWN = 65535  # Marks values that a table lacks; no label, since labels end at 255.
 
 
 def read_photo(path: pathlib.Path) -> np.ndarray:
-  """Reads a photo as uint8 (h, w, 3) RGB, turned upright by its EXIF orientation.
+  """Reads a photo as uint8 (h, w, 3) RGB, turned upright by its EXIF orientation if that is whole.
 
   Gray photos get three equal channels; transparency is dropped.
   """
   image = _open(path)
-  ImageOps.exif_transpose(image, in_place=True)
-  return _to_rgb(image, path)
+  turn = _TURNS.get(_read_orientation(image))
+  return _to_rgb(image if turn is None else image.transpose(turn), path)
 
 
 def is_rotated(path: pathlib.Path) -> bool:
@@ -39,7 +51,15 @@ def is_rotated(path: pathlib.Path) -> bool:
   check_exists(path)
   with Image.open(path) as image:
     # Of the eight orientations of EXIF, 5 to 8 include a quarter turn.
-    return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return _read_orientation(image) >= 5
+
+
+def _read_orientation(image: Image.Image) -> int:
+  """Reads the EXIF orientation; 1, upright, if there is none or it is damaged."""
+  try:
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+  except Exception:  # What a parser raises on arbitrary bytes is arbitrary; viewers ignore it too.
+    return 1
 
 
 def read_gray(path: pathlib.Path) -> np.ndarray:
@@ -50,8 +70,8 @@ def read_gray(path: pathlib.Path) -> np.ndarray:
 def read_ids(path: pathlib.Path) -> np.ndarray:
   """Reads a map of ids as int32 (h, w).
 
-  The file is gray or has a palette, with 1, 8 or 16 bits, or has equal RGB channels.  Palette
-  indices are the ids, whatever their colors.
+  The file is gray or has a palette, with up to 16 bits, or has equal RGB channels.  Ids are the
+  numbers that the file stores, whatever their colors or shades.
   """
   return _to_ids(_open_lossless(path), path).astype(np.int32)
 
@@ -185,12 +205,37 @@ def _open_lossless(path: pathlib.Path) -> Image.Image:
   image = _open(path)
   if image.format in _LOSSY:
     raise ValueError(f"{path} is a {image.format}, which blurs ids and colors; expected a PNG")
-  if not _has_one_channel(image):
-    with Image.open(path) as header:
-      # Pillow keeps only the upper byte of 16-bit channels, which is 0 for small ids.
-      if ";16" in str(header.tile):
-        raise ValueError(f"{path} has {image.mode!r} channels of 16 bits; expected 8")
+  with Image.open(path) as header:
+    layout = header.tile[0] if header.tile else None
+  if _has_one_channel(image):
+    return image if image.mode == "P" or layout is None else _undo_shades(image, layout)
+  # Pillow keeps only the upper byte of 16-bit channels, which is 0 for small ids.
+  if ";16" in str(layout):
+    raise ValueError(f"{path} has {image.mode!r} channels of 16 bits; expected 8")
   return image.getchannel("L") if image.mode == "LA" else image
+
+
+def _undo_shades(image: Image.Image, layout: Any) -> Image.Image:
+  """Returns a gray image with the numbers that its file stores, instead of Pillow's shades.
+
+  Pillow scales 2 and 4 bits, and a netpbm file's greatest value, to white, and turns what is white
+  at 0 around.
+
+  Args:
+    image: Image of one channel.
+    layout: How Pillow decodes it, as `Image.tile` has it.
+  """
+  codec, arguments = layout.codec_name, layout.args
+  shades = arguments if isinstance(arguments, str) else arguments[0]
+  white = {"1": 1, "L": 255}.get(image.mode, 65535)
+  greatest = arguments[1] if codec.startswith("ppm") else {"2": 3, "4": 15}.get(shades[2:3], white)
+  inverted = re.fullmatch(r"[1L];\d*I", shades)
+  if greatest == white and not inverted:
+    return image
+  values = np.array(image).astype(np.int64)
+  values = white - values if inverted else values
+  ids = (values * greatest + white // 2) // white
+  return Image.fromarray(ids.astype(np.uint8 if white < 65535 else np.int32))
 
 
 def _to_ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from asmjax.metrics.base import Metric
 from asmjax.metrics.moments import ratio
@@ -24,7 +24,7 @@ _NUM_BINS = 15
 
 def count_calibration(
   probabilities: Float[ArrayLike, "n h w c"],
-  targets: Int[ArrayLike, "n h w"],
+  targets: Integer[ArrayLike, "n h w"],
   *,
   num_bins: int = _NUM_BINS,
 ) -> tuple[Float[Array, "b"], Int[Array, "b"], Int[Array, "b"]]:

@@ -5,21 +5,24 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Integer
 
 from asmjax.metrics.base import Metric
+from asmjax.metrics.label_maps import check_ids
 from asmjax.metrics.moments import nanmean, ratio
 from asmjax.utils.shapes import check_shapes
 
 
 def count_confusions(
-  predictions: Int[ArrayLike, "..."], targets: Int[ArrayLike, "..."], *, num_classes: int
+  predictions: Integer[ArrayLike, "..."], targets: Integer[ArrayLike, "..."], *, num_classes: int
 ) -> Int[Array, "c c"]:
   """Counts pixels by (true class, predicted class), on device.
 
   Args:
-    predictions: Predicted class ids in [0, num_classes).
+    predictions: Predicted class ids. In compiled functions, whose values cannot be checked, a
+      labeled pixel with an id outside [0, num_classes) is left out.
     targets: True class ids; pixels with an id outside [0, num_classes) are left out.
     num_classes: Number of classes.
 
@@ -27,12 +30,18 @@ def count_confusions(
     int32 counts: rows are true classes.
 
   Raises:
-    ValueError: The shapes differ.
+    ValueError: The shapes differ or, outside of compiled functions, a labeled pixel's prediction is
+      no id of a class.
   """
-  predictions, label = jnp.asarray(predictions), jnp.asarray(targets)
-  check_shapes(predictions=(predictions, "*shape"), targets=(label, "*shape"))
-  labeled = (label >= 0) & (label < num_classes)
-  cell = jnp.where(labeled, label * num_classes + predictions, num_classes**2)
+  check_shapes(predictions=(predictions, "*shape"), targets=(targets, "*shape"))
+  if not isinstance(predictions, Tracer) and not isinstance(targets, Tracer):
+    check_ids(np.asarray(predictions), np.asarray(targets), num_classes)
+  # In 32 bits: cells of narrow ids would overflow.
+  predictions, label = jnp.asarray(predictions, jnp.int32), jnp.asarray(targets, jnp.int32)
+  is_class = lambda ids: (ids >= 0) & (ids < num_classes)
+  cell = jnp.where(
+    is_class(label) & is_class(predictions), label * num_classes + predictions, num_classes**2
+  )
   counts = jnp.bincount(cell.ravel(), length=num_classes**2 + 1)
   return counts[:-1].reshape(num_classes, num_classes)
 
@@ -62,10 +71,19 @@ class ConfusionMatrix(Metric):
 
   @classmethod
   def from_batch(cls, predictions: Any, targets: Any, *, num_classes: int) -> "ConfusionMatrix":
-    """Counts the pixels of label maps of any equal shape on the host; see `count_confusions`."""
+    """Counts the pixels of label maps of any equal shape on the host.
+
+    Args:
+      predictions: Predicted class ids, in [0, num_classes) where labeled.
+      targets: True class ids; pixels with an id outside [0, num_classes) are left out.
+      num_classes: Number of classes.
+
+    Raises:
+      ValueError: The shapes differ, or a labeled pixel's prediction is no id of a class.
+    """
     predictions, label = np.asarray(predictions), np.asarray(targets)
     check_shapes(predictions=(predictions, "*shape"), targets=(label, "*shape"))
-    labeled = (label >= 0) & (label < num_classes)
+    labeled = check_ids(predictions, label, num_classes)
     cells = label[labeled].astype(np.int64) * num_classes + predictions[labeled]
     counts = np.bincount(cells, minlength=num_classes**2)
     return cls(counts.reshape(num_classes, num_classes))

@@ -28,6 +28,27 @@ class LabelPair(NamedTuple):
     return np.flatnonzero(np.bincount(ids))
 
 
+def check_ids(predictions: np.ndarray, label: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns whether pixels are labeled, after a check that they have predictions.
+
+  Args:
+    predictions: Predicted class ids, of any shape.
+    label: True class ids of the same shape; others than [0, num_classes) mean unlabeled.
+    num_classes: Number of classes.
+
+  Raises:
+    ValueError: Ids are no integers, or a labeled pixel's prediction is outside [0, num_classes).
+  """
+  for name, ids in (("predictions", predictions), ("targets", label)):
+    if ids.dtype.kind not in "iub" and ids.size:
+      raise ValueError(f"{name} are {ids.dtype}; expected whole numbers, the ids of classes")
+  labeled = (label >= 0) & (label < num_classes)
+  wrong = labeled & ((predictions < 0) | (predictions >= num_classes))
+  if wrong.any():
+    raise ValueError(f"predicted id {predictions[wrong][0]}; expected ids in [0, {num_classes})")
+  return labeled
+
+
 def label_pairs(
   predictions: Any, targets: Any, *, num_classes: int, sizes: Any = None
 ) -> Iterator[LabelPair]:
@@ -35,10 +56,7 @@ def label_pairs(
   predictions, label = np.asarray(predictions), np.asarray(targets)
   axes = "h w" if label.ndim == 2 else "n h w"
   check_shapes(predictions=(predictions, axes), targets=(label, axes))
-  labeled = (label >= 0) & (label < num_classes)
-  wrong = labeled & ((predictions < 0) | (predictions >= num_classes))
-  if wrong.any():
-    raise ValueError(f"predicted id {predictions[wrong][0]}; expected ids in [0, {num_classes})")
+  labeled = check_ids(predictions, label, num_classes)
   maps = [x.reshape(-1, *x.shape[-2:]) for x in (predictions, label, labeled)]
   count, *sides = maps[0].shape
   sizes = np.broadcast_to(sides, (count, 2)) if sizes is None else np.asarray(sizes)
