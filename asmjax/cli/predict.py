@@ -1,8 +1,8 @@
 """Predicts with a trained run: `python launch/predict.py --workdir=DIR --input=PATH --out=DIR`.
 
 PATH is an image, a folder of images, a text file with their paths or a video. DIR gets a folder of
-PNGs for every task; see `asmjax/inference/outputs.py`. Needs no data set. What cannot be read is
-listed at the end; then the exit status is 1.
+PNGs for every task; see `asmjax/inference/outputs.py`. Needs no data set. What cannot be read, and
+what in a folder is left out, is listed at the end; then the exit status is 1.
 """
 
 import sys

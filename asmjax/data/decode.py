@@ -20,7 +20,44 @@ from asmjax.batch import UNLABELED
 Color = tuple[int, int, int]
 
 # Suffixes, in lower case, of the files that count as images in a folder.
-IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (
+  ".bmp",
+  ".jfif",
+  ".jpeg",
+  ".jpg",
+  ".pbm",
+  ".pgm",
+  ".png",
+  ".pnm",
+  ".ppm",
+  ".tif",
+  ".tiff",
+  ".webp",
+)
+# Suffixes of other pictures, which are not read.
+OTHER_IMAGES = (
+  ".arw",
+  ".avif",
+  ".cr2",
+  ".cr3",
+  ".dcm",
+  ".dng",
+  ".exr",
+  ".gif",
+  ".hdr",
+  ".heic",
+  ".heif",
+  ".j2k",
+  ".jp2",
+  ".jxl",
+  ".mpo",
+  ".nef",
+  ".npy",
+  ".psd",
+  ".raw",
+  ".svg",
+  ".tga",
+)
 # Pillow's names of formats that can be lossy, and so are refused for ids and colors.
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 # How Pillow turns a photo upright, by its EXIF orientation.
@@ -191,13 +228,16 @@ def _open(path: pathlib.Path) -> Image.Image:
       image.verify()  # Decoding alone does not check the pixels' checksums.
       image = Image.open(io.BytesIO(content))
     image.load()
-    return image
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     # Pillow's message would name the buffer in memory instead of the file.
     fault = "unknown format" if isinstance(error, UnidentifiedImageError) else error
     raise ValueError(
       f"{path} cannot be decoded ({fault}; {len(content)} bytes); expected a whole image"
     ) from error
+  pages = getattr(image, "n_frames", 1)
+  if pages > 1 and image.format != "MPO":  # A phone's photo; behind it are previews and depths.
+    raise ValueError(f"{path} holds {pages} pages; expected one")
+  return image
 
 
 def _open_lossless(path: pathlib.Path) -> Image.Image:

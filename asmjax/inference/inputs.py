@@ -39,11 +39,13 @@ class Inputs:
     paths: Paths of the files with the images.
     count: Number of images; for a video the number that its file declares, perhaps wrongly, or 0.
     read: Function that returns an iterator over the images.
+    left_out: Descriptions of what lies in the folder and is not among the images.
   """
 
   paths: tuple[pathlib.Path, ...]
   count: int
   read: Callable[[], Iterable[Input]]
+  left_out: tuple[str, ...] = ()
 
 
 def find_inputs(source: str | pathlib.Path, *, exclude: str | pathlib.Path = "") -> Inputs:
@@ -56,13 +58,19 @@ def find_inputs(source: str | pathlib.Path, *, exclude: str | pathlib.Path = "")
 
   Raises:
     FileNotFoundError: There is nothing at `source`.
-    ValueError: There are no images; two of them only differ in their suffix, so that their
-      predictions would have one name; a file with a video's suffix is none; or `exclude` is
-      `source`.
+    ValueError: The path is empty; there are no images; two of them only differ in their suffix, so
+      that their predictions would have one name; a file with a video's suffix is none; or
+      `exclude` is `source`.
   """
+  if not str(source):
+    raise ValueError("the input is empty; expected an image, a folder, a list or a video")
   source = pathlib.Path(source).expanduser()
   if source.is_dir():
-    return _make_image_inputs(_list_folder(source, exclude), source, f"in {source}")
+    paths, left_out = _list_folder(source, exclude)
+    if left_out and not paths:
+      raise ValueError(f"no images in {source}; {'; '.join(left_out)}")
+    inputs = _make_image_inputs(paths, source, f"in {source}")
+    return dataclasses.replace(inputs, left_out=tuple(left_out))
   decode.check_exists(source, "expected an image, a folder, a list of paths or a video")
   suffix = source.suffix.lower()
   if suffix in VIDEOS:
@@ -73,19 +81,30 @@ def find_inputs(source: str | pathlib.Path, *, exclude: str | pathlib.Path = "")
   return _make_image_inputs([source], source.parent, f"at {source}")
 
 
-def _list_folder(folder: pathlib.Path, exclude: str | pathlib.Path) -> list[pathlib.Path]:
+def _list_folder(
+  folder: pathlib.Path, exclude: str | pathlib.Path
+) -> tuple[list[pathlib.Path], list[str]]:
+  """Returns the images in a folder, and descriptions of what else may have been meant."""
   root, left_out = folder.resolve(), pathlib.Path(exclude).resolve() if exclude else None
   if left_out == root:
     raise ValueError(f"predictions would go to {folder} like the images; choose another folder")
   inside = left_out is not None and root in left_out.parents
-  images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in decode.IMAGES)
-  return [
-    path
-    for path in images
-    if path.is_file()
-    and not (inside and left_out in path.resolve().parents)
-    and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-  ]
+  images, faults = [], []
+  for path in sorted(folder.rglob("*")):
+    if inside and left_out in (path.resolve(), *path.resolve().parents):
+      continue
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+      continue
+    suffix = path.suffix.lower()
+    if path.is_symlink() and path.is_dir():
+      faults.append(f"{path} is a link to a folder; expected folders, or give it as the input")
+    elif suffix in decode.IMAGES and path.is_file():
+      images.append(path)
+    elif suffix in decode.IMAGES and not path.is_dir():
+      faults.append(f"{path} is no file; expected an image")
+    elif suffix in (*decode.OTHER_IMAGES, *VIDEOS) and path.is_file():
+      faults.append(f"{path} is not read in a folder; expected one of {', '.join(decode.IMAGES)}")
+  return images, faults
 
 
 def _make_image_inputs(paths: list[pathlib.Path], root: pathlib.Path, where: str) -> Inputs:
@@ -119,11 +138,19 @@ def _make_video_inputs(path: pathlib.Path) -> Inputs:
   capture.release()
   if not readable:
     raise ValueError(f"{path} cannot be read as a video; expected at least one frame")
-  return Inputs((path,), max(int(count), 0), lambda: _read_frames(path))
+  declared = max(int(count), 0)
+  return Inputs((path,), declared, lambda: _read_frames(path, declared))
 
 
-def _read_frames(path: pathlib.Path) -> Iterator[Input]:
-  """Yields the frames of a video, STEM/000000 and so on, until it ends or cannot be read."""
+def _read_frames(path: pathlib.Path, declared: int) -> Iterator[Input]:
+  """Yields the frames of a video, STEM/000000 and so on, until it ends or cannot be read.
+
+  If it ends before the declared number of frames, a last one says so when it is loaded.
+  """
+
+  def fail() -> np.ndarray:
+    raise ValueError(f"{path} ends after {number} of the {declared} frames that it declares")
+
   capture = cv2.VideoCapture(str(path))
   number = 0
   while True:
@@ -135,3 +162,5 @@ def _read_frames(path: pathlib.Path) -> Iterator[Input]:
     )
     number += 1
   capture.release()
+  if number < declared:
+    yield Input(f"{path.stem}/{number:06d}", path, fail)

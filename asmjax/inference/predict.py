@@ -27,7 +27,7 @@ class Summary:
 
   Attributes:
     num_images: Number of predicted images.
-    faults: Descriptions of the files that could not be read.
+    faults: Descriptions of the files that could not be read or were left out.
     seconds: Duration in seconds, compilation included.
   """
 
@@ -37,7 +37,7 @@ class Summary:
 
   def __str__(self) -> str:
     pace = self.num_images / max(self.seconds, 1e-9)
-    unread = f", {len(self.faults)} could not be read" if self.faults else ""
+    unread = f", {len(self.faults)} were not predicted" if self.faults else ""
     return f"{self.num_images} images in {self.seconds:.1f} s, {pace:.2f} images/s{unread}"
 
 
@@ -74,7 +74,7 @@ class PredictionJob:
 
   def run(self) -> Summary:
     """Predicts all inputs and writes the files, with a progress bar; skips unreadable inputs."""
-    start, num_images, faults = time.perf_counter(), 0, []
+    start, num_images, faults = time.perf_counter(), 0, list(self._inputs.left_out)
     predict = make_predict(self._trained, self._inference)
     ahead = 2 * self._inference.batch_size
     with ThreadPoolExecutor(_NUM_THREADS) as pool, _ProgressBar(self._inputs.count) as bar:

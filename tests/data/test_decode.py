@@ -419,3 +419,11 @@ def test_read_photo_takes_damaged_exif_for_upright(tmp_path, name, exif):
   Image.fromarray(COLOR).save(tmp_path / name, exif=exif, lossless=True)
   np.testing.assert_array_equal(decode.read_photo(tmp_path / name), COLOR)
   assert not decode.is_rotated(tmp_path / name)
+
+
+@pytest.mark.parametrize("read", [decode.read_photo, decode.read_ids])
+def test_readers_refuse_files_of_several_pages(tmp_path, read):
+  first, second = (Image.fromarray(array) for array in (GRAY, 255 - GRAY))
+  first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+  with pytest.raises(ValueError, match=r"a\.tif holds 2 pages; expected one"):
+    read(tmp_path / "a.tif")

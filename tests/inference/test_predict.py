@@ -142,6 +142,46 @@ def test_prediction_job_numbers_frames_of_a_video(tmp_path):
     find_inputs(path)
 
 
+def test_find_inputs_says_that_a_video_ends_too_soon(tmp_path):
+  path, rng = tmp_path / "clip.mkv", np.random.default_rng(0)
+  video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+  for _ in range(30):
+    video.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+  video.release()
+  content = path.read_bytes()
+  path.write_bytes(content[: len(content) * 4 // 10])
+  inputs = find_inputs(path)
+  *whole, last = inputs.read()
+  assert 0 < len(whole) < 30 == inputs.count
+  with pytest.raises(ValueError, match=rf"clip.mkv ends after {len(whole)} of the 30 frames that"):
+    last.load()
+
+
+def test_find_inputs_lists_what_a_folder_has_besides(tmp_path):
+  photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+  save(photos / "a.png")
+  save(elsewhere / "b.png")
+  (photos / "linked").symlink_to(elsewhere)
+  (photos / "gone.png").symlink_to(tmp_path / "gone.png")
+  (photos / "phone.HEIC").write_bytes(b"")
+  (photos / "notes.txt").write_text("no picture")
+  inputs = find_inputs(photos, exclude=photos / "out")
+  assert [path.name for path in inputs.paths] == ["a.png"]
+  (gone, linked, phone) = inputs.left_out
+  assert gone == f"{photos / 'gone.png'} is no file; expected an image"
+  assert linked.startswith(f"{photos / 'linked'} is a link to a folder")
+  assert phone.startswith(f"{photos / 'phone.HEIC'} is not read in a folder; expected one of .bmp")
+  summary = PredictionJob(
+    inference_runs.trained(inference_runs.Strided), photos, tmp_path / "o"
+  ).run()
+  assert summary.num_images == 1 and summary.faults == inputs.left_out
+  (photos / "a.png").unlink()
+  with pytest.raises(ValueError, match="no images in .*photos; .*gone.png is no file; expected"):
+    find_inputs(photos)
+  with pytest.raises(ValueError, match="the input is empty"):
+    find_inputs("")
+
+
 def test_prediction_job_refuses_equal_names_and_no_images(tmp_path):
   with pytest.raises(ValueError, match=f"no images in {tmp_path}; known suffixes: .bmp"):
     find_inputs(tmp_path)
