@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Num, UInt8
 
@@ -13,18 +12,12 @@ from asmjax.analysis.runs import Group, format_results
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.load import format_values, load_config, override_config
 from asmjax.config.presets import Config
-from asmjax.config.run_dir import (
-  check_same_config,
-  find_checkpoint,
-  resolve_input_transform,
-  write_descriptor,
-  write_environment,
-)
+from asmjax.config.run_dir import find_checkpoint, resolve_input_transform, write_run_files
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.train.logger import Logger
 from asmjax.train.loop import train as train_experiment
-from asmjax.utils.files import read_json, write_json
+from asmjax.utils.files import read_json
 
 
 def train(
@@ -77,12 +70,8 @@ def prepare_run(
   resolve_input_transform(config, workdir)
   experiment = build_experiment(config)
   schedule = build_schedule(config, experiment)
-  check_same_config(workdir, config.to_dict())
   experiment.init.check()
-  if jax.process_index() == 0:
-    write_json(workdir / "config.json", config.to_dict())
-    write_descriptor(workdir, experiment.descriptor)
-    write_environment(workdir, command)
+  write_run_files(workdir, config.to_dict(), experiment, command)
 
   def train_and_open() -> Run:
     train_experiment(experiment, workdir, schedule, loggers)

@@ -11,6 +11,7 @@ import jax
 
 from asmjax.config.build import build_experiment, choose_input_transform
 from asmjax.config.data import Data, find_descriptor
+from asmjax.config.data_facts import check_same_data, read_facts, write_facts
 from asmjax.config.schema import choose, construct, flatten
 from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
@@ -21,8 +22,8 @@ from asmjax.train.schedule import restore_state
 from asmjax.train.state import TrainState
 from asmjax.utils.files import read_json, write_json
 
-# Facts about the data set, so that predicting needs no data set; versions, devices and command.
-DATA_SET, ENVIRONMENT = "data_set.json", "environment.json"
+# Versions, devices and command.
+ENVIRONMENT = "environment.json"
 
 
 def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> dict[str, Any]:
@@ -96,6 +97,34 @@ def check_same_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   raise ValueError(f"{workdir} holds a run with another config ({'; '.join(differing)}); {advice}")
 
 
+def write_run_files(
+  workdir: pathlib.Path, config: Mapping[str, Any], experiment: Experiment, command: Sequence[str]
+) -> None:
+  """Writes what a run is made of into its folder: config, facts about the data, environment.
+
+  The facts of a run that goes on stay as they were written first.
+
+  Args:
+    workdir: Folder of the run; it is made if need be.
+    config: Config of the run.
+    experiment: Experiment that is built from it.
+    command: Command that trains the run.
+
+  Raises:
+    ValueError: The folder holds a run with another config, or with other data.
+  """
+  check_same_config(workdir, config)
+  resumes = _is_resumable(workdir)
+  if resumes:
+    check_same_data(workdir, experiment)
+  if jax.process_index() > 0:
+    return
+  write_json(workdir / "config.json", config)
+  if not resumes or read_facts(workdir) is None:
+    write_facts(workdir, experiment)
+  write_environment(workdir, command)
+
+
 def _is_resumable(workdir: pathlib.Path) -> bool:
   """Returns whether a folder has a run to continue; without a checkpoint there is none."""
   return (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
@@ -126,11 +155,6 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
   ]
 
 
-def write_descriptor(workdir: str | pathlib.Path, descriptor: Descriptor) -> None:
-  """Writes the facts about a data set into the folder of a run."""
-  write_json(pathlib.Path(workdir) / DATA_SET, descriptor.to_dict())
-
-
 def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
   """Reads the facts about the data set of a run, which itself may be gone.
 
@@ -138,10 +162,8 @@ def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:
     ValueError: The run has not written them, and its config does not have them either.
     FileNotFoundError: There is no run in `workdir`, or its data set is needed and missing.
   """
-  path = pathlib.Path(workdir) / DATA_SET
-  if path.exists():
-    return Descriptor.from_dict(read_json(path))
-  return find_descriptor(construct(Data, read_config(workdir)["data"], "data"))
+  facts = read_facts(workdir)
+  return facts or find_descriptor(construct(Data, read_config(workdir)["data"], "data"))
 
 
 def describe_environment() -> dict[str, str]:
@@ -177,14 +199,17 @@ def reopen(
 
   Raises:
     FileNotFoundError: The run or its data set is missing.
-    ValueError: The run's config is invalid, or the split or a metric unknown.
+    ValueError: The run's config is invalid, the split or a metric unknown, or the data are not
+      those of the run.
   """
   config = read_config(workdir, data_root)
   if split:
     config["eval"]["split"] = split
   if extra_metrics is not None:
     _set_extra_metrics(config["tasks"], extra_metrics)
-  return build_experiment(config)
+  experiment = build_experiment(config)
+  check_same_data(workdir, experiment)
+  return experiment
 
 
 def _set_extra_metrics(tasks: Mapping[str, dict[str, Any]], names: Collection[str]) -> None:

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from asmjax.config.build import build_experiment
-from asmjax.config.run_dir import (
-  find_checkpoint,
-  read_config,
-  read_descriptor,
-  read_state,
-  reopen,
-  write_descriptor,
-)
+from asmjax.config.data_facts import write_facts
+from asmjax.config.run_dir import find_checkpoint, read_config, read_descriptor, read_state, reopen
 from asmjax.game import PREDICTOR
 from asmjax.pretrained import read
 from asmjax.train.loop import open_checkpoints
@@ -67,7 +61,7 @@ def test_read_state_leaves_files_that_a_run_is_writing(workdir):
 def test_read_descriptor_needs_no_data_set(workdir, tmp_path):
   descriptor = reopen(workdir).descriptor
   assert read_descriptor(workdir).classes == descriptor.classes  # The scenes know themselves.
-  write_descriptor(tmp_path, descriptor)
+  write_facts(tmp_path, reopen(workdir))
   assert read_descriptor(tmp_path) == descriptor
 
 

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from asmjax.config.run_dir import write_descriptor
+from asmjax.config.data_facts import DATA_SET
 from asmjax.data.descriptor import Descriptor
 from asmjax.game import PREDICTOR
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.utils.files import write_json
 from tests.helpers import inference_runs
 from tests.helpers import small_configs as small
 
@@ -62,12 +63,12 @@ def test_trained_predictor_needs_no_data_set(run, tmp_path):
     ("train",),
     frozenset({"label", "depth", "normals"}),
   )
-  write_descriptor(tmp_path, metadata)
+  write_json(tmp_path / DATA_SET, metadata.to_dict())
   trained = TrainedPredictor.open(tmp_path)
   assert (
     trained.descriptor == metadata and trained.game.tasks["segmentation"].classes == names[::-1]
   )
-  jax.tree.map(np.testing.assert_array_equal, trained.variables, states[1].variables())
+  jax.tree.map(np.testing.assert_array_equal, trained.variables, states[0].variables())
 
 
 def test_trained_predictor_names_arrays_that_do_not_fit(run, tmp_path):
