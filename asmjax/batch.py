@@ -50,6 +50,14 @@ _CONTRACT = {
 }
 
 
+def blank(key: str, n: int, h: int, w: int) -> np.ndarray:
+  """Returns a batch's array of truths that are missing everywhere."""
+  dtype, axes = _CONTRACT[key]
+  sizes = {"n": n, "h": h, "w": w}
+  shape = [axis if isinstance(axis, int) else sizes[axis] for axis in axes]
+  return np.full(shape, MISSING[key], dtype)
+
+
 def check(batch: Mapping[str, Array | np.ndarray], *, required: Iterable[str] = ()) -> None:
   """Checks keys, types and shapes of a batch against the contract of this module.
 

@@ -20,6 +20,7 @@ from asmjax.data.wrappers import InMemory, SelectKeys
 from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import LookaheadSchedule, check_experiment
+from asmjax.metrics.names import drop_classes
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
 from asmjax.models.predictors import PREDICTORS
@@ -28,6 +29,7 @@ from asmjax.terms import TERMS
 from asmjax.train.experiment import Checkpointing, Evaluation, Experiment, Init, Training
 from asmjax.train.loop import MakeSchedule
 from asmjax.train.optim import Optimizer
+from asmjax.utils.ranges import Count
 
 _REQUIRED = (
   "seed",
@@ -76,8 +78,10 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   fill = game.input_transform.fill
   prepare = dataclasses.replace(data.eval_transform(fill), keep_size=True)
   game = _adapt_tasks(game, validation, prepare, data.loader.on_error)
+  checkpointing = construct(Checkpointing, config["checkpoint"], "checkpoint")
+  _check_ranking(checkpointing.metric, game.tasks)
   return Experiment(
-    seed=coerce(config["seed"], int, "seed"),
+    seed=coerce(config["seed"], Count, "seed"),
     game=_count_class_shares(game, train, data.loader.on_error),
     init=construct(Init, config.get("init", {}), "init"),
     optimizers=optimizers,
@@ -89,7 +93,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     image_size=data.size,
     training=training,
     evaluation=evaluation,
-    checkpointing=construct(Checkpointing, config["checkpoint"], "checkpoint"),
+    checkpointing=checkpointing,
   )
 
 
@@ -232,6 +236,20 @@ def _select_keys(data: Data, source: Source, keys: Iterable[str]) -> Source:
   """Returns a source with only the keys that a run uses, in memory if the config says so."""
   selected = SelectKeys(source, keys)
   return InMemory(selected) if data.cache else selected
+
+
+def _check_ranking(metric: str, tasks: Mapping[str, Task]) -> None:
+  """Raises ValueError for a metric, to rank checkpoints by, that evaluation will not compute."""
+  name, _, rest = metric.partition("/")
+  kind = rest.partition("/")[0]
+  if name in tasks and kind in tasks[name].extra_metrics and rest != kind:
+    return
+  known = [f"{task}/{each}" for task in tasks for each in tasks[task].metric_names()]
+  if metric not in known:
+    extra = ", ".join(f"{task}/{kind}" for task in tasks for kind in tasks[task].extra_metrics)
+    more = f", and those of {extra}" if extra else ""
+    listing = ", ".join(drop_classes(dict.fromkeys(known)))
+    raise ValueError(f"unknown checkpoint.metric {metric!r}; known: {listing}{more}")
 
 
 def _check_provided(keys: Iterable[str], descriptor: Descriptor, consumers: str) -> None:

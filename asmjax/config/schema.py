@@ -4,10 +4,11 @@ Whatever a section names wrongly is refused, with what is known.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import flax.linen as nn
 
@@ -49,7 +50,7 @@ def arguments(
   fields = [field for field in fields_of(constructor) if field.name not in given]
   required = [field.name for field in fields if _default_value(field) is dataclasses.MISSING]
   check_keys(section, [field.name for field in fields], required, path)
-  hints = typing.get_type_hints(constructor)
+  hints = typing.get_type_hints(constructor, include_extras=True)
   return {key: coerce(value, hints[key], f"{path}.{key}") for key, value in section.items()}
 
 
@@ -143,9 +144,14 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
   """Returns a value converted to a type hint, sections constructed.
 
   Raises:
-    ValueError: The value is of another type.
+    ValueError: The value is of another type, or outside of its range.
   """
   origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if origin is Annotated:
+    value = coerce(value, args[0], path)
+    for limits in args[1:]:
+      limits.check(value, path)
+    return value
   if origin in (typing.Union, types.UnionType):
     return _coerce_to_one(value, args, path)
   if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -160,7 +166,9 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
   entries = getattr(value, "items", None)
   if origin is not None and issubclass(origin, Mapping) and entries is not None:
     return {k: coerce(v, args[1], f"{path}.{k}") for k, v in entries()}
-  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+  if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+    if not math.isfinite(value):
+      raise ValueError(f"{path} is {value}; expected a finite number")
     return float(value)
   if hint is Any or (isinstance(hint, type) and type(value) is hint):
     return value

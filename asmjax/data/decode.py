@@ -272,9 +272,10 @@ def _undo_shades(image: Image.Image, layout: Any) -> Image.Image:
   inverted = re.fullmatch(r"[1L];\d*I", shades)
   if greatest == white and not inverted:
     return image
-  values = np.array(image).astype(np.int64)
-  values = white - values if inverted else values
-  ids = (values * greatest + white // 2) // white
+  values = np.array(image, np.int64)
+  if inverted:
+    values = white - values
+  ids: np.ndarray = (values * greatest + white // 2) // white
   return Image.fromarray(ids.astype(np.uint8 if white < 65535 else np.int32))
 
 

@@ -18,6 +18,7 @@ from absl import flags
 from asmjax.batch import MISSING, kind
 from asmjax.data.descriptor import Source
 from asmjax.data.transforms import Example
+from asmjax.utils.ranges import Count, check_ranges
 
 if TYPE_CHECKING:  # Imported where it is used, so that sources can be read without Grain.
   import grain
@@ -50,17 +51,13 @@ class LoaderOptions:
     ValueError: A number is negative, or `on_error` is unknown.
   """
 
-  num_workers: int = 0
-  num_threads: int = 4
-  prefetch: int = 2
+  num_workers: Count = 0
+  num_threads: Count = 4
+  prefetch: Count = 2
   on_error: str = "raise"
 
   def __post_init__(self) -> None:
-    if min(self.num_workers, self.num_threads, self.prefetch) < 0:
-      raise ValueError(
-        f"num_workers={self.num_workers}, num_threads={self.num_threads}, "
-        f"prefetch={self.prefetch}: expected 0 or more"
-      )
+    check_ranges(self)
     if self.on_error not in _POLICIES:
       raise ValueError(f"unknown on_error {self.on_error!r}; known: {', '.join(_POLICIES)}")
 

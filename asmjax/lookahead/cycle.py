@@ -9,6 +9,8 @@ brackets.
 import dataclasses
 import enum
 
+from asmjax.utils.ranges import Count, NonNegative, Positive, PositiveInt, check_ranges
+
 
 class Action(enum.Enum):
   """What a run has to do next."""
@@ -32,29 +34,23 @@ class Rules:
     peak_patience: Number of propagations above the threshold of a peak after which the next one's
       model becomes the cycle's start, from which its patience begins anew [Omega].
     dynamic: Whether the start of a cycle may move in this way; without it this is Algorithm 2.
-    max_drop: How far the mIoU may fall below that of the start before the cycle ends [beta_l].
+    max_drop: How far the mIoU may fall below that of the start before the cycle ends [beta_l]; with
+      0 every cycle would end at once.
     min_gain: How far the mIoU must rise above that of the start to be a peak [beta_u].
 
   Raises:
     ValueError: A number is out of its range.
   """
 
-  cycles: int = 50
-  patience: int = 50
-  peak_patience: int = 5
+  cycles: PositiveInt = 50
+  patience: PositiveInt = 50
+  peak_patience: Count = 5
   dynamic: bool = True
-  max_drop: float = 0.05
-  min_gain: float = 0.001
+  max_drop: Positive = 0.05
+  min_gain: NonNegative = 0.001
 
   def __post_init__(self):
-    least = {"cycles": 1, "patience": 1, "peak_patience": 0, "min_gain": 0}
-    for name, limit in least.items():
-      if not getattr(self, name) >= limit:
-        raise ValueError(f"{name}={getattr(self, name)}; expected at least {limit}")
-    if not self.max_drop > 0:
-      raise ValueError(
-        f"max_drop={self.max_drop}; expected more than 0, or every cycle ends at once"
-      )
+    check_ranges(self)
 
 
 @dataclasses.dataclass(frozen=True)

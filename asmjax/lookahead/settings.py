@@ -1,13 +1,14 @@
 """Settings of LoAd, as a config has them."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
 from asmjax.lookahead.buffer import check_room
 from asmjax.lookahead.cycle import Rules
+from asmjax.utils.ranges import Count, Positive, PositiveInt, Range, check_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +27,13 @@ class Retraining:
     ValueError: A number is out of its range.
   """
 
-  batch_size: int = 16
-  eval_every: int = 50
-  patience: int = 3
-  epochs: float = 10.0
+  batch_size: PositiveInt = 16
+  eval_every: PositiveInt = 50
+  patience: PositiveInt = 3
+  epochs: Positive = 10.0
 
   def __post_init__(self):
-    for name in ("batch_size", "eval_every", "patience"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
-    if not 0 < self.epochs < math.inf:
-      raise ValueError(f"epochs={self.epochs}; expected a number above 0")
+    check_ranges(self)
 
   def max_steps(self, pairs: int) -> int:
     """Returns the steps after which the training on so many maps ends, at least one."""
@@ -71,29 +68,20 @@ class Lookahead:
   """
 
   rules: Rules = Rules()
-  steps_per_propagation: int = 1
+  steps_per_propagation: PositiveInt = 1
   buffer_size: int = 3
   retain: int = 0
   only_seen: bool = False
-  maps_per_model: int = 0
-  decision_fraction: float = 0.3
+  maps_per_model: Count = 0
+  decision_fraction: Annotated[float, Range(0, 1, above=True)] = 0.3
   decision_seed: int = 0
-  cache_mib: int = 1024
-  num_previews: int = 4
+  cache_mib: Count = 1024
+  num_previews: PositiveInt = 4
   retraining: Retraining = Retraining()
 
   def __post_init__(self):
+    check_ranges(self)
     check_room(self.buffer_size, self.retain)
-    for name, least in (
-      ("steps_per_propagation", 1),
-      ("maps_per_model", 0),
-      ("cache_mib", 0),
-      ("num_previews", 1),
-    ):
-      if getattr(self, name) < least:
-        raise ValueError(f"{name}={getattr(self, name)}; expected at least {least}")
-    if not 0 < self.decision_fraction <= 1:
-      raise ValueError(f"decision_fraction={self.decision_fraction}; expected a number in (0, 1]")
 
 
 def decision_split(count: int, fraction: float, seed: int) -> tuple[Sequence[int], Sequence[int]]:

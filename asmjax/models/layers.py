@@ -12,6 +12,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from asmjax.ops import BatchNorm, conv2d, conv2d_concat
+from asmjax.utils.ranges import BelowOne, Positive
 
 # Name of the mapped axis over which `asmjax.train.parallel` spreads a step; synchronized batch norm
 # averages its statistics over it.
@@ -104,8 +105,8 @@ class Norm:
   """
 
   kind: str = "batch"
-  momentum: float = 0.99
-  epsilon: float = 1e-5
+  momentum: BelowOne = 0.99
+  epsilon: Positive = 1e-5
   frozen: bool = False
 
   def __post_init__(self):

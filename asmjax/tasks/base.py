@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -12,9 +13,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PyTree, UInt8
 from PIL import Image
 
+from asmjax import batch as batches
 from asmjax.metrics.base import Metric
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks.extra_metrics import ExtraMetric
+from asmjax.utils.ranges import NonNegative
 
 Truth = Mapping[str, ArrayLike]
 
@@ -48,7 +51,7 @@ class Task(abc.ABC):
   """
 
   classes: tuple[str, ...]
-  weight: float = 1.0
+  weight: NonNegative = 1.0
   extra_metrics: tuple[str, ...] = ()
 
   truth_key: ClassVar[str]
@@ -120,6 +123,14 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def compute_metrics(self, sums: PyTree) -> dict[str, float]:
     """Computes metrics by name from the sum of all `metric_sums`, as arrays of the host."""
+
+  def metric_names(self) -> tuple[str, ...]:
+    """Lists the metrics that `compute_metrics` returns."""
+    truth = {self.truth_key: batches.blank(self.truth_key, 1, 1, 1)}
+    output = jax.ShapeDtypeStruct((1, 1, 1, self.channels), jnp.float32)
+    sums = jax.eval_shape(self.metric_sums, output, truth)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), sums)
+    return tuple(self.compute_metrics(zeros))
 
   def adapt_to_images(self, smallest_diagonal: Callable[[], float]) -> "Task":
     """Returns the task with the options that are left to the images to be evaluated.

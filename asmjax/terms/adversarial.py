@@ -26,6 +26,7 @@ from asmjax.tasks.base import Task
 from asmjax.terms.base import LossTerm, Term, TermContext, TermOutput
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.terms.weight import Weight, evaluate_weight
+from asmjax.utils.ranges import BelowOne, NonNegative, PositiveInt, check_ranges
 
 Inputs = tuple[Array, ...]
 
@@ -75,25 +76,21 @@ class Adversarial(Term):
   """
 
   weight: Weight = 1.0
-  critic_weight: float = 1.0
+  critic_weight: NonNegative = 1.0
   inputs: str = "basic"
   saturating: bool = False
-  label_smoothing: float = 0.0
-  r1_weight: float = 0.0
-  downsample: int = 1
+  label_smoothing: BelowOne = 0.0
+  r1_weight: NonNegative = 0.0
+  downsample: PositiveInt = 1
   joint_batch: bool = False
   hard: bool = False
   tasks: tuple[str, ...] = ()
   critic: LucNet | MobileNetCritic | PatchNet | TwoBranchNet = LucNet()
 
   def __post_init__(self):
+    check_ranges(self)
     if self.inputs not in INPUTS:
       raise ValueError(f"unknown inputs {self.inputs!r}; known: {', '.join(INPUTS)}")
-    if self.downsample < 1 or not 0 <= self.label_smoothing < 1:
-      raise ValueError(
-        f"downsample={self.downsample}, label_smoothing={self.label_smoothing}; expected at least "
-        "1, and from 0 to below 1"
-      )
     if self.hard and self.inputs == "scaling":
       raise ValueError(
         "inputs 'scaling' make the truth as soft as the prediction, which hard=True makes one-hot; "

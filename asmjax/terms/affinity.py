@@ -14,6 +14,7 @@ from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks.base import Task
 from asmjax.terms.base import LossTerm, Scalar, Term, TermContext, TermOutput
 from asmjax.terms.weight import Weight, evaluate_weight
+from asmjax.utils.ranges import NonNegative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Affinity(Term):
   sizes: tuple[int, ...] = (3,)
   neighbors: str = "corners"
   ignore: str = "pair"
-  margin: float = 3.0
+  margin: NonNegative = 3.0
   weight_by: str = "center"
   adaptive: bool = False
   critic_weight: Weight = 1.0

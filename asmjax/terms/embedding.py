@@ -8,6 +8,7 @@ from asmjax.losses.neighborhood import offsets
 from asmjax.tasks.base import Task
 from asmjax.terms.base import FEATURES, LossTerm, Term, TermContext, TermOutput
 from asmjax.terms.weight import Weight, evaluate_weight
+from asmjax.utils.ranges import NonNegative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Embedding(Term):
   weight: Weight = 1.0
   size: int = 3
   neighbors: str = "corners"
-  margin: float = 0.2
+  margin: NonNegative = 0.2
 
   def __post_init__(self):
     offsets(self.size, self.neighbors)  # Refuses what it cannot list.

@@ -12,6 +12,7 @@ from asmjax.losses.pixel import class_balance_weights
 from asmjax.tasks.base import Task
 from asmjax.terms.base import AUXILIARY, LossTerm, Scalar, Term, TermContext, TermOutput
 from asmjax.terms.weight import Weight, evaluate_weight
+from asmjax.utils.ranges import Fraction, NonNegative
 
 # How far from 1 the sum of shares may be: somebody may have rounded them.
 _TOLERANCE = 0.01
@@ -35,8 +36,8 @@ class Pixel(Term):
   is_reference: ClassVar[bool] = True
 
   weight: Weight = 1.0
-  auxiliary: float = 0.0
-  balanced: float = 0.0
+  auxiliary: NonNegative = 0.0
+  balanced: Fraction = 0.0
   shares: tuple[float, ...] = ()
 
   @property

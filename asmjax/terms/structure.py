@@ -22,6 +22,7 @@ from asmjax.tasks.base import Task
 from asmjax.terms.base import LossTerm, Scalar, Term, TermContext, TermOutput
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.terms.weight import Weight, evaluate_weight
+from asmjax.utils.ranges import NonNegative
 
 Features = Mapping[str, Float[Array, "n _ _ c"]]
 Masks = Mapping[str, Float[Array, "n _ _ 1"]]
@@ -64,10 +65,10 @@ class Structure(Term):
 
   weight: Weight = 1.0
   critic_weight: Weight = 1.0
-  reconstruction_weight: float = 2.0
+  reconstruction_weight: NonNegative = 2.0
   layers: tuple[str, ...] = ("conv1", "conv2")
   normalize: str = "none"
-  margin: float = 0.0
+  margin: NonNegative = 0.0
   binarize: bool = False
   count_partial_cells: bool = True
   tasks: tuple[str, ...] = ()

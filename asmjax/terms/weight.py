@@ -6,6 +6,8 @@ import re
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from asmjax.utils.ranges import Fraction, NonNegative
+
 SHAPES = ("exponential", "linear")
 
 
@@ -30,11 +32,11 @@ class Ramp:
       training that are not in order.
   """
 
-  start: float
-  stop: float
+  start: NonNegative
+  stop: NonNegative
   shape: str = "exponential"
-  begin: float = 0.0
-  end: float = 1.0
+  begin: Fraction = 0.0
+  end: Fraction = 1.0
 
   def __post_init__(self):
     if self.shape not in SHAPES:
@@ -52,7 +54,7 @@ class Ramp:
     return self.start * (self.stop / self.start) ** part
 
 
-Weight = float | Ramp
+Weight = NonNegative | Ramp
 
 
 def evaluate_weight(weight: Weight, progress: Array | float) -> Float[Array, ""] | float:

@@ -27,6 +27,7 @@ from asmjax.train.optim import Optimizer, check_critic_lr
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
 from asmjax.train.updates import JOINT, UpdateSchedule
+from asmjax.utils.ranges import Count, PositiveInt, check_ranges
 
 DTYPES = ("float32", "bfloat16")
 
@@ -53,23 +54,21 @@ class Training:
       or the order of updates or the type is unknown.
   """
 
-  steps: int
-  batch_size: int
+  steps: Count
+  batch_size: PositiveInt
   updates: str = "joint"
-  critic_warmup_steps: int = 0
-  grad_accum_steps: int = 1
+  critic_warmup_steps: Count = 0
+  grad_accum_steps: PositiveInt = 1
   dtype: str = "float32"
-  log_every: int = 50
+  log_every: PositiveInt = 50
   allow_fast_critic: bool = False
 
   def __post_init__(self):
+    check_ranges(self)
     UpdateSchedule.parse(self.updates, self.critic_warmup_steps)
     check_divisible(self.batch_size, name="train.batch_size", parts=self.grad_accum_steps)
     if self.dtype not in DTYPES:
       raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
-    for name, least in (("steps", 0), ("log_every", 1)):
-      if getattr(self, name) < least:
-        raise ValueError(f"train.{name}={getattr(self, name)}; expected at least {least}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +159,12 @@ class Evaluation:
     ValueError: The devices cannot share the batch evenly.
   """
 
-  every: int = 0
-  batch_size: int = 8
+  every: Count = 0
+  batch_size: PositiveInt = 8
   split: str = "val"
 
   def __post_init__(self):
+    check_ranges(self)
     check_divisible(self.batch_size, name="eval.batch_size")
 
 
@@ -177,11 +177,17 @@ class Checkpointing:
     keep: Number of the latest checkpoints to keep, and as many of the best.
     metric: Name of the metric, as in `results.json`, by which checkpoints are ranked; larger is
       better.
+
+  Raises:
+    ValueError: A number is out of its range.
   """
 
-  every: int = 0
-  keep: int = 1
+  every: Count = 0
+  keep: PositiveInt = 1
   metric: str = "segmentation/mean_iou"
+
+  def __post_init__(self):
+    check_ranges(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,8 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from asmjax.utils.ranges import BelowOne, Count, NonNegative, check_ranges
+
 _RULES = {
   "sgd": lambda o: optax.trace(decay=o.momentum) if o.momentum else optax.identity(),
   "adam": lambda o: optax.scale_by_adam(b1=o.momentum, b2=o.b2),
@@ -47,22 +49,23 @@ class Optimizer:
       evaluated; 0 keeps none.
 
   Raises:
-    ValueError: The name or the schedule is unknown.
+    ValueError: The name or the schedule is unknown, or a number is out of its range.
   """
 
   name: str = "adam"
-  learning_rate: float = 1e-3
-  momentum: float = 0.9
-  b2: float = 0.999
+  learning_rate: NonNegative = 1e-3
+  momentum: BelowOne = 0.9
+  b2: BelowOne = 0.999
   schedule: str = "poly"
-  power: float = 0.9
-  warmup_steps: int = 0
-  weight_decay: float = 0.0
-  clip_norm: float = 0.0
-  lr_multipliers: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  ema_decay: float = 0.0
+  power: NonNegative = 0.9
+  warmup_steps: Count = 0
+  weight_decay: NonNegative = 0.0
+  clip_norm: NonNegative = 0.0
+  lr_multipliers: Mapping[str, NonNegative] = dataclasses.field(default_factory=dict)
+  ema_decay: BelowOne = 0.0
 
   def __post_init__(self):
+    check_ranges(self)
     for field, known in (("name", _RULES), ("schedule", _SCHEDULES)):
       if getattr(self, field) not in known:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")

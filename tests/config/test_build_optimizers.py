@@ -43,7 +43,7 @@ def test_build_experiment_reads_updates_and_critic_warmup():
   )
   assert build_experiment(config).updates == UpdateSchedule(2, 1, 7)
   config.train.critic_warmup_steps = -1
-  with pytest.raises(ValueError, match="train: critic_warmup_steps=-1"):
+  with pytest.raises(ValueError, match="train.critic_warmup_steps=-1"):
     build_experiment(config)
 
 

@@ -116,14 +116,14 @@ def test_train_indices_are_of_drawn_images_and_of_some_of_them(tmp_path):
     ("load", {"train.critic_warmup_steps": 3}, "an order of its own"),
     ("load", {"optimizer.critic.schedule": "poly"}, "'adversarial' has the schedule 'poly'"),
     ("load", {"lookahead.buffer_size": 1}, "lookahead: a buffer of 1 sets"),
-    ("load", {"lookahead.rules.max_drop": 0.0}, r"lookahead\.rules: max_drop=0\.0"),
+    ("load", {"lookahead.rules.max_drop": 0.0}, r"lookahead\.rules\.max_drop=0\.0"),
     ("load", {"lookahead.steps_per_propagation": 0}, "steps_per_propagation=0"),
     ("load", {"lookahead.maps_per_model": -1}, "maps_per_model=-1; expected at least 0"),
     ("load", {"lookahead.decision_fraction": 1.5}, r"decision_fraction=1\.5"),
     ("load", {"lookahead.retraining.batch_size": 7}, "no multiple of 8"),
-    ("load", {"lookahead.retraining.patience": 0}, r"lookahead\.retraining: patience=0"),
+    ("load", {"lookahead.retraining.patience": 0}, r"lookahead\.retraining\.patience=0"),
     ("load", {"lookahead.retraining.epochs": 0.0}, r"epochs=0\.0; expected a number above 0"),
-    ("load", {"lookahead.retraining.epochs": float("nan")}, "epochs=nan"),
+    ("load", {"lookahead.retraining.epochs": float("nan")}, "epochs is nan; expected a finite"),
   ],
 )
 def test_build_schedule_refuses_wrong_settings(variant, changes, message):

@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
+from asmjax.utils.ranges import Positive
 
 # Channels and stride of each block (Howard et al. 2017, Table 1).
 V1_BLOCKS = (
@@ -34,7 +35,7 @@ class MobileNetV1(Backbone):
     width: Factor alpha on all numbers of channels.
   """
 
-  width: float = 1.0
+  width: Positive = 1.0
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:

@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
+from asmjax.utils.ranges import Positive
 
 # Expansion, channels, number of blocks and stride of the first of them, row by row (Sandler et al.
 # 2018, Table 2).
@@ -46,7 +47,7 @@ class MobileNetV2(Backbone):
   """
 
   activation: Callable[[Array], Array] = dataclasses.field(default=jax.nn.relu6, kw_only=True)
-  width: float = 1.0
+  width: Positive = 1.0
   top: bool = True
 
   @nn.compact

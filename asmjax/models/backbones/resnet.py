@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones.base import Backbone, Features
 from asmjax.models.layers import ConvBlock
 from asmjax.ops import max_pool
+from asmjax.utils.ranges import PositiveInt
 
 # Bottlenecks per stage by the number of layers, the classifier included (He et al. 2016, Table 1).
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -32,7 +33,7 @@ class ResNet(Backbone):
   """
 
   blocks: tuple[int, ...] = BLOCKS[50]
-  width: int = 64
+  width: PositiveInt = 64
   placement: str = "first_1x1"
 
   def __post_init__(self):
@@ -82,7 +83,7 @@ class Bottleneck(nn.Module):
     conv_block: Factory of the layers.
   """
 
-  width: int
+  width: PositiveInt
   stride: int
   dilation: int
   early: bool

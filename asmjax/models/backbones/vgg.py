@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones.base import Backbone, Features
 from asmjax.models.layers import Conv, Norm
 from asmjax.ops import max_pool
+from asmjax.utils.ranges import Count, PositiveInt
 
 # Number of convolutions of each stage (Simonyan and Zisserman 2015, Table 1, D).
 VGG16 = (2, 2, 3, 3, 3)
@@ -40,8 +41,8 @@ class VGG(Backbone):
   """
 
   norm: Norm = dataclasses.field(default=Norm("none"), kw_only=True)
-  width: int = 64
-  fc_features: int = 0
+  width: PositiveInt = 64
+  fc_features: Count = 0
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
 from asmjax.models.layers import ConvBlock
+from asmjax.utils.ranges import Positive
 
 # Channels of the separable convolutions of modules with a stride (Chen et al. 2018, Fig. 4).
 ENTRY = ((128, 128, 128), (256, 256, 256), (728, 728, 728))
@@ -33,7 +34,7 @@ class Xception(Backbone):
   """
 
   middle: int = 16
-  width: float = 1.0
+  width: Positive = 1.0
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:

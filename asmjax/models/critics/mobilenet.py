@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones.mobilenet import MobileNetV1
 from asmjax.models.layers import Conv, ConvNet
 from asmjax.ops import resize_bilinear
+from asmjax.utils.ranges import BelowOne, Positive
 
 
 class MobileNetCritic(ConvNet):
@@ -21,8 +22,8 @@ class MobileNetCritic(ConvNet):
   """
 
   size: tuple[int, int] = (224, 224)
-  dropout: float = 0.01
-  width: float = 1.0
+  dropout: BelowOne = 0.01
+  width: Positive = 1.0
 
   @nn.compact
   def __call__(self, structure: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 1 1 1"]:

@@ -12,6 +12,7 @@ from asmjax.models.backbones.resnet import BLOCKS, ResNet
 from asmjax.models.layers import Conv, ConvBlock
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import spatial_size, upsample
+from asmjax.utils.ranges import BelowOne, Count, PositiveInt
 
 
 class DeepLab(Predictor):
@@ -55,12 +56,12 @@ class DeepLab(Predictor):
 
   backbone: Backbone = ResNet(BLOCKS[101], output_stride=16, placement="first_3x3")
   rates: tuple[int, ...] = (6, 12, 18)
-  features: int = 256
-  low: int = 0
-  convs: int = 0
+  features: PositiveInt = 256
+  low: Count = 0
+  convs: Count = 0
   separable: bool = False
-  dropout: float = 0.1
-  stride: int = 0
+  dropout: BelowOne = 0.1
+  stride: Count = 0
   align_corners: bool = True
 
   def __post_init__(self):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import max_pool, resize_bilinear, spatial_size
+from asmjax.utils.ranges import PositiveInt
 
 # Analog PAL's YUV of RGB, luminance first: the weights of ITU-R BT.601.
 _YUV = np.array([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.1]])
@@ -44,10 +45,10 @@ class Farabet(Predictor):
 
   norm: Norm = dataclasses.field(default=Norm("none"), kw_only=True)
   activation: Callable[[Array], Array] = dataclasses.field(default=jnp.tanh, kw_only=True)
-  scales: int = 3
+  scales: PositiveInt = 3
   widths: tuple[int, int, int] = (16, 64, 256)
   fan_in: tuple[int, int] = (8, 32)
-  hidden: int = 1024
+  hidden: PositiveInt = 1024
 
   def __post_init__(self):
     if any(count > width for count, width in zip(self.fan_in, self.widths[:2], strict=True)):

@@ -13,6 +13,7 @@ from asmjax.models.backbones.vgg import VGG
 from asmjax.models.layers import Conv
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import spatial_size, upsample
+from asmjax.utils.ranges import PositiveInt
 
 
 class FCN(Predictor):
@@ -40,7 +41,7 @@ class FCN(Predictor):
   """
 
   backbone: Backbone = VGG(fc_features=4096)
-  stride: int = 8
+  stride: PositiveInt = 8
   align_corners: bool = False
 
   def __post_init__(self):

@@ -12,6 +12,7 @@ from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.layers import ConvBlock
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import conv2d
+from asmjax.utils.ranges import BelowOne
 
 
 class FCRN(Predictor):
@@ -29,7 +30,7 @@ class FCRN(Predictor):
   """
 
   backbone: ResNet = ResNet()
-  dropout: float = 0.5
+  dropout: BelowOne = 0.5
   align_corners: bool = True
 
   @nn.compact

@@ -8,6 +8,7 @@ from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import adaptive_avg_pool, resize_bilinear, spatial_size
+from asmjax.utils.ranges import BelowOne, Count, PositiveInt
 
 
 class PSPNet(Predictor):
@@ -35,9 +36,9 @@ class PSPNet(Predictor):
 
   backbone: Backbone = ResNet(BLOCKS[101], output_stride=8, placement="first_3x3")
   bins: tuple[int, ...] = (1, 2, 3, 6)
-  features: int = 512
-  dropout: float = 0.1
-  auxiliary: int = 0
+  features: PositiveInt = 512
+  dropout: BelowOne = 0.1
+  auxiliary: Count = 0
   align_corners: bool = True
 
   @nn.compact

@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from asmjax.models.predictors.base import Maps, Predictor
+from asmjax.utils.ranges import Count, PositiveInt
 
 
 class UNet(Predictor):
@@ -33,14 +34,14 @@ class UNet(Predictor):
     ValueError: No convolution is left to join a level's map with its skip.
   """
 
-  levels: int = 4
-  width: int = 32
-  max_width: int = 512
-  decoder_convs: int = 1
-  stride: int = 1
-  down_kernel: int = 3
-  join: int = 0
-  head_kernel: int = 1
+  levels: PositiveInt = 4
+  width: PositiveInt = 32
+  max_width: PositiveInt = 512
+  decoder_convs: Count = 1
+  stride: PositiveInt = 1
+  down_kernel: PositiveInt = 3
+  join: Count = 0
+  head_kernel: PositiveInt = 1
 
   def __post_init__(self):
     if not 0 <= self.join < self.decoder_convs:
