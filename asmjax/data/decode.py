@@ -268,7 +268,8 @@ def _undo_shades(image: Image.Image, layout: Any) -> Image.Image:
   codec, arguments = layout.codec_name, layout.args
   shades = arguments if isinstance(arguments, str) else arguments[0]
   white = {"1": 1, "L": 255}.get(image.mode, 65535)
-  greatest = arguments[1] if codec.startswith("ppm") else {"2": 3, "4": 15}.get(shades[2:3], white)
+  by_bits = {"2": 3, "4": 15}.get(shades[2:3], white)
+  greatest = int(arguments[1]) if codec.startswith("ppm") else by_bits
   inverted = re.fullmatch(r"[1L];\d*I", shades)
   if greatest == white and not inverted:
     return image
