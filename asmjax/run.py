@@ -1,10 +1,12 @@
 """Training from Python: `asmjax.train` is `train` here, and does what the command does."""
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Num, UInt8
 
@@ -18,6 +20,7 @@ from asmjax.inference.trained import TrainedPredictor
 from asmjax.train.logger import Logger
 from asmjax.train.loop import train as train_experiment
 from asmjax.utils.files import read_json
+from asmjax.utils.lock import lock_folder
 
 
 def train(
@@ -40,10 +43,12 @@ def train(
     **overrides: Values by dotted key of the config, as in `**{"train.steps": 100}`.
 
   Raises:
-    ValueError: A setting is invalid, the data do not fit it, or the folder holds a run of another
-      config.
+    ValueError: A setting is invalid, the data do not fit it, the folder holds a run of another
+      config or of other data, or another training is at work in it.
     FileNotFoundError: The config, the data or the weights to start from are missing.
     FloatingPointError: The run diverged.
+    asmjax.utils.stopping.Stopped: Ctrl-C, SIGTERM or SIGUSR1 ended it after its present step, which
+      is saved.
   """
   if isinstance(config, str):
     config = load_config(config)
@@ -71,10 +76,15 @@ def prepare_run(
   experiment = build_experiment(config)
   schedule = build_schedule(config, experiment)
   experiment.init.check()
-  write_run_files(workdir, config.to_dict(), experiment, command)
+  with contextlib.ExitStack() as stack:
+    if jax.process_index() == 0:
+      stack.enter_context(lock_folder(workdir, "another training"))
+    write_run_files(workdir, config.to_dict(), experiment, command)
+    locked = stack.pop_all()
 
   def train_and_open() -> Run:
-    train_experiment(experiment, workdir, schedule, loggers)
+    with locked:
+      train_experiment(experiment, workdir, schedule, loggers)
     return Run(workdir)
 
   return train_and_open

@@ -1,10 +1,18 @@
 """Training from Python."""
 
+import signal
+
+import jax
 import numpy as np
 import pytest
 
 import asmjax
-from asmjax.run import Run
+from asmjax.config.load import format_values, load_config, override_config
+from asmjax.run import Run, prepare_run
+from asmjax.train.logger import Logger
+from asmjax.utils.lock import lock_folder
+from asmjax.utils.stopping import Stopped
+from tests.helpers import small_configs as small
 
 SMALL = {
   "data.options.length": 8,
@@ -48,6 +56,55 @@ def test_run_predicts_images_at_their_own_size(run):
 def test_run_reports_on_itself(run):
   page = run.report(count=1).read_text()
   assert "mean IoU" in page and run.workdir.name in page
+
+
+class Signal(Logger):
+  """Sends this process a signal when a step is logged."""
+
+  def __init__(self, step, number):
+    self._step, self._number = step, number
+
+  def log_metrics(self, step, means, scores):
+    if step == self._step:
+      signal.raise_signal(self._number)
+
+
+LONGER = SMALL | {"train.steps": 5, "predictor.levels": 1}
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+  return asmjax.train("scenes:iid", tmp_path_factory.mktemp("longer"), **LONGER)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_train_leaves_on_a_signal_and_goes_on_to_the_very_same_end(longer, tmp_path, number):
+  handler = signal.getsignal(number)
+  text = rf"{number.name}: left after step 3, which is saved; the same command goes on"
+  with pytest.raises(Stopped, match=text) as stopped:
+    asmjax.train("scenes:iid", tmp_path, loggers=[Signal(2, number)], **LONGER)
+  assert stopped.value.by_keyboard == (number == signal.SIGINT)
+  assert signal.getsignal(number) is handler
+  assert (tmp_path / "checkpoints" / "3").is_dir() and not (tmp_path / "results.json").exists()
+  again = asmjax.train("scenes:iid", tmp_path, **LONGER)
+  assert again.results == longer.results
+  last = [small.last_state(run.workdir) for run in (again, longer)]
+  jax.tree.map(np.testing.assert_array_equal, *last)
+
+
+def test_train_finishes_a_run_whose_last_step_is_done(longer, tmp_path):
+  run = asmjax.train("scenes:iid", tmp_path, loggers=[Signal(4, signal.SIGTERM)], **LONGER)
+  assert run.results == longer.results
+
+
+def test_prepare_run_refuses_a_folder_in_which_another_training_is_at_work(tmp_path):
+  config = override_config(load_config("scenes:iid"), format_values(SMALL))
+  with lock_folder(tmp_path, "a test"):
+    with pytest.raises(ValueError, match=f"another training is at work in {tmp_path}; expected"):
+      prepare_run(config, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+  prepare_run(config, tmp_path)
+  prepare_run(config, tmp_path)  # The first was never begun.
 
 
 def test_run_names_the_folder_without_results(tmp_path):

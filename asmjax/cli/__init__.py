@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from asmjax.cli import config_flag
 from asmjax.cli.catalog import describe_choices
+from asmjax.cli.errors import describe_failure
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
 flags.disclaim_key_flags()
@@ -68,6 +69,7 @@ def run(name: str) -> None:
   """
   command = importlib.import_module(f"asmjax.cli.{COMMANDS[name].module}")
   command.define_flags()
+  flags.DEFINE_bool("debug", False, "show where an error comes from")
   sys.modules["__main__"].__doc__ = _describe(command)  # absl prints it on --help.
 
   def main(arguments: list[str]) -> int | None:
@@ -79,6 +81,12 @@ def run(name: str) -> None:
       if module not in _EXTRAS:
         raise
       sys.exit(f"FATAL {name} needs {module}: pip install 'asmjax[{_EXTRAS[module]}]'")
+    except (Exception, KeyboardInterrupt) as error:
+      failure = describe_failure(error)
+      if failure is None or flags.FLAGS.debug:
+        raise
+      print(failure.message, file=sys.stderr, flush=True)
+      return failure.status
 
   app.run(main, flags_parser=config_flag.parse)
 

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from asmjax.cli.errors import exit_on_config_error
-
 if TYPE_CHECKING:
   from asmjax.analysis.runs import Group
 
@@ -63,10 +61,9 @@ def main(_: list[str]) -> None:
 
   values = flags.FLAGS
   groups = [runs.Group.parse(text) for text in values.group]
-  with exit_on_config_error():
-    baseline, others = _split_baseline(groups, values.baseline)
-    metrics = values.metrics or runs.select_main_metrics(groups)
-    comparison = compare(groups, metrics, baseline=values.baseline)
+  baseline, others = _split_baseline(groups, values.baseline)
+  metrics = values.metrics or runs.select_main_metrics(groups)
+  comparison = compare(groups, metrics, baseline=values.baseline)
   tables: list[str] = []
 
   def show(text: str) -> None:

@@ -1,18 +1,64 @@
-"""Errors of the user, which end a command with a message and no traceback."""
+"""How a command ends that fails: a line, and a status that tells schedulers what to do."""
 
-import contextlib
-import sys
-from collections.abc import Iterator
+import enum
+import errno
+from typing import NamedTuple
+
+from asmjax.utils.stopping import Stopped
+
+# Errors of the operating system that other work on the machine may cause, and end.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
-@contextlib.contextmanager
-def exit_on_config_error() -> Iterator[None]:
-  """Makes a context in which invalid configs and data sets exit with the message alone.
+class Status(enum.IntEnum):
+  """Exit status of a command; 2 is left to shells.
 
-  Raises:
-    SystemExit: The body raises ValueError or FileNotFoundError.
+  Attributes:
+    DONE: It did what was asked for.
+    FAILED: Something given to it is wrong, or something was left out.
+    DIVERGED: The training diverged.
+    NO_ROOM: Memory, a disk or a limit of the system is exhausted.
+    STOPPED: A signal asked it to leave; start it again, and it goes on (EX_TEMPFAIL).
+    INTERRUPTED: Ctrl-C, as shells have it.
   """
-  try:
-    yield
-  except (ValueError, FileNotFoundError) as error:
-    sys.exit(f"FATAL {error}")
+
+  DONE = 0
+  FAILED = 1
+  DIVERGED = 3
+  NO_ROOM = 4
+  STOPPED = 75
+  INTERRUPTED = 130
+
+
+class Failure(NamedTuple):
+  """End of a command that failed.
+
+  Attributes:
+    status: Exit status.
+    message: What to print to standard error.
+  """
+
+  status: Status
+  message: str
+
+
+def describe_failure(error: BaseException) -> Failure | None:
+  """Describes an error that a user can do something about; None for a fault of the code."""
+  if isinstance(error, Stopped):
+    return Failure(Status.INTERRUPTED if error.by_keyboard else Status.STOPPED, str(error))
+  if isinstance(error, KeyboardInterrupt):
+    return Failure(Status.INTERRUPTED, "interrupted")
+  if isinstance(error, FloatingPointError):
+    return Failure(Status.DIVERGED, f"FATAL {error}")
+  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    advice = "lower train.batch_size or data.size, or raise train.grad_accum_steps"
+    return Failure(Status.NO_ROOM, f"FATAL out of memory ({_first_line(error)}); {advice}")
+  if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    return Failure(Status.NO_ROOM, f"FATAL {error}")
+  if isinstance(error, ValueError | OSError):
+    return Failure(Status.FAILED, f"FATAL {error}")
+  return None
+
+
+def _first_line(error: BaseException) -> str:
+  return str(error).partition("\n")[0]

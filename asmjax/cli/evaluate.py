@@ -11,7 +11,6 @@ import pathlib
 from absl import flags
 
 from asmjax.cli import view_flags
-from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
@@ -42,14 +41,13 @@ def main(_: list[str]) -> None:
   from asmjax.utils.files import read_json, write_json
 
   values, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
-  with exit_on_config_error():
-    inference = view_flags.read_inference()
-    run = reopen(
-      workdir, data_root=values.data_root, split=values.split, extra_metrics=values.extra_metrics
-    )
-    state = read_state(run, workdir, values.checkpoint)
-    as_trained = inference.is_single_view and not values.crf
-    views = None if as_trained else InferenceViews(run, inference, values.crf)
+  inference = view_flags.read_inference()
+  run = reopen(
+    workdir, data_root=values.data_root, split=values.split, extra_metrics=values.extra_metrics
+  )
+  state = read_state(run, workdir, values.checkpoint)
+  as_trained = inference.is_single_view and not values.crf
+  views = None if as_trained else InferenceViews(run, inference, values.crf)
   results = make_eval_results(run, open_skipped_examples(workdir).add, views)(state)
   path = locate_results(workdir, results["split"], values.checkpoint)
   # What the training itself left there, such as the course of LoAd, stays.

@@ -13,8 +13,6 @@ from typing import Any
 
 from absl import flags
 
-from asmjax.cli.errors import exit_on_config_error
-
 flags.disclaim_key_flags()
 
 
@@ -39,22 +37,21 @@ def main(_: list[str]) -> None:
   from asmjax.inference.trained import TrainedPredictor
 
   values = flags.FLAGS
-  with exit_on_config_error():
-    check_path(values.out)
-    size = parse_size(values.size) if values.size else None
-    settings: dict[str, Any] = {
-      "batch": parse_batch(values.batch),
-      "tasks": tuple(values.tasks),
-      "platforms": tuple(values.platforms),
-      "probabilities": values.probabilities,
-    }
-    trained = TrainedPredictor.open(values.workdir, values.checkpoint)
-    if values.size:
-      artifact = export(trained, size=size, **settings)
-    else:
-      warn = lambda reason: print(reason, file=sys.stderr)
-      artifact = export_for_any_size(trained, on_fixed_size=warn, **settings)
-    save(artifact, values.out)
+  check_path(values.out)
+  size = parse_size(values.size) if values.size else None
+  settings: dict[str, Any] = {
+    "batch": parse_batch(values.batch),
+    "tasks": tuple(values.tasks),
+    "platforms": tuple(values.platforms),
+    "probabilities": values.probabilities,
+  }
+  trained = TrainedPredictor.open(values.workdir, values.checkpoint)
+  if values.size:
+    artifact = export(trained, size=size, **settings)
+  else:
+    warn = lambda reason: print(reason, file=sys.stderr)
+    artifact = export_for_any_size(trained, on_fixed_size=warn, **settings)
+  save(artifact, values.out)
   print(describe_artifact(pathlib.Path(values.out), artifact.metadata))
 
 

@@ -11,7 +11,6 @@ import pathlib
 from absl import flags
 
 from asmjax.cli import config_flag
-from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
@@ -39,9 +38,8 @@ def main(arguments: list[str]) -> int:
   from asmjax.utils.files import write_json
 
   values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
-  with exit_on_config_error():
-    config = config_flag.read_config(arguments)
-    data = construct(Data, config.data, "data")
+  config = config_flag.read_config(arguments)
+  data = construct(Data, config.data, "data")
   splits = dict.fromkeys(values.splits or (data.split, config.eval.split))
   sources, broken = open_splits(lambda split: open_source(data, split), splits)
   with Progress(console=Console(stderr=True), transient=True) as progress:

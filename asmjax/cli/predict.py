@@ -10,7 +10,6 @@ import sys
 from absl import flags
 
 from asmjax.cli import view_flags
-from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
@@ -35,11 +34,10 @@ def main(_: list[str]) -> int:
   from asmjax.inference.trained import TrainedPredictor
 
   values = flags.FLAGS
-  with exit_on_config_error():
-    inference = view_flags.read_inference(tuple(values.tasks))
-    options = OutputOptions(values.probabilities, values.overlay, values.crf)
-    trained = TrainedPredictor.open(values.workdir, values.checkpoint)
-    job = PredictionJob(trained, values.input, values.out, inference, options)
+  inference = view_flags.read_inference(tuple(values.tasks))
+  options = OutputOptions(values.probabilities, values.overlay, values.crf)
+  trained = TrainedPredictor.open(values.workdir, values.checkpoint)
+  job = PredictionJob(trained, values.input, values.out, inference, options)
   summary = job.run()
   for fault in summary.faults:
     print(f"skipped: {fault}", file=sys.stderr)

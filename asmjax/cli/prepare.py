@@ -14,7 +14,6 @@ from typing import Any
 from absl import flags
 
 from asmjax.cli import config_flag
-from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
@@ -33,9 +32,8 @@ def main(arguments: list[str]) -> None:
   import tensorflow_datasets as tfds
 
   values = flags.FLAGS
-  with exit_on_config_error():
-    sources = open_sources(config_flag.read_config(arguments), values.splits)
-    pack_with_progress(sources, values.out, values.examples_per_shard)
+  sources = open_sources(config_flag.read_config(arguments), values.splits)
+  pack_with_progress(sources, values.out, values.examples_per_shard)
   for split in tfds.builder_from_directory(values.out).info.splits.values():
     print(
       f"{split.name}: {split.num_examples} examples, {split.num_shards} shards, "

@@ -13,8 +13,6 @@ import sys
 
 from absl import flags
 
-from asmjax.cli.errors import exit_on_config_error
-
 flags.disclaim_key_flags()
 
 
@@ -36,15 +34,14 @@ def main(_: list[str]) -> None:
   from asmjax.analysis.runs import Group
 
   values, path = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
-  with exit_on_config_error():
-    content = report.write_report(
-      [Group.parse(text) for text in values.group],
-      path,
-      count=values.count,
-      data_root=values.data_root,
-      baseline=values.baseline,
-      command=["python", *sys.orig_argv[1:]],
-    )
+  content = report.write_report(
+    [Group.parse(text) for text in values.group],
+    path,
+    count=values.count,
+    data_root=values.data_root,
+    baseline=values.baseline,
+    command=["python", *sys.orig_argv[1:]],
+  )
   for note in content.notes:
     print(f"missing: {note}", file=sys.stderr)
   print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

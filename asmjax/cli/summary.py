@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from asmjax.cli import config_flag
-from asmjax.cli.errors import exit_on_config_error
 
 if TYPE_CHECKING:
   from rich.console import Console
@@ -41,10 +40,9 @@ def main(arguments: list[str]) -> None:
   from asmjax.config.schema import construct
 
   console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-  with exit_on_config_error():
-    config = config_flag.read_config(arguments)
-    size = parse_size(flags.FLAGS.size or config.data.size)
-    game = build_game(config, find_descriptor(construct(Data, config.data, "data")))
+  config = config_flag.read_config(arguments)
+  size = parse_size(flags.FLAGS.size or config.data.size)
+  game = build_game(config, find_descriptor(construct(Data, config.data, "data")))
   print_summary(console, "predictor", summarize(game.predictor, size))
   images = jax.ShapeDtypeStruct((1, *size, 3), "float32")
   outputs, _ = jax.eval_shape(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from asmjax.cli.errors import exit_on_config_error
+from asmjax.cli.errors import Status
 from asmjax.config.library import list_sweeps
 
 if TYPE_CHECKING:
@@ -53,19 +53,18 @@ def main(_: list[str]) -> int:
   from asmjax.sweep.run import Resources, find_devices, run_sweep, write_table
 
   values, out, num_failed = flags.FLAGS, pathlib.Path(flags.FLAGS.out), 0
-  with exit_on_config_error():
-    sweep = read_sweep_flags()
-    if not values.table_only:
-      _export_python_path()
-      resources = Resources(values.jobs, values.threads, values.jobs_per_device)
-      slots = resources.slots(*find_devices())
-      say = lambda line: print(line, flush=True)
-      try:
-        num_failed = run_sweep(sweep, out, slots, say)
-      except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
-        return 130
-    print(f"\n{write_table(sweep, sweep.runs(out), out)}")
+  sweep = read_sweep_flags()
+  if not values.table_only:
+    _export_python_path()
+    resources = Resources(values.jobs, values.threads, values.jobs_per_device)
+    slots = resources.slots(*find_devices())
+    say = lambda line: print(line, flush=True)
+    try:
+      num_failed = run_sweep(sweep, out, slots, say)
+    except KeyboardInterrupt:
+      print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+      return Status.INTERRUPTED
+  print(f"\n{write_table(sweep, sweep.runs(out), out)}")
   return 1 if num_failed else 0
 
 

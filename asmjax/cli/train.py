@@ -9,7 +9,6 @@ import sys
 from absl import flags
 
 from asmjax.cli import config_flag
-from asmjax.cli.errors import exit_on_config_error
 
 flags.disclaim_key_flags()
 
@@ -38,10 +37,9 @@ def main(arguments: list[str]) -> None:
 
   if flags.FLAGS.distributed:
     initialize_distributed(flags.FLAGS.distributed)
-  with exit_on_config_error():
-    config = config_flag.read_config(arguments)
-    given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
-    train = prepare_run(config, flags.FLAGS.workdir, command=sys.orig_argv[1:])
+  config = config_flag.read_config(arguments)
+  given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
+  train = prepare_run(config, flags.FLAGS.workdir, command=sys.orig_argv[1:])
   run = train()
   if jax.process_index() == 0:
     print(to_json(drop_extra_classes(run.metrics)))

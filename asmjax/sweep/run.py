@@ -1,13 +1,11 @@
 """Execution of a sweep, from its plan to its table."""
 
-import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asmjax.analysis.comparison import Comparison, compare
@@ -15,6 +13,7 @@ from asmjax.analysis.runs import Group, select_main_metrics
 from asmjax.sweep.plan import Run, Sweep
 from asmjax.sweep.processes import Job, Pool, Slot, core_slots, device_slots, tail
 from asmjax.utils.files import atomic_write, write_json
+from asmjax.utils.lock import lock_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +118,7 @@ def run_sweep(
     except ValueError as error:  # A mistake in the table must not stop the remaining runs.
       say(f"no table: {error}")
 
-  with _lock(out) as lock:
+  with lock_folder(out, "another sweep, or a run that it started,") as lock:
     unfinished, faults = _find_unfinished(runs, say)
     jobs = [_make_job(run, command, lock) for run in unfinished]
     Pool(slots, say=say, on_end=update_table).run(jobs, faults)
@@ -215,21 +214,3 @@ def _make_job(run: Run, command: Callable[[str], tuple[str, ...]], lock: int) ->
   own = not run.split or run.split == run.config.eval.split
   commands = ([] if trained else [train]) + ([] if own else [score])
   return Job(run.name, run.label, tuple(commands), run.log, run.start, (lock,))
-
-
-@contextlib.contextmanager
-def _lock(out: pathlib.Path) -> Iterator[int]:
-  """Locks the sweep's folder, and yields the lock's file descriptor.
-
-  Processes that inherit the descriptor keep the folder locked as long as they live.
-
-  Raises:
-    ValueError: Another sweep, or a run that it started, has locked the folder.
-  """
-  out.mkdir(parents=True, exist_ok=True)
-  with (out / ".lock").open("w") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise ValueError(f"another sweep, or a run that it started, is at work in {out}") from error
-    yield file.fileno()

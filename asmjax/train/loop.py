@@ -22,6 +22,7 @@ from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
 from asmjax.train.state import TrainState
 from asmjax.train.step import Step, make_step
 from asmjax.utils.files import read_jsonl, write_json
+from asmjax.utils.stopping import Stopped, stop_request
 
 # Key of the protocol in `results.json` that describes multi-scale or tiled inference; absent where
 # the predictor gets each image once, complete.
@@ -53,6 +54,7 @@ def train(
   Raises:
     FloatingPointError: The run diverged.
     ValueError: The data or the checkpoint does not fit the config.
+    asmjax.utils.stopping.Stopped: A signal ended it after its present step, which is saved.
   """
   workdir = pathlib.Path(workdir)
   on_skip = open_skipped_examples(workdir).add
@@ -90,7 +92,10 @@ def _take_steps(
   is_new = checkpoints.latest_step() is None
   result = schedule.restore(checkpoints)
   start = None if is_new else schedule.done
-  with contextlib.closing(_open_loggers(workdir, start, schedule.steps, loggers)) as logger:
+  with (
+    contextlib.closing(_open_loggers(workdir, start, schedule.steps, loggers)) as logger,
+    stop_request(enabled=jax.process_count() == 1) as stop,
+  ):
     if jax.process_index() == 0:
       print(_describe_start(experiment, result.state), flush=True)
     if is_new:
@@ -106,7 +111,8 @@ def _take_steps(
       state, metrics = take_step(step_input, result.state)
       interval.append(metrics)
       result, done = schedule.after_step(state), schedule.done
-      saves = result.evaluates or result.saves
+      left_by = stop.signal
+      saves = result.evaluates or result.saves or left_by is not None
       if not (saves or result.scores or is_due(done, experiment.training.log_every)):
         continue
       # A checkpoint closes a log interval, so that a resumed run logs the same means.
@@ -123,6 +129,8 @@ def _take_steps(
       if saves:
         extra = schedule.extra_state()
         checkpoints.save(result.state, results.get("metrics"), step=done, extra=extra)
+      if left_by is not None and done != schedule.steps:
+        raise Stopped(left_by, f"left after step {done}, which is saved; the same command goes on")
   return result.state, results
 
 

@@ -9,7 +9,8 @@ import pytest
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.sweep.plan import Row, Sweep
 from asmjax.sweep.processes import Slot
-from asmjax.sweep.run import Resources, _lock, run_sweep, write_table
+from asmjax.sweep.run import Resources, run_sweep, write_table
+from asmjax.utils.lock import lock_folder
 from tests.helpers import small_configs as small
 
 # Leaves what a run leaves: what it "scores" lies beside its folder, and so does its config.
@@ -167,7 +168,7 @@ def test_write_table_without_finished_runs_says_so(tmp_path):
 
 def test_run_sweep_locks_its_folder_as_long_as_a_run_lives(tmp_path, command):
   out = tmp_path / "out"
-  with _lock(out) as lock:
+  with lock_folder(out, "a test") as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
     with pytest.raises(ValueError, match="another sweep, or a run that it started, is at work"):
       run(SWEEP, out, command)

@@ -1,0 +1,42 @@
+"""How commands end that fail."""
+
+import errno
+import signal
+
+import pytest
+
+from asmjax.cli.errors import Status, describe_failure
+from asmjax.utils.stopping import Stopped
+from tests.helpers import small_configs as small
+
+
+@pytest.mark.parametrize(
+  "error, status, message",
+  [
+    (ValueError("no such key"), Status.FAILED, "FATAL no such key"),
+    (FileNotFoundError("a is missing"), Status.FAILED, "FATAL a is missing"),
+    (FloatingPointError("loss is nan"), Status.DIVERGED, "FATAL loss is nan"),
+    (OSError(errno.ENOSPC, "No space left", "x"), Status.NO_ROOM, "FATAL [Errno 28] No space"),
+    (MemoryError("9 GB"), Status.NO_ROOM, "FATAL out of memory (9 GB); lower train.batch_size"),
+    (RuntimeError("RESOURCE_EXHAUSTED: 1\n2"), Status.NO_ROOM, "FATAL out of memory (RESOURCE_EX"),
+    (Stopped(signal.SIGTERM, "left"), Status.STOPPED, "SIGTERM: left"),
+    (Stopped(signal.SIGINT, "left"), Status.INTERRUPTED, "SIGINT: left"),
+    (KeyboardInterrupt(), Status.INTERRUPTED, "interrupted"),
+  ],
+)
+def test_describe_failure_is_one_line_and_a_status(error, status, message):
+  failure = describe_failure(error)
+  assert failure.status == status and failure.message.startswith(message)
+  assert "\n" not in failure.message
+
+
+def test_describe_failure_leaves_faults_of_the_code_alone():
+  assert describe_failure(TypeError("f() takes 1 argument")) is None
+
+
+def test_commands_end_in_one_line_unless_told_to_debug(tmp_path):
+  arguments = ("--config=configs/scenes.py:iid", f"--workdir={tmp_path}", "--config.train.steps=-1")
+  code, output = small.launch("main.py", *arguments, devices=1)
+  assert (code, output) == (1, "FATAL train.steps=-1; expected at least 0\n")
+  code, output = small.launch("main.py", *arguments, "--debug", devices=1)
+  assert code == 1 and "Traceback" in output and "in check" in output
