@@ -15,12 +15,14 @@ from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.load import format_values, load_config, override_config
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import find_checkpoint, resolve_input_transform, write_run_files
+from asmjax.data.decode import read_photo
 from asmjax.inference.multiscale import Inference, make_predict
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.train.logger import Logger
 from asmjax.train.loop import train as train_experiment
 from asmjax.utils.files import read_json
 from asmjax.utils.lock import lock_folder
+from asmjax.utils.shapes import check_image
 
 
 def train(
@@ -72,6 +74,9 @@ def prepare_run(
     loggers: Loggers beside those of the folder.
   """
   workdir = pathlib.Path(workdir)
+  for logger in loggers:
+    if not isinstance(logger, Logger):
+      raise TypeError(f"{logger!r} is no logger; expected a subclass of asmjax.train.logger.Logger")
   resolve_input_transform(config, workdir)
   experiment = build_experiment(config)
   schedule = build_schedule(config, experiment)
@@ -141,16 +146,23 @@ class Run:
   def _predict(self):
     return make_predict(self.predictor, Inference(batch_size=1))
 
-  def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> dict[str, Num[np.ndarray, "h w *c"]]:
+  def predict(
+    self, image: UInt8[np.ndarray, "h w 3"] | str | pathlib.Path
+  ) -> dict[str, Num[np.ndarray, "h w *c"]]:
     """Predicts an image at its own size, compiled once for every size.
 
     Args:
-      image: Image in RGB, from 0 to 255.
+      image: Image in RGB, from 0 to 255, or the path of its file.
 
     Returns:
       Prediction of each task: class ids (h, w), depths (h, w) in meters or unit normals (h, w, 3).
+
+    Raises:
+      ValueError: The image has another shape or type, or the file is no image.
     """
-    ((_, maps),) = self._predict([(None, image)])
+    if isinstance(image, str | pathlib.Path):
+      image = read_photo(pathlib.Path(image))
+    ((_, maps),) = self._predict([(None, check_image(image))])
     tasks = self.predictor.game.tasks
     return {name: np.asarray(tasks[name].postprocess(maps[name])) for name in maps}
 

@@ -5,6 +5,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import asmjax
 from asmjax.config.load import format_values, load_config, override_config
@@ -51,6 +52,21 @@ def test_run_predicts_images_at_their_own_size(run):
   assert prediction.shape == (40, 52) and prediction.max() < 9
   again = Run(run.workdir, which="last").predict(image)["segmentation"]
   np.testing.assert_array_equal(prediction, again)  # The last step is the best of one evaluation.
+
+
+def test_run_predicts_files_and_refuses_what_is_no_image(run, tmp_path):
+  image = np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)
+  Image.fromarray(image).save(tmp_path / "a.png")
+  by_array, by_path = (run.predict(each)["segmentation"] for each in (image, tmp_path / "a.png"))
+  np.testing.assert_array_equal(by_array, by_path)
+  for wrong in (image / np.float32(255), image[..., 0], image[None], image[..., :1]):
+    with pytest.raises(ValueError, match=r"expected \(h, w, 3\) uint8"):
+      run.predict(wrong)
+
+
+def test_train_refuses_what_is_no_logger(tmp_path):
+  with pytest.raises(TypeError, match="is no logger; expected a subclass of asmjax.train.logger"):
+    asmjax.train("scenes:iid", tmp_path, loggers=[object()])
 
 
 def test_run_reports_on_itself(run):

@@ -1,6 +1,6 @@
 """Compares finished runs: a table, learning curves, the critics' health, a grid of predictions.
 
-`python launch/analyze.py --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=DIR`
+`asmjax analyze --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=DIR`
 
 What it prints is in `tables.md`, too.
 

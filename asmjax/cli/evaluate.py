@@ -1,9 +1,9 @@
-"""Evaluates a trained run: `python launch/evaluate.py --workdir=DIR [--split=val]`.
+"""Evaluates a trained run: `asmjax evaluate --workdir=DIR [--split=val]`.
 
 Prints the means and tables of every class, and writes them to `DIR/results.best.json`; for another
 split than the run's own, to `DIR/results.SPLIT.best.json`. With `--checkpoint=last` the names are
 without `best`, and the results those that training ended with. Scales, flipped images, windows and
-a dense CRF are those of `launch/predict.py`, at the size of the evaluation; the protocol has them.
+a dense CRF are those of `asmjax predict`, at the size of the evaluation; the protocol has them.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Exports a trained run: `python launch/export.py --workdir=DIR --out=NAME.stablehlo`.
+"""Exports a trained run: `asmjax export --workdir=DIR --out=NAME.stablehlo`.
 
 Writes a function from images to predictions, with all weights, that JAX runs without this library,
 and NAME.json, which says what is what; see `asmjax/inference/export.py`. Needs no data set.

@@ -1,6 +1,6 @@
 """Checks a data set before a long run, and draws it.
 
-`python launch/inspect_data.py --config=configs/FILE.py --config.data.root=DIR --out=DIR` prints
+`asmjax inspect --config=FILE --config.data.root=DIR --out=DIR` prints
 what the splits hold and what is wrong with them, and writes `report.json` and `SPLIT.png`. The
 exit status is 1 if anything is wrong.
 """

@@ -1,4 +1,4 @@
-"""Predicts with a trained run: `python launch/predict.py --workdir=DIR --input=PATH --out=DIR`.
+"""Predicts with a trained run: `asmjax predict --workdir=DIR --input=PATH --out=DIR`.
 
 PATH is an image, a folder of images, a text file with their paths or a video. DIR gets a folder of
 PNGs for every task; see `asmjax/inference/outputs.py`. Needs no data set. What cannot be read, and

@@ -1,4 +1,4 @@
-"""Packs a data set: `python launch/prepare.py --config=configs/FILE.py --out=DIR [--splits=val]`.
+"""Packs a data set: `asmjax prepare --config=FILE --out=DIR [--splits=val]`.
 
 Writes the splits that the config trains and evaluates on, or those of `--splits`, as published into
 ArrayRecord shards that the source `tfds` reads. Run again, it writes the shards that are missing.

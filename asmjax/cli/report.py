@@ -1,6 +1,6 @@
 """Makes one HTML page of finished runs, to open in a browser or to send to somebody.
 
-`python launch/report.py --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=FILE`
+`asmjax report --group="IID=runs/iid_0,runs/iid_1" --group="ASM=runs/asm_0" --out=FILE`
 
 The page holds the final metrics beside what papers report, learning curves, the critics' health,
 IoUs by class, validation photos with sliders between the predictions of the groups, the cycles of

@@ -1,6 +1,6 @@
 """Prints the layers of a config's predictor: shapes, costs and fields of view.
 
-`python launch/summary.py --config=configs/FILE.py:VARIANT [--size=H,W] [--critics]` needs no data
+`asmjax summary --config=FILE:VARIANT [--size=H,W] [--critics]` needs no data
 set, unless its classes are only known from there, and computes no weights.
 """
 

@@ -1,8 +1,8 @@
 """Runs configs x seeds side by side, resumes what was interrupted, and compares them in a table.
 
-`python launch/sweep.py --sweep=sweeps/FILE.py --out=DIR`, or without a file
+`asmjax sweep --sweep=FILE --out=DIR`, or without a file
 
-    python launch/sweep.py --run=IID=configs/scenes.py:iid --run=ASM=configs/scenes.py:asm \\
+    asmjax sweep --run=IID=scenes:iid --run=ASM=scenes:asm \\
       --set=train.steps=750 --seeds=0,1,2 --baseline=IID --out=DIR
 
 Each run has its folder and log in DIR/LABEL; DIR/table.md and DIR/table.json hold means, spreads,

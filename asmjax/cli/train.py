@@ -1,4 +1,4 @@
-"""Trains: `python launch/main.py --config=configs/FILE.py:VARIANT --workdir=DIR`.
+"""Trains: `asmjax train --config=FILE:VARIANT --workdir=DIR`.
 
 Any setting can be overridden: `--config.train.steps=100`. A run whose workdir holds a checkpoint
 is resumed.
@@ -27,13 +27,11 @@ def main(arguments: list[str]) -> None:
   """Checks the config, trains, and prints the final metrics."""
   import jax
 
-  from asmjax.analysis.runs import describe_best
+  from asmjax.analysis.runs import describe_best, format_results
   from asmjax.config.load import load_config
   from asmjax.config.reference import compare_to_reference
-  from asmjax.metrics.names import drop_extra_classes
   from asmjax.run import prepare_run
   from asmjax.train.parallel import initialize_distributed
-  from asmjax.utils.files import to_json
 
   if flags.FLAGS.distributed:
     initialize_distributed(flags.FLAGS.distributed)
@@ -42,8 +40,7 @@ def main(arguments: list[str]) -> None:
   train = prepare_run(config, flags.FLAGS.workdir, command=sys.orig_argv[1:])
   run = train()
   if jax.process_index() == 0:
-    print(to_json(drop_extra_classes(run.metrics)))
-    print(describe_best(run.results))
+    print(f"\n{format_results(run.results)}\n\n{describe_best(run.results)}")
     default = load_config(flags.FLAGS.config).to_dict()
     if lines := compare_to_reference(given, default, run.metrics):
       print(lines)

@@ -1,4 +1,4 @@
-"""Lists published weights to start from: `python launch/weights.py [--network=resnet]`.
+"""Lists published weights to start from: `asmjax weights [--network=resnet]`.
 
 Prints where they are, the first digits of their SHA-256 where those are published, their license,
 and the flags with which a training starts from them. Downloads nothing.
@@ -26,7 +26,7 @@ def main(_: list[str]) -> None:
   wanted = flags.FLAGS.network.lower()
   chosen = [weights for weights in PUBLISHED_WEIGHTS if wanted in weights.network.lower()]
   if not chosen:
-    known = ", ".join(dict.fromkeys(weights.network for weights in PUBLISHED_WEIGHTS))
+    known = "; ".join(dict.fromkeys(weights.network for weights in PUBLISHED_WEIGHTS))
     sys.exit(f"FATAL no weights of {flags.FLAGS.network!r}; known: {known}")
   for weights in chosen:
     checksum = f", SHA-256 {weights.checksum}..." if weights.checksum else ""

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Shaped
 
 from asmjax.inference.lattice import Lattice, build
 from asmjax.ops.masked_mean import promote_to_float32
+from asmjax.utils.shapes import check_image
 
 FILTERS = ("released", "close")
 # Reach of `Separable` in standard deviations: pixels beyond weigh less than exp(-25 / 2) = 4e-6.
@@ -153,9 +154,7 @@ class DenseCRF:
     Raises:
       ValueError: The image has another shape or type.
     """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
-      raise ValueError(f"an image {image.shape} {image.dtype}; expected (h, w, 3) uint8")
+    image = check_image(image)
     spatial = self._spatial(*image.shape[:2]) if self.spatial_weight else []
     bilateral = self._bilateral(image) if self.bilateral_weight else []
     weighted = ((self.spatial_weight, spatial), (self.bilateral_weight, bilateral))

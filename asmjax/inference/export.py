@@ -18,6 +18,7 @@ It does not resize images: the caller does, as `asmjax.inference.trained.Trained
 does, to the size in `NAME.json`.
 """
 
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,9 +43,9 @@ SUFFIX = ".stablehlo"
 # Smallest side of images of any size: with shorter sides JAX's symbolic shapes cannot decide which
 # maps are small.
 _MIN_SIDE = 32
-# Multiples to which sides are padded, tried in this order: JAX cannot prove that two ways to halve
-# an unknown side agree, unless the side is a multiple.
-_MULTIPLES = (1, 16, 32)
+# Sides are padded to multiples, as predictions do: a network that halves maps and enlarges them
+# again would shift what it sees at other sizes. JAX cannot trace most networks otherwise, either.
+_MULTIPLES = (16, 32)
 # Errors that JAX raises for a size that it cannot determine.
 _INCONCLUSIVE = (
   TypeError,
@@ -91,8 +92,9 @@ def export(
   Args:
     trained: Predictor of a run; its weights become a part of the function.
     size: Height and width of the images; None, the default, for any with sides of at least 32, or
-      as short as evaluation's. They are padded if the network can only be traced for multiples of
-      16 or 32; see the artifact's metadata.
+      as short as evaluation's. They are padded to multiples that leave images of evaluation's size
+      as they are, if the network can be traced so, and else to multiples of 16 or 32; see the
+      artifact's metadata.
     batch: Number of images in a batch; None, the default, for any.
     tasks: Names of the tasks to predict; empty, the default, for all.
     platforms: Platforms on which the function runs, of `PLATFORMS` and "rocm".
@@ -115,8 +117,8 @@ def export(
   if size is not None:
     exported, sides = trace(1), None
   else:
-    exported, multiple = _trace_any_size(trace, trained.prepare.size)
     extra = int(trained.game.align_corners)
+    exported, multiple = _trace_any_size(trace, trained.prepare.size, extra)
     sides = {"min": min_side, "multiple": multiple, "extra": extra}
   return Artifact(exported, _make_metadata(trained, selected, exported, sides))
 
@@ -193,11 +195,11 @@ def _make_symbolic_shape(batch: int | None, size: Size | None, min_side: int) ->
 
 
 def _trace_any_size(
-  trace: Callable[[int], jax.export.Exported], usual: Size
+  trace: Callable[[int], jax.export.Exported], usual: Size, extra: int
 ) -> tuple[jax.export.Exported, int]:
-  """Traces the function with the least padding, and returns the multiple of padded sides."""
-  reason = ""
-  for multiple in _MULTIPLES:
+  """Traces the function for padded images, and returns the multiple of their sides."""
+  reason, fitting = "", math.gcd(_MULTIPLES[-1], *(side - extra for side in usual))
+  for multiple in (fitting, *(multiple for multiple in _MULTIPLES if multiple > fitting)):
     try:
       return trace(multiple), multiple
     except _INCONCLUSIVE as error:

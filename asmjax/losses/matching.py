@@ -106,7 +106,13 @@ def layer_distances(
     layers: Names of the layers to compare.
     masks: 1 where a layer's features count; 1 everywhere by default.
     normalize: "none", "pixel" or "image"; see `matching_distance`.
+
+  Raises:
+    ValueError: Unknown `normalize`, an unknown layer, or shapes that do not fit.
   """
+  for layer in layers:
+    if layer not in predictions or layer not in targets:
+      raise ValueError(f"unknown layer {layer!r}; known: {', '.join(predictions)}")
   return {
     layer: matching_distance(
       predictions[layer],

@@ -189,6 +189,8 @@ def _import_package(name: str, *, extra: str) -> ModuleType:
 def _check_file(path: pathlib.Path, expected: str) -> None:
   if not path.is_file():
     problem = "is a folder" if path.is_dir() else "does not exist"
+    if (path / "checkpoints").is_dir():
+      problem = 'is the folder of a run, which the format "orbax" reads'
     raise FileNotFoundError(f"{path} {problem}; expected {expected}")
 
 

@@ -43,6 +43,18 @@ def check_shapes(**arrays: tuple[Any, str]) -> None:
     before.append(f"{argument} {shape}")
 
 
+def check_image(image: Any) -> np.ndarray:
+  """Returns an image as an array.
+
+  Raises:
+    ValueError: It is not uint8 (h, w, 3).
+  """
+  image = np.asarray(image)
+  if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
+    raise ValueError(f"an image {image.shape} {image.dtype}; expected (h, w, 3) uint8")
+  return image
+
+
 def _bind(shape: tuple[int, ...], names: list[str]) -> dict[str, Any] | None:
   """Returns the size of each axis by name, of "*name" a tuple; None for another rank."""
   if not names[0].startswith("*"):

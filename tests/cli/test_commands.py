@@ -40,8 +40,7 @@ def test_commands_define_no_flags_and_import_nothing_slow():
 def test_run_prints_the_usage_and_flags_of_every_command(name):
   code, output = execute("-m", "asmjax.cli", name, "--help")
   assert code == 1  # As absl has it.
-  script = {"train": "main", "inspect": "inspect_data"}.get(name, name)
-  assert f"python launch/{script}.py" in output and f"asmjax {name}:\n  --" in output
+  assert f"`asmjax {name} " in output and f"asmjax {name}:\n  --" in output
 
 
 def test_run_lists_what_a_config_can_be_made_of():

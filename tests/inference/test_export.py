@@ -128,7 +128,7 @@ def test_export_describes_inputs_outputs_and_evaluation():
   metadata = export(trained, tasks=("segmentation",), platforms=("cpu",)).metadata
   assert metadata["inputs"] == {"image": {"dtype": "uint8", "shape": ["n", "h", "w", 3]}}
   assert metadata["outputs"] == {"segmentation": {"dtype": "int32", "shape": ["n", "h", "w"]}}
-  assert metadata["sides"] == {"min": min(inference_runs.USUAL), "multiple": 1, "extra": 0}
+  assert metadata["sides"] == {"min": min(inference_runs.USUAL), "multiple": 8, "extra": 0}
   assert metadata["evaluation"] == {
     "size": list(inference_runs.USUAL),
     "resize": "none",
@@ -143,14 +143,10 @@ def test_export_describes_inputs_outputs_and_evaluation():
 def test_export_pads_images_where_the_network_needs_multiples():
   trained = inference_runs.trained(Pairs, ("segmentation", "depth"))
   artifact = export(trained, platforms=("cpu",))
-  assert artifact.metadata["sides"] == {
-    "min": min(inference_runs.USUAL),
-    "multiple": 16,
-    "extra": 0,
-  }
+  assert artifact.metadata["sides"] == {"min": min(inference_runs.USUAL), "multiple": 8, "extra": 0}
   image = images(2, 35, 50)
   padded = np.stack(
-    [pad({"image": pixels}, (48, 64), inference_runs.FILL)["image"] for pixels in image]
+    [pad({"image": pixels}, (40, 56), inference_runs.FILL)["image"] for pixels in image]
   )
   outputs = trained.game.predict(trained.variables, padded)
   actual = jax.jit(artifact.exported.call)(image)

@@ -68,7 +68,7 @@ class Folder(FileSource):
     """Reads the classes, finds the splits and pairs the split's photos with their masks."""
     if not 0 <= self.fold < self.folds or self.folds < 2:
       raise ValueError(
-        f"fold {self.fold} of {self.folds} folds; expected at least 2, and one of them from 0 on"
+        f"fold={self.fold}, folds={self.folds}; expected at least 2 folds, and 0 to folds - 1"
       )
     splits = self._find_splits()
     if self.split not in splits:
