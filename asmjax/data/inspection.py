@@ -30,10 +30,11 @@ class Problem:
     kind: Kind of the problem: "split" (cannot be opened), "unreadable" (an example cannot be read),
       "contract" (an array of another type or shape, or values that its key may not have), "no
       truth" (nothing but missing values), "blank" (an image of one color), "duplicate" (the same
-      image twice in a split) or "overlap" (the same image in two splits).
-    split: Name of the split; for an overlap, all splits joined by commas.
+      image twice in a split), "overlap" (the same image in two splits) or "one class" (all labeled
+      pixels are of one class).
+    split: Name of the split; for an overlap or a class, all splits joined by commas.
     file: Path of the file, or "split[index]" for an example without files; empty if the problem is
-      the split's.
+      that of splits.
     message: Message with the file, its content and what was expected.
   """
 
@@ -199,7 +200,28 @@ def inspect(
         if result.counts is not None:
           statistics[split].counts[index] = result.counts
         advance(split)
-  return Report(statistics, (*problems, *_find_repeats(occurrences.values())))
+  problems += _find_repeats(occurrences.values())
+  problems += _find_single_class(statistics)
+  return Report(statistics, tuple(problems))
+
+
+def _find_single_class(statistics: Mapping[str, Statistics]) -> list[Problem]:
+  """Finds out whether all pixels of several classes are of one, from which nothing is learned."""
+  labels = [split.to_dict().get("label") for split in statistics.values()]
+  labels = [label for label in labels if label]
+  if not labels:
+    return []
+  seen = {name for label in labels for name in label["classes"] if name not in label["absent"]}
+  if len(seen) != 1 or len(labels[0]["classes"]) == 1:
+    return []
+  (name,), unlabeled = seen, max(label["unlabeled"] for label in labels)
+  message = f"all labeled pixels are of the class {name!r}; expected pixels of several classes"
+  if unlabeled and 255 in labels[0]["ignored_ids"]:
+    message += (
+      f". {unlabeled:.1%} of the pixels are unlabeled: masks of 0 and 255 need a class with "
+      "`id: 255`, and `ignored: []`"
+    )
+  return [Problem("one class", ",".join(statistics), "", message)]
 
 
 class _Inspected(NamedTuple):

@@ -213,3 +213,12 @@ def test_open_splits_turns_errors_into_problems():
   assert [(problem.kind, problem.split, problem.message) for problem in problems] == [
     ("split", "val", "val.txt does not exist")
   ]
+
+
+def test_inspect_reports_masks_in_which_all_is_of_one_class():
+  square = example(0)
+  square["label"] = np.zeros_like(square["label"])
+  square["label"][2:5, 2:5] = 255  # As in masks of 0 and 255 that are read as ids.
+  (problem,) = inspect({"train": listed([square])}).problems
+  assert problem.kind == "one class" and problem.split == "train"
+  assert problem.message.startswith(f"all labeled pixels are of the class {CLASSES[0]!r}; expected")
