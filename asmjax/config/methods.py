@@ -170,6 +170,10 @@ METHODS = {
     "pixel loss, structure matching and adaptive affinity fields",
     {"pixel": {}, "structure": {}, "affinity": AAF},
   ),
+  "asm_aaf_released": Method(
+    "pixel loss, structure matching and adaptive affinity fields as in the authors' code",
+    {"pixel": {}, "structure": {}, "affinity": AAF_RELEASED},
+  ),
   "load": Method(
     "LoAd: lookahead with rollback against a discriminator (Jamali-Rad and Szabo 2022)",
     {"pixel": {}, "adversarial": LOAD},

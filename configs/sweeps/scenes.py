@@ -2,7 +2,7 @@
 
 
 def get_sweep() -> dict:
-  """13 rows of 1000 steps."""
+  """14 rows of 1000 steps."""
   return {
     "runs": {
       "IID": "scenes:iid",
@@ -13,6 +13,7 @@ def get_sweep() -> dict:
       "AAF": "scenes:aaf",
       "AAF released": "scenes:aaf_released",
       "ASM + AAF": "scenes:asm_aaf",
+      "ASM + AAF released": "scenes:asm_aaf_released",
       "embedding": "scenes:embedding",
       "GAN basic": "scenes:gan_basic",
       "GAN product": "scenes:gan_product",
