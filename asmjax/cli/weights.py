@@ -4,8 +4,6 @@ Prints where they are, the first digits of their SHA-256 where those are publish
 and the flags with which a training starts from them. Downloads nothing.
 """
 
-import sys
-
 from absl import flags
 
 flags.disclaim_key_flags()
@@ -27,7 +25,7 @@ def main(_: list[str]) -> None:
   chosen = [weights for weights in PUBLISHED_WEIGHTS if wanted in weights.network.lower()]
   if not chosen:
     known = "; ".join(dict.fromkeys(weights.network for weights in PUBLISHED_WEIGHTS))
-    sys.exit(f"FATAL no weights of {flags.FLAGS.network!r}; known: {known}")
+    raise ValueError(f"no weights of {flags.FLAGS.network!r}; known: {known}")
   for weights in chosen:
     checksum = f", SHA-256 {weights.checksum}..." if weights.checksum else ""
     print(

@@ -16,7 +16,7 @@ from asmjax.utils.files import read_json, write_json
 DATA_SET = "data_set.json"
 
 # Facts of a descriptor that give the network's outputs their meaning.
-_COMPARED = ("name", "classes", "palette", "ignored")
+_COMPARED = ("name", "classes", "ignored")
 
 
 def write_facts(workdir: str | pathlib.Path, experiment: Experiment) -> None:
@@ -36,7 +36,7 @@ def read_facts(workdir: str | pathlib.Path) -> Descriptor | None:
 def check_same_data(workdir: str | pathlib.Path, experiment: Experiment) -> None:
   """Holds the data of an experiment against the facts in the folder of its run, if there are any.
 
-  Classes, colors and ignored ids must be the same, and of each split that both have the number and
+  Name, classes and ignored ids must be the same, and of each split that both have the number and
   the names of the files.
 
   Raises:
@@ -46,10 +46,9 @@ def check_same_data(workdir: str | pathlib.Path, experiment: Experiment) -> None
   if not path.exists():
     return
   stored, now = read_json(path), experiment.descriptor.to_dict()
+  now = {key: list(value) if isinstance(value, tuple) else value for key, value in now.items()}
   differing = [
-    f"{key}: {stored[key]} -> {_plain(now[key])}"
-    for key in _COMPARED
-    if stored[key] != _plain(now[key])
+    f"{key}: {stored[key]} -> {now[key]}" for key in _COMPARED if stored[key] != now[key]
   ]
   for source in _sources(experiment):
     before = stored.get("sources", {}).get(source.split)
@@ -79,8 +78,3 @@ def _describe(source: Source) -> dict[str, Any]:
     names = ("/".join(path.parts[-2:]) for _, path in sorted(source.files(index).items()))
     digest.update("\n".join((*names, "")).encode())
   return {"examples": len(source), "files": digest.hexdigest()[:16]}
-
-
-def _plain(value: Any) -> Any:
-  """Returns a fact as JSON has it: lists instead of tuples."""
-  return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
