@@ -2,7 +2,7 @@
 
 
 def get_sweep() -> dict:
-  """14 rows of 1000 steps."""
+  """14 rows of 1000 steps, twice those of the config."""
   return {
     "runs": {
       "IID": "scenes:iid",
@@ -20,7 +20,7 @@ def get_sweep() -> dict:
       "GAN scaling": "scenes:gan_scaling",
       "cGAN": "scenes:cgan",
     },
-    "overrides": {"tasks.segmentation.extra_metrics": ("boundary",)},
+    "overrides": {"train.steps": 1000, "tasks.segmentation.extra_metrics": ("boundary",)},
     "seeds": (0, 1, 2),
     "baseline": "IID",
     "metrics": (
