@@ -101,7 +101,7 @@ class Borders(Term):
 # The new player needs an optimizer, under its term's name; it must not outpace the predictor.
 config = scenes.get_config("iid")
 config.data.update(size=(flags.size, flags.size))
-config.data.options.update(size=(flags.size, flags.size), length=128)
+config.data.options.length = 128
 config.predictor.update(levels=flags.levels, width=8)
 config.train.update(steps=flags.steps, log_every=max(flags.steps // 6, 1))
 config.eval.update(every=0, batch_size=16)

@@ -89,6 +89,6 @@ def test_read_learning_curves_have_titles_of_metrics_and_losses(group):
   charts = curves.read_learning_curves([group(*metrics)], metrics, {"run": 0})
   assert [chart.title for chart in charts] == [
     "pixel loss of surface normals",
-    "rms of validation examples",
+    "rms in m of validation examples",
     "mean IoU of validation examples, %",
   ]

@@ -20,7 +20,7 @@ def test_train_command_compares_a_run_to_the_scores_in_its_config(tmp_path):
   path.write_text(CONFIG)
   code, output = small.launch("main.py", f"--config={path}:iid", f"--workdir={tmp_path / 'run'}")
   assert code == 0, output
-  (row,) = [line for line in output.splitlines() if line.startswith("segmentation/mean_iou")]
+  _, row = [line for line in output.splitlines() if line.startswith("segmentation/mean_iou")]
   score, stored, difference = map(float, row.split()[1:])
   assert stored == 0.25 and abs(score - stored - difference) < 2e-4
   assert "stored, from: repeat 0" in output

@@ -173,7 +173,8 @@ def test_evaluate_names_the_views_in_the_protocol(tmp_path):
   path = tmp_path / "results.json"
 
   def evaluate(*options):
-    code, output = small.launch("evaluate.py", f"--workdir={tmp_path}", *options, devices=8)
+    which = (f"--workdir={tmp_path}", "--checkpoint=last")
+    code, output = small.launch("evaluate.py", *which, *options, devices=8)
     assert code == 0, output
     return output, json.loads(path.read_text())
 
