@@ -58,7 +58,7 @@ def run_page(page: str, folder: pathlib.Path, **placeholders: object) -> list[st
   environment = os.environ | {
     "PYTHONPATH": str(small.ROOT),
     "XLA_FLAGS": xla_flags(devices=1),
-    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+    "JAX_COMPILATION_CACHE_DIR": small.CACHE.name,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
   commands = re.findall(r"^ {4}asmjax (.*)$", text, re.M)

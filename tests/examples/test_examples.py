@@ -16,6 +16,8 @@ import optax
 import pytest
 from PIL import Image
 
+import asmjax
+from asmjax import run
 from asmjax.tasks import Segmentation
 from tests.helpers import tiny_games as games
 from tests.helpers.small_configs import ROOT
@@ -315,6 +317,9 @@ def test_score_masks_refuses_one_folder_alone(tmp_path, capsys):
 
 
 def test_quickstart_runs_from_top_to_bottom(monkeypatch):
+  tiny = {"data.options.length": 32, "predictor.levels": 2, "predictor.width": 4}
+  train = lambda *arguments, **overrides: run.train(*arguments, **overrides | tiny)
+  monkeypatch.setattr(asmjax, "train", train)  # The networks of the notebook compile for long.
   monkeypatch.setenv("ASMJAX_QUICKSTART_STEPS", "1")
   monkeypatch.setenv("MPLBACKEND", "agg")
   notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())

@@ -20,7 +20,7 @@ from tests.helpers.xla_flags import xla_flags
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 # The processes of one test run compile everything once.
-_CACHE = tempfile.TemporaryDirectory(prefix="asmjax_tests_")
+CACHE = tempfile.TemporaryDirectory(prefix="asmjax_tests_")
 
 SMALL = {
   "tasks.segmentation.extra_metrics": (),
@@ -76,7 +76,7 @@ def launch(script, *arguments, devices=2, wait=True):
   """Runs a launcher in a process of its own."""
   environment = os.environ | {
     "XLA_FLAGS": xla_flags(devices),
-    "JAX_COMPILATION_CACHE_DIR": _CACHE.name,
+    "JAX_COMPILATION_CACHE_DIR": CACHE.name,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
   process = subprocess.Popen(
