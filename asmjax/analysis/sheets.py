@@ -11,8 +11,6 @@ import numpy as np
 _BRIGHTEST = 99
 # Widths of a picture, and of an entry of the legend, in inches.
 _WIDTH, _LEGEND_WIDTH = 1.5, 1.1
-
-
 # Position of the names of rows, which read upward.
 _BESIDE = {"rotation": "vertical", "ha": "right", "va": "center"}
 

@@ -85,10 +85,7 @@ def make_step(
     grads = lax.pmean(grads, DEVICES)
     stats = lax.pmean({name: output.batch_stats[name] for name in active_players}, DEVICES)
     players = _update(state.players, transformations, grads, stats, predictor_steps)
-    means = _global_means(output)
-    metrics = means | _gradient_norms(grads, squares, balanced)
-    if PREDICTOR in active_players:
-      metrics["loss"] = _predictor_loss(output, means)
+    metrics = _metrics(output, grads, squares, balanced)
     return dataclasses.replace(state, step=state.step + 1, players=players), metrics
 
   return step
@@ -180,6 +177,22 @@ def _update(
   return {**players, **updated}
 
 
+def _metrics(
+  output: GameOutput,
+  grads: Mapping[str, PyTree],
+  squares: Mapping[str, Probe],
+  balanced: Sequence[str],
+) -> dict[str, Array]:
+  """Computes what a step reports; see `make_step`."""
+  means = _global_means(output)
+  metrics = means | _gradient_norms(grads, squares, balanced)
+  if PREDICTOR in grads:
+    # Microbatches have each a copy of the weight.
+    weights = {name: jnp.mean(loss.predictor_weight) for name, loss in output.losses.items()}
+    metrics["loss"] = sum((weights[name] * means[name] for name in means), jnp.zeros(()))
+  return metrics
+
+
 def _gradient_norms(
   grads: Mapping[str, PyTree], squares: Mapping[str, Probe], balanced: Sequence[str]
 ) -> dict[str, Array]:
@@ -196,13 +209,6 @@ def _gradient_norms(
     | {f"gradient_norm_from/{name}": share * norm.scaled for name, norm in norms.items()}
     | {f"gradient_scale/{name}": factor(norms[name]) for name in balanced if name in norms}
   )
-
-
-def _predictor_loss(output: GameOutput, means: Mapping[str, Array]) -> Array:
-  """Computes the weighted sum of the losses that the predictor descends."""
-  # Microbatches have each a copy of the weight.
-  weights = {name: jnp.mean(loss.predictor_weight) for name, loss in output.losses.items()}
-  return sum((weight * means[name] for name, weight in weights.items()), jnp.zeros(()))
 
 
 def _global_means(output: GameOutput) -> dict[str, Array]:

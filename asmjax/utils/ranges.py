@@ -1,7 +1,4 @@
-"""Numbers with a range: annotations of fields, which a config's values are held against.
-
-learning_rate: NonNegative = 1e-3
-"""
+"""Numbers with a range: annotations, as in `rate: NonNegative = 1e-3`, that values must fit."""
 
 import dataclasses
 import math
