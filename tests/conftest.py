@@ -34,6 +34,22 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_addoption(parser):
+  parser.addoption(
+    "--injections",
+    type=int,
+    default=None,
+    help="number of faults that each test of tests/faults injects; a few by default",
+  )
+
+
+@pytest.fixture
+def injections(request):
+  """Function of a small default number that returns how many faults to inject."""
+  chosen = request.config.getoption("injections")
+  return lambda default: default if chosen is None else chosen
+
+
 @pytest.fixture
 def float64():
   """Double precision for one test."""
