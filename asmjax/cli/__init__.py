@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from asmjax.cli import config_flag
 from asmjax.cli.catalog import describe_choices
+from asmjax.cli.compilation_cache import enable_compilation_cache
 from asmjax.cli.errors import describe_failure
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
@@ -74,6 +75,7 @@ def run(name: str) -> None:
 
   def main(arguments: list[str]) -> int | None:
     logging.set_verbosity(logging.ERROR)  # Orbax and JAX log every save and compilation.
+    enable_compilation_cache()
     try:
       return command.main(arguments)
     except ModuleNotFoundError as error:
