@@ -1,13 +1,10 @@
 """How a command ends that fails: a line, and a status that tells schedulers what to do."""
 
 import enum
-import errno
 from typing import NamedTuple
 
+from asmjax.utils.exhaustion import NO_ROOM
 from asmjax.utils.stopping import Stopped
-
-# Errors of the operating system that other work on the machine may cause, and end.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class Status(enum.IntEnum):
@@ -53,7 +50,7 @@ def describe_failure(error: BaseException) -> Failure | None:
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
     advice = "lower train.batch_size or data.size, or raise train.grad_accum_steps"
     return Failure(Status.NO_ROOM, f"FATAL out of memory ({_first_line(error)}); {advice}")
-  if isinstance(error, OSError) and error.errno in _NO_ROOM:
+  if isinstance(error, OSError) and error.errno in NO_ROOM:
     return Failure(Status.NO_ROOM, f"FATAL {error}")
   if isinstance(error, ValueError | OSError):
     return Failure(Status.FAILED, f"FATAL {error}")

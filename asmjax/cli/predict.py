@@ -41,5 +41,7 @@ def main(_: list[str]) -> int:
   summary = job.run()
   for fault in summary.faults:
     print(f"skipped: {fault}", file=sys.stderr)
+  for image in summary.cut:
+    print(f"too large to be predicted at once: {image}", file=sys.stderr)
   print(summary)
   return 1 if summary.faults else 0

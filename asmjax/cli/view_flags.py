@@ -15,12 +15,13 @@ def define_flags() -> None:
   flags.DEFINE_list("scales", ["1"], "scales to average over, as 0.5,0.75,1,1.25,1.5,1.75")
   flags.DEFINE_bool("flip", False, "average over the image and its flipped image")
   flags.DEFINE_integer(
-    "window", 0, "side of sliding windows, best that of training; 0 shows images whole"
+    "window", 0, "side of sliding windows, best that of training; 0 shows images whole if they fit"
   )
   flags.DEFINE_integer(
     "overlap", None, "pixels that windows share at least; a third of the window by default"
   )
-  flags.DEFINE_integer("batch_size", 8, "images or windows at a time")
+  flags.DEFINE_integer("batch_size", 8, "images or windows at a time, fewer if memory is small")
+  flags.DEFINE_float("memory", 0, "GiB to use of the host and of each device; 0 for what is free")
   flags.DEFINE_bool("crf", False, "refine the classes' probabilities with a dense CRF")
 
 
@@ -43,6 +44,7 @@ def read_inference(tasks: tuple[str, ...] = ()) -> "Inference":
     overlap=values.overlap,
     batch_size=values.batch_size,
     tasks=tasks,
+    memory=values.memory,
   )
 
 

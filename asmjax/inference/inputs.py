@@ -24,11 +24,14 @@ class Input(NamedTuple):
     path: Path of the file with the image.
     load: Function that reads the image as uint8 (h, w, 3), or raises ValueError or OSError, naming
       the file.
+    count_bytes: Function that returns the size of the image without reading it; 0 if that is not
+      possible.
   """
 
   name: str
   path: pathlib.Path
   load: Callable[[], np.ndarray]
+  count_bytes: Callable[[], int] = lambda: 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +88,15 @@ def _list_folder(
   folder: pathlib.Path, exclude: str | pathlib.Path
 ) -> tuple[list[pathlib.Path], list[str]]:
   """Returns the images in a folder, and descriptions of what else may have been meant."""
-  root, left_out = folder.resolve(), pathlib.Path(exclude).resolve() if exclude else None
+  # Unlike pathlib's, this takes links to themselves.
+  resolve = lambda path: pathlib.Path(os.path.realpath(path))
+  root, left_out = resolve(folder), resolve(exclude) if exclude else None
   if left_out == root:
     raise ValueError(f"predictions would go to {folder} like the images; choose another folder")
   inside = left_out is not None and root in left_out.parents
   images, faults = [], []
   for path in sorted(folder.rglob("*")):
-    if inside and left_out in (path.resolve(), *path.resolve().parents):
+    if inside and left_out in (resolve(path), *resolve(path).parents):
       continue
     if any(part.startswith(".") for part in path.relative_to(folder).parts):
       continue
@@ -101,7 +106,7 @@ def _list_folder(
     elif suffix in decode.IMAGES and path.is_file():
       images.append(path)
     elif suffix in decode.IMAGES and not path.is_dir():
-      faults.append(f"{path} is no file; expected an image")
+      faults.append(f"{path} is {decode.describe_kind(path)}; expected an image")
     elif suffix in (*decode.OTHER_IMAGES, *VIDEOS) and path.is_file():
       faults.append(f"{path} is not read in a folder; expected one of {', '.join(decode.IMAGES)}")
   return images, faults
@@ -118,7 +123,13 @@ def _make_image_inputs(paths: list[pathlib.Path], root: pathlib.Path, where: str
       )
     named[name] = path
   inputs = [
-    Input(name, path, functools.partial(decode.read_photo, path)) for name, path in named.items()
+    Input(
+      name,
+      path,
+      functools.partial(decode.read_photo, path),
+      functools.partial(decode.count_bytes, path),
+    )
+    for name, path in named.items()
   ]
   return Inputs(tuple(paths), len(inputs), lambda: inputs)
 
@@ -157,9 +168,8 @@ def _read_frames(path: pathlib.Path, declared: int) -> Iterator[Input]:
     success, frame = capture.read()
     if not success:
       break
-    yield Input(
-      f"{path.stem}/{number:06d}", path, functools.partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB)
-    )
+    load = functools.partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB)
+    yield Input(f"{path.stem}/{number:06d}", path, load, lambda size=frame.nbytes: size)
     number += 1
   capture.release()
   if number < declared:

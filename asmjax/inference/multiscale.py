@@ -2,21 +2,26 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import jax
 import numpy as np
 
 from asmjax.config.schema import choose
 from asmjax.data.transforms import RGB, resize_image
+from asmjax.inference.programs import MemoryLimits, Programs
 from asmjax.inference.tiling import Size, Tile, input_size, tiles
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.tasks.base import Task
-from asmjax.train.parallel import pmap_step, replicate, shard_batch
+from asmjax.utils.memory import GIB
 from asmjax.utils.prefetch import prefetch
 
 SoftPredictions = dict[str, np.ndarray]
+# What may go wrong with one image: its size, its memory on the host, or that on devices.
+IMAGE_ERRORS = (ValueError, MemoryError, cv2.error, jax.errors.JaxRuntimeError)
 Predict = Callable[[Iterable[tuple[Any, np.ndarray]]], Iterator[tuple[Any, SoftPredictions]]]
 
 # Number of batches of images that wait for others of their size before some go ahead in a batch
@@ -34,11 +39,15 @@ class Inference:
     scales: Factors of the size that the run's evaluation gives an image; (1,) by default.
     flip: Whether to average over the flipped image, too.
     window: Side in pixels of the windows that an image is cut into at each scale, best the size of
-      the network's inputs in training; 0, the default, for the complete image at once.
+      the network's inputs in training; 0, the default, for the complete image at once, if memory
+      allows.
     overlap: Smallest number of pixels that neighboring windows share; None, the default, for a
       third of the window.
-    batch_size: Number of images or windows in a batch; rounded up to a multiple of the devices.
+    batch_size: Largest number of images or windows in a batch, fewer where memory is too small;
+      rounded up to a multiple of the devices.
     tasks: Names of the tasks to predict; empty, the default, for all.
+    memory: Memory in GiB, of each device and of the host, that predicting may use; 0, the default,
+      for all that is free at its start. Batches and windows are chosen to need less.
 
   Raises:
     ValueError: A setting is invalid; the message names it.
@@ -50,11 +59,14 @@ class Inference:
   overlap: int | None = None
   batch_size: int = 8
   tasks: tuple[str, ...] = ()
+  memory: float = 0.0
 
   def __post_init__(self) -> None:
     """Checks the settings."""
-    if not self.scales or min(self.scales) <= 0:
-      raise ValueError(f"scales={self.scales}; expected one or more, all above 0")
+    if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+      raise ValueError(f"scales={self.scales}; expected one or more, all above 0 and finite")
+    if not 0 <= self.memory < math.inf:
+      raise ValueError(f"memory={self.memory}; expected GiB, or 0 for what is free")
     if self.window < 0 or self.batch_size < 1:
       raise ValueError(
         f"window={self.window}, batch_size={self.batch_size}; expected a window of at least 0, and "
@@ -93,12 +105,17 @@ class Inference:
 
 
 def make_predict(
-  trained: TrainedPredictor, inference: Inference = Inference(), *, own_size: bool = True
+  trained: TrainedPredictor,
+  inference: Inference = Inference(),
+  *,
+  own_size: bool = True,
+  on_cut: Callable[[Any, int], None] | None = None,
+  on_fault: Callable[[Any, Exception], None] | None = None,
 ) -> Predict:
-  """Makes a function that predicts many images, compiled once for every size of input.
+  """Makes a function that predicts many images, compiled for few sizes of inputs and batches.
 
   At scale 1, without flip and windows, the network's inputs and outputs are those of evaluation.
-  Images of one size of the network's input share batches. Devices hold one batch and its soft
+  Images of one size of the network's input share batches. Devices hold two batches and their soft
   predictions; sums are kept on the host in float32, so with windows the devices' memory does not
   grow with the image.
 
@@ -107,6 +124,11 @@ def make_predict(
     inference: Views of each image over which predictions are averaged.
     own_size: Whether soft predictions have the image's own size; False for the size that evaluation
       gives it.
+    on_cut: Function that is called with the key of an image that is too large for the devices'
+      memory, and the side in pixels of the windows that it is cut into; None, the default, refuses
+      such images.
+    on_fault: Function that is called with the key of an image that cannot be predicted and the
+      error, one of `IMAGE_ERRORS`; None, the default, raises the error.
 
   Returns:
     `predict(images)` of pairs (key, image uint8 (h, w, 3)), which yields pairs (key, soft
@@ -117,48 +139,59 @@ def make_predict(
     ValueError: A predicted task is unknown.
   """
   tasks = inference.select_tasks(trained.game.tasks)
-  batch_size = -(-inference.batch_size // jax.local_device_count()) * jax.local_device_count()
-  run = _make_run(trained, tasks)
-  # Windows of a single image fill batches, so images need not be grouped.
-  group_size = 1 if inference.window else batch_size
+  limits = MemoryLimits.measure(inference.memory)
+  programs = Programs(trained, tasks, limits, inference.batch_size)
+
+  def fail(key: Any, error: Exception) -> None:
+    if on_fault is None:
+      raise error
+    on_fault(key, error)
+
+  def start(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[_ImageSum]:
+    for key, image in images:
+      try:
+        image_sum = _ImageSum(key, image, trained, inference, tasks, own_size, programs)
+        if image_sum.window and on_cut is None:
+          raise ValueError(image_sum.describe_cut())
+      except IMAGE_ERRORS as error:
+        fail(key, error)
+        continue
+      if image_sum.window and on_cut:
+        on_cut(key, image_sum.window)
+      yield image_sum
 
   def predict(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, SoftPredictions]]:
-    sums = (_ImageSum(key, image, trained, inference, tasks, own_size) for key, image in images)
     batches = (
       batch
-      for group in _group_by_size(sums, group_size)
-      for batch in _make_batches(group, batch_size, trained.prepare.fill)
+      for group in _group_by_size(start(images), limits.arrays)
+      for batch in _make_batches(group, programs)
     )
-    for windows, soft_predictions in _run_ahead(run, batches):
+    for windows, result in _run_ahead(programs, batches, trained.prepare.fill):
       for row, window in enumerate(windows):
-        window.view.add(window, {name: batch[row] for name, batch in soft_predictions.items()})
-        if window.view.image_sum.is_done():
-          yield window.view.image_sum.key, window.view.image_sum.compute_mean()
+        image_sum = window.view.image_sum
+        if image_sum.has_failed:
+          continue
+        try:
+          if isinstance(result, Exception):
+            raise result
+          window.view.add(window, {name: batch[row] for name, batch in result.items()})
+        except IMAGE_ERRORS as error:
+          image_sum.has_failed = True
+          fail(image_sum.key, error)
+        else:
+          if image_sum.is_done():
+            yield image_sum.key, image_sum.compute_mean()
 
   return predict
 
 
-def _make_run(
-  trained: TrainedPredictor, tasks: Mapping[str, Task]
-) -> Callable[[np.ndarray], dict[str, jax.Array]]:
-  """Compiles the soft predictions of a batch of inputs at their size."""
-
-  def soft_predictions(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    outputs = trained.game.predict(variables, batch["image"])
-    _, height, width, _ = batch["image"].shape
-    return {
-      name: task.soft_prediction(
-        outputs[name], (height, width), align_corners=trained.game.align_corners
-      )
-      for name, task in tasks.items()
-    }
-
-  variables, compiled = replicate(trained.variables), pmap_step(soft_predictions, out_axes=0)
-  return lambda images: compiled(variables, shard_batch({"image": images}))
-
-
 class _ImageSum:
-  """Sum of the soft predictions of all views of an image."""
+  """Sum of the soft predictions of all views of an image.
+
+  Attributes:
+    window: Side of the windows that the image is cut into because it is too large; 0 if it is not.
+    group_size: Number of such images that fit into a batch.
+  """
 
   def __init__(
     self,
@@ -168,6 +201,7 @@ class _ImageSum:
     inference: Inference,
     tasks: Mapping[str, Task],
     own_size: bool,
+    programs: Programs,
   ):
     self.key, self.image, self.tasks = key, image, tasks
     self.base = trained.resize(image)
@@ -178,6 +212,53 @@ class _ImageSum:
     self._num_views = len(inference.scales) * (1 + inference.flip)
     self._sums: SoftPredictions = {}
     self._num_missing = len(self.views)
+    self.has_failed = False
+    self._check_memory(programs.limits.arrays)
+    self.window = self._cut_large_views(programs, inference)
+    if inference.window or self.window:  # Windows of a single image fill batches.
+      self.group_size = 1
+    else:
+      most = min(programs.max_batch(view.input_size) for view in self.views)
+      self.group_size = max(1, min(most, int(programs.limits.arrays / self.num_bytes)))
+
+  @property
+  def num_bytes(self) -> int:
+    """Size of the soft predictions, float32, in all views' sizes."""
+    sizes = [self._size, *(view.size for view in self.views if view.size != self._size)]
+    pixels = max(height * width for height, width in sizes)
+    return 4 * pixels * sum(task.channels for task in self.tasks.values())
+
+  def _check_memory(self, limit: float) -> None:
+    """Raises MemoryError if the soft predictions do not fit into the host's memory."""
+    if self.num_bytes > limit:
+      height, width = self.image.shape[:2]
+      raise MemoryError(
+        f"{height}x{width} pixels (height x width) need {self.num_bytes / GIB:.2g} GiB for soft "
+        f"predictions; expected at most {limit / GIB:.2g}, a part of the memory that is free"
+      )
+
+  def _cut_large_views(self, programs: Programs, inference: Inference) -> int:
+    """Cuts views that are too large for the devices; returns the side of their windows, or 0."""
+    large = [view for view in self.views if not programs.max_batch(view.input_size)]
+    if not large:
+      return 0
+    window = 0 if inference.window else programs.choose_window()
+    if not window:
+      raise MemoryError(
+        f"inputs of {large[0].input_size} pixels need more than "
+        f"{programs.limits.program / GIB:.2g} GiB, a part of the memory that is free"
+      )
+    for view in large:
+      view.cut(dataclasses.replace(inference, window=window, overlap=None))
+    return window
+
+  def describe_cut(self) -> str:
+    """Describes an image that would have to be cut."""
+    height, width = self.image.shape[:2]
+    return (
+      f"{height}x{width} pixels (height x width) do not fit into memory at once; expected smaller "
+      f"images, or windows, of {self.window} pixels at most"
+    )
 
   def add(self, sums: SoftPredictions, scale: float) -> None:
     """Adds the sums of a scale."""
@@ -194,7 +275,10 @@ class _ImageSum:
   def compute_mean(self) -> SoftPredictions:
     """Divides by the number of views, and drops the views, whose cycle would keep memory alive."""
     self.views.clear()
-    return {name: total / np.float32(self._num_views) for name, total in self._sums.items()}
+    sums, self._sums = self._sums, {}
+    if self._num_views == 1:
+      return sums
+    return {name: total / np.float32(self._num_views) for name, total in sums.items()}
 
 
 class _ViewSum:
@@ -206,16 +290,18 @@ class _ViewSum:
     self.image_sum, self.scale = image_sum, scale
     height, width = (max(1, round(side * scale)) for side in image_sum.base.shape[:2])
     self.size = height, width
-    self.input_size = (
-      (inference.window, inference.window)
-      if inference.window
-      else input_size(
-        self.size, trained.prepare.size, scale, align_corners=trained.game.align_corners
-      )
+    self.input_size = input_size(
+      self.size, trained.prepare.size, scale, align_corners=trained.game.align_corners
     )
     self._flips = (False, True) if inference.flip else (False,)
-    self._tiles = inference.tiles(self.size)
     self._sums: SoftPredictions = {}
+    self.cut(inference)
+
+  def cut(self, inference: Inference) -> None:
+    """Cuts the view into the windows of `inference`, if it has any."""
+    if inference.window:
+      self.input_size = inference.window, inference.window
+    self._tiles = inference.tiles(self.size)
     self._num_missing = len(self._flips) * len(self._tiles)
 
   def windows(self) -> "list[_Window]":
@@ -273,45 +359,75 @@ class _Window(NamedTuple):
     return slice(top, bottom), slice(left, right)
 
 
-def _group_by_size(images: Iterable[_ImageSum], size: int) -> Iterator[list[_ImageSum]]:
-  """Yields up to `size` images at a time whose inputs have the same sizes."""
+def _group_by_size(images: Iterable[_ImageSum], max_bytes: float) -> Iterator[list[_ImageSum]]:
+  """Yields images together whose inputs have the same sizes, as many as a batch has.
+
+  Args:
+    images: Images in their order.
+    max_bytes: Largest size of the soft predictions of all images that wait for others.
+  """
   waiting: dict[tuple[Size, ...], list[_ImageSum]] = {}
   for image in images:
     input_sizes = tuple(view.input_size for view in image.views)
-    waiting.setdefault(input_sizes, []).append(image)
-    if len(waiting[input_sizes]) == size:
+    group = waiting.setdefault(input_sizes, [])
+    group.append(image)
+    everything = [each for others in waiting.values() for each in others]
+    if len(group) >= image.group_size:
       yield waiting.pop(input_sizes)
-    elif sum(map(len, waiting.values())) >= _MAX_WAITING * size:
+    elif (
+      len(everything) >= _MAX_WAITING * image.group_size
+      or sum(each.num_bytes for each in everything) > max_bytes
+    ):
       yield waiting.pop(max(waiting, key=lambda sizes: len(waiting[sizes])))
   yield from waiting.values()
 
 
-def _make_batches(
-  images: Sequence[_ImageSum], batch_size: int, fill: RGB
-) -> Iterator[tuple[list[_Window], np.ndarray]]:
-  """Yields windows of some images, scale by scale, and their inputs uint8 (batch_size, h, w, 3)."""
+def _make_batches(images: Sequence[_ImageSum], programs: Programs) -> Iterator[list[_Window]]:
+  """Yields the windows of some images, scale by scale, as many at a time as a batch has."""
   by_size: dict[Size, list[_Window]] = {}
   for views in zip(*(image.views for image in images), strict=True):
     for view in views:
       by_size.setdefault(view.input_size, []).extend(view.windows())
   for size, windows in by_size.items():
+    batch_size = max(1, programs.max_batch(size))
     for start in range(0, len(windows), batch_size):
-      batch = windows[start : start + batch_size]
-      inputs = np.full((batch_size, *size, 3), fill, np.uint8)
-      for window, canvas in zip(batch, inputs, strict=False):
-        window.draw(canvas)
-      yield batch, inputs
+      yield windows[start : start + batch_size]
 
 
 def _run_ahead(
-  run: Callable[[np.ndarray], dict[str, jax.Array]],
-  batches: Iterable[tuple[list[_Window], np.ndarray]],
-) -> Iterator[tuple[list[_Window], SoftPredictions]]:
-  """Yields the soft predictions of each batch while the devices work on the next one."""
-  fetch = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])
-  running = ((windows, run(inputs)) for windows, inputs in batches)
-  for windows, soft_predictions in prefetch(running, ahead=1):
-    yield windows, jax.tree.map(fetch, soft_predictions)
+  programs: Programs, batches: Iterable[list[_Window]], fill: RGB
+) -> Iterator[tuple[list[_Window], SoftPredictions | Exception]]:
+  """Yields the soft predictions of each batch while the devices work on the next one.
+
+  If a batch fails, each of its windows is computed alone, and yielded with its error if that fails.
+  """
+
+  def start(windows: list[_Window]) -> dict[str, jax.Array] | Exception:
+    try:
+      size = windows[0].view.input_size
+      inputs = np.full((programs.padded(size, len(windows)), *size, 3), fill, np.uint8)
+      for window, canvas in zip(windows, inputs, strict=False):
+        window.draw(canvas)
+      return programs.run(inputs)
+    except IMAGE_ERRORS as error:
+      return error
+
+  def fetch(result: dict[str, jax.Array] | Exception) -> SoftPredictions | Exception:
+    if isinstance(result, Exception):
+      return result
+    try:
+      return {name: np.asarray(x).reshape(-1, *x.shape[2:]) for name, x in result.items()}
+    except IMAGE_ERRORS as error:
+      return error
+
+  running = ((windows, start(windows)) for windows in batches)
+  for windows, started in prefetch(running, ahead=1):
+    result = fetch(started)
+    if not isinstance(result, Exception) or len(windows) == 1:
+      yield windows, result
+      continue
+    for window in windows:
+      yield [window], fetch(start([window]))
 
 
 def _resize(values: np.ndarray, size: Size) -> np.ndarray:

@@ -1,18 +1,23 @@
 """Prediction of many files, with decoding and encoding in threads while devices compute."""
 
 import dataclasses
+import functools
+import os
 import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
 from asmjax.inference.inputs import Input, Inputs, find_inputs
-from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.multiscale import Inference, SoftPredictions, make_predict
 from asmjax.inference.outputs import OutputOptions, Writer
+from asmjax.inference.programs import MemoryLimits
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.utils.exhaustion import NO_ROOM
 from asmjax.utils.prefetch import prefetch
 
 _NUM_THREADS = 4
@@ -27,18 +32,21 @@ class Summary:
 
   Attributes:
     num_images: Number of predicted images.
-    faults: Descriptions of the files that could not be read or were left out.
+    faults: Descriptions of the files that could not be read, predicted or written, or were left
+      out.
     seconds: Duration in seconds, compilation included.
+    cut: Descriptions of the images that were cut into windows because memory is too small.
   """
 
   num_images: int
   faults: tuple[str, ...]
   seconds: float
+  cut: tuple[str, ...] = ()
 
   def __str__(self) -> str:
     pace = self.num_images / max(self.seconds, 1e-9)
-    unread = f", {len(self.faults)} were not predicted" if self.faults else ""
-    return f"{self.num_images} images in {self.seconds:.1f} s, {pace:.2f} images/s{unread}"
+    faults = f", {len(self.faults)} were not predicted" if self.faults else ""
+    return f"{self.num_images} images in {self.seconds:.1f} s, {pace:.2f} images/s{faults}"
 
 
 class PredictionJob:
@@ -73,43 +81,84 @@ class PredictionJob:
     self._trained, self._inference = trained, inference
 
   def run(self) -> Summary:
-    """Predicts all inputs and writes the files, with a progress bar; skips unreadable inputs."""
-    start, num_images, faults = time.perf_counter(), 0, list(self._inputs.left_out)
-    predict = make_predict(self._trained, self._inference)
+    """Predicts all inputs and writes the files, with a progress bar.
+
+    An input that cannot be read, predicted or written is one of the summary's faults; the others
+    are done.
+
+    Raises:
+      OSError: There is no more room for files.
+    """
+    start, num_images, faults, cut = time.perf_counter(), 0, list(self._inputs.left_out), []
+    limit = MemoryLimits.measure(self._inference.memory).arrays
+    predict = make_predict(
+      self._trained,
+      self._inference,
+      on_cut=lambda key, window: cut.append(f"{key[0].path}: windows of {window} pixels"),
+      on_fault=lambda key, error: faults.append(f"{key[0].path} cannot be predicted ({error})"),
+    )
     ahead = 2 * self._inference.batch_size
     with ThreadPoolExecutor(_NUM_THREADS) as pool, _ProgressBar(self._inputs.count) as bar:
-      loaded = _load_ahead(self._inputs.read(), pool, ahead, faults)
-      writing = (
-        pool.submit(self._writer.write, source.name, image, soft_predictions)
-        for (source, image), soft_predictions in predict(loaded)
-      )
-      for future in prefetch(writing, _MAX_WAITING):
-        future.result()
-        num_images += 1
+      loaded = _load_ahead(self._inputs.read(), pool, ahead, limit, faults)
+      writing = map(functools.partial(self._start_writing, pool), predict(loaded))
+      for written in prefetch(
+        writing, _MAX_WAITING, cost=lambda each: each.num_bytes, max_cost=limit
+      ):
+        if fault := written.wait():
+          faults.append(fault)
+        else:
+          num_images += 1
         bar.update(num_images, len(faults))
-    return Summary(num_images, tuple(faults), time.perf_counter() - start)
+    return Summary(num_images, tuple(faults), time.perf_counter() - start, tuple(cut))
+
+  def _start_writing(
+    self, pool: ThreadPoolExecutor, predicted: tuple[tuple[Input, np.ndarray], SoftPredictions]
+  ) -> "_Writing":
+    (source, image), soft_predictions = predicted
+    num_bytes = sum(values.nbytes for values in soft_predictions.values())
+    future = pool.submit(self._writer.write, source.name, image, soft_predictions)
+    return _Writing(source, num_bytes, future)
+
+
+class _Writing(NamedTuple):
+  """Writing of an image's predictions, under way."""
+
+  source: Input
+  num_bytes: int
+  future: Future[None]
+
+  def wait(self) -> str:
+    """Waits until the files are written; returns a description of the fault, if there is one."""
+    try:
+      self.future.result()
+    except (OSError, ValueError, MemoryError) as error:
+      if isinstance(error, OSError) and error.errno in NO_ROOM:
+        raise
+      return f"predictions of {self.source.path} cannot be written ({error})"
+    return ""
 
 
 def _load_ahead(
-  inputs: Iterable[Input], pool: ThreadPoolExecutor, ahead: int, faults: list[str]
+  inputs: Iterable[Input], pool: ThreadPoolExecutor, ahead: int, max_bytes: float, faults: list[str]
 ) -> Iterator[tuple[tuple[Input, np.ndarray], np.ndarray]]:
   """Yields images, with (input, image) as their keys, and reads some of them in advance."""
   reading = ((source, pool.submit(source.load)) for source in inputs)
-  for source, future in prefetch(reading, ahead):
+  size = lambda item: item[0].count_bytes()
+  for source, future in prefetch(reading, ahead, cost=size, max_cost=max_bytes):
     try:
       image = future.result()
-    except (OSError, ValueError) as error:
-      faults.append(str(error))
+    except (OSError, ValueError, MemoryError) as error:
+      faults.append(str(error) or f"{source.path} is too large for memory")
     else:
       yield (source, image), image
 
 
 def _check_no_overwrite(inputs: Inputs, writer: Writer) -> None:
   """Raises ValueError if a prediction would be written over an input."""
-  read = {path.resolve() for path in inputs.paths if path.suffix == ".png"}
+  read = {os.path.realpath(path) for path in inputs.paths if path.suffix == ".png"}
   for source in inputs.read() if read else ():
     for path in writer.paths(source.name):
-      if path.resolve() in read:
+      if os.path.realpath(path) in read:
         raise ValueError(f"the prediction {path} would overwrite an input; choose another folder")
 
 

@@ -220,7 +220,7 @@ def test_readers_name_missing_file(tmp_path, read):
   with pytest.raises(FileNotFoundError, match=r"nothing\.png does not exist"):
     read(tmp_path / "nothing.png")
   (tmp_path / "folder").mkdir()
-  with pytest.raises(FileNotFoundError, match="folder is no file"):
+  with pytest.raises(FileNotFoundError, match="folder is a folder, no file"):
     read(tmp_path / "folder")
 
 

@@ -168,7 +168,7 @@ def test_find_inputs_lists_what_a_folder_has_besides(tmp_path):
   inputs = find_inputs(photos, exclude=photos / "out")
   assert [path.name for path in inputs.paths] == ["a.png"]
   (gone, linked, phone) = inputs.left_out
-  assert gone == f"{photos / 'gone.png'} is no file; expected an image"
+  assert gone == f"{photos / 'gone.png'} is a link to nothing or to itself; expected an image"
   assert linked.startswith(f"{photos / 'linked'} is a link to a folder")
   assert phone.startswith(f"{photos / 'phone.HEIC'} is not read in a folder; expected one of .bmp")
   summary = PredictionJob(
@@ -176,7 +176,7 @@ def test_find_inputs_lists_what_a_folder_has_besides(tmp_path):
   ).run()
   assert summary.num_images == 1 and summary.faults == inputs.left_out
   (photos / "a.png").unlink()
-  with pytest.raises(ValueError, match="no images in .*photos; .*gone.png is no file; expected"):
+  with pytest.raises(ValueError, match="no images in .*photos; .*gone.png is a link to nothing"):
     find_inputs(photos)
   with pytest.raises(ValueError, match="the input is empty"):
     find_inputs("")

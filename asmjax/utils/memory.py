@@ -1,0 +1,71 @@
+"""How much memory is free: of the machine, within the limits of its container, and of devices."""
+
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+GIB = 2**30
+
+_CGROUPS = pathlib.Path("/sys/fs/cgroup")
+# Files of a group of processes (version 2 and 1 of Linux's control groups): its limit and its use.
+_CGROUP_FILES = (
+  ("memory.max", "memory.current"),
+  ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+
+
+def free_host_memory() -> float:
+  """Returns the bytes that this process can still take; infinity where the system does not say."""
+  return max(0.0, min(_free_of_machine(), *_free_of_groups(), math.inf))
+
+
+def free_device_memory() -> float:
+  """Returns the bytes that are free on the fullest device of this process.
+
+  For CPU devices, which share the host's memory, this is each one's share of it.
+  """
+  devices = jax.local_devices()
+  if devices[0].platform == "cpu":
+    return free_host_memory() / len(devices)
+  stats = [device.memory_stats() or {} for device in devices]
+  return min(each.get("bytes_limit", math.inf) - each.get("bytes_in_use", 0) for each in stats)
+
+
+def _free_of_machine() -> float:
+  try:
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    sizes = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return 1024.0 * int(sizes["MemAvailable"].split()[0])
+  except (OSError, KeyError, ValueError):  # Not Linux.
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+      return math.inf
+    return 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _free_of_groups(root: pathlib.Path = _CGROUPS) -> Iterator[float]:
+  """Yields the bytes that each group around this process may still take."""
+  for folder in _list_groups(root):
+    for limit, use in _CGROUP_FILES:
+      try:
+        yield float((folder / limit).read_text()) - float((folder / use).read_text())
+      except (OSError, ValueError):  # There is no such file, or it says "max".
+        continue
+
+
+def _list_groups(root: pathlib.Path) -> list[pathlib.Path]:
+  """Lists the folders of this process's groups of processes, from its own to the outermost."""
+  try:
+    lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+  except OSError:
+    return []
+  folders = [root, root / "memory"]  # As a container sees its own group.
+  for line in lines:
+    _, controllers, path = line.split(":", 2)
+    if controllers in ("", "memory"):
+      own = root / controllers / path.lstrip("/")
+      folders += [own, *(parent for parent in own.parents if root in parent.parents)]
+  return list(dict.fromkeys(folders))
