@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # Imported where it is used, so that other sources do not nee
 
 # Metadata, which TFDS writes last: without it, a data set is incomplete.
 _INFO = "dataset_info.json"
+# Features that the data set has. TFDS imports whatever module a class named in it lies in.
+_FEATURES = "features.json"
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 
 # Type that a feature must have, and type that it is read as, by key.
 _TYPES = {
@@ -175,10 +178,13 @@ def _open(root: str) -> "tfds.core.DatasetBuilder":
     if (folder / PLAN).exists():
       raise FileNotFoundError(f"{root} is not packed to the end: run launch/prepare.py again")
     raise FileNotFoundError(f"{folder / _INFO} does not exist; {expected}")
+  _check_feature_classes(folder / _FEATURES)
   try:
     builder = tfds.builder_from_directory(folder)
   except ParseError as error:
     raise ValueError(f"{folder / _INFO} cannot be read ({error}); expected a whole file") from error
+  except Exception as error:  # What TFDS raises on arbitrary metadata is arbitrary.
+    raise ValueError(f"the metadata in {folder} cannot be read ({error!r})") from error
   formats = sorted(format.value for format in builder.info.available_file_formats())
   if "array_record" not in formats:
     raise ValueError(
@@ -187,6 +193,39 @@ def _open(root: str) -> "tfds.core.DatasetBuilder":
       "--out_file_format=array_record --out_dir=..."
     )
   return builder
+
+
+def _check_feature_classes(path: Any) -> None:
+  """Raises ValueError if a data set's features are of other classes than those of TFDS itself."""
+  import tensorflow_datasets as tfds
+
+  kinds = [kind for kind in vars(tfds.features).values() if isinstance(kind, type)]
+  connectors = [kind for kind in kinds if issubclass(kind, tfds.features.FeatureConnector)]
+  known = {f"{kind.__module__}.{kind.__name__}" for kind in connectors}
+  try:
+    classes = set(_find_classes(json.loads(path.read_text()))) if path.exists() else set()
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f"{path} cannot be read ({error}); expected a whole file") from error
+  if unknown := sorted(map(str, classes - known)):
+    raise ValueError(
+      f"{path} names the class {unknown[0]!r}, whose module would be run; expected features of "
+      "TFDS itself"
+    )
+
+
+def _find_classes(tree: Any) -> Iterator[Any]:
+  """Yields the names of classes in features, also in those that are stored as text in JSON."""
+  if isinstance(tree, dict):
+    for key, value in tree.items():
+      if key in _CLASS_KEYS and not isinstance(value, dict):
+        yield value if isinstance(value, str) else repr(value)
+      elif key in ("json", "content") and isinstance(value, str):
+        yield from _find_classes(json.loads(value))
+      else:
+        yield from _find_classes(value)
+  elif isinstance(tree, list):
+    for value in tree:
+      yield from _find_classes(value)
 
 
 def _check_split(split: str, info: "tfds.core.DatasetInfo", root: str) -> None:

@@ -139,3 +139,38 @@ def test_tfds_names_conversion_of_other_formats(prepared, tmp_path):
   path.write_text(json.dumps(json.loads(path.read_text()) | {"fileFormat": "tfrecord"}))
   with pytest.raises(ValueError, match="is in the format tfrecord.*tfds convert_format"):
     Tfds(str(tmp_path), "train", {"image": "image"})
+
+
+@pytest.mark.parametrize("place", ["class", "legacy", "text"])
+def test_tfds_runs_no_code_that_the_data_set_names(prepared, tmp_path, monkeypatch, place):
+  """Three spellings that TFDS understands; the module would leave a file behind."""
+  root, code = tmp_path / "data", tmp_path / "code"
+  shutil.copytree(prepared, root)
+  code.mkdir()
+  (code / "from_elsewhere.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Kind: ...")
+  monkeypatch.syspath_prepend(code)
+  path = root / "features.json"
+  tree, name = json.loads(path.read_text()), "from_elsewhere.Kind"
+  features = tree["featuresDict"]["features"]
+  legacy = {"type": name, "content": {}}
+  sequence = "tensorflow_datasets.core.features.sequence_feature.Sequence"
+  features["mask"] = {
+    "class": features["mask"] | {"pythonClassName": name},
+    "legacy": legacy,
+    "text": {
+      "pythonClassName": sequence,
+      "jsonFeature": {"json": json.dumps({"feature": legacy, "length": 3})},
+    },
+  }[place]
+  path.write_text(json.dumps(tree))
+  with pytest.raises(ValueError, match=r"features.json names the class 'from_elsewhere.Kind', who"):
+    Tfds(str(root), "train", {"image": "image"})
+  assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, '{"featuresDict": 3}', "[]", "\0"])
+def test_tfds_names_features_that_cannot_be_read(prepared, tmp_path, content):
+  shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+  (tmp_path / "features.json").write_text(content)
+  with pytest.raises(ValueError, match=rf"{tmp_path}.* cannot be read \("):
+    Tfds(str(tmp_path), "train", {"image": "image"})
