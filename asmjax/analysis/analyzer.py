@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from asmjax import batch as batches
+from asmjax.analysis.plotting import save_figure
 from asmjax.analysis.sheets import Block, Column, Scale, draw_sheet
 from asmjax.config.run_dir import read_config, read_state, reopen
 from asmjax.losses.matching import matching_distance
@@ -118,7 +119,7 @@ def save_error_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> 
           ),
         )
       )
-  draw_sheet(blocks).savefig(path, dpi=150)
+  save_figure(draw_sheet(blocks), path, dpi=150)
 
 
 def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> None:
@@ -150,7 +151,7 @@ def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> N
       title = layer if layer in term.layers else f"({layer})"
       columns.append(Column(title, losses[layer], scale))
     blocks.append(Block(name if len(terms) > 1 else "", columns, _write_note(term)))
-  draw_sheet(blocks).savefig(path, dpi=150)
+  save_figure(draw_sheet(blocks), path, dpi=150)
 
 
 def read_term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:

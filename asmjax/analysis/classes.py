@@ -10,6 +10,7 @@ import numpy as np
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.curves import COLORS
 from asmjax.analysis.formatting import display_scale, markdown_table, metric_direction
+from asmjax.analysis.plotting import save_figure
 from asmjax.analysis.runs import Group
 from asmjax.metrics.moments import nanmean
 from asmjax.metrics.names import group_by_class
@@ -130,7 +131,7 @@ def save_changes(scores: Sequence[ClassScores], baseline: str, path: pathlib.Pat
     draw_changes(axes, metric, baseline)
     axes.set_title(metric.metric, fontsize=10)
     axes.legend(frameon=False, fontsize=8, ncols=3)
-  figure.savefig(path, dpi=120)
+  save_figure(figure, path, dpi=120)
 
 
 def draw_changes(axes: Any, scores: ClassScores, baseline: str) -> None:

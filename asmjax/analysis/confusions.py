@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from asmjax.analysis.plotting import save_figure
 from asmjax.config.run_dir import read_state, reopen
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.metrics.moments import ratio
@@ -82,7 +83,7 @@ def save_matrices(
   bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=40, pad=0.02)
   bar.set_ticks([0, 1, 5, 10, 25, 50, 75, 100])
   bar.ax.tick_params(labelsize=8)
-  figure.savefig(path, dpi=150, bbox_inches="tight")
+  save_figure(figure, path, dpi=150, bbox_inches="tight")
 
 
 def draw_matrix(axes: Any, shares: np.ndarray, classes: Sequence[str]) -> Any:

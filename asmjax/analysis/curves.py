@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asmjax.analysis.formatting import display_scale, format_key, format_metric
-from asmjax.analysis.plotting import add_legend, make_panels, trim_axes
+from asmjax.analysis.plotting import add_legend, make_panels, save_figure, trim_axes
 from asmjax.analysis.runs import Group
 from asmjax.game import PREDICTOR
 
@@ -208,7 +208,7 @@ def save_charts(charts: Sequence[Chart], path: pathlib.Path) -> None:
   styles = collect_styles(charts).items()
   handles = [Line2D([], [], label=label, **make_line_style(style)) for label, style in styles]
   add_legend(figure, 4, handles)
-  figure.savefig(path, dpi=110)
+  save_figure(figure, path, dpi=110)
 
 
 def _make_title(metric: str) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.analysis.plotting import add_legend, make_panels
+from asmjax.analysis.plotting import add_legend, make_panels, save_figure
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.inspection import Report, Statistics
 from asmjax.data.transforms import Example
 from asmjax.data.wrappers import spread_indices
 from asmjax.utils import colors
+from asmjax.utils.printable import one_line
 
 # Smallest number of pixels of a drawn example's smaller side: cells are 2 inches at 130 dpi.
 _MIN_SIDE = 300
@@ -34,7 +35,9 @@ def format_report(report: Report, max_problems: int = 20) -> str:
   lines.append(f"problems: {len(report.problems) or 'none'}")
   for kind, problems in kinds.items():
     lines.append(f"  {kind}: {len(problems)}")
-    lines += [f"    {problem.split}: {problem.message}" for problem in problems[:max_problems]]
+    lines += [
+      f"    {problem.split}: {one_line(problem.message)}" for problem in problems[:max_problems]
+    ]
     if len(problems) > max_problems:
       lines.append(f"    and {len(problems) - max_problems} more")
   return "\n".join(lines)
@@ -106,7 +109,7 @@ def save_contact_sheet(
     axes.set_title(title, fontsize=7)
   if handles:
     add_legend(figure, shape[1], handles)
-  figure.savefig(path, dpi=130)
+  save_figure(figure, path, dpi=130)
 
 
 def draw_panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dict[str, np.ndarray]]:

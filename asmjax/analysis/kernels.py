@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from asmjax.analysis.formatting import markdown_table
-from asmjax.analysis.plotting import add_legend, make_panels
+from asmjax.analysis.plotting import FORMULA, add_legend, make_panels, save_figure
 from asmjax.config.run_dir import read_state, reopen
 from asmjax.losses.affinity import SizeWeights
 from asmjax.models.critics.size_chooser import SizeChooser
@@ -112,7 +112,8 @@ def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -
         axes, positions, thickness, label, _stack_sizes(runs, kind)[:, order], min(sizes), f"C{i}"
       )
     axes.axvline(np.mean(sizes), color="0.3", linestyle="--", linewidth=1, label="at the start")
-    axes.set(xlabel=r"kernel size $k_c = \sum_k w_{ck}\, k$", xticks=sizes)
+    axes.set_xlabel(r"kernel size $k_c = \sum_k w_{ck}\, k$", gid=FORMULA)
+    axes.set_xticks(sizes)
     axes.set_xlim(min(sizes), max(*sizes, min(sizes) + 1))
     axes.set_title(title, fontsize=10)
     axes.set_yticks(range(len(classes)), [classes[index] for index in order], fontsize=9)
@@ -122,7 +123,7 @@ def save_bars(groups: Mapping[str, Sequence[KernelSizes]], path: pathlib.Path) -
   panels[1].tick_params(labelleft=False)
   start, *bars = panels[0].get_legend_handles_labels()[0]
   add_legend(figure, 3, [*bars, start])
-  figure.savefig(path, dpi=150)
+  save_figure(figure, path, dpi=150)
 
 
 def _draw_bars(

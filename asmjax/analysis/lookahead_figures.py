@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from asmjax.analysis.lookahead import END_TEXTS, History, ModelRecord
-from asmjax.analysis.plotting import add_legend, make_panels, trim_axes
+from asmjax.analysis.plotting import FORMULA, add_legend, make_panels, save_figure, trim_axes
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
 from asmjax.data.wrappers import spread_indices
@@ -36,7 +36,7 @@ def save_convergence(groups: Sequence[Group], path: pathlib.Path) -> None:
     is_single = len(group.workdirs) == 1
     axes.set_title(group.label if is_single else f"{group.label}, {workdir.name}", fontsize=10)
   add_legend(figure, 7)
-  figure.savefig(path, dpi=150)
+  save_figure(figure, path, dpi=150)
 
 
 def draw_convergence(axes: Any, history: History) -> None:
@@ -76,7 +76,7 @@ def save_album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -
     ValueError: A run has no pictures of its models.
   """
   blocks = [Block(group.label, _read_album(group.workdirs[0], count)) for group in groups]
-  draw_sheet(blocks).savefig(path, dpi=150)
+  save_figure(draw_sheet(blocks), path, dpi=150)
 
 
 def select_album_models(history: History, drawn: Sequence[int]) -> list[int]:
@@ -129,7 +129,13 @@ def _name_marks(axes: Any, history: History) -> None:
     for name in _select_apart({name: models[name].propagation for name in names}, distance):
       point = models[name].propagation, 100 * models[name].miou
       axes.annotate(
-        _format_name(name), point, offset, textcoords="offset points", **style, **alignment
+        _format_name(name),
+        point,
+        offset,
+        textcoords="offset points",
+        gid=FORMULA,
+        **style,
+        **alignment,
       )
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asmjax.analysis.analyzer import AnalyzerRun
+from asmjax.analysis.plotting import save_figure
 from asmjax.analysis.stimuli import LayerField, Stimuli, compute_layer_fields, find_stimuli
 from asmjax.ops.resize import find_stride
 from asmjax.terms.structures import select_tasks
@@ -100,7 +101,7 @@ def save_patches(
         blocks.append(PatchBlock(title, tuple(select_tasks(tasks, term.tasks)), strips))
   if not blocks:
     raise ValueError(f"no filter of {', '.join(terms)} responds to the truth")
-  draw_patches(experiment, blocks).savefig(path, dpi=150)
+  save_figure(draw_patches(experiment, blocks), path, dpi=150)
 
 
 def select_strips(stimuli: Stimuli, field: LayerField, filters: int) -> list[Strip]:

@@ -1,7 +1,14 @@
 """Panels, axes and legends of figures."""
 
+import pathlib
+import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
+
+from asmjax.utils.printable import printable
+
+# Group of the texts that are formulas; all others are shown as they are.
+FORMULA = "formula"
 
 
 def make_panels(count: int, num_columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
@@ -49,3 +56,25 @@ def add_legend(figure: Any, num_columns: int, handles: Iterable[Any] | None = No
     fontsize=8,
     frameon=False,
   )
+
+
+def save_figure(figure: Any, path: pathlib.Path | IO[bytes], **options: Any) -> None:
+  """Saves a Matplotlib figure whose texts may be from elsewhere, such as names of classes.
+
+  They are no formulas, whatever dollars they hold, unless their group (`gid`) is `FORMULA`;
+  characters that the font lacks become boxes.
+
+  Args:
+    figure: Figure to save.
+    path: Path of the file to write, or an open file.
+    **options: Further arguments of `matplotlib.figure.Figure.savefig`.
+  """
+  from matplotlib.text import Text
+
+  for text in figure.findobj(Text):
+    text.set_text(printable(text.get_text()))
+    if "$" in text.get_text():
+      text.set_parse_math(text.get_gid() == FORMULA)
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+    figure.savefig(path, **options)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asmjax.analysis.plotting import save_figure
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
 from asmjax.config.run_dir import read_state, reopen
@@ -97,7 +98,7 @@ def save_predictions(
     if len(pictures) > 1:  # Beside the input.
       columns = [Column(title, rows) for title, rows in pictures.items()]
       sheet = draw_sheet([Block("", columns, names=predictions.names)], legend)
-      sheet.savefig(out / f"{name}.png", dpi=110)
+      save_figure(sheet, out / f"{name}.png", dpi=110)
 
 
 def _name_examples(source: Source, count: int) -> tuple[str, ...]:

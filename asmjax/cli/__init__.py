@@ -17,6 +17,7 @@ from asmjax.cli import config_flag
 from asmjax.cli.catalog import describe_choices
 from asmjax.cli.compilation_cache import enable_compilation_cache
 from asmjax.cli.errors import describe_failure
+from asmjax.utils.terminal import protect_terminal
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
 flags.disclaim_key_flags()
@@ -68,6 +69,7 @@ def run(name: str) -> None:
   Args:
     name: Key of `COMMANDS`.
   """
+  protect_terminal()
   command = importlib.import_module(f"asmjax.cli.{COMMANDS[name].module}")
   command.define_flags()
   flags.DEFINE_bool("debug", False, "show where an error comes from")
@@ -87,7 +89,8 @@ def run(name: str) -> None:
       failure = describe_failure(error)
       if failure is None or flags.FLAGS.debug:
         raise
-      print(failure.message, file=sys.stderr, flush=True)
+      # A name with line feeds, too, can begin no line of its own.
+      print(failure.message.replace("\n", "\n  "), file=sys.stderr, flush=True)
       return failure.status
 
   app.run(main, flags_parser=config_flag.parse)

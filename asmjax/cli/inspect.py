@@ -28,7 +28,6 @@ def define_flags() -> None:
 
 def main(arguments: list[str]) -> int:
   """Inspects the splits, prints and writes the report, and draws contact sheets."""
-  from rich.console import Console
   from rich.progress import Progress
 
   from asmjax.analysis.dataset import format_report, save_contact_sheet
@@ -36,13 +35,14 @@ def main(arguments: list[str]) -> int:
   from asmjax.config.schema import construct
   from asmjax.data.inspection import inspect, open_splits
   from asmjax.utils.files import write_json
+  from asmjax.utils.terminal import make_console
 
   values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
   config = config_flag.read_config(arguments)
   data = construct(Data, config.data, "data")
   splits = dict.fromkeys(values.splits or (data.split, config.eval.split))
   sources, broken = open_splits(lambda split: open_source(data, split), splits)
-  with Progress(console=Console(stderr=True), transient=True) as progress:
+  with Progress(console=make_console(stderr=True), transient=True) as progress:
     count = lambda examples: min(len(examples), values.examples or len(examples))
     bars = {split: progress.add_task(split, total=count(sources[split])) for split in sources}
     advance = lambda split: progress.advance(bars[split])

@@ -10,6 +10,7 @@ import sys
 from absl import flags
 
 from asmjax.cli import view_flags
+from asmjax.utils.printable import one_line
 
 flags.disclaim_key_flags()
 
@@ -40,8 +41,8 @@ def main(_: list[str]) -> int:
   job = PredictionJob(trained, values.input, values.out, inference, options)
   summary = job.run()
   for fault in summary.faults:
-    print(f"skipped: {fault}", file=sys.stderr)
+    print(f"skipped: {one_line(fault)}", file=sys.stderr)
   for image in summary.cut:
-    print(f"too large to be predicted at once: {image}", file=sys.stderr)
+    print(f"too large to be predicted at once: {one_line(image)}", file=sys.stderr)
   print(summary)
   return 1 if summary.faults else 0

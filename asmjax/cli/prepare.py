@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from asmjax.cli import config_flag
+from asmjax.utils.printable import one_line
 
 flags.disclaim_key_flags()
 
@@ -68,7 +69,7 @@ def open_sources(config: Any, splits: list[str] | None) -> dict[str, Any]:
   for name, examples in sources.items():
     if data.loader.on_error == "skip":
       sources[name] = drop_unreadable(
-        examples, lambda fault: print(f"skipped: {fault}", file=sys.stderr)
+        examples, lambda fault: print(f"skipped: {one_line(fault)}", file=sys.stderr)
       )
     else:
       check_files(examples)
@@ -86,6 +87,7 @@ def pack_with_progress(sources: Mapping[str, Any], folder: str, examples_per_sha
   from rich import progress
 
   from asmjax.data.packing import pack
+  from asmjax.utils.terminal import make_console
 
   columns = (
     progress.TextColumn("{task.description}"),
@@ -93,7 +95,7 @@ def pack_with_progress(sources: Mapping[str, Any], folder: str, examples_per_sha
     progress.MofNCompleteColumn(),
     progress.TimeRemainingColumn(),
   )
-  with progress.Progress(*columns) as bars:
+  with progress.Progress(*columns, console=make_console()) as bars:
     ids = {name: bars.add_task(name, total=len(source)) for name, source in sources.items()}
     advance = lambda name, examples: bars.advance(ids[name], examples)
     pack(sources, folder, examples_per_shard=examples_per_shard, progress=advance)

@@ -32,14 +32,14 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
   """Builds the networks of the config, and prints a table for each."""
   import jax
-  from rich.console import Console
 
   from asmjax.analysis.network.summary import summarize, summarize_critic
   from asmjax.config.build import build_game
   from asmjax.config.data import Data, find_descriptor
   from asmjax.config.schema import construct
+  from asmjax.utils.terminal import make_console
 
-  console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+  console = make_console(width=None if sys.stdout.isatty() else 100, highlight=False)
   config = config_flag.read_config(arguments)
   size = parse_size(flags.FLAGS.size or config.data.size)
   game = build_game(config, find_descriptor(construct(Data, config.data, "data")))

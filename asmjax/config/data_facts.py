@@ -5,6 +5,7 @@ trained run would be evaluated, or go on, without complaint and wrongly.
 """
 
 import hashlib
+import os
 import pathlib
 from typing import Any
 
@@ -76,5 +77,5 @@ def _describe(source: Source) -> dict[str, Any]:
   for index in range(len(source)):
     # With their folders, but not with the root, which may have moved.
     names = ("/".join(path.parts[-2:]) for _, path in sorted(source.files(index).items()))
-    digest.update("\n".join((*names, "")).encode())
+    digest.update(os.fsencode("\n".join((*names, ""))))
   return {"examples": len(source), "files": digest.hexdigest()[:16]}

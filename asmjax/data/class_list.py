@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import pathlib
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.sources.pascal_voc import color_map
+from asmjax.utils.printable import one_line
 
 _KEYS = ("name", "id", "color")
 
@@ -89,33 +91,49 @@ class _Entry:
   color: Any = None  # Three whole numbers; None if the file gives none.
 
   def __post_init__(self) -> None:
-    if self.name is not None and (not isinstance(self.name, str) or not self.name.strip()):
-      raise ValueError(f"{self.where}: name is {self.name!r}; expected text (in quotes?)")
+    if self.name is not None and not _is_text(self.name):
+      raise ValueError(f"{self.where}: name is {_show(self.name)}; expected text (in quotes?)")
     if self.id is not None and not _is_in_range(self.id, 65535):
-      raise ValueError(f"{self.where}: id is {self.id!r}; expected a whole number in 0..65535")
+      raise ValueError(f"{self.where}: id is {_show(self.id)}; expected a whole number in 0..65535")
     if self.name is None and self.id is None and self.color is None:
       raise ValueError(f"{self.where} is empty; expected a name, an id or a color")
     if self.color is not None:
       channels = self.color if isinstance(self.color, list | tuple) else []
       if len(channels) != 3 or not all(_is_in_range(channel, 255) for channel in channels):
         raise ValueError(
-          f"{self.where}: color is {self.color!r}; expected three whole numbers in 0..255"
+          f"{self.where}: color is {_show(self.color)}; expected three whole numbers in 0..255"
         )
       object.__setattr__(self, "color", tuple(channels))
 
 
+class _Loader(yaml.SafeLoader):
+  """Loader that refuses aliases, by which a short file can stand for one without end."""
+
+  def compose_node(self, parent: Any, index: Any) -> Any:
+    """Composes a node that is no alias."""
+    if self.check_event(yaml.AliasEvent):
+      mark = self.peek_event().start_mark
+      raise yaml.composer.ComposerError(None, None, "aliases (*) are not read; write it out", mark)
+    return super().compose_node(parent, index)
+
+
 def _read_yaml(path: pathlib.Path) -> list[_Entry]:
   """Reads the entries of a YAML file, ignored ones last."""
+  text = decode.read_text(path)
   try:
-    document = yaml.safe_load(decode.read_text(path))
-  except yaml.YAMLError as error:
+    document = yaml.load(text, _Loader)
+  except RecursionError as error:
+    raise ValueError(
+      f"{path} is nested too deeply; expected {{classes: [{{name: ...}}]}}"
+    ) from error
+  except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # As of a date like 2000-99-99.
     raise ValueError(f"{path} is no YAML: {error}") from error
   if not isinstance(document, dict) or not isinstance(document.get("classes"), list):
     raise ValueError(f"{path} has no list under `classes`; expected {{classes: [{{name: ...}}]}}")
   _check_keys(document, ("classes", "ignored"), str(path))
   ignored = document.get("ignored", [UNLABELED])
   if not isinstance(ignored, list):
-    raise ValueError(f"{path}: ignored is {ignored!r}; expected a list of ids and colors")
+    raise ValueError(f"{path}: ignored is {_show(ignored)}; expected a list of ids and colors")
   entries = []
   for number, fields in enumerate(document["classes"], 1):
     where = f"{path}, class {number}"
@@ -123,7 +141,7 @@ def _read_yaml(path: pathlib.Path) -> list[_Entry]:
       fields = {"name": fields}
     if not isinstance(fields, dict) or "name" not in fields:
       raise ValueError(
-        f"{where} is {fields!r}; expected a name or {{name: ..., id: ..., color: [r, g, b]}}"
+        f"{where} is {_show(fields)}; expected a name or {{name: ..., id: ..., color: [r, g, b]}}"
       )
     _check_keys(fields, _KEYS, where)
     name = "" if fields["name"] is None else fields["name"]
@@ -137,7 +155,13 @@ def _read_yaml(path: pathlib.Path) -> list[_Entry]:
 
 def _read_csv(path: pathlib.Path) -> list[_Entry]:
   """Reads the entries of a CSV file, one for each line."""
-  rows = csv.reader(decode.read_text(path).splitlines())
+  try:
+    return _read_rows(csv.reader(decode.read_text(path).splitlines()), path)
+  except csv.Error as error:
+    raise ValueError(f"{path} is no CSV: {error}") from error
+
+
+def _read_rows(rows: Any, path: pathlib.Path) -> list[_Entry]:
   header = [cell.strip() for cell in next(rows, [])]
   _check_keys(header, ("name", "id", *"rgb"), f"{path}, line 1")
   if "name" not in header or len(set("rgb") & set(header)) not in (0, 3):
@@ -158,7 +182,15 @@ def _read_csv(path: pathlib.Path) -> list[_Entry]:
 
 
 def _parse_int(cell: str | None) -> int | str | None:
-  return int(cell) if cell and cell.isdecimal() else cell
+  return int(cell) if cell and cell.isdecimal() and len(cell) < 20 else cell
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str) and bool(value.strip()) and one_line(value) == value
+
+
+def _show(value: Any) -> str:
+  return one_line(reprlib.repr(value))
 
 
 def _is_in_range(value: Any, highest: int) -> bool:
@@ -196,4 +228,4 @@ def _check_unique(entries: list[_Entry], key: str) -> None:
 def _check_keys(keys: Iterable[Any], known: tuple[str, ...], where: str) -> None:
   unknown = [key for key in keys if key not in known]
   if unknown:
-    raise ValueError(f"{where} has the unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    raise ValueError(f"{where} has the unknown key {_show(unknown[0])}; known: {', '.join(known)}")

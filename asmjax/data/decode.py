@@ -82,6 +82,8 @@ _TURNS = {
 MAX_MEGAPIXELS = "ASMJAX_MAX_MEGAPIXELS"
 # Largest number of bytes that an uncompressed file has for a pixel: 4 channels of 64 bits.
 _MAX_BYTES_PER_PIXEL = 32
+# Largest number of bytes of a list of names or classes.
+_MAX_TEXT = 2**28
 # First bytes of TIFF and BigTIFF, in both byte orders.
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_KINDS = {1: "whole numbers", 2: "signed numbers", 3: "floats"}  # By its tag SampleFormat.
@@ -175,6 +177,8 @@ def read_raw16(path: pathlib.Path) -> np.ndarray:
 def read_text(path: pathlib.Path) -> str:
   """Reads a text file in UTF-8, with or without a byte order mark; line ends become line feeds."""
   check_exists(path)
+  if (size := path.stat().st_size) > _MAX_TEXT:
+    raise ValueError(f"{path} has {size} bytes; expected a text of at most {_MAX_TEXT}")
   try:
     return path.read_text("utf-8-sig")
   except UnicodeDecodeError as error:

@@ -148,7 +148,7 @@ def _hash_files(source: Source) -> str:
   digest = hashlib.sha256()
   for index in range(len(source)):
     for key, path in source.files(index).items():
-      digest.update(f"{key} {path.name} {path.stat().st_size} ".encode())
+      digest.update(os.fsencode(f"{key} {path.name} {path.stat().st_size} "))
   return digest.hexdigest()
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from asmjax.inference.programs import MemoryLimits
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.utils.exhaustion import NO_ROOM
 from asmjax.utils.prefetch import prefetch
+from asmjax.utils.terminal import make_console
 
 _NUM_THREADS = 4
 # Largest number of predictions that wait to be written.
@@ -166,7 +166,6 @@ class _ProgressBar:
   """Progress bar on the terminal; nothing if the output is no terminal."""
 
   def __init__(self, total: int):
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     self._start = time.perf_counter()
@@ -174,7 +173,7 @@ class _ProgressBar:
       BarColumn(30),
       MofNCompleteColumn(),
       TextColumn("{task.fields[text]}"),
-      console=Console(file=sys.stderr),
+      console=make_console(stderr=True),
       transient=True,
     )
     self._task = self._bar.add_task("predict", total=total or None, text="compiling")

@@ -114,3 +114,31 @@ def test_read_classes_ignores_255_in_csv_by_default(tmp_path):
     read_classes(tmp_path / "a.csv")
   (tmp_path / "a.csv").write_text("name,id\nground,0\nfigure,255\n,128\n")
   assert read_classes(tmp_path / "a.csv").by_id == {0: 0, 255: 1, 128: 255}
+
+
+@pytest.mark.parametrize(
+  "content, words",
+  [
+    ("[" * 5000, "nested too deeply"),
+    ("{classes: " + "[" * 500 + "]" * 500 + "}", "nested too deeply|class 1 is"),
+    ("a: &a [x, x]\nclasses: [*a, *a]", r"aliases \(\*\) are not read"),
+    ("classes: &a [*a]", r"aliases \(\*\) are not read"),
+    ("classes: [2000-99-99]", "is no YAML: month"),
+    (f"classes: [{{name: a, id: {'9' * 5000}}}]", "is no YAML: Exceeds"),
+    ('classes: ["a\\nb"]', r"name is 'a\\nb'; expected text"),
+    ('classes: ["\\e[31m"]', r"name is .*x1b\[31m'; expected text"),
+    ("classes: [{name: a, ? [1, 2] : 3}]", "is no YAML: while constructing"),
+  ],
+)
+def test_read_classes_refuses_hostile_yaml(tmp_path, content, words):
+  (tmp_path / "c.yaml").write_text(content)
+  with pytest.raises(ValueError, match=words) as caught:
+    read_classes(tmp_path / "c.yaml")
+  assert str(tmp_path / "c.yaml") in str(caught.value) and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("content", ["name,id\na,\u00b2", f"name,id\na,{'9' * 5000}", "name\na\0b"])
+def test_read_classes_refuses_hostile_csv(tmp_path, content):
+  (tmp_path / "c.csv").write_text(content)
+  with pytest.raises(ValueError, match="c.csv"):
+    read_classes(tmp_path / "c.csv")

@@ -12,7 +12,7 @@ from asmjax.analysis.classes import ClassScores, draw_changes
 from asmjax.analysis.curves import Chart, draw_chart, make_line_style
 from asmjax.analysis.lookahead import History
 from asmjax.analysis.lookahead_figures import draw_convergence
-from asmjax.analysis.plotting import add_legend, trim_axes
+from asmjax.analysis.plotting import add_legend, save_figure, trim_axes
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -75,7 +75,7 @@ def _to_svg(figure: Any, prefix: str, description: str = "") -> str:
 
   buffer = io.BytesIO()
   with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-    figure.savefig(buffer, format="svg", transparent=True)
+    save_figure(figure, buffer, format="svg", transparent=True)
   root = ElementTree.fromstring(buffer.getvalue())
   view_box = root.attrib["viewBox"]
   _, _, width, height = view_box.split()

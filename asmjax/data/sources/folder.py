@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -159,7 +161,7 @@ class Folder(FileSource):
     if self.split == "all":
       return list(names)
     # Neighbors in a sequence of frames, which are alike, are spread over all parts.
-    order = sorted(names, key=lambda name: hashlib.md5(name.encode()).digest())
+    order = sorted(names, key=lambda name: hashlib.md5(os.fsencode(name)).digest())
     chosen = set(order[self.fold :: self.folds])
     return [name for name in names if (name in chosen) == (self.split == "val")]
 
@@ -174,7 +176,7 @@ class Folder(FileSource):
       return _find_pairs([*map(_remove_suffix, lines)], images, masks, self.mask_suffix)
     names = sorted(_find_pictures(images))
     if self._has_folds or _SPLIT in self.masks:
-      _check_all_used(masks, self.mask_suffix, names)
+      _check_all_used(images, masks, self.mask_suffix, names)
     chosen = self._select_fold(names) if self._has_folds else names
     return _find_pairs(chosen, images, masks, self.mask_suffix)
 
@@ -191,7 +193,10 @@ def _find_pairs(
     if image and mask:
       pairs.append((name, {"image": image, "label": mask}))
     else:
-      missing.append(f"{image or f'{image_stem}.*'} and {mask or f'{mask_stem}.*'}")
+      lacking = image_stem if mask else mask_stem
+      missing.append(
+        f"{image or f'{image_stem}.*'} and {mask or f'{mask_stem}.*'}{_find_similar(lacking)}"
+      )
   if missing:
     raise FileNotFoundError(
       f"{len(missing)} of {len(names)} names lack a photo or a mask; the first: expected both "
@@ -200,14 +205,33 @@ def _find_pairs(
   return pairs
 
 
-def _check_all_used(masks: pathlib.Path, suffix: str, names: Sequence[str]) -> None:
+def _find_similar(stem: pathlib.Path) -> str:
+  """Describes a file that may be meant by a path without a suffix; empty if there is none."""
+  compose = functools.partial(unicodedata.normalize, "NFC")
+  for path in sorted(stem.parent.iterdir()) if stem.parent.is_dir() else ():
+    if compose(path.stem).casefold() != compose(stem.name).casefold():
+      continue
+    if (kind := decode.describe_kind(path)) != "a file":
+      return f"; {path} is {kind}"
+    if path.suffix.lower() not in decode.IMAGES:
+      return f"; {path} is there, but not read: expected one of {', '.join(decode.IMAGES)}"
+    if compose(path.stem) == compose(stem.name):
+      return f"; {path} is there, but its name is written in another form of Unicode (NFC, NFD)"
+    return f"; {path} is there, but its name has other capitals"
+  return ""
+
+
+def _check_all_used(
+  images: pathlib.Path, masks: pathlib.Path, suffix: str, names: Sequence[str]
+) -> None:
   """Raises FileNotFoundError if a mask belongs to none of the names."""
   used = {f"{name}{suffix}" for name in names}
   pictures = _find_pictures(masks)
   unused = [name for name in pictures if name.endswith(suffix) and name not in used]
   if unused:
     first = min(pictures[name] for name in unused)
-    raise FileNotFoundError(f"{len(unused)} masks have no photo; the first: {first}")
+    similar = _find_similar(images / first.stem.removesuffix(suffix))
+    raise FileNotFoundError(f"{len(unused)} masks have no photo; the first: {first}{similar}")
 
 
 def _find_pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:

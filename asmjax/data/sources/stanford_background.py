@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
@@ -110,7 +111,7 @@ def partition(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, tuple
   Raises:
     ValueError: The sizes do not add to the number of names.
   """
-  order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+  order = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
   if len(order) != sum(sizes.values()):
     raise ValueError(f"{len(order)} names cannot be cut into parts of {dict(sizes)}")
   names = iter(order)

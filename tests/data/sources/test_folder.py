@@ -311,3 +311,33 @@ def test_folder_splits_photos_of_one_folder_into_folds(tmp_path):
 def test_folder_names_layout_without_list_of_classes(root):
   with pytest.raises(FileNotFoundError, match=r"classes\.csv does not exist; expected ROOT/cl"):
     Folder(str(root), "train", classes="classes.csv")
+
+
+# Masks that are there, in a way
+
+
+@pytest.mark.parametrize(
+  "photo_name, mask_name, words",
+  [
+    ("x", "x.gif", r"x\.gif is there, but not read: expected one of \.bmp"),
+    ("caf\u00e9", "cafe\u0301.png", "is there, but its name is written in another form of Unicode"),
+    ("Street", "street.png", r"street\.png is there, but its name has other capitals"),
+    ("x", "x.png/", r"x\.png is a folder"),
+    ("x", "x.tif@", r"x\.tif is a link to nothing or to itself"),
+  ],
+)
+def test_folder_names_masks_that_are_meant(root, photo_name, mask_name, words):
+  mask = root / "masks/train" / mask_name.rstrip("/@")
+  if mask_name.endswith("@"):
+    mask.symlink_to(mask)
+  elif mask_name.endswith("/"):
+    mask.mkdir()
+  else:
+    save(mask, IDS)
+  photo(root / "images/train" / f"{photo_name}.png")
+  (root / "train.txt").write_text(photo_name)
+  with pytest.raises((FileNotFoundError, ValueError), match=words):
+    Folder(str(root), "train", lists="{split}.txt", images="images/train", masks="masks/train")[0]
+  if "Unicode" in words:
+    with pytest.raises(FileNotFoundError, match=f"1 masks have no photo.*{words}"):
+      Folder(str(root), "train")

@@ -1,0 +1,44 @@
+"""Texts from elsewhere, such as names of files and classes, made fit to be shown."""
+
+import re
+
+# What moves a terminal's cursor, colors it, or turns the order of letters around, and what stands
+# for bytes of a name that are no UTF-8 (PEP 383).
+_UNPRINTABLE = re.compile(
+  "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+  r"""Escapes the characters of a text that a terminal, a page or a font cannot show.
+
+  Line feeds and tabs stay; see `one_line`.
+
+  Args:
+    text: Text, perhaps with surrogates in place of bytes that are no UTF-8.
+
+  Examples:
+    >>> printable("\x1b[31mred\udcff")
+    '\\x1b[31mred\\xff'
+  """
+  return _UNPRINTABLE.sub(lambda match: _escape(match[0]), text)
+
+
+def one_line(text: str) -> str:
+  r"""Escapes line feeds, too, so that a text cannot look like several.
+
+  Args:
+    text: Text, as for `printable`.
+
+  Examples:
+    >>> one_line("a\nFATAL b")
+    'a\\nFATAL b'
+  """
+  return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def _escape(character: str) -> str:
+  code = ord(character)
+  if 0xDC80 <= code <= 0xDCFF:  # A byte.
+    code -= 0xDC00
+  return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
