@@ -11,7 +11,15 @@ import numpy as np
 
 from asmjax.config.data import Data, open_source
 from asmjax.config.reference import Reference
-from asmjax.config.schema import check_keys, choose, coerce, construct, fields_of
+from asmjax.config.schema import (
+  check_keys,
+  check_section,
+  choose,
+  coerce,
+  construct,
+  fields_of,
+  get_section,
+)
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.files import check_files
 from asmjax.data.frequencies import class_shares, smallest_diagonal
@@ -59,6 +67,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
       settings contradict each other; the message names the key and what is known.
     FileNotFoundError: The data set is not where `data.root` says.
   """
+  check_section(config, "config")
   check_keys(config, (*_REQUIRED, *_OPTIONAL), _REQUIRED, "config")
   if config.get("reference"):
     construct(Reference, config["reference"], "reference")
@@ -128,7 +137,8 @@ def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: str = "
     ValueError: A section is invalid; the message names the key and what is known.
   """
   by_name = {
-    name: _build_task(name, section, descriptor) for name, section in config["tasks"].items()
+    name: _build_task(name, section, descriptor)
+    for name, section in get_section(config, "tasks").items()
   }
   # In one order, whatever that of the config: joint critics have parameters for each task.
   tasks = {name: by_name[name] for name in TASKS if name in by_name}
@@ -136,8 +146,8 @@ def build_game(config: Mapping[str, Any], descriptor: Descriptor, dtype: str = "
     raise ValueError(f"config.tasks is empty: nothing to predict; known: {', '.join(TASKS)}")
   _check_provided({task.truth_key for task in tasks.values()}, descriptor, "its tasks")
   heads = {name: task.channels for name, task in tasks.items()}
-  predictor = build_predictor(config["predictor"], heads)
-  terms = {name: _build_term(name, section) for name, section in config["terms"].items()}
+  predictor = build_predictor(get_section(config, "predictor"), heads)
+  terms = {each[0]: _build_term(*each) for each in get_section(config, "terms").items()}
   if not terms:
     raise ValueError(f"config.terms is empty: nothing to train for; known: {sorted(TERMS)}")
   compute_dtype = jnp.dtype(dtype) if dtype != "float32" else None
@@ -159,7 +169,7 @@ def choose_input_transform(config: Mapping[str, Any]) -> InputTransform:
     ValueError: The name is unknown, or the weights do not say which transform they need.
     FileNotFoundError: The weights are those of a run that is missing.
   """
-  name = config["predictor"].get("input_transform", AUTO)
+  name = get_section(config, "predictor").get("input_transform", AUTO)
   transform = choose({**INPUT_TRANSFORMS, AUTO: None}, name, "predictor.input_transform")
   if transform is not None:
     return transform
@@ -192,13 +202,14 @@ def _build_task(name: str, section: Mapping[str, Any], descriptor: Descriptor) -
 
 def _build_term(name: str, section: Mapping[str, Any]) -> Term:
   """Builds a term of the kind that `kind` says; without that key, its name."""
-  settings = dict(section.items())
+  settings = dict(check_section(section, f"terms.{name}").items())
   kind = choose(TERMS, settings.pop("kind", name), "term")
   return construct(kind, settings, f"terms.{name}")
 
 
 def _build_optimizers(section: Mapping[str, Any], critics: Iterable[str]) -> dict[str, Optimizer]:
   """Builds the optimizer of each player; critics without settings of their own share `critic`."""
+  check_section(section, "optimizer")
   check_keys(section, (PREDICTOR, "critic", *critics), (PREDICTOR, "critic"), "optimizer")
   optimizers = {
     name: construct(Optimizer, settings, f"optimizer.{name}") for name, settings in section.items()

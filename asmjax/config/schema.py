@@ -7,7 +7,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import flax.linen as nn
@@ -109,9 +109,24 @@ def _as_lists(value: Any) -> Any:
 
 def choose(table: Mapping[str, T], name: Any, what: str) -> T:
   """Returns `table[name]`, or raises a ValueError that lists the known names."""
-  if name not in table:
+  if not isinstance(name, Hashable) or name not in table:
     raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}")
   return table[name]
+
+
+def get_section(config: Mapping[str, Any], name: str, path: str = "config") -> Mapping[str, Any]:
+  """Returns a section of a config; ValueError if it is missing, or no section."""
+  check_section(config, path)
+  if name not in config:
+    raise ValueError(f"missing key {path}.{name}")
+  return check_section(config[name], f"{path}.{name}")
+
+
+def check_section(value: Any, path: str) -> Mapping[str, Any]:
+  """Returns a value that is a section, that is, maps names to values; else raises ValueError."""
+  if not hasattr(value, "items"):
+    raise ValueError(f"{path} is {value!r}, a {type(value).__name__}; expected a section")
+  return value
 
 
 def check_keys(section: Any, known: Any, required: Any, path: str) -> None:

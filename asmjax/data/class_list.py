@@ -127,7 +127,7 @@ def _read_yaml(path: pathlib.Path) -> list[_Entry]:
       f"{path} is nested too deeply; expected {{classes: [{{name: ...}}]}}"
     ) from error
   except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # As of a date like 2000-99-99.
-    raise ValueError(f"{path} is no YAML: {error}") from error
+    raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
   if not isinstance(document, dict) or not isinstance(document.get("classes"), list):
     raise ValueError(f"{path} has no list under `classes`; expected {{classes: [{{name: ...}}]}}")
   _check_keys(document, ("classes", "ignored"), str(path))
