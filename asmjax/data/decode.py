@@ -355,7 +355,8 @@ def _describe_tiff(path: pathlib.Path) -> str:
     if not header.startswith(_TIFF_MAGIC):
       return ""
     try:
-      tags: Any = TiffImagePlugin.ImageFileDirectory_v2(header)
+      is_big = 43 in header[2:4]
+      tags: Any = TiffImagePlugin.ImageFileDirectory_v2(header if is_big else header[:8])
       file.seek(tags.next)
       tags.load(file)
       bands = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
@@ -398,6 +399,8 @@ def _undo_shades(image: Image.Image, layout: Any) -> Image.Image:
   """
   codec, arguments = layout.codec_name, layout.args
   shades = arguments if isinstance(arguments, str) else arguments[0]
+  if not isinstance(shades, str):  # A format that has no shades to undo.
+    return image
   white = {"1": 1, "L": 255}.get(image.mode, 65535)
   by_bits = {"2": 3, "4": 15}.get(shades[2:3], white)
   greatest = int(arguments[1]) if codec.startswith("ppm") else by_bits

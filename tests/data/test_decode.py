@@ -1,5 +1,7 @@
 """Decoders: every kind of file that photos and masks come as, and every kind that they must not."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -368,3 +370,51 @@ def test_readers_refuse_files_of_several_pages(tmp_path, read):
   first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
   with pytest.raises(ValueError, match=r"a\.tif holds 2 pages; expected one"):
     read(tmp_path / "a.tif")
+
+
+def save_tiff(path, bands, dtype, sample_format):
+  """A whole TIFF, uncompressed, with any number of bands of any type; Pillow writes few."""
+  pixels = np.random.default_rng(0).integers(0, 200, (4, 6, bands)).astype(dtype).tobytes()
+  shorts = lambda *values: (3, len(values), struct.pack(f"<{len(values)}H", *values))
+  start = 8 + 2 + 12 * 10 + 4
+  bits, formats = ([value] * bands for value in (8 * np.dtype(dtype).itemsize, sample_format))
+  entries = {256: shorts(6), 257: shorts(4), 258: shorts(*bits), 259: shorts(1), 262: shorts(1)}
+  entries |= {277: shorts(bands), 278: shorts(4), 339: shorts(*formats)}
+  outside = b"".join(value for _, _, value in entries.values() if len(value) > 4)
+  entries |= {273: (4, 1, struct.pack("<I", start + len(outside)))}
+  entries |= {279: (4, 1, struct.pack("<I", len(pixels)))}
+  table, place = b"", start
+  for tag, (kind, count, value) in sorted(entries.items()):
+    if len(value) > 4:
+      place, value = place + len(value), struct.pack("<I", place)
+    table += struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
+  path.write_bytes(b"II*\0\10\0\0\0\12\0" + table + bytes(4) + outside + pixels)
+  return path
+
+
+@pytest.mark.parametrize(
+  "bands, dtype, sample_format, words",
+  [
+    (5, np.uint8, 1, "5 bands of 8 bits, whole numbers"),
+    (12, np.uint16, 1, "12 bands of 16 bits, whole numbers"),
+    (3, np.float32, 3, "3 bands of 32 bits, floats"),
+    (1, np.float64, 3, "1 bands of 64 bits, floats"),
+  ],
+)
+@pytest.mark.parametrize("read", [decode.read_photo, decode.read_ids])
+def test_readers_name_bands_that_are_not_read(tmp_path, read, bands, dtype, sample_format, words):
+  path = save_tiff(tmp_path / "a.tif", bands, dtype, sample_format)
+  with pytest.raises(ValueError, match=rf"a\.tif is a TIFF of {words}; expected a photo of 1, 3"):
+    read(path)
+
+
+def test_readers_call_other_tiffs_damaged(tmp_path):
+  path = save_tiff(tmp_path / "a.tif", 3, np.uint8, 1)
+  path.write_bytes(path.read_bytes()[:-20])
+  with pytest.raises(ValueError, match=r"a\.tif cannot be decoded"):
+    decode.read_photo(path)
+
+
+def test_read_ids_reads_gray_gifs_by_any_name(tmp_path):
+  Image.fromarray(IDS).save(tmp_path / "a.png", format="GIF")
+  np.testing.assert_array_equal(decode.read_ids(tmp_path / "a.png"), IDS)
