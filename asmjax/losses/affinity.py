@@ -121,7 +121,7 @@ def _check_probabilities(probabilities: ArrayLike) -> None:
   """Raises ValueError for values outside of [0, 1], such as logits, if there are values yet."""
   if isinstance(probabilities, Tracer):
     return
-  low, high = float(jnp.min(probabilities)), float(jnp.max(probabilities))
+  low, high = (float(each(probabilities, initial=0)) for each in (jnp.min, jnp.max))
   if low < -_ROUNDING or high > 1 + _ROUNDING:
     raise ValueError(
       f"probabilities from {low:.3g} to {high:.3g}; expected 0 to 1: apply jax.nn.softmax to logits"

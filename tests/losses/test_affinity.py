@@ -390,3 +390,11 @@ def test_affinity_loss_has_the_same_counts_for_any_integer_type_and_precision():
     for mean, expected_mean in zip(loss, expected, strict=True):
       assert mean.count == expected_mean.count
       np.testing.assert_allclose(mean.total, expected_mean.total, rtol=2e-2)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (2, 0, 8, 3)])
+def test_affinity_loss_of_nothing_is_zero_as_in_compiled_functions(shape):
+  probabilities, label = jnp.zeros(shape), jnp.zeros(shape[:3], int)
+  loss = affinity_loss(probabilities, label, sizes=(3,))
+  for terms in (loss.edge, loss.non_edge):
+    assert float(terms.total[0]) == float(terms.count[0]) == float(terms.mean()[0]) == 0
