@@ -97,7 +97,7 @@ class FileSource(abc.ABC):
     if not root.is_dir():
       raise FileNotFoundError(f"data.root {root} is no folder; {expected}")
     for folder in (root, *(root / path for path in self.subfolders)):
-      if (folder / self.marker_path).exists():
+      if os.path.lexists(folder / self.marker_path):
         return folder
     raise FileNotFoundError(f"{root / self.marker_path} does not exist; {expected}")
 
@@ -119,13 +119,25 @@ def check_files(source: Source) -> None:
   if missing:
     raise FileNotFoundError(
       f"split {source.split!r} of {source.descriptor.name} lacks {len(missing)} files: "
-      + ", ".join(map(str, missing[:5]))
+      + ", ".join(map(_describe_missing, missing[:5]))
       + (", ..." if len(missing) > 5 else "")
     )
+
+
+def _describe_missing(path: pathlib.Path) -> str:
+  kind = decode.describe_kind(path)
+  return f"{path} ({kind})" if kind else str(path)
 
 
 def _list_files(folder: pathlib.Path) -> set[str]:
   if not folder.is_dir():
     return set()
-  with os.scandir(folder) as entries:  # Lists types with the names: no system call per file.
-    return {entry.name for entry in entries if entry.is_file()}
+  with os.scandir(folder) as entries:
+    return {entry.name for entry in entries if _is_file(entry)}
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+  try:
+    return entry.is_file()  # Types are listed with the names: no system call per file.
+  except OSError:  # A link to itself.
+    return False
