@@ -23,6 +23,7 @@ from asmjax.analysis.report.contents import RunReport, TaskScores
 from asmjax.analysis.report.pictures import Gallery
 from asmjax.analysis.report.summary import summarize_report
 from asmjax.metrics.moments import nanmean
+from asmjax.utils.printable import printable
 
 _ARROWS = {1: "\N{NO-BREAK SPACE}↑", -1: "\N{NO-BREAK SPACE}↓", 0: ""}
 
@@ -63,7 +64,7 @@ def render_page(report: RunReport) -> str:
   )
   # The drawings are SVG, whose texts Matplotlib and ElementTree have escaped.
   svg = lambda draw: lambda *args: Markup(draw(*args))
-  return environment.get_template("page.html.jinja").render(
+  page = environment.get_template("page.html.jinja").render(
     report=report,
     summary=summarize_report(report),
     style=Markup(_read_file("style.css")),
@@ -85,6 +86,7 @@ def render_page(report: RunReport) -> str:
     draw_convergence_svg=svg(charts.draw_convergence_svg),
     draw_class_changes_svg=svg(charts.draw_class_changes_svg),
   )
+  return printable(page)  # A folder may have bytes in its name that are no UTF-8.
 
 
 def format_score_cell(

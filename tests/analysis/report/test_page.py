@@ -1,5 +1,6 @@
 """Pages of reports: numbers, pictures and HTML, and their behavior in a browser."""
 
+import dataclasses
 import io
 import json
 import re
@@ -119,6 +120,15 @@ def test_render_page_escapes_labels_and_protocols(parsed, written):
   assert STRANGE in texts and "a < b" in texts
   assert written[0].title in texts and written[0].title.startswith(STRANGE)
   assert f"val[0]: {STRANGE}" in [img["alt"] for img in parsed.all("img")]
+
+
+def test_render_page_escapes_what_no_page_can_hold(written):
+  title = "\udcff\x1b[31m</title><script>alert(1)</script>"
+  text = page.render_page(dataclasses.replace(written[0], title=title))
+  text.encode("utf-8")
+  parsed = Parsed(text)
+  assert len(parsed.all("script")) == 1
+  assert "\\xff\\x1b[31m</title><script>alert(1)</script>" in [text for _, text in parsed.texts]
 
 
 def flattened(tree, path=()):
