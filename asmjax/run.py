@@ -16,8 +16,9 @@ from asmjax.config.load import format_values, load_config, override_config
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import find_checkpoint, resolve_input_transform, write_run_files
 from asmjax.data.decode import read_photo
-from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.multiscale import make_predict
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.inference.views import Inference
 from asmjax.train.logger import Logger
 from asmjax.train.loop import train as train_experiment
 from asmjax.utils.files import read_json

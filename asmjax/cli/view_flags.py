@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 if TYPE_CHECKING:
-  from asmjax.inference.multiscale import Inference
+  from asmjax.inference.views import Inference
 
 flags.disclaim_key_flags()
 
@@ -34,7 +34,7 @@ def read_inference(tasks: tuple[str, ...] = ()) -> "Inference":
   Raises:
     ValueError: A flag has no valid value.
   """
-  from asmjax.inference.multiscale import Inference
+  from asmjax.inference.views import Inference
 
   values = flags.FLAGS
   return Inference(

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import ClassVar
 
-from asmjax.data import decode
+from asmjax.data import decode, image_files
 from asmjax.data.descriptor import Descriptor, Source, check_index, check_split
 from asmjax.data.transforms import Example
 
@@ -67,7 +67,7 @@ class FileSource(abc.ABC):
 
   def read_list(self, path: str) -> tuple[str, ...]:
     """Reads the lines of a text file, without blank ones; `path` is relative to the folder."""
-    decode.check_exists(self.folder / path, f"expected {self.layout}")
+    image_files.check_exists(self.folder / path, f"expected {self.layout}")
     return decode.read_lines(self.folder / path)
 
   def __len__(self) -> int:
@@ -125,7 +125,7 @@ def check_files(source: Source) -> None:
 
 
 def _describe_missing(path: pathlib.Path) -> str:
-  kind = decode.describe_kind(path)
+  kind = image_files.describe_kind(path)
   return f"{path} ({kind})" if kind else str(path)
 
 

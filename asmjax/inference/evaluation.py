@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from asmjax.batch import ESTIMATE
-from asmjax.inference.multiscale import Inference, SoftPredictions, make_predict
+from asmjax.inference.multiscale import make_predict
 from asmjax.inference.outputs import make_crf_refinement, tasks_with_probabilities
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.inference.views import Inference, SoftPredictions
 from asmjax.train.experiment import Experiment
 from asmjax.train.state import TrainState
 from asmjax.utils.prefetch import prefetch

@@ -29,10 +29,10 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from asmjax.data.transforms import RGB
-from asmjax.inference.multiscale import Inference
 from asmjax.inference.outputs import tasks_with_probabilities
 from asmjax.inference.tiling import Size
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.inference.views import Inference
 from asmjax.ops import use_cpu_kernels
 from asmjax.tasks.base import Task
 from asmjax.utils.files import atomic_write, write_json

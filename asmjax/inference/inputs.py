@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from asmjax.data import decode
+from asmjax.data import decode, image_files
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 LIST = ".txt"
@@ -74,7 +74,7 @@ def find_inputs(source: str | pathlib.Path, *, exclude: str | pathlib.Path = "")
       raise ValueError(f"no images in {source}; {'; '.join(left_out)}")
     inputs = _make_image_inputs(paths, source, f"in {source}")
     return dataclasses.replace(inputs, left_out=tuple(left_out))
-  decode.check_exists(source, "expected an image, a folder, a list of paths or a video")
+  image_files.check_exists(source, "expected an image, a folder, a list of paths or a video")
   suffix = source.suffix.lower()
   if suffix in VIDEOS:
     return _make_video_inputs(source)
@@ -106,7 +106,7 @@ def _list_folder(
     elif suffix in decode.IMAGES and path.is_file():
       images.append(path)
     elif suffix in decode.IMAGES and not path.is_dir():
-      faults.append(f"{path} is {decode.describe_kind(path)}; expected an image")
+      faults.append(f"{path} is {image_files.describe_kind(path)}; expected an image")
     elif suffix in (*decode.OTHER_IMAGES, *VIDEOS) and path.is_file():
       faults.append(f"{path} is not read in a folder; expected one of {', '.join(decode.IMAGES)}")
   return images, faults
@@ -127,7 +127,7 @@ def _make_image_inputs(paths: list[pathlib.Path], root: pathlib.Path, where: str
       name,
       path,
       functools.partial(decode.read_photo, path),
-      functools.partial(decode.count_bytes, path),
+      functools.partial(image_files.count_bytes, path),
     )
     for name, path in named.items()
   ]

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from asmjax.inference.inputs import Input, Inputs, find_inputs
-from asmjax.inference.multiscale import Inference, SoftPredictions, make_predict
+from asmjax.inference.multiscale import make_predict
 from asmjax.inference.outputs import OutputOptions, Writer
 from asmjax.inference.programs import MemoryLimits
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.inference.views import Inference, SoftPredictions
 from asmjax.utils.exhaustion import NO_ROOM
 from asmjax.utils.prefetch import prefetch
 from asmjax.utils.terminal import make_console

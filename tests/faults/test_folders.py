@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from asmjax import pretrained
-from asmjax.data import decode
+from asmjax.data import decode, image_files
 from asmjax.data.files import check_files
 from asmjax.data.inspection import inspect
 from asmjax.data.sources.folder import Folder
@@ -101,7 +101,7 @@ def test_readers_refuse_sizes_that_would_fill_the_memory(tmp_path, size):
   for read in (decode.read_photo, decode.read_ids, decode.is_rotated):
     with pytest.raises(ValueError, match=r"bomb\.png has .* pixels.*ASMJAX_MAX_MEGAPIXELS"):
       read(path)
-  assert decode.count_bytes(path) == 0
+  assert image_files.count_bytes(path) == 0
 
 
 def test_readers_refuse_files_larger_than_any_picture(tmp_path):

@@ -17,7 +17,7 @@ from PIL import Image
 from asmjax import pretrained
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.load import override_config
-from asmjax.data import decode
+from asmjax.data import decode, image_files
 from asmjax.data.class_list import read_classes
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.packing import pack
@@ -94,7 +94,7 @@ PICTURE_READERS = (
   decode.read_colors,
   decode.read_raw16,
   decode.is_rotated,
-  decode.count_bytes,
+  image_files.count_bytes,
   lambda path: decode.read_labels(path, dict.fromkeys(range(256), 1), {(0, 0, 0): 1}),
 )
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.data import decode
-from asmjax.inference.multiscale import Inference
+from asmjax.data import decode, image_files
 from asmjax.inference.predict import PredictionJob
+from asmjax.inference.views import Inference
 from tests.helpers import inference_runs
 
 
@@ -56,9 +56,9 @@ def test_read_photo_refuses_more_pixels_than_the_user_trusts(tmp_path, monkeypat
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_000)
   with pytest.raises(ValueError, match=f"a.png has too many pixels .*{limit}"):
     decode.read_photo(path)
-  monkeypatch.setenv(decode.MAX_MEGAPIXELS, "0.01")
+  monkeypatch.setenv(image_files.MAX_MEGAPIXELS, "0.01")
   np.testing.assert_array_equal(decode.read_photo(path), inference_runs.image(100, 100))
   assert Image.MAX_IMAGE_PIXELS == 4_000
-  monkeypatch.setenv(decode.MAX_MEGAPIXELS, "many")
+  monkeypatch.setenv(image_files.MAX_MEGAPIXELS, "many")
   with pytest.raises(ValueError, match="ASMJAX_MAX_MEGAPIXELS is 'many'; expected a number"):
     decode.read_photo(path)

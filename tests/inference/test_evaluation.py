@@ -12,8 +12,9 @@ import pytest
 from asmjax.config.build import build_experiment
 from asmjax.inference import evaluation
 from asmjax.inference.evaluation import InferenceViews
-from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.multiscale import make_predict
 from asmjax.inference.trained import TrainedPredictor
+from asmjax.inference.views import Inference
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.train.loop import make_eval_results, open_checkpoints
 from asmjax.utils.files import write_json

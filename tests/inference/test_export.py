@@ -14,7 +14,8 @@ import pytest
 
 from asmjax.data.transforms import pad
 from asmjax.inference.export import FixedSizeOnlyError, export, export_for_any_size, save
-from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.multiscale import make_predict
+from asmjax.inference.views import Inference
 from asmjax.models.layers import Conv
 from asmjax.models.predictors import UNet
 from tests.helpers import inference_runs

@@ -11,7 +11,8 @@ import pytest
 from asmjax.batch import UNLABELED
 from asmjax.data.transforms import pad, resize_image
 from asmjax.game import Game
-from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.multiscale import make_predict
+from asmjax.inference.views import Inference
 from asmjax.metrics.confusion import ConfusionMatrix
 from asmjax.tasks import Segmentation
 from asmjax.train.evaluate import make_evaluate

@@ -10,9 +10,10 @@ from PIL import Image
 from asmjax.data import decode
 from asmjax.inference import outputs
 from asmjax.inference.inputs import find_inputs
-from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.multiscale import make_predict
 from asmjax.inference.outputs import OutputOptions, Writer
 from asmjax.inference.predict import PredictionJob
+from asmjax.inference.views import Inference
 from asmjax.tasks.depth import to_millimeters
 from tests.helpers import inference_runs
 from tests.helpers import tiny_games as games

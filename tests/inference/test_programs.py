@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from asmjax.inference.multiscale import Inference, make_predict
+from asmjax.inference.multiscale import make_predict
 from asmjax.inference.programs import MemoryLimits, Programs
+from asmjax.inference.views import Inference
 from asmjax.utils.memory import GIB
 from tests.helpers import inference_runs
 from tests.helpers import tiny_games as games

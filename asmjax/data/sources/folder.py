@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from asmjax.data import decode
+from asmjax.data import decode, image_files
 from asmjax.data.class_list import ClassList, read_classes
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import FileSource
@@ -211,7 +211,7 @@ def _find_similar(stem: pathlib.Path) -> str:
   for path in sorted(stem.parent.iterdir()) if stem.parent.is_dir() else ():
     if compose(path.stem).casefold() != compose(stem.name).casefold():
       continue
-    if (kind := decode.describe_kind(path)) != "a file":
+    if (kind := image_files.describe_kind(path)) != "a file":
       return f"; {path} is {kind}"
     if path.suffix.lower() not in decode.IMAGES:
       return f"; {path} is there, but not read: expected one of {', '.join(decode.IMAGES)}"
