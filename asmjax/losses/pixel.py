@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Integer, Num
 
+from asmjax.losses.maps import mark_labeled
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.utils.shapes import check_shapes
 
@@ -16,6 +17,7 @@ def cross_entropy(
   *,
   mask: Float[ArrayLike, "n h w 1"] | None = None,
   weights: Float[ArrayLike, "n h w"] | None = None,
+  label_smoothing: float = 0.0,
 ) -> MaskedMean:
   """Computes the softmax cross-entropy of every labeled pixel, in nats.
 
@@ -24,6 +26,8 @@ def cross_entropy(
     label: Class ids; a pixel with an id outside [0, c) is ignored, 255 among them.
     mask: 1 where a labeled pixel counts; everywhere by default.
     weights: Factor on each pixel's loss, such as `class_balance_weights`; 1 by default.
+    label_smoothing: Probability of the true distribution that is spread evenly over all classes
+      (Szegedy et al. 2016, Sec. 7); 0 by default.
 
   Returns:
     Sum over the pixels that count, and their number, whatever their weights. An ignored pixel has
@@ -39,6 +43,95 @@ def cross_entropy(
     >>> print(f"{loss.mean():.4f} over {loss.count:.0f} pixel")
     0.6931 over 1 pixel
   """
+  log_p, of_truth, labeled = _log_probabilities(logits, label, mask, weights)
+  loss = -of_truth
+  if label_smoothing:
+    loss = (1 - label_smoothing) * loss - label_smoothing * jnp.mean(log_p, axis=-1)
+  return MaskedMean.from_values(loss if weights is None else jnp.asarray(weights) * loss, labeled)
+
+
+def focal_loss(
+  logits: Float[ArrayLike, "n h w c"],
+  label: Integer[ArrayLike, "n h w"],
+  *,
+  mask: Float[ArrayLike, "n h w 1"] | None = None,
+  weights: Float[ArrayLike, "n h w"] | None = None,
+  gamma: float = 2.0,
+) -> MaskedMean:
+  """Computes the focal loss, -(1 - p)^gamma log p of the true class (Lin et al. 2017, Eq. 4).
+
+  Args:
+    logits: Unnormalized log-probabilities.
+    label: Class ids; a pixel with an id outside [0, c) is ignored.
+    mask: 1 where a labeled pixel counts; everywhere by default.
+    weights: Factor on each pixel's loss, there alpha; 1 by default.
+    gamma: Power by which pixels count less the surer they are of the truth; 0 is `cross_entropy`,
+      and 2, the default, what Lin et al. recommend. Between 0 and 1 the slope at p = 1 is infinite.
+
+  Returns:
+    Sum over the pixels that count, and their number, whatever their weights.
+
+  Raises:
+    ValueError: The shapes do not fit.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.log(jnp.array([[[[0.5, 0.25, 0.25]]]]))
+    >>> print(f"{focal_loss(logits, jnp.array([[[0]]])).mean():.4f}")
+    0.1733
+  """
+  _, of_truth, labeled = _log_probabilities(logits, label, mask, weights)
+  # 1 - p, exact where p is almost 1.
+  loss = -((-jnp.expm1(of_truth)) ** gamma) * of_truth
+  return MaskedMean.from_values(loss if weights is None else jnp.asarray(weights) * loss, labeled)
+
+
+def mark_hard_pixels(
+  logits: Float[ArrayLike, "n h w c"],
+  label: Integer[ArrayLike, "n h w"],
+  *,
+  mask: Float[ArrayLike, "n h w 1"] | None = None,
+  threshold: float = 0.7,
+  min_part: float = 0.0625,
+) -> Float[Array, "n h w 1"]:
+  """Marks each image's pixels that are hardest: a mask for online hard example mining.
+
+  Shrivastava et al. 2016 learn from the regions of an image with the highest loss. In segmentation
+  it is the pixels whose true class has less than some probability, and at least a given number.
+
+  Args:
+    logits: Unnormalized log-probabilities.
+    label: Class ids; a pixel with an id outside [0, c) is never marked.
+    mask: 1 where a labeled pixel may be marked; everywhere by default.
+    threshold: Probability of the true class below which a pixel is hard; 0.7 by default.
+    min_part: Part of an image's labeled pixels to mark at least, rounded up; 1/16 by default.
+
+  Returns:
+    1 for the hard pixels, without a gradient: the `mask` for any pixel loss.
+
+  Raises:
+    ValueError: The shapes do not fit.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.log(jnp.array([[[[0.9, 0.1], [0.6, 0.4], [0.8, 0.2]]]]))
+    >>> print(mark_hard_pixels(logits, jnp.zeros((1, 1, 3), int))[0, 0, :, 0])
+    [0. 1. 0.]
+  """
+  _, of_truth, labeled = _log_probabilities(logits, label, mask)
+  scores = lax.stop_gradient(jnp.where(labeled, of_truth, jnp.inf)).reshape(len(labeled), -1)
+  num_min = jnp.ceil(min_part * jnp.sum(labeled, axis=(1, 2))).astype(int)
+  ordered = jnp.sort(scores, axis=1)
+  of_last = jnp.take_along_axis(ordered, jnp.maximum(num_min - 1, 0)[:, None], axis=1)
+  enough = jnp.where(num_min[:, None] > 0, of_last, -jnp.inf)
+  hard = (scores < jnp.log(threshold)) | (scores <= enough)
+  return (hard & jnp.isfinite(scores)).reshape(labeled.shape)[..., None].astype(float)
+
+
+def _log_probabilities(
+  logits: ArrayLike, label: ArrayLike, mask: ArrayLike | None, weights: ArrayLike | None = None
+) -> tuple[Array, Array, Array]:
+  """Returns the log-probabilities of all classes and of the true one, and which pixels count."""
   logits, label = jnp.asarray(logits), jnp.asarray(label)
   check_shapes(
     logits=(logits, "n h w c"),
@@ -47,11 +140,10 @@ def cross_entropy(
     weights=(weights, "n h w"),
   )
   classes = logits.shape[-1]
-  labeled = (label >= 0) & (label < classes)
-  mask = labeled if mask is None else labeled & (jnp.asarray(mask)[..., 0] > 0)
+  labeled = mark_labeled(label, classes, mask)
   one_hot = jax.nn.one_hot(jnp.where(labeled, label, 0), classes, dtype=logits.dtype)
-  loss = -jnp.sum(one_hot * jax.nn.log_softmax(logits), axis=-1)
-  return MaskedMean.from_values(loss if weights is None else jnp.asarray(weights) * loss, mask)
+  log_p = jax.nn.log_softmax(logits)
+  return log_p, jnp.sum(one_hot * log_p, axis=-1), labeled
 
 
 def class_balance_weights(
@@ -84,6 +176,65 @@ def class_balance_weights(
   # A class that is absent has no pixel that could pick its weight.
   ratio = shares[None, None, None] * labeled / jnp.maximum(pixels, 1)
   return jnp.sum(one_hot * ratio, axis=-1)
+
+
+def weigh_classes(
+  label: Integer[ArrayLike, "n h w"], class_weights: Float[ArrayLike, " c"]
+) -> Float[Array, "n h w"]:
+  """Returns the weight of each pixel's class, and 0 where a pixel has none.
+
+  Args:
+    label: Class ids; a pixel with an id outside [0, c) is unlabeled.
+    class_weights: Weight of each class, such as `inverse_frequency_weights`.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> print(weigh_classes(jnp.array([[[0, 1, 255]]]), jnp.array([0.5, 2.0])))
+    [[[0.5 2.  0. ]]]
+  """
+  class_weights = jnp.asarray(class_weights)
+  return jax.nn.one_hot(jnp.asarray(label), len(class_weights)) @ class_weights
+
+
+def inverse_frequency_weights(shares: Float[ArrayLike, " c"]) -> Float[Array, " c"]:
+  """Computes weights with which all classes count alike, 1 / (c share); 0 for an absent class.
+
+  Args:
+    shares: Share of each class in the labeled pixels; see `asmjax.data.frequencies.class_shares`.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> print(inverse_frequency_weights(jnp.array([0.75, 0.25])))
+    [0.6666667 2.       ]
+  """
+  shares = jnp.asarray(shares)
+  return jnp.where(shares > 0, 1 / (len(shares) * jnp.where(shares > 0, shares, 1)), 0)
+
+
+def effective_number_weights(
+  counts: Num[ArrayLike, " c"], *, beta: float = 0.999
+) -> Float[Array, " c"]:
+  """Computes weights by the effective number of samples (Cui et al. 2019, Eq. 2).
+
+  (1 - beta) / (1 - beta^n) for a class of n samples.
+
+  Args:
+    counts: Number n of samples of each class. Neighboring pixels hardly differ, so that images with
+      the class, or its instances, are better samples than pixels.
+    beta: 0 gives all classes the same weight; towards 1 it nears the inverse number of samples.
+
+  Returns:
+    Weights with the sum c, as there in Sec. 4; 0 for a class without samples.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> print(effective_number_weights(jnp.array([1000, 10]), beta=0.99))
+    [0.17455284 1.8254472 ]
+  """
+  counts = jnp.asarray(counts, float)
+  # beta^n - 1, exact where it is almost 0.
+  weights = jnp.where(counts > 0, (beta - 1) / jnp.expm1(counts * jnp.log(beta)), 0)
+  return len(counts) * weights / jnp.sum(weights)
 
 
 def squared_error(
