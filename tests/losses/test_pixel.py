@@ -5,8 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.losses import cross_entropy
-from asmjax.losses.pixel import class_balance_weights
+from asmjax.losses import (
+  class_balance_weights,
+  cross_entropy,
+  effective_number_weights,
+  focal_loss,
+  inverse_frequency_weights,
+  mark_hard_pixels,
+  weigh_classes,
+)
 from tests.oracles import arrays as reference
 
 
@@ -162,3 +169,103 @@ def test_cross_entropy_with_weights_ignores_infinite_logits_of_unlabeled_pixels(
     logits, label, weights=class_balance_weights(label, SHARES)
   ).mean()
   assert value == with_infinities > 0 and np.all(grads[label >= 4] == 0)
+
+
+def log_softmax(logits):
+  logits = np.float64(logits)
+  return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_cross_entropy_with_label_smoothing_is_that_of_the_smoothed_distribution():
+  logits, label = example()
+  labeled = label < 4
+  truth = 0.9 * np.eye(4)[label[labeled]] + 0.1 / 4
+  expected = -(truth * log_softmax(logits)[labeled]).sum(-1).mean()
+  loss = cross_entropy(logits, label, label_smoothing=0.1)
+  np.testing.assert_allclose(loss.mean(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_agrees_with_the_oracle(gamma):
+  logits, label = example()
+  labeled = label < 4
+  log_p = np.take_along_axis(log_softmax(logits)[labeled], label[labeled][:, None], 1)[:, 0]
+  weights = np.random.default_rng(1).random(label.shape).astype(np.float32)
+  expected = -(weights[labeled] * (1 - np.exp(log_p)) ** gamma * log_p).mean()
+  loss = focal_loss(logits, label, weights=weights, gamma=gamma)
+  np.testing.assert_allclose(loss.mean(), expected, rtol=1e-5)
+
+
+def test_focal_loss_without_focus_is_the_cross_entropy():
+  logits, label = example()
+  np.testing.assert_allclose(
+    focal_loss(logits, label, gamma=0.0).mean(), cross_entropy(logits, label).mean(), rtol=1e-6
+  )
+
+
+def test_focal_loss_has_a_finite_gradient_where_predictions_are_sure():
+  logits = jnp.array([[[[200.0, 0.0], [-200.0, 0.0]]]])
+  gradient = jax.grad(lambda x: focal_loss(x, jnp.zeros((1, 1, 2), int)).total)(logits)
+  np.testing.assert_allclose(gradient[0, 0], [[0, 0], [-1, 1]], atol=1e-6)
+
+
+def test_focal_loss_attends_to_pixels_that_are_wrong():
+  logits, label = example()
+  of = lambda loss: np.abs(jax.grad(lambda x: loss(x, label).total)(jnp.array(logits))).sum(-1)
+  p = np.exp(np.take_along_axis(log_softmax(logits), np.where(label < 4, label, 0)[..., None], -1))
+  ratio = (of(focal_loss) / np.maximum(of(cross_entropy), 1e-30))[label < 4]
+  order = np.argsort(p[..., 0][label < 4])
+  assert ratio[order][:4].min() > ratio[order][-4:].max()
+
+
+def mark_hard(logits, label, mask, threshold, min_part):
+  """Pixel by pixel: below the threshold, or among the first of those in order."""
+  hard = np.zeros(label.shape, bool)
+  p = np.exp(log_softmax(logits))
+  for image, ids in enumerate(label):
+    pixels = [i for i in np.ndindex(ids.shape) if 0 <= ids[i] < 4 and mask[image][i]]
+    pixels.sort(key=lambda i, image=image, ids=ids: p[image][i][ids[i]])
+    for rank, i in enumerate(pixels):
+      first = rank < np.ceil(min_part * len(pixels))
+      hard[image][i] = first or p[image][i][ids[i]] < threshold
+  return hard
+
+
+@pytest.mark.parametrize("threshold, min_part", [(0.7, 0.0), (1e-9, 0.3), (0.05, 0.5), (0.9, 1.0)])
+def test_mark_hard_pixels_agrees_with_the_oracle(threshold, min_part):
+  logits, label = example()
+  mask = (np.random.default_rng(1).random((*label.shape, 1)) > 0.2).astype(np.float32)
+  expected = mark_hard(logits, label, mask[..., 0] > 0, threshold, min_part)
+  found = mark_hard_pixels(logits, label, mask=mask, threshold=threshold, min_part=min_part)
+  np.testing.assert_array_equal(found[..., 0], expected)
+
+
+def test_mark_hard_pixels_is_a_mask_without_a_gradient():
+  logits, label = example()
+  marked = mark_hard_pixels(logits, label, min_part=0.25)
+  loss = lambda x: cross_entropy(x, label, mask=mark_hard_pixels(x, label, min_part=0.25)).mean()
+  expected = jax.grad(lambda x: cross_entropy(x, label, mask=marked).mean())(jnp.array(logits))
+  np.testing.assert_array_equal(jax.grad(loss)(jnp.array(logits)), expected)
+  assert not np.any(mark_hard_pixels(logits, np.full_like(label, 255), min_part=0.25))
+
+
+def test_inverse_frequency_weights_make_classes_count_alike():
+  weights = inverse_frequency_weights(jnp.array([0.5, 0.3, 0.2, 0.0]))
+  np.testing.assert_allclose(weights * jnp.array([0.5, 0.3, 0.2, 0.0]), [0.25, 0.25, 0.25, 0])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999, 1 - 1e-6])
+def test_effective_number_weights_agree_with_the_formula(beta):
+  counts = np.array([3, 50, 100000])
+  weights = (1 - beta) / (1 - np.float64(beta) ** counts)
+  expected = 3 * weights / weights.sum()
+  found = effective_number_weights(counts, beta=beta)
+  np.testing.assert_allclose(found, expected, rtol=2e-3 if beta > 0.999 else 1e-5)
+  assert effective_number_weights(np.array([0, 5]), beta=beta)[0] == 0
+
+
+def test_weigh_classes_gives_each_pixel_the_weight_of_its_class():
+  label = np.array([[[0, 2, 1], [255, -1, 3]]])
+  np.testing.assert_array_equal(
+    weigh_classes(label, jnp.array([1.0, 2.0, 3.0])), [[[1, 3, 2], [0, 0, 0]]]
+  )
