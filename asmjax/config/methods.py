@@ -67,6 +67,13 @@ AAF_RELEASED = {
   "ignore": "opposite",
 }
 
+# The boundary loss is in pixels: it sets in slowly, as there, and sends at most half of the pixel
+# loss's gradient.
+GROWING_BOUNDARY = {
+  "weight": {"start": 0.01, "stop": 1.0, "shape": "linear", "begin": 0.0, "end": 1.0},
+  "balance": 0.5,
+}
+
 # The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2), in
 # batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
 # It meets a trained predictor, with lambda 1 from the start.
@@ -162,6 +169,50 @@ METHODS = {
   "aaf_released": Method(
     "pixel loss and adaptive affinity fields as in the authors' code",
     {"pixel": {}, "affinity": AAF_RELEASED},
+  ),
+  "focal": Method("focal loss of every pixel (Lin et al. 2017)", {"pixel": {"focal_gamma": 2.0}}),
+  "ohem": Method(
+    "pixel loss of the hardest pixels (Shrivastava et al. 2016)", {"pixel": {"hard_threshold": 0.7}}
+  ),
+  "label_smoothing": Method(
+    "pixel loss of smoothed labels (Szegedy et al. 2016)", {"pixel": {"label_smoothing": 0.1}}
+  ),
+  "inverse_frequency": Method(
+    "pixel loss with classes weighted by their inverse frequency",
+    {"pixel": {"inverse_frequency": True}},
+  ),
+  "dice": Method(
+    "pixel loss and soft Dice loss (Milletari et al. 2016)", {"pixel": {}, "dice": {}}
+  ),
+  "generalized_dice": Method(
+    "pixel loss and generalized Dice loss (Sudre et al. 2017)",
+    {"pixel": {}, "generalized_dice": {}},
+  ),
+  "tversky": Method(
+    "pixel loss and Tversky loss (Salehi et al. 2017)", {"pixel": {}, "tversky": {}}
+  ),
+  "focal_tversky": Method(
+    "pixel loss and focal Tversky loss (Abraham and Khan 2019)",
+    {"pixel": {}, "tversky": {"gamma": 0.75}},
+  ),
+  "lovasz": Method(
+    "pixel loss and Lovász-softmax loss (Berman et al. 2018)", {"pixel": {}, "lovasz": {}}
+  ),
+  "boundary": Method(
+    "pixel loss, Dice loss and a growing boundary loss (Kervadec et al. 2019)",
+    {"pixel": {}, "dice": {}, "boundary": GROWING_BOUNDARY},
+  ),
+  "cl_dice": Method(
+    "pixel loss, Dice loss and that of centerlines (Shit et al. 2021)",
+    {"pixel": {}, "dice": {"weight": 0.5}, "cl_dice": {"weight": 0.5}},
+  ),
+  "rmi": Method(
+    "pixel loss and region mutual information, half each (Zhao et al. 2019)",
+    {"pixel": {"weight": 0.5}, "region_mutual_information": {"weight": 0.5}},
+  ),
+  "asm_lovasz": Method(
+    "pixel loss, structure matching and Lovász-softmax loss",
+    {"pixel": {}, "structure": {}, "lovasz": {}},
   ),
   "embedding": Method(
     "pixel loss and a contrastive loss of the predictor's features", {"pixel": {}, "embedding": {}}

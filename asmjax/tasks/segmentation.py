@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 from PIL import Image
 
-from asmjax.losses.pixel import cross_entropy
+from asmjax.losses.pixel import cross_entropy, focal_loss
 from asmjax.metrics.bf_score import BFScore
 from asmjax.metrics.boundary import BoundaryMetric, Tolerance
 from asmjax.metrics.boundary_iou import BoundaryIoU
@@ -139,10 +139,25 @@ class Segmentation(Task):
     output: Float[Array, "n h w c"],
     truth: Truth,
     *,
+    mask: Float[Array, "n h w 1"] | None = None,
     weights: Float[Array, "n h w"] | None = None,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
   ) -> MaskedMean:
-    """Computes the cross-entropy of the labeled pixels, each times its weight."""
-    return cross_entropy(output, truth["label"], weights=weights)
+    """Computes the cross-entropy of the labeled pixels, or with `focal_gamma` the focal loss.
+
+    Args:
+      output: Logits.
+      truth: Batch with the label.
+      mask: 1 where a labeled pixel counts; everywhere by default.
+      weights: Factor on each pixel's loss; 1 by default.
+      label_smoothing: See `asmjax.losses.cross_entropy`; without effect on the focal loss.
+      focal_gamma: See `asmjax.losses.focal_loss`; 0 for the cross-entropy.
+    """
+    options = {"mask": mask, "weights": weights}
+    if focal_gamma:
+      return focal_loss(output, truth["label"], gamma=focal_gamma, **options)
+    return cross_entropy(output, truth["label"], label_smoothing=label_smoothing, **options)
 
   def reconstruction_loss(
     self, reconstruction: Float[Array, "n h w c"], truth: Truth

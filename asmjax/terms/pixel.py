@@ -2,17 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from asmjax.losses.pixel import class_balance_weights
+from asmjax.losses.pixel import (
+  class_balance_weights,
+  inverse_frequency_weights,
+  mark_hard_pixels,
+  weigh_classes,
+)
 from asmjax.tasks.base import Task
 from asmjax.terms.base import AUXILIARY, LossTerm, Scalar, Term, TermContext, TermOutput
 from asmjax.terms.weight import Weight, evaluate_weight
-from asmjax.utils.ranges import Fraction, NonNegative
+from asmjax.utils.ranges import BelowOne, Fraction, NonNegative
 
 # How far from 1 the sum of shares may be: somebody may have rounded them.
 _TOLERANCE = 0.01
@@ -30,7 +34,19 @@ class Pixel(Term):
       class-weighted; see `asmjax.losses.class_balance_weights`. 1/3 for 4 of 12 epochs
       (Jamali-Rad & Szabo 2022, Sec. 4).
     shares: Share of each class in the labeled pixels of a training image, on average; only needed
-      if `balanced`. Empty in a config: a run counts them.
+      if `balanced` or `inverse_frequency`. Empty in a config: a run counts them.
+    inverse_frequency: Whether classes of segmentation weigh as in
+      `asmjax.losses.inverse_frequency_weights`.
+    class_weights: Weight of each class of segmentation, such as
+      `asmjax.losses.effective_number_weights`; empty for 1.
+    label_smoothing: Probability that is spread over all classes of segmentation.
+    focal_gamma: Power of the focal loss of segmentation; 0 for the cross-entropy.
+    hard_threshold: Probability of the true class from which a pixel of segmentation is left out;
+      1 leaves out none. See `asmjax.losses.mark_hard_pixels`.
+    hard_part: Part of an image's labeled pixels that is never left out: its hardest.
+
+  Raises:
+    ValueError: Two options exclude each other.
   """
 
   is_reference: ClassVar[bool] = True
@@ -39,22 +55,49 @@ class Pixel(Term):
   auxiliary: NonNegative = 0.0
   balanced: Fraction = 0.0
   shares: tuple[float, ...] = ()
+  inverse_frequency: bool = False
+  class_weights: tuple[float, ...] = ()
+  label_smoothing: BelowOne = 0.0
+  focal_gamma: NonNegative = 0.0
+  hard_threshold: Fraction = 1.0
+  hard_part: Fraction = 0.0625
+
+  def __post_init__(self):
+    if self.focal_gamma and self.label_smoothing:
+      raise ValueError("focal_gamma and label_smoothing exclude each other; expected one of them")
+    if bool(self.balanced) + self.inverse_frequency + bool(self.class_weights) > 1:
+      raise ValueError(
+        "balanced, inverse_frequency and class_weights exclude each other; expected one of them"
+      )
 
   @property
   def needs_class_shares(self) -> bool:
     """Whether the loss is to be class-weighted, but `shares` are not known yet."""
-    return bool(self.balanced and not self.shares)
+    return bool((self.balanced or self.inverse_frequency) and not self.shares)
 
   def check(self, tasks: Mapping[str, Task]) -> None:
-    """Raises ValueError unless there are classes to weigh, if any shall be, and shares fit them."""
+    """Raises ValueError if options of segmentation do not fit it, or it is not trained."""
     if not 0 <= self.balanced <= 1:
       raise ValueError(f"balanced={self.balanced}; expected a part of the training, 0 to 1")
-    if self.balanced and "segmentation" not in tasks:
+    if "segmentation" not in tasks:
+      if of_classes := self._options_of_classes():
+        raise ValueError(f"{of_classes} needs the task segmentation; trained: {', '.join(tasks)}")
+      return
+    classes = tasks["segmentation"].channels
+    if (self.balanced or self.inverse_frequency) and self.shares:
+      self._check_shares(classes)
+    if self.class_weights and len(self.class_weights) != classes:
       raise ValueError(
-        f"balanced={self.balanced} needs the task segmentation; trained: {', '.join(tasks)}"
+        f"{len(self.class_weights)} class_weights; expected one for each of {classes} classes"
       )
-    if self.balanced and self.shares:
-      self._check_shares(tasks["segmentation"].channels)
+
+  def _options_of_classes(self) -> str:
+    """Describes the first option that is not its default and has a meaning for classes alone."""
+    names = ("balanced", "inverse_frequency", "class_weights", "label_smoothing", "focal_gamma")
+    changed = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name)]
+    if self.hard_threshold < 1:
+      changed.append(f"hard_threshold={self.hard_threshold}")
+    return next(iter(changed), "")
 
   def _check_shares(self, classes: int) -> None:
     if len(self.shares) != classes:
@@ -66,14 +109,13 @@ class Pixel(Term):
     """Computes one loss for each task, and one for its auxiliary map."""
     if self.auxiliary and AUXILIARY not in context.outputs:
       raise ValueError(f"auxiliary={self.auxiliary}, but the predictor has no auxiliary heads")
-    weight, options = evaluate_weight(self.weight, context.progress), {}
-    if self.balanced:
-      options["segmentation"] = {"weights": self._balance(context.truth["label"], context.progress)}
+    weight = evaluate_weight(self.weight, context.progress)
 
     def pixel_losses(maps: Mapping[str, PyTree], weight: Scalar) -> dict[str, LossTerm]:
       losses = {}
       for name, task in context.tasks.items():
-        loss = task.pixel_loss(maps[name], context.truth, **options.get(name, {}))
+        options = self._segmentation_options(maps, context) if name == "segmentation" else {}
+        loss = task.pixel_loss(maps[name], context.truth, **options)
         losses[name] = LossTerm(loss, predictor_weight=weight * task.weight)
       return losses
 
@@ -83,13 +125,37 @@ class Pixel(Term):
       losses |= {f"{name}_auxiliary": loss for name, loss in auxiliary.items()}
     return TermOutput(losses)
 
-  def _balance(self, label: ArrayLike, progress: Scalar) -> Float[Array, "n h w"]:
-    """Computes weights of pixels: by class at first, then 1."""
-    if self.needs_class_shares:
+  def _segmentation_options(
+    self, maps: Mapping[str, PyTree], context: TermContext
+  ) -> dict[str, Any]:
+    """Computes what the loss of segmentation needs beside a map and the truth."""
+    options: dict[str, Any] = {
+      "label_smoothing": self.label_smoothing,
+      "focal_gamma": self.focal_gamma,
+      "weights": self._pixel_weights(context),
+    }
+    if self.hard_threshold < 1:
+      options["mask"] = mark_hard_pixels(
+        maps["segmentation"],
+        context.truth["label"],
+        threshold=self.hard_threshold,
+        min_part=self.hard_part,
+      )
+    return options
+
+  def _pixel_weights(self, context: TermContext) -> Float[Array, "n h w"] | None:
+    """Computes weights of pixels by their class; None for 1."""
+    label = context.truth["label"]
+    if self.class_weights:
+      return weigh_classes(label, jnp.array(self.class_weights))
+    if not (self.balanced or self.inverse_frequency):
+      return None
+    if not self.shares:
       raise ValueError(
-        f"balanced={self.balanced}, but no shares of the classes; expected those that "
+        f"{self._options_of_classes()}, but no shares of the classes; expected those that "
         "asmjax.data.frequencies.class_shares counts"
       )
-    return jnp.where(
-      progress < self.balanced, class_balance_weights(label, jnp.array(self.shares)), 1.0
-    )
+    shares = jnp.array(self.shares)
+    if self.inverse_frequency:
+      return weigh_classes(label, inverse_frequency_weights(shares))
+    return jnp.where(context.progress < self.balanced, class_balance_weights(label, shares), 1.0)

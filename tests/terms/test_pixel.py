@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.game import PREDICTOR, Game, joint_objective
-from asmjax.losses import cross_entropy
+from asmjax.losses import cross_entropy, focal_loss, mark_hard_pixels
 from asmjax.losses.pixel import class_balance_weights
 from asmjax.models.backbones import ResNet
 from asmjax.models.layers import Norm
@@ -167,3 +167,51 @@ def test_pixel_refuses_to_balance_without_shares(outputs):
   term.check(TASKS)
   with pytest.raises(ValueError, match="balanced=0.5, but no shares of the classes"):
     judged(term, outputs, games.batch(4))
+
+
+def test_pixel_has_the_usual_losses_of_classes(outputs):
+  examples, logits = games.batch(4), outputs["segmentation"]
+  label = examples["label"]
+  found = lambda **options: judged(Pixel(**options), outputs, examples)["segmentation"].value
+  weights = np.array([0.5, 2.0, 1.0], np.float32)
+  per_pixel = np.where(label < 3, weights[np.where(label < 3, label, 0)], 0)
+  hard = mark_hard_pixels(logits, label, threshold=0.4, min_part=0.25)
+  inverse = 1 / (3 * SHARES_OF_CLASSES)
+  for options, expected in (
+    ({"label_smoothing": 0.2}, cross_entropy(logits, label, label_smoothing=0.2)),
+    (
+      {"class_weights": tuple(weights.tolist())},
+      cross_entropy(logits, label, weights=jnp.array(per_pixel)),
+    ),
+    (
+      {"inverse_frequency": True, "shares": tuple(SHARES_OF_CLASSES.tolist())},
+      cross_entropy(
+        logits, label, weights=jnp.array(inverse[np.where(label < 3, label, 0)], jnp.float32)
+      ),
+    ),
+    (
+      {"focal_gamma": 2.0, "hard_threshold": 0.4, "hard_part": 0.25},
+      focal_loss(logits, label, mask=hard),
+    ),
+  ):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found(**options), expected
+    )
+    assert abs(found(**options).total - found().total) > 1e-3
+
+
+SHARES_OF_CLASSES = np.array([0.5, 0.3, 0.2])
+
+
+@pytest.mark.parametrize(
+  "options, tasks, message",
+  [
+    ({"focal_gamma": 2.0, "label_smoothing": 0.1}, TASKS, "exclude each other"),
+    ({"class_weights": (1.0, 2.0, 1.0), "balanced": 0.5}, TASKS, "exclude each other"),
+    ({"class_weights": (1.0, 2.0)}, TASKS, "2 class_weights; expected one for each of 3 classes"),
+    ({"hard_threshold": 0.7}, {"depth": Depth()}, "hard_threshold=0.7 needs the task segmentation"),
+  ],
+)
+def test_pixel_refuses_options_that_do_not_fit(options, tasks, message):
+  with pytest.raises(ValueError, match=message):
+    Pixel(**options).check(tasks)
