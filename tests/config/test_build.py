@@ -299,7 +299,7 @@ def test_build_experiment_refuses_wrong_backbones(key, value, message):
     ("predictor.name", "vgg", "unknown predictor 'vgg'; known: deeplab, deeplab_v2, dilated"),
     ("predictor.norm.kind", 3, "predictor.norm.kind is 3, a int; expected str"),
     ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
-    ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, embed"),
+    ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, bound"),
     ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),
     (
       "terms.structure.critic.filter",
