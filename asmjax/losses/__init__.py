@@ -1,6 +1,7 @@
 """Losses: pure functions on arrays, usable in any training loop.
 
-Each returns a `MaskedMean(total, count)`; `.mean()` divides, and gives 0 where nothing counts.
+Most return a `MaskedMean(total, count)`; `.mean()` divides, and gives 0 where nothing counts. Those
+of pairs of pixels have one for each of two kinds of pairs, and their `.mean()` adds both up.
 """
 
 from asmjax.losses.adversarial import (

@@ -50,6 +50,10 @@ class AffinityLoss(NamedTuple):
   edge: MaskedMean
   non_edge: MaskedMean
 
+  def mean(self) -> Float[Array, ""]:
+    """Adds up the means of either kind over all sizes, which is the loss to train with."""
+    return jnp.sum(self.edge.mean() + self.non_edge.mean())
+
 
 def affinity_loss(
   probabilities: Float[ArrayLike, "n h w c"],
@@ -85,8 +89,8 @@ def affinity_loss(
       "channel" (Eq. 7).
 
   Returns:
-    Of each size the weighted sum over the entries of either kind, and their number. An unlabeled
-    pixel has no gradient.
+    Of each size the weighted sum over the entries of either kind, and their number; `.mean()` is
+    one number to train with. An unlabeled pixel has no gradient.
 
   Raises:
     ValueError: An unknown option, an impossible size, shapes that do not fit, or, outside of
@@ -101,6 +105,8 @@ def affinity_loss(
     >>> two_classes = affinity_loss(p, jnp.array([[[0, 1]]]), sizes=(3,))
     >>> print(two_classes.edge.count, two_classes.edge.mean().round(4))
     [4.] [2.5606]
+    >>> print(two_classes.mean().round(4))
+    2.5606
   """
   field = AffinityField(tuple(sizes), neighbors, ignore, float(margin), weight_by)
   planes, label = jnp.moveaxis(promote_to_float32(probabilities), -1, 0), jnp.asarray(label, int)

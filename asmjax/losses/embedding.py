@@ -25,6 +25,10 @@ class ContrastiveLoss(NamedTuple):
   same: MaskedMean
   different: MaskedMean
 
+  def mean(self) -> Float[Array, ""]:
+    """Adds up the means of both kinds, which is the loss to train with."""
+    return self.same.mean() + self.different.mean()
+
 
 def contrastive_loss(
   features: Float[ArrayLike, "n h w d"],
@@ -53,7 +57,8 @@ def contrastive_loss(
     margin: Distance from which pairs of two classes cost nothing; 0.2 by default.
 
   Returns:
-    Sums over pairs of the same and of different classes, and their numbers.
+    Sums over pairs of the same and of different classes, and their numbers; `.mean()` is one number
+    to train with.
 
   Raises:
     ValueError: An even size, unknown neighbors, or shapes that do not fit.
@@ -64,6 +69,8 @@ def contrastive_loss(
     >>> loss = contrastive_loss(features, jnp.array([[[0, 1, 1]]]), classes=2)
     >>> print(loss.same.total, loss.same.count, loss.different.total, loss.different.count)
     2.0 1.0 0.2 1.0
+    >>> print(loss.mean())
+    2.2
   """
   # One of each two opposite offsets.
   both = offsets(size, neighbors)

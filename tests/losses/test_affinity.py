@@ -82,7 +82,7 @@ def differentiate(probabilities, label, weights=None, *, sizes=SIZES, **options)
 
   def loss(arguments):
     fields = affinity_loss(arguments[0], label, weights=arguments[1], sizes=sizes, **options)
-    return sum(jnp.sum(moments.mean()) for moments in fields), fields
+    return fields.mean(), fields
 
   (value, fields), gradients = jax.value_and_grad(loss, has_aux=True)((probabilities, weights))
   return value, fields, *gradients
