@@ -14,8 +14,9 @@ structure analyzer it shows what that looks at: `losses_LABEL.png` (ASM Fig. 4),
 adaptive affinity fields the sizes they chose for each class, `sizes.png` (AAF Fig. 4).
 """
 
+import contextlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -74,9 +75,12 @@ def main(_: list[str]) -> None:
   out = pathlib.Path(values.out)
   out.mkdir(parents=True, exist_ok=True)
   styles = curves.number_styles(groups)
-  curves.save_charts(curves.read_learning_curves(groups, metrics[:1], styles), out / "curves.png")
-  curves.save_charts(curves.read_critic_health(groups, styles), out / "health.png")
-  predictions.save_predictions(groups, out, count=values.count, data_root=values.data_root)
+  with _drawing("learning curves", out):
+    curves.save_charts(curves.read_learning_curves(groups, metrics[:1], styles), out / "curves.png")
+  with _drawing("critics' health", out):
+    curves.save_charts(curves.read_critic_health(groups, styles), out / "health.png")
+  with _drawing("predictions", out):
+    predictions.save_predictions(groups, out, count=values.count, data_root=values.data_root)
   if lookahead_groups := [group for group in groups if lookahead.is_lookahead(group)]:
     _show_cycles(lookahead_groups, out, show)
   if baseline:
@@ -86,6 +90,16 @@ def main(_: list[str]) -> None:
   _show_kernel_sizes(groups, out, show)
   with atomic_write(out / "tables.md") as path:
     path.write_text("\n\n".join(tables) + "\n")
+
+
+@contextlib.contextmanager
+def _drawing(title: str, out: pathlib.Path) -> Iterator[None]:
+  """Prints what is drawn, and in the end the figures that are new or drawn again."""
+  print(f"{title}: ", end="", flush=True)
+  start = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+  yield
+  paths = (path for path in sorted(out.glob("*.png")) if start.get(path) != path.stat().st_mtime_ns)
+  print(", ".join(map(str, paths)) or "none", end="\n\n", flush=True)
 
 
 def _split_baseline(
@@ -108,8 +122,9 @@ def _show_cycles(groups: "Sequence[Group]", out: pathlib.Path, show: Show) -> No
       history = lookahead.History.read(workdir)
       show(f"{group.label}, {workdir}\n\n{lookahead.format_cycle_table(history)}")
   show(lookahead.format_stability_table(groups))
-  lookahead_figures.save_convergence(groups, out / "convergence.png")
-  lookahead_figures.save_album(groups, out / "album.png", count=flags.FLAGS.count)
+  with _drawing("cycles", out):
+    lookahead_figures.save_convergence(groups, out / "convergence.png")
+    lookahead_figures.save_album(groups, out / "album.png", count=flags.FLAGS.count)
 
 
 def _show_classes(
@@ -127,9 +142,11 @@ def _show_classes(
     for group in others:
       show(classes.format_class_table(baseline, group, metric))
   scores = [classes.read_class_scores(groups, metric) for metric in metrics]
-  classes.save_changes(scores, baseline.label, out / "classes.png")
+  with _drawing("changes by class", out):
+    classes.save_changes(scores, baseline.label, out / "classes.png")
   if all("segmentation/mean_iou" in group.read_results()[0]["metrics"] for group in groups):
-    _show_confusions(baseline, others, out)
+    with _drawing("confusions", out):
+      _show_confusions(baseline, others, out)
 
 
 def _show_confusions(baseline: "Group", others: "Sequence[Group]", out: pathlib.Path) -> None:
@@ -153,11 +170,12 @@ def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
   workdir, name, count = group.workdirs[0], runs.make_file_name(group.label), flags.FLAGS.count
   if not analyzer.read_term_sections(workdir, "structure"):
     return
-  run = analyzer.AnalyzerRun.reopen(workdir, flags.FLAGS.data_root)
-  analyzer.save_loss_maps(run, out / f"losses_{name}.png", count=count)
-  patches.save_patches(run, out / f"patches_{name}.png")
-  if all(term.reconstruction_weight for term in run.terms.values()):
-    analyzer.save_error_maps(run, out / f"errors_{name}.png", count=count)
+  with _drawing(f"what the analyzer of {group.label} looks at", out):
+    run = analyzer.AnalyzerRun.reopen(workdir, flags.FLAGS.data_root)
+    analyzer.save_loss_maps(run, out / f"losses_{name}.png", count=count)
+    patches.save_patches(run, out / f"patches_{name}.png")
+    if all(term.reconstruction_weight for term in run.terms.values()):
+      analyzer.save_error_maps(run, out / f"errors_{name}.png", count=count)
 
 
 def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path, show: Show) -> None:
@@ -166,13 +184,15 @@ def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path, show: Show)
   is_adaptive = lambda workdir: any(
     section["adaptive"] for section in analyzer.read_term_sections(workdir, "affinity").values()
   )
-  sizes = {
-    group.label: [
-      kernels.compute_kernel_sizes(workdir, flags.FLAGS.data_root) for workdir in group.workdirs
-    ]
-    for group in groups
-    if is_adaptive(group.workdirs[0])
-  }
-  if sizes:
-    show(kernels.format_table(sizes))
+  adaptive = [group for group in groups if is_adaptive(group.workdirs[0])]
+  if not adaptive:
+    return
+  with _drawing("sizes of affinity fields", out):
+    sizes = {
+      group.label: [
+        kernels.compute_kernel_sizes(workdir, flags.FLAGS.data_root) for workdir in group.workdirs
+      ]
+      for group in adaptive
+    }
     kernels.save_bars(sizes, out / "sizes.png")
+  show(kernels.format_table(sizes))
