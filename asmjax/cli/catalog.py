@@ -9,7 +9,7 @@ def describe_choices() -> str:
   from asmjax.config.library import list_configs
   from asmjax.config.methods import METHODS
   from asmjax.data import SOURCES
-  from asmjax.models.predictors.published import PUBLISHED
+  from asmjax.models.predictors.published import DESCRIPTIONS
   from asmjax.tasks import TASKS
 
   first_line = lambda thing: (thing.__doc__ or "").partition("\n")[0]
@@ -19,9 +19,7 @@ def describe_choices() -> str:
       for name, path in list_configs().items()
     },
     "methods": {name: method.description for name, method in METHODS.items()},
-    "networks; without one, the config's own": {
-      name: first_line(getattr(network, "func", network)) for name, network in PUBLISHED.items()
-    },
+    "networks; without one, the config's own": DESCRIPTIONS,
     "tasks": {name: first_line(task) for name, task in TASKS.items()},
     "sources of data, as in --config=any:SOURCE": {
       name: first_line(source) for name, source in SOURCES.items()

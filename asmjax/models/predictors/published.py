@@ -63,3 +63,24 @@ PUBLISHED: dict[str, Callable[..., Predictor]] = {
   "farabet": Farabet,
   "fcrn50": FCRN,
 }
+
+# What each of them is, in one line.
+DESCRIPTIONS = {
+  "unet7": "U-Net of 7 convolutions (Hwang et al. 2019, Sec. 4.1)",
+  "unet18": "U-Net of 9 levels, of the code released with ASM for depth and normals",
+  "fcn32s_vgg16": "FCN on VGG-16, scores at stride 32 (Long et al. 2015)",
+  "fcn16s_vgg16": "FCN on VGG-16, scores of strides 32 and 16 added up (Long et al. 2015)",
+  "fcn8s_vgg16": "FCN on VGG-16, scores of strides 32, 16 and 8 added up (Long et al. 2015)",
+  "fcn_resnet101": "FCN on a dilated ResNet-101, scores at stride 8 (Ke et al. 2018)",
+  "deeplab_v2_resnet101": "DeepLab v2 on ResNet-101 at stride 8, atrous scores added up",
+  "deeplab_v3_resnet50": "DeepLab v3 on ResNet-50 at stride 16, atrous spatial pyramid pooling",
+  "deeplab_v3_resnet101": "DeepLab v3 on ResNet-101 at stride 16, atrous spatial pyramid pooling",
+  "deeplab_v3_mobilenet_v2": "DeepLab v3 on MobileNetV2 at stride 16, pooling without atrous rates",
+  "deeplab_v3_plus_xception65": "DeepLab v3+ on Xception-65: v3 and a decoder at stride 4",
+  "deeplab_v3_plus_mobilenet_v2": "DeepLab v3+ on MobileNetV2: v3 and a decoder at stride 4",
+  "pspnet_resnet50": "PSPNet on ResNet-50 at stride 8, means over grids (Zhao et al. 2017)",
+  "pspnet_resnet101": "PSPNet on ResNet-101 at stride 8, means over grids (Zhao et al. 2017)",
+  "dilated8": "Dilated8: a dilated VGG-16 and a context module (Yu and Koltun 2016)",
+  "farabet": "convolutions shared by three scales of the image (Farabet et al. 2013)",
+  "fcrn50": "FCRN: ResNet-50 and four up-projections (Laina et al. 2016)",
+}
