@@ -60,7 +60,7 @@ class Writer:
       ValueError: An option needs class probabilities, which no task has.
     """
     self._out, self._tasks, self._options = pathlib.Path(out), tasks, options
-    self._palette = np.array(palette, np.uint8)
+    self._palette = np.array(palette, np.uint8).reshape(-1, 3)
     for option in ("probabilities", "crf"):
       if getattr(options, option):
         tasks_with_probabilities(tasks, option)
