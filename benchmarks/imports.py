@@ -5,7 +5,7 @@ matters little.
 """
 
 import argparse
-import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -15,11 +15,10 @@ SIDES = {"jax, flax": "import jax, flax", "asmjax": "import asmjax.losses, asmja
 
 def processor_seconds(code: str) -> float:
   """Measures user and system time of a Python process that executes `code`."""
-  process = subprocess.Popen([sys.executable, "-c", code])
-  _, status, usage = os.wait4(process.pid, 0)
-  if status:
-    raise RuntimeError(f"{code!r} failed")
-  return usage.ru_utime + usage.ru_stime
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  subprocess.run([sys.executable, "-c", code], check=True)
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
