@@ -1,12 +1,9 @@
 """What README and docs say is so."""
 
-import functools
 import importlib
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -14,9 +11,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from asmjax.cli import COMMANDS
 from asmjax.config import methods
-from asmjax.config.load import load_config
 from asmjax.models.predictors.published import PUBLISHED
 from tests.helpers.small_configs import ROOT
 
@@ -119,48 +114,3 @@ def test_pages_name_no_paths_of_a_machine():
   for page in PAGES:
     assert not re.search(r"(?<![\w.])/(?:home|tmp|root|work)/", page.read_text()), page
   assert pathlib.Path(ROOT / "LICENSE").exists()
-
-
-def commands(page):
-  """Returns the words of the commands in the code blocks of a page, continued lines joined."""
-  text = page.read_text().replace("\\\n", " ")
-  lines = re.findall(r"^(?: {4,})?(?:\S*python )?((?:asmjax \w|launch/\w+\.py).*)$", text, re.M)
-  return [shlex.split(line, comments=True) for line in lines]
-
-
-@functools.cache
-def flags_of(command):
-  """Returns the names of a command's flags."""
-  listing = subprocess.run(
-    [sys.executable, "-m", "asmjax.cli", command, "--helpxml"],
-    capture_output=True,
-    text=True,
-    cwd=ROOT,
-  )
-  return set(re.findall(r"<name>(\w+)</name>", listing.stdout))
-
-
-LAUNCHERS = {
-  f"launch/{path.name}": re.search(r'run\("(\w+)"\)', path.read_text())[1]
-  for path in (ROOT / "launch").glob("*.py")
-}
-PLACEHOLDERS = {"VARIANT": "asm", "TASK": "depth", "SEED": "0", "SOURCE": "folder"}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_of_the_docs_have_flags_and_configs_that_exist(page):
-  for first, *words in commands(page):
-    command = LAUNCHERS[first] if first.startswith("launch/") else words.pop(0)
-    assert command in COMMANDS, (page.name, command)
-    config, overrides = None, {}
-    for word in (word for word in words if word != "..."):
-      name, _, value = word.removeprefix("--").partition("=")
-      if name.startswith("config."):
-        overrides[name.removeprefix("config.")] = PLACEHOLDERS.get(value, value)
-      else:
-        assert word.startswith("--") and name in flags_of(command), (page.name, command, word)
-        config = value if name == "config" else config
-    if config and "FILE" not in config:
-      for placeholder, value in PLACEHOLDERS.items():
-        config = config.replace(placeholder, value)
-      load_config(config, overrides)

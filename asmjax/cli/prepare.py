@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
       f"{split.name}: {split.num_examples} examples, {split.num_shards} shards, "
       f"{split.num_bytes / 1e6:.1f} MB"
     )
-  print(f"read it with --config=configs/any.py:tfds --config.data.root={values.out}")
+  print(f"read it with --config=any:tfds --config.data.root={values.out}")
 
 
 def open_sources(config: Any, splits: list[str] | None) -> dict[str, Any]:

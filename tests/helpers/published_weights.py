@@ -5,7 +5,11 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from asmjax.pretrained import name_map
+from asmjax.pretrained.names import leaves_by_path
 
 
 def fresh(network, size=32):
@@ -13,6 +17,17 @@ def fresh(network, size=32):
   x = jnp.zeros((1, size, size, 3))
   shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), x, train=False))
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def stored(network, prefix=""):
+  """A file's arrays for a network; all of them are ones, of torchvision's shapes."""
+  variables = leaves_by_path(fresh(network))
+  arrays = {}
+  for path, source in name_map(network, "torchvision").items():
+    shape = variables[path].shape
+    shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
+    arrays |= {prefix + name: np.ones(shape, np.float32) for name in source.names}
+  return arrays
 
 
 def real(name, variable="ASMJAX_WEIGHTS"):

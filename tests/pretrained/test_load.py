@@ -10,7 +10,7 @@ from asmjax.models.backbones import MobileNetV2, ResNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import UNet
 from asmjax.models.predictors.deeplab import DeepLab
-from asmjax.pretrained import load, name_map, read
+from asmjax.pretrained import load, read
 from asmjax.pretrained.load import NAMINGS
 from asmjax.pretrained.names import leaves_by_path
 from asmjax.pretrained.readers import READERS
@@ -18,6 +18,7 @@ from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.optim import Optimizer
 from asmjax.train.state import Player, TrainState
 from tests.helpers import published_weights
+from tests.helpers.published_weights import stored
 
 HEADS = {"segmentation": 3}
 BACKBONE = ResNet((1, 1, 1, 1), 2, placement="first_3x3")
@@ -25,17 +26,6 @@ BACKBONE = ResNet((1, 1, 1, 1), 2, placement="first_3x3")
 
 def network(**options):
   return DeepLab(HEADS, BACKBONE, rates=(), features=4, convs=1, **options)
-
-
-def stored(net, prefix=""):
-  """A file's arrays for a network; all of them are ones, of torchvision's shapes."""
-  variables = leaves_by_path(published_weights.fresh(net))
-  arrays = {}
-  for path, source in name_map(net, "torchvision").items():
-    shape = variables[path].shape
-    shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
-    arrays |= {prefix + name: np.ones(shape, np.float32) for name in source.names}
-  return arrays
 
 
 def values(tree):
