@@ -3,12 +3,14 @@
 A step is everything from a batch to both players' new parameters: forward, backward and Adam for
 predictor and critic. The networks, losses and optimizers are those of `configs/horse.py`.
 
-  ours     the library's step: one scalar, one `value_and_grad`, compiled as a whole, state donated.
-  separate two gradient calls in JAX, with the library's modules and losses: one of the predictor's
-           loss, one of the critic's, each with a forward pass of its own; two jitted gradient
-           functions and two jitted updates, called one after the other.
-  pytorch  the released scheme in PyTorch (three analyzer passes, two backward passes), channels
-           last, on the CPU; see `torch_step.py`.
+  ours      the library's step: one scalar, one `value_and_grad`, compiled as a whole, state
+            donated.
+  unguarded the same, but it is not looked at whether anything is finite.
+  separate  two gradient calls in JAX, with the library's modules and losses: one of the predictor's
+            loss, one of the critic's, each with a forward pass of its own; two jitted gradient
+            functions and two jitted updates, called one after the other.
+  pytorch   the released scheme in PyTorch (three analyzer passes, two backward passes), channels
+            last, on the CPU; see `torch_step.py`.
 
 First it is asserted that all sides compute the same thing. Then the sides take turns, so that
 other work on the machine falls on all of them: the ratios are what counts. Still, PyTorch's
@@ -34,6 +36,7 @@ import numpy as np
 import optax
 
 from asmjax.game import PREDICTOR
+from asmjax.train.nonfinite import guard_step
 from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.step import make_step
 from benchmarks.harness import make_parser, parse_size, time_in_turns
@@ -52,11 +55,13 @@ WARM_UPS = 3
 PAUSE = 0.02
 
 
-def make_ours(setting: Setting) -> Callable[[], None]:
-  """Makes the library's joint step, as the loop runs it."""
+def make_ours(setting: Setting, *, guards: bool = True) -> Callable[[], None]:
+  """Makes the library's joint step, as the loop runs it, or without its guard."""
   devices = jax.local_devices()[:1]
-  step = pmap_step(_make_joint_step(setting), devices=devices, donate=True)
-  state = setting.init_state()
+  step, state = _make_joint_step(setting), setting.init_state()
+  if guards:
+    step, state = guard_step(step, limit=1), (state, jnp.int32(0))
+  step = pmap_step(step, devices=devices, donate=True)
 
   def run() -> None:
     nonlocal state
@@ -160,7 +165,7 @@ def report(times: Mapping[str, np.ndarray]) -> None:
     low, middle, high = np.percentile(ratio, (10, 50, 90))
     against = f"   ours / {name} = {middle:.2f}  ({low:.2f} to {high:.2f}, 10th to 90th percentile)"
     suffix = "" if name == "ours" else against
-    print(f"  {name:9}{1e3 * np.median(seconds):8.1f} ms a step{suffix}")
+    print(f"  {name:10}{1e3 * np.median(seconds):8.1f} ms a step{suffix}")
 
 
 def benchmark(preset: str, args: argparse.Namespace, *, with_torch: bool) -> None:
@@ -169,7 +174,11 @@ def benchmark(preset: str, args: argparse.Namespace, *, with_torch: bool) -> Non
   print(f"{preset}: batch {args.batch}, {size}, width {args.width}, stride {args.stride}")
   setting = make_setting(preset, args)
   check_separate(setting)
-  sides = {"ours": make_ours(setting), "separate": make_separate(setting)}
+  sides = {
+    "ours": make_ours(setting),
+    "unguarded": make_ours(setting, guards=False),
+    "separate": make_separate(setting),
+  }
   if with_torch:
     check_pytorch(setting)
     sides["pytorch"] = make_pytorch(setting)

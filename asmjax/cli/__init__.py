@@ -38,6 +38,7 @@ class Command(NamedTuple):
 COMMANDS = {
   "train": Command("train", "train a config, or resume a run"),
   "evaluate": Command("evaluate", "evaluate a trained run"),
+  "replay": Command("replay", "take a step again that was not finite"),
   "predict": Command("predict", "predict images, folders or videos with a trained run"),
   "export": Command("export", "export a trained run to StableHLO"),
   "inspect": Command("inspect", "check a data set and draw it"),

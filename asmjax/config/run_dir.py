@@ -72,7 +72,8 @@ def check_same_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Refuses to continue a run under another config.
 
   Settings that do not change what is computed may differ: `data.root`, `data.cache`,
-  `data.loader`, `train.log_every`, `eval.every`, `eval.batch_size` and `checkpoint`.
+  `data.loader`, `train.log_every`, `train.on_nonfinite`, `eval.every`, `eval.batch_size` and
+  `checkpoint`.
 
   Args:
     workdir: Folder of the run, which need not exist yet.
@@ -144,6 +145,7 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     "data.cache",
     "data.loader",
     "train.log_every",
+    "train.on_nonfinite",
     "eval.every",
     "eval.batch_size",
     "checkpoint.",

@@ -18,6 +18,7 @@ from asmjax.game import Game
 from asmjax.pretrained import read, transfer
 from asmjax.pretrained.names import identity_map
 from asmjax.train.experiment import Experiment
+from asmjax.train.nonfinite import check_finite_arrays
 from asmjax.train.state import TrainState
 
 
@@ -52,7 +53,8 @@ class TrainedPredictor:
 
     Raises:
       FileNotFoundError: There is no run in `workdir`, or no such checkpoint.
-      ValueError: The checkpoint does not fit the run's config; the message names the arrays.
+      ValueError: The checkpoint does not fit the run's config, or is not finite; the message names
+        the arrays.
     """
     config = read_config(workdir)
     data = construct(Data, config["data"], "data")
@@ -97,4 +99,5 @@ def _read_variables(folder: pathlib.Path, game: Game, size: tuple[int, int]) -> 
   variables, coverage = transfer(expected, read(folder, "orbax"), names, strict=False, heads=())
   if faults := coverage.describe_faults():
     raise ValueError(f"{folder} is not of the predictor in the run's config:{faults}")
+  check_finite_arrays(variables, f"checkpoint {folder}")
   return variables

@@ -14,7 +14,7 @@ from asmjax.lookahead.maps import AggregatedMaps, MapStore
 from asmjax.lookahead.settings import Lookahead
 from asmjax.train.experiment import Experiment
 from asmjax.train.parallel import sync_processes
-from asmjax.train.schedule import prefetch_batches
+from asmjax.train.schedule import TrainingBatch, prefetch_batches
 
 TRAIN, DECISION = "train", "decision"
 
@@ -90,10 +90,14 @@ class ReplayBuffer:
 
   def train_batches(self, start: int, training: int) -> Batches:
     """Yields the batches from the step `start` of a training, in an order of its own."""
+    sampler, batch_size, start = self.locate_batch(start, training)
+    return self._experiment.batches(sampler, batch_size, start, self.max_steps, self._on_skip)
+
+  def locate_batch(self, step: int, training: int) -> TrainingBatch:
+    """Locates the batch of a step of a training."""
     run = self._experiment
     sampler = EpochSampler(self.examples, run.augment, run.seed + training)
-    batch_size = self._settings.retraining.batch_size
-    return run.batches(sampler, batch_size, start, self.max_steps, self._on_skip)
+    return TrainingBatch(sampler, self._settings.retraining.batch_size, step)
 
   def keep(self, models: set[int]) -> None:
     """Removes the maps of all models but these and those of the last two calls."""

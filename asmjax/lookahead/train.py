@@ -32,6 +32,7 @@ from asmjax.train.schedule import (
   Schedule,
   StepInput,
   StepResult,
+  TrainingBatch,
   is_due,
   prefetch_batches,
   restore_state,
@@ -146,6 +147,29 @@ class LookaheadSchedule(Schedule):
     saves = result.saves or is_due(self.done, self._experiment.checkpointing.every)
     return result._replace(saves=saves)
 
+  def locate_batch(self, step: int) -> TrainingBatch:
+    """Locates a batch of the present phase."""
+    now, behind = self.progress, self.done - step
+    if now.retraining:
+      number = now.critic_steps - now.phase_start - behind
+      return self._buffer.locate_batch(number, now.num_retrainings)
+    run = self._experiment
+    return TrainingBatch(run.sampler(), run.training.batch_size, now.predictor_steps - behind)
+
+  @property
+  def acts_next(self) -> bool:
+    """Whether the coming step ends a propagation, or a part of the critics' training."""
+    now = self.progress
+    return self._acts_at((now.critic_steps if now.retraining else now.predictor_steps) + 1)
+
+  def _acts_at(self, count: int) -> bool:
+    """Returns whether more is to do after so many steps of those that are being trained."""
+    steps = count - self.progress.phase_start
+    if self.progress.retraining:
+      return steps % self._settings.retraining.eval_every == 0 or steps >= self._buffer.max_steps
+    is_last = count == self._experiment.training.steps
+    return steps % self._settings.steps_per_propagation == 0 or is_last
+
   def extra_state(self) -> ExtraState:
     """Returns the best predictor, the best critics of their present training, and the progress."""
     self._buffer.keep({maps.model for maps in self.progress.sets})
@@ -173,8 +197,7 @@ class LookaheadSchedule(Schedule):
 
   def _after_predictor_step(self, state: TrainState) -> StepResult:
     now, rules = self.progress, self._settings.rules
-    steps = now.predictor_steps - now.phase_start
-    if steps % self._settings.steps_per_propagation and not self._out_of_steps:
+    if not self._acts_at(now.predictor_steps):
       return StepResult(state)
     self._book_time("predictor", state)
     scores = self._decision_scores(state)
@@ -247,7 +270,7 @@ class LookaheadSchedule(Schedule):
   def _after_critic_step(self, state: TrainState) -> StepResult:
     now, settings = self.progress, self._settings.retraining
     steps = now.critic_steps - now.phase_start
-    if steps % settings.eval_every and steps < self._buffer.max_steps:
+    if not self._acts_at(now.critic_steps):
       return StepResult(state)
     self._book_time("critics", state)
     loss = self._critic_loss(state)

@@ -23,6 +23,7 @@ from asmjax.data.transforms import Augment
 from asmjax.game import PREDICTOR, Game
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
+from asmjax.train.nonfinite import POLICIES
 from asmjax.train.optim import Optimizer, check_critic_lr
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
@@ -46,12 +47,15 @@ class Training:
     grad_accum_steps: Number of microbatches that a device's share of the batch is cut into.
     dtype: Type in which the networks compute: "float32", the default, or "bfloat16".
     log_every: Number of steps, of all players, between logged means of the training metrics.
+    on_nonfinite: What to do about a step at which a loss, a gradient or an updated player is not
+      finite, and which therefore changes none: "stop", the default, ends the run, and "skip" goes
+      on with the next batch, unless 10 steps in a row are not finite.
     allow_fast_critic: Whether a critic may have a larger learning rate than the predictor; see
       `asmjax.train.optim.check_critic_lr`.
 
   Raises:
     ValueError: A number is too small, the devices and microbatches cannot share the batch evenly,
-      or the order of updates or the type is unknown.
+      or the order of updates, the type or the policy is unknown.
   """
 
   steps: Count
@@ -61,14 +65,16 @@ class Training:
   grad_accum_steps: PositiveInt = 1
   dtype: str = "float32"
   log_every: PositiveInt = 50
+  on_nonfinite: str = "stop"
   allow_fast_critic: bool = False
 
   def __post_init__(self):
     check_ranges(self)
     UpdateSchedule.parse(self.updates, self.critic_warmup_steps)
     check_divisible(self.batch_size, name="train.batch_size", parts=self.grad_accum_steps)
-    if self.dtype not in DTYPES:
-      raise ValueError(f"unknown train.dtype {self.dtype!r}; known: {DTYPES}")
+    for name, known in (("dtype", DTYPES), ("on_nonfinite", tuple(POLICIES))):
+      if getattr(self, name) not in known:
+        raise ValueError(f"unknown train.{name} {getattr(self, name)!r}; known: {known}")
 
 
 @dataclasses.dataclass(frozen=True)

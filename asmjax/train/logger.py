@@ -222,16 +222,6 @@ class SkippedExamples:
       print(f"skipped: {fault}", file=sys.stderr, flush=True)
 
 
-def check_finite(step: int, values: Mapping[str, float]) -> None:
-  """Raises FloatingPointError if metrics are not finite: the run has diverged."""
-  diverged = {name: value for name, value in values.items() if not math.isfinite(value)}
-  if diverged:
-    raise FloatingPointError(
-      f"the run diverged before step {step}: {diverged}. The last checkpoint is from before. Lower "
-      "the learning rates, cap the critic's gradient (optimizer.critic.clip_norm) or its weight"
-    )
-
-
 class Throughput:
   """Measure of the steps per second between logged steps.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asmjax.data.loader import eval_batches
@@ -16,11 +17,13 @@ from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import CriticMonitor
-from asmjax.train.logger import Logger, Loggers, SkippedExamples, check_finite, open_run_loggers
-from asmjax.train.parallel import pmap_step
+from asmjax.train.logger import Logger, Loggers, SkippedExamples, open_run_loggers
+from asmjax.train.nonfinite import POLICIES, Fault, GuardedStep, StepLog, StepReport, guard_step
+from asmjax.train.parallel import pmap_step, replicate
+from asmjax.train.replay import name_examples, write_step
 from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
 from asmjax.train.state import TrainState
-from asmjax.train.step import Step, make_step
+from asmjax.train.step import make_step
 from asmjax.utils.files import read_jsonl, write_json
 from asmjax.utils.stopping import Stopped, stop_request
 
@@ -52,7 +55,7 @@ def train(
     Content of `results.json`: the final metrics and how they were computed.
 
   Raises:
-    FloatingPointError: The run diverged.
+    FloatingPointError: A step was not finite; what it was given is in `WORKDIR/nonfinite`.
     ValueError: The data or the checkpoint does not fit the config.
     asmjax.utils.stopping.Stopped: A signal ended it after its present step, which is saved.
   """
@@ -105,25 +108,34 @@ def _take_steps(
       checkpoints.save(result.state, step=schedule.done, extra=schedule.extra_state())
     take_step = _make_take_step(experiment)
     monitor = CriticMonitor(experiment.game.terms, read_jsonl(workdir / "metrics.jsonl"))
-    interval: list[Mapping[str, jax.Array]] = []
+    log = StepLog(
+      POLICIES[experiment.training.on_nonfinite],
+      lambda step: name_examples(schedule.locate_batch(step)),
+      polls=jax.process_count() == 1,
+    )
     results: dict[str, Any] = {}
     for step_input in schedule.step_inputs():
-      state, metrics = take_step(step_input, result.state)
-      interval.append(metrics)
+      state, report = take_step(step_input, result.state)
+      log.add(schedule.done, report)
+      if halt := log.find_halt(wait=schedule.acts_next):
+        raise _halt(experiment, workdir, schedule, checkpoints, halt, state)
       result, done = schedule.after_step(state), schedule.done
       left_by = stop.signal
       saves = result.evaluates or result.saves or left_by is not None
       if not (saves or result.scores or is_due(done, experiment.training.log_every)):
         continue
+      if halt := log.find_halt(wait=True):
+        raise _halt(experiment, workdir, schedule, checkpoints, halt, state)
       # A checkpoint closes a log interval, so that a resumed run logs the same means.
-      means = _average(interval)
-      interval.clear()
-      check_finite(done, means)
+      means, skipped = log.read()
+      if experiment.training.on_nonfinite == "skip":
+        means["nonfinite_steps"] = float(len(skipped))
       results = measure(result.state) if result.evaluates else {}
       scores = drop_extra_classes(results.get("metrics", {}))
       means |= experiment.describe_progress(int(result.state.step))
       logger.log_metrics(done, means, {**result.scores, **scores})
-      logger.log_warnings(done, monitor.check(means))
+      texts = [f"{fault}; examples: {', '.join(fault.examples)}" for fault in skipped]
+      logger.log_warnings(done, [*texts, *monitor.check(means)])
       if result.evaluates:
         logger.log_images(done, functools.partial(draw, result.state))
       if saves:
@@ -270,12 +282,14 @@ def _describe_start(experiment: Experiment, state: TrainState) -> str:
 
 def _make_take_step(
   experiment: Experiment,
-) -> Callable[[StepInput, TrainState], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[[StepInput, TrainState], tuple[TrainState, StepReport]]:
   """Makes `take_step(step_input, state)`, compiled once for every set of active players."""
   transformations = experiment.make_transformations()
+  limit = POLICIES[experiment.training.on_nonfinite]
+  streak = replicate(jnp.int32(0))
 
   @functools.cache
-  def compile_step(active_players: tuple[str, ...]) -> Step:
+  def compile_step(active_players: tuple[str, ...]) -> GuardedStep:
     step = make_step(
       experiment.game,
       transformations,
@@ -285,15 +299,39 @@ def _make_take_step(
       grad_accum_steps=experiment.training.grad_accum_steps,
       stop_frozen=experiment.stop_frozen,
     )
-    return pmap_step(step, donate=True)
+    return pmap_step(guard_step(step, limit=limit), donate=True)
 
-  return lambda step_input, state: compile_step(step_input.active_players)(state, step_input.batch)
+  def take_step(step_input: StepInput, state: TrainState) -> tuple[TrainState, StepReport]:
+    nonlocal streak
+    step = compile_step(step_input.active_players)
+    (state, streak), report = step((state, streak), step_input.batch)
+    return state, report
+
+  return take_step
 
 
-def _average(interval: Sequence[Mapping[str, jax.Array]]) -> dict[str, float]:
-  """Averages each metric over the steps that have it: only active players have a gradient."""
-  values: dict[str, list[float]] = {}
-  for metrics in jax.device_get(list(interval)):
-    for name, value in metrics.items():
-      values.setdefault(name, []).append(float(value))
-  return {name: float(np.mean(of_steps)) for name, of_steps in values.items()}
+def _halt(
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  schedule: Schedule,
+  checkpoints: Checkpoints,
+  fault: Fault,
+  state: TrainState,
+) -> FloatingPointError:
+  """Stores the step that a run halted at, and returns the error that says how to go on."""
+  folder = write_step(workdir, experiment, fault, state, schedule.locate_batch(fault.step))
+  last = checkpoints.latest_step()
+  advice = (
+    "Lower the learning rates, cap gradients (optimizer.critic.clip_norm) or a critic's weight"
+  )
+  if last is not None:
+    advice += (
+      f"; to go on from checkpoint {last} with other settings: another --workdir with "
+      f"--config.init.path={workdir} --config.init.format=orbax"
+    )
+  if experiment.training.on_nonfinite == "stop":
+    advice += "; --config.train.on_nonfinite=skip leaves such steps out"
+  return FloatingPointError(
+    f"the run diverged: {fault}; {folder} has its batch, and `asmjax replay --workdir={workdir}` "
+    f"takes it again. {advice}"
+  )

@@ -9,11 +9,27 @@ import jax
 from jaxtyping import Array
 
 from asmjax import batch as batches
+from asmjax.data.loader import EpochSampler
 from asmjax.game import PREDICTOR
 from asmjax.train.checkpoint import Checkpoints, ExtraState
 from asmjax.train.experiment import Experiment
+from asmjax.train.nonfinite import check_finite_arrays
 from asmjax.train.parallel import prefetch_to_device, replicate
 from asmjax.train.state import TrainState
+
+
+class TrainingBatch(NamedTuple):
+  """Place of a global training batch, from which it can be read again.
+
+  Attributes:
+    sampler: Sequence of examples that the batch is cut from.
+    batch_size: Number of examples in each batch.
+    number: Number of batches before it.
+  """
+
+  sampler: EpochSampler
+  batch_size: int
+  number: int
 
 
 class StepInput(NamedTuple):
@@ -74,6 +90,15 @@ class Schedule(abc.ABC):
   def after_step(self, state: TrainState) -> StepResult:
     """Counts the step that led to `state`, and decides what follows it."""
 
+  @abc.abstractmethod
+  def locate_batch(self, step: int) -> TrainingBatch:
+    """Locates the batch of the step after `step` others, since which `after_step` only counted."""
+
+  @property
+  def acts_next(self) -> bool:
+    """Whether `after_step` will do more with the coming step than to count it; never by default."""
+    return False
+
   def extra_state(self) -> ExtraState | None:
     """Returns what a checkpoint must hold besides the training state; None for nothing."""
     return None
@@ -111,6 +136,10 @@ class FixedSteps(Schedule):
     for batch in prefetch_batches(experiment, experiment.train_batches(self.done, self._on_skip)):
       yield StepInput(experiment.updates.active_players(self.done, players), batch)
 
+  def locate_batch(self, step: int) -> TrainingBatch:
+    """Locates the batch that a step takes: that of its number."""
+    return TrainingBatch(self._experiment.sampler(), self._experiment.training.batch_size, step)
+
   def after_step(self, state: TrainState) -> StepResult:
     """Asks for evaluations and checkpoints at their intervals, and for both at the end."""
     experiment = self._experiment
@@ -134,12 +163,15 @@ def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | 
     step: Step of the checkpoint; None for step 0, with the weights that the predictor starts from.
 
   Raises:
-    ValueError: The checkpoint does not fit the experiment.
+    ValueError: The checkpoint does not fit the experiment, or numbers of the state are not finite.
   """
   if step is not None:
-    return replicate(checkpoints.restore(experiment.random_state(), step))
-  report = print if jax.process_index() == 0 else lambda _: None
-  return replicate(experiment.init_state(report))
+    state = checkpoints.restore(experiment.random_state(), step)
+    check_finite_arrays(state.players, f"checkpoint {checkpoints.step_path(step)}")
+    return replicate(state)
+  state = experiment.init_state(print if jax.process_index() == 0 else lambda _: None)
+  check_finite_arrays(state.players, experiment.init.path or "the initial state")
+  return replicate(state)
 
 
 def prefetch_batches(experiment: Experiment, examples: Iterator) -> Iterator[Mapping[str, Array]]:

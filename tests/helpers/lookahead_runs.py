@@ -11,6 +11,7 @@ import numpy as np
 
 from asmjax.config.build import build_experiment
 from asmjax.config.schema import construct
+from asmjax.data.loader import train_batches
 from asmjax.game import PREDICTOR
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import LookaheadSchedule
@@ -36,10 +37,22 @@ class CheckedSchedule(LookaheadSchedule):
     assert len(self._buffer.examples) == num_maps
     self.limits = [*getattr(self, "limits", []), max(1, round(0.5 * num_maps / 8))]
 
+  def step_inputs(self):
+    """Reads some batches again."""
+    for step_input in super().step_inputs():
+      if self.done % 3 == 0:
+        sampler, size, number = self.locate_batch(self.done)
+        again = next(train_batches(sampler, batch_size=size, start=number))
+        for key, value in again.items():
+          expected = np.asarray(step_input.batch[key]).reshape(value.shape)
+          np.testing.assert_array_equal(value, expected)
+      yield step_input
+
   def after_step(self, state):
     """Copies first: the state is not to be touched any more once it has been handed on."""
-    before, copy = self.progress, jax.device_get(state)
+    before, copy, acts = self.progress, jax.device_get(state), self.acts_next
     result = super().after_step(state)
+    assert acts is bool(result.scores)
     if self.progress.cycle.best_model != self._copy[0]:
       self._copy = (self.progress.predictor_steps, copy.players[PREDICTOR], int(copy.step))
     if self.progress.num_cycles > before.num_cycles:

@@ -7,13 +7,11 @@ import time
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import check_same_config
 from asmjax.train.evaluate import make_evaluate
-from asmjax.train.logger import check_finite
 from asmjax.train.loop import make_draw_predictions, open_checkpoints, train
 from asmjax.train.schedule import FixedSteps, restore_state
 from tests.helpers import small_configs as small
@@ -311,21 +309,6 @@ def test_evaluate_refuses_a_split_without_batches():
     make_evaluate(run.game)(run.init_state().variables(), [])
 
 
-def test_check_finite_stops_a_diverged_run_before_it_is_saved(tmp_path):
-  with pytest.raises(FloatingPointError, match="structure/conv1.*critic.clip_norm"):
-    check_finite(7, {"structure/conv1": float("inf"), "pixel/segmentation": 1.0})
-  config = small.config(
-    **{
-      "optimizer.predictor.name": "sgd",
-      "optimizer.predictor.learning_rate": 1e30,
-      "optimizer.predictor.schedule": "constant",
-    }
-  )
-  with pytest.raises(FloatingPointError, match="diverged before step 4"):
-    train(build_experiment(config), tmp_path)
-  assert not any(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())
-
-
 class Killed(Exception):
   """Ends a run between two steps."""
 
@@ -341,23 +324,6 @@ class Mortal(FixedSteps):
     if self.done == self._life:
       raise Killed
     return super().after_step(state)
-
-
-@pytest.fixture
-def compiled_once(tmp_path_factory):
-  """Runs of one test do not compile again what one of them has."""
-  settings = {
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
 
 
 def test_train_resumes_with_all_options_together(tmp_path, compiled_once):

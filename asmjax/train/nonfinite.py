@@ -1,0 +1,193 @@
+"""Steps whose numbers are not finite: they change nothing, and are found and named.
+
+A NaN or an infinity spreads through a network within a step, and what is saved then is lost. So
+the step itself, on the devices, keeps what it was given unless all that it computed is finite; the
+host learns of it later, without waiting for any step.
+"""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from asmjax.train.state import TrainState
+from asmjax.train.step import Batch, Step
+
+# What to do about a step that is not finite, and how many in a row end the run.
+POLICIES = {"stop": 1, "skip": 10}
+
+
+class StepReport(NamedTuple):
+  """What a guarded step reports, on the devices.
+
+  Attributes:
+    metrics: Metrics of the step by name; see `asmjax.train.step.make_step`.
+    is_finite: Whether the step counts: all metrics and updated players are finite, and the run had
+      not halted before it.
+    finite_players: Whether the state of each updated player was finite after the update.
+  """
+
+  metrics: dict[str, Float[Array, ""]]
+  is_finite: Bool[Array, ""]
+  finite_players: dict[str, Bool[Array, ""]]
+
+
+# The state, and the number of steps in a row up to it that were not finite.
+GuardedState = tuple[TrainState, Int[Array, ""]]
+GuardedStep = Callable[[GuardedState, Batch], tuple[GuardedState, StepReport]]
+
+
+def guard_step(step: Step, *, limit: int) -> GuardedStep:
+  """Makes a step that changes no player unless all that it computes is finite.
+
+  All of it is the metrics (the losses, and the norms of the gradients) and the updated players:
+  parameters, running statistics and optimizer states. They are those of the global batch, so that
+  all devices agree.
+
+  Args:
+    step: Step of one device.
+    limit: Number of steps in a row that are not finite after which the run halts: from the last of
+      them on, all steps return the state that this one was given, however many are under way.
+
+  Returns:
+    `guarded((state, streak), batch) -> ((state, streak), report)`, where `streak` counts the steps
+    in a row that were not finite; 0 at the start. A step that is left out is counted by
+    `state.step`, unless it is the one that the run halts at.
+  """
+
+  def guarded(given: GuardedState, batch: Batch) -> tuple[GuardedState, StepReport]:
+    before, streak = given
+    after, metrics = step(before, batch)
+    updated = {
+      name: player for name, player in after.players.items() if player is not before.players[name]
+    }
+    finite_players = {name: _all_finite(player) for name, player in updated.items()}
+    halted = streak >= limit
+    is_finite = _all_finite(metrics) & ~halted & jnp.all(jnp.array(list(finite_players.values())))
+    streak = jnp.where(halted, streak, jnp.where(is_finite, 0, streak + 1))
+    kept = {
+      name: jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), now, before.players[name])
+      for name, now in updated.items()
+    }
+    state = TrainState(
+      step=jnp.where(streak >= limit, before.step, after.step),
+      players={**before.players, **kept},
+      rng=before.rng,
+    )
+    return (state, streak), StepReport(metrics, is_finite, finite_players)
+
+  return guarded
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+  """Returns whether all real numbers of a pytree are finite."""
+  reals = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+  return jnp.all(jnp.array([jnp.isfinite(x).all() for x in reals]))
+
+
+class Fault(NamedTuple):
+  """A step that was not finite.
+
+  Attributes:
+    step: Number of steps before it, of all players.
+    names: What was not finite, with the values of metrics.
+    active_players: Players that it was to update.
+    examples: Names of the examples in its batch.
+  """
+
+  step: int
+  names: tuple[str, ...]
+  active_players: tuple[str, ...]
+  examples: tuple[str, ...]
+
+  def __str__(self) -> str:
+    return f"step {self.step} is not finite ({', '.join(self.names)}) and changes nothing"
+
+
+class StepLog:
+  """Reports of the steps since the last logged one, and the faults among them."""
+
+  def __init__(self, limit: int, name_examples: Callable[[int], Sequence[str]], *, polls: bool):
+    """Starts without reports.
+
+    Args:
+      name_examples: Function from the number of a recent step to the names of its examples.
+      limit: Number of faults in a row at which the run halts; see `guard_step`.
+      polls: Whether to look for faults whenever a report has arrived, rather than where `find_halt`
+        waits: processes that work together must find them after the same step.
+    """
+    self._limit, self._name_examples, self._polls = limit, name_examples, polls
+    self._pending: collections.deque[tuple[int, StepReport]] = collections.deque()
+    self._metrics: list[Mapping[str, Array]] = []
+    self._faults: list[Fault] = []
+    self._streak = 0
+
+  def add(self, step: int, report: StepReport) -> None:
+    """Adds the report of the step after `step` others."""
+    self._pending.append((step, report))
+
+  def find_halt(self, *, wait: bool) -> Fault | None:
+    """Returns the step that the run halted at, if it is known to have halted.
+
+    Args:
+      wait: Whether to wait for all steps; otherwise only the reports that are here are read.
+    """
+    while self._pending and (wait or self._polls and self._pending[0][1].is_finite.is_ready()):
+      step, report = self._pending.popleft()
+      if report.is_finite:
+        self._metrics.append(report.metrics)
+        self._streak = 0
+        continue
+      self._streak += 1
+      players, examples = tuple(report.finite_players), tuple(self._name_examples(step))
+      self._faults.append(Fault(step, _name_faults(report), players, examples))
+      if self._streak == self._limit:
+        return self._faults[-1]
+    return None
+
+  def read(self) -> tuple[dict[str, float], list[Fault]]:
+    """Returns the means of the metrics over the finite steps, and the faults, since the last call.
+
+    A metric is averaged over the steps that have it: only active players have a gradient.
+    """
+    values: dict[str, list[float]] = {}
+    for metrics in jax.device_get(self._metrics):
+      for name, value in metrics.items():
+        values.setdefault(name, []).append(float(value))
+    means = {name: float(np.mean(of_steps)) for name, of_steps in values.items()}
+    faults = list(self._faults)
+    self._metrics.clear()
+    self._faults.clear()
+    return means, faults
+
+
+def _name_faults(report: StepReport) -> tuple[str, ...]:
+  """Names what a step computed that is not finite."""
+  metrics = {name: float(value) for name, value in jax.device_get(report.metrics).items()}
+  updated = {name: bool(value) for name, value in report.finite_players.items()}
+  return (
+    *(f"{name} {value}" for name, value in metrics.items() if not np.isfinite(value)),
+    *(f"{name} after the update" for name, finite in updated.items() if not finite),
+  )
+
+
+def name_nonfinite_arrays(tree: PyTree) -> list[str]:
+  """Names the arrays of a pytree that are not finite, as in "params/conv1/kernel (3 of 432)"."""
+  names = []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+    count = np.size(leaf) - np.count_nonzero(np.isfinite(leaf))
+    if count:
+      name = jax.tree_util.keystr(path, simple=True, separator="/")
+      names.append(f"{name} ({count} of {np.size(leaf)})")
+  return names
+
+
+def check_finite_arrays(tree: PyTree, owner: str) -> None:
+  """Raises ValueError, with the names of the first arrays, if some of a network are not finite."""
+  if names := name_nonfinite_arrays(tree):
+    more = f" and {len(names) - 3} more arrays" if len(names) > 3 else ""
+    raise ValueError(f"{owner} is not finite: {', '.join(names[:3])}{more}")
