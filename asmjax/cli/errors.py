@@ -14,7 +14,7 @@ class Status(enum.IntEnum):
     DONE: It did what was asked for.
     FAILED: Something given to it is wrong, or something was left out.
     DIVERGED: The training diverged.
-    NO_ROOM: Memory, a disk or a limit of the system is exhausted.
+    NO_ROOM: Memory, a disk or a limit of the system is exhausted, or a reader process was killed.
     STOPPED: A signal asked it to leave; start it again, and it goes on (EX_TEMPFAIL).
     INTERRUPTED: Ctrl-C, as shells have it.
   """
@@ -50,7 +50,8 @@ def describe_failure(error: BaseException) -> Failure | None:
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
     advice = "lower train.batch_size or data.size, or raise train.grad_accum_steps"
     return Failure(Status.NO_ROOM, f"FATAL out of memory ({_first_line(error)}); {advice}")
-  if isinstance(error, OSError) and error.errno in NO_ROOM:
+  # Reader processes are killed for the memory that they take, or after too long a time.
+  if isinstance(error, ChildProcessError) or isinstance(error, OSError) and error.errno in NO_ROOM:
     return Failure(Status.NO_ROOM, f"FATAL {error}")
   if isinstance(error, ValueError | OSError):
     return Failure(Status.FAILED, f"FATAL {error}")

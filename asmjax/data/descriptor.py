@@ -93,6 +93,12 @@ class Source(Protocol):
     ...
 
 
+def name_example(source: Source, index: int) -> str:
+  """Names an example of a source: by the path of its image, or by its number without files."""
+  files = source.files(index)
+  return str(files.get("image", next(iter(files.values()), f"{source.split}[{index}]")))
+
+
 def check_split(split: str, known: Iterable[str]) -> None:
   """Raises ValueError unless `split` is one of `known`."""
   if split not in known:

@@ -5,6 +5,7 @@ holds, and that example's random stream, are functions of the position alone: an
 process can be computed without the batches before it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -16,9 +17,10 @@ import numpy as np
 from absl import flags
 
 from asmjax.batch import MISSING, kind
-from asmjax.data.descriptor import Source
+from asmjax.data.descriptor import Source, name_example
 from asmjax.data.transforms import Example
-from asmjax.utils.ranges import Count, check_ranges
+from asmjax.data.workers import ReadingTable, Watchdog
+from asmjax.utils.ranges import Count, NonNegative, check_ranges
 
 if TYPE_CHECKING:  # Imported where it is used, so that sources can be read without Grain.
   import grain
@@ -44,6 +46,10 @@ class LoaderOptions:
     num_threads: Number of threads in each reading process; 0 reads in the calling thread.
     prefetch: Number of batches that this process, or each reader process, prepares ahead; 0
       prepares none. Unless it is 0, a reader process has at least one batch for each thread.
+    warn_after: Number of seconds without a batch after which a warning names the reader and the
+      example that are waited for; 0 never warns.
+    timeout: Number of seconds without a batch after which the reader process that is waited for is
+      killed, which ends the run; 0 waits for ever. Threads of this process cannot be ended.
     on_error: Policy for an example that cannot be read: "raise", or "skip" to report it and take
       another example in its place. In evaluation the replacement has weight 0.
 
@@ -54,6 +60,8 @@ class LoaderOptions:
   num_workers: Count = 0
   num_threads: Count = 4
   prefetch: Count = 2
+  warn_after: NonNegative = 60.0
+  timeout: NonNegative = 1800.0
   on_error: str = "raise"
 
   def __post_init__(self) -> None:
@@ -144,7 +152,8 @@ def train_batches(
     return {**example, "weight": _REAL}, errors
 
   positions = range(start * batch_size + process, sys.maxsize, processes)
-  return _read_batches(read, positions, batch_size // processes, options, on_skip)
+  describe = lambda position: name_example(sampler.source, sampler.locate(position)[1])
+  return _read_batches(read, positions, batch_size // processes, options, on_skip, describe)
 
 
 def eval_batches(
@@ -196,7 +205,8 @@ def eval_batches(
     return {**example, "weight": _REAL}, errors
 
   positions = range(process, steps * batch_size, processes)
-  return _read_batches(read, positions, batch_size // processes, options, on_skip)
+  describe = lambda position: name_example(source, min(position, len(source) - 1))
+  return _read_batches(read, positions, batch_size // processes, options, on_skip, describe)
 
 
 def _read_or_replace(
@@ -225,20 +235,56 @@ def _read_batches(
   size: int,
   options: LoaderOptions,
   on_skip: Callable[[str], None],
+  describe: Callable[[int], str],
 ) -> Batches:
-  """Yields batches of `size` consecutive `positions`, read by Grain's threads or processes."""
+  """Yields batches of `size` consecutive `positions`, read by Grain's threads or processes.
+
+  Closing it ends them. Errors of reading are raised, or reported where examples are skipped.
+  """
+  table = ReadingTable(options.num_workers, options.num_threads)
+
+  def noted_read(position: int) -> tuple[Example, list[str]]:
+    with table.reading(position):
+      return read(position)
+
+  watchdog = Watchdog(table, describe, warn_after=options.warn_after, timeout=options.timeout)
+  with contextlib.closing(watchdog):
+    batches = _make_iterator(noted_read, positions, size, options, table)
+    with contextlib.closing(batches):
+      while True:
+        with watchdog.waiting():
+          result = _next(batches)
+        if result is None:
+          return
+        batch, errors = result
+        for error in errors:
+          on_skip(error)
+        # Arrays of reader processes lie in shared memory, which is scarce and which a copy frees.
+        yield {
+          key: value if type(value) is np.ndarray else np.array(value)
+          for key, value in batch.items()
+        }
+
+
+def _make_iterator(
+  read: Callable[[int], tuple[Example, list[str]]],
+  positions: range,
+  size: int,
+  options: LoaderOptions,
+  table: ReadingTable,
+) -> "grain.DatasetIterator[tuple[Example, list[str]]]":
+  """Makes Grain's iterator over batches, and the errors of each."""
   import grain
 
   examples = grain.MapDataset.range(positions.start, positions.stop, positions.step).map(read)
   if not options.num_workers:
-    batches = examples.to_iter_dataset(_read_ahead(options, size)).batch(size, batch_fn=_stack)
-    return _report_errors(iter(batches), on_skip)
+    return iter(examples.to_iter_dataset(_read_ahead(options, size)).batch(size, batch_fn=_stack))
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's processes read flags; a library's user has none.
   # Reader processes take complete batches in turn, so that their number cannot change a batch.
   batches = examples.batch(size, batch_fn=_stack).to_iter_dataset(_read_ahead(options, 1))
   workers = grain.MultiprocessingOptions(options.num_workers, max(1, options.prefetch))
-  return _report_errors(iter(batches.mp_prefetch(workers)), on_skip)
+  return iter(batches.mp_prefetch(workers, worker_init_fn=table.start_worker))
 
 
 def _read_ahead(options: LoaderOptions, size: int) -> "grain.ReadOptions":
@@ -250,24 +296,16 @@ def _read_ahead(options: LoaderOptions, size: int) -> "grain.ReadOptions":
   return grain.ReadOptions(num_threads=options.num_threads, prefetch_buffer_size=elements)
 
 
-def _report_errors(
-  batches: "grain.DatasetIterator[tuple[Example, list[str]]]", on_skip: Callable[[str], None]
-) -> Batches:
-  """Yields the batches and reports their errors; ends Grain's threads and processes when closed."""
+def _next(
+  batches: "grain.DatasetIterator[tuple[Example, list[str]]]",
+) -> tuple[Example, list[str]] | None:
+  """Returns the next batch and its errors; None at the end."""
   try:
-    for batch, errors in batches:
-      for error in errors:
-        on_skip(error)
-      # Arrays of reader processes lie in shared memory, which is scarce and which a copy frees.
-      yield {
-        key: value if type(value) is np.ndarray else np.array(value) for key, value in batch.items()
-      }
+    return next(batches, None)
   except (OSError, ValueError) as error:
     # Grain adds a note about its own hidden stack frames, which would bury the error's message.
     error.__notes__ = [note for note in getattr(error, "__notes__", ()) if "Grain" not in note]
     raise
-  finally:
-    batches.close()
 
 
 def _stack(results: Sequence[tuple[Example, list[str]]]) -> tuple[Example, list[str]]:

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from asmjax.data.descriptor import Source
+from asmjax.data.descriptor import name_example
 from asmjax.data.loader import train_batches
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.experiment import Experiment
@@ -183,13 +183,6 @@ def name_examples(located: TrainingBatch) -> list[str]:
   sampler, size, number = located
   positions = range(number * size, (number + 1) * size)
   return [name_example(sampler.source, sampler.locate(position)[1]) for position in positions]
-
-
-def name_example(source: Source, index: int) -> str:
-  """Names an example of a source by the path of its image, or by its number without files."""
-  files = source.files(index)
-  default = f"{source.split}[{index}]"
-  return str(files.get("image", next(iter(files.values()), default)))
 
 
 def _read_batch(experiment: Experiment, located: TrainingBatch) -> dict[str, np.ndarray]:
