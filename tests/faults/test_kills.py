@@ -1,0 +1,186 @@
+"""Processes that are killed at any moment of any command: nothing is lost, nothing is half there.
+
+The long form kills many times, `--injections` in each test.
+"""
+
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from asmjax.cli.errors import Status
+from tests.helpers import small_configs as small
+from tests.helpers.commands import Commands
+
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+# Of a process that leaves on a signal, by that signal; a training may just have ended.
+LEAVING = {
+  signal.SIGKILL: {-signal.SIGKILL},
+  signal.SIGINT: {Status.INTERRUPTED, -signal.SIGINT},
+  signal.SIGTERM: {Status.STOPPED, -signal.SIGTERM},
+}
+SCENES = small.flags(
+  **{"data.options.length": 12, "eval.batch_size": 8, "train.steps": 8, "checkpoint.every": 2}
+)
+TRAININGS = {
+  "training": ["--config=configs/scenes.py:asm", *SCENES],
+  "lookahead": [
+    "--config=configs/scenes.py:load_asm",
+    *SCENES,
+    *(f"--config.{key}={value}" for key, value in small.AHEAD.items() if "adversarial" not in key),
+  ],
+}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+  server = Commands(tmp_path_factory.mktemp("compiled"))
+  yield server
+  server.close()
+
+
+class Subject:
+  """A command that is killed: its arguments for a folder, and the files that it leaves there."""
+
+  def __init__(self, commands, name, arguments, folder):
+    self.commands, self.name, self.arguments = commands, name, arguments
+    self.folder = folder / "complete"
+    self.folder.mkdir(parents=True)
+    self.run(self.folder, fills_cache=True)
+    self.seconds = self.run(self.folder)[1] if name != "train" else None
+
+  def run(self, folder, **options):
+    log = folder.with_suffix(".log")
+    status, seconds = self.commands.run(self.name, *self.arguments(folder), log=log, **options)
+    assert status == 0, log.read_text()
+    return status, seconds
+
+  def interrupt(self, folder, when, number):
+    """Runs it until a signal ends it; whether it did, rather than the command itself."""
+    log = folder.with_suffix(".log")
+    status = self.commands.interrupt(
+      self.name, *self.arguments(folder), log=log, when=when, number=number
+    )
+    assert status in LEAVING[number] | {0}, (status, log.read_text())
+    if number != signal.SIGKILL:
+      assert "Traceback" not in log.read_text()
+    return status != 0
+
+
+@pytest.fixture(scope="module", params=list(TRAININGS))
+def training(request, commands, tmp_path_factory):
+  """A training that was never killed, and one that was resumed in vain, which compiles the rest."""
+  arguments = lambda folder: [*TRAININGS[request.param], f"--workdir={folder}"]
+  subject = Subject(commands, "train", arguments, tmp_path_factory.mktemp("trainings"))
+  subject.seconds = subject.run(subject.folder.with_name("again"), fills_cache=True)[1]
+  return subject
+
+
+def test_trainings_end_bit_for_bit_whenever_they_are_killed(training, tmp_path, injections):
+  rng = np.random.default_rng()
+  expected, count, wanted = small.last_state(training.folder), 0, injections(1)
+  while count < wanted:
+    workdir = tmp_path / "killed"
+    logged = []
+    for _ in range(rng.integers(1, 4) if wanted > 1 else 1):
+      number = SIGNALS[rng.integers(len(SIGNALS))]
+      # The time that is left grows short, and some runs end before.
+      pause = rng.uniform(0, training.seconds)
+      count += training.interrupt(workdir, lambda pause=pause: time.sleep(pause), number)
+      logged.append((number, round(pause, 2)))
+    training.run(workdir)
+    jax.tree.map(np.testing.assert_array_equal, small.last_state(workdir), expected)
+    names = ["results.json"]
+    if all(number == signal.SIGKILL for number, _ in logged):
+      names.append("metrics.jsonl")  # Otherwise a line is there for each step that was left at.
+    for name in names:
+      assert (workdir / name).read_text() == (training.folder / name).read_text(), logged
+    shutil.rmtree(workdir)
+
+
+@pytest.fixture(scope="module")
+def run(commands, tmp_path_factory):
+  """A finished training, and photos."""
+  folder = tmp_path_factory.mktemp("finished")
+  status, _ = commands.run(
+    "train",
+    *TRAININGS["training"],
+    f"--workdir={folder / 'run'}",
+    log=folder / "log",
+    fills_cache=True,
+  )
+  assert status == 0, (folder / "log").read_text()
+  (folder / "photos").mkdir()
+  for index in range(6):
+    pixels = np.random.default_rng(index).integers(0, 256, (16, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "photos" / f"{index}.png")
+  return folder
+
+
+COMMANDS = {
+  "evaluate": lambda run, out: [f"--workdir={out / 'run'}"],
+  "prepare": lambda run, out: [
+    "--config=configs/scenes.py:iid",
+    *SCENES,
+    "--examples_per_shard=3",
+    f"--out={out / 'packed'}",
+  ],
+  "predict": lambda run, out: [
+    f"--workdir={run / 'run'}",
+    f"--input={run / 'photos'}",
+    f"--out={out / 'maps'}",
+    "--overlay",
+  ],
+  "export": lambda run, out: [
+    f"--workdir={run / 'run'}",
+    f"--out={out / 'net.stablehlo'}",
+    "--platforms=cpu",
+  ],
+  "report": lambda run, out: [
+    f"--group=A={run / 'run'}",
+    f"--out={out / 'page.html'}",
+    "--count=1",
+  ],
+}
+
+
+def files(folder):
+  """The contents of the files in a folder, without those that are being written or logged."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob("*"))
+    if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+  }
+
+
+def assert_complete_or_absent(folder, expected):
+  for name, content in files(folder).items():
+    assert name in expected and content == expected[name], name
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_commands_leave_complete_files_or_none_whenever_they_are_killed(
+  name, run, commands, tmp_path, injections
+):
+  def make(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "evaluate" and not (folder / "run").exists():
+      shutil.copytree(run / "run", folder / "run")
+    return COMMANDS[name](run, folder)
+
+  subject = Subject(commands, name, make, tmp_path)
+  expected = files(subject.folder)
+  rng = np.random.default_rng()
+  for injection in range(injections(1)):
+    folder = tmp_path / str(injection)
+    number, pause = SIGNALS[rng.integers(len(SIGNALS))], rng.uniform(0, subject.seconds)
+    subject.interrupt(folder, lambda pause=pause: time.sleep(pause), number)
+    assert_complete_or_absent(folder, expected)
+    subject.run(folder)
+    assert files(folder).keys() == expected.keys()
+    assert_complete_or_absent(folder, expected)
+    shutil.rmtree(folder)
