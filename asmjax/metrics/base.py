@@ -1,6 +1,8 @@
 """Base class of the metrics: states that add up and are read at the end."""
 
 import abc
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,3 +60,23 @@ class Metric(abc.ABC):
   @abc.abstractmethod
   def protocol(self) -> str:
     """Description of how the numbers are computed."""
+
+
+def map_arrays(transform: Callable[[np.ndarray], np.ndarray], states: Any) -> Any:
+  """Returns states with their arrays, in a fixed order, replaced by what `transform` returns.
+
+  Args:
+    transform: Function of an array.
+    states: State of a metric, or a mapping of such states or of numbers, nested at will. What else
+      a state has, such as the rules it is computed by, stays.
+  """
+  if isinstance(states, Mapping):
+    numbers = (int, float, np.generic)
+    known = {k: np.asarray(v) if isinstance(v, numbers) else v for k, v in states.items()}
+    return {key: map_arrays(transform, known[key]) for key in sorted(known)}
+  if dataclasses.is_dataclass(states) and not isinstance(states, type):
+    fields = {field.name: getattr(states, field.name) for field in dataclasses.fields(states)}
+    return dataclasses.replace(
+      states, **{name: map_arrays(transform, value) for name, value in fields.items()}
+    )
+  return transform(states) if isinstance(states, np.ndarray) else states

@@ -17,9 +17,10 @@ from jaxtyping import Array, PyTree
 
 from asmjax import batch as batches
 from asmjax.game import Game
+from asmjax.metrics.base import map_arrays
 from asmjax.models.layers import DEVICES
 from asmjax.tasks.base import Task
-from asmjax.train.parallel import all_gather_objects, pmap_step, prefetch_to_device
+from asmjax.train.parallel import all_gather_arrays, pmap_step, prefetch_to_device
 from asmjax.utils.prefetch import prefetch
 
 # Counts are int32 on device, which overflows at 2^31; beyond half of that, sums move to the host,
@@ -124,8 +125,11 @@ class ExtraMetricsRunner:
 
     All processes must call it, once.
     """
-    for states in all_gather_objects(self._states):
-      self._merge(states)
+    own: list[np.ndarray] = []
+    map_arrays(lambda x: own.append(x) or x, self._states)
+    for arrays in all_gather_arrays(own):
+      remaining = iter(arrays)
+      self._merge(map_arrays(lambda _, remaining=remaining: next(remaining), self._states))
     metrics, protocols = {}, {}
     for name, states in self._states.items():
       for key, value in self._tasks[name].compute_extra_metrics(states).items():

@@ -1,8 +1,5 @@
 """Complete runs of LoAd: stepped back, killed, resumed."""
 
-import signal
-import time
-
 import jax
 import numpy as np
 import pytest
@@ -151,48 +148,3 @@ def test_schedule_in_two_processes_gives_the_numbers_of_one(tmp_path):
   assert shards == {f"{part}.{k}-of-2.zip" for part in ("train", "decision") for k in range(2)}
   for one, two in zip(*(small.logged(tmp_path / name) for name in ("one", "two")), strict=True):
     assert one == pytest.approx(two, rel=1e-3, nan_ok=True)
-
-
-# When to kill a run: from its folder and what it has logged since it was started.
-MOMENTS = {
-  "in a cycle": lambda workdir, news: any("lookahead/miou" in line for line in news),
-  "in the critics' training": lambda workdir, news: any(
-    "lookahead/critic_steps" in line for line in news
-  ),
-  "while maps are written": lambda workdir, news: any(
-    path.name.startswith(".") for path in (workdir / "maps").glob("*/*")
-  ),
-  "while a checkpoint is saved": lambda workdir, news: any(
-    "tmp" in path.name for path in (workdir / "checkpoints").glob("*")
-  ),
-}
-
-
-def test_schedule_resumes_after_kills_at_all_moments_to_the_very_same_end(tmp_path):
-  arguments = [
-    "--config=configs/scenes.py:load_asm",
-    *small.flags(**AHEAD | {"train.steps": 30, "predictor.norm.kind": "sync_batch"}),
-  ]
-  complete, killed = tmp_path / "complete", tmp_path / "killed"
-  code, output = small.launch("main.py", *arguments, f"--workdir={complete}")
-  assert code == 0, output
-  rng, left = np.random.default_rng(), list(MOMENTS)
-  for _ in range(10):  # A run may end before the moment comes.
-    before = small.logged(killed)
-    process = small.launch("main.py", *arguments, f"--workdir={killed}", wait=False)
-    while process.poll() is None:
-      if MOMENTS[left[0]](killed, small.logged(killed)[len(before) :]):
-        left.pop(0)
-        break
-      time.sleep(0.002)
-    time.sleep(rng.uniform(0, 0.05))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    if not left:
-      break
-  assert not left
-  code, output = small.launch("main.py", *arguments, f"--workdir={killed}")
-  assert code == 0, output
-  for name in ("metrics.jsonl", "results.json"):
-    assert (killed / name).read_text() == (complete / name).read_text()
-  jax.tree.map(np.testing.assert_array_equal, small.last_state(killed), small.last_state(complete))
