@@ -27,8 +27,9 @@ LEAVING = {
 SCENES = small.flags(
   **{"data.options.length": 12, "eval.batch_size": 8, "train.steps": 8, "checkpoint.every": 2}
 )
+PIXEL = [flag for flag in SCENES if ".terms." not in flag]
 TRAININGS = {
-  "training": ["--config=configs/scenes.py:iid", *SCENES],
+  "training": ["--config=configs/scenes.py:iid", *PIXEL],
   "lookahead": [
     "--config=configs/scenes.py:load_asm",
     *SCENES,
@@ -124,7 +125,7 @@ COMMANDS = {
   "evaluate": lambda run, out: [f"--workdir={out / 'run'}"],
   "prepare": lambda run, out: [
     "--config=configs/scenes.py:iid",
-    *SCENES,
+    *PIXEL,
     "--examples_per_shard=3",
     f"--out={out / 'packed'}",
   ],
@@ -148,9 +149,12 @@ COMMANDS = {
 
 
 def files(folder):
-  """The contents of the files in a folder, without those that are being written or logged."""
+  """The contents of the files in a folder, without those that are being written.
+
+  The folder's own name, which a report's command has, is left out.
+  """
   return {
-    str(path.relative_to(folder)): path.read_bytes()
+    str(path.relative_to(folder)): path.read_bytes().replace(bytes(folder), b"")
     for path in sorted(folder.rglob("*"))
     if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
   }
