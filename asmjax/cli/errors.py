@@ -1,9 +1,11 @@
 """How a command ends that fails: a line, and a status that tells schedulers what to do."""
 
 import enum
+import re
 from typing import NamedTuple
 
 from asmjax.utils.exhaustion import NO_ROOM
+from asmjax.utils.memory import format_bytes, total_memory
 from asmjax.utils.stopping import Stopped
 
 
@@ -48,8 +50,8 @@ def describe_failure(error: BaseException) -> Failure | None:
   if isinstance(error, FloatingPointError):
     return Failure(Status.DIVERGED, f"FATAL {error}")
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-    advice = "lower train.batch_size or data.size, or raise train.grad_accum_steps"
-    return Failure(Status.NO_ROOM, f"FATAL out of memory ({_first_line(error)}); {advice}")
+    advice = "lower train.batch_size, eval.batch_size or data.size, or raise train.grad_accum_steps"
+    return Failure(Status.NO_ROOM, f"FATAL out of memory ({_describe_shortage(error)}); {advice}")
   # Reader processes are killed for the memory that they take, or after too long a time.
   if isinstance(error, ChildProcessError) or isinstance(error, OSError) and error.errno in NO_ROOM:
     return Failure(Status.NO_ROOM, f"FATAL {error}")
@@ -58,5 +60,9 @@ def describe_failure(error: BaseException) -> Failure | None:
   return None
 
 
-def _first_line(error: BaseException) -> str:
-  return str(error).partition("\n")[0]
+def _describe_shortage(error: BaseException) -> str:
+  """Says how much was asked for, as far as the error has it, and how much memory there is."""
+  # XLA's words, of the CPU and of others; each has the number of bytes.
+  asked = re.search(r"allocat\w*\s+(?:a buffer of size\s+)?(\d+)(?: bytes)?", str(error))
+  text = f"{format_bytes(int(asked[1]))} asked for" if asked else str(error).partition("\n")[0]
+  return f"{text}; the machine has {format_bytes(total_memory())}"

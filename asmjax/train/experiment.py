@@ -28,6 +28,7 @@ from asmjax.train.optim import Optimizer, check_critic_lr
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
 from asmjax.train.updates import JOINT, UpdateSchedule
+from asmjax.utils.memory import format_bytes, total_memory
 from asmjax.utils.ranges import Count, PositiveInt, check_ranges
 
 DTYPES = ("float32", "bfloat16")
@@ -216,7 +217,8 @@ class Experiment:
     checkpointing: Settings of checkpoints.
 
   Raises:
-    ValueError: A critic learns faster than the predictor, and `training` does not allow it.
+    ValueError: A critic learns faster than the predictor, and `training` does not allow it; or a
+      batch cannot fit into the memory.
   """
 
   seed: int
@@ -237,6 +239,8 @@ class Experiment:
     if not self.training.allow_fast_critic:
       critics = dict(self.optimizers)
       check_critic_lr(critics.pop(PREDICTOR), critics, self.training.steps)
+    for name, section in (("train", self.training), ("eval", self.evaluation)):
+      _check_fits(section.batch_size // jax.process_count(), self.image_size, name)
 
   @property
   def descriptor(self) -> Descriptor:
@@ -357,3 +361,16 @@ class Experiment:
       "process": jax.process_index(),
       "processes": jax.process_count(),
     }
+
+
+def _check_fits(batch_size: int, image_size: tuple[int, int], section: str) -> None:
+  """Raises ValueError if the memory cannot even hold the images of a process's share of a batch."""
+  height, width = image_size
+  # uint8 as they are read, and float32 as the predictor gets them; a label of int32.
+  size, total = batch_size * height * width * (3 + 12 + 4), total_memory()
+  if size > total:
+    raise ValueError(
+      f"{section}.batch_size={batch_size * jax.process_count()} takes {format_bytes(size)} for the "
+      f"images and labels of {height}x{width} pixels alone; expected less than the "
+      f"{format_bytes(total)} of memory that there are"
+    )

@@ -1,11 +1,9 @@
-"""How much memory is free: of the machine, within the limits of its container, and of devices."""
+"""How much memory there is and is free: of the machine, in its container, and of devices."""
 
 import math
 import os
 import pathlib
 from collections.abc import Iterator
-
-import jax
 
 GIB = 2**30
 
@@ -15,6 +13,12 @@ _CGROUP_FILES = (
   ("memory.max", "memory.current"),
   ("memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
+
+
+def total_memory() -> float:
+  """Returns the bytes that this process may use at most: the machine's, or its container's limit."""
+  machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  return min(float(machine), *(limit for limit, _ in _read_groups()), math.inf)
 
 
 def free_host_memory() -> float:
@@ -27,6 +31,8 @@ def free_device_memory() -> float:
 
   For CPU devices, which share the host's memory, this is each one's share of it.
   """
+  import jax  # Commands that need no device need not wait for it.
+
   devices = jax.local_devices()
   if devices[0].platform == "cpu":
     return free_host_memory() / len(devices)
@@ -48,10 +54,15 @@ def _free_of_machine() -> float:
 
 def _free_of_groups(root: pathlib.Path = _CGROUPS) -> Iterator[float]:
   """Yields the bytes that each group around this process may still take."""
+  return (limit - use for limit, use in _read_groups(root))
+
+
+def _read_groups(root: pathlib.Path = _CGROUPS) -> Iterator[tuple[float, float]]:
+  """Yields the limit and the use, in bytes, of each group around this process that has a limit."""
   for folder in _list_groups(root):
     for limit, use in _CGROUP_FILES:
       try:
-        yield float((folder / limit).read_text()) - float((folder / use).read_text())
+        yield float((folder / limit).read_text()), float((folder / use).read_text())
       except (OSError, ValueError):  # There is no such file, or it says "max".
         continue
 
@@ -69,3 +80,12 @@ def _list_groups(root: pathlib.Path) -> list[pathlib.Path]:
       own = root / controllers / path.lstrip("/")
       folders += [own, *(parent for parent in own.parents if root in parent.parents)]
   return list(dict.fromkeys(folders))
+
+
+def format_bytes(count: float) -> str:
+  """Formats a number of bytes, as "1.5 GB"."""
+  for unit in ("B", "kB", "MB", "GB"):
+    if count < 1000:
+      return f"{count:.3g} {unit}"
+    count /= 1000
+  return f"{count:.4g} TB"

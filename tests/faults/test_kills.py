@@ -69,7 +69,9 @@ class Subject:
     )
     assert status in LEAVING[number] | {0}, (status, log.read_text())
     if number != signal.SIGKILL:
-      assert "Traceback" not in log.read_text()
+      # Python itself ignores a Ctrl-C that comes while it collects garbage, and says so.
+      text = log.read_text()
+      assert text.count("Traceback") == text.count("Exception ignored in"), text
     return status != 0
 
 
@@ -94,6 +96,7 @@ def test_trainings_end_bit_for_bit_whenever_they_are_killed(training, tmp_path, 
       logged.append((number, round(pause, 2)))
     training.run(workdir)
     jax.tree.map(np.testing.assert_array_equal, small.last_state(workdir), expected)
+    print(f"{count} killed, the same in the end; the last ones: {logged}")
     names = ["results.json"]
     if all(number == signal.SIGKILL for number, _ in logged):
       names.append("metrics.jsonl")  # Otherwise a line is there for each step that was left at.
