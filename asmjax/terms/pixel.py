@@ -105,6 +105,18 @@ class Pixel(Term):
     if not (min(self.shares) >= 0 and abs(sum(self.shares) - 1) <= _TOLERANCE):
       raise ValueError(f"shares={self.shares}; expected none below 0 and a sum of 1")
 
+  def diagnose(self, now: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
+    """Finds tasks whose loss is exactly 0, as that of an empty mask."""
+    del first
+    return {
+      f"no {task}": (
+        f"the loss of {task} was exactly 0 in a whole log interval; expected pixels that are "
+        "labeled, with more than one class to choose from"
+      )
+      for task, loss in now.items()
+      if loss == 0 and task != "gradient_norm"
+    }
+
   def __call__(self, context: TermContext) -> TermOutput:
     """Computes one loss for each task, and one for its auxiliary map."""
     if self.auxiliary and AUXILIARY not in context.outputs:

@@ -16,7 +16,7 @@ from asmjax.metrics.names import drop_extra_classes
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from asmjax.train.health import CriticMonitor
+from asmjax.train.health import GameMonitor
 from asmjax.train.logger import Logger, Loggers, SkippedExamples, open_run_loggers
 from asmjax.train.nonfinite import POLICIES, Fault, GuardedStep, StepLog, StepReport, guard_step
 from asmjax.train.parallel import pmap_step, replicate
@@ -107,7 +107,7 @@ def _take_steps(
       logger.log_metrics(schedule.done, {}, result.scores)
       checkpoints.save(result.state, step=schedule.done, extra=schedule.extra_state())
     take_step = _make_take_step(experiment)
-    monitor = CriticMonitor(experiment.game.terms, read_jsonl(workdir / "metrics.jsonl"))
+    monitor = GameMonitor(experiment.game.terms, read_jsonl(workdir / "metrics.jsonl"))
     log = StepLog(
       POLICIES[experiment.training.on_nonfinite],
       lambda step: name_examples(schedule.locate_batch(step)),

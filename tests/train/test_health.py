@@ -8,7 +8,7 @@ from asmjax.config import methods
 from asmjax.config.build import build_experiment
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel
 from asmjax.terms.base import Term, TermOutput
-from asmjax.train.health import CriticMonitor
+from asmjax.train.health import GameMonitor
 from asmjax.train.loop import train
 from tests.helpers import small_configs as small
 from tests.helpers import tiny_games as games
@@ -160,14 +160,14 @@ def check(monitor, *heats, name="a"):
   return [monitor.check({f"{name}/heat": heat, "other/heat": 9.0}) for heat in heats]
 
 
-def test_critic_monitor_reports_a_problem_once_until_it_has_gone():
-  monitor = CriticMonitor({"a": Fever()}, [{"a/heat": 5.0}, {"a/heat": 0.0}])
+def test_game_monitor_reports_a_problem_once_until_it_has_gone():
+  monitor = GameMonitor({"a": Fever()}, [{"a/heat": 5.0}, {"a/heat": 0.0}])
   assert check(monitor, 0.5, 2, 3, 0.5, 0.7, 2) == [[], ["a: too hot"], [], [], [], ["a: too hot"]]
 
 
-def test_critic_monitor_passes_each_term_its_own_metrics():
+def test_game_monitor_passes_each_term_its_own_metrics():
   logged = [dict.fromkeys(("a/heat", "ab/heat"), heat) for heat in (5.0, 0.0)]
-  monitor = CriticMonitor({"a": Fever(), "ab": Fever()}, logged)
+  monitor = GameMonitor({"a": Fever(), "ab": Fever()}, logged)
   assert monitor.check({"a/heat": 0.0, "ab/heat": 2.0, "gradient_norm_from/a": 9.0}) == [
     "ab: too hot"
   ]
@@ -175,18 +175,18 @@ def test_critic_monitor_passes_each_term_its_own_metrics():
   assert both == ["a: too hot", "ab: grown from 5.0"]
 
 
-def test_critic_monitor_compares_with_the_first_interval_of_the_run():
-  assert check(CriticMonitor({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
+def test_game_monitor_compares_with_the_first_interval_of_the_run():
+  assert check(GameMonitor({"a": Fever()}), 0.2, 0.1, 0.3) == [[], [], ["a: grown from 0.2"]]
   logged = [{"step": 5, "a/heat": 0.2}, {"step": 10, "a/heat": 0.1}]
-  assert check(CriticMonitor({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
+  assert check(GameMonitor({"a": Fever()}, logged), 0.3) == [["a: grown from 0.2"]]
 
 
-def test_critic_monitor_knows_the_problems_of_a_resumed_run():
+def test_game_monitor_knows_the_problems_of_a_resumed_run():
   heats = (0.2, 2.0, 3.0, 0.1, 4.0)
   for killed in range(1, 5):
     logged = [{"a/heat": heat} for heat in heats[:killed]]
-    remaining = check(CriticMonitor({"a": Fever()}, logged), *heats[killed:])
-    assert remaining == check(CriticMonitor({"a": Fever()}), *heats)[killed:]
+    remaining = check(GameMonitor({"a": Fever()}, logged), *heats[killed:])
+    assert remaining == check(GameMonitor({"a": Fever()}), *heats)[killed:]
 
 
 def run(workdir, **changes):
@@ -213,3 +213,35 @@ def test_train_warns_of_a_discriminator_that_does_not_learn(tmp_path, capsys):
     assert f"step {each['step']}: {each['warning']}" in printed
   metrics = small.logged(tmp_path)
   assert {"gradient_norm_from/adversarial", "gradient_norm_from/pixel"} <= set(metrics[0])
+
+
+def means(loss, norm=1.0, **more):
+  return {"loss": loss, "gradient_norm/predictor": norm, "pixel/segmentation": loss, **more}
+
+
+def test_game_monitor_finds_predictors_that_do_not_learn():
+  monitor = GameMonitor({"pixel": Pixel()})
+  assert monitor.check(means(0.3)) == monitor.check(means(0.2)) == []
+  (text,) = monitor.check(means(0.2))
+  assert "its loss was 0.2 in two log intervals" in text
+  assert monitor.check(means(0.2)) == [] == monitor.check(means(0.1))
+  unlabeled = monitor.check(means(0.0, 0.0))
+  assert len(unlabeled) == 2 and "its gradient was 0" in unlabeled[0]
+  assert unlabeled[1].startswith("pixel: the loss of segmentation was exactly 0")
+
+
+@pytest.mark.parametrize("losses", [(0.3, 0.2, 0.2, 0.2, 0.1, 0.1), (0.2, 0.2, 0.2)])
+def test_game_monitor_finds_constant_losses_anew_after_no_resume(losses):
+  expected = check_losses(GameMonitor({"pixel": Pixel()}), losses)
+  for killed in range(1, len(losses)):
+    resumed = GameMonitor({"pixel": Pixel()}, [means(loss) for loss in losses[:killed]])
+    assert check_losses(resumed, losses[killed:]) == expected[killed:]
+
+
+def check_losses(monitor, losses):
+  return [len(monitor.check(means(loss))) for loss in losses]
+
+
+def test_train_warns_of_a_single_class(tmp_path):
+  warnings = run(tmp_path, **{"data.classes": {"wall": 0}})
+  assert any("the loss of segmentation was exactly 0" in line["warning"] for line in warnings)
