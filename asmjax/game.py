@@ -24,6 +24,7 @@ from asmjax.ops.masked_mean import promote_to_float32
 from asmjax.ops.resize import downsample
 from asmjax.tasks.base import Task
 from asmjax.terms.base import AUXILIARY, FEATURES, LossTerm, Scalar, Term, TermContext
+from asmjax.utils.ranges import check_ranges
 
 PREDICTOR = "predictor"
 
@@ -68,6 +69,7 @@ class Game:
           "positive multiple of its gradient's norm"
         )
       try:
+        check_ranges(term)
         term.check(self.tasks)
       except ValueError as error:
         raise ValueError(f"terms.{name}: {error}") from error

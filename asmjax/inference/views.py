@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +14,11 @@ from asmjax.inference.tiling import Size, Tile, input_size, tiles
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.tasks.base import Task
 from asmjax.utils.memory import GIB
+from asmjax.utils.ranges import NonNegative, PositiveInt, Range, check_ranges
+
+# Far beyond any use, and still in the memory of a machine.
+Scale = Annotated[float, Range(0, 64, above=True)]
+Side = Annotated[int, Range(0, 1 << 14)]
 
 SoftPredictions = dict[str, np.ndarray]
 
@@ -44,25 +48,19 @@ class Inference:
     ValueError: A setting is invalid; the message names it.
   """
 
-  scales: tuple[float, ...] = (1.0,)
+  scales: tuple[Scale, ...] = (1.0,)
   flip: bool = False
-  window: int = 0
+  window: Side = 0
   overlap: int | None = None
-  batch_size: int = 8
+  batch_size: PositiveInt = 8
   tasks: tuple[str, ...] = ()
-  memory: float = 0.0
+  memory: NonNegative = 0.0
 
   def __post_init__(self) -> None:
     """Checks the settings."""
-    if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-      raise ValueError(f"scales={self.scales}; expected one or more, all above 0 and finite")
-    if not 0 <= self.memory < math.inf:
-      raise ValueError(f"memory={self.memory}; expected GiB, or 0 for what is free")
-    if self.window < 0 or self.batch_size < 1:
-      raise ValueError(
-        f"window={self.window}, batch_size={self.batch_size}; expected a window of at least 0, and "
-        "at least one image in a batch"
-      )
+    check_ranges(self)
+    if not self.scales:
+      raise ValueError(f"scales={self.scales}; expected one or more")
     if self.overlap is not None and not 0 <= self.overlap < self.window:
       raise ValueError(
         f"overlap={self.overlap} of windows of {self.window} pixels; expected at least 0 and less "

@@ -6,7 +6,7 @@ import re
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from asmjax.utils.ranges import Fraction, NonNegative
+from asmjax.utils.ranges import Fraction, NonNegative, check_ranges
 
 SHAPES = ("exponential", "linear")
 
@@ -39,6 +39,7 @@ class Ramp:
   end: Fraction = 1.0
 
   def __post_init__(self):
+    check_ranges(self)
     if self.shape not in SHAPES:
       raise ValueError(f"unknown shape {self.shape!r} of a weight; known: {', '.join(SHAPES)}")
     if self.shape == "exponential" and min(self.start, self.stop) <= 0:

@@ -296,9 +296,15 @@ class Experiment:
     return self._state(load)
 
   def _state(self, load: Callable[[PyTree], PyTree]) -> TrainState:
-    return init_state(
+    state = init_state(
       self.game, self.make_transformations(), seed=self.seed, image_size=self.image_size, load=load
     )
+    for name, optimizer in self.optimizers.items():
+      sharing = {
+        key: state.params[key] for key in state.params if self.optimizers[key] is optimizer
+      }
+      optimizer.check_multipliers(sharing, f"optimizer.{name}")
+    return state
 
   def sampler(self) -> EpochSampler:
     """Makes the endless sequence of training examples, shuffled and augmented anew each epoch."""

@@ -98,6 +98,26 @@ class Optimizer:
       _track_ema(self.ema_decay) if self.ema_decay else optax.identity(),
     )
 
+  def check_multipliers(self, params: Mapping[str, PyTree], name: str) -> None:
+    """Checks that each pattern of `lr_multipliers` matches a parameter, as a typo does not.
+
+    Args:
+      params: Parameters of the players that have these settings, by player.
+      name: Name of the settings, for the message.
+
+    Raises:
+      ValueError: A pattern matches no parameter; the message lists the modules that there are.
+    """
+    paths = [
+      _name(path)
+      for of_player in params.values()
+      for path, _ in jax.tree_util.tree_leaves_with_path(of_player)
+    ]
+    for pattern in self.lr_multipliers:
+      if not any(re.search(pattern, path) for path in paths):
+        modules = ", ".join(dict.fromkeys(path.partition("/")[0] for path in paths))
+        raise ValueError(f"{name}.lr_multipliers: {pattern!r} matches no parameter of {modules}")
+
   def stop_frozen(self, params: PyTree) -> PyTree:
     """Returns the parameters, under `stop_gradient` where their multiplier is 0."""
     stop = lambda path, x: x if _multiplier(self.lr_multipliers, path) else jax.lax.stop_gradient(x)
@@ -145,8 +165,12 @@ def _is_kernel(path: tuple, _: Any) -> bool:
   return path[-1].key == "kernel"
 
 
+def _name(path: tuple) -> str:
+  return "/".join(str(entry.key) for entry in path)
+
+
 def _multiplier(multipliers: Mapping[str, float], path: tuple) -> float:
-  name = "/".join(str(entry.key) for entry in path)
+  name = _name(path)
   return next((multipliers[pattern] for pattern in multipliers if re.search(pattern, name)), 1.0)
 
 

@@ -16,7 +16,7 @@ _CGROUP_FILES = (
 
 
 def total_memory() -> float:
-  """Returns the bytes that this process may use at most: the machine's, or its container's limit."""
+  """Returns the bytes that this process may use at most, within the limit of its container."""
   machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   return min(float(machine), *(limit for limit, _ in _read_groups()), math.inf)
 

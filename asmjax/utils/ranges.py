@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import types
 import typing
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 
@@ -50,10 +52,29 @@ BelowOne = Annotated[float, Range(0, 1, below=True)]
 def check_ranges(instance: Any) -> None:
   """Checks the numbers of a dataclass against the ranges of their fields.
 
+  Numbers may also stand in tuples and mappings, or where other types may stand.
+
   Raises:
     ValueError: A number is outside of its range; the message names the field.
   """
   for name, hint in typing.get_type_hints(type(instance), include_extras=True).items():
-    for limits in getattr(hint, "__metadata__", ()):
-      if isinstance(limits, Range):
-        limits.check(getattr(instance, name), name)
+    _check(getattr(instance, name, None), hint, name)
+
+
+def _check(value: Any, hint: Any, name: str) -> None:
+  """Checks a value against the ranges in a type hint."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin is Annotated:
+    for limits in arguments[1:]:
+      if isinstance(limits, Range) and isinstance(value, int | float):
+        limits.check(value, name)
+  elif origin in (typing.Union, types.UnionType):
+    for option in arguments:
+      _check(value, option, name)
+  elif origin is tuple and isinstance(value, tuple | list):
+    hints = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+    for index, (item, item_hint) in enumerate(zip(value, hints, strict=False)):
+      _check(item, item_hint, f"{name}[{index}]")
+  elif isinstance(value, Mapping) and len(arguments) == 2:
+    for key, item in value.items():
+      _check(item, arguments[1], f"{name}[{key!r}]")

@@ -108,3 +108,12 @@ def test_warnings_name_weights_that_adam_divides_out(variant, changes, scale):
     player = "affinity" if variant == "aaf" else "critic"
     sgd = {f"optimizer.{player}.name": "sgd", "train.allow_fast_critic": True}
     assert not build_experiment(small.config(variant, **changes, **sgd)).warnings()
+
+
+@pytest.mark.parametrize("player", ["predictor", "critic"])
+def test_experiment_refuses_multipliers_that_match_no_parameter(player):
+  config = small.config("asm", **{f"optimizer.{player}.lr_multipliers": {"^haed": 0.0, "": 1.0}})
+  name = {"predictor": "predictor", "critic": "structure"}[player]
+  message = rf"optimizer\.{name}\.lr_multipliers: '\^haed' matches no parameter of .*, "
+  with pytest.raises(ValueError, match=message):
+    build_experiment(config).random_state()

@@ -1,11 +1,23 @@
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import pytest
 
 from asmjax.config.build import build_experiment
-from asmjax.utils.ranges import BelowOne, Count, Positive, PositiveInt, Range, check_ranges
+from asmjax.terms import Adversarial, Affinity, Pixel, Structure
+from asmjax.terms.weight import Ramp
+from asmjax.utils.ranges import (
+  BelowOne,
+  Count,
+  NonNegative,
+  Positive,
+  PositiveInt,
+  Range,
+  check_ranges,
+)
 from tests.helpers import small_configs as small
+from tests.helpers import tiny_games as games
 
 
 @dataclasses.dataclass
@@ -15,6 +27,10 @@ class Settings:
   rate: Positive = 1.0
   decay: BelowOne = 0.0
   name: str = ""
+  weight: NonNegative | Ramp = 1.0
+  scales: tuple[Positive, ...] = (1.0,)
+  pair: tuple[Count, Positive] = (0, 1.0)
+  rates: Mapping[str, NonNegative] = dataclasses.field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +42,10 @@ class Settings:
     ({"rate": math.inf}, "rate=inf; expected a number above 0"),
     ({"decay": 1.0}, r"decay=1.0; expected a number in \[0, 1\)"),
     ({"decay": math.nan}, r"decay=nan; expected a number in \[0, 1\)"),
+    ({"weight": -1.0}, "weight=-1.0; expected at least 0"),
+    ({"scales": (1.0, math.nan)}, r"scales\[1\]=nan; expected a number above 0"),
+    ({"pair": (0, 0.0)}, r"pair\[1\]=0.0; expected a number above 0"),
+    ({"rates": {"^head": -1.0}}, r"rates\['\^head'\]=-1.0; expected at least 0"),
   ],
 )
 def test_check_ranges_names_the_field_and_the_range(values, message):
@@ -75,3 +95,14 @@ def test_build_experiment_refuses_to_rank_checkpoints_by_what_is_not_computed(me
   extra = {"tasks.segmentation.extra_metrics": ("boundary",)}
   ranked = small.config("iid", **extra, **{"checkpoint.metric": "segmentation/boundary/boundary_f"})
   build_experiment(ranked)
+
+
+@pytest.mark.parametrize("term", [Pixel, Structure, Affinity, Adversarial])
+def test_game_refuses_terms_with_negative_weights(term):
+  with pytest.raises(ValueError, match=r"weight=-0\.5; expected at least 0"):
+    games.game(pixel=Pixel(), a=term(weight=-0.5))
+
+
+def test_ramp_refuses_negative_weights():
+  with pytest.raises(ValueError, match="start=-1.0; expected at least 0"):
+    Ramp(-1.0, 1.0, shape="linear")
