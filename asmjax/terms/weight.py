@@ -39,13 +39,13 @@ class Ramp:
   end: Fraction = 1.0
 
   def __post_init__(self):
-    check_ranges(self)
     if self.shape not in SHAPES:
       raise ValueError(f"unknown shape {self.shape!r} of a weight; known: {', '.join(SHAPES)}")
     if self.shape == "exponential" and min(self.start, self.stop) <= 0:
       raise ValueError(f"an exponential weight must be positive, not {self}")
     if not 0 <= self.begin < self.end <= 1:
       raise ValueError(f"{self}: expected 0 <= begin < end <= 1")
+    check_ranges(self)
 
   def __call__(self, progress: Array | float) -> Float[Array, ""]:
     """Returns the weight when the part `progress` = t/T of the training is done."""
