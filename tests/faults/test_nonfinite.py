@@ -119,7 +119,6 @@ def test_replay_step_names_what_is_not_finite(healthy, tmp_path):
   assert replayed.modules == []  # The truth is at fault, and no module sees it.
   # Squares overflow, in the norm and in Adam's second moment; the gradient itself is finite.
   assert replayed.gradients == [] and "gradient_norm/predictor inf" in stored.nonfinite
-  assert "predictor after the update" in stored.nonfinite
   assert replayed.updated and all("/nu/" in name for name in replayed.updated)
   faults = {name for name, value in replayed.metrics.items() if not np.isfinite(value)}
   assert faults == {name.split()[0] for name in stored.nonfinite if "update" not in name}
