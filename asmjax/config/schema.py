@@ -7,7 +7,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import flax.linen as nn
@@ -109,7 +109,7 @@ def _as_lists(value: Any) -> Any:
 
 def choose(table: Mapping[str, T], name: Any, what: str) -> T:
   """Returns `table[name]`, or raises a ValueError that lists the known names."""
-  if not isinstance(name, Hashable) or name not in table:
+  if not isinstance(name, str) or name not in table:
     raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}")
   return table[name]
 

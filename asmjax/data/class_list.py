@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from asmjax.batch import UNLABELED
 from asmjax.data import decode
@@ -113,7 +114,7 @@ class _Loader(yaml.SafeLoader):
     """Composes a node that is no alias."""
     if self.check_event(yaml.AliasEvent):
       mark = self.peek_event().start_mark
-      raise yaml.composer.ComposerError(None, None, "aliases (*) are not read; write it out", mark)
+      raise ComposerError(None, None, "aliases (*) are not read; write it out", mark)
     return super().compose_node(parent, index)
 
 

@@ -220,7 +220,8 @@ def _open_lossless(path: pathlib.Path) -> Image.Image:
   if image.format in _LOSSY:
     raise ValueError(f"{path} is a {image.format}, which blurs ids and colors; expected a PNG")
   with open_header(path, path) as header:
-    layout = header.tile[0] if header.tile else None
+    tiles = getattr(header, "tile", ())  # Of files alone, which the annotation does not say.
+    layout = tiles[0] if tiles else None
   if _has_one_channel(image):
     return image if image.mode == "P" or layout is None else _undo_shades(image, layout)
   # Pillow keeps only the upper byte of 16-bit channels, which is 0 for small ids.

@@ -211,7 +211,6 @@ def _filter(maps: Array, weights: Array) -> Array:
   """Correlates each channel with a separable window, where the window is within the map."""
   for axis in (1, 2):
     length = maps.shape[axis] - len(weights) + 1
-    maps = sum(
-      weight * lax.slice_in_dim(maps, i, i + length, axis=axis) for i, weight in enumerate(weights)
-    )
+    views = [lax.slice_in_dim(maps, i, i + length, axis=axis) for i in range(len(weights))]
+    maps = jnp.tensordot(weights, jnp.stack(views), axes=1, precision=lax.Precision.HIGHEST)
   return maps

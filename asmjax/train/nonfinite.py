@@ -138,7 +138,7 @@ class StepLog:
     Args:
       wait: Whether to wait for all steps; otherwise only the reports that are here are read.
     """
-    while self._pending and (wait or self._polls and self._pending[0][1].is_finite.is_ready()):
+    while self._pending and (wait or self._polls and _is_ready(self._pending[0][1].is_finite)):
       step, report = self._pending.popleft()
       if report.is_finite:
         self._metrics.append(report.metrics)
@@ -193,3 +193,8 @@ def check_finite_arrays(tree: PyTree, owner: str) -> None:
   if names := name_nonfinite_arrays(tree):
     more = f" and {len(names) - 3} more arrays" if len(names) > 3 else ""
     raise ValueError(f"{owner} is not finite: {', '.join(names[:3])}{more}")
+
+
+def _is_ready(array: Array) -> bool:
+  """Tells whether an array is computed, without waiting."""
+  return array.is_ready()  # pyright: ignore[reportAttributeAccessIssue]  # JAX's stubs lack it.

@@ -211,9 +211,9 @@ def _record_gradients(transformations: Transformations) -> dict[str, Any]:
   """Returns transformations whose states have the last gradient beside them."""
 
   def record(inner: optax.GradientTransformationExtraArgs):
-    def update(grads: PyTree, state: PyTree, params: PyTree = None, **extra: Array):
-      updates, inner_state = inner.update(grads, state[0], params, **extra)
-      return updates, (inner_state, grads)
+    def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Array):
+      moves, inner_state = inner.update(updates, state[0], params, **extra)
+      return moves, (inner_state, updates)
 
     return optax.GradientTransformationExtraArgs(lambda params: (inner.init(params), ()), update)
 
