@@ -21,7 +21,7 @@ from asmjax.inference.trained import TrainedPredictor
 from asmjax.inference.views import Inference
 from asmjax.train.logger import Logger
 from asmjax.train.loop import train as train_experiment
-from asmjax.utils.files import read_json
+from asmjax.utils.files import read_json_object, remove_partial_files
 from asmjax.utils.lock import lock_folder
 from asmjax.utils.shapes import check_image
 
@@ -74,6 +74,8 @@ def prepare_run(
     command: Command that trains the run.
     loggers: Loggers beside those of the folder.
   """
+  if not str(workdir):
+    raise ValueError("workdir is empty; expected the folder of a run, or '.' for this one")
   workdir = pathlib.Path(workdir)
   for logger in loggers:
     if not isinstance(logger, Logger):
@@ -85,6 +87,7 @@ def prepare_run(
   with contextlib.ExitStack() as stack:
     if jax.process_index() == 0:
       stack.enter_context(lock_folder(workdir, "another training"))
+      remove_partial_files(workdir)
     write_run_files(workdir, config.to_dict(), experiment, command)
     locked = stack.pop_all()
 
@@ -126,7 +129,7 @@ class Run:
     path = self.workdir / "results.json"
     if not path.exists():
       raise FileNotFoundError(f"{path} does not exist; expected the folder of a finished run")
-    return read_json(path)
+    return read_json_object(path)
 
   @property
   def metrics(self) -> dict[str, float]:

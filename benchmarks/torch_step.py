@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from asmjax.game import PREDICTOR
 from asmjax.losses.matching import EPSILON
-from asmjax.pretrained.names import NameMap, join_path, leaves_by_path, torch_conv
+from asmjax.pretrained.names import NameMap, torch_conv
 from asmjax.terms.weight import evaluate_weight
 from asmjax.train.optim import Optimizer
+from asmjax.utils.trees import join_path, leaves_by_path
 from benchmarks.step_setting import CRITIC, Setting
 from benchmarks.torch_maps import benchmark_map
 from benchmarks.torch_networks.arrays import nhwc

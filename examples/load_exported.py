@@ -4,6 +4,7 @@ python launch/export.py --workdir=RUN --out=horse.stablehlo
 python examples/load_exported.py horse.stablehlo photo.jpg labeled.png
 """
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -14,8 +15,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 path, photo, out = map(pathlib.Path, sys.argv[1:])
-predict = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
-metadata = json.loads(path.with_suffix(".json").read_text())
+stored, metadata = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
+if hashlib.sha256(stored).hexdigest() != metadata["sha256"]:
+  sys.exit(f"{path} is not the file that {path.with_suffix('.json')} describes; export again")
+predict = jax.jit(jax.export.deserialize(bytearray(stored)).call)
 (height, width), color = metadata["evaluation"]["size"], tuple(metadata["evaluation"]["fill"])
 picture = ImageOps.pad(
   Image.open(photo).convert("RGB"), (width, height), color=color, centering=(0, 0)

@@ -12,7 +12,7 @@ import numpy as np
 from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.train.loop import VIEWS
 from asmjax.train.updates import UpdateSchedule
-from asmjax.utils.files import read_json, read_jsonl
+from asmjax.utils.files import read_json_object, read_jsonl
 
 # Main metrics of each task in the papers, in the order of the table's columns.
 _USUAL = (
@@ -67,7 +67,7 @@ class Group:
     for workdir in self.workdirs:
       if not (workdir / "config.json").exists():
         raise ValueError(f"{workdir / 'config.json'} is missing; expected the seed of a run there")
-      seeds.append(read_json(workdir / "config.json")["seed"])
+      seeds.append(_read_setting(workdir, "seed"))
     if len(set(seeds)) < len(seeds):
       raise ValueError(f"runs of {self.label} have the seeds {seeds}; expected different ones")
     return tuple(seeds)
@@ -92,7 +92,7 @@ class Group:
 
   def read_results(self) -> list[dict[str, Any]]:
     """Reads the results of each run on `split`, in the form of `results.json` but for NaNs."""
-    results = [read_json(locate_results(workdir, self.split)) for workdir in self.workdirs]
+    results = [read_json_object(locate_results(workdir, self.split)) for workdir in self.workdirs]
     return [{**content, "metrics": _null_to_nan(content["metrics"])} for content in results]
 
   def read_logged_metrics(self) -> list[str]:
@@ -141,7 +141,7 @@ def locate_results(workdir: pathlib.Path, split: str = "", which: str = "last") 
     split: Split that was evaluated; empty, the default, for that of the run's own evaluation.
     which: Checkpoint that was evaluated, "last", the default, or "best".
   """
-  is_default = not split or split == read_json(workdir / "config.json")["eval"]["split"]
+  is_default = not split or split == _read_setting(workdir, "eval", "split")
   parts = ["results", *([] if is_default else [split]), *(["best"] if which == "best" else [])]
   return workdir / f"{'.'.join(parts)}.json"
 
@@ -209,10 +209,21 @@ def make_file_name(label: str) -> str:
   return re.sub(r"[^\w.+-]+", "_", label)
 
 
+def _read_setting(workdir: pathlib.Path, *keys: str) -> Any:
+  """Reads one setting of a run, which may have left no more of its config."""
+  path = workdir / "config.json"
+  value: Any = read_json_object(path)
+  for key in keys:
+    if not isinstance(value, dict) or key not in value:
+      raise ValueError(f"{path} has no {'.'.join(keys)}; expected the config of a run")
+    value = value[key]
+  return value
+
+
 def _read_update_schedule(workdir: pathlib.Path) -> UpdateSchedule:
   """Reads a run's order of updates; without critics the predictor is updated every step."""
   path = workdir / "config.json"
-  config = read_json(path) if path.exists() else {}
+  config = read_json_object(path) if path.exists() else {}
   terms, training = config.get("terms", {}), config.get("train", {})
   if not any("critic" in term or term.get("adaptive") for term in terms.values()):
     return UpdateSchedule()

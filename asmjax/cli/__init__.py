@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from asmjax.cli import config_flag
 from asmjax.cli.catalog import describe_choices
 from asmjax.cli.compilation_cache import enable_compilation_cache
-from asmjax.cli.errors import describe_failure
+from asmjax.cli.errors import describe_failure, hide_aftermath
 from asmjax.utils.terminal import protect_terminal
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
@@ -73,11 +73,16 @@ def run(name: str) -> None:
   protect_terminal()
   command = importlib.import_module(f"asmjax.cli.{COMMANDS[name].module}")
   command.define_flags()
+  for folder in ("workdir", "out"):
+    if folder in flags.FLAGS:
+      flags.register_validator(folder, lambda path: path != "", "it is empty; expected a path")
   flags.DEFINE_bool("debug", False, "show where an error comes from")
   sys.modules["__main__"].__doc__ = _describe(command)  # absl prints it on --help.
 
   def main(arguments: list[str]) -> int | None:
-    logging.set_verbosity(logging.ERROR)  # Orbax and JAX log every save and compilation.
+    # Orbax and JAX log every save and compilation, and tracebacks of errors that they raise, too.
+    logging.set_verbosity(logging.ERROR if flags.FLAGS.debug else logging.FATAL)
+    hide_aftermath()
     enable_compilation_cache()
     try:
       return command.main(arguments)

@@ -1,12 +1,18 @@
 """How a command ends that fails: a line, and a status that tells schedulers what to do."""
 
 import enum
+import errno
 import re
+import sys
 from typing import NamedTuple
 
 from asmjax.utils.exhaustion import NO_ROOM
+from asmjax.utils.files import WriteError
 from asmjax.utils.memory import format_bytes, total_memory
 from asmjax.utils.stopping import Stopped
+
+# Errors of writing to a folder that has vanished, or to a disk that is failing.
+_NO_PLACE = (errno.ENOENT, errno.ESTALE, errno.EIO)
 
 
 class Status(enum.IntEnum):
@@ -16,7 +22,8 @@ class Status(enum.IntEnum):
     DONE: It did what was asked for.
     FAILED: Something given to it is wrong, or something was left out.
     DIVERGED: The training diverged.
-    NO_ROOM: Memory, a disk or a limit of the system is exhausted, or a reader process was killed.
+    NO_ROOM: Memory, a disk or a limit of the system is exhausted, a folder to write to is read-only
+      or has vanished, or a reader process was killed.
     STOPPED: A signal asked it to leave; start it again, and it goes on (EX_TEMPFAIL).
     INTERRUPTED: Ctrl-C, as shells have it.
   """
@@ -55,9 +62,25 @@ def describe_failure(error: BaseException) -> Failure | None:
   # Reader processes are killed for the memory that they take, or after too long a time.
   if isinstance(error, ChildProcessError) or isinstance(error, OSError) and error.errno in NO_ROOM:
     return Failure(Status.NO_ROOM, f"FATAL {error}")
+  if isinstance(error, WriteError) and error.errno in _NO_PLACE:
+    return Failure(Status.NO_ROOM, f"FATAL {error}")
   if isinstance(error, ValueError | OSError):
     return Failure(Status.FAILED, f"FATAL {error}")
   return None
+
+
+def hide_aftermath() -> None:
+  """Hides what TensorStore prints of reads and writes that end after another one has failed.
+
+  Orbax has closed the loop by then that would have been told, and raises the first error.
+  """
+  show = sys.unraisablehook
+
+  def show_others(unraisable: "sys.UnraisableHookArgs") -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+      show(unraisable)
+
+  sys.unraisablehook = show_others
 
 
 def _describe_shortage(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.train.experiment import Experiment
-from asmjax.utils.files import read_json, write_json
+from asmjax.utils.files import read_json_object, write_json
 
 # Name of the file in a run's folder; also what predicting needs instead of the data set.
 DATA_SET = "data_set.json"
@@ -29,9 +29,13 @@ def write_facts(workdir: str | pathlib.Path, experiment: Experiment) -> None:
 
 
 def read_facts(workdir: str | pathlib.Path) -> Descriptor | None:
-  """Reads the descriptor of a run's data, which itself may be gone; None if it has none."""
+  """Reads the descriptor of a run's data, which itself may be gone; None if it has none.
+
+  Raises:
+    ValueError: The file is damaged, or holds something else.
+  """
   path = pathlib.Path(workdir) / DATA_SET
-  return Descriptor.from_dict(read_json(path)) if path.exists() else None
+  return _read(path)[0] if path.exists() else None
 
 
 def check_same_data(workdir: str | pathlib.Path, experiment: Experiment) -> None:
@@ -46,13 +50,17 @@ def check_same_data(workdir: str | pathlib.Path, experiment: Experiment) -> None
   path = pathlib.Path(workdir) / DATA_SET
   if not path.exists():
     return
-  stored, now = read_json(path), experiment.descriptor.to_dict()
-  now = {key: list(value) if isinstance(value, tuple) else value for key, value in now.items()}
+  descriptor, sources = _read(path)
+  as_listed = lambda value: list(value) if isinstance(value, tuple) else value
+  stored, now = (
+    {key: as_listed(described.to_dict()[key]) for key in _COMPARED}
+    for described in (descriptor, experiment.descriptor)
+  )
   differing = [
     f"{key}: {stored[key]} -> {now[key]}" for key in _COMPARED if stored[key] != now[key]
   ]
   for source in _sources(experiment):
-    before = stored.get("sources", {}).get(source.split)
+    before = sources.get(source.split)
     if before is None:
       continue
     after = _describe(source)
@@ -65,6 +73,19 @@ def check_same_data(workdir: str | pathlib.Path, experiment: Experiment) -> None
       f"the data are not those that {path} describes ({'; '.join(differing)}); give the run's data "
       f"set, or delete {path} if the change is meant"
     )
+
+
+def _read(path: pathlib.Path) -> tuple[Descriptor, dict[str, dict[str, Any]]]:
+  """Reads the descriptor, and the facts of each split, from the file in a run's folder."""
+  stored = read_json_object(path)
+  try:
+    sources = {
+      split: {key: facts[key] for key in ("examples", "files")}
+      for split, facts in stored.get("sources", {}).items()
+    }
+    return Descriptor.from_dict(stored), sources
+  except (AttributeError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} is no description of a data set ({error!r})") from error
 
 
 def _sources(experiment: Experiment) -> tuple[Source, Source]:

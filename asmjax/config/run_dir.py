@@ -4,8 +4,8 @@ import importlib.metadata
 import pathlib
 import platform
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 
@@ -16,14 +16,20 @@ from asmjax.config.schema import choose, construct, flatten
 from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
 from asmjax.tasks import TASKS
-from asmjax.train.checkpoint import Checkpoints
+from asmjax.train.checkpoint import load_state
 from asmjax.train.experiment import Experiment
-from asmjax.train.schedule import restore_state
+from asmjax.train.nonfinite import check_finite_arrays
+from asmjax.train.parallel import replicate
 from asmjax.train.state import TrainState
-from asmjax.utils.files import read_json, write_json
+from asmjax.utils import checkpoint_folder as folders
+from asmjax.utils.files import read_json_object, write_json
 
 # Versions, devices and command.
 ENVIRONMENT = "environment.json"
+# Sections that every config has.
+_SECTIONS = ("data", "tasks", "predictor", "terms", "optimizer", "train", "eval", "checkpoint")
+
+T = TypeVar("T")
 
 
 def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> dict[str, Any]:
@@ -35,11 +41,16 @@ def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> di
 
   Raises:
     FileNotFoundError: There is no run in `workdir`.
+    ValueError: The file is damaged, or something else than the config of a run.
   """
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist; expected the workdir of a run")
-  config = read_json(path)
+  config = read_json_object(path)
+  for name in _SECTIONS:
+    if not isinstance(config.get(name), dict):
+      found = repr(config[name]) if name in config else "nothing"
+      raise ValueError(f"{path} holds {found} under {name!r}; expected a section of a run's config")
   if data_root:
     config["data"]["root"] = data_root
   return config
@@ -127,8 +138,18 @@ def write_run_files(
 
 
 def _is_resumable(workdir: pathlib.Path) -> bool:
-  """Returns whether a folder has a run to continue; without a checkpoint there is none."""
-  return (workdir / "config.json").exists() and any(workdir.glob("checkpoints/[0-9]*"))
+  """Returns whether a folder has a run to continue; without a checkpoint there is none.
+
+  Raises:
+    ValueError: There are checkpoints, but no config that they belong to.
+  """
+  if not folders.list_newest_first(workdir / "checkpoints"):
+    return False
+  if not (workdir / "config.json").exists():
+    raise ValueError(
+      f"{workdir} holds checkpoints but no config.json; expected the folder of a run, or a new one"
+    )
+  return True
 
 
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -236,16 +257,60 @@ def read_state(run: Experiment, workdir: str | pathlib.Path, which: str = "last"
 
   Raises:
     FileNotFoundError: There is no such checkpoint.
-    ValueError: The checkpoint does not fit the experiment.
+    ValueError: The checkpoint does not fit the experiment, or numbers of the state are not finite.
   """
-  with _open_checkpoints(workdir, run.checkpointing.metric) as checkpoints:
-    return restore_state(run, checkpoints, _find_step(checkpoints, workdir, which))
+  like = run.random_state()
+
+  def load(folder: pathlib.Path) -> TrainState:
+    state = load_state(folder, like)
+    check_finite_arrays(state.players, f"checkpoint {folder}")
+    return state
+
+  return replicate(read_checkpoint(workdir, which, load, metric=run.checkpointing.metric))
+
+
+def read_checkpoint(
+  workdir: str | pathlib.Path,
+  which: str,
+  read: Callable[[pathlib.Path], T],
+  *,
+  metric: str | None = None,
+) -> T:
+  """Reads the last or the best checkpoint of a run that is intact, also while the run trains.
+
+  Damage of one that would have been preferred is printed to standard error.
+
+  Args:
+    workdir: Folder of the run.
+    which: Checkpoint to read; see `read_state`.
+    read: Function of the checkpoint's folder, whose result is returned; it raises DamagedError if
+      it meets damage.
+    metric: Metric by which checkpoints are ranked; None, the default, for the config's.
+
+  Raises:
+    FileNotFoundError: There is no checkpoint.
+    DamagedError: None is intact.
+  """
+  directory = pathlib.Path(workdir) / "checkpoints"
+  ranked_by: str = metric or read_config(workdir)["checkpoint"]["metric"]
+  lists = {
+    "last": lambda: folders.list_newest_first(directory),
+    "best": lambda: folders.list_best_first(directory, ranked_by),
+  }
+  try:
+    return folders.read_intact(choose(lists, which, "checkpoint"), read)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f"no {which} checkpoint in {directory}; train first") from error
 
 
 def find_checkpoint(workdir: str | pathlib.Path, which: str) -> pathlib.Path:
-  """Returns the folder of a checkpoint, for `asmjax.pretrained.read`; see `read_state`."""
-  with _open_checkpoints(workdir, read_config(workdir)["checkpoint"]["metric"]) as checkpoints:
-    return checkpoints.step_path(_find_step(checkpoints, workdir, which))
+  """Returns the folder of an intact checkpoint; see `read_checkpoint`."""
+
+  def verify(folder: pathlib.Path) -> pathlib.Path:
+    folders.verify(folder)
+    return folder
+
+  return read_checkpoint(workdir, which, verify)
 
 
 def _describe_commit() -> dict[str, str]:
@@ -257,17 +322,3 @@ def _describe_commit() -> dict[str, str]:
   except (OSError, subprocess.CalledProcessError):  # No Git, or no repository.
     return {}
   return {"commit": process.stdout.strip()}
-
-
-def _open_checkpoints(workdir: str | pathlib.Path, metric: str) -> Checkpoints:
-  return Checkpoints(pathlib.Path(workdir) / "checkpoints", metric=metric, writes=False)
-
-
-def _find_step(checkpoints: Checkpoints, workdir: str | pathlib.Path, which: str) -> int:
-  steps = {"last": checkpoints.latest_step(), "best": checkpoints.best_step()}
-  step = choose(steps, which, "checkpoint")
-  if step is None:
-    step = steps["last"]
-  if step is None:
-    raise FileNotFoundError(f"no {which} checkpoint in {workdir}/checkpoints; train first")
-  return step

@@ -19,11 +19,14 @@ import numpy as np
 from asmjax import batch
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.transforms import Example
-from asmjax.utils.files import PARTIAL, atomic_write, read_json, write_json
+from asmjax.utils.files import PARTIAL, atomic_write, hash_file, read_json_object, write_json
 
 # File that describes the intended content of a folder.  It is written first, TFDS's metadata last:
 # a folder with the one but not the other is incomplete.
 PLAN = "asmjax.json"
+
+# File with the SHA-256 of every complete shard by name, by which a later call knows them as whole.
+DIGESTS = "sha256.json"
 
 # Number of threads that read and compress, and of examples that these prepare ahead of writing.
 _THREADS = min(16, os.cpu_count() or 1)
@@ -43,7 +46,8 @@ def pack(
   JPEG files of images are stored as they are if TFDS decodes them to the same pixels; other images
   and labels become PNGs, all else zlib-compressed bytes.  A shard gets its name when it is
   complete: called again after an interruption, `pack` keeps complete shards and writes the others,
-  and the result is, byte for byte, that of an uninterrupted call.
+  and the result is, byte for byte, that of an uninterrupted call.  Shards that have been damaged
+  since are written again.
 
   Args:
     sources: Source of each split, by name, all of one data set.
@@ -63,7 +67,7 @@ def pack(
   folder = _begin_folder(folder, plan)
   descriptor = next(iter(sources.values())).descriptor
   features = _make_features(descriptor)
-  infos = []
+  infos, digests = [], _read_digests(folder)
   for split, source in sources.items():
     encode = functools.partial(_encode_example, source, features)
     indices = range(len(source))
@@ -76,7 +80,13 @@ def pack(
     )
     paths = [pathlib.Path(path) for path in template.sharded_filepaths(len(shards))]
     for path, shard in zip(paths, shards, strict=True):
-      _pack_shard(path, encode, shard, functools.partial(progress, split))
+      report = functools.partial(progress, split)
+      if path.exists() and digests.get(path.name) == hash_file(path):
+        report(len(shard))
+        continue
+      _pack_shard(path, encode, shard, report)
+      digests[path.name] = hash_file(path)
+      write_json(folder / DIGESTS, dict(sorted(digests.items())))
     size = sum(path.stat().st_size for path in paths)
     infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[*map(len, shards)], num_bytes=size))
   tfds.folder_dataset.write_metadata(
@@ -159,7 +169,7 @@ def _begin_folder(folder: str | pathlib.Path, plan: dict[str, Any]) -> pathlib.P
   folder = pathlib.Path(folder)
   path = folder / PLAN
   if path.exists():
-    differences = _find_differences(read_json(path), plan)
+    differences = _find_differences(read_json_object(path), plan)
     if differences:
       raise ValueError(
         f"{folder} was begun with something else, before and now: {'; '.join(differences)}. Pack "
@@ -193,12 +203,10 @@ def _pack_shard(
   indices: range,
   progress: Callable[[int], None],
 ) -> None:
-  """Writes one shard, unless it exists with as many examples."""
+  """Writes one shard."""
   import grain
   from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
-  if _is_complete(path, len(indices)):
-    return progress(len(indices))
   options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_THREADS)
   encoded = grain.MapDataset.range(indices.start, indices.stop).map(encode)
 
@@ -215,14 +223,12 @@ def _pack_shard(
     )
 
 
-def _is_complete(path: pathlib.Path, examples: int) -> bool:
-  """Returns whether a shard exists, is readable and has this number of examples."""
-  from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
-
+def _read_digests(folder: pathlib.Path) -> dict[str, str]:
+  """Reads the digests of the shards that earlier calls completed."""
   try:
-    return path.exists() and ArrayRecordFileAdapter.num_examples(path) == examples
-  except RuntimeError:  # Truncated after it was complete, as by a crash of the machine.
-    return False
+    return read_json_object(folder / DIGESTS)
+  except (FileNotFoundError, ValueError):  # None yet, or damaged: no shard is known as whole.
+    return {}
 
 
 def _make_features(descriptor: Descriptor) -> Any:

@@ -251,10 +251,9 @@ def _read_descriptor(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
       f"is the image, the label, ...; known features: {', '.join(_flatten(info.features))}"
     )
   try:
-    fields = json.loads(path.read_text())["descriptor"]
-  except (ValueError, KeyError) as error:
+    return Descriptor.from_dict(json.loads(path.read_text())["descriptor"])
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} cannot be read ({error!r}); expected a whole file") from error
-  return Descriptor.from_dict(fields)
 
 
 def _check_features(info: "tfds.core.DatasetInfo", features: Mapping[str, str]) -> None:

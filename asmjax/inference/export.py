@@ -1,9 +1,9 @@
 """Export of a trained predictor to a file that JAX runs without this library.
 
-| file             | content                                                           |
-|------------------|-------------------------------------------------------------------|
-| `NAME.stablehlo` | the function with its weights, as `jax.export` serializes it      |
-| `NAME.json`      | classes, palette and sizes; see `Artifact`                        |
+| file             | content                                                              |
+|------------------|----------------------------------------------------------------------|
+| `NAME.stablehlo` | the function with its weights, as `jax.export` serializes it         |
+| `NAME.json`      | classes, palette, sizes and the SHA-256 of the first; see `Artifact` |
 
 The function takes images uint8 (n, h, w, 3), RGB, and returns by task, at the images' size,
 
@@ -18,6 +18,7 @@ It does not resize images: the caller does, as `asmjax.inference.trained.Trained
 does, to the size in `NAME.json`.
 """
 
+import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +36,12 @@ from asmjax.inference.trained import TrainedPredictor
 from asmjax.inference.views import Inference
 from asmjax.ops import use_cpu_kernels
 from asmjax.tasks.base import Task
-from asmjax.utils.files import atomic_write, write_json
+from asmjax.utils.files import atomic_write, read_json_object, write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SUFFIX = ".stablehlo"
+# Key of the metadata's file with the digest of the function's.
+_DIGEST = "sha256"
 
 # Smallest side of images of any size: with shorter sides JAX's symbolic shapes cannot decide which
 # maps are small.
@@ -147,19 +150,46 @@ def export_for_any_size(
 def save(artifact: Artifact, path: str | pathlib.Path) -> None:
   """Writes an artifact and, beside it, its metadata with the suffix `.json`, each atomically.
 
+  The metadata are written last and name the content of the function's file, so that the one is
+  never taken for that of another; see `load`.
+
   Args:
     artifact: Exported function and its description.
     path: Path of the file to write, NAME.stablehlo.
 
   Raises:
     ValueError: The path has another suffix.
+    WriteError: A file cannot be written.
   """
   path = pathlib.Path(path)
   check_path(path)
   stored = artifact.exported.serialize()
-  write_json(metadata_path(path), artifact.metadata)
   with atomic_write(path) as temporary:
     temporary.write_bytes(stored)
+  digest = hashlib.sha256(stored).hexdigest()
+  write_json(metadata_path(path), artifact.metadata | {_DIGEST: digest})
+
+
+def load(path: str | pathlib.Path) -> Artifact:
+  """Reads what `save` wrote.
+
+  Args:
+    path: Path of the file NAME.stablehlo, which has NAME.json beside it.
+
+  Raises:
+    FileNotFoundError: One of the files is missing, as after a write that was cut short.
+    ValueError: The metadata are damaged, or belong to a function with another content.
+  """
+  path = pathlib.Path(path)
+  check_path(path)
+  metadata = read_json_object(metadata_path(path))
+  stored = path.read_bytes()
+  if metadata.pop(_DIGEST, None) != hashlib.sha256(stored).hexdigest():
+    raise ValueError(
+      f"{path} is not the file that {metadata_path(path)} describes: damaged, or from another "
+      "export; export again"
+    )
+  return Artifact(jax.export.deserialize(bytearray(stored)), metadata)
 
 
 def check_path(path: str | pathlib.Path) -> None:

@@ -107,7 +107,7 @@ class Writer:
       probabilities = self._refine(probabilities, image)
     if self._options.probabilities:
       arrays = {"probabilities": np.asarray(probabilities, np.float16)}
-      write_npz(self._path(f"{key}_probabilities", name, "npz"), arrays)
+      write_npz(self._path(f"{key}_probabilities", name, "npz"), arrays, durable=False)
     return probabilities
 
   def _path(self, kind: str, name: str, suffix: str = "png") -> pathlib.Path:
@@ -142,5 +142,5 @@ def make_crf_refinement() -> Refine:
 
 
 def _save(picture: Image.Image, path: pathlib.Path) -> None:
-  with atomic_write(path) as temporary:
+  with atomic_write(path, durable=False) as temporary:
     picture.save(temporary, format="PNG")

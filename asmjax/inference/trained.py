@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from asmjax.config.build import build_game
 from asmjax.config.data import Data
-from asmjax.config.run_dir import find_checkpoint, read_config, read_descriptor
+from asmjax.config.run_dir import read_checkpoint, read_config, read_descriptor
 from asmjax.config.schema import construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
@@ -53,16 +53,17 @@ class TrainedPredictor:
 
     Raises:
       FileNotFoundError: There is no run in `workdir`, or no such checkpoint.
-      ValueError: The checkpoint does not fit the run's config, or is not finite; the message names
-        the arrays.
+      ValueError: The checkpoint does not fit the run's config, or is not finite, and the message
+        names the arrays; or none is intact.
     """
     config = read_config(workdir)
     data = construct(Data, config["data"], "data")
     descriptor = read_descriptor(workdir)
     game = build_game(config, descriptor, config["train"].get("dtype", "float32"))
+    read_variables = lambda folder: _read_variables(folder, game, data.size)
     return cls(
       game=dataclasses.replace(game, terms={}),
-      variables=_read_variables(find_checkpoint(workdir, which), game, data.size),
+      variables=read_checkpoint(workdir, which, read_variables),
       descriptor=descriptor,
       prepare=data.eval_transform(game.input_transform.fill),
       scale_depth=data.scale_depth,

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +76,7 @@ class LookaheadSchedule(Schedule):
     """
     check_experiment(experiment, settings)
     self.progress: LookaheadState  # Set by `restore`.
+    self._checkpoints: Checkpoints  # Likewise.
     self._experiment, self._workdir, self._settings = experiment, workdir, settings
     self._metric, self._on_skip = experiment.checkpointing.metric, on_skip
     self._decision_source, self._remaining_source = (
@@ -105,6 +107,7 @@ class LookaheadSchedule(Schedule):
 
   def restore(self, checkpoints: Checkpoints) -> StepResult:
     """Restores the last checkpoint, or evaluates the start and puts its maps into the buffer."""
+    self._checkpoints = checkpoints
     last = checkpoints.latest_step()
     state = restore_state(self._experiment, checkpoints, last)
     self._keep_best(state)
@@ -172,7 +175,10 @@ class LookaheadSchedule(Schedule):
 
   def extra_state(self) -> ExtraState:
     """Returns the best predictor, the best critics of their present training, and the progress."""
-    self._buffer.keep({maps.model for maps in self.progress.sets})
+    # A run whose last checkpoint is damaged goes on from another, and needs the maps of that.
+    saved = map(LookaheadState.from_dict, self._checkpoints.fields)
+    sets = itertools.chain(self.progress.sets, *(progress.sets for progress in saved))
+    self._buffer.keep({maps.model for maps in sets})
     return ExtraState(self._arrays(), dataclasses.asdict(self.progress))
 
   def summary(self, state: TrainState) -> dict[str, Any]:

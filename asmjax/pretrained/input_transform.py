@@ -14,7 +14,7 @@ from asmjax.models.input_transform import (
   InputTransform,
 )
 from asmjax.pretrained.load import NAMINGS
-from asmjax.utils.files import read_json
+from asmjax.utils.files import read_json_object
 
 # TF-Slim's `preprocessing_factory` and the DeepLab model zoo's `_PREPROCESS_FN`, by backbone.
 SLIM = {
@@ -66,7 +66,7 @@ def _read_from_run(path: pathlib.Path) -> InputTransform:
       f"{path} is no folder of a run or of one of its checkpoints: no config.json there says how "
       "images were transformed; expected a run, or a config with predictor.input_transform"
     )
-  name = read_json(files[0]).get("predictor", {}).get("input_transform")
+  name = read_json_object(files[0]).get("predictor", {}).get("input_transform")
   if name not in INPUT_TRANSFORMS:
     raise ValueError(
       f"{files[0]}: predictor.input_transform is {name!r}; expected one of "

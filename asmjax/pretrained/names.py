@@ -8,11 +8,11 @@ network, and `name` its name in the file.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
+
+from asmjax.utils.trees import leaves_by_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +30,6 @@ class WeightSource:
 
 
 NameMap = dict[str, WeightSource]
-
-
-def join_path(path: jax.tree_util.KeyPath) -> str:
-  """Joins the keys that lead to a leaf, as in "params/conv1/kernel"."""
-  return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def leaves_by_path(tree: PyTree) -> dict[str, Any]:
-  """Returns the leaves of a tree by path, as `join_path` writes it."""
-  return {join_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def identity_map(variables: PyTree) -> NameMap:

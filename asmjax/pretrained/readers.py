@@ -1,6 +1,5 @@
 """Readers: from files of weights to arrays by name, as the file names and lays them out."""
 
-import contextlib
 import importlib
 import pathlib
 import pickle
@@ -9,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-import jax
 import ml_dtypes
 import numpy as np
 
 from asmjax.config.schema import choose
-from asmjax.pretrained.names import join_path, leaves_by_path
+from asmjax.utils import checkpoint_folder as folders
 
 Weights = dict[str, np.ndarray]
 
@@ -37,7 +35,8 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
       it kept one.
 
   Raises:
-    ValueError: The format is unknown, or the file is not of that format or is damaged.
+    ValueError: The format is unknown, or the file is not of that format or is damaged. Of a run the
+      last checkpoint that is intact is read, and damage of a later one printed.
     FileNotFoundError: There is no such file.
     ImportError: The format needs a package of an extra that is not installed.
   """
@@ -45,7 +44,7 @@ def read(path: str | pathlib.Path, format: str) -> Weights:
   path = pathlib.Path(path).expanduser()
   try:
     weights = reader(path)
-  except (ImportError, OSError):
+  except (ImportError, OSError, folders.DamagedError):
     raise
   except Exception as error:  # What a parser raises on arbitrary bytes is arbitrary.
     raise ValueError(
@@ -122,36 +121,22 @@ def _find_prefix(path: pathlib.Path) -> pathlib.Path:
 
 
 def _read_orbax(path: pathlib.Path) -> Weights:
+  list_checkpoints = lambda: folders.list_newest_first(path / "checkpoints")
+  if list_checkpoints():
+    return folders.read_intact(list_checkpoints, _read_checkpoint)
+  if path.is_dir() and folders.is_step(path) or (path / folders.MANIFEST).is_dir():
+    return _read_checkpoint(path)
+  raise FileNotFoundError(
+    f"{path} holds neither {folders.MANIFEST} nor checkpoints/STEP; expected the folder of a run "
+    "or of one of its checkpoints"
+  )
+
+
+def _read_checkpoint(folder: pathlib.Path) -> Weights:
   """Reads no more than it returns: a checkpoint also holds the critics and the optimizers."""
-  import orbax.checkpoint as ocp
-  from etils import epath
-
-  folder = epath.Path(_find_state(path).absolute())  # Orbax refuses relative paths.
-  with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-    stored = handler.metadata(folder).tree
-    places = _locate_predictor(leaves_by_path(stored))
-    wanted = set(places.values())
-    item = jax.tree_util.tree_map_with_path(
-      lambda path, _: 0 if join_path(path) in wanted else ocp.PLACEHOLDER, stored
-    )
-    types = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
-    args = ocp.args.PyTreeRestore(item=item, restore_args=types)
-    restored = leaves_by_path(handler.restore(folder, args=args))
-  return {name: restored[place] for name, place in places.items()}
-
-
-def _find_state(path: pathlib.Path) -> pathlib.Path:
-  """Finds the folder with the state of the game."""
-  if (path / "state").is_dir():
-    return path / "state"
-  # A checkpoint that is being written has a longer name.
-  states = [state for state in path.glob("checkpoints/*/state") if state.parent.name.isdigit()]
-  if not states:
-    raise FileNotFoundError(
-      f"{path} holds neither state nor checkpoints/STEP/state; expected the folder of a run or of "
-      "one of its checkpoints"
-    )
-  return max(states, key=lambda state: int(state.parent.name))
+  places = _locate_predictor(folders.read_manifest(folder).digests[folders.STATE])
+  arrays = folders.read_arrays(folder, folders.STATE, set(places.values()))
+  return {name: arrays[place] for name, place in places.items()}
 
 
 def _locate_predictor(stored: Iterable[str]) -> dict[str, str]:

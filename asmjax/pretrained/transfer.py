@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from asmjax.pretrained.names import WeightSource, join_path, leaves_by_path
+from asmjax.pretrained.names import WeightSource
+from asmjax.utils.trees import join_path, leaves_by_path
 
 Shape = tuple[int, ...]
 

@@ -1,16 +1,26 @@
 """Checkpoints: the best and the latest states of a run, written atomically in the background."""
 
-import math
+import contextlib
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
-from orbax.checkpoint import checkpoint_managers as policies
 
+from asmjax.train.parallel import sync_processes
 from asmjax.train.state import TrainState
+from asmjax.utils import checkpoint_folder as folders
+from asmjax.utils.checkpoint_folder import ARRAYS, MANIFEST, STATE, DamagedError, Manifest
+from asmjax.utils.files import PARTIAL, WriteError, sync_tree_to_disk, writing
+from asmjax.utils.trees import leaves_by_path
+
+# End of the names of folders that were found damaged.
+DAMAGED = ".damaged"
+# Names of folders that a killed process was writing or removing.
+_LEFTOVERS = ("*.orbax-checkpoint-tmp*", f"*{PARTIAL}")
 
 
 class ExtraState(NamedTuple):
@@ -26,39 +36,44 @@ class ExtraState(NamedTuple):
 
 
 class Checkpoints:
-  """Checkpoints of a run, in one directory.
+  """Checkpoints of a run, in one directory, for the one training that writes them.
 
   A checkpoint appears under its final name only when it is complete, so a run that is killed
-  while writing resumes from the one before. As a context manager, it waits at the end until
-  everything is written.
+  while writing resumes from the one before. Every array is saved with a digest; a checkpoint that
+  no longer agrees with its digests is moved aside when the directory is opened, and counts for
+  nothing. As a context manager, it waits at the end until everything is written.
+
+  Attributes:
+    damaged: Sentences on the checkpoints that were found damaged and moved aside.
   """
 
-  def __init__(
-    self, directory: str | pathlib.Path, *, metric: str, keep: int = 1, writes: bool = True
-  ):
-    """Opens a directory of checkpoints, which need not exist.
+  def __init__(self, directory: str | pathlib.Path, *, metric: str, keep: int = 2):
+    """Opens a directory of checkpoints, made if need be, and reads all that are in it.
+
+    All processes of a run must open it together.
 
     Args:
       directory: Path of the directory, with one folder for each step.
       metric: Name of the metric by which checkpoints are ranked; larger is better, NaN is worst.
-      keep: Number of the latest checkpoints to keep, and as many of the best; 1 by default.
-      writes: Whether to create the directory and to remove what a killed run left incomplete. False
-        to read only, also while another process is still writing.
+      keep: Number of the latest checkpoints to keep, and as many of the best; 2 by default.
+
+    Raises:
+      DamagedError: There are checkpoints, and none is intact.
     """
-    self.metric = metric
-    score = lambda metrics: -math.inf if math.isnan(metrics[metric]) else metrics[metric]
-    best = policies.BestN(get_metric_fn=score, n=keep, keep_checkpoints_without_metrics=False)
-    self._manager = ocp.CheckpointManager(
-      pathlib.Path(directory).absolute(),
-      item_names=("state", "arrays", "fields"),
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-        save_decision_policy=_Always(),
-        best_fn=score,
-        cleanup_tmp_directories=writes,
-        create=writes,
-      ),
-    )
+    self.metric, self._keep = metric, keep
+    self._directory = pathlib.Path(directory).absolute()
+    with writing(self._directory):
+      self._directory.mkdir(parents=True, exist_ok=True)
+    # By step, the one that is being written included; without the digests.
+    self._manifests, damaged = _inspect(self._directory)
+    sync_processes("checkpoints are read")
+    with writing(self._directory):
+      self.damaged = [f"{error}; {_move_aside(folder)}" for folder, error in damaged.items()]
+      if jax.process_index() == 0:
+        _remove_leftovers(self._directory)
+    sync_processes("checkpoints are tidy")
+    self._unfinished: int | None = None
+    self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
   def save(
     self,
@@ -79,81 +94,172 @@ class Checkpoints:
     """
     # Copied to the host first: the next step reuses the device's memory (donated arguments), and
     # with several processes each has a complete copy of the state.
-    items: dict[str, Any] = {"state": ocp.args.StandardSave(jax.device_get(state))}
+    items = {STATE: jax.device_get(state)}
     if extra is not None:
-      items["arrays"] = ocp.args.StandardSave(jax.device_get(extra.arrays))
-      items["fields"] = ocp.args.JsonSave(extra.fields)
-    self._manager.wait_until_finished()
-    self._manager.save(
-      int(state.step) if step is None else step,
-      args=ocp.args.Composite(**items),
-      metrics=dict(metrics) if metrics else None,
-    )
-
-  def restore_extra(self, like: PyTree, step: int) -> ExtraState:
-    """Restores the schedule's state, with arrays of the structure, shapes and types of `like`."""
-    items = ocp.args.Composite(
-      arrays=ocp.args.StandardRestore(jax.device_get(like)), fields=ocp.args.JsonRestore()
-    )
-    restored = self._manager.restore(step, args=items)
-    return ExtraState(restored["arrays"], restored["fields"])
+      items[ARRAYS] = jax.device_get(extra.arrays)
+    manifest = folders.make_manifest(items, metrics or {}, extra.fields if extra else {})
+    self._finish()
+    step = int(state.step) if step is None else step
+    args: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+    args[MANIFEST] = ocp.args.JsonSave(manifest)
+    with writing(self._directory):
+      self._checkpointer.save(self.step_path(step), ocp.args.Composite(**args))
+    self._manifests[step] = Manifest(dict(metrics or {}), extra.fields if extra else {}, {})
+    self._unfinished = step
 
   def latest_step(self) -> int | None:
     """Returns the step of the latest checkpoint; None if there is none."""
-    return self._manager.latest_step()
+    return max(self._manifests, default=None)
 
   def best_step(self) -> int | None:
     """Returns the step of the checkpoint with the best metric; None if none was evaluated."""
-    return self._manager.best_step()
+    return next(iter(self._best_first()), None)
 
   def describe_best(self) -> dict[str, Any]:
     """Returns step, metric and value of the best checkpoint; nothing if none was evaluated."""
-    self._manager.wait_until_finished()
     step = self.best_step()
-    metrics = None if step is None else self._manager.metrics(step)
-    return {"step": step, "metric": self.metric, "value": metrics[self.metric]} if metrics else {}
+    if step is None:
+      return {}
+    return {"step": step, "metric": self.metric, "value": self._value(step)}
 
   def step_path(self, step: int) -> pathlib.Path:
     """Returns the path of the checkpoint of `step`."""
-    return pathlib.Path(self._manager.directory) / str(step)
+    return self._directory / str(step)
 
   def restore(self, like: TrainState, step: int) -> TrainState:
-    """Restores the training state from a checkpoint, as arrays of the host.
+    """Restores the training state from a checkpoint; see `load_state`."""
+    self._finish()
+    return load_state(self.step_path(step), like)
 
-    Args:
-      like: State with the structure, shapes and types to expect; its values do not matter.
-      step: Step of the checkpoint.
+  def restore_extra(self, like: PyTree, step: int) -> ExtraState:
+    """Restores the schedule's state, with arrays of the structure, shapes and types of `like`."""
+    self._finish()
+    folder = self.step_path(step)
+    return ExtraState(_load(folder, ARRAYS, like), folders.read_manifest(folder).fields)
 
-    Raises:
-      ValueError: The checkpoint has another structure, or other shapes or types than `like`.
-    """
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.device_get(like)))
-    mismatch = f"checkpoint {step} in {self._manager.directory} does not fit this config"
-    try:
-      state = self._manager.restore(step, args=args)["state"]
-    except (ValueError, KeyError, TypeError) as error:
-      raise ValueError(f"{mismatch}: {error}") from error
-    expected = jax.tree_util.tree_leaves_with_path(like)
-    for (path, leaf), restored in zip(expected, jax.tree.leaves(state), strict=True):
-      if (leaf.shape, leaf.dtype) != (restored.shape, restored.dtype):
-        raise ValueError(
-          f"{mismatch}: {jax.tree_util.keystr(path)} is {restored.dtype}{restored.shape}; "
-          f"expected {leaf.dtype}{leaf.shape}"
-        )
-    return state
+  @property
+  def fields(self) -> list[dict[str, Any]]:
+    """Fields of the schedule's state in every checkpoint that may be restored."""
+    return [manifest.fields for manifest in self._manifests.values()]
 
   def __enter__(self) -> "Checkpoints":
     """Returns itself."""
     return self
 
-  def __exit__(self, *_: Any) -> None:
+  def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
     """Waits until everything is written, and closes the directory."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    try:
+      with writing(self._directory), contextlib.closing(self._checkpointer):
+        self._finish()
+    except WriteError:
+      if error is None:  # Else that comes of the same disk, and says more.
+        raise
+
+  def _finish(self) -> None:
+    """Waits until the last checkpoint is on the disk, and removes those that it replaces."""
+    step, self._unfinished = self._unfinished, None
+    if step is None:
+      return
+    try:
+      with writing(self._directory):
+        self._checkpointer.wait_until_finished()
+    except BaseException:
+      del self._manifests[step]
+      raise
+    latest = sorted(self._manifests)[-self._keep :]
+    kept = {*latest, *self._best_first()[: self._keep]}
+    dropped = self._manifests.keys() - kept
+    self._manifests = {step: self._manifests[step] for step in kept}
+    if jax.process_index() > 0:
+      return
+    with writing(self._directory):
+      sync_tree_to_disk(self.step_path(step))
+      for old in dropped:
+        _remove(self.step_path(old))
+
+  def _best_first(self) -> list[int]:
+    """Returns the steps that were evaluated, the best first, of equal ones the latest."""
+    evaluated = [step for step, manifest in self._manifests.items() if manifest.metrics]
+    rank = lambda step: (folders.rank_metric(self._value(step)), step)
+    return sorted(evaluated, key=rank, reverse=True)
+
+  def _value(self, step: int) -> float:
+    return self._manifests[step].metrics[self.metric]
 
 
-class _Always(policies.SaveDecisionPolicy):
-  """Policy that saves whenever asked: the training loop decides when."""
+def load_state(folder: pathlib.Path, like: TrainState) -> TrainState:
+  """Reads the training state of a checkpoint, as arrays of the host.
 
-  def should_save(self, *args: Any, **kwargs: Any) -> bool:
-    return True
+  Args:
+    folder: Folder of the checkpoint.
+    like: State with the structure, shapes and types to expect; its values do not matter.
+
+  Raises:
+    DamagedError: The checkpoint is not as it was written.
+    ValueError: The checkpoint has another structure, or other shapes or types than `like`.
+  """
+  return _load(folder, STATE, like)
+
+
+def _load(folder: pathlib.Path, item: str, like: PyTree) -> PyTree:
+  """Reads an item of a checkpoint into the structure of a pytree."""
+  mismatch = f"checkpoint {folder.name} in {folder.parent} does not fit this config"
+  try:
+    arrays = folders.read_arrays(folder, item)
+  except KeyError as error:
+    raise ValueError(f"{mismatch}: it was saved without {item}") from error
+  expected = leaves_by_path(like)
+  for name, leaf in expected.items():
+    wanted = f"expected {leaf.dtype}{leaf.shape}"
+    array = arrays.get(name)
+    if array is None:
+      raise ValueError(f"{mismatch}: {name} is missing; {wanted}")
+    if (leaf.shape, leaf.dtype) != (array.shape, array.dtype):
+      raise ValueError(f"{mismatch}: {name} is {array.dtype}{array.shape}; {wanted}")
+  if unknown := sorted(arrays.keys() - expected.keys()):
+    raise ValueError(f"{mismatch}: it also has {', '.join(unknown[:3])}; expected no such array")
+  return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+
+
+def _inspect(
+  directory: pathlib.Path,
+) -> tuple[dict[int, Manifest], dict[pathlib.Path, DamagedError]]:
+  """Reads all checkpoints: the manifest of each intact step, and the damage of the others."""
+  manifests: dict[int, Manifest] = {}
+  damaged: dict[pathlib.Path, DamagedError] = {}
+  for folder in folders.list_newest_first(directory):
+    try:
+      manifests[int(folder.name)] = folders.verify(folder)._replace(digests={})
+    except DamagedError as error:
+      damaged[folder] = error
+  if damaged and not manifests:
+    raise DamagedError(
+      f"{next(iter(damaged.values()))}; no checkpoint in {directory} is intact: remove that folder "
+      "to train anew"
+    )
+  return manifests, damaged
+
+
+def _move_aside(folder: pathlib.Path) -> str:
+  """Gives a damaged checkpoint another name, and says which."""
+  aside = folder.with_name(f"{folder.name}{DAMAGED}")
+  number = 1
+  while aside.exists():
+    number += 1
+    aside = folder.with_name(f"{folder.name}{DAMAGED}.{number}")
+  if jax.process_index() == 0:
+    folder.rename(aside)
+  return f"it is moved to {aside.name}"
+
+
+def _remove_leftovers(directory: pathlib.Path) -> None:
+  for pattern in _LEFTOVERS:
+    for folder in directory.glob(pattern):
+      shutil.rmtree(folder)
+
+
+def _remove(folder: pathlib.Path) -> None:
+  """Removes a checkpoint; whoever looks for it sees all of it, or nothing."""
+  doomed = folder.with_name(f"{folder.name}{PARTIAL}")
+  folder.rename(doomed)
+  shutil.rmtree(doomed)

@@ -181,7 +181,8 @@ class Checkpointing:
 
   Attributes:
     every: Number of steps, of all players, between further checkpoints; 0 writes none.
-    keep: Number of the latest checkpoints to keep, and as many of the best.
+    keep: Number of the latest checkpoints to keep, and as many of the best. With the default, 2, a
+      run goes on if the last one is damaged.
     metric: Name of the metric, as in `results.json`, by which checkpoints are ranked; larger is
       better.
 
@@ -190,7 +191,7 @@ class Checkpointing:
   """
 
   every: Count = 0
-  keep: PositiveInt = 1
+  keep: PositiveInt = 2
   metric: str = "segmentation/mean_iou"
 
   def __post_init__(self):

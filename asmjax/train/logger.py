@@ -1,12 +1,16 @@
 """Loggers of metrics, warnings and pictures: to files, to TensorBoard and to the terminal."""
 
+import contextlib
+import functools
 import importlib.util
 import math
+import os
 import pathlib
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +18,14 @@ from asmjax.utils.files import append_jsonl, read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
   from rich.progress import Progress
+  from tensorboardX.record_writer import RecordWriter
+
+# Type of what each line of a log has, by the name of the file and of the entry.
+_LINES = {
+  "metrics": {"step": int},
+  "warnings": {"step": int, "warning": str},
+  "wall_time": {"step": int, "seconds": float | int},
+}
 
 
 class Logger:
@@ -42,47 +54,76 @@ class Logger:
 
 
 class Loggers(Logger):
-  """Logger to several places; to none if there are none, as on all processes but the first."""
+  """Logger to several places; to none if there are none, as on all processes but the first.
 
-  def __init__(self, loggers: Iterable[Logger] = ()):
-    """Logs to each of `loggers`, in order."""
-    self._loggers = tuple(loggers)
+  An optional logger that raises is dropped with a warning: no training ends because a tracker does.
+  """
+
+  def __init__(self, loggers: Iterable[Logger] = (), optional: Iterable[Logger] = ()):
+    """Logs to each of `loggers`, then to each of `optional`, in order."""
+    self._loggers, self._optional = tuple(loggers), list(optional)
+    self._step = 0
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
     """Logs the metrics of a step to all places."""
-    for logger in self._loggers:
-      logger.log_metrics(step, means, scores)
+    self._step = step
+    self._call_all(lambda logger: logger.log_metrics(step, means, scores))
 
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
     """Logs warnings of a step to all places."""
+    self._step = step
     warnings = list(warnings)
-    for logger in self._loggers:
-      logger.log_warnings(step, warnings)
+    self._call_all(lambda logger: logger.log_warnings(step, warnings))
 
   def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
     """Logs pictures to all places that have use for them."""
-    for logger in self._loggers:
-      logger.log_images(step, draw)
+    self._step = step
+    self._call_all(lambda logger: logger.log_images(step, draw))
 
   def close(self) -> None:
-    """Closes all loggers."""
+    """Closes all loggers, optional ones first, which may have to be warned of."""
+    while self._optional:
+      logger = self._optional.pop(0)
+      try:
+        logger.close()
+      except Exception as error:
+        self._warn_of(logger, error)
     for logger in self._loggers:
       logger.close()
 
+  def _call_all(self, call: Callable[[Logger], None]) -> None:
+    for logger in self._loggers:
+      call(logger)
+    for logger in tuple(self._optional):
+      try:
+        call(logger)
+      except Exception as error:
+        self._optional.remove(logger)
+        with contextlib.suppress(Exception):
+          logger.close()
+        self._warn_of(logger, error)
 
-def open_run_loggers(workdir: pathlib.Path, *, start: int | None, steps: int | None) -> Loggers:
+  def _warn_of(self, logger: Logger, error: Exception) -> None:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    self.log_warnings(self._step, [f"{type(logger).__name__} is dropped: {text}"])
+
+
+def open_run_loggers(
+  workdir: pathlib.Path, *, start: int | None, steps: int | None, others: Sequence[Logger] = ()
+) -> Loggers:
   """Opens the loggers of a run: to files, to the terminal and, with tensorboardX, to TensorBoard.
 
   Args:
     workdir: Folder of the run.
     start: Step of the checkpoint that the run goes on from; None for a new run.
     steps: Number of steps of the complete run; None if it is not known in advance.
+    others: Further loggers, optional as that to TensorBoard is: see `Loggers`.
   """
   last = -1 if start is None else start
-  loggers: list[Logger] = [FileLogger(workdir, last), TerminalLogger(max(last, 0), steps)]
+  optional = [*others]
   if importlib.util.find_spec("tensorboardX"):
-    loggers.append(TensorBoardLogger(workdir / "tensorboard", last))
-  return Loggers(loggers)
+    optional.insert(0, TensorBoardLogger(workdir / "tensorboard", last))
+  return Loggers([FileLogger(workdir, last), TerminalLogger(max(last, 0), steps)], optional)
 
 
 class FileLogger(Logger):
@@ -98,15 +139,22 @@ class FileLogger(Logger):
     self._metrics, self._warnings, self._times = (
       workdir / f"{name}.jsonl" for name in ("metrics", "warnings", "wall_time")
     )
+    workdir.mkdir(parents=True, exist_ok=True)
+    damage: list[str] = []
     for path in (self._metrics, self._warnings, self._times):
       if path.exists():
-        write_jsonl(path, (line for line in read_jsonl(path) if line["step"] <= last))
+        lines = read_jsonl(path, _LINES[path.stem], damage.append)
+        write_jsonl(path, (line for line in lines if line["step"] <= last))
+    self._metrics.touch()  # Its absence then means that the folder has vanished.
+    for fault in damage:
+      print(fault, file=sys.stderr, flush=True)
+    self.log_warnings(max(last, 0), damage)
     times = read_jsonl(self._times)
     self._start_time = _now() - (times[-1]["seconds"] if times else 0.0)
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
     """Appends the metrics of a step, and the time."""
-    append_jsonl(self._metrics, {"step": step, **means, **scores})
+    append_jsonl(self._metrics, {"step": step, **means, **scores}, create=False)
     append_jsonl(self._times, {"step": step, "seconds": round(_now() - self._start_time, 3)})
 
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
@@ -119,32 +167,63 @@ class TensorBoardLogger(Logger):
   """Logger to TensorBoard's event files."""
 
   def __init__(self, folder: pathlib.Path, last: int = -1):
-    """Opens a file of events in `folder`; those of steps after `last` are hidden."""
-    from tensorboardX import SummaryWriter
-
-    self._writer = SummaryWriter(str(folder), purge_step=last + 1)
+    """Opens a file of events in `folder` when there are any; those after `last` are hidden."""
+    self._folder, self._last = folder, last
     self._throughput = Throughput()
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
     """Logs the finite metrics of a step as scalars, and the steps per second."""
+    from tensorboardX.summary import scalar
+
     speed = self._throughput.measure(step)
     speeds = {} if speed is None else {"steps_per_second": speed}
-    for name, value in _finite({**means, **scores, **speeds}).items():
-      self._writer.add_scalar(name, value, step)
+    values = _finite({**means, **scores, **speeds})
+    self._write(step, (scalar(name, value) for name, value in values.items()))
 
   def log_warnings(self, step: int, warnings: Iterable[str]) -> None:
     """Logs warnings of a step as texts."""
-    for warning in warnings:
-      self._writer.add_text("warnings", warning, step)
+    from tensorboardX.summary import text
+
+    self._write(step, [text("warnings", warning) for warning in warnings])
 
   def log_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
     """Logs pictures, those of one name side by side."""
-    for name, images in draw().items():
-      self._writer.add_images(name, images, step, dataformats="NHWC")
+    from tensorboardX.summary import image
+
+    self._write(step, (image(name, x, dataformats="NHWC") for name, x in draw().items()))
 
   def close(self) -> None:
-    """Writes the last events."""
-    self._writer.close()
+    """Closes the file."""
+    if "_writer" in self.__dict__:
+      self._writer.close()
+
+  @functools.cached_property
+  def _writer(self) -> "RecordWriter":
+    """Writer without a thread of its own, which could die unnoticed as a `SummaryWriter`'s does."""
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import RecordWriter
+
+    events: Any = event_pb2  # Its classes are made when it is imported.
+    self._folder.mkdir(parents=True, exist_ok=True)
+    now = time.time()
+    name = f"events.out.tfevents.{now:.0f}.{socket.gethostname()}.{os.getpid()}"
+    writer = RecordWriter(str(self._folder / name))
+    start = events.SessionLog(status=events.SessionLog.START)
+    for fields in (
+      {"file_version": "brain.Event:2"},
+      {"step": self._last + 1, "session_log": start},
+    ):
+      writer.write(events.Event(wall_time=now, **fields).SerializeToString())
+    return writer
+
+  def _write(self, step: int, summaries: Iterable[Any]) -> None:
+    from tensorboardX.proto import event_pb2
+
+    events: Any = event_pb2
+    for summary in summaries:
+      event = events.Event(wall_time=time.time(), step=step, summary=summary)
+      self._writer.write(event.SerializeToString())
+    self._writer.flush()
 
 
 class TerminalLogger(Logger):
@@ -212,14 +291,19 @@ class SkippedExamples:
   def __init__(self, path: pathlib.Path):
     """Opens a JSON Lines file, which need not exist, with the entries of the run so far."""
     self._path = path
-    self._known = set(read_jsonl(path))
+    self._known = set(read_jsonl(path, str, lambda text: print(text, file=sys.stderr, flush=True)))
 
   def add(self, fault: str) -> None:
     """Appends and prints a description of an unreadable example, unless the list has it."""
-    if fault not in self._known:
-      self._known.add(fault)
+    if fault in self._known:
+      return
+    self._known.add(fault)
+    print(f"skipped: {fault}", file=sys.stderr, flush=True)
+    try:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
       append_jsonl(self._path, fault)
-      print(f"skipped: {fault}", file=sys.stderr, flush=True)
+    except OSError as error:  # An archived run may be evaluated where nothing can be written.
+      print(f"not listed: {error}", file=sys.stderr, flush=True)
 
 
 class Throughput:

@@ -101,6 +101,7 @@ def _take_steps(
   ):
     if jax.process_index() == 0:
       print(_describe_start(experiment, result.state), flush=True)
+    logger.log_warnings(schedule.done, checkpoints.damaged)
     if is_new:
       logger.log_warnings(schedule.done, experiment.warnings())
     if result.saves:
@@ -147,7 +148,7 @@ def _take_steps(
 
 
 def open_checkpoints(experiment: Experiment, workdir: pathlib.Path) -> Checkpoints:
-  """Opens the checkpoints in the folder of a run, to read and to write."""
+  """Opens the checkpoints in the folder of a run, for the training."""
   settings = experiment.checkpointing
   return Checkpoints(workdir / "checkpoints", metric=settings.metric, keep=settings.keep)
 
@@ -264,7 +265,7 @@ def _open_loggers(
   """Opens the loggers of the first process; the other processes have none."""
   if jax.process_index() > 0:
     return Loggers()
-  return Loggers([open_run_loggers(workdir, start=start, steps=steps), *others])
+  return open_run_loggers(workdir, start=start, steps=steps, others=others)
 
 
 def _describe_start(experiment: Experiment, state: TrainState) -> str:

@@ -20,14 +20,14 @@ from jaxtyping import Array, PyTree
 
 from asmjax.data.descriptor import name_example
 from asmjax.data.loader import train_batches
-from asmjax.train.checkpoint import Checkpoints
+from asmjax.train.checkpoint import Checkpoints, load_state
 from asmjax.train.experiment import Experiment
 from asmjax.train.nonfinite import Fault, name_nonfinite_arrays
 from asmjax.train.parallel import pmap_step, shard_batch, sync_processes
 from asmjax.train.schedule import TrainingBatch
 from asmjax.train.state import TrainState, Transformations
 from asmjax.train.step import Step, make_step
-from asmjax.utils.files import read_json, write_json, write_npz
+from asmjax.utils.files import read_json_object, write_json, write_npz
 
 # Folder of all replays in that of a run.
 FOLDER = "nonfinite"
@@ -94,7 +94,8 @@ def write_step(
   if jax.process_index() == 0:
     shutil.rmtree(folder, ignore_errors=True)
   sync_processes(f"replay of step {fault.step}")
-  with _open_checkpoints(folder, experiment) as checkpoints:
+  metric = experiment.checkpointing.metric
+  with Checkpoints(folder / "checkpoints", metric=metric) as checkpoints:
     checkpoints.save(state, step=fault.step)
   if jax.process_index() == 0:
     write_npz(folder / "batch.npz", _read_batch(experiment, located))
@@ -127,11 +128,10 @@ def read_step(workdir: pathlib.Path, experiment: Experiment, step: int | None = 
       f"{', '.join(map(str, stored)) or 'none, as no step of the run was not finite'}"
     )
   folder = workdir / FOLDER / str(step)
-  content = read_json(folder / "step.json")
+  content = read_json_object(folder / "step.json")
   with np.load(folder / "batch.npz") as arrays:
     batch = dict(arrays)
-  with _open_checkpoints(folder, experiment, writes=False) as checkpoints:
-    state = checkpoints.restore(experiment.random_state(), step)
+  state = load_state(folder / "checkpoints" / str(step), experiment.random_state())
   players = tuple(content["active_players"])
   return StoredStep(step, players, state, batch, content["examples"], content["nonfinite"])
 
@@ -198,13 +198,6 @@ def _read_batch(experiment: Experiment, located: TrainingBatch) -> dict[str, np.
     return next(batches)
   finally:
     batches.close()
-
-
-def _open_checkpoints(
-  folder: pathlib.Path, experiment: Experiment, writes: bool = True
-) -> Checkpoints:
-  metric = experiment.checkpointing.metric
-  return Checkpoints(folder / "checkpoints", metric=metric, writes=writes)
 
 
 def _record_gradients(transformations: Transformations) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import errno
 
-# Memory, a disk, a quota, or the number of open files; other work on the machine may cause them,
+# Errors of a disk that takes nothing more: full, over its quota, or read-only.
+FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+# The same of a disk, memory, or the number of open files; other work on the machine may cause them,
 # and end them.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+NO_ROOM = (*FULL_OR_READ_ONLY, errno.ENOMEM, errno.EMFILE, errno.ENFILE)

@@ -1,21 +1,33 @@
 """Files that appear complete or not at all, and JSON in them."""
 
 import contextlib
+import errno
+import hashlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from asmjax.utils.exhaustion import FULL_OR_READ_ONLY
 
 # End of the names of files that are being written; a killed process may leave some behind.
 PARTIAL = ".part"
 
 
+class WriteError(OSError):
+  """Error of a file that cannot be written; `filename` is its path."""
+
+  def __str__(self) -> str:
+    return f"{self.filename} {self.strerror}"
+
+
 @contextlib.contextmanager
-def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def atomic_write(path: pathlib.Path, *, durable: bool = True) -> Iterator[pathlib.Path]:
   """Gives a temporary path to write to, and moves that file to `path` once the block succeeds.
 
   The temporary file lies in the same folder, since a rename is atomic only within a file system,
@@ -23,14 +35,90 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
   Args:
     path: Path of the file to write; its folder is created if it is missing.
+    durable: Whether to wait until the disk has it, so that after a crash of the machine `path` is
+      the old file or the new one. False for the many files that the same command makes again.
+
+  Raises:
+    WriteError: The file cannot be written.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+  with writing(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      yield temporary
+      if durable:
+        sync_to_disk(temporary)
+      os.replace(temporary, path)
+      if durable:
+        sync_to_disk(path.parent)
+    finally:
+      with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Turns errors of writing a file, or into a folder, into `WriteError`.
+
+  Errors of other files, which the same block may read, stay what they are.
+
+  Args:
+    path: Path of the file or of the folder.
+  """
   try:
-    yield temporary
-    os.replace(temporary, path)
+    yield
+  except WriteError:
+    raise
+  except Exception as error:
+    number = _find_errno(error, path)
+    if number is None:
+      raise
+    raise WriteError(number, f"cannot be written: {os.strerror(number)}", str(path)) from error
+
+
+def _find_errno(error: Exception, path: pathlib.Path) -> int | None:
+  """Finds the number of the system's error in one of writing to a path; None in any other."""
+  if isinstance(error, OSError) and error.errno is not None:
+    if error.filename is None or error.errno in FULL_OR_READ_ONLY:
+      return error.errno
+    name = pathlib.Path(os.fsdecode(error.filename))
+    temporary = name.name.startswith(f".{path.name}.") and name.parent == path.parent
+    is_own = temporary or name.is_relative_to(path) or path.is_relative_to(name)
+    return error.errno if is_own else None
+  # Libraries in other languages have it in their words.
+  text = str(error)
+  if str(path) in text and ("NOT_FOUND" in text or os.strerror(errno.ENOENT) in text):
+    return errno.ENOENT
+  return next((number for number in FULL_OR_READ_ONLY if os.strerror(number) in text), None)
+
+
+def sync_to_disk(path: pathlib.Path) -> None:
+  """Waits until the disk has the content of a file, or the names in a folder."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
   finally:
-    temporary.unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def sync_tree_to_disk(folder: pathlib.Path) -> None:
+  """Waits until the disk has a folder with all that is in it, and the folder's own name."""
+  for path in (*folder.rglob("*"), folder, folder.parent):
+    sync_to_disk(path)
+
+
+def hash_file(path: pathlib.Path) -> str:
+  """Returns the SHA-256 of a file's content in hexadecimal digits, as `sha256sum` prints it."""
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_partial_files(folder: pathlib.Path) -> None:
+  """Removes what processes that no longer live were writing into a folder and those in it."""
+  for partial in folder.rglob(f".*{PARTIAL}"):
+    owner = partial.name.removesuffix(PARTIAL).rpartition(".")[2]
+    if not pathlib.Path("/proc", owner).exists() or not owner.isdecimal():
+      partial.unlink(missing_ok=True)
 
 
 def to_json(content: Any) -> str:
@@ -45,26 +133,102 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-  """Reads what a JSON file holds."""
-  return json.loads(path.read_text("utf-8"))
+  """Reads what a JSON file holds.
+
+  Raises:
+    ValueError: It is no JSON; the message names the file and the line.
+  """
+  return _parse(path.read_bytes(), path)
 
 
-def append_jsonl(path: pathlib.Path, entry: Any) -> None:
-  """Appends an entry to a JSON Lines file; a number that is not finite becomes null."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("a") as file:
-    file.write(json.dumps(_finite(entry)) + "\n")
+def read_json_object(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON file that holds an object.
+
+  Raises:
+    ValueError: It is no JSON, or something else than an object.
+  """
+  content = read_json(path)
+  if not isinstance(content, dict):
+    raise ValueError(f"{path} holds {_describe(content)}; expected an object, as in {{...}}")
+  return content
 
 
-def read_jsonl(path: pathlib.Path) -> list[Any]:
+def append_jsonl(path: pathlib.Path, entry: Any, *, create: bool = True) -> None:
+  """Appends an entry to a JSON Lines file; a number that is not finite becomes null.
+
+  Args:
+    path: Path of the file.
+    entry: Entry, of JSON's types.
+    create: Whether to create a missing file, in a folder that exists.
+
+  Raises:
+    WriteError: It cannot be written, or is missing.
+  """
+  with writing(path), path.open("a+b" if create else "r+b") as file:
+    if end := file.seek(0, os.SEEK_END):
+      file.seek(end - 1)
+      if file.read() != b"\n":  # A process was killed while it wrote that line.
+        file.write(b"\n")
+    file.write(json.dumps(_finite(entry)).encode() + b"\n")
+
+
+def read_jsonl(
+  path: pathlib.Path,
+  kind: type | Mapping[str, Any] = object,
+  on_damage: Callable[[str], None] | None = None,
+) -> list[Any]:
   """Reads the entries of a JSON Lines file.
 
   Args:
     path: Path of the file; a missing one has no entries. A last line without a line feed is left
       out: it is still being written, or its writer was killed.
+    kind: Type that every entry must have, or a dict of the types that entries of an object must
+      have by name; any by default.
+    on_damage: Function that is called with a description of each line that is no such entry, which
+      is left out; None, the default, raises instead.
+
+  Raises:
+    ValueError: A line is no JSON, or of another type; the message names the file and the line.
   """
-  lines = path.read_text().split("\n")[:-1] if path.exists() else []
-  return [json.loads(line) for line in lines]
+  entries = []
+  lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+  for number, line in enumerate(lines, 1):
+    try:
+      entry = _parse(line, path, number)
+      if not _is_of_kind(entry, kind):
+        expected = kind.__name__ if isinstance(kind, type) else f"an object with {', '.join(kind)}"
+        raise ValueError(f"{path}, line {number}, holds {_describe(entry)}; expected {expected}")
+    except ValueError as error:
+      if on_damage is None:
+        raise
+      on_damage(f"{error}; it is left out")
+    else:
+      entries.append(entry)
+  return entries
+
+
+def _parse(content: bytes, path: pathlib.Path, line: int = 1) -> Any:
+  """Parses JSON that begins in a line of a file, or raises ValueError that names the line."""
+  try:
+    return json.loads(content.decode("utf-8"))
+  except json.JSONDecodeError as error:
+    number, fault = line + error.lineno - 1, f"is no JSON ({error.msg}, column {error.colno})"
+  except UnicodeDecodeError as error:
+    number = line + content[: error.start].count(b"\n")
+    fault = f"is no UTF-8 (byte {content[error.start]:#x})"
+  except RecursionError:
+    number, fault = line, "is nested too deeply; expected JSON"
+  raise ValueError(f"{path}, line {number}, {fault}")
+
+
+def _is_of_kind(entry: Any, kind: type | Mapping[str, Any]) -> bool:
+  if isinstance(kind, type):
+    return isinstance(entry, kind)
+  return isinstance(entry, dict) and all(isinstance(entry.get(k), v) for k, v in kind.items())
+
+
+def _describe(content: Any) -> str:
+  return f"{type(content).__name__} {reprlib.repr(content)}"
 
 
 def write_jsonl(path: pathlib.Path, entries: Iterable[Any]) -> None:
@@ -73,9 +237,11 @@ def write_jsonl(path: pathlib.Path, entries: Iterable[Any]) -> None:
     temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes arrays as a compressed NumPy archive, atomically."""
-  with atomic_write(path) as temporary, temporary.open("wb") as file:
+def write_npz(
+  path: pathlib.Path, arrays: Mapping[str, np.ndarray], *, durable: bool = True
+) -> None:
+  """Writes arrays as a compressed NumPy archive, atomically; see `atomic_write`."""
+  with atomic_write(path, durable=durable) as temporary, temporary.open("wb") as file:
     # Among its keywords NumPy has an option, which no array is called after.
     np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 

@@ -12,7 +12,7 @@ from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Far
 from asmjax.models.predictors.farabet import connection_masks
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import name_map, transfer
-from asmjax.pretrained.names import leaves_by_path
+from asmjax.utils.trees import leaves_by_path
 
 torch = pytest.importorskip("torch", reason="the networks to compare with are in PyTorch")
 

@@ -2,10 +2,13 @@
 
 import errno
 import signal
+import sys
+import types
 
 import pytest
 
-from asmjax.cli.errors import Status, describe_failure
+from asmjax.cli.errors import Status, describe_failure, hide_aftermath
+from asmjax.utils.files import WriteError
 from asmjax.utils.stopping import Stopped
 from tests.helpers import small_configs as small
 
@@ -17,6 +20,9 @@ from tests.helpers import small_configs as small
     (FileNotFoundError("a is missing"), Status.FAILED, "FATAL a is missing"),
     (FloatingPointError("loss is nan"), Status.DIVERGED, "FATAL loss is nan"),
     (OSError(errno.ENOSPC, "No space left", "x"), Status.NO_ROOM, "FATAL [Errno 28] No space"),
+    (OSError(errno.EROFS, "Read-only", "x"), Status.NO_ROOM, "FATAL [Errno 30] Read-only"),
+    (WriteError(errno.ENOENT, "cannot", "x"), Status.NO_ROOM, "FATAL x cannot"),
+    (WriteError(errno.EACCES, "cannot", "x"), Status.FAILED, "FATAL x cannot"),
     (MemoryError("9 GB"), Status.NO_ROOM, "FATAL out of memory (9 GB; the machine has "),
     (RuntimeError("RESOURCE_EXHAUSTED: 1\n2"), Status.NO_ROOM, "FATAL out of memory (RESOURCE_EX"),
     (
@@ -43,6 +49,16 @@ def test_describe_failure_is_one_line_and_a_status(error, status, message):
 
 def test_describe_failure_leaves_faults_of_the_code_alone():
   assert describe_failure(TypeError("f() takes 1 argument")) is None
+
+
+def test_hide_aftermath_hides_nothing_else(monkeypatch):
+  shown = []
+  monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: shown.append(unraisable.exc_value))
+  hide_aftermath()
+  errors = [RuntimeError("Event loop is closed"), ValueError("fault")]
+  for error in errors:
+    sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+  assert shown == errors[1:]
 
 
 def test_commands_end_in_one_line_unless_told_to_debug(tmp_path):

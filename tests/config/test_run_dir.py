@@ -1,13 +1,21 @@
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from asmjax.config.build import build_experiment
-from asmjax.config.data_facts import write_facts
-from asmjax.config.run_dir import find_checkpoint, read_config, read_descriptor, read_state, reopen
+from asmjax.config.data_facts import DATA_SET, write_facts
+from asmjax.config.run_dir import (
+  check_same_config,
+  find_checkpoint,
+  read_config,
+  read_descriptor,
+  read_state,
+  reopen,
+)
 from asmjax.game import PREDICTOR
 from asmjax.pretrained import read
 from asmjax.train.loop import open_checkpoints
@@ -80,6 +88,39 @@ def test_read_config_names_a_missing_run(workdir, tmp_path):
     read_state(reopen(workdir), tmp_path)
   with pytest.raises(ValueError, match="unknown checkpoint 'first'; known: best, last"):
     read_state(reopen(workdir), workdir, "first")
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    ("[1]", r"config\.json holds list \[1\]; expected an object"),
+    ("3", r"config\.json holds int 3; expected an object"),
+    ("{}", r"config\.json holds nothing under 'data'; expected a section"),
+    ('{"data": 5}', r"config\.json holds 5 under 'data'; expected a section"),
+    ('{"data": {', r"config\.json, line 1, is no JSON"),
+  ],
+)
+def test_read_config_refuses_what_is_no_config(content, message, tmp_path):
+  (tmp_path / "config.json").write_text(content)
+  with pytest.raises(ValueError, match=message) as raised:
+    read_config(tmp_path)
+  assert "\n" not in str(raised.value)
+
+
+def test_check_same_config_refuses_checkpoints_without_a_config(workdir, tmp_path):
+  shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+  with pytest.raises(
+    ValueError, match=r"holds checkpoints but no config\.json; expected the folder"
+  ):
+    check_same_config(tmp_path, read_config(workdir))
+  assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"name": 3}', '{"sources": 1}'])
+def test_read_descriptor_names_a_file_that_describes_no_data(content, workdir, tmp_path):
+  (tmp_path / DATA_SET).write_text(content)
+  with pytest.raises(ValueError, match=DATA_SET):
+    read_descriptor(tmp_path)
 
 
 def test_find_checkpoint_takes_the_last_of_a_run_that_was_never_evaluated(workdir, tmp_path):

@@ -89,8 +89,11 @@ class CheckedSchedule(LookaheadSchedule):
 
 
 def run(
-  workdir: pathlib.Path, variant: str = "load_asm", **changes
-) -> tuple[CheckedSchedule, dict]:
+  workdir: pathlib.Path,
+  variant: str = "load_asm",
+  schedule: type[LookaheadSchedule] = CheckedSchedule,
+  **changes,
+) -> tuple[LookaheadSchedule, dict]:
   """The schedule of a small run after its end, and its results."""
   config = small.config(
     variant,
@@ -102,7 +105,7 @@ def run(
   schedules = []
 
   def make(*arguments):
-    schedules.append(CheckedSchedule(*arguments, settings))
+    schedules.append(schedule(*arguments, settings))
     return schedules[0]
 
   results = train(build_experiment(config), workdir, make)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from asmjax.data.transforms import pad
-from asmjax.inference.export import FixedSizeOnlyError, export, export_for_any_size, save
+from asmjax.inference.export import FixedSizeOnlyError, export, export_for_any_size, load, save
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.views import Inference
 from asmjax.models.layers import Conv
 from asmjax.models.predictors import UNet
-from tests.helpers import inference_runs
+from tests.helpers import damage, inference_runs
 
 SHAPES = {"two": (2, 32, 64), "three": (3, 64, 32)}
 UNTRAINED = functools.partial(UNet, levels=2, width=4)
@@ -233,3 +233,40 @@ def test_save_writes_complete_files_or_none(tmp_path):
   assert not list(tmp_path.iterdir())
   save(artifact, tmp_path / "there" / "net.stablehlo")
   assert {path.name for path in (tmp_path / "there").iterdir()} == {"net.stablehlo", "net.json"}
+
+
+def test_load_refuses_half_of_a_pair(tmp_path, monkeypatch, injections):
+  path = tmp_path / "net.stablehlo"
+  first, second = (
+    export(inference_runs.trained(Rows, ("depth",)), size=(2, width), platforms=("cpu",))
+    for width in (2, 4)
+  )
+
+  def fail(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    patched.setattr("asmjax.inference.export.write_json", fail)
+    save(first, path)
+  with pytest.raises(FileNotFoundError, match="net.json"):
+    load(path)
+  save(first, path)
+  loaded = load(path)
+  assert loaded.metadata == first.metadata
+  images = np.ones((1, 2, 2, 3), np.uint8)
+  jax.tree.map(
+    np.testing.assert_array_equal, loaded.exported.call(images), first.exported.call(images)
+  )
+  for seed in range(injections(3)):
+    before = path.read_bytes()
+    damage.flip_bit_of(path, np.random.default_rng(seed))
+    with pytest.raises(
+      ValueError, match=r"net.stablehlo is not the file that .*net.json describes"
+    ):
+      load(path)
+    path.write_bytes(before)
+  with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    patched.setattr("asmjax.inference.export.write_json", fail)
+    save(second, path)
+  with pytest.raises(ValueError, match="from another export; export again"):
+    load(path)

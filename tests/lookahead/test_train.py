@@ -1,12 +1,16 @@
 """Complete runs of LoAd: stepped back, killed, resumed."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from asmjax.analysis.lookahead import History
 from asmjax.config.build import build_experiment, build_schedule
-from tests.helpers import lookahead_runs
+from asmjax.lookahead.train import LookaheadSchedule
+from asmjax.utils.checkpoint_folder import read_arrays
+from tests.helpers import damage, lookahead_runs
 from tests.helpers import small_configs as small
 
 # What may stand on a command line.
@@ -51,6 +55,24 @@ def test_schedule_keeps_maps_and_previews_of_the_buffers_models(finished):
   assert {each.model for each in schedule.progress.sets[:-1]} <= kept and len(kept) <= 5
   with np.load(workdir / "previews" / "0.npz") as album:
     assert len(album["segmentation/prediction"]) == 4
+
+
+def test_schedule_goes_on_from_an_older_checkpoint_to_the_very_same_end(finished, tmp_path, capsys):
+  """The maps of the buffer that it had then are still there."""
+  workdir, schedule, results = finished
+  copy = tmp_path / "run"
+  shutil.copytree(workdir, copy)
+  steps = sorted(int(path.name) for path in (copy / "checkpoints").iterdir())
+  damage.empty_folder(copy / "checkpoints" / str(steps[-1]) / "manifest", None)
+  # One that checks cannot go on: it has no copy of the best model.
+  again, results_again = lookahead_runs.run(copy, schedule=LookaheadSchedule)
+  assert f"checkpoints/{steps[-1]}/manifest" in capsys.readouterr().err
+  assert results_again == results and small.logged(copy) == small.logged(workdir)
+  ends = [
+    read_arrays(folder / "checkpoints" / str(steps[-1]), "state") for folder in (workdir, copy)
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *ends)
+  assert again.progress == schedule.progress
 
 
 def test_schedule_ends_a_critics_training_with_its_patience(finished):

@@ -16,8 +16,8 @@ from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xcept
 from asmjax.models.input_transform import IMAGENET, SUBTRACT_MEAN, SYMMETRIC
 from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
 from asmjax.pretrained import input_transform, name_map, readers
-from asmjax.pretrained.names import leaves_by_path
 from asmjax.train.loop import make_eval_results
+from asmjax.utils.trees import leaves_by_path
 from configs import voc
 from tests.helpers import inference_runs as runs
 from tests.helpers import published_weights

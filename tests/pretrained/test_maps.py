@@ -11,7 +11,7 @@ from asmjax.models.predictors import UNet
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import name_map
 from asmjax.pretrained.maps import MAPS
-from asmjax.pretrained.names import leaves_by_path
+from asmjax.utils.trees import leaves_by_path
 from tests.helpers import published_weights
 
 HEADS = {"segmentation": 3}

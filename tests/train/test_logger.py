@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import struct
 import sys
 from unittest import mock
 
@@ -13,6 +14,7 @@ from asmjax.train.logger import (
   Logger,
   Loggers,
   SkippedExamples,
+  TensorBoardLogger,
   TerminalLogger,
   Throughput,
   open_run_loggers,
@@ -120,6 +122,79 @@ def test_loggers_log_to_all_in_order():
     ("a", 1, ["ill"]),
     ("b", 1, ["ill"]),
   ]
+
+
+class Tracker(Logger):
+  """Loses its connection at a step, or when it is closed."""
+
+  def __init__(self, at):
+    self._at, self.steps = at, []
+
+  def log_metrics(self, step, means, scores):
+    if step == self._at:
+      raise ConnectionError("no route\nto host")
+    self.steps.append(step)
+
+  def close(self):
+    if self._at is None:
+      raise TimeoutError("too late")
+
+
+@pytest.mark.parametrize("at, reason", [(10, "ConnectionError: no route to host"), (None, "late")])
+def test_loggers_drop_an_optional_one_that_raises_with_one_warning(at, reason, tmp_path, capsys):
+  trackers = [Tracker(at), Tracker(-1)]
+  logger = open_run_loggers(tmp_path, start=0, steps=20, others=trackers)
+  for step in (5, 10, 15):
+    logger.log_metrics(step, {"a": 1.0}, {})
+  logger.close()
+  assert [tracker.steps for tracker in trackers] == [[5] if at else [5, 10, 15], [5, 10, 15]]
+  (warning,) = warnings(tmp_path)
+  assert warning["step"] == (at or 15)
+  assert warning["warning"].startswith("Tracker is dropped: ") and reason in warning["warning"]
+  assert capsys.readouterr().err.count("dropped") == 1
+  assert [line["step"] for line in metrics(tmp_path)] == [5, 10, 15]
+
+
+def test_tensorboard_logger_hides_what_is_repeated(tmp_path):
+  """Every record has its length, and the events are those that TensorBoard reads."""
+  from tensorboardX.proto.event_pb2 import Event
+
+  with contextlib.closing(TensorBoardLogger(tmp_path, 10)) as logger:
+    logger.log_metrics(15, {"a/b": 0.5, "bad": float("nan")}, {"c": 0.25})
+    logger.log_warnings(15, ["ill"])
+    logger.log_images(15, lambda: {"input": np.zeros((2, 4, 4, 3), np.uint8)})
+  (path,) = tmp_path.iterdir()
+  assert path.name.startswith("events.out.tfevents.")
+  data, events = path.read_bytes(), []
+  while data:
+    (length,) = struct.unpack("<Q", data[:8])
+    events.append(Event.FromString(data[12 : 12 + length]))
+    data = data[16 + length :]
+  assert events[0].file_version == "brain.Event:2"
+  assert events[1].session_log.status == 1 and events[1].step == 11
+  values = [(event.step, value) for event in events[2:] for value in event.summary.value]
+  assert {step for step, _ in values} == {15}
+  scalars = {value.tag: value.simple_value for _, value in values if "a/b" in value.tag}
+  assert scalars == {"a/b": 0.5}
+  assert [v.tag for _, v in values] == ["a/b", "c", "warnings/text_summary", "input"]
+  assert values[-1][1].image.width == 8
+
+
+def test_tensorboard_logger_writes_no_file_without_events(tmp_path):
+  TensorBoardLogger(tmp_path / "tensorboard").close()
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", '{"loss": 1.0}', '{"step": "5"}', '{"step": 5'])
+def test_file_logger_names_and_drops_damaged_lines(line, tmp_path, capsys):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 5, "a": 1.0}\n' + line + '\n{"step": 10, "a": 2.0}\n')
+  FileLogger(tmp_path, 10)
+  assert [entry["step"] for entry in metrics(tmp_path)] == [5, 10]
+  (warning,) = warnings(tmp_path)
+  assert warning["warning"].startswith(f"{path}, line 2, ")
+  assert warning["warning"].endswith("; it is left out")
+  assert warning["warning"] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("steps", [20, None])

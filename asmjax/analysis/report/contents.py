@@ -20,7 +20,7 @@ from asmjax.analysis.report.published import PublishedMatch, find_published
 from asmjax.analysis.runs import Group, check_comparable
 from asmjax.config.run_dir import read_config
 from asmjax.metrics.names import drop_classes, group_by_class
-from asmjax.utils.files import read_json, read_jsonl
+from asmjax.utils.files import read_json_object, read_jsonl
 
 
 class TaskScores(NamedTuple):
@@ -235,7 +235,7 @@ def _read_runs(groups: Sequence[Group]) -> tuple[list[RunRecord], list[str]]:
       else:
         notes.append(f"{group.label}: {path} is missing, so its settings are unknown")
       path = workdir / "environment.json"
-      environment = read_json(path) if path.exists() else {}
+      environment = read_json_object(path) if path.exists() else {}
       command = shlex.join(environment.pop("command", ()))
       runs.append(RunRecord(group.label, workdir, config, environment, command))
   return runs, notes
