@@ -1,0 +1,64 @@
+"""Long runs: memory, open files and threads stay what they were.
+
+The short form takes 48 steps of either kind; `--injections=N` takes 30 N, so 100 for 3,000 steps.
+"""
+
+import gc
+import os
+import pathlib
+import threading
+
+import numpy as np
+import pytest
+
+from asmjax.config.build import build_experiment, build_schedule
+from asmjax.train.logger import Logger
+from asmjax.train.loop import train
+from tests.helpers import small_configs as small
+
+_MIB = 2**20
+# Growth that is none: allocators round, and caches of a fixed size fill.
+_GROWTH = 24 * _MIB
+
+RUNS = {
+  "training": ("asm", {"eval.every": 8, "checkpoint.every": 3}),
+  "lookahead": ("load_asm", {**small.AHEAD, "checkpoint.every": 3}),
+}
+
+
+class ResourceMeter(Logger):
+  """Notes at each log the bytes in memory and the numbers of open files and threads."""
+
+  def __init__(self):
+    self.readings = []
+
+  def log_metrics(self, step, means, scores):
+    """Notes what there is now."""
+    gc.collect()
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    self.readings.append((pages * os.sysconf("SC_PAGE_SIZE"), files, threads))
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="Linux says what is used")
+@pytest.mark.parametrize("kind", RUNS)
+def test_train_keeps_memory_files_and_threads_flat(kind, tmp_path, injections):
+  variant, changes = RUNS[kind]
+  steps = 30 * injections(0) or 48
+  # Steps of a critic are not among them, and cycles end a run that has nothing to gain.
+  config = small.config(variant, **changes, **{"train.steps": steps, "train.log_every": 2})
+  if kind == "lookahead":
+    config.lookahead.rules.patience = steps
+  experiment, meter = build_experiment(config), ResourceMeter()
+  train(experiment, tmp_path, build_schedule(config, experiment), [meter])
+  half = len(meter.readings) // 2
+  assert half > steps // 8
+  middle, late = (
+    np.array(part) for part in (meter.readings[half // 2 : half], meter.readings[half:])
+  )
+  memory, files, threads = (late.max(0) - middle.max(0)).tolist()
+  print(f"{kind}, {steps} steps: {memory / _MIB:+.1f} MiB, {files:+d} files, {threads:+d} threads")
+  # Files of a checkpoint may just be open.
+  assert memory < _GROWTH and files <= 4 and threads <= 1
+  steps_kept = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal()]
+  assert len(steps_kept) <= 4
