@@ -182,7 +182,10 @@ def _open(root: str) -> "tfds.core.DatasetBuilder":
   try:
     builder = tfds.builder_from_directory(folder)
   except ParseError as error:
-    raise ValueError(f"{folder / _INFO} cannot be read ({error}); expected a whole file") from error
+    reason = str(error).partition("\n")[0]
+    raise ValueError(
+      f"{folder / _INFO} cannot be read ({reason}); expected a whole file"
+    ) from error
   except Exception as error:  # What TFDS raises on arbitrary metadata is arbitrary.
     raise ValueError(f"the metadata in {folder} cannot be read ({error!r})") from error
   formats = sorted(format.value for format in builder.info.available_file_formats())

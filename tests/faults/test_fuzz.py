@@ -24,6 +24,7 @@ from asmjax.data.packing import pack
 from asmjax.data.sources.folder import Folder
 from asmjax.data.tfds import Tfds
 from asmjax.inference.inputs import find_inputs
+from asmjax.train.checkpoint import Checkpoints
 from tests.helpers import small_configs as small
 from tests.helpers.class_lists import CSV, YAML
 from tests.helpers.list_source import ListSource
@@ -175,12 +176,10 @@ def make_weights(root):
 
 
 def make_checkpoint(root):
-  import orbax.checkpoint as ocp
-
   params = {"conv": {"kernel": np.ones((3, 3, 2, 4), np.float32), "bias": np.zeros(4, np.float32)}}
   tree = {"players": {"predictor": {"params": params, "opt_state": {"count": np.zeros(2)}}}}
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-    checkpointer.save((root / "state").absolute(), tree)
+  with Checkpoints(root / "checkpoints", metric="score") as checkpoints:
+    checkpoints.save(tree, step=1)
 
 
 FOLDERS = {
