@@ -56,7 +56,8 @@ def read(tmp_path, monkeypatch, finished):
     commands = [line for line in PAGES[page] if not documented.why_not_run(line)]
     return [reader.run(command) for command in commands]
 
-  return run
+  yield run
+  jax.clear_caches()  # Of programs that no other page runs.
 
 
 GUIDE = ("docs/get_started.md", "docs/own_images.md", "docs/predicting.md", "docs/lookahead.md")
