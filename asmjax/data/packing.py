@@ -25,8 +25,9 @@ from asmjax.utils.files import PARTIAL, atomic_write, hash_file, read_json_objec
 # a folder with the one but not the other is incomplete.
 PLAN = "asmjax.json"
 
-# File with the SHA-256 of every complete shard by name, by which a later call knows them as whole.
-DIGESTS = "sha256.json"
+# End of the name of the file beside a complete shard by which a later call knows it as whole, and
+# which `sha256sum --check` reads.
+DIGEST = ".sha256"
 
 # Number of threads that read and compress, and of examples that these prepare ahead of writing.
 _THREADS = min(16, os.cpu_count() or 1)
@@ -67,7 +68,7 @@ def pack(
   folder = _begin_folder(folder, plan)
   descriptor = next(iter(sources.values())).descriptor
   features = _make_features(descriptor)
-  infos, digests = [], _read_digests(folder)
+  infos = []
   for split, source in sources.items():
     encode = functools.partial(_encode_example, source, features)
     indices = range(len(source))
@@ -80,13 +81,7 @@ def pack(
     )
     paths = [pathlib.Path(path) for path in template.sharded_filepaths(len(shards))]
     for path, shard in zip(paths, shards, strict=True):
-      report = functools.partial(progress, split)
-      if path.exists() and digests.get(path.name) == hash_file(path):
-        report(len(shard))
-        continue
-      _pack_shard(path, encode, shard, report)
-      digests[path.name] = hash_file(path)
-      write_json(folder / DIGESTS, dict(sorted(digests.items())))
+      _pack_shard(path, encode, shard, functools.partial(progress, split))
     size = sum(path.stat().st_size for path in paths)
     infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[*map(len, shards)], num_bytes=size))
   tfds.folder_dataset.write_metadata(
@@ -203,10 +198,13 @@ def _pack_shard(
   indices: range,
   progress: Callable[[int], None],
 ) -> None:
-  """Writes one shard."""
+  """Writes one shard and its digest, unless it exists and agrees with its digest."""
   import grain
   from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
+  digest = path.with_name(f"{path.name}{DIGEST}")
+  if path.exists() and digest.exists() and digest.read_bytes() == _describe_content(path):
+    return progress(len(indices))
   options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_THREADS)
   encoded = grain.MapDataset.range(indices.start, indices.stop).map(encode)
 
@@ -221,14 +219,13 @@ def _pack_shard(
       partial,
       records(),  # pyright: ignore[reportArgumentType]
     )
+  with atomic_write(digest) as partial:
+    partial.write_bytes(_describe_content(path))
 
 
-def _read_digests(folder: pathlib.Path) -> dict[str, str]:
-  """Reads the digests of the shards that earlier calls completed."""
-  try:
-    return read_json_object(folder / DIGESTS)
-  except (FileNotFoundError, ValueError):  # None yet, or damaged: no shard is known as whole.
-    return {}
+def _describe_content(path: pathlib.Path) -> bytes:
+  """Returns the line of `sha256sum` for a file."""
+  return f"{hash_file(path)}  {path.name}\n".encode()
 
 
 def _make_features(descriptor: Descriptor) -> Any:

@@ -328,7 +328,7 @@ def test_pack_writes_a_data_set_of_tensorflow_datasets(packed):
     "val": 2,
   }
   assert builder.info.splits["train"].num_bytes == sum(
-    path.stat().st_size for path in pathlib.Path(packed).glob("*-train.*")
+    path.stat().st_size for path in pathlib.Path(packed).glob("*-train.*-of-0000?")
   )
   example = builder.as_data_source("train")[4]
   np.testing.assert_array_equal(example["image"], noise(4)["image"])
