@@ -65,7 +65,9 @@ def test_game_names_players_and_prefixes_losses():
   players = games.game(**(games.METHODS["iid"] | games.METHODS["asm"]))
   params, stats = games.variables(players)
   assert set(params) == {PREDICTOR, "structure"} and players.critics == ("structure",)
-  output = players.compute_losses(params, stats, games.batch(2), rng=jax.random.key(0))
+  output = jax.eval_shape(
+    lambda: players.compute_losses(params, stats, games.batch(2), rng=jax.random.key(0))
+  )
   assert set(output.losses) == {
     "pixel/segmentation",
     "structure/conv1",
@@ -81,14 +83,18 @@ def test_input_transform_is_applied_for_the_predictor_alone():
   params, stats = games.variables(players)
   examples, means = games.batch(2), {}
   for transform in (IMAGENET, SYMMETRIC):
-    output = dataclasses.replace(players, input_transform=transform).compute_losses(
-      params, stats, examples, rng=jax.random.key(0)
-    )
-    means[transform] = {name: part.value.mean() for name, part in output.losses.items()}
-    logits = players.predictor.apply(
-      {"params": params[PREDICTOR]}, transform(examples["image"]), train=True
-    )["segmentation"]
-    expected = cross_entropy(logits, examples["label"]).mean()
+    transformed = dataclasses.replace(players, input_transform=transform)
+
+    @jax.jit
+    def compute(transformed=transformed, transform=transform):
+      output = transformed.compute_losses(params, stats, examples, rng=jax.random.key(0))
+      logits = players.predictor.apply(
+        {"params": params[PREDICTOR]}, transform(examples["image"]), train=True
+      )["segmentation"]
+      expected = cross_entropy(logits, examples["label"]).mean()
+      return {name: part.value.mean() for name, part in output.losses.items()}, expected
+
+    means[transform], expected = compute()
     np.testing.assert_allclose(means[transform]["pixel/segmentation"], expected, rtol=1e-5)
   a, b = means.values()
   assert a["adversarial/discriminator_loss_real"] == b["adversarial/discriminator_loss_real"]

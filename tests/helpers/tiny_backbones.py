@@ -49,11 +49,14 @@ def initial_layer(module, x, **options):
   )
 
 
+def start(net, *size):
+  """Features of a black image and random variables."""
+  return net.init_with_output(jax.random.key(0), jnp.zeros((1, *size, 3)), train=False)
+
+
 def shapes(net, *size):
   """Features of an image and variables, as shapes."""
-  return jax.eval_shape(
-    lambda: net.init_with_output(jax.random.key(0), jnp.zeros((1, *size, 3)), train=False)
-  )
+  return jax.eval_shape(lambda: start(net, *size))
 
 
 def count(tree):
@@ -63,10 +66,8 @@ def count(tree):
 
 def costs(net, *size):
   """Multiply-adds of all convolutions and matrix products for an image, and values they make."""
-  x = jnp.zeros((1, *size, 3))
-  variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x, train=False))
   with use_cpu_kernels(False):
-    traced = jax.make_jaxpr(lambda v, x: net.apply(v, x, train=False))(variables, x)
+    traced = jax.make_jaxpr(lambda: start(net, *size))()
   products = values = 0
   for equation in traced.eqns:
     if equation.primitive.name in ("conv_general_dilated", "dot_general"):

@@ -14,8 +14,6 @@ from asmjax.ops import resize_bilinear
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as oracle
 
-CRITIC = MobileNetCritic((40, 33), dropout=0.5, width=0.125)
-
 
 def tiny_v1(**options):
   return MobileNetV1(0.125, **options)
@@ -54,6 +52,13 @@ def shorten(request, monkeypatch):
     return tiny
 
   return make
+
+
+@pytest.fixture
+def short_critic(monkeypatch):
+  """A critic whose MobileNet has few blocks."""
+  monkeypatch.setattr(mobilenet, "V1_BLOCKS", VERSIONS["v1"][-1])
+  return MobileNetCritic((40, 33), dropout=0.5, width=0.125)
 
 
 def structure(*shape):
@@ -140,10 +145,9 @@ def test_mobilenet_v2_is_its_definition():
   np.testing.assert_allclose(features, y, rtol=1e-3, atol=1e-3 * np.std(y))
 
 
-@pytest.mark.parametrize("make", [tiny_v1, MobileNetV2])
-@pytest.mark.parametrize("size", [(64, 96), (67, 33), (1, 5)])
-def test_mobilenet_rounds_sizes_up(make, size):
-  backbones.assert_rounded_up(make, *size)
+@pytest.mark.parametrize("size", [(64, 67), (1, 5)])
+def test_mobilenet_rounds_sizes_up(shorten, size):
+  backbones.assert_rounded_up(shorten(), *size)
 
 
 def test_mobilenet_dilated_in_place_of_strides_has_the_same_features_more_densely(shorten):
@@ -158,17 +162,19 @@ def test_mobilenet_statistics_follow_training_unless_frozen(shorten):
   backbones.assert_statistics_follow_training(shorten(), backbones.image(20, 33))
 
 
-def test_mobilenet_critic_resizes_the_structure():
+def test_mobilenet_critic_resizes_the_structure(short_critic):
   x = structure(2, 19, 24, 6)
-  variables = backbones.initial(CRITIC, x)
-  apply = jax.jit(lambda x: CRITIC.apply(variables, x, train=False))
+  variables = backbones.initial(short_critic, x)
+  apply = jax.jit(lambda x: short_critic.apply(variables, x, train=False))
   logits = apply(x)
   assert logits.shape == (2, 1, 1, 1) and logits[0] != logits[1]
-  np.testing.assert_allclose(apply(resize_bilinear(x, CRITIC.size)), logits, rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(
+    apply(resize_bilinear(x, short_critic.size)), logits, rtol=1e-5, atol=1e-7
+  )
 
 
-def test_mobilenet_critic_drops_at_random_and_gradients_reach_everything():
-  net, x = CRITIC.clone(norm=Norm("none")), structure(2, 19, 24, 6)
+def test_mobilenet_critic_drops_at_random_and_gradients_reach_everything(short_critic):
+  net, x = short_critic.clone(norm=Norm("none")), structure(2, 19, 24, 6)
   params = backbones.initial(net, x)["params"]
 
   @jax.jit

@@ -73,7 +73,7 @@ def test_xception_is_its_definition():
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.std(b))
 
 
-@pytest.mark.parametrize("size", [(64, 96), (67, 33), (1, 5)])
+@pytest.mark.parametrize("size", [(64, 67), (1, 5)])
 def test_xception_rounds_sizes_up(size):
   backbones.assert_rounded_up(tiny, *size)
 
