@@ -26,17 +26,21 @@ def example(seed=0, shape=(2, 5, 6), width=4, dtype=np.float32):
   return features.astype(dtype), label
 
 
+compiled_loss = functools.partial(
+  jax.jit(contrastive_loss, static_argnames=("classes", "size", "neighbors", "margin")),
+  classes=CLASSES,
+)
+
+
 def total(features, label, **options):
   """The loss as it is trained on: the two means, added."""
-  loss = contrastive_loss(features, label, classes=CLASSES, **options)
+  loss = compiled_loss(features, label, **options)
   return loss.same.mean() + loss.different.mean()
 
 
 def check_against_oracle(features, label, size, neighbors, margin):
   """Compares sums and counts with the oracle's, and returns the loss."""
-  loss = contrastive_loss(
-    features, label, classes=CLASSES, size=size, neighbors=neighbors, margin=margin
-  )
+  loss = compiled_loss(features, label, size=size, neighbors=neighbors, margin=margin)
   pairs = offsets(size, neighbors)
   expected = reference_critics.contrastive(features, label, CLASSES, pairs, margin)
   for mean, (value, count) in zip(loss, expected, strict=True):
