@@ -8,7 +8,7 @@ from importlib import metadata
 _FLAGS = ["--xla_backend_optimization_level=0"]
 # Half of the time to compile goes into fusions. XLA ends a process that names an unknown flag.
 if metadata.version("jaxlib").startswith("0.10."):
-  _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+  _FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 
 
 def xla_flags(devices: int) -> str:
