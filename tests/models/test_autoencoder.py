@@ -15,7 +15,8 @@ def kernels(variables):
 
 def test_structure_autoencoder_starts_with_tensorflows_uniform_biases():
   truth = jnp.zeros((1, 8, 8, 3))
-  params = StructureAutoencoder((64, 128)).init(jax.random.key(0), truth)["params"]
+  init = jax.jit(StructureAutoencoder((64, 128)).init)
+  params = init(jax.random.key(0), truth)["params"]
   for layer in ("conv1", "conv2", "conv3"):
     bias, limit = params[layer]["bias"], (3 / params[layer]["bias"].size) ** 0.5
     assert 0.8 * limit < bias.max() <= limit and 0.8 * limit < -bias.min() <= limit
