@@ -1,9 +1,10 @@
 """Processes that are killed at any moment of any command: nothing is lost, nothing is half there.
 
-One training of each kind and one other command are killed once; the long form kills every command
-`--injections` times.
+One training and one other command, chosen at random, are killed once; the long form kills every
+command `--injections` times.
 """
 
+import functools
 import shutil
 import signal
 import time
@@ -75,18 +76,36 @@ class Subject:
     return status != 0
 
 
-@pytest.fixture(scope="module", params=list(TRAININGS))
-def training(request, commands, tmp_path_factory):
-  """A training that was never killed."""
-  arguments = lambda folder: [*TRAININGS[request.param], f"--workdir={folder}"]
-  return Subject(commands, "train", arguments, tmp_path_factory.mktemp("trainings"))
+@pytest.fixture(scope="module")
+def trained(commands, tmp_path_factory):
+  """Function of a name that returns that training, which was never killed."""
+
+  @functools.cache
+  def train(name):
+    arguments = lambda folder: [*TRAININGS[name], f"--workdir={folder}"]
+    return Subject(commands, "train", arguments, tmp_path_factory.mktemp(name))
+
+  return train
 
 
-def test_trainings_end_bit_for_bit_whenever_they_are_killed(training, tmp_path, injections):
+def choose(names, injections):
+  """All of them, or a random one where there is to be one fault alone."""
+  names = list(names)
+  return [str(np.random.default_rng().choice(names))] if injections(1) == 1 else names
+
+
+def test_trainings_end_bit_for_bit_whenever_they_are_killed(trained, tmp_path, injections):
+  for name in choose(TRAININGS, injections):
+    kill_often(trained(name), tmp_path / name, injections(1))
+
+
+def kill_often(training, folder, wanted):
+  """Kills a training until it was killed so many times, and compares what it ends with."""
+  folder.mkdir()
   rng = np.random.default_rng()
-  expected, count, wanted = small.last_state(training.folder), 0, injections(1)
+  expected, count = small.last_state(training.folder), 0
   while count < wanted:
-    workdir = tmp_path / "killed"
+    workdir = folder / "killed"
     logged = []
     for _ in range(rng.integers(1, 6) if wanted > 1 else 1):
       number = SIGNALS[rng.integers(len(SIGNALS))]
@@ -108,17 +127,10 @@ def test_trainings_end_bit_for_bit_whenever_they_are_killed(training, tmp_path, 
 
 
 @pytest.fixture(scope="module")
-def run(commands, tmp_path_factory):
+def run(trained, tmp_path_factory):
   """A finished training, and photos."""
   folder = tmp_path_factory.mktemp("finished")
-  status, _ = commands.run(
-    "train",
-    *TRAININGS["training"],
-    f"--workdir={folder / 'run'}",
-    log=folder / "log",
-    fills_cache=True,
-  )
-  assert status == 0, (folder / "log").read_text()
+  shutil.copytree(trained("training").folder, folder / "run")
   (folder / "photos").mkdir()
   for index in range(6):
     pixels = np.random.default_rng(index).integers(0, 256, (16, 24, 3), np.uint8)
@@ -173,10 +185,7 @@ def assert_complete_or_absent(folder, expected):
 def test_commands_leave_complete_files_or_none_whenever_they_are_killed(
   run, commands, tmp_path, injections
 ):
-  names = list(COMMANDS)
-  if injections(1) == 1:
-    names = [str(np.random.default_rng().choice(names))]
-  for name in names:
+  for name in choose(COMMANDS, injections):
     interrupt_often(name, run, commands, tmp_path / name, injections(1))
 
 
