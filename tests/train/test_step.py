@@ -30,7 +30,7 @@ STEPS = 40
 
 @functools.cache
 def take_step(
-  devices, active_players, method="asm", norm="sync_batch", grad_accum_steps=1, wide=False, levels=2
+  devices, active_players, method="asm", norm="sync_batch", grad_accum_steps=1, wide=False, levels=1
 ):
   """A compiled step on the first `devices` devices, and the game's initial state.
 
@@ -69,25 +69,20 @@ def assert_close(actual, expected, rtol):
   jax.tree.map(compare, actual, expected)
 
 
-@pytest.mark.parametrize("updates, counts", [("joint", (2, 8)), ("alternate", (4,))])
-def test_step_gives_the_same_numbers_on_any_number_of_devices(updates, counts, float64):
+@pytest.mark.parametrize("updates, devices", [("joint", 8), ("alternate", 2)])
+def test_step_gives_the_same_numbers_on_any_number_of_devices(updates, devices, float64):
   expected = run(20, 1, updates, wide=True)
-  for devices in counts:
-    assert_close(run(20, devices, updates, wide=True), expected, 1e-9)
+  assert_close(run(20, devices, updates, wide=True), expected, 1e-9)
 
 
 def test_step_balances_terms_alike_on_any_number_of_devices(float64):
   options = {"method": "iid_asm_balanced", "wide": True}
   expected, metrics = run(2, 1, **options)
-  assert_close(run(2, 4, **options), (expected, metrics), 1e-9)
+  assert_close(run(2, 2, **options), (expected, metrics), 1e-9)
   np.testing.assert_allclose(
     metrics["gradient_norm_from/structure"], 0.3 * metrics["gradient_norm_from/pixel"], rtol=1e-9
   )
   assert 0 < metrics["gradient_scale/structure"] < 1 and "gradient_scale/pixel" not in metrics
-
-
-def test_step_gives_the_same_numbers_in_single_precision():
-  assert_close(run(5, 8)[0].players, run(5, 1)[0].players, 1e-4)
 
 
 def test_step_of_microbatches_gives_the_numbers_of_the_batch(float64):
@@ -147,8 +142,8 @@ def test_step_counts_the_predictors_steps_in_every_order_of_updates():
 
 
 @pytest.mark.parametrize("mover, waiter", [(PREDICTOR, "structure"), ("structure", PREDICTOR)])
-def test_step_leaves_inactive_players_bit_for_bit(mover, waiter):
-  step, before = take_step(2, (mover,))
+def test_step_leaves_inactive_players_bit_for_bit(mover, waiter, float64):
+  step, before = take_step(2, (mover,), wide=True)
   after, metrics = step(before, games.batch())
   after = jax.device_get(after)
   jax.tree.map(np.testing.assert_array_equal, after.players[waiter], before.players[waiter])
@@ -160,8 +155,8 @@ def test_step_leaves_inactive_players_bit_for_bit(mover, waiter):
   assert after.step == before.step + 1
 
 
-def test_step_on_an_unlabeled_batch_has_no_gradient():
-  step, state = take_step(2, (PREDICTOR, "structure"))
+def test_step_on_an_unlabeled_batch_has_no_gradient(float64):
+  step, state = take_step(8, (PREDICTOR, "structure"), wide=True)
   blank = {**games.batch(), "label": np.full((8, *games.SIZE), 255, np.int32)}
   after, metrics = step(state, blank)
   assert metrics["gradient_norm/predictor"] == 0 and metrics["gradient_norm/structure"] == 0
@@ -206,7 +201,6 @@ def take_medley(devices, grad_accum_steps=1):
     norm="none",
     grad_accum_steps=grad_accum_steps,
     wide=True,
-    levels=1,
   )
 
 
@@ -242,7 +236,7 @@ def sent_by_definition():
   return total, {name: float(optax.tree.norm(gradient)) for name, (gradient, _) in shares.items()}
 
 
-@pytest.mark.parametrize("devices, grad_accum_steps", [(1, 1), (2, 1), (8, 1), (2, 2)])
+@pytest.mark.parametrize("devices, grad_accum_steps", [(1, 1), (2, 1), (2, 2)])
 def test_step_measures_each_terms_gradient_by_the_outputs(devices, grad_accum_steps, float64):
   loss, expected = sent_by_definition()
   assert len(expected) == 5 and min(expected.values()) > 1e-3
@@ -265,10 +259,10 @@ def test_step_without_truth_measures_zero_everywhere(float64):
   assert all(value == 0 for value in metrics.values())
 
 
-def test_step_measures_no_gradient_of_an_inactive_predictor():
+def test_step_measures_no_gradient_of_an_inactive_predictor(float64):
   names = {}
   for mover in (PREDICTOR, "structure"):
-    step, state = take_step(2, (mover,))
+    step, state = take_step(2, (mover,), wide=True)
     _, metrics = step(state, games.batch())
     names[mover] = {name for name in metrics if name.startswith("gradient_norm_from/")}
   assert names == {PREDICTOR: {"gradient_norm_from/structure"}, "structure": set()}
@@ -276,7 +270,7 @@ def test_step_measures_no_gradient_of_an_inactive_predictor():
 
 @pytest.mark.parametrize("mover", [PREDICTOR, "adversarial"])
 def test_step_updates_statistics_of_active_critics_alone(mover):
-  step, before = take_step(2, (mover,), method="cgan", norm="none", levels=1)
+  step, before = take_step(2, (mover,), method="cgan", norm="none")
   after, _ = step(before, games.batch())
   critics = [jax.device_get(state).players["adversarial"] for state in (before, after)]
   same = jax.tree.map(np.array_equal, *((each.params, each.batch_stats) for each in critics))
@@ -284,10 +278,13 @@ def test_step_updates_statistics_of_active_critics_alone(mover):
   assert len(leaves) > 8 and set(leaves) == {mover == PREDICTOR}
 
 
+# What is special about them is so about one of the others too.
+COVERED = {"gan_basic", "gan_product", "gan_joint_batch", "gan_depth", "affinity", "aaf_released"}
 NEW = [
   method
   for method in games.METHODS
-  if set(games.METHODS[method]) & {"adversarial", "affinity", "embedding"} and method != "medley"
+  if set(games.METHODS[method]) & {"adversarial", "affinity", "embedding"}
+  and method not in COVERED | {"medley"}
 ]
 
 
@@ -307,22 +304,12 @@ def test_joint_gradients_of_every_method_are_finite_in_half_precision(method):
     assert any(np.any(a != b) for a, b in pairs)
 
 
-def test_step_averages_metrics_over_the_global_batch():
-  step, state = take_step(8, (PREDICTOR,), method="iid")
-  _, metrics = step(state, games.batch())
-  single, _ = take_step(1, (PREDICTOR,), method="iid")
-  _, expected = single(state, games.batch())
-  np.testing.assert_allclose(
-    metrics["pixel/segmentation"], expected["pixel/segmentation"], rtol=1e-6
-  )
-
-
 def test_step_learns_against_the_analyzer(float64):
   rng = np.random.default_rng(0)
   label = rng.integers(0, 3, (8, 2, 3)).repeat(4, 1).repeat(4, 2).astype(np.int32)
   image = np.stack([label * 100, 255 - label * 60, label * 10], -1).astype(np.uint8)
   examples = {"image": image, "label": label, "weight": np.ones(8, np.float32)}
-  step, state = take_step(1, (PREDICTOR, "structure"), norm="none", wide=True)
+  step, state = take_step(1, (PREDICTOR, "structure"), norm="none", wide=True, levels=2)
   players = games.game("none", **games.METHODS["asm"])
   predict = jax.jit(players.predict)
   accuracy = lambda state: np.mean(
