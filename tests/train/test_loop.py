@@ -319,6 +319,7 @@ def test_train_resumes_with_all_options_together(tmp_path, compiled_once):
         "train.dtype": "bfloat16",
         "train.steps": 6,
         "train.log_every": 1,
+        "predictor.levels": 1,
         "predictor.norm.kind": "sync_batch",
         "optimizer.predictor.ema_decay": 0.9,
         "optimizer.predictor.warmup_steps": 2,
