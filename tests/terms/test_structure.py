@@ -86,7 +86,7 @@ def own_values(players, params, stats, examples):
 
 @functools.cache
 def compiled(method):
-  return games.compile_players_alone(games.of_method(method), own_values, num_examples=8)
+  return games.compile_players_alone(games.of_method(method, levels=1), own_values, num_examples=8)
 
 
 @pytest.mark.parametrize("method", WITH_CRITIC)
@@ -179,21 +179,23 @@ def test_structure_for_each_task_equals_games_of_single_tasks():
   """Two terms that judge one task each have the values of two games."""
   names = ("depth", "normals")
   terms = {f"structure_{name}": games.structure(tasks=(name,)) for name in names}
-  players = games.game(tasks=names, **terms)
+  players = games.game(tasks=names, levels=1, **terms)
   params, stats = games.variables(players)
-  together = players.compute_losses(params, stats, games.batch(), rng=jax.random.key(0)).losses
+
+  def losses(players, params, stats):
+    compute = lambda *variables: players.compute_losses(
+      *variables, games.batch(), rng=jax.random.key(0)
+    )
+    return jax.jit(compute)(params, stats).losses
+
+  together = losses(players, params, stats)
   for name in names:
     heads = [f"head_{task}" for task in names if task != name]
     predictor = {key: value for key, value in params[PREDICTOR].items() if key not in heads}
-    alone = (
-      games.game(tasks=(name,))
-      .compute_losses(
-        {PREDICTOR: predictor, "structure": params[f"structure_{name}"]},
-        {PREDICTOR: stats[PREDICTOR], "structure": {}},
-        games.batch(),
-        rng=jax.random.key(0),
-      )
-      .losses
+    alone = losses(
+      games.game(tasks=(name,), levels=1, structure=games.structure()),
+      {PREDICTOR: predictor, "structure": params[f"structure_{name}"]},
+      {PREDICTOR: stats[PREDICTOR], "structure": {}},
     )
     assert alone.keys() == {
       key.replace(f"structure_{name}/", "structure/") for key in together if f"_{name}/" in key
@@ -299,7 +301,7 @@ def test_structure_weights_follow_their_schedules(float64):
   falling = games.structure(
     reconstruction_weight=0.0, weight=Ramp(3.0, 0.3), critic_weight=Ramp(0.5, 0.05)
   )
-  players = games.game(structure=falling)
+  players = games.game(levels=1, structure=falling)
   play, params = compiled("asm_no_rec")
   _, stats = games.double(games.variables(players))
   gradients = jax.jit(
