@@ -77,8 +77,6 @@ class Pixel(Term):
 
   def check(self, tasks: Mapping[str, Task]) -> None:
     """Raises ValueError if options of segmentation do not fit it, or it is not trained."""
-    if not 0 <= self.balanced <= 1:
-      raise ValueError(f"balanced={self.balanced}; expected a part of the training, 0 to 1")
     if "segmentation" not in tasks:
       if of_classes := self._options_of_classes():
         raise ValueError(f"{of_classes} needs the task segmentation; trained: {', '.join(tasks)}")

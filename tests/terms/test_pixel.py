@@ -149,7 +149,7 @@ def test_pixel_balance_changes_neither_counts_nor_weights(outputs):
 @pytest.mark.parametrize(
   "settings, tasks, message",
   [
-    ({"balanced": 1.5}, TASKS, "balanced=1.5; expected a part of the training, 0 to 1"),
+    ({"balanced": 1.5}, TASKS, r"balanced=1.5; expected a number in \[0, 1\]"),
     ({"balanced": -0.1}, TASKS, "balanced=-0.1; expected"),
     ({"balanced": 0.5}, {"depth": Depth()}, "needs the task segmentation; trained: depth"),
     ({"balanced": 0.5, "shares": (0.5, 0.5)}, TASKS, "2 shares; .*each of 3 classes"),

@@ -43,6 +43,14 @@ _CITIES = {
   "optimizer.predictor.weight_decay": 5e-4,
 }
 _STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
+# What makes another loss of the pixel loss.
+_OTHER_PIXEL_LOSSES = (
+  "balanced",
+  "inverse_frequency",
+  "class_weights",
+  "label_smoothing",
+  "focal_gamma",
+)
 _ASM, _AAF = "Hwang et al. 2019", "Ke et al. 2018"
 _LUC, _LOAD = "Luc et al. 2016", "Jamali-Rad and Szabo 2022"
 
@@ -184,7 +192,8 @@ def name_published_method(config: Mapping[str, Any]) -> str:
   terms = {section.get("kind", name): section for name, section in config["terms"].items()}
   kinds = "+".join(sorted(terms))
   if kinds == "pixel":
-    return "" if terms["pixel"].get("balanced") else "iid"
+    changed = [name for name in _OTHER_PIXEL_LOSSES if terms["pixel"].get(name)]
+    return "" if changed or terms["pixel"].get("hard_threshold", 1) < 1 else "iid"
   if kinds == "structure":
     settings = terms["structure"]
     paper = (
