@@ -124,7 +124,7 @@ def read_step(workdir: pathlib.Path, experiment: Experiment, step: int | None = 
   step = stored[-1] if step is None and stored else step
   if step not in stored:
     raise FileNotFoundError(
-      f"{workdir / FOLDER} has no step {'' if step is None else step}; stored: "
+      f"{workdir / FOLDER} has no step{'' if step is None else f' {step}'}; stored: "
       f"{', '.join(map(str, stored)) or 'none, as no step of the run was not finite'}"
     )
   folder = workdir / FOLDER / str(step)
