@@ -42,7 +42,7 @@ def train(
     workdir: Folder of the run; it is made if need be.
     command: Command that trains the run, for its `environment.json`; none by default.
     loggers: Loggers beside those of the folder, such as `asmjax.train.trackers.WandbLogger`; none
-      by default.
+      by default. One that raises is dropped with a warning.
     **overrides: Values by dotted key of the config, as in `**{"train.steps": 100}`.
 
   Raises:

@@ -30,7 +30,8 @@ install_import_hook(
 
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+
+from tests.helpers.compilation_cache import cache_programs
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -54,18 +55,8 @@ def injections(request):
 @pytest.fixture(scope="module")
 def compiled_once(tmp_path_factory):
   """Runs of one module do not compile again what one of them has."""
-  settings = {
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
+  with cache_programs(tmp_path_factory.mktemp("compiled")):
+    yield
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import shlex
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from asmjax.cli.config_flag import split_overrides
 from asmjax.config.load import load_config
 from tests.helpers import documented_commands as documented
 from tests.helpers import small_configs as small
+from tests.helpers.compilation_cache import cache_programs
 from tests.helpers.tiny_trees import CLASSES
 
 PAGES = {
@@ -24,18 +24,8 @@ PAGES = {
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
   """The commands compile once what several of them need."""
-  settings = {
-    "jax_compilation_cache_dir": small.CACHE.name,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
+  with cache_programs(small.CACHE.name):
+    yield
 
 
 @pytest.fixture(scope="module")

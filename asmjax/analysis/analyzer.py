@@ -266,7 +266,7 @@ def _predict_examples(
 def _draw_comparison(
   run: Experiment, task: str, output: Array, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  palette = np.array(run.descriptor.palette, np.uint8).reshape(-1, 3)
+  palette = run.descriptor.palette_array
   return run.game.tasks[task].draw_comparison(
     output, batch, palette, align_corners=run.game.align_corners
   )

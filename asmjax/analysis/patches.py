@@ -203,7 +203,7 @@ def _draw_examples(
   # In evaluation examples are prepared without randomness.
   examples = [run.prepare(run.validation[index], np.random.default_rng(0)) for index in indices]
   batch = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
-  palette = np.array(run.descriptor.palette, np.uint8).reshape(-1, 3)
+  palette = run.descriptor.palette_array
   pictures = {"": batch["image"]}
   for name, task in run.game.tasks.items():
     truth = task.from_prediction(batch[task.truth_key])

@@ -6,8 +6,7 @@ import re
 import sys
 from typing import NamedTuple
 
-from asmjax.utils.exhaustion import NO_ROOM
-from asmjax.utils.files import WriteError
+from asmjax.utils.exhaustion import NO_ROOM, WriteError
 from asmjax.utils.memory import format_bytes, total_memory
 from asmjax.utils.stopping import Stopped
 

@@ -41,7 +41,8 @@ def main(_: list[str]) -> int:
   from asmjax.config.run_dir import read_state, reopen
   from asmjax.inference.evaluation import InferenceViews
   from asmjax.train.loop import make_eval_results, open_skipped_examples
-  from asmjax.utils.files import WriteError, read_json_object, write_json
+  from asmjax.utils.exhaustion import WriteError
+  from asmjax.utils.files import read_json_object, write_json
 
   values, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
   inference = view_flags.read_inference()

@@ -40,6 +40,11 @@ class Descriptor:
     if repeated:
       raise ValueError(f"{self.name} has two classes called {repeated[0]!r}")
 
+  @property
+  def palette_array(self) -> np.ndarray:
+    """Colors of the classes, uint8 (classes, 3), also where there are none."""
+    return np.array(self.palette, np.uint8).reshape(-1, 3)
+
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as values that JSON can represent."""
     fields = dataclasses.asdict(self)

@@ -14,7 +14,8 @@ from asmjax.train.parallel import sync_processes
 from asmjax.train.state import TrainState
 from asmjax.utils import checkpoint_folder as folders
 from asmjax.utils.checkpoint_folder import ARRAYS, MANIFEST, STATE, DamagedError, Manifest
-from asmjax.utils.files import PARTIAL, WriteError, sync_tree_to_disk, writing
+from asmjax.utils.exhaustion import WriteError
+from asmjax.utils.files import PARTIAL, sync_tree_to_disk, writing
 from asmjax.utils.trees import leaves_by_path
 
 # End of the names of folders that were found damaged.

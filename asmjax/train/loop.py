@@ -229,7 +229,7 @@ def make_draw_predictions(
     is white in all of them.
   """
   predict = jax.jit(experiment.game.predict)
-  palette = np.array(experiment.descriptor.palette, np.uint8).reshape(-1, 3)
+  palette = experiment.descriptor.palette_array
   validation = experiment.validation
   chosen = Subset(validation, spread_indices(len(validation), count))
   (batch,) = eval_batches(

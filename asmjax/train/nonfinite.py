@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from asmjax.train.state import TrainState
 from asmjax.train.step import Batch, Step
+from asmjax.utils.trees import leaves_by_path
 
 # What to do about a step that is not finite, and how many in a row end the run.
 POLICIES = {"stop": 1, "skip": 10}
@@ -117,8 +118,8 @@ class StepLog:
     """Starts without reports.
 
     Args:
-      name_examples: Function from the number of a recent step to the names of its examples.
       limit: Number of faults in a row at which the run halts; see `guard_step`.
+      name_examples: Function from the number of a recent step to the names of its examples.
       polls: Whether to look for faults whenever a report has arrived, rather than where `find_halt`
         waits: processes that work together must find them after the same step.
     """
@@ -180,10 +181,9 @@ def _name_faults(report: StepReport) -> tuple[str, ...]:
 def name_nonfinite_arrays(tree: PyTree) -> list[str]:
   """Names the arrays of a pytree that are not finite, as in "params/conv1/kernel (3 of 432)"."""
   names = []
-  for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+  for name, leaf in leaves_by_path(jax.device_get(tree)).items():
     count = np.size(leaf) - np.count_nonzero(np.isfinite(leaf))
     if count:
-      name = jax.tree_util.keystr(path, simple=True, separator="/")
       names.append(f"{name} ({count} of {np.size(leaf)})")
   return names
 

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from asmjax.utils.ranges import BelowOne, Count, NonNegative, check_ranges
+from asmjax.utils.trees import join_path, leaves_by_path
 
 _RULES = {
   "sgd": lambda o: optax.trace(decay=o.momentum) if o.momentum else optax.identity(),
@@ -108,11 +109,7 @@ class Optimizer:
     Raises:
       ValueError: A pattern matches no parameter; the message lists the modules that there are.
     """
-    paths = [
-      _name(path)
-      for of_player in params.values()
-      for path, _ in jax.tree_util.tree_leaves_with_path(of_player)
-    ]
+    paths = [path for of_player in params.values() for path in leaves_by_path(of_player)]
     for pattern in self.lr_multipliers:
       if not any(re.search(pattern, path) for path in paths):
         modules = ", ".join(dict.fromkeys(path.partition("/")[0] for path in paths))
@@ -165,12 +162,8 @@ def _is_kernel(path: tuple, _: Any) -> bool:
   return path[-1].key == "kernel"
 
 
-def _name(path: tuple) -> str:
-  return "/".join(str(entry.key) for entry in path)
-
-
 def _multiplier(multipliers: Mapping[str, float], path: tuple) -> float:
-  name = _name(path)
+  name = join_path(path)
   return next((multipliers[pattern] for pattern in multipliers if re.search(pattern, name)), 1.0)
 
 

@@ -13,17 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.utils.exhaustion import FULL_OR_READ_ONLY
+from asmjax.utils.exhaustion import FULL_OR_READ_ONLY, WriteError
 
 # End of the names of files that are being written; a killed process may leave some behind.
 PARTIAL = ".part"
-
-
-class WriteError(OSError):
-  """Error of a file that cannot be written; `filename` is its path."""
-
-  def __str__(self) -> str:
-    return f"{self.filename} {self.strerror}"
 
 
 @contextlib.contextmanager

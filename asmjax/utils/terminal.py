@@ -29,7 +29,7 @@ class PrintableStream:
 
 
 def protect_terminal() -> None:
-  """Escapes all that this process prints from now on; see `raw_stream`."""
+  """Escapes all that this process prints from now on; see `make_console`."""
   if not isinstance(sys.stdout, PrintableStream):
     sys.stdout, sys.stderr = PrintableStream(sys.stdout), PrintableStream(sys.stderr)
 

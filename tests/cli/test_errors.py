@@ -8,7 +8,7 @@ import types
 import pytest
 
 from asmjax.cli.errors import Status, describe_failure, hide_aftermath
-from asmjax.utils.files import WriteError
+from asmjax.utils.exhaustion import WriteError
 from asmjax.utils.stopping import Stopped
 from tests.helpers import small_configs as small
 

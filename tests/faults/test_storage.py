@@ -24,7 +24,8 @@ from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.logger import FileLogger, Logger, SkippedExamples
 from asmjax.train.loop import train
 from asmjax.utils.checkpoint_folder import read_arrays
-from asmjax.utils.files import WriteError, atomic_write, read_jsonl
+from asmjax.utils.exhaustion import WriteError
+from asmjax.utils.files import atomic_write, read_jsonl
 from tests.data.test_packing import contents, two_splits
 from tests.helpers import damage
 from tests.helpers import small_configs as small
