@@ -119,7 +119,7 @@ def save_error_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> 
           ),
         )
       )
-  save_figure(draw_sheet(blocks), path, dpi=150)
+  save_figure(draw_sheet(blocks, _class_colors(experiment)), path, dpi=150)
 
 
 def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> None:
@@ -151,7 +151,7 @@ def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> N
       title = layer if layer in term.layers else f"({layer})"
       columns.append(Column(title, losses[layer], scale))
     blocks.append(Block(name if len(terms) > 1 else "", columns, _write_note(term)))
-  save_figure(draw_sheet(blocks), path, dpi=150)
+  save_figure(draw_sheet(blocks, _class_colors(experiment)), path, dpi=150)
 
 
 def read_term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
@@ -270,6 +270,10 @@ def _draw_comparison(
   return run.game.tasks[task].draw_comparison(
     output, batch, palette, align_corners=run.game.align_corners
   )
+
+
+def _class_colors(run: Experiment) -> dict[str, tuple[int, int, int]]:
+  return run.descriptor.class_colors if "segmentation" in run.game.tasks else {}
 
 
 def _mask_unlabeled(

@@ -10,6 +10,7 @@ from asmjax.analysis.lookahead import END_TEXTS, History, ModelRecord
 from asmjax.analysis.plotting import FORMULA, add_legend, make_panels, save_figure, trim_axes
 from asmjax.analysis.runs import Group
 from asmjax.analysis.sheets import Block, Column, draw_sheet
+from asmjax.config.run_dir import read_descriptor
 from asmjax.data.wrappers import spread_indices
 from asmjax.lookahead.state import End
 
@@ -76,7 +77,8 @@ def save_album(groups: Sequence[Group], path: pathlib.Path, *, count: int = 6) -
     ValueError: A run has no pictures of its models.
   """
   blocks = [Block(group.label, _read_album(group.workdirs[0], count)) for group in groups]
-  save_figure(draw_sheet(blocks), path, dpi=150)
+  colors = read_descriptor(groups[0].workdirs[0]).class_colors
+  save_figure(draw_sheet(blocks, colors), path, dpi=150)
 
 
 def select_album_models(history: History, drawn: Sequence[int]) -> list[int]:
@@ -152,7 +154,7 @@ def _read_album(workdir: pathlib.Path, count: int) -> list[Column]:
   """Reads the first `count` pictures of each column of an album."""
   history, folder = History.read(workdir), workdir / "previews"
   titles = {
-    model.number: f"{_format_name(name)}\n{100 * model.miou:.2f} %"
+    model.number: f"{name}\n{100 * model.miou:.2f} %"
     for name, model in history.name_models().items()
   }
   numbers = select_album_models(history, [int(path.stem) for path in folder.glob("*.npz")])

@@ -62,7 +62,7 @@ def predict_examples(
       continue
     names = names or _name_examples(run.validation, count)
     if "segmentation" in run.game.tasks:
-      colors = dict(zip(run.descriptor.classes, run.descriptor.palette, strict=True))
+      colors = run.descriptor.class_colors
   columns, titles = _arrange_columns(pictures, "prediction")
   errors, _ = _arrange_columns(pictures, "error")
   overlays, _ = _arrange_columns(pictures, "overlay")

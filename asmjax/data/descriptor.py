@@ -45,6 +45,11 @@ class Descriptor:
     """Colors of the classes, uint8 (classes, 3), also where there are none."""
     return np.array(self.palette, np.uint8).reshape(-1, 3)
 
+  @property
+  def class_colors(self) -> dict[str, tuple[int, int, int]]:
+    """Color of each class, (r, g, b) in 0..255, by its name."""
+    return dict(zip(self.classes, self.palette, strict=True))
+
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as values that JSON can represent."""
     fields = dataclasses.asdict(self)

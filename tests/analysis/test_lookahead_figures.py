@@ -1,9 +1,11 @@
 """Figures of LoAd runs."""
 
+import json
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from asmjax.analysis.lookahead import End, History
 from asmjax.analysis.lookahead_figures import (
@@ -13,6 +15,7 @@ from asmjax.analysis.lookahead_figures import (
   select_album_models,
 )
 from asmjax.analysis.runs import Group
+from asmjax.data.descriptor import Descriptor
 from tests.helpers.lookahead_logs import CYCLES, write_log
 
 
@@ -85,8 +88,13 @@ def test_select_album_models_lead_to_the_last_peak_and_go_on_where_columns_are_l
   assert chosen[:3] == [0, 1, 2] and chosen[-1] == 22 and len(set(chosen)) == 8
 
 
-def test_save_album_draws_the_selected_models_and_at_most_count_photos(tmp_path, history):
+def test_save_album_draws_the_selected_models_and_at_most_count_photos(
+  saved_figures, tmp_path, history
+):
   workdir = tmp_path / "small"
+  classes = ("floor", "wheel")
+  data_set = Descriptor("x", classes, ((7, 7, 7), (8, 8, 8)), ("val",), frozenset({"label"}))
+  (workdir / "data_set.json").write_text(json.dumps(data_set.to_dict()))
   group = Group("LoAd", (workdir,))
   with pytest.raises(ValueError, match=r"previews holds no pictures; expected MODEL\.npz"):
     save_album([group], tmp_path / "album.png")
@@ -106,12 +114,20 @@ def test_save_album_draws_the_selected_models_and_at_most_count_photos(tmp_path,
       },
     )
   save_album([group], tmp_path / "album.png", count=2)
-  with Image.open(tmp_path / "album.png") as picture:
-    pixels = np.array(picture.convert("RGB")).reshape(-1, 3)
+  (figure,) = saved_figures
+  canvas = FigureCanvasAgg(figure)
+  figure.set_dpi(150)
+  canvas.draw()
+  pixels = np.asarray(canvas.buffer_rgba())[..., :3].reshape(-1, 3)
   area = lambda *color: int(np.all(pixels == color, -1).sum())
   areas = [area(9, 9, 200), area(9, 120, 9), *(area(40 * model, 250, 90) for model in (0, 2, 5))]
   assert min(areas) > 1000 and max(areas) < 1.1 * min(areas)
   assert area(120, 250, 90) == area(200, 9, 9) == area(1, 99, 1) == 0
+  (part,) = figure.subfigs
+  titles = [axes.get_title() for axes in part.axes if axes.get_title()]
+  assert titles == ["input", "truth", "g0\n70.00 %", "g0,0\n64.00 %", "g1\n73.00 %"]
+  (legend,) = figure.legends
+  assert tuple(text.get_text() for text in legend.get_texts()) == classes
 
 
 def test_save_convergence_has_a_panel_for_each_run(saved_figures, tmp_path):
