@@ -21,6 +21,7 @@ from asmjax.train.state import TrainState, init_state
 from configs import horse
 
 CRITIC = "structure"
+_NETWORK = ("levels", "width", "stride")  # Flags of the U-Net.
 PRESETS = {"paper": "asm", "released": "asm_released"}
 
 
@@ -67,7 +68,7 @@ def make_setting(preset: str, args: argparse.Namespace) -> Setting:
   """Builds the horse config of a preset, with the flags' sizes and a random batch."""
   config = horse.get_config(PRESETS[preset])
   task = Segmentation(("ground", "horse"))
-  section = config.predictor.to_dict() | {"width": args.width, "stride": args.stride}
+  section = config.predictor.to_dict() | {key: getattr(args, key) for key in _NETWORK}
   predictor = build_predictor(section, {"segmentation": task.channels})
   term = construct(Structure, config.terms[CRITIC], CRITIC)
   names = {PREDICTOR: "predictor", CRITIC: "critic"}

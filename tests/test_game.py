@@ -35,13 +35,11 @@ def test_game_balances_a_term_against_its_pixel_loss_alone():
   np.testing.assert_allclose(
     squares["structure"].scaled, 0.2**2 * squares["pixel"].scaled, rtol=1e-5
   )
-  for wrong in (
-    {"structure": games.structure(balance=0.2)},
-    terms(balance=-1.0),
-    {"pixel": Pixel(balance=0.2)},
-  ):
+  for wrong in ({"structure": games.structure(balance=0.2)}, {"pixel": Pixel(balance=0.2)}):
     with pytest.raises(ValueError, match=r"terms\.\w+: balance=.*beside a pixel loss"):
       games.game(**wrong)
+  with pytest.raises(ValueError, match="balance=-1.0; expected at least 0"):
+    games.structure(balance=-1.0)
 
 
 def test_joint_objective_divides_last_and_an_empty_mean_is_zero():

@@ -26,7 +26,7 @@ from asmjax.tasks.base import Task
 from asmjax.terms.base import LossTerm, Term, TermContext, TermOutput
 from asmjax.terms.structures import MaskedStructures, select_tasks
 from asmjax.terms.weight import Weight, evaluate_weight
-from asmjax.utils.ranges import BelowOne, NonNegative, PositiveInt, check_ranges
+from asmjax.utils.ranges import BelowOne, NonNegative, PositiveInt
 
 Inputs = tuple[Array, ...]
 
@@ -88,7 +88,7 @@ class Adversarial(Term):
   critic: LucNet | MobileNetCritic | PatchNet | TwoBranchNet = LucNet()
 
   def __post_init__(self):
-    check_ranges(self)
+    super().__post_init__()
     if self.inputs not in INPUTS:
       raise ValueError(f"unknown inputs {self.inputs!r}; known: {', '.join(INPUTS)}")
     if self.hard and self.inputs == "scaling":

@@ -49,6 +49,7 @@ class Affinity(Term):
   critic_weight: Weight = 1.0
 
   def __post_init__(self):
+    super().__post_init__()
     # Raises for what is impossible.
     AffinityField(self.sizes, self.neighbors, self.ignore, self.margin, self.weight_by)
 

@@ -13,6 +13,7 @@ from asmjax.models.layers import with_compute_dtype
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks.base import Task
 from asmjax.terms.weight import Weight
+from asmjax.utils.ranges import NonNegative, check_ranges
 
 # Names under which a predictor may `sow` into "intermediates" the features that its heads are
 # applied to, and the maps by task of auxiliary heads, both at the size of its outputs.
@@ -90,12 +91,18 @@ class Term(abc.ABC):
       limit. See `asmjax.gradients.fan_out`. Within that, the term's weight decides.
     critic: Module that judges, a player of its own; None without one.
     is_reference: Whether other terms are balanced against this one.
+
+  Raises:
+    ValueError: A number is out of its field's range.
   """
 
-  balance: float = 0.0
+  balance: NonNegative = 0.0
 
   critic: ClassVar[nn.Module | None] = None
   is_reference: ClassVar[bool] = False
+
+  def __post_init__(self):
+    check_ranges(self)
 
   @abc.abstractmethod
   def __call__(self, context: TermContext) -> TermOutput:

@@ -34,6 +34,7 @@ class Embedding(Term):
   margin: NonNegative = 0.2
 
   def __post_init__(self):
+    super().__post_init__()
     offsets(self.size, self.neighbors)  # Refuses what it cannot list.
 
   def check(self, tasks: Mapping[str, Task]) -> None:

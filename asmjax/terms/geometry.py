@@ -19,7 +19,7 @@ from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks.base import Task
 from asmjax.terms.base import LossTerm, Term, TermContext, TermOutput
 from asmjax.terms.weight import Weight, evaluate_weight
-from asmjax.utils.ranges import Fraction, NonNegative, Positive, PositiveInt, check_ranges
+from asmjax.utils.ranges import Fraction, NonNegative, Positive, PositiveInt
 
 DEPTH, NORMALS = "depth", "normals"
 
@@ -44,7 +44,7 @@ class GeometryLoss(Term):
   tasks: tuple[str, ...] = ()
 
   def __post_init__(self):
-    check_ranges(self)
+    super().__post_init__()
     if unknown := set(self.tasks) - set(self.defined_for):
       raise ValueError(
         f"{type(self).__name__} is not defined for {', '.join(sorted(unknown))}; "

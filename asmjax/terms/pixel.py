@@ -20,6 +20,8 @@ from asmjax.utils.ranges import BelowOne, Fraction, NonNegative
 
 # How far from 1 the sum of shares may be: somebody may have rounded them.
 _TOLERANCE = 0.01
+# Options of classes that are off where they are false, all but `hard_threshold`.
+CLASS_OPTIONS = ("balanced", "inverse_frequency", "class_weights", "label_smoothing", "focal_gamma")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Pixel(Term):
   hard_part: Fraction = 0.0625
 
   def __post_init__(self):
+    super().__post_init__()
     if self.focal_gamma and self.label_smoothing:
       raise ValueError("focal_gamma and label_smoothing exclude each other; expected one of them")
     if bool(self.balanced) + self.inverse_frequency + bool(self.class_weights) > 1:
@@ -91,8 +94,7 @@ class Pixel(Term):
 
   def _options_of_classes(self) -> str:
     """Describes the first option that is not its default and has a meaning for classes alone."""
-    names = ("balanced", "inverse_frequency", "class_weights", "label_smoothing", "focal_gamma")
-    changed = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name)]
+    changed = [f"{name}={getattr(self, name)}" for name in CLASS_OPTIONS if getattr(self, name)]
     if self.hard_threshold < 1:
       changed.append(f"hard_threshold={self.hard_threshold}")
     return next(iter(changed), "")

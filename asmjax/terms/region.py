@@ -14,7 +14,7 @@ from asmjax.ops.masked_mean import MaskedMean
 from asmjax.tasks.base import Task
 from asmjax.terms.base import LossTerm, Term, TermContext, TermOutput
 from asmjax.terms.weight import Weight, evaluate_weight
-from asmjax.utils.ranges import NonNegative, Positive, PositiveInt, check_ranges
+from asmjax.utils.ranges import NonNegative, Positive, PositiveInt
 
 TASK = "segmentation"
 
@@ -37,7 +37,7 @@ class RegionLoss(Term):
   weight: Weight = 1.0
 
   def __post_init__(self):
-    check_ranges(self)
+    super().__post_init__()
     classes = getattr(self, "classes", CLASSES[0])
     if classes not in CLASSES:
       raise ValueError(f"unknown classes {classes!r}; known: {', '.join(CLASSES)}")

@@ -75,6 +75,7 @@ class Structure(Term):
   critic: StructureAutoencoder = StructureAutoencoder()
 
   def __post_init__(self):
+    super().__post_init__()
     unknown = [layer for layer in self.layers if layer not in self.critic.layers]
     if unknown or not self.layers:
       raise ValueError(f"unknown layers {unknown} in {self.layers}; known: {self.critic.layers}")

@@ -62,7 +62,15 @@ BENCHMARKS = {
   "imports": ["--repeats=1"],
   "input": ["--batches=1", "--rounds=1", "--steps=1", "--workers=1"],
   "lookahead": ["--rounds=1", "--before=4"],
-  "step": ["--rounds=1", "--batch=1", "--size=16x16", "--width=4", "--no-torch"],
+  "step": [
+    "--rounds=1",
+    "--batch=1",
+    "--size=16x16",
+    "--width=4",
+    "--levels=1",
+    "--preset=paper",
+    "--no-torch",
+  ],
 }
 
 # What is not run, and why.

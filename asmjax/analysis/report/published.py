@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from asmjax.config.schema import flatten
+from asmjax.terms.pixel import CLASS_OPTIONS
 
 _IOU = "segmentation/mean_iou"
 
@@ -43,14 +44,6 @@ _CITIES = {
   "optimizer.predictor.weight_decay": 5e-4,
 }
 _STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
-# What makes another loss of the pixel loss.
-_OTHER_PIXEL_LOSSES = (
-  "balanced",
-  "inverse_frequency",
-  "class_weights",
-  "label_smoothing",
-  "focal_gamma",
-)
 _ASM, _AAF = "Hwang et al. 2019", "Ke et al. 2018"
 _LUC, _LOAD = "Luc et al. 2016", "Jamali-Rad and Szabo 2022"
 
@@ -192,7 +185,7 @@ def name_published_method(config: Mapping[str, Any]) -> str:
   terms = {section.get("kind", name): section for name, section in config["terms"].items()}
   kinds = "+".join(sorted(terms))
   if kinds == "pixel":
-    changed = [name for name in _OTHER_PIXEL_LOSSES if terms["pixel"].get(name)]
+    changed = [name for name in CLASS_OPTIONS if terms["pixel"].get(name)]
     return "" if changed or terms["pixel"].get("hard_threshold", 1) < 1 else "iid"
   if kinds == "structure":
     settings = terms["structure"]
