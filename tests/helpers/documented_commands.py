@@ -191,13 +191,15 @@ class Reader:
     return config
 
   def _shorten_sweep(self, words: list[str]) -> list[str]:
-    """Returns the flags of a sweep, with one seed of two rows, and short runs."""
+    """Returns the flags of a sweep, with one seed of one or two rows, and short runs."""
     configs = [word.rpartition("=")[2] for word in words if word.startswith("--run=")]
     labels = []
     if file := _value(words, "sweep"):
       rows = read_sweep(file).rows
       configs += [row.config for row in rows]
-      labels = [] if _value(words, "only") else [f"--only={rows[0].label},{rows[1].label}"]
+      # The second row shows more only if it starts from the first.
+      kept = [row.label for row in rows[:2] if row.start or row is rows[0]]
+      labels = [] if _value(words, "only") else [f"--only={','.join(kept)}"]
     if root := next((word.rpartition("=")[2] for word in words if "data.root" in word), ""):
       self._write_source(load_config(configs[0]).data.source, root)
     common = set.intersection(*(set(shorten(config)) for config in configs))
