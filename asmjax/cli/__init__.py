@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from asmjax.cli import config_flag
 from asmjax.cli.catalog import describe_choices
 from asmjax.cli.compilation_cache import enable_compilation_cache
-from asmjax.cli.errors import describe_failure, hide_aftermath
+from asmjax.cli.errors import Status, describe_failure, hide_aftermath
 from asmjax.utils.terminal import protect_terminal
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
@@ -70,6 +70,14 @@ def run(name: str) -> None:
   Args:
     name: Key of `COMMANDS`.
   """
+  try:
+    _run(name)
+  except KeyboardInterrupt:  # While the command was imported, or its flags were read.
+    print("interrupted", file=sys.stderr, flush=True)
+    sys.exit(Status.INTERRUPTED)
+
+
+def _run(name: str) -> None:
   protect_terminal()
   command = importlib.import_module(f"asmjax.cli.{COMMANDS[name].module}")
   command.define_flags()
