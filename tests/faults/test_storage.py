@@ -19,11 +19,12 @@ from asmjax.config.build import build_experiment
 from asmjax.config.load import format_values, load_config, override_config
 from asmjax.config.run_dir import write_run_files
 from asmjax.data.packing import pack
+from asmjax.lookahead.maps import MapStore
 from asmjax.run import prepare_run
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.logger import FileLogger, Logger, SkippedExamples
 from asmjax.train.loop import train
-from asmjax.utils.checkpoint_folder import read_arrays
+from asmjax.utils.checkpoint_folder import DamagedError, read_arrays
 from asmjax.utils.exhaustion import WriteError
 from asmjax.utils.files import atomic_write, read_jsonl
 from tests.data.test_packing import contents, two_splits
@@ -34,6 +35,7 @@ from tests.helpers import small_configs as small
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 STEPS = 5
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +258,30 @@ def test_pack_writes_damaged_shards_again(tmp_path, injections):
     pack(two_splits(), folder, examples_per_shard=2)
     assert contents(folder) == expected
     assert {other: other.stat().st_ino for other in kept} == kept
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 20, 0], ids=["in memory", "memory-mapped"])
+def test_model_maps_are_those_written_or_an_error_that_names_the_file(
+  tmp_path, cache_bytes, injections
+):
+  maps, rng = {i: {"label": RNG.integers(0, 9, (5, 7))} for i in range(6)}, np.random.default_rng(0)
+  MapStore(tmp_path / "whole", cache_bytes=0).write(3, "train", maps.items())
+  num_refused = 0
+  for seed in range(injections(20)):
+    folder = tmp_path / str(seed)
+    shutil.copytree(tmp_path / "whole", folder)
+    kinds = (damage.flip_bit, damage.truncate, damage.empty, damage.zero_block)
+    kinds[seed % len(kinds)](folder, rng)
+    try:
+      (replayed,) = MapStore(folder, cache_bytes=cache_bytes).read([3], "train")
+      assert replayed.indices == tuple(maps)
+      for index, expected in maps.items():
+        np.testing.assert_array_equal(replayed[index]["replay_label"], expected["label"])
+    except DamagedError as error:
+      num_refused += 1
+      assert f"{folder / '3' / 'train.0-of-1.zip'} is damaged (" in str(error)
+      assert "\n" not in str(error)
+  assert num_refused > injections(20) // 2
 
 
 @pytest.mark.parametrize("stage", ["write", "sync", "rename"])
