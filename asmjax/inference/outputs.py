@@ -90,14 +90,34 @@ class Writer:
         `asmjax.inference.multiscale.make_predict`.
     """
     for key, soft_prediction in soft_predictions.items():
-      task = self._tasks[key]
-      if task.has_probabilities:
+      if self._tasks[key].has_probabilities:
         soft_prediction = self._write_probabilities(key, name, image, soft_prediction)
-      prediction = task.postprocess(soft_prediction)
-      _save(task.encode(prediction, self._palette), self._path(key, name))
-      if self._options.overlay and task.has_overlay:
-        overlay = task.draw_overlay(image, prediction, self._palette)
-        _save(Image.fromarray(overlay), self._path(f"{key}_overlay", name))
+      self._write_prediction(key, name, image, self._tasks[key].postprocess(soft_prediction))
+
+  @property
+  def needs_probabilities(self) -> bool:
+    """Whether files are made of an image's soft predictions, rather than of predictions alone."""
+    return self._options.probabilities or self._options.crf
+
+  def postprocess(self, soft_predictions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Converts soft predictions of an image, or of some of its rows, to predictions, by task."""
+    return {key: self._tasks[key].postprocess(values) for key, values in soft_predictions.items()}
+
+  def write_rows(
+    self, name: str, image: np.ndarray, rows: Sequence[Mapping[str, np.ndarray]]
+  ) -> None:
+    """Writes the files for an image like `write`, of predictions in parts from top to bottom."""
+    for key in rows[0]:
+      self._write_prediction(key, name, image, np.concatenate([part[key] for part in rows]))
+
+  def _write_prediction(
+    self, key: str, name: str, image: np.ndarray, prediction: np.ndarray
+  ) -> None:
+    task = self._tasks[key]
+    _save(task.encode(prediction, self._palette), self._path(key, name))
+    if self._options.overlay and task.has_overlay:
+      overlay = task.draw_overlay(image, prediction, self._palette)
+      _save(Image.fromarray(overlay), self._path(f"{key}_overlay", name))
 
   def _write_probabilities(
     self, key: str, name: str, image: np.ndarray, probabilities: np.ndarray
