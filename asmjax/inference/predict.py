@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import errno
 import os
 import pathlib
 import time
@@ -88,7 +89,7 @@ class PredictionJob:
     are done.
 
     Raises:
-      OSError: There is no more room for files.
+      OSError: There is no more room for files, or their folder has vanished.
     """
     start, num_images, faults, cut = time.perf_counter(), 0, list(self._inputs.left_out), []
     rows: dict[str, list[dict[str, np.ndarray]]] = collections.defaultdict(list)
@@ -109,7 +110,11 @@ class PredictionJob:
       on_rows=None if self._writer.needs_probabilities else add_rows,
     )
     ahead = 2 * self._inference.batch_size
-    with ThreadPoolExecutor(_NUM_THREADS) as pool, _ProgressBar(self._inputs.count) as bar:
+    with (
+      self._writer.opened(),
+      ThreadPoolExecutor(_NUM_THREADS) as pool,
+      _ProgressBar(self._inputs.count) as bar,
+    ):
       loaded = _load_ahead(self._inputs.read(), pool, ahead, limit, faults)
       writing = (
         self._start_writing(pool, source, image, soft_predictions, rows.pop(source.name, []))
@@ -155,7 +160,7 @@ class _Writing(NamedTuple):
     try:
       self.future.result()
     except (OSError, ValueError, MemoryError) as error:
-      if isinstance(error, OSError) and error.errno in NO_ROOM:
+      if isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.ESTALE):
         raise
       return f"predictions of {self.source.path} cannot be written ({error})"
     return ""
