@@ -32,7 +32,7 @@ class Group:
   Attributes:
     label: Label of the group in tables and figures.
     workdirs: Folders of the runs.
-    split: Split whose results are read, as `launch/evaluate.py --split` left them; empty for that
+    split: Split whose results are read, as `asmjax evaluate --split` left them; empty for that
       of the run's own evaluation.
   """
 

@@ -200,7 +200,7 @@ def describe_environment() -> dict[str, str]:
 def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> None:
   """Writes `describe_environment` and the command of a run into its folder."""
   write_json(
-    pathlib.Path(workdir) / ENVIRONMENT, {"command": ["python", *command], **describe_environment()}
+    pathlib.Path(workdir) / ENVIRONMENT, {"command": list(command), **describe_environment()}
   )
 
 
