@@ -237,6 +237,8 @@ def _parse(content: bytes, path: pathlib.Path, line: int = 1) -> Any:
     fault = f"is no UTF-8 (byte {content[error.start]:#x})"
   except RecursionError:
     number, fault = line, "is nested too deeply; expected JSON"
+  except ValueError as error:  # A number of thousands of digits.
+    number, fault = line, f"is no JSON ({error})"
   raise ValueError(f"{path}, line {number}, {fault}")
 
 
