@@ -184,6 +184,21 @@ def make_weights(root):
   save_file(arrays, root / "x.safetensors")
 
 
+def make_torch(root):
+  torch = pytest.importorskip("torch", reason="weights of PyTorch need PyTorch")
+  root.mkdir()
+  arrays = {"a.kernel": torch.ones(3, 3, 2, 4), "b": torch.zeros(5, dtype=torch.float16)}
+  torch.save({"state_dict": arrays}, root / "x.pth")
+
+
+def make_tensorflow(root):
+  tf = pytest.importorskip("tensorflow", reason="checkpoints of TensorFlow need TensorFlow")
+  root.mkdir()
+  tf.train.Checkpoint(a=tf.Variable(tf.ones((3, 3, 2, 4))), b=tf.Variable(tf.zeros(5))).write(
+    str(root / "model.ckpt")
+  )
+
+
 def make_checkpoint(root):
   params = {"conv": {"kernel": np.ones((3, 3, 2, 4), np.float32), "bias": np.zeros(4, np.float32)}}
   tree = {"players": {"predictor": {"params": params, "opt_state": {"count": np.zeros(2)}}}}
@@ -197,6 +212,8 @@ FOLDERS = {
     make_weights,
     lambda root: pretrained.read(root / "x.safetensors", "safetensors"),
   ),
+  "torch": (make_torch, lambda root: pretrained.read(root / "x.pth", "torch")),
+  "tensorflow": (make_tensorflow, lambda root: pretrained.read(root / "model.ckpt", "tensorflow")),
   "orbax": (make_checkpoint, lambda root: pretrained.read(root, "orbax")),
 }
 
