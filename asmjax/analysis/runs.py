@@ -85,9 +85,11 @@ class Group:
       ValueError: A run does not have the metric.
     """
     values = []
-    for metrics in (results["metrics"] for results in self.read_results()):
+    for workdir, results in zip(self.workdirs, self.read_results(), strict=True):
+      metrics = results["metrics"]
       if metric not in metrics:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(sorted(metrics))}")
+        known = ", ".join(sorted(metrics))
+        raise ValueError(f"unknown metric {metric!r}; known: {known}, of {workdir}")
       values.append(metrics[metric])
     return np.array(values)
 
@@ -129,7 +131,8 @@ def select_main_metrics(groups: Sequence[Group]) -> list[str]:
   if not usual:
     raise ValueError(
       "no task is evaluated in all runs; metrics in all: "
-      f"{', '.join(sorted(drop_classes(dict.fromkeys(shared)))) or 'none'}"
+      f"{', '.join(sorted(drop_classes(dict.fromkeys(shared)))) or 'none'}; runs: "
+      f"{', '.join(str(workdir) for group in groups for workdir in group.workdirs)}"
     )
   return usual
 
