@@ -14,14 +14,19 @@ from asmjax.analysis.runs import Group, format_results
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.load import format_values, load_config, override_config
 from asmjax.config.presets import Config
-from asmjax.config.run_dir import find_checkpoint, resolve_input_transform, write_run_files
+from asmjax.config.run_dir import (
+  find_checkpoint,
+  read_results,
+  resolve_input_transform,
+  write_run_files,
+)
 from asmjax.data.decode import read_photo
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.inference.views import Inference
 from asmjax.train.logger import Logger
 from asmjax.train.loop import train as train_experiment
-from asmjax.utils.files import read_json_object, remove_partial_files
+from asmjax.utils.files import remove_partial_files
 from asmjax.utils.lock import lock_folder
 from asmjax.utils.shapes import check_image
 
@@ -129,7 +134,7 @@ class Run:
     path = self.workdir / "results.json"
     if not path.exists():
       raise FileNotFoundError(f"{path} does not exist; expected the folder of a finished run")
-    return read_json_object(path)
+    return read_results(path)
 
   @property
   def metrics(self) -> dict[str, float]:

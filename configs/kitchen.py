@@ -11,7 +11,7 @@ from asmjax.train.experiment import Training
 
 
 def get_config(argument: str = "iid_asm") -> ConfigDict:
-  """The first part of a sweep teaches its last part: `--split=test` of `launch/evaluate.py`.
+  """The first part of a sweep teaches its last part: `--split=test` of `asmjax evaluate`.
 
   Between them lies the part that is evaluated during training, so that no frame of one lies between
   frames of another. Photos of 480 x 640 are shrunk to a quarter.

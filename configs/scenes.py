@@ -62,8 +62,7 @@ def _reference() -> dict:
   metrics = ("segmentation/mean_iou", "segmentation/boundary/boundary_f")
   return {
     "label": "pixel loss",
-    "command": "python launch/main.py --config=configs/scenes.py:iid --config.seed=SEED "
-    "--workdir=runs/scenes_iid_SEED",
+    "command": "asmjax train --config=scenes:iid --config.seed=SEED --workdir=runs/scenes_iid_SEED",
     "scores": {
       str(seed): dict(zip(metrics, scores, strict=True)) for seed, scores in _PIXEL_LOSS.items()
     },

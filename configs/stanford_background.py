@@ -15,7 +15,7 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
 
   The paper does not say how long it trains, nor the predictor's rate; they are ours. As in the
   paper an eighth of the training photos is held out, and the final model chosen by it. For the
-  scores on the test photos: `launch/evaluate.py --workdir=DIR --checkpoint=best --split=luc_test`,
+  scores on the test photos: `asmjax evaluate --workdir=DIR --checkpoint=best --split=luc_test`,
   and of LoAd `--split=load_test`.
 
   LoAd, and the stage before it, "iid_balanced": DeepLab v3+ on Xception at 321 x 321, 12 epochs of

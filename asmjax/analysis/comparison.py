@@ -49,6 +49,8 @@ class MetricColumn:
     Raises:
       ValueError: A key is unknown, the name is missing, or the direction is unknown.
     """
+    if not isinstance(entry, str | Mapping):
+      raise ValueError(f"metric {entry!r}; expected a name, or a dict with one")
     entry = {"name": entry} if isinstance(entry, str) else dict(entry)
     unknown = entry.keys() - {"name", "title", "scale", "direction"}
     if unknown or "name" not in entry:

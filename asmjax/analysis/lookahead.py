@@ -9,8 +9,8 @@ import numpy as np
 
 from asmjax.analysis.formatting import markdown_table
 from asmjax.analysis.runs import Group
+from asmjax.config.run_dir import read_log
 from asmjax.lookahead.state import End
-from asmjax.utils.files import read_jsonl
 
 # Smallest gain in mIoU, 0.1 %, of a run that counts as successful (Sec. 6).
 _MIN_GAIN = 0.001
@@ -97,16 +97,26 @@ class History:
       ValueError: It is no LoAd run, or propagations are missing from the log.
     """
     path = workdir / "metrics.jsonl"
-    lines = [line for line in read_jsonl(path) if "lookahead/propagation" in line]
+    lines = [line for line in read_log(workdir, "metrics") if "lookahead/propagation" in line]
     if not lines:
       raise ValueError(f"{path} holds no lookahead/propagation; expected the log of a LoAd run")
-    numbers = [int(line["lookahead/propagation"]) for line in lines]
+    numbers = [line["lookahead/propagation"] for line in lines]
     if numbers != list(range(len(lines))):
       wrong = next(i for i, number in enumerate(numbers) if i != number)
       raise ValueError(f"{path}: found propagation {numbers[wrong]}; expected {wrong}")
+    try:
+      return cls._from_log(lines)
+    except (LookupError, TypeError, ValueError, OverflowError, StopIteration) as error:
+      raise ValueError(
+        f"{path} is no log of a LoAd run: a propagation lacks an entry, or has another than a "
+        f"number ({type(error).__name__}: {error})"
+      ) from error
+
+  @classmethod
+  def _from_log(cls, lines: Sequence[Mapping[str, Any]]) -> "History":
     models = [
-      ModelRecord(int(line["lookahead/model"]), number, line["lookahead/miou"])
-      for number, line in zip(numbers, lines, strict=True)
+      ModelRecord(int(line["lookahead/model"]), number, float(line["lookahead/miou"]))
+      for number, line in enumerate(lines)
     ]
     return cls(models[0], tuple(_split_cycles(models, lines)))
 

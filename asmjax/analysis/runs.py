@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from asmjax.config.run_dir import read_log, read_results
 from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.train.loop import VIEWS
 from asmjax.train.updates import UpdateSchedule
-from asmjax.utils.files import read_json_object, read_jsonl
+from asmjax.utils.files import read_json_object
 
 # Main metrics of each task in the papers, in the order of the table's columns.
 _USUAL = (
@@ -32,7 +33,7 @@ class Group:
   Attributes:
     label: Label of the group in tables and figures.
     workdirs: Folders of the runs.
-    split: Split whose results are read, as `launch/evaluate.py --split` left them; empty for that
+    split: Split whose results are read, as `asmjax evaluate --split` left them; empty for that
       of the run's own evaluation.
   """
 
@@ -74,7 +75,7 @@ class Group:
 
   def read_seconds(self) -> np.ndarray:
     """Reads the wall time of each run in seconds, (runs,); NaN where none was recorded."""
-    times = [read_jsonl(workdir / "wall_time.jsonl") for workdir in self.workdirs]
+    times = [read_log(workdir, "wall_time") for workdir in self.workdirs]
     return np.array([lines[-1]["seconds"] if lines else np.nan for lines in times])
 
   def read_final(self, metric: str) -> np.ndarray:
@@ -84,20 +85,22 @@ class Group:
       ValueError: A run does not have the metric.
     """
     values = []
-    for metrics in (results["metrics"] for results in self.read_results()):
+    for workdir, results in zip(self.workdirs, self.read_results(), strict=True):
+      metrics = results["metrics"]
       if metric not in metrics:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(sorted(metrics))}")
+        known = ", ".join(sorted(metrics))
+        raise ValueError(f"unknown metric {metric!r}; known: {known}, of {workdir}")
       values.append(metrics[metric])
     return np.array(values)
 
   def read_results(self) -> list[dict[str, Any]]:
     """Reads the results of each run on `split`, in the form of `results.json` but for NaNs."""
-    results = [read_json_object(locate_results(workdir, self.split)) for workdir in self.workdirs]
+    results = [read_results(locate_results(workdir, self.split)) for workdir in self.workdirs]
     return [{**content, "metrics": _null_to_nan(content["metrics"])} for content in results]
 
   def read_logged_metrics(self) -> list[str]:
     """Reads the names of all metrics that the group's first run logged, sorted."""
-    return sorted(set().union(*read_jsonl(self.workdirs[0] / "metrics.jsonl")))
+    return sorted(set().union(*read_log(self.workdirs[0], "metrics")))
 
   def read_curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Reads the curve of a logged metric, at the steps where all runs logged it.
@@ -105,7 +108,7 @@ class Group:
     Returns:
       Numbers of the predictor's steps, (t,), and values of the metric, (runs, t).
     """
-    logs = [read_jsonl(workdir / "metrics.jsonl") for workdir in self.workdirs]
+    logs = [read_log(workdir, "metrics") for workdir in self.workdirs]
     curves = [
       {line["step"]: line[metric] for line in log if line.get(metric) is not None} for log in logs
     ]
@@ -128,7 +131,8 @@ def select_main_metrics(groups: Sequence[Group]) -> list[str]:
   if not usual:
     raise ValueError(
       "no task is evaluated in all runs; metrics in all: "
-      f"{', '.join(sorted(drop_classes(dict.fromkeys(shared)))) or 'none'}"
+      f"{', '.join(sorted(drop_classes(dict.fromkeys(shared)))) or 'none'}; runs: "
+      f"{', '.join(str(workdir) for group in groups for workdir in group.workdirs)}"
     )
   return usual
 

@@ -7,6 +7,7 @@ functions, so that `--help` and errors in flags take no time.
 """
 
 import importlib
+import pathlib
 import sys
 from types import ModuleType
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from absl import app, flags, logging
 from asmjax.cli import config_flag
 from asmjax.cli.catalog import describe_choices
 from asmjax.cli.compilation_cache import enable_compilation_cache
-from asmjax.cli.errors import describe_failure, hide_aftermath
+from asmjax.cli.errors import Status, describe_failure, hide_aftermath
 from asmjax.utils.terminal import protect_terminal
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
@@ -29,25 +30,27 @@ class Command(NamedTuple):
   Attributes:
     module: Name of its module in this package.
     help: What it does, in one line.
+    folder: Name of the flag of the folder that it writes; none by default.
   """
 
   module: str
   help: str
+  folder: str = ""
 
 
 COMMANDS = {
-  "train": Command("train", "train a config, or resume a run"),
+  "train": Command("train", "train a config, or resume a run", "workdir"),
   "evaluate": Command("evaluate", "evaluate a trained run"),
   "replay": Command("replay", "take a step again that was not finite"),
-  "predict": Command("predict", "predict images, folders or videos with a trained run"),
+  "predict": Command("predict", "predict images, folders or videos with a trained run", "out"),
   "export": Command("export", "export a trained run to StableHLO"),
-  "inspect": Command("inspect", "check a data set and draw it"),
-  "prepare": Command("prepare", "pack a data set into ArrayRecord shards"),
-  "analyze": Command("analyze", "compare finished runs in tables and figures"),
+  "inspect": Command("inspect", "check a data set and draw it", "out"),
+  "prepare": Command("prepare", "pack a data set into ArrayRecord shards", "out"),
+  "analyze": Command("analyze", "compare finished runs in tables and figures", "out"),
   "report": Command("report", "make one HTML page of finished runs"),
   "summary": Command("summary", "print a network's layers, costs and fields of view"),
   "weights": Command("weights", "list published weights to start from"),
-  "sweep": Command("sweep", "run configs x seeds side by side and compare them"),
+  "sweep": Command("sweep", "run configs x seeds side by side and compare them", "out"),
 }
 
 
@@ -70,6 +73,14 @@ def run(name: str) -> None:
   Args:
     name: Key of `COMMANDS`.
   """
+  try:
+    _run(name)
+  except KeyboardInterrupt:  # While the command was imported, or its flags were read.
+    print("interrupted", file=sys.stderr, flush=True)
+    sys.exit(Status.INTERRUPTED)
+
+
+def _run(name: str) -> None:
   protect_terminal()
   command = importlib.import_module(f"asmjax.cli.{COMMANDS[name].module}")
   command.define_flags()
@@ -85,6 +96,10 @@ def run(name: str) -> None:
     hide_aftermath()
     enable_compilation_cache()
     try:
+      if folder := COMMANDS[name].folder:
+        from asmjax.utils.files import check_folder
+
+        check_folder(pathlib.Path(flags.FLAGS[folder].value))
       return command.main(arguments)
     except ModuleNotFoundError as error:
       module = str(error.name).partition(".")[0]

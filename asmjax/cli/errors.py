@@ -51,7 +51,8 @@ def describe_failure(error: BaseException) -> Failure | None:
   """Describes an error that a user can do something about; None for a fault of the code."""
   if isinstance(error, Stopped):
     return Failure(Status.INTERRUPTED if error.by_keyboard else Status.STOPPED, str(error))
-  if isinstance(error, KeyboardInterrupt):
+  # Modules in other languages turn a Ctrl-C while they are imported into an ImportError.
+  if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
     return Failure(Status.INTERRUPTED, "interrupted")
   if isinstance(error, FloatingPointError):
     return Failure(Status.DIVERGED, f"FATAL {error}")

@@ -35,9 +35,11 @@ def main(_: list[str]) -> None:
   """Restores the predictor, exports it, and prints how to load the file."""
   from asmjax.inference.export import check_path, export, export_for_any_size, save
   from asmjax.inference.trained import TrainedPredictor
+  from asmjax.utils.files import check_file
 
   values = flags.FLAGS
   check_path(values.out)
+  check_file(pathlib.Path(values.out))
   size = parse_size(values.size) if values.size else None
   settings: dict[str, Any] = {
     "batch": parse_batch(values.batch),

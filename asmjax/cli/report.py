@@ -32,15 +32,17 @@ def main(_: list[str]) -> None:
   """Writes the page, and prints what is missing in it."""
   from asmjax.analysis import report
   from asmjax.analysis.runs import Group
+  from asmjax.utils.files import check_file
 
   values, path = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
+  check_file(path)
   content = report.write_report(
     [Group.parse(text) for text in values.group],
     path,
     count=values.count,
     data_root=values.data_root,
     baseline=values.baseline,
-    command=["python", *sys.orig_argv[1:]],
+    command=["asmjax", "report", *sys.argv[1:]],
   )
   for note in content.notes:
     print(f"missing: {note}", file=sys.stderr)

@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> None:
     initialize_distributed(flags.FLAGS.distributed)
   config = config_flag.read_config(arguments)
   given = config.to_dict()  # Before "auto" in it is replaced by what it stands for.
-  train = prepare_run(config, flags.FLAGS.workdir, command=sys.orig_argv[1:])
+  command = ["asmjax", "train", *sys.argv[1:]]
+  train = prepare_run(config, flags.FLAGS.workdir, command=command)
   run = train()
   if jax.process_index() == 0:
     print(f"\n{format_results(run.results)}\n\n{describe_best(run.results)}")

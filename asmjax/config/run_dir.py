@@ -3,6 +3,7 @@
 import importlib.metadata
 import pathlib
 import platform
+import reprlib
 import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,14 +19,18 @@ from asmjax.models.input_transform import AUTO
 from asmjax.tasks import TASKS
 from asmjax.train.checkpoint import load_state
 from asmjax.train.experiment import Experiment
+from asmjax.train.logger import LOG_ENTRIES
 from asmjax.train.nonfinite import check_finite_arrays
 from asmjax.train.parallel import replicate
 from asmjax.train.state import TrainState
 from asmjax.utils import checkpoint_folder as folders
-from asmjax.utils.files import read_json_object, write_json
+from asmjax.utils.files import read_json_object, read_jsonl, write_json
 
 # Versions, devices and command.
 ENVIRONMENT = "environment.json"
+
+# Types of what results hold at least.
+_RESULTS = {"step": int, "data_set": str, "split": str, "examples": int, "metrics": dict}
 # Sections that every config has.
 _SECTIONS = ("data", "tasks", "predictor", "terms", "optimizer", "train", "eval", "checkpoint")
 
@@ -54,6 +59,57 @@ def read_config(workdir: str | pathlib.Path, data_root: str | None = None) -> di
   if data_root:
     config["data"]["root"] = data_root
   return config
+
+
+def read_results(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a file of results, such as a run's `results.json`.
+
+  Args:
+    path: Path of the file.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It is damaged, or holds something else than results.
+  """
+  results = read_json_object(path)
+  for name, kind in _RESULTS.items():
+    if not isinstance(results.get(name), kind):
+      found = reprlib.repr(results[name]) if name in results else "nothing"
+      raise ValueError(f"{path} holds {found} under {name!r}; expected the results of a run")
+  for name in ("protocol", "lookahead"):
+    if not isinstance(results.get(name, {}), dict):
+      found = reprlib.repr(results[name])
+      raise ValueError(f"{path} holds {found} under {name!r}; expected an object")
+  _check_numbers(results["metrics"], f"{path}, under 'metrics',")
+  _check_numbers({"step": results["step"], "examples": results["examples"]}, str(path))
+  return results
+
+
+def read_log(workdir: pathlib.Path, name: str) -> list[dict[str, Any]]:
+  """Reads the entries of a run's log; there are none if it is missing.
+
+  Args:
+    workdir: Folder of the run.
+    name: Name of the log: "metrics", "warnings" or "wall_time".
+
+  Raises:
+    ValueError: An entry is damaged; the message names the file.
+  """
+  path = workdir / f"{name}.jsonl"
+  entries = read_jsonl(path, LOG_ENTRIES[name])
+  for entry in entries:
+    numbers = {key: value for key, value in entry.items() if key != "warning"}
+    _check_numbers(numbers, f"{path}, in step {reprlib.repr(entry['step'])},")
+  return entries
+
+
+def _check_numbers(values: Mapping[str, Any], where: str) -> None:
+  """Raises ValueError unless all values are numbers that fit 64 bits, or null, which is NaN."""
+  for name, value in values.items():
+    if value is None or isinstance(value, float):
+      continue
+    if type(value) is not int or abs(value) >= 1 << 63:
+      raise ValueError(f"{where} holds {name}={reprlib.repr(value)}; expected a number")
 
 
 def resolve_input_transform(config: Mapping[str, Any], workdir: str | pathlib.Path) -> None:
@@ -200,7 +256,7 @@ def describe_environment() -> dict[str, str]:
 def write_environment(workdir: str | pathlib.Path, command: Sequence[str]) -> None:
   """Writes `describe_environment` and the command of a run into its folder."""
   write_json(
-    pathlib.Path(workdir) / ENVIRONMENT, {"command": ["python", *command], **describe_environment()}
+    pathlib.Path(workdir) / ENVIRONMENT, {"command": list(command), **describe_environment()}
   )
 
 

@@ -176,7 +176,7 @@ def _open(root: str) -> "tfds.core.DatasetBuilder":
   folder = epath.Path(root).expanduser()
   if not (folder / _INFO).exists():
     if (folder / PLAN).exists():
-      raise FileNotFoundError(f"{root} is not packed to the end: run launch/prepare.py again")
+      raise FileNotFoundError(f"{root} is not packed to the end: run `asmjax prepare` again")
     raise FileNotFoundError(f"{folder / _INFO} does not exist; {expected}")
   _check_feature_classes(folder / _FEATURES)
   try:
@@ -250,7 +250,7 @@ def _read_descriptor(root: str, info: "tfds.core.DatasetInfo") -> Descriptor:
   path = epath.Path(root).expanduser() / PLAN
   if not path.exists():
     raise ValueError(
-      f"{root} was not packed by launch/prepare.py: data.options.features must say which feature "
+      f"{root} was not packed by `asmjax prepare`: data.options.features must say which feature "
       f"is the image, the label, ...; known features: {', '.join(_flatten(info.features))}"
     )
   try:

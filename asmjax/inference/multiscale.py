@@ -11,7 +11,7 @@ from asmjax.data.transforms import RGB
 from asmjax.inference.programs import MemoryLimits, Programs
 from asmjax.inference.tiling import Size
 from asmjax.inference.trained import TrainedPredictor
-from asmjax.inference.views import ImageSum, Inference, SoftPredictions, Window
+from asmjax.inference.views import ImageSum, Inference, OnRows, SoftPredictions, Window
 from asmjax.utils.prefetch import prefetch
 
 # What may go wrong with one image: its size, its memory on the host, or that on devices.
@@ -31,6 +31,7 @@ def make_predict(
   own_size: bool = True,
   on_cut: Callable[[Any, int], None] | None = None,
   on_fault: Callable[[Any, Exception], None] | None = None,
+  on_rows: OnRows | None = None,
 ) -> Predict:
   """Makes a function that predicts many images, compiled for few sizes of inputs and batches.
 
@@ -49,6 +50,10 @@ def make_predict(
       such images.
     on_fault: Function that is called with the key of an image that cannot be predicted and the
       error, one of `IMAGE_ERRORS`; None, the default, raises the error.
+    on_rows: Function that is called with the key of an image in windows, at one scale and its own
+      size, and the soft predictions of its next rows, from top to bottom, as soon as they are
+      complete; such an image is yielded without soft predictions when it is done, and needs memory
+      for few rows at a time. None, the default, yields all at once.
 
   Returns:
     `predict(images)` of pairs (key, image uint8 (h, w, 3)), which yields pairs (key, soft
@@ -70,7 +75,7 @@ def make_predict(
   def start(images: Iterable[tuple[Any, np.ndarray]]) -> Iterator[ImageSum]:
     for key, image in images:
       try:
-        image_sum = ImageSum(key, image, trained, inference, tasks, own_size, programs)
+        image_sum = ImageSum(key, image, trained, inference, tasks, own_size, programs, on_rows)
         if image_sum.window and on_cut is None:
           raise ValueError(image_sum.describe_cut())
       except IMAGE_ERRORS as error:
@@ -129,13 +134,17 @@ def _group_by_size(images: Iterable[ImageSum], max_bytes: float) -> Iterator[lis
 
 
 def _make_batches(images: Sequence[ImageSum], programs: Programs) -> Iterator[list[Window]]:
-  """Yields the windows of some images, scale by scale, as many at a time as a batch has."""
+  """Yields the windows of some images, scale by scale, as many at a time as a batch has.
+
+  Windows that were chosen for want of memory fill a device each.
+  """
+  is_short = any(image.window for image in images)
   by_size: dict[Size, list[Window]] = {}
   for views in zip(*(image.views for image in images), strict=True):
     for view in views:
       by_size.setdefault(view.input_size, []).extend(view.windows())
   for size, windows in by_size.items():
-    batch_size = max(1, programs.max_batch(size))
+    batch_size = programs.num_devices if is_short else max(1, programs.max_batch(size))
     for start in range(0, len(windows), batch_size):
       yield windows[start : start + batch_size]
 

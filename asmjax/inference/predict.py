@@ -1,7 +1,8 @@
 """Prediction of many files, with decoding and encoding in threads while devices compute."""
 
+import collections
 import dataclasses
-import functools
+import errno
 import os
 import pathlib
 import time
@@ -88,20 +89,37 @@ class PredictionJob:
     are done.
 
     Raises:
-      OSError: There is no more room for files.
+      OSError: There is no more room for files, or their folder has vanished.
     """
     start, num_images, faults, cut = time.perf_counter(), 0, list(self._inputs.left_out), []
+    rows: dict[str, list[dict[str, np.ndarray]]] = collections.defaultdict(list)
     limit = MemoryLimits.measure(self._inference.memory).arrays
+
+    def add_fault(key: tuple[Input, np.ndarray], error: Exception) -> None:
+      faults.append(f"{key[0].path} cannot be predicted ({error})")
+      rows.pop(key[0].name, None)
+
+    def add_rows(key: tuple[Input, np.ndarray], soft_predictions: SoftPredictions) -> None:
+      rows[key[0].name].append(self._writer.postprocess(soft_predictions))
+
     predict = make_predict(
       self._trained,
       self._inference,
       on_cut=lambda key, window: cut.append(f"{key[0].path}: windows of {window} pixels"),
-      on_fault=lambda key, error: faults.append(f"{key[0].path} cannot be predicted ({error})"),
+      on_fault=add_fault,
+      on_rows=None if self._writer.needs_probabilities else add_rows,
     )
     ahead = 2 * self._inference.batch_size
-    with ThreadPoolExecutor(_NUM_THREADS) as pool, _ProgressBar(self._inputs.count) as bar:
+    with (
+      self._writer.opened(),
+      ThreadPoolExecutor(_NUM_THREADS) as pool,
+      _ProgressBar(self._inputs.count) as bar,
+    ):
       loaded = _load_ahead(self._inputs.read(), pool, ahead, limit, faults)
-      writing = map(functools.partial(self._start_writing, pool), predict(loaded))
+      writing = (
+        self._start_writing(pool, source, image, soft_predictions, rows.pop(source.name, []))
+        for (source, image), soft_predictions in predict(loaded)
+      )
       for written in prefetch(
         writing, _MAX_WAITING, cost=lambda each: each.num_bytes, max_cost=limit
       ):
@@ -113,11 +131,20 @@ class PredictionJob:
     return Summary(num_images, tuple(faults), time.perf_counter() - start, tuple(cut))
 
   def _start_writing(
-    self, pool: ThreadPoolExecutor, predicted: tuple[tuple[Input, np.ndarray], SoftPredictions]
+    self,
+    pool: ThreadPoolExecutor,
+    source: Input,
+    image: np.ndarray,
+    soft_predictions: SoftPredictions,
+    rows: list[dict[str, np.ndarray]],
   ) -> "_Writing":
-    (source, image), soft_predictions = predicted
-    num_bytes = sum(values.nbytes for values in soft_predictions.values())
-    future = pool.submit(self._writer.write, source.name, image, soft_predictions)
+    """Writes soft predictions or, of an image that was predicted in windows, predictions."""
+    parts = (soft_predictions, *rows)
+    num_bytes = sum(values.nbytes for part in parts for values in part.values())
+    if rows:
+      future = pool.submit(self._writer.write_rows, source.name, image, rows)
+    else:
+      future = pool.submit(self._writer.write, source.name, image, soft_predictions)
     return _Writing(source, num_bytes, future)
 
 
@@ -133,7 +160,7 @@ class _Writing(NamedTuple):
     try:
       self.future.result()
     except (OSError, ValueError, MemoryError) as error:
-      if isinstance(error, OSError) and error.errno in NO_ROOM:
+      if isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.ESTALE):
         raise
       return f"predictions of {self.source.path} cannot be written ({error})"
     return ""

@@ -24,8 +24,10 @@ _PROGRAM_SHARE = {"cpu": 0.25}
 _OTHER_PROGRAM_SHARE = 0.4
 # Part of the host's free memory for the soft predictions of one image, and for those that wait.
 _ARRAYS_SHARE = 0.25
-# Longest side of a window that is chosen here.
+# Longest side of a window that is chosen here, and the bytes that it takes at most: larger ones are
+# no faster, and the rest of the memory is left to the image's own arrays and to other processes.
 _MAX_WINDOW = 4096
+_MAX_WINDOW_BYTES = GIB
 # Windows that are chosen are multiples of this, the largest stride of the networks.
 _MULTIPLE = 32
 
@@ -61,7 +63,12 @@ class MemoryLimits:
 
 
 class Programs:
-  """Soft predictions of batches of inputs, compiled for each size that is needed."""
+  """Soft predictions of batches of inputs, compiled for each size that is needed.
+
+  Attributes:
+    limits: Limits of the memory.
+    num_devices: Number of devices, which every batch is spread over.
+  """
 
   def __init__(
     self,
@@ -90,8 +97,8 @@ class Programs:
       }
 
     self.limits = limits
-    self._num_devices = jax.local_device_count()
-    self._rows = -(-batch_size // self._num_devices)  # On each device.
+    self.num_devices = jax.local_device_count()
+    self._rows = -(-batch_size // self.num_devices)  # On each device.
     self._usual = input_size((1, 1), trained.prepare.size, align_corners=trained.game.align_corners)
     self._extra = int(trained.game.align_corners)
     self._variables = replicate(trained.variables)
@@ -105,12 +112,17 @@ class Programs:
     if rows < self._rows and not self._bytes_per_pixel:
       self._compile(1, self._usual)
       rows = self._rows_that_fit(size, self._bytes_per_pixel)
-    return min(rows, self._rows) * self._num_devices
+    return min(rows, self._rows) * self.num_devices
 
   def choose_window(self) -> int:
-    """Returns the side in pixels of the largest square windows that fit; 0 if none does."""
+    """Returns the side in pixels of square windows that fit, each as large as is of use.
+
+    Returns:
+      Side; 0 if no window fits.
+    """
     self.max_batch((_MAX_WINDOW, _MAX_WINDOW))  # Measures, if nothing is known yet.
-    pixels = self.limits.program / (self._bytes_per_pixel or _ASSUMED_BYTES_PER_PIXEL)
+    bytes_per_pixel = self._bytes_per_pixel or _ASSUMED_BYTES_PER_PIXEL
+    pixels = min(self.limits.program, _MAX_WINDOW_BYTES) / bytes_per_pixel
     side = int(min(math.sqrt(pixels), _MAX_WINDOW)) - self._extra
     side = side // _MULTIPLE * _MULTIPLE
     return side + self._extra if side > 0 else 0
@@ -121,11 +133,11 @@ class Programs:
     Few numbers are compiled for each size: a batch that is not full is padded to one that is there,
     or else to a power of two for each device, so that a lone large photo is computed once.
     """
-    rows = -(-count // self._num_devices)
+    rows = -(-count // self.num_devices)
     known = [rows_ for rows_, size_ in self._compiled if size_ == size and rows_ >= rows]
-    most = self.max_batch(size) // self._num_devices
+    most = self.max_batch(size) // self.num_devices
     best = min(known, default=min(2 ** (rows - 1).bit_length(), max(most, rows)))
-    return best * self._num_devices
+    return best * self.num_devices
 
   def run(self, inputs: np.ndarray) -> dict[str, jax.Array]:
     """Starts to compute the soft predictions of inputs, uint8 (n, h, w, 3), n from `padded`.
@@ -133,7 +145,7 @@ class Programs:
     Returns:
       Arrays (devices, n / devices, h, w, c) by task, which may not be there yet.
     """
-    rows, size = len(inputs) // self._num_devices, inputs.shape[1:3]
+    rows, size = len(inputs) // self.num_devices, inputs.shape[1:3]
     return self._compile(rows, size)(self._variables, shard_batch({"image": inputs}))
 
   def _rows_that_fit(self, size: Size, bytes_per_pixel: float) -> int:
@@ -143,7 +155,7 @@ class Programs:
   def _compile(self, rows: int, size: Size) -> Any:
     """Returns the program for `rows` inputs on each device, and learns how much memory it takes."""
     if (rows, size) not in self._compiled:
-      shape = (rows * self._num_devices, *size, 3)
+      shape = (rows * self.num_devices, *size, 3)
       batch = shard_batch({"image": np.zeros(shape, np.uint8)})
       program = self._function.lower(self._variables, batch).compile()
       self._compiled[rows, size] = program

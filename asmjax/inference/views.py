@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ Scale = Annotated[float, Range(0, 64, above=True)]
 Side = Annotated[int, Range(0, 1 << 14)]
 
 SoftPredictions = dict[str, np.ndarray]
+OnRows = Callable[[Any, SoftPredictions], None]
 
 # Largest number of channels that OpenCV's INTER_AREA takes.
 _MAX_CHANNELS = 4
@@ -110,6 +111,7 @@ class ImageSum:
     tasks: Mapping[str, Task],
     own_size: bool,
     programs: Programs,
+    on_rows: OnRows | None = None,
   ):
     """Cuts the image into views that fit into memory; arguments as for `make_predict`.
 
@@ -125,10 +127,12 @@ class ImageSum:
     self.views = [ViewSum(self, scale, trained, inference) for scale in inference.scales]
     self._num_views = len(inference.scales) * (1 + inference.flip)
     self._sums: SoftPredictions = {}
-    self._num_missing = len(self.views)
     self.has_failed = False
-    self._check_memory(programs.limits.arrays)
     self.window = self._cut_large_views(programs, inference)
+    (view, *others) = self.views
+    is_in_rows = not others and view.is_cut and view.size == self._size
+    self._on_rows = on_rows if is_in_rows else None
+    self._check_memory(programs.limits.arrays)
     if inference.window or self.window:  # Windows of a single image fill batches.
       self.group_size = 1
     else:
@@ -137,10 +141,17 @@ class ImageSum:
 
   @property
   def num_bytes(self) -> int:
-    """Size of the soft predictions, float32, in all views' sizes."""
-    sizes = [self._size, *(view.size for view in self.views if view.size != self._size)]
-    pixels = max(height * width for height, width in sizes)
+    """Size of the soft predictions that are held at a time, float32, in all views' sizes."""
+    if self.gives_rows:
+      pixels = self.views[0].max_rows * self._size[1]
+    else:
+      pixels = max(height * width for height, width in (self._size, *(v.size for v in self.views)))
     return 4 * pixels * sum(task.channels for task in self.tasks.values())
+
+  @property
+  def gives_rows(self) -> bool:
+    """Whether soft predictions leave row by row, as windows complete them."""
+    return self._on_rows is not None
 
   def _check_memory(self, limit: float) -> None:
     """Raises MemoryError if the soft predictions do not fit into the host's memory."""
@@ -175,22 +186,27 @@ class ImageSum:
     )
 
   def add(self, sums: SoftPredictions, scale: float) -> None:
-    """Adds the sums of a scale."""
+    """Adds the sums of a scale, or passes on those of its next rows."""
+    if self._on_rows:
+      self._on_rows(self.key, self._divide(sums))
+      return
     for name, total in sums.items():
       if self.scale_depth and scale != 1:
         total = self.tasks[name].unscale(total, scale)
       total = _resize(total, self._size)
       self._sums[name] = self._sums[name] + total if name in self._sums else total
-    self._num_missing -= 1
 
   def is_done(self) -> bool:
     """Returns whether all views are there."""
-    return not self._num_missing
+    return all(view.is_done for view in self.views)
 
   def compute_mean(self) -> SoftPredictions:
     """Divides by the number of views, and drops the views, whose cycle would keep memory alive."""
     self.views.clear()
     sums, self._sums = self._sums, {}
+    return self._divide(sums)
+
+  def _divide(self, sums: SoftPredictions) -> SoftPredictions:
     if self._num_views == 1:
       return sums
     return {name: total / np.float32(self._num_views) for name, total in sums.items()}
@@ -211,6 +227,7 @@ class ViewSum:
     )
     self._flips = (False, True) if inference.flip else (False,)
     self._sums: SoftPredictions = {}
+    self.first_row = 0  # Of the sums.
     self.cut(inference)
 
   def cut(self, inference: Inference) -> None:
@@ -218,11 +235,33 @@ class ViewSum:
     if inference.window:
       self.input_size = inference.window, inference.window
     self._tiles = inference.tiles(self.size)
+    self._starts = sorted({tile.rows.start for tile in self._tiles})
     self._num_missing = len(self._flips) * len(self._tiles)
 
+  @property
+  def is_cut(self) -> bool:
+    """Whether the view has several windows."""
+    return len(self._tiles) > 1
+
+  @property
+  def is_done(self) -> bool:
+    """Whether the soft predictions of all windows were added."""
+    return not self._num_missing
+
+  @property
+  def max_rows(self) -> int:
+    """Largest number of rows whose sums are held at a time if complete ones are passed on."""
+    return min(self.size[0], 2 * self.input_size[0])
+
   def windows(self) -> "list[Window]":
-    """Lists the windows, and those of the flipped image."""
-    return [Window(self, tile, flipped) for flipped in self._flips for tile in self._tiles]
+    """Lists the windows and those of the flipped image, from top to bottom."""
+    return [
+      Window(self, tile, flipped)
+      for start in self._starts
+      for flipped in self._flips
+      for tile in self._tiles
+      if tile.rows.start == start
+    ]
 
   @functools.cached_property
   def scaled_image(self) -> np.ndarray:
@@ -237,9 +276,23 @@ class ViewSum:
       task = self.image_sum.tasks[name]
       self._sums[name] = window.add_to(self._sums.get(name), values, task)
     self._num_missing -= 1
-    if not self._num_missing:
+    if self.image_sum.gives_rows:
+      self._pass_on_rows()
+    elif self.is_done:
       self.image_sum.add(self._sums, self.scale)
+    if self.is_done:
       del self._sums, self.scaled_image
+
+  def _pass_on_rows(self) -> None:
+    """Passes on the rows that no other window reaches; windows come from top to bottom."""
+    per_row = len(self._flips) * len(self._tiles) // len(self._starts)
+    num_missing_rows, is_amid_row = divmod(self._num_missing, per_row)
+    if is_amid_row:
+      return
+    stop = self._starts[-num_missing_rows] if num_missing_rows else self.size[0]
+    count, self.first_row = stop - self.first_row, stop
+    self.image_sum.add({name: total[:count] for name, total in self._sums.items()}, self.scale)
+    self._sums = {name: total[count:].copy() for name, total in self._sums.items()}
 
 
 class Window(NamedTuple):
@@ -264,9 +317,13 @@ class Window(NamedTuple):
     values = task.flip(values) if self.flipped else values
     if covers_view:
       return values if total is None else total + values
+    first = self.view.first_row
+    last = rows.stop if self.view.image_sum.gives_rows else self.view.size[0]
     if total is None:
-      total = np.zeros((*self.view.size, values.shape[-1]), np.float32)
-    total[self._slices()] += values
+      total = np.zeros((0, self.view.size[1], values.shape[-1]), np.float32)
+    if len(total) < last - first:
+      total = np.pad(total, [(0, last - first - len(total)), (0, 0), (0, 0)])
+    total[rows.start - first : rows.stop - first, self._slices()[1]] += values
     return total
 
   def _slices(self) -> tuple[slice, slice]:

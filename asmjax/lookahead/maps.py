@@ -1,11 +1,13 @@
 """Maps that earlier models have predicted for whole data sets: written, kept and read as examples.
 
 Each process writes the maps of a model and a part of the data into one zip file, whose members are
-NumPy arrays: compressed, read one by one, and never there before they are complete.
+NumPy arrays: compressed, read one by one, and never there before they are complete. The file has a
+CRC-32 of each array, which is checked whenever that is read, and a list of all of them.
 """
 
 import functools
 import io
+import json
 import mmap
 import pathlib
 import shutil
@@ -20,6 +22,7 @@ import numpy as np
 from asmjax.batch import REPLAY
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
+from asmjax.utils.checkpoint_folder import damage_of
 from asmjax.utils.files import atomic_write
 
 # How the predictions of each kind of truth are stored, and what a batch holds. Labels fit a byte
@@ -28,6 +31,8 @@ from asmjax.utils.files import atomic_write
 _STORED = {"label": np.uint8, "depth": np.float16, "normals": np.float16}
 _REPLAYED = {"label": np.int32, "depth": np.float32, "normals": np.float32}
 _PARSING = threading.Lock()
+# Member that lists the others.
+_NAMES = "names.json"
 
 Predictions = Iterable[tuple[int, Mapping[str, np.ndarray]]]
 
@@ -57,12 +62,15 @@ class MapStore:
     path = self._shard(model, part, jax.process_index())
     # Label maps hardly become smaller at a higher level.
     archive = functools.partial(zipfile.ZipFile, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    names = []
     with atomic_write(path) as temporary, archive(temporary, "w") as file:
       for index, maps in predictions:
         for key, value in maps.items():
           array = np.asarray(value).astype(_STORED[key])
-          with file.open(f"{key}/{index}.npy", "w") as member:
+          names.append(f"{key}/{index}.npy")
+          with file.open(names[-1], "w") as member:
             np.lib.format.write_array(member, array, version=(1, 0))
+      file.writestr(_NAMES, json.dumps(names))
 
   def read(self, models: Sequence[int], part: str) -> list["ModelMaps"]:
     """Opens the maps of each of the models.
@@ -96,7 +104,11 @@ class MapStore:
 
 
 class ModelMaps:
-  """Maps of one model by the index of the example; can be sent to other processes."""
+  """Maps of one model by the index of the example; can be sent to other processes.
+
+  Raises:
+    DamagedError: A file is not as it was written, which each use checks for what it reads.
+  """
 
   def __init__(self, paths: Sequence[pathlib.Path], *, in_memory: bool):
     """Opens complete files, one of each process, by memory-mapping them unless `in_memory`."""
@@ -112,7 +124,7 @@ class ModelMaps:
     """Reads the maps of example `index`, by the keys of a batch."""
     names = {key: f"{key}/{index}.npy" for key in _STORED}
     return {
-      REPLAY + key: _array(self._members[name].read(name)).astype(_REPLAYED[key])
+      REPLAY + key: self._read(name).astype(_REPLAYED[key])
       for key, name in names.items()
       if name in self._members
     }
@@ -121,10 +133,22 @@ class ModelMaps:
     return {"_paths": self._paths, "_in_memory": self._in_memory}
 
   @functools.cached_property
-  def _members(self) -> dict[str, zipfile.ZipFile]:
-    """Archive of each member."""
-    shards = [zipfile.ZipFile(self._opened(path)) for path in self._paths]
-    return {name: shard for shard in shards for name in shard.namelist()}
+  def _members(self) -> dict[str, tuple[pathlib.Path, zipfile.ZipFile]]:
+    """Path and archive of each array."""
+    members = {}
+    for path in self._paths:
+      with damage_of(path):
+        shard = zipfile.ZipFile(self._opened(path))
+        names = json.loads(shard.read(_NAMES))
+        if sorted(shard.namelist()) != sorted([*names, _NAMES]):
+          raise ValueError("it does not have the arrays that were written")
+        members |= dict.fromkeys(names, (path, shard))
+    return members
+
+  def _read(self, name: str) -> np.ndarray:
+    path, shard = self._members[name]
+    with damage_of(path):
+      return _array(shard.read(name))
 
   def _opened(self, path: pathlib.Path) -> IO[bytes]:
     if self._in_memory:

@@ -26,7 +26,7 @@ from asmjax.lookahead.settings import Lookahead, decision_split
 from asmjax.lookahead.state import End, LookaheadState
 from asmjax.train.checkpoint import Checkpoints, ExtraState
 from asmjax.train.evaluate import make_evaluate
-from asmjax.train.experiment import Experiment
+from asmjax.train.experiment import Experiment, check_batch_size
 from asmjax.train.loop import make_draw_predictions
 from asmjax.train.parallel import check_divisible, replicate
 from asmjax.train.schedule import (
@@ -385,7 +385,10 @@ def _without_host_metrics(game: Game) -> Game:
 
 def check_experiment(experiment: Experiment, settings: Lookahead) -> None:
   """Raises ValueError unless the experiment's game and optimizers are such that LoAd can run."""
-  check_divisible(settings.retraining.batch_size, name="lookahead.retraining.batch_size")
+  batch_size, section = settings.retraining.batch_size, "lookahead.retraining"
+  check_divisible(batch_size, name=f"{section}.batch_size")
+  num_maps = settings.buffer_size * len(experiment.source)
+  check_batch_size(batch_size, num_maps, experiment.image_size, section)
   training, critics = experiment.training, experiment.game.critics
   if not critics:
     raise ValueError("lookahead needs a term with a critic; there is none in config.terms")

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import runpy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from asmjax.analysis.comparison import MetricColumn
@@ -11,9 +11,9 @@ from asmjax.analysis.runs import locate_results, make_file_name
 from asmjax.config.library import find_sweep
 from asmjax.config.load import format_values, load_config
 from asmjax.config.presets import Config
-from asmjax.config.run_dir import check_same_config, config_differences
-from asmjax.config.schema import check_keys
-from asmjax.utils.files import read_json
+from asmjax.config.run_dir import check_same_config, config_differences, read_results
+from asmjax.config.schema import check_keys, construct
+from asmjax.utils.files import read_json_object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Run:
 
   def is_trained(self) -> bool:
     """Returns whether the run's folder has the results of the last step, with the same config."""
-    results = _read_if_exists(self.workdir / "results.json")
-    config = _read_if_exists(self.workdir / "config.json")
+    results = _read_if_exists(self.workdir / "results.json", read_results)
+    config = _read_if_exists(self.workdir / "config.json", read_json_object)
     if results is None or config is None or config_differences(config, self.config.to_dict()):
       return False
     if "lookahead" in self.config:  # LoAd decides during the run how many steps to take.
@@ -83,8 +83,8 @@ class Run:
 
   def is_scored(self) -> bool:
     """Returns whether the trained state has been evaluated on `split`."""
-    scores = _read_if_exists(locate_results(self.workdir, self.split))
-    results = _read_if_exists(self.workdir / "results.json")
+    scores = _read_if_exists(locate_results(self.workdir, self.split), read_results)
+    results = _read_if_exists(self.workdir / "results.json", read_results)
     return scores is not None and results is not None and scores["step"] == results["step"]
 
   def is_finished(self) -> bool:
@@ -143,10 +143,15 @@ class Sweep:
     known = {"runs", *(field.name for field in dataclasses.fields(cls))} - {"rows"}
     check_keys(section, known, {"runs"}, "sweep")
     fields = dict(section)
-    rows = tuple(_parse_row(label, entry) for label, entry in fields.pop("runs").items())
-    fields["seeds"] = tuple(section.get("seeds", (0,)))
-    fields["metrics"] = tuple(map(MetricColumn.parse, section.get("metrics", ())))
-    return cls(rows, **fields)
+    runs, metrics = fields.pop("runs"), fields.pop("metrics", ())
+    if not isinstance(runs, Mapping) or not isinstance(metrics, Sequence):
+      raise ValueError(
+        f"sweep.runs is {runs!r} and metrics {metrics!r}; expected a dict and a list"
+      )
+    rows = tuple(_parse_row(label, entry) for label, entry in runs.items())
+    return construct(
+      cls, fields, "sweep", rows=rows, metrics=tuple(map(MetricColumn.parse, metrics))
+    )
 
   def override(self, overrides: Mapping[str, Any]) -> "Sweep":
     """Returns the sweep with these overrides in every row, with priority over the row's own."""
@@ -252,11 +257,11 @@ def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
 
 
 def _parse_row(label: str, entry: str | Mapping[str, Any]) -> Row:
-  if isinstance(entry, str):
-    return Row(label, entry)
-  check_keys(entry, ("config", "overrides", "start"), {"config"}, f"sweep.runs.{label}")
-  return Row(label, **entry)
+  section = {"config": entry} if isinstance(entry, str) else entry
+  return construct(Row, section, f"sweep.runs.{label}", label=label)
 
 
-def _read_if_exists(path: pathlib.Path) -> dict[str, Any] | None:
-  return read_json(path) if path.exists() else None
+def _read_if_exists(
+  path: pathlib.Path, read: Callable[[pathlib.Path], dict[str, Any]]
+) -> dict[str, Any] | None:
+  return read(path) if path.exists() else None

@@ -34,6 +34,10 @@ from asmjax.utils.ranges import Count, PositiveInt, check_ranges
 DTYPES = ("float32", "bfloat16")
 
 
+# Largest number of examples a device in a batch that repeats those of a smaller data set.
+_MAX_REPEATING = 256
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
   """Settings of the training loop: its length, batches and order of updates.
@@ -219,7 +223,7 @@ class Experiment:
 
   Raises:
     ValueError: A critic learns faster than the predictor, and `training` does not allow it; or a
-      batch cannot fit into the memory.
+      batch is far larger than the data set, or cannot fit into the memory.
   """
 
   seed: int
@@ -240,8 +244,8 @@ class Experiment:
     if not self.training.allow_fast_critic:
       critics = dict(self.optimizers)
       check_critic_lr(critics.pop(PREDICTOR), critics, self.training.steps)
-    for name, section in (("train", self.training), ("eval", self.evaluation)):
-      _check_fits(section.batch_size // jax.process_count(), self.image_size, name)
+    check_batch_size(self.training.batch_size, len(self.source), self.image_size, "train")
+    check_batch_size(self.evaluation.batch_size, len(self.validation), self.image_size, "eval")
 
   @property
   def descriptor(self) -> Descriptor:
@@ -370,14 +374,34 @@ class Experiment:
     }
 
 
-def _check_fits(batch_size: int, image_size: tuple[int, int], section: str) -> None:
-  """Raises ValueError if the memory cannot even hold the images of a process's share of a batch."""
+def check_batch_size(
+  batch_size: int, num_examples: int, image_size: tuple[int, int], section: str
+) -> None:
+  """Checks that a batch is of use, and can be held.
+
+  Args:
+    batch_size: Number of examples in the global batch.
+    num_examples: Number of examples in the data set. A larger batch has some of them several times,
+      or padding, which is no use beyond the batches of small data sets and many devices.
+    image_size: Height and width in pixels of the examples.
+    section: Name of the section of the config, for the message.
+
+  Raises:
+    ValueError: The batch is larger than the data set and than 256 for each device, or the memory
+      cannot even hold the images of a process's share.
+  """
+  most = max(num_examples, _MAX_REPEATING * jax.device_count())
+  if batch_size > most:
+    raise ValueError(
+      f"{section}.batch_size={batch_size} is more than the {num_examples} examples that there are; "
+      f"expected at most {most}"
+    )
   height, width = image_size
   # uint8 as they are read, and float32 as the predictor gets them; a label of int32.
-  size, total = batch_size * height * width * (3 + 12 + 4), total_memory()
-  if size > total:
+  size = batch_size // jax.process_count() * height * width * (3 + 12 + 4)
+  if size > (total := total_memory()):
     raise ValueError(
-      f"{section}.batch_size={batch_size * jax.process_count()} takes {format_bytes(size)} for the "
+      f"{section}.batch_size={batch_size} takes {format_bytes(size)} for the "
       f"images and labels of {height}x{width} pixels alone; expected less than the "
       f"{format_bytes(total)} of memory that there are"
     )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
   from rich.progress import Progress
   from tensorboardX.record_writer import RecordWriter
 
-# Type of what each line of a log has, by the name of the file and of the entry.
-_LINES = {
+# Types of what each entry of a log holds at least, by the name of the log.
+LOG_ENTRIES = {
   "metrics": {"step": int},
   "warnings": {"step": int, "warning": str},
   "wall_time": {"step": int, "seconds": float | int},
@@ -143,7 +143,7 @@ class FileLogger(Logger):
     damage: list[str] = []
     for path in (self._metrics, self._warnings, self._times):
       if path.exists():
-        lines = read_jsonl(path, _LINES[path.stem], damage.append)
+        lines = read_jsonl(path, LOG_ENTRIES[path.stem], damage.append)
         write_jsonl(path, (line for line in lines if line["step"] <= last))
     self._metrics.touch()  # Its absence then means that the folder has vanished.
     for fault in damage:

@@ -82,7 +82,7 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
     DamagedError: It is missing, or not as it was written.
   """
   path = folder / MANIFEST / "metadata"  # As Orbax calls the file of a JSON item.
-  with _damage_of(path):
+  with damage_of(path):
     stored = read_json_object(path)
     content = stored["content"]
     if _digest_json(content) != stored["digest"]:
@@ -106,7 +106,7 @@ def read_arrays(
   """
   digests = read_manifest(folder).digests[item]
   wanted = digests.keys() if names is None else set(names)
-  with _damage_of(folder / item):
+  with damage_of(folder / item):
     arrays = _restore(folder / item, digests.keys(), wanted)
     for name in wanted:
       if _digest(name, arrays[name]) != digests[name]:
@@ -238,8 +238,14 @@ def _restore(
 
 
 @contextlib.contextmanager
-def _damage_of(path: pathlib.Path) -> Iterator[None]:
-  """Turns what reading arbitrary bytes raises, which is arbitrary, into a DamagedError."""
+def damage_of(path: pathlib.Path) -> Iterator[None]:
+  """Turns what reading arbitrary bytes raises, which is arbitrary, into a DamagedError.
+
+  Errors of the system that say nothing about the file stay errors of the system.
+
+  Args:
+    path: Path of what is read, for the message.
+  """
   try:
     yield
   except Exception as error:

@@ -85,6 +85,32 @@ def _find_errno(error: Exception, path: pathlib.Path) -> int | None:
   return next((number for number in FULL_OR_READ_ONLY if os.strerror(number) in text), None)
 
 
+def check_folder(path: pathlib.Path) -> None:
+  """Checks, before there is anything to write, that a folder is there or can be made, and written.
+
+  Args:
+    path: Path of the folder, or of a missing one.
+
+  Raises:
+    ValueError: There is something else than a folder at the path, or where one of its parents is.
+    WriteError: Nothing can be written there.
+  """
+  place = next(each for each in (path, *path.absolute().parents) if os.path.lexists(each))
+  if not place.is_dir():
+    raise ValueError(f"{place} is no folder; expected one, or a path where one can be made")
+  if not os.access(place, os.W_OK | os.X_OK):
+    is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+    number = errno.EROFS if is_read_only else errno.EACCES
+    raise WriteError(number, f"cannot be written to: {os.strerror(number)}", str(place))
+
+
+def check_file(path: pathlib.Path) -> None:
+  """Checks that a file can be written, before there is anything to write; see `check_folder`."""
+  if path.is_dir():
+    raise ValueError(f"{path} is a folder; expected the path of a file")
+  check_folder(path.parent)
+
+
 def sync_to_disk(path: pathlib.Path) -> None:
   """Waits until the disk has the content of a file, or the names in a folder."""
   descriptor = os.open(path, os.O_RDONLY)
@@ -211,6 +237,8 @@ def _parse(content: bytes, path: pathlib.Path, line: int = 1) -> Any:
     fault = f"is no UTF-8 (byte {content[error.start]:#x})"
   except RecursionError:
     number, fault = line, "is nested too deeply; expected JSON"
+  except ValueError as error:  # A number of thousands of digits.
+    number, fault = line, f"is no JSON ({error})"
   raise ValueError(f"{path}, line {number}, {fault}")
 
 

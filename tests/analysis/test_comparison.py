@@ -15,6 +15,7 @@ METRICS = ("segmentation/mean_iou", "depth/rel")
 def write(folder, seed, values, seconds=None, **changes):
   folder.mkdir(parents=True)
   results = {
+    "step": 4,
     "data_set": "cats",
     "split": "val",
     "examples": 7,

@@ -85,7 +85,7 @@ def test_history_refuses_a_run_without_lookahead_or_propagations(tmp_path):
   assert lookahead.is_lookahead(Group("LoAd", (workdir,)))
   lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
   (workdir / "metrics.jsonl").write_text("".join(lines[:3] + lines[5:]))
-  with pytest.raises(ValueError, match=r"metrics\.jsonl: found propagation 3; expected 2"):
+  with pytest.raises(ValueError, match=r"metrics\.jsonl: found propagation 3.0; expected 2"):
     History.read(workdir)
 
 

@@ -24,6 +24,7 @@ def runs(tmp_path):
     lines = [json.dumps({"step": step, "miou": value}) for step, value in curve.items()]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 5, "loss": 1.0}']) + "\n")
     results = {
+      "step": 4,
       "data_set": "cats",
       "split": "val",
       "examples": 7,
@@ -65,7 +66,8 @@ def test_locate_results_is_of_the_split(runs):
   assert locate_results(workdir, "test", "best").name == "results.test.best.json"
   path = locate_results(workdir, "train[80%:]")
   assert path.name == "results.train[80%:].json"
-  path.write_text(json.dumps({"metrics": {"miou": 0.7}}))
+  results = json.loads((workdir / "results.json").read_text())
+  path.write_text(json.dumps(results | {"metrics": {"miou": 0.7}}))
   assert Group("A", (workdir,), "train[80%:]").read_final("miou") == [0.7]
 
 

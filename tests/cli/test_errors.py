@@ -1,12 +1,14 @@
 """How commands end that fail."""
 
 import errno
+import importlib
 import signal
 import sys
 import types
 
 import pytest
 
+from asmjax import cli
 from asmjax.cli.errors import Status, describe_failure, hide_aftermath
 from asmjax.utils.exhaustion import WriteError
 from asmjax.utils.stopping import Stopped
@@ -45,6 +47,25 @@ def test_describe_failure_is_one_line_and_a_status(error, status, message):
   failure = describe_failure(error)
   assert failure.status == status and failure.message.startswith(message)
   assert "\n" not in failure.message
+
+
+def test_describe_failure_knows_an_import_that_was_interrupted():
+  """Modules in C++ raise such an error from the Ctrl-C."""
+  with pytest.raises(ImportError) as raised:
+    raise ImportError("initialization failed") from KeyboardInterrupt()
+  assert describe_failure(raised.value) == (Status.INTERRUPTED, "interrupted")
+  assert describe_failure(ImportError("initialization failed")) is None
+
+
+def test_run_ends_in_one_line_if_it_is_interrupted_before_it_has_begun(monkeypatch, capsys):
+  def interrupt(name):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(importlib, "import_module", interrupt)
+  with pytest.raises(SystemExit) as raised:
+    cli.run("train")
+  assert raised.value.code == Status.INTERRUPTED
+  assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_describe_failure_leaves_faults_of_the_code_alone():

@@ -23,7 +23,7 @@ def test_report_command_writes_a_page_and_names_missing_parts(runs):
   assert f"missing: A: no pictures, since no last checkpoint in {runs / 'a'}" in output
   texts = [text for _, text in Parsed(out.read_text(encoding="utf-8")).texts]
   assert any(text.endswith("By mean IoU none is better than B, at 60.00.") for text in texts)
-  (command,) = [text for text in texts if text.startswith("python ") and "report.py" in text]
+  (command,) = [text for text in texts if text.startswith("asmjax report ")]
   assert shlex.split(command)[2:] == flags
 
 

@@ -314,6 +314,8 @@ def test_build_experiment_refuses_wrong_backbones(key, value, message):
     ("train.updates", "sometimes", "train: unknown updates 'sometimes'; known: 'joint'"),
     ("train.steps", 1.5, "train.steps is 1.5, a float; expected int"),
     ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
+    ("train.batch_size", 10**6, "train.batch_size=1000000 is more than the 24 examples that there"),
+    ("eval.batch_size", 10**6, "eval.batch_size=1000000 is more than the .* expected at most 2048"),
     ("train.dtype", "float8", "unknown train.dtype 'float8'"),
     ("eval.split", "test2", "unknown split 'test2'; known"),
     ("eval.split", "test2[:80%]", "unknown split 'test2'; known: train, val, test"),

@@ -134,7 +134,7 @@ def test_pack_resumes_after_interruption(packed, tmp_path, stop):
   broken = dict(sources, train=listed([*sources["train"].examples[:3], stop, noise(4)]))
   with pytest.raises(type(stop)):
     pack(broken, tmp_path, examples_per_shard=2)
-  with pytest.raises(FileNotFoundError, match=r"not packed to the end: run launch/prepare\.py"):
+  with pytest.raises(FileNotFoundError, match=r"not packed to the end: run `asmjax prepare`"):
     Tfds(str(tmp_path), "train")
   complete = tmp_path / "everything-train.array_record-00000-of-00003"
   before = complete.stat().st_mtime_ns, complete.stat().st_ino

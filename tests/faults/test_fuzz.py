@@ -4,7 +4,9 @@ An error is documented if it is a ValueError or an OSError that names the file, 
 command ends with it, or lists it. With `--injections=N` each reader gets N contents.
 """
 
+import dataclasses
 import json
+import pathlib
 import resource
 import shutil
 import warnings
@@ -15,6 +17,10 @@ import pytest
 from PIL import Image
 
 from asmjax import pretrained
+from asmjax.analysis.comparison import compare
+from asmjax.analysis.lookahead import History
+from asmjax.analysis.report import read_report, render_page
+from asmjax.analysis.runs import Group, format_results, select_main_metrics
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.load import override_config
 from asmjax.data import decode, image_files
@@ -24,9 +30,12 @@ from asmjax.data.packing import pack
 from asmjax.data.sources.folder import Folder
 from asmjax.data.tfds import Tfds
 from asmjax.inference.inputs import find_inputs
+from asmjax.sweep.plan import Row, Sweep
 from asmjax.train.checkpoint import Checkpoints
+from tests.helpers import lookahead_logs
 from tests.helpers import small_configs as small
 from tests.helpers.class_lists import CSV, YAML
+from tests.helpers.finished_runs import write_run
 from tests.helpers.list_source import ListSource
 from tests.helpers.mutations import deadline, mutate
 
@@ -175,6 +184,21 @@ def make_weights(root):
   save_file(arrays, root / "x.safetensors")
 
 
+def make_torch(root):
+  torch = pytest.importorskip("torch", reason="weights of PyTorch need PyTorch")
+  root.mkdir()
+  arrays = {"a.kernel": torch.ones(3, 3, 2, 4), "b": torch.zeros(5, dtype=torch.float16)}
+  torch.save({"state_dict": arrays}, root / "x.pth")
+
+
+def make_tensorflow(root):
+  tf = pytest.importorskip("tensorflow", reason="checkpoints of TensorFlow need TensorFlow")
+  root.mkdir()
+  tf.train.Checkpoint(a=tf.Variable(tf.ones((3, 3, 2, 4))), b=tf.Variable(tf.zeros(5))).write(
+    str(root / "model.ckpt")
+  )
+
+
 def make_checkpoint(root):
   params = {"conv": {"kernel": np.ones((3, 3, 2, 4), np.float32), "bias": np.zeros(4, np.float32)}}
   tree = {"players": {"predictor": {"params": params, "opt_state": {"count": np.zeros(2)}}}}
@@ -188,6 +212,8 @@ FOLDERS = {
     make_weights,
     lambda root: pretrained.read(root / "x.safetensors", "safetensors"),
   ),
+  "torch": (make_torch, lambda root: pretrained.read(root / "x.pth", "torch")),
+  "tensorflow": (make_tensorflow, lambda root: pretrained.read(root / "model.ckpt", "tensorflow")),
   "orbax": (make_checkpoint, lambda root: pretrained.read(root, "orbax")),
 }
 
@@ -207,6 +233,78 @@ def test_readers_of_folders_raise_documented_errors_only(tmp_path, kind, injecti
     path.write_bytes(mutate(path.read_bytes(), rng))
     check_documented(lambda: read(damaged), damaged)
     shutil.rmtree(damaged)
+
+
+# Runs
+
+
+def make_run(root):
+  root.mkdir()
+  runs = {"pixel": {}, "ahead": {"variant": "load_asm", "changes": small.AHEAD}}
+  for name, options in runs.items():
+    changes = options.get("changes", {})
+    write_run(root / name, RNG.uniform(0, 1, 5), variant=options.get("variant", "iid"), **changes)
+  results = (root / "ahead" / "results.json").read_text()
+  lookahead_logs.write_log(root / "ahead", lookahead_logs.CYCLES)
+  (root / "ahead" / "results.json").write_text(results)
+  for name, content in (
+    ("warnings.jsonl", {"step": 2, "warning": "V explodes: 2.2 after 1"}),
+    ("wall_time.jsonl", {"step": 4, "seconds": 9.5}),
+    ("environment.json", {"command": ["asmjax", "train"], "jax": "0.0.1"}),
+  ):
+    (root / "pixel" / name).write_text(f"{json.dumps(content)}\n")
+
+
+def read_run(root):
+  """As a report and a sweep do."""
+  groups = [Group(name, (root / name,)) for name in ("pixel", "ahead")]
+  format_results(groups[0].read_results()[0])
+  render_page(read_report(groups, count=0))
+  compare(groups, select_main_metrics(groups)).to_markdown()
+  History.read(root / "ahead")
+  sweep = Sweep((Row("pixel", "scenes:iid"),))
+  for run in sweep.runs(root):
+    dataclasses.replace(run, workdir=root / "pixel").is_finished()
+
+
+RUN_FILES = ("results.json", "metrics.jsonl", "warnings.jsonl", "wall_time.jsonl")
+
+
+@pytest.mark.parametrize("name", [*RUN_FILES, "environment.json", "ahead"])
+def test_readers_of_runs_raise_documented_errors_only(tmp_path, name, injections):
+  root, rng = tmp_path / "runs", np.random.default_rng(6)
+  make_run(root)
+  path = root / "ahead" / "metrics.jsonl" if name == "ahead" else root / "pixel" / name
+  intact = path.read_bytes()
+  assert check_documented(lambda: read_run(root), root)
+  for number in range(injections(4)):
+    content = mutate(intact, rng) if number % 2 else change_json(intact, rng)
+    path.write_bytes(content)
+    check_documented(lambda: read_run(root), root)
+
+
+def change_json(content, rng):
+  """Replaces a value of one of the objects in a file, which stays JSON."""
+  lines = content.splitlines()
+  number = int(rng.integers(len(lines)))
+  tree = json.loads(content) if content.lstrip().startswith(b"{\n") else json.loads(lines[number])
+  change_value(tree, rng)
+  lines[number] = json.dumps(tree).encode()
+  return b"\n".join(lines) + b"\n"
+
+
+def test_sweeps_raise_documented_errors_only(injections):
+  rng = np.random.default_rng(7)
+  for _ in range(injections(20)):
+    section = {
+      "runs": {"a": "scenes:iid", "b": {"config": "scenes:asm", "overrides": {}, "start": "a"}},
+      "seeds": [0, 1],
+      "metrics": ["segmentation/mean_iou"],
+      "baseline": "a",
+      "overrides": {"train.steps": 3},
+    }
+    change_value(section, rng)
+    check_documented(lambda s=section: Sweep.from_dict(s).runs(pathlib.Path("unused")), "")
 
 
 # Configs

@@ -6,6 +6,7 @@ from PIL import Image
 
 from asmjax.data import decode, image_files
 from asmjax.inference.predict import PredictionJob
+from asmjax.inference.programs import MemoryLimits
 from asmjax.inference.views import Inference
 from tests.helpers import inference_runs
 
@@ -21,7 +22,7 @@ def test_prediction_job_finishes_around_any_single_picture(tmp_path):
   photos, out = tmp_path / "photos", tmp_path / "out"
   whole = [save(photos / f"{name}.png") for name in "amz"]
   thin = save(photos / "thin.png", (1, 5000))
-  large = save(photos / "large.png", (700, 700))
+  large = save(photos / "large.png", (300, 1300))
   long = save(photos / f"{'n' * 250}.png")
   blocked = save(photos / "blocked.png")
   (out / "depth" / "blocked.png").mkdir(parents=True)
@@ -34,7 +35,7 @@ def test_prediction_job_finishes_around_any_single_picture(tmp_path):
   summary = job.run()
   assert summary.num_images == 4 and len(summary.faults) == 5
   for path, words in (
-    (large, "700x700 pixels"),
+    (large, "300x1300 pixels"),
     (long, "cannot be written"),
     (blocked, "cannot be written"),
     (empty, "cannot be decoded"),
@@ -45,6 +46,27 @@ def test_prediction_job_finishes_around_any_single_picture(tmp_path):
   for path in (*whole, thin):
     assert (out / "segmentation" / path.name).is_file()
   assert not list(out.rglob("*.part"))
+
+
+def test_prediction_job_needs_memory_for_few_rows_of_a_large_picture(tmp_path):
+  """All its soft predictions would take more than the quarter of memory that there is for them."""
+  trained, size = inference_runs.trained(inference_runs.Local), (800, 500)
+  save(tmp_path / "photos" / "a.png", size)
+  for name, options in (("few", {"memory": 0.03}), ("all", {})):
+    job = PredictionJob(trained, tmp_path / "photos", tmp_path / name, Inference(**options))
+    summary = job.run()
+    assert (summary.num_images, summary.faults, len(summary.cut)) == (1, (), name == "few")
+  assert 4 * np.prod(size) * sum(task.channels for task in trained.game.tasks.values()) > (
+    MemoryLimits.measure(0.03).arrays
+  )
+  for task in trained.game.tasks:
+    few, whole = (np.array(Image.open(tmp_path / n / task / "a.png")) for n in ("few", "all"))
+    assert few.shape[:2] == size
+    # Windows overlap by more than the network sees. At the borders it sees padding.
+    inner = (slice(inference_runs.REACH, -inference_runs.REACH),) * 2
+    differences = np.abs(few[inner].astype(int) - whole[inner])
+    assert differences.max() <= (2 if task == "segmentation" else 1)
+    assert np.mean(differences > 0) < 1e-3
 
 
 def test_read_photo_refuses_more_pixels_than_the_user_trusts(tmp_path, monkeypatch):

@@ -6,34 +6,45 @@ Disks are mounted for the test, which needs the right to do so; elsewhere these 
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import shutil
 import subprocess
+import sys
+import threading
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from asmjax.cli import COMMANDS, main
 from asmjax.cli.errors import Status, describe_failure
 from asmjax.config.build import build_experiment
 from asmjax.config.load import format_values, load_config, override_config
 from asmjax.config.run_dir import write_run_files
 from asmjax.data.packing import pack
+from asmjax.inference.export import export, save
+from asmjax.inference.outputs import Writer
+from asmjax.inference.predict import PredictionJob
+from asmjax.lookahead.maps import MapStore
 from asmjax.run import prepare_run
 from asmjax.train.checkpoint import Checkpoints
 from asmjax.train.logger import FileLogger, Logger, SkippedExamples
 from asmjax.train.loop import train
-from asmjax.utils.checkpoint_folder import read_arrays
+from asmjax.utils.checkpoint_folder import DamagedError, read_arrays
 from asmjax.utils.exhaustion import WriteError
-from asmjax.utils.files import atomic_write, read_jsonl
+from asmjax.utils.files import atomic_write, check_file, check_folder, read_jsonl
 from tests.data.test_packing import contents, two_splits
-from tests.helpers import damage
+from tests.helpers import damage, inference_runs
 from tests.helpers import small_configs as small
+from tests.helpers.documented_commands import own_flags
 
 # Orbax leaves writes under way when one of them fails; they end in a loop that is closed by then.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 STEPS = 5
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +192,139 @@ def test_train_drops_tensorboard_on_a_full_disk(run, whole, mount, tmp_path, cap
   assert capsys.readouterr().err.count("TensorBoardLogger is dropped") == 1
 
 
+INJECTIONS = {
+  "full": lambda mount, folder: fill(folder),
+  "read-only": mount_read_only,
+  "vanished": lambda mount, folder: shutil.rmtree(folder),
+}
+
+
+def prepare_folder(fault, mount, folder):
+  """Makes a folder for one of `INJECTIONS`."""
+  if fault == "vanished":
+    folder.mkdir()
+  else:
+    mount_small(mount, folder, "1m")
+
+
+def mend_folder(fault, folder):
+  """Makes room again, where there was a fault."""
+  if fault == "full":
+    (folder / "filler").unlink()
+  elif fault == "read-only":
+    subprocess.run(["umount", str(folder)], check=True)
+  else:
+    assert not folder.exists()
+
+
+def save_photos(folder, count):
+  folder.mkdir()
+  for index in range(count):
+    Image.fromarray(inference_runs.image(12, 20, seed=index)).save(folder / f"{index}.png")
+
+
+@pytest.mark.parametrize("fault", INJECTIONS)
+def test_prediction_job_ends_in_one_line_where_nothing_more_can_be_written(
+  fault, mount, tmp_path, monkeypatch
+):
+  photos, out = tmp_path / "photos", tmp_path / "out"
+  save_photos(photos, 6)
+  prepare_folder(fault, mount, out)
+  job = PredictionJob(inference_runs.trained(), photos, out)
+  write, injected = Writer.write, threading.Lock()
+
+  def write_and_inject(self, *arguments):
+    write(self, *arguments)
+    if injected.acquire(blocking=False):
+      INJECTIONS[fault](mount, out)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(Writer, "write", write_and_inject)
+    patched.setattr("asmjax.inference.predict._NUM_THREADS", 1)  # None writes at that moment.
+    with pytest.raises(OSError) as raised:
+      job.run()
+  assert_no_room(raised.value, out)
+  mend_folder(fault, out)
+  for path in damage.list_files(out):
+    with Image.open(path) as picture:
+      assert picture.load() and picture.size == (20, 12)
+  assert job.run().num_images == 6 and len(damage.list_files(out)) == 18
+
+
+@pytest.mark.parametrize("fault", INJECTIONS)
+def test_pack_ends_in_one_line_where_nothing_more_can_be_written(fault, mount, tmp_path):
+  folder = tmp_path / "packed"
+  pack(two_splits(), tmp_path / "whole", examples_per_shard=2)
+  prepare_folder(fault, mount, folder)
+  calls = itertools.count()
+
+  def inject(split, examples):
+    if not next(calls):
+      INJECTIONS[fault](mount, folder)
+
+  with pytest.raises(OSError) as raised:
+    pack(two_splits(), folder, examples_per_shard=2, progress=inject)
+  assert_no_room(raised.value, folder)
+  mend_folder(fault, folder)
+  pack(two_splits(), folder, examples_per_shard=2)
+  assert contents(folder) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_save_leaves_no_half_of_an_export_where_nothing_can_be_written(fault, mount, tmp_path):
+  artifact = export(inference_runs.trained(), size=(2, 2), platforms=("cpu",))
+  folder = tmp_path / "there"
+  mount_small(mount, folder, "1m")
+  INJECTIONS[fault](mount, folder)
+  with pytest.raises(OSError) as raised:
+    save(artifact, folder / "net.stablehlo")
+  assert_no_room(raised.value, folder)
+  assert {path.name for path in damage.list_files(folder)} <= {"filler"}
+
+
+def test_check_folder_refuses_what_cannot_be_written_to(mount, tmp_path):
+  taken, folder = tmp_path / "taken", tmp_path / "folder"
+  taken.write_text("a file")
+  for path in (taken, taken / "a" / "b"):
+    with pytest.raises(ValueError, match=f"{taken} is no folder; expected one, or a path where"):
+      check_folder(path)
+  with pytest.raises(ValueError, match=f"{tmp_path} is a folder; expected the path of a file"):
+    check_file(tmp_path)
+  folder.mkdir()
+  check_folder(folder / "a" / "b")
+  check_file(folder / "a" / "b.html")
+  mount_read_only(mount, folder)
+  with pytest.raises(WriteError) as raised:
+    check_folder(folder / "a" / "b")
+  assert_no_room(raised.value, folder)
+
+
+GIVEN = {
+  "train": ["--config=scenes:iid"],
+  "predict": ["--workdir=unused", "--input=unused"],
+  "inspect": ["--config=scenes:iid"],
+  "prepare": ["--config=scenes:iid"],
+  "analyze": ["--group=a=unused"],
+  "sweep": ["--sweep=configs/sweeps/scenes.py"],
+  "export": ["--workdir=unused"],
+  "report": ["--group=a=unused"],
+}
+
+
+@pytest.mark.parametrize("command", GIVEN)
+def test_commands_refuse_a_place_that_cannot_be_written_before_they_begin(
+  command, tmp_path, monkeypatch, capsys
+):
+  (tmp_path / "taken").write_text("a file")
+  place, flag = tmp_path / "taken" / "net.stablehlo", COMMANDS[command].folder or "out"
+  monkeypatch.setattr(sys, "argv", ["asmjax", command, *GIVEN[command], f"--{flag}={place}"])
+  with own_flags(), pytest.raises(SystemExit) as end:
+    main()
+  assert end.value.code == Status.FAILED
+  expected = f"FATAL {tmp_path / 'taken'} is no folder; expected one, or a path where one can be"
+  assert capsys.readouterr().err == f"{expected} made\n"
+
+
 def test_evaluate_prints_the_results_of_a_run_that_is_read_only(
   run, config, whole, mount, tmp_path
 ):
@@ -256,6 +400,30 @@ def test_pack_writes_damaged_shards_again(tmp_path, injections):
     pack(two_splits(), folder, examples_per_shard=2)
     assert contents(folder) == expected
     assert {other: other.stat().st_ino for other in kept} == kept
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 20, 0], ids=["in memory", "memory-mapped"])
+def test_model_maps_are_those_written_or_an_error_that_names_the_file(
+  tmp_path, cache_bytes, injections
+):
+  maps, rng = {i: {"label": RNG.integers(0, 9, (5, 7))} for i in range(6)}, np.random.default_rng(0)
+  MapStore(tmp_path / "whole", cache_bytes=0).write(3, "train", maps.items())
+  num_refused = 0
+  for seed in range(injections(20)):
+    folder = tmp_path / str(seed)
+    shutil.copytree(tmp_path / "whole", folder)
+    kinds = (damage.flip_bit, damage.truncate, damage.empty, damage.zero_block)
+    kinds[seed % len(kinds)](folder, rng)
+    try:
+      (replayed,) = MapStore(folder, cache_bytes=cache_bytes).read([3], "train")
+      assert replayed.indices == tuple(maps)
+      for index, expected in maps.items():
+        np.testing.assert_array_equal(replayed[index]["replay_label"], expected["label"])
+    except DamagedError as error:
+      num_refused += 1
+      assert f"{folder / '3' / 'train.0-of-1.zip'} is damaged (" in str(error)
+      assert "\n" not in str(error)
+  assert num_refused > injections(20) // 2
 
 
 @pytest.mark.parametrize("stage", ["write", "sync", "rename"])

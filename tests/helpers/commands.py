@@ -96,7 +96,6 @@ def _serve():
     if job["fills_cache"]:
       jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     sys.argv = [f"asmjax {job['name']}", *job["arguments"]]
-    sys.orig_argv = ["python", *sys.argv]
     run(job["name"])
     return
 

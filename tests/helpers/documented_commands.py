@@ -257,9 +257,8 @@ def shorten(config: str) -> list[str]:
 
 def run_asmjax(name: str, words: list[str]) -> None:
   """Runs a command as `asmjax NAME ...` does; it must succeed."""
-  with _own_flags(), pytest.MonkeyPatch.context() as patch:
+  with own_flags(), pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, "argv", ["asmjax", name, *words])
-    patch.setattr(sys, "orig_argv", ["python", "asmjax", name, *words])
     with pytest.raises(SystemExit) as end:
       asmjax.cli.main()
   assert not end.value.code, (name, words, end.value.code)
@@ -267,7 +266,7 @@ def run_asmjax(name: str, words: list[str]) -> None:
 
 def run_script(path: pathlib.Path, words: list[str]) -> None:
   """Runs a script as `python PATH ...` does; it must succeed."""
-  with _own_flags(), pytest.MonkeyPatch.context() as patch:
+  with own_flags(), pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, "argv", [str(path), *words])
     patch.setattr(sys, "path", [*sys.path])
     try:
@@ -277,7 +276,7 @@ def run_script(path: pathlib.Path, words: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _own_flags() -> Iterator[None]:
+def own_flags() -> Iterator[None]:
   """Hides the flags of other commands, and forgets those that are defined meanwhile."""
   values = flags.FLAGS
   others = {name: values[name] for name in values if name not in _OTHERS}

@@ -146,6 +146,25 @@ def test_make_predict_undoes_flips_exactly(window):
   assert all(np.abs(turned[n] - values).max() > 1e-2 for n, values in flipped(upright).items())
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_make_predict_passes_on_rows_that_are_those_of_the_image(flip):
+  image = inference_runs.image(37, 20)
+  settings = Inference(window=10, overlap=4, flip=flip, batch_size=8)
+  trained, rows = inference_runs.trained(), []
+  ((_, expected),) = make_predict(trained, settings)([("a", image)])
+  predict = make_predict(trained, settings, on_rows=lambda *each: rows.append(each))
+  assert list(predict([("a", image)])) == [("a", {})]
+  assert len(rows) == 6 and {key for key, _ in rows} == {"a"}
+  for name in games.TASKS:
+    actual = np.concatenate([part[name] for _, part in rows])
+    np.testing.assert_allclose(actual, expected[name], atol=1e-6)
+  # Several scales need all of it, and a single window is all of it.
+  for inference in (Inference(window=10, scales=(1.0, 1.5)), Inference(window=50)):
+    predict = make_predict(trained, inference, on_rows=lambda *_: pytest.fail("rows"))
+    ((_, actual),) = predict([("a", image)])
+    assert actual["segmentation"].shape[:2] == (37, 20)
+
+
 def test_make_predict_in_windows_agrees_within_the_receptive_field():
   """Their overlap has four times the network's reach: beyond that they show all that counts."""
   image, reach = inference_runs.image(*inference_runs.USUAL), inference_runs.REACH

@@ -29,7 +29,14 @@ def finish(run, step=None, split="", **changes):
   run.workdir.mkdir(parents=True, exist_ok=True)
   (run.workdir / "config.json").write_text(json.dumps(run.config.to_dict()))
   name = f"results.{split}.json" if split else "results.json"
-  results = {"step": run.config.train.steps if step is None else step, **changes}
+  results = {
+    "step": run.config.train.steps if step is None else step,
+    "data_set": "scenes",
+    "split": split or "val",
+    "examples": 8,
+    "metrics": {},
+    **changes,
+  }
   (run.workdir / name).write_text(json.dumps(results))
 
 

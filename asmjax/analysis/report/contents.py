@@ -18,9 +18,9 @@ from asmjax.analysis.lookahead import History, is_lookahead
 from asmjax.analysis.report.pictures import Gallery, make_gallery
 from asmjax.analysis.report.published import PublishedMatch, find_published
 from asmjax.analysis.runs import Group, check_comparable
-from asmjax.config.run_dir import read_config
+from asmjax.config.run_dir import read_config, read_log
 from asmjax.metrics.names import drop_classes, group_by_class
-from asmjax.utils.files import read_json_object, read_jsonl
+from asmjax.utils.files import read_json_object
 
 
 class TaskScores(NamedTuple):
@@ -236,7 +236,11 @@ def _read_runs(groups: Sequence[Group]) -> tuple[list[RunRecord], list[str]]:
         notes.append(f"{group.label}: {path} is missing, so its settings are unknown")
       path = workdir / "environment.json"
       environment = read_json_object(path) if path.exists() else {}
-      command = shlex.join(environment.pop("command", ()))
+      words = environment.pop("command", [])
+      texts = [*words, *environment.values()] if isinstance(words, list) else [words]
+      if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{path} holds something else than texts; expected versions and a command")
+      command = shlex.join(words)
       runs.append(RunRecord(group.label, workdir, config, environment, command))
   return runs, notes
 
@@ -301,7 +305,7 @@ def _read_warnings(runs: Sequence[RunRecord]) -> tuple[TrainingWarning, ...]:
   warnings = []
   for run in runs:
     kinds: dict[str, list[dict[str, Any]]] = {}
-    for entry in read_jsonl(run.workdir / "warnings.jsonl"):
+    for entry in read_log(run.workdir, "warnings"):
       kinds.setdefault(re.sub(r"[\d.]+(e[+-]?\d+)?", "", entry["warning"]), []).append(entry)
     warnings += [
       TrainingWarning(run.name, kind[0]["step"], kind[0]["warning"], len(kind))

@@ -29,8 +29,8 @@ def make_rerun_commands(runs: Sequence[RunRecord]) -> str:
   return "\n".join(
     shlex.join(
       [
-        "python",
-        "launch/main.py",
+        "asmjax",
+        "train",
         f"--config=rerun.py:{run.workdir / 'config.json'}",
         *["--config.data.root=FOLDER"] * bool(run.config["data"]["root"]),
         f"--workdir=again/{run.workdir.name}",

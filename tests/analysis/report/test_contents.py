@@ -145,11 +145,7 @@ def test_name_published_method_depends_on_the_terms():
 
 def test_render_page_has_the_environment_that_a_run_recorded(tmp_path):
   write_run(tmp_path / "run", (0.5, 0.8, 0.03, 0.9, 0.1))
-  environment = {
-    "command": ["python", "launch/main.py", "--config=a b"],
-    "jax": "0.0.1",
-    "commit": "c0",
-  }
+  environment = {"command": ["asmjax", "train", "--config=a b"], "jax": "0.0.1", "commit": "c0"}
   (tmp_path / "run" / "environment.json").write_text(json.dumps(environment))
   parsed = Parsed(
     report.render_page(report.read_report([Group("A", (tmp_path / "run",))], count=0))
@@ -161,7 +157,7 @@ def test_render_page_has_the_environment_that_a_run_recorded(tmp_path):
   ]
   assert rows["commit"][0] == "c0"
   blocks = [text for tag, text in parsed.texts if tag == "pre"]
-  assert "python launch/main.py '--config=a b'" in blocks and reproduce.RERUN not in blocks
+  assert "asmjax train '--config=a b'" in blocks and reproduce.RERUN not in blocks
 
 
 @pytest.mark.parametrize(

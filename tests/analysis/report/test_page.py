@@ -52,7 +52,7 @@ def runs(tmp_path_factory):
 def written(runs, tmp_path_factory):
   """The content of the report on the runs, and its file."""
   path = tmp_path_factory.mktemp("report") / "report.html"
-  command = ["python", "launch/report.py", "--group=a b"]
+  command = ["asmjax", "report", "--group=a b"]
   return report.write_report(runs, path, count=3, command=command), path
 
 
@@ -265,7 +265,7 @@ def test_make_rerun_commands_repeat_a_run_from_its_config(runs, parsed):
   )
   assert build_experiment(config).training.steps == 12
   assert any(json.loads(text) == config.to_dict() for text in blocks if text.startswith("{"))
-  assert "python launch/report.py '--group=a b'" in blocks
+  assert "asmjax report '--group=a b'" in blocks
 
 
 @pytest.fixture
