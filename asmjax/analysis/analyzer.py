@@ -119,7 +119,7 @@ def save_error_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> 
           ),
         )
       )
-  save_figure(draw_sheet(blocks, _class_colors(experiment)), path, dpi=150)
+  save_figure(draw_sheet(blocks, experiment.class_colors), path, dpi=150)
 
 
 def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> None:
@@ -147,11 +147,11 @@ def save_loss_maps(run: AnalyzerRun, path: pathlib.Path, *, count: int = 6) -> N
       suffix = f"\nof {key}" if len(tasks) > 1 else ""
       columns += [Column(f"{kind}{suffix}", pictures[kind]) for kind in ("truth", "prediction")]
     for layer in all_layers.layers:
-      scale = Scale.of(losses[layer], mark=term.margin)
-      title = layer if layer in term.layers else f"({layer})"
-      columns.append(Column(title, losses[layer], scale))
+      is_matched = layer in term.layers
+      scale = Scale.of(losses[layer], mark=term.margin if is_matched else 0.0)
+      columns.append(Column(layer if is_matched else f"({layer})", losses[layer], scale))
     blocks.append(Block(name if len(terms) > 1 else "", columns, _write_note(term)))
-  save_figure(draw_sheet(blocks, _class_colors(experiment)), path, dpi=150)
+  save_figure(draw_sheet(blocks, experiment.class_colors), path, dpi=150)
 
 
 def read_term_sections(workdir: pathlib.Path, kind: str) -> dict[str, dict[str, Any]]:
@@ -270,10 +270,6 @@ def _draw_comparison(
   return run.game.tasks[task].draw_comparison(
     output, batch, palette, align_corners=run.game.align_corners
   )
-
-
-def _class_colors(run: Experiment) -> dict[str, tuple[int, int, int]]:
-  return run.descriptor.class_colors if "segmentation" in run.game.tasks else {}
 
 
 def _mask_unlabeled(

@@ -127,7 +127,7 @@ def draw_panels(examples: Sequence[Example], descriptor: Descriptor) -> list[dic
   # Percentiles, as with the extremes a single outlier would give all other pixels one color.
   low, high = np.percentile(valid, (2, 98)) if valid.size else (0.0, 1.0)
   kinds = {
-    "label": ("label", lambda e: colors.overlay(e["image"], e["label"], descriptor.palette)),
+    "label": ("label", lambda e: colors.overlay(e["image"], e["label"], descriptor.palette, 1.0)),
     "depth": (
       f"depth, {low:.2g} to {high:.2g} m",
       lambda e: colors.depth_colors(e["depth"], low, high),

@@ -13,6 +13,7 @@ import numpy as np
 
 from asmjax.analysis.analyzer import AnalyzerRun
 from asmjax.analysis.plotting import save_figure
+from asmjax.analysis.sheets import draw_legend, legend_height
 from asmjax.analysis.stimuli import LayerField, Stimuli, compute_layer_fields, find_stimuli
 from asmjax.ops.resize import find_stride
 from asmjax.terms.structures import select_tasks
@@ -139,12 +140,15 @@ def draw_patches(run: Experiment, blocks: Sequence[PatchBlock]) -> Any:
   num_patches = max(len(strip.examples) for block in blocks for strip in block.strips)
   shape = -(-len(blocks) // 2), min(2, len(blocks))
   height = max(len(block.strips) * (1 + len(block.tasks) + _GAP) for block in blocks)
-  size = shape[1] * (_SIDE * num_patches + 0.8), shape[0] * (_SIDE * height + 0.35)
-  figure = Figure(figsize=size)
+  width = shape[1] * (_SIDE * num_patches + 0.8)
+  legend = run.class_colors
+  height = shape[0] * (_SIDE * height + 0.35) + legend_height(legend, width)
+  figure = Figure(figsize=(width, height))
   figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
   parts = figure.subfigures(*shape, squeeze=False).ravel()
   for part, block in zip(parts, blocks, strict=False):
     _draw_block(part, block, num_patches, pictures, name_tasks=len(run.game.tasks) > 1)
+  draw_legend(figure, legend)
   return figure
 
 

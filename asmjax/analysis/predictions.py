@@ -61,8 +61,7 @@ def predict_examples(
       missing[group.label] = str(error)
       continue
     names = names or _name_examples(run.validation, count)
-    if "segmentation" in run.game.tasks:
-      colors = run.descriptor.class_colors
+    colors = run.class_colors or colors
   columns, titles = _arrange_columns(pictures, "prediction")
   errors, _ = _arrange_columns(pictures, "error")
   overlays, _ = _arrange_columns(pictures, "overlay")

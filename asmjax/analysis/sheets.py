@@ -96,7 +96,7 @@ def draw_sheet(
   num_columns = max(len(block.columns) for block in blocks)
   heights = [_compute_height(block) for block in blocks]
   width = _WIDTH * num_columns
-  figure = Figure(figsize=(width, sum(heights) + _legend_height(legend, width)))
+  figure = Figure(figsize=(width, sum(heights) + legend_height(legend, width)))
   figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
   parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False).ravel()
   for part, block in zip(parts, blocks, strict=True):
@@ -105,28 +105,33 @@ def draw_sheet(
     if block.note:
       part.supxlabel(block.note, fontsize=9)
     _draw_block(part, block, num_columns)
-  if legend:
-    _draw_legend(figure, legend, width)
+  draw_legend(figure, legend)
   return figure
 
 
-def _legend_height(legend: Mapping[str, Any], width: float) -> float:
+def legend_height(legend: Mapping[str, Any], width: float) -> float:
+  """Returns the height in inches of a legend in a figure of a width in inches; 0 without one."""
   return 0.25 * math.ceil(len(legend) / _count_legend_columns(width)) if legend else 0.0
 
 
-def _count_legend_columns(width: float) -> int:
-  return max(int(width / _LEGEND_WIDTH), 1)
-
-
-def _draw_legend(figure: Any, legend: Mapping[str, tuple[int, int, int]], width: float) -> None:
+def draw_legend(figure: Any, legend: Mapping[str, tuple[int, int, int]]) -> None:
+  """Draws colors (r, g, b) in 0..255 by name below all panels of a figure; nothing without any."""
   from matplotlib.patches import Patch
+
+  if not legend:
+    return
 
   patches = [
     Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="0.5", lw=0.5, label=name)
     for name, (red, green, blue) in legend.items()
   ]
   options = {"loc": "outside lower center", "fontsize": 8, "frameon": False, "handlelength": 1}
-  figure.legend(handles=patches, ncols=_count_legend_columns(width), **options)
+  columns = _count_legend_columns(figure.get_size_inches()[0])
+  figure.legend(handles=patches, ncols=columns, **options)
+
+
+def _count_legend_columns(width: float) -> int:
+  return max(int(width / _LEGEND_WIDTH), 1)
 
 
 def _compute_height(block: Block) -> float:

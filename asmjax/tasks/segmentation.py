@@ -29,6 +29,8 @@ from asmjax.utils.colors import overlay
 # Minus the logit of a class that is not predicted: exp(-1e4) is 0 in single precision.
 _SURE = 1e4
 WRONG_COLOR = np.array([220, 30, 30], np.uint8)
+# Of pixels that are right, if there is no image to show.
+_RIGHT_GRAY = 40
 
 
 def _boundary_metric(
@@ -235,7 +237,7 @@ class Segmentation(Task):
     truth: Truth,
     palette: UInt8[np.ndarray, "classes 3"],
   ) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """Draws unlabeled pixels white, and errors red over the darkened truth.
+    """Draws unlabeled pixels white, and errors red over the dark gray image.
 
     If the batch has images, "overlay" is the prediction over them.
     """
@@ -244,10 +246,14 @@ class Segmentation(Task):
     colors[: self.channels] = palette
     labeled = (label >= 0) & (label < self.channels)
     wrong = (labeled & (predictions != label))[..., None]
+    # No darker truth: a dark color of one class is that of another.
+    gray = np.full((*label.shape, 3), _RIGHT_GRAY, np.uint8)
+    if "image" in truth:
+      gray[:] = np.asarray(truth["image"]).mean(-1, keepdims=True) / 2
     pictures = {
       "truth": colors[label],
       "prediction": colors[predictions],
-      "error": np.where(wrong, WRONG_COLOR, colors[label] // 4),
+      "error": np.where(wrong, WRONG_COLOR, np.where(labeled[..., None], gray, np.uint8(255))),
     }
     if "image" in truth:
       pairs = zip(np.asarray(truth["image"]), predictions, strict=True)

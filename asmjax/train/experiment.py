@@ -253,6 +253,11 @@ class Experiment:
     return self.validation.descriptor
 
   @property
+  def class_colors(self) -> dict[str, tuple[int, int, int]]:
+    """Color of each class by its name; empty if none are predicted."""
+    return self.descriptor.class_colors if "segmentation" in self.game.tasks else {}
+
+  @property
   def updates(self) -> UpdateSchedule:
     """Order of the players' updates; a game without critics updates the predictor every step."""
     updates = UpdateSchedule.parse(self.training.updates, self.training.critic_warmup_steps)
