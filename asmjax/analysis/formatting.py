@@ -55,7 +55,8 @@ def format_metric(metric: str) -> str:
 
 def format_key(key: str) -> str:
   """Formats a key as words."""
-  return re.sub(r"\biou\b", "IoU", key.replace("_", " "))
+  words = key.replace("_", " ")
+  return re.sub(r"\bf\b", "F", re.sub(r"\biou\b", "IoU", words))
 
 
 def format_number(value: float, scale: float = 1, sign: str = "") -> str:

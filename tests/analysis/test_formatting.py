@@ -31,7 +31,7 @@ def test_display_scale_and_metric_direction_do_not_depend_on_the_class(metric, s
 
 
 def test_format_metric_has_neither_task_nor_repeated_kind():
-  assert format_metric("segmentation/boundary/boundary_f") == "boundary f"
+  assert format_metric("segmentation/boundary/boundary_f") == "boundary F"
   assert (
     format_metric("depth/image/rel") == "image rel" and format_metric("a/mean_iou") == "mean IoU"
   )

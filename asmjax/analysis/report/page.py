@@ -164,9 +164,14 @@ def _make_score_table(scores: TaskScores, baseline: str) -> _ScoreTable:
       metric: format_metric(metric) + _ARROWS[metric_direction(metric)] for metric in scores.metrics
     },
     rows,
-    f"{scores.task}: means over runs, the change against {baseline}, and the value of each run; "
-    "fractions in per cent; the best mean is bold",
+    f"{scores.task}: {_describe_cells(len(rows), baseline)}fractions in per cent",
   )
+
+
+def _describe_cells(num_rows: int, baseline: str) -> str:
+  if num_rows == 1:
+    return ""
+  return f"means over runs, the change against {baseline}, the value of each run; best means bold; "
 
 
 class _ClassTable(NamedTuple):
@@ -192,7 +197,8 @@ def _make_class_table(scores: ClassScores, baseline: str) -> _ClassTable:
   title = f"{format_metric(scores.metric)} of each class"
   title += f" ({task})" if task != "segmentation" else ""
   unit = " in per cent" if display_scale(scores.metric) > 1 else ""
-  caption = f"{title}{unit}, means over runs, and the change against {baseline}"
+  cells = f", means over runs, and the change against {baseline}" if len(columns) > 1 else ""
+  caption = f"{title}{unit}{cells}"
   return _ClassTable(scores, title, caption, rows)
 
 

@@ -115,7 +115,7 @@ def test_find_published_is_beside_runs_of_the_same_method(tmp_path):
   parsed = Parsed(
     report.render_page(report.read_report([Group("ASM", (tmp_path / "run",))], count=0))
   )
-  _, run, paper = table(parsed, "segmentation: means")
+  _, run, paper = table(parsed, "segmentation: fractions")
   assert run[:2] == ["ASM", "50.00"] and paper[1:] == ["79.62", "", ""]
   assert paper[0].startswith("Hwang et al. 2019, Table 1 paper, another protocol")
 
