@@ -26,7 +26,8 @@ def group(folder, label, *runs, metric=IOU):
     workdirs[-1].mkdir(exist_ok=True)
     metrics = {f"{metric}/{name}": value for name, value in values.items()}
     metrics |= {"segmentation/mean_iou": 0.5, "segmentation/bf/bf": 0.9}
-    (workdirs[-1] / "results.json").write_text(json.dumps({"metrics": metrics}))
+    run = {"step": 4, "data_set": "scenes", "split": "val", "examples": 2}
+    (workdirs[-1] / "results.json").write_text(json.dumps({**run, "metrics": metrics}))
   return Group(label, tuple(workdirs))
 
 

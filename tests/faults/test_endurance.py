@@ -1,6 +1,6 @@
 """Long runs: memory, open files and threads stay what they were.
 
-The short form takes 48 steps of either kind; `--injections=N` takes 30 N, so 100 for 3,000 steps.
+The short form takes 24 steps of either kind; `--injections=N` takes 30 N, so 100 for 3,000 steps.
 """
 
 import gc
@@ -44,7 +44,7 @@ class ResourceMeter(Logger):
 @pytest.mark.parametrize("kind", RUNS)
 def test_train_keeps_memory_files_and_threads_flat(kind, tmp_path, injections):
   variant, changes = RUNS[kind]
-  steps = 30 * injections(0) or 48
+  steps = 30 * injections(0) or 24
   # Steps of a critic are not among them, and cycles end a run that has nothing to gain.
   config = small.config(variant, **changes, **{"train.steps": steps, "train.log_every": 2})
   if kind == "lookahead":
