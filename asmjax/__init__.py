@@ -9,10 +9,10 @@ Examples:
   'cross_entropy'
 """
 
-import importlib
-from typing import TYPE_CHECKING
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
   from asmjax import (
     analysis,
     batch,
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     terms,
     train,
   )
+  from asmjax.run import Run
 
 __version__ = "0.1.0"
 
 __all__ = [
+  "Run",
   "analysis",
   "batch",
   "config",
@@ -57,12 +59,17 @@ __all__ = [
 
 
 def __getattr__(name: str):
-  """Imports a namespace when it is first used (PEP 562)."""
+  """Imports a namespace, or `Run`, when it is first used (PEP 562)."""
   if name in __all__:
-    return importlib.import_module(f"asmjax.{name}")
+    from asmjax.utils.extras import naming_extra
+
+    with naming_extra(f"asmjax.{name}"):
+      if name == "Run":
+        return _importlib.import_module("asmjax.run").Run
+      return _importlib.import_module(f"asmjax.{name}")
   raise AttributeError(f"module 'asmjax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-  """Lists the namespaces, imported or not."""
-  return sorted({*globals(), *__all__})
+  """Lists what is public, imported or not."""
+  return sorted({"__version__", *__all__})

@@ -105,7 +105,7 @@ def prepare_run(
 
 
 class Run:
-  """A finished run: its scores, its predictor and its report.
+  """A finished run, `asmjax.Run(workdir)`: its scores, its predictor and its report.
 
   Attributes:
     workdir: Folder of the run.

@@ -37,8 +37,9 @@ def test_train_returns_the_scores_of_the_run(run):
   assert "segmentation/mean_iou" in repr(run)
 
 
-def test_train_resumes_to_the_same_scores(run):
+def test_train_of_a_finished_run_says_so_and_keeps_its_scores(run, capsys):
   assert asmjax.train("scenes:iid", run.workdir, **SMALL).results == run.results
+  assert capsys.readouterr().out == "finished before, at step 2; nothing to train\n"
 
 
 def test_train_refuses_another_config_in_the_same_folder(run):

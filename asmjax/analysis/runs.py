@@ -10,20 +10,10 @@ from typing import Any
 import numpy as np
 
 from asmjax.config.run_dir import read_log, read_results
-from asmjax.metrics.names import drop_classes, group_by_class
+from asmjax.metrics.names import MAIN_METRICS, drop_classes, group_by_class
 from asmjax.train.loop import VIEWS
 from asmjax.train.updates import UpdateSchedule
 from asmjax.utils.files import read_json_object
-
-# Main metrics of each task in the papers, in the order of the table's columns.
-_USUAL = (
-  "segmentation/mean_iou",
-  "segmentation/pixel_accuracy",
-  "depth/delta_1.25",
-  "depth/rel",
-  "normals/within_11.25",
-  "normals/mean",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +117,7 @@ def select_main_metrics(groups: Sequence[Group]) -> list[str]:
   shared = set.intersection(
     *(set(results["metrics"]) for group in groups for results in group.read_results())
   )
-  usual = [metric for metric in _USUAL if metric in shared]
+  usual = [metric for metric in MAIN_METRICS if metric in shared]
   if not usual:
     raise ValueError(
       "no task is evaluated in all runs; metrics in all: "

@@ -18,6 +18,7 @@ from asmjax.cli import config_flag
 from asmjax.cli.catalog import describe_choices
 from asmjax.cli.compilation_cache import enable_compilation_cache
 from asmjax.cli.errors import Status, describe_failure, hide_aftermath
+from asmjax.utils.extras import naming_extra
 from asmjax.utils.terminal import protect_terminal
 
 # absl's --help lists the flags that the main module defines: here it defines none itself.
@@ -54,19 +55,6 @@ COMMANDS = {
 }
 
 
-# The extra of the package that has a module.
-_EXTRAS = {
-  "cv2": "train",
-  "grain": "train",
-  "jinja2": "report",
-  "matplotlib": "report",
-  "ml_collections": "train",
-  "PIL": "train",
-  "safetensors": "train",
-  "tensorflow_datasets": "train",
-}
-
-
 def run(name: str) -> None:
   """Runs a command with the flags in `sys.argv`, and exits with its status.
 
@@ -100,12 +88,8 @@ def _run(name: str) -> None:
         from asmjax.utils.files import check_folder
 
         check_folder(pathlib.Path(flags.FLAGS[folder].value))
-      return command.main(arguments)
-    except ModuleNotFoundError as error:
-      module = str(error.name).partition(".")[0]
-      if module not in _EXTRAS:
-        raise
-      sys.exit(f"FATAL {name} needs {module}: pip install 'asmjax[{_EXTRAS[module]}]'")
+      with naming_extra(name):
+        return command.main(arguments)
     except (Exception, KeyboardInterrupt) as error:
       failure = describe_failure(error)
       if failure is None or flags.FLAGS.debug:

@@ -1,10 +1,11 @@
 """The flag `--config` with overrides `--config.KEY=VALUE`, shared by the commands that have it."""
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from absl import app, flags
+from absl import flags
 
 from asmjax.config.library import list_configs
 
@@ -33,13 +34,32 @@ def parse(arguments: Sequence[str]) -> list[str]:
 
   Returns:
     The program's name, and the overrides as "KEY=VALUE" for `read_config`.
+
+  Raises:
+    SystemExit: A flag is wrong or missing, or something else than flags is given.
   """
   arguments = flags.FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
-  if "config" not in flags.FLAGS:
-    return app.parse_flags_with_usage(arguments)
-  overrides, others = split_overrides(arguments)
-  app.parse_flags_with_usage(others)
+  overrides, others = split_overrides(arguments) if "config" in flags.FLAGS else ([], arguments)
+  if fault := _find_fault(others):
+    sys.exit(f"FATAL {fault}; see {arguments[0]} --help")
   return [arguments[0], *overrides]
+
+
+def _find_fault(arguments: Sequence[str]) -> str:
+  """Parses flags, and describes in one line what is wrong with the arguments; empty if nothing."""
+  try:
+    _, *unexpected = flags.FLAGS(arguments)
+    return f"unexpected argument {unexpected[0]!r}" if unexpected else ""
+  except flags.Error as error:
+    text = " ".join(str(error).split())
+  missing = re.findall(r"Flag (--\w+) must have a value other than None", text)
+  if not missing:
+    text = re.sub(r": invalid literal for int\(\).*", "; expected a whole number", text)
+    return re.sub(r": could not convert string to float.*", "; expected a number", text)
+  # Other faults come first, such as a folder that is given without its flag.
+  fault = _find_fault([arguments[0], *(f"{name}=." for name in missing), *arguments[1:]])
+  names = " and ".join(f"{name}=..." for name in missing)
+  return fault or f"{names} {'are' if len(missing) > 1 else 'is'} required"
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

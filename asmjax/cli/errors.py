@@ -7,6 +7,7 @@ import sys
 from typing import NamedTuple
 
 from asmjax.utils.exhaustion import NO_ROOM, WriteError
+from asmjax.utils.extras import MissingExtraError
 from asmjax.utils.memory import format_bytes, total_memory
 from asmjax.utils.stopping import Stopped
 
@@ -64,7 +65,7 @@ def describe_failure(error: BaseException) -> Failure | None:
     return Failure(Status.NO_ROOM, f"FATAL {error}")
   if isinstance(error, WriteError) and error.errno in _NO_PLACE:
     return Failure(Status.NO_ROOM, f"FATAL {error}")
-  if isinstance(error, ValueError | OSError):
+  if isinstance(error, ValueError | OSError | MissingExtraError):
     return Failure(Status.FAILED, f"FATAL {error}")
   return None
 

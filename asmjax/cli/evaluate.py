@@ -57,6 +57,8 @@ def main(_: list[str]) -> int:
   views = None if as_trained else InferenceViews(run, inference, values.crf)
   results = make_eval_results(run, open_skipped_examples(workdir).add, views)(state)
   print(format_results(results))
+  for warning in results["warnings"]:
+    print(warning, file=sys.stderr)
   try:
     write_json(path, old | results)
   except WriteError as error:  # As of an archived run, on a disk that is read-only.

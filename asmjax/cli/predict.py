@@ -29,7 +29,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> int:
-  """Restores the predictor, predicts every image, and prints how fast."""
+  """Restores the predictor, predicts every image, and prints where to and how fast."""
   from asmjax.inference.outputs import OutputOptions
   from asmjax.inference.predict import PredictionJob
   from asmjax.inference.trained import TrainedPredictor
@@ -44,5 +44,5 @@ def main(_: list[str]) -> int:
     print(f"skipped: {one_line(fault)}", file=sys.stderr)
   for image in summary.cut:
     print(f"too large to be predicted at once: {one_line(image)}", file=sys.stderr)
-  print(summary)
+  print(f"{values.out}: {summary}")
   return 1 if summary.faults else 0

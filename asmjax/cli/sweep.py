@@ -14,6 +14,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -74,6 +75,12 @@ def _export_python_path() -> None:
   os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
 
 
+def _parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
+  if not all(text.strip().isdecimal() for text in texts):
+    raise ValueError(f"--seeds={','.join(texts)}; expected whole numbers, as 0,1,2")
+  return tuple(map(int, texts))
+
+
 def read_sweep_flags() -> "Sweep":
   """Returns the sweep of the file, with what the flags add or change.
 
@@ -93,7 +100,7 @@ def read_sweep_flags() -> "Sweep":
     sweep = Sweep(rows)
   changes: dict[str, Any] = {
     "baseline": values.baseline,
-    "seeds": values.seeds and tuple(map(int, values.seeds)),
+    "seeds": values.seeds and _parse_seeds(values.seeds),
     "metrics": values.metrics and tuple(map(MetricColumn.parse, values.metrics)),
     "split": values.split,
   }

@@ -2,6 +2,8 @@
 
 import pathlib
 
+from asmjax.utils.printable import list_known
+
 
 def find_config(name: str) -> pathlib.Path:
   """Finds a config file by its path, or one of the library's own by its name.
@@ -44,7 +46,8 @@ def _find(name: str, kind: str, own: dict[str, pathlib.Path]) -> pathlib.Path:
   if name in own:
     return own[name]
   raise FileNotFoundError(
-    f"{kind} file {name} does not exist; a path, or of the library: {', '.join(own)}"
+    f"{kind} file {name} does not exist; expected a path, or one of the library's; "
+    f"{list_known(name, own)}"
   )
 
 

@@ -14,6 +14,14 @@ from asmjax.config.presets import Config
 from asmjax.config.schema import check_path
 from asmjax.terms.weight import parse_weight
 
+# What can be read as a value of a type.
+_EXPECTED = {
+  bool: "true or false",
+  int: "a whole number",
+  float: "a number",
+  ConfigDict: "a dict, such as {'a': 1}",
+}
+
 
 def load_config(name: str, overrides: Mapping[str, str] | None = None) -> Config:
   """Loads the config of a file, with overrides.
@@ -50,10 +58,20 @@ def override_config(config: Config, overrides: Mapping[str, str]) -> Config:
   for key, text in overrides.items():
     check_path(config, key)
     if key.startswith("terms.") and _is_weight(config_path.get_value(key, config), text):
-      weights[key] = parse_weight(text)
+      try:
+        weights[key] = parse_weight(text)
+      except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
     else:
       arguments.append(f"--config.{key}={text}")
-  _parse_flags(config, arguments)
+  try:
+    _parse_flags(config, arguments)
+  except flags.IllegalFlagValueError as error:
+    for key, text in overrides.items():
+      if str(error).startswith(f"flag --config.{key}={text}: "):
+        kind = type(config_path.get_value(key, config))
+        raise ValueError(f"{key}={text}; expected {_EXPECTED.get(kind, kind.__name__)}") from error
+    raise ValueError(str(error)) from error
   with config.unlocked(), config.ignore_type():
     for key, weight in weights.items():
       config_path.set_value(key, config, weight)
@@ -78,7 +96,4 @@ def _parse_flags(config: Config, arguments: list[str]) -> None:
   """Sets keys of a config, and locks it, as ml_collections does from a command line."""
   values, argv = flags.FlagValues(), ["", *arguments]  # The program's name comes first.
   config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-  try:
-    values(argv)
-  except flags.Error as error:
-    raise ValueError(str(error)) from error
+  values(argv)

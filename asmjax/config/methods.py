@@ -109,7 +109,7 @@ METHODS = {
     {"pixel": {"balanced": 1 / 3}},
   ),
   "asm": Method(
-    "Adaptive Structure Matching on conv1 and conv2 (Hwang et al. 2019)", {"structure": {}}
+    "Adversarial Structure Matching on conv1 and conv2 (Hwang et al. 2019)", {"structure": {}}
   ),
   "asm_conv1": Method("structure matching on conv1 alone", {"structure": {"layers": ("conv1",)}}),
   "asm_conv2": Method("structure matching on conv2 alone", {"structure": {"layers": ("conv2",)}}),

@@ -5,7 +5,7 @@ import pathlib
 import platform
 import reprlib
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -13,7 +13,7 @@ import jax
 from asmjax.config.build import build_experiment, choose_input_transform
 from asmjax.config.data import Data, find_descriptor
 from asmjax.config.data_facts import check_same_data, read_facts, write_facts
-from asmjax.config.schema import choose, construct, flatten
+from asmjax.config.schema import as_lists, choose, construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.models.input_transform import AUTO
 from asmjax.tasks import TASKS
@@ -147,7 +147,7 @@ def check_same_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     config: Config to continue with.
 
   Raises:
-    ValueError: Settings differ; the message has their keys and both values.
+    ValueError: Settings differ; the message names the first five, with both values.
   """
   if not _is_resumable(workdir):
     return
@@ -162,7 +162,11 @@ def check_same_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       "; a longer training starts on from the run's predictor with schedules of its own: another "
       f"--workdir with --config.init.path={workdir} --config.init.format=orbax"
     )
-  raise ValueError(f"{workdir} holds a run with another config ({'; '.join(differing)}); {advice}")
+  more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
+  raise ValueError(
+    f"{workdir} holds a run with another config; {advice}. Differing: "
+    f"{'; '.join(differing[:5])}{more}"
+  )
 
 
 def write_run_files(
@@ -211,12 +215,9 @@ def _is_resumable(workdir: pathlib.Path) -> bool:
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
   """Returns "key: before -> now" for each setting that changes what is computed and differs.
 
-  What `now` leaves to the weights, the input transform "auto", is what the run `before` has.
+  A section that only one of them has is a single difference. What `now` leaves to the weights, the
+  input transform "auto", is what the run `before` has.
   """
-  old, new = flatten(before), flatten(now)
-  transform = "predictor.input_transform"
-  if new.get(transform) == AUTO:
-    new[transform] = old.get(transform)
   free = (
     "data.root",
     "data.cache",
@@ -228,10 +229,22 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     "checkpoint.",
   )
   return [
-    f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
-    for key in sorted(old.keys() | new.keys())
-    if old.get(key) != new.get(key) and not key.startswith(free)
+    f"{key}: {old} -> {new}"
+    for key, old, new in _compare_sections(before, now)
+    if not key.startswith(free) and (key, new) != ("predictor.input_transform", repr(AUTO))
   ]
+
+
+def _compare_sections(
+  before: Mapping[str, Any], now: Mapping[str, Any], path: str = ""
+) -> Iterator[tuple[str, str, str]]:
+  """Yields the dotted key of each difference, and what either side has there, in words."""
+  for name in sorted(before.keys() | now.keys()):
+    sides = [section.get(name) for section in (before, now)]
+    if all(isinstance(side, Mapping) for side in sides):
+      yield from _compare_sections(*sides, path=f"{path}{name}.")
+    elif as_lists(sides[0]) != as_lists(sides[1]):
+      yield f"{path}{name}", *("a section" if isinstance(s, Mapping) else repr(s) for s in sides)
 
 
 def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:

@@ -14,9 +14,13 @@ import flax.linen as nn
 
 from asmjax.models.backbones import BACKBONES
 from asmjax.models.critics import CRITICS
+from asmjax.utils.printable import list_known
 
 # What a section says by `name` where networks of several kinds may stand.
 NETWORKS = {**BACKBONES, **CRITICS}
+
+# Values of the types that tuples hold, as they stand on a command line.
+_EXAMPLES = {int: "64", float: "0.5", str: "'a'"}
 
 T = TypeVar("T")
 
@@ -88,7 +92,7 @@ def check_path(config: Mapping[str, Any], path: str) -> None:
   for depth, key in enumerate(parts, start=1):
     known = list(section.keys()) if hasattr(section, "keys") else []
     if key not in known:
-      raise ValueError(f"unknown key {'.'.join(parts[:depth])}; known: {', '.join(sorted(known))}")
+      raise ValueError(f"unknown key {'.'.join(parts[:depth])}; {list_known(key, sorted(known))}")
     section = section[key]
 
 
@@ -99,18 +103,19 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value, Mapping):
       leaves |= {f"{key}.{path}": leaf for path, leaf in flatten(value).items()}
     else:
-      leaves[key] = _as_lists(value)
+      leaves[key] = as_lists(value)
   return leaves
 
 
-def _as_lists(value: Any) -> Any:
-  return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+def as_lists(value: Any) -> Any:
+  """Returns a value with lists in place of its tuples, as JSON has it."""
+  return [as_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def choose(table: Mapping[str, T], name: Any, what: str) -> T:
   """Returns `table[name]`, or raises a ValueError that lists the known names."""
   if not isinstance(name, str) or name not in table:
-    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}")
+    raise ValueError(f"unknown {what} {name!r}; {list_known(name, sorted(table))}")
   return table[name]
 
 
@@ -133,7 +138,7 @@ def check_keys(section: Any, known: Any, required: Any, path: str) -> None:
   """Raises ValueError for a key that is not known, or a required one that is missing."""
   unknown = [key for key in section if key not in known]
   if unknown:
-    raise ValueError(f"unknown key {path}.{unknown[0]}; known: {', '.join(sorted(known))}")
+    raise ValueError(f"unknown key {path}.{unknown[0]}; {list_known(unknown[0], sorted(known))}")
   missing = [key for key in required if key not in section]
   if missing:
     raise ValueError(f"missing key {path}.{missing[0]}")
@@ -215,4 +220,9 @@ def _section_classes(options: Iterable[Any]) -> list[type]:
 
 
 def _format_hint(hint: Any) -> str:
+  if typing.get_origin(hint) is tuple:
+    items = [item for item in typing.get_args(hint) if item is not ...]
+    items = items * 2 if ... in typing.get_args(hint) else items
+    if all(item in _EXAMPLES for item in items):
+      return f"{hint}, such as ({', '.join(_EXAMPLES[item] for item in items)})"
   return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

@@ -13,9 +13,10 @@ from yaml.composer import ComposerError
 from asmjax.batch import UNLABELED
 from asmjax.data import decode
 from asmjax.data.sources.pascal_voc import color_map
-from asmjax.utils.printable import one_line
+from asmjax.utils.printable import list_known, one_line
 
 _KEYS = ("name", "id", "color")
+_FORMS = "`classes: [background, wheel]`, or entries {name: wheel, id: 1, color: [128, 64, 128]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +125,11 @@ def _read_yaml(path: pathlib.Path) -> list[_Entry]:
   try:
     document = yaml.load(text, _Loader)
   except RecursionError as error:
-    raise ValueError(
-      f"{path} is nested too deeply; expected {{classes: [{{name: ...}}]}}"
-    ) from error
+    raise ValueError(f"{path} is nested too deeply; expected {_FORMS}") from error
   except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # As of a date like 2000-99-99.
     raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
   if not isinstance(document, dict) or not isinstance(document.get("classes"), list):
-    raise ValueError(f"{path} has no list under `classes`; expected {{classes: [{{name: ...}}]}}")
+    raise ValueError(f"{path} has no list under `classes`; expected {_FORMS}")
   _check_keys(document, ("classes", "ignored"), str(path))
   ignored = document.get("ignored", [UNLABELED])
   if not isinstance(ignored, list):
@@ -141,9 +140,7 @@ def _read_yaml(path: pathlib.Path) -> list[_Entry]:
     if isinstance(fields, str):
       fields = {"name": fields}
     if not isinstance(fields, dict) or "name" not in fields:
-      raise ValueError(
-        f"{where} is {_show(fields)}; expected a name or {{name: ..., id: ..., color: [r, g, b]}}"
-      )
+      raise ValueError(f"{where} is {_show(fields)}; expected {_FORMS}")
     _check_keys(fields, _KEYS, where)
     name = "" if fields["name"] is None else fields["name"]
     entries.append(_Entry(where, name, fields.get("id"), fields.get("color")))
@@ -229,4 +226,6 @@ def _check_unique(entries: list[_Entry], key: str) -> None:
 def _check_keys(keys: Iterable[Any], known: tuple[str, ...], where: str) -> None:
   unknown = [key for key in keys if key not in known]
   if unknown:
-    raise ValueError(f"{where} has the unknown key {_show(unknown[0])}; known: {', '.join(known)}")
+    raise ValueError(
+      f"{where} has the unknown key {_show(unknown[0])}; {list_known(unknown[0], known)}"
+    )

@@ -2,10 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+from asmjax.batch import UNLABELED
+from asmjax.utils.printable import list_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,28 @@ class Descriptor:
   def class_colors(self) -> dict[str, tuple[int, int, int]]:
     """Color of each class, (r, g, b) in 0..255, by its name."""
     return dict(zip(self.classes, self.palette, strict=True))
+
+  def describe_single_class(self, pixels: Sequence[int]) -> str:
+    """Describes labels from which nothing is learned: all of one class, out of several.
+
+    Args:
+      pixels: Number of labeled pixels of each class.
+
+    Returns:
+      Description with what may be the reason; empty if another number of classes occurs.
+    """
+    (seen,) = np.nonzero(pixels)
+    if len(seen) != 1 or len(self.classes) == 1:
+      return ""
+    text = (
+      f"all labeled pixels are of the class {self.classes[seen[0]]!r}; expected several classes"
+    )
+    if UNLABELED in self.ignored:
+      text += (
+        f". Ids of {UNLABELED} are read as unlabeled: masks of 0 and {UNLABELED} need a class with "
+        f"`id: {UNLABELED}`, and `ignored: []`"
+      )
+    return text
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as values that JSON can represent."""
@@ -109,10 +134,10 @@ def name_example(source: Source, index: int) -> str:
   return str(files.get("image", next(iter(files.values()), f"{source.split}[{index}]")))
 
 
-def check_split(split: str, known: Iterable[str]) -> None:
+def check_split(split: str, known: Collection[str]) -> None:
   """Raises ValueError unless `split` is one of `known`."""
   if split not in known:
-    raise ValueError(f"unknown split {split!r}; known: {', '.join(known)}")
+    raise ValueError(f"unknown split {split!r}; {list_known(split, known)}")
 
 
 def check_index(index: int, length: int) -> None:

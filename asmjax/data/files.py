@@ -92,7 +92,10 @@ class FileSource(abc.ABC):
     """Path of the data set's folder: `root`, or the first of `subfolders` with the marker."""
     expected = f"expected {self.layout}"
     if not self.root:
-      raise ValueError(f"data.root is {self.root!r}: set it to {self.descriptor.name}; {expected}")
+      raise ValueError(
+        f"data.root is {self.root!r}; set --config.data.root=FOLDER, the folder of "
+        f"the data set {self.descriptor.name!r}; {expected}"
+      )
     root = pathlib.Path(self.root).expanduser()
     if not root.is_dir():
       raise FileNotFoundError(f"data.root {root} is no folder; {expected}")

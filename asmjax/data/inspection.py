@@ -32,7 +32,7 @@ class Problem:
       truth" (nothing but missing values), "blank" (an image of one color), "duplicate" (the same
       image twice in a split), "overlap" (the same image in two splits) or "one class" (all labeled
       pixels are of one class).
-    split: Name of the split; for an overlap or a class, all splits joined by commas.
+    split: Name of the split, or of all splits with the problem, joined by commas.
     file: Path of the file, or "split[index]" for an example without files; empty if the problem is
       that of splits.
     message: Message with the file, its content and what was expected.
@@ -158,13 +158,18 @@ class Report:
 def open_splits(
   open_split: Callable[[str], Source], splits: Iterable[str]
 ) -> tuple[dict[str, Source], tuple[Problem, ...]]:
-  """Opens splits; returns their sources by name, and a problem for each that cannot be opened."""
-  sources, problems = {}, []
+  """Opens splits; returns their sources by name, and the problems of those that cannot be opened.
+
+  Splits that cannot be opened for one reason, such as a faulty list of classes, share a problem.
+  """
+  sources: dict[str, Source] = {}
+  broken: dict[str, list[str]] = {}
   for split in splits:
     try:
       sources[split] = open_split(split)
     except (ValueError, OSError) as error:
-      problems.append(Problem("split", split, "", str(error)))
+      broken.setdefault(str(error), []).append(split)
+  problems = [Problem("split", ",".join(names), "", text) for text, names in broken.items()]
   return sources, tuple(problems)
 
 
@@ -208,20 +213,12 @@ def inspect(
 def _find_single_class(statistics: Mapping[str, Statistics]) -> list[Problem]:
   """Finds out whether all pixels of several classes are of one, from which nothing is learned."""
   labels = [split.to_dict().get("label") for split in statistics.values()]
-  labels = [label for label in labels if label]
+  labels = [[each["pixels"] for each in label["classes"].values()] for label in labels if label]
   if not labels:
     return []
-  seen = {name for label in labels for name in label["classes"] if name not in label["absent"]}
-  if len(seen) != 1 or len(labels[0]["classes"]) == 1:
-    return []
-  (name,), unlabeled = seen, max(label["unlabeled"] for label in labels)
-  message = f"all labeled pixels are of the class {name!r}; expected pixels of several classes"
-  if unlabeled and 255 in labels[0]["ignored_ids"]:
-    message += (
-      f". {unlabeled:.1%} of the pixels are unlabeled: masks of 0 and 255 need a class with "
-      "`id: 255`, and `ignored: []`"
-    )
-  return [Problem("one class", ",".join(statistics), "", message)]
+  descriptor = next(iter(statistics.values())).descriptor
+  message = descriptor.describe_single_class(np.sum(labels, axis=0).tolist())
+  return [Problem("one class", ",".join(statistics), "", message)] if message else []
 
 
 class _Inspected(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor, Source, check_index
 from asmjax.data.transforms import Example
+from asmjax.utils.printable import list_known
 
 # NAME[FROM:TO] in numbers of examples, or in percent; FROM, TO or both may be missing.
 _SLICES = tuple(
@@ -212,7 +213,7 @@ def remap_descriptor(old: Descriptor, classes: Mapping[str, int]) -> Descriptor:
   unknown = [name for name in classes if name not in old.classes]
   if unknown:
     raise ValueError(
-      f"{old.name} has no class {unknown[0]!r}; known: {', '.join(old.classes) or 'none'}"
+      f"{old.name} has no class {unknown[0]!r}; {list_known(unknown[0], old.classes)}"
     )
   ids = sorted(set(classes.values()))
   if ids != list(range(len(ids))):

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asmjax.inference.inputs import Input, Inputs, find_inputs
+from asmjax.data import decode
+from asmjax.inference.inputs import VIDEOS, Input, Inputs, find_inputs
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.outputs import OutputOptions, Writer
 from asmjax.inference.programs import MemoryLimits
@@ -73,9 +74,11 @@ class PredictionJob:
 
     Raises:
       FileNotFoundError: There is nothing at `source`.
-      ValueError: A setting is invalid, inputs would have the same predictions, or predictions
-        would overwrite inputs.
+      ValueError: A setting is invalid, `out` has the suffix of a picture or video, inputs would
+        have the same predictions, or predictions would overwrite inputs.
     """
+    if pathlib.Path(out).suffix.lower() in (*decode.IMAGES, *decode.OTHER_IMAGES, *VIDEOS):
+      raise ValueError(f"out is {str(out)!r}; expected a folder for the predictions")
     tasks = inference.select_tasks(trained.game.tasks)
     self._inputs = find_inputs(source, exclude=out)
     self._writer = Writer(out, tasks, trained.descriptor.palette, options)

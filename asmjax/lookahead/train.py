@@ -101,6 +101,11 @@ class LookaheadSchedule(Schedule):
     return self.progress.predictor_steps == self._experiment.training.steps
 
   @property
+  def finished(self) -> bool:
+    """Whether LoAd has decided that the run has ended."""
+    return self.progress.finished
+
+  @property
   def done(self) -> int:
     """Number of steps so far, of all players."""
     return self.progress.predictor_steps + self.progress.critic_steps
@@ -130,13 +135,13 @@ class LookaheadSchedule(Schedule):
 
   def step_inputs(self) -> Iterator[StepInput]:
     """Yields the critics' steps and the predictor's, in phases."""
-    while not self.progress.finished:
+    while not self.finished:
       retraining = self.progress.retraining
       active_players = self._experiment.game.critics if retraining else (PREDICTOR,)
       with contextlib.closing(self._batches()) as examples:
         for batch in prefetch_batches(self._experiment, examples):
           yield StepInput(active_players, batch)
-          if self.progress.finished or self.progress.retraining is not retraining:
+          if self.finished or self.progress.retraining is not retraining:
             break
 
   def after_step(self, state: TrainState) -> StepResult:

@@ -8,6 +8,16 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
+# Main metrics of each task in the papers, in the order of a table's columns.
+MAIN_METRICS = (
+  "segmentation/mean_iou",
+  "segmentation/pixel_accuracy",
+  "depth/delta_1.25",
+  "depth/rel",
+  "normals/within_11.25",
+  "normals/mean",
+)
+
 _T = TypeVar("_T")
 _OF_A_CLASS = re.compile(r"([^/]+/(?:iou|[^/]+/[^/]+))/(.+)", re.DOTALL)
 

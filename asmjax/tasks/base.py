@@ -124,6 +124,14 @@ class Task(abc.ABC):
   def compute_metrics(self, sums: PyTree) -> dict[str, float]:
     """Computes metrics by name from the sum of all `metric_sums`, as arrays of the host."""
 
+  def count_true_classes(self, sums: PyTree) -> list[int]:
+    """Counts the pixels of each class in the truth, from the sum of all `metric_sums`.
+
+    Empty, the default, if the truth has no classes.
+    """
+    del sums
+    return []
+
   def metric_names(self) -> tuple[str, ...]:
     """Lists the metrics that `compute_metrics` returns."""
     truth = {self.truth_key: batches.blank(self.truth_key, 1, 1, 1)}

@@ -198,6 +198,10 @@ class Segmentation(Task):
       f"iou/{name}": float(iou) for name, iou in zip(self.classes, matrix.iou(), strict=True)
     }
 
+  def count_true_classes(self, sums: Mapping[str, Any]) -> list[int]:
+    """Counts the labeled pixels of each class."""
+    return np.sum(sums["confusion"], axis=1).tolist()
+
   def adapt_to_images(self, smallest_diagonal: Callable[[], float]) -> "Segmentation":
     """Returns the task with a tolerance of "bf" of 5 pixels in the smallest image, if unset."""
     if "bf" not in self.extra_metrics or self.bf_tolerance:

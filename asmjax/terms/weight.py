@@ -77,16 +77,20 @@ def parse_weight(text: str) -> float | dict[str, float | str]:
     (0.5, {'start': 0.0, 'stop': 1.0, 'shape': 'linear', 'begin': 0.1, 'end': 0.3})
   """
   match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", text)
+  message = (
+    f"weight {text!r}; expected a number, or {' or '.join(SHAPES)} with (start, stop) or "
+    "(start, stop, begin, end)"
+  )
   try:
     if not match:
       return float(text)
     numbers = [float(number) for number in match[2].split(",")]
-    if match[1] in SHAPES and len(numbers) in (2, 4):
-      start, stop, begin, end = (*numbers, 0.0, 1.0)[:4]
-      return dataclasses.asdict(Ramp(start, stop, match[1], begin, end))
+  except ValueError as error:
+    raise ValueError(message) from error
+  if match[1] not in SHAPES or len(numbers) not in (2, 4):
+    raise ValueError(message)
+  start, stop, begin, end = (*numbers, 0.0, 1.0)[:4]
+  try:
+    return dataclasses.asdict(Ramp(start, stop, match[1], begin, end))
   except ValueError as error:
     raise ValueError(f"weight {text!r}: {error}") from error
-  raise ValueError(
-    f"weight {text!r}; expected a number, or {' or '.join(SHAPES)} with (start, stop) or "
-    "(start, stop, begin, end)"
-  )

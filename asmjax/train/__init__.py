@@ -7,6 +7,8 @@ import sys
 import types
 from typing import Any
 
+from asmjax.utils.extras import naming_extra
+
 
 class _CallableModule(types.ModuleType):
   """Module that trains a config when it is called.
@@ -15,7 +17,8 @@ class _CallableModule(types.ModuleType):
   """
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
-    from asmjax.run import train
+    with naming_extra("train"):
+      from asmjax.run import train
 
     return train(*args, **kwargs)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asmjax.metrics.names import MAIN_METRICS
 from asmjax.utils.files import append_jsonl, read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ LOG_ENTRIES = {
   "warnings": {"step": int, "warning": str},
   "wall_time": {"step": int, "seconds": float | int},
 }
+
+# What the terminal shows beside the main metrics: means, and the course of LoAd.
+_MAIN_KINDS = ("loss", "epoch", "learning_rate", "nonfinite_steps", "lookahead")
 
 
 class Logger:
@@ -235,10 +239,9 @@ class TerminalLogger(Logger):
     self._bar = _make_bar(start, steps) if sys.stdout.isatty() else None
 
   def log_metrics(self, step: int, means: Mapping[str, float], scores: Mapping[str, float]) -> None:
-    """Shows the finite metrics of a step, scores and the loss first."""
+    """Shows what fits into a line: the main scores, the loss and the rates, if finite."""
     means = {name: means[name] for name in sorted(means, key=lambda name: name != "loss")}
-    # The IoUs of the classes, of which there may be hundreds, would fill the screen.
-    values = {k: v for k, v in _finite({**scores, **means}).items() if "/iou/" not in k}
+    values = {k: v for k, v in _finite({**scores, **means}).items() if _is_main(k)}
     text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
     pace = self._describe_pace(step)
     if self._bar is None:
@@ -321,6 +324,11 @@ class Throughput:
     if last is None or step == last[0]:
       return None
     return (step - last[0]) / max(self._last[1] - last[1], 1e-9)
+
+
+def _is_main(name: str) -> bool:
+  kind, _, rest = name.partition("/")
+  return name in MAIN_METRICS or kind in _MAIN_KINDS and "/" not in rest
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -100,7 +100,10 @@ def _take_steps(
     stop_request(enabled=jax.process_count() == 1) as stop,
   ):
     if jax.process_index() == 0:
-      print(_describe_start(experiment, result.state), flush=True)
+      if schedule.finished and not is_new:
+        print(f"finished before, at step {schedule.done}; nothing to train", flush=True)
+      else:
+        print(_describe_start(experiment, result.state), flush=True)
     logger.log_warnings(schedule.done, checkpoints.damaged)
     if is_new:
       logger.log_warnings(schedule.done, experiment.warnings())
@@ -136,6 +139,8 @@ def _take_steps(
       means |= experiment.describe_progress(int(result.state.step))
       logger.log_metrics(done, means, {**result.scores, **scores})
       texts = [f"{fault}; examples: {', '.join(fault.examples)}" for fault in skipped]
+      warned = {entry["warning"] for entry in read_jsonl(workdir / "warnings.jsonl")}
+      texts += [text for text in results.get("warnings", ()) if text not in warned]
       logger.log_warnings(done, [*texts, *monitor.check(means)])
       if result.evaluates:
         logger.log_images(done, functools.partial(draw, result.state))
@@ -184,10 +189,10 @@ def make_eval_results(
     views: Multi-scale or tiled inference; None, the default, predicts each image once, complete.
 
   Returns:
-    `measure(state)`, which returns the content of `results.json`: the metrics, and the step,
-    examples and protocol that they belong to.
+    `measure(state)`, which returns the content of `results.json`: the metrics, the step, examples
+    and protocol that they belong to, and warnings of truths from which nothing is learned.
   """
-  evaluate = make_evaluate(experiment.game)
+  evaluate, tasks = make_evaluate(experiment.game), experiment.game.tasks
 
   def measure(state: TrainState) -> dict[str, Any]:
     skipped: dict[str, None] = {}
@@ -198,6 +203,8 @@ def make_eval_results(
 
     examples = views.batches(state, skip) if views else experiment.eval_batches(skip)
     scores = evaluate(state.variables(), examples)
+    counts = (task.count_true_classes(scores.sums[name]) for name, task in tasks.items())
+    warnings = [experiment.descriptor.describe_single_class(pixels) for pixels in counts]
     protocols = scores.protocols | {"images": str(experiment.prepare)}
     if views:
       protocols[VIEWS] = views.protocol
@@ -207,6 +214,7 @@ def make_eval_results(
       "split": experiment.validation.split,
       "examples": scores.num_examples,
       "skipped": list(skipped),
+      "warnings": list(filter(None, warnings)),
       "protocol": protocols,
       "metrics": scores.metrics,
     }

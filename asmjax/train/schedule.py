@@ -95,6 +95,11 @@ class Schedule(abc.ABC):
     """Locates the batch of the step after `step` others, since which `after_step` only counted."""
 
   @property
+  def finished(self) -> bool:
+    """Whether the run has ended: by default, whether all steps are taken."""
+    return self.done == self.steps
+
+  @property
   def acts_next(self) -> bool:
     """Whether `after_step` will do more with the coming step than to count it; never by default."""
     return False

@@ -5,6 +5,8 @@ import fcntl
 import pathlib
 from collections.abc import Iterator
 
+from asmjax.utils.files import writing
+
 
 @contextlib.contextmanager
 def lock_folder(folder: pathlib.Path, worker: str) -> Iterator[int]:
@@ -19,9 +21,12 @@ def lock_folder(folder: pathlib.Path, worker: str) -> Iterator[int]:
 
   Raises:
     ValueError: Another process has locked the folder.
+    WriteError: The folder cannot be made, or cannot be written.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / ".lock").open("w") as file:
+  with writing(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("w")
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -1,6 +1,8 @@
 """Texts from elsewhere, such as names of files and classes, made fit to be shown."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 # What moves a terminal's cursor, colors it, or turns the order of letters around, and what stands
 # for bytes of a name that are no UTF-8 (PEP 383).
@@ -35,6 +37,25 @@ def one_line(text: str) -> str:
     'a\\nFATAL b'
   """
   return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def list_known(name: object, known: Iterable[str]) -> str:
+  """Lists what may stand in place of an unknown name, first the one that is probably meant.
+
+  Args:
+    name: Unknown name, or what stands in its place.
+    known: Known names, in the order in which to list them.
+
+  Examples:
+    >>> list_known("asn", ["aaf", "asm"])
+    "did you mean 'asm'? known: aaf, asm"
+    >>> list_known("gan", ["aaf", "asm"])
+    'known: aaf, asm'
+  """
+  known = list(known)
+  meant = difflib.get_close_matches(str(name), known, n=1)
+  listing = f"known: {', '.join(known) or 'none'}"
+  return f"did you mean {meant[0]!r}? {listing}" if meant else listing
 
 
 def _escape(character: str) -> str:

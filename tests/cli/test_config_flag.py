@@ -14,7 +14,8 @@ def read(monkeypatch):
   flags.DEFINE_string("config", None, "", flag_values=values)
   flags.DEFINE_string("workdir", None, "", flag_values=values)
   monkeypatch.setattr(flags, "FLAGS", values)
-  monkeypatch.setattr(config_flag.app, "parse_flags_with_usage", values)
+  flags.DEFINE_integer("count", 1, "", flag_values=values)
+  flags.mark_flag_as_required("workdir", flag_values=values)
   return lambda *arguments: config_flag.read_config(
     config_flag.parse(["launch/main.py", *arguments])
   )
@@ -43,6 +44,21 @@ def test_read_config_takes_overrides_before_and_after_other_flags(read):
   assert (config.data.flip, config.data.cache, config.eval.split) == (False, True, "val=2")
 
 
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    ((), "--workdir=... is required"),
+    (("runs/x", "runs/y"), "unexpected argument 'runs/x'"),
+    (("--workdir=a", "--count=2.5"), "flag --count=2.5; expected a whole number"),
+    (("--workdir=a", "--wrkdir=a"), "Unknown command line flag 'wrkdir'. Did you mean: workdir ?"),
+  ],
+)
+def test_parse_names_wrong_and_missing_flags_in_one_line(arguments, message, read):
+  with pytest.raises(SystemExit) as raised:
+    read("--config.train.steps=7", *arguments)
+  assert str(raised.value) == f"FATAL {message}; see launch/main.py --help"
+
+
 def test_parse_refuses_overrides_of_commands_without_a_config():
   code, output = small.launch("evaluate.py", "--workdir=a", "--config.train.steps=7", devices=1)
   assert code == 1 and "Unknown command line flag 'config.train.steps'" in output
@@ -51,4 +67,4 @@ def test_parse_refuses_overrides_of_commands_without_a_config():
 def test_read_config_ends_commands_without_a_traceback():
   arguments = ("--config=configs/scenes.py", "--config.train.step=3")
   code, output = small.launch("summary.py", *arguments, devices=1)
-  assert code == 1 and output.startswith("FATAL unknown key train.step; known: ")
+  assert code == 1 and output.startswith("FATAL unknown key train.step; did you mean 'steps'?")

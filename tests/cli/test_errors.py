@@ -82,6 +82,13 @@ def test_hide_aftermath_hides_nothing_else(monkeypatch):
   assert shown == errors[1:]
 
 
+def test_commands_that_cannot_make_their_folder_end_with_no_room(tmp_path):
+  config = ("--config=configs/scenes.py:iid", *small.flags())
+  code, output = small.launch("main.py", *config, "--workdir=/proc/run", devices=1)
+  assert code == Status.NO_ROOM
+  assert output == "FATAL /proc/run cannot be written: No such file or directory\n"
+
+
 def test_commands_end_in_one_line_unless_told_to_debug(tmp_path):
   arguments = ("--config=configs/scenes.py:iid", f"--workdir={tmp_path}", "--config.train.steps=-1")
   code, output = small.launch("main.py", *arguments, devices=1)

@@ -42,7 +42,7 @@ def test_predict_command_predicts_readable_files_and_fails_for_others(run, tmp_p
   )
   assert code == 1 and f"skipped: {tmp_path / 'c.png'} cannot be decoded" in output
   assert "Traceback" not in output
-  assert output.splitlines()[-1].startswith("2 images in ")
+  assert output.splitlines()[-1].startswith(f"{out}: 2 images in ")
   for name, size in (("a", (30, 40)), ("b", (16, 9))):
     with np.load(out / f"segmentation_probabilities/{name}.npz") as kept:
       probabilities = kept["probabilities"].astype(np.float32)
@@ -52,6 +52,12 @@ def test_predict_command_predicts_readable_files_and_fails_for_others(run, tmp_p
     chosen = np.take_along_axis(probabilities, label[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, probabilities.max(-1), atol=1e-3)
     assert decode.read_colors(out / f"segmentation_overlay/{name}.png").shape == (*size, 3)
+
+
+def test_predict_command_refuses_a_picture_for_a_folder(run, tmp_path):
+  code, output = predict(run, tmp_path, tmp_path / "one.PNG")
+  assert code == 1 and not (tmp_path / "one.PNG").exists()
+  assert output == f"FATAL out is '{tmp_path}/one.PNG'; expected a folder for the predictions\n"
 
 
 def test_predict_command_names_wrong_flags(run, tmp_path):

@@ -244,18 +244,18 @@ def test_build_experiment_refuses_wrong_settings_of_terms(variant, key, value, m
   [
     (
       {"name": "autoencoder"},
-      "unknown terms.adversarial.critic.name 'autoencoder'; known: luc, "
+      "unknown terms.adversarial.critic.name 'autoencoder'; .*known: luc, "
       "mobilenet, patch, two_branch",
     ),
-    ({"name": "vgg"}, "unknown terms.adversarial.critic.name 'vgg'; known: luc, mobilenet"),
-    ({}, "unknown terms.adversarial.critic.name None; known: luc"),
+    ({"name": "vgg"}, "unknown terms.adversarial.critic.name 'vgg'; .*known: luc, mobilenet"),
+    ({}, "unknown terms.adversarial.critic.name None; .*known: luc"),
     (
       {"name": "luc", "filters": (4, 6)},
-      "unknown key terms.adversarial.critic.filters; known: large, light, spectral",
+      "unknown key terms.adversarial.critic.filters; .*known: large, light, spectral",
     ),
     (
       {"name": "patch", "large": True},
-      "unknown key terms.adversarial.critic.large; known: filters, norm, spectral",
+      "unknown key terms.adversarial.critic.large; .*known: filters, norm, spectral",
     ),
     (
       {"name": "patch", "norm": 1},
@@ -280,7 +280,7 @@ def test_build_experiment_refuses_branches_for_other_networks():
 @pytest.mark.parametrize(
   "key, value, message",
   [
-    ("name", "resnet18", "unknown predictor.backbone.name 'resnet18'; known: mobilenet_v1"),
+    ("name", "resnet18", "unknown predictor.backbone.name 'resnet18'; .*known: mobilenet_v1"),
     ("width", "wide", "predictor.backbone.width is 'wide', a str; expected float"),
     ("output_stride", 4, "predictor.backbone: output_stride=4; known: 8, 16, 32"),
   ],
@@ -295,35 +295,35 @@ def test_build_experiment_refuses_wrong_backbones(key, value, message):
 @pytest.mark.parametrize(
   "key, value, message",
   [
-    ("data.source", "cityscape", "unknown data.source 'cityscape'; known: .*scenes"),
-    ("predictor.name", "vgg", "unknown predictor 'vgg'; known: deeplab, deeplab_v2, dilated"),
+    ("data.source", "cityscape", "unknown data.source 'cityscape'; .*known: .*scenes"),
+    ("predictor.name", "vgg", "unknown predictor 'vgg'; .*known: deeplab, deeplab_v2, dilated"),
     ("predictor.norm.kind", 3, "predictor.norm.kind is 3, a int; expected str"),
-    ("predictor.depth", 3, "unknown key predictor.depth; known: .*levels"),
-    ("terms.adversary", {}, "unknown term 'adversary'; known: adversarial, affinity, bound"),
+    ("predictor.depth", 3, "unknown key predictor.depth; .*known: .*levels"),
+    ("terms.adversary", {}, "unknown term 'adversary'; .*known: adversarial, affinity, bound"),
     ("terms.structure.layers", ("conv1", "relu9"), r"terms.structure: unknown layers \['relu9'\]"),
     (
       "terms.structure.critic.filter",
       3,
-      "unknown key terms.structure.critic.filter; known: filters",
+      "unknown key terms.structure.critic.filter; .*known: filters",
     ),
     ("terms.structure.weight", "one", "terms.structure.weight is 'one', a str; expected float"),
-    ("tasks.depths", {}, "unknown task 'depths'; known: depth, normals, segmentation"),
+    ("tasks.depths", {}, "unknown task 'depths'; .*known: depth, normals, segmentation"),
     ("optimizer.predictor.name", "lion", "optimizer.predictor: unknown name 'lion'; known"),
     ("optimizer.critic.learning_rate", 1.0, "'structure' would outpace the predictor"),
-    ("optimizer.critics", {}, "unknown key optimizer.critics; known: critic, predictor, s"),
+    ("optimizer.critics", {}, "unknown key optimizer.critics; .*known: critic, predictor, s"),
     ("train.updates", "sometimes", "train: unknown updates 'sometimes'; known: 'joint'"),
     ("train.steps", 1.5, "train.steps is 1.5, a float; expected int"),
     ("train.batch_size", 12, "train.batch_size=12 is no multiple of 8"),
     ("train.batch_size", 10**6, "train.batch_size=1000000 is more than the 24 examples that there"),
     ("eval.batch_size", 10**6, "eval.batch_size=1000000 is more than the .* expected at most 2048"),
     ("train.dtype", "float8", "unknown train.dtype 'float8'"),
-    ("eval.split", "test2", "unknown split 'test2'; known"),
-    ("eval.split", "test2[:80%]", "unknown split 'test2'; known: train, val, test"),
+    ("eval.split", "test2", "unknown split 'test2'; .*known"),
+    ("eval.split", "test2[:80%]", "unknown split 'test2'; .*known: train, val, test"),
     ("data.split", "train[:80%", r"malformed slice 'train\[:80%'; expected NAME"),
     ("data.split", "train[:1000]", "beyond the 24 examples"),
     ("data.size", (16,), r"data.size is \(16,\)"),
     ("seed", "zero", "seed is 'zero', a str; expected int"),
-    ("extra", 1, "unknown key config.extra; known: .*checkpoint"),
+    ("extra", 1, "unknown key config.extra; .*known: .*checkpoint"),
   ],
 )
 def test_build_experiment_refuses_mistakes_and_names_them(key, value, message):

@@ -41,7 +41,7 @@ def test_base_has_the_documented_keys():
 @pytest.mark.parametrize(
   "argument, message",
   [
-    ("asm,depths", "unknown task 'depths'; known: depth, normals, segmentation"),
+    ("asm,depths", "unknown task 'depths'; .*known: depth, normals, segmentation"),
     ("asm,depth,together", re.escape("expected METHOD[@NETWORK][,TASKS[,apart]]")),
     ("asm@vgg", "unknown network 'vgg'; known: deeplab_v2_resnet101, deeplab_v3_"),
   ],
@@ -52,7 +52,7 @@ def test_base_refuses_unknown_tasks_and_networks(argument, message):
 
 
 def test_base_refuses_unknown_variants_and_lists_known_ones():
-  with pytest.raises(ValueError, match="unknown variant 'gan9'; known: aaf, aaf_released, aff"):
+  with pytest.raises(ValueError, match="unknown variant 'gan9'; .*known: aaf, aaf_released, aff"):
     small.config("gan9")
 
 

@@ -116,6 +116,23 @@ def test_check_same_config_refuses_checkpoints_without_a_config(workdir, tmp_pat
   assert not (tmp_path / "config.json").exists()
 
 
+def test_check_same_config_gives_advice_and_names_five_differences(workdir):
+  config = read_config(workdir)
+  assert check_same_config(workdir, config) is None
+  config["train"] |= {"steps": config["train"]["steps"] + 1, "log_every": 7}
+  config["terms"]["structure"] = {"weight": 1.0, "layers": ["conv1"]}
+  config["seed"] += 1
+  config["data"]["flip"] = not config["data"]["flip"]
+  with pytest.raises(ValueError, match="with another config; give the same settings") as raised:
+    check_same_config(workdir, config)
+  text = str(raised.value)
+  assert text.endswith("; terms.structure: None -> a section; train.steps: 12 -> 13")
+  config["optimizer"]["critic"] |= {"name": "sgd", "weight_decay": 0.5, "clip_norm": 9.0}
+  with pytest.raises(ValueError, match=r"; and 2 more$") as raised:
+    check_same_config(workdir, config)
+  assert str(raised.value).count(" -> ") == 5
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"name": 3}', '{"sources": 1}'])
 def test_read_descriptor_names_a_file_that_describes_no_data(content, workdir, tmp_path):
   (tmp_path / DATA_SET).write_text(content)

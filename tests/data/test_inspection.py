@@ -206,12 +206,15 @@ def test_open_splits_turns_errors_into_problems():
   def open_split(split):
     if split == "val":
       raise FileNotFoundError("val.txt does not exist")
+    if split != "train":
+      raise ValueError("classes.yaml is no YAML")
     return listed([example(0)])
 
-  sources, problems = open_splits(open_split, ["val", "train"])
+  sources, problems = open_splits(open_split, ["all", "val", "train", "test"])
   assert list(sources) == ["train"]
   assert [(problem.kind, problem.split, problem.message) for problem in problems] == [
-    ("split", "val", "val.txt does not exist")
+    ("split", "all,test", "classes.yaml is no YAML"),
+    ("split", "val", "val.txt does not exist"),
   ]
 
 

@@ -127,7 +127,8 @@ def test_run_sweep_leaves_runs_of_another_config_and_their_table_alone(tmp_path,
   before = (out / "table.md").read_text()
   failed, progress = run(SWEEP.override({"train.steps": 4}).only(["A"]), out, command)
   assert failed == 2 and trainings(out) == 4 and (out / "table.md").read_text() == before
-  assert "A/0 holds a run with another config (train.steps: 3 -> 4)" in progress[0]
+  assert "A/0 holds a run with another config; give" in progress[0]
+  assert "Differing: train.steps: 3 -> 4" in progress[0]
 
 
 def test_run_sweep_starts_rows_from_others(tmp_path, command):

@@ -1,11 +1,14 @@
 """Symptoms of games that have gone wrong, and when they are reported."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from asmjax.config import methods
 from asmjax.config.build import build_experiment
+from asmjax.data.scenes import Scenes
 from asmjax.terms import Adversarial, Affinity, Embedding, Pixel
 from asmjax.terms.base import Term, TermOutput
 from asmjax.train.health import GameMonitor
@@ -240,6 +243,27 @@ def test_game_monitor_finds_constant_losses_anew_after_no_resume(losses):
 
 def check_losses(monitor, losses):
   return [len(monitor.check(means(loss))) for loss in losses]
+
+
+def test_train_warns_once_of_labels_of_one_class_out_of_several(tmp_path, monkeypatch, capsys):
+  """As masks of 0 and 255 are read without a class of the id 255."""
+  read = Scenes.__getitem__
+
+  def read_one_class(source, index):
+    example = read(source, index)
+    return example | {"label": np.where(example["label"] == 0, 0, 255).astype(np.int32)}
+
+  monkeypatch.setattr(Scenes, "__getitem__", read_one_class)
+  monkeypatch.setattr(
+    Scenes, "descriptor", dataclasses.replace(Scenes.descriptor, ignored=frozenset({255}))
+  )
+  warnings = run(tmp_path, **{"train.steps": 4, "eval.every": 2})
+  first, *others = [line for line in warnings if "labeled pixels" in line["warning"]]
+  assert first["step"] == 2 and not others
+  assert "are of the class 'wall'; expected several classes" in first["warning"]
+  assert "masks of 0 and 255 need a class with `id: 255`" in first["warning"]
+  assert f"step 2: {first['warning']}" in capsys.readouterr().err
+  assert json.loads((tmp_path / "results.json").read_text())["warnings"] == [first["warning"]]
 
 
 def test_train_warns_of_a_single_class(tmp_path):

@@ -202,12 +202,12 @@ def test_terminal_logger_shows_a_bar_above_the_metrics(steps, monkeypatch, capsy
   monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
   monkeypatch.setenv("TTY_COMPATIBLE", "1")
   logger = TerminalLogger(0, steps)
-  logger.log_metrics(10, {"pixel/segmentation": 0.5}, {"segmentation/mean_iou": 0.25})
-  logger.log_metrics(20, {"pixel/segmentation": 0.4, "bad": float("nan")}, {})
+  logger.log_metrics(10, {"loss": 0.5}, {"segmentation/mean_iou": 0.25})
+  logger.log_metrics(20, {"loss": 0.4, "epoch": float("nan")}, {})
   logger.close()
   output = capsys.readouterr().out
-  assert "step 20" in output and "pixel/segmentation 0.4" in output and "bad" not in output
-  assert output.index("step 20") < output.rindex("pixel/segmentation 0.4")
+  assert "step 20" in output and "loss 0.4" in output and "epoch" not in output
+  assert output.index("step 20") < output.rindex("loss 0.4")
 
 
 def test_throughput_leaves_out_the_compilation(monkeypatch):
@@ -226,6 +226,18 @@ def test_terminal_logger_prints_pace_and_time_left_elsewhere(monkeypatch, capsys
     logger.log_metrics(step, {"loss": 0.5}, {})
   lines = capsys.readouterr().out.splitlines()
   assert lines == ["step 10/30  loss 0.5", "step 20/30  5.00 steps/s  0:02 left  loss 0.5"]
+
+
+def test_terminal_logger_shows_the_main_metrics_alone(capsys):
+  means = {"pixel/segmentation": 0.4, "loss": 0.5, "gradient_norm/predictor": 1.0, "epoch": 2.0}
+  scores = {"segmentation/mean_iou": 0.25, "segmentation/iou/a": 0.1, "segmentation/bf/bf": 0.2}
+  course = {"lookahead/cycle": 1.0, "lookahead/decision/segmentation/mean_iou": 0.3}
+  rates = {"learning_rate/predictor": 0.01}
+  TerminalLogger(0, None).log_metrics(5, means | rates, scores | course)
+  assert capsys.readouterr().out == (
+    "step 5  segmentation/mean_iou 0.25  lookahead/cycle 1  loss 0.5  epoch 2  "
+    "learning_rate/predictor 0.01\n"
+  )
 
 
 def test_wandb_logger_logs_metrics_warnings_and_images(monkeypatch):

@@ -381,9 +381,9 @@ def test_train_in_two_processes_gives_the_numbers_of_one(tmp_path):
 @pytest.mark.parametrize(
   "flag, message",
   [
-    ("--config.train.step=3", "unknown key train.step; known: allow_fast_critic, batch_size"),
+    ("--config.train.step=3", "unknown key train.step; did you mean 'steps'? known: allow_fast_"),
     ("--config.terms.pixel.weight=2", "unknown key terms.pixel; known: structure"),
-    ("--config.train.steps=many", "many"),
+    ("--config.train.steps=many", "train.steps=many; expected a whole number"),
     ("--config.terms.structure.layers=('conv8',)", "conv8"),
   ],
 )

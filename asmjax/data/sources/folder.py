@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from asmjax.data import decode, image_files
@@ -221,6 +221,16 @@ def _find_similar(stem: pathlib.Path) -> str:
   return ""
 
 
+def _find_suffix(masks: Iterable[str], suffix: str, names: Sequence[str]) -> str:
+  """Describes the suffix with which all masks have a photo's name; empty if there is none."""
+  stem, *_ = sorted(masks)
+  for name in names:
+    other = stem.removeprefix(name)
+    if stem == name + other != name + suffix and {*masks} <= {f"{name}{other}" for name in names}:
+      return f"; set data.options.mask_suffix={other}, with which all masks have one"
+  return ""
+
+
 def _check_all_used(
   images: pathlib.Path, masks: pathlib.Path, suffix: str, names: Sequence[str]
 ) -> None:
@@ -231,7 +241,10 @@ def _check_all_used(
   if unused:
     first = min(pictures[name] for name in unused)
     similar = _find_similar(images / first.stem.removesuffix(suffix))
-    raise FileNotFoundError(f"{len(unused)} masks have no photo; the first: {first}{similar}")
+    raise FileNotFoundError(
+      f"{len(unused)} masks have no photo; the first: {first}"
+      f"{similar or _find_suffix(pictures, suffix, names)}"
+    )
 
 
 def _find_pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:

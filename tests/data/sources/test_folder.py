@@ -223,6 +223,17 @@ def test_folder_names_mask_without_photo(root):
     Folder(str(root), "val")
 
 
+def test_folder_names_the_suffix_that_all_masks_have(root):
+  (root / "masks/val/d.png").rename(root / "masks/val/d_mask.png")
+  with pytest.raises(FileNotFoundError, match="set data.options.mask_suffix=_mask, with which all"):
+    Folder(str(root), "val")
+  assert Folder(str(root), "val", mask_suffix="_mask").names == ("d",)
+  save(root / "masks" / "val" / "e.png", IDS)
+  with pytest.raises(FileNotFoundError, match="masks have no photo") as raised:
+    Folder(str(root), "val")
+  assert "mask_suffix" not in str(raised.value)
+
+
 def test_folder_reads_masks_of_all_splits_from_one_folder(root):
   for path in (root / "masks").glob("*/*.png"):
     path.rename(root / "masks" / path.name)
