@@ -83,7 +83,7 @@ def test_hide_aftermath_hides_nothing_else(monkeypatch):
 
 
 def test_commands_that_cannot_make_their_folder_end_with_no_room(tmp_path):
-  config = ("--config=configs/scenes.py:iid", *small.flags())
+  config = ("--config=configs/scenes.py:asm", *small.flags())
   code, output = small.launch("main.py", *config, "--workdir=/proc/run", devices=1)
   assert code == Status.NO_ROOM
   assert output == "FATAL /proc/run cannot be written: No such file or directory\n"
