@@ -2,13 +2,12 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from asmjax.batch import UNLABELED
-from asmjax.utils.printable import list_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +133,10 @@ def name_example(source: Source, index: int) -> str:
   return str(files.get("image", next(iter(files.values()), f"{source.split}[{index}]")))
 
 
-def check_split(split: str, known: Collection[str]) -> None:
+def check_split(split: str, known: Iterable[str]) -> None:
   """Raises ValueError unless `split` is one of `known`."""
   if split not in known:
-    raise ValueError(f"unknown split {split!r}; {list_known(split, known)}")
+    raise ValueError(f"unknown split {split!r}; known: {', '.join(known)}")
 
 
 def check_index(index: int, length: int) -> None:
