@@ -117,7 +117,7 @@ def test_train_evaluates_a_finished_run_without_training_again(finished):
 def test_check_same_config_refuses_another_config_and_names_the_keys(finished):
   workdir, _ = finished
   own = {"tasks.segmentation.extra_metrics": ("boundary",)}
-  with pytest.raises(ValueError, match=r"train\.steps: 12 -> 13.* --config.init.path="):
+  with pytest.raises(ValueError, match=r" --config.init.path=.*Differing: train\.steps: 12 -> 13$"):
     check_same_config(workdir, small.config(**own, **{"train.steps": 13}).to_dict())
   check_same_config(workdir, small.config(**own, **{"data.root": "/elsewhere"}).to_dict())
 
