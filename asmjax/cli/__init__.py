@@ -87,7 +87,7 @@ def _run(name: str) -> None:
       if folder := COMMANDS[name].folder:
         from asmjax.utils.files import check_folder
 
-        check_folder(pathlib.Path(flags.FLAGS[folder].value))
+        check_folder(pathlib.Path(str(flags.FLAGS[folder].value)))
       with naming_extra(name):
         return command.main(arguments)
     except (Exception, KeyboardInterrupt) as error:

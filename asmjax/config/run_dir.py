@@ -240,11 +240,15 @@ def _compare_sections(
 ) -> Iterator[tuple[str, str, str]]:
   """Yields the dotted key of each difference, and what either side has there, in words."""
   for name in sorted(before.keys() | now.keys()):
-    sides = [section.get(name) for section in (before, now)]
-    if all(isinstance(side, Mapping) for side in sides):
-      yield from _compare_sections(*sides, path=f"{path}{name}.")
-    elif as_lists(sides[0]) != as_lists(sides[1]):
-      yield f"{path}{name}", *("a section" if isinstance(s, Mapping) else repr(s) for s in sides)
+    old, new = before.get(name), now.get(name)
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+      yield from _compare_sections(old, new, path=f"{path}{name}.")
+    elif as_lists(old) != as_lists(new):
+      yield f"{path}{name}", _describe_side(old), _describe_side(new)
+
+
+def _describe_side(value: Any) -> str:
+  return "a section" if isinstance(value, Mapping) else repr(value)
 
 
 def read_descriptor(workdir: str | pathlib.Path) -> Descriptor:

@@ -61,7 +61,7 @@ class Descriptor:
     Returns:
       Description with what may be the reason; empty if another number of classes occurs.
     """
-    (seen,) = np.nonzero(pixels)
+    (seen,) = np.nonzero(np.asarray(pixels))
     if len(seen) != 1 or len(self.classes) == 1:
       return ""
     text = (

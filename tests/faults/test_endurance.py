@@ -48,7 +48,7 @@ def test_train_keeps_memory_files_and_threads_flat(kind, tmp_path, injections):
   # Steps of a critic are not among them, and cycles end a run that has nothing to gain.
   config = small.config(variant, **changes, **{"train.steps": steps, "train.log_every": 2})
   if kind == "lookahead":
-    config.lookahead.rules.patience = steps
+    config.lookahead.rules.update(patience=20, cycles=steps)
   experiment, meter = build_experiment(config), ResourceMeter()
   train(experiment, tmp_path, build_schedule(config, experiment), [meter])
   half = len(meter.readings) // 2
