@@ -254,7 +254,7 @@ def test_make_predict_resizes_any_number_of_classes():
 def test_make_predict_predicts_selected_tasks_alone():
   (actual,) = estimates(predictor(tasks=("depth",)), inference_runs.image(8, 12))
   assert list(actual) == ["depth"]
-  with pytest.raises(ValueError, match="unknown task 'dept'; .*known: depth, normals, segmentation"):
+  with pytest.raises(ValueError, match="unknown task 'dept'; .*known: depth, normals"):
     make_predict(inference_runs.trained(), Inference(tasks=("dept",)))
 
 
