@@ -19,6 +19,9 @@ from tests.helpers import small_configs as small
 _MIB = 2**20
 # Growth that is none: allocators round, and caches of a fixed size fill.
 _GROWTH = 24 * _MIB
+# Of a checkpoint: `Spec.to_json` of tensorstore 0.1.86, which Orbax calls for every array, keeps
+# 273 bytes a call.
+_CHECKPOINT = _MIB // 16
 
 RUNS = {
   "training": ("asm", {"eval.every": 8, "checkpoint.every": 3}),
@@ -59,6 +62,6 @@ def test_train_keeps_memory_files_and_threads_flat(kind, tmp_path, injections):
   memory, files, threads = (late.max(0) - middle.max(0)).tolist()
   print(f"{kind}, {steps} steps: {memory / _MIB:+.1f} MiB, {files:+d} files, {threads:+d} threads")
   # Files of a checkpoint may just be open.
-  assert memory < _GROWTH and files <= 4 and threads <= 1
+  assert memory < _GROWTH + steps // 3 * _CHECKPOINT and files <= 4 and threads <= 1
   steps_kept = [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal()]
   assert len(steps_kept) <= 4
