@@ -139,10 +139,9 @@ def draw_patches(run: Experiment, blocks: Sequence[PatchBlock]) -> Any:
   pictures = _draw_examples(run, blocks)
   num_patches = max(len(strip.examples) for block in blocks for strip in block.strips)
   shape = -(-len(blocks) // 2), min(2, len(blocks))
-  height = max(len(block.strips) * (1 + len(block.tasks) + _GAP) for block in blocks)
-  width = shape[1] * (_SIDE * num_patches + 0.8)
-  legend = run.class_colors
-  height = shape[0] * (_SIDE * height + 0.35) + legend_height(legend, width)
+  num_rows = max(len(block.strips) * (1 + len(block.tasks) + _GAP) for block in blocks)
+  legend, width = run.class_colors, shape[1] * (_SIDE * num_patches + 0.8)
+  height = shape[0] * (_SIDE * num_rows + 0.35) + legend_height(legend, width)
   figure = Figure(figsize=(width, height))
   figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
   parts = figure.subfigures(*shape, squeeze=False).ravel()
