@@ -1,6 +1,7 @@
 """Data: sources of examples, transforms of an example, and loaders of batches."""
 
 from asmjax.data.scenes import Scenes
+from asmjax.data.sources.ade20k import Ade20k
 from asmjax.data.sources.cityscapes import Cityscapes
 from asmjax.data.sources.folder import Folder
 from asmjax.data.sources.gta5 import Gta5
@@ -12,6 +13,7 @@ from asmjax.data.sources.weizmann_horse import WeizmannHorse
 from asmjax.data.tfds import Tfds
 
 SOURCES = {
+  "ade20k": Ade20k,
   "cityscapes": Cityscapes,
   "folder": Folder,
   "gta5": Gta5,

@@ -70,6 +70,18 @@ class FileSource(abc.ABC):
     image_files.check_exists(self.folder / path, f"expected {self.layout}")
     return decode.read_lines(self.folder / path)
 
+  def find_names(self, pattern: str) -> tuple[str, ...]:
+    """Returns the names of the files that a pattern finds, sorted, without their common end.
+
+    Args:
+      pattern: Pattern of paths below the folder, as "images/*/*_photo.png". A name is what the
+        stars stand for, joined by "/" as in the path. Hidden files have none.
+    """
+    before, _, end = pattern.rpartition("*")
+    top = self.folder / before.partition("*")[0]
+    files = (file for file in self.folder.glob(pattern) if not file.name.startswith("."))
+    return tuple(sorted(file.relative_to(top).as_posix().removesuffix(end) for file in files))
+
   def __len__(self) -> int:
     return len(self.names)
 

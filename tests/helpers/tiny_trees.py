@@ -55,6 +55,18 @@ def write_voc(root, *, train=8, val=3):
   return root
 
 
+def write_ade20k(root, *, train=8, val=3):
+  """Writes photos and masks of 0, unlabeled, and the first classes of ADE20K."""
+  rng = np.random.default_rng(0)
+  for folder, length in (("training", train), ("validation", val)):
+    for index in range(length):
+      write_photo(root / "images" / folder / f"{folder}{index}.jpg", rng)
+      path = root / "annotations" / folder / f"{folder}{index}.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(rng.integers(0, 4, SIZE, np.uint8)).save(path)
+  return root
+
+
 def write_sweep(root, *, frames=16):
   """Writes an RGB-D sweep along a wall that is 2 m away and faces right."""
   root.mkdir(parents=True)
@@ -72,4 +84,10 @@ def write_source(name, root: pathlib.Path):
   if name == "weizmann_horse":
     names = [f"{index:02d}" for index in range(11)]
     return write_horses(root, train=names[:8], val=names[8:], size=SIZE)
-  return {"folder": write_folder, "pascal_voc": write_voc, "rgbd_sweep": write_sweep}[name](root)
+  writers = {
+    "ade20k": write_ade20k,
+    "folder": write_folder,
+    "pascal_voc": write_voc,
+    "rgbd_sweep": write_sweep,
+  }
+  return writers[name](root)

@@ -104,9 +104,7 @@ class Cityscapes(FileSource):
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
     """Names CITY/CITY_SEQUENCE_FRAME of the split's photos, sorted."""
-    photos = self.folder / "leftImg8bit" / self.split
-    paths = (path.relative_to(photos).as_posix() for path in photos.glob(f"*/*{_PHOTO}"))
-    return tuple(sorted(path.removesuffix(_PHOTO) for path in paths))
+    return self.find_names(f"leftImg8bit/{self.split}/*/*{_PHOTO}")
 
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of a photo, its mask and its map of instances."""
