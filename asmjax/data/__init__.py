@@ -3,6 +3,8 @@
 from asmjax.data.scenes import Scenes
 from asmjax.data.sources.ade20k import Ade20k
 from asmjax.data.sources.cityscapes import Cityscapes
+from asmjax.data.sources.coco import Coco
+from asmjax.data.sources.coco_panoptic import CocoPanoptic
 from asmjax.data.sources.folder import Folder
 from asmjax.data.sources.gta5 import Gta5
 from asmjax.data.sources.pascal_voc import PascalVoc
@@ -15,6 +17,8 @@ from asmjax.data.tfds import Tfds
 SOURCES = {
   "ade20k": Ade20k,
   "cityscapes": Cityscapes,
+  "coco": Coco,
+  "coco_panoptic": CocoPanoptic,
   "folder": Folder,
   "gta5": Gta5,
   "pascal_voc": PascalVoc,

@@ -100,6 +100,28 @@ def _read_orientation(image: Image.Image) -> int:
     return 1
 
 
+def check_annotated_size(
+  image: np.ndarray, size: tuple[int, int], photo: pathlib.Path, annotations: pathlib.Path
+) -> None:
+  """Raises ValueError unless outlines in another file were drawn on the photo as it was read.
+
+  Args:
+    image: Photo, (h, w, 3), upright.
+    size: (height, width) of the photo by the file of the outlines.
+    photo: Path of the photo.
+    annotations: Path of the file of the outlines.
+  """
+  (height, width), found = image.shape[:2], f"{size[0]}x{size[1]} (height x width)"
+  if size == (height, width):
+    return
+  if size == (width, height) and is_rotated(photo):
+    raise ValueError(
+      f"{annotations} has {photo} as {found}, as it is stored, but the photo's EXIF orientation "
+      f"turns it; expected outlines on the upright photo, {height}x{width}"
+    )
+  raise ValueError(f"{annotations} has {photo} as {found}; expected {height}x{width}, its size")
+
+
 def read_gray(path: pathlib.Path) -> np.ndarray:
   """Reads an image as gray values, uint8 (h, w)."""
   return np.array(_as_8_bit(open_image(path), path).convert("L"))

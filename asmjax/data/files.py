@@ -4,14 +4,19 @@ import abc
 import collections
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from asmjax.data import decode, image_files
 from asmjax.data.descriptor import Descriptor, Source, check_index, check_split
 from asmjax.data.transforms import Example
+
+# What the name of a split replaces in the paths of a source.
+SPLIT = "{split}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +120,50 @@ class FileSource(abc.ABC):
       if os.path.lexists(folder / self.marker_path):
         return folder
     raise FileNotFoundError(f"{root / self.marker_path} does not exist; {expected}")
+
+
+def find_splits(folder: pathlib.Path, pattern: str, option: str) -> list[str]:
+  """Finds the values of `{split}` for which a path exists.
+
+  Args:
+    folder: Path of the data set's folder.
+    pattern: Path below the folder, with `{split}` in it at least once.
+    option: Name of the source's option that holds the pattern, for error messages.
+
+  Raises:
+    ValueError: The pattern is no path below the folder, or lacks `{split}`.
+  """
+  pattern = str(pathlib.PurePosixPath(pattern))  # Without "./" and a last "/".
+  if pattern.startswith("/"):
+    raise ValueError(f"{option} is {pattern!r}; expected a path below data.root")
+  before, *after = map(re.escape, pattern.split(SPLIT))
+  if not after:
+    raise ValueError(f"{option} is {pattern!r}; expected {SPLIT} in it")
+  # Wherever else `{split}` occurs, its value must be the same.
+  regex = re.compile(before + "([^/]+)" + r"\1".join(after))
+  paths = folder.glob(pattern.replace(SPLIT, "*"))
+  matches = (regex.fullmatch(path.relative_to(folder).as_posix()) for path in paths)
+  return sorted(match[1] for match in matches if match)
+
+
+def check_fold(fold: int, folds: int) -> None:
+  """Raises ValueError unless there is such a fold."""
+  if not 0 <= fold < folds or folds < 2:
+    raise ValueError(f"fold={fold}, folds={folds}; expected at least 2 folds, and 0 to folds - 1")
+
+
+def select_fold(names: Sequence[str], split: str, *, fold: int, folds: int) -> list[str]:
+  """Selects the names of a split of one folder: part `fold` of them for "val", the others for
+  "train", all for "all".
+
+  The parts are of about equal size, by an order that the names alone decide: neighbors in a
+  sequence of frames, which are alike, are spread over all parts.
+  """
+  if split == "all":
+    return list(names)
+  order = sorted(names, key=lambda name: hashlib.md5(os.fsencode(name)).digest())
+  chosen = set(order[fold::folds])
+  return [name for name in names if (name in chosen) == (split == "val")]
 
 
 def check_files(source: Source) -> None:

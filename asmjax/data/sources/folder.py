@@ -2,10 +2,7 @@
 
 import dataclasses
 import functools
-import hashlib
-import os
 import pathlib
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -13,10 +10,8 @@ from typing import ClassVar
 from asmjax.data import decode, image_files
 from asmjax.data.class_list import ClassList, read_classes
 from asmjax.data.descriptor import Descriptor
-from asmjax.data.files import FileSource
+from asmjax.data.files import SPLIT, FileSource, check_fold, find_splits, select_fold
 from asmjax.data.transforms import Example
-
-_SPLIT = "{split}"
 
 # Name of a photo, and the paths of the photo and its mask.
 _Pair = tuple[str, Mapping[str, pathlib.Path]]
@@ -68,10 +63,7 @@ class Folder(FileSource):
 
   def __post_init__(self) -> None:
     """Reads the classes, finds the splits and pairs the split's photos with their masks."""
-    if not 0 <= self.fold < self.folds or self.folds < 2:
-      raise ValueError(
-        f"fold={self.fold}, folds={self.folds}; expected at least 2 folds, and 0 to folds - 1"
-      )
+    check_fold(self.fold, self.folds)
     splits = self._find_splits()
     if self.split not in splits:
       needed = f"ROOT/{self.lists}" if self.lists else f"ROOT/{self.images} and ROOT/{self.masks}"
@@ -138,47 +130,29 @@ class Folder(FileSource):
     if self._has_folds:
       return ("all", "train", "val")
     option = "lists" if self.lists else "images"
-    pattern = str(pathlib.PurePosixPath(getattr(self, option)))  # Without "./" and a last "/".
-    if pattern.startswith("/"):
-      raise ValueError(f"{option} is {pattern!r}; expected a path below data.root")
-    before, *after = map(re.escape, pattern.split(_SPLIT))
-    if not after:
-      raise ValueError(f"{option} is {pattern!r}; expected {_SPLIT} in it")
-    # Wherever else `{split}` occurs, its value must be the same.
-    regex = re.compile(before + "([^/]+)" + r"\1".join(after))
-    paths = self.folder.glob(pattern.replace(_SPLIT, "*"))
-    matches = (regex.fullmatch(path.relative_to(self.folder).as_posix()) for path in paths)
-    splits = sorted(match[1] for match in matches if match)
+    splits = find_splits(self.folder, getattr(self, option), option)
     return tuple(split for split in splits if self.lists or self._path(self.masks, split).is_dir())
 
   @property
   def _has_folds(self) -> bool:
     """Whether all photos lie in one folder."""
-    return not self.lists and _SPLIT not in self.images + self.masks
-
-  def _select_fold(self, names: Sequence[str]) -> list[str]:
-    """Returns the names of the split, sorted as `names` are."""
-    if self.split == "all":
-      return list(names)
-    # Neighbors in a sequence of frames, which are alike, are spread over all parts.
-    order = sorted(names, key=lambda name: hashlib.md5(os.fsencode(name)).digest())
-    chosen = set(order[self.fold :: self.folds])
-    return [name for name in names if (name in chosen) == (self.split == "val")]
+    return not self.lists and SPLIT not in self.images + self.masks
 
   def _path(self, pattern: str, split: str) -> pathlib.Path:
-    return self.folder / pattern.replace(_SPLIT, split)
+    return self.folder / pattern.replace(SPLIT, split)
 
   @functools.cached_property
   def _pairs(self) -> list[_Pair]:
     images, masks = self._path(self.images, self.split), self._path(self.masks, self.split)
     if self.lists:
-      lines = self.read_list(self.lists.replace(_SPLIT, self.split))
+      lines = self.read_list(self.lists.replace(SPLIT, self.split))
       return _find_pairs([*map(_remove_suffix, lines)], images, masks, self.mask_suffix)
     names = sorted(_find_pictures(images))
-    if self._has_folds or _SPLIT in self.masks:
+    if self._has_folds or SPLIT in self.masks:
       _check_all_used(images, masks, self.mask_suffix, names)
-    chosen = self._select_fold(names) if self._has_folds else names
-    return _find_pairs(chosen, images, masks, self.mask_suffix)
+    if self._has_folds:
+      names = select_fold(names, self.split, fold=self.fold, folds=self.folds)
+    return _find_pairs(names, images, masks, self.mask_suffix)
 
 
 def _find_pairs(
