@@ -7,6 +7,7 @@ from asmjax.data.sources.coco import Coco
 from asmjax.data.sources.coco_panoptic import CocoPanoptic
 from asmjax.data.sources.folder import Folder
 from asmjax.data.sources.gta5 import Gta5
+from asmjax.data.sources.labelme import Labelme
 from asmjax.data.sources.pascal_voc import PascalVoc
 from asmjax.data.sources.rgbd_sweep import RgbdSweep
 from asmjax.data.sources.stanford2d3ds import Stanford2d3ds
@@ -21,6 +22,7 @@ SOURCES = {
   "coco_panoptic": CocoPanoptic,
   "folder": Folder,
   "gta5": Gta5,
+  "labelme": Labelme,
   "pascal_voc": PascalVoc,
   "rgbd_sweep": RgbdSweep,
   "scenes": Scenes,

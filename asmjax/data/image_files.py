@@ -119,7 +119,16 @@ def open_image(path: pathlib.Path) -> Image.Image:
   size, most = path.stat().st_size, _MAX_BYTES_PER_PIXEL * _max_pixels()
   if size > most:
     raise ValueError(f"{path} has {size} bytes; expected at most {most:.0f} of an image")
-  content = path.read_bytes()
+  return decode_image(path.read_bytes(), path)
+
+
+def decode_image(content: bytes, path: pathlib.Path) -> Image.Image:
+  """Decodes an image completely.
+
+  Args:
+    content: Content of an image file.
+    path: Path of the file that has it, for error messages.
+  """
   image = open_header(io.BytesIO(content), path)
   try:
     if image.format == "PNG":
@@ -128,7 +137,7 @@ def open_image(path: pathlib.Path) -> Image.Image:
     image.load()
     pages = getattr(image, "n_frames", 1)
   except MemoryError as error:
-    raise ValueError(f"{path} is too large for memory ({size} bytes)") from error
+    raise ValueError(f"{path} is too large for memory ({len(content)} bytes)") from error
   except Exception as error:  # As above.
     raise ValueError(_describe_undecodable(path, error)) from error
   if pages > 1 and image.format != "MPO":  # A phone's photo; behind it are previews and depths.
