@@ -37,7 +37,7 @@ def get_config(argument: str = "folder") -> ConfigDict:
   config.train = defaults(Training, steps=5000, batch_size=8)
   config.eval.every = 500
   splits = getattr(kind.descriptor, "splits", ())
-  if splits and "train" not in splits:
+  if splits and not {"train", "val"} <= set(splits):
     config.data.split, config.eval.split = splits[:2]
   config.checkpoint.every = 500
   return config

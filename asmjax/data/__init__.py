@@ -2,12 +2,14 @@
 
 from asmjax.data.scenes import Scenes
 from asmjax.data.sources.ade20k import Ade20k
+from asmjax.data.sources.camvid import CamVid
 from asmjax.data.sources.cityscapes import Cityscapes
 from asmjax.data.sources.coco import Coco
 from asmjax.data.sources.coco_panoptic import CocoPanoptic
 from asmjax.data.sources.folder import Folder
 from asmjax.data.sources.gta5 import Gta5
 from asmjax.data.sources.labelme import Labelme
+from asmjax.data.sources.nyuv2 import Nyuv2
 from asmjax.data.sources.pascal_voc import PascalVoc
 from asmjax.data.sources.rgbd_sweep import RgbdSweep
 from asmjax.data.sources.stanford2d3ds import Stanford2d3ds
@@ -17,12 +19,14 @@ from asmjax.data.tfds import Tfds
 
 SOURCES = {
   "ade20k": Ade20k,
+  "camvid": CamVid,
   "cityscapes": Cityscapes,
   "coco": Coco,
   "coco_panoptic": CocoPanoptic,
   "folder": Folder,
   "gta5": Gta5,
   "labelme": Labelme,
+  "nyuv2": Nyuv2,
   "pascal_voc": PascalVoc,
   "rgbd_sweep": RgbdSweep,
   "scenes": Scenes,

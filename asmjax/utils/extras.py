@@ -7,6 +7,7 @@ from collections.abc import Iterator
 _EXTRAS = {
   "cv2": "train",
   "grain": "train",
+  "h5py": "hdf5",
   "jinja2": "report",
   "matplotlib": "report",
   "ml_collections": "train",
