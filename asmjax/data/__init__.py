@@ -8,6 +8,7 @@ from asmjax.data.sources.coco import Coco
 from asmjax.data.sources.coco_panoptic import CocoPanoptic
 from asmjax.data.sources.folder import Folder
 from asmjax.data.sources.gta5 import Gta5
+from asmjax.data.sources.kitti import KittiDepth, KittiSemantics
 from asmjax.data.sources.labelme import Labelme
 from asmjax.data.sources.nyuv2 import Nyuv2
 from asmjax.data.sources.pascal_voc import PascalVoc
@@ -25,6 +26,8 @@ SOURCES = {
   "coco_panoptic": CocoPanoptic,
   "folder": Folder,
   "gta5": Gta5,
+  "kitti_depth": KittiDepth,
+  "kitti_semantics": KittiSemantics,
   "labelme": Labelme,
   "nyuv2": Nyuv2,
   "pascal_voc": PascalVoc,

@@ -70,7 +70,7 @@ LABELS = (
 )
 TRAINED = tuple(row for row in LABELS if row.label != UNLABELED)
 
-_LABEL_BY_ID = {row.id: row.label for row in LABELS if row.id >= 0}
+LABEL_BY_ID = {row.id: row.label for row in LABELS if row.id >= 0}
 _PHOTO = "_leftImg8bit.png"
 
 
@@ -117,7 +117,7 @@ class Cityscapes(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo, its labels and its instances."""
-    label = decode.read_labels(files["label"], _LABEL_BY_ID)
+    label = decode.read_labels(files["label"], LABEL_BY_ID)
     # The id of an instance is 1000 times that of its class, plus a number; all other pixels have
     # the id of their class, which is below 1000.
     instance = decode.read_ids(files["instance"])
