@@ -8,10 +8,14 @@ import shlex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 from asmjax.config import methods
+from asmjax.config.data import Data
+from asmjax.config.load import load_config
+from asmjax.config.schema import construct
 from asmjax.models.predictors.published import PUBLISHED
 from tests.helpers.small_configs import ROOT
 
@@ -77,6 +81,20 @@ def test_models_page_counts_parameters():
 def test_models_page_example_holds():
   (example,) = blocks((ROOT / "docs" / "models.md").read_text(), "python")
   exec(compile(example, "models.md", "exec"), {})
+
+
+def test_data_page_augments_as_it_says(tmp_path, monkeypatch):
+  """Its flags together, with the function that it shows."""
+  page = (ROOT / "docs" / "data.md").read_text().split("## Augmentation")[1].split("\n## ")[0]
+  (example,) = blocks(page, "python")
+  (tmp_path / "mine.py").write_text(example)
+  monkeypatch.chdir(tmp_path)
+  flags = dict(flag.split("=") for flag in re.findall(r"`--config\.(data\.\S+)`", page))
+  data = construct(Data, load_config("any:folder", flags).data, "data")
+  image = np.full((48, 64, 3), 200, np.uint8)
+  rngs = [np.random.default_rng(seed) for seed in range(8)]
+  images = [data.train_transform((0, 0, 0))({"image": image}, rng)["image"] for rng in rngs]
+  assert len(flags) == 11 and len({image.tobytes() for image in images}) == 8
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -7,10 +7,13 @@ from typing import Any
 from asmjax.config.schema import arguments, choose, fields_of
 from asmjax.data import SOURCES
 from asmjax.data.descriptor import Descriptor, Source
+from asmjax.data.distortions import Distortions
 from asmjax.data.loader import LoaderOptions
 from asmjax.data.tfds import Tfds
 from asmjax.data.transforms import RGB, Augment
+from asmjax.data.user_transform import UserTransform
 from asmjax.data.wrappers import RemapClasses, open_split, remap_descriptor
+from asmjax.utils.ranges import Fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Data:
     scale: Range of the random scale of training examples.
     scale_depth: Whether depths are divided by that scale.
     random_crop: Whether training examples larger than `size` are cropped at random.
+    max_class_share: Largest part of such a crop that one class should have.
+    distortions: Distortions of training examples; see `asmjax.data.distortions.Distortions`.
+    transform: Function of the user's own, "MODULE:FUNCTION" or "FILE.py:FUNCTION", that training
+      examples go through first; see `asmjax.data.user_transform.UserTransform`.
   """
 
   source: str
@@ -52,11 +59,23 @@ class Data:
   scale: tuple[float, float] = (1.0, 1.0)
   scale_depth: bool = True
   random_crop: bool = False
+  max_class_share: Fraction = 1.0
+  distortions: Distortions = Distortions()
+  transform: str = ""
 
   def train_transform(self, fill: RGB) -> Augment:
     """Returns the transform of training, which pads images with the color `fill`."""
     return Augment(
-      self.size, self.resize, self.flip, self.scale, self.scale_depth, self.random_crop, fill
+      self.size,
+      self.resize,
+      self.flip,
+      self.scale,
+      self.scale_depth,
+      self.random_crop,
+      fill,
+      distortions=self.distortions,
+      max_class_share=self.max_class_share,
+      transform=UserTransform(self.transform) if self.transform else None,
     )
 
   def eval_transform(self, fill: RGB) -> Augment:

@@ -7,20 +7,22 @@ int32 (h, w), and the `replay_` keys of earlier predictions of these; see `asmja
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 
-from asmjax.batch import MISSING, kind
-
-Example = dict[str, np.ndarray]
-
-RGB = tuple[int, int, int]
+from asmjax.batch import MISSING, UNLABELED, kind
+from asmjax.data.distortions import RGB, Distortions, Example
+from asmjax.utils.ranges import Fraction, check_ranges
 
 # Default color of padding: the middle of 0..255; see `InputTransform.fill`.
 GRAY = (127, 127, 127)
 
 _RESIZES = ("none", "stretch", "letterbox")
+
+# Number of crops that are drawn at most until no class has too much of one, as in MMSegmentation.
+_CROPS = 10
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -130,11 +132,18 @@ def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Exampl
   return {key: value[top:bottom, left:right] for key, value in example.items()}
 
 
+def find_class_share(label: np.ndarray) -> float:
+  """Finds the part of the labeled pixels that the most frequent class has; 1 if there are none."""
+  pixels = np.bincount(label[label != UNLABELED])
+  return float(pixels.max() / pixels.sum()) if pixels.size else 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Augment:
   """Transform of examples to one size: random in training, without loss of pixels in evaluation.
 
-  Resizes, scales and crops, pads, and flips, in this order.
+  Applies a user's function, resizes, rotates and shears, scales and crops, distorts colors, pads,
+  and flips, in this order.
 
   Attributes:
     size: (height, width) of the result in pixels.
@@ -148,6 +157,10 @@ class Augment:
     fill: RGB color, in 0..255, of the images' padding.
     keep_size: Whether to add `size` to the example, int32 (height, width) before padding, on which
       the tolerance of boundary metrics depends.
+    distortions: Distortions of colors, sharpness and the image plane.
+    max_class_share: Largest part of a random crop's labeled pixels that one class may have; after
+      ten crops with more, the last one is taken.
+    transform: Function from (example, generator) to an example, which comes first.
 
   Raises:
     ValueError: A field is invalid, or `scale` enlarges resized images without `random_crop`.
@@ -161,9 +174,13 @@ class Augment:
   random_crop: bool = False
   fill: RGB = GRAY
   keep_size: bool = dataclasses.field(default=False, repr=False)
+  distortions: Distortions = Distortions()
+  max_class_share: Fraction = 1.0
+  transform: Callable[[Example, np.random.Generator], Example] | None = None
 
   def __post_init__(self) -> None:
     """Checks the fields; `size` and `scale` are lists when they come from a config."""
+    check_ranges(self)
     object.__setattr__(self, "size", tuple(self.size))
     object.__setattr__(self, "scale", tuple(self.scale))
     _check_size(self.size)
@@ -175,16 +192,19 @@ class Augment:
       raise ValueError(f"scale {self.scale} enlarges images beyond {self.size}: set random_crop")
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-    """Returns the example transformed with the scale, crop and flip that `rng` draws.
+    """Returns the example transformed as `rng` draws.
 
     Raises:
       ValueError: The example exceeds `size`, and `random_crop` is not set.
     """
-    example = self.resize_only(example)
+    if self.transform:
+      example = self.transform(example, rng)
+    example = self.distortions.move(self.resize_only(example), self.fill, rng)
     factor = math.exp(rng.uniform(*np.log(self.scale))) if self.scale != (1.0, 1.0) else 1.0
     example = self._scale_and_crop(example, factor, rng)
     if self.scale_depth and factor != 1:
       example = rescale_depth_and_normals(example, factor)
+    example = self.distortions.recolor(example, self.fill, rng)
     size = np.array(example["image"].shape[:2], np.int32)
     example = pad(example, self.size, self.fill)
     example = flip(example) if self.flip and rng.random() < 0.5 else example
@@ -220,9 +240,19 @@ class Augment:
       min(side, max(1, round(limit / factor))) if scaled_side > limit else side
       for side, scaled_side, limit in zip((height, width), scaled, self.size, strict=True)
     )
-    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
     size = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
-    return resize(crop(example, top, left, (rows, columns)), size)
+    return resize(self._crop(example, (rows, columns), rng), size)
+
+  def _crop(self, example: Example, size: tuple[int, int], rng: np.random.Generator) -> Example:
+    """Crops to a window of `size` at a random place, not too much of which is of one class."""
+    height, width = example["image"].shape[:2]
+    window = example
+    for _ in range(_CROPS if self.max_class_share < 1 and "label" in example else 1):
+      top, left = int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1))
+      window = crop(example, top, left, size)
+      if self.max_class_share == 1 or find_class_share(window["label"]) <= self.max_class_share:
+        break
+    return window
 
 
 def _letterbox_size(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:

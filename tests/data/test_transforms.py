@@ -306,6 +306,36 @@ def test_augment_scaled_crops_enlarge_and_reach_everything():
   assert {x for x, _ in corners} == set(range(53)) and {y for _, y in corners} == set(range(37))
 
 
+def test_find_class_share_counts_labeled_pixels():
+  label = np.array([[0, 0, 2, 255], [2, 2, 5, 255]])
+  assert transforms.find_class_share(label) == 0.5
+  assert transforms.find_class_share(np.full((2, 2), 255)) == 1
+
+
+def test_augment_avoids_crops_of_one_class():
+  """Objects in one corner, on much background."""
+  label = np.zeros((64, 64), np.int32)
+  label[:20, :20] = 1
+  original = {"image": np.zeros((64, 64, 3), np.uint8), "label": label}
+  shares = {}
+  for limit in (1.0, 0.75):
+    augment = Augment((16, 16), random_crop=True, max_class_share=limit)
+    crops = [augment(original, np.random.default_rng(seed))["label"] for seed in range(200)]
+    shares[limit] = np.mean([transforms.find_class_share(crop) <= 0.75 for crop in crops])
+  # A crop is balanced with the probability p, and one of ten with 1 - (1 - p)^10.
+  np.testing.assert_allclose(shares[0.75], 1 - (1 - shares[1.0]) ** 10, atol=0.15)
+  assert shares[1.0] < 0.2 and shares[0.75] > 0.5
+
+
+def test_augment_draws_nothing_more_without_a_limit_of_classes():
+  augment = Augment((16, 16), random_crop=True, max_class_share=0.99)
+  for seed in range(20):  # The first crop of noise is balanced.
+    assert_examples_equal(
+      augment(example(), np.random.default_rng(seed)),
+      dataclasses.replace(augment, max_class_share=1.0)(example(), np.random.default_rng(seed)),
+    )
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.3, 2.0])
 def test_augment_keeps_image_and_depth_aligned(factor):
   """Of a linear ramp: whatever pixel one looks at, image and depth tell the same place."""
@@ -347,6 +377,7 @@ def test_augment_without_random_crop_never_loses_pixels():
     ({"scale": (2.0, 1.0)}, "0 < low <= high"),
     ({"scale": (0.0, 1.0)}, "0 < low <= high"),
     ({"scale": (1.0, 2.0), "resize": "letterbox"}, "set random_crop"),
+    ({"max_class_share": 1.5}, "max_class_share=1.5; expected"),
   ],
 )
 def test_augment_refuses_bad_settings(change, message):

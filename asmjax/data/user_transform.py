@@ -1,0 +1,79 @@
+"""A user's own transform of training examples, named in a config."""
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from asmjax.data.packing import check_example
+from asmjax.data.transforms import Example
+
+_FORMS = "MODULE:FUNCTION, as in my_package.mine:darken, or FILE.py:FUNCTION"
+
+
+@dataclasses.dataclass(frozen=True)
+class UserTransform:
+  """Transform of an example by a user's function, which each reading process imports by itself.
+
+  The function gets an example, a dict of arrays at their original size (see
+  `asmjax.data.descriptor.Source`), and the `numpy.random.Generator` of its seed, epoch and index.
+  It returns an example with the same keys; whatever moves pixels has to move all arrays.
+
+  Attributes:
+    name: Place of the function, "MODULE:FUNCTION" or "FILE.py:FUNCTION".
+
+  Raises:
+    ValueError: There is no such module, file or function.
+  """
+
+  name: str
+
+  def __post_init__(self) -> None:
+    _load(self.name)
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    """Returns the example that the function makes of a copy of `example`.
+
+    Raises:
+      ValueError: It is none, has other keys, or arrays of other types or of different sizes.
+    """
+    # A cached example's arrays cannot be written; a function may well write into what it gets.
+    result = _load(self.name)({key: value.copy() for key, value in example.items()}, rng)
+    where = f"what {self.name} returns"
+    if not isinstance(result, dict):
+      raise ValueError(f"{where} is a {type(result).__name__}; expected a dict of arrays")
+    check_example(result, example, where)
+    return result
+
+
+@functools.cache
+def _load(name: str) -> Callable[[Example, np.random.Generator], Example]:
+  """Imports a function by its name."""
+  place, _, attribute = name.rpartition(":")
+  if not place or not attribute:
+    raise ValueError(f"transform is {name!r}; expected {_FORMS}")
+  try:
+    load = _load_file if place.endswith(".py") else importlib.import_module
+    module = load(place)
+  except (ImportError, OSError, SyntaxError) as error:
+    fault = f"transform {name!r} cannot be imported ({error})"
+    raise ValueError(f"{fault}; expected {_FORMS}") from error
+  function = getattr(module, attribute, None)
+  if not callable(function):
+    raise ValueError(f"{place} has no function {attribute!r}; transform is {name!r}")
+  return function
+
+
+def _load_file(place: str) -> object:
+  """Runs a Python file as a module that nothing else imports."""
+  path = pathlib.Path(place)
+  spec = importlib.util.spec_from_file_location(f"asmjax_user_{path.stem}", path.resolve())
+  if spec is None or spec.loader is None:
+    raise ImportError(f"{path} is no Python file")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
