@@ -9,6 +9,7 @@ from asmjax.data.sources.coco_panoptic import CocoPanoptic
 from asmjax.data.sources.coco_stuff import CocoStuff
 from asmjax.data.sources.folder import Folder
 from asmjax.data.sources.gta5 import Gta5
+from asmjax.data.sources.hypersim import Hypersim
 from asmjax.data.sources.kitti import KittiDepth, KittiSemantics
 from asmjax.data.sources.labelme import Labelme
 from asmjax.data.sources.mapillary import Mapillary
@@ -30,6 +31,7 @@ SOURCES = {
   "coco_stuff": CocoStuff,
   "folder": Folder,
   "gta5": Gta5,
+  "hypersim": Hypersim,
   "kitti_depth": KittiDepth,
   "kitti_semantics": KittiSemantics,
   "labelme": Labelme,
