@@ -94,7 +94,7 @@ def test_data_page_augments_as_it_says(tmp_path, monkeypatch):
   image = np.full((48, 64, 3), 200, np.uint8)
   rngs = [np.random.default_rng(seed) for seed in range(8)]
   images = [data.train_transform((0, 0, 0))({"image": image}, rng)["image"] for rng in rngs]
-  assert len(flags) == 11 and len({image.tobytes() for image in images}) == 8
+  assert len(flags) == 12 and len({image.tobytes() for image in images}) == 8
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -81,6 +81,8 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   game = build_game(config, train.descriptor, training.dtype)
   optimizers = _build_optimizers(config["optimizer"], game.critics)
   truth_keys = {task.truth_key for task in game.tasks.values()}
+  pasted_keys = {"instance"} if data.copy_paste else set()
+  _check_provided(pasted_keys, train.descriptor, "copy-paste")
   eval_keys = {key for task in game.tasks.values() for key in task.extra_truth_keys}
   _check_provided(eval_keys, validation.descriptor, "the extra metrics of its tasks")
   validation = _select_keys(data, validation, truth_keys | eval_keys)
@@ -94,7 +96,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     game=_count_class_shares(game, train, data.loader.on_error),
     init=construct(Init, config.get("init", {}), "init"),
     optimizers=optimizers,
-    source=_select_keys(data, train, truth_keys),
+    source=_select_keys(data, train, truth_keys | pasted_keys),
     augment=data.train_transform(fill),
     validation=validation,
     prepare=prepare,
@@ -103,6 +105,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     training=training,
     evaluation=evaluation,
     checkpointing=checkpointing,
+    copy_paste=data.copy_paste,
   )
 
 
@@ -119,6 +122,11 @@ def build_schedule(config: Mapping[str, Any], run: Experiment) -> MakeSchedule |
   if "lookahead" not in config:
     return None
   settings = construct(Lookahead, config["lookahead"], "lookahead")
+  if run.copy_paste:
+    raise ValueError(
+      f"data.copy_paste is {run.copy_paste}; expected 0 with lookahead, whose critics see an "
+      "earlier prediction of every example"
+    )
   check_experiment(run, settings)
   return functools.partial(LookaheadSchedule, settings=settings)
 

@@ -39,6 +39,7 @@ class Data:
     scale_depth: Whether depths are divided by that scale.
     random_crop: Whether training examples larger than `size` are cropped at random.
     max_class_share: Largest part of such a crop that one class should have.
+    copy_paste: Probability with which instances of another training example are pasted onto one.
     distortions: Distortions of training examples; see `asmjax.data.distortions.Distortions`.
     transform: Function of the user's own, "MODULE:FUNCTION" or "FILE.py:FUNCTION", that training
       examples go through first; see `asmjax.data.user_transform.UserTransform`.
@@ -60,6 +61,7 @@ class Data:
   scale_depth: bool = True
   random_crop: bool = False
   max_class_share: Fraction = 1.0
+  copy_paste: Fraction = 0.0
   distortions: Distortions = Distortions()
   transform: str = ""
 

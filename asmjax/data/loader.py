@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from asmjax.batch import MISSING, kind
+from asmjax.data.copy_paste import choose_instances, paste
 from asmjax.data.descriptor import Source, name_example
 from asmjax.data.transforms import Example
 from asmjax.data.workers import ReadingTable, Watchdog
@@ -79,12 +80,15 @@ class EpochSampler:
     transform: Function from (example, generator) to an example of the batch's size.
     seed: Seed of the order and of the transform's randomness.
     shuffle: Whether each epoch has a new permutation; otherwise every epoch has the source's order.
+    copy_paste: Probability with which instances of another example are pasted onto an example, both
+      transformed. Unless it is 0, the source needs instances, and examples come without them.
   """
 
   source: Source
   transform: Transform
   seed: int
   shuffle: bool = True
+  copy_paste: float = 0.0
 
   def __post_init__(self) -> None:
     _check_not_empty(self.source)
@@ -98,7 +102,26 @@ class EpochSampler:
 
   def example(self, epoch: int, index: int) -> Example:
     """Returns the source's example `index`, transformed as in `epoch`."""
-    return self.transform(self.source[index], self.rng(epoch, index))
+    read = lambda other: self.source[other]
+    return self.augment(self.source[index], self.rng(epoch, index), read)
+
+  def augment(
+    self, example: Example, rng: np.random.Generator, read: Callable[[int], Example]
+  ) -> Example:
+    """Returns an example transformed, perhaps with instances of another one.
+
+    Args:
+      example: Example of the source.
+      rng: Generator of everything that is random.
+      read: Function that reads another example of the source by its index.
+    """
+    example = self.transform(example, rng)
+    if not self.copy_paste:
+      return example
+    if rng.random() < self.copy_paste:
+      donor = self.transform(read(int(rng.integers(len(self.source)))), rng)
+      example = paste(example, donor, choose_instances(donor["instance"], rng))
+    return {key: value for key, value in example.items() if key != "instance"}
 
   def rng(self, epoch: int, index: int) -> np.random.Generator:
     """Returns the generator that transforms the source's example `index` in `epoch`."""
@@ -148,7 +171,13 @@ def train_batches(
     # a 0) and from the permutations' (1); see `_permutation`.
     rng = np.random.default_rng([sampler.seed, epoch, index, 2])
     example, errors = _read_or_replace(sampler.source, index, options.on_error, rng)
-    example = sampler.transform(example, sampler.rng(epoch, index))
+
+    def read_other(index: int) -> Example:
+      other, more = _read_or_replace(sampler.source, index, options.on_error, rng)
+      errors.extend(more)
+      return other
+
+    example = sampler.augment(example, sampler.rng(epoch, index), read_other)
     return {**example, "weight": _REAL}, errors
 
   positions = range(start * batch_size + process, sys.maxsize, processes)

@@ -220,6 +220,7 @@ class Experiment:
     training: Settings of the training loop.
     evaluation: Settings of the evaluation.
     checkpointing: Settings of checkpoints.
+    copy_paste: Probability with which instances are pasted onto a training example.
 
   Raises:
     ValueError: A critic learns faster than the predictor, and `training` does not allow it; or a
@@ -239,6 +240,7 @@ class Experiment:
   training: Training
   evaluation: Evaluation
   checkpointing: Checkpointing
+  copy_paste: float = 0.0
 
   def __post_init__(self):
     if not self.training.allow_fast_critic:
@@ -318,7 +320,7 @@ class Experiment:
 
   def sampler(self) -> EpochSampler:
     """Makes the endless sequence of training examples, shuffled and augmented anew each epoch."""
-    return EpochSampler(self.source, self.augment, self.seed)
+    return EpochSampler(self.source, self.augment, self.seed, copy_paste=self.copy_paste)
 
   def train_batches(self, start: int, on_skip: Callable[[str], None] = print) -> Batches:
     """Yields this process's share of the training batches, up to the last step.

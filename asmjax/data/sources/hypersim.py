@@ -38,7 +38,7 @@ class Hypersim(FileSource):
   """Source of Hypersim: rendered rooms of 1024x768 pixels in the 40 classes of NYU Depth V2.
 
   The published distances from the camera's center become depths along its axis, and the published
-  normals, whose y points up, point down.  All cameras are taken as pinholes that see 60 degrees: the
+  normals, whose y points up, point down.  Cameras are taken as pinholes that see 60 degrees: the
   few scenes whose lens is tilted or shifted are not treated apart.  Scenes that are not there are
   left out.
 
