@@ -8,7 +8,7 @@ truths together, by the nearest pixel, and turn the normals with the scene.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -62,7 +62,7 @@ def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
   # The encoder takes BGR; what it decodes comes back in the same order.
   bgr = np.ascontiguousarray(image[..., ::-1])
   _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-  decoded = cv2.imdecode(content, cv2.IMREAD_COLOR)
+  decoded: Any = cv2.imdecode(content, cv2.IMREAD_COLOR)
   return np.ascontiguousarray(decoded[..., ::-1])
 
 

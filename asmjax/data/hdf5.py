@@ -27,7 +27,7 @@ def read_arrays(
   """
   check_exists(path)
   with naming_extra(f"reading {path.name}"):
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
   try:
     with h5py.File(path, "r") as file:
       missing = [key for key in keys if key not in file]

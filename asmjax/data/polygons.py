@@ -48,7 +48,7 @@ def _is_inside(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
   return np.cumsum(crossings.reshape(height, width + 1), 1)[:, :width] % 2 == 1
 
 
-def decode_runs(runs: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+def decode_runs(runs: Sequence[int] | np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Decodes COCO's run lengths to a mask, bool (h, w).
 
   Args:

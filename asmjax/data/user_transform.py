@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def _load(name: str) -> Callable[[Example, np.random.Generator], Example]:
   except (ImportError, OSError, SyntaxError) as error:
     fault = f"transform {name!r} cannot be imported ({error})"
     raise ValueError(f"{fault}; expected {_FORMS}") from error
-  function = getattr(module, attribute, None)
+  function: Any = getattr(module, attribute, None)
   if not callable(function):
     raise ValueError(f"{place} has no function {attribute!r}; transform is {name!r}")
   return function

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from asmjax.config import methods
-from asmjax.config.build import build_experiment
+from asmjax.config.build import build_experiment, build_schedule
 from asmjax.game import PREDICTOR
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
 from asmjax.models.layers import Norm
@@ -66,6 +66,20 @@ def test_build_experiment_renumbers_classes_by_name(horses):
   np.testing.assert_array_equal(run.source[0]["label"], np.repeat([[0, 255]], 15, 1).repeat(20, 0))
   with pytest.raises(ValueError, match="no class 'cow'; known: background, horse"):
     build_experiment(horse(horses, **{"data.classes": {"cow": 0}}))
+
+
+def test_build_experiment_pastes_instances_where_there_are_some(horses):
+  run = build_experiment(small.config(**{"data.copy_paste": 0.5}))
+  assert "instance" in run.source[0] and "instance" not in run.sampler().example(0, 0)
+  horse = small.config("iid", "horse", **{"data.root": horses, "data.copy_paste": 0.5})
+  with pytest.raises(ValueError, match="weizmann_horse gives no instance, which copy-paste need"):
+    build_experiment(horse)
+
+
+def test_build_schedule_refuses_pasting():
+  config = small.config("load", **{"data.copy_paste": 0.5})
+  with pytest.raises(ValueError, match=r"data\.copy_paste is 0\.5; expected 0 with lookahead"):
+    build_schedule(config, build_experiment(config))
 
 
 def test_build_experiment_refuses_missing_files_unless_they_are_skipped(horses, tmp_path):

@@ -40,9 +40,8 @@ _LABELS = (
   .split(", ")
 )
 _CLASSES = tuple(name for name in _LABELS if not name.startswith("*"))
-_LABEL_BY_ID = {_LABELS.index(name): label for label, name in enumerate(_CLASSES)} | {
-  UNLABELED: UNLABELED
-}
+_IDS = [id for id, name in enumerate(_LABELS) if not name.startswith("*")]
+_LABEL_BY_ID = {UNLABELED: UNLABELED} | {id: label for label, id in enumerate(_IDS)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -184,7 +184,7 @@ def draw_shape(array: np.ndarray, shape: Any, number: int, path: pathlib.Path) -
   try:
     corners = np.array(points, np.float64)
   except (ValueError, TypeError):
-    corners = np.empty(0)
+    corners = np.empty((0, 0))
   enough = len(corners) >= needed[kind] if kind == "polygon" else len(corners) == needed[kind]
   if corners.ndim != 2 or corners.shape[1] != 2 or not enough or not np.isfinite(corners).all():
     count = f"{needed[kind]}{' or more' if kind == 'polygon' else ''}"
