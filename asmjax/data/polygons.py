@@ -9,6 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# Coordinate beyond which there is no photo.
+_FARTHEST = 1e6
+
+
+def is_drawable(points: np.ndarray) -> bool:
+  """Returns whether coordinates are finite numbers of a size that photos can have."""
+  return bool((np.abs(points) <= _FARTHEST).all())
+
 
 def fill_polygon(array: np.ndarray, points: np.ndarray, value: int) -> None:
   """Sets the pixels whose centers lie inside a polygon.

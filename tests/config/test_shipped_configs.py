@@ -172,6 +172,10 @@ def test_unet18_has_the_epsilon_of_tensorflow():
     ("stanford_background", ("luc_fit", "luc_val")),
     ("folder", ("train", "val")),
     ("stanford2d3ds", ("fold1_train", "fold1_test")),
+    ("coco", ("train", "val")),
+    ("coco_stuff", ("train2017", "val2017")),
+    ("labelme", ("train", "val")),
+    ("nyuv2", ("train", "test")),
   ],
 )
 def test_get_config_of_any_takes_every_source(source, splits):
@@ -184,7 +188,12 @@ def test_get_config_of_any_takes_every_source(source, splits):
 
 
 @pytest.mark.parametrize(
-  "source, terms", [("folder", {"pixel", "affinity"}), ("rgbd_sweep", {"pixel", "structure"})]
+  "source, terms",
+  [
+    ("folder", {"pixel", "affinity"}),
+    ("rgbd_sweep", {"pixel", "structure"}),
+    ("kitti_depth", {"pixel", "structure"}),
+  ],
 )
 def test_get_config_of_any_has_a_method_for_what_the_source_provides(source, terms):
   assert set(any_source.get_config(source).terms) == terms

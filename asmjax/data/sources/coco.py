@@ -15,7 +15,7 @@ from asmjax.data import decode
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import SPLIT, FileSource, find_splits
 from asmjax.data.image_files import check_exists
-from asmjax.data.polygons import decode_runs, fill_polygon, parse_runs
+from asmjax.data.polygons import decode_runs, fill_polygon, is_drawable, parse_runs
 from asmjax.data.sources.pascal_voc import color_map
 from asmjax.data.transforms import Example
 from asmjax.utils.files import read_json_object
@@ -319,12 +319,12 @@ def find_category(entry: Any, categories: Mapping[int, Category], where: str) ->
 
 def _parse_polygon(numbers: Any) -> np.ndarray:
   try:
-    points = np.array(numbers, np.float32)
+    points = np.array(numbers, np.float64)
   except (ValueError, TypeError) as error:
     raise ValueError(f"a polygon is {reprlib.repr(numbers)}; expected numbers") from error
-  if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
+  if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not is_drawable(points):
     raise ValueError(f"a polygon is {reprlib.repr(numbers)}; expected x and y of 3 or more corners")
-  return points.reshape(-1, 2)
+  return points.astype(np.float32).reshape(-1, 2)
 
 
 def _parse_runs(shape: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:

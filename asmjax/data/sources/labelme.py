@@ -15,7 +15,7 @@ from asmjax.data import decode, image_files
 from asmjax.data.class_list import ClassList, read_classes
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.files import SPLIT, FileSource, check_fold, find_splits, select_fold
-from asmjax.data.polygons import fill_polygon
+from asmjax.data.polygons import fill_polygon, is_drawable
 from asmjax.data.sources.coco import get
 from asmjax.data.transforms import Example
 from asmjax.utils.files import read_json_object
@@ -186,7 +186,7 @@ def draw_shape(array: np.ndarray, shape: Any, number: int, path: pathlib.Path) -
   except (ValueError, TypeError):
     corners = np.empty((0, 0))
   enough = len(corners) >= needed[kind] if kind == "polygon" else len(corners) == needed[kind]
-  if corners.ndim != 2 or corners.shape[1] != 2 or not enough or not np.isfinite(corners).all():
+  if corners.ndim != 2 or corners.shape[1] != 2 or not enough or not is_drawable(corners):
     count = f"{needed[kind]}{' or more' if kind == 'polygon' else ''}"
     raise ValueError(
       f"{where} has the points {reprlib.repr(points)}; expected {count} of [x, y] for a {kind}"

@@ -135,6 +135,7 @@ def test_labelme_refuses_outlines_on_photo_as_stored(tmp_path):
     ({"shapes": [shape("car", [[1, 2]], "point")]}, "shape 1 is a 'point', which has no area"),
     ({"shapes": [shape("car", [[1, 2], [3, 4]])]}, "shape 1 has the points .*3 or more of .*poly"),
     ({"shapes": [shape("car", [[1, 2], [3, 4], ["a", 1]])]}, "shape 1 has the points"),
+    ({"shapes": [shape("car", [[1, 2], [3, 4], [5, 1e300]])]}, "shape 1 has the points"),
     ({"shapes": [shape("car", [[1, 2]] * 3, "circle")]}, "expected 2 of .* for a circle"),
     ({"shapes": [SHAPES[5] | {"mask": "###"}]}, "shape 1: mask is no PNG in base64"),
     ({"shapes": [SHAPES[5] | {"mask": "aaaa"}]}, "shape 1: mask is no PNG in base64"),
