@@ -153,11 +153,17 @@ def check_fold(fold: int, folds: int) -> None:
 
 
 def select_fold(names: Sequence[str], split: str, *, fold: int, folds: int) -> list[str]:
-  """Selects the names of a split of one folder: part `fold` of them for "val", the others for
-  "train", all for "all".
+  """Selects the names of a split of one folder, in their order.
 
-  The parts are of about equal size, by an order that the names alone decide: neighbors in a
-  sequence of frames, which are alike, are spread over all parts.
+  "val" has one of several parts of about equal size, "train" the others, "all" all names. An order
+  that the names alone decide makes the parts: neighbors in a sequence of frames, which are alike,
+  are spread over all of them.
+
+  Args:
+    names: Names of all files in the folder.
+    split: Name of the split: "train", "val" or "all".
+    fold: Part that "val" has, from 0.
+    folds: Number of parts.
   """
   if split == "all":
     return list(names)

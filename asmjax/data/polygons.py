@@ -37,8 +37,7 @@ def fill_polygon(array: np.ndarray, points: np.ndarray, value: int) -> None:
 
 
 def _is_inside(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-  """Returns whether each pixel's center is inside a polygon, bool (h, w): an odd number of sides
-  lie to the left of it."""
+  """Returns whether each pixel's center is inside: an odd number of sides lie to the left of it."""
   height, width = size
   (x0, y0), (x1, y1) = points.T, np.roll(points, -1, 0).T
   # Rows whose centers a side crosses; a horizontal side crosses none.

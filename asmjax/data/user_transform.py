@@ -52,7 +52,7 @@ class UserTransform:
 
 
 @functools.cache
-def _load(name: str) -> Callable[[Example, np.random.Generator], Example]:
+def _load(name: str) -> Callable[..., Any]:
   """Imports a function by its name."""
   place, _, attribute = name.rpartition(":")
   if not place or not attribute:
@@ -63,7 +63,7 @@ def _load(name: str) -> Callable[[Example, np.random.Generator], Example]:
   except (ImportError, OSError, SyntaxError) as error:
     fault = f"transform {name!r} cannot be imported ({error})"
     raise ValueError(f"{fault}; expected {_FORMS}") from error
-  function: Any = getattr(module, attribute, None)
+  function = getattr(module, attribute, None)
   if not callable(function):
     raise ValueError(f"{place} has no function {attribute!r}; transform is {name!r}")
   return function
