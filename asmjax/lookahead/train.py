@@ -137,21 +137,21 @@ class LookaheadSchedule(Schedule):
     """Yields the critics' steps and the predictor's, in phases."""
     while not self.finished:
       retraining = self.progress.retraining
-      active_players = self._experiment.game.critics if retraining else (PREDICTOR,)
       with contextlib.closing(self._batches()) as examples:
-        for batch in prefetch_batches(self._experiment, examples):
-          yield StepInput(active_players, batch)
+        batches = prefetch_batches(self._experiment, examples)
+        for step_input in self.join_steps(batches, self._experiment.training.steps_per_call):
+          yield step_input
           if self.finished or self.progress.retraining is not retraining:
             break
 
-  def after_step(self, state: TrainState) -> StepResult:
+  def after_steps(self, state: TrainState, count: int) -> StepResult:
     """Evaluates at the end of a propagation or a part of the critics' training, and acts on it."""
     if self.progress.retraining:
-      self._update(critic_steps=self.progress.critic_steps + 1)
-      result = self._after_critic_step(state)
+      self._update(critic_steps=self.progress.critic_steps + count)
+      result = self._after_critic_steps(state)
     else:
-      self._update(predictor_steps=self.progress.predictor_steps + 1)
-      result = self._after_predictor_step(state)
+      self._update(predictor_steps=self.progress.predictor_steps + count)
+      result = self._after_predictor_steps(state)
     saves = result.saves or is_due(self.done, self._experiment.checkpointing.every)
     return result._replace(saves=saves)
 
@@ -164,11 +164,19 @@ class LookaheadSchedule(Schedule):
     run = self._experiment
     return TrainingBatch(run.sampler(), run.training.batch_size, now.predictor_steps - behind)
 
-  @property
-  def acts_next(self) -> bool:
-    """Whether the coming step ends a propagation, or a part of the critics' training."""
-    now = self.progress
-    return self._acts_at((now.critic_steps if now.retraining else now.predictor_steps) + 1)
+  def active_players_after(self, count: int) -> tuple[str, ...]:
+    """Returns the players of the present phase."""
+    del count
+    return self._experiment.game.critics if self.progress.retraining else (PREDICTOR,)
+
+  def pauses_after(self, count: int) -> bool:
+    """Returns whether a propagation, a part of the critics' training or an interval ends."""
+    now, experiment = self.progress, self._experiment
+    return (
+      self._acts_at((now.critic_steps if now.retraining else now.predictor_steps) + count)
+      or is_due(self.done + count, experiment.checkpointing.every)
+      or is_due(self.done + count, experiment.training.log_every)
+    )
 
   def _acts_at(self, count: int) -> bool:
     """Returns whether more is to do after so many steps of those that are being trained."""
@@ -206,7 +214,7 @@ class LookaheadSchedule(Schedule):
 
   # The predictor's propagations.
 
-  def _after_predictor_step(self, state: TrainState) -> StepResult:
+  def _after_predictor_steps(self, state: TrainState) -> StepResult:
     now, rules = self.progress, self._settings.rules
     if not self._acts_at(now.predictor_steps):
       return StepResult(state)
@@ -278,7 +286,7 @@ class LookaheadSchedule(Schedule):
     self._update(best_critic_loss=loss)
     return state, {"lookahead/critic_loss": loss}
 
-  def _after_critic_step(self, state: TrainState) -> StepResult:
+  def _after_critic_steps(self, state: TrainState) -> StepResult:
     now, settings = self.progress, self._settings.retraining
     steps = now.critic_steps - now.phase_start
     if not self._acts_at(now.critic_steps):

@@ -52,6 +52,9 @@ class Training:
     grad_accum_steps: Number of microbatches that a device's share of the batch is cut into.
     dtype: Type in which the networks compute: "float32", the default, or "bfloat16".
     log_every: Number of steps, of all players, between logged means of the training metrics.
+    steps_per_call: Number of steps that one call of the compiled program takes where nothing is to
+      do between them: more than 1, the default, where a step takes no longer than its dispatch.
+      The numbers stay those of single steps, up to rounding.
     on_nonfinite: What to do about a step at which a loss, a gradient or an updated player is not
       finite, and which therefore changes none: "stop", the default, ends the run, and "skip" goes
       on with the next batch, unless 10 steps in a row are not finite.
@@ -70,6 +73,7 @@ class Training:
   grad_accum_steps: PositiveInt = 1
   dtype: str = "float32"
   log_every: PositiveInt = 50
+  steps_per_call: PositiveInt = 1
   on_nonfinite: str = "stop"
   allow_fast_critic: bool = False
 

@@ -18,12 +18,12 @@ from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
 from asmjax.train.health import GameMonitor
 from asmjax.train.logger import Logger, Loggers, SkippedExamples, open_run_loggers
-from asmjax.train.nonfinite import POLICIES, Fault, GuardedStep, StepLog, StepReport, guard_step
+from asmjax.train.nonfinite import POLICIES, Fault, StepLog, StepReport, guard_step
 from asmjax.train.parallel import pmap_step, replicate
 from asmjax.train.replay import name_examples, write_step
 from asmjax.train.schedule import FixedSteps, Schedule, StepInput, is_due
 from asmjax.train.state import TrainState
-from asmjax.train.step import make_step
+from asmjax.train.step import make_step, scan_steps
 from asmjax.utils.files import read_jsonl, write_json
 from asmjax.utils.stopping import Stopped, stop_request
 
@@ -110,7 +110,7 @@ def _take_steps(
     if result.saves:
       logger.log_metrics(schedule.done, {}, result.scores)
       checkpoints.save(result.state, step=schedule.done, extra=schedule.extra_state())
-    take_step = _make_take_step(experiment)
+    take_steps = _make_take_steps(experiment)
     monitor = GameMonitor(experiment.game.terms, read_jsonl(workdir / "metrics.jsonl"))
     log = StepLog(
       POLICIES[experiment.training.on_nonfinite],
@@ -119,11 +119,12 @@ def _take_steps(
     )
     results: dict[str, Any] = {}
     for step_input in schedule.step_inputs():
-      state, report = take_step(step_input, result.state)
-      log.add(schedule.done, report)
-      if halt := log.find_halt(wait=schedule.acts_next):
+      state, reports = take_steps(step_input, result.state)
+      log.add(schedule.done, reports)
+      count = len(step_input.batches)
+      if halt := log.find_halt(wait=schedule.pauses_after(count)):
         raise _halt(experiment, workdir, schedule, checkpoints, halt, state)
-      result, done = schedule.after_step(state), schedule.done
+      result, done = schedule.after_steps(state, count), schedule.done
       left_by = stop.signal
       saves = result.evaluates or result.saves or left_by is not None
       if not (saves or result.scores or is_due(done, experiment.training.log_every)):
@@ -289,16 +290,16 @@ def _describe_start(experiment: Experiment, state: TrainState) -> str:
   )
 
 
-def _make_take_step(
+def _make_take_steps(
   experiment: Experiment,
 ) -> Callable[[StepInput, TrainState], tuple[TrainState, StepReport]]:
-  """Makes `take_step(step_input, state)`, compiled once for every set of active players."""
+  """Makes `take_steps(step_input, state)`, compiled once for every set of active players."""
   transformations = experiment.make_transformations()
   limit = POLICIES[experiment.training.on_nonfinite]
   streak = replicate(jnp.int32(0))
 
   @functools.cache
-  def compile_step(active_players: tuple[str, ...]) -> GuardedStep:
+  def compile_steps(active_players: tuple[str, ...]) -> Callable[..., Any]:
     step = make_step(
       experiment.game,
       transformations,
@@ -308,15 +309,15 @@ def _make_take_step(
       grad_accum_steps=experiment.training.grad_accum_steps,
       stop_frozen=experiment.stop_frozen,
     )
-    return pmap_step(guard_step(step, limit=limit), donate=True)
+    return pmap_step(scan_steps(guard_step(step, limit=limit)), donate=True)
 
-  def take_step(step_input: StepInput, state: TrainState) -> tuple[TrainState, StepReport]:
+  def take_steps(step_input: StepInput, state: TrainState) -> tuple[TrainState, StepReport]:
     nonlocal streak
-    step = compile_step(step_input.active_players)
-    (state, streak), report = step((state, streak), step_input.batch)
-    return state, report
+    steps = compile_steps(step_input.active_players)
+    (state, streak), reports = steps((state, streak), step_input.batches)
+    return state, reports
 
-  return take_step
+  return take_steps
 
 
 def _halt(

@@ -24,7 +24,7 @@ POLICIES = {"stop": 1, "skip": 10}
 
 
 class StepReport(NamedTuple):
-  """What a guarded step reports, on the devices.
+  """What a guarded step reports, on the devices; of several steps, one more first axis.
 
   Attributes:
     metrics: Metrics of the step by name; see `asmjax.train.step.make_step`.
@@ -33,9 +33,9 @@ class StepReport(NamedTuple):
     finite_players: Whether each updated player's parameters and statistics were finite.
   """
 
-  metrics: dict[str, Float[Array, ""]]
-  is_finite: Bool[Array, ""]
-  finite_players: dict[str, Bool[Array, ""]]
+  metrics: dict[str, Float[Array, "*steps"]]
+  is_finite: Bool[Array, "*steps"]
+  finite_players: dict[str, Bool[Array, "*steps"]]
 
 
 # The state, and the number of steps in a row up to it that were not finite.
@@ -125,13 +125,13 @@ class StepLog:
     """
     self._limit, self._name_examples, self._polls = limit, name_examples, polls
     self._pending: collections.deque[tuple[int, StepReport]] = collections.deque()
-    self._metrics: list[Mapping[str, Array]] = []
+    self._metrics: list[Mapping[str, Array | np.ndarray]] = []
     self._faults: list[Fault] = []
     self._streak = 0
 
-  def add(self, step: int, report: StepReport) -> None:
-    """Adds the report of the step after `step` others."""
-    self._pending.append((step, report))
+  def add(self, step: int, reports: StepReport) -> None:
+    """Adds the reports, arrays (n,), of the n steps after `step` others."""
+    self._pending.append((step, reports))
 
   def find_halt(self, *, wait: bool) -> Fault | None:
     """Returns the step that the run halted at, if it is known to have halted.
@@ -140,16 +140,26 @@ class StepLog:
       wait: Whether to wait for all steps; otherwise only the reports that are here are read.
     """
     while self._pending and (wait or self._polls and _is_ready(self._pending[0][1].is_finite)):
-      step, report = self._pending.popleft()
-      if report.is_finite:
-        self._metrics.append(report.metrics)
+      first, reports = self._pending.popleft()
+      is_finite = np.asarray(reports.is_finite)
+      if is_finite.all():
+        self._metrics.append(reports.metrics)
         self._streak = 0
         continue
-      self._streak += 1
-      players, examples = tuple(report.finite_players), tuple(self._name_examples(step))
-      self._faults.append(Fault(step, _name_faults(report), players, examples))
-      if self._streak == self._limit:
-        return self._faults[-1]
+      reports = jax.device_get(reports)
+      self._metrics.append(
+        {name: of_steps[is_finite] for name, of_steps in reports.metrics.items()}
+      )
+      for i, finite in enumerate(is_finite.tolist()):
+        if finite:
+          self._streak = 0
+          continue
+        self._streak += 1
+        report = jax.tree.map(lambda x, i=i: x[i], reports)
+        players, examples = tuple(report.finite_players), tuple(self._name_examples(first + i))
+        self._faults.append(Fault(first + i, _name_faults(report), players, examples))
+        if self._streak == self._limit:
+          return self._faults[-1]
     return None
 
   def read(self) -> tuple[dict[str, float], list[Fault]]:
@@ -160,8 +170,8 @@ class StepLog:
     values: dict[str, list[float]] = {}
     for metrics in jax.device_get(self._metrics):
       for name, value in metrics.items():
-        values.setdefault(name, []).append(float(value))
-    means = {name: float(np.mean(of_steps)) for name, of_steps in values.items()}
+        values.setdefault(name, []).extend(value.tolist())
+    means = {name: float(np.mean(of_steps)) for name, of_steps in values.items() if of_steps}
     faults = list(self._faults)
     self._metrics.clear()
     self._faults.clear()
@@ -170,7 +180,7 @@ class StepLog:
 
 def _name_faults(report: StepReport) -> tuple[str, ...]:
   """Names what a step computed that is not finite."""
-  metrics = {name: float(value) for name, value in jax.device_get(report.metrics).items()}
+  metrics = {name: float(value) for name, value in report.metrics.items()}
   updated = {name: bool(value) for name, value in report.finite_players.items()}
   return (
     *(f"{name} {value}" for name, value in metrics.items() if not np.isfinite(value)),

@@ -1,6 +1,7 @@
 """Schedules: which players each step updates, on which batch, and what follows the step."""
 
 import abc
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -33,19 +34,19 @@ class TrainingBatch(NamedTuple):
 
 
 class StepInput(NamedTuple):
-  """Input of one training step.
+  """Input of the training steps that one call takes.
 
   Attributes:
-    active_players: Players that the step updates: "predictor" and the terms of critics.
-    batch: Training batch on the devices, arrays (devices, n, ...) by key.
+    active_players: Players that the steps update: "predictor" and the terms of critics.
+    batches: Training batch of each step on the devices, arrays (devices, n, ...) by key.
   """
 
   active_players: tuple[str, ...]
-  batch: Mapping[str, Array]
+  batches: tuple[Mapping[str, Array], ...]
 
 
 class StepResult(NamedTuple):
-  """Result of one training step, and what the loop must do about it.
+  """Result of the training steps of a call, and what the loop must do about it.
 
   Attributes:
     state: State that the next step starts from.
@@ -84,25 +85,48 @@ class Schedule(abc.ABC):
 
   @abc.abstractmethod
   def step_inputs(self) -> Iterator[StepInput]:
-    """Yields the input of each remaining step, until the run ends."""
+    """Yields the input of each call that takes remaining steps, until the run ends."""
 
   @abc.abstractmethod
-  def after_step(self, state: TrainState) -> StepResult:
-    """Counts the step that led to `state`, and decides what follows it."""
+  def after_steps(self, state: TrainState, count: int) -> StepResult:
+    """Counts the `count` steps that led to `state`, and decides what follows them."""
+
+  @abc.abstractmethod
+  def active_players_after(self, count: int) -> tuple[str, ...]:
+    """Returns the players that the step after `count` more steps updates."""
+
+  @abc.abstractmethod
+  def pauses_after(self, count: int) -> bool:
+    """Returns whether more is to do after `count` more steps than to take the next one."""
 
   @abc.abstractmethod
   def locate_batch(self, step: int) -> TrainingBatch:
-    """Locates the batch of the step after `step` others, since which `after_step` only counted."""
+    """Locates the batch of the step after `step` others, since which steps were only counted."""
+
+  def join_steps(self, batches: Iterator[Mapping[str, Array]], limit: int) -> Iterator[StepInput]:
+    """Yields the inputs of calls that take `limit` steps, or one where a longer call would not do.
+
+    So at most two programs are compiled for a set of players. Steps are taken in one call if they
+    update the same players and nothing is to do between them.
+
+    Args:
+      batches: Batches of the coming steps.
+      limit: Largest number of steps in a call.
+    """
+    while True:
+      players = self.active_players_after(0)
+      is_free = not any(
+        self.pauses_after(count) or self.active_players_after(count) != players
+        for count in range(1, limit)
+      )
+      if not (group := tuple(itertools.islice(batches, limit if is_free else 1))):
+        return
+      yield StepInput(players, group)
 
   @property
   def finished(self) -> bool:
     """Whether the run has ended: by default, whether all steps are taken."""
     return self.done == self.steps
-
-  @property
-  def acts_next(self) -> bool:
-    """Whether `after_step` will do more with the coming step than to count it; never by default."""
-    return False
 
   def extra_state(self) -> ExtraState | None:
     """Returns what a checkpoint must hold besides the training state; None for nothing."""
@@ -135,28 +159,42 @@ class FixedSteps(Schedule):
     return StepResult(state)
 
   def step_inputs(self) -> Iterator[StepInput]:
-    """Yields a step for each remaining minibatch."""
+    """Yields steps for all remaining minibatches."""
     experiment = self._experiment
-    players = (PREDICTOR, *experiment.game.critics)
-    for batch in prefetch_batches(experiment, experiment.train_batches(self.done, self._on_skip)):
-      yield StepInput(experiment.updates.active_players(self.done, players), batch)
+    batches = prefetch_batches(experiment, experiment.train_batches(self.done, self._on_skip))
+    return self.join_steps(batches, experiment.training.steps_per_call)
+
+  def active_players_after(self, count: int) -> tuple[str, ...]:
+    """Returns the players whose turn it is."""
+    players = (PREDICTOR, *self._experiment.game.critics)
+    return self._experiment.updates.active_players(self.done + count, players)
+
+  def pauses_after(self, count: int) -> bool:
+    """Returns whether a log, an evaluation, a checkpoint or the end is due."""
+    done, experiment = self.done + count, self._experiment
+    return (
+      self._evaluates_at(done)
+      or is_due(done, experiment.checkpointing.every)
+      or is_due(done, experiment.training.log_every)
+    )
 
   def locate_batch(self, step: int) -> TrainingBatch:
     """Locates the batch that a step takes: that of its number."""
     return TrainingBatch(self._experiment.sampler(), self._experiment.training.batch_size, step)
 
-  def after_step(self, state: TrainState) -> StepResult:
+  def after_steps(self, state: TrainState, count: int) -> StepResult:
     """Asks for evaluations and checkpoints at their intervals, and for both at the end."""
-    experiment = self._experiment
-    before = experiment.updates.count_predictor_steps(self.done)
-    self.done += 1
-    now = experiment.updates.count_predictor_steps(self.done)
-    evaluates = now > before and is_due(now, experiment.evaluation.every)
+    self.done += count
     return StepResult(
       state,
-      evaluates=evaluates or self.done == self.steps,
-      saves=is_due(self.done, experiment.checkpointing.every),
+      evaluates=self._evaluates_at(self.done),
+      saves=is_due(self.done, self._experiment.checkpointing.every),
     )
+
+  def _evaluates_at(self, done: int) -> bool:
+    """Returns whether the last of `done` steps ends the run or an interval of evaluations."""
+    before, now = map(self._experiment.updates.count_predictor_steps, (done - 1, done))
+    return done == self.steps or now > before and is_due(now, self._experiment.evaluation.every)
 
 
 def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from asmjax.train.updates import JOINT, UpdateSchedule
 
 Batch = Mapping[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]
+_Carry = TypeVar("_Carry")
+_Report = TypeVar("_Report")
 # Function of differentiated inputs, running statistics and a batch that returns the losses.
 ComputeLosses = Callable[[PyTree, PyTree, Batch], GameOutput]
 
@@ -89,6 +92,30 @@ def make_step(
     return dataclasses.replace(state, step=state.step + 1, players=players), metrics
 
   return step
+
+
+def scan_steps(
+  step: Callable[[_Carry, Batch], tuple[_Carry, _Report]],
+) -> Callable[[_Carry, Sequence[Batch]], tuple[_Carry, _Report]]:
+  """Makes a function that takes a step on each of several batches, in one program.
+
+  A device then works through them without waiting for the host, which matters where a step takes
+  no longer than its dispatch.
+
+  Args:
+    step: `step(carry, batch) -> (carry, report)`, such as a step of one device.
+
+  Returns:
+    `steps(carry, batches) -> (carry, reports)`, the reports stacked along a new first axis.
+  """
+
+  def steps(carry: _Carry, batches: Sequence[Batch]) -> tuple[_Carry, _Report]:
+    if len(batches) > 1:
+      return lax.scan(step, carry, jax.tree.map(lambda *x: jnp.stack(x), *batches))
+    carry, report = step(carry, batches[0])
+    return carry, jax.tree.map(lambda x: x[None], report)
+
+  return steps
 
 
 def make_critic_losses(

@@ -44,15 +44,15 @@ class CheckedSchedule(LookaheadSchedule):
         sampler, size, number = self.locate_batch(self.done)
         again = next(train_batches(sampler, batch_size=size, start=number))
         for key, value in again.items():
-          expected = np.asarray(step_input.batch[key]).reshape(value.shape)
+          expected = np.asarray(step_input.batches[0][key]).reshape(value.shape)
           np.testing.assert_array_equal(value, expected)
       yield step_input
 
-  def after_step(self, state):
+  def after_steps(self, state, count):
     """Copies first: the state is not to be touched any more once it has been handed on."""
-    before, copy, acts = self.progress, jax.device_get(state), self.acts_next
-    result = super().after_step(state)
-    assert acts is bool(result.scores)
+    before, copy, pauses = self.progress, jax.device_get(state), self.pauses_after(count)
+    result = super().after_steps(state, count)
+    assert pauses or not result.scores
     if self.progress.cycle.best_model != self._copy[0]:
       self._copy = (self.progress.predictor_steps, copy.players[PREDICTOR], int(copy.step))
     if self.progress.num_cycles > before.num_cycles:

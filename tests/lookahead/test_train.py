@@ -19,9 +19,9 @@ AHEAD = {key: value for key, value in small.AHEAD.items() if "adversarial" not i
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-  """A run on eight devices whose steps back were all compared with copies."""
+  """A run on eight devices, two steps a call, whose steps back were all compared with copies."""
   workdir = tmp_path_factory.mktemp("lookahead_runs")
-  return workdir, *lookahead_runs.run(workdir)
+  return workdir, *lookahead_runs.run(workdir, **{"train.steps_per_call": 2})
 
 
 def test_schedule_steps_the_predictor_back_to_the_best_and_no_critic(finished):

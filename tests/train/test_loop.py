@@ -1,3 +1,5 @@
+import functools
+
 """Complete runs: a shipped config made small, killed and resumed, evaluated again."""
 
 import json
@@ -289,6 +291,36 @@ def test_evaluate_refuses_a_split_without_batches():
     make_evaluate(run.game)(run.init_state().variables(), [])
 
 
+class Counting(FixedSteps):
+  """Notes how many steps each call takes."""
+
+  def __init__(self, experiment, on_skip, counts):
+    super().__init__(experiment, on_skip)
+    self._counts = counts
+
+  def after_steps(self, state, count):
+    self._counts.append(count)
+    return super().after_steps(state, count)
+
+
+def test_train_takes_steps_together_where_nothing_is_due_between_them(tmp_path, compiled_once):
+  runs = {}
+  for name, at_once in (("single", 1), ("joined", 2)):
+    changes = {"train.steps_per_call": at_once, "train.updates": "alternate(1, 2)"}
+    run, counts = build_experiment(small.config(**changes)), []
+    train(run, tmp_path / name, lambda run, _, on_skip, to=counts: Counting(run, on_skip, to))
+    with open_checkpoints(run, tmp_path / name) as checkpoints:
+      state = restore_state(run, checkpoints, checkpoints.latest_step())
+    runs[name] = small.logged(tmp_path / name), jax.device_get(state)
+  # Of all players' 18 steps, the predictor's are 1 and 2, 4 and 5, and so on. Logs are due after 5,
+  # 10 and 15, checkpoints after 4, 8, 12 and 16, evaluations after 9 and 18.
+  assert counts == [1, 2, 1, 1, 1, 1, 1, 1, 1, 2, 1, 2, 1, 2]
+  for single, joined in zip(runs["single"][0], runs["joined"][0], strict=True):
+    assert joined == pytest.approx(single, rel=1e-4, nan_ok=True)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+  jax.tree.map(close, runs["joined"][1], runs["single"][1])
+
+
 class Killed(Exception):
   """Ends a run between two steps."""
 
@@ -300,10 +332,10 @@ class Mortal(FixedSteps):
     super().__init__(*arguments)
     self._life = after
 
-  def after_step(self, state):
+  def after_steps(self, state, count):
     if self.done == self._life:
       raise Killed
-    return super().after_step(state)
+    return super().after_steps(state, count)
 
 
 def test_train_resumes_with_all_options_together(tmp_path, compiled_once):

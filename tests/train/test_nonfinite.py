@@ -10,6 +10,7 @@ from asmjax.models.layers import DEVICES
 from asmjax.train.nonfinite import Fault, StepLog, StepReport, guard_step, name_nonfinite_arrays
 from asmjax.train.parallel import pmap_step, replicate
 from asmjax.train.state import Player, TrainState
+from asmjax.train.step import scan_steps
 
 
 def add(state, batch):
@@ -21,18 +22,22 @@ def add(state, batch):
   return dataclasses.replace(state, step=state.step + 1, players=players), {"loss": loss}
 
 
-def run(limit, deltas, losses):
-  """The states and reports after each step, on all devices."""
-  step = pmap_step(guard_step(add, limit=limit), donate=True)
+def run(limit, deltas, losses, at_once=1):
+  """The states and reports after each call of so many steps, on all devices."""
+  step = pmap_step(scan_steps(guard_step(add, limit=limit)), donate=True)
   player = Player(jnp.ones(3), {}, {"count": jnp.int32(7)})
   other = jax.tree.map(jnp.copy, player)
   start = TrainState(jnp.int32(5), {"a": player, "b": other}, jnp.zeros(2, jnp.uint32))
-  carry, states, reports = replicate((start, jnp.int32(0))), [], []
+  carry, states, reports, batches = replicate((start, jnp.int32(0))), [], [], []
   for delta, loss in zip(deltas, losses, strict=True):
     spread = lambda x: np.full((jax.device_count(), 2), x, np.float32)
     batch = {"delta": spread(0), "loss": spread(loss)}
     batch["delta"][3] = delta  # One device alone sees it.
-    carry, report = step(carry, batch)
+    batches.append(batch)
+    if len(batches) < at_once:
+      continue
+    carry, report = step(carry, batches)
+    batches = []
     states.append(jax.device_get(carry[0]))
     reports.append(report)
   return states, reports
@@ -77,11 +82,25 @@ def test_guard_step_stops_at_the_first_by_a_limit_of_1():
   assert log.find_halt(wait=True).names == ("loss nan", "a after the update")
 
 
+def test_scan_steps_halts_amid_the_steps_of_a_call():
+  devices, nan = jax.device_count(), np.nan
+  deltas, losses = [devices, nan, devices, nan, nan, devices], [1, 2, 3, 4, 5, 6]
+  (states, reports), at_once = run(2, deltas, losses), run(2, deltas, losses, at_once=3)
+  jax.tree.map(np.testing.assert_array_equal, at_once[0], states[2::3])
+  logs = []
+  for of_calls in (reports, at_once[1]):
+    logs.append(StepLog(2, lambda step: [f"of {step}"], polls=True))
+    for i, report in enumerate(of_calls):
+      logs[-1].add(i * len(reports) // len(of_calls), report)
+  single, joined = ((log.find_halt(wait=True), log.read()) for log in logs)
+  assert joined == single and joined[0].step == 4 and joined[1][0] == {"loss": 2}
+
+
 def test_step_log_averages_each_metric_over_the_finite_steps_that_have_it():
   log = StepLog(9, lambda step: [], polls=True)
   for step, metrics in enumerate(({"x": 1.0}, {"x": np.nan, "y": 5.0}, {"x": 4.0, "y": 3.0})):
     report = StepReport(metrics, jnp.isfinite(metrics["x"]), {"a": jnp.array(True)})
-    log.add(step, jax.tree.map(jnp.asarray, report))
+    log.add(step, jax.tree.map(lambda x: jnp.asarray(x)[None], report))
   assert log.find_halt(wait=True) is None
   means, (fault,) = log.read()
   assert means == {"x": 2.5, "y": 3.0} and str(fault).startswith("step 1 is not finite (x nan)")
