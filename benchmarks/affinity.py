@@ -9,10 +9,10 @@ free variables whose softmax weighs the sizes (Ke et al. 2018, Eq. 7; weights by
            divergences, and means over what boolean masks gather.
 
 First it is asserted that both sides compute the same value and gradients. Then they take turns on
-the CPU, each with the same number of threads. Memory is the growth of a fresh process's peak over
-what it held before, inputs included in the latter. At full resolution PyTorch's tensors do not fit
-an ordinary machine: it is measured at two smaller shapes, which shows that it is linear in pixels,
-and extrapolated along that line.
+one device, on the CPU each with as many threads. Memory, measured on the CPU, is the growth of a
+fresh process's peak over what it held before, inputs included in the latter. At full resolution
+PyTorch's tensors do not fit an ordinary machine: it is measured at two smaller shapes, which shows
+that it is linear in pixels, and extrapolated along that line.
 
   python benchmarks/affinity.py
   taskset -c 0 python benchmarks/affinity.py --threads=1 --no-memory
@@ -24,6 +24,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -35,13 +36,18 @@ from torch import Tensor
 
 from asmjax.losses.affinity import SizeWeights, affinity_loss
 from benchmarks.harness import (
+  add_device_flag,
+  count_calls,
   format_ratio,
   limit_cores,
   make_parser,
   read_memory,
+  record_ratio,
   reset_peak_memory,
   run_in_new_process,
   time_in_turns,
+  use_device,
+  wait_for,
 )
 
 SIZES = (3, 5, 7)
@@ -53,8 +59,9 @@ PAUSE = 0.05  # Seconds until the other side's worker threads sleep.
 
 Shape = tuple[int, int, int, int]
 Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # Logits, labels and free variables (2, c, k).
-# From nothing to the value and the gradients by logits (n, h, w, c) and by free variables.
-Side = Callable[[], tuple[float, np.ndarray, np.ndarray]]
+# From nothing to the value and the gradients by logits (n, h, w, c) and by free variables, on the
+# device.
+Side = Callable[[], tuple[Any, Any, Any]]
 
 
 def draw(shape: Shape) -> Inputs:
@@ -71,8 +78,9 @@ def draw(shape: Shape) -> Inputs:
   return logits, label, rng.standard_normal((2, c, len(SIZES)), np.float32)
 
 
-def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
+def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray, device: str) -> Side:
   """Compiles the library's loss for these inputs."""
+  del device  # JAX's own.
 
   def loss(logits, free, label):
     weights = SizeWeights(*jax.nn.softmax(free))
@@ -85,22 +93,23 @@ def ours(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
   compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(*inputs).compile()
 
   def run():
-    value, gradients = jax.block_until_ready(compiled(*inputs))
-    return float(value), *map(np.asarray, gradients)
+    value, gradients = compiled(*inputs)
+    return value, *gradients
 
   return run
 
 
-def pytorch(logits: np.ndarray, label: np.ndarray, free: np.ndarray) -> Side:
+def pytorch(logits: np.ndarray, label: np.ndarray, free: np.ndarray, device: str) -> Side:
   """Makes the released scheme, channels first."""
-  logits = torch.from_numpy(logits).permute(0, 3, 1, 2).contiguous().requires_grad_()
-  label, free = torch.from_numpy(label).long(), torch.from_numpy(free).requires_grad_()
+  logits, label, free = (torch.from_numpy(x).to(device) for x in (logits, label, free))
+  logits = logits.permute(0, 3, 1, 2).contiguous().requires_grad_()
+  label, free = label.long(), free.requires_grad_()
 
   def run():
     logits.grad = free.grad = None
     value = _released(logits.softmax(1), label, free.softmax(-1))
     value.backward()
-    return value.item(), logits.grad.permute(0, 2, 3, 1).numpy(), free.grad.numpy()
+    return value, logits.grad.permute(0, 2, 3, 1), free.grad
 
   return run
 
@@ -143,7 +152,10 @@ SIDES = {"ours": ours, "pytorch": pytorch}
 
 def check(sides: dict[str, Side]) -> None:
   """Asserts that both sides have the same value and gradients."""
-  (value, *gradients), (expected, *expected_gradients) = (side() for side in sides.values())
+  (value, *gradients), (expected, *expected_gradients) = (
+    [np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x) for x in side()]
+    for side in sides.values()
+  )
   np.testing.assert_allclose(value, expected, rtol=1e-4)
   errors = [
     np.abs(a - b).max() / np.abs(b).max()
@@ -156,16 +168,18 @@ def check(sides: dict[str, Side]) -> None:
   )
 
 
-def measure_time(shape: Shape, rounds: int) -> None:
+def measure_time(shape: Shape, rounds: int, device: str) -> None:
   """Checks, and prints median seconds and the ratio of each round."""
   print(f"{_name(shape)}: forward and backward")
   inputs = draw(shape)
-  sides = {name: make(*inputs) for name, make in SIDES.items()}
+  sides = {name: make(*inputs, device) for name, make in SIDES.items()}
   check(sides)
-  times = time_in_turns(sides, rounds, pause=PAUSE)
+  times = time_in_turns(sides, rounds, calls=count_calls(device), pause=PAUSE)
   for name, seconds in times.items():
     print(f"  {name:9}{1e3 * np.median(seconds):9.1f} ms")
-  print(f"  ours / pytorch = {format_ratio(np.divide(*times.values()))}")
+  ratios = np.divide(*times.values())
+  print(f"  ours / pytorch = {format_ratio(ratios)}")
+  record_ratio(f"affinity fields of three sizes, {_name(shape)}: ours / pytorch", ratios)
 
 
 def measure_memory() -> None:
@@ -184,15 +198,18 @@ def measure_memory() -> None:
     f"{pixels[1] / pixels[0]:.0f} times the pixels take {large / small:.2f} times the memory"
   )
   print(f"  ours / pytorch = {needed / extrapolated:.3f}")
+  row = f"affinity fields, memory at {_name(LARGE)}: ours / pytorch, extrapolated"
+  record_ratio(row, needed / extrapolated)
 
 
 def measure_growth(name: str, shape: Shape) -> int:
   """Measures the bytes that a forward and backward pass adds to those of its process."""
-  SIDES[name](*draw((1, 16, 16, shape[-1])))()  # Worker threads and libraries do not count.
-  run = SIDES[name](*draw(shape))
+  # Worker threads and libraries do not count.
+  wait_for(SIDES[name](*draw((1, 16, 16, shape[-1])), "cpu")())
+  run = SIDES[name](*draw(shape), "cpu")
   reset_peak_memory()
   before = read_memory("VmRSS")
-  run()
+  wait_for(run())
   return read_memory("VmHWM") - before
 
 
@@ -207,6 +224,7 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
   parser.add_argument("--no-time", action="store_true", help="leave the times out")
   parser.add_argument("--no-memory", action="store_true", help="leave the memory out (Linux only)")
+  add_device_flag(parser)
   return parser.parse_args()
 
 
@@ -214,11 +232,12 @@ def main() -> None:
   """Benchmarks what the flags say."""
   args = parse_flags()
   limit_cores(args.threads)
+  device = use_device(args.device)
   torch.set_num_threads(args.threads)
   print(f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each")
   for shape in () if args.no_time else SHAPES:
-    measure_time(shape, args.rounds)
-  if not args.no_memory:
+    measure_time(shape, args.rounds, device)
+  if not args.no_memory and device == "cpu":
     measure_memory()
 
 

@@ -36,7 +36,7 @@ from scipy.spatial.distance import cdist
 
 from asmjax.metrics import BFScore, ContourBenchmark, Tolerance
 from asmjax.metrics.contours import mark_contours
-from benchmarks.harness import make_parser, parse_size
+from benchmarks.harness import make_parser, parse_size, record_ratio
 
 CLASSES = 21
 BF = Tolerance(5, "pixels")
@@ -138,6 +138,7 @@ def measure(
 def report(times: Mapping[str, np.ndarray]) -> None:
   """Prints times, and how many times as long the second side took."""
   (name, seconds), (reference, reference_seconds) = times.items()
+  record_ratio(f"boundary metrics: ours ({name}) / {reference}", seconds / reference_seconds)
   low, middle, high = np.percentile(reference_seconds / seconds, (0, 50, 100))
   total = reference_seconds.sum() / seconds.sum()
   print(

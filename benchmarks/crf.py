@@ -30,7 +30,7 @@ import numpy as np
 import pydensecrf.densecrf as densecrf
 
 from asmjax.inference.crf import FILTERS, DenseCRF, mean_field
-from benchmarks.harness import format_ratio, limit_cores, make_parser
+from benchmarks.harness import format_ratio, limit_cores, make_parser, record_ratio
 
 HEIGHT, WIDTH, CLASSES = 360, 480, 21
 SCALES = ((40, 70), (12, 30), (4, 10), (1, 4))  # Of the drawn image: sizes and amplitudes.
@@ -117,7 +117,9 @@ def measure(sides: dict[str, Side], rounds: int) -> None:
     total = np.median(seconds.sum(axis=1))
     print(f"  {name:5} set up {building:.3f} s, inference {inference:.3f} s, total {total:.3f} s")
   for part, choose in (("inference", lambda x: x[:, 1]), ("total", lambda x: x.sum(axis=1))):
-    print(f"  ours / cpp, {part}: {format_ratio(np.divide(*map(choose, times.values())))}")
+    ratios = np.divide(*map(choose, times.values()))
+    print(f"  ours / cpp, {part}: {format_ratio(ratios)}")
+    record_ratio(f"dense CRF, {part}: ours / C++", ratios)
 
 
 def parse_flags() -> argparse.Namespace:

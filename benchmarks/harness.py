@@ -1,37 +1,77 @@
-"""What the benchmarks share: sides that take turns, memory in fresh processes, flags."""
+"""What the benchmarks share: sides that take turns, rows of the table, memory, devices, flags."""
 
 import argparse
 import concurrent.futures
+import json
 import multiprocessing
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
+
+# Environment variable with the path of a JSON Lines file that `record_ratio` appends to.
+ROWS = "ASMJAX_BENCHMARK_ROWS"
 
 
 def time_in_turns(
-  sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm_ups: int = 1, pause: float = 0.0
+  sides: Mapping[str, Callable[[], Any]],
+  rounds: int,
+  *,
+  warm_ups: int = 1,
+  calls: int = 1,
+  pause: float = 0.0,
 ) -> dict[str, np.ndarray]:
   """Measures the seconds of a call by side and round, so that other work falls on all sides.
 
   Args:
-    sides: Functions to time, by name.
-    rounds: Number of measured calls of each side.
-    warm_ups: Number of calls before those.
-    pause: Seconds before each call, in which another side's worker threads stop to spin.
+    sides: Functions to time, by name; they may return before a device has computed their result.
+    rounds: Number of measurements of each side.
+    warm_ups: Number of rounds before those.
+    calls: Number of calls of a side in its turn, waited for at its end only, as in a training: more
+      than 1 where a device works on its own.
+    pause: Seconds before each turn, in which another side's worker threads stop to spin.
   """
   seconds: dict[str, list[float]] = {name: [] for name in sides}
   for i in range(warm_ups + rounds):
     for name, run in sides.items():
       time.sleep(pause)
       start = time.perf_counter()
-      run()
+      for _ in range(calls):
+        result = run()
+      wait_for(result)
       if i >= warm_ups:
-        seconds[name].append(time.perf_counter() - start)
+        seconds[name].append((time.perf_counter() - start) / calls)
   return {name: np.asarray(of_side) for name, of_side in seconds.items()}
+
+
+def wait_for(result: Any) -> None:
+  """Waits until devices have computed a result, of JAX's or PyTorch's."""
+  jax.block_until_ready(result)
+  torch = sys.modules.get("torch")
+  if torch and torch.cuda.is_initialized():
+    torch.cuda.synchronize()
+
+
+def record_ratio(row: str, ratios: np.ndarray | float) -> None:
+  """Appends a row to the table of `run.py`, if that runs the script.
+
+  Args:
+    row: Name of the row, which says what is over what.
+    ratios: Ratio in each round, or a single one.
+  """
+  if path := os.environ.get(ROWS):
+    values = np.atleast_1d(ratios).astype(float)
+    entry = {"row": row, "median": np.median(values), "low": values.min(), "high": values.max()}
+    entry |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+    if torch := sys.modules.get("torch"):
+      entry["torch"] = torch.__version__
+    with open(path, "a") as file:
+      file.write(json.dumps(entry) + "\n")
 
 
 def format_ratio(ratios: np.ndarray) -> str:
@@ -67,6 +107,33 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
   return argparse.ArgumentParser(
     description=description, formatter_class=argparse.RawDescriptionHelpFormatter
   )
+
+
+def add_device_flag(parser: argparse.ArgumentParser) -> None:
+  """Adds the flag `--device`, for `use_device`."""
+  parser.add_argument("--device", choices=("cpu", "gpu"), help="of all sides; JAX's own by default")
+
+
+def use_device(name: str | None) -> str:
+  """Lets JAX compute on a device, before it has been used; returns PyTorch's name of it.
+
+  PyTorch, if it is imported, then rounds the factors of float32 products to TF32 where JAX does.
+  """
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of it.
+  if name:
+    jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[name])
+  if jax.default_backend() != "gpu":
+    return "cpu"
+  if torch := sys.modules.get("torch"):
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+  return "cuda"
+
+
+def count_calls(device: str) -> int:
+  """Returns the calls of a turn: one on CPUs, many where the host only sends work."""
+  return 1 if device == "cpu" else 20
 
 
 def parse_size(text: str) -> tuple[int, ...]:

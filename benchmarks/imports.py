@@ -5,10 +5,17 @@ matters little.
 """
 
 import argparse
+import pathlib
 import resource
 import statistics
 import subprocess
 import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from benchmarks.harness import record_ratio
 
 SIDES = {"jax, flax": "import jax, flax", "asmjax": "import asmjax.losses, asmjax.metrics"}
 
@@ -31,4 +38,5 @@ times = [[processor_seconds(code) for code in SIDES.values()] for _ in range(arg
 ratios = sorted(ours / theirs for theirs, ours in times)
 for name, seconds in zip(SIDES, zip(*times, strict=True), strict=True):
   print(f"{name:10} {statistics.median(seconds):.2f} s")
+record_ratio("import, processor time: losses and metrics / JAX and Flax", np.array(ratios))
 print(f"ratio      {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")

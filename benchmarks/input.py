@@ -50,7 +50,7 @@ from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import pmap_step, prefetch_to_device
 from asmjax.train.state import init_state
 from asmjax.train.step import make_step
-from benchmarks.harness import format_ratio, make_parser
+from benchmarks.harness import format_ratio, make_parser, record_ratio
 
 try:
   import torch
@@ -149,6 +149,9 @@ def measure_speeds(
 
 def report(speeds: Mapping[str, np.ndarray]) -> None:
   """Prints medians, and the library's sides over PyTorch's, round by round."""
+  if "pytorch" in speeds:
+    ratios = speeds["pytorch"] / speeds["threads"]
+    record_ratio("input, photos of PASCAL VOC: time of ours (threads) / DataLoader", ratios)
   for name, speed in speeds.items():
     ratios = "".join(
       f"   / {reference} = {format_ratio(speed / speeds[reference])}"

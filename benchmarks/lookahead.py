@@ -27,6 +27,7 @@ from asmjax.config.build import build_experiment, build_schedule
 from asmjax.lookahead.train import LookaheadSchedule
 from asmjax.train.experiment import Experiment
 from asmjax.train.loop import MakeSchedule, train
+from benchmarks.harness import record_ratio
 
 config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "timed runs of each side")
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> None:
   )
   for title, values in (("LoAd / plain training", ratios), ("both stages / the first", stages)):
     if values:
+      record_ratio(title, np.array(values))
       rounds = ", ".join(f"{ratio:.2f}" for ratio in values)
       print(f"{title} {rounds}; median {np.median(values):.2f}")
   medians = {name: np.median([of_run[name] for of_run in booked]) for name in booked[0]}

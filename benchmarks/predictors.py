@@ -2,10 +2,11 @@
 
   ours      asmjax's network, compiled by XLA.
   eager     PyTorch's, contiguous or channels last, whichever is faster here.
-  compiled  the same through `torch.compile`, which needs a C++ compiler.
+  compiled  the same through `torch.compile`, which needs a C++ compiler; on GPUs with CUDA graphs.
 
 A step is forward pass, cross-entropy at the output's resolution, backward pass and SGD with
-momentum, all in float32; the forward pass alone is that of evaluation. First it is asserted that
+momentum, in float32 or, of the network alone, in bfloat16; the forward pass alone is that of
+evaluation. First it is asserted that
 both sides compute the same loss from the same weights. Then the sides take turns, so that other
 work on the machine falls on all of them: the ratios are what counts.
 
@@ -15,6 +16,7 @@ small images leave of ours. Its arrays alone are printed beside it.
 
   python benchmarks/predictors.py --size=513x513 --batch=4
   python benchmarks/predictors.py --only=deeplab_v3_resnet50,unet7 --no-compile
+  python benchmarks/predictors.py --device=gpu --size=513x513 --batch=8 --dtype=bfloat16
 """
 
 import argparse
@@ -36,17 +38,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from asmjax.models.layers import ConvNet, Norm
+from asmjax.models.layers import ConvNet, Norm, with_compute_dtype
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.pretrained import transfer
 from benchmarks.harness import (
+  add_device_flag,
+  count_calls,
   limit_cores,
   make_parser,
   parse_size,
   read_memory,
+  record_ratio,
   reset_peak_memory,
   run_in_new_process,
   time_in_turns,
+  use_device,
+  wait_for,
 )
 from benchmarks.torch_maps import benchmark_map
 from benchmarks.torch_networks.arrays import nchw, randomize, weights
@@ -86,11 +93,18 @@ class Case:
     name: Name of the predictor in `asmjax.models.predictors.published.PUBLISHED`.
     batch: Number of images.
     size: Size (h, w) of the images.
+    device: PyTorch's name of the device of both sides; "cpu" by default.
+    dtype: Type in which both sides compute: "float32", the default, or "bfloat16".
   """
 
   name: str
   batch: int
   size: tuple[int, int]
+  device: str = "cpu"
+  dtype: str = "float32"
+
+  def __str__(self) -> str:
+    return f"{self.name}, {self.dtype}, batch {self.batch} of {self.size[0]}x{self.size[1]}"
 
   def image(self) -> np.ndarray:
     """Draws random normalized images (n, h, w, 3)."""
@@ -113,6 +127,8 @@ class Ours:
 
   def __init__(self, case: Case, state_dict: Mapping[str, np.ndarray] | None = None):
     self.network = create_network(case.name)
+    if case.dtype != "float32":
+      self.network = with_compute_dtype(jnp.dtype(case.dtype), self.network)
     image = jnp.array(case.image())
     init = lambda: self.network.init(jax.random.key(0), image[:1], train=False)
     shapes = jax.eval_shape(init)
@@ -127,14 +143,14 @@ class Ours:
     self._predict = jax.jit(lambda *x: self._logits(*x, train=False)[0])
     self._move = jax.jit(self._updated, donate_argnums=(0, 1))
 
-  def forward(self) -> None:
-    """Evaluates the network."""
-    jax.block_until_ready(self._predict(self.variables, self.batch[0]))
+  def forward(self) -> Any:
+    """Evaluates the network; returns what to wait for."""
+    return self._predict(self.variables, self.batch[0])
 
-  def step(self) -> None:
-    """Trains the network."""
+  def step(self) -> Any:
+    """Trains the network; returns what to wait for."""
     self.variables, self.momenta, loss = self._move(self.variables, self.momenta, self.batch)
-    jax.block_until_ready((self.variables, loss))
+    return self.variables, loss
 
   def losses(self) -> tuple[float, float]:
     """Computes the losses of evaluation and of training, the latter with batch statistics."""
@@ -167,7 +183,7 @@ class Ours:
     outputs, updates = self.network.apply(
       variables, image, train=train, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
     )
-    return outputs["segmentation"], updates
+    return outputs["segmentation"].astype(jnp.float32), updates
 
 
 def _initial(leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -184,7 +200,7 @@ class PyTorch:
   Args:
     case: Predictor, batch and size.
     layout: Layout of weights and maps in memory.
-    compiled: Whether the network goes through `torch.compile`.
+    compiled: Whether the network goes through `torch.compile`, on GPUs with CUDA graphs.
   """
 
   def __init__(
@@ -192,12 +208,15 @@ class PyTorch:
   ):
     net = PREDICTORS[case.name](CLASSES)
     randomize(net)
-    self.net = net.to(memory_format=layout)
-    self.image = nchw(case.image()).contiguous(memory_format=layout)
-    self.run = torch.compile(self.net) if compiled else self.net
+    self.net = net.to(case.device, memory_format=layout)
+    self.image = nchw(case.image()).to(case.device).contiguous(memory_format=layout)
+    # The mode "reduce-overhead" is that of CUDA graphs.
+    mode = "default" if case.device == "cpu" else "reduce-overhead"
+    self.run = torch.compile(self.net, mode=mode) if compiled else self.net
+    self.autocast = torch.autocast(case.device, torch.bfloat16, enabled=case.dtype == "bfloat16")
     self.net.eval()
     with torch.no_grad():
-      self.label = torch.from_numpy(labels(self._shape()))
+      self.label = torch.from_numpy(labels(self._shape())).to(case.device)
     self.sgd = torch.optim.SGD(self.net.parameters(), LEARNING_RATE, MOMENTUM, fused=True)
 
   def _shape(self) -> tuple[int, ...]:
@@ -207,14 +226,16 @@ class PyTorch:
   def forward(self) -> None:
     """Evaluates the network."""
     self.net.eval()
-    with torch.no_grad():
+    with torch.no_grad(), self.autocast:
       self.run(self.image)
 
   def step(self) -> None:
     """Trains the network."""
     self.net.train()
     self.sgd.zero_grad()
-    F.cross_entropy(self.run(self.image), self.label).backward()
+    with self.autocast:
+      loss = F.cross_entropy(self.run(self.image), self.label)
+    loss.backward()
     self.sgd.step()
 
   def losses(self) -> tuple[float, float]:
@@ -231,11 +252,14 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channel
 
 
 def check(case: Case) -> None:
-  """Asserts that both sides compute the same losses from the same weights."""
+  """Asserts that both sides compute the same losses from the same weights, in float32."""
+  case = dataclasses.replace(case, dtype="float32")
   pytorch = PyTorch(case)
   losses, expected = Ours(case, weights(pytorch.net)).losses(), pytorch.losses()
+  # On GPUs both sides round the factors of products to TF32, and not in the same order.
+  tolerance = 1e-3 if case.device == "cpu" else 2e-2
   comparable = 1 if any(isinstance(module, nn.Dropout) for module in pytorch.net.modules()) else 2
-  np.testing.assert_allclose(losses[:comparable], expected[:comparable], rtol=1e-3)
+  np.testing.assert_allclose(losses[:comparable], expected[:comparable], rtol=tolerance)
   print(
     f"  losses of evaluation and training: ours {losses[0]:.4f} {losses[1]:.4f}, "
     f"pytorch {expected[0]:.4f} {expected[1]:.4f}"
@@ -246,7 +270,7 @@ def check(case: Case) -> None:
 def find_faster_layout(case: Case) -> str:
   """Finds the layout in which PyTorch's step is faster."""
   sides = {name: PyTorch(case, layout).step for name, layout in LAYOUTS.items()}
-  times = time_in_turns(sides, 2, warm_ups=WARM_UPS, pause=PAUSE)
+  times = time_in_turns(sides, 2, warm_ups=WARM_UPS, calls=count_calls(case.device), pause=PAUSE)
   return min(times, key=lambda name: times[name].min())
 
 
@@ -261,14 +285,16 @@ def time_case(case: Case, args: argparse.Namespace) -> None:
   print(f"  PyTorch is faster with {layout} maps")
   for part in ("forward", "step"):
     runs = {name: getattr(side, part) for name, side in sides.items()}
-    times = time_in_turns(runs, args.rounds, warm_ups=WARM_UPS, pause=PAUSE)
+    calls = count_calls(case.device)
+    times = time_in_turns(runs, args.rounds, warm_ups=WARM_UPS, calls=calls, pause=PAUSE)
     medians = "  ".join(
       f"{name} {1e3 * np.median(seconds):8.1f} ms" for name, seconds in times.items()
     )
-    ratios = "  ".join(
-      f"ours/{name} {np.median(times['ours'] / times[name]):.2f}" for name in list(times)[1:]
-    )
-    print(f"  {part:8}{medians}   {ratios}", flush=True)
+    ratios = {name: times["ours"] / times[name] for name in list(times)[1:]}
+    for name, of_rounds in ratios.items():
+      record_ratio(f"{case}, {part}: ours / {name}", of_rounds)
+    text = "  ".join(f"ours/{name} {np.median(ratio):.2f}" for name, ratio in ratios.items())
+    print(f"  {part:8}{medians}   {text}", flush=True)
 
 
 def report_memory(case: Case, args: argparse.Namespace) -> None:
@@ -279,6 +305,7 @@ def report_memory(case: Case, args: argparse.Namespace) -> None:
   }
   peaks = {name: peak / 2**20 for name, (peak, _) in memory.items()}
   eager = min(peaks[name] for name in LAYOUTS)
+  record_ratio(f"{case}, memory of a step: ours / eager", peaks["ours"] / eager)
   listed = "  ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items())
   print(
     f"  memory  {listed}   ours/eager {peaks['ours'] / eager:.2f}; "
@@ -293,17 +320,28 @@ def measure_memory(case: Case, name: str, threads: int) -> tuple[int, int]:
   A first step, which compiles, is not counted.
   """
   set_threads(threads)
+  if case.device != "cpu":
+    return _measure_gpu_memory(case, name)
   jax.block_until_ready(jnp.zeros(1) + 1)
   before = read_memory("VmRSS")
   side = Ours(case) if name == "ours" else PyTorch(case, LAYOUTS[name])
-  side.step()
+  wait_for(side.step())
   # What compilation has freed goes back to the system; then the peak is forgotten.
   ctypes.CDLL(None).malloc_trim(0)
   reset_peak_memory()
-  side.step()
-  side.step()
+  wait_for(side.step())
+  wait_for(side.step())
   peak = read_memory("VmHWM") - before
   return peak, side.count_array_bytes() if name == "ours" else 0
+
+
+def _measure_gpu_memory(case: Case, name: str) -> tuple[int, int]:
+  """Returns the bytes that both allocators had given out at the peak of two steps."""
+  side = Ours(case) if name == "ours" else PyTorch(case, LAYOUTS[name])
+  wait_for((side.step(), side.step()))
+  if name == "ours":
+    return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"], side.count_array_bytes()
+  return torch.cuda.max_memory_allocated(), 0
 
 
 def set_threads(threads: int) -> None:
@@ -323,6 +361,8 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--no-compile", action="store_true", help="leave `torch.compile` out")
   parser.add_argument("--no-time", action="store_true", help="leave the times out")
   parser.add_argument("--no-memory", action="store_true", help="leave the memory out (Linux only)")
+  parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+  add_device_flag(parser)
   return parser.parse_args()
 
 
@@ -339,13 +379,14 @@ def main() -> None:
   """Benchmarks the predictors of the flags."""
   args = parse_flags()
   set_threads(args.threads)
+  device = use_device(args.device)
   print(
     f"JAX {jax.__version__} and PyTorch {torch.__version__}, {args.threads} threads each; "
     f"batch {args.batch}, {args.size}, {CLASSES} classes"
   )
   for name in args.only:
     print(name, flush=True)
-    case = Case(name, args.batch, args.size)
+    case = Case(name, args.batch, args.size, device, args.dtype)
     if not args.no_time:
       time_case(case, args)
     if not args.no_memory:

@@ -10,7 +10,7 @@ predictor and critic. The networks, losses and optimizers are those of `configs/
             loss, one of the critic's, each with a forward pass of its own; two jitted gradient
             functions and two jitted updates, called one after the other.
   pytorch   the released scheme in PyTorch (three analyzer passes, two backward passes), channels
-            last, on the CPU; see `torch_step.py`.
+            last; see `torch_step.py`.
 
 First it is asserted that all sides compute the same thing. Then the sides take turns, so that
 other work on the machine falls on all of them: the ratios are what counts. Still, PyTorch's
@@ -19,6 +19,7 @@ with it on an idle machine, or give every side one core, as in the second line.
 
   python benchmarks/step.py --batch=4 --preset=both
   taskset -c 0 python benchmarks/step.py --threads=1
+  python benchmarks/step.py --device=gpu --batch=16 --size=288x384 --width=64
 """
 
 import argparse
@@ -39,7 +40,15 @@ from asmjax.game import PREDICTOR
 from asmjax.train.nonfinite import guard_step
 from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.step import make_step
-from benchmarks.harness import make_parser, parse_size, time_in_turns
+from benchmarks.harness import (
+  add_device_flag,
+  count_calls,
+  make_parser,
+  parse_size,
+  record_ratio,
+  time_in_turns,
+  use_device,
+)
 from benchmarks.separate_step import SeparateStep, analyze, compute_value, count_flops, predict
 from benchmarks.step_setting import CRITIC, PRESETS, Setting, make_setting
 
@@ -66,10 +75,10 @@ class JointStep:
     self._step = pmap_step(step, devices=devices, donate=True)
     self._shard_batch = lambda: shard_batch(setting.batch, devices=devices)
 
-  def __call__(self) -> None:
-    """Takes a step."""
+  def __call__(self) -> Any:
+    """Takes a step; returns what to wait for."""
     self._state, metrics = self._step(self._state, self._shard_batch())
-    jax.block_until_ready((self._state, metrics))
+    return self._state, metrics
 
   def flops(self) -> float:
     """Counts the floating-point operations of the compiled step."""
@@ -102,22 +111,22 @@ def _make_joint_step(setting: Setting, transformations: Mapping[str, Any] | None
   )
 
 
-def make_separate(step: SeparateStep) -> Callable[[], None]:
+def make_separate(step: SeparateStep) -> Callable[[], Any]:
   """Makes the step of two gradient calls and two updates, from their functions."""
   state = step.setting.init_state()
 
-  def run() -> None:
+  def run() -> Any:
     nonlocal state
     state = step(state)
-    jax.block_until_ready(state)
+    return state
 
   return run
 
 
-def make_pytorch(setting: Setting) -> "torch_step.ReleasedStep":
+def make_pytorch(setting: Setting, device: str) -> "torch_step.ReleasedStep":
   """Makes the released scheme, with the weights that the JAX sides start from."""
   params = {name: player.params for name, player in setting.start.players.items()}
-  return torch_step.ReleasedStep(setting, params)
+  return torch_step.ReleasedStep(setting, params, device)
 
 
 def check_separate(step: SeparateStep) -> None:
@@ -131,8 +140,16 @@ def check_separate(step: SeparateStep) -> None:
 
 
 def check_pytorch(setting: Setting) -> None:
-  """Asserts that PyTorch has the same logits, features, V and gradients as the joint step."""
-  state, side = setting.init_state(), make_pytorch(setting)
+  """Asserts that PyTorch has the same logits, features, V and gradients as the joint step.
+
+  Both on the CPU, whose float32 is not rounded further.
+  """
+  with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    _check_pytorch(setting)
+
+
+def _check_pytorch(setting: Setting) -> None:
+  state, side = setting.init_state(), make_pytorch(setting, "cpu")
   stats = state.players[PREDICTOR].batch_stats
   logits, _ = predict(setting, state.params[PREDICTOR], stats, setting.batch)
   analysis = analyze(setting, state.params[CRITIC], logits, setting.batch)
@@ -159,17 +176,19 @@ def _assert_close(expected: Any, actual: Any, tolerance: float, name: str) -> No
   print(f"  {name}: agree to {worst:.0e}")
 
 
-def report(times: Mapping[str, np.ndarray]) -> None:
-  """Prints median times, and the medians and spreads of the ratios of each round."""
+def report(title: str, times: Mapping[str, np.ndarray]) -> None:
+  """Prints and records medians, and the medians and spreads of the ratios of each round."""
   for name, seconds in times.items():
     ratio = times["ours"] / seconds
+    if name != "ours":
+      record_ratio(f"{title}: ours / {name}", ratio)
     low, middle, high = np.percentile(ratio, (10, 50, 90))
     against = f"   ours / {name} = {middle:.2f}  ({low:.2f} to {high:.2f}, 10th to 90th percentile)"
     suffix = "" if name == "ours" else against
     print(f"  {name:10}{1e3 * np.median(seconds):8.1f} ms a step{suffix}")
 
 
-def benchmark(preset: str, args: argparse.Namespace, *, with_torch: bool) -> None:
+def benchmark(preset: str, args: argparse.Namespace, device: str, *, with_torch: bool) -> None:
   """Checks, times and reports one preset."""
   size, network = "x".join(map(str, args.size)), f"{args.levels} levels of width {args.width}"
   print(f"{preset}: batch {args.batch}, {size}, {network}, stride {args.stride}")
@@ -183,8 +202,10 @@ def benchmark(preset: str, args: argparse.Namespace, *, with_torch: bool) -> Non
   }
   if with_torch:
     check_pytorch(setting)
-    sides["pytorch"] = make_pytorch(setting)
-  report(time_in_turns(sides, args.rounds, warm_ups=WARM_UPS, pause=PAUSE))
+    sides["pytorch"] = make_pytorch(setting, device)
+  calls = count_calls(device)
+  times = time_in_turns(sides, args.rounds, warm_ups=WARM_UPS, calls=calls, pause=PAUSE)
+  report(f"step of structure matching ({preset}), batch {args.batch} of {size}", times)
   ours, others = joint.flops(), separate.flops()
   print(
     f"  compiled: ours {ours / 1e9:.2f} GFLOP, separate {others / 1e9:.2f} GFLOP, "
@@ -196,11 +217,7 @@ def explain_missing_torch(args: argparse.Namespace) -> str:
   """Returns the reason to leave PyTorch out; empty if there is none."""
   if args.no_torch:
     return "--no-torch"
-  if torch_step is None:
-    return "PyTorch is not installed"
-  if jax.default_backend() != "cpu":
-    return f"it is timed on the CPU and JAX runs on the {jax.default_backend()}"
-  return ""
+  return "PyTorch is not installed" if torch_step is None else ""
 
 
 def parse_flags() -> argparse.Namespace:
@@ -215,13 +232,14 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--stride", type=int, default=2, help="of the U-Net's output")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
   parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+  add_device_flag(parser)
   return parser.parse_args()
 
 
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse_flags()
-  reason = explain_missing_torch(args)
+  reason, device = explain_missing_torch(args), use_device(args.device)
   print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
   if reason:
     print(f"pytorch is left out: {reason}")
@@ -229,7 +247,7 @@ def main() -> None:
     torch_step.torch.set_num_threads(args.threads)
     print(f"PyTorch {torch_step.torch.__version__} with {args.threads} threads")
   for preset in PRESETS if args.preset == "both" else (args.preset,):
-    benchmark(preset, args, with_torch=not reason)
+    benchmark(preset, args, device, with_torch=not reason)
 
 
 if __name__ == "__main__":

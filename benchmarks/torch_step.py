@@ -77,9 +77,10 @@ class ReleasedStep:
   Args:
     setting: Networks, losses, optimizers and the batch.
     params: Parameters to start from, by player.
+    device: Device to compute on.
   """
 
-  def __init__(self, setting: Setting, params: Mapping[str, Any]):
+  def __init__(self, setting: Setting, params: Mapping[str, Any], device: str = "cpu"):
     self.term, self.steps, self.step, self.params = setting.term, setting.steps, 0, params
     classes, unet = setting.task.channels, setting.game.predictor
     widths = tuple(min(unet.width * 2**i, unet.max_width) for i in range(unet.levels))
@@ -92,7 +93,7 @@ class ReleasedStep:
       self.name_maps[CRITIC] |= torch_conv(layer, layer, bias=True)
     for name, net in nets.items():
       load(net, params[name], self.name_maps[name])
-    self.nets = {k: net.to(memory_format=torch.channels_last) for k, net in nets.items()}
+    self.nets = {k: net.to(device, memory_format=torch.channels_last) for k, net in nets.items()}
     self.optimizers = setting.optimizers
     self.adams = {name: _adam(net, self.optimizers[name]) for name, net in self.nets.items()}
     self.schedules = [
@@ -101,12 +102,13 @@ class ReleasedStep:
     ]
     self.image = torch.from_numpy(setting.batch["image"]).permute(0, 3, 1, 2)
     self.label = torch.from_numpy(setting.batch["label"].astype(np.int64))
+    self.device, self.mean, self.std = device, _MEAN.to(device), _STD.to(device)
     # Features are needed as deep as the deepest layer of V; V taps the way down only.
     self.depth = max(int(layer.removeprefix("conv")) for layer in self.term.layers)
 
   def __call__(self) -> None:
     """Takes a training step on the batch."""
-    self.differentiate()
+    self._differentiate()
     for name, net in self.nets.items():
       if self.optimizers[name].clip_norm:
         nn.utils.clip_grad_norm_(net.parameters(), self.optimizers[name].clip_norm)
@@ -116,10 +118,19 @@ class ReleasedStep:
 
   def differentiate(self) -> dict[str, Any]:
     """Fills both players' gradients; returns logits, the prediction's features and V."""
+    logits, features, value = self._differentiate()
+    return {
+      "logits": nhwc(logits),
+      "features": {layer: nhwc(features[layer]) for layer in self.term.layers},
+      "value": value.item(),
+    }
+
+  def _differentiate(self) -> tuple[Tensor, Mapping[str, Tensor], Tensor]:
     term, (predictor, critic) = self.term, self.nets.values()
     for adam in self.adams.values():
       adam.zero_grad()
-    logits = predictor((self.image.float() - _MEAN) / _STD)
+    image = self.image.to(self.device, non_blocking=True)
+    logits = predictor((image.float() - self.mean) / self.std)
     label, mask = self._truth(logits)
     one_hot = lambda classes: F.one_hot(classes, logits.shape[1]).permute(0, 3, 1, 2).float()
     predicted = F.softmax(logits, 1) * mask
@@ -137,11 +148,7 @@ class ReleasedStep:
     (float(evaluate_weight(term.weight, self.step / self.steps)) * value).backward(
       inputs=list(predictor.parameters())
     )
-    return {
-      "logits": nhwc(logits),
-      "features": {layer: nhwc(features[layer]) for layer in term.layers},
-      "value": value.item(),
-    }
+    return logits, features, value
 
   def gradients(self) -> dict[str, Any]:
     """Returns the gradients of both players in the names and layout of the JAX parameters."""
@@ -152,7 +159,8 @@ class ReleasedStep:
 
   def _truth(self, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the label at the output's size, and 1 where it is a class (n, 1, h, w)."""
-    label = F.interpolate(self.label[:, None].float(), logits.shape[2:], mode="nearest-exact")
+    label = self.label.to(self.device, non_blocking=True)
+    label = F.interpolate(label[:, None].float(), logits.shape[2:], mode="nearest-exact")
     return label[:, 0].long(), (label < logits.shape[1]).float()
 
   def _critic_objective(
@@ -192,7 +200,7 @@ def load(net: nn.Module, params: Any, name_map: NameMap) -> None:
 
 
 def _gradients(net: nn.Module, params: Any, name_map: NameMap) -> Any:
-  gradients = {name: parameter.grad.numpy() for name, parameter in net.named_parameters()}
+  gradients = {name: parameter.grad.cpu().numpy() for name, parameter in net.named_parameters()}
 
   def translate(path: jax.tree_util.KeyPath, _: Any) -> np.ndarray:
     source = name_map[f"params/{join_path(path)}"]

@@ -110,7 +110,7 @@ def _take_steps(
     if result.saves:
       logger.log_metrics(schedule.done, {}, result.scores)
       checkpoints.save(result.state, step=schedule.done, extra=schedule.extra_state())
-    take_steps = _make_take_steps(experiment)
+    take_steps = make_take_steps(experiment)
     monitor = GameMonitor(experiment.game.terms, read_jsonl(workdir / "metrics.jsonl"))
     log = StepLog(
       POLICIES[experiment.training.on_nonfinite],
@@ -290,7 +290,7 @@ def _describe_start(experiment: Experiment, state: TrainState) -> str:
   )
 
 
-def _make_take_steps(
+def make_take_steps(
   experiment: Experiment,
 ) -> Callable[[StepInput, TrainState], tuple[TrainState, StepReport]]:
   """Makes `take_steps(step_input, state)`, compiled once for every set of active players."""

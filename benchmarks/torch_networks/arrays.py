@@ -23,7 +23,7 @@ def randomize(net: nn.Module, seed: int = 0) -> None:
 
 def weights(net: nn.Module) -> dict[str, np.ndarray]:
   """Returns the state dict as `asmjax.pretrained.read` would."""
-  return {name: value.numpy() for name, value in net.state_dict().items()}
+  return {name: value.cpu().numpy() for name, value in net.state_dict().items()}
 
 
 def nchw(image: np.ndarray) -> Tensor:
@@ -33,4 +33,4 @@ def nchw(image: np.ndarray) -> Tensor:
 
 def nhwc(x: Tensor) -> np.ndarray:
   """Transposes maps (n, c, h, w) to JAX's order of axes."""
-  return x.detach().permute(0, 2, 3, 1).numpy()
+  return x.detach().permute(0, 2, 3, 1).cpu().numpy()

@@ -62,6 +62,7 @@ BENCHMARKS = {
   "imports": ["--repeats=1"],
   "input": ["--batches=1", "--rounds=1", "--steps=1", "--workers=1"],
   "lookahead": ["--rounds=1", "--before=4"],
+  "loop": ["--rounds=1"],
   "step": [
     "--rounds=1",
     "--batch=1",
@@ -77,6 +78,8 @@ BENCHMARKS = {
 NOT_RUN = {
   r"benchmarks/(affinity|predictors)\.py": "needs PyTorch",
   r"benchmarks/crf\.py": "needs pydensecrf2",
+  r"benchmarks/run\.py": "runs the others",
+  r"benchmarks/start\.py": "compiles a complete config",
   r"python -c .*torch": "needs PyTorch",
   r"pip install ": "installs",
   r"pytest -": "is what runs this test",
