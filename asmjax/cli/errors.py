@@ -24,7 +24,8 @@ class Status(enum.IntEnum):
     DIVERGED: The training diverged.
     NO_ROOM: Memory, a disk or a limit of the system is exhausted, a folder to write to is read-only
       or has vanished, or a reader process was killed.
-    STOPPED: A signal asked it to leave; start it again, and it goes on (EX_TEMPFAIL).
+    STOPPED: A signal asked it to leave, or another process of its run was lost; start it again, and
+      it goes on (EX_TEMPFAIL).
     INTERRUPTED: Ctrl-C, as shells have it.
   """
 

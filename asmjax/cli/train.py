@@ -9,6 +9,13 @@ import sys
 from absl import flags
 
 from asmjax.cli import config_flag
+from asmjax.cli.errors import Status
+from asmjax.utils.supervision import run_supervised
+
+_LOST = (
+  "FATAL another process of the run was lost, or cannot be reached; start all of them again, and "
+  "they go on from the last checkpoint"
+)
 
 flags.disclaim_key_flags()
 
@@ -25,6 +32,8 @@ def define_flags() -> None:
 
 def main(arguments: list[str]) -> None:
   """Checks the config, trains, and prints the final metrics."""
+  if flags.FLAGS.distributed:
+    run_supervised(_LOST, Status.STOPPED)
   import jax
 
   from asmjax.analysis.runs import describe_best, format_results

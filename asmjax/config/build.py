@@ -79,7 +79,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     check_files(train)
     check_files(validation)
   game = build_game(config, train.descriptor, training.dtype)
-  optimizers = _build_optimizers(config["optimizer"], game.critics)
+  optimizers = build_optimizers(config["optimizer"], game.critics)
   truth_keys = {task.truth_key for task in game.tasks.values()}
   pasted_keys = {"instance"} if data.copy_paste else set()
   _check_provided(pasted_keys, train.descriptor, "copy-paste")
@@ -215,7 +215,7 @@ def _build_term(name: str, section: Mapping[str, Any]) -> Term:
   return construct(kind, settings, f"terms.{name}")
 
 
-def _build_optimizers(section: Mapping[str, Any], critics: Iterable[str]) -> dict[str, Optimizer]:
+def build_optimizers(section: Mapping[str, Any], critics: Iterable[str]) -> dict[str, Optimizer]:
   """Builds the optimizer of each player; critics without settings of their own share `critic`."""
   check_section(section, "optimizer")
   check_keys(section, (PREDICTOR, "critic", *critics), (PREDICTOR, "critic"), "optimizer")

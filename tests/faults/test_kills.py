@@ -210,3 +210,15 @@ def interrupt_often(name, run, commands, folder, times):
     assert files(again).keys() == expected.keys()
     assert_complete_or_absent(again, expected)
     shutil.rmtree(again)
+
+
+def test_train_ends_with_a_line_when_the_first_process_is_killed(tmp_path):
+  endless = {"train.steps": 10**6, "train.log_every": 1, "eval.every": 0, "checkpoint.every": 0}
+  arguments = ["--config=configs/scenes.py:asm", f"--workdir={tmp_path}/run"]
+  first, other = small.start_two("main.py", *arguments, *small.flags(**endless))
+  with first:
+    assert any(line.startswith("step 2") for line in first.stdout)
+    first.kill()
+  output, _ = other.communicate(timeout=300)
+  assert other.returncode == Status.STOPPED
+  assert output.splitlines()[-1].startswith("FATAL another process of the run was lost")

@@ -93,15 +93,20 @@ def launch(script, *arguments, devices=2, wait=True):
   return process.returncode, output
 
 
-def launch_two(script, *arguments):
-  """Runs a launcher on two hosts of two devices each, to a good end."""
+def start_two(script, *arguments):
+  """Starts a launcher on two hosts of two devices each."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  processes = [
+  return [
     launch(script, *arguments, f"--distributed={address},2,{index}", wait=False)
     for index in range(2)
   ]
+
+
+def launch_two(script, *arguments):
+  """Runs a launcher on two hosts of two devices each, to a good end."""
+  processes = start_two(script, *arguments)
   outputs = [process.communicate(timeout=600)[0] for process in processes]
   assert all(process.returncode == 0 for process in processes), outputs
 

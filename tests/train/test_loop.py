@@ -1,8 +1,8 @@
-import functools
-
 """Complete runs: a shipped config made small, killed and resumed, evaluated again."""
 
+import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -391,7 +391,7 @@ def test_train_resumes_with_all_options_together(tmp_path, compiled_once):
   assert not np.array_equal(averaged, player.params["head_segmentation"]["kernel"])
 
 
-def test_train_in_two_processes_gives_the_numbers_of_one(tmp_path):
+def test_train_in_two_processes_gives_the_numbers_of_one_and_goes_on_in_one(tmp_path):
   arguments = [
     "--config=configs/scenes.py:asm",
     *small.flags(
@@ -406,8 +406,16 @@ def test_train_in_two_processes_gives_the_numbers_of_one(tmp_path):
   code, output = small.launch("main.py", *arguments, f"--workdir={tmp_path / 'one'}", devices=4)
   assert code == 0, output
   small.launch_two("main.py", *arguments, f"--workdir={tmp_path / 'two'}")
-  for one, two in zip(*(small.logged(tmp_path / name) for name in ("one", "two")), strict=True):
-    assert one == pytest.approx(two, rel=1e-3, nan_ok=True)
+  one, two = (small.logged(tmp_path / name) for name in ("one", "two"))
+  assert two == [pytest.approx(line, rel=1e-3, nan_ok=True) for line in one]
+  # Half of the training goes on in one process of another number of devices.
+  shutil.rmtree(tmp_path / "two" / "checkpoints" / "4")
+  (tmp_path / "two" / "results.json").unlink()
+  code, output = small.launch("main.py", *arguments, f"--workdir={tmp_path / 'two'}", devices=2)
+  assert code == 0 and "finished before" not in output, output
+  assert small.logged(tmp_path / "two") == [
+    pytest.approx(line, rel=1e-3, nan_ok=True) for line in one
+  ]
 
 
 @pytest.mark.parametrize(
