@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ResNet
+from asmjax.models.backbones import VGG, MixTransformer, ResNet
 from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
   FCN,
@@ -16,6 +16,7 @@ from asmjax.models.predictors import (
   Dilated,
   Farabet,
   PSPNet,
+  SegFormer,
   UNet,
 )
 from asmjax.ops import use_cpu_kernels
@@ -27,6 +28,10 @@ SIZE = (33, 41)
 
 def resnet(output_stride=32, **options):
   return ResNet((1, 1, 1, 1), 2, output_stride=output_stride, **options)
+
+
+def mix_transformer():
+  return MixTransformer((1, 1, 1, 1), (4, 4, 6, 6), (1, 2, 3, 3), drop_path=0.5)
 
 
 # With the stride of their outputs.
@@ -44,6 +49,7 @@ NETS = {
   "fcn_dilated": (FCN(HEADS, resnet(8), stride=32), 8),
   "fcrn": (FCRN(HEADS, resnet()), 2),
   "pspnet": (PSPNet(HEADS, resnet(8), features=4, auxiliary=4), 8),
+  "segformer": (SegFormer(HEADS, mix_transformer(), features=4), 4),
   "unet": (UNet(HEADS, levels=2, width=2), 1),
 }
 DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
@@ -95,9 +101,10 @@ def test_predictors_convolve_in_bfloat16_and_keep_float32_parameters(net, stride
     equation.outvars[0].aval.dtype
     for equation in jaxpr.eqns
     if equation.primitive.name in ("conv_general_dilated", "dot_general")
+    and len(equation.outvars[0].aval.shape) == 4
   ]
   wide = [dtype for dtype in products if dtype != jnp.bfloat16]
-  # Colors are turned in single precision.
+  # Colors are turned in single precision; products of attention, of more axes, are summed in it.
   assert len(wide) == isinstance(net, Farabet) and len(products) > 4
   assert {x.dtype for x in jax.tree.leaves((outputs, sown["intermediates"]))} == {
     jnp.dtype(jnp.bfloat16)

@@ -5,9 +5,9 @@ import collections
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import VGG, MixTransformer, MobileNetV1, MobileNetV2, ResNet, Xception
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import UNet
+from asmjax.models.predictors import SegFormer, UNet
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import name_map
 from asmjax.pretrained.maps import MAPS
@@ -157,6 +157,30 @@ CASES = {
   ),
 }
 
+CASES |= {
+  "mix_transformer-transformers": (
+    MixTransformer(),
+    "transformers",
+    {
+      "params/stage1_embed/kernel": "segformer.encoder.patch_embeddings.0.proj.weight",
+      "params/stage2_block1/reduce/bias": "segformer.encoder.block.1.0.attention.self.sr.bias",
+      "params/stage4_block2/fc2/kernel": "segformer.encoder.block.3.1.mlp.dense2.weight",
+      "params/stage3_norm/scale": "segformer.encoder.layer_norm.2.weight",
+    },
+  ),
+  "segformer-transformers": (
+    SegFormer(HEADS),
+    "transformers",
+    {
+      "params/backbone/stage1_norm/bias": "segformer.encoder.layer_norm.0.bias",
+      "params/project32/kernel": "decode_head.linear_c.3.proj.weight",
+      "params/fuse/kernel": "decode_head.linear_fuse.weight",
+      "batch_stats/fuse_norm/mean": "decode_head.batch_norm.running_mean",
+      "params/head_segmentation/bias": "decode_head.classifier.bias",
+    },
+  ),
+}
+
 
 @pytest.mark.parametrize("network, naming, published", CASES.values(), ids=CASES)
 def test_name_map_names_every_variable_and_every_array_once(network, naming, published):
@@ -209,6 +233,12 @@ def test_name_map_of_a_decoder_has_another_epsilon_than_its_backbone():
     (DeepLab(HEADS, TORCH), "torchvision", "convs=1; found convs=0"),
     (DeepLab(HEADS, TORCH, low=4, convs=1), "torchvision", "low=0; found low=4"),
     (Xception(), "torchvision", "no name map for Xception in 'torchvision'; known: DeepLab in"),
+    (
+      MixTransformer(norm=Norm("layer", epsilon=1e-6)),
+      "transformers",
+      "norm 'layer' with epsilon=1e-05; found 'layer' with epsilon=1e-06",
+    ),
+    (MixTransformer(norm=Norm()), "transformers", "found 'batch' with epsilon=1e-05"),
     (UNet(HEADS), "slim", "no name map for UNet in 'slim'; known: .*Xception in 'slim'"),
     (ResNet(), "caffe", "no name map for ResNet in 'caffe'"),
   ],

@@ -7,6 +7,7 @@ from asmjax.models.predictors.farabet import Farabet
 from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
+from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
 
 PREDICTORS: dict[str, type[Predictor]] = {
@@ -17,5 +18,6 @@ PREDICTORS: dict[str, type[Predictor]] = {
   "fcn": FCN,
   "fcrn": FCRN,
   "pspnet": PSPNet,
+  "segformer": SegFormer,
   "unet": UNet,
 }

@@ -3,7 +3,8 @@
 import functools
 from collections.abc import Callable
 
-from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import VGG, MixTransformer, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones.mix_transformer import DEPTHS, WIDTHS
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
 from asmjax.models.predictors.base import Predictor
@@ -13,6 +14,7 @@ from asmjax.models.predictors.farabet import Farabet
 from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
+from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
 
 # Statistics of pretrained layers move slowly (Hwang et al. 2019, Sec. 4.1): 0.9997 is also what the
@@ -27,6 +29,11 @@ def _resnet(depth: int, output_stride: int) -> ResNet:
 
 def _deeplab_v3_plus(backbone: Xception | MobileNetV2) -> functools.partial:
   return functools.partial(DeepLab, backbone=backbone, low=48, convs=2, separable=True)
+
+
+def _segformer(size: int) -> functools.partial:
+  backbone = MixTransformer(DEPTHS[size], WIDTHS[size])
+  return functools.partial(SegFormer, backbone=backbone, features=256 if size < 2 else 768)
 
 
 _mobilenet = functools.partial(MobileNetV2, top=False, norm=_SLIM_NORM)
@@ -62,6 +69,7 @@ PUBLISHED: dict[str, Callable[..., Predictor]] = {
   "dilated8": functools.partial(Dilated, backbone=VGG(fc_features=4096, output_stride=8)),
   "farabet": Farabet,
   "fcrn50": FCRN,
+  **{f"segformer_b{size}": _segformer(size) for size in range(6)},
 }
 
 # What each of them is, in one line.
@@ -83,4 +91,8 @@ DESCRIPTIONS = {
   "dilated8": "Dilated8: a dilated VGG-16 and a context module (Yu and Koltun 2016)",
   "farabet": "convolutions shared by three scales of the image (Farabet et al. 2013)",
   "fcrn50": "FCRN: ResNet-50 and four up-projections (Laina et al. 2016)",
+  **{
+    f"segformer_b{size}": f"SegFormer on Mix Transformer B{size}, linear decoder at stride 4"
+    for size in range(6)
+  },
 }
