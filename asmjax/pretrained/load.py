@@ -14,7 +14,7 @@ from asmjax.pretrained.readers import Weights, read
 from asmjax.pretrained.transfer import Coverage, is_within, transfer
 
 # Whose names those of PyTorch's networks may be; a file's own tell which.
-PYTORCH = ("torchvision", "transformers")
+PYTORCH = ("torchvision", "timm", "transformers")
 
 # How files of each format name their arrays: as one of those does, as TF-Slim and the DeepLab model
 # zoo do, or "asmjax", by the paths of our variables.

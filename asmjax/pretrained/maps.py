@@ -1,13 +1,24 @@
 """The name maps of all networks that there are published weights for."""
 
+import functools
 from collections.abc import Collection, Sequence
 
 import flax.linen as nn
 
-from asmjax.models.backbones import VGG, MixTransformer, MobileNetV1, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import (
+  VGG,
+  ConvNeXt,
+  MixTransformer,
+  MobileNetV1,
+  MobileNetV2,
+  ResNet,
+  Xception,
+)
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.models.predictors.segformer import SegFormer
+from asmjax.models.predictors.upernet import UPerNet
 from asmjax.pretrained import slim, torchvision, transformers
+from asmjax.pretrained.convnext import convnext
 from asmjax.pretrained.names import NameMap, nest, prefix_names
 
 
@@ -20,8 +31,8 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
   Args:
     network: Network that takes the weights. Its batch norm may have another epsilon than the
       published one: the map makes up for it.
-    naming: Way of naming: "torchvision", "transformers" for Hugging Face's, or "slim" for TF-Slim
-      and the DeepLab model zoo.
+    naming: Way of naming: "torchvision", "timm", "transformers" for Hugging Face's, or "slim" for
+      TF-Slim and the DeepLab model zoo.
 
   Raises:
     ValueError: There is no such map, or the network differs from the published one in more than
@@ -72,7 +83,15 @@ def _map_transformers_segformer(network: SegFormer) -> NameMap:
   return backbone | transformers.segformer(network)
 
 
+def _map_transformers_upernet(network: UPerNet) -> NameMap:
+  backbone = prefix_names("backbone.", name_map(network.backbone, "transformers"))
+  return nest("backbone", backbone) | transformers.upernet(network)
+
+
 MAPS = {
+  (ConvNeXt, "timm"): functools.partial(convnext, library="timm"),
+  (ConvNeXt, "torchvision"): functools.partial(convnext, library="torchvision"),
+  (ConvNeXt, "transformers"): functools.partial(convnext, library="transformers"),
   (DeepLab, "slim"): _map_slim_deeplab,
   (DeepLab, "torchvision"): _map_torchvision_deeplab,
   (MixTransformer, "transformers"): transformers.mix_transformer,
@@ -81,7 +100,9 @@ MAPS = {
   (MobileNetV2, "torchvision"): torchvision.mobilenet_v2,
   (ResNet, "slim"): slim.resnet,
   (ResNet, "torchvision"): torchvision.resnet,
+  (ResNet, "transformers"): transformers.resnet,
   (SegFormer, "transformers"): _map_transformers_segformer,
+  (UPerNet, "transformers"): _map_transformers_upernet,
   (VGG, "slim"): slim.vgg,
   (VGG, "torchvision"): torchvision.vgg,
   (Xception, "slim"): slim.xception,

@@ -137,6 +137,16 @@ def torch_layer_norm(module: str, name: str) -> NameMap:
   }
 
 
+def torch_vector(path: str, name: str) -> NameMap:
+  """Maps one number for each channel, whatever axes of length 1 the file has beside it.
+
+  Args:
+    path: Path of the parameter (c,), such as "block1/scale".
+    name: Name in the file.
+  """
+  return {f"params/{path}": WeightSource((name,), np.ravel)}
+
+
 def torch_batch_norm(module: str, name: str, *, shift: float) -> NameMap:
   """Maps a batch norm of PyTorch.
 

@@ -16,6 +16,7 @@ def test_backbone_refuses_other_output_strides(kind, stride):
 @pytest.mark.parametrize(
   "name, expected",
   [
+    ("convnext", [96, 192, 384, 768]),
     ("mix_transformer", [32, 64, 160, 256]),
     ("mobilenet_v1", [64, 128, 256, 512, 1024]),
     ("mobilenet_v2", [16, 24, 32, 96, 1280]),

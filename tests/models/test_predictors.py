@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, MixTransformer, ResNet
+from asmjax.models.backbones import VGG, ConvNeXt, MixTransformer, ResNet
 from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
   FCN,
@@ -18,6 +18,7 @@ from asmjax.models.predictors import (
   PSPNet,
   SegFormer,
   UNet,
+  UPerNet,
 )
 from asmjax.ops import use_cpu_kernels
 from tests.helpers import tiny_backbones as backbones
@@ -51,6 +52,16 @@ NETS = {
   "pspnet": (PSPNet(HEADS, resnet(8), features=4, auxiliary=4), 8),
   "segformer": (SegFormer(HEADS, mix_transformer(), features=4), 4),
   "unet": (UNet(HEADS, levels=2, width=2), 1),
+  "upernet": (UPerNet(HEADS, resnet(), features=4, auxiliary=4), 4),
+  "upernet_convnext": (
+    UPerNet(
+      HEADS,
+      ConvNeXt((1, 1, 1, 1), (2, 2, 4, 4), response_norm=True),
+      features=4,
+      normalize_features=True,
+    ),
+    4,
+  ),
 }
 DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
 every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)

@@ -9,6 +9,7 @@ from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
 from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
+from asmjax.models.predictors.upernet import UPerNet
 
 PREDICTORS: dict[str, type[Predictor]] = {
   "deeplab": DeepLab,
@@ -20,4 +21,5 @@ PREDICTORS: dict[str, type[Predictor]] = {
   "pspnet": PSPNet,
   "segformer": SegFormer,
   "unet": UNet,
+  "upernet": UPerNet,
 }
