@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from asmjax.pretrained import name_map
+from asmjax.pretrained.load import PYTORCH
+from asmjax.pretrained.maps import find_name_map
 from asmjax.pretrained.names import leaves_by_path
 
 
@@ -25,10 +27,10 @@ def torch_shape(shape):
 
 
 def stored(network, prefix=""):
-  """A file's arrays for a network; all of them are ones, of torchvision's shapes."""
+  """A file's arrays for a network, of PyTorch's shapes; all of them are ones."""
   variables = leaves_by_path(fresh(network))
   arrays = {}
-  for path, source in name_map(network, "torchvision").items():
+  for path, source in find_name_map(network, PYTORCH, ()).items():
     shape = torch_shape(variables[path].shape)
     arrays |= {prefix + name: np.ones(shape, np.float32) for name in source.names}
   return arrays

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from asmjax.models.backbones.base import Backbone, Features
 from asmjax.models.layers import Conv, ConvBlock, Norm
 from asmjax.models.transformer import DropPath, Linear, drop_path_rates, gelu, truncated_normal
-from asmjax.ops import promote_to_float32, spatial_size
+from asmjax.ops import promote_to_float32
 from asmjax.utils.ranges import BelowOne, NonNegative, PositiveInt
 
 # Blocks and channels of each stage (Liu et al. 2022, Sec. 3; Woo et al. 2023, Appendix A.1).
@@ -67,7 +67,9 @@ class ConvNeXt(Backbone):
     conv_block = self.conv_block(train=train)
     block, features, nominal = self.maybe_remat(ConvNeXtBlock), {}, 4
     rates = iter(drop_path_rates(self.drop_path, sum(self.depths)))
-    x = conv_block.finish(self._embed_patches(x), activate=False, name="stem")
+    # The zeros let patches at the border reach beyond the image, and move none.
+    x = self._conv(self.widths[0], 4, 4, padding=((0, 3), (0, 3)), name="stem")(x)
+    x = conv_block.finish(x, activate=False, name="stem")
     for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True), 1):
       if i > 1:
         x = conv_block.finish(x, activate=False, name=f"stage{i}")
@@ -82,10 +84,6 @@ class ConvNeXt(Backbone):
 
   def _conv(self, *options: Any, **more: Any) -> Conv:
     return Conv(*options, dtype=self.dtype, kernel_init=truncated_normal, **more)
-
-  def _embed_patches(self, x: Array) -> Array:
-    below, right = (-side % 4 for side in spatial_size(x))
-    return self._conv(self.widths[0], 4, 4, padding=((0, below), (0, right)), name="stem")(x)
 
 
 class ConvNeXtBlock(nn.Module):

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
@@ -126,8 +127,8 @@ class MixTransformerBlock(nn.Module):
     """Attends to the whole map (Sec. 3.1, Eq. 1 and 2)."""
     (n, _, _, width), thinned, side = x.shape, x, self.reduction
     if side > 1:
-      # Windows beyond the map are left out as in released code, but for the first one.
-      (below, right) = (max(side - length, 0) for length in spatial_size(x))
+      # Windows that reach beyond the map are left out as in released code, but for the first one.
+      below, right = (_pad_to(side, length) for length in spatial_size(x))
       padding, dtype = ((0, below), (0, right)), self.conv_block.dtype
       thinned = Conv(width, side, side, dtype=dtype, padding=padding, name="reduce")(x)
       thinned = self._normalize(thinned, "reduce")
@@ -144,3 +145,8 @@ class MixTransformerBlock(nn.Module):
     x = self._linear(x, "fc1", self.expansion * width)
     x = Conv(x.shape[-1], groups=x.shape[-1], dtype=dtype, name="depthwise")(x)
     return self._linear(self.conv_block.activation(x), "fc2", width)
+
+
+def _pad_to(side: int, length: int) -> int:
+  """Returns how many pixels a map lacks of a window; the unknown size of an export has one."""
+  return 0 if is_symbolic_dim(length) else max(side - length, 0)
