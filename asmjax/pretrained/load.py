@@ -8,19 +8,17 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 from jaxtyping import PyTree
 
-from asmjax.pretrained.maps import name_map
+from asmjax.pretrained.maps import find_name_map
 from asmjax.pretrained.names import NameMap, identity_map, nest
 from asmjax.pretrained.readers import Weights, read
 from asmjax.pretrained.transfer import Coverage, is_within, transfer
 
-# How files of each format name their arrays: as torchvision does, as TF-Slim and the DeepLab model
+# Whose names those of PyTorch's networks may be; a file's own tell which.
+PYTORCH = ("torchvision", "timm", "transformers")
+
+# How files of each format name their arrays: as one of those does, as TF-Slim and the DeepLab model
 # zoo do, or "asmjax", by the paths of our variables.
-NAMINGS = {
-  "orbax": "asmjax",
-  "safetensors": "torchvision",
-  "tensorflow": "slim",
-  "torch": "torchvision",
-}
+NAMINGS = {"orbax": ("asmjax",), "safetensors": PYTORCH, "tensorflow": ("slim",), "torch": PYTORCH}
 
 
 def load(
@@ -66,11 +64,11 @@ def load(
       f"{type(network).__name__} has no module {part!r} among its fields; known: {sorted(parts)}"
     )
   weights = read(path, format)
-  if NAMINGS[format] == "asmjax":
+  if "asmjax" in NAMINGS[format]:
     # Of another network, so what is outside of the part may be anything.
     weights = {name: array for name, array in weights.items() if is_within(name, part)}
   # By part: the map of that module alone, "" for the network.
-  make_map = functools.partial(_make_map, network, variables, NAMINGS[format])
+  make_map = functools.partial(_make_map, network, variables, weights, NAMINGS[format])
   options = {"strict": strict, "reinitialize": reinitialize, "ignore": ignore}
   try:
     return transfer(variables, weights, make_map(part), part=part, **options)
@@ -83,12 +81,14 @@ def load(
     raise ValueError(f"{path}: {error}{''.join(hints)}") from error
 
 
-def _make_map(network: nn.Module, variables: PyTree, naming: str, part: str) -> NameMap:
-  if naming == "asmjax":
+def _make_map(
+  network: nn.Module, variables: PyTree, weights: Weights, namings: Sequence[str], part: str
+) -> NameMap:
+  if "asmjax" in namings:
     return {path: names for path, names in identity_map(variables).items() if is_within(path, part)}
   if part:
-    return nest(part, name_map(getattr(network, part), naming))
-  return name_map(network, naming)
+    return nest(part, find_name_map(getattr(network, part), namings, weights))
+  return find_name_map(network, namings, weights)
 
 
 def _has_arrays(weights: Weights, make_map: Callable[[str], NameMap], part: str) -> bool:

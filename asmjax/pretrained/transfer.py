@@ -35,6 +35,8 @@ CLASSIFIERS = (
   "fc.*",
   "classifier.*",
   "aux_classifier.*",
+  "auxiliary_head.*",
+  "head.*",
   "AuxLogits*",
   "*/AuxLogits/*",
   "*/Logits/*",

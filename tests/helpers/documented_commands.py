@@ -52,7 +52,11 @@ SHORT = {
 # The same for networks with a backbone: maps that are not too small, and of the training nothing
 # but its start and its end, since a step compiles for long (tests/config trains such networks).
 WITH_BACKBONE = {"data.size": (33, 33), "data.eval_size": (33, 33), "train.steps": 0}
-WIDTHS = {"resnet": 2, "mobilenet_v2": 0.1}
+NARROW = {
+  "resnet": {"width": 2},
+  "mobilenet_v2": {"width": 0.1},
+  "mix_transformer": {"depths": (1,) * 4, "widths": (4,) * 4, "num_heads": (1,) * 4},
+}
 
 # Flags that make a benchmark short.
 BENCHMARKS = {
@@ -254,7 +258,8 @@ def shorten(config: str) -> list[str]:
   loaded = load_config(config)
   values = dict(SHORT)
   if backbone := loaded.predictor.get("backbone"):
-    values |= WITH_BACKBONE | {"predictor.backbone.width": WIDTHS[backbone.name]}
+    narrow = NARROW[backbone.name].items()
+    values |= WITH_BACKBONE | {f"predictor.backbone.{key}": value for key, value in narrow}
   return [f"--config.{key}={value}" for key, value in values.items() if _has(loaded, key, value)]
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ResNet
+from asmjax.models.backbones import VGG, ConvNeXt, MixTransformer, ResNet
 from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
   FCN,
@@ -16,7 +16,9 @@ from asmjax.models.predictors import (
   Dilated,
   Farabet,
   PSPNet,
+  SegFormer,
   UNet,
+  UPerNet,
 )
 from asmjax.ops import use_cpu_kernels
 from tests.helpers import tiny_backbones as backbones
@@ -27,6 +29,10 @@ SIZE = (33, 41)
 
 def resnet(output_stride=32, **options):
   return ResNet((1, 1, 1, 1), 2, output_stride=output_stride, **options)
+
+
+def mix_transformer():
+  return MixTransformer((1, 1, 1, 1), (4, 4, 6, 6), (1, 2, 3, 3), drop_path=0.5)
 
 
 # With the stride of their outputs.
@@ -44,7 +50,18 @@ NETS = {
   "fcn_dilated": (FCN(HEADS, resnet(8), stride=32), 8),
   "fcrn": (FCRN(HEADS, resnet()), 2),
   "pspnet": (PSPNet(HEADS, resnet(8), features=4, auxiliary=4), 8),
+  "segformer": (SegFormer(HEADS, mix_transformer(), features=4), 4),
   "unet": (UNet(HEADS, levels=2, width=2), 1),
+  "upernet": (UPerNet(HEADS, resnet(), features=4, auxiliary=4), 4),
+  "upernet_convnext": (
+    UPerNet(
+      HEADS,
+      ConvNeXt((1, 1, 1, 1), (2, 2, 4, 4), response_norm=True),
+      features=4,
+      normalize_features=True,
+    ),
+    4,
+  ),
 }
 DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
 every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)
@@ -95,9 +112,10 @@ def test_predictors_convolve_in_bfloat16_and_keep_float32_parameters(net, stride
     equation.outvars[0].aval.dtype
     for equation in jaxpr.eqns
     if equation.primitive.name in ("conv_general_dilated", "dot_general")
+    and len(equation.outvars[0].aval.shape) == 4
   ]
   wide = [dtype for dtype in products if dtype != jnp.bfloat16]
-  # Colors are turned in single precision.
+  # Colors are turned in single precision; products of attention, of more axes, are summed in it.
   assert len(wide) == isinstance(net, Farabet) and len(products) > 4
   assert {x.dtype for x in jax.tree.leaves((outputs, sown["intermediates"]))} == {
     jnp.dtype(jnp.bfloat16)

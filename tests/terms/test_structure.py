@@ -1,5 +1,6 @@
 """Adversarial structure matching: signs, gradients, masks, and the theory in numbers."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,8 +12,11 @@ import pytest
 from asmjax.game import PREDICTOR, joint_objective
 from asmjax.losses import layer_distances, matching_hinge
 from asmjax.losses.matching import pool_mask
+from asmjax.models.backbones import MixTransformer
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.models.input_transform import IMAGENET
+from asmjax.models.predictors import SegFormer
+from asmjax.ops import downsample
 from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
 from tests.helpers import tiny_games as games
@@ -32,7 +36,11 @@ def own_values(players, params, stats, examples):
     train=True,
     mutable=["batch_stats"],
   )
-  tasks = players.tasks
+  tasks, size = players.tasks, next(iter(outputs.values())).shape[1:3]
+  examples = {
+    key: downsample(x, size, align_corners=False) if x.ndim > 2 else x
+    for key, x in examples.items()
+  }
   valid = {name: task.mask(examples) for name, task in tasks.items()}
 
   def critic(of_task):
@@ -92,6 +100,15 @@ def compiled(method):
 @pytest.mark.parametrize("method", WITH_CRITIC)
 def test_structure_joint_gradient_lowers_each_players_objective(method, float64):
   games.assert_joint_gradients_are_own(*compiled(method))
+
+
+def test_structure_joint_gradient_lowers_each_players_objective_with_a_transformer(float64):
+  # One block attends to six pixels; the other stages only embed patches, which compiles faster.
+  backbone = MixTransformer((1, 0, 0, 0), (4,) * 4, (2,) * 4, (1,) * 4, drop_path=0.0)
+  predictor = SegFormer({"segmentation": games.TASK.channels}, backbone, features=4, dropout=0.0)
+  players = dataclasses.replace(games.of_method("asm"), predictor=predictor)
+  play, params = games.compile_players_alone(players, own_values)
+  games.assert_joint_gradients_are_own(play, params)
 
 
 def moved(params, direction, length):

@@ -7,7 +7,9 @@ from asmjax.models.predictors.farabet import Farabet
 from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
+from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
+from asmjax.models.predictors.upernet import UPerNet
 
 PREDICTORS: dict[str, type[Predictor]] = {
   "deeplab": DeepLab,
@@ -17,5 +19,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
   "fcn": FCN,
   "fcrn": FCRN,
   "pspnet": PSPNet,
+  "segformer": SegFormer,
   "unet": UNet,
+  "upernet": UPerNet,
 }

@@ -2,8 +2,18 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
-from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import (
+  VGG,
+  ConvNeXt,
+  MixTransformer,
+  MobileNetV2,
+  ResNet,
+  Xception,
+  convnext,
+  mix_transformer,
+)
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
 from asmjax.models.predictors.base import Predictor
@@ -13,7 +23,9 @@ from asmjax.models.predictors.farabet import Farabet
 from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
+from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
+from asmjax.models.predictors.upernet import UPerNet
 
 # Statistics of pretrained layers move slowly (Hwang et al. 2019, Sec. 4.1): 0.9997 is also what the
 # DeepLab code trains with. MobileNets and Xception have TF-Slim's epsilon of 1e-3.
@@ -28,6 +40,18 @@ def _resnet(depth: int, output_stride: int) -> ResNet:
 def _deeplab_v3_plus(backbone: Xception | MobileNetV2) -> functools.partial:
   return functools.partial(DeepLab, backbone=backbone, low=48, convs=2, separable=True)
 
+
+def _segformer(size: int) -> functools.partial:
+  backbone = MixTransformer(mix_transformer.DEPTHS[size], mix_transformer.WIDTHS[size])
+  return functools.partial(SegFormer, backbone=backbone, features=256 if size < 2 else 768)
+
+
+def _upernet_convnext(size: str, **version: Any) -> functools.partial:
+  backbone = ConvNeXt(convnext.DEPTHS[size], convnext.WIDTHS[size], **version)
+  return functools.partial(UPerNet, backbone=backbone, normalize_features=True)
+
+
+_V2 = {"response_norm": True, "layer_scale": 0.0}
 
 _mobilenet = functools.partial(MobileNetV2, top=False, norm=_SLIM_NORM)
 
@@ -62,6 +86,11 @@ PUBLISHED: dict[str, Callable[..., Predictor]] = {
   "dilated8": functools.partial(Dilated, backbone=VGG(fc_features=4096, output_stride=8)),
   "farabet": Farabet,
   "fcrn50": FCRN,
+  **{f"segformer_b{size}": _segformer(size) for size in range(6)},
+  "upernet_resnet50": functools.partial(UPerNet, backbone=_resnet(50, 32)),
+  "upernet_resnet101": functools.partial(UPerNet, backbone=_resnet(101, 32)),
+  **{f"upernet_convnext_{size}": _upernet_convnext(size) for size in ("tiny", "small", "base")},
+  **{f"upernet_convnext_v2_{size}": _upernet_convnext(size, **_V2) for size in ("tiny", "base")},
 }
 
 # What each of them is, in one line.
@@ -83,4 +112,20 @@ DESCRIPTIONS = {
   "dilated8": "Dilated8: a dilated VGG-16 and a context module (Yu and Koltun 2016)",
   "farabet": "convolutions shared by three scales of the image (Farabet et al. 2013)",
   "fcrn50": "FCRN: ResNet-50 and four up-projections (Laina et al. 2016)",
+  **{
+    f"segformer_b{size}": f"SegFormer on Mix Transformer B{size}, linear decoder at stride 4"
+    for size in range(6)
+  },
+  **{
+    f"upernet_resnet{depth}": f"UPerNet on ResNet-{depth}: pyramids of grids and of features"
+    for depth in (50, 101)
+  },
+  **{
+    f"upernet_convnext_{size}": f"UPerNet on ConvNeXt-{size[0].upper()} (Liu et al. 2022)"
+    for size in ("tiny", "small", "base")
+  },
+  **{
+    f"upernet_convnext_v2_{size}": f"UPerNet on ConvNeXt V2-{size[0].upper()} (Woo et al. 2023)"
+    for size in ("tiny", "base")
+  },
 }
