@@ -165,18 +165,26 @@ class Evaluation:
     every: Number of the predictor's steps between evaluations; 0 evaluates at the end only.
     batch_size: Number of examples in the global batch, over all devices of all processes.
     split: Split of the data set, "val" by default, or a part of one, as in "train[80%:]".
+    patience: Number of evaluations in a row without a better `checkpoint.metric` after which the
+      training ends; 0, the default, takes all steps.
 
   Raises:
-    ValueError: The devices cannot share the batch evenly.
+    ValueError: The devices cannot share the batch evenly, or there is patience without evaluations.
   """
 
   every: Count = 0
   batch_size: PositiveInt = 8
   split: str = "val"
+  patience: Count = 0
 
   def __post_init__(self):
     check_ranges(self)
     check_divisible(self.batch_size, name="eval.batch_size")
+    if self.patience and not self.every:
+      raise ValueError(
+        f"eval.patience={self.patience} counts evaluations, and eval.every=0 has none before the "
+        "end; expected eval.every of at least 1"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +278,7 @@ class Experiment:
       f"{name}: all that its critic descends is multiplied by {scale}, which Adam divides out; it "
       "is the learning rate of its optimizer that says how fast it moves"
       for name, scale in scales.items()
-      if scale not in (0, 1) and self.optimizers[name].name == "adam"
+      if scale not in (0, 1) and self.optimizers[name].name in ("adam", "adamw")
     ]
 
   def describe_progress(self, step: int) -> dict[str, float]:

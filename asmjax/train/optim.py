@@ -12,18 +12,21 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.utils.ranges import BelowOne, Count, NonNegative, check_ranges
+from asmjax.utils.ranges import BelowOne, Count, Fraction, NonNegative, check_ranges
 from asmjax.utils.trees import join_path, leaves_by_path
 
-_RULES = {
+_RULES: dict[str, Callable[["Optimizer"], optax.GradientTransformation]] = {
   "sgd": lambda o: optax.trace(decay=o.momentum) if o.momentum else optax.identity(),
   "adam": lambda o: optax.scale_by_adam(b1=o.momentum, b2=o.b2),
+  "adamw": lambda o: optax.chain(optax.scale_by_adam(b1=o.momentum, b2=o.b2), o.decay_weights()),
   # TensorFlow's default: from 0, the first step would be of full size whatever the gradient.
   "adagrad": lambda o: optax.scale_by_rss(initial_accumulator_value=0.1),
 }
-_SCHEDULES = {
-  "constant": lambda progress, power: jnp.ones_like(progress),
-  "poly": lambda progress, power: (1 - progress) ** power,
+_SCHEDULES: dict[str, Callable[["Optimizer", Array], Array]] = {
+  "constant": lambda o, progress: jnp.ones_like(progress),
+  "poly": lambda o, progress: (1 - progress) ** o.power,
+  "cosine": lambda o, progress: (1 + jnp.cos(jnp.pi * progress)) / 2,
+  "step": lambda o, progress: o.step_factor ** _count_passed(o.milestones, progress),
 }
 
 
@@ -32,16 +35,24 @@ class Optimizer:
   """Settings of an optimizer and of its learning rate.
 
   Attributes:
-    name: Name of the update rule: "sgd", "adam" or "adagrad".
+    name: Name of the update rule: "sgd", "adam", "adamw" or "adagrad".
     learning_rate: Learning rate that the schedule and the multipliers scale.
     momentum: Momentum of SGD, or beta1 of Adam.
     b2: Decay of Adam's second moment, beta2.
-    schedule: Name of the schedule over the predictor's T steps: "poly", (1 - t/T)^power, or
+    schedule: Name of the schedule over the predictor's T steps: "poly", (1 - t/T)^power; "cosine",
+      (1 + cos(pi t/T)) / 2 (Loshchilov and Hutter 2017, Eq. 5, without restarts); "step"; or
       "constant".
     power: Exponent of the "poly" schedule; 0.9 is DeepLab's.
-    warmup_steps: Number of the predictor's steps in which the rate first grows linearly from 0.
+    milestones: Rising shares of the T steps, after each of which the "step" schedule multiplies
+      the rate by `step_factor`; 8/12 and 11/12 are Detectron's.
+    step_factor: Factor of the "step" schedule.
+    warmup_steps: Number of the predictor's steps in which the rate first grows linearly from 0;
+      the schedule is multiplied by it.
     weight_decay: Factor of the kernels that is added to their gradient, an L2 penalty, before the
-      update rule.
+      update rule; of "adamw" to what that rule makes of the gradient, so that each step takes away
+      this share of a kernel times the rate (Loshchilov and Hutter 2019, Alg. 2).
+    decay_all: Whether weight decay also takes biases, normalizations, tokens and position
+      embeddings, not kernels alone.
     clip_norm: Largest global norm of the gradient; 0 leaves the gradient as it is.
     lr_multipliers: Multipliers of the learning rate by regular expressions that are searched in a
       parameter's path, as {"^head": 10.0}; the first that matches counts. With 0.0 the parameter
@@ -50,7 +61,8 @@ class Optimizer:
       evaluated; 0 keeps none.
 
   Raises:
-    ValueError: The name or the schedule is unknown, or a number is out of its range.
+    ValueError: The name or the schedule is unknown, a number is out of its range, or milestones
+      fall.
   """
 
   name: str = "adam"
@@ -59,8 +71,11 @@ class Optimizer:
   b2: BelowOne = 0.999
   schedule: str = "poly"
   power: NonNegative = 0.9
+  milestones: tuple[Fraction, ...] = (8 / 12, 11 / 12)
+  step_factor: NonNegative = 0.1
   warmup_steps: Count = 0
   weight_decay: NonNegative = 0.0
+  decay_all: bool = False
   clip_norm: NonNegative = 0.0
   lr_multipliers: Mapping[str, NonNegative] = dataclasses.field(default_factory=dict)
   ema_decay: BelowOne = 0.0
@@ -70,12 +85,14 @@ class Optimizer:
     for field, known in (("name", _RULES), ("schedule", _SCHEDULES)):
       if getattr(self, field) not in known:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
+    if list(self.milestones) != sorted(self.milestones):
+      raise ValueError(f"milestones={self.milestones}; expected rising shares of the run")
 
   def learning_rate_at(self, step: ArrayLike, steps: int) -> Array:
     """Computes the rate at one or many of the predictor's `steps` steps, before multipliers."""
     step = jnp.asarray(step, jnp.result_type(float))
     warmup = jnp.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
-    decay = _SCHEDULES[self.schedule](step / max(steps, 1), self.power)
+    decay = _SCHEDULES[self.schedule](self, step / max(steps, 1))
     return self.learning_rate * warmup * decay
 
   def make_transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
@@ -87,17 +104,21 @@ class Optimizer:
     Args:
       steps: Number of the predictor's steps in the run, over which the rate decays.
     """
-    kernels = lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params)
     return optax.chain(
       optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
-      optax.add_decayed_weights(self.weight_decay, mask=kernels)
-      if self.weight_decay
-      else optax.identity(),
+      optax.identity() if self.name == "adamw" else self.decay_weights(),
       _RULES[self.name](self),
       _scale_by_multiplier(self.lr_multipliers),
       _scale_by_rate(lambda step: self.learning_rate_at(step, steps)),
       _track_ema(self.ema_decay) if self.ema_decay else optax.identity(),
     )
+
+  def decay_weights(self) -> optax.GradientTransformation:
+    """Builds the transformation that adds the decayed weights to the updates."""
+    if not self.weight_decay:
+      return optax.identity()
+    kernels = lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params)
+    return optax.add_decayed_weights(self.weight_decay, mask=None if self.decay_all else kernels)
 
   def check_multipliers(self, params: Mapping[str, PyTree], name: str) -> None:
     """Checks that each pattern of `lr_multipliers` matches a parameter, as a typo does not.
@@ -160,6 +181,10 @@ def ema_params(params: PyTree, opt_state: PyTree) -> PyTree:
 
 def _is_kernel(path: tuple, _: Any) -> bool:
   return path[-1].key == "kernel"
+
+
+def _count_passed(milestones: tuple[float, ...], progress: Array) -> Array:
+  return sum((progress >= milestone for milestone in milestones), jnp.zeros_like(progress))
 
 
 def _multiplier(multipliers: Mapping[str, float], path: tuple) -> float:
