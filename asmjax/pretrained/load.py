@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 from jaxtyping import PyTree
 
+from asmjax.models.adapters import PREFIX
 from asmjax.pretrained.maps import name_map
 from asmjax.pretrained.names import NameMap, identity_map, nest
 from asmjax.pretrained.readers import Weights, read
 from asmjax.pretrained.transfer import Coverage, is_within, transfer
+from asmjax.utils.trees import leaves_by_path
 
-# How files of each format name their arrays: as torchvision does, as TF-Slim and the DeepLab model
-# zoo do, or "asmjax", by the paths of our variables.
-NAMINGS = {
-  "orbax": "asmjax",
-  "safetensors": "torchvision",
-  "tensorflow": "slim",
-  "torch": "torchvision",
+# How files of each format may name their arrays: as publishers of PyTorch's networks do, as TF-Slim
+# and the DeepLab model zoo do, or "asmjax", by the paths of our variables.
+_TORCH = ("torchvision", "timm", "transformers", "dinov2")
+NAMINGS: dict[str, tuple[str, ...]] = {
+  "orbax": ("asmjax",),
+  "safetensors": _TORCH,
+  "tensorflow": ("slim",),
+  "torch": _TORCH,
 }
 
 
@@ -36,8 +39,8 @@ def load(
 ) -> tuple[PyTree, Coverage]:
   """Loads published weights, or those of a run, into a network's variables.
 
-  Heads whose number of classes differs stay fresh. The weights expect images as
-  `asmjax.pretrained.input_transform` says.
+  Heads whose number of classes differs stay fresh, and so do adapters that the file has none of.
+  The weights expect images as `asmjax.pretrained.input_transform` says.
 
   Args:
     path: Path of the weights; see `asmjax.pretrained.read`.
@@ -66,11 +69,13 @@ def load(
       f"{type(network).__name__} has no module {part!r} among its fields; known: {sorted(parts)}"
     )
   weights = read(path, format)
-  if NAMINGS[format] == "asmjax":
+  if NAMINGS[format] == ("asmjax",):
     # Of another network, so what is outside of the part may be anything.
     weights = {name: array for name, array in weights.items() if is_within(name, part)}
   # By part: the map of that module alone, "" for the network.
-  make_map = functools.partial(_make_map, network, variables, NAMINGS[format])
+  make_map = functools.partial(_choose_map, network, variables, NAMINGS[format], weights)
+  if not any(PREFIX in name for name in weights) and _has_adapters(variables):
+    reinitialize = (*reinitialize, f"*/{PREFIX}*")
   options = {"strict": strict, "reinitialize": reinitialize, "ignore": ignore}
   try:
     return transfer(variables, weights, make_map(part), part=part, **options)
@@ -81,6 +86,31 @@ def load(
       if not part and _has_arrays(weights, make_map, name)
     ]
     raise ValueError(f"{path}: {error}{''.join(hints)}") from error
+
+
+def _choose_map(
+  network: nn.Module, variables: PyTree, namings: Sequence[str], weights: Weights, part: str
+) -> NameMap:
+  """Returns the map, of those that there are, of whose names the file has the largest share."""
+  maps, errors = [], []
+  for naming in namings:
+    try:
+      maps.append(_make_map(network, variables, naming, part))
+    except ValueError as error:
+      errors.append(error)
+  if not maps:
+    # That of a map which does not suit the network says more than that there is none.
+    raise next((error for error in errors if "no name map" not in str(error)), errors[0])
+
+  def share(name_map: NameMap) -> float:
+    names = {name for source in name_map.values() for name in source.names}
+    return len(names & weights.keys()) / len(names)
+
+  return max(maps, key=share)
+
+
+def _has_adapters(variables: PyTree) -> bool:
+  return any(f"/{PREFIX}" in path for path in leaves_by_path(variables))
 
 
 def _make_map(network: nn.Module, variables: PyTree, naming: str, part: str) -> NameMap:

@@ -2,9 +2,10 @@
 
 import flax.linen as nn
 
-from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, ViT, Xception
 from asmjax.models.predictors.deeplab import DeepLab
-from asmjax.pretrained import slim, torchvision
+from asmjax.models.predictors.dpt import DPT
+from asmjax.pretrained import slim, torchvision, vit
 from asmjax.pretrained.names import NameMap, nest, prefix_names
 
 
@@ -17,7 +18,8 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
   Args:
     network: Network that takes the weights. Its batch norm may have another epsilon than the
       published one: the map makes up for it.
-    naming: Way of naming: "torchvision", or "slim" for TF-Slim and the DeepLab model zoo.
+    naming: Way of naming: "torchvision", "transformers", "timm", "dinov2", or "slim" for TF-Slim
+      and the DeepLab model zoo.
 
   Raises:
     ValueError: There is no such map, or the network differs from the published one in more than
@@ -42,6 +44,7 @@ def _map_slim_deeplab(network: DeepLab) -> NameMap:
 MAPS = {
   (DeepLab, "slim"): _map_slim_deeplab,
   (DeepLab, "torchvision"): _map_torchvision_deeplab,
+  (DPT, "transformers"): vit.transformers_dpt,
   (MobileNetV1, "slim"): slim.mobilenet_v1,
   (MobileNetV2, "slim"): slim.mobilenet_v2,
   (MobileNetV2, "torchvision"): torchvision.mobilenet_v2,
@@ -49,5 +52,8 @@ MAPS = {
   (ResNet, "torchvision"): torchvision.resnet,
   (VGG, "slim"): slim.vgg,
   (VGG, "torchvision"): torchvision.vgg,
+  (ViT, "dinov2"): vit.dinov2_vit,
+  (ViT, "transformers"): vit.transformers_vit,
+  (ViT, "timm"): vit.timm_vit,
   (Xception, "slim"): slim.xception,
 }

@@ -230,8 +230,9 @@ class Experiment:
     checkpointing: Settings of checkpoints.
 
   Raises:
-    ValueError: A critic learns faster than the predictor, and `training` does not allow it; or a
-      batch is far larger than the data set, or cannot fit into the memory.
+    ValueError: A critic learns faster than the predictor, and `training` does not allow it; the
+      rate of a player without a backbone is to decay over its layers; or a batch is far larger than
+      the data set, or cannot fit into the memory.
   """
 
   seed: int
@@ -251,7 +252,14 @@ class Experiment:
   def __post_init__(self):
     if not self.training.allow_fast_critic:
       critics = dict(self.optimizers)
-      check_critic_lr(critics.pop(PREDICTOR), critics, self.training.steps)
+      num_groups = len(self.layer_groups(PREDICTOR))
+      check_critic_lr(critics.pop(PREDICTOR), critics, self.training.steps, num_groups)
+    for name, optimizer in self.optimizers.items():
+      if optimizer.layer_decay != 1 and not self.layer_groups(name):
+        raise ValueError(
+          f"optimizer.{name}.layer_decay={optimizer.layer_decay}: only a backbone says how deep "
+          "its layers are, and here is none that does; expected 1"
+        )
     check_batch_size(self.training.batch_size, len(self.source), self.image_size, "train")
     check_batch_size(self.evaluation.batch_size, len(self.validation), self.image_size, "eval")
 
@@ -293,10 +301,15 @@ class Experiment:
       for name, optimizer in self.optimizers.items()
     }
 
+  def layer_groups(self, player: str) -> tuple[str, ...]:
+    """Lists the beginnings of a player's parameters by depth: those of a predictor's backbone."""
+    backbone = getattr(self.game.predictor, "backbone", None) if player == PREDICTOR else None
+    return tuple(f"backbone/{name}" for name in backbone.layer_groups()) if backbone else ()
+
   def make_transformations(self) -> Transformations:
     """Builds the optax transformation of each player."""
     return {
-      name: optimizer.make_transformation(self.training.steps)
+      name: optimizer.make_transformation(self.training.steps, self.layer_groups(name))
       for name, optimizer in self.optimizers.items()
     }
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,14 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.utils.ranges import BelowOne, Count, Fraction, NonNegative, check_ranges
+from asmjax.utils.ranges import (
+  BelowOne,
+  Count,
+  Fraction,
+  NonNegative,
+  PositiveFraction,
+  check_ranges,
+)
 from asmjax.utils.trees import join_path, leaves_by_path
 
 _RULES: dict[str, Callable[["Optimizer"], optax.GradientTransformation]] = {
@@ -57,6 +64,9 @@ class Optimizer:
     lr_multipliers: Multipliers of the learning rate by regular expressions that are searched in a
       parameter's path, as {"^head": 10.0}; the first that matches counts. With 0.0 the parameter
       never moves and has no gradient; `asmjax.models.layers.Norm.frozen` keeps running statistics.
+    layer_decay: Factor of the learning rate for each layer of the predictor's backbone below the
+      heads (Clark et al. 2020; Bao et al. 2022): with G groups of layers, those of group g, counted
+      from 0 at the input, have layer_decay^(G - g) of it; see `Backbone.layer_groups`.
     ema_decay: Decay of an exponential moving average of the parameters, by which the predictor is
       evaluated; 0 keeps none.
 
@@ -78,6 +88,7 @@ class Optimizer:
   decay_all: bool = False
   clip_norm: NonNegative = 0.0
   lr_multipliers: Mapping[str, NonNegative] = dataclasses.field(default_factory=dict)
+  layer_decay: PositiveFraction = 1.0
   ema_decay: BelowOne = 0.0
 
   def __post_init__(self):
@@ -95,7 +106,21 @@ class Optimizer:
     decay = _SCHEDULES[self.schedule](self, step / max(steps, 1))
     return self.learning_rate * warmup * decay
 
-  def make_transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
+  def rate_multiplier(self, path: str, groups: Sequence[str] = ()) -> float:
+    """Computes the multiplier of a parameter's learning rate.
+
+    Args:
+      path: Path of the parameter.
+      groups: Beginnings of the paths of each group of layers, from the input on.
+    """
+    patterns = (x for pattern, x in self.lr_multipliers.items() if re.search(pattern, path))
+    deepest = max((group for group in groups if path.startswith(group)), key=len, default=None)
+    depth = len(groups) if deepest is None else groups.index(deepest)
+    return next(patterns, 1.0) * self.layer_decay ** (len(groups) - depth)
+
+  def make_transformation(
+    self, steps: int, groups: Sequence[str] = ()
+  ) -> optax.GradientTransformationExtraArgs:
     """Builds the optax transformation, whose `update` takes the predictor's `step` as a keyword.
 
     Schedules of all players follow the predictor's steps rather than counts of their own updates,
@@ -103,12 +128,16 @@ class Optimizer:
 
     Args:
       steps: Number of the predictor's steps in the run, over which the rate decays.
+      groups: Beginnings of the paths of each group of layers, for `layer_decay`.
     """
+    is_uniform = not self.lr_multipliers and self.layer_decay == 1
     return optax.chain(
       optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
       optax.identity() if self.name == "adamw" else self.decay_weights(),
       _RULES[self.name](self),
-      _scale_by_multiplier(self.lr_multipliers),
+      optax.identity()
+      if is_uniform
+      else _scale_by_multiplier(lambda path: self.rate_multiplier(path, groups)),
       _scale_by_rate(lambda step: self.learning_rate_at(step, steps)),
       _track_ema(self.ema_decay) if self.ema_decay else optax.identity(),
     )
@@ -138,27 +167,33 @@ class Optimizer:
 
   def stop_frozen(self, params: PyTree) -> PyTree:
     """Returns the parameters, under `stop_gradient` where their multiplier is 0."""
-    stop = lambda path, x: x if _multiplier(self.lr_multipliers, path) else jax.lax.stop_gradient(x)
+    moves = lambda path: self.rate_multiplier(join_path(path)) > 0
+    stop = lambda path, x: x if moves(path) else jax.lax.stop_gradient(x)
     return jax.tree_util.tree_map_with_path(stop, params)
 
 
-def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int) -> None:
+def check_critic_lr(
+  predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int, num_groups: int = 0
+) -> None:
   """Checks that no critic learns faster than the predictor (Hwang et al. 2019, Alg. 1).
 
   It compares the largest rate of any of a critic's parameters with the smallest of those of the
   predictor's parameters that are not frozen: `lr_multipliers` may raise the one and lower the
-  other. The rates are computed at 101 steps, evenly spaced over the run.
+  other, as `layer_decay` does at the predictor's input. The rates are computed at 101 steps, evenly
+  spaced over the run.
 
   Args:
     predictor: Settings of the predictor's optimizer.
     critics: Settings of the critics' optimizers, by the names of their terms.
     steps: Number of the predictor's steps in the run.
+    num_groups: Number of groups of the predictor's layers.
 
   Raises:
     ValueError: A critic's rate is larger at one of these steps.
   """
   times = np.unique(np.linspace(0, max(steps - 1, 0), 101).astype(int))
   smallest = min((1.0, *filter(None, predictor.lr_multipliers.values())))
+  smallest *= predictor.layer_decay**num_groups
   limit = smallest * np.asarray(predictor.learning_rate_at(times, steps))
   for name, critic in critics.items():
     largest = max((1.0, *critic.lr_multipliers.values()))
@@ -187,19 +222,14 @@ def _count_passed(milestones: tuple[float, ...], progress: Array) -> Array:
   return sum((progress >= milestone for milestone in milestones), jnp.zeros_like(progress))
 
 
-def _multiplier(multipliers: Mapping[str, float], path: tuple) -> float:
-  name = join_path(path)
-  return next((multipliers[pattern] for pattern in multipliers if re.search(pattern, name)), 1.0)
-
-
-def _scale_by_multiplier(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+def _scale_by_multiplier(multiplier: Callable[[str], float]) -> optax.GradientTransformation:
   def update(updates: PyTree, params: PyTree = None) -> PyTree:
     del params
     return jax.tree_util.tree_map_with_path(
-      lambda path, u: _multiplier(multipliers, path) * u, updates
+      lambda path, u: multiplier(join_path(path)) * u, updates
     )
 
-  return optax.stateless(update) if multipliers else optax.identity()
+  return optax.stateless(update)
 
 
 def _scale_by_rate(rate: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:

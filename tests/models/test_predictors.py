@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ResNet
+from asmjax.models.backbones import VGG, ResNet, ViT
 from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
+  DPT,
   FCN,
   FCRN,
   PREDICTORS,
@@ -17,6 +18,7 @@ from asmjax.models.predictors import (
   Farabet,
   PSPNet,
   UNet,
+  ViTLinear,
 )
 from asmjax.ops import use_cpu_kernels
 from tests.helpers import tiny_backbones as backbones
@@ -29,6 +31,8 @@ def resnet(output_stride=32, **options):
   return ResNet((1, 1, 1, 1), 2, output_stride=output_stride, **options)
 
 
+VIT = ViT(patch=4, width=8, num_heads=2, depth=4, outputs=(1, 2, 3, 4), positions=3)
+
 # With the stride of their outputs.
 NETS = {
   "deeplab": (DeepLab(HEADS, resnet(16), rates=(1, 2), features=4), 16),
@@ -38,6 +42,7 @@ NETS = {
   ),
   "deeplab_v2": (DeepLabV2(HEADS, resnet(8), rates=(1, 2)), 8),
   "dilated": (Dilated(HEADS, VGG(width=2, fc_features=4, output_stride=8)), 8),
+  "dpt": (DPT(HEADS, VIT, channels=(2, 2, 2, 2), features=4), 1),
   "farabet": (Farabet(HEADS, widths=(8, 6, 5), fan_in=(2, 3), hidden=4), 4),
   "fcn32": (FCN(HEADS, VGG(width=2, fc_features=4), stride=32), 32),
   "fcn8": (FCN(HEADS, VGG(width=2, fc_features=4)), 8),
@@ -45,6 +50,7 @@ NETS = {
   "fcrn": (FCRN(HEADS, resnet()), 2),
   "pspnet": (PSPNet(HEADS, resnet(8), features=4, auxiliary=4), 8),
   "unet": (UNet(HEADS, levels=2, width=2), 1),
+  "vit_linear": (ViTLinear(HEADS, VIT, layers=4), 2),
 }
 DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
 every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)
