@@ -103,8 +103,10 @@ def test_predictors_convolve_in_bfloat16_and_keep_float32_parameters(net, stride
     if equation.primitive.name in ("conv_general_dilated", "dot_general")
   ]
   wide = [dtype for dtype in products if dtype != jnp.bfloat16]
-  # Colors are turned in single precision.
-  assert len(wide) == isinstance(net, Farabet) and len(products) > 4
+  # Colors are turned in single precision, and so are positions resampled and scores of attention.
+  is_vit = isinstance(getattr(net, "backbone", None), ViT)
+  allowed = 4 + VIT.depth if is_vit else isinstance(net, Farabet)
+  assert len(wide) == allowed and len(products) > 4
   assert {x.dtype for x in jax.tree.leaves((outputs, sown["intermediates"]))} == {
     jnp.dtype(jnp.bfloat16)
   }
