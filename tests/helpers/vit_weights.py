@@ -71,13 +71,13 @@ def huggingface(name):
   if name in PREDICTORS:
     net = PREDICTORS[name]
     prefix = "backbone" if net.backbone.layer_scale else "dpt"
-    shapes = {f"{prefix}.{key}": shape for key, shape in _vit_shapes(net.backbone).items()}
+    shapes = {f"{prefix}.{key}": shape for key, shape in vit_shapes(net.backbone).items()}
     arrays = draw(shapes | _dpt_shapes(net))
     if "depth" in net.heads:  # With such weights no depth is cut off at 0.
       last = "head.head.4.weight" if net.readout == "project" else "head.conv3.weight"
       arrays[last] = np.abs(arrays[last])
     return arrays
-  return draw(_vit_shapes(BACKBONES[name]))
+  return draw(vit_shapes(BACKBONES[name]))
 
 
 def timm(arrays, depth=4):
@@ -116,7 +116,7 @@ def _layer(name, *shape, bias=True):
   return {f"{name}.weight": shape} | ({f"{name}.bias": shape[:1]} if bias else {})
 
 
-def _vit_shapes(net):
+def vit_shapes(net):
   """Shapes of the files of Dinov2Model, Dinov2WithRegistersModel and DINOv3ViTModel."""
   c, hidden, is_rotary = net.width, net.width * net.expansion, not net.positions
   shapes = {"embeddings.cls_token": (1, 1, c)}
