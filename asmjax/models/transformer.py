@@ -67,19 +67,22 @@ class MLP(nn.Module):
     activation: Function between the layers.
     dropout: Rate of dropout after each layer, of single values.
     dtype: Compute type; parameters are float32.
+    linear: Function from the name of a layer to the class of it, or to what makes one.
   """
 
   hidden: PositiveInt
   activation: Callable[[Array], Array] = gelu
   dropout: BelowOne = 0.0
   dtype: Any = None
+  linear: Callable[[str], Callable[..., nn.Module]] = lambda name: Linear
 
   @nn.compact
   def __call__(self, x: Float[Array, "*n c"], *, train: bool) -> Float[Array, "*n c"]:
     """Applies the layers at each position."""
     drop = nn.Dropout(self.dropout, deterministic=not train)
-    y = drop(self.activation(Linear(self.hidden, dtype=self.dtype, name="fc1")(x)))
-    return drop(Linear(x.shape[-1], dtype=self.dtype, name="fc2")(y))
+    layer = lambda name, features: self.linear(name)(features, dtype=self.dtype, name=name)
+    y = drop(self.activation(layer("fc1", self.hidden)(x)))
+    return drop(layer("fc2", x.shape[-1])(y))
 
 
 class DropPath(nn.Module):

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 from jaxtyping import PyTree
 
+from asmjax.models.adapters import PREFIX
 from asmjax.pretrained.maps import find_name_map
 from asmjax.pretrained.names import NameMap, identity_map, nest
 from asmjax.pretrained.readers import Weights, read
 from asmjax.pretrained.transfer import Coverage, is_within, transfer
+from asmjax.utils.trees import leaves_by_path
 
 # Whose names those of PyTorch's networks may be; a file's own tell which.
-PYTORCH = ("torchvision", "timm", "transformers")
+PYTORCH = ("torchvision", "timm", "transformers", "dinov2")
 
 # How files of each format name their arrays: as one of those does, as TF-Slim and the DeepLab model
 # zoo do, or "asmjax", by the paths of our variables.
@@ -34,8 +36,8 @@ def load(
 ) -> tuple[PyTree, Coverage]:
   """Loads published weights, or those of a run, into a network's variables.
 
-  Heads whose number of classes differs stay fresh. The weights expect images as
-  `asmjax.pretrained.input_transform` says.
+  Heads whose number of classes differs stay fresh, and so do adapters that the file has none of.
+  The weights expect images as `asmjax.pretrained.input_transform` says.
 
   Args:
     path: Path of the weights; see `asmjax.pretrained.read`.
@@ -69,6 +71,8 @@ def load(
     weights = {name: array for name, array in weights.items() if is_within(name, part)}
   # By part: the map of that module alone, "" for the network.
   make_map = functools.partial(_make_map, network, variables, weights, NAMINGS[format])
+  if not any(PREFIX in name for name in weights) and _has_adapters(variables):
+    reinitialize = (*reinitialize, f"*/{PREFIX}*")
   options = {"strict": strict, "reinitialize": reinitialize, "ignore": ignore}
   try:
     return transfer(variables, weights, make_map(part), part=part, **options)
@@ -79,6 +83,10 @@ def load(
       if not part and _has_arrays(weights, make_map, name)
     ]
     raise ValueError(f"{path}: {error}{''.join(hints)}") from error
+
+
+def _has_adapters(variables: PyTree) -> bool:
+  return any(f"/{PREFIX}" in path for path in leaves_by_path(variables))
 
 
 def _make_map(

@@ -12,12 +12,14 @@ from asmjax.models.backbones import (
   MobileNetV1,
   MobileNetV2,
   ResNet,
+  ViT,
   Xception,
 )
 from asmjax.models.predictors.deeplab import DeepLab
+from asmjax.models.predictors.dpt import DPT
 from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.upernet import UPerNet
-from asmjax.pretrained import slim, torchvision, transformers
+from asmjax.pretrained import slim, torchvision, transformers, vit
 from asmjax.pretrained.convnext import convnext
 from asmjax.pretrained.names import NameMap, nest, prefix_names
 
@@ -31,8 +33,8 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
   Args:
     network: Network that takes the weights. Its batch norm may have another epsilon than the
       published one: the map makes up for it.
-    naming: Way of naming: "torchvision", "timm", "transformers" for Hugging Face's, or "slim" for
-      TF-Slim and the DeepLab model zoo.
+    naming: Way of naming: "torchvision", "timm", "transformers" for Hugging Face's, "dinov2" for
+      the files of DINOv2's authors, or "slim" for TF-Slim and the DeepLab model zoo.
 
   Raises:
     ValueError: There is no such map, or the network differs from the published one in more than
@@ -94,6 +96,7 @@ MAPS = {
   (ConvNeXt, "transformers"): functools.partial(convnext, library="transformers"),
   (DeepLab, "slim"): _map_slim_deeplab,
   (DeepLab, "torchvision"): _map_torchvision_deeplab,
+  (DPT, "transformers"): vit.transformers_dpt,
   (MixTransformer, "transformers"): transformers.mix_transformer,
   (MobileNetV1, "slim"): slim.mobilenet_v1,
   (MobileNetV2, "slim"): slim.mobilenet_v2,
@@ -105,5 +108,8 @@ MAPS = {
   (UPerNet, "transformers"): _map_transformers_upernet,
   (VGG, "slim"): slim.vgg,
   (VGG, "torchvision"): torchvision.vgg,
+  (ViT, "dinov2"): vit.dinov2_vit,
+  (ViT, "transformers"): vit.transformers_vit,
+  (ViT, "timm"): vit.timm_vit,
   (Xception, "slim"): slim.xception,
 }

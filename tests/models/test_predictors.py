@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ConvNeXt, MixTransformer, ResNet
+from asmjax.models.backbones import VGG, ConvNeXt, MixTransformer, ResNet, ViT
 from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
+  DPT,
   FCN,
   FCRN,
   PREDICTORS,
@@ -19,6 +20,7 @@ from asmjax.models.predictors import (
   SegFormer,
   UNet,
   UPerNet,
+  ViTLinear,
 )
 from asmjax.ops import use_cpu_kernels
 from tests.helpers import tiny_backbones as backbones
@@ -35,6 +37,8 @@ def mix_transformer():
   return MixTransformer((1, 1, 1, 1), (4, 4, 6, 6), (1, 2, 3, 3), drop_path=0.5)
 
 
+VIT = ViT(patch=4, width=8, num_heads=2, depth=4, outputs=(1, 2, 3, 4), positions=3)
+
 # With the stride of their outputs.
 NETS = {
   "deeplab": (DeepLab(HEADS, resnet(16), rates=(1, 2), features=4), 16),
@@ -44,6 +48,7 @@ NETS = {
   ),
   "deeplab_v2": (DeepLabV2(HEADS, resnet(8), rates=(1, 2)), 8),
   "dilated": (Dilated(HEADS, VGG(width=2, fc_features=4, output_stride=8)), 8),
+  "dpt": (DPT(HEADS, VIT, channels=(2, 2, 2, 2), features=4), 1),
   "farabet": (Farabet(HEADS, widths=(8, 6, 5), fan_in=(2, 3), hidden=4), 4),
   "fcn32": (FCN(HEADS, VGG(width=2, fc_features=4), stride=32), 32),
   "fcn8": (FCN(HEADS, VGG(width=2, fc_features=4)), 8),
@@ -62,6 +67,7 @@ NETS = {
     ),
     4,
   ),
+  "vit_linear": (ViTLinear(HEADS, VIT, layers=4), 2),
 }
 DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
 every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)
@@ -115,7 +121,8 @@ def test_predictors_convolve_in_bfloat16_and_keep_float32_parameters(net, stride
     and len(equation.outvars[0].aval.shape) == 4
   ]
   wide = [dtype for dtype in products if dtype != jnp.bfloat16]
-  # Colors are turned in single precision; products of attention, of more axes, are summed in it.
+  # Colors are turned in single precision, and so are products of attention, of more axes, and of
+  # positions, of fewer.
   assert len(wide) == isinstance(net, Farabet) and len(products) > 4
   assert {x.dtype for x in jax.tree.leaves((outputs, sown["intermediates"]))} == {
     jnp.dtype(jnp.bfloat16)

@@ -101,6 +101,9 @@ def _join(fields: Fields, rank: int) -> ReceptiveField:
     for field in fields
     if field
   ]
+  shape = np.broadcast_shapes(*(part.shape for part in ends))
+  if math.prod(shape) > MAX_INTERVALS:  # As of all pairs of queries and keys.
+    return _uniform(np.max([part.reshape(-1, 2).max(0) for part in ends], 0), rank)
   stride = min(field.stride for field in fields if field)
   size = math.prod(np.broadcast_shapes(*(part.shape for part in ends)))
   if size > max(2 * MAX_PAIRS, *(part.size for part in ends)):

@@ -7,6 +7,7 @@ from asmjax.models.backbones.mobilenet import MobileNetV1
 from asmjax.models.backbones.mobilenet_v2 import MobileNetV2
 from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.backbones.vgg import VGG
+from asmjax.models.backbones.vit import ViT
 from asmjax.models.backbones.xception import Xception
 
 BACKBONES: dict[str, type[Backbone]] = {
@@ -16,5 +17,6 @@ BACKBONES: dict[str, type[Backbone]] = {
   "mobilenet_v2": MobileNetV2,
   "resnet": ResNet,
   "vgg": VGG,
+  "vit": ViT,
   "xception": Xception,
 }

@@ -78,6 +78,14 @@ class Backbone(ConvNet, kw_only=True):
         f"alone: {reason}"
       )
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names the layers of each depth, from the input on, by what their names begin with.
+
+    A layer belongs to the longest that fits; what no one fits is as deep as the heads. See
+    `asmjax.train.optim.Optimizer.layer_decay`. By default there are none.
+    """
+    return ()
+
   def maybe_remat(self, target: Target) -> Target:
     """Wraps a module class, or a function of this module, as the attribute `remat` says."""
     # Flax types only one of the two, and both keep their signatures.
