@@ -6,7 +6,7 @@ import numpy as np
 
 from asmjax.models.backbones.vit import ViT
 from asmjax.models.predictors.dpt import CLASSES, DPT
-from asmjax.pretrained.conditions import epsilon_shift
+from asmjax.pretrained.conditions import check_layer_norm, epsilon_shift
 from asmjax.pretrained.names import (
   NameMap,
   WeightSource,
@@ -44,9 +44,10 @@ def transformers_vit(network: ViT) -> NameMap:
   """
   if network.positions:
     patches, block, norm = ".projection", "encoder.layer", "layernorm"
-    layers = _DINOV2 if network.layer_scale else _VIT
+    layers, epsilon = (_DINOV2, 1e-6) if network.layer_scale else (_VIT, 1e-12)
   else:
-    patches, block, norm, layers = "", "layer", "norm", _DINOV3
+    patches, block, norm, layers, epsilon = "", "layer", "norm", _DINOV3, 1e-5
+  check_layer_norm(network, "transformers", epsilon)
   entries = _embedding(
     network,
     patches=f"embeddings.patch_embeddings{patches}",
@@ -72,6 +73,7 @@ def dinov2_vit(network: ViT) -> NameMap:
 def _fused_vit(network: ViT, registers: str) -> NameMap:
   if not network.positions:
     raise ValueError("timm's and DINOv2's ViTs have learned positions; found positions=0")
+  check_layer_norm(network, "timm and DINOv2", 1e-6)
   names = {"patches": "patch_embed.proj", "cls": "cls_token", "positions": "pos_embed"}
   entries = _embedding(network, registers=registers, **names)
   for i in range(network.depth):

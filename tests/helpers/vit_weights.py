@@ -12,7 +12,7 @@ CHANNELS = (2, 3, 4, 5)
 BACKBONES = {
   "dinov2": ViT(**TINY, positions=4),
   "registers": ViT(**TINY, positions=4, registers=3, antialias=True),
-  "dinov3": ViT(**TINY, patch=16, positions=0, registers=4, key_bias=False, epsilon=1e-5),
+  "dinov3": ViT(**TINY, patch=16, positions=0, registers=4, key_bias=False, norm=Norm("layer")),
 }
 # Each has the heads that one file has.
 PREDICTORS = {
@@ -29,7 +29,9 @@ PREDICTORS = {
   ),
   "dpt_classes": DPT(
     {"segmentation": 3},
-    BACKBONES["dinov2"].clone(patch=16, layer_scale=0.0, epsilon=1e-12, norm_outputs=False),
+    BACKBONES["dinov2"].clone(
+      patch=16, layer_scale=0.0, norm=Norm("layer", epsilon=1e-12), norm_outputs=False
+    ),
     channels=CHANNELS,
     features=6,
     fusion_norm=True,

@@ -82,6 +82,13 @@ class ConvNeXt(Backbone):
       features[nominal] = x
     return features
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names the stem or what enters a stage, then its blocks; see `Backbone.layer_groups`."""
+    counted = enumerate(self.depths, 1)
+    blocks = lambda i, depth: (f"stage{i}_block{j}" for j in range(1, depth + 1))
+    groups = ((f"stage{i}" if i > 1 else "stem", *blocks(i, depth)) for i, depth in counted)
+    return sum(groups, ())
+
   def _conv(self, *options: Any, **more: Any) -> Conv:
     return Conv(*options, dtype=self.dtype, kernel_init=truncated_normal, **more)
 

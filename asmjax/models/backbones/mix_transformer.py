@@ -89,6 +89,15 @@ class MixTransformer(Backbone):
       x = features[nominal] = conv_block.finish(x, activate=False, name=name)
     return features
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names each stage's embedding, then its blocks; see `Backbone.layer_groups`.
+
+    The normalizations of what the stages return are as deep as the heads.
+    """
+    counted = enumerate(self.depths, 1)
+    layers = lambda depth: ("embed", *(f"block{j}" for j in range(1, depth + 1)))
+    return tuple(f"stage{i}_{layer}" for i, depth in counted for layer in layers(depth))
+
 
 class MixTransformerBlock(nn.Module):
   """Self-attention and feed-forward network, each normalized before and added to its input.

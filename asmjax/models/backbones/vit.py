@@ -11,17 +11,10 @@ from jaxtyping import Array, Float
 
 from asmjax.models.adapters import Adapters
 from asmjax.models.backbones.base import Backbone, Features
-from asmjax.models.transformer import (
-  MLP,
-  DropPath,
-  LayerNorm,
-  attend,
-  drop_path_rates,
-  gelu,
-  truncated_normal,
-)
+from asmjax.models.layers import ConvBlock, Norm
+from asmjax.models.transformer import MLP, DropPath, attend, drop_path_rates, gelu, truncated_normal
 from asmjax.ops import conv2d
-from asmjax.utils.ranges import BelowOne, Count, NonNegative, Positive, PositiveInt
+from asmjax.utils.ranges import BelowOne, Count, NonNegative, PositiveInt
 
 # Nominal strides of the four outputs, which DPT brings them to (Ranftl et al. 2021, Sec. 3.1).
 STRIDES = (4, 8, 16, 32)
@@ -51,7 +44,7 @@ class ViT(Backbone):
   | DINOv2, B | `width=768, num_heads=12` |
   | DINOv2, L | `width=1024, num_heads=16, depth=24, outputs=(6, 12, 18, 24)` |
   | with registers (Darcet et al. 2024) | `registers=4, antialias=True` |
-  | DINOv3, S | `patch=16, positions=0, registers=4, key_bias=False, epsilon=1e-5` |
+  | DINOv3, S | `patch=16, positions=0, registers=4, key_bias=False, norm=Norm("layer")` |
 
   An image whose sides are no multiples of the patch is padded with zeros below and to the right, so
   that token i always stands for the pixels from patch * i on, and the map has 1/patch of the size,
@@ -69,6 +62,7 @@ class ViT(Backbone):
   `registers` and `positions`; `block1` and so on, see `Block`; `norm`.
 
   Attributes:
+    norm: Normalization of tokens.
     activation: Function within the feed-forward networks.
     patch: Side of a patch in pixels.
     width: Channels of a token.
@@ -82,7 +76,6 @@ class ViT(Backbone):
     key_bias: Whether keys have a bias.
     layer_scale: Value that the scales of the residual branches begin with; 0 leaves them out, as in
       the first ViTs.
-    epsilon: Number added to the variance of layer normalization.
     outputs: Numbers of the four blocks, the last one among them, whose outputs are the features of
       nominal stride 4, 8, 16 and 32.
     norm_outputs: Whether the last normalization is applied to each of them.
@@ -94,6 +87,7 @@ class ViT(Backbone):
       means none given up.
   """
 
+  norm: Norm = dataclasses.field(default=Norm("layer", epsilon=1e-6), kw_only=True)
   activation: Callable[[Array], Array] = dataclasses.field(default=gelu, kw_only=True)
   patch: PositiveInt = 14
   width: PositiveInt = 384
@@ -105,7 +99,6 @@ class ViT(Backbone):
   antialias: bool = False
   key_bias: bool = True
   layer_scale: NonNegative = 1.0
-  epsilon: Positive = 1e-6
   outputs: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 6, 9, 12)
   norm_outputs: bool = True
   drop_path: BelowOne = 0.0
@@ -124,11 +117,7 @@ class ViT(Backbone):
         f"{self.depth}"
       )
     super().__post_init__()
-    if self.output_stride != STRIDES[-1]:
-      raise ValueError(
-        f"output_stride={self.output_stride}; a ViT has {STRIDES[-1]} alone: its stride is its "
-        "patch, and no convolution can be dilated"
-      )
+    self.keep_strides("its stride is its patch, and no convolution can be dilated")
 
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
     """Computes the maps of the four blocks, all at the stride of a patch; see `Backbone`."""
@@ -148,7 +137,8 @@ class ViT(Backbone):
     num_prefix = prefix.shape[1]
     x = jnp.concatenate([prefix, patches.reshape(n, h * w, c)], 1)
     rotation = None if self.positions else make_rotation(h, w, num_prefix, c // self.num_heads)
-    norm = LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")
+    conv_block = self.conv_block(train=train)
+    norm = conv_block.norm.make_layer(train=train, name="norm", dtype=self.dtype)
     make_block, outputs = self.maybe_remat(Block), []
     for i, rate in enumerate(drop_path_rates(self.drop_path, self.depth), 1):
       x = make_block(
@@ -156,12 +146,9 @@ class ViT(Backbone):
         self.expansion * c,
         self.key_bias,
         self.layer_scale,
-        self.epsilon,
         rate,
-        self.activation,
         self.adapters,
-        train,
-        self.dtype,
+        conv_block,
         name=f"block{i}",
       )(x, rotation)
       if i in self.outputs:
@@ -246,32 +233,27 @@ class Block(nn.Module):
     hidden: Channels within the feed-forward network.
     key_bias: Whether keys have a bias.
     layer_scale: Value that the scales begin with; 0 leaves them out.
-    epsilon: Number added to the variance of layer normalization.
     drop_path: Probability of dropping a branch.
-    activation: Function within the feed-forward network.
     adapters: Low-rank adapters.
-    train: Whether the network is trained.
-    dtype: Compute type; parameters are float32.
+    conv_block: Normalization, activation and compute type of the layers.
   """
 
   num_heads: PositiveInt
   hidden: PositiveInt
   key_bias: bool
   layer_scale: NonNegative
-  epsilon: Positive
   drop_path: BelowOne
-  activation: Callable[[Array], Array]
   adapters: Adapters
-  train: bool
-  dtype: Any = None
+  conv_block: ConvBlock
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "n t c"], rotation: Float[Array, "2 t d"] | None
   ) -> Float[Array, "n t c"]:
     """Computes the tokens' next values; see `make_rotation`."""
+    activation, dtype = self.conv_block.activation, self.conv_block.dtype
     project = lambda x, name, **options: self.adapters.linear(name)(
-      x.shape[-1], dtype=self.dtype, name=name, **options
+      x.shape[-1], dtype=dtype, name=name, **options
     )(x)
     y = self._norm(x, "norm1")
     queries, keys = project(y, "query"), project(y, "key", bias=self.key_bias)
@@ -279,20 +261,20 @@ class Block(nn.Module):
       queries, keys = (rotate(part, rotation, self.num_heads) for part in (queries, keys))
     y = attend(queries, keys, project(y, "value"), num_heads=self.num_heads)
     x = x + self._finish(project(y, "out"), "scale1")
-    mlp = MLP(
-      self.hidden, self.activation, dtype=self.dtype, linear=self.adapters.linear, name="mlp"
-    )
-    return x + self._finish(mlp(self._norm(x, "norm2"), train=self.train), "scale2")
+    mlp = MLP(self.hidden, activation, dtype=dtype, linear=self.adapters.linear, name="mlp")
+    y = mlp(self._norm(x, "norm2"), train=self.conv_block.train)
+    return x + self._finish(y, "scale2")
 
   def _norm(self, x: Array, name: str) -> Array:
-    return LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=name)(x)
+    block = self.conv_block
+    return block.norm.make_layer(train=block.train, name=name, dtype=block.dtype)(x)
 
   def _finish(self, x: Array, name: str) -> Array:
     """Scales a branch, and drops it at times."""
     if self.layer_scale:
       scale = self.param(name, nn.initializers.constant(self.layer_scale), (x.shape[-1],))
       x = x * scale[None, None].astype(x.dtype)
-    return DropPath(self.drop_path)(x, train=self.train)
+    return DropPath(self.drop_path)(x, train=self.conv_block.train)
 
 
 def resample_positions(

@@ -74,7 +74,7 @@ def _dinov2(size: str) -> ViT:
 
 
 def _dinov3(size: str) -> ViT:
-  return _dinov2(size).clone(patch=16, positions=0, registers=4, key_bias=False, epsilon=1e-5)
+  return _dinov2(size).clone(patch=16, positions=0, registers=4, key_bias=False, norm=Norm("layer"))
 
 
 def _vit_predictors() -> "dict[str, Callable[..., Predictor]]":
