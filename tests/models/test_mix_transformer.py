@@ -11,10 +11,6 @@ from asmjax.models.predictors.published import PUBLISHED
 from tests.helpers import tiny_backbones as backbones
 
 
-def tiny(**options):
-  return MixTransformer((1, 1, 1, 1), (4, 4, 8, 8), (1, 2, 2, 4), **options)
-
-
 # In millions, with a decoder for 150 classes (Xie et al. 2021, Table 1).
 @pytest.mark.parametrize("size, millions", [(0, 3.8), (1, 13.7), (2, 27.5)])
 def test_segformer_has_the_published_number_of_parameters(size, millions):
@@ -28,7 +24,8 @@ def test_segformer_has_the_published_number_of_parameters(size, millions):
 
 
 def test_mix_transformer_drops_paths_by_its_key_with_and_without_remat():
-  nets, x = [tiny(drop_path=0.9, remat=remat) for remat in (False, True)], backbones.image(24, 33)
+  make = lambda remat: MixTransformer((2, 0, 0, 0), (4,) * 4, (1,) * 4, drop_path=0.5, remat=remat)
+  nets, x = [make(remat) for remat in (False, True)], backbones.image(24, 33)
   variables = backbones.initial(nets[0], x)
 
   def total(variables, key, net):
@@ -41,14 +38,11 @@ def test_mix_transformer_drops_paths_by_its_key_with_and_without_remat():
     for net in nets
   ]
   assert counts[0] < counts[1]
-  first, again, other, kept = jax.jit(
-    lambda a, b: [
-      *(total(variables, key, net) for net, key in ((nets[0], a), (nets[1], a), (nets[0], b))),
-      jnp.mean(nets[0].apply(variables, x, train=False)[32]),
-    ]
-  )(jax.random.key(0), jax.random.key(1))
+  run = jax.jit(lambda key: [total(variables, key, net) for net in nets])
+  first, again = run(jax.random.key(0))
   np.testing.assert_allclose(first, again, rtol=1e-5)
-  assert len({float(value) for value in (first, other, kept)}) == 3
+  others = [float(run(jax.random.key(seed))[0]) for seed in range(1, 9)]
+  assert len(set(others)) > 1
 
 
 @pytest.mark.parametrize(
