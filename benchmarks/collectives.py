@@ -122,7 +122,7 @@ def main(arguments: list[str]) -> None:
   training = construct(Training, config.train, "train")
   data = construct(Data, config.data, "data")
   game = build_game(config, find_descriptor(data), training.dtype)
-  optimizers = build_optimizers(config.optimizer, game.critics)
+  optimizers = build_optimizers(config.optimizer, game)
   transformations = {k: v.make_transformation(training.steps) for k, v in optimizers.items()}
   step = make_step(
     game,

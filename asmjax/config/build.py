@@ -29,6 +29,7 @@ from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import LookaheadSchedule, check_experiment
 from asmjax.metrics.names import drop_classes
+from asmjax.models.adapters import frozen_by_adapters
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
 from asmjax.models.predictors import PREDICTORS
@@ -79,7 +80,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     check_files(train)
     check_files(validation)
   game = build_game(config, train.descriptor, training.dtype)
-  optimizers = build_optimizers(config["optimizer"], game.critics)
+  optimizers = build_optimizers(config["optimizer"], game)
   truth_keys = {task.truth_key for task in game.tasks.values()}
   pasted_keys = {"instance"} if data.copy_paste else set()
   _check_provided(pasted_keys, train.descriptor, "copy-paste")
@@ -215,16 +216,21 @@ def _build_term(name: str, section: Mapping[str, Any]) -> Term:
   return construct(kind, settings, f"terms.{name}")
 
 
-def build_optimizers(section: Mapping[str, Any], critics: Iterable[str]) -> dict[str, Optimizer]:
-  """Builds the optimizer of each player; critics without settings of their own share `critic`."""
+def build_optimizers(section: Mapping[str, Any], game: Game) -> dict[str, Optimizer]:
+  """Builds the optimizer of each player; critics without settings of their own share `critic`.
+
+  What low-rank adapters leave as it is gets the rate 0.
+  """
+  critics = game.critics
   check_section(section, "optimizer")
   check_keys(section, (PREDICTOR, "critic", *critics), (PREDICTOR, "critic"), "optimizer")
   optimizers = {
     name: construct(Optimizer, settings, f"optimizer.{name}") for name, settings in section.items()
   }
-  shared = optimizers["critic"]
+  shared, own = optimizers["critic"], optimizers[PREDICTOR]
+  multipliers = {**frozen_by_adapters(game.predictor), **own.lr_multipliers}
   return {
-    PREDICTOR: optimizers[PREDICTOR],
+    PREDICTOR: dataclasses.replace(own, lr_multipliers=multipliers),
     **{name: optimizers.get(name, shared) for name in critics},
   }
 

@@ -217,7 +217,8 @@ def _freeze_statistics(network: Config) -> None:
 
 def _same_lr_as(optimizer: Config) -> dict[str, Any]:
   """Returns an optimizer without weight decay that refers to another one's rule and rates."""
-  keys = ("name", "learning_rate", "momentum", "b2", "schedule", "power", "warmup_steps")
+  rule = ("name", "learning_rate", "momentum", "b2")
+  keys = (*rule, "schedule", "power", "milestones", "step_factor", "warmup_steps")
   return defaults(Optimizer, **{key: optimizer.get_ref(key) for key in keys})
 
 

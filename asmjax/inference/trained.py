@@ -15,6 +15,7 @@ from asmjax.config.schema import construct
 from asmjax.data.descriptor import Descriptor
 from asmjax.data.transforms import Augment
 from asmjax.game import Game
+from asmjax.models.adapters import merge_adapters
 from asmjax.pretrained import read, transfer
 from asmjax.pretrained.names import identity_map
 from asmjax.train.experiment import Experiment
@@ -29,7 +30,7 @@ class TrainedPredictor:
   Attributes:
     game: Predictor and tasks, without terms.
     variables: Variables of the predictor, `{"params": ..., "batch_stats": ...}`, with the moving
-      average of the parameters if the run kept one.
+      average of the parameters if the run kept one, and with low-rank adapters merged.
     descriptor: Description of the data set.
     prepare: Transform by which the run's evaluation brings images to the network's size.
     scale_depth: Whether all images are from one camera, so that enlarging an image means smaller
@@ -61,9 +62,11 @@ class TrainedPredictor:
     descriptor = read_descriptor(workdir)
     game = build_game(config, descriptor, config["train"].get("dtype", "float32"))
     read_variables = lambda folder: _read_variables(folder, game, data.size)
+    variables = read_checkpoint(workdir, which, read_variables)
+    predictor, variables = merge_adapters(game.predictor, variables)
     return cls(
-      game=dataclasses.replace(game, terms={}),
-      variables=read_checkpoint(workdir, which, read_variables),
+      game=dataclasses.replace(game, predictor=predictor, terms={}),
+      variables=variables,
       descriptor=descriptor,
       prepare=data.eval_transform(game.input_transform.fill),
       scale_depth=data.scale_depth,
@@ -77,9 +80,11 @@ class TrainedPredictor:
       experiment: Description of the run.
       state: State with the predictor's variables.
     """
+    game, variables = experiment.game, jax.device_get(state.variables())
+    predictor, variables = merge_adapters(game.predictor, variables)
     return cls(
-      game=dataclasses.replace(experiment.game, terms={}),
-      variables=jax.device_get(state.variables()),
+      game=dataclasses.replace(game, predictor=predictor, terms={}),
+      variables=variables,
       descriptor=experiment.descriptor,
       prepare=experiment.prepare,
       scale_depth=experiment.augment.scale_depth,

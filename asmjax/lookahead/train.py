@@ -410,6 +410,10 @@ def check_experiment(experiment: Experiment, settings: Lookahead) -> None:
       f"train.updates={training.updates!r} and train.critic_warmup_steps="
       f"{training.critic_warmup_steps}: lookahead has an order of its own; expected 'joint' and 0"
     )
+  if patience := experiment.evaluation.patience:
+    raise ValueError(
+      f"eval.patience={patience}: lookahead ends by rules of its own, lookahead.rules; expected 0"
+    )
   for name in critics:
     schedule = experiment.optimizers[name].schedule
     if schedule != "constant":

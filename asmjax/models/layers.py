@@ -11,7 +11,8 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from asmjax.ops import BatchNorm, conv2d, conv2d_concat
+from asmjax.models.transformer import LayerNorm
+from asmjax.ops import BatchNorm, Padding, conv2d, conv2d_concat
 from asmjax.utils.ranges import BelowOne, Positive
 
 # Name of the mapped axis over which `asmjax.train.parallel` spreads a step; synchronized batch norm
@@ -35,7 +36,7 @@ def uniform_bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -
 class Conv(nn.Module):
   """k x k convolution with (k - 1) // 2 pixels of zero padding above and left, k // 2 elsewhere.
 
-  So the output has 1/stride of the size, rounded up.
+  So, unless `padding` says otherwise, the output has 1/stride of the size, rounded up.
 
   Attributes:
     features: Output channels.
@@ -49,6 +50,7 @@ class Conv(nn.Module):
     kernel_init: Initializer of the kernel (k, k, channels / groups, features).
     bias_init: Initializer of the bias (features,).
     mask: Array that the kernel is multiplied by; where it is 0, the kernel neither acts nor learns.
+    padding: Zeros (above, below) and (left, right) of a single map, in place of those above.
   """
 
   features: int
@@ -61,30 +63,31 @@ class Conv(nn.Module):
   kernel_init: nn.initializers.Initializer = he_normal
   bias_init: nn.initializers.Initializer = nn.initializers.zeros
   mask: np.ndarray | None = None
+  padding: Padding | None = None
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "n h w c"], low: Float[Array, "n _ _ d"] | None = None
+    self, x: Float[Array, "n h w c"], *lows: Float[Array, "n _ _ _"]
   ) -> Float[Array, "n h2 w2 features"]:
-    """Convolves `x`, or the concatenation of `low`, bilinearly resized to the size of x, and `x`.
+    """Convolves `x`, or the concatenation of `lows`, bilinearly resized to the size of x, and `x`.
 
     The latter is what decoders do with a skip `x`; see `asmjax.ops.conv2d_concat`.
     """
-    channels = x.shape[-1] + (0 if low is None else low.shape[-1])
+    channels = sum(part.shape[-1] for part in (x, *lows))
     shape = (self.kernel, self.kernel, channels // self.groups, self.features)
     kernel = self.param("kernel", self.kernel_init, shape)
     kernel = kernel if self.mask is None else kernel * self.mask
     bias = self.param("bias", self.bias_init, (self.features,)) if self.bias else None
-    x, low, kernel, bias = promote_dtype(x, low, kernel, bias, dtype=self.dtype)
-    stride, dilation, groups = self.stride, self.dilation, self.groups
-    if low is None:
-      y = conv2d(x, kernel, stride=stride, dilation=dilation, groups=groups)
+    x, kernel, bias, *lows = promote_dtype(x, kernel, bias, *lows, dtype=self.dtype)
+    options = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+    if lows:
+      y = conv2d_concat(lows, x, kernel, **options)
     else:
-      y = conv2d_concat(low, x, kernel, stride=stride, dilation=dilation, groups=groups)
+      y = conv2d(x, kernel, padding=self.padding, **options)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
 
 
-NORMS = ("none", "batch", "sync_batch", "group")
+NORMS = ("none", "batch", "sync_batch", "group", "layer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +96,8 @@ class Norm:
 
   Attributes:
     kind: "none", "batch" (statistics of each device's own share of the batch), "sync_batch"
-      (statistics of the global batch) or "group" (32 groups, as Wu and He 2018).
+      (statistics of the global batch), "group" (32 groups, as Wu and He 2018) or "layer" (the
+      channels of each pixel, as in transformers).
     momentum: Share of the running statistics of batch norm that each step keeps. The default is
       Keras's and Flax's; PyTorch's 0.1 means 0.9 here.
     epsilon: Number added to the variance. The default is PyTorch's; TensorFlow's is 1e-3.
@@ -125,6 +129,8 @@ class Norm:
       return lambda x: x
     if self.kind == "group":
       return nn.GroupNorm(epsilon=self.epsilon, dtype=dtype, name=name)
+    if self.kind == "layer":
+      return LayerNorm(epsilon=self.epsilon, dtype=dtype, name=name)
     return BatchNorm(
       not train or self.frozen,
       momentum=self.momentum,
@@ -166,7 +172,7 @@ class ConvBlock(NamedTuple):
     The layers belong to the module that calls this.
 
     Args:
-      *x: Maps to convolve; a second one is joined as by `Conv`.
+      *x: Maps to convolve; further ones are joined as by `Conv`.
       features, kernel, stride, dilation, groups: Attributes of the `Conv`.
       activate: Whether the activation is applied.
       name: Name of the convolution.
@@ -195,8 +201,8 @@ class ConvBlock(NamedTuple):
 
   @property
   def bias(self) -> bool:
-    """Whether convolutions have a bias; with a normalization after it it would do nothing."""
-    return self.norm.kind == "none"
+    """Whether convolutions have a bias; a normalization of each channel would take it away."""
+    return self.norm.kind in ("none", "layer")
 
   def finish(
     self, x: Float[Array, "n h w c"], *, activate: bool = True, name: str

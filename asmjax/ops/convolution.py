@@ -1,4 +1,7 @@
-"""Convolution, alone and of a skip joined with an upsampled map."""
+"""Convolution, alone and of a skip joined with upsampled maps."""
+
+import itertools
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
@@ -48,7 +51,7 @@ def conv2d(
 
 
 def conv2d_concat(
-  low: Float[Array, "n _ _ b"],
+  lows: Sequence[Float[Array, "n _ _ _"]],
   skip: Float[Array, "n h w c"],
   kernel: Float[Array, "k l _ d"],
   *,
@@ -56,26 +59,30 @@ def conv2d_concat(
   dilation: int = 1,
   groups: int = 1,
 ) -> Float[Array, "n h2 w2 d"]:
-  """Convolves the concatenation of `low`, resized bilinearly to the size of `skip`, and `skip`.
+  """Convolves the concatenation of `lows`, resized bilinearly to the size of `skip`, and `skip`.
 
   Decoders join their maps so. Convolving and resizing are linear: where that is cheaper, each map
-  is convolved with its own part of the kernel, and neither the resized map nor the concatenation
-  is computed.
+  is convolved with its own part of the kernel, and neither resized maps nor the concatenation are
+  computed.
 
   Args:
-    low: Coarse maps, which come first among the channels.
+    lows: Coarse maps, which come first among the channels.
     skip: Maps that give the output its size.
-    kernel: Kernel of (b + c) / groups input channels.
+    kernel: Kernel of as many input channels as all maps have, over `groups`.
     stride, dilation, groups: Options of `conv2d`.
   """
   size = spatial_size(skip)
   if groups == 1:
-    low_kernel, skip_kernel = jnp.split(kernel, [low.shape[-1]], axis=2)
+    ends = list(itertools.accumulate(low.shape[-1] for low in lows))
+    *low_kernels, skip_kernel = jnp.split(kernel, ends, axis=2)
     options = ConvOptions(same_padding(kernel.shape, dilation), stride, dilation)
+    pairs = list(zip(lows, low_kernels, strict=True))
     if is_pointwise(kernel.shape, options) and stride == 1:
-      return resize_bilinear(conv2d(low, low_kernel), size) + conv2d(skip, skip_kernel)
-    if cpu_kernel := find_cpu_kernel("upsample_conv2d", low, low_kernel, size, options):
-      low_part = cpu_kernel(low, low_kernel, size, options)
-      return low_part + conv2d(skip, skip_kernel, stride=stride, dilation=dilation)
-  joined = jnp.concatenate([resize_bilinear(low, size), skip], -1)
+      parts = [resize_bilinear(conv2d(low, part), size) for low, part in pairs]
+      return sum(parts, start=conv2d(skip, skip_kernel))
+    cpu_kernels = [find_cpu_kernel("upsample_conv2d", *pair, size, options) for pair in pairs]
+    if all(cpu_kernels):
+      parts = [run(*pair, size, options) for run, pair in zip(cpu_kernels, pairs, strict=True)]
+      return sum(parts, start=conv2d(skip, skip_kernel, stride=stride, dilation=dilation))
+  joined = jnp.concatenate([*(resize_bilinear(low, size) for low in lows), skip], -1)
   return conv2d(joined, kernel, stride=stride, dilation=dilation, groups=groups)

@@ -5,6 +5,7 @@ from typing import Any, cast
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -40,6 +41,9 @@ def adaptive_avg_pool(x: Float[ArrayLike, "n h w c"], bins: int) -> Float[Array,
   x = jnp.asarray(x)
   for axis in (1, 2):
     side = x.shape[axis]
+    if is_symbolic_dim(side):
+      x = _average_unknown(x, axis, bins)
+      continue
     cells = [(i * side // bins, -(-(i + 1) * side // bins)) for i in range(bins)]
     means = [
       jnp.mean(lax.slice_in_dim(x, start, stop, axis=axis), axis, keepdims=True)
@@ -47,6 +51,20 @@ def adaptive_avg_pool(x: Float[ArrayLike, "n h w c"], bins: int) -> Float[Array,
     ]
     x = jnp.concatenate(means, axis)
   return x
+
+
+def _average_unknown(x: Array, axis: int, bins: int) -> Array:
+  """Averages over the cells of an axis whose length an export does not know.
+
+  As a product, since ends of slices that are quotients of a symbol take minutes to compare.
+  """
+  side, cells = x.shape[axis], jnp.arange(bins)[:, None]
+  first, last = cells * side // bins, -(-(cells + 1) * side // bins)
+  places = jnp.arange(side)[None]
+  is_inside = ((first <= places) & (places < last)).astype(promote_to_float32(x).dtype)
+  weights = is_inside / is_inside.sum(1, keepdims=True)
+  pooled = jnp.tensordot(weights, promote_to_float32(x), (1, axis), precision="highest")
+  return jnp.moveaxis(pooled, 0, axis).astype(x.dtype)
 
 
 def avg_pool(x: Float[ArrayLike, "n h w c"], side: int) -> Float[Array, "n h2 w2 c"]:

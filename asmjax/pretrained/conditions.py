@@ -23,6 +23,25 @@ def epsilon_shift(network: ConvNet, published: float) -> float:
   return published - network.norm.epsilon
 
 
+def check_layer_norm(network: ConvNet, source: str, epsilon: float) -> None:
+  """Checks that a network has the layer norm of the published one.
+
+  Args:
+    network: Network that takes the weights.
+    source: Name of whoever published the weights, for the message.
+    epsilon: Epsilon of the published network's layer norm.
+
+  Raises:
+    ValueError: The network has another norm, or another epsilon.
+  """
+  kind, actual = network.norm.kind, network.norm.epsilon
+  if (kind, actual) != ("layer", epsilon):
+    raise ValueError(
+      f"{source}'s {type(network).__name__} has norm 'layer' with epsilon={epsilon:g}; found "
+      f"{kind!r} with epsilon={actual:g}"
+    )
+
+
 def check_fields(network: ConvNet, source: str, **expected: Any) -> None:
   """Checks that a network has the fields of the published one.
 

@@ -13,7 +13,7 @@ from asmjax.models.input_transform import (
   SYMMETRIC,
   InputTransform,
 )
-from asmjax.pretrained.load import NAMINGS
+from asmjax.pretrained.load import NAMINGS, PYTORCH
 from asmjax.utils.files import read_json_object
 
 # TF-Slim's `preprocessing_factory` and the DeepLab model zoo's `_PREPROCESS_FN`, by backbone.
@@ -29,7 +29,7 @@ SLIM = {
 def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -> InputTransform:
   """Finds the input transform that published weights, or those of a run, were trained under.
 
-  That is ImageNet's statistics for weights with torchvision's names, what the backbone was trained
+  That is ImageNet's statistics for weights of PyTorch's networks, what the backbone was trained
   with for those of TF-Slim and of the DeepLab model zoo, and that of its config for a run. No
   weights are read.
 
@@ -47,10 +47,10 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
     >>> print(input_transform("mobilenet/model.ckpt", "tensorflow", MobileNetV2()).name)
     symmetric
   """
-  naming = choose(NAMINGS, format, "format of weights")
-  if naming == "asmjax":
+  namings = choose(NAMINGS, format, "format of weights")
+  if "asmjax" in namings:
     return _read_from_run(pathlib.Path(path).expanduser())
-  if naming == "torchvision":
+  if namings == PYTORCH:
     return IMAGENET
   kind = type(getattr(network, "backbone", network))
   known = {network.__name__: transform for network, transform in SLIM.items()}

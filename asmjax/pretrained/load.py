@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 from jaxtyping import PyTree
 
-from asmjax.pretrained.maps import name_map
+from asmjax.models.adapters import PREFIX
+from asmjax.pretrained.maps import find_name_map
 from asmjax.pretrained.names import NameMap, identity_map, nest
 from asmjax.pretrained.readers import Weights, read
 from asmjax.pretrained.transfer import Coverage, is_within, transfer
+from asmjax.utils.trees import leaves_by_path
 
-# How files of each format name their arrays: as torchvision does, as TF-Slim and the DeepLab model
+# Whose names those of PyTorch's networks may be; a file's own tell which.
+PYTORCH = ("torchvision", "timm", "transformers", "dinov2")
+
+# How files of each format name their arrays: as one of those does, as TF-Slim and the DeepLab model
 # zoo do, or "asmjax", by the paths of our variables.
-NAMINGS = {
-  "orbax": "asmjax",
-  "safetensors": "torchvision",
-  "tensorflow": "slim",
-  "torch": "torchvision",
-}
+NAMINGS = {"orbax": ("asmjax",), "safetensors": PYTORCH, "tensorflow": ("slim",), "torch": PYTORCH}
 
 
 def load(
@@ -36,8 +36,8 @@ def load(
 ) -> tuple[PyTree, Coverage]:
   """Loads published weights, or those of a run, into a network's variables.
 
-  Heads whose number of classes differs stay fresh. The weights expect images as
-  `asmjax.pretrained.input_transform` says.
+  Heads whose number of classes differs stay fresh, and so do adapters that the file has none of.
+  The weights expect images as `asmjax.pretrained.input_transform` says.
 
   Args:
     path: Path of the weights; see `asmjax.pretrained.read`.
@@ -66,11 +66,13 @@ def load(
       f"{type(network).__name__} has no module {part!r} among its fields; known: {sorted(parts)}"
     )
   weights = read(path, format)
-  if NAMINGS[format] == "asmjax":
+  if "asmjax" in NAMINGS[format]:
     # Of another network, so what is outside of the part may be anything.
     weights = {name: array for name, array in weights.items() if is_within(name, part)}
   # By part: the map of that module alone, "" for the network.
-  make_map = functools.partial(_make_map, network, variables, NAMINGS[format])
+  make_map = functools.partial(_make_map, network, variables, weights, NAMINGS[format])
+  if not any(PREFIX in name for name in weights) and _has_adapters(variables):
+    reinitialize = (*reinitialize, f"*/{PREFIX}*")
   options = {"strict": strict, "reinitialize": reinitialize, "ignore": ignore}
   try:
     return transfer(variables, weights, make_map(part), part=part, **options)
@@ -83,12 +85,18 @@ def load(
     raise ValueError(f"{path}: {error}{''.join(hints)}") from error
 
 
-def _make_map(network: nn.Module, variables: PyTree, naming: str, part: str) -> NameMap:
-  if naming == "asmjax":
+def _has_adapters(variables: PyTree) -> bool:
+  return any(f"/{PREFIX}" in path for path in leaves_by_path(variables))
+
+
+def _make_map(
+  network: nn.Module, variables: PyTree, weights: Weights, namings: Sequence[str], part: str
+) -> NameMap:
+  if "asmjax" in namings:
     return {path: names for path, names in identity_map(variables).items() if is_within(path, part)}
   if part:
-    return nest(part, name_map(getattr(network, part), naming))
-  return name_map(network, naming)
+    return nest(part, find_name_map(getattr(network, part), namings, weights))
+  return find_name_map(network, namings, weights)
 
 
 def _has_arrays(weights: Weights, make_map: Callable[[str], NameMap], part: str) -> bool:

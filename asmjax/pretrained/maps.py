@@ -1,23 +1,40 @@
 """The name maps of all networks that there are published weights for."""
 
+import functools
+from collections.abc import Collection, Sequence
+
 import flax.linen as nn
 
-from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import (
+  VGG,
+  ConvNeXt,
+  MixTransformer,
+  MobileNetV1,
+  MobileNetV2,
+  ResNet,
+  ViT,
+  Xception,
+)
 from asmjax.models.predictors.deeplab import DeepLab
-from asmjax.pretrained import slim, torchvision
+from asmjax.models.predictors.dpt import DPT
+from asmjax.models.predictors.segformer import SegFormer
+from asmjax.models.predictors.upernet import UPerNet
+from asmjax.pretrained import slim, torchvision, transformers, vit
+from asmjax.pretrained.convnext import convnext
 from asmjax.pretrained.names import NameMap, nest, prefix_names
 
 
 def name_map(network: nn.Module, naming: str) -> NameMap:
   """Returns the map from a network's variables to the names in a file of published weights.
 
-  Of a DeepLab, the head of the task "segmentation" takes the published classifier; other heads
+  Of a predictor, the head of the task "segmentation" takes the published classifier; other heads
   have no entry.
 
   Args:
     network: Network that takes the weights. Its batch norm may have another epsilon than the
       published one: the map makes up for it.
-    naming: Way of naming: "torchvision", or "slim" for TF-Slim and the DeepLab model zoo.
+    naming: Way of naming: "torchvision", "timm", "transformers" for Hugging Face's, "dinov2" for
+      the files of DINOv2's authors, or "slim" for TF-Slim and the DeepLab model zoo.
 
   Raises:
     ValueError: There is no such map, or the network differs from the published one in more than
@@ -30,6 +47,30 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
   return MAPS[key](network)
 
 
+def find_name_map(network: nn.Module, namings: Sequence[str], names: Collection[str]) -> NameMap:
+  """Returns the map of the naming that has most of its names in common with a file.
+
+  Args:
+    network: Network that takes the weights; see `name_map`.
+    namings: Ways of naming that files of the format may have; the first one wins a tie.
+    names: Names in the file.
+
+  Raises:
+    ValueError: There is no such map, or the network differs from all published ones.
+  """
+  known = [naming for naming in namings if (type(network), naming) in MAPS]
+  maps, errors = [], []
+  for naming in known or namings[:1]:
+    try:
+      maps.append(name_map(network, naming))
+    except ValueError as error:
+      errors.append(error)
+  if not maps:
+    raise errors[0]
+  count = lambda entries: sum(name in names for source in entries.values() for name in source.names)
+  return max(maps, key=count)
+
+
 def _map_torchvision_deeplab(network: DeepLab) -> NameMap:
   backbone = prefix_names("backbone.", name_map(network.backbone, "torchvision"))
   return nest("backbone", backbone) | torchvision.deeplab(network)
@@ -39,15 +80,36 @@ def _map_slim_deeplab(network: DeepLab) -> NameMap:
   return nest("backbone", name_map(network.backbone, "slim")) | slim.deeplab(network)
 
 
+def _map_transformers_segformer(network: SegFormer) -> NameMap:
+  backbone = nest("backbone", name_map(network.backbone, "transformers"))
+  return backbone | transformers.segformer(network)
+
+
+def _map_transformers_upernet(network: UPerNet) -> NameMap:
+  backbone = prefix_names("backbone.", name_map(network.backbone, "transformers"))
+  return nest("backbone", backbone) | transformers.upernet(network)
+
+
 MAPS = {
+  (ConvNeXt, "timm"): functools.partial(convnext, library="timm"),
+  (ConvNeXt, "torchvision"): functools.partial(convnext, library="torchvision"),
+  (ConvNeXt, "transformers"): functools.partial(convnext, library="transformers"),
   (DeepLab, "slim"): _map_slim_deeplab,
   (DeepLab, "torchvision"): _map_torchvision_deeplab,
+  (DPT, "transformers"): vit.transformers_dpt,
+  (MixTransformer, "transformers"): transformers.mix_transformer,
   (MobileNetV1, "slim"): slim.mobilenet_v1,
   (MobileNetV2, "slim"): slim.mobilenet_v2,
   (MobileNetV2, "torchvision"): torchvision.mobilenet_v2,
   (ResNet, "slim"): slim.resnet,
   (ResNet, "torchvision"): torchvision.resnet,
+  (ResNet, "transformers"): transformers.resnet,
+  (SegFormer, "transformers"): _map_transformers_segformer,
+  (UPerNet, "transformers"): _map_transformers_upernet,
   (VGG, "slim"): slim.vgg,
   (VGG, "torchvision"): torchvision.vgg,
+  (ViT, "dinov2"): vit.dinov2_vit,
+  (ViT, "transformers"): vit.transformers_vit,
+  (ViT, "timm"): vit.timm_vit,
   (Xception, "slim"): slim.xception,
 }

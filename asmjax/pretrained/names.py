@@ -73,6 +73,11 @@ def hwio_from_oihw(kernel: np.ndarray) -> np.ndarray:
   return np.transpose(kernel, (2, 3, 1, 0))
 
 
+def io_from_oi(kernel: np.ndarray) -> np.ndarray:
+  """Transposes PyTorch's linear layer (out, in) to (in, out)."""
+  return np.transpose(kernel, (1, 0))
+
+
 def hwio_from_oi(side: int) -> Callable[[np.ndarray], np.ndarray]:
   """Returns the conversion of PyTorch's linear layer of a flattened map to a convolution.
 
@@ -106,6 +111,40 @@ def torch_conv(module: str, name: str, *, bias: bool = False) -> NameMap:
   """
   kernel = WeightSource((f"{name}.weight",), hwio_from_oihw)
   return _conv(module, kernel, f"{name}.bias" if bias else None)
+
+
+def torch_linear(module: str, name: str) -> NameMap:
+  """Maps a linear layer of PyTorch with a bias.
+
+  Args:
+    module: Path of the `asmjax.models.transformer.Linear`.
+    name: Name in the file, such as "block.0.mlp.fc1".
+  """
+  return _conv(module, WeightSource((f"{name}.weight",), io_from_oi), f"{name}.bias")
+
+
+def torch_layer_norm(module: str, name: str) -> NameMap:
+  """Maps a layer norm of PyTorch.
+
+  Args:
+    module: Path of the layer norm.
+    name: Name in the file, such as "block.0.layer_norm_1".
+  """
+  arrays = {"scale": "weight", "bias": "bias"}
+  return {
+    f"params/{module}/{ours}": WeightSource((f"{name}.{theirs}",))
+    for ours, theirs in arrays.items()
+  }
+
+
+def torch_vector(path: str, name: str) -> NameMap:
+  """Maps one number for each channel, whatever axes of length 1 the file has beside it.
+
+  Args:
+    path: Path of the parameter (c,), such as "block1/scale".
+    name: Name in the file.
+  """
+  return {f"params/{path}": WeightSource((name,), np.ravel)}
 
 
 def torch_batch_norm(module: str, name: str, *, shift: float) -> NameMap:

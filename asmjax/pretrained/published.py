@@ -7,6 +7,7 @@ _TENSORFLOW = "http://download.tensorflow.org/models/"
 
 # The flags with which a training starts from a file in each format.
 _FLAGS = {
+  "safetensors": "--config.init.path=FILE --config.init.format=safetensors",
   "torch": "--config.init.path=FILE --config.init.format=torch",
   "tensorflow": "--config.init.path=PREFIX.ckpt --config.init.format=tensorflow",
 }
@@ -61,6 +62,13 @@ def _tensorflow(network: str, address: str, **options: str) -> PublishedWeights:
   return PublishedWeights(network, address, "tensorflow", license=license, **options)
 
 
+def _dinov2(size: str, letter: str) -> PublishedWeights:
+  address = f"https://huggingface.co/facebook/dinov2-{size}/resolve/main/model.safetensors"
+  return PublishedWeights(
+    f"DINOv2 ViT-{letter}/14, LVD-142M", address, "safetensors", "backbone", "Apache-2.0 (DINOv2)"
+  )
+
+
 _LAST = "--config.predictor.backbone.placement=last_3x3"
 _MOBILENET = "https://storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_1.0_224.tgz"
 _VOC = ("deeplabv3_mnv2_pascal_train_aug_2018_01_29", "deeplabv3_pascal_train_aug_2018_01_04")
@@ -79,6 +87,9 @@ PUBLISHED_WEIGHTS = (
   _tensorflow("VGG-16, ImageNet", f"{_TENSORFLOW}vgg_16_2016_08_28.tar.gz"),
   _tensorflow("MobileNetV2, ImageNet", _MOBILENET),
   _tensorflow("Xception-65, ImageNet", f"{_TENSORFLOW}deeplabv3_xception_2018_01_04.tar.gz"),
+  _dinov2("small", "S"),
+  _dinov2("base", "B"),
+  _dinov2("large", "L"),
   _tensorflow("DeepLab v3 on MobileNetV2, VOC", f"{_TENSORFLOW}{_VOC[0]}.tar.gz", part=""),
   _tensorflow("DeepLab v3+ on Xception-65, VOC", f"{_TENSORFLOW}{_VOC[1]}.tar.gz", part=""),
 )

@@ -15,9 +15,12 @@ from asmjax.utils.trees import join_path, leaves_by_path
 
 Shape = tuple[int, ...]
 
-# Arrays of files that are no weights: counters, means of colors, optimizers' slots and averages.
+# Arrays of files from which nothing is computed: counters, means of colors, optimizers' slots and
+# averages, tokens in place of masked patches, and half of the first fusion block of DPT.
 NON_WEIGHTS = (
   "*num_batches_tracked",
+  "*mask_token",
+  "neck.fusion_stage.layers.0.residual_layer1.*",
   "global_step",
   "save_counter/*",
   "*/mean_rgb",
@@ -35,6 +38,8 @@ CLASSIFIERS = (
   "fc.*",
   "classifier.*",
   "aux_classifier.*",
+  "auxiliary_head.*",
+  "head.*",
   "AuxLogits*",
   "*/AuxLogits/*",
   "*/Logits/*",

@@ -72,14 +72,14 @@ class Run:
     check_same_config(self.workdir, self.config.to_dict())
 
   def is_trained(self) -> bool:
-    """Returns whether the run's folder has the results of the last step, with the same config."""
+    """Returns whether the run's folder has the results of its end, with the same config."""
     results = _read_if_exists(self.workdir / "results.json", read_results)
     config = _read_if_exists(self.workdir / "config.json", read_json_object)
     if results is None or config is None or config_differences(config, self.config.to_dict()):
       return False
     if "lookahead" in self.config:  # LoAd decides during the run how many steps to take.
       return "lookahead" in results
-    return results["step"] == self.config.train.steps
+    return results["step"] == self.config.train.steps or "early_stop" in results
 
   def is_scored(self) -> bool:
     """Returns whether the trained state has been evaluated on `split`."""

@@ -28,7 +28,7 @@ class ExtraState(NamedTuple):
   """State of a schedule, which a run needs to resume besides its training state.
 
   Attributes:
-    arrays: Pytree of arrays.
+    arrays: Pytree of arrays; None for a schedule that has none.
     fields: Other values by name, in the types of JSON.
   """
 
@@ -96,7 +96,7 @@ class Checkpoints:
     # Copied to the host first: the next step reuses the device's memory (donated arguments), and
     # with several processes each has a complete copy of the state.
     items = {STATE: jax.device_get(state)}
-    if extra is not None:
+    if extra is not None and extra.arrays is not None:
       items[ARRAYS] = jax.device_get(extra.arrays)
     manifest = folders.make_manifest(items, metrics or {}, extra.fields if extra else {})
     self._finish()
@@ -133,10 +133,14 @@ class Checkpoints:
     return load_state(self.step_path(step), like)
 
   def restore_extra(self, like: PyTree, step: int) -> ExtraState:
-    """Restores the schedule's state, with arrays of the structure, shapes and types of `like`."""
+    """Restores the schedule's state, with arrays of the structure, shapes and types of `like`.
+
+    Without arrays, `like=None`, its fields are all that is read.
+    """
     self._finish()
     folder = self.step_path(step)
-    return ExtraState(_load(folder, ARRAYS, like), folders.read_manifest(folder).fields)
+    arrays = None if like is None else _load(folder, ARRAYS, like)
+    return ExtraState(arrays, folders.read_manifest(folder).fields)
 
   @property
   def fields(self) -> list[dict[str, Any]]:

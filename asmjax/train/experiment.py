@@ -169,18 +169,26 @@ class Evaluation:
     every: Number of the predictor's steps between evaluations; 0 evaluates at the end only.
     batch_size: Number of examples in the global batch, over all devices of all processes.
     split: Split of the data set, "val" by default, or a part of one, as in "train[80%:]".
+    patience: Number of evaluations in a row without a better `checkpoint.metric` after which the
+      training ends; 0, the default, takes all steps.
 
   Raises:
-    ValueError: The devices cannot share the batch evenly.
+    ValueError: The devices cannot share the batch evenly, or there is patience without evaluations.
   """
 
   every: Count = 0
   batch_size: PositiveInt = 8
   split: str = "val"
+  patience: Count = 0
 
   def __post_init__(self):
     check_ranges(self)
     check_divisible(self.batch_size, name="eval.batch_size")
+    if self.patience and not self.every:
+      raise ValueError(
+        f"eval.patience={self.patience} counts evaluations, and eval.every=0 has none before the "
+        "end; expected eval.every of at least 1"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,8 +235,9 @@ class Experiment:
     copy_paste: Probability with which instances are pasted onto a training example.
 
   Raises:
-    ValueError: A critic learns faster than the predictor, and `training` does not allow it; or a
-      batch is far larger than the data set, or cannot fit into the memory.
+    ValueError: A critic learns faster than the predictor, and `training` does not allow it; the
+      rate of a player without a backbone is to decay over its layers; or a batch is far larger than
+      the data set, or cannot fit into the memory.
   """
 
   seed: int
@@ -249,7 +258,14 @@ class Experiment:
   def __post_init__(self):
     if not self.training.allow_fast_critic:
       critics = dict(self.optimizers)
-      check_critic_lr(critics.pop(PREDICTOR), critics, self.training.steps)
+      num_groups = len(self.layer_groups(PREDICTOR))
+      check_critic_lr(critics.pop(PREDICTOR), critics, self.training.steps, num_groups)
+    for name, optimizer in self.optimizers.items():
+      if optimizer.layer_decay != 1 and not self.layer_groups(name):
+        raise ValueError(
+          f"optimizer.{name}.layer_decay={optimizer.layer_decay}: only a backbone says how deep "
+          "its layers are, and here is none that does; expected 1"
+        )
     check_batch_size(self.training.batch_size, len(self.source), self.image_size, "train")
     check_batch_size(self.evaluation.batch_size, len(self.validation), self.image_size, "eval")
 
@@ -276,7 +292,7 @@ class Experiment:
       f"{name}: all that its critic descends is multiplied by {scale}, which Adam divides out; it "
       "is the learning rate of its optimizer that says how fast it moves"
       for name, scale in scales.items()
-      if scale not in (0, 1) and self.optimizers[name].name == "adam"
+      if scale not in (0, 1) and self.optimizers[name].name in ("adam", "adamw")
     ]
 
   def describe_progress(self, step: int) -> dict[str, float]:
@@ -291,10 +307,15 @@ class Experiment:
       for name, optimizer in self.optimizers.items()
     }
 
+  def layer_groups(self, player: str) -> tuple[str, ...]:
+    """Lists the beginnings of a player's parameters by depth: those of a predictor's backbone."""
+    backbone = getattr(self.game.predictor, "backbone", None) if player == PREDICTOR else None
+    return tuple(f"backbone/{name}" for name in backbone.layer_groups()) if backbone else ()
+
   def make_transformations(self) -> Transformations:
     """Builds the optax transformation of each player."""
     return {
-      name: optimizer.make_transformation(self.training.steps)
+      name: optimizer.make_transformation(self.training.steps, self.layer_groups(name))
       for name, optimizer in self.optimizers.items()
     }
 

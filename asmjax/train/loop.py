@@ -136,6 +136,8 @@ def _take_steps(
       if experiment.training.on_nonfinite == "skip":
         means["nonfinite_steps"] = float(len(skipped))
       results = measure(result.state) if result.evaluates else {}
+      if results:
+        schedule.after_evaluation(results["metrics"])
       scores = drop_extra_classes(results.get("metrics", {}))
       means |= experiment.describe_progress(int(result.state.step))
       logger.log_metrics(done, means, {**result.scores, **scores})
@@ -148,7 +150,7 @@ def _take_steps(
       if saves:
         extra = schedule.extra_state()
         checkpoints.save(result.state, results.get("metrics"), step=done, extra=extra)
-      if left_by is not None and done != schedule.steps:
+      if left_by is not None and not schedule.finished:
         raise Stopped(left_by, f"left after step {done}, which is saved; the same command goes on")
   return result.state, results
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,18 +12,28 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from asmjax.utils.ranges import BelowOne, Count, NonNegative, check_ranges
+from asmjax.utils.ranges import (
+  BelowOne,
+  Count,
+  Fraction,
+  NonNegative,
+  PositiveFraction,
+  check_ranges,
+)
 from asmjax.utils.trees import join_path, leaves_by_path
 
-_RULES = {
+_RULES: dict[str, Callable[["Optimizer"], optax.GradientTransformation]] = {
   "sgd": lambda o: optax.trace(decay=o.momentum) if o.momentum else optax.identity(),
   "adam": lambda o: optax.scale_by_adam(b1=o.momentum, b2=o.b2),
+  "adamw": lambda o: optax.chain(optax.scale_by_adam(b1=o.momentum, b2=o.b2), o.decay_weights()),
   # TensorFlow's default: from 0, the first step would be of full size whatever the gradient.
   "adagrad": lambda o: optax.scale_by_rss(initial_accumulator_value=0.1),
 }
-_SCHEDULES = {
-  "constant": lambda progress, power: jnp.ones_like(progress),
-  "poly": lambda progress, power: (1 - progress) ** power,
+_SCHEDULES: dict[str, Callable[["Optimizer", Array], Array]] = {
+  "constant": lambda o, progress: jnp.ones_like(progress),
+  "poly": lambda o, progress: (1 - progress) ** o.power,
+  "cosine": lambda o, progress: (1 + jnp.cos(jnp.pi * progress)) / 2,
+  "step": lambda o, progress: o.step_factor ** _count_passed(o.milestones, progress),
 }
 
 
@@ -32,25 +42,37 @@ class Optimizer:
   """Settings of an optimizer and of its learning rate.
 
   Attributes:
-    name: Name of the update rule: "sgd", "adam" or "adagrad".
+    name: Name of the update rule: "sgd", "adam", "adamw" or "adagrad".
     learning_rate: Learning rate that the schedule and the multipliers scale.
     momentum: Momentum of SGD, or beta1 of Adam.
     b2: Decay of Adam's second moment, beta2.
-    schedule: Name of the schedule over the predictor's T steps: "poly", (1 - t/T)^power, or
+    schedule: Name of the schedule over the predictor's T steps: "poly", (1 - t/T)^power; "cosine",
+      (1 + cos(pi t/T)) / 2 (Loshchilov and Hutter 2017, Eq. 5, without restarts); "step"; or
       "constant".
     power: Exponent of the "poly" schedule; 0.9 is DeepLab's.
-    warmup_steps: Number of the predictor's steps in which the rate first grows linearly from 0.
+    milestones: Rising shares of the T steps, after each of which the "step" schedule multiplies
+      the rate by `step_factor`; 8/12 and 11/12 are Detectron's.
+    step_factor: Factor of the "step" schedule.
+    warmup_steps: Number of the predictor's steps in which the rate first grows linearly from 0;
+      the schedule is multiplied by it.
     weight_decay: Factor of the kernels that is added to their gradient, an L2 penalty, before the
-      update rule.
+      update rule; of "adamw" to what that rule makes of the gradient, so that each step takes away
+      this share of a kernel times the rate (Loshchilov and Hutter 2019, Alg. 2).
+    decay_all: Whether weight decay also takes biases, normalizations, tokens and position
+      embeddings, not kernels alone.
     clip_norm: Largest global norm of the gradient; 0 leaves the gradient as it is.
     lr_multipliers: Multipliers of the learning rate by regular expressions that are searched in a
       parameter's path, as {"^head": 10.0}; the first that matches counts. With 0.0 the parameter
       never moves and has no gradient; `asmjax.models.layers.Norm.frozen` keeps running statistics.
+    layer_decay: Factor of the learning rate for each layer of the predictor's backbone below the
+      heads (Clark et al. 2020; Bao et al. 2022): with G groups of layers, those of group g, counted
+      from 0 at the input, have layer_decay^(G - g) of it; see `Backbone.layer_groups`.
     ema_decay: Decay of an exponential moving average of the parameters, by which the predictor is
       evaluated; 0 keeps none.
 
   Raises:
-    ValueError: The name or the schedule is unknown, or a number is out of its range.
+    ValueError: The name or the schedule is unknown, a number is out of its range, or milestones
+      fall.
   """
 
   name: str = "adam"
@@ -59,10 +81,14 @@ class Optimizer:
   b2: BelowOne = 0.999
   schedule: str = "poly"
   power: NonNegative = 0.9
+  milestones: tuple[Fraction, ...] = (8 / 12, 11 / 12)
+  step_factor: NonNegative = 0.1
   warmup_steps: Count = 0
   weight_decay: NonNegative = 0.0
+  decay_all: bool = False
   clip_norm: NonNegative = 0.0
   lr_multipliers: Mapping[str, NonNegative] = dataclasses.field(default_factory=dict)
+  layer_decay: PositiveFraction = 1.0
   ema_decay: BelowOne = 0.0
 
   def __post_init__(self):
@@ -70,15 +96,31 @@ class Optimizer:
     for field, known in (("name", _RULES), ("schedule", _SCHEDULES)):
       if getattr(self, field) not in known:
         raise ValueError(f"unknown {field} {getattr(self, field)!r}; known: {sorted(known)}")
+    if list(self.milestones) != sorted(self.milestones):
+      raise ValueError(f"milestones={self.milestones}; expected rising shares of the run")
 
   def learning_rate_at(self, step: ArrayLike, steps: int) -> Array:
     """Computes the rate at one or many of the predictor's `steps` steps, before multipliers."""
     step = jnp.asarray(step, jnp.result_type(float))
     warmup = jnp.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
-    decay = _SCHEDULES[self.schedule](step / max(steps, 1), self.power)
+    decay = _SCHEDULES[self.schedule](self, step / max(steps, 1))
     return self.learning_rate * warmup * decay
 
-  def make_transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
+  def rate_multiplier(self, path: str, groups: Sequence[str] = ()) -> float:
+    """Computes the multiplier of a parameter's learning rate.
+
+    Args:
+      path: Path of the parameter.
+      groups: Beginnings of the paths of each group of layers, from the input on.
+    """
+    patterns = (x for pattern, x in self.lr_multipliers.items() if re.search(pattern, path))
+    deepest = max((group for group in groups if path.startswith(group)), key=len, default=None)
+    depth = len(groups) if deepest is None else groups.index(deepest)
+    return next(patterns, 1.0) * self.layer_decay ** (len(groups) - depth)
+
+  def make_transformation(
+    self, steps: int, groups: Sequence[str] = ()
+  ) -> optax.GradientTransformationExtraArgs:
     """Builds the optax transformation, whose `update` takes the predictor's `step` as a keyword.
 
     Schedules of all players follow the predictor's steps rather than counts of their own updates,
@@ -86,18 +128,26 @@ class Optimizer:
 
     Args:
       steps: Number of the predictor's steps in the run, over which the rate decays.
+      groups: Beginnings of the paths of each group of layers, for `layer_decay`.
     """
-    kernels = lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params)
+    is_uniform = not self.lr_multipliers and self.layer_decay == 1
     return optax.chain(
       optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
-      optax.add_decayed_weights(self.weight_decay, mask=kernels)
-      if self.weight_decay
-      else optax.identity(),
+      optax.identity() if self.name == "adamw" else self.decay_weights(),
       _RULES[self.name](self),
-      _scale_by_multiplier(self.lr_multipliers),
+      optax.identity()
+      if is_uniform
+      else _scale_by_multiplier(lambda path: self.rate_multiplier(path, groups)),
       _scale_by_rate(lambda step: self.learning_rate_at(step, steps)),
       _track_ema(self.ema_decay) if self.ema_decay else optax.identity(),
     )
+
+  def decay_weights(self) -> optax.GradientTransformation:
+    """Builds the transformation that adds the decayed weights to the updates."""
+    if not self.weight_decay:
+      return optax.identity()
+    kernels = lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params)
+    return optax.add_decayed_weights(self.weight_decay, mask=None if self.decay_all else kernels)
 
   def check_multipliers(self, params: Mapping[str, PyTree], name: str) -> None:
     """Checks that each pattern of `lr_multipliers` matches a parameter, as a typo does not.
@@ -117,27 +167,33 @@ class Optimizer:
 
   def stop_frozen(self, params: PyTree) -> PyTree:
     """Returns the parameters, under `stop_gradient` where their multiplier is 0."""
-    stop = lambda path, x: x if _multiplier(self.lr_multipliers, path) else jax.lax.stop_gradient(x)
+    moves = lambda path: self.rate_multiplier(join_path(path)) > 0
+    stop = lambda path, x: x if moves(path) else jax.lax.stop_gradient(x)
     return jax.tree_util.tree_map_with_path(stop, params)
 
 
-def check_critic_lr(predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int) -> None:
+def check_critic_lr(
+  predictor: Optimizer, critics: Mapping[str, Optimizer], steps: int, num_groups: int = 0
+) -> None:
   """Checks that no critic learns faster than the predictor (Hwang et al. 2019, Alg. 1).
 
   It compares the largest rate of any of a critic's parameters with the smallest of those of the
   predictor's parameters that are not frozen: `lr_multipliers` may raise the one and lower the
-  other. The rates are computed at 101 steps, evenly spaced over the run.
+  other, as `layer_decay` does at the predictor's input. The rates are computed at 101 steps, evenly
+  spaced over the run.
 
   Args:
     predictor: Settings of the predictor's optimizer.
     critics: Settings of the critics' optimizers, by the names of their terms.
     steps: Number of the predictor's steps in the run.
+    num_groups: Number of groups of the predictor's layers.
 
   Raises:
     ValueError: A critic's rate is larger at one of these steps.
   """
   times = np.unique(np.linspace(0, max(steps - 1, 0), 101).astype(int))
   smallest = min((1.0, *filter(None, predictor.lr_multipliers.values())))
+  smallest *= predictor.layer_decay**num_groups
   limit = smallest * np.asarray(predictor.learning_rate_at(times, steps))
   for name, critic in critics.items():
     largest = max((1.0, *critic.lr_multipliers.values()))
@@ -162,19 +218,18 @@ def _is_kernel(path: tuple, _: Any) -> bool:
   return path[-1].key == "kernel"
 
 
-def _multiplier(multipliers: Mapping[str, float], path: tuple) -> float:
-  name = join_path(path)
-  return next((multipliers[pattern] for pattern in multipliers if re.search(pattern, name)), 1.0)
+def _count_passed(milestones: tuple[float, ...], progress: Array) -> Array:
+  return sum((progress >= milestone for milestone in milestones), jnp.zeros_like(progress))
 
 
-def _scale_by_multiplier(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+def _scale_by_multiplier(multiplier: Callable[[str], float]) -> optax.GradientTransformation:
   def update(updates: PyTree, params: PyTree = None) -> PyTree:
     del params
     return jax.tree_util.tree_map_with_path(
-      lambda path, u: _multiplier(multipliers, path) * u, updates
+      lambda path, u: multiplier(join_path(path)) * u, updates
     )
 
-  return optax.stateless(update) if multipliers else optax.identity()
+  return optax.stateless(update)
 
 
 def _scale_by_rate(rate: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:

@@ -1,7 +1,9 @@
 """Schedules: which players each step updates, on which batch, and what follows the step."""
 
 import abc
+import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -128,6 +130,14 @@ class Schedule(abc.ABC):
     """Whether the run has ended: by default, whether all steps are taken."""
     return self.done == self.steps
 
+  def after_evaluation(self, metrics: Mapping[str, float]) -> None:
+    """Takes note of the metrics of an evaluation that `after_steps` asked for; ignored by default.
+
+    Args:
+      metrics: Metrics by name, the same on all processes.
+    """
+    del metrics
+
   def extra_state(self) -> ExtraState | None:
     """Returns what a checkpoint must hold besides the training state; None for nothing."""
     return None
@@ -144,6 +154,9 @@ class FixedSteps(Schedule):
   Each step takes a fresh minibatch and updates the players that `UpdateSchedule` selects. The
   length of the run and the interval of evaluations count the predictor's steps, so that methods
   can be compared; minibatches and the interval of checkpoints count the steps of all players.
+
+  With `Evaluation.patience` the run ends early, after as many evaluations in a row without a better
+  metric, by which checkpoints are ranked. NaN is never better.
   """
 
   def __init__(self, experiment: Experiment, on_skip: Callable[[str], None]):
@@ -151,18 +164,39 @@ class FixedSteps(Schedule):
     self.steps = experiment.updates.total_steps(experiment.training.steps)
     self._experiment = experiment
     self._on_skip = on_skip
+    self._best: float | None = None
+    self._evals_without_gain = 0
 
   def restore(self, checkpoints: Checkpoints) -> StepResult:
     """Restores the state of the last checkpoint, or initializes that of step 0."""
-    state = restore_state(self._experiment, checkpoints, checkpoints.latest_step())
+    last = checkpoints.latest_step()
+    state = restore_state(self._experiment, checkpoints, last)
     self.done = int(state.step)
+    if last is not None and self._experiment.evaluation.patience:
+      fields = checkpoints.restore_extra(None, last).fields
+      self._best, self._evals_without_gain = fields["best"], fields["evals_without_gain"]
     return StepResult(state)
+
+  @property
+  def finished(self) -> bool:
+    """Whether all steps are taken, or patience is at its end."""
+    return self.done == self.steps or self._is_exhausted
+
+  @property
+  def _is_exhausted(self) -> bool:
+    return 0 < self._experiment.evaluation.patience <= self._evals_without_gain
 
   def step_inputs(self) -> Iterator[StepInput]:
     """Yields steps for all remaining minibatches."""
     experiment = self._experiment
-    batches = prefetch_batches(experiment, experiment.train_batches(self.done, self._on_skip))
-    return self.join_steps(batches, experiment.training.steps_per_call)
+    if self.finished:
+      return
+    with contextlib.closing(experiment.train_batches(self.done, self._on_skip)) as examples:
+      batches = prefetch_batches(experiment, examples)
+      for step_input in self.join_steps(batches, experiment.training.steps_per_call):
+        yield step_input
+        if self.finished:
+          break
 
   def active_players_after(self, count: int) -> tuple[str, ...]:
     """Returns the players whose turn it is."""
@@ -195,6 +229,30 @@ class FixedSteps(Schedule):
     """Returns whether the last of `done` steps ends the run or an interval of evaluations."""
     before, now = map(self._experiment.updates.count_predictor_steps, (done - 1, done))
     return done == self.steps or now > before and is_due(now, self._experiment.evaluation.every)
+
+  def after_evaluation(self, metrics: Mapping[str, float]) -> None:
+    """Counts the evaluations since the last one with a better metric."""
+    value = metrics[self._experiment.checkpointing.metric]
+    if (
+      self._best is None and not math.isnan(value) or self._best is not None and value > self._best
+    ):
+      self._best, self._evals_without_gain = value, 0
+    else:
+      self._evals_without_gain += 1
+
+  def extra_state(self) -> ExtraState | None:
+    """Returns the best metric so far and the evaluations since, if patience needs them."""
+    if not self._experiment.evaluation.patience:
+      return None
+    fields = {"best": self._best, "evals_without_gain": self._evals_without_gain}
+    return ExtraState(None, fields)
+
+  def summary(self, state: TrainState) -> dict:
+    """Returns, of a run that ended early, the evaluations without gain that ended it."""
+    del state
+    if not self._is_exhausted:
+      return {}
+    return {"early_stop": {"best": self._best, "evals_without_gain": self._evals_without_gain}}
 
 
 def restore_state(experiment: Experiment, checkpoints: Checkpoints, step: int | None) -> TrainState:

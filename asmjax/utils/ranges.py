@@ -47,6 +47,7 @@ Positive = Annotated[float, Range(0, above=True)]
 # A part of something, and one that is not all of it.
 Fraction = Annotated[float, Range(0, 1)]
 BelowOne = Annotated[float, Range(0, 1, below=True)]
+PositiveFraction = Annotated[float, Range(0, 1, above=True)]
 
 
 def check_ranges(instance: Any) -> None:

@@ -1,11 +1,16 @@
 """Optimizers and updates of experiments that configs describe."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from asmjax.config.build import build_experiment
 from asmjax.train.optim import Optimizer
 from asmjax.train.updates import UpdateSchedule
+from asmjax.utils.trees import leaves_by_path
 from tests.helpers import small_configs as small
+from tests.helpers import tiny_backbones as backbones
 
 
 def test_build_experiment_shares_the_optimizer_of_critics():
@@ -117,3 +122,42 @@ def test_experiment_refuses_multipliers_that_match_no_parameter(player):
   message = rf"optimizer\.{name}\.lr_multipliers: '\^haed' matches no parameter of .*, "
   with pytest.raises(ValueError, match=message):
     build_experiment(config).random_state()
+
+
+# A tiny ViT in place of DINOv2's.
+TINY_VIT = {
+  f"predictor.backbone.{name}": value
+  for name, value in {
+    "patch": 4,
+    "width": 8,
+    "num_heads": 2,
+    "depth": 4,
+    "outputs": (1, 2, 3, 4),
+    "positions": 4,
+  }.items()
+}
+
+
+def test_build_experiment_freezes_what_adapters_adapt():
+  changes = {**TINY_VIT, "predictor.backbone.adapters.rank": 2}
+  run = build_experiment(small.config("asm@dinov2_small_linear", **changes))
+  _, variables = backbones.shapes(run.game.predictor, 8, 8)
+  params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), variables["params"])
+  slopes = jax.grad(
+    lambda params: sum(map(jnp.sum, jax.tree.leaves(run.stop_frozen("predictor", params))))
+  )(params)
+  for path, slope in leaves_by_path(slopes).items():
+    moves = "/lora_" in path or not path.startswith("backbone/")
+    assert np.all(slope == moves), path
+
+
+def test_experiment_takes_layer_decay_of_backbones_alone():
+  decay = {"optimizer.predictor.layer_decay": 0.5}
+  config = small.config("asm@dinov2_small_linear", **TINY_VIT, **decay)
+  with pytest.raises(ValueError, match="would outpace the predictor"):
+    build_experiment(config)  # Its embedding has 0.5^5 of the rate.
+  config.train.allow_fast_critic = True
+  run = build_experiment(config)
+  assert len(run.layer_groups("predictor")) == 5 and not run.layer_groups("structure")
+  with pytest.raises(ValueError, match="optimizer.predictor.layer_decay=0.5: only a backbone"):
+    build_experiment(small.config("iid", **decay))

@@ -28,11 +28,13 @@ from asmjax.cli.config_flag import split_overrides
 from asmjax.config.build import build_predictor
 from asmjax.config.load import load_config
 from asmjax.config.schema import check_path
+from asmjax.models.backbones import ViT
 from asmjax.sweep import run as sweeps
 from asmjax.sweep.plan import read_sweep
 from tests.helpers import small_configs as small
 from tests.helpers.published_weights import stored
 from tests.helpers.tiny_trees import write_photo, write_source
+from tests.helpers.vit_weights import draw, vit_shapes
 
 PLACEHOLDERS = {"VARIANT": "asm", "TASK": "depth", "SEED": "0"}
 
@@ -52,7 +54,12 @@ SHORT = {
 # The same for networks with a backbone: maps that are not too small, and of the training nothing
 # but its start and its end, since a step compiles for long (tests/config trains such networks).
 WITH_BACKBONE = {"data.size": (33, 33), "data.eval_size": (33, 33), "train.steps": 0}
-WIDTHS = {"resnet": 2, "mobilenet_v2": 0.1}
+NARROW = {
+  "resnet": {"width": 2},
+  "mobilenet_v2": {"width": 0.1},
+  "mix_transformer": {"depths": (1,) * 4, "widths": (4,) * 4, "num_heads": (1,) * 4},
+  "vit": {"width": 12},
+}
 
 # Flags that make a benchmark short.
 BENCHMARKS = {
@@ -192,7 +199,8 @@ class Reader:
       short = [flag.removeprefix("--config.") for flag in shorten(config)]
       section = load_config(config, dict(flag.split("=", 1) for flag in short)).predictor
       network = build_predictor(section.to_dict(), {"segmentation": 21})
-      save_file(stored(network.backbone), path)
+      is_vit = isinstance(network.backbone, ViT)
+      save_file(draw(vit_shapes(network.backbone)) if is_vit else stored(network.backbone), path)
     return config
 
   def _shorten_sweep(self, words: list[str]) -> list[str]:
@@ -256,7 +264,8 @@ def shorten(config: str) -> list[str]:
   loaded = load_config(config)
   values = dict(SHORT)
   if backbone := loaded.predictor.get("backbone"):
-    values |= WITH_BACKBONE | {"predictor.backbone.width": WIDTHS[backbone.name]}
+    narrow = NARROW[backbone.get("name", "vit")].items()
+    values |= WITH_BACKBONE | {f"predictor.backbone.{key}": value for key, value in narrow}
   return [f"--config.{key}={value}" for key, value in values.items() if _has(loaded, key, value)]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from asmjax.pretrained import name_map
+from asmjax.pretrained.load import PYTORCH
+from asmjax.pretrained.maps import find_name_map
 from asmjax.pretrained.names import leaves_by_path
 
 
@@ -19,14 +21,33 @@ def fresh(network, size=32):
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
+def torch_shape(shape):
+  """Shape that PyTorch has for one of our arrays: channels come first in its kernels."""
+  return (*shape[:-3:-1], *shape[:-2]) if len(shape) in (2, 4) else shape
+
+
 def stored(network, prefix=""):
-  """A file's arrays for a network; all of them are ones, of torchvision's shapes."""
+  """A file's arrays for a network, of PyTorch's shapes; all of them are ones."""
   variables = leaves_by_path(fresh(network))
   arrays = {}
-  for path, source in name_map(network, "torchvision").items():
-    shape = variables[path].shape
-    shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
+  for path, source in find_name_map(network, PYTORCH, ()).items():
+    shape = torch_shape(variables[path].shape)
     arrays |= {prefix + name: np.ones(shape, np.float32) for name in source.names}
+  return arrays
+
+
+def drawn(network, naming):
+  """A file's arrays for a network, drawn so that values keep their scale, with a fixed seed."""
+  variables, rng, arrays = leaves_by_path(fresh(network, 64)), np.random.default_rng(0), {}
+  by_name = {source.names[0]: path for path, source in name_map(network, naming).items()}
+  for name, path in sorted(by_name.items()):
+    shape = torch_shape(variables[path].shape)
+    noise = rng.normal(size=shape)
+    if path.endswith("kernel"):
+      value = noise * np.sqrt(2 / np.prod(shape[1:]))
+    else:
+      value = (0 if path.endswith(("bias", "mean")) else 1) + np.clip(noise, -2, 2) / 5
+    arrays[name] = value.astype(np.float32)
   return arrays
 
 

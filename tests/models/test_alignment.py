@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ResNet
+from asmjax.models.backbones import VGG, ConvNeXt, ResNet
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, PSPNet
+from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, PSPNet, UPerNet
 from asmjax.ops.resize import upsample
 
 NONE = Norm("none")
@@ -34,6 +34,9 @@ NETWORKS = {
   "fcrn": FCRN(HEADS, resnet(32), norm=NONE),
   "fcn_vgg": FCN(HEADS, vgg(32), norm=NONE),
   "dilated": Dilated(HEADS, vgg(8), norm=NONE),
+  "upernet_convnext": UPerNet(
+    HEADS, ConvNeXt((1,) * 4, (2,) * 4, norm=NONE), bins=(1,), features=2, norm=NONE
+  ),
 }
 COARSEST = 32
 
@@ -47,6 +50,8 @@ def smoothing(net, x):
   def value(path, leaf):
     if path[-1].key != "kernel":
       return jnp.zeros(leaf.shape)
+    if leaf.ndim == 2:
+      return jnp.ones(leaf.shape) / leaf.shape[0]
     taps, step = np.array([1.0]), [0.5, 0.5]
     for i in range(leaf.shape[0] - 1):
       taps = np.convolve(taps, [[0, 1], [1, 0]][i % 2] if "context" in str(path) else step)

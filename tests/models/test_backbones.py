@@ -2,7 +2,7 @@
 
 import pytest
 
-from asmjax.models.backbones import BACKBONES
+from asmjax.models.backbones import BACKBONES, MixTransformer
 from tests.helpers import tiny_backbones as backbones
 
 
@@ -16,6 +16,8 @@ def test_backbone_refuses_other_output_strides(kind, stride):
 @pytest.mark.parametrize(
   "name, expected",
   [
+    ("convnext", [96, 192, 384, 768]),
+    ("mix_transformer", [32, 64, 160, 256]),
     ("mobilenet_v1", [64, 128, 256, 512, 1024]),
     ("mobilenet_v2", [16, 24, 32, 96, 1280]),
     ("resnet", [64, 256, 512, 1024, 2048]),
@@ -24,5 +26,11 @@ def test_backbone_refuses_other_output_strides(kind, stride):
   ],
 )
 def test_backbone_channels_are_the_published_ones(name, expected):
-  features, _ = backbones.shapes(BACKBONES[name](output_stride=8), 32, 32)
+  features, _ = backbones.shapes(BACKBONES[name](), 32, 32)
   assert [x.shape[-1] for x in features.values()] == expected
+
+
+@pytest.mark.parametrize("kind", [MixTransformer])
+def test_backbone_that_needs_its_strides_gives_none_up(kind):
+  with pytest.raises(ValueError, match=f"output_stride=16; a {kind.__name__} has 32 alone: "):
+    kind(output_stride=16)

@@ -59,7 +59,7 @@ def test_conv_keeps_float32_parameters_under_bfloat16_compute():
 
 
 def test_norm_refuses_unknown_kinds_and_lists_the_known():
-  with pytest.raises(ValueError, match="'weight'.*known: none, batch, sync_batch, group"):
+  with pytest.raises(ValueError, match="'weight'.*known: none, batch, sync_batch, group, layer"):
     Norm("weight")
 
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ResNet
+from asmjax.models.backbones import VGG, ConvNeXt, MixTransformer, ResNet, ViT
 from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
+  DPT,
   FCN,
   FCRN,
   PREDICTORS,
@@ -16,7 +17,10 @@ from asmjax.models.predictors import (
   Dilated,
   Farabet,
   PSPNet,
+  SegFormer,
   UNet,
+  UPerNet,
+  ViTLinear,
 )
 from asmjax.ops import use_cpu_kernels
 from tests.helpers import tiny_backbones as backbones
@@ -29,6 +33,12 @@ def resnet(output_stride=32, **options):
   return ResNet((1, 1, 1, 1), 2, output_stride=output_stride, **options)
 
 
+def mix_transformer():
+  return MixTransformer((1, 1, 1, 1), (4, 4, 6, 6), (1, 2, 3, 3), drop_path=0.5)
+
+
+VIT = ViT(patch=4, width=8, num_heads=2, depth=4, outputs=(1, 2, 3, 4), positions=3)
+
 # With the stride of their outputs.
 NETS = {
   "deeplab": (DeepLab(HEADS, resnet(16), rates=(1, 2), features=4), 16),
@@ -38,13 +48,26 @@ NETS = {
   ),
   "deeplab_v2": (DeepLabV2(HEADS, resnet(8), rates=(1, 2)), 8),
   "dilated": (Dilated(HEADS, VGG(width=2, fc_features=4, output_stride=8)), 8),
+  "dpt": (DPT(HEADS, VIT, channels=(2, 2, 2, 2), features=4), 1),
   "farabet": (Farabet(HEADS, widths=(8, 6, 5), fan_in=(2, 3), hidden=4), 4),
   "fcn32": (FCN(HEADS, VGG(width=2, fc_features=4), stride=32), 32),
   "fcn8": (FCN(HEADS, VGG(width=2, fc_features=4)), 8),
   "fcn_dilated": (FCN(HEADS, resnet(8), stride=32), 8),
   "fcrn": (FCRN(HEADS, resnet()), 2),
   "pspnet": (PSPNet(HEADS, resnet(8), features=4, auxiliary=4), 8),
+  "segformer": (SegFormer(HEADS, mix_transformer(), features=4), 4),
   "unet": (UNet(HEADS, levels=2, width=2), 1),
+  "upernet": (UPerNet(HEADS, resnet(), features=4, auxiliary=4), 4),
+  "upernet_convnext": (
+    UPerNet(
+      HEADS,
+      ConvNeXt((1, 1, 1, 1), (2, 2, 4, 4), response_norm=True),
+      features=4,
+      normalize_features=True,
+    ),
+    4,
+  ),
+  "vit_linear": (ViTLinear(HEADS, VIT, layers=4), 2),
 }
 DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
 every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)
@@ -95,9 +118,11 @@ def test_predictors_convolve_in_bfloat16_and_keep_float32_parameters(net, stride
     equation.outvars[0].aval.dtype
     for equation in jaxpr.eqns
     if equation.primitive.name in ("conv_general_dilated", "dot_general")
+    and len(equation.outvars[0].aval.shape) == 4
   ]
   wide = [dtype for dtype in products if dtype != jnp.bfloat16]
-  # Colors are turned in single precision.
+  # Colors are turned in single precision, and so are products of attention, of more axes, and of
+  # positions, of fewer.
   assert len(wide) == isinstance(net, Farabet) and len(products) > 4
   assert {x.dtype for x in jax.tree.leaves((outputs, sown["intermediates"]))} == {
     jnp.dtype(jnp.bfloat16)

@@ -14,7 +14,7 @@ from asmjax.inference.export import export
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
 from asmjax.models.input_transform import IMAGENET, SUBTRACT_MEAN, SYMMETRIC
-from asmjax.models.predictors import FCN, DeepLab, PSPNet, UNet
+from asmjax.models.predictors import FCN, DeepLab, PSPNet, SegFormer, UNet
 from asmjax.pretrained import input_transform, name_map, readers
 from asmjax.train.loop import make_eval_results
 from asmjax.utils.trees import leaves_by_path
@@ -29,6 +29,7 @@ from tests.helpers import small_configs as small
   [
     ("safetensors", MobileNetV2(), IMAGENET),
     ("torch", DeepLab({}), IMAGENET),
+    ("safetensors", SegFormer({}), IMAGENET),
     ("tensorflow", MobileNetV1(), SYMMETRIC),
     ("tensorflow", DeepLab({}, MobileNetV2(top=False)), SYMMETRIC),
     ("tensorflow", DeepLab({}, Xception()), SYMMETRIC),

@@ -1,7 +1,9 @@
 """Adversarial structure matching: signs, gradients, masks, and the theory in numbers."""
 
+import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,13 @@ import pytest
 from asmjax.game import PREDICTOR, joint_objective
 from asmjax.losses import layer_distances, matching_hinge
 from asmjax.losses.matching import pool_mask
+from asmjax.models.backbones.mix_transformer import MixTransformerBlock
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.models.input_transform import IMAGENET
+from asmjax.models.layers import ConvBlock, Norm
+from asmjax.models.predictors.base import Predictor
+from asmjax.models.transformer import gelu
+from asmjax.ops import downsample
 from asmjax.terms import Structure
 from asmjax.terms.weight import Ramp
 from tests.helpers import tiny_games as games
@@ -32,7 +39,11 @@ def own_values(players, params, stats, examples):
     train=True,
     mutable=["batch_stats"],
   )
-  tasks = players.tasks
+  tasks, size = players.tasks, next(iter(outputs.values())).shape[1:3]
+  examples = {
+    key: downsample(x, size, align_corners=False) if x.ndim > 2 else x
+    for key, x in examples.items()
+  }
   valid = {name: task.mask(examples) for name, task in tasks.items()}
 
   def critic(of_task):
@@ -92,6 +103,24 @@ def compiled(method):
 @pytest.mark.parametrize("method", WITH_CRITIC)
 def test_structure_joint_gradient_lowers_each_players_objective(method, float64):
   games.assert_joint_gradients_are_own(*compiled(method))
+
+
+class Attending(Predictor):
+  """Patches of 4 x 4 pixels, of which a single block attends to all."""
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    conv_block = ConvBlock(Norm("layer"), gelu, self.dtype, train)
+    x = conv_block(x, features=4, kernel=4, stride=4, activate=False, name="embed")
+    x = MixTransformerBlock(2, 1, 2, 0.0, conv_block, name="block")(x)
+    self.sow("intermediates", "features", x)
+    return self.apply_heads(x)
+
+
+def test_structure_joint_gradient_lowers_each_players_objective_with_a_transformer(float64):
+  predictor = Attending({"segmentation": games.TASK.channels})
+  players = dataclasses.replace(games.of_method("asm"), predictor=predictor)
+  games.assert_joint_gradients_are_own(*games.compile_players_alone(players, own_values))
 
 
 def moved(params, direction, length):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asmjax.config.build import build_experiment
+from asmjax.config.build import build_experiment, build_schedule
 from asmjax.config.run_dir import check_same_config
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import make_draw_predictions, open_checkpoints, train
@@ -438,3 +438,30 @@ def test_train_command_refuses_wrong_flags_before_it_writes(tmp_path, flag, mess
   )
   assert code != 0 and message in output
   assert not (tmp_path / "run").exists()
+
+
+def test_train_ends_early_without_a_better_metric_and_resumes_its_patience(tmp_path, compiled_once):
+  """A predictor that stands still is best at its first evaluation."""
+  changes = {"optimizer.predictor.learning_rate": 0.0, "eval.every": 2, "eval.patience": 2}
+  changes |= {"predictor.levels": 1, "predictor.norm.frozen": True}
+  run = build_experiment(small.config("iid", **changes))
+  mortal = lambda run, _, on_skip: Mortal(run, on_skip, after=5)
+  with pytest.raises(Killed):
+    train(run, tmp_path, mortal)
+  results = train(run, tmp_path)
+  best = results["metrics"]["segmentation/mean_iou"]
+  assert results["step"] == 6 < run.training.steps
+  assert results["early_stop"] == {"best": best, "evals_without_gain": 2}
+  lines = [line["step"] for line in small.logged(tmp_path) if "segmentation/mean_iou" in line]
+  assert lines == [2, 4, 6]
+  again = train(run, tmp_path)  # There is nothing left to train.
+  assert (again["step"], again["early_stop"]) == (6, results["early_stop"])
+
+
+def test_evaluation_refuses_patience_without_evaluations():
+  with pytest.raises(ValueError, match="eval.patience=2 counts evaluations, and eval.every=0"):
+    build_experiment(small.config(**{"eval.patience": 2, "eval.every": 0}))
+  with pytest.raises(ValueError, match="lookahead ends by rules of its own"):
+    config = small.config("load", **small.AHEAD, **{"eval.patience": 2})
+    config.eval.every = 2
+    build_schedule(config, build_experiment(config))

@@ -21,6 +21,9 @@ EMPTY = -(2**30)
 # positions are joined into one.
 MAX_INTERVALS = 2**22
 
+# Upper limit of the number of intervals of pairs of positions of two arrays.
+MAX_PAIRS = 2**16
+
 # Primitives whose outputs have the shape of the input, but depend on more than the same position.
 NOT_LOCAL = frozenset(
   ("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "fft", "sort", "scan", "while", "cond")
@@ -89,13 +92,22 @@ def _uniform(ends: np.ndarray, rank: int) -> ReceptiveField:
 
 
 def _join(fields: Fields, rank: int) -> ReceptiveField:
-  """Joins fields position by position; those of scalars hold at every position."""
+  """Joins fields position by position; those of scalars hold at every position.
+
+  Pairs of positions, as of queries and keys, have an interval each only if there are few of them.
+  """
   ends = [
     field.ends if field.ends.ndim == rank + 1 else field.ends.reshape([1] * rank + [2])
     for field in fields
     if field
   ]
+  shape = np.broadcast_shapes(*(part.shape for part in ends))
+  if math.prod(shape) > MAX_INTERVALS:  # As of all pairs of queries and keys.
+    return _uniform(np.max([part.reshape(-1, 2).max(0) for part in ends], 0), rank)
   stride = min(field.stride for field in fields if field)
+  size = math.prod(np.broadcast_shapes(*(part.shape for part in ends)))
+  if size > max(2 * MAX_PAIRS, *(part.size for part in ends)):
+    return _uniform(np.max([part.reshape(-1, 2).max(0) for part in ends], 0), rank)
   return ReceptiveField(functools.reduce(np.maximum, ends), stride)
 
 

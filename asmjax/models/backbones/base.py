@@ -42,7 +42,7 @@ class Backbone(ConvNet, kw_only=True):
     super().__post_init__()
 
   def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Features:
-    """Computes the features of each nominal stride, 2 to 32.
+    """Computes the features of each nominal stride, 2 to 32, or 4 to 32 if images begin in patches.
 
     Features of nominal stride s have 1 / min(s, output_stride) of the size, rounded up. Heads are
     attached to those of 32, the last ones; decoders and auxiliary heads also take finer ones.
@@ -69,6 +69,22 @@ class Backbone(ConvNet, kw_only=True):
     after = nominal * stride
     kept = stride if after <= self.output_stride else 1
     return after, kept, max(nominal // self.output_stride, 1)
+
+  def keep_strides(self, reason: str) -> None:
+    """Raises ValueError, with the reason, if a stride of a backbone that needs it is given up."""
+    if self.output_stride != OUTPUT_STRIDES[-1]:
+      raise ValueError(
+        f"output_stride={self.output_stride}; a {type(self).__name__} has {OUTPUT_STRIDES[-1]} "
+        f"alone: {reason}"
+      )
+
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names the layers of each depth, from the input on, by what their names begin with.
+
+    A layer belongs to the longest that fits; what no one fits is as deep as the heads. See
+    `asmjax.train.optim.Optimizer.layer_decay`. By default there are none.
+    """
+    return ()
 
   def maybe_remat(self, target: Target) -> Target:
     """Wraps a module class, or a function of this module, as the attribute `remat` says."""

@@ -49,6 +49,10 @@ class MobileNetV1(Backbone):
       features[nominal] = x
     return features
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names the first convolution, then each block; see `Backbone.layer_groups`."""
+    return ("conv1", *(f"block{i}_" for i in range(1, len(V1_BLOCKS) + 1)))
+
 
 def _make_block(name: str, features: int, stride: int, dilation: int, *, train: bool):
   """Returns a function of a network and features that applies a block's layers in the network."""

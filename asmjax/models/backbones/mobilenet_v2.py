@@ -73,6 +73,15 @@ class MobileNetV2(Backbone):
       features[nominal] = conv_block(x, features=channels, kernel=1, name="conv2")
     return features
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names the first convolution, each block, and the last one; see `Backbone.layer_groups`."""
+    blocks = sum(count for _, _, count, _ in V2_BLOCKS)
+    return (
+      "conv1",
+      *(f"block{i}_" for i in range(1, blocks + 1)),
+      *(("conv2",) if self.top else ()),
+    )
+
 
 def round_channels(channels: int | float) -> int:
   """Rounds to the nearest multiple of 8 that is at least 8 and at least 0.9 times `channels`.

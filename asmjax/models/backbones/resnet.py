@@ -71,6 +71,11 @@ class ResNet(Backbone):
       return stage < len(self.blocks) - 1 and block == self.blocks[stage] - 1
     return stage > 0 and block == 0
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names the stem, then each bottleneck; see `Backbone.layer_groups`."""
+    counted = enumerate(self.blocks, 1)
+    return ("conv1", *(f"stage{i}_block{j + 1}" for i, blocks in counted for j in range(blocks)))
+
 
 class Bottleneck(nn.Module):
   """1x1, 3x3 and 1x1 convolution, added to the input or to its projection.

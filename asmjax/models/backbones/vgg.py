@@ -67,6 +67,11 @@ class VGG(Backbone):
       x = nn.Dropout(0.5, deterministic=not train, name=f"{name}_dropout")(self.activation(x))
     return x
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names each convolution, then the fully connected layers; see `Backbone.layer_groups`."""
+    convs = (f"conv{i}_{j + 1}" for i, count in enumerate(VGG16, 1) for j in range(count))
+    return (*convs, *(("fc6", "fc7") if self.fc_features else ()))
+
 
 def _make_stage(names: Sequence[str], features: int, stride: int, dilation: int, *, train: bool):
   """Returns a function of a network and features that applies a stage's layers in the network."""

@@ -60,6 +60,12 @@ class Xception(Backbone):
       features[before], x = layer(x)
     return {**features, nominal: x}
 
+  def layer_groups(self) -> tuple[str, ...]:
+    """Names the first two convolutions, then each module; see `Backbone.layer_groups`."""
+    counts = {"entry": len(ENTRY), "middle": self.middle, "exit": 2}
+    modules = (f"{flow}{i + 1}" for flow, count in counts.items() for i in range(count))
+    return ("conv1", "conv2", *modules)
+
 
 class XceptionModule(nn.Module):
   """Three separable convolutions, in a residual module added to the input or to its projection.

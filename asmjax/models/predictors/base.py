@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from jaxtyping import Array, Float
 
 from asmjax.models.layers import Conv, ConvNet
+from asmjax.ops import resize_bilinear
 
 # Maps by task; all have the same size.
 Maps = dict[str, Float[Array, "n h2 w2 _"]]
@@ -45,3 +46,19 @@ class Predictor(ConvNet):
       task: Conv(channels, kernel, dtype=self.dtype, name=f"head_{task}{suffix}")(x)
       for task, channels in self.heads.items()
     }
+
+  def sow_auxiliary(
+    self, x: Float[Array, "n h w c"], size: tuple[int, int], *, align_corners: bool = False
+  ) -> None:
+    """Sows the maps of auxiliary heads as "auxiliary"; see `asmjax.terms.pixel.Pixel`.
+
+    Args:
+      x: Features that the heads `head_{task}_auxiliary` take.
+      size: Size (h, w) of the predictor's maps.
+      align_corners: Convention of the resize to that size; see `asmjax.ops.resize`.
+    """
+    maps = {
+      task: resize_bilinear(scores, size, align_corners=align_corners)
+      for task, scores in self.apply_heads(x, suffix="_auxiliary").items()
+    }
+    self.sow("intermediates", "auxiliary", maps)

@@ -1,11 +1,14 @@
 """PSPNet: pyramid scene parsing (Zhao et al. 2017)."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones import Backbone
 from asmjax.models.backbones.resnet import BLOCKS, ResNet
+from asmjax.models.layers import ConvBlock
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import adaptive_avg_pool, resize_bilinear, spatial_size
 from asmjax.utils.ranges import BelowOne, Count, PositiveInt
@@ -45,21 +48,44 @@ class PSPNet(Predictor):
   def __call__(self, x: Float[Array, "n h w 3"], *, train: bool) -> Maps:
     """Computes maps at the backbone's output stride."""
     conv_block, features = self.conv_block(train=train), self.backbone(x, train=train)
-    x, size = features[32], spatial_size(features[32])
-    pooled = [
-      conv_block(adaptive_avg_pool(x, bins), features=self.features, kernel=1, name=f"pool{bins}")
-      for bins in self.bins
-    ]
-    resize = lambda y: resize_bilinear(y, size, align_corners=self.align_corners)
-    x = jnp.concatenate([x, *map(resize, pooled)], -1)
-    x = self._dropout(conv_block(x, features=self.features, name="fuse"), train=train)
+    pyramid = pool_pyramid(
+      features[32], self.bins, conv_block, self.features, align_corners=self.align_corners
+    )
+    x = conv_block(pyramid, features=self.features, name="fuse")
+    x = self._dropout(x, train=train)
     self.sow("intermediates", "features", x)
     # Only training needs the auxiliary maps, so evaluation does not compute them.
     if self.auxiliary and (train or self.is_initializing()):
       aux = conv_block(features[16], features=self.auxiliary, name="aside")
-      maps = self.apply_heads(self._dropout(aux, train=train), suffix="_auxiliary")
-      self.sow("intermediates", "auxiliary", {task: resize(aux) for task, aux in maps.items()})
+      aux = self._dropout(aux, train=train)
+      self.sow_auxiliary(aux, spatial_size(x), align_corners=self.align_corners)
     return self.apply_heads(x)
 
   def _dropout(self, x: Array, *, train: bool) -> Array:
     return nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+
+
+def pool_pyramid(
+  x: Float[Array, "n h w c"],
+  bins: Sequence[int],
+  conv_block: ConvBlock,
+  features: int,
+  *,
+  align_corners: bool = False,
+) -> Float[Array, "n h w _"]:
+  """Joins features with their means over the cells of several grids (Zhao et al. 2017, Sec. 3.2).
+
+  Args:
+    x: Features.
+    bins: Number of cells of each grid along both axes.
+    conv_block: Factory of the 1x1 convolutions `pool{bins}`, one for each grid.
+    features: Channels that each grid is reduced to.
+    align_corners: Convention of the resize of grids; see `asmjax.ops.resize`.
+  """
+  pooled = (
+    conv_block(adaptive_avg_pool(x, side), features=features, kernel=1, name=f"pool{side}")
+    for side in bins
+  )
+  size = spatial_size(x)
+  resized = [resize_bilinear(y, size, align_corners=align_corners) for y in pooled]
+  return jnp.concatenate([x, *resized], -1)

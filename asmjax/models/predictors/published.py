@@ -2,18 +2,33 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
-from asmjax.models.backbones import VGG, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import (
+  VGG,
+  ConvNeXt,
+  MixTransformer,
+  MobileNetV2,
+  ResNet,
+  ViT,
+  Xception,
+  convnext,
+  mix_transformer,
+)
 from asmjax.models.backbones.resnet import BLOCKS
 from asmjax.models.layers import Norm
 from asmjax.models.predictors.base import Predictor
 from asmjax.models.predictors.deeplab import DeepLab, DeepLabV2
 from asmjax.models.predictors.dilated import Dilated
+from asmjax.models.predictors.dpt import DPT
 from asmjax.models.predictors.farabet import Farabet
 from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
 from asmjax.models.predictors.pspnet import PSPNet
+from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
+from asmjax.models.predictors.upernet import UPerNet
+from asmjax.models.predictors.vit_linear import ViTLinear
 
 # Statistics of pretrained layers move slowly (Hwang et al. 2019, Sec. 4.1): 0.9997 is also what the
 # DeepLab code trains with. MobileNets and Xception have TF-Slim's epsilon of 1e-3.
@@ -27,6 +42,49 @@ def _resnet(depth: int, output_stride: int) -> ResNet:
 
 def _deeplab_v3_plus(backbone: Xception | MobileNetV2) -> functools.partial:
   return functools.partial(DeepLab, backbone=backbone, low=48, convs=2, separable=True)
+
+
+def _segformer(size: int) -> functools.partial:
+  backbone = MixTransformer(mix_transformer.DEPTHS[size], mix_transformer.WIDTHS[size])
+  return functools.partial(SegFormer, backbone=backbone, features=256 if size < 2 else 768)
+
+
+def _upernet_convnext(size: str, **version: Any) -> functools.partial:
+  backbone = ConvNeXt(convnext.DEPTHS[size], convnext.WIDTHS[size], **version)
+  return functools.partial(UPerNet, backbone=backbone, normalize_features=True)
+
+
+_V2 = {"response_norm": True, "layer_scale": 0.0}
+
+
+# Width, heads and depth of vision transformers (Touvron et al. 2021, Table 1; Dosovitskiy et al.
+# 2021, Table 1), and the channels of Depth Anything's neck on each.
+_VITS = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24)}
+_NECKS = {
+  "small": {"channels": (48, 96, 192, 384), "features": 64},
+  "base": {"channels": (96, 192, 384, 768), "features": 128},
+  "large": {"channels": (256, 512, 1024, 1024), "features": 256},
+}
+
+
+def _dinov2(size: str) -> ViT:
+  width, num_heads, depth = _VITS[size]
+  outputs = depth // 4, depth // 2, 3 * depth // 4, depth
+  return ViT(width=width, num_heads=num_heads, depth=depth, outputs=outputs)
+
+
+def _dinov3(size: str) -> ViT:
+  return _dinov2(size).clone(patch=16, positions=0, registers=4, key_bias=False, norm=Norm("layer"))
+
+
+def _vit_predictors() -> "dict[str, Callable[..., Predictor]]":
+  networks: dict[str, Callable[..., Predictor]] = {}
+  for size, neck in _NECKS.items():
+    dpt = functools.partial(DPT, backbone=_dinov2(size), readout="ignore", **neck)
+    networks[f"dinov2_{size}_dpt"] = dpt
+    networks[f"dinov2_{size}_linear"] = functools.partial(ViTLinear, backbone=_dinov2(size))
+    networks[f"dinov3_{size}_linear"] = functools.partial(ViTLinear, backbone=_dinov3(size))
+  return networks
 
 
 _mobilenet = functools.partial(MobileNetV2, top=False, norm=_SLIM_NORM)
@@ -62,6 +120,12 @@ PUBLISHED: dict[str, Callable[..., Predictor]] = {
   "dilated8": functools.partial(Dilated, backbone=VGG(fc_features=4096, output_stride=8)),
   "farabet": Farabet,
   "fcrn50": FCRN,
+  **{f"segformer_b{size}": _segformer(size) for size in range(6)},
+  "upernet_resnet50": functools.partial(UPerNet, backbone=_resnet(50, 32)),
+  "upernet_resnet101": functools.partial(UPerNet, backbone=_resnet(101, 32)),
+  **{f"upernet_convnext_{size}": _upernet_convnext(size) for size in ("tiny", "small", "base")},
+  **{f"upernet_convnext_v2_{size}": _upernet_convnext(size, **_V2) for size in ("tiny", "base")},
+  **_vit_predictors(),
 }
 
 # What each of them is, in one line.
@@ -83,4 +147,29 @@ DESCRIPTIONS = {
   "dilated8": "Dilated8: a dilated VGG-16 and a context module (Yu and Koltun 2016)",
   "farabet": "convolutions shared by three scales of the image (Farabet et al. 2013)",
   "fcrn50": "FCRN: ResNet-50 and four up-projections (Laina et al. 2016)",
+  **{
+    f"segformer_b{size}": f"SegFormer on Mix Transformer B{size}, linear decoder at stride 4"
+    for size in range(6)
+  },
+  **{
+    f"upernet_resnet{depth}": f"UPerNet on ResNet-{depth}: pyramids of grids and of features"
+    for depth in (50, 101)
+  },
+  **{
+    f"upernet_convnext_{size}": f"UPerNet on ConvNeXt-{size[0].upper()} (Liu et al. 2022)"
+    for size in ("tiny", "small", "base")
+  },
+  **{
+    f"upernet_convnext_v2_{size}": f"UPerNet on ConvNeXt V2-{size[0].upper()} (Woo et al. 2023)"
+    for size in ("tiny", "base")
+  },
+  **{
+    f"{name}_{size}_{head}": f"{network}'s ViT-{size[0].upper()} and {description}"
+    for size in _VITS
+    for name, network, head, description in (
+      ("dinov2", "DINOv2", "dpt", "the DPT of Depth Anything (Yang et al. 2024)"),
+      ("dinov2", "DINOv2", "linear", "a linear classifier of its patches (Oquab et al. 2024)"),
+      ("dinov3", "DINOv3", "linear", "a linear classifier of its patches (Simeoni et al. 2025)"),
+    )
+  },
 }

@@ -1,0 +1,77 @@
+"""Update rules, schedules of the rate and its decay over depth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from asmjax.train.optim import Optimizer
+
+
+def descend(optimizer, gradients, params, steps=10, **options):
+  """The parameters after gradients that are the same everywhere."""
+  tx = optimizer.make_transformation(steps, **options)
+  state = tx.init(params)
+  for t, g in enumerate(gradients):
+    updates, state = tx.update(
+      jax.tree.map(lambda p, g=g: g * jnp.ones_like(p), params), state, params, step=jnp.array(t)
+    )
+    params = optax.apply_updates(params, updates)
+  return params
+
+
+def numpy_adamw(gradients, rate, decay):
+  """AdamW (Loshchilov and Hutter 2019, Alg. 2) for a scalar parameter of value 1."""
+  p, m, v = 1.0, 0.0, 0.0
+  for t, g in enumerate(gradients, 1):
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+    step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    p -= rate(t - 1) * (step + decay * p)
+  return p
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_optimizer_adamw_decays_apart_from_the_gradient(decay_all):
+  gradients = [0.5, -0.2, 1.0, 0.3]
+  optimizer = Optimizer(
+    "adamw", learning_rate=0.1, weight_decay=0.3, schedule="cosine", decay_all=decay_all
+  )
+  rate = lambda t: 0.05 * (1 + np.cos(np.pi * t / 10))
+  params = {"norm": {"scale": jnp.ones(1)}, "fc": {"kernel": jnp.ones(1), "bias": jnp.ones(1)}}
+  after = descend(optimizer, gradients, params)
+  decayed, free = (numpy_adamw(gradients, rate, decay) for decay in (0.3, 0.0))
+  np.testing.assert_allclose(after["fc"]["kernel"], decayed, rtol=1e-5)
+  for value in (after["fc"]["bias"], after["norm"]["scale"]):
+    np.testing.assert_allclose(value, decayed if decay_all else free, rtol=1e-5)
+  assert abs(decayed - free) > 0.05
+
+
+def test_optimizer_adamw_agrees_with_torch():
+  torch = pytest.importorskip("torch")
+  parameter = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+  reference = torch.optim.AdamW([parameter], lr=0.1, weight_decay=0.3)
+  gradients = [0.5, -0.2, 1.0, 0.3]
+  for g in gradients:
+    parameter.grad = torch.full((1,), g, dtype=torch.float64)
+    reference.step()
+  optimizer = Optimizer("adamw", learning_rate=0.1, weight_decay=0.3, schedule="constant")
+  after = descend(optimizer, gradients, {"fc": {"kernel": jnp.ones(1)}})
+  np.testing.assert_allclose(after["fc"]["kernel"], parameter.detach().numpy(), rtol=1e-5)
+
+
+def test_learning_rate_at_falls_by_a_cosine_from_the_end_of_its_warmup():
+  optimizer = Optimizer(learning_rate=2.0, schedule="cosine", warmup_steps=4)
+  t = np.arange(101)
+  expected = (1 + np.cos(np.pi * t / 100)) * np.minimum(1, (t + 1) / 5)
+  np.testing.assert_allclose(optimizer.learning_rate_at(t, 100), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_learning_rate_at_falls_by_a_factor_at_each_milestone():
+  optimizer = Optimizer(learning_rate=1.0, schedule="step", warmup_steps=1)
+  rates = np.asarray(optimizer.learning_rate_at(np.arange(12), 12))
+  np.testing.assert_allclose(rates, [0.5] + 7 * [1.0] + 3 * [0.1] + [0.01], rtol=1e-6)
+  three = Optimizer(schedule="step", milestones=(0.25, 0.5, 0.5), step_factor=0.5, learning_rate=1)
+  np.testing.assert_allclose(three.learning_rate_at(np.arange(4), 4), [1, 0.5, 0.125, 0.125])
+  with pytest.raises(ValueError, match=r"milestones=\(0\.5, 0\.2\); expected rising shares"):
+    Optimizer(schedule="step", milestones=(0.5, 0.2))
