@@ -78,10 +78,10 @@ class Conv(nn.Module):
     kernel = self.param("kernel", self.kernel_init, shape)
     kernel = kernel if self.mask is None else kernel * self.mask
     bias = self.param("bias", self.bias_init, (self.features,)) if self.bias else None
-    x, kernel, bias, *lows = promote_dtype(x, kernel, bias, *lows, dtype=self.dtype)
+    x, kernel, bias, *coarse = promote_dtype(x, kernel, bias, *lows, dtype=self.dtype)
     options = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
-    if lows:
-      y = conv2d_concat(lows, x, kernel, **options)
+    if coarse:
+      y = conv2d_concat(coarse, x, kernel, **options)
     else:
       y = conv2d(x, kernel, padding=self.padding, **options)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))

@@ -80,8 +80,9 @@ def conv2d_concat(
     if is_pointwise(kernel.shape, options) and stride == 1:
       parts = [resize_bilinear(conv2d(low, part), size) for low, part in pairs]
       return sum(parts, start=conv2d(skip, skip_kernel))
-    cpu_kernels = [find_cpu_kernel("upsample_conv2d", *pair, size, options) for pair in pairs]
-    if all(cpu_kernels):
+    found = [find_cpu_kernel("upsample_conv2d", *pair, size, options) for pair in pairs]
+    cpu_kernels = [run for run in found if run is not None]
+    if len(cpu_kernels) == len(pairs):
       parts = [run(*pair, size, options) for run, pair in zip(cpu_kernels, pairs, strict=True)]
       return sum(parts, start=conv2d(skip, skip_kernel, stride=stride, dilation=dilation))
   joined = jnp.concatenate([*(resize_bilinear(low, size) for low in lows), skip], -1)
