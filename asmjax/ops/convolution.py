@@ -82,7 +82,8 @@ def conv2d_concat(
       return sum(parts, start=conv2d(skip, skip_kernel))
     cpu_kernels = [find_cpu_kernel("upsample_conv2d", *pair, size, options) for pair in pairs]
     if all(cpu_kernels):
-      parts = [run(*pair, size, options) for run, pair in zip(cpu_kernels, pairs, strict=True)]
+      kernels = zip(cpu_kernels, pairs, strict=True)
+      parts = [run(*pair, size, options) for run, pair in kernels if run]
       return sum(parts, start=conv2d(skip, skip_kernel, stride=stride, dilation=dilation))
   joined = jnp.concatenate([*(resize_bilinear(low, size) for low in lows), skip], -1)
   return conv2d(joined, kernel, stride=stride, dilation=dilation, groups=groups)

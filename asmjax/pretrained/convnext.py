@@ -54,7 +54,10 @@ NAMES = {
   ),
   "transformers": Names(
     ("embeddings.patch_embeddings", "embeddings.layernorm"),
-    lambda i: tuple(f"encoder.stages.{i}.downsampling_layer.{k}" for k in (0, 1)),
+    lambda i: (
+      f"encoder.stages.{i}.downsampling_layer.0",
+      f"encoder.stages.{i}.downsampling_layer.1",
+    ),
     lambda i, j: f"encoder.stages.{i}.layers.{j}",
     ("dwconv", "layernorm", "pwconv1", "pwconv2"),
     "layer_scale_parameter",

@@ -13,7 +13,7 @@ from asmjax.models.adapters import Adapters
 from asmjax.models.backbones.base import Backbone, Features
 from asmjax.models.layers import ConvBlock, Norm
 from asmjax.models.transformer import MLP, DropPath, attend, drop_path_rates, gelu, truncated_normal
-from asmjax.ops import conv2d
+from asmjax.ops import conv2d, spatial_size
 from asmjax.utils.ranges import BelowOne, Count, NonNegative, PositiveInt
 
 # Nominal strides of the four outputs, which DPT brings them to (Ranftl et al. 2021, Sec. 3.1).
@@ -210,12 +210,12 @@ class Embedding(nn.Module):
     params = {
       name: self.param(name, *arguments) for name, arguments in shapes.items() if all(arguments[1])
     }
-    padding = tuple((0, -side % p) for side in x.shape[1:3])
+    height, width = spatial_size(x)
+    padding = (0, -height % p), (0, -width % p)
     x, kernel, bias = promote_dtype(x, params["kernel"], params["bias"], dtype=self.dtype)
     y = conv2d(x, kernel, stride=p, padding=padding) + jnp.expand_dims(bias, (0, 1, 2))
     if self.positions:
-      sizes = y.shape[1:3]
-      grid = resample_positions(params["positions"], sizes, antialias=self.antialias)
+      grid = resample_positions(params["positions"], spatial_size(y), antialias=self.antialias)
       y = y + grid[None].astype(y.dtype)
     prefix = jnp.concatenate([params[name] for name in ("cls", "registers") if name in params])
     prefix = jnp.broadcast_to(prefix[None].astype(y.dtype), (y.shape[0], *prefix.shape))

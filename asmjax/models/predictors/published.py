@@ -45,12 +45,14 @@ def _deeplab_v3_plus(backbone: Xception | MobileNetV2) -> functools.partial:
 
 
 def _segformer(size: int) -> functools.partial:
-  backbone = MixTransformer(mix_transformer.DEPTHS[size], mix_transformer.WIDTHS[size])
+  backbone = MixTransformer(
+    depths=mix_transformer.DEPTHS[size], widths=mix_transformer.WIDTHS[size]
+  )
   return functools.partial(SegFormer, backbone=backbone, features=256 if size < 2 else 768)
 
 
 def _upernet_convnext(size: str, **version: Any) -> functools.partial:
-  backbone = ConvNeXt(convnext.DEPTHS[size], convnext.WIDTHS[size], **version)
+  backbone = ConvNeXt(depths=convnext.DEPTHS[size], widths=convnext.WIDTHS[size], **version)
   return functools.partial(UPerNet, backbone=backbone, normalize_features=True)
 
 
