@@ -55,8 +55,8 @@ GUIDE = ("docs/get_started.md", "docs/own_images.md", "docs/predicting.md", "doc
 
 @pytest.mark.parametrize("page", [page for page in PAGES if PAGES[page] and page not in GUIDE])
 def test_commands_of_page_run(read, page, injections):
-  """Those of results, which repeat a few with other settings, run in the long form alone."""
-  if page.startswith("docs/results/") and not injections(0):
+  """Those of results, which repeat a few with other settings, and benchmarks: in the long form."""
+  if page.startswith(("docs/results/", "docs/performance.md")) and not injections(0):
     check_configs(PAGES[page])
   else:
     read(page)

@@ -27,13 +27,16 @@ def read_arrays(
   """
   check_exists(path)
   with naming_extra(f"reading {path.name}"):
-    import h5py  # pyright: ignore[reportMissingImports]
+    import h5py
   try:
     with h5py.File(path, "r") as file:
-      missing = [key for key in keys if key not in file]
-      if missing:
-        raise ValueError(f"{path} has no array {missing[0]!r}; known: {', '.join(sorted(file))}")
-      return {key: np.asarray(file[key][index]) for key in keys}
+      arrays = {}
+      for key in keys:
+        array = file[key] if key in file else None
+        if not isinstance(array, h5py.Dataset):
+          raise ValueError(f"{path} has no array {key!r}; known: {', '.join(sorted(file))}")
+        arrays[key] = np.asarray(array[index])
+      return arrays
   except (OSError, IndexError) as error:  # What is no HDF5 file raises an OSError without its name.
     text = " ".join(str(error).split())
     raise ValueError(f"{path} cannot be read ({text}); expected a whole HDF5 file") from error

@@ -1,13 +1,25 @@
 """Depth or surface normals of rendered rooms: structure matching beside the pixel loss."""
 
 _METRICS = {
-  "depth": ("depth/delta_1.25", "depth/delta_1.25^0.25", "depth/rel", "depth/rms"),
-  "normals": ("normals/within_11.25", "normals/within_2.82", "normals/mean", "normals/median"),
+  "depth": (
+    "depth/delta_1.25",
+    "depth/delta_1.25^0.5",
+    "depth/delta_1.25^0.25",
+    "depth/rel",
+    "depth/rms",
+  ),
+  "normals": (
+    "normals/within_11.25",
+    "normals/within_5.63",
+    "normals/within_2.82",
+    "normals/mean",
+    "normals/median",
+  ),
 }
 
 
 def get_sweep(task: str = "depth") -> dict:
-  """Three rows of 1000 steps, with one metric loose and one tight threshold of each task.
+  """Three rows of 1000 steps, scored at a loose and two tight thresholds and on average.
 
   Args:
     task: "depth" or "normals".

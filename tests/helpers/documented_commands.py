@@ -64,6 +64,7 @@ NARROW = {
 # Flags that make a benchmark short.
 BENCHMARKS = {
   "boundary": ["--images=2", "--batch=1", "--size=40x50"],
+  "collectives": [],
   "evaluation": ["--rounds=1"],
   "export": ["--rounds=1", "--calls=1"],
   "imports": ["--repeats=1"],
@@ -85,6 +86,7 @@ BENCHMARKS = {
 NOT_RUN = {
   r"benchmarks/(affinity|predictors)\.py": "needs PyTorch",
   r"benchmarks/crf\.py": "needs pydensecrf2",
+  r"benchmarks/devices\.py": "trains fifteen times, in processes of their own",
   r"benchmarks/run\.py": "runs the others",
   r"benchmarks/start\.py": "compiles a complete config",
   r"python -c .*torch": "needs PyTorch",

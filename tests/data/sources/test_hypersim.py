@@ -17,9 +17,8 @@ HEADER = "scene_name,camera_name,frame_id,included_in_public_release,exclude_rea
 HEADER += "split_partition_name"
 
 
-@pytest.fixture(params=["h5py", "stand-in"])
-def root(tmp_path, request, monkeypatch):
-  tiny_hdf5.choose_library(monkeypatch, request.param)
+@pytest.fixture
+def root(tmp_path):
   return write(tmp_path)
 
 
