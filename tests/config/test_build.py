@@ -294,7 +294,7 @@ def test_build_experiment_refuses_branches_for_other_networks():
 @pytest.mark.parametrize(
   "key, value, message",
   [
-    ("name", "resnet18", "unknown predictor.backbone.name 'resnet18'; .*known: mobilenet_v1"),
+    ("name", "resnet18", "unknown predictor.backbone.name 'resnet18'; .*known: convnext"),
     ("width", "wide", "predictor.backbone.width is 'wide', a str; expected float"),
     ("output_stride", 4, "predictor.backbone: output_stride=4; known: 8, 16, 32"),
   ],

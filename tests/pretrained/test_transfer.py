@@ -84,7 +84,7 @@ def test_transfer_copies_values(weights):
 
 def test_transfer_names_missing_unused_and_misshapen_arrays(weights):
   weights["1.bias"] = np.ones(3, np.float32)
-  weights["2.weight"] = np.ones(8)
+  weights |= {"2.weight": np.ones(8), "3.bias": np.ones(5)}
   del weights["1.weight"]
   entries = {path: source for path, source in MAP.items() if path != "params/head_a/bias"}
   with pytest.raises(ValueError) as error:
@@ -97,14 +97,14 @@ def test_transfer_names_missing_unused_and_misshapen_arrays(weights):
     "params/conv1_norm/bias: found (3,), expected (4,)",
     "unused of the file (2):",
     "2.weight (8,)",
-    "head.bias (5,)",
+    "3.bias (5,)",
     "strict=False",
   ):
     assert line in str(error.value)
   after, coverage = transfer(variables(), weights, entries, strict=False)
   assert coverage.missing == {"params/conv1_norm/scale": ("1.weight",), "params/head_a/bias": ()}
   assert coverage.shape_mismatch == {"params/conv1_norm/bias": (3,)}
-  assert coverage.unused == {"2.weight": (8,), "head.bias": (5,)}
+  assert coverage.unused == {"2.weight": (8,), "3.bias": (5,)}
   np.testing.assert_array_equal(after["params"]["conv1_norm"]["bias"], np.ones(4))
   assert coverage.count_parameters() == (72 + 20, 105)
 
