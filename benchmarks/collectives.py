@@ -67,7 +67,7 @@ def count_reduced_bytes(program: str) -> list[int]:
 
 
 def make_state(game: Game, transformations: Transformations, size: tuple[int, int]) -> TrainState:
-  """Returns the shapes of a state."""
+  """Returns the shapes of a state, which `init_state` compiles and computes."""
   variables = jax.eval_shape(lambda: game.init(jax.random.key(0), size))
   players = {
     name: Player(

@@ -32,7 +32,7 @@ from asmjax.train.logger import Logger
 from asmjax.train.loop import make_take_steps, train
 from asmjax.train.parallel import replicate
 from asmjax.train.schedule import FixedSteps
-from benchmarks.harness import format_ratio, record_ratio, wait_for
+from benchmarks.harness import format_ratio, record_ratio, use_device, wait_for
 
 config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "timed intervals between logs, after the first")
@@ -82,8 +82,7 @@ def make_step_alone(run: Experiment) -> Callable[[], None]:
 def main(arguments: list[str]) -> None:
   """Prints the rates of both sides, and the ratio of each interval."""
   logging.set_verbosity(logging.ERROR)
-  if _DEVICE.value:
-    jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[_DEVICE.value])
+  use_device(_DEVICE.value)
   run = build_experiment(config_flag.read_config(arguments))
   interval = run.training.log_every
   run = dataclasses.replace(

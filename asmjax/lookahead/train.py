@@ -24,9 +24,10 @@ from asmjax.lookahead.cycle import Action
 from asmjax.lookahead.replay import DECISION, ReplayBuffer
 from asmjax.lookahead.settings import Lookahead, decision_split
 from asmjax.lookahead.state import End, LookaheadState
+from asmjax.train.batch_size import check_batch_size
 from asmjax.train.checkpoint import Checkpoints, ExtraState
 from asmjax.train.evaluate import make_evaluate
-from asmjax.train.experiment import Experiment, check_batch_size
+from asmjax.train.experiment import Experiment
 from asmjax.train.loop import make_draw_predictions
 from asmjax.train.parallel import check_divisible, replicate
 from asmjax.train.schedule import (
@@ -139,7 +140,7 @@ class LookaheadSchedule(Schedule):
       retraining = self.progress.retraining
       with contextlib.closing(self._batches()) as examples:
         batches = prefetch_batches(self._experiment, examples)
-        for step_input in self.join_steps(batches, self._experiment.training.steps_per_call):
+        for step_input in self.join_steps(batches):
           yield step_input
           if self.finished or self.progress.retraining is not retraining:
             break
@@ -169,14 +170,10 @@ class LookaheadSchedule(Schedule):
     del count
     return self._experiment.game.critics if self.progress.retraining else (PREDICTOR,)
 
-  def pauses_after(self, count: int) -> bool:
-    """Returns whether a propagation, a part of the critics' training or an interval ends."""
-    now, experiment = self.progress, self._experiment
-    return (
-      self._acts_at((now.critic_steps if now.retraining else now.predictor_steps) + count)
-      or is_due(self.done + count, experiment.checkpointing.every)
-      or is_due(self.done + count, experiment.training.log_every)
-    )
+  def acts_after(self, count: int) -> bool:
+    """Returns whether a propagation, or a part of the critics' training, ends."""
+    now = self.progress
+    return self._acts_at((now.critic_steps if now.retraining else now.predictor_steps) + count)
 
   def _acts_at(self, count: int) -> bool:
     """Returns whether more is to do after so many steps of those that are being trained."""

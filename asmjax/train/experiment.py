@@ -23,19 +23,15 @@ from asmjax.data.transforms import Augment
 from asmjax.game import PREDICTOR, Game
 from asmjax.models.input_transform import IMAGENET, InputTransform
 from asmjax.pretrained import input_transform, load
+from asmjax.train.batch_size import check_batch_size
 from asmjax.train.nonfinite import POLICIES
 from asmjax.train.optim import Optimizer, check_critic_lr
 from asmjax.train.parallel import check_divisible
 from asmjax.train.state import TrainState, Transformations, init_state
 from asmjax.train.updates import JOINT, UpdateSchedule
-from asmjax.utils.memory import format_bytes, total_memory
 from asmjax.utils.ranges import Count, PositiveInt, check_ranges
 
 DTYPES = ("float32", "bfloat16")
-
-
-# Largest number of examples a device in a batch that repeats those of a smaller data set.
-_MAX_REPEATING = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -404,36 +400,3 @@ class Experiment:
       "process": jax.process_index(),
       "processes": jax.process_count(),
     }
-
-
-def check_batch_size(
-  batch_size: int, num_examples: int, image_size: tuple[int, int], section: str
-) -> None:
-  """Checks that a batch is of use, and can be held.
-
-  Args:
-    batch_size: Number of examples in the global batch.
-    num_examples: Number of examples in the data set. A larger batch has some of them several times,
-      or padding, which is no use beyond the batches of small data sets and many devices.
-    image_size: Height and width in pixels of the examples.
-    section: Name of the section of the config, for the message.
-
-  Raises:
-    ValueError: The batch is larger than the data set and than 256 for each device, or the memory
-      cannot even hold the images of a process's share.
-  """
-  most = max(num_examples, _MAX_REPEATING * jax.device_count())
-  if batch_size > most:
-    raise ValueError(
-      f"{section}.batch_size={batch_size} is more than the {num_examples} examples that there are; "
-      f"expected at most {most}"
-    )
-  height, width = image_size
-  # uint8 as they are read, and float32 as the predictor gets them; a label of int32.
-  size = batch_size // jax.process_count() * height * width * (3 + 12 + 4)
-  if size > (total := total_memory()):
-    raise ValueError(
-      f"{section}.batch_size={batch_size} takes {format_bytes(size)} for the "
-      f"images and labels of {height}x{width} pixels alone; expected less than the "
-      f"{format_bytes(total)} of memory that there are"
-    )

@@ -121,16 +121,13 @@ def _take_steps(
     for step_input in schedule.step_inputs():
       state, reports = take_steps(step_input, result.state)
       log.add(schedule.done, reports)
-      count = len(step_input.batches)
-      if halt := log.find_halt(wait=schedule.pauses_after(count)):
+      count, left_by = len(step_input.batches), stop.signal
+      if halt := log.find_halt(wait=schedule.pauses_after(count) or left_by is not None):
         raise _halt(experiment, workdir, schedule, checkpoints, halt, state)
       result, done = schedule.after_steps(state, count), schedule.done
-      left_by = stop.signal
       saves = result.evaluates or result.saves or left_by is not None
       if not (saves or result.scores or is_due(done, experiment.training.log_every)):
         continue
-      if halt := log.find_halt(wait=True):
-        raise _halt(experiment, workdir, schedule, checkpoints, halt, state)
       # A checkpoint closes a log interval, so that a resumed run logs the same means.
       means, skipped = log.read()
       if experiment.training.on_nonfinite == "skip":

@@ -73,6 +73,7 @@ class Schedule(abc.ABC):
 
   done: int = 0
   steps: int | None = None
+  _experiment: Experiment
 
   @abc.abstractmethod
   def restore(self, checkpoints: Checkpoints) -> StepResult:
@@ -98,23 +99,32 @@ class Schedule(abc.ABC):
     """Returns the players that the step after `count` more steps updates."""
 
   @abc.abstractmethod
-  def pauses_after(self, count: int) -> bool:
-    """Returns whether more is to do after `count` more steps than to take the next one."""
+  def acts_after(self, count: int) -> bool:
+    """Returns whether `after_steps` will do more after `count` more steps than to count them."""
 
   @abc.abstractmethod
   def locate_batch(self, step: int) -> TrainingBatch:
     """Locates the batch of the step after `step` others, since which steps were only counted."""
 
-  def join_steps(self, batches: Iterator[Mapping[str, Array]], limit: int) -> Iterator[StepInput]:
-    """Yields the inputs of calls that take `limit` steps, or one where a longer call would not do.
+  def pauses_after(self, count: int) -> bool:
+    """Returns whether more is to do after `count` more steps than to take the next one.
 
-    So at most two programs are compiled for a set of players. Steps are taken in one call if they
-    update the same players and nothing is to do between them.
+    The schedule acts, or an interval between logs or checkpoints ends.
+    """
+    run, done = self._experiment, self.done + count
+    intervals = run.training.log_every, run.checkpointing.every
+    return self.acts_after(count) or any(is_due(done, every) for every in intervals)
+
+  def join_steps(self, batches: Iterator[Mapping[str, Array]]) -> Iterator[StepInput]:
+    """Yields the inputs of calls that take `train.steps_per_call` steps, or one where that is due.
+
+    Steps are taken in one call if they update the same players and nothing is to do between them.
+    So at most two programs are compiled for a set of players.
 
     Args:
       batches: Batches of the coming steps.
-      limit: Largest number of steps in a call.
     """
+    limit = self._experiment.training.steps_per_call
     while True:
       players = self.active_players_after(0)
       is_free = not any(
@@ -193,7 +203,7 @@ class FixedSteps(Schedule):
       return
     with contextlib.closing(experiment.train_batches(self.done, self._on_skip)) as examples:
       batches = prefetch_batches(experiment, examples)
-      for step_input in self.join_steps(batches, experiment.training.steps_per_call):
+      for step_input in self.join_steps(batches):
         yield step_input
         if self.finished:
           break
@@ -203,14 +213,9 @@ class FixedSteps(Schedule):
     players = (PREDICTOR, *self._experiment.game.critics)
     return self._experiment.updates.active_players(self.done + count, players)
 
-  def pauses_after(self, count: int) -> bool:
-    """Returns whether a log, an evaluation, a checkpoint or the end is due."""
-    done, experiment = self.done + count, self._experiment
-    return (
-      self._evaluates_at(done)
-      or is_due(done, experiment.checkpointing.every)
-      or is_due(done, experiment.training.log_every)
-    )
+  def acts_after(self, count: int) -> bool:
+    """Returns whether an evaluation, or the end, is due."""
+    return self._evaluates_at(self.done + count)
 
   def locate_batch(self, step: int) -> TrainingBatch:
     """Locates the batch that a step takes: that of its number."""
