@@ -194,7 +194,8 @@ class Sweep:
     """Creates the run of a row with a seed, and reads its config."""
     folder = lambda label: out / make_file_name(label) / str(seed)
     start = {"init.path": folder(row.start), "init.format": "orbax"} if row.start else {}
-    overrides = {**start, **self.overrides, **row.overrides}
+    # Weights that all rows begin with, by an override of the sweep, are those of the first rows.
+    overrides = {**self.overrides, **row.overrides, **start}
     if "seed" in overrides:
       raise ValueError(f"{row.label}: seed is an override; expected it among the sweep's seeds")
     overrides["seed"] = seed

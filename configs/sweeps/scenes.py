@@ -2,7 +2,7 @@
 
 
 def get_sweep() -> dict:
-  """14 rows of 1000 steps, twice those of the config."""
+  """19 rows of 1000 steps, twice those of the config."""
   return {
     "runs": {
       "IID": "scenes:iid",
@@ -15,6 +15,11 @@ def get_sweep() -> dict:
       "ASM + AAF": "scenes:asm_aaf",
       "ASM + AAF released": "scenes:asm_aaf_released",
       "embedding": "scenes:embedding",
+      "Dice": "scenes:dice",
+      "Lovász": "scenes:lovasz",
+      "boundary": "scenes:boundary",
+      "RMI": "scenes:rmi",
+      "ASM + Lovász": "scenes:asm_lovasz",
       "GAN basic": "scenes:gan_basic",
       "GAN product": "scenes:gan_product",
       "GAN scaling": "scenes:gan_scaling",

@@ -52,6 +52,13 @@ def test_from_dict_creates_a_run_of_each_row_and_seed(tmp_path):
   assert last.config.init.format == "orbax" and runs[0].start == runs[0].config.init.path == ""
 
 
+def test_runs_start_where_their_row_says_whatever_all_rows_begin_with(tmp_path):
+  sweep = Sweep.from_dict(SECTION).override({"init.path": "weights.safetensors"})
+  first, second = sweep.runs(tmp_path)[:2]
+  assert first.config.init.path == "weights.safetensors"
+  assert second.config.init.path == str(first.workdir)
+
+
 def test_runs_have_arguments_that_give_their_configs(tmp_path):
   (run,) = Sweep(
     (
@@ -200,11 +207,17 @@ def test_parse_pairs_splits_at_the_first_sign():
       parse_pairs(texts, "run")
 
 
-@pytest.mark.parametrize(
-  "path", sorted((ROOT / "configs" / "sweeps").glob("*.py")), ids=lambda path: path.stem
-)
+SWEEPS = [
+  *sorted(path.stem for path in (ROOT / "configs" / "sweeps").glob("*.py")),
+  "lookahead:horse",
+  "lookahead:voc_animals",
+  "scenes_geometry:normals",
+]
+
+
+@pytest.mark.parametrize("path", SWEEPS)
 def test_read_sweep_reads_shipped_sweeps(path, tmp_path):
-  runs = read_sweep(str(path)).runs(tmp_path)
+  runs = read_sweep(path).runs(tmp_path)
   assert len(runs) >= 9 and len({run.workdir for run in runs}) == len(runs)
 
 
