@@ -110,19 +110,32 @@ def export(
   selected = Inference(tasks=tuple(tasks)).select_tasks(trained.game.tasks)
   soft = tasks_with_probabilities(selected, "probabilities") if probabilities else ()
   _check_platforms(platforms)
-  min_side = min(_MIN_SIDE, *trained.prepare.size)
+  n = "n" if batch is None else str(batch)
+  predict = _make_function(trained, selected, soft)
 
-  def trace(multiple: int) -> jax.export.Exported:
-    function = jax.jit(_make_function(trained, selected, soft, multiple))
-    images = jax.ShapeDtypeStruct(_make_symbolic_shape(batch, size, min_side), jnp.uint8)
-    return jax.export.export(function, platforms=tuple(platforms))(images)
+  def trace(function: Callable, shape: str, *limits: str) -> jax.export.Exported:
+    symbols = jax.export.symbolic_shape(f"{n}, {shape}, 3", constraints=limits)
+    images = jax.ShapeDtypeStruct(symbols, jnp.uint8)
+    return jax.export.export(jax.jit(function), platforms=tuple(platforms))(images)
 
   if size is not None:
-    exported, sides = trace(1), None
-  else:
-    extra = int(trained.game.align_corners)
-    exported, multiple = _trace_any_size(trace, trained.prepare.size, extra)
-    sides = {"min": min_side, "multiple": multiple, "extra": extra}
+    exported, sides = trace(predict, f"{size[0]}, {size[1]}"), None
+    return Artifact(exported, _make_metadata(trained, selected, exported, sides))
+  extra, min_side = int(trained.game.align_corners), min(_MIN_SIDE, *trained.prepare.size)
+  # The network is traced for any number of whole multiples. With the sides of images that become
+  # some after padding, JAX takes minutes to compare the sizes of maps.
+  of_multiples = lambda multiple: trace(
+    predict, f"{multiple} * a + {extra}, {multiple} * b + {extra}", "a >= 1", "b >= 1"
+  )
+  padded, multiple = _trace_any_size(of_multiples, trained.prepare.size, extra)
+
+  def predict_padded(image: jax.Array) -> dict[str, jax.Array]:
+    predictions: Any = padded.call(_pad(image, multiple, extra, trained.prepare.fill))
+    height, width = image.shape[1:3]
+    return {name: values[:, :height, :width] for name, values in predictions.items()}
+
+  exported = trace(predict_padded, "h, w", f"h >= {min_side}", f"w >= {min_side}")
+  sides = {"min": min_side, "multiple": multiple, "extra": extra}
   return Artifact(exported, _make_metadata(trained, selected, exported, sides))
 
 
@@ -215,19 +228,10 @@ def _check_platforms(platforms: Sequence[str]) -> None:
     raise ValueError(f"no platforms; known: {', '.join(known)}")
 
 
-def _make_symbolic_shape(batch: int | None, size: Size | None, min_side: int) -> Sequence[Any]:
-  """Makes the images' shape, with a symbol for whatever may be any number."""
-  n = "n" if batch is None else batch
-  if size is not None:
-    return jax.export.symbolic_shape(f"{n}, {size[0]}, {size[1]}, 3")
-  limits = (f"h >= {min_side}", f"w >= {min_side}")
-  return jax.export.symbolic_shape(f"{n}, h, w, 3", constraints=limits)
-
-
 def _trace_any_size(
   trace: Callable[[int], jax.export.Exported], usual: Size, extra: int
 ) -> tuple[jax.export.Exported, int]:
-  """Traces the function for padded images, and returns the multiple of their sides."""
+  """Traces the function for sides of a multiple plus `extra`, and returns the multiple."""
   reason, fitting = "", math.gcd(_MULTIPLES[-1], *(side - extra for side in usual))
   for multiple in (fitting, *(multiple for multiple in _MULTIPLES if multiple > fitting)):
     try:
@@ -241,15 +245,14 @@ def _trace_any_size(
 
 
 def _make_function(
-  trained: TrainedPredictor, tasks: Mapping[str, Task], soft: Sequence[str], multiple: int
+  trained: TrainedPredictor, tasks: Mapping[str, Task], soft: Sequence[str]
 ) -> Callable[[jax.Array], dict[str, jax.Array]]:
   """Makes the function from images to predictions, and soft predictions of tasks in `soft`."""
 
   def run(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
     aligned = trained.game.align_corners
-    padded = _pad(image, multiple, int(aligned), trained.prepare.fill)
-    outputs = trained.game.predict(variables, padded)
-    size = padded.shape[1], padded.shape[2]
+    outputs = trained.game.predict(variables, image)
+    size = image.shape[1], image.shape[2]
     predictions = {
       name: task.predict_for_export(outputs[name], size, align_corners=aligned)
       for name, task in tasks.items()
@@ -258,8 +261,7 @@ def _make_function(
       predictions[f"{name}_probabilities"] = tasks[name].soft_prediction(
         outputs[name], size, align_corners=aligned
       )
-    height, width = image.shape[1:3]
-    return {name: values[:, :height, :width] for name, values in predictions.items()}
+    return predictions
 
   def run_xla(variables: PyTree, image: jax.Array) -> dict[str, jax.Array]:
     with use_cpu_kernels(False):

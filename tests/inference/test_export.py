@@ -16,8 +16,9 @@ from asmjax.data.transforms import pad
 from asmjax.inference.export import FixedSizeOnlyError, export, export_for_any_size, load, save
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.views import Inference
+from asmjax.models.backbones.resnet import ResNet
 from asmjax.models.layers import Conv
-from asmjax.models.predictors import UNet
+from asmjax.models.predictors import UNet, UPerNet
 from tests.helpers import damage, inference_runs
 
 SHAPES = {"two": (2, 32, 64), "three": (3, 64, 32)}
@@ -188,6 +189,14 @@ def test_export_predicts_with_aligned_corners_at_sizes_that_fit():
     )
     np.testing.assert_allclose(actual[name], expected, atol=1e-5)
     assert np.mean(np.abs(expected - unaligned) > 1e-3) > 0.05
+
+
+def test_export_takes_pyramids_of_any_size():
+  pyramid = functools.partial(
+    UPerNet, backbone=ResNet((1, 1, 1, 1), width=4), bins=(2,), features=4
+  )
+  artifact = export(inference_runs.trained(pyramid, ("depth",)), platforms=("cpu",))
+  assert artifact.metadata["outputs"]["depth"]["shape"] == ["n", "h", "w"]
 
 
 def test_export_for_any_size_falls_back_to_one_size_and_says_so():
