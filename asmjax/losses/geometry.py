@@ -129,18 +129,22 @@ def ssim_loss(
   predictions, targets, mask = _check(predictions, targets, mask)
   if min(predictions.shape[1:3]) < window:
     raise ValueError(f"maps {predictions.shape[1:3]} are smaller than a window of {window} pixels")
-  x, y = (jnp.where(mask > 0, maps, 0) for maps in (predictions, targets))
+  # Squares of maps far from 0, and factors near 1, would lose the digits of a small loss.
+  center = _mean_over_image(targets, mask)
+  x, y = (jnp.where(mask > 0, maps - center, 0) for maps in (predictions, targets))
   positions = jnp.arange(window) - (window - 1) / 2
   weights = jnp.exp(-(positions**2) / (2 * sigma**2))
   blur = lambda maps: _filter(maps, weights / jnp.sum(weights))
-  mean_x, mean_y = blur(x), blur(y)
-  var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-  covariance = blur(x * y) - mean_x * mean_y
+  mean_y, mean_difference = blur(y), blur(x - y)
+  mean_x = mean_y + mean_difference
+  variances = blur(x * x + y * y) - mean_x**2 - mean_y**2
+  variance_of_difference = blur((x - y) ** 2) - mean_difference**2
   c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
-  luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-  structure = (2 * covariance + c2) / (var_x + var_y + c2)
+  # 1 minus the luminance's factor of SSIM, and 1 minus that of contrast and structure.
+  luminance = mean_difference**2 / ((mean_x + center) ** 2 + (mean_y + center) ** 2 + c1)
+  structure = variance_of_difference / (variances + c2)
   known = _filter(mask, jnp.full(window, 1.0 / window)) > 1 - 0.5 / window**2
-  values = (1 - luminance * structure) / 2
+  values = (luminance + structure - luminance * structure) / 2
   return MaskedMean.from_values(values, jnp.broadcast_to(known, values.shape))
 
 
@@ -198,6 +202,13 @@ def _check(predictions: Maps, targets: Maps, mask: Mask | None) -> tuple[Array, 
   predictions, targets = promote_to_float32(predictions), promote_to_float32(targets)
   mask = jnp.ones_like(predictions[..., :1]) if mask is None else promote_to_float32(mask)
   return predictions, targets, mask
+
+
+def _mean_over_image(maps: Array, mask: Array) -> Array:
+  """Averages the pixels of each image and channel that count, without a gradient."""
+  total = jnp.sum(jnp.where(mask > 0, maps, 0), axis=(1, 2), keepdims=True)
+  count = jnp.sum(mask, axis=(1, 2), keepdims=True)
+  return lax.stop_gradient(total / jnp.maximum(count, 1))
 
 
 def _slopes(maps: Array, mask: Array, axis: int) -> tuple[Array, Array]:
