@@ -90,6 +90,7 @@ NOT_RUN = {
   r"benchmarks/run\.py": "runs the others",
   r"benchmarks/start\.py": "compiles a complete config",
   r"python -c .*torch": "needs PyTorch",
+  r"tests\.helpers\.parity": "needs PyTorch and the libraries that it names",
   r"pip install ": "installs",
   r"pytest -": "is what runs this test",
   r"init\.format=tensorflow": "needs TensorFlow",
