@@ -71,7 +71,7 @@ def gradient_matching_loss(
 
   Returns:
     Sum over the neighboring pixels, along both axes, that are both known, and their number, over
-    all scales; of each pair the sum over channels.
+    all scales; of each pair the sum over channels, in the maps' unit per step of the scale.
 
   Raises:
     ValueError: The shapes do not fit.
@@ -164,7 +164,7 @@ def edge_aware_smoothness(
     predictions: Normals, depths or class probabilities.
     image: Image, or another guide, with values of the order of 1.
     mask: 1 where a pixel counts; everywhere by default.
-    sharpness: Factor of the image's slopes, which are means over its channels.
+    sharpness: Factor of the image's slopes, which are means over its channels; 1 by default.
 
   Returns:
     Sum over the pairs of neighbors that count, and their number; of each the sum over channels.

@@ -60,6 +60,8 @@ def focal_loss(
 ) -> MaskedMean:
   """Computes the focal loss, -(1 - p)^gamma log p of the true class (Lin et al. 2017, Eq. 4).
 
+  In nats.
+
   Args:
     logits: Unnormalized log-probabilities.
     label: Class ids; a pixel with an id outside [0, c) is ignored.
@@ -187,6 +189,9 @@ def weigh_classes(
     label: Class ids; a pixel with an id outside [0, c) is unlabeled.
     class_weights: Weight of each class, such as `inverse_frequency_weights`.
 
+  Returns:
+    Weights of pixels, for the `weights` of `cross_entropy` and `focal_loss`.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> print(weigh_classes(jnp.array([[[0, 1, 255]]]), jnp.array([0.5, 2.0])))
@@ -201,6 +206,9 @@ def inverse_frequency_weights(shares: Float[ArrayLike, " c"]) -> Float[Array, " 
 
   Args:
     shares: Share of each class in the labeled pixels; see `asmjax.data.frequencies.class_shares`.
+
+  Returns:
+    Weights whose mean over the labeled pixels is 1 if every class occurs.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -251,7 +259,8 @@ def squared_error(
     mask: 1 where the truth is known; everywhere by default.
 
   Returns:
-    Sum over the pixels that count, and their number. An ignored pixel has exactly no gradient.
+    Sum over the pixels that count, and their number; of depths in square meters. An ignored pixel
+    has exactly no gradient.
 
   Raises:
     ValueError: The shapes do not fit.
@@ -309,6 +318,9 @@ def l2_normalize(x: Float[ArrayLike, "... c"], epsilon: float = 1e-12) -> Float[
     x: Vectors.
     epsilon: Squared length below which a vector is scaled by epsilon^(-1/2) only, and stays
       shorter; TensorFlow's by default.
+
+  Returns:
+    Vectors of length 1, or shorter where they are almost 0.
 
   Examples:
     >>> import jax.numpy as jnp

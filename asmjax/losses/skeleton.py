@@ -68,6 +68,9 @@ def soft_skeleton(maps: Float[ArrayLike, "n h w c"], iterations: int) -> Float[A
     maps: Maps of values in [0, 1], of which the larger ones are the structures.
     iterations: Number of erosions; each takes a pixel off all around.
 
+  Returns:
+    Maps of values in [0, 1]: how far a pixel is of the skeleton.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> bar = jnp.zeros((1, 5, 7, 1)).at[0, 1:4, 1:6].set(1)
