@@ -67,9 +67,9 @@ class Conv(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "n h w c"], *lows: Float[Array, "n _ _ _"]
+    self, x: Float[Array, "n h w c"], *lows: Float[Array, "n _ _ _"], align_corners: bool = False
   ) -> Float[Array, "n h2 w2 features"]:
-    """Convolves `x`, or the concatenation of `lows`, bilinearly resized to the size of x, and `x`.
+    """Convolves `x`, or the concatenation of `lows`, enlarged bilinearly to the size of x, and `x`.
 
     The latter is what decoders do with a skip `x`; see `asmjax.ops.conv2d_concat`.
     """
@@ -81,7 +81,7 @@ class Conv(nn.Module):
     x, kernel, bias, *coarse = promote_dtype(x, kernel, bias, *lows, dtype=self.dtype)
     options = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
     if coarse:
-      y = conv2d_concat(coarse, x, kernel, **options)
+      y = conv2d_concat(coarse, x, kernel, align_corners=align_corners, **options)
     else:
       y = conv2d(x, kernel, padding=self.padding, **options)
     return y if bias is None else y + jnp.expand_dims(bias, (0, 1, 2))
@@ -165,6 +165,7 @@ class ConvBlock(NamedTuple):
     dilation: int = 1,
     groups: int = 1,
     activate: bool = True,
+    align_corners: bool = False,
     name: str,
   ) -> Float[Array, "n h w features"]:
     """Applies a convolution `name`, its normalization `{name}_norm` and its activation.
@@ -175,10 +176,12 @@ class ConvBlock(NamedTuple):
       *x: Maps to convolve; further ones are joined as by `Conv`.
       features, kernel, stride, dilation, groups: Attributes of the `Conv`.
       activate: Whether the activation is applied.
+      align_corners: Convention of several maps; see `asmjax.ops.resize`.
       name: Name of the convolution.
     """
     conv = Conv(features, kernel, stride, dilation, self.bias, self.dtype, groups, name=name)
-    return self.finish(conv(*x), activate=activate, name=name)
+    y = conv(*x, align_corners=align_corners)
+    return self.finish(y, activate=activate, name=name)
 
   def depthwise(
     self, *x: Float[Array, "n _ _ _"], name: str, **options: Any

@@ -1,5 +1,6 @@
 """Convolution, alone and of a skip joined with upsampled maps."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from asmjax.ops.dispatch import find_cpu_kernel
-from asmjax.ops.resize import resize_bilinear
+from asmjax.ops.resize import upsample
 from asmjax.ops.windows import ConvOptions, Padding, is_pointwise, same_padding, spatial_size
 
 
@@ -58,11 +59,12 @@ def conv2d_concat(
   stride: int = 1,
   dilation: int = 1,
   groups: int = 1,
+  align_corners: bool = False,
 ) -> Float[Array, "n h2 w2 d"]:
-  """Convolves the concatenation of `lows`, resized bilinearly to the size of `skip`, and `skip`.
+  """Convolves the concatenation of `lows`, enlarged bilinearly to the size of `skip`, and `skip`.
 
   Decoders join their maps so. Convolving and resizing are linear: where that is cheaper, each map
-  is convolved with its own part of the kernel, and neither resized maps nor the concatenation are
+  is convolved with its own part of the kernel, and neither enlarged maps nor the concatenation are
   computed.
 
   Args:
@@ -70,20 +72,22 @@ def conv2d_concat(
     skip: Maps that give the output its size.
     kernel: Kernel of as many input channels as all maps have, over `groups`.
     stride, dilation, groups: Options of `conv2d`.
+    align_corners: Convention of all maps; see `asmjax.ops.resize`.
   """
   size = spatial_size(skip)
+  enlarge = functools.partial(upsample, size=size, align_corners=align_corners)
   if groups == 1:
     ends = list(itertools.accumulate(low.shape[-1] for low in lows))
     *low_kernels, skip_kernel = jnp.split(kernel, ends, axis=2)
     options = ConvOptions(same_padding(kernel.shape, dilation), stride, dilation)
     pairs = list(zip(lows, low_kernels, strict=True))
     if is_pointwise(kernel.shape, options) and stride == 1:
-      parts = [resize_bilinear(conv2d(low, part), size) for low, part in pairs]
+      parts = [enlarge(conv2d(low, part)) for low, part in pairs]
       return sum(parts, start=conv2d(skip, skip_kernel))
     found = [find_cpu_kernel("upsample_conv2d", *pair, size, options) for pair in pairs]
     cpu_kernels = [run for run in found if run is not None]
-    if len(cpu_kernels) == len(pairs):
+    if len(cpu_kernels) == len(pairs) and not align_corners:
       parts = [run(*pair, size, options) for run, pair in zip(cpu_kernels, pairs, strict=True)]
       return sum(parts, start=conv2d(skip, skip_kernel, stride=stride, dilation=dilation))
-  joined = jnp.concatenate([*(resize_bilinear(low, size) for low in lows), skip], -1)
+  joined = jnp.concatenate([*map(enlarge, lows), skip], -1)
   return conv2d(joined, kernel, stride=stride, dilation=dilation, groups=groups)

@@ -16,7 +16,7 @@ from asmjax.pretrained.transfer import Coverage, is_within, transfer
 from asmjax.utils.trees import leaves_by_path
 
 # Whose names those of PyTorch's networks may be; a file's own tell which.
-PYTORCH = ("torchvision", "timm", "transformers", "dinov2")
+PYTORCH = ("torchvision", "timm", "transformers", "dinov2", "hrnet")
 
 # How files of each format name their arrays: as one of those does, as TF-Slim and the DeepLab model
 # zoo do, or "asmjax", by the paths of our variables.

@@ -8,6 +8,7 @@ import flax.linen as nn
 from asmjax.models.backbones import (
   VGG,
   ConvNeXt,
+  HRNet,
   MixTransformer,
   MobileNetV1,
   MobileNetV2,
@@ -17,10 +18,12 @@ from asmjax.models.backbones import (
 )
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.models.predictors.dpt import DPT
+from asmjax.models.predictors.hrnet_v2 import HRNetV2
 from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.upernet import UPerNet
 from asmjax.pretrained import slim, torchvision, transformers, vit
 from asmjax.pretrained.convnext import convnext
+from asmjax.pretrained.hrnet import hrnet, hrnet_v2
 from asmjax.pretrained.names import NameMap, nest, prefix_names
 
 
@@ -34,7 +37,8 @@ def name_map(network: nn.Module, naming: str) -> NameMap:
     network: Network that takes the weights. Its batch norm may have another epsilon than the
       published one: the map makes up for it.
     naming: Way of naming: "torchvision", "timm", "transformers" for Hugging Face's, "dinov2" for
-      the files of DINOv2's authors, or "slim" for TF-Slim and the DeepLab model zoo.
+      the files of DINOv2's authors, "hrnet" for those of HRNet's repository for segmentation, or
+      "slim" for TF-Slim and the DeepLab model zoo.
 
   Raises:
     ValueError: There is no such map, or the network differs from the published one in more than
@@ -80,6 +84,15 @@ def _map_slim_deeplab(network: DeepLab) -> NameMap:
   return nest("backbone", name_map(network.backbone, "slim")) | slim.deeplab(network)
 
 
+def _map_hrnet(network: HRNet) -> NameMap:
+  return prefix_names("model.", hrnet(network))
+
+
+def _map_hrnet_v2(network: HRNetV2) -> NameMap:
+  backbone = nest("backbone", name_map(network.backbone, "hrnet"))
+  return backbone | prefix_names("model.", hrnet_v2(network))
+
+
 def _map_transformers_segformer(network: SegFormer) -> NameMap:
   backbone = nest("backbone", name_map(network.backbone, "transformers"))
   return backbone | transformers.segformer(network)
@@ -97,6 +110,9 @@ MAPS = {
   (DeepLab, "slim"): _map_slim_deeplab,
   (DeepLab, "torchvision"): _map_torchvision_deeplab,
   (DPT, "transformers"): vit.transformers_dpt,
+  (HRNet, "hrnet"): _map_hrnet,
+  (HRNet, "timm"): hrnet,
+  (HRNetV2, "hrnet"): _map_hrnet_v2,
   (MixTransformer, "transformers"): transformers.mix_transformer,
   (MobileNetV1, "slim"): slim.mobilenet_v1,
   (MobileNetV2, "slim"): slim.mobilenet_v2,

@@ -1,5 +1,6 @@
 """Published weights that fit the networks: addresses, licenses, and how they are loaded."""
 
+import re
 from typing import NamedTuple
 
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -41,8 +42,8 @@ class PublishedWeights(NamedTuple):
   @property
   def checksum(self) -> str:
     """First digits of the file's SHA-256, which torchvision has in its names; else empty."""
-    stem, _, suffix = self.address.rpartition(".")
-    return stem.rpartition("-")[2] if suffix == "pth" else ""
+    found = re.search(r"-([0-9a-f]{8})\.pth$", self.address)
+    return found[1] if found else ""
 
   @property
   def flags(self) -> str:
@@ -62,16 +63,24 @@ def _tensorflow(network: str, address: str, **options: str) -> PublishedWeights:
   return PublishedWeights(network, address, "tensorflow", license=license, **options)
 
 
+def _hugging_face(network: str, repository: str, license: str) -> PublishedWeights:
+  address = f"https://huggingface.co/{repository}/resolve/main/model.safetensors"
+  return PublishedWeights(network, address, "safetensors", "backbone", license)
+
+
 def _dinov2(size: str, letter: str) -> PublishedWeights:
-  address = f"https://huggingface.co/facebook/dinov2-{size}/resolve/main/model.safetensors"
-  return PublishedWeights(
-    f"DINOv2 ViT-{letter}/14, LVD-142M", address, "safetensors", "backbone", "Apache-2.0 (DINOv2)"
-  )
+  network, repository = f"DINOv2 ViT-{letter}/14, LVD-142M", f"facebook/dinov2-{size}"
+  return _hugging_face(network, repository, "Apache-2.0 (DINOv2)")
 
 
 _LAST = "--config.predictor.backbone.placement=last_3x3"
 _MOBILENET = "https://storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_1.0_224.tgz"
 _VOC = ("deeplabv3_mnv2_pascal_train_aug_2018_01_29", "deeplabv3_pascal_train_aug_2018_01_04")
+
+# The authors' own link (https://github.com/HRNet/HRNet-Semantic-Segmentation).
+_HRNET = (
+  "https://github.com/hsfzxjy/models.storage/releases/download/HRNet-OCR/hrnet_cs_8090_torch11.pth"
+)
 
 PUBLISHED_WEIGHTS = (
   _torchvision("ResNet-50, ImageNet", "resnet50-0676ba61.pth"),
@@ -90,6 +99,9 @@ PUBLISHED_WEIGHTS = (
   _dinov2("small", "S"),
   _dinov2("base", "B"),
   _dinov2("large", "L"),
+  _hugging_face("HRNet-W18, ImageNet", "timm/hrnet_w18.ms_aug_in1k", "MIT (HRNet)"),
+  _hugging_face("HRNet-W48, ImageNet", "timm/hrnet_w48.ms_in1k", "MIT (HRNet)"),
+  PublishedWeights("HRNetV2-W48, Cityscapes", _HRNET, "torch", "", "MIT (HRNet)"),
   _tensorflow("DeepLab v3 on MobileNetV2, VOC", f"{_TENSORFLOW}{_VOC[0]}.tar.gz", part=""),
   _tensorflow("DeepLab v3+ on Xception-65, VOC", f"{_TENSORFLOW}{_VOC[1]}.tar.gz", part=""),
 )

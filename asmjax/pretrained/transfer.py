@@ -16,10 +16,12 @@ from asmjax.utils.trees import join_path, leaves_by_path
 Shape = tuple[int, ...]
 
 # Arrays of files from which nothing is computed: counters, means of colors, optimizers' slots and
-# averages, tokens in place of masked patches, and half of the first fusion block of DPT.
+# averages, weights of classes in the loss, tokens in place of masked patches, and half of the first
+# fusion block of DPT.
 NON_WEIGHTS = (
   "*num_batches_tracked",
   "*mask_token",
+  "loss.criterion.weight",
   "neck.fusion_stage.layers.0.residual_layer1.*",
   "global_step",
   "save_counter/*",
@@ -32,8 +34,8 @@ NON_WEIGHTS = (
   "*/ExponentialMovingAverage",
 )
 
-# Classifiers of ImageNet, with the last convolution of MobileNetV2, and auxiliary ones. A map of a
-# network that has such a layer names it, and then it is not ignored.
+# Classifiers of ImageNet, with the last convolution of MobileNetV2 and the last ones of HRNet, and
+# auxiliary ones. A map of a network that has such a layer names it, and then it is not ignored.
 CLASSIFIERS = (
   "fc.*",
   "classifier.*",
@@ -48,6 +50,10 @@ CLASSIFIERS = (
   "vgg_16/fc[678]/*",
   "MobilenetV2/Conv_1/*",
   "features.18.[01].*",
+  "incre_modules.*",
+  "downsamp_modules.*",
+  "final_layer.*",
+  "model.last_layer.*",
 )
 
 IGNORED = NON_WEIGHTS + CLASSIFIERS

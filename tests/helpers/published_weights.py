@@ -39,7 +39,8 @@ def stored(network, prefix=""):
 def drawn(network, naming):
   """A file's arrays for a network, drawn so that values keep their scale, with a fixed seed."""
   variables, rng, arrays = leaves_by_path(fresh(network, 64)), np.random.default_rng(0), {}
-  by_name = {source.names[0]: path for path, source in name_map(network, naming).items()}
+  entries = name_map(network, naming).items()
+  by_name = {name: path for path, source in entries for name in source.names}
   for name, path in sorted(by_name.items()):
     shape = torch_shape(variables[path].shape)
     noise = rng.normal(size=shape)

@@ -5,9 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ConvNeXt, ResNet
+from asmjax.models.backbones import VGG, ConvNeXt, HRNet, ResNet
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, PSPNet, UPerNet
+from asmjax.models.predictors import (
+  FCN,
+  FCRN,
+  DeepLab,
+  DeepLabV2,
+  Dilated,
+  HRNetV2,
+  PSPNet,
+  UPerNet,
+)
 from asmjax.ops.resize import upsample
 
 NONE = Norm("none")
@@ -22,6 +31,10 @@ def vgg(output_stride):
   return VGG(width=1, output_stride=output_stride)
 
 
+def hrnet(upsampling):
+  return HRNet(2, (1, 1, 1), 1, 2, 1, 1, upsampling=upsampling, norm=NONE)
+
+
 NETWORKS = {
   "deeplab": DeepLab(HEADS, resnet(16), rates=(1, 2), features=2, norm=NONE),
   "deeplab_plus": DeepLab(
@@ -34,6 +47,7 @@ NETWORKS = {
   "fcrn": FCRN(HEADS, resnet(32), norm=NONE),
   "fcn_vgg": FCN(HEADS, vgg(32), norm=NONE),
   "dilated": Dilated(HEADS, vgg(8), norm=NONE),
+  "hrnet": HRNetV2(HEADS, hrnet("bilinear_aligned"), norm=NONE),
   "upernet_convnext": UPerNet(
     HEADS, ConvNeXt((1,) * 4, (2,) * 4, norm=NONE), bins=(1,), features=2, norm=NONE
   ),

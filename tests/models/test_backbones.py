@@ -2,7 +2,7 @@
 
 import pytest
 
-from asmjax.models.backbones import BACKBONES, MixTransformer
+from asmjax.models.backbones import BACKBONES, HRNet, MixTransformer
 from tests.helpers import tiny_backbones as backbones
 
 
@@ -30,7 +30,7 @@ def test_backbone_channels_are_the_published_ones(name, expected):
   assert [x.shape[-1] for x in features.values()] == expected
 
 
-@pytest.mark.parametrize("kind", [MixTransformer])
+@pytest.mark.parametrize("kind", [HRNet, MixTransformer])
 def test_backbone_that_needs_its_strides_gives_none_up(kind):
   with pytest.raises(ValueError, match=f"output_stride=16; a {kind.__name__} has 32 alone: "):
     kind(output_stride=16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.layers import Conv, Norm
-from asmjax.ops import resize_bilinear
+from asmjax.ops import resize_bilinear, upsample
 from tests.oracles import arrays as oracle
 
 
@@ -30,15 +30,30 @@ def test_conv_agrees_with_the_oracle(kernel, stride, dilation):
   np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("low, kernel", [((4, 3), 3), ((3, 2), 3), ((4, 3), 1), ((5, 2), 1)])
-def test_conv_of_two_maps_resizes_concatenates_and_convolves(low, kernel):
+@pytest.mark.parametrize(
+  "low, kernel, align_corners",
+  [
+    ((4, 3), 3, False),
+    ((3, 2), 3, False),
+    ((4, 3), 1, False),
+    ((5, 2), 1, False),
+    ((4, 3), 3, True),
+    ((2, 2), 1, True),
+  ],
+)
+def test_conv_of_two_maps_enlarges_concatenates_and_convolves(low, kernel, align_corners):
   rng = np.random.default_rng(0)
   low, skip = (jnp.array(rng.normal(size=(2, *size, 3)), jnp.float32) for size in (low, (8, 6)))
   layer = Conv(5, kernel)
   params = jax.jit(lambda: layer.init(jax.random.key(0), skip, low))()
-  joined = lambda params, low, skip: layer.apply(params, skip, low)
+  joined = lambda params, low, skip: layer.apply(params, skip, low, align_corners=align_corners)
+  enlarge = lambda low: (
+    upsample(low, (8, 6), align_corners=True)
+    if align_corners
+    else jax.image.resize(low, (2, 8, 6, 3), "bilinear")
+  )
   concatenated = lambda params, low, skip: layer.apply(
-    params, jnp.concatenate([jax.image.resize(low, (2, 8, 6, 3), "bilinear"), skip], -1)
+    params, jnp.concatenate([enlarge(low), skip], -1)
   )
   weights = jnp.array(rng.normal(size=(2, 8, 6, 5)), jnp.float32)
   results = [

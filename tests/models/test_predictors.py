@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asmjax.models.backbones import VGG, ConvNeXt, MixTransformer, ResNet, ViT
+from asmjax.models.backbones import VGG, ConvNeXt, HRNet, MixTransformer, ResNet, ViT
 from asmjax.models.layers import Norm, with_compute_dtype
 from asmjax.models.predictors import (
   DPT,
@@ -16,6 +16,7 @@ from asmjax.models.predictors import (
   DeepLabV2,
   Dilated,
   Farabet,
+  HRNetV2,
   PSPNet,
   SegFormer,
   UNet,
@@ -54,6 +55,7 @@ NETS = {
   "fcn8": (FCN(HEADS, VGG(width=2, fc_features=4)), 8),
   "fcn_dilated": (FCN(HEADS, resnet(8), stride=32), 8),
   "fcrn": (FCRN(HEADS, resnet()), 2),
+  "hrnet": (HRNetV2(HEADS, HRNet(2, (1, 1, 1), 1, 4, 1, 2, "bilinear_aligned")), 4),
   "pspnet": (PSPNet(HEADS, resnet(8), features=4, auxiliary=4), 8),
   "segformer": (SegFormer(HEADS, mix_transformer(), features=4), 4),
   "unet": (UNet(HEADS, levels=2, width=2), 1),
@@ -166,8 +168,8 @@ def test_predictors_remat_changes_nothing():
   )
 
 
-@pytest.mark.parametrize("name", ["deeplab_plus", "dilated", "fcn8", "pspnet"])
-def test_predictors_learn_in_every_layer_and_drop_out(name):
+@pytest.mark.parametrize("name", ["deeplab_plus", "dilated", "fcn8", "hrnet", "pspnet"])
+def test_predictors_learn_in_every_layer_and_drop_out_if_they_say_so(name):
   net, x = NETS[name][0], backbones.image(*SIZE)
   # An activation without an idle half, since there are so few channels.
   smooth = {"norm": Norm("none"), "activation": jax.nn.softplus}
@@ -189,7 +191,7 @@ def test_predictors_learn_in_every_layer_and_drop_out(name):
     if not np.any(leaf)
   ]
   assert not idle
-  assert value != step(params, jax.random.key(1))[0]
+  assert (value != step(params, jax.random.key(1))[0]) == hasattr(net, "dropout")
 
 
 @pytest.mark.parametrize("name", ["deeplab", "dilated", "fcn8", "pspnet"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.adapters import Adapters, merge_adapters
-from asmjax.models.backbones import BACKBONES, ViT
+from asmjax.models.backbones import BACKBONES, HRNet, ViT
 from asmjax.models.backbones.vit import make_rotation, resample_positions, rotate
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import DPT, ViTLinear
@@ -104,7 +104,8 @@ LAST = {"mix_transformer": [f"stage{i}_norm" for i in range(1, 5)], "vit": ["nor
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_layer_groups_hold_all_layers_but_the_last_normalizations(name):
-  net = TINY["registers"] if name == "vit" else BACKBONES[name]()
+  small = {"hrnet": HRNet(2, (1, 2, 1), blocks=1, bottlenecks=2), "vit": TINY["registers"]}
+  net = small.get(name) or BACKBONES[name]()
   _, variables = backbones.shapes(net, 32, 32)
   groups = net.layer_groups()
   assert groups and len(set(groups)) == len(groups)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from asmjax.models.backbones import MobileNetV2, ResNet
+from asmjax.models.backbones import HRNet, MobileNetV2, ResNet
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import UNet
+from asmjax.models.predictors import HRNetV2, UNet
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import load, read
 from asmjax.pretrained.load import NAMINGS
@@ -58,6 +58,24 @@ def test_load_fills_a_part_and_leaves_all_else_fresh(tmp_path):
   assert "fresh outside of backbone" in str(coverage) and set(coverage.ignored) == {"fc.bias"}
   with pytest.raises(ValueError, match='all of the backbone: part="backbone" loads that alone'):
     load(tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net))
+
+
+@pytest.mark.parametrize(
+  "prefix, others",
+  [
+    ("", ("incre_modules.0.0.bn1.bias", "downsamp_modules.0.0.bias", "final_layer.0.bias")),
+    ("model.", ("model.last_layer.0.bias", "loss.criterion.weight")),
+  ],
+)
+def test_load_takes_hrnet_from_classifiers_of_images_and_of_pixels(prefix, others, tmp_path):
+  net = HRNetV2(HEADS, HRNet(2, (1, 1, 1), blocks=1, stem=4, bottlenecks=1))
+  arrays = stored(net.backbone, prefix) | {name: np.ones(2, np.float32) for name in others}
+  save_file(arrays, tmp_path / "x.safetensors")
+  variables, coverage = load(
+    tmp_path / "x.safetensors", "safetensors", net, published_weights.fresh(net), part="backbone"
+  )
+  assert values({name: tree["backbone"] for name, tree in variables.items()}) == {1.0}
+  assert set(coverage.ignored) == set(others)
 
 
 def test_load_suggests_no_part_that_the_file_lacks(tmp_path):

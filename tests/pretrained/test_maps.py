@@ -8,6 +8,7 @@ import pytest
 from asmjax.models.backbones import (
   VGG,
   ConvNeXt,
+  HRNet,
   MixTransformer,
   MobileNetV1,
   MobileNetV2,
@@ -16,7 +17,7 @@ from asmjax.models.backbones import (
   Xception,
 )
 from asmjax.models.layers import Norm
-from asmjax.models.predictors import DPT, SegFormer, UNet, UPerNet
+from asmjax.models.predictors import DPT, HRNetV2, SegFormer, UNet, UPerNet
 from asmjax.models.predictors.deeplab import DeepLab
 from asmjax.pretrained import name_map
 from asmjax.pretrained.maps import MAPS
@@ -168,6 +169,7 @@ CASES = {
 
 CONVNEXT = ConvNeXt((1, 1, 1, 2), (4, 4, 4, 4))
 CONVNEXT_V2 = CONVNEXT.clone(response_norm=True, layer_scale=0.0)
+HRNET = HRNet(2, (1, 2, 1), blocks=1, bottlenecks=2)
 CASES |= {
   "convnext-timm": (
     CONVNEXT,
@@ -196,6 +198,32 @@ CASES |= {
     CONVNEXT_V2,
     "transformers",
     {"params/stage1_block1/response/bias": "encoder.stages.0.layers.0.grn.bias"},
+  ),
+  "hrnet-timm": (
+    HRNET,
+    "timm",
+    {
+      "params/conv2/kernel": "conv2.weight",
+      "params/stage1_block1/shortcut/kernel": "layer1.0.downsample.0.weight",
+      "params/stage2_transition1/kernel": "transition1.0.0.weight",
+      "params/stage2_transition2_norm/scale": "transition1.1.0.1.weight",
+      "params/stage4_transition4/kernel": "transition3.3.0.0.weight",
+      "params/stage3_module2/branch3_block1/conv2/kernel": "stage3.1.branches.2.0.conv2.weight",
+      "params/stage4_module1/exchange4_1_norm/bias": "stage4.0.fuse_layers.0.3.1.bias",
+      "batch_stats/stage4_module1/exchange1_4_3_norm/var": "stage4.0.fuse_layers.3.0.2.1.running_var",
+    },
+  ),
+  "hrnet-narrow": (HRNET.clone(stem=8, width=8, bottleneck_width=2), "timm", {}),
+  "hrnet-hrnet": (HRNET, "hrnet", {"params/conv1_norm/scale": "model.bn1.weight"}),
+  "hrnet_v2-hrnet": (
+    HRNetV2(HEADS, HRNET),
+    "hrnet",
+    {
+      "params/backbone/conv1/kernel": "model.conv1.weight",
+      "params/fuse/kernel": "model.last_layer.0.weight",
+      "params/fuse_norm/scale": "model.last_layer.1.weight",
+      "params/head_segmentation/bias": "model.last_layer.3.bias",
+    },
   ),
   "resnet-transformers": (
     TORCH,
@@ -298,6 +326,7 @@ def test_name_map_of_a_decoder_has_another_epsilon_than_its_backbone():
     (CONVNEXT_V2, "torchvision", "torchvision's ConvNeXt is version 1; found response_norm=True"),
     (CONVNEXT.clone(norm=Norm("none")), "timm", "norm 'layer' with epsilon=1e-06; found 'none'"),
     (MixTransformer(norm=Norm()), "transformers", "found 'batch' with epsilon=1e-05"),
+    (HRNetV2(HEADS, TORCH), "hrnet", "no name map for ResNet in 'hrnet'"),
     (UNet(HEADS), "slim", "no name map for UNet in 'slim'; known: .*Xception in 'slim'"),
     (ResNet(), "caffe", "no name map for ResNet in 'caffe'"),
   ],

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from asmjax.models.backbones import Backbone, ConvNeXt, MixTransformer, ResNet
-from asmjax.models.predictors import SegFormer, UPerNet
+from asmjax.models.backbones import Backbone, ConvNeXt, HRNet, MixTransformer, ResNet
+from asmjax.models.predictors import HRNetV2, SegFormer, UPerNet
 from asmjax.pretrained import load, name_map, transfer
 from tests.helpers import published_weights
 
@@ -22,11 +22,12 @@ STAGES = {"depths": (1, 2, 1, 1), "widths": (4, 8, 12, 16)}
 MIX_TRANSFORMER = MixTransformer(**STAGES, num_heads=(1, 2, 3, 4))
 CONVNEXT = ConvNeXt(**STAGES)
 RESNET = ResNet((1, 2, 1, 1), 2, "first_3x3")
+HRNET = HRNet(4, (1, 2, 1), blocks=1, bottlenecks=2, bottleneck_width=4)
 
 
 def sample(maps):
-  """About four values of each map."""
-  return np.concatenate([x.ravel()[:: x.size // 4] for x in maps])
+  """About four values of each map, of several channels: the step is odd."""
+  return np.concatenate([x.ravel()[:: x.size // 4 | 1] for x in maps])
 
 
 def pixels(*size):
@@ -92,6 +93,50 @@ def timm_convnext(**options):
   return make
 
 
+def describe_timm_hrnet():
+  """timm's description of an HRNet of a few channels."""
+
+  def stage(kind, blocks, widths, modules=1):
+    counts = {"num_branches": len(widths), "num_blocks": (blocks,) * len(widths)}
+    options = {"block_type": kind, "num_channels": widths, "num_modules": modules}
+    return {**counts, **options, "fuse_method": "SUM"}
+
+  return {
+    "stem_width": 64,
+    "stage1": stage("BOTTLENECK", 2, (4,)),
+    "stage2": stage("BASIC", 1, (4, 8)),
+    "stage3": stage("BASIC", 1, (4, 8, 16), modules=2),
+    "stage4": stage("BASIC", 1, (4, 8, 16, 32)),
+  }
+
+
+def load_arrays(module, folder):
+  """Loads a file into a module of PyTorch, which has these arrays and counters alone."""
+  torch, arrays = pytest.importorskip("torch"), load_file(folder / "model.safetensors")
+  state = {name: torch.tensor(x) for name, x in arrays.items()}
+  faults = module.load_state_dict(state, strict=False)
+  assert not faults.unexpected_keys
+  assert all(name.endswith("num_batches_tracked") for name in faults.missing_keys)
+  return module.eval()
+
+
+def timm_hrnet(folder):
+  """timm's HRNet: features."""
+  timm = pytest.importorskip("timm")
+  model = load_arrays(timm.models.hrnet.HighResolutionNet(describe_timm_hrnet(), head=""), folder)
+  return lambda image: model.forward_intermediates(image, intermediates_only=True)
+
+
+def hrnet_v2(folder):
+  """HRNetV2 as released, on timm's HRNet: logits."""
+  for library in ("torch", "timm"):
+    pytest.importorskip(library)
+  from benchmarks.torch_networks.libraries import TorchHRNetV2
+
+  model = load_arrays(TorchHRNetV2(describe_timm_hrnet(), 3), folder)
+  return lambda image: [model(image)]
+
+
 CASES = {
   "segformer": (SegFormer(HEADS, MIX_TRANSFORMER, features=6), "transformers", (45, 70), segformer),
   "convnext": (CONVNEXT, "timm", (64, 96), timm_convnext()),
@@ -100,6 +145,13 @@ CASES = {
     "timm",
     (64, 96),
     timm_convnext(use_grn=True, ls_init_value=None),
+  ),
+  "hrnet": (HRNET, "timm", (64, 96), timm_hrnet),
+  "hrnet_v2": (
+    HRNetV2(HEADS, HRNET.clone(upsampling="bilinear_aligned")),
+    "hrnet",
+    (65, 97),
+    hrnet_v2,
   ),
   "upernet_convnext": (
     UPerNet(HEADS, CONVNEXT, features=6, auxiliary=5, normalize_features=True),
@@ -117,23 +169,30 @@ CASES = {
 # fmt: off
 STORED = {
   "segformer": [
-    -0.13848, 0.07386, 0.08517, -0.08813, 1.50363, 1.03396, 1.35859, 0.69815, -0.54401,
-    -0.10703, 0.22437, 0.41118, -0.85267, 0.9432, 0.14122, 0.86628, -0.828, -1.36654, 0.8242,
-    -0.84723,
+    -0.13848, 1.67843, 2.44895, -0.02225, 1.50363, -1.20121, 0.30592, -0.21176, -0.54401,
+    0.90525, -2.40377, -0.11511, -0.85267, 0.9432, 0.14122, 0.86628, -0.828, -0.14127, -2.10529,
+    -0.31965,
   ],
   "convnext": [
-    1.78716, 1.98648, 1.63088, 2.14843, -2.1584, -2.50011, 0.33798, 1.6056, -1.19732, -0.64003,
-    -2.0834, -2.78299, -1.96939, -1.9888, -1.32885, 2.05362,
+    1.78716, -1.56134, -1.16117, 1.99894, -2.1584, 3.67849, -0.79938, -1.07081, -1.19732,
+    1.32516, 0.69781, 2.13351, -1.96939, 0.90309, 1.8102, -1.95836,
   ],
   "convnext_v2": [
-    -7.29608, -2.3449, -2.69952, 0.28594, -3.27523, -3.57557, 3.19154, 3.19397, -4.53938,
-    0.74805, -3.05254, 2.40933, -0.13704, -6.34779, -0.6972, 1.63132,
+    -7.29608, -4.60979, -1.4203, 0.57011, -3.27523, -1.14006, -0.39801, -3.97632, -4.53938,
+    1.19851, -1.21316, -4.17125, -0.13704, 4.40651, -1.12247, -7.7162,
+  ],
+  "hrnet": [
+    0.0, 0.0, 1.41217, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 275.56302, 0.0, 186.6666, 0.0, 110.05173,
+    165.97815, 445.54559, 0.0, 0.0, 169.73207, 142.79721,
+  ],
+  "hrnet_v2": [
+    14.16801, 39.03284, 112.83759, -5.20688,
   ],
   "upernet_convnext": [
-    -1.21126, -2.44726, -2.87941, -2.45619,
+    -1.21126, -2.46499, -2.31603, -2.63161,
   ],
   "upernet_resnet": [
-    2.75864, 3.02218, 1.79524, 2.75894,
+    2.75864, 0.95329, 0.15954, 5.1731,
   ],
 }
 # fmt: on

@@ -2,6 +2,7 @@
 
 from asmjax.models.backbones.base import Backbone
 from asmjax.models.backbones.convnext import ConvNeXt
+from asmjax.models.backbones.hrnet import HRNet
 from asmjax.models.backbones.mix_transformer import MixTransformer
 from asmjax.models.backbones.mobilenet import MobileNetV1
 from asmjax.models.backbones.mobilenet_v2 import MobileNetV2
@@ -12,6 +13,7 @@ from asmjax.models.backbones.xception import Xception
 
 BACKBONES: dict[str, type[Backbone]] = {
   "convnext": ConvNeXt,
+  "hrnet": HRNet,
   "mix_transformer": MixTransformer,
   "mobilenet_v1": MobileNetV1,
   "mobilenet_v2": MobileNetV2,

@@ -7,6 +7,7 @@ from asmjax.models.predictors.dpt import DPT
 from asmjax.models.predictors.farabet import Farabet
 from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
+from asmjax.models.predictors.hrnet_v2 import HRNetV2
 from asmjax.models.predictors.pspnet import PSPNet
 from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
@@ -21,6 +22,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
   "farabet": Farabet,
   "fcn": FCN,
   "fcrn": FCRN,
+  "hrnet_v2": HRNetV2,
   "pspnet": PSPNet,
   "segformer": SegFormer,
   "unet": UNet,

@@ -7,6 +7,7 @@ from typing import Any
 from asmjax.models.backbones import (
   VGG,
   ConvNeXt,
+  HRNet,
   MixTransformer,
   MobileNetV2,
   ResNet,
@@ -24,6 +25,7 @@ from asmjax.models.predictors.dpt import DPT
 from asmjax.models.predictors.farabet import Farabet
 from asmjax.models.predictors.fcn import FCN
 from asmjax.models.predictors.fcrn import FCRN
+from asmjax.models.predictors.hrnet_v2 import HRNetV2
 from asmjax.models.predictors.pspnet import PSPNet
 from asmjax.models.predictors.segformer import SegFormer
 from asmjax.models.predictors.unet import UNet
@@ -42,6 +44,10 @@ def _resnet(depth: int, output_stride: int) -> ResNet:
 
 def _deeplab_v3_plus(backbone: Xception | MobileNetV2) -> functools.partial:
   return functools.partial(DeepLab, backbone=backbone, low=48, convs=2, separable=True)
+
+
+def _hrnet(width: int) -> functools.partial:
+  return functools.partial(HRNetV2, backbone=HRNet(width, upsampling="bilinear_aligned"))
 
 
 def _segformer(size: int) -> functools.partial:
@@ -122,6 +128,7 @@ PUBLISHED: dict[str, Callable[..., Predictor]] = {
   "dilated8": functools.partial(Dilated, backbone=VGG(fc_features=4096, output_stride=8)),
   "farabet": Farabet,
   "fcrn50": FCRN,
+  **{f"hrnet_w{width}": _hrnet(width) for width in (18, 48)},
   **{f"segformer_b{size}": _segformer(size) for size in range(6)},
   "upernet_resnet50": functools.partial(UPerNet, backbone=_resnet(50, 32)),
   "upernet_resnet101": functools.partial(UPerNet, backbone=_resnet(101, 32)),
@@ -149,6 +156,10 @@ DESCRIPTIONS = {
   "dilated8": "Dilated8: a dilated VGG-16 and a context module (Yu and Koltun 2016)",
   "farabet": "convolutions shared by three scales of the image (Farabet et al. 2013)",
   "fcrn50": "FCRN: ResNet-50 and four up-projections (Laina et al. 2016)",
+  **{
+    f"hrnet_w{width}": f"HRNetV2-W{width}: branches of strides 4 to 32 throughout, joined at 4"
+    for width in (18, 48)
+  },
   **{
     f"segformer_b{size}": f"SegFormer on Mix Transformer B{size}, linear decoder at stride 4"
     for size in range(6)
