@@ -5,7 +5,20 @@ import numpy as np
 from asmjax.models.backbones import ResNet, Xception
 from asmjax.models.backbones.xception import ENTRY
 from asmjax.models.layers import ConvNet
-from asmjax.models.predictors import FCN, FCRN, DeepLab, DeepLabV2, Dilated, Farabet, PSPNet, UNet
+from asmjax.models.predictors import (
+  FCN,
+  FCRN,
+  DeepLab,
+  DeepLabV2,
+  Dilated,
+  Farabet,
+  HRNetV2,
+  PSPNet,
+  SegFormer,
+  UNet,
+  UPerNet,
+  ViTLinear,
+)
 from asmjax.pretrained import name_map
 from asmjax.pretrained.names import (
   NameMap,
@@ -13,6 +26,7 @@ from asmjax.pretrained.names import (
   hwio_from_oihw,
   nest,
   prefix_names,
+  torch_batch_norm,
   torch_conv,
   torch_layer,
 )
@@ -112,6 +126,13 @@ def _farabet(net: Farabet) -> NameMap:
   return entries
 
 
+def _vit_linear(net: ViTLinear) -> NameMap:
+  entries = nest("backbone", name_map(net.backbone, "transformers")) | torch_conv(
+    HEAD, "head", bias=True
+  )
+  return entries | torch_batch_norm("tokens_norm", "norm", shift=0.0)
+
+
 def _backbone(net: DeepLab | DeepLabV2 | Dilated | FCN | FCRN | PSPNet) -> NameMap:
   backbone = net.backbone
   if isinstance(backbone, Xception):
@@ -147,6 +168,10 @@ MAPS = {
   FCN: _fcn,
   FCRN: _fcrn,
   Farabet: _farabet,
+  HRNetV2: lambda net: name_map(net, "hrnet"),
   PSPNet: _pspnet,
+  SegFormer: lambda net: name_map(net, "transformers"),
   UNet: _unet,
+  UPerNet: lambda net: name_map(net, "transformers"),
+  ViTLinear: _vit_linear,
 }

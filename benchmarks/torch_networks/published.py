@@ -13,6 +13,12 @@ from benchmarks.torch_networks.backbones import (
   TorchVGG,
   TorchXception,
 )
+from benchmarks.torch_networks.libraries import (
+  TorchHRNetV2,
+  TorchSegFormer,
+  TorchUPerNet,
+  TorchViTLinear,
+)
 from benchmarks.torch_networks.predictors import (
   TorchDeepLabV2,
   TorchDeepLabV3,
@@ -41,6 +47,20 @@ def _mobilenet() -> nn.Module:
   return TorchMobileNetV2(16, top=False)
 
 
+def _hrnet(classes: int) -> nn.Module:
+  from timm.models.hrnet import cfg_cls
+
+  return TorchHRNetV2(cfg_cls["hrnet_w18"], classes)
+
+
+# Those that need timm or transformers.
+FROM_LIBRARIES: dict[str, Callable[[int], nn.Module]] = {
+  "hrnet_w18": _hrnet,
+  "segformer_b0": TorchSegFormer,
+  "upernet_convnext_tiny": TorchUPerNet,
+  "dinov2_small_linear": TorchViTLinear,
+}
+
 PREDICTORS: dict[str, Callable[[int], nn.Module]] = {
   "unet7": TorchUNet,
   "unet18": lambda classes: TorchUNet(
@@ -62,4 +82,5 @@ PREDICTORS: dict[str, Callable[[int], nn.Module]] = {
   # The connections, once chosen at random, belong to the network.
   "farabet": lambda classes: TorchFarabet(classes, connection_masks((3, 16, 64, 256), (8, 32))),
   "fcrn50": lambda classes: TorchFCRN(TorchResNet(BLOCKS[50], first=True), classes),
+  **FROM_LIBRARIES,
 }
