@@ -155,7 +155,7 @@ def test_networks_agree_with_transformers(name, stored):
     actual = [np.maximum(y, 0) for y in actual]
   assert np.std(expected[-1]) > 0.01
   for ours, theirs in zip(actual, expected, strict=True):
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
 def reference(name):
