@@ -128,10 +128,11 @@ class HighResolutionModule(nn.Module):
         x = BasicBlock(self.conv_block, name=f"branch{b}_block{j}")(x)
       branches.append(x)
     numbered = list(enumerate(branches, 1))
-    return [
-      self.conv_block.activation(sum(self._give(x, c, target, b) for c, x in numbered))
+    exchanged = [
+      sum((self._give(x, c, target, b) for c, x in numbered if c != b), start=target)
       for b, target in numbered
     ]
+    return [self.conv_block.activation(x) for x in exchanged]
 
   def _give(self, x: Array, c: int, target: Array, b: int) -> Array:
     """Brings the features of branch c to the size and the channels of branch b."""
