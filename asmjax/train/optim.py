@@ -29,11 +29,12 @@ _RULES: dict[str, Callable[["Optimizer"], optax.GradientTransformation]] = {
   # TensorFlow's default: from 0, the first step would be of full size whatever the gradient.
   "adagrad": lambda o: optax.scale_by_rss(initial_accumulator_value=0.1),
 }
-_SCHEDULES: dict[str, Callable[["Optimizer", Array], Array]] = {
-  "constant": lambda o, progress: jnp.ones_like(progress),
-  "poly": lambda o, progress: (1 - progress) ** o.power,
-  "cosine": lambda o, progress: (1 + jnp.cos(jnp.pi * progress)) / 2,
-  "step": lambda o, progress: o.step_factor ** _count_passed(o.milestones, progress),
+# Functions of the settings, the progress, and `np` or `jnp`.
+_SCHEDULES: dict[str, Callable[["Optimizer", Any, Any], Any]] = {
+  "constant": lambda o, progress, xp: xp.ones_like(progress),
+  "poly": lambda o, progress, xp: (1 - progress) ** o.power,
+  "cosine": lambda o, progress, xp: (1 + xp.cos(xp.pi * progress)) / 2,
+  "step": lambda o, progress, xp: o.step_factor ** _count_passed(o.milestones, progress, xp),
 }
 
 
@@ -99,11 +100,15 @@ class Optimizer:
     if list(self.milestones) != sorted(self.milestones):
       raise ValueError(f"milestones={self.milestones}; expected rising shares of the run")
 
-  def learning_rate_at(self, step: ArrayLike, steps: int) -> Array:
-    """Computes the rate at one or many of the predictor's `steps` steps, before multipliers."""
-    step = jnp.asarray(step, jnp.result_type(float))
-    warmup = jnp.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
-    decay = _SCHEDULES[self.schedule](self, step / max(steps, 1))
+  def learning_rate_at(self, step: ArrayLike, steps: int) -> Array | np.ndarray:
+    """Computes the rate at one or many of the predictor's `steps` steps, before multipliers.
+
+    NumPy computes it unless `step` is an array of JAX's, for which a program would be compiled.
+    """
+    xp = jnp if isinstance(step, jax.Array) else np
+    step = xp.asarray(step, jnp.result_type(float))
+    warmup = xp.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
+    decay = _SCHEDULES[self.schedule](self, step / max(steps, 1), xp)
     return self.learning_rate * warmup * decay
 
   def rate_multiplier(self, path: str, groups: Sequence[str] = ()) -> float:
@@ -194,10 +199,10 @@ def check_critic_lr(
   times = np.unique(np.linspace(0, max(steps - 1, 0), 101).astype(int))
   smallest = min((1.0, *filter(None, predictor.lr_multipliers.values())))
   smallest *= predictor.layer_decay**num_groups
-  limit = smallest * np.asarray(predictor.learning_rate_at(times, steps))
+  limit = smallest * predictor.learning_rate_at(times, steps)
   for name, critic in critics.items():
     largest = max((1.0, *critic.lr_multipliers.values()))
-    rate = largest * np.asarray(critic.learning_rate_at(times, steps))
+    rate = largest * critic.learning_rate_at(times, steps)
     is_faster = rate > limit * (1 + 1e-6)
     if np.any(is_faster):
       first = times[np.argmax(is_faster)]
@@ -218,8 +223,8 @@ def _is_kernel(path: tuple, _: Any) -> bool:
   return path[-1].key == "kernel"
 
 
-def _count_passed(milestones: tuple[float, ...], progress: Array) -> Array:
-  return sum((progress >= milestone for milestone in milestones), jnp.zeros_like(progress))
+def _count_passed(milestones: tuple[float, ...], progress: Any, xp: Any) -> Any:
+  return sum((progress >= milestone for milestone in milestones), xp.zeros_like(progress))
 
 
 def _scale_by_multiplier(multiplier: Callable[[str], float]) -> optax.GradientTransformation:

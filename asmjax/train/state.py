@@ -86,18 +86,20 @@ def init_state(
       the identity.
   """
   params_key, rng = jax.random.split(jax.random.key(seed))
-  # It runs once: optimizing the code of its random numbers would take most of the start-up.
-  init = jax.jit(
-    lambda key: game.init(key, image_size), compiler_options={"xla_backend_optimization_level": 0}
-  )
-  variables = init(params_key)
+  variables = _compile_once(lambda key: game.init(key, image_size))(params_key)
   variables[PREDICTOR] = load(variables[PREDICTOR])
+  params = {name: of_player["params"] for name, of_player in variables.items()}
+  # In one program: by itself every shape's zeros would be one, too small to be kept in a cache.
+  opt_states = _compile_once(
+    lambda params: {name: transformations[name].init(x) for name, x in params.items()}
+  )(params)
   players = {
-    name: Player(
-      params=of_player["params"],
-      batch_stats=of_player.get("batch_stats", {}),
-      opt_state=transformations[name].init(of_player["params"]),
-    )
+    name: Player(params[name], of_player.get("batch_stats", {}), opt_states[name])
     for name, of_player in variables.items()
   }
   return TrainState(jnp.zeros((), jnp.int32), players, jax.random.key_data(rng))
+
+
+def _compile_once(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
+  """Compiles what runs once: to optimize its code would take most of the start-up."""
+  return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

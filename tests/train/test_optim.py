@@ -67,6 +67,17 @@ def test_learning_rate_at_falls_by_a_cosine_from_the_end_of_its_warmup():
   np.testing.assert_allclose(optimizer.learning_rate_at(t, 100), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "poly", "cosine", "step"])
+def test_learning_rate_at_is_the_same_outside_of_a_program_as_inside(schedule):
+  optimizer = Optimizer(learning_rate=0.3, schedule=schedule, warmup_steps=4)
+  steps = np.arange(101)
+  outside = optimizer.learning_rate_at(steps, 100)
+  assert isinstance(outside, np.ndarray) and outside.dtype == np.float32
+  inside = jax.jit(lambda step: optimizer.learning_rate_at(step, 100))(steps)
+  np.testing.assert_allclose(outside, inside, rtol=1e-6, atol=1e-7)
+  assert optimizer.learning_rate_at(7, 100) == outside[7]
+
+
 def test_learning_rate_at_falls_by_a_factor_at_each_milestone():
   optimizer = Optimizer(learning_rate=1.0, schedule="step", warmup_steps=1)
   rates = np.asarray(optimizer.learning_rate_at(np.arange(12), 12))

@@ -50,6 +50,21 @@ def take_step(
   )
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adagrad"])
+def test_init_state_starts_optimizers_as_their_own_init_does(name):
+  players = games.of_method("asm")
+  tx = Optimizer(name=name, ema_decay=0.9).make_transformation(STEPS)
+  state = init_state(
+    players,
+    dict.fromkeys((PREDICTOR, *players.critics), tx),
+    seed=0,
+    image_size=games.SIZE,
+    load=lambda variables: jax.tree.map(lambda x: x + 1, variables),
+  )
+  for player in state.players.values():
+    jax.tree.map(np.testing.assert_array_equal, player.opt_state, tx.init(player.params))
+
+
 def run(steps, devices, updates="joint", **options):
   """The state and the last metrics after some steps, each on its own batch."""
   active_players = UpdateSchedule.parse(updates).active_players

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import scipy.io
+import scipy  # Imports its modules at their first use.
 
 from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor, check_index, check_split
