@@ -44,6 +44,7 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ("crf.py", "--rounds=3"),
     ("boundary.py", "--images=30"),
     ("imports.py", "--repeats=5"),
+    ("decades.py",),
   ),
   "gpu": (
     ("step.py", *_ON_GPU, "--rounds=5"),

@@ -64,10 +64,12 @@ class Setting:
     return jax.tree.map(jnp.array, self.start)
 
 
-def make_setting(preset: str, args: argparse.Namespace) -> Setting:
-  """Builds the horse config of a preset, with the flags' sizes and a random batch."""
+def make_setting(
+  preset: str, args: argparse.Namespace, classes: tuple[str, ...] = ("ground", "horse")
+) -> Setting:
+  """Builds the horse config of a preset, with the flags' sizes, a random batch, and any classes."""
   config = horse.get_config(PRESETS[preset])
-  task = Segmentation(("ground", "horse"))
+  task = Segmentation(classes)
   section = config.predictor.to_dict() | {key: getattr(args, key) for key in _NETWORK}
   predictor = build_predictor(section, {"segmentation": task.channels})
   term = construct(Structure, config.terms[CRITIC], CRITIC)
