@@ -237,7 +237,7 @@ def _scale_by_multiplier(multiplier: Callable[[str], float]) -> optax.GradientTr
   return optax.stateless(update)
 
 
-def _scale_by_rate(rate: Callable[[Array], Array]) -> optax.GradientTransformationExtraArgs:
+def _scale_by_rate(rate: Callable[[Array], Any]) -> optax.GradientTransformationExtraArgs:
   def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Array):
     del params
     return jax.tree.map(lambda u: -rate(extra["step"]).astype(u.dtype) * u, updates), state

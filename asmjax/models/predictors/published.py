@@ -47,7 +47,7 @@ def _deeplab_v3_plus(backbone: Xception | MobileNetV2) -> functools.partial:
 
 
 def _hrnet(width: int) -> functools.partial:
-  return functools.partial(HRNetV2, backbone=HRNet(width, upsampling="bilinear_aligned"))
+  return functools.partial(HRNetV2, backbone=HRNet(width=width, upsampling="bilinear_aligned"))
 
 
 def _segformer(size: int) -> functools.partial:
