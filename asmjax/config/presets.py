@@ -50,11 +50,11 @@ def base(
     settings = {**term_settings.get(kind, {}), **changes}
     if "pixel" not in METHODS[method].terms:
       settings.pop("balance", None)  # There is nothing to balance against.
-    section = defaults(TERMS[kind], **settings)
-    if not apart or "tasks" not in section:
-      terms[kind] = section
+    if not apart or "tasks" not in defaults(TERMS[kind]):
+      terms[kind] = _term_section(kind, settings, task_names)
       continue
     for task in task_names:
+      section = _term_section(kind, settings, (task,))
       terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
   # The authors' code has these losses for all of its methods, cGAN and the pixel loss among them.
   released = {"released": True} if method.endswith("released") or method == "cgan" else {}
@@ -220,6 +220,16 @@ def _same_lr_as(optimizer: Config) -> dict[str, Any]:
   rule = ("name", "learning_rate", "momentum", "b2")
   keys = (*rule, "schedule", "power", "milestones", "step_factor", "warmup_steps")
   return defaults(Optimizer, **{key: optimizer.get_ref(key) for key in keys})
+
+
+def _term_section(kind: str, settings: Mapping, tasks: tuple[str, ...]) -> dict:
+  """Returns the section of a term that judges these tasks.
+
+  Of depth and normals the analyzer gains only without a limit on its gradient (docs/results).
+  """
+  if kind == "structure" and "segmentation" not in tasks:
+    settings = {**settings, "balance": 0.0}
+  return defaults(TERMS[kind], **settings)
 
 
 def _task_section(name: str, released: dict) -> dict:

@@ -97,6 +97,19 @@ def test_get_config_balances_structure_matching_beside_a_pixel_loss(file):
   }
 
 
+def test_get_config_does_not_limit_structure_matching_of_depth_and_normals():
+  balance = lambda variant: {
+    name: term.balance for name, term in scenes.get_config(variant).terms.items() if name != "pixel"
+  }
+  assert balance("iid_asm,all") == {"structure": 0.25}
+  assert balance("iid_asm,depth+normals") == {"structure": 0.0}
+  assert balance("iid_asm,all,apart") == {
+    "structure_segmentation": 0.25,
+    "structure_depth": 0.0,
+    "structure_normals": 0.0,
+  }
+
+
 @pytest.mark.parametrize(
   "variant, rates",
   [
