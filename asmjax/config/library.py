@@ -1,32 +1,39 @@
-"""The configs and sweeps that come with the library, by name."""
+"""Files of configs and sweeps, the library's own by name."""
 
+import inspect
 import pathlib
+import runpy
+from typing import Any
 
 from asmjax.utils.printable import list_known
 
 
-def find_config(name: str) -> pathlib.Path:
-  """Finds a config file by its path, or one of the library's own by its name.
+def read_config_file(name: str) -> Any:
+  """Returns what `get_config` of a config file returns.
 
   Args:
-    name: Path such as "my_configs/mine.py", or name such as "scenes".
+    name: "FILE" or "FILE:VARIANT", where FILE is a path such as "my_configs/mine.py" or the name of
+      one of the library's configs, as in "scenes:asm". `get_config` is called with VARIANT.
 
   Raises:
-    FileNotFoundError: There is neither; the message lists the library's own.
+    FileNotFoundError: There is no such file; the message lists the library's own.
+    ValueError: The file has no `get_config`, or that takes no argument and one is given.
   """
-  return _find(name, "config", list_configs())
+  return _call(name, "config", list_configs())
 
 
-def find_sweep(name: str) -> pathlib.Path:
-  """Finds a sweep file by its path, or one of the library's own by its name.
+def read_sweep_file(name: str) -> Any:
+  """Returns what `get_sweep` of a sweep file returns.
 
   Args:
-    name: Path such as "my_sweeps/mine.py", or name such as "horse".
+    name: "FILE" or "FILE:ARGUMENT", where FILE is a path or the name of one of the library's
+      sweeps, as in "lookahead:horse". `get_sweep` is called with ARGUMENT.
 
   Raises:
-    FileNotFoundError: There is neither; the message lists the library's own.
+    FileNotFoundError: There is no such file; the message lists the library's own.
+    ValueError: The file has no `get_sweep`, or that takes no argument and one is given.
   """
-  return _find(name, "sweep", list_sweeps())
+  return _call(name, "sweep", list_sweeps())
 
 
 def list_configs() -> dict[str, pathlib.Path]:
@@ -39,16 +46,21 @@ def list_sweeps() -> dict[str, pathlib.Path]:
   return _list(_folder() / "sweeps")
 
 
-def _find(name: str, kind: str, own: dict[str, pathlib.Path]) -> pathlib.Path:
-  path = pathlib.Path(name)
-  if path.is_file():
-    return path
-  if name in own:
-    return own[name]
-  raise FileNotFoundError(
-    f"{kind} file {name} does not exist; expected a path, or one of the library's; "
-    f"{list_known(name, own)}"
-  )
+def _call(name: str, kind: str, own: dict[str, pathlib.Path]) -> Any:
+  file, _, argument = name.partition(":")
+  path = pathlib.Path(file)
+  if not path.is_file() and file not in own:
+    raise FileNotFoundError(
+      f"{kind} file {file} does not exist; expected a path, or one of the library's; "
+      f"{list_known(file, own)}"
+    )
+  module = runpy.run_path(str(path if path.is_file() else own[file]))
+  function = module.get(f"get_{kind}")
+  if function is None:
+    raise ValueError(f"{file} has no get_{kind}(); expected one that returns the {kind}")
+  if argument and not inspect.signature(function).parameters:
+    raise ValueError(f"{name}: get_{kind}() of {file} takes no argument; expected {file} alone")
+  return function(*filter(None, [argument]))
 
 
 def _folder() -> pathlib.Path:

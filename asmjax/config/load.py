@@ -1,7 +1,6 @@
 """Loads config files, with overrides as on a command line."""
 
 import pathlib
-import runpy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from asmjax.config.library import find_config
+from asmjax.config.library import read_config_file
 from asmjax.config.presets import Config
 from asmjax.config.schema import check_path
 from asmjax.terms.weight import parse_weight
@@ -27,17 +26,15 @@ def load_config(name: str, overrides: Mapping[str, str] | None = None) -> Config
   """Loads the config of a file, with overrides.
 
   Args:
-    name: Config file as "FILE" or "FILE:VARIANT", where FILE is a path or the name of one of the
-      library's configs, as in "scenes:asm".
+    name: "FILE" or "FILE:VARIANT"; see `asmjax.config.library.read_config_file`.
     overrides: Values as text by dotted key of the config; see `override_config`.
 
   Raises:
-    ValueError: The variant or a key is unknown, or a value has the wrong type.
+    ValueError: The variant or a key is unknown, a value has the wrong type, or the file has no
+      `get_config`.
     FileNotFoundError: The config file does not exist.
   """
-  file, _, variant = name.partition(":")
-  config = runpy.run_path(str(find_config(file)))["get_config"](*filter(None, [variant]))
-  return override_config(config, overrides or {})
+  return override_config(read_config_file(name), overrides or {})
 
 
 def override_config(config: Config, overrides: Mapping[str, str]) -> Config:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import pathlib
-import runpy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.runs import locate_results, make_file_name
-from asmjax.config.library import find_sweep
+from asmjax.config.library import read_sweep_file
 from asmjax.config.load import format_values, load_config
 from asmjax.config.presets import Config
 from asmjax.config.run_dir import check_same_config, config_differences, read_results
@@ -224,18 +223,14 @@ def read_sweep(path: str) -> Sweep:
   """Reads the sweep that `get_sweep()` of a Python file returns.
 
   Args:
-    path: Path of the file, or name of one of the library's sweeps; FILE:ARGUMENT passes an argument
-      to `get_sweep`.
+    path: "FILE" or "FILE:ARGUMENT"; see `asmjax.config.library.read_sweep_file`.
 
   Raises:
-    ValueError: The file has no `get_sweep`, or its result is invalid; see `Sweep.from_dict`.
+    ValueError: The file has no `get_sweep`, or that takes no argument and one is given, or its
+      result is invalid; see `Sweep.from_dict`.
     FileNotFoundError: The sweep file does not exist.
   """
-  file, _, argument = path.partition(":")
-  module = runpy.run_path(str(find_sweep(file)))
-  if "get_sweep" not in module:
-    raise ValueError(f"{file} has no get_sweep(); expected one that returns the sweep")
-  return Sweep.from_dict(module["get_sweep"](*filter(None, [argument])))
+  return Sweep.from_dict(read_sweep_file(path))
 
 
 def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:

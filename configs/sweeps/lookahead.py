@@ -1,5 +1,7 @@
 """Looking ahead, with its controls, from one trained predictor a seed."""
 
+from asmjax.config.schema import choose
+
 # What the pixel loss trains first. It must have converged, or the pixel loss alone goes on to gain;
 # and it must not know its photos by heart, or the critic sees truths alone.
 _STARTS = {
@@ -33,7 +35,7 @@ def get_sweep(config: str = "scenes") -> dict:
   no_critic = {"terms.adversarial.weight": 0.0, "lookahead.retraining.epochs": 0.001}
   return {
     "runs": {
-      "IID": {"config": f"{config}:iid", "overrides": _STARTS[config]},
+      "IID": {"config": f"{config}:iid", "overrides": choose(_STARTS, config, "argument")},
       "lambda 0": from_iid("load", **no_critic),
       "alternating": from_iid("alternating"),
       "LoAd": from_iid("load"),

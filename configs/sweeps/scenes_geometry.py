@@ -1,5 +1,7 @@
 """Depth or surface normals of rendered rooms: structure matching beside the pixel loss."""
 
+from asmjax.config.schema import choose
+
 _METRICS = {
   "depth": (
     "depth/delta_1.25",
@@ -33,5 +35,5 @@ def get_sweep(task: str = "depth") -> dict:
     "overrides": {"train.steps": 1000},
     "seeds": (0, 1, 2),
     "baseline": "IID",
-    "metrics": _METRICS[task],
+    "metrics": choose(_METRICS, task, "argument"),
   }

@@ -74,6 +74,16 @@ def test_load_config_refuses_a_missing_file():
     load_config("configs/scene.py:asm")
 
 
+def test_load_config_refuses_files_without_a_config_and_arguments_that_none_takes(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text("def get_config():\n  return None\n")
+  with pytest.raises(ValueError, match=r"mine.py:asm: get_config\(\) of .*mine.py takes no arg"):
+    load_config(f"{path}:asm")
+  path.write_text("")
+  with pytest.raises(ValueError, match=r"mine.py has no get_config\(\); expected one that returns"):
+    load_config(str(path))
+
+
 def test_load_config_finds_the_configs_of_the_library_from_any_folder(tmp_path, monkeypatch):
   expected = load_config(FILE.partition(":")[0] + ":asm").to_dict()
   monkeypatch.chdir(tmp_path)

@@ -221,6 +221,12 @@ def test_read_sweep_reads_shipped_sweeps(path, tmp_path):
   assert len(runs) >= 9 and len({run.workdir for run in runs}) == len(runs)
 
 
+@pytest.mark.parametrize("path", ["lookahead:kitchen", "scenes_geometry:kitchen"])
+def test_read_sweep_lists_the_arguments_of_shipped_sweeps(path):
+  with pytest.raises(ValueError, match="unknown argument 'kitchen'; known: "):
+    read_sweep(path)
+
+
 def test_from_dict_takes_the_example_of_the_docs(tmp_path):
   (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.S)
   scope = {}
