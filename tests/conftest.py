@@ -1,5 +1,6 @@
 """Eight simulated devices, shapes checked at run time, no silent rank promotion."""
 
+import gc
 import os
 
 from tests.helpers.xla_flags import xla_flags
@@ -34,6 +35,13 @@ import pytest
 from tests.helpers.compilation_cache import cache_programs
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_finish():
+  """Has the collector of garbage leave alone what is imported, and look at the rest rarely."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_addoption(parser):

@@ -36,12 +36,19 @@ def test_readme_example_learns_in_a_loop():
   label = jax.random.randint(jax.random.key(0), (4, 16, 16), 0, 3)
   truth = jax.nn.one_hot(label, 3)
   image = truth @ jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-  params = {"S": network.init(jax.random.key(1), image), "A": critic.init(jax.random.key(2), truth)}
+  params = jax.jit(lambda s, a: {"S": network.init(s, image), "A": critic.init(a, truth)})(
+    jax.random.key(1), jax.random.key(2)
+  )
   tx = optax.multi_transform({"S": optax.adam(0.1), "A": optax.adam(1e-3)}, {"S": "S", "A": "A"})
-  state, gradient = tx.init(params), jax.jit(jax.grad(loss))
+  state = tx.init(params)
+
+  @jax.jit
+  def step(params, state):
+    updates, state = tx.update(jax.grad(loss)(params, image, label), state, params)
+    return optax.apply_updates(params, updates), state
+
   for _ in range(100):
-    updates, state = tx.update(gradient(params, image, label), state, params)
-    params = optax.apply_updates(params, updates)
+    params, state = step(params, state)
   errors = jnp.mean(network.apply(params["S"], image).argmax(-1) != label)
   assert errors < 0.05
 

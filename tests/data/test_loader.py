@@ -126,18 +126,13 @@ def test_train_batches_do_not_depend_on_threads():
     assert_all_equal(take(train_batches(sampler, batch_size=4, options=options), 6), expected)
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_batches_do_not_depend_on_worker_processes(workers):
-  """Neither in one process, nor in several that share the batches, nor after a resume."""
+def test_batches_do_not_depend_on_worker_processes():
+  """Neither if two share an odd number of batches, nor after a resume."""
   source = Scenes("train", size=(32, 32), length=9)
   transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
   sampler = EpochSampler(source, transform, seed=1)
   uninterrupted = take(train_batches(sampler, batch_size=4), 6)
-  options = {
-    "batch_size": 4,
-    "options": LoaderOptions(num_workers=workers, num_threads=1),
-    "start": 3,
-  }
+  options = {"batch_size": 4, "options": LoaderOptions(num_workers=2, num_threads=1), "start": 3}
   with contextlib.closing(train_batches(sampler, **options)) as batches:
     assert_all_equal(take(batches, 3), uninterrupted[3:])
   with contextlib.closing(train_batches(sampler, **options, process=1, processes=4)) as batches:

@@ -1,6 +1,7 @@
 """Tiny games and batches that the tests share."""
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -162,8 +163,18 @@ def batch(n=8, seed=0, size=SIZE) -> dict[str, np.ndarray]:
 
 
 def variables(players: Game, seed=0) -> tuple[dict, dict]:
-  """Parameters and statistics by player."""
-  each = jax.jit(lambda key: players.init(key, SIZE))(jax.random.key(seed))
+  """Parameters and statistics by player, which NumPy draws: an initialization compiles for long."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    name = path[-1].key
+    if name in ("kernel", "bias"):
+      scale = (2 / math.prod(leaf.shape[:-1])) ** 0.5 if name == "kernel" else 0.1
+      return rng.normal(scale=scale, size=leaf.shape).astype(leaf.dtype)
+    return np.full(leaf.shape, name in ("scale", "var"), leaf.dtype)
+
+  shapes = jax.eval_shape(lambda: players.init(jax.random.key(0), SIZE))
+  each = jax.tree.map_with_path(draw, shapes)
   return (
     {name: v["params"] for name, v in each.items()},
     {name: v.get("batch_stats", {}) for name, v in each.items()},
@@ -194,18 +205,22 @@ def compile_players_alone(players: Game, own_values, num_examples=4):
     players that it is not given.
   """
   (params, stats), examples = double(variables(players)), double(batch(num_examples))
-  # Biases of 0 would put what sees nothing in the kink of its ReLU.
+  # Weights of 0 would have the gradients of even ones alone.
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda p: p + rng.normal(scale=0.02, size=p.shape), params)
 
+  def evaluate_own(params):
+    values = own_values(players, params, stats, examples)
+    return jnp.stack([values[player] for player in params]), values
+
   @jax.jit
   def everything(params):
-    own = lambda player: jax.grad(
-      lambda mine: own_values(players, {**params, player: mine}, stats, examples)[player]
-    )(params[player])
+    # Traced once, and not again for each player.
+    _, pull_back, values = jax.vjp(evaluate_own, params, has_aux=True)
+    rows = zip(params, np.eye(len(params)), strict=True)
     return {
-      "values": own_values(players, params, stats, examples),
-      "own": {player: own(player) for player in params},
+      "values": values,
+      "own": {player: pull_back(jnp.asarray(row))[0][player] for player, row in rows},
       "joint": joint_gradients(players, params, stats, examples),
     }
 
@@ -249,7 +264,8 @@ def compile_term(players: Game, name: str):
     weighted sum by the critic's parameters and by the outputs; and its first two arguments.
   """
   term, rng = players.terms[name], np.random.default_rng(1)
-  critic = jax.jit(lambda key: players.init(key, SIZE).get(name, {"params": {}}))(jax.random.key(0))
+  params, stats = variables(players)
+  critic = {"params": params.get(name, {}), "batch_stats": stats.get(name, {})}
   channels = {name: task.channels for name, task in players.tasks.items()} | {FEATURES: 5}
   outputs = {
     name: jnp.array(rng.normal(size=(4, *SIZE, count)), jnp.float32)

@@ -220,7 +220,7 @@ def _at(x, at, reach, value):
   return jnp.moveaxis(jax.vmap(cut)(at + reach), 1, -1)
 
 
-@every_combination
+@each_option
 def test_affinity_loss_has_the_gradient_of_automatic_differentiation(options, float64):
   p, label = as_float(float, extreme_probabilities())[0], LABELS["random"]
   label = np.where(label < 0, 255, label)

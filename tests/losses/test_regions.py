@@ -46,9 +46,22 @@ def example(seed=0, n=3):
 
 
 @functools.cache
+def compiled(name):
+  """A loss's mean with its moments, and the mean's gradient."""
+
+  def mean(p, label, mask):
+    moments = LOSSES[name](p, label, mask=mask)
+    return moments.mean(), moments
+
+  return jax.jit(jax.value_and_grad(mean, has_aux=True))
+
+
 def value_and_gradient(name):
-  loss = LOSSES[name]
-  return jax.jit(jax.value_and_grad(lambda p, label, mask: loss(p, label, mask=mask).mean()))
+  def function(*arguments):
+    (value, _), gradient = compiled(name)(*arguments)
+    return value, gradient
+
+  return function
 
 
 @pytest.mark.parametrize("classes", ["present", "all"])
@@ -129,11 +142,11 @@ def test_boundary_loss_agrees_with_the_oracle():
 def test_boundary_loss_grows_with_the_distance_of_an_error():
   label = np.zeros((1, 8, 16), np.int32)
   label[0, 2:6, 2:6] = 1
-  losses = []
+  losses, loss = [], jax.jit(lambda p: boundary_loss(p, label).mean())
   for column in (6, 9, 13):
     predicted = label.copy()
     predicted[0, 3, column] = 1
-    losses.append(float(boundary_loss(np.eye(2, dtype=np.float32)[predicted], label).mean()))
+    losses.append(float(loss(np.eye(2, dtype=np.float32)[predicted])))
   assert losses == sorted(losses) and losses[0] < losses[-1]
 
 
@@ -153,11 +166,14 @@ def test_cl_dice_loss_sees_a_broken_line_where_dice_sees_three_pixels():
   broken, eroded = label.copy(), label.copy()
   broken[0, 3:6, 11] = 0
   eroded[0, 3, 5:8] = 0
-  of = lambda loss, predicted: float(
-    loss(np.eye(2, dtype=np.float32)[predicted], label, smooth=0.1).mean()
+  both = jax.jit(
+    lambda p: [loss(p, label, smooth=0.1).mean() for loss in (dice_loss, cl_dice_loss)]
   )
-  assert of(dice_loss, broken) == pytest.approx(of(dice_loss, eroded), rel=1e-5)
-  assert of(cl_dice_loss, broken) > of(cl_dice_loss, eroded)
+  of_broken, of_eroded = (
+    jax.device_get(both(np.eye(2, dtype=np.float32)[each])) for each in (broken, eroded)
+  )
+  assert of_broken[0] == pytest.approx(of_eroded[0], rel=1e-5)
+  assert of_broken[1] > of_eroded[1]
 
 
 def test_region_mutual_information_loss_agrees_with_explicit_covariances():
@@ -192,16 +208,19 @@ def test_region_mutual_information_loss_has_the_gradient_of_the_explicit_formula
     return total / CLASSES
 
   loss = lambda p: region_mutual_information_loss(p, label, stride=1).mean()
-  np.testing.assert_allclose(jax.grad(loss)(p), jax.grad(explicit)(p), rtol=1e-6, atol=1e-10)
+  gradients = jax.jit(lambda p: [jax.grad(each)(p) for each in (loss, explicit)])
+  np.testing.assert_allclose(*gradients(p), rtol=1e-6, atol=1e-10)
 
 
 def test_region_mutual_information_loss_is_finite_for_perfect_predictions():
   label = np.indices((64, 64)).sum(0)[None] // 9 % CLASSES
-  p = jnp.eye(CLASSES)[label]
-  loss = lambda p: region_mutual_information_loss(p, label, stride=1).mean()
-  value, gradient = jax.value_and_grad(loss)(p)
+  p = np.eye(CLASSES, dtype=np.float32)[label]
+  loss = jax.jit(
+    jax.value_and_grad(lambda p: region_mutual_information_loss(p, label, stride=1).mean())
+  )
+  value, gradient = loss(p)
   assert np.isfinite(value) and np.all(np.isfinite(gradient))
-  assert value < loss(0.9 * p + 0.025) < loss(jnp.full_like(p, 0.25))
+  assert value < loss(0.9 * p + np.float32(0.025))[0] < loss(np.full_like(p, 0.25))[0]
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -231,14 +250,13 @@ def test_losses_on_regions_ignore_pixels_that_do_not_count(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_on_regions_add_up_over_images(name):
-  p, label, mask = example()
-  one_by_one = [
-    LOSSES[name](p[i : i + 1], label[i : i + 1], mask=mask[i : i + 1]) for i in range(len(p))
-  ]
-  together, parts = LOSSES[name](p, label, mask=mask), one_by_one[0]
-  for part in one_by_one[1:]:
-    parts += part
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), together, parts)
+  """A batch counts as a third of three, each of one of its images three times."""
+  together, *parts = (
+    compiled(name)(*(x[list(images)] for x in example()))[0][1]
+    for images in ((0, 1, 2), (0, 0, 0), (1, 1, 1), (2, 2, 2))
+  )
+  close = lambda a, *each: np.testing.assert_allclose(3 * a, sum(each), rtol=1e-5)
+  jax.tree.map(close, together, *parts)
 
 
 def test_losses_on_regions_refuse_unknown_classes():

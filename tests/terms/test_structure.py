@@ -181,10 +181,10 @@ def test_structure_gives_missing_pixels_exactly_no_gradient(method):
   term, tasks, examples = players.terms["structure"], players.tasks, games.batch(4)
   rng = np.random.default_rng(1)
   outputs = {
-    name: jnp.array(rng.normal(size=(4, *games.SIZE, task.channels)), jnp.float32)
+    name: rng.normal(size=(4, *games.SIZE, task.channels)).astype(np.float32)
     for name, task in tasks.items()
   }
-  params = term.init(jax.random.key(0), tasks, games.SIZE)["params"]
+  params = games.variables(players)[0]["structure"]
 
   @jax.jit
   def gradients(params, outputs):
@@ -196,11 +196,12 @@ def test_structure_gives_missing_pixels_exactly_no_gradient(method):
 
   of_critic, of_outputs = gradients(params, outputs)
   elsewhere = {}
-  for name, task in tasks.items():
-    missing = task.mask(examples)[..., 0] == 0
+  masks = jax.jit(lambda: {name: task.mask(examples) for name, task in tasks.items()})()
+  for name, mask in jax.device_get(masks).items():
+    missing = mask[..., 0] == 0
     assert np.all(of_outputs[name][missing] == 0) and np.any(of_outputs[name][~missing] != 0)
     noise = rng.normal(size=outputs[name].shape)
-    elsewhere[name] = jnp.where(missing[..., None], noise, outputs[name])
+    elsewhere[name] = np.where(missing[..., None], noise, outputs[name]).astype(np.float32)
   jax.tree.map(np.testing.assert_array_equal, of_critic, gradients(params, elsewhere)[0])
 
 
@@ -258,12 +259,17 @@ def value_of(term, params, predicted, truth):
 
 def test_structure_value_is_zero_for_a_true_prediction():
   for method in ("asm", "asm_released", "asm_by_image"):
-    term = games.METHODS[method]["structure"]
-    truth = games.TASK.true_structure(games.batch())
+    players = games.of_method(method, levels=1)
+    term = players.terms["structure"]
+
+    @jax.jit
+    def values(params, term=term):
+      truth = games.TASK.true_structure(games.batch())
+      return [value_of(term, params, predicted, truth) for predicted in (truth, truth[:, ::-1])]
+
     for seed in range(3):
-      params = term.critic.init(jax.random.key(seed), truth)["params"]
-      assert value_of(term, params, truth, truth) == 0
-      assert value_of(term, params, truth[:, ::-1], truth) > 0
+      of_truth, of_another = values(games.variables(players, seed)[0]["structure"])
+      assert of_truth == 0 < of_another
 
 
 @pytest.fixture(scope="module")
@@ -317,12 +323,16 @@ def test_structure_growth_is_polynomial_with_clipping_and_bounded_by_decay(climb
 
 
 def test_structure_hinge_stops_the_ascent_at_the_margin():
-  term = games.structure(**games.RELEASED)
-  truth = games.TASK.true_structure({"label": jnp.array(games.batch()["label"] % 3)})
-  params = term.critic.init(jax.random.key(0), truth)["params"]
-  far = StructureAutoencoder(filters=(4, 6)).apply({"params": params}, truth)[0]
-  hinge = lambda x: matching_hinge(x, far["conv1"], margin=0.8).mean()
-  value, slope = jax.value_and_grad(hinge)(-far["conv1"])
+  players = games.of_method("asm_released", levels=1)
+  critic, label = players.terms["structure"].critic, games.batch()["label"] % 3
+
+  @jax.jit
+  def judge(params):
+    truth = games.TASK.true_structure({"label": label})
+    far = critic.apply({"params": params}, truth)[0]["conv1"]
+    return jax.value_and_grad(lambda x: matching_hinge(x, far, margin=0.8).mean())(-far)
+
+  value, slope = judge(games.variables(players)[0]["structure"])
   assert value == 0 and np.all(slope == 0)
 
 

@@ -13,6 +13,7 @@ from asmjax.config.run_dir import check_same_config
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.loop import make_draw_predictions, open_checkpoints, train
 from asmjax.train.schedule import restore_state
+from tests.helpers import documented_commands as documented
 from tests.helpers import small_configs as small
 
 DETAILS = {"tasks.segmentation.extra_metrics": "('boundary',)"}
@@ -326,14 +327,8 @@ def test_train_in_two_processes_gives_the_numbers_of_one_and_goes_on_in_one(tmp_
     ("--config.terms.structure.layers=('conv8',)", "conv8"),
   ],
 )
-def test_train_command_refuses_wrong_flags_before_it_writes(tmp_path, flag, message):
-  code, output = small.launch(
-    "main.py",
-    "--config=configs/scenes.py:asm",
-    f"--workdir={tmp_path / 'run'}",
-    *small.flags(),
-    flag,
-    devices=1,
-  )
-  assert code != 0 and message in output
+def test_train_command_refuses_wrong_flags_before_it_writes(tmp_path, capsys, flag, message):
+  words = ["--config=scenes:asm", f"--workdir={tmp_path / 'run'}", *small.flags(), flag]
+  code = documented.call_asmjax("train", words)
+  assert code and message in f"{code} {capsys.readouterr().err}"
   assert not (tmp_path / "run").exists()
