@@ -89,7 +89,7 @@ def gradient_matching_loss(
     at = (slice(None), slice(None, None, 2**scale), slice(None, None, 2**scale))
     for axis in (1, 2):
       slopes, known = _slopes(difference[at], mask[at], axis)
-      total += MaskedMean.from_values(jnp.sum(jnp.abs(slopes), axis=-1, keepdims=True), known)
+      total += MaskedMean.from_values(jnp.sum(_abs(slopes), axis=-1, keepdims=True), known)
   return total
 
 
@@ -117,7 +117,7 @@ def ssim_loss(
     Sum over windows within the maps and channels, and their number; from 0 to 1.
 
   Raises:
-    ValueError: The shapes do not fit, or the maps are smaller than a window.
+    ValueError: The shapes do not fit, the window has no pixels, or the maps are smaller than it.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -127,6 +127,8 @@ def ssim_loss(
     0.00 1.00
   """
   predictions, targets, mask = _check(predictions, targets, mask)
+  if window < 1:
+    raise ValueError(f"window={window}; expected a side of at least one pixel")
   if min(predictions.shape[1:3]) < window:
     raise ValueError(f"maps {predictions.shape[1:3]} are smaller than a window of {window} pixels")
   # Squares of maps far from 0, and factors near 1, would lose the digits of a small loss.
@@ -189,7 +191,7 @@ def edge_aware_smoothness(
     slopes, known = _slopes(jnp.where(mask > 0, predictions, 0), mask, axis)
     edges, _ = _slopes(image, mask, axis)
     weights = jnp.exp(-sharpness * jnp.mean(jnp.abs(edges), axis=-1, keepdims=True))
-    values = jnp.sum(jnp.abs(slopes), axis=-1, keepdims=True) * lax.stop_gradient(weights)
+    values = jnp.sum(_abs(slopes), axis=-1, keepdims=True) * lax.stop_gradient(weights)
     total += MaskedMean.from_values(values, known)
   return total
 
@@ -209,6 +211,11 @@ def _mean_over_image(maps: Array, mask: Array) -> Array:
   total = jnp.sum(jnp.where(mask > 0, maps, 0), axis=(1, 2), keepdims=True)
   count = jnp.sum(mask, axis=(1, 2), keepdims=True)
   return lax.stop_gradient(total / jnp.maximum(count, 1))
+
+
+def _abs(x: Array) -> Array:
+  """Absolute values whose derivative at 0 is 0: JAX's is 1 there, which would tilt flat maps."""
+  return x * jnp.sign(x)
 
 
 def _slopes(maps: Array, mask: Array, axis: int) -> tuple[Array, Array]:

@@ -290,7 +290,7 @@ def negative_cosine(
 
   Args:
     predictions: Vectors of any length; that of length 0 has the cosine 0.
-    targets: Unit vectors.
+    targets: Unit vectors; where the mask is 0 they may hold anything.
     mask: 1 where the truth is known; everywhere by default.
 
   Returns:
@@ -307,6 +307,8 @@ def negative_cosine(
   """
   targets = jnp.asarray(targets)
   _check_vectors(predictions, targets, mask)
+  if mask is not None:  # Of products with NaN the gradient would be NaN, masked or not.
+    targets = jnp.where(jnp.asarray(mask) > 0, targets, 0)
   cosine = jnp.sum(l2_normalize(predictions) * targets, axis=-1, keepdims=True)
   return MaskedMean.from_values(-cosine, mask)
 

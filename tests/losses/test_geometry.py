@@ -133,3 +133,20 @@ def test_losses_on_geometry_vanish_at_the_truth_and_pull_towards_it(name):
   assert loss(predictions - length * gradient)[0] < value
   assert abs(float(loss(jnp.array(targets))[0])) < 1e-6
   assert np.any(gradient != 0) and LOSSES[name](predictions, targets, mask=0 * mask).mean() == 0
+
+
+@pytest.mark.parametrize(
+  "loss",
+  [
+    lambda x: gradient_matching_loss(x, jnp.full_like(x, 3.0)).mean(),
+    lambda x: edge_aware_smoothness(x, example()[1]).mean(),
+  ],
+)
+def test_flat_maps_have_no_gradient(loss):
+  gradient = jax.grad(loss)(jnp.ones_like(example()[0]))
+  np.testing.assert_array_equal(gradient, 0)
+
+
+def test_ssim_loss_refuses_windows_without_pixels():
+  with pytest.raises(ValueError, match="window=0; expected a side of at least one pixel"):
+    ssim_loss(*example()[:2], window=0)

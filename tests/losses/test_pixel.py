@@ -12,6 +12,7 @@ from asmjax.losses import (
   focal_loss,
   inverse_frequency_weights,
   mark_hard_pixels,
+  negative_cosine,
   weigh_classes,
 )
 from tests.oracles import arrays as reference
@@ -269,3 +270,12 @@ def test_weigh_classes_gives_each_pixel_the_weight_of_its_class():
   np.testing.assert_array_equal(
     weigh_classes(label, jnp.array([1.0, 2.0, 3.0])), [[[1, 3, 2], [0, 0, 0]]]
   )
+
+
+def test_negative_cosine_has_no_gradient_where_normals_are_unknown():
+  vectors = np.random.default_rng(0).normal(size=(2, 3, 4, 3)).astype(np.float32)
+  mask = np.ones((2, 3, 4, 1), np.float32)
+  mask[:, 1] = 0
+  targets = np.where(mask > 0, vectors[::-1], np.nan)
+  gradient = jax.grad(lambda x: negative_cosine(x, targets, mask=mask).mean())(vectors)
+  assert np.isfinite(gradient).all() and not gradient[:, 1].any() and gradient[:, 0].all()
