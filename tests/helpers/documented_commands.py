@@ -100,7 +100,7 @@ NOT_RUN = {
 
 # What is run in the long form alone, since it repeats others with further configs, whose every row
 # tests/sweep reads.
-REPEATED = r"asmjax sweep --sweep=(horse|scenes) "
+REPEATED = r"asmjax sweep --sweep=(horse|scenes|voc_animals) "
 
 
 def read_commands(page: pathlib.Path) -> list[str]:
