@@ -36,7 +36,7 @@ from tests.helpers.published_weights import stored
 from tests.helpers.tiny_trees import write_photo, write_source
 from tests.helpers.vit_weights import draw, vit_shapes
 
-PLACEHOLDERS = {"VARIANT": "asm", "TASK": "depth", "SEED": "0"}
+PLACEHOLDERS = {"VARIANT": "asm", "TASK": "depth", "SEED": "0", "BALANCE": "1"}
 
 # Settings of a short run; a config takes those that it has.
 SHORT = {
