@@ -47,15 +47,15 @@ def list_sweeps() -> dict[str, pathlib.Path]:
 
 
 def _call(name: str, kind: str, own: dict[str, pathlib.Path]) -> Any:
+  """Finds a file by its path or among the library's own, and calls its `get_{kind}`."""
   file, _, argument = name.partition(":")
-  path = pathlib.Path(file)
-  if not path.is_file() and file not in own:
+  path = pathlib.Path(file) if pathlib.Path(file).is_file() else own.get(file)
+  if path is None:
     raise FileNotFoundError(
       f"{kind} file {file} does not exist; expected a path, or one of the library's; "
       f"{list_known(file, own)}"
     )
-  module = runpy.run_path(str(path if path.is_file() else own[file]))
-  function = module.get(f"get_{kind}")
+  function = runpy.run_path(str(path)).get(f"get_{kind}")
   if function is None:
     raise ValueError(f"{file} has no get_{kind}(); expected one that returns the {kind}")
   if argument and not inspect.signature(function).parameters:

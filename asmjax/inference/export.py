@@ -43,8 +43,7 @@ SUFFIX = ".stablehlo"
 # Key of the metadata's file with the digest of the function's.
 _DIGEST = "sha256"
 
-# Smallest side of images of any size: with shorter sides JAX's symbolic shapes cannot decide which
-# maps are small.
+# Smallest side of images of any size, unless evaluation's are shorter.
 _MIN_SIDE = 32
 # Sides are padded to multiples, as predictions do: a network that halves maps and enlarges them
 # again would shift what it sees at other sizes. JAX cannot trace most networks otherwise, either.
