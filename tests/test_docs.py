@@ -80,7 +80,7 @@ def test_models_page_counts_parameters(injections):
   assert set(counts) == set(PUBLISHED)
   image = jnp.zeros((1, 33, 33, 3))
   for name, make in PUBLISHED.items():
-    if int(counts[name].replace(",", "")) > 60_000_000 and not injections(0):
+    if int(counts[name].replace(",", "")) > 30_000_000 and not injections(0):
       continue
     network = make({"segmentation": 21})
     variables = jax.eval_shape(lambda n=network: n.init(jax.random.key(0), image, train=False))

@@ -110,8 +110,8 @@ class FileSource(abc.ABC):
     expected = f"expected {self.layout}"
     if not self.root:
       raise ValueError(
-        f"data.root is {self.root!r}; set --config.data.root=FOLDER, the folder of "
-        f"the data set {self.descriptor.name!r}; {expected}"
+        f"data.root is {self.root!r}; set --config.data.root=FOLDER, of a sweep "
+        f"--set=data.root=FOLDER, the folder of the data set {self.descriptor.name!r}; {expected}"
       )
     root = pathlib.Path(self.root).expanduser()
     if not root.is_dir():

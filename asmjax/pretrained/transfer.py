@@ -109,8 +109,8 @@ class Coverage:
     )
     unused = (f"{name} {shape}" for name, shape in self.unused.items())
     return (
-      _format_list("missing", missing)
-      + _format_list("of another shape", mismatch)
+      _format_list("of another shape", mismatch)
+      + _format_list("missing", missing)
       + _format_list("unused of the file", unused)
     )
 

@@ -194,16 +194,23 @@ class Pool:
     self._running.clear()
 
 
-def tail(path: pathlib.Path, lines: int = _TAIL) -> str:
+def file_size(path: pathlib.Path) -> int:
+  """Returns the size of a file in bytes, 0 if the file does not exist."""
+  return path.stat().st_size if path.exists() else 0
+
+
+def tail(path: pathlib.Path, start: int = 0, lines: int = _TAIL) -> str:
   """Returns the last lines of a text file; empty if the file does not exist.
 
   Args:
     path: Path of the file; bytes that are no text are replaced.
+    start: Number of bytes at the beginning of the file that are left out; 0 by default.
     lines: Number of lines; 15 by default.
   """
   if not path.exists():
     return ""
-  return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+  text = path.read_bytes()[start:].decode(errors="replace")
+  return "\n".join(text.splitlines()[-lines:])
 
 
 def core_slots(jobs: int, threads: int) -> list[Slot]:

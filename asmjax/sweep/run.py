@@ -11,7 +11,7 @@ from typing import Any
 from asmjax.analysis.comparison import Comparison, compare
 from asmjax.analysis.runs import Group, select_main_metrics
 from asmjax.sweep.plan import Run, Sweep
-from asmjax.sweep.processes import Job, Pool, Slot, core_slots, device_slots, tail
+from asmjax.sweep.processes import Job, Pool, Slot, core_slots, device_slots, file_size, tail
 from asmjax.utils.files import atomic_write, write_json
 from asmjax.utils.lock import lock_folder
 
@@ -120,13 +120,14 @@ def run_sweep(
 
   with lock_folder(out, "another sweep, or a run that it started,") as lock:
     unfinished, faults = _find_unfinished(runs, say)
+    written = {run.name: file_size(run.log) for run in runs}  # By earlier sweeps.
     jobs = [_make_job(run, command, lock) for run in unfinished]
     Pool(slots, say=say, on_end=update_table).run(jobs, faults)
-  by_name = {run.name: run for run in runs}
+  logs = {run.name: run.log for run in runs}
   for name, fault in faults.items():
     say(f"FAILED {name}: {fault}")
-    if fault.startswith(("exit status", "SIG")):
-      say(tail(by_name[name].log))
+    if last_lines := tail(logs[name], written[name]):
+      say(last_lines)
   return len(faults)
 
 

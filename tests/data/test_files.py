@@ -70,7 +70,7 @@ def test_file_source_prefers_root_to_subfolders(tmp_path):
 @pytest.mark.parametrize("root", ["", None])
 def test_file_source_refuses_empty_root(root):
   with pytest.raises(
-    ValueError, match="set --config.data.root=FOLDER, the folder of the data set 'tiny'; exp"
+    ValueError, match="of a sweep --set=data.root=FOLDER, the folder of the data set 'tiny'; exp"
   ):
     Tiny(root, "train")
 

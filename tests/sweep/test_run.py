@@ -109,8 +109,9 @@ def test_run_sweep_goes_on_after_failures_and_shows_their_logs(tmp_path, command
   out = tmp_path / "out"
   (out / "A").mkdir(parents=True)
   (out / "A" / "1.fails").touch()
+  (out / "A" / "1.log").write_text("of an earlier try\n")
   failed, progress = run(SWEEP, out, command)
-  assert failed == 1 and progress[-1].endswith("no luck")
+  assert failed == 1 and progress[-1].endswith("no luck") and "earlier" not in progress[-1]
   assert progress[-2].startswith("FAILED A seed 1: exit status 1 after")
   table, text = rows(out), (out / "table.md").read_text()
   assert table["B"]["metrics"][IOU]["difference"]["values"] == {"0": pytest.approx(0.05)}
