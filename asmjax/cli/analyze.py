@@ -6,9 +6,9 @@ What it prints is in `tables.md`, too.
 
 Of groups whose first run is a LoAd run it also shows the cycles: tables of them and of how stable
 they were, the convergence of every run, and an album of a group's first run. With
-`--baseline=LABEL` every other group is held against that one: differences at the same seed; IoU
-and, where the runs have them, boundary and instance metrics of each class, as tables and as bars
-(ASM Fig. 6 and 7); and the confusion matrices of the first runs. Of a group's first run with a
+`--baseline=LABEL` every other group is held against that one: differences at the same seed; of
+classes their IoU and, where the runs have them, boundary and instance metrics, as tables and as
+bars (ASM Fig. 6 and 7), and the confusion matrices of the first runs. Of a group's first run with a
 structure analyzer it shows what that looks at: `losses_LABEL.png` (ASM Fig. 4),
 `patches_LABEL.png` (Fig. 5) and, where it rebuilds structures, `errors_LABEL.png` (Fig. 3); of
 adaptive affinity fields the sizes they chose for each class, `sizes.png` (AAF Fig. 4).
@@ -54,7 +54,8 @@ def main(_: list[str]) -> None:
 
   `tables.md`, `curves.png`, `predictions.png`, `prediction_errors.png`, of classes
   `prediction_overlays.png` and, of critics, `health.png`; of LoAd runs `convergence.png` and
-  `album.png`; with a baseline `classes.png`, and `confusions_LABEL.png` of every other group.
+  `album.png`; with a baseline, of classes, `classes.png`, and `confusions_LABEL.png` of every other
+  group.
   """
   from asmjax.analysis import curves, lookahead, predictions, runs
   from asmjax.analysis.comparison import compare
@@ -136,8 +137,8 @@ def _show_classes(
     return
   groups = [baseline, *others]
   metrics = flags.FLAGS.classes or classes.select_class_metrics(groups)
-  if not metrics:
-    raise ValueError(f"{baseline.label} and the others share no metric by class")
+  if not metrics:  # Of depth or normals, for example.
+    return
   for metric in metrics:
     for group in others:
       show(classes.format_class_table(baseline, group, metric))
