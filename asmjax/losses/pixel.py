@@ -143,9 +143,11 @@ def _log_probabilities(
   )
   classes = logits.shape[-1]
   labeled = mark_labeled(label, classes, mask)
-  one_hot = jax.nn.one_hot(jnp.where(labeled, label, 0), classes, dtype=logits.dtype)
-  log_p = jax.nn.log_softmax(logits)
-  return log_p, jnp.sum(one_hot * log_p, axis=-1), labeled
+  # Whatever the logits of an ignored pixel are, NaN among them, it has no gradient.
+  log_p = jax.nn.log_softmax(jnp.where(labeled[..., None], logits, 0))
+  is_truth = jax.nn.one_hot(jnp.where(labeled, label, 0), classes, dtype=bool)
+  # Not a product with 0: a class that is ruled out has the logit -inf.
+  return log_p, jnp.sum(jnp.where(is_truth, log_p, 0), axis=-1), labeled
 
 
 def class_balance_weights(

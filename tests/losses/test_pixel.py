@@ -55,6 +55,20 @@ def test_cross_entropy_has_the_known_gradient_and_none_at_ignored_pixels():
   np.testing.assert_allclose(grads[~ignored], expected[~ignored] / np.sum(~ignored), atol=1e-6)
 
 
+def test_cross_entropy_takes_classes_that_are_ruled_out_and_any_logits_where_ignored():
+  logits, label = example()
+  label = np.where(label == 3, 2, label)
+  ruled_out = np.where(np.arange(4) == 3, -np.inf, logits)
+  ruled_out[label > 3] = np.nan
+  for loss in (cross_entropy, focal_loss):
+    compute = lambda x, loss=loss: loss(x, label).mean()
+    value, grads = jax.value_and_grad(compute)(jnp.array(ruled_out, jnp.float32))
+    expected, of_three = jax.value_and_grad(compute)(jnp.array(logits[..., :3]))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(grads[..., :3], of_three, atol=1e-7)
+    assert np.all(grads[..., 3] == 0)
+
+
 def test_cross_entropy_counts_the_mask_alone():
   logits, label = example()
   mask = np.zeros((2, 3, 4, 1), np.float32)
