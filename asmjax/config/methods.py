@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from asmjax.config.schema import defaults
+from asmjax.config.schema import choose, defaults
 from asmjax.models.critics import CRITICS
 
 # The settings of the authors' script for segmentation where they differ from the paper's.
@@ -210,10 +210,6 @@ METHODS = {
     "pixel loss and region mutual information, half each (Zhao et al. 2019)",
     {"pixel": {"weight": 0.5}, "region_mutual_information": {"weight": 0.5}},
   ),
-  "asm_lovasz": Method(
-    "pixel loss, structure matching and Lovász-softmax loss",
-    {"pixel": {}, "structure": {}, "lovasz": {}},
-  ),
   "embedding": Method(
     "pixel loss and a contrastive loss of the predictor's features", {"pixel": {}, "embedding": {}}
   ),
@@ -239,3 +235,29 @@ METHODS = {
 
 # These start from a predictor that the pixel loss has trained.
 FINETUNED = ("load", "load_asm", "alternating")
+
+
+def find_method(names: str) -> Method:
+  """Returns a method of `METHODS`, or one with the terms of several.
+
+  Args:
+    names: Name of a method, or names joined by "+", as "dice+asm".
+
+  Raises:
+    ValueError: A name is unknown, or methods cannot be joined: they set the same key of a term to
+      different values, or one of them is of `FINETUNED`.
+  """
+  methods = {name: choose(METHODS, name, "variant") for name in names.split("+")}
+  if len(methods) > 1 and (alone := methods.keys() & set(FINETUNED)):
+    raise ValueError(f"variant {names!r}: {', '.join(sorted(alone))} cannot be joined with others")
+  terms: dict[str, dict[str, Any]] = {}
+  for name, method in methods.items():
+    for kind, settings in method.terms.items():
+      joined = terms.setdefault(kind, {})
+      for key, value in settings.items():
+        if joined.setdefault(key, value) != value:
+          raise ValueError(
+            f"variant {names!r}: {name} sets {kind}.{key} to {value}, another method to "
+            f"{joined[key]}; expected methods that agree"
+          )
+  return Method(" + ".join(method.description for method in methods.values()), terms)

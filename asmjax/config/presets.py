@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from asmjax.config.methods import FINETUNED, METHODS, critic
+from asmjax.config.methods import FINETUNED, critic, find_method
 from asmjax.config.schema import as_section, choose, defaults
 from asmjax.lookahead.settings import Lookahead
 from asmjax.models.input_transform import AUTO
@@ -31,24 +31,27 @@ def base(
   """Returns a config of a method, complete but for the data set and the schedule.
 
   Args:
-    argument: `METHOD[@NETWORK][,TASKS[,apart]]`. METHOD is a key of `METHODS`, NETWORK one of
-      `asmjax.models.predictors.published.PUBLISHED`, TASKS one or several of "segmentation",
-      "depth" and "normals", joined by "+", or "all"; with "apart" each task has a critic of its
-      own.
+    argument: `METHOD[@NETWORK][,TASKS[,apart]]`. METHOD is a key of
+      `asmjax.config.methods.METHODS`, or several whose terms are trained together, joined by "+";
+      NETWORK one of `asmjax.models.predictors.published.PUBLISHED`; TASKS one or several of
+      "segmentation", "depth" and "normals", joined by "+", or "all"; with "apart" each task has a
+      critic of its own.
     predictor: Network of an argument that names none. Its heads are ignored.
     tasks: Tasks of an argument that names none.
     **term_settings: By kind of term, settings of this data set. A method's own settings win.
 
   Raises:
-    ValueError: The method, network or task is unknown; the message lists the known ones.
+    ValueError: The method, network or task is unknown, and the message lists the known ones; or
+      methods cannot be joined.
   """
   method, network, task_names, apart = _parse_argument(argument, tasks)
+  method_terms = find_method(method).terms
   if network:
     predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}
-  for kind, changes in choose(METHODS, method, "variant").terms.items():
+  for kind, changes in method_terms.items():
     settings = {**term_settings.get(kind, {}), **changes}
-    if "pixel" not in METHODS[method].terms:
+    if "pixel" not in method_terms:
       settings.pop("balance", None)  # There is nothing to balance against.
     if not apart or "tasks" not in defaults(TERMS[kind]):
       terms[kind] = _term_section(kind, settings, task_names)
@@ -57,7 +60,8 @@ def base(
       section = _term_section(kind, settings, (task,))
       terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
   # The authors' code has these losses for all of its methods, cGAN and the pixel loss among them.
-  released = {"released": True} if method.endswith("released") or method == "cgan" else {}
+  is_released = any(name.endswith("released") or name == "cgan" for name in method.split("+"))
+  released = {"released": True} if is_released else {}
   config: Config = ConfigDict(
     {
       "seed": 0,

@@ -2,7 +2,7 @@
 
 
 def get_sweep() -> dict:
-  """19 rows of 1000 steps, twice those of the config."""
+  """21 rows of 1000 steps, twice those of the config."""
   return {
     "runs": {
       "IID": "scenes:iid",
@@ -19,7 +19,9 @@ def get_sweep() -> dict:
       "Lovász": "scenes:lovasz",
       "boundary": "scenes:boundary",
       "RMI": "scenes:rmi",
-      "ASM + Lovász": "scenes:asm_lovasz",
+      "ASM + Lovász": "scenes:iid_asm+lovasz",
+      "AAF released + Dice": "scenes:aaf_released+dice",
+      "ASM + AAF released + Dice": "scenes:asm_aaf_released+dice",
       "GAN basic": "scenes:gan_basic",
       "GAN product": "scenes:gan_product",
       "GAN scaling": "scenes:gan_scaling",

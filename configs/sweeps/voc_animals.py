@@ -2,7 +2,7 @@
 
 
 def get_sweep() -> dict:
-  """Ten rows of 500 steps.
+  """Twelve rows of 500 steps.
 
   The data set comes with `--set=data.root=FOLDER`, the weights of MobileNetV2 with
   `--set=init.path=FILE`.
@@ -18,7 +18,9 @@ def get_sweep() -> dict:
       "ASM": "voc_animals:asm",
       "IID + ASM": "voc_animals:iid_asm",
       "ASM + AAF released": "voc_animals:asm_aaf_released",
-      "ASM + Lovász": "voc_animals:asm_lovasz",
+      "ASM + Lovász": "voc_animals:iid_asm+lovasz",
+      "AAF released + Dice": "voc_animals:aaf_released+dice",
+      "ASM + AAF released + Dice": "voc_animals:asm_aaf_released+dice",
     },
     "overrides": {"tasks.segmentation.extra_metrics": ("boundary",)},
     "seeds": (0, 1, 2),

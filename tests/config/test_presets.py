@@ -56,6 +56,29 @@ def test_base_refuses_unknown_variants_and_lists_known_ones():
     small.config("gan9")
 
 
+def test_base_joins_the_terms_of_methods():
+  rmi, affinity, joined = (
+    small.config(name).terms for name in ("rmi", "aaf_released", "rmi+aaf_released+asm")
+  )
+  assert set(joined) == {"pixel", "region_mutual_information", "affinity", "structure"}
+  assert joined.pixel == rmi.pixel and joined.affinity == affinity.affinity
+  assert small.config("rmi+aaf_released").optimizer.affinity.learning_rate > 0
+  assert small.config("asm+cgan,depth").tasks.depth.released
+
+
+@pytest.mark.parametrize(
+  "argument, message",
+  [
+    ("aaf+aaf_released", "aaf_released sets affinity.neighbors to corners, another method to full"),
+    ("asm+load", "load cannot be joined with others"),
+    ("asm+gan9", "unknown variant 'gan9'"),
+  ],
+)
+def test_base_refuses_to_join_methods_that_differ(argument, message):
+  with pytest.raises(ValueError, match=message):
+    small.config(argument)
+
+
 @pytest.mark.parametrize("network", PUBLISHED)
 def test_base_takes_a_published_network(network):
   heads = {"segmentation": 21}
