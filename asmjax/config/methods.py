@@ -237,8 +237,8 @@ METHODS = {
 FINETUNED = ("load", "load_asm", "alternating")
 
 
-def find_method(names: str) -> Method:
-  """Returns a method of `METHODS`, or one with the terms of several.
+def join_terms(names: str) -> dict[str, dict[str, Any]]:
+  """Returns the terms of a method of `METHODS`, or those of several together; see `Method.terms`.
 
   Args:
     names: Name of a method, or names joined by "+", as "dice+asm".
@@ -260,4 +260,4 @@ def find_method(names: str) -> Method:
             f"variant {names!r}: {name} sets {kind}.{key} to {value}, another method to "
             f"{joined[key]}; expected methods that agree"
           )
-  return Method(" + ".join(method.description for method in methods.values()), terms)
+  return terms

@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from asmjax.config.methods import FINETUNED, critic, find_method
+from asmjax.config.methods import FINETUNED, critic, join_terms
 from asmjax.config.schema import as_section, choose, defaults
 from asmjax.lookahead.settings import Lookahead
 from asmjax.models.input_transform import AUTO
@@ -45,7 +45,7 @@ def base(
       methods cannot be joined.
   """
   method, network, task_names, apart = _parse_argument(argument, tasks)
-  method_terms = find_method(method).terms
+  method_terms = join_terms(method)
   if network:
     predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}
