@@ -29,6 +29,8 @@ def get_config(argument: str = "folder") -> ConfigDict:
   config = presets.base(
     variant or method, predictor=network, tasks=tasks, structure=methods.BOUNDED
   )
+  if source == "pascal_voc" and "segmentation" in config.tasks:
+    config.tasks.segmentation.void_band = presets.VOC_VOID_BAND
   options = {key: value for key, value in defaults(kind).items() if key != "size"}
   config.data = defaults(Data, source=source, size=(240, 320), resize="letterbox", options=options)
   config.optimizer.predictor.learning_rate = 1e-3

@@ -39,7 +39,7 @@ def get_config(argument: str = "asm_aaf_released") -> ConfigDict:
   config.train = defaults(Training, steps=500, batch_size=8)
   config.eval.update(every=250, batch_size=16)
   config.checkpoint.every = 125
-  if argument in methods.METHODS and argument not in methods.FINETUNED:
+  if not {"@", ","} & set(argument) and argument not in methods.FINETUNED:
     config.reference = _reference()
   presets.use_small_critics(config, downsample=4)
   presets.finetuning_schedule(

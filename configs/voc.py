@@ -62,6 +62,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   players.predictor.clip_norm, players.critic.clip_norm = 10.0, 1.0
   if "segmentation" in config.tasks:
     config.tasks.segmentation.count_without_ids = "once"  # As in Table 6 of Ke et al. 2018.
+    config.tasks.segmentation.void_band = presets.VOC_VOID_BAND
   config.train = defaults(Training, steps=30_000, batch_size=8, log_every=100)
   if config.predictor.name == "dilated":
     rates = _LUC.get(method, (_LUC_BASELINE, _LUC_BASELINE))

@@ -32,6 +32,8 @@ def get_config(argument: str = "iid") -> ConfigDict:
     structure=methods.BOUNDED,
     adversarial=methods.GAN_FROM_SCRATCH,
   )
+  if "segmentation" in config.tasks:
+    config.tasks.segmentation.void_band = presets.VOC_VOID_BAND
   config.init.update(part="backbone", required=True)
   config.data = defaults(
     Data,

@@ -24,6 +24,9 @@ from asmjax.train.optim import Optimizer
 # A `ConfigDict`, whose sections are attributes that no type checker knows.
 Config = Any
 
+# Width in pixels of the unlabeled outlines of PASCAL VOC's objects (Everingham et al. 2010).
+VOC_VOID_BAND = 5
+
 
 def base(
   argument: str, *, predictor: nn.Module, tasks: str = "segmentation", **term_settings: Mapping

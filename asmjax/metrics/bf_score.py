@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from asmjax.metrics.boundary import CONTOUR_RULE, UNLABELED_RULE, BoundaryMetric, Tolerance
+from asmjax.metrics.boundary import CONTOUR_RULE, BoundaryMetric, Tolerance
 from asmjax.metrics.contours import class_contours, contour_f
 from asmjax.metrics.label_maps import LabelPair
 from asmjax.metrics.moments import RunningMoments
@@ -63,7 +63,7 @@ class BFScore(BoundaryMetric):
       f"BF: closest match of boundary pixels at most theta = {self.tolerance} away, F by image and "
       "class, mean over the classes with a boundary in the image's truth (others left out), then "
       f"mean and standard deviation over images with one; {CONTOUR_RULE}; the image border is "
-      f"none; {UNLABELED_RULE}"
+      f"none; {self.unlabeled_rule}"
     )
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from asmjax.metrics.base import Metric
 from asmjax.metrics.label_maps import LabelPair, label_pairs
 
-# What all metrics of boundaries have in common, in the words of their protocols.
-UNLABELED_RULE = "unlabeled pixels are left out and steps to them are no boundary"
+# What metrics of contours have in common, in the words of their protocols.
 CONTOUR_RULE = "boundary: pixels of a class with one of another class among their 4 neighbors"
 
 _UNITS = ("diagonal", "pixels")
@@ -75,16 +74,21 @@ class BoundaryMetric(Metric):
 
   Attributes:
     tolerance: Largest distance of a match.
+    void_band: Width in pixels up to which unlabeled bands between labeled pixels are filled.
     default_tolerance: Tolerance as published.
   """
 
   tolerance: Tolerance
+  void_band: int = dataclasses.field(default=0, kw_only=True)
   default_tolerance: ClassVar[Tolerance]
 
   @classmethod
-  def empty(cls: type[_State], num_classes: int, *, tolerance: Tolerance | None = None) -> _State:
+  def empty(
+    cls: type[_State], num_classes: int, *, tolerance: Tolerance | None = None, void_band: int = 0
+  ) -> _State:
     """Creates the state of no images."""
-    return cls._from_pairs([], num_classes, tolerance or cls.default_tolerance)
+    state = cls._from_pairs([], num_classes, tolerance or cls.default_tolerance)
+    return dataclasses.replace(state, void_band=void_band)
 
   @classmethod
   def from_batch(
@@ -95,6 +99,7 @@ class BoundaryMetric(Metric):
     num_classes: int,
     tolerance: Tolerance | None = None,
     sizes: Any = None,
+    void_band: int = 0,
   ) -> _State:
     """Scores label maps.
 
@@ -105,13 +110,19 @@ class BoundaryMetric(Metric):
       tolerance: Largest distance of a match, `default_tolerance` by default.
       sizes: Heights and widths (n, 2) of images that are padded at the bottom and on the right;
         None if none is.
+      void_band: Width in pixels up to which unlabeled bands between labeled pixels are filled: each
+        of their pixels takes the nearest class. The masks of PASCAL VOC need 5, or hardly any
+        boundary is known; 0 fills none.
 
     Raises:
       ValueError: Shapes differ or have another rank, or a labeled pixel's prediction is outside
-        [0, num_classes), or a size is not inside the maps.
+        [0, num_classes), a size is not inside the maps, or `void_band` is negative.
     """
-    pairs = label_pairs(predictions, targets, num_classes=num_classes, sizes=sizes)
-    return cls._from_pairs(pairs, num_classes, tolerance or cls.default_tolerance)
+    pairs = label_pairs(
+      predictions, targets, num_classes=num_classes, sizes=sizes, void_band=void_band
+    )
+    state = cls._from_pairs(pairs, num_classes, tolerance or cls.default_tolerance)
+    return dataclasses.replace(state, void_band=void_band)
 
   @classmethod
   @abc.abstractmethod
@@ -121,9 +132,19 @@ class BoundaryMetric(Metric):
     """Creates the state of some images, or of none."""
 
   def merge(self: _State, other: _State) -> _State:
-    """Adds the images of both; ValueError if their tolerances differ."""
+    """Adds the images of both; ValueError if their tolerances or void bands differ."""
     if self.tolerance != other.tolerance:
       raise ValueError(f"cannot merge tolerances of {self.tolerance} and {other.tolerance}")
-    names = [field.name for field in dataclasses.fields(self) if field.name != "tolerance"]
+    if self.void_band != other.void_band:
+      raise ValueError(f"cannot merge void bands of {self.void_band} and {other.void_band} px")
+    names = {field.name for field in dataclasses.fields(self)} - {"tolerance", "void_band"}
     sums = {name: getattr(self, name) + getattr(other, name) for name in names}
     return dataclasses.replace(self, **sums)
+
+  @property
+  def unlabeled_rule(self) -> str:
+    """Description of what becomes of unlabeled pixels."""
+    rule = "unlabeled pixels are left out and steps to them are no boundary"
+    if not self.void_band:
+      return rule
+    return f"unlabeled bands up to {self.void_band} px wide have the nearest class; other {rule}"

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from asmjax.metrics.boundary import UNLABELED_RULE, BoundaryMetric, Tolerance
+from asmjax.metrics.boundary import BoundaryMetric, Tolerance
 from asmjax.metrics.contours import mark_inner_band
 from asmjax.metrics.label_maps import LabelPair
 from asmjax.metrics.moments import nanmean, ratio
@@ -57,5 +57,5 @@ class BoundaryIoU(BoundaryMetric):
     return (
       f"boundary IoU: IoU of the parts of the masks within {self.tolerance} (rounded to pixels, at "
       "least 1; chessboard distance) of their edges, pixels pooled over images, mean over classes "
-      f"in truth or prediction; the image border is an edge; {UNLABELED_RULE}"
+      f"in truth or prediction; the image border is an edge; {self.unlabeled_rule}"
     )

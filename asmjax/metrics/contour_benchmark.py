@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from asmjax.metrics.boundary import CONTOUR_RULE, UNLABELED_RULE, BoundaryMetric, Tolerance
+from asmjax.metrics.boundary import CONTOUR_RULE, BoundaryMetric, Tolerance
 from asmjax.metrics.contours import class_contours, count_matches
 from asmjax.metrics.label_maps import LabelPair
 from asmjax.metrics.moments import RunningMoments, nanmean, ratio
@@ -74,7 +74,7 @@ class ContourBenchmark(BoundaryMetric):
     return (
       f"maximum one-to-one matching of boundary pixels within {self.tolerance}, counts pooled over "
       f"images, then mean over classes with a boundary to divide by; {CONTOUR_RULE}, not thinned; "
-      f"the image border is none; {UNLABELED_RULE}"
+      f"the image border is none; {self.unlabeled_rule}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from asmjax.metrics.boundary import UNLABELED_RULE, BoundaryMetric, Tolerance
+from asmjax.metrics.boundary import BoundaryMetric, Tolerance
 from asmjax.metrics.contours import contour_f, mark_davis_contour
 from asmjax.metrics.label_maps import LabelPair
 from asmjax.metrics.moments import RunningMoments, nanmean
@@ -60,5 +60,5 @@ class DavisF(BoundaryMetric):
     return (
       f"DAVIS F: one-pixel contours dilated by {self.tolerance} (rounded up to pixels), F by image "
       "and class, mean over the images with a contour of the class in truth or prediction (0 if in "
-      f"one alone), then over classes; the image border is none; {UNLABELED_RULE}"
+      f"one alone), then over classes; the image border is none; {self.unlabeled_rule}"
     )

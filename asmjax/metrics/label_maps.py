@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # Imports its modules at their first use.
 from jaxtyping import Bool, Int
 
 from asmjax.utils.shapes import check_shapes
@@ -49,8 +50,32 @@ def check_ids(predictions: np.ndarray, label: np.ndarray, num_classes: int) -> n
   return labeled
 
 
+def fill_void_bands(
+  label: Int[np.ndarray, "h w"], labeled: Bool[np.ndarray, "h w"], width: int
+) -> Int[np.ndarray, "h w"]:
+  """Gives pixels of narrow unlabeled bands the nearest class, as of "void" outlines of objects.
+
+  A pixel is of such a band if no square of `width` + 1 pixels that holds it is unlabeled as a
+  whole; the image goes on beyond its border as it ends.
+
+  Args:
+    label: Class ids.
+    labeled: Whether a pixel has a class.
+    width: Width of the widest band along rows or columns, in pixels, at least 0.
+  """
+  if not width or labeled.all() or not labeled.any():
+    return label
+  padded = np.pad(labeled, width, mode="edge")
+  closed = scipy.ndimage.binary_closing(padded, np.ones((width + 1, width + 1)))
+  band = closed[width:-width, width:-width] & ~labeled
+  nearest = scipy.ndimage.distance_transform_edt(
+    ~labeled, return_distances=False, return_indices=True
+  )
+  return np.where(band, label[tuple(nearest)], label)
+
+
 def label_pairs(
-  predictions: Any, targets: Any, *, num_classes: int, sizes: Any = None
+  predictions: Any, targets: Any, *, num_classes: int, sizes: Any = None, void_band: int = 0
 ) -> Iterator[LabelPair]:
   """Yields the images of a stack without their padding; see `BoundaryMetric.from_batch`."""
   predictions, label = np.asarray(predictions), np.asarray(targets)
@@ -65,5 +90,11 @@ def label_pairs(
       f"sizes {sizes.tolist()} of {count} maps of {sides[0]}x{sides[1]}; expected a height and a "
       "width for each, inside the maps"
     )
+  if void_band < 0:
+    raise ValueError(f"void_band={void_band}; expected a width in pixels, at least 0")
   for (height, width), *image in zip(sizes, *maps, strict=True):
-    yield LabelPair(*(x[:height, :width] for x in image))
+    prediction, label, labeled = (x[:height, :width] for x in image)
+    if void_band:
+      label = fill_void_bands(label, labeled, void_band)
+      labeled = check_ids(prediction, label, num_classes)
+    yield LabelPair(prediction, label, labeled)

@@ -45,6 +45,7 @@ def _boundary_metric(
       num_classes=task.channels,
       tolerance=tolerance(task),
       sizes=truth.get("size"),
+      void_band=task.void_band,
     )
   )
 
@@ -81,6 +82,8 @@ class Segmentation(Task):
     bf_tolerance: Tolerance of "bf", theta, as a part of the image's diagonal, 0.0075 in Csurka et
       al. 2013; 0, the default, leaves it to `adapt_to_images`: 5 pixels in the smallest image that
       is evaluated (Luc et al. 2016).
+    void_band: Width in pixels up to which metrics of boundaries fill unlabeled bands with the
+      nearest class; 5 for PASCAL VOC, whose objects have unlabeled outlines.
     extra_metrics: Any of "boundary" (one-to-one matching of the contour benchmark), "bf" (Csurka
       et al. 2013), "boundary_iou", "davis" and "instance" (IoU weighted by the number of
       instances).
@@ -89,6 +92,7 @@ class Segmentation(Task):
   classes: tuple[str, ...]
   count_without_ids: str = "left_out"
   bf_tolerance: float = 0.0
+  void_band: int = 0
 
   truth_key: ClassVar[str] = "label"
   extra_metric_kinds: ClassVar[Mapping[str, ExtraMetric]] = {
@@ -108,6 +112,8 @@ class Segmentation(Task):
       raise ValueError(
         f"bf_tolerance={self.bf_tolerance}; expected a part of the image's diagonal, at least 0"
       )
+    if self.void_band < 0:
+      raise ValueError(f"void_band={self.void_band}; expected a width in pixels, at least 0")
 
   @property
   def channels(self) -> int:

@@ -66,6 +66,24 @@ def test_get_config_has_one_predictor_and_optimizer_for_all_methods(file):
   assert configs["aaf"].tasks.segmentation.count_without_ids == "once"
 
 
+@pytest.mark.parametrize(
+  "config", [any_source.get_config("pascal_voc"), voc.get_config("iid"), voc_animals.get_config()]
+)
+def test_get_config_fills_the_void_outlines_of_voc(config):
+  assert config.tasks.segmentation.void_band == 5
+
+
+def test_get_config_of_scenes_has_the_pixel_loss_to_compare_with_where_it_can():
+  for variant, comparable in {
+    "iid": True,
+    "aaf_released+dice": True,
+    "load": False,
+    "asm@segformer_b0": False,
+    "asm,all": False,
+  }.items():
+    assert ("reference" in scenes.get_config(variant)) == comparable
+
+
 @pytest.mark.parametrize("config", [voc, cityscapes, stanford2d3ds])
 def test_get_config_clips_the_gradients_of_sgd(config):
   for method in ("iid", "asm"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from asmjax.metrics import BFScore, BoundaryIoU, ContourBenchmark, DavisF, Tolerance
+from asmjax.metrics.label_maps import fill_void_bands
 from tests.oracles import boundary as slow
 
 CLASSES = 4
@@ -241,6 +242,37 @@ def test_boundary_metrics_ignore_predictions_in_unlabeled_pixels(metric):
   )
 
 
+@pytest.mark.parametrize("width", (1, 2, 3, 5))
+def test_fill_void_bands_equals_the_oracle(width):
+  for seed, void in enumerate((0.3, 0.7, 0.95, 1.0)):
+    (label, *_), _ = blobs(seed, void=void)
+    labeled = label < CLASSES
+    filled = fill_void_bands(label, labeled, width)
+    choices = slow.filled(label, labeled, width)
+    assert all(filled[place] in choices[place] for place in np.ndindex(label.shape))
+
+
+@pytest.mark.parametrize(
+  ("metric", "least"), [(ContourBenchmark, 0.94), (BFScore, 1), (BoundaryIoU, 0.54), (DavisF, 1)]
+)
+def test_boundary_metrics_find_boundaries_within_void_bands(metric, least):
+  """An object whose outline is unlabeled, as in PASCAL VOC, beside a large unlabeled region."""
+  truth = _filled((40, 60), 0, (np.s_[10:30, 10:30], 1))
+  label = _filled((40, 60), 0, (np.s_[8:33, 8:33], 255), (np.s_[13:28, 13:28], 1))
+  label[:, 45:] = 255
+  options = {"num_classes": 2, "tolerance": NEAR, "void_band": 5}
+  score_of = lambda prediction: metric.from_batch(prediction, label, **options)
+  first = lambda state: next(iter(state.compute().values()))
+  worse = score_of(np.roll(truth, 4, 1))
+  # Corners are rounded, and the boundary is known to a pixel.
+  assert first(score_of(truth)) >= least and first(worse) < least - 0.15
+  complete = fill_void_bands(label, label < 2, 5)
+  assert (complete[:, 45:] == 255).all() and (complete[:, :43] < 2).all()
+  assert_same(worse, metric.from_batch(np.roll(truth, 4, 1), complete, **options))
+  assert "up to 5 px wide have the nearest class" in worse.protocol
+  assert_same(metric.empty(2, tolerance=NEAR, void_band=5).merge(worse), worse)
+
+
 def test_boundary_metrics_see_no_boundary_at_unlabeled_pixels():
   label = _filled(SQUARE, 0, (np.s_[:, 4], 255), (np.s_[:, 5:], 1))
   state = score(ContourBenchmark, (label, np.where(np.arange(9) < 4, 0, 1)[None].repeat(9, 0)))
@@ -351,6 +383,10 @@ def test_boundary_metrics_refuse_bad_input_and_name_their_tolerance(metric):
     metric.from_batch(guess * 0 + 7, label, num_classes=CLASSES)
   with pytest.raises(ValueError, match="1.5 px and 0.1 of the image diagonal"):
     score(metric, (label, guess)).merge(metric.empty(CLASSES, tolerance=Tolerance(0.1)))
+  with pytest.raises(ValueError, match="void bands of 0 and 3 px"):
+    score(metric, (label, guess)).merge(metric.empty(CLASSES, tolerance=NEAR, void_band=3))
+  with pytest.raises(ValueError, match="void_band=-1; expected a width in pixels"):
+    metric.from_batch(guess, label, num_classes=CLASSES, void_band=-1)
   assert "1.5 px" in score(metric, (label, guess)).protocol
 
 

@@ -17,6 +17,25 @@ def at(ids, known, place):
   return ids[place] if inside and known[place] else None
 
 
+def filled(ids, known, width):
+  """All ids that a pixel may have once unlabeled bands are filled: several where classes tie."""
+  tall, wide = ids.shape
+  reach = range(width + 1)
+  inside = lambda y, x: (min(max(y, 0), tall - 1), min(max(x, 0), wide - 1))
+  choices = np.empty(ids.shape, object)
+  for y, x in pixels(ids.shape):
+    open_squares = (
+      not any(known[inside(y + i - a, x + j - b)] for i in reach for j in reach)
+      for a in reach
+      for b in reach
+    )
+    choices[y, x] = {ids[y, x]}
+    if not known[y, x] and not any(open_squares):
+      distances = [((y - p) ** 2 + (x - q) ** 2, ids[p, q]) for p, q in np.argwhere(known)]
+      choices[y, x] = {each for distance, each in distances if distance == min(distances)[0]}
+  return choices
+
+
 def contour(ids, known, c):
   """Places of class c with a known neighbor of another class."""
   return [

@@ -169,6 +169,20 @@ def test_segmentation_refuses_bf_without_a_tolerance():
     Segmentation(classes=("a", "b"), bf_tolerance=-1.0)
 
 
+def test_segmentation_finds_boundaries_within_void_bands():
+  label = np.array([[[0, 0, 0, 255, 255, 255, 1, 1, 1]]]).repeat(3, 1)
+  kinds = ("boundary", "bf", "boundary_iou", "davis")
+  options = {"classes": ("a", "b"), "extra_metrics": kinds, "bf_tolerance": 0.2}
+  true_pixels = lambda **more: (
+    Segmentation(**options, **more)
+    .extra_metric_states(np.repeat([[[0] * 5 + [1] * 4]], 3, 1), {"label": label})["boundary"]
+    .true.tolist()
+  )
+  assert true_pixels() == [0, 0] and true_pixels(void_band=3) == [3, 3]
+  with pytest.raises(ValueError, match="void_band=-1; expected a width in pixels"):
+    Segmentation(classes=("a", "b"), void_band=-1)
+
+
 def test_evaluate_returns_the_protocol_of_every_metric(evaluated):
   _, _, results = evaluated
   protocols = results[8].protocols
