@@ -22,10 +22,8 @@ install_import_hook(
       "losses",
       "metrics",
       "models.adapters",
-      "models.backbones",
       "models.critics",
       "models.predictors",
-      "pretrained",
       "tasks",
       "terms",
     )

@@ -12,7 +12,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from asmjax.models.transformer import LayerNorm
-from asmjax.ops import BatchNorm, Padding, conv2d, conv2d_concat
+from asmjax.ops import BatchNorm, Layer, Padding, conv2d, conv2d_concat
 from asmjax.utils.ranges import BelowOne, Positive
 
 # Name of the mapped axis over which `asmjax.train.parallel` spreads a step; synchronized batch norm
@@ -33,7 +33,7 @@ def uniform_bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -
   return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
-class Conv(nn.Module):
+class Conv(Layer):
   """k x k convolution with (k - 1) // 2 pixels of zero padding above and left, k // 2 elsewhere.
 
   So, unless `padding` says otherwise, the output has 1/stride of the size, rounded up.

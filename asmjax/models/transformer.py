@@ -10,7 +10,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from asmjax.ops import conv2d
+from asmjax.ops import Layer, conv2d
 from asmjax.utils.ranges import BelowOne, PositiveInt
 
 # Initializer of projections, N(0, 0.02^2) cut off at two deviations, as in the code released with
@@ -22,7 +22,7 @@ truncated_normal = nn.initializers.truncated_normal(0.02)
 gelu = functools.partial(jax.nn.gelu, approximate=False)
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(Layer, nn.LayerNorm):
   """Layer normalization over channels (Ba et al. 2016), with the variance of centered values.
 
   Statistics are computed in float32. Flax's own default, the mean of squares less the square of
@@ -32,7 +32,7 @@ class LayerNorm(nn.LayerNorm):
   use_fast_variance: bool = False
 
 
-class Linear(nn.Module):
+class Linear(Layer):
   """Linear layer of the channels at each position.
 
   Attributes:

@@ -7,6 +7,7 @@ another way to the same result; see `asmjax.ops.dispatch`.
 from asmjax.ops.batch_norm import BatchNorm
 from asmjax.ops.convolution import conv2d, conv2d_concat
 from asmjax.ops.dispatch import use_cpu_kernels
+from asmjax.ops.layer import Layer
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 from asmjax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from asmjax.ops.resize import (
@@ -21,6 +22,7 @@ from asmjax.ops.windows import Padding, spatial_size
 
 __all__ = [
   "BatchNorm",
+  "Layer",
   "MaskedMean",
   "Padding",
   "adaptive_avg_pool",

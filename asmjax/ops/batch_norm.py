@@ -8,10 +8,11 @@ from flax.linen.dtypes import canonicalize_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from asmjax.ops.layer import Layer
 from asmjax.ops.masked_mean import promote_to_float32
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(Layer):
   """Batch normalization (Ioffe and Szegedy 2015) as one product and one sum per value.
 
   The same as `flax.linen.BatchNorm`, with the same variables, except that centered values are

@@ -58,7 +58,7 @@ NARROW = {
   "resnet": {"width": 2},
   "mobilenet_v2": {"width": 0.1},
   "mix_transformer": {"depths": (1,) * 4, "widths": (4,) * 4, "num_heads": (1,) * 4},
-  "vit": {"width": 12},
+  "vit": {"width": 12, "depth": 4, "outputs": (1, 2, 3, 4)},
 }
 
 # Flags that make a benchmark short.

@@ -71,7 +71,6 @@ NETS = {
   ),
   "vit_linear": (ViTLinear(HEADS, VIT, layers=4), 2),
 }
-DEEP = {name: NETS[name][0] for name in ("deeplab", "fcrn", "pspnet")}
 every = pytest.mark.parametrize("net, stride", NETS.values(), ids=NETS)
 
 
@@ -83,7 +82,7 @@ def test_predictors_are_all_tested():
 def test_predictors_have_a_map_of_each_task_at_the_size_over_the_stride(net, stride):
   """And parameters that do not depend on the image's size."""
   parameters = []
-  for size, train in (((33, 41), False), ((64, 32), True), ((1, 7), True)):
+  for size, train in ((SIZE, False), ((1, 7), True)):
     outputs, variables = jax.eval_shape(
       lambda: net.init_with_output(
         {"params": jax.random.key(0), "dropout": jax.random.key(1)},
@@ -96,7 +95,7 @@ def test_predictors_have_a_map_of_each_task_at_the_size_over_the_stride(net, str
     assert {task: x.shape for task, x in outputs.items()} == {
       task: (2, *rounded, channels) for task, channels in HEADS.items()
     }
-  assert parameters[0] == parameters[1] == parameters[2]
+  assert parameters[0] == parameters[1]
 
 
 @every
@@ -137,18 +136,16 @@ def plain_dropout(net, **options):
   return net.clone(**({"dropout": 0.0} if hasattr(net, "dropout") else {}), **options)
 
 
-@pytest.mark.parametrize("name", ["deeplab", "pspnet"])
-def test_predictors_update_statistics_in_training_unless_frozen(name):
-  net = DEEP[name]
+def test_predictors_update_statistics_in_training_unless_frozen():
+  net = NETS["deeplab"][0]
   backbones.assert_statistics_follow_training(
     lambda norm: plain_dropout(net, norm=norm, backbone=net.backbone.clone(norm=norm)),
     backbones.image(*SIZE),
   )
 
 
-@pytest.mark.parametrize("name", DEEP)
-def test_predictors_with_a_frozen_backbone_update_the_statistics_of_heads_alone(name):
-  net, x = DEEP[name], backbones.image(*SIZE)
+def test_predictors_with_a_frozen_backbone_update_the_statistics_of_heads_alone():
+  net, x = NETS["pspnet"][0], backbones.image(*SIZE)
   net = plain_dropout(net, backbone=net.backbone.clone(norm=Norm(frozen=True)))
   variables = backbones.initial(net, x)
   after = jax.jit(lambda: net.apply(variables, x, train=True, mutable=["batch_stats"])[1])()
