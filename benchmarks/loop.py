@@ -29,10 +29,9 @@ from asmjax.cli import config_flag
 from asmjax.config.build import build_experiment
 from asmjax.train.experiment import Experiment
 from asmjax.train.logger import Logger
-from asmjax.train.loop import make_take_steps, train
-from asmjax.train.parallel import replicate
-from asmjax.train.schedule import FixedSteps
+from asmjax.train.loop import train
 from benchmarks.harness import format_ratio, record_ratio, use_device, wait_for
+from benchmarks.step_alone import make_step_alone
 
 config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "timed intervals between logs, after the first")
@@ -61,22 +60,18 @@ class TurnTaker(Logger):
     """Does nothing."""
 
 
-def make_step_alone(run: Experiment) -> Callable[[], None]:
+def make_interval_alone(run: Experiment) -> Callable[[], None]:
   """Makes a function that takes the steps of an interval on the first batch of the run."""
-  schedule = FixedSteps(run, print)
-  step_input = next(iter(schedule.step_inputs()))
-  take_steps = make_take_steps(run)
-  state = replicate(run.init_state())
-  calls = run.training.log_every // len(step_input.batches)
+  step_alone = make_step_alone(run)
+  calls = run.training.log_every // run.training.steps_per_call
 
-  def step_alone() -> None:
-    nonlocal state
+  def interval_alone() -> None:
     for _ in range(calls):
-      state, reports = take_steps(step_input, state)
-    wait_for((state, reports))
+      result = step_alone()
+    wait_for(result)
 
-  step_alone()  # Compiles.
-  return step_alone
+  interval_alone()
+  return interval_alone
 
 
 def main(arguments: list[str]) -> None:
@@ -91,7 +86,7 @@ def main(arguments: list[str]) -> None:
     evaluation=dataclasses.replace(run.evaluation, every=0),
     checkpointing=dataclasses.replace(run.checkpointing, every=0),
   )
-  turns = TurnTaker(make_step_alone(run))
+  turns = TurnTaker(make_interval_alone(run))
   with tempfile.TemporaryDirectory() as workdir:
     train(run, workdir, loggers=[turns])
   # The first interval compiles, and the last one includes the evaluation.

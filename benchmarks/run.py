@@ -31,6 +31,7 @@ _FOLDER = pathlib.Path(__file__).resolve().parent
 _ON_CPU = ("--device=cpu",)
 _ON_GPU = ("--device=gpu",)
 _DEEPLAB = "--only=deeplab_v3_resnet50"
+_METHODS = "scenes:iid,scenes:dice,scenes:lovasz,scenes:rmi,scenes:aaf_released,scenes:iid_asm"
 SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
   "cpu": (
     ("step.py", *_ON_CPU, "--rounds=7"),
@@ -38,6 +39,7 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ("predictors.py", *_ON_CPU, "--size=129x129", "--rounds=3", "--no-compile"),
     ("loop.py", *_ON_CPU, "--config=scenes:iid", "--rounds=4"),
     ("loop.py", *_ON_CPU, "--config=scenes:asm_aaf_released", "--rounds=4"),
+    ("methods.py", *_ON_CPU, f"--configs={_METHODS}", "--rounds=5"),
     ("start.py", "--configs=scenes:iid,scenes:asm_aaf_released"),
     ("lookahead.py", "--config=scenes:load", "--rounds=1", "--config.train.steps=100"),
     ("input.py", "--rounds=3"),
@@ -50,6 +52,7 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ("step.py", *_ON_GPU, "--rounds=5"),
     ("step.py", *_ON_GPU, "--rounds=5", "--preset=paper", "--batch=16", "--size=288x384"),
     ("affinity.py", *_ON_GPU, "--rounds=5"),
+    ("methods.py", *_ON_GPU, f"--configs={_METHODS}", "--rounds=5"),
     ("loop.py", *_ON_GPU, "--config=scenes:asm", "--rounds=4"),
     ("loop.py", *_ON_GPU, "--config=scenes:asm", "--rounds=4", "--config.train.steps_per_call=10"),
     ("predictors.py", *_ON_GPU, _DEEPLAB, "--size=513x513", "--batch=8", "--rounds=3"),

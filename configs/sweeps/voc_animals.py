@@ -22,7 +22,7 @@ def get_sweep() -> dict:
       "AAF released + Dice": "voc_animals:aaf_released+dice",
       "ASM + AAF released + Dice": "voc_animals:asm_aaf_released+dice",
     },
-    "overrides": {"tasks.segmentation.extra_metrics": ("boundary",)},
+    "overrides": {"eval.every": 500, "tasks.segmentation.extra_metrics": ("boundary",)},
     "seeds": (0, 1, 2),
     "baseline": "IID",
     "metrics": (

@@ -71,6 +71,7 @@ BENCHMARKS = {
   "input": ["--batches=1", "--rounds=1", "--steps=1", "--workers=1"],
   "lookahead": ["--rounds=1", "--before=4"],
   "loop": ["--rounds=1"],
+  "methods": ["--rounds=1"],
   "step": [
     "--rounds=1",
     "--batch=1",
