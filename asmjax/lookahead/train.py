@@ -131,6 +131,9 @@ class LookaheadSchedule(Schedule):
     self.progress = LookaheadState(cycles.begin(miou), (miou, *self._remaining_scores(state)))
     self._store_maps(0, state, maps=True)
     logged = _metrics_of(self.progress, scores, miou)
+    if self._out_of_steps:
+      self._update(finished=True)
+      return StepResult(state, logged, evaluates=True)
     state, loss = self._begin_retraining(state)
     return StepResult(state, logged | loss, saves=True)
 

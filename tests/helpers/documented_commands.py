@@ -45,7 +45,6 @@ SHORT = {
   "data.eval_size": (32, 32),
   "data.options.length": 16,
   "tasks.segmentation.extra_metrics": ("boundary",),
-  "train.steps": 2,
   "train.updates": "joint",
   "checkpoint.every": 2,
   "predictor.backbone.blocks": (1, 1, 1, 1),
@@ -124,6 +123,8 @@ class Reader:
 
   Attributes:
     trained: Folders of the runs so far, the last one at the end.
+    steps: Length of trainings in steps, whose first compiles for long: 0 for the start and the end
+      alone.
   """
 
   def __init__(self, patch: pytest.MonkeyPatch, finished: pathlib.Path):
@@ -134,6 +135,7 @@ class Reader:
       finished: Folder that keeps a copy of every run: what a page trains, and an earlier one has
         trained with the same config once it is short, is copied from there.
     """
+    self.steps = 2
     self.trained: list[str] = []
     self._finished = finished
     self._written: set[tuple[str, str]] = set()
@@ -163,7 +165,7 @@ class Reader:
 
   def _run_command(self, name: str, words: list[str]) -> None:
     config = self._prepare_config(words)
-    words = words + (shorten(config) if config else [])
+    words = words + (shorten(config, self.steps) if config else [])
     words = _shorten_groups(words) + ["--count=1"] if name == "analyze" else words
     # Every further scale compiles another program.
     words = [re.sub(r"^(--scales=[^,]*,[^,]*),.*", r"\1", word) for word in words]
@@ -190,7 +192,7 @@ class Reader:
   def _run_benchmark(self, name: str, words: list[str]) -> None:
     config = self._prepare_config(words)
     self._provide_runs(words)
-    words = words + BENCHMARKS[name] + (shorten(config) if config else [])
+    words = words + BENCHMARKS[name] + (shorten(config, steps=2) if config else [])
     run_script(small.ROOT / "benchmarks" / f"{name}.py", words)
 
   def _prepare_config(self, words: list[str]) -> str:
@@ -204,7 +206,7 @@ class Reader:
     if _value(words, "config.init.format") == "orbax":
       self._stand_in(str(path))
     elif not path.exists():
-      short = [flag.removeprefix("--config.") for flag in shorten(config)]
+      short = [flag.removeprefix("--config.") for flag in shorten(config, self.steps)]
       section = load_config(config, dict(flag.split("=", 1) for flag in short)).predictor
       network = build_predictor(section.to_dict(), {"segmentation": 21})
       is_vit = isinstance(network.backbone, ViT)
@@ -223,7 +225,7 @@ class Reader:
       labels = [] if _value(words, "only") else [f"--only={','.join(kept)}"]
     if root := next((word.rpartition("=")[2] for word in words if "data.root" in word), ""):
       self._write_source(load_config(configs[0]).data.source, root)
-    common = set.intersection(*(set(shorten(config)) for config in configs))
+    common = set.intersection(*(set(shorten(config, self.steps)) for config in configs))
     settings = [f"--set={flag.removeprefix('--config.')}" for flag in sorted(common)]
     keys = tuple(setting.rpartition("=")[0] + "=" for setting in settings)
     return [word for word in words if not word.startswith(keys)] + ["--seeds=0", *labels, *settings]
@@ -267,10 +269,10 @@ def _read_source(run: str) -> str:
   return json.loads((pathlib.Path(run) / "config.json").read_text())["data"]["source"]
 
 
-def shorten(config: str) -> list[str]:
-  """Returns flags that make a run short, of what its config has."""
+def shorten(config: str, steps: int) -> list[str]:
+  """Returns flags that make a run short, of so many steps at most, of what its config has."""
   loaded = load_config(config)
-  values = dict(SHORT)
+  values = SHORT | {"train.steps": steps}
   if backbone := loaded.predictor.get("backbone"):
     narrow = NARROW[backbone.get("name", "vit")].items()
     values |= WITH_BACKBONE | {f"predictor.backbone.{key}": value for key, value in narrow}

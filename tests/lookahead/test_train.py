@@ -9,6 +9,7 @@ import pytest
 from asmjax.analysis.lookahead import History
 from asmjax.config.build import build_experiment, build_schedule
 from asmjax.lookahead.train import LookaheadSchedule
+from asmjax.train.loop import train
 from asmjax.utils.checkpoint_folder import read_arrays
 from tests.helpers import damage, lookahead_runs
 from tests.helpers import small_configs as small
@@ -47,6 +48,14 @@ def test_schedule_ends_with_the_best_model(finished):
   assert [results["lookahead"][part]["examples"] for part in ("decision", "rest")] == [7, 17]
   history = History.read(workdir)
   assert history.best.miou == best and len(history.cycles) == schedule.progress.num_cycles
+
+
+def test_schedule_of_no_steps_evaluates_the_start(tmp_path):
+  run = build_experiment(small.config("load", **small.AHEAD | {"train.steps": 0}))
+  results = train(run, tmp_path, build_schedule(small.config("load", **small.AHEAD), run))
+  summary = results["lookahead"]
+  assert results["step"] == summary["cycles"] == summary["critic_steps"] == 0
+  assert summary["decision"]["start"] == summary["decision"]["end"]
 
 
 def test_schedule_keeps_maps_and_previews_of_the_buffers_models(finished):
