@@ -13,7 +13,7 @@ from asmjax.train.experiment import Training
 _PIXEL_LOSS = {0: (0.2525, 0.1986), 1: (0.2505, 0.1886), 2: (0.2636, 0.2137)}
 
 
-def get_config(argument: str = "asm_aaf_released") -> ConfigDict:
+def get_config(argument: str = "aaf_released+dice") -> ConfigDict:
   """Nine classes of walls, floor and furniture at 96 x 96, or their depth, normals, or all three.
 
   The analyzer's features are normalized and its climb ends at a margin, as in the released code:
