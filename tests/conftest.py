@@ -46,6 +46,12 @@ def pytest_collection_finish():
   gc.set_threshold(50_000, 20, 20)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+  """One more than cores: tests that wait for disks and processes of their own leave one idle."""
+  return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
+
+
 def pytest_addoption(parser):
   parser.addoption(
     "--injections",

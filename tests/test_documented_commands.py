@@ -60,7 +60,7 @@ GUIDE = ("docs/get_started.md", "docs/own_images.md", "docs/predicting.md", "doc
 def test_commands_of_page_run(read, page, injections):
   """Those of results, which repeat a few with other settings, and benchmarks: in the long form.
 
-  Steps are taken in the README and the guide alone: other pages name other settings of the same.
+  Only the README and the guide train: other pages name other settings of the same, which are built.
   """
   if page.startswith(("docs/results/", "docs/performance.md")) and not injections(0):
     check_configs(PAGES[page])

@@ -121,7 +121,7 @@ def test_scale_ranges_over_all_but_the_largest_losses():
   assert constant.low < constant.high
 
 
-SMALL_SPLIT = {"data.options.length": 5, "eval.batch_size": 8}
+SMALL_SPLIT = {"data.options.length": 3, "eval.batch_size": 8}
 
 
 def columns(part):
@@ -171,7 +171,7 @@ def test_save_loss_maps_draws_every_layer_and_brackets_unmatched_ones(saved_figu
     matched = ["photo", f"truth\nof {task}", f"prediction\nof {task}", "conv1", "conv2"]
     layers = [title for title in images if title.startswith("(")]
     assert [*images] == matched + layers and layers
-    assert {len(column) for column in images.values()} == {5}  # All examples of the split.
+    assert {len(column) for column in images.values()} == {3}  # All examples of the split.
 
 
 def test_analyzer_run_refuses_a_run_without_structure_terms(tmp_path):

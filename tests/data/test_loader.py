@@ -132,15 +132,13 @@ def test_batches_do_not_depend_on_worker_processes():
   transform = Augment((24, 24), flip=True, scale=(0.5, 2.0), random_crop=True)
   sampler = EpochSampler(source, transform, seed=1)
   uninterrupted = take(train_batches(sampler, batch_size=4), 6)
-  options = {"batch_size": 4, "options": LoaderOptions(num_workers=2, num_threads=1), "start": 3}
-  with contextlib.closing(train_batches(sampler, **options)) as batches:
-    assert_all_equal(take(batches, 3), uninterrupted[3:])
-  with contextlib.closing(train_batches(sampler, **options, process=1, processes=4)) as batches:
+  options = {"batch_size": 4, "options": LoaderOptions(num_workers=2, num_threads=1)}
+  share_of = {"start": 3, "process": 1, "processes": 4}
+  with contextlib.closing(train_batches(sampler, **options, **share_of)) as batches:
     share = [{key: value[1::4] for key, value in batch.items()} for batch in uninterrupted[3:]]
     assert_all_equal(take(batches, 3), share)
   with contextlib.closing(eval_batches(source, transform, batch_size=4)) as batches:
     expected = list(batches)
-  options.pop("start")
   with contextlib.closing(eval_batches(source, transform, **options)) as batches:
     assert_all_equal(list(batches), expected)
 

@@ -21,11 +21,12 @@ import grain.python  # noqa: F401 Defines flags of its own, which are there befo
 import numpy as np
 import pytest
 from absl import app, flags
+from ml_collections import config_dict
 from safetensors.numpy import save_file
 
 import asmjax.cli
 from asmjax.cli.config_flag import split_overrides
-from asmjax.config.build import build_predictor
+from asmjax.config.build import build_experiment, build_predictor
 from asmjax.config.load import load_config
 from asmjax.config.schema import check_path
 from asmjax.models.backbones import ViT
@@ -50,8 +51,8 @@ SHORT = {
   "predictor.backbone.blocks": (1, 1, 1, 1),
   "predictor.features": 8,
 }
-# The same for networks with a backbone: maps that are not too small, and of the training nothing
-# but its start and its end, since a step compiles for long (tests/config trains such networks).
+# The same for networks with a backbone: maps that are not too small, and of a training nothing but
+# its start and its end, since a step compiles for long (tests/config trains such networks).
 WITH_BACKBONE = {"data.size": (33, 33), "data.eval_size": (33, 33), "train.steps": 0}
 NARROW = {
   "resnet": {"width": 2},
@@ -123,8 +124,7 @@ class Reader:
 
   Attributes:
     trained: Folders of the runs so far, the last one at the end.
-    steps: Length of trainings in steps, whose first compiles for long: 0 for the start and the end
-      alone.
+    steps: Length of trainings in steps, which compile for long: 0 to build what they train, alone.
   """
 
   def __init__(self, patch: pytest.MonkeyPatch, finished: pathlib.Path):
@@ -169,8 +169,11 @@ class Reader:
     words = _shorten_groups(words) + ["--count=1"] if name == "analyze" else words
     # Every further scale compiles another program.
     words = [re.sub(r"^(--scales=[^,]*,[^,]*),.*", r"\1", word) for word in words]
-    if name == "train":
+    if name == "train" and self.steps:
       self.train(words)
+      return
+    if name == "train":
+      build_experiment(_read_config(words))
       return
     self._provide_runs(words)
     run_asmjax(name, self._shorten_sweep(words) if name == "sweep" else words)
@@ -179,9 +182,7 @@ class Reader:
     """Runs the command `train`, or copies what it would train."""
     workdir = pathlib.Path(_value(words, "workdir"))
     shutil.rmtree(workdir, ignore_errors=True)  # Pages train variants of a run in one folder.
-    overrides, _ = split_overrides(words)
-    config = load_config(_value(words, "config"), dict(text.split("=", 1) for text in overrides))
-    key = hashlib.sha256(repr(sorted(_flatten(config))).encode()).hexdigest()
+    key = hashlib.sha256(repr(sorted(_flatten(_read_config(words)))).encode()).hexdigest()
     if not (copy := self._finished / key).exists():
       run_asmjax("train", words)
       shutil.copytree(workdir, copy)
@@ -254,7 +255,7 @@ class Reader:
     if pathlib.Path(run).exists():
       return
     if not self.trained:
-      self.run("asmjax train --config=scenes:asm --workdir=runs/any")
+      self.train(["--config=scenes:asm", "--workdir=runs/any", *shorten("scenes:asm", steps=2)])
     common = lambda other: len(
       os.path.commonprefix([pathlib.Path(path).name for path in (other, run)])
     )
@@ -262,6 +263,12 @@ class Reader:
     path = pathlib.Path(run) / "config.json"
     seed = re.search(r"(\d*)$", run)[1] or 0
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": int(seed)}))
+
+
+def _read_config(words: list[str]) -> config_dict.ConfigDict:
+  """Returns the config that a command names, with its changes."""
+  overrides, _ = split_overrides(words)
+  return load_config(_value(words, "config"), dict(text.split("=", 1) for text in overrides))
 
 
 def _read_source(run: str) -> str:
