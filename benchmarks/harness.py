@@ -25,6 +25,7 @@ def time_in_turns(
   warm_ups: int = 1,
   calls: int = 1,
   pause: float = 0.0,
+  clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, np.ndarray]:
   """Measures the seconds of a call by side and round, so that other work falls on all sides.
 
@@ -35,17 +36,18 @@ def time_in_turns(
     calls: Number of calls of a side in its turn, waited for at its end only, as in a training: more
       than 1 where a device works on its own.
     pause: Seconds before each turn, in which another side's worker threads stop to spin.
+    clock: Function that returns seconds; `time.process_time` leaves out other processes.
   """
   seconds: dict[str, list[float]] = {name: [] for name in sides}
   for i in range(warm_ups + rounds):
     for name, run in sides.items():
       time.sleep(pause)
-      start = time.perf_counter()
+      start = clock()
       for _ in range(calls):
         result = run()
       wait_for(result)
       if i >= warm_ups:
-        seconds[name].append((time.perf_counter() - start) / calls)
+        seconds[name].append((clock() - start) / calls)
   return {name: np.asarray(of_side) for name, of_side in seconds.items()}
 
 

@@ -40,6 +40,7 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ("loop.py", *_ON_CPU, "--config=scenes:iid", "--rounds=4"),
     ("loop.py", *_ON_CPU, "--config=scenes:asm_aaf_released", "--rounds=4"),
     ("methods.py", *_ON_CPU, f"--configs={_METHODS}", "--rounds=5"),
+    ("pages.py", "--configs=scenes:iid", "--rounds=5"),
     ("start.py", "--configs=scenes:iid,scenes:asm_aaf_released"),
     ("lookahead.py", "--config=scenes:load", "--rounds=1", "--config.train.steps=100"),
     ("input.py", "--rounds=3"),

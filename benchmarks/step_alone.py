@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from asmjax.config.build import build_experiment
+from asmjax.config.load import load_config
 from asmjax.train.experiment import Experiment
 from asmjax.train.loop import make_take_steps
 from asmjax.train.parallel import replicate
@@ -27,3 +29,10 @@ def make_step_alone(run: Experiment) -> Callable[[], Any]:
 
   step_alone()
   return step_alone
+
+
+def make_step_of(config: str, data_root: str | None = None) -> Callable[[], Any]:
+  """Makes the same function of a config, by name, with its photos in a folder or on rooms."""
+  # Rooms are rendered on the fly: a few are enough for a batch.
+  overrides = {"data.root": data_root} if data_root else {"data.options.length": "16"}
+  return make_step_alone(build_experiment(load_config(config, overrides)))

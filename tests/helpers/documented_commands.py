@@ -72,6 +72,7 @@ BENCHMARKS = {
   "lookahead": ["--rounds=1", "--before=4"],
   "loop": ["--rounds=1"],
   "methods": ["--rounds=1"],
+  "pages": ["--rounds=1"],
   "step": [
     "--rounds=1",
     "--batch=1",
