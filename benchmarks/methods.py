@@ -2,7 +2,7 @@
 
 A step is everything from a batch to all players' new parameters, on one batch that stays on the
 device; augmentation, evaluation and checkpoints, which all methods share, are left out. On CPUs
-seconds are the processor's, which other work on the machine does not touch.
+seconds are the processor's, which leave out the time that other work takes.
 
   python benchmarks/methods.py --configs=scenes:iid,scenes:dice,scenes:asm
   taskset -c 0 python benchmarks/methods.py --configs=horse:iid,horse:asm --data_root=FOLDER

@@ -67,7 +67,7 @@ def compare(config: str, data_root: str | None, rounds: int) -> None:
   readings: dict[str, list[tuple[float, float, int]]] = {name: [] for name in SIDES}
   for _ in range(WARM_UPS + rounds):
     for name, side in sides.items():
-      os.environ["GLIBC_TUNABLES"] = SIDES[name]  # Read where the process starts, at the first.
+      os.environ["GLIBC_TUNABLES"] = SIDES[name]  # Read at the start of its process.
       readings[name].append(side.submit(take_step).result())
   for side in sides.values():
     side.shutdown()

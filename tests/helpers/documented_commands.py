@@ -125,7 +125,7 @@ class Reader:
 
   Attributes:
     trained: Folders of the runs so far, the last one at the end.
-    steps: Length of trainings in steps, which compile for long: 0 to build what they train, alone.
+    steps: Length of trainings in steps, which compile for long; 0 builds what `train` would train.
   """
 
   def __init__(self, patch: pytest.MonkeyPatch, finished: pathlib.Path):
@@ -170,11 +170,11 @@ class Reader:
     words = _shorten_groups(words) + ["--count=1"] if name == "analyze" else words
     # Every further scale compiles another program.
     words = [re.sub(r"^(--scales=[^,]*,[^,]*),.*", r"\1", word) for word in words]
-    if name == "train" and self.steps:
-      self.train(words)
-      return
     if name == "train":
-      build_experiment(_read_config(words))
+      if self.steps:
+        self.train(words)
+      else:
+        build_experiment(_read_config(words))
       return
     self._provide_runs(words)
     run_asmjax(name, self._shorten_sweep(words) if name == "sweep" else words)
