@@ -59,6 +59,8 @@ def config():
       "eval.batch_size": 8,
       "eval.every": 0,
       "checkpoint.every": 1,
+      # All of them: one that is removed after the disk is filled would make room for the next.
+      "checkpoint.keep": STEPS,
     },
   )
 
