@@ -24,24 +24,15 @@ if "jax" not in sys.modules:
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from jaxtyping import PyTree
 
 from asmjax.cli import config_flag
-from asmjax.config.build import build_game, build_optimizers
-from asmjax.config.data import Data, find_descriptor
-from asmjax.config.schema import construct
-from asmjax.game import PREDICTOR, Game
-from asmjax.train.experiment import Training
-from asmjax.train.nonfinite import guard_step
-from asmjax.train.parallel import pmap_step
-from asmjax.train.state import Player, TrainState, Transformations
-from asmjax.train.step import make_step
+from asmjax.train.state import Player
+from benchmarks.abstract_step import lower_step
 from benchmarks.harness import record_ratio
 
 config_flag.define_flags()
@@ -53,7 +44,6 @@ INTERCONNECTS = {
   "InfiniBand NDR (400 Gb/s)": 50e9,
   "Ethernet (100 Gb/s)": 12.5e9,
 }
-_TRUTHS = {"label": ((), jnp.int32), "depth": ((), jnp.float32), "normals": ((3,), jnp.float32)}
 _BYTES = {"f64": 8, "f32": 4, "i32": 4, "ui32": 4, "bf16": 2, "f16": 2, "i1": 1}
 
 
@@ -64,34 +54,6 @@ def count_reduced_bytes(program: str) -> list[int]:
     for shape, kind in re.findall(r"tensor<((?:\d+x)*)(\w+)>", match[1]):
       counts.append(math.prod(map(int, shape.split("x")[:-1])) * _BYTES[kind])
   return counts
-
-
-def make_state(game: Game, transformations: Transformations, size: tuple[int, int]) -> TrainState:
-  """Returns the shapes of a state, which `init_state` compiles and computes."""
-  variables = jax.eval_shape(lambda: game.init(jax.random.key(0), size))
-  players = {
-    name: Player(
-      params=of_player["params"],
-      batch_stats=of_player.get("batch_stats", {}),
-      opt_state=jax.eval_shape(transformations[name].init, of_player["params"]),
-    )
-    for name, of_player in variables.items()
-  }
-  key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-  return TrainState(jax.ShapeDtypeStruct((), jnp.int32), players, key)
-
-
-def make_batch(game: Game, batch_size: int, size: tuple[int, int]) -> dict[str, Any]:
-  """Returns the shapes of a batch on all devices."""
-  n = (jax.device_count(), batch_size // jax.device_count())
-  batch = {
-    "image": jax.ShapeDtypeStruct((*n, *size, 3), jnp.uint8),
-    "weight": jax.ShapeDtypeStruct(n, jnp.float32),
-  }
-  for task in game.tasks.values():
-    channels, dtype = _TRUTHS[task.truth_key]
-    batch[task.truth_key] = jax.ShapeDtypeStruct((*n, *size, *channels), dtype)
-  return batch
 
 
 def count_bytes(tree: PyTree) -> int:
@@ -118,27 +80,9 @@ def report(counts: list[int], players: Mapping[str, Player]) -> int:
 def main(arguments: list[str]) -> None:
   """Counts, and prints the model."""
   logging.set_verbosity(logging.ERROR)
-  config = config_flag.read_config(arguments)
-  training = construct(Training, config.train, "train")
-  data = construct(Data, config.data, "data")
-  game = build_game(config, find_descriptor(data), training.dtype)
-  optimizers = build_optimizers(config.optimizer, game)
-  transformations = {k: v.make_transformation(training.steps) for k, v in optimizers.items()}
-  step = make_step(
-    game,
-    transformations,
-    active_players=(PREDICTOR, *game.critics),
-    steps=training.steps,
-    grad_accum_steps=training.grad_accum_steps,
-    stop_frozen=lambda name, params: optimizers[name].stop_frozen(params),
-  )
-  state = make_state(game, transformations, data.size)
-  batch = make_batch(game, max(training.batch_size, jax.device_count()), data.size)
-  guarded = pmap_step(guard_step(step, limit=1))
-  carry = state, jax.ShapeDtypeStruct((), jnp.int32)
-  lowered = guarded.lower(carry, batch)  # pyright: ignore[reportFunctionMemberAccess]
-  print(f"{flags.FLAGS.config}, {data.size[0]}x{data.size[1]}, batch {training.batch_size}")
-  total = report(count_reduced_bytes(lowered.as_text()), state.players)
+  step = lower_step(config_flag.read_config(arguments))
+  print(f"{flags.FLAGS.config}, {step.size[0]}x{step.size[1]}, batch {step.batch_size}")
+  total = report(count_reduced_bytes(step.lowered.as_text()), step.state.players)
   sizes = (8, 32, 128, 256)
   print(f"  efficiency without overlap, steps of {_STEP_MS.value:.0f} ms, by number of devices")
   print(f"  {'':28}" + "".join(f"{size:8}" for size in sizes))

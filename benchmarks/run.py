@@ -63,6 +63,7 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ),
     ("predictors.py", *_ON_GPU, "--only=unet7", "--size=256x256", "--batch=8", "--rounds=3"),
     ("start.py", "--configs=scenes:asm"),
+    ("memory.py", *_ON_GPU, "--sizes=513", "--batch=16"),
   ),
 }
 

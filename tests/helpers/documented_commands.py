@@ -71,6 +71,7 @@ BENCHMARKS = {
   "input": ["--batches=1", "--rounds=1", "--steps=1", "--workers=1"],
   "lookahead": ["--rounds=1", "--before=4"],
   "loop": ["--rounds=1"],
+  "memory": ["--configs=scenes:iid", "--sizes=32", "--settings=plain"],
   "methods": ["--rounds=1"],
   "pages": ["--rounds=1"],
   "step": [
