@@ -76,10 +76,12 @@ GROWING_BOUNDARY = {
 
 # The discriminator of LoAd sees the photo split by classes (Jamali-Rad and Szabo 2022, Fig. 2), in
 # batches of truths and label maps (Sec. 4). Such maps are decided, so the predictor's are as well.
-# It meets a trained predictor, with lambda 1 from the start.
+# It meets a trained predictor, with lambda 1 from the start and nothing of `GAN_FROM_SCRATCH`, the
+# default where predictors start untrained.
 LOAD = {
   "inputs": "product",
   "weight": 1.0,
+  "balance": 0.0,
   "label_smoothing": 0.0,
   "joint_batch": True,
   "hard": True,

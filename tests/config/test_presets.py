@@ -169,7 +169,10 @@ def test_finetuning_schedule_is_sgd_with_frozen_statistics(stage):
   for term in config.terms.values():
     assert not any(norm.frozen for norm in norms(term.get("critic", {})))
   if method != "load_asm":
-    assert config.terms.adversarial.joint_batch and config.terms.adversarial.hard
+    term = config.terms.adversarial
+    assert term.joint_batch and term.hard
+    # lambda 1, and nothing of a game with a predictor that knows nothing.
+    assert (term.weight, term.balance, term.label_smoothing) == (1.0, 0.0, 0.0)
 
 
 def test_finetuning_schedule_leaves_other_methods_as_they_are():
