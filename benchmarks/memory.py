@@ -7,7 +7,8 @@
 
 The arrays that the compiled program holds at once on each device are counted: parameters and
 optimizers of all players, the batch, and what lies between. Nothing is computed. On CPUs the last
-two save nothing: XLA merges there what is computed twice, and widens bfloat16 to float32.
+two save nothing: XLA merges there what is computed twice, and widens bfloat16 to float32. A U-Net
+has no backbone: `--settings=plain,accum`.
 
   python benchmarks/memory.py --configs=voc:asm@deeplab_v3_mobilenet_v2 --sizes=129
   python benchmarks/memory.py --device=gpu --sizes=321,513,769 --batch=16
