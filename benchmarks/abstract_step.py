@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from asmjax.config.build import build_game, build_optimizers
 from asmjax.config.data import Data, find_descriptor
@@ -12,8 +13,8 @@ from asmjax.config.schema import construct
 from asmjax.game import PREDICTOR, Game
 from asmjax.train.experiment import Training
 from asmjax.train.nonfinite import guard_step
-from asmjax.train.parallel import pmap_step
-from asmjax.train.state import Player, TrainState, Transformations
+from asmjax.train.parallel import pmap_step, replicate, shard_batch
+from asmjax.train.state import Player, TrainState, Transformations, init_state
 from asmjax.train.step import make_step
 
 _TRUTHS = {"label": ((), jnp.int32), "depth": ((), jnp.float32), "normals": ((3,), jnp.float32)}
@@ -23,16 +24,35 @@ class AbstractStep(NamedTuple):
   """A step that can be compiled and read, of which nothing is computed.
 
   Attributes:
+    game: Predictor and critics.
+    transformations: Optax transformation by player.
     state: Shapes of all players.
     size: Size (h, w) of the images.
     batch_size: Images a step, on all devices.
     lowered: Program on all devices; the state is donated, as in a training.
   """
 
+  game: Game
+  transformations: Transformations
   state: TrainState
   size: tuple[int, int]
   batch_size: int
   lowered: jax.stages.Lowered
+
+  def draw_inputs(self) -> tuple[Any, dict[str, Any]]:
+    """Draws what the program takes: the initial state and count of faults, and a batch of noise."""
+    state = init_state(self.game, self.transformations, seed=0, image_size=self.size)
+    rng, n = np.random.default_rng(0), self.batch_size
+    batch = {
+      "image": rng.integers(0, 256, (n, *self.size, 3)).astype(np.uint8),
+      "weight": np.ones(n, np.float32),
+    }
+    for task in self.game.tasks.values():
+      channels, dtype = _TRUTHS[task.truth_key]
+      shape = (n, *self.size, *channels)
+      drawn = rng.integers(0, task.channels, shape) if dtype == jnp.int32 else rng.random(shape)
+      batch[task.truth_key] = drawn.astype(dtype)
+    return replicate((state, jnp.int32(0))), shard_batch(batch)
 
 
 def lower_step(config: Config) -> AbstractStep:
@@ -59,7 +79,7 @@ def lower_step(config: Config) -> AbstractStep:
   guarded = pmap_step(guard_step(step, limit=1), donate=True)
   batch = _make_batch(game, batch_size, data.size)
   lowered = guarded.lower(carry, batch)  # pyright: ignore[reportFunctionMemberAccess]
-  return AbstractStep(state, data.size, batch_size, lowered)
+  return AbstractStep(game, transformations, state, data.size, batch_size, lowered)
 
 
 def _make_state(game: Game, transformations: Transformations, size: tuple[int, int]) -> TrainState:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Array
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
 
 # Pixels of padding (above, below) and (left, right).
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -56,3 +58,34 @@ def is_pointwise(kernel: Sequence[int], options: ConvOptions) -> bool:
   """Tells whether a kernel (k, l, c, d) multiplies the channels of each pixel by one matrix."""
   unpadded = not any(map(any, options.padding))
   return tuple(kernel[:2]) == (1, 1) and options.groups == 1 and unpadded
+
+
+def pad_map(x: Float[Array, "n h w c"], padding: Padding) -> Float[Array, "n h2 w2 c"]:
+  """Adds zeros (above, below) and (left, right); negative numbers take rows or columns away."""
+  sides = ((0, 0), *padding, (0, 0))
+  return lax.pad(x, jnp.zeros((), x.dtype), [(*side, 0) for side in sides])
+
+
+def cut_taps(
+  padded: Float[Array, "n h w c"],
+  kernel: Sequence[int],
+  options: ConvOptions,
+  size: tuple[int, int],
+) -> list[Float[Array, "n h2 w2 c"]]:
+  """Cuts out what each tap of a kernel (k, l, ...) meets, row by row of the kernel.
+
+  Args:
+    padded: Maps with their padding.
+    kernel: Shape of the kernel.
+    options: Options of the convolution, whose padding is not used.
+    size: Size (h2, w2) of the result of the convolution.
+  """
+
+  def cut(x: Array, axis: int, tap: int) -> Array:
+    start, count = tap * options.dilation, size[axis - 1]
+    return lax.slice_in_dim(
+      x, start, start + (count - 1) * options.stride + 1, options.stride, axis
+    )
+
+  rows = [cut(padded, 1, tap) for tap in range(kernel[0])]
+  return [cut(row, 2, tap) for row in rows for tap in range(kernel[1])]

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from asmjax.ops.masked_mean import promote_to_float32
-from asmjax.ops.windows import ConvOptions, conv_output_size
+from asmjax.ops.windows import ConvOptions, conv_output_size, cut_taps, pad_map
 
 
 def applies(x: Array, kernel: Array, options: ConvOptions) -> bool:
@@ -31,8 +31,10 @@ def conv2d(
 
 def _convolve(x: Array, kernel: Array, options: ConvOptions) -> Array:
   weights = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
-  inputs = _shift_inputs(promote_to_float32(x), kernel, options)
-  products = [inputs * weight for inputs, weight in zip(inputs, weights, strict=True)]
+  padded = pad_map(promote_to_float32(x), options.padding)
+  size = conv_output_size(x.shape[1:3], kernel.shape, options)
+  taps = cut_taps(padded, kernel.shape, options, size)
+  products = [inputs * weight for inputs, weight in zip(taps, weights, strict=True)]
   return functools.reduce(jnp.add, products).astype(x.dtype)
 
 
@@ -42,50 +44,39 @@ def _forward(x: Array, kernel: Array, options: ConvOptions):
 
 def _backward(options: ConvOptions, residuals: tuple[Array, Array], cotangent: Array):
   x, kernel = residuals
-  (x_cotangent,) = jax.linear_transpose(lambda x: _convolve(x, kernel, options), x)(cotangent)
+  if options.stride == 1:
+    x_cotangent = conv2d(cotangent, kernel[::-1, ::-1], _transpose(options, kernel))
+  else:
+    (x_cotangent,) = jax.linear_transpose(lambda x: _convolve(x, kernel, options), x)(cotangent)
   return x_cotangent, _sum_kernel_cotangent(x, cotangent, kernel, options)
 
 
 conv2d.defvjp(_forward, _backward)
 
 
+def _transpose(options: ConvOptions, kernel: Array) -> ConvOptions:
+  """Returns the options of the transpose without strides: the convolution with the kernel turned.
+
+  One loop that reads padded values: JAX's own transpose pads the product of each tap, and checks
+  for each value whether it lies in the padding.
+  """
+  reach = [(size - 1) * options.dilation for size in kernel.shape[:2]]
+  (top, bottom), (left, right) = options.padding
+  padding = (reach[0] - top, reach[0] - bottom), (reach[1] - left, reach[1] - right)
+  return options._replace(padding=padding)
+
+
 def _sum_kernel_cotangent(x: Array, cotangent: Array, kernel: Array, options: ConvOptions) -> Array:
   """Sums products row by row: of a whole map XLA would store all of them before it adds."""
-  rows, columns, _, channels = kernel.shape
-  stride, dilation, width = options.stride, options.dilation, cotangent.shape[2]
-  padded = _pad(promote_to_float32(x), options)
+  padded = pad_map(promote_to_float32(x), options.padding)
+  span = (kernel.shape[0] - 1) * options.dilation + 1
 
   def add_row(total: Array, i: Array) -> tuple[Array, None]:
-    row = lax.dynamic_index_in_dim(cotangent, i, 1, keepdims=False)
-    input_rows = [
-      lax.dynamic_index_in_dim(padded, i * stride + a * dilation, 1, keepdims=False)
-      for a in range(rows)
-    ]
-    products = [
-      jnp.sum(_take_every(inputs, 1, b * dilation, width, stride) * row, (0, 1))
-      for inputs in input_rows
-      for b in range(columns)
-    ]
-    return total + jnp.stack(products), None
+    inputs = lax.dynamic_slice_in_dim(padded, i * options.stride, span, 1)
+    row = lax.dynamic_slice_in_dim(cotangent, i, 1, 1)
+    taps = cut_taps(inputs, kernel.shape, options, (1, cotangent.shape[2]))
+    return total + jnp.stack([jnp.sum(inputs * row, (0, 1, 2)) for inputs in taps]), None
 
-  zeros = jnp.zeros((rows * columns, channels), padded.dtype)
+  zeros = jnp.zeros((kernel.shape[0] * kernel.shape[1], kernel.shape[-1]), padded.dtype)
   total, _ = lax.scan(add_row, zeros, jnp.arange(cotangent.shape[1]))
   return total.reshape(kernel.shape).astype(kernel.dtype)
-
-
-def _shift_inputs(x: Array, kernel: Array, options: ConvOptions) -> list[Array]:
-  """Cuts out what each tap of the kernel is multiplied by, (n, h2, w2, c)."""
-  height, width = conv_output_size(x.shape[1:3], kernel.shape, options)
-  padded, (stride, dilation) = _pad(x, options), (options.stride, options.dilation)
-  rows = [_take_every(padded, 1, a * dilation, height, stride) for a in range(kernel.shape[0])]
-  return [
-    _take_every(row, 2, b * dilation, width, stride) for row in rows for b in range(kernel.shape[1])
-  ]
-
-
-def _pad(x: Array, options: ConvOptions) -> Array:
-  return jnp.pad(x, ((0, 0), *options.padding, (0, 0)))
-
-
-def _take_every(x: Array, axis: int, start: int, count: int, stride: int) -> Array:
-  return lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)

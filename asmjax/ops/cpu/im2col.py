@@ -10,7 +10,7 @@ from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
 from asmjax.ops.cpu.matmul import multiply_channels
-from asmjax.ops.windows import ConvOptions, conv_output_size
+from asmjax.ops.windows import ConvOptions, conv_output_size, cut_taps, pad_map
 
 
 def applies(x: Array, kernel: Array, options: ConvOptions) -> bool:
@@ -31,12 +31,6 @@ def conv2d(
   x: Float[Array, "n h w c"], kernel: Float[Array, "k l c d"], options: ConvOptions
 ) -> Float[Array, "n h2 w2 d"]:
   """Multiplies all patches, laid out as rows of a matrix, by the kernel."""
-  stride, dilation = options.stride, options.dilation
-  h, w = conv_output_size(x.shape[1:3], kernel.shape, options._replace(stride=1))
-  padded = jnp.pad(x, ((0, 0), *options.padding, (0, 0)))
-  patches = [
-    padded[:, i : i + h : stride, j : j + w : stride]
-    for i in range(0, kernel.shape[0] * dilation, dilation)
-    for j in range(0, kernel.shape[1] * dilation, dilation)
-  ]
+  size = conv_output_size(x.shape[1:3], kernel.shape, options)
+  patches = cut_taps(pad_map(x, options.padding), kernel.shape, options, size)
   return multiply_channels(jnp.concatenate(patches, -1), kernel.reshape(-1, kernel.shape[-1]))
