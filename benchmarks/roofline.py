@@ -29,7 +29,7 @@ import collections
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -85,20 +85,33 @@ def _time_best(function: Callable[[Any], Any], value: Any, rounds: int = 7) -> f
 
 
 def profile(run: Callable[[], Any], steps: int) -> dict[str, float]:
-  """Returns the seconds of a step by name of the operation, on one device."""
+  """Returns the seconds of a step by name of the operation, on one device.
+
+  Raises:
+    RuntimeError: The profiler saw no operation.
+  """
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):
       for _ in range(steps):
         result = run()
       wait_for(result)
     (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
-    planes = jax.profiler.ProfileData.from_file(str(path)).planes
     seconds: dict[str, float] = collections.defaultdict(float)
-    for plane in planes:
-      for event in (event for line in plane.lines for event in line.events):
+    for line in _find_lines(jax.profiler.ProfileData.from_file(str(path))):
+      for event in line.events:
         if name := dict(event.stats).get("hlo_op"):
           seconds[str(name)] += 1e-9 * event.duration_ns / steps / jax.local_device_count()
+  if not seconds:
+    raise RuntimeError(f"the profile of {steps} steps names no operation (`hlo_op`)")
   return seconds
+
+
+def _find_lines(data: jax.profiler.ProfileData) -> Iterator[Any]:
+  """Yields the lines with operations: threads, or a GPU's streams, which other lines repeat."""
+  on_gpu = jax.default_backend() == "gpu"
+  for plane in data.planes:
+    if plane.name.startswith("/device:GPU") == on_gpu:
+      yield from (line for line in plane.lines if not on_gpu or line.name.startswith("Stream"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Long runs: memory, open files and threads stay what they were.
 
-The short form takes 24 steps of lookahead, whose predictor's steps are those of any training;
+The short form takes 12 steps of lookahead, whose predictor's steps are those of any training;
 `--injections=N` takes 30 N of either kind, so 100 for 3,000 steps.
 """
 
@@ -64,9 +64,9 @@ def test_train_keeps_memory_files_and_threads_flat(kind, tmp_path, injections):
   if kind == "training" and not injections(0):
     pytest.skip("in the long form alone, --injections=N")
   variant, changes = RUNS[kind]
-  steps = 30 * injections(0) or 24
+  steps = 30 * injections(0) or 12
   # Steps of a critic are not among them, and cycles end a run that has nothing to gain.
-  config = small.config(variant, **changes, **{"train.steps": steps, "train.log_every": 2})
+  config = small.config(variant, **changes, **{"train.steps": steps, "train.log_every": 1})
   if kind == "lookahead":
     config.lookahead.rules.update(patience=20, cycles=steps)
   experiment, meter = build_experiment(config), ResourceMeter()
