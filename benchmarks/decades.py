@@ -4,10 +4,11 @@
   affinity   adaptive affinity fields alone, forward and backward from logits
   replay     reading 32 examples from LoAd's buffer, whose models have each predicted all images
 
-Times are seconds of the processor, medians of rounds in which all points take turns; memory is what
-the compiled program holds at its peak, and for the buffer the maps on the disk. A straight line
-through the logarithms gives the exponent: 1 where ten times as much costs ten times as much. A part
-of a cost that does not grow, such as the optimizers' of a small step, makes it smaller.
+Times are medians of rounds in which all points take turns, in seconds of the processor, on GPUs of
+the clock; memory is what the compiled program holds at its peak, and for the buffer the maps on the
+disk. A straight line through the logarithms gives the exponent: 1 where ten times as much costs ten
+times as much. A part of a cost that does not grow, such as the optimizers' of a small step, makes
+it smaller.
 
   python benchmarks/decades.py --plot=decades.png
 """
@@ -36,7 +37,7 @@ from asmjax.losses.affinity import affinity_loss
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.step import make_step
-from benchmarks.harness import make_parser, record_ratio, wait_for
+from benchmarks.harness import add_device_flag, make_parser, record_ratio, use_device, wait_for
 from benchmarks.step_setting import CRITIC, make_setting
 
 # A decade of each quantity; while it varies, the others stay at their middle.
@@ -67,7 +68,7 @@ class Cost:
   Attributes:
     run: Function whose cost it is.
     memory: Bytes that it needs.
-    seconds: Seconds of the processor of each call.
+    seconds: Seconds of each call.
   """
 
   run: Callable[[], Any]
@@ -132,7 +133,7 @@ def _count_bytes(compiled: Any) -> int:
   return sum(getattr(memory, size) for size in sizes)
 
 
-def measure(rounds: int, folder: pathlib.Path) -> Costs:
+def measure(rounds: int, folder: pathlib.Path, clock: Callable[[], float]) -> Costs:
   """Measures all subjects at all values, which take turns, after a round that does not count."""
   make = {
     "structure": make_structure,
@@ -150,10 +151,10 @@ def measure(rounds: int, folder: pathlib.Path) -> Costs:
   each = {id(cost): cost for by_value in costs.values() for cost in by_value.values()}.values()
   for i in range(rounds + 1):
     for cost in each:
-      start = time.process_time()
+      start = clock()
       wait_for(cost.run())
       if i:
-        cost.seconds.append(time.process_time() - start)
+        cost.seconds.append(clock() - start)
   return costs
 
 
@@ -209,16 +210,18 @@ def parse_flags() -> argparse.Namespace:
   parser = make_parser(__doc__)
   parser.add_argument("--rounds", type=int, default=5, help="measured after one that is not")
   parser.add_argument("--plot", type=pathlib.Path, help="PNG file to draw; none by default")
+  add_device_flag(parser)
   return parser.parse_args()
 
 
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse_flags()
-  jax.config.update("jax_platforms", "cpu")  # Of another device the processor knows no times.
+  # Of another device the processor knows no times.
+  clock = time.process_time if use_device(args.device) == "cpu" else time.perf_counter
   print(f"JAX {jax.__version__}, {jnp.zeros(()).device.device_kind}")
   with tempfile.TemporaryDirectory() as folder:
-    costs = measure(args.rounds, pathlib.Path(folder))
+    costs = measure(args.rounds, pathlib.Path(folder), clock)
   report(costs)
   if args.plot:
     draw(costs, args.plot)

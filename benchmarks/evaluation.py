@@ -20,7 +20,7 @@ from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import read_config, read_state
 from asmjax.train.evaluate import make_evaluate
 from asmjax.train.experiment import Experiment
-from benchmarks.harness import make_parser, time_in_turns
+from benchmarks.harness import add_device_flag, make_parser, time_in_turns, use_device
 
 
 def build_run(workdir: pathlib.Path, data_root: str | None, *, all_metrics: bool) -> Experiment:
@@ -45,7 +45,9 @@ def main() -> None:
   parser.add_argument("--workdir", type=pathlib.Path, required=True)
   parser.add_argument("--data_root", help="the run's own by default")
   parser.add_argument("--rounds", type=int, default=3)
+  add_device_flag(parser)
   args = parser.parse_args()
+  use_device(args.device)
   runs = {
     name: build_run(args.workdir, args.data_root, all_metrics=name == "all")
     for name in ("sums", "all")

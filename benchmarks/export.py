@@ -32,7 +32,7 @@ import numpy as np
 
 from asmjax.inference.export import FixedSizeOnlyError, export, save
 from asmjax.inference.trained import TrainedPredictor
-from benchmarks.harness import format_ratio, make_parser, time_in_turns
+from benchmarks.harness import add_device_flag, format_ratio, make_parser, time_in_turns, use_device
 
 # How a process begins, makes `predict` of what it is given, and ends.
 BEGIN = """
@@ -175,12 +175,14 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--batch", type=int, default=1, help="images a call")
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--calls", type=int, default=20, help="a round, after the first")
+  add_device_flag(parser)
   return parser.parse_args()
 
 
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse_flags()
+  use_device(args.device)
   if args.workdir:
     compare_with_python(args.workdir, args)
   else:

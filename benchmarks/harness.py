@@ -124,7 +124,9 @@ def use_device(name: str | None) -> str:
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of it.
   if name:
     # On GPUs the CPU stays, on which sides are held against each other.
-    jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda,cpu"}[name])
+    platforms = {"cpu": "cpu", "gpu": "cuda,cpu"}[name]
+    jax.config.update("jax_platforms", platforms)
+    os.environ["JAX_PLATFORMS"] = platforms  # Of the processes that a script starts.
   if jax.default_backend() != "gpu":
     return "cpu"
   if torch := sys.modules.get("torch"):

@@ -27,16 +27,18 @@ from asmjax.config.build import build_experiment, build_schedule
 from asmjax.lookahead.train import LookaheadSchedule
 from asmjax.train.experiment import Experiment
 from asmjax.train.loop import MakeSchedule, train
-from benchmarks.harness import record_ratio
+from benchmarks.harness import record_ratio, use_device
 
 config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "timed runs of each side")
+_DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu"], "JAX's own by default")
 _BEFORE = flags.DEFINE_integer("before", 0, "steps of the first stage", lower_bound=0)
 
 
 def main(arguments: list[str]) -> None:
   """Prints the ratio of each round and its median, and where the time goes."""
   logging.set_verbosity(logging.ERROR)
+  use_device(_DEVICE.value)
   config = config_flag.read_config(arguments)
   with tempfile.TemporaryDirectory() as cache:
     jax.config.update("jax_compilation_cache_dir", cache)

@@ -34,7 +34,7 @@ _DEEPLAB = "--only=deeplab_v3_resnet50"
 _METHODS = "scenes:iid,scenes:dice,scenes:lovasz,scenes:rmi,scenes:aaf_released,scenes:iid_asm"
 SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
   "cpu": (
-    ("step.py", *_ON_CPU, "--rounds=7"),
+    ("step.py", *_ON_CPU, "--rounds=7", "--no-compile"),
     ("affinity.py", *_ON_CPU, "--rounds=5"),
     ("predictors.py", *_ON_CPU, "--size=129x129", "--rounds=3", "--no-compile"),
     ("loop.py", *_ON_CPU, "--config=scenes:iid", "--rounds=4"),
@@ -42,16 +42,16 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ("methods.py", *_ON_CPU, f"--configs={_METHODS}", "--rounds=5"),
     ("roofline.py", *_ON_CPU, "--config=scenes:asm"),
     ("pages.py", "--configs=scenes:iid", "--rounds=5"),
-    ("start.py", "--configs=scenes:iid,scenes:asm_aaf_released"),
-    ("lookahead.py", "--config=scenes:load", "--rounds=1", "--config.train.steps=100"),
+    ("start.py", *_ON_CPU, "--configs=scenes:iid,scenes:asm_aaf_released"),
+    ("lookahead.py", *_ON_CPU, "--config=scenes:load", "--rounds=1", "--config.train.steps=100"),
     ("input.py", "--rounds=3"),
     ("crf.py", "--rounds=3"),
     ("boundary.py", "--images=30"),
     ("imports.py", "--repeats=5"),
-    ("decades.py",),
+    ("decades.py", *_ON_CPU),
   ),
   "gpu": (
-    ("step.py", *_ON_GPU, "--rounds=5"),
+    ("step.py", *_ON_GPU, "--rounds=5", "--no-compile"),
     ("step.py", *_ON_GPU, "--rounds=5", "--preset=paper", "--batch=16", "--size=288x384"),
     ("affinity.py", *_ON_GPU, "--rounds=5"),
     ("methods.py", *_ON_GPU, f"--configs={_METHODS}", "--rounds=5"),
@@ -65,7 +65,7 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ("predictors.py", *_ON_GPU, "--only=unet7", "--size=256x256", "--batch=8", "--rounds=3"),
     ("roofline.py", *_ON_GPU, "--config=scenes:asm"),
     ("roofline.py", *_ON_GPU, "--config=voc:asm@deeplab_v3_resnet50"),
-    ("start.py", "--configs=scenes:asm"),
+    ("start.py", *_ON_GPU, "--configs=scenes:asm"),
     ("memory.py", *_ON_GPU, "--sizes=513", "--batch=16"),
   ),
 }

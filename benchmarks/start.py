@@ -21,7 +21,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from benchmarks.harness import make_parser, record_ratio
+from benchmarks.harness import add_device_flag, make_parser, record_ratio, use_device
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -65,12 +65,14 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--configs", default="scenes:asm_aaf_released", help="separated by commas")
   parser.add_argument("--data_root", help="config.data.root of all of them")
   parser.add_argument("--rounds", type=int, default=1, help="of both sides, in turn")
+  add_device_flag(parser)
   return parser.parse_args()
 
 
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse_flags()
+  use_device(args.device)
   overrides = [f"--config.data.root={args.data_root}"] if args.data_root else []
   for config in args.configs.split(","):
     for _ in range(args.rounds):

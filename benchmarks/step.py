@@ -11,6 +11,7 @@ predictor and critic. The networks, losses and optimizers are those of `configs/
             functions and two jitted updates, called one after the other.
   pytorch   the released scheme in PyTorch (three analyzer passes, two backward passes), channels
             last; see `torch_step.py`.
+  compiled  the same with both networks through `torch.compile`, which needs a C++ compiler.
 
 First it is asserted that all sides compute the same thing. Then the sides take turns, so that
 other work on the machine falls on all of them: the ratios are what counts. Still, PyTorch's
@@ -128,10 +129,12 @@ def make_separate(step: SeparateStep) -> Callable[[], Any]:
   return run
 
 
-def make_pytorch(setting: Setting, device: str) -> "torch_step.ReleasedStep":
+def make_pytorch(
+  setting: Setting, device: str, *, compiled: bool = False
+) -> "torch_step.ReleasedStep":
   """Makes the released scheme, with the weights that the JAX sides start from."""
   params = {name: player.params for name, player in setting.start.players.items()}
-  return torch_step.ReleasedStep(setting, params, device)
+  return torch_step.ReleasedStep(setting, params, device, compiled=compiled)
 
 
 def check_separate(step: SeparateStep) -> None:
@@ -208,12 +211,14 @@ def benchmark(preset: str, args: argparse.Namespace, device: str, *, with_torch:
   if with_torch:
     check_pytorch(setting)
     sides["pytorch"] = make_pytorch(setting, device)
+    if not args.no_compile:
+      sides["compiled"] = make_pytorch(setting, device, compiled=True)
   calls = count_calls(device)
   times = time_in_turns(sides, args.rounds, warm_ups=WARM_UPS, calls=calls, pause=PAUSE)
   report(f"step of structure matching ({preset}), batch {args.batch} of {size}", times)
   ours, others = joint.flops(), separate.flops()
   print(
-    f"  compiled: ours {ours / 1e9:.2f} GFLOP, separate {others / 1e9:.2f} GFLOP, "
+    f"  programs: ours {ours / 1e9:.2f} GFLOP, separate {others / 1e9:.2f} GFLOP, "
     f"ours / separate = {ours / others:.2f}"
   )
 
@@ -237,6 +242,7 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--stride", type=int, default=2, help="of the U-Net's output")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
   parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+  parser.add_argument("--no-compile", action="store_true", help="leave `torch.compile` out")
   add_device_flag(parser)
   return parser.parse_args()
 

@@ -78,9 +78,18 @@ class ReleasedStep:
     setting: Networks, losses, optimizers and the batch.
     params: Parameters to start from, by player.
     device: Device to compute on.
+    compiled: Whether the networks go through `torch.compile`; without CUDA graphs, which do not
+      keep the features of one pass of the analyzer through the next.
   """
 
-  def __init__(self, setting: Setting, params: Mapping[str, Any], device: str = "cpu"):
+  def __init__(
+    self,
+    setting: Setting,
+    params: Mapping[str, Any],
+    device: str = "cpu",
+    *,
+    compiled: bool = False,
+  ):
     self.term, self.steps, self.step, self.params = setting.term, setting.steps, 0, params
     classes, unet = setting.task.channels, setting.game.predictor
     widths = tuple(min(unet.width * 2**i, unet.max_width) for i in range(unet.levels))
@@ -94,6 +103,10 @@ class ReleasedStep:
     for name, net in nets.items():
       load(net, params[name], self.name_maps[name])
     self.nets = {k: net.to(device, memory_format=torch.channels_last) for k, net in nets.items()}
+    predictor, critic = self.nets.values()
+    prepare = torch.compile if compiled else lambda function: function
+    self._predict, self._analyze = prepare(predictor), prepare(critic)
+    self._find_features = prepare(critic.features)
     self.optimizers = setting.optimizers
     self.adams = {name: _adam(net, self.optimizers[name]) for name, net in self.nets.items()}
     self.schedules = [
@@ -130,19 +143,19 @@ class ReleasedStep:
     for adam in self.adams.values():
       adam.zero_grad()
     image = self.image.to(self.device, non_blocking=True)
-    logits = predictor((image.float() - self.mean) / self.std)
+    logits = self._predict((image.float() - self.mean) / self.std)
     label, mask = self._truth(logits)
     one_hot = lambda classes: F.one_hot(classes, logits.shape[1]).permute(0, 3, 1, 2).float()
     predicted = F.softmax(logits, 1) * mask
 
-    true, rebuilt = critic(one_hot(label.clamp(max=logits.shape[1] - 1)) * mask)
+    true, rebuilt = self._analyze(one_hot(label.clamp(max=logits.shape[1] - 1)) * mask)
     detached = one_hot(logits.argmax(1)) * mask if term.binarize else predicted.detach()
     reconstruction = F.cross_entropy(rebuilt, label, ignore_index=255)
-    loss = self._critic_objective(critic.features(detached, self.depth), true, mask)
+    loss = self._critic_objective(self._find_features(detached, self.depth), true, mask)
     loss = loss + term.reconstruction_weight * reconstruction
     loss.backward(inputs=list(critic.parameters()))
 
-    features = critic.features(predicted, self.depth)
+    features = self._find_features(predicted, self.depth)
     constant = {layer: true[layer].detach() for layer in term.layers}
     value = sum(self._means(features, constant, mask, lambda distance: distance))
     (float(evaluate_weight(term.weight, self.step / self.steps)) * value).backward(
