@@ -21,7 +21,7 @@ _TRUTHS = {"label": ((), jnp.int32), "depth": ((), jnp.float32), "normals": ((3,
 
 
 class AbstractStep(NamedTuple):
-  """A step that can be compiled and read, of which nothing is computed.
+  """A step that can be compiled and read without data; only `draw_inputs` computes anything.
 
   Attributes:
     game: Predictor and critics.
@@ -42,17 +42,22 @@ class AbstractStep(NamedTuple):
   def draw_inputs(self) -> tuple[Any, dict[str, Any]]:
     """Draws what the program takes: the initial state and count of faults, and a batch of noise."""
     state = init_state(self.game, self.transformations, seed=0, image_size=self.size)
-    rng, n = np.random.default_rng(0), self.batch_size
-    batch = {
-      "image": rng.integers(0, 256, (n, *self.size, 3)).astype(np.uint8),
-      "weight": np.ones(n, np.float32),
-    }
-    for task in self.game.tasks.values():
-      channels, dtype = _TRUTHS[task.truth_key]
-      shape = (n, *self.size, *channels)
-      drawn = rng.integers(0, task.channels, shape) if dtype == jnp.int32 else rng.random(shape)
-      batch[task.truth_key] = drawn.astype(dtype)
-    return replicate((state, jnp.int32(0))), shard_batch(batch)
+    rng = np.random.default_rng(0)
+    classes = {task.truth_key: task.channels for task in self.game.tasks.values()}
+
+    def draw(key: str, array: jax.ShapeDtypeStruct) -> np.ndarray:
+      shape = (self.batch_size, *array.shape[2:])
+      if key == "weight":
+        return np.ones(shape, array.dtype)
+      if np.issubdtype(array.dtype, np.integer):
+        return rng.integers(0, classes.get(key, 256), shape, array.dtype)
+      numbers = rng.random(shape, array.dtype)
+      if key == "normals":
+        numbers /= np.linalg.norm(numbers, axis=-1, keepdims=True)
+      return numbers
+
+    shapes = _make_batch(self.game, self.batch_size, self.size)
+    return replicate((state, jnp.int32(0))), shard_batch({k: draw(k, v) for k, v in shapes.items()})
 
 
 def lower_step(config: Config) -> AbstractStep:

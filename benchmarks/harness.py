@@ -13,9 +13,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import flags
 
 # Environment variable with the path of a JSON Lines file that `record_ratio` appends to.
 ROWS = "ASMJAX_BENCHMARK_ROWS"
+
+# JAX's platforms by device. On GPUs the CPU stays, on which sides are held against each other.
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}
 
 
 def time_in_turns(
@@ -116,6 +120,11 @@ def add_device_flag(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--device", choices=("cpu", "gpu"), help="of all sides; JAX's own by default")
 
 
+def define_device_flag() -> flags.FlagHolder[str | None]:
+  """Defines the same flag for scripts that take the flags of configs."""
+  return flags.DEFINE_enum("device", None, ["cpu", "gpu"], "of all sides; JAX's own by default")
+
+
 def use_device(name: str | None) -> str:
   """Lets JAX compute on a device, before it has been used; returns PyTorch's name of it.
 
@@ -123,10 +132,8 @@ def use_device(name: str | None) -> str:
   """
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of it.
   if name:
-    # On GPUs the CPU stays, on which sides are held against each other.
-    platforms = {"cpu": "cpu", "gpu": "cuda,cpu"}[name]
-    jax.config.update("jax_platforms", platforms)
-    os.environ["JAX_PLATFORMS"] = platforms  # Of the processes that a script starts.
+    jax.config.update("jax_platforms", PLATFORMS[name])
+    os.environ["JAX_PLATFORMS"] = PLATFORMS[name]  # Of the processes that a script starts.
   if jax.default_backend() != "gpu":
     return "cpu"
   if torch := sys.modules.get("torch"):

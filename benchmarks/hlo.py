@@ -8,26 +8,45 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-_BITS = {"pred": 8, "bf16": 16, **{f"{kind}{n}": n for kind in "fsuc" for n in (4, 8, 16, 32, 64)}}
+_BITS = {
+  "pred": 8,
+  "bf16": 16,
+  **{f"{kind}{bits}": bits for kind in "su" for bits in (4, 8, 16, 32, 64)},
+  **{f"f{bits}": bits for bits in (16, 32, 64)},
+  **{f"c{bits}": bits for bits in (64, 128)},
+}
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.\-]+)")
+# What XLA computes as one kernel on CPUs, whose instructions have no times of their own.
+_SMALL_CALL = 'xla_cpu_small_call="true"'
 
 # Groups of instructions; a fusion belongs to the first that has one of its parts.
 _KINDS: Mapping[str, frozenset[str]] = {
   "convolution": frozenset({"convolution"}),
-  "product": frozenset({"dot"}),
+  "matmul": frozenset({"dot"}),
   "gather, scatter, sort": frozenset({"gather", "scatter", "sort", "select-and-scatter"}),
-  "collective": frozenset({"all-reduce", "all-gather", "all-to-all", "collective-permute"}),
+  "collective": frozenset(
+    {"all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"}
+  ),
   "reduction": frozenset({"reduce", "reduce-window"}),
 }
 # What touches no memory.
 _FREE = frozenset({"parameter", "constant", "bitcast", "tuple", "get-tuple-element"})
+# What reads no more of its first operand than it returns.
+_SLICES = frozenset({"slice", "dynamic-slice"})
+_UPDATE = "dynamic-update-slice"
 # What only moves numbers: a fusion of nothing else is a copy.
-_MOVES = _FREE | frozenset(
-  {"copy", "transpose", "reshape", "broadcast", "slice", "concatenate", "pad", "reverse", "iota"}
+_MOVES = (
+  _FREE
+  | _SLICES
+  | frozenset(
+    {"copy", "transpose", "reshape", "broadcast", "concatenate", "pad", "reverse", "iota", _UPDATE}
+  )
 )
+# What takes one operation for each number of its result; functions such as exp are left out.
+_ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "negate"})
 # Kind of what runs instructions that are listed by themselves.
 CONTROL = "control"
 _CONTROL = frozenset({"while", "conditional", "call"})
@@ -47,10 +66,12 @@ class Operation:
   """What an instruction has to do.
 
   Attributes:
-    kind: "convolution", "product", "reduction" or another group of instructions.
-    flops: Floating-point operations of products and convolutions. Those of other instructions are
-      not counted: memory limits them.
-    bytes: Bytes of all operands and results, once each and complete, even where a part is read.
+    kind: "convolution", "matmul", "reduction" or another group of instructions.
+    flops: Floating-point operations: two for each product of a convolution or matmul, padding left
+      out, and one for each sum, product, quotient or maximum of two numbers elsewhere. Functions
+      such as exp, and reductions, are not counted.
+    bytes: Bytes of all operands and results, once each; of an operand that is only sliced, no
+      more than those of the slices.
     description: Arrays that it returns, and what in the code it comes from, where XLA knows.
   """
 
@@ -62,7 +83,15 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:
-  """Line of a program: what it returns, as text and as arrays (type, sides), and what follows."""
+  """Line of a program.
+
+  Attributes:
+    result: Text of the shape that it returns.
+    shapes: The arrays in it, as (type, sides).
+    opcode: What it does.
+    operands: Names of the instructions whose results it takes.
+    attributes: Text behind the operands.
+  """
 
   result: str
 
@@ -85,15 +114,16 @@ def read_operations(program: str) -> dict[str, Operation]:
     program: Text of a compiled program, `compiled.as_text()`.
 
   Returns:
-    Operations by name. Loops, conditions and calls, of the kind `CONTROL`, cost nothing: the
-    instructions that they run are there themselves.
+    Operations by name, each as often as it runs once: the body of a loop is there for one
+    iteration. Loops, conditions and calls, of the kind `CONTROL`, cost nothing: the instructions
+    that they run are there themselves.
   """
   computations = _read_computations(program)
   inner = {
     called
     for instructions in computations.values()
     for line in instructions.values()
-    if line.opcode not in _CONTROL
+    if not _runs_others(line)
     for called in _CALLED.findall(line.attributes)
   }
   return {
@@ -139,22 +169,23 @@ def _closing(text: str, start: int) -> int:
   return start + 1 + next(i for i, depth in enumerate(depths) if depth == 0)
 
 
+def _runs_others(line: _Instruction) -> bool:
+  """Tells whether an instruction runs others that have times of their own."""
+  return line.opcode in _CONTROL and _SMALL_CALL not in line.attributes
+
+
 def _measure(
   line: _Instruction, scope: Mapping[str, _Instruction], computations: _Computations
 ) -> Operation:
   """Counts an instruction, with all that it fuses; `scope` has those of its computation."""
-  if line.opcode in _CONTROL:
+  if _runs_others(line):
     return Operation(CONTROL, 0, 0, line.result)
   parts = list(_list_parts(line, scope, computations))
-  size = 0
-  if line.opcode not in _FREE:
-    arrays = [line, *(scope[name] for name in line.operands)]
-    size = sum(_count_bytes(kind, sides) for array in arrays for kind, sides in array.shapes)
   origin = re.search(r'op_name="([^"]*)"', line.attributes)
   return Operation(
     kind=_find_kind(part for part, _ in parts),
     flops=sum(_count_flops(*part) for part in parts),
-    bytes=size,
+    bytes=_count_moved(line, scope, computations),
     description=re.sub(r"{[^}]*}", "", line.result) + (f" {origin[1]}" if origin else ""),
   )
 
@@ -163,7 +194,7 @@ def _list_parts(
   line: _Instruction, scope: Mapping[str, _Instruction], computations: _Computations
 ) -> Iterator[tuple[_Instruction, Mapping[str, _Instruction]]]:
   """Yields an instruction, or all that it fuses, each with those of its own computation."""
-  if line.opcode != "fusion":
+  if line.opcode not in ("fusion", "call", "async-start"):
     yield line, scope
     return
   for name in _CALLED.findall(line.attributes):
@@ -171,26 +202,63 @@ def _list_parts(
       yield from _list_parts(part, computations[name], computations)
 
 
+def _count_moved(
+  line: _Instruction, scope: Mapping[str, _Instruction], computations: _Computations
+) -> int:
+  """Counts the bytes that an instruction reads and writes."""
+  if line.opcode in _FREE or line.opcode.endswith("-done"):
+    return 0
+  operands = [scope[name] for name in dict.fromkeys(line.operands)]
+  if line.opcode == _UPDATE:
+    return 2 * _count_bytes(operands[1])  # It is written in its place.
+  if line.opcode in _SLICES:
+    return 2 * _count_bytes(line)
+  called = _CALLED.findall(line.attributes) if line.opcode == "fusion" else []
+  if not called:
+    return sum(map(_count_bytes, (line, *operands)))
+  inner = computations[called[0]]
+  root = list(inner.values())[-1]
+  written = 2 * _count_bytes(inner[root.operands[1]]) if root.opcode == _UPDATE else None
+  read = 0
+  for name, parameter in inner.items():
+    if parameter.opcode != "parameter":
+      continue
+    users = [user for user in inner.values() if name in user.operands]
+    if users and all(user.opcode in _SLICES for user in users):
+      read += min(sum(map(_count_bytes, users)), _count_bytes(parameter))  # They may overlap.
+    elif written is None or name != root.operands[0]:
+      read += _count_bytes(parameter)
+  return read + (_count_bytes(line) if written is None else written)
+
+
+def _count_bytes(line: _Instruction) -> int:
+  """Counts the bytes that an instruction returns; a type that is not a number's has none."""
+  return sum(
+    math.prod(sides) * (8 if kind.startswith("f8") else _BITS.get(kind, 0)) // 8
+    for kind, sides in line.shapes
+  )
+
+
 def _find_kind(parts: Iterable[_Instruction]) -> str:
   """Returns the group that a fusion of these instructions belongs to."""
-  opcodes = {_TARGETS.get(part.target, part.opcode).removesuffix("-start") for part in parts}
+  opcodes = {
+    _TARGETS.get(part.target, part.opcode).removesuffix("-start").removesuffix("-done")
+    for part in parts
+  }
   for kind, members in _KINDS.items():
     if opcodes & members:
       return kind
   return "copy" if opcodes <= _MOVES else "element-wise"
 
 
-def _count_bytes(kind: str, sides: Sequence[int]) -> int:
-  """Counts the bytes of an array; a type that is not a number's has none."""
-  return math.prod(sides) * _BITS.get(kind, 0) // 8
-
-
 def _count_flops(line: _Instruction, scope: Mapping[str, _Instruction]) -> int:
-  """Counts the operations of a product or convolution, two for each multiplication that matters."""
+  """Counts the floating-point operations of an instruction; see `Operation`."""
   opcode = _TARGETS.get(line.target, line.opcode)
-  if opcode not in ("dot", "convolution"):
+  if opcode not in ("dot", "convolution", *_ARITHMETIC):
     return 0
-  (_, result), *_ = line.shapes
+  (kind, result), *_ = line.shapes
+  if opcode in _ARITHMETIC:
+    return math.prod(result) if "f" in kind else 0
   lhs, rhs = (scope[name].shapes[0][1] for name in line.operands[:2])
   if opcode == "dot":
     dims = re.search(r'lhs_contracting_dim(?:ensions"|s)[:=][\[{]([^\]}]*)', line.attributes)
@@ -220,10 +288,11 @@ def _count_convolution(
       sides[order.index(str(i))]
       for sides, order in zip((lhs, rhs, result), labels.groups(), strict=True)
     )
-    stride, holes, step = (
+    stride, lhs_dilation, rhs_dilation = (
       int(numbers.get(key, 1)) for key in ("stride", "lhs_dilate", "rhs_dilate")
     )
     low = int(numbers.get("pad", "0_0").split("_")[0])
-    at = np.arange(m)[:, None] * stride - low + np.arange(k) * step
-    count *= int(((at >= 0) & (at <= (n - 1) * holes) & (at % holes == 0)).sum())
+    read = np.arange(m)[:, None] * stride - low + np.arange(k) * rhs_dilation
+    inside = (read >= 0) & (read <= (n - 1) * lhs_dilation) & (read % lhs_dilation == 0)
+    count *= int(inside.sum())
   return count

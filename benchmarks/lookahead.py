@@ -27,11 +27,11 @@ from asmjax.config.build import build_experiment, build_schedule
 from asmjax.lookahead.train import LookaheadSchedule
 from asmjax.train.experiment import Experiment
 from asmjax.train.loop import MakeSchedule, train
-from benchmarks.harness import record_ratio, use_device
+from benchmarks.harness import define_device_flag, record_ratio, use_device
 
 config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "timed runs of each side")
-_DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu"], "JAX's own by default")
+_DEVICE = define_device_flag()
 _BEFORE = flags.DEFINE_integer("before", 0, "steps of the first stage", lower_bound=0)
 
 

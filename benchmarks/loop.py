@@ -30,12 +30,12 @@ from asmjax.config.build import build_experiment
 from asmjax.train.experiment import Experiment
 from asmjax.train.logger import Logger
 from asmjax.train.loop import train
-from benchmarks.harness import format_ratio, record_ratio, use_device, wait_for
+from benchmarks.harness import define_device_flag, format_ratio, record_ratio, use_device, wait_for
 from benchmarks.step_alone import make_step_alone
 
 config_flag.define_flags()
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "timed intervals between logs, after the first")
-_DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu"], "JAX's own by default")
+_DEVICE = define_device_flag()
 
 
 class TurnTaker(Logger):

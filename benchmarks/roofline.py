@@ -1,19 +1,20 @@
-"""Finds what limits a training step: its operations by time, against what the device could do.
+"""Finds what limits a training step: its operations by time, each against its roofline bound.
 
-An operation takes at least as long as its bytes do at the rate at which a large array is changed,
-and as its floating-point operations do at the rate of a large matrix product: its roof. Both rates
-are measured first. The profiler gives the time of each operation of the compiled program, the mean
-of several steps on a batch of noise; no data set is needed.
+An operation takes at least as long as its bytes do at the memory bandwidth, and as its
+floating-point operations do at the peak rate: the longer of both is its bound. Bandwidth and peak
+are measured first, on a large array that is changed in its place and on a product of large
+matrices. The profiler gives the time of each operation of the compiled program, the mean of several
+steps on a batch of noise; no data set is needed.
 
-  ms       time of the operations of a step, on each device; on CPUs of all threads together.
-  roof     sum of their roofs over that time: 1 where nothing could be faster.
-  compute  part of the time in operations whose roof is that of floating-point operations, not of
-           bytes.
+  ms       time of the operations of a step, on each device.
+  bound    sum of their bounds over that time: 1 where nothing could be faster.
+  compute  part of the time in operations that the peak bounds, not the bandwidth.
 
-Other work on the machine makes times too long. On CPUs small arrays stay in the cache, and can be
-faster than a roof of memory says.
+On CPUs the process keeps to one core: the profiler does not say what several do for an operation.
+Other work on the machine makes times too long; small arrays stay in the cache, and can be faster
+than the bandwidth.
 
-  taskset -c 0 python benchmarks/roofline.py --config=scenes:asm
+  python benchmarks/roofline.py --config=scenes:asm --device=cpu
   python benchmarks/roofline.py --config=voc:asm@deeplab_v3_resnet50 --device=gpu
 """
 
@@ -23,7 +24,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 # Operations that a GPU takes as one graph have no times of their own.
-os.environ.setdefault("XLA_FLAGS", "--xla_gpu_enable_command_buffer=")
+_FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_command_buffer="
+os.environ["XLA_FLAGS"] = _FLAGS.strip()
 
 import collections
 import dataclasses
@@ -34,18 +36,51 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import app, flags, logging
 
 from asmjax.cli import config_flag
 from benchmarks.abstract_step import lower_step
-from benchmarks.harness import record_ratio, use_device, wait_for
+from benchmarks.harness import (
+  define_device_flag,
+  limit_cores,
+  record_ratio,
+  time_in_turns,
+  use_device,
+  wait_for,
+)
 from benchmarks.hlo import CONTROL, Operation, read_operations
 
 config_flag.define_flags()
 _STEPS = flags.DEFINE_integer("steps", 5, "profiled steps, after two that are not", lower_bound=1)
 _COUNT = flags.DEFINE_integer("count", 10, "operations to list, the longest first", lower_bound=0)
-_DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu"], "JAX's own by default")
+_DEVICE = define_device_flag()
 _SIDE = {"cpu": 2048, "gpu": 8192}  # Of the matrices: a product is long beside its start.
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+  """Operation with what the profiler saw of it in a step, on one device.
+
+  Attributes:
+    operation: What it does each time.
+    seconds: Seconds of all times together.
+    times: How often it ran; more than once in a loop.
+  """
+
+  operation: Operation
+  seconds: float
+  times: float
+
+  @property
+  def flops(self) -> float:
+    """Floating-point operations of all times together."""
+    return self.times * self.operation.flops
+
+  @property
+  def bytes(self) -> float:
+    """Bytes of all times together."""
+    return self.times * self.operation.bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +90,13 @@ class Peak:
   flops: float
   bytes: float
 
-  def roof(self, operation: Operation) -> float:
+  def bound(self, timed: Timed) -> float:
     """Returns the fewest seconds that an operation can take."""
-    return max(operation.flops / self.flops, operation.bytes / self.bytes)
+    return max(timed.flops / self.flops, timed.bytes / self.bytes)
 
-  def is_compute_bound(self, operation: Operation) -> bool:
+  def is_compute_bound(self, timed: Timed) -> bool:
     """Returns whether floating-point operations take an operation longer than its bytes."""
-    return operation.flops / self.flops > operation.bytes / self.bytes
+    return timed.flops / self.flops > timed.bytes / self.bytes
 
 
 def measure_peak(dtype: str) -> Peak:
@@ -84,8 +119,8 @@ def _time_best(function: Callable[[Any], Any], value: Any, rounds: int = 7) -> f
   return min(seconds)
 
 
-def profile(run: Callable[[], Any], steps: int) -> dict[str, float]:
-  """Returns the seconds of a step by name of the operation, on one device.
+def profile(run: Callable[[], Any], steps: int, devices: int = 1) -> dict[str, tuple[float, float]]:
+  """Returns the seconds and the executions of a step by name of the operation, on each device.
 
   Raises:
     RuntimeError: The profiler saw no operation.
@@ -96,14 +131,15 @@ def profile(run: Callable[[], Any], steps: int) -> dict[str, float]:
         result = run()
       wait_for(result)
     (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
-    seconds: dict[str, float] = collections.defaultdict(float)
+    events: dict[str, list[float]] = collections.defaultdict(list)
     for line in _find_lines(jax.profiler.ProfileData.from_file(str(path))):
       for event in line.events:
         if name := dict(event.stats).get("hlo_op"):
-          seconds[str(name)] += 1e-9 * event.duration_ns / steps / jax.local_device_count()
-  if not seconds:
+          events[str(name)].append(1e-9 * event.duration_ns)
+  if not events:
     raise RuntimeError(f"the profile of {steps} steps names no operation (`hlo_op`)")
-  return seconds
+  share = 1 / (steps * devices)
+  return {name: (share * sum(times), share * len(times)) for name, times in events.items()}
 
 
 def _find_lines(data: jax.profiler.ProfileData) -> Iterator[Any]:
@@ -116,57 +152,62 @@ def _find_lines(data: jax.profiler.ProfileData) -> Iterator[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """Line of the table: operations that are counted together, with the seconds of each."""
+  """Line of the table: operations that are counted together."""
 
   label: str
-  operations: Sequence[tuple[Operation, float]]
+  operations: Sequence[Timed]
 
   @property
   def seconds(self) -> float:
     """Seconds of all operations."""
-    return sum(seconds for _, seconds in self.operations)
+    return sum(timed.seconds for timed in self.operations)
 
-  def measure_roof(self, peak: Peak) -> float:
-    """Returns the fewest seconds that all can take over those that they take."""
-    return sum(peak.roof(operation) for operation, _ in self.operations) / self.seconds
+  def compare_bound(self, peak: Peak) -> float:
+    """Returns the sum of the bounds over the seconds."""
+    return sum(map(peak.bound, self.operations)) / self.seconds
 
   def format(self, peak: Peak, whole: float) -> str:
     """Formats the line; `whole` is the seconds of the complete step."""
-    compute = sum(seconds for op, seconds in self.operations if peak.is_compute_bound(op))
+    compute = sum(timed.seconds for timed in self.operations if peak.is_compute_bound(timed))
     cells = (
       f"{1e3 * self.seconds:9.2f}",
       f"{self.seconds / whole:7.2f}",
-      f"{1e-9 * sum(op.flops for op, _ in self.operations):9.2f}",
-      f"{1e-9 * sum(op.bytes for op, _ in self.operations):9.3f}",
-      f"{self.measure_roof(peak):7.2f}",
+      f"{1e-9 * sum(timed.flops for timed in self.operations):9.2f}",
+      f"{1e-9 * sum(timed.bytes for timed in self.operations):9.3f}",
+      f"{self.compare_bound(peak):7.2f}",
       f"{compute / self.seconds:9.2f}",
     )
     return "".join(cells) + f"  {self.label}"
 
 
-HEAD = "       ms  share    GFLOP       GB   roof  compute"
+HEAD = "       ms  share    GFLOP       GB  bound  compute"
 
 
 def make_rows(
-  seconds: Mapping[str, float], operations: Mapping[str, Operation], count: int
+  profiled: Mapping[str, tuple[float, float]], operations: Mapping[str, Operation], count: int
 ) -> list[Row]:
   """Returns a row for all operations, one for each kind, and one for each of the longest.
 
   What the profiler saw and the program does not name is a kind of its own.
   """
   unnamed = Operation("not in the program", 0, 0, "")
-  pairs = [(operations.get(name, unnamed), s) for name, s in seconds.items()]
-  pairs = sorted((p for p in pairs if p[0].kind != CONTROL), key=lambda p: p[1], reverse=True)
-  kinds = dict.fromkeys(operation.kind for operation, _ in pairs)
-  by_kind = [Row(kind, [p for p in pairs if p[0].kind == kind]) for kind in kinds]
-  by_kind.sort(key=lambda row: row.seconds, reverse=True)
-  longest = [Row(f"{p[0].kind}: {p[0].description}", [p]) for p in pairs[:count]]
-  return [Row("all", pairs), *by_kind, *longest]
+  every = [Timed(operations.get(name, unnamed), *values) for name, values in profiled.items()]
+  every = [timed for timed in every if timed.operation.kind != CONTROL]
+  every.sort(key=lambda timed: timed.seconds, reverse=True)
+  by_kind: dict[str, list[Timed]] = collections.defaultdict(list)
+  for timed in every:
+    by_kind[timed.operation.kind].append(timed)
+  kinds = [Row(kind, of_kind) for kind, of_kind in by_kind.items()]
+  kinds.sort(key=lambda row: row.seconds, reverse=True)
+  describe = lambda timed: f"{timed.operation.kind}: {timed.operation.description}"
+  return [Row("all", every), *kinds, *(Row(describe(timed), [timed]) for timed in every[:count])]
 
 
 def main(arguments: list[str]) -> None:
   """Measures the peaks, profiles the step, and prints the table."""
   logging.set_verbosity(logging.ERROR)
+  if _DEVICE.value != "gpu":
+    limit_cores(1)
   use_device(_DEVICE.value)
   config = config_flag.read_config(arguments)
   name, dtype = flags.FLAGS.config, config.train.dtype
@@ -180,17 +221,18 @@ def main(arguments: list[str]) -> None:
     carry, reports = compiled(carry, batch)
     return reports
 
-  for _ in range(2):
-    wait_for(take_step())
-  seconds = profile(take_step, _STEPS.value)
-  rows = make_rows(seconds, read_operations(compiled.as_text() or ""), _COUNT.value)
-  height, width = step.size
+  measured = time_in_turns({"step": take_step}, _STEPS.value, warm_ups=2)["step"]
+  profiled = profile(take_step, _STEPS.value, jax.local_device_count())
+  rows = make_rows(profiled, read_operations(compiled.as_text() or ""), _COUNT.value)
+  everything, (height, width) = rows[0], step.size
   print(f"{name}, {height}x{width}, batch {step.batch_size}, on {jax.devices()[0].device_kind}")
   print(f"peaks: {1e-9 * peak.flops:.0f} GFLOP/s ({dtype}), {1e-9 * peak.bytes:.0f} GB/s")
+  ratio = everything.seconds / np.median(measured)
+  print(f"operations / step without the profiler: {ratio:.2f}")
   print(HEAD)
   for row in rows:
-    print(row.format(peak, rows[0].seconds))
-  record_ratio(f"step of {name}: roof / time", rows[0].measure_roof(peak))
+    print(row.format(peak, everything.seconds))
+  record_ratio(f"step of {name}: roofline bound / time", everything.compare_bound(peak))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from benchmarks.harness import ROWS, make_parser
+from benchmarks.harness import PLATFORMS, ROWS, make_parser
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 
@@ -34,7 +34,7 @@ _DEEPLAB = "--only=deeplab_v3_resnet50"
 _METHODS = "scenes:iid,scenes:dice,scenes:lovasz,scenes:rmi,scenes:aaf_released,scenes:iid_asm"
 SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
   "cpu": (
-    ("step.py", *_ON_CPU, "--rounds=7", "--no-compile"),
+    ("step.py", *_ON_CPU, "--rounds=7"),
     ("affinity.py", *_ON_CPU, "--rounds=5"),
     ("predictors.py", *_ON_CPU, "--size=129x129", "--rounds=3", "--no-compile"),
     ("loop.py", *_ON_CPU, "--config=scenes:iid", "--rounds=4"),
@@ -51,8 +51,16 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
     ("decades.py", *_ON_CPU),
   ),
   "gpu": (
-    ("step.py", *_ON_GPU, "--rounds=5", "--no-compile"),
-    ("step.py", *_ON_GPU, "--rounds=5", "--preset=paper", "--batch=16", "--size=288x384"),
+    ("step.py", *_ON_GPU, "--rounds=5"),
+    (
+      "step.py",
+      *_ON_GPU,
+      "--rounds=5",
+      "--preset=paper",
+      "--batch=16",
+      "--size=288x384",
+      "--compile",
+    ),
     ("affinity.py", *_ON_GPU, "--rounds=5"),
     ("methods.py", *_ON_GPU, f"--configs={_METHODS}", "--rounds=5"),
     ("loop.py", *_ON_GPU, "--config=scenes:asm", "--rounds=4"),
@@ -71,10 +79,12 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
 }
 
 
-def run_script(command: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+def run_script(
+  command: Sequence[str], seconds: float, platforms: str = "cpu"
+) -> list[dict[str, Any]]:
   """Runs a script for so many seconds at most; returns the rows that it recorded.
 
-  The last row says what went wrong, if something did.
+  The last row says what went wrong, if something did. `platforms` are those that JAX may use.
   """
   name = " ".join(command)
   with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +94,7 @@ def run_script(command: Sequence[str], seconds: float) -> list[dict[str, Any]]:
       result = subprocess.run(
         [sys.executable, str(_FOLDER / command[0]), *command[1:]],
         cwd=_FOLDER.parent,
-        env=os.environ | {ROWS: str(path)},
+        env=os.environ | {ROWS: str(path), "JAX_PLATFORMS": platforms},
         timeout=seconds,
       )
       fault = f"ended with status {result.returncode}" if result.returncode else ""
@@ -141,7 +151,7 @@ def main() -> None:
     if names and command[0].removesuffix(".py") not in names:
       continue
     print(f"\n$ python benchmarks/{' '.join(command)}", flush=True)
-    rows += run_script(command, max(end - time.monotonic(), 0.0))
+    rows += run_script(command, max(end - time.monotonic(), 0.0), PLATFORMS[args.device])
     args.out.write_text(format_table(rows))
 
 

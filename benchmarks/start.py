@@ -21,7 +21,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from benchmarks.harness import add_device_flag, make_parser, record_ratio, use_device
+from benchmarks.harness import PLATFORMS, add_device_flag, make_parser, record_ratio
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -72,7 +72,8 @@ def parse_flags() -> argparse.Namespace:
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse_flags()
-  use_device(args.device)
+  if args.device:
+    os.environ["JAX_PLATFORMS"] = PLATFORMS[args.device]
   overrides = [f"--config.data.root={args.data_root}"] if args.data_root else []
   for config in args.configs.split(","):
     for _ in range(args.rounds):

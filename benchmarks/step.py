@@ -11,9 +11,10 @@ predictor and critic. The networks, losses and optimizers are those of `configs/
             functions and two jitted updates, called one after the other.
   pytorch   the released scheme in PyTorch (three analyzer passes, two backward passes), channels
             last; see `torch_step.py`.
-  compiled  the same with both networks through `torch.compile`, which needs a C++ compiler.
+  compiled  with --compile: the same with both networks through `torch.compile`, which needs a C++
+            compiler and minutes.
 
-First it is asserted that all sides compute the same thing. Then the sides take turns, so that
+First it is asserted that ours, separate and pytorch compute the same thing. Then the sides take turns, so that
 other work on the machine falls on all of them: the ratios are what counts. Still, PyTorch's
 threads wait for each other at every layer and suffer most from cores that they must share; compare
 with it on an idle machine, or give every side one core, as in the second line.
@@ -211,7 +212,7 @@ def benchmark(preset: str, args: argparse.Namespace, device: str, *, with_torch:
   if with_torch:
     check_pytorch(setting)
     sides["pytorch"] = make_pytorch(setting, device)
-    if not args.no_compile:
+    if args.compile:
       sides["compiled"] = make_pytorch(setting, device, compiled=True)
   calls = count_calls(device)
   times = time_in_turns(sides, args.rounds, warm_ups=WARM_UPS, calls=calls, pause=PAUSE)
@@ -242,7 +243,7 @@ def parse_flags() -> argparse.Namespace:
   parser.add_argument("--stride", type=int, default=2, help="of the U-Net's output")
   parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
   parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
-  parser.add_argument("--no-compile", action="store_true", help="leave `torch.compile` out")
+  parser.add_argument("--compile", action="store_true", help="time `torch.compile` as well")
   add_device_flag(parser)
   return parser.parse_args()
 

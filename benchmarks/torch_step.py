@@ -78,8 +78,8 @@ class ReleasedStep:
     setting: Networks, losses, optimizers and the batch.
     params: Parameters to start from, by player.
     device: Device to compute on.
-    compiled: Whether the networks go through `torch.compile`; without CUDA graphs, which do not
-      keep the features of one pass of the analyzer through the next.
+    compiled: Whether the networks go through `torch.compile`; without CUDA graphs, whose second
+      pass of the analyzer would overwrite the features of the first.
   """
 
   def __init__(

@@ -72,7 +72,7 @@ def cut_taps(
   options: ConvOptions,
   size: tuple[int, int],
 ) -> list[Float[Array, "n h2 w2 c"]]:
-  """Cuts out what each tap of a kernel (k, l, ...) meets, row by row of the kernel.
+  """Slices the input of each of the k x l taps of a kernel, the taps of its first row first.
 
   Args:
     padded: Maps with their padding.

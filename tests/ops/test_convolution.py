@@ -10,34 +10,35 @@ from asmjax.ops import conv2d, use_cpu_kernels
 
 
 @pytest.mark.parametrize(
-  "kernel, stride, dilation, size, more",
+  "kernel, stride, dilation, size, padding",
   [
-    (3, 1, 1, (8, 7), 0),
-    (3, 2, 1, (9, 6), 0),
-    (3, 1, 4, (5, 6), 0),
-    (3, 2, 2, (8, 8), 0),
-    (4, 2, 1, (7, 8), 0),
-    (4, 1, 1, (7, 8), 0),
-    (5, 1, 1, (3, 2), 0),
-    # Zeros beyond the kernel's reach, and none at all.
-    (3, 1, 1, (4, 5), 2),
-    (3, 1, 1, (4, 5), -1),
+    ((3, 3), 1, 1, (8, 7), ((1, 1), (1, 1))),
+    ((3, 3), 2, 1, (9, 6), ((1, 1), (1, 1))),
+    ((3, 3), 1, 4, (5, 6), ((4, 4), (4, 4))),
+    ((3, 3), 2, 2, (8, 8), ((2, 2), (2, 2))),
+    ((4, 4), 2, 1, (7, 8), ((1, 2), (1, 2))),
+    ((5, 5), 1, 1, (3, 2), ((2, 2), (2, 2))),
+    # Axes that differ.
+    ((3, 5), 1, 2, (8, 9), ((1, 0), (2, 3))),
+    # More zeros than the kernel reaches, and pixels that are left out.
+    ((3, 3), 1, 1, (4, 5), ((4, 0), (-1, 3))),
   ],
 )
-def test_conv2d_by_channel_has_the_gradients_of_xla(kernel, stride, dilation, size, more, float64):
+def test_conv2d_by_channel_has_the_gradients_of_xla(
+  kernel, stride, dilation, size, padding, float64
+):
   rng = np.random.default_rng(0)
-  x, k = rng.normal(size=(2, *size, 6)), rng.normal(size=(kernel, kernel, 1, 6))
-  pads = (((kernel - 1) // 2 * dilation + more, kernel // 2 * dilation + more),) * 2
+  x, k = rng.normal(size=(2, *size, 6)), rng.normal(size=(*kernel, 1, 6))
   xla_conv = lambda x, k: jax.lax.conv_general_dilated(
     x,
     k,
     (stride,) * 2,
-    pads,
+    padding,
     rhs_dilation=(dilation,) * 2,
     feature_group_count=6,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-  depthwise = lambda x, k: conv2d(x, k, padding=pads, stride=stride, dilation=dilation, groups=6)
+  depthwise = lambda x, k: conv2d(x, k, padding=padding, stride=stride, dilation=dilation, groups=6)
 
   def with_penalty(convolve):
     """Its gradient contains gradients, as a gradient penalty's does."""

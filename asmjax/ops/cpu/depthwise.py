@@ -45,7 +45,9 @@ def _forward(x: Array, kernel: Array, options: ConvOptions):
 def _backward(options: ConvOptions, residuals: tuple[Array, Array], cotangent: Array):
   x, kernel = residuals
   if options.stride == 1:
-    x_cotangent = conv2d(cotangent, kernel[::-1, ::-1], _transpose(options, kernel))
+    # JAX's own transpose pads the product of each tap, and its loop checks for each value whether
+    # it lies in the padding; this one pads once.
+    x_cotangent = conv2d(cotangent, kernel[::-1, ::-1], _transposed_options(options, kernel))
   else:
     (x_cotangent,) = jax.linear_transpose(lambda x: _convolve(x, kernel, options), x)(cotangent)
   return x_cotangent, _sum_kernel_cotangent(x, cotangent, kernel, options)
@@ -54,12 +56,8 @@ def _backward(options: ConvOptions, residuals: tuple[Array, Array], cotangent: A
 conv2d.defvjp(_forward, _backward)
 
 
-def _transpose(options: ConvOptions, kernel: Array) -> ConvOptions:
-  """Returns the options of the transpose without strides: the convolution with the kernel turned.
-
-  One loop that reads padded values: JAX's own transpose pads the product of each tap, and checks
-  for each value whether it lies in the padding.
-  """
+def _transposed_options(options: ConvOptions, kernel: Array) -> ConvOptions:
+  """Returns the options with which the rotated kernel is the transpose of one of stride 1."""
   reach = [(size - 1) * options.dilation for size in kernel.shape[:2]]
   (top, bottom), (left, right) = options.padding
   padding = (reach[0] - top, reach[0] - bottom), (reach[1] - left, reach[1] - right)
