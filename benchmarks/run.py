@@ -31,6 +31,7 @@ _FOLDER = pathlib.Path(__file__).resolve().parent
 _ON_CPU = ("--device=cpu",)
 _ON_GPU = ("--device=gpu",)
 _DEEPLAB = "--only=deeplab_v3_resnet50"
+_LARGE_STEP = ("--preset=paper", "--batch=16", "--size=288x384")
 _METHODS = "scenes:iid,scenes:dice,scenes:lovasz,scenes:rmi,scenes:aaf_released,scenes:iid_asm"
 SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
   "cpu": (
@@ -52,15 +53,7 @@ SUITES: Mapping[str, Sequence[tuple[str, ...]]] = {
   ),
   "gpu": (
     ("step.py", *_ON_GPU, "--rounds=5"),
-    (
-      "step.py",
-      *_ON_GPU,
-      "--rounds=5",
-      "--preset=paper",
-      "--batch=16",
-      "--size=288x384",
-      "--compile",
-    ),
+    ("step.py", *_ON_GPU, "--rounds=5", *_LARGE_STEP, "--compile"),
     ("affinity.py", *_ON_GPU, "--rounds=5"),
     ("methods.py", *_ON_GPU, f"--configs={_METHODS}", "--rounds=5"),
     ("loop.py", *_ON_GPU, "--config=scenes:asm", "--rounds=4"),

@@ -14,10 +14,10 @@ predictor and critic. The networks, losses and optimizers are those of `configs/
   compiled  with --compile: the same with both networks through `torch.compile`, which needs a C++
             compiler and minutes.
 
-First it is asserted that ours, separate and pytorch compute the same thing. Then the sides take turns, so that
-other work on the machine falls on all of them: the ratios are what counts. Still, PyTorch's
-threads wait for each other at every layer and suffer most from cores that they must share; compare
-with it on an idle machine, or give every side one core, as in the second line.
+First it is asserted that ours, separate and pytorch compute the same thing. Then the sides take
+turns, so that other work on the machine falls on all of them: the ratios are what counts. Still,
+PyTorch's threads wait for each other at every layer and suffer most from cores that they must
+share; compare with it on an idle machine, or give every side one core, as in the second line.
 
   python benchmarks/step.py --batch=4 --preset=both
   taskset -c 0 python benchmarks/step.py --threads=1

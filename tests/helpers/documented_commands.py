@@ -97,7 +97,6 @@ NOT_RUN = {
   r"pip install ": "installs",
   r"pytest -": "is what runs this test",
   r"init\.format=tensorflow": "needs TensorFlow",
-  r"voc_animals:load": "compiles for minutes",
   r"asmjax replay ": "needs a step that was not finite (tests/faults makes one)",
 }
 
