@@ -18,7 +18,6 @@ import dataclasses
 import pathlib
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,7 +36,14 @@ from asmjax.losses.affinity import affinity_loss
 from asmjax.models.critics.autoencoder import StructureAutoencoder
 from asmjax.train.parallel import pmap_step, shard_batch
 from asmjax.train.step import make_step
-from benchmarks.harness import add_device_flag, make_parser, record_ratio, use_device, wait_for
+from benchmarks.harness import (
+  add_device_flag,
+  choose_clock,
+  make_parser,
+  record_ratio,
+  use_device,
+  wait_for,
+)
 from benchmarks.step_setting import CRITIC, make_setting
 
 # A decade of each quantity; while it varies, the others stay at their middle.
@@ -217,8 +223,7 @@ def parse_flags() -> argparse.Namespace:
 def main() -> None:
   """Benchmarks what the flags say."""
   args = parse_flags()
-  # Of another device the processor knows no times.
-  clock = time.process_time if use_device(args.device) == "cpu" else time.perf_counter
+  clock = choose_clock(use_device(args.device))
   print(f"JAX {jax.__version__}, {jnp.zeros(()).device.device_kind}")
   with tempfile.TemporaryDirectory() as folder:
     costs = measure(args.rounds, pathlib.Path(folder), clock)

@@ -143,6 +143,11 @@ def use_device(name: str | None) -> str:
   return "cuda"
 
 
+def choose_clock(device: str) -> Callable[[], float]:
+  """Returns the processor's clock on CPUs, which leaves out other work, or the wall's."""
+  return time.process_time if device == "cpu" else time.perf_counter
+
+
 def count_calls(device: str) -> int:
   """Returns the calls of a turn: one on CPUs, many where the host only sends work."""
   return 1 if device == "cpu" else 20

@@ -94,7 +94,6 @@ class _Instruction:
   """
 
   result: str
-
   shapes: Sequence[tuple[str, tuple[int, ...]]]
   opcode: str
   operands: Sequence[str]
@@ -210,7 +209,7 @@ def _count_moved(
     return 0
   operands = [scope[name] for name in dict.fromkeys(line.operands)]
   if line.opcode == _UPDATE:
-    return 2 * _count_bytes(operands[1])  # It is written in its place.
+    return 2 * _count_bytes(operands[1])
   if line.opcode in _SLICES:
     return 2 * _count_bytes(line)
   called = _CALLED.findall(line.attributes) if line.opcode == "fusion" else []
@@ -218,7 +217,8 @@ def _count_moved(
     return sum(map(_count_bytes, (line, *operands)))
   inner = computations[called[0]]
   root = list(inner.values())[-1]
-  written = 2 * _count_bytes(inner[root.operands[1]]) if root.opcode == _UPDATE else None
+  # An update is written in its place, and the rest of its array is not touched.
+  written = _count_bytes(inner[root.operands[1]]) if root.opcode == _UPDATE else None
   read = 0
   for name, parameter in inner.items():
     if parameter.opcode != "parameter":

@@ -11,7 +11,6 @@ seconds are the processor's, which leave out the time that other work takes.
 import argparse
 import pathlib
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from benchmarks.harness import (
   add_device_flag,
+  choose_clock,
   count_calls,
   format_ratio,
   make_parser,
@@ -45,8 +45,7 @@ def main() -> None:
   device = use_device(args.device)
   first, *_ = names = args.configs.split(",")
   steps = {name: make_step_of(name, args.data_root) for name in names}
-  clock = time.process_time if device == "cpu" else time.perf_counter
-  seconds = time_in_turns(steps, args.rounds, calls=count_calls(device), clock=clock)
+  seconds = time_in_turns(steps, args.rounds, calls=count_calls(device), clock=choose_clock(device))
   for name in names:
     ratios = seconds[name] / seconds[first]
     print(f"{name:40}{1e3 * np.median(seconds[name]):9.1f} ms  {format_ratio(ratios)}")
