@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import hlo, roofline
-from benchmarks.hlo import Operation, read_operations
+from benchmarks.hlo import CONTROL, Operation, read_operations
+from benchmarks.timed_operations import Peak, Timed, make_rows, profile
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -83,12 +83,12 @@ def test_kinds_of_instructions(function, kind):
 def test_loops_are_counted_as_often_as_they_run():
   compiled = _compile(lambda x: jax.lax.fori_loop(0, 50, lambda i, x: x @ x, x), (128, 128))
   operations = read_operations(compiled.as_text())
-  assert any(op.kind == hlo.CONTROL and op.bytes == op.flops == 0 for op in operations.values())
+  assert any(op.kind == CONTROL and op.bytes == op.flops == 0 for op in operations.values())
   x = jnp.zeros((128, 128))
   jax.block_until_ready(compiled(x))
-  profiled = roofline.profile(lambda: compiled(x), steps=2)
+  profiled = profile(lambda: compiled(x), steps=2)
   assert all(seconds > 0 for seconds, _ in profiled.values())
-  everything = roofline.make_rows(profiled, operations, count=0)[0]
+  everything = make_rows(profiled, operations, count=0)[0]
   flops = [timed.flops for timed in everything.operations if timed.operation.kind == "matmul"]
   assert flops == [50 * 2 * 128**3]
 
@@ -124,13 +124,13 @@ def test_calls_of_gpu_libraries_count_the_forward_convolution():
 
 
 def test_bound_is_the_longer_of_both_times():
-  peak = roofline.Peak(flops=100.0, bytes=10.0)
+  peak = Peak(flops=100.0, bytes=10.0)
   matmul, copy = Operation("matmul", 500, 10, ""), Operation("copy", 0, 30, "")
-  assert peak.bound(roofline.Timed(matmul, 20.0, times=2)) == 10.0
-  assert peak.bound(roofline.Timed(copy, 6.0, times=1)) == 3.0
-  operations = {"dot": matmul, "copy": copy, "while": Operation(hlo.CONTROL, 0, 0, "")}
+  assert peak.bound(Timed(matmul, 20.0, times=2)) == 10.0
+  assert peak.bound(Timed(copy, 6.0, times=1)) == 3.0
+  operations = {"dot": matmul, "copy": copy, "while": Operation(CONTROL, 0, 0, "")}
   profiled = {"copy": (6.0, 1), "dot": (20.0, 2), "while": (26.0, 1), "memset": (4.0, 1)}
-  everything, *kinds, longest = roofline.make_rows(profiled, operations, count=1)
+  everything, *kinds, longest = make_rows(profiled, operations, count=1)
   assert everything.seconds == 30.0
   assert everything.compare_bound(peak) == pytest.approx(13 / 30)
   assert [row.label for row in kinds] == ["matmul", "copy", "not in the program"]
