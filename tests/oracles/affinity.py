@@ -19,6 +19,8 @@ def affinity(
   weight_by="center",
 ):
   """(edge sums, edge counts), (non-edge sums, non-edge counts), each (k,)."""
+  probabilities, label = map(np.asarray, (probabilities, label))
+  weights = None if weights is None else [np.asarray(of_kind) for of_kind in weights]
   sums, counts = np.zeros((2, len(sizes))), np.zeros((2, len(sizes)), np.int64)
   n, h, w, classes = probabilities.shape
   for k, size in enumerate(sizes):
