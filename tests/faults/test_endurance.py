@@ -36,6 +36,9 @@ class ResourceMeter(Logger):
 
   def __init__(self):
     self.readings = []
+    # What earlier tests have left would take longer to look through, at every log, than a step.
+    gc.collect()
+    gc.freeze()
 
   def log_metrics(self, step, means, scores):
     """Notes what there is now."""
