@@ -27,7 +27,11 @@ def get_config(argument: str = "folder") -> ConfigDict:
   tasks, method = ("segmentation", "aaf_released") if "label" in provides else ("depth", "iid_asm")
   network = UNet({}, levels=5, width=32, stride=2)
   config = presets.base(
-    variant or method, predictor=network, tasks=tasks, structure=methods.BOUNDED
+    variant or method,
+    predictor=network,
+    tasks=tasks,
+    structure=methods.BOUNDED,
+    adversarial=methods.GAN_FROM_SCRATCH,
   )
   if source == "pascal_voc" and "segmentation" in config.tasks:
     config.tasks.segmentation.void_band = presets.VOC_VOID_BAND
@@ -42,4 +46,5 @@ def get_config(argument: str = "folder") -> ConfigDict:
   if splits and not {"train", "val"} <= set(splits):
     config.data.split, config.eval.split = splits[:2]
   config.checkpoint.every = 500
+  presets.finetuning_schedule(config, variant or method)
   return config

@@ -19,7 +19,8 @@ def get_config(variant: str = "aaf") -> ConfigDict:
   Args:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  second = variant.partition("@")[0] in methods.FINETUNED
+  method = variant.partition(",")[0].partition("@")[0]
+  second = method in methods.FINETUNED
   network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
   config = presets.base(
     variant,
@@ -29,6 +30,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128)},
     },
+    adversarial={} if method == "cgan" else methods.GAN_FROM_SCRATCH,
   )
   config.init.required = True
   config.data = defaults(

@@ -40,4 +40,5 @@ def get_config(argument: str = "iid_asm") -> ConfigDict:
   config.eval.update(every=500, batch_size=4)
   config.checkpoint.every = 500
   presets.use_small_critics(config, downsample=4)
+  presets.finetuning_schedule(config, argument)
   return config

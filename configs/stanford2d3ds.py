@@ -18,6 +18,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
     argument: METHOD[@NETWORK][,TASKS[,apart]], see `presets.base`; normals by default.
       "@fcrn50" is the network of Laina et al. 2016.
   """
+  method = argument.partition(",")[0].partition("@")[0]
   config = presets.base(
     argument,
     predictor=PUBLISHED["unet18"](heads={}),
@@ -27,6 +28,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128, 128, 128)},
     },
+    adversarial={} if method == "cgan" else methods.GAN_FROM_SCRATCH,
   )
   config.data = defaults(
     Data,
@@ -45,4 +47,5 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
   config.train = defaults(Training, steps=120_000, batch_size=8, log_every=100)
   config.eval.update(every=10_000, split="fold1_test")
   config.checkpoint.every = 2_000
+  presets.finetuning_schedule(config, argument)
   return config

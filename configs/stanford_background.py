@@ -28,7 +28,9 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   method = variant.partition("@")[0]
   load = method in ("iid_balanced", *methods.FINETUNED)
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
-  config = presets.base(variant, predictor=predictor, adversarial={"weight": 2.0})
+  config = presets.base(
+    variant, predictor=predictor, structure=methods.BOUNDED, adversarial={"weight": 2.0}
+  )
   config.data = defaults(
     Data,
     source="stanford_background",

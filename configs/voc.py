@@ -22,7 +22,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
 
   With a discriminator of Luc et al. 2016 Dilated8, their rates, and turns of 500 steps; they start
   from a trained network. Their baseline is "iid@dilated8". With another network, as in
-  "gan_basic@pspnet_resnet101", a discriminator has the rates and turns of all other methods.
+  "gan_basic@pspnet_resnet101", a discriminator has the rates and turns of all other methods, and
+  the settings of one that meets an untrained predictor.
 
   LoAd: DeepLab v3+ on Xception, or "@deeplab_v3_mobilenet_v2", crops of 513 of the 1464 photos of
   `train`, from a network that is trained on VOC (Jamali-Rad and Szabo 2022, Sec. 4); maps are
@@ -33,10 +34,11 @@ def get_config(variant: str = "asm") -> ConfigDict:
   Args:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  method = variant.partition(",")[0].partition("@")[0]
+  method, _, named = variant.partition(",")[0].partition("@")
   network = "dilated8" if method in _LUC else "pspnet_resnet101"
   if method in methods.FINETUNED:
     network = "deeplab_v3_plus_xception65"
+  as_published = method == "cgan" or (named or network) == "dilated8"
   config = presets.base(
     variant,
     predictor=PUBLISHED[network](heads={}),
@@ -45,6 +47,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128)},
     },
+    adversarial={} if as_published else methods.GAN_FROM_SCRATCH,
   )
   config.init.required = True
   config.data = defaults(

@@ -95,16 +95,19 @@ class Method(NamedTuple):
   Attributes:
     description: What it is, in one line.
     terms: By kind of term, what it changes in the term's settings.
+    released: Whether depth and normals have the losses of the code released with ASM, where all
+      methods have them, cGAN and the pixel loss among them.
   """
 
   description: str
   terms: dict[str, dict[str, Any]]
+  released: bool = False
 
 
 METHODS = {
   "iid": Method("pixel loss alone", {"pixel": {}}),
   "iid_released": Method(
-    "pixel loss alone, of normals as in the code released with ASM", {"pixel": {}}
+    "pixel loss alone, of normals as in the code released with ASM", {"pixel": {}}, released=True
   ),
   "iid_balanced": Method(
     "pixel loss with weights against rare classes (Farabet et al. 2013)",
@@ -133,12 +136,15 @@ METHODS = {
     {"structure": {"binarize": True}},
   ),
   "asm_released": Method(
-    "structure matching with the settings of the authors' script", {"structure": RELEASED}
+    "structure matching with the settings of the authors' script",
+    {"structure": RELEASED},
+    released=True,
   ),
   "iid_asm": Method("pixel loss and structure matching", {"pixel": {}, "structure": {}}),
   "iid_asm_released": Method(
     "pixel loss and structure matching with the settings of the authors' script",
     {"pixel": {}, "structure": RELEASED},
+    released=True,
   ),
   "gan_basic": Method(
     "pixel loss and a discriminator of label maps (Luc et al. 2016)",
@@ -159,6 +165,7 @@ METHODS = {
   "cgan": Method(
     "pixel loss and the conditional patch discriminator released with ASM",
     {"pixel": {}, "adversarial": CGAN},
+    released=True,
   ),
   "affinity": Method(
     "pixel loss and affinity fields of one size (Ke et al. 2018)",

@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from asmjax.config.methods import FINETUNED, critic, join_terms
+from asmjax.config.methods import FINETUNED, METHODS, critic, join_terms
 from asmjax.config.schema import as_section, choose, defaults
 from asmjax.lookahead.settings import Lookahead
 from asmjax.models.input_transform import AUTO
@@ -62,13 +62,11 @@ def base(
     for task in task_names:
       section = _term_section(kind, settings, (task,))
       terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
-  # The authors' code has these losses for all of its methods, cGAN and the pixel loss among them.
-  is_released = any(name.endswith("released") or name == "cgan" for name in method.split("+"))
-  released = {"released": True} if is_released else {}
+  released = any(METHODS[name].released for name in method.split("+"))
   config: Config = ConfigDict(
     {
       "seed": 0,
-      "tasks": {task: _task_section(task, released) for task in task_names},
+      "tasks": {task: _task_section(task, released=released) for task in task_names},
       "predictor": _predictor_section(predictor),
       "init": defaults(Init),
       "terms": terms,
@@ -239,8 +237,10 @@ def _term_section(kind: str, settings: Mapping, tasks: tuple[str, ...]) -> dict:
   return defaults(TERMS[kind], **settings)
 
 
-def _task_section(name: str, released: dict) -> dict:
-  section = defaults(TASKS[name], **(released if name != "segmentation" else {}))
+def _task_section(name: str, *, released: bool) -> dict:
+  section = defaults(TASKS[name])
+  if "released" in section:
+    section["released"] = released
   section.pop("classes", None)  # The data set's own.
   return section
 

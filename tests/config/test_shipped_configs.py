@@ -12,7 +12,16 @@ from asmjax.game import PREDICTOR
 from asmjax.models.predictors.published import PUBLISHED
 from asmjax.train.optim import Optimizer, check_critic_lr
 from configs import any as any_source
-from configs import cityscapes, scenes, stanford2d3ds, stanford_background, voc, voc_animals
+from configs import (
+  cityscapes,
+  horse,
+  kitchen,
+  scenes,
+  stanford2d3ds,
+  stanford_background,
+  voc,
+  voc_animals,
+)
 from tests.helpers import small_configs as small
 
 SHIPPED = {
@@ -97,6 +106,9 @@ def test_get_config_clips_the_gradients_of_sgd(config):
     voc.get_config("asm"),
     cityscapes.get_config("asm"),
     stanford2d3ds.get_config("asm"),
+    stanford_background.get_config("iid_asm"),
+    any_source.get_config("folder,asm"),
+    kitchen.get_config("iid_asm"),
     voc_animals.get_config("iid_asm"),
     small.config("asm"),
   ],
@@ -107,12 +119,54 @@ def test_get_config_bounds_structure_matching_unless_published_otherwise(config)
   assert config.optimizer.critic.clip_norm > 0
 
 
-@pytest.mark.parametrize("file", [voc, cityscapes, scenes, voc_animals])
+@pytest.mark.parametrize("file", [voc, cityscapes, scenes, stanford_background, voc_animals])
 def test_get_config_balances_structure_matching_beside_a_pixel_loss(file):
   expected = {"asm": 0.0, "iid_asm": 0.25, "asm_aaf": 0.25, "iid_asm_released": 0.0}
   assert expected == {
     method: file.get_config(method).terms.structure.balance for method in expected
   }
+
+
+@pytest.mark.parametrize(
+  "config",
+  [
+    any_source.get_config("folder,gan_basic"),
+    cityscapes.get_config("gan_product"),
+    horse.get_config("gan_scaling"),
+    kitchen.get_config("gan_product"),
+    scenes.get_config("gan_branches"),
+    stanford2d3ds.get_config("gan_basic"),
+    voc.get_config("gan_basic@pspnet_resnet101"),
+    voc_animals.get_config("gan_product"),
+  ],
+)
+def test_get_config_lets_discriminators_of_untrained_predictors_set_in_late_and_softly(config):
+  term = config.terms.adversarial
+  assert term.weight.start == 0 and 0 < term.weight.begin < term.weight.end < 1
+  assert 0 < term.balance < 1 / 3 and term.label_smoothing > 0
+
+
+@pytest.mark.parametrize(
+  "config, weight",
+  [
+    (voc.get_config("gan_basic"), 1.0),
+    (voc.get_config("gan_scaling@dilated8"), 1.0),
+    (voc.get_config("cgan"), 0.01),
+    (cityscapes.get_config("cgan"), 0.01),
+    (stanford2d3ds.get_config("cgan"), 0.01),
+    (stanford_background.get_config("gan_branches"), 2.0),
+  ],
+)
+def test_get_config_has_published_discriminators_as_published(config, weight):
+  term = config.terms.adversarial
+  assert (term.weight, term.balance, term.label_smoothing) == (weight, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("network", ["pspnet_resnet101", "deeplab_v3_mobilenet_v2"])
+def test_fit_size_adds_a_pixel_to_networks_with_aligned_corners(network):
+  config = voc.get_config(f"iid@{network}")
+  assert config.predictor.align_corners and config.data.eval_size == (513, 513)
+  assert voc.get_config("iid@fcn8s_vgg16").data.eval_size == (512, 512)
 
 
 def test_get_config_does_not_limit_structure_matching_of_depth_and_normals():
@@ -183,7 +237,17 @@ def test_get_config_of_stanford2d3ds_has_the_released_networks():
 
 @pytest.mark.parametrize(
   "method, released",
-  [("iid", False), ("asm", False), ("iid_released", True), ("asm_released", True), ("cgan", True)],
+  [
+    ("iid", False),
+    ("asm", False),
+    ("aaf_released", False),  # By other authors, who have neither depth nor normals.
+    ("asm_aaf_released", False),
+    ("iid_released", True),
+    ("asm_released", True),
+    ("iid_asm_released", True),
+    ("iid+cgan", True),
+    ("cgan", True),
+  ],
 )
 def test_get_config_of_stanford2d3ds_has_released_losses_for_released_methods(method, released):
   tasks = stanford2d3ds.get_config(f"{method},depth+normals").tasks
