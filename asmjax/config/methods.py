@@ -19,7 +19,8 @@ RELEASED = {
 
 
 # Structure matching that no growth of the analyzer's weights can blow up, and that beside a pixel
-# loss has a quarter of its say; without that limit it sends two to three times as much on the rooms.
+# loss has a quarter of its say; without that limit it sends two to three times the pixel loss's
+# gradient on the rooms.
 BOUNDED = {"normalize": "pixel", "margin": 0.8, "binarize": True, "balance": 0.25}
 
 # A discriminator that meets a predictor which knows nothing: it sets in slowly, sends at most a

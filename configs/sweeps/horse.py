@@ -7,7 +7,7 @@ _BOUND = ("normalize", "margin", "binarize")
 
 
 def get_sweep() -> dict:
-  """14 rows of 100 epochs; the data set comes with `--set=data.root=FOLDER`.
+  """15 rows of 100 epochs; the data set comes with `--set=data.root=FOLDER`.
 
   The paper has batches of one image and twice the steps.
   """
@@ -26,6 +26,10 @@ def get_sweep() -> dict:
       "ASM bounded": {
         "config": "horse:asm",
         "overrides": {f"terms.structure.{key}": BOUNDED[key] for key in _BOUND},
+      },
+      "ASM by image": {
+        "config": "horse:asm",
+        "overrides": {"terms.structure.normalize": "image", "terms.structure.binarize": True},
       },
       "AAF": "horse:aaf",
       "cGAN": "horse:cgan",
