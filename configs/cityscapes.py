@@ -14,13 +14,14 @@ def get_config(variant: str = "aaf") -> ConfigDict:
 
   The papers' networks start from ImageNet: `init.path=FILE`, `init.part=backbone`. LoAd: DeepLab on
   MobileNetV2, crops of 513, from a network that is trained on Cityscapes (Jamali-Rad and Szabo
-  2022, Sec. 4); maps are judged at stride 4, the paper's at full size.
+  2022, Sec. 4); maps are judged at stride 4, the paper's at full size. `cgan` has its released
+  settings, discriminators of `gan_*` have `methods.GAN_FROM_SCRATCH`.
 
   Args:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  method = variant.partition(",")[0].partition("@")[0]
-  second = method in methods.FINETUNED
+  names = presets.parse_variant(variant).methods
+  second = names[0] in methods.FINETUNED
   network = "deeplab_v3_mobilenet_v2" if second else "pspnet_resnet101"
   config = presets.base(
     variant,
@@ -30,7 +31,7 @@ def get_config(variant: str = "aaf") -> ConfigDict:
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128)},
     },
-    adversarial={} if method == "cgan" else methods.GAN_FROM_SCRATCH,
+    adversarial={} if "cgan" in names else methods.GAN_FROM_SCRATCH,
   )
   config.init.required = True
   config.data = defaults(

@@ -16,7 +16,8 @@ def get_config(variant: str = "asm") -> ConfigDict:
   paper does not say at what size; here photos are fitted into 144 x 192 and the output has half
   that size.
 
-  Discriminators have Luc et al.'s smaller weight of 0.1: they meet a predictor that knows nothing.
+  Discriminators of `gan_*` have `methods.GAN_FROM_SCRATCH`, whose weight grows to Luc et al.'s
+  smaller one of 0.1; `cgan` has the released 0.01 throughout.
   LoAd goes on from an `iid` that random scales and crops have kept from learning its photos by
   heart, or the critic would have nothing to see (docs/results/lookahead.md).
 

@@ -18,8 +18,9 @@ def get_config(argument: str = "aaf_released+dice") -> ConfigDict:
 
   The analyzer's features are normalized and its climb ends at a margin, as in the released code:
   with thin objects of many classes the paper's V hardly trains a network from scratch
-  (docs/results). Discriminators have Luc et al.'s smaller weight of 0.1, from a tenth of the
-  training on: they too meet a predictor that knows nothing. LoAd goes on from what `iid` reaches.
+  (docs/results). Discriminators of `gan_*` have `methods.GAN_FROM_SCRATCH`, whose weight grows to
+  Luc et al.'s smaller one of 0.1; `cgan` has the released 0.01 throughout. LoAd goes on from what
+  `iid` reaches.
 
   Args:
     argument: METHOD[@NETWORK][,TASKS[,apart]]; see `asmjax.config.presets.base`.

@@ -12,13 +12,14 @@ from asmjax.train.experiment import Training
 def get_config(argument: str = "asm_released,normals") -> ConfigDict:
   """The settings of Hwang et al. 2019, Sec. 4.1 (Tables 3 and 4), with the U-Net of their code.
 
-  Views of 1080 x 1080 are shrunk to half, cropped to 512 for training and evaluated whole.
+  Views of 1080 x 1080 are shrunk to half, cropped to 512 for training and evaluated whole. `cgan`
+  has its released settings, discriminators of `gan_*` have `methods.GAN_FROM_SCRATCH`.
 
   Args:
     argument: METHOD[@NETWORK][,TASKS[,apart]], see `presets.base`; normals by default.
       "@fcrn50" is the network of Laina et al. 2016.
   """
-  method = argument.partition(",")[0].partition("@")[0]
+  is_released_gan = "cgan" in presets.parse_variant(argument).methods
   config = presets.base(
     argument,
     predictor=PUBLISHED["unet18"](heads={}),
@@ -28,7 +29,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128, 128, 128)},
     },
-    adversarial={} if method == "cgan" else methods.GAN_FROM_SCRATCH,
+    adversarial={} if is_released_gan else methods.GAN_FROM_SCRATCH,
   )
   config.data = defaults(
     Data,

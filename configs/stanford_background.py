@@ -13,6 +13,8 @@ from asmjax.train.experiment import Training
 def get_config(variant: str = "gan_branches") -> ConfigDict:
   """Farabet et al.'s network, lambda 2, discriminator's rate 1e-3 (Luc et al. 2016, Sec. 4).
 
+  The lambda is that of `gan_*`; `cgan` has its released 0.01.
+
   The paper does not say how long it trains, nor the predictor's rate; they are ours. As in the
   paper an eighth of the training photos is held out, and the final model chosen by it. For the
   scores on the test photos: `asmjax evaluate --workdir=DIR --checkpoint=best --split=luc_test`,
@@ -25,8 +27,8 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
     variant: METHOD[@NETWORK]; see `presets.base`. The paper's discriminator sees the photo
       in a branch of its own: "gan_branches".
   """
-  method = variant.partition("@")[0]
-  load = method in ("iid_balanced", *methods.FINETUNED)
+  names = presets.parse_variant(variant).methods
+  load = not {"iid_balanced", *methods.FINETUNED}.isdisjoint(names)
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
   config = presets.base(
     variant, predictor=predictor, structure=methods.BOUNDED, adversarial={"weight": 2.0}

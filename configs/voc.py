@@ -23,7 +23,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
   With a discriminator of Luc et al. 2016 Dilated8, their rates, and turns of 500 steps; they start
   from a trained network. Their baseline is "iid@dilated8". With another network, as in
   "gan_basic@pspnet_resnet101", a discriminator has the rates and turns of all other methods, and
-  the settings of one that meets an untrained predictor.
+  `methods.GAN_FROM_SCRATCH`; `cgan` has its released settings.
 
   LoAd: DeepLab v3+ on Xception, or "@deeplab_v3_mobilenet_v2", crops of 513 of the 1464 photos of
   `train`, from a network that is trained on VOC (Jamali-Rad and Szabo 2022, Sec. 4); maps are
@@ -34,11 +34,13 @@ def get_config(variant: str = "asm") -> ConfigDict:
   Args:
     variant: METHOD[@NETWORK]; see `asmjax.config.presets.base`.
   """
-  method, _, named = variant.partition(",")[0].partition("@")
-  network = "dilated8" if method in _LUC else "pspnet_resnet101"
-  if method in methods.FINETUNED:
+  names, named_network, *_ = presets.parse_variant(variant)
+  of_luc = next((name for name in names if name in _LUC), "")
+  second = names[0] in methods.FINETUNED
+  network = "dilated8" if of_luc else "pspnet_resnet101"
+  if second:
     network = "deeplab_v3_plus_xception65"
-  as_published = method == "cgan" or (named or network) == "dilated8"
+  luc_as_published = bool(of_luc) and named_network in ("", "dilated8")
   config = presets.base(
     variant,
     predictor=PUBLISHED[network](heads={}),
@@ -47,7 +49,7 @@ def get_config(variant: str = "asm") -> ConfigDict:
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128)},
     },
-    adversarial={} if as_published else methods.GAN_FROM_SCRATCH,
+    adversarial={} if luc_as_published or "cgan" in names else methods.GAN_FROM_SCRATCH,
   )
   config.init.required = True
   config.data = defaults(
@@ -68,15 +70,15 @@ def get_config(variant: str = "asm") -> ConfigDict:
     config.tasks.segmentation.void_band = presets.VOC_VOID_BAND
   config.train = defaults(Training, steps=30_000, batch_size=8, log_every=100)
   if config.predictor.name == "dilated":
-    rates = _LUC.get(method, (_LUC_BASELINE, _LUC_BASELINE))
+    rates = _LUC.get(of_luc, (_LUC_BASELINE, _LUC_BASELINE))
     players.predictor.learning_rate, players.critic.learning_rate = rates
-  elif method not in methods.FINETUNED:
+  elif not second:
     presets.use_released_aaf(config)
-  if config.predictor.name == "dilated" and method in _LUC:
+  if luc_as_published:
     config.train.update(updates="alternate(500, 500)", allow_fast_critic=True)
   config.eval.update(every=5_000, batch_size=4)
   config.checkpoint.every = 1_000
-  if method in methods.FINETUNED:
+  if second:
     config.data.split = "train"
   presets.finetuning_schedule(config, variant, crop=513, stride=4)
   return config

@@ -5,7 +5,7 @@ A config file calls `base` for everything but its data set and schedule, and the
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -28,6 +28,43 @@ Config = Any
 VOC_VOID_BAND = 5
 
 
+class Variant(NamedTuple):
+  """What the argument of a config says.
+
+  Attributes:
+    methods: Keys of `asmjax.config.methods.METHODS`, whose terms are trained together.
+    network: Key of `asmjax.models.predictors.published.PUBLISHED`; empty if none is named.
+    tasks: Keys of `asmjax.tasks.TASKS`.
+    apart: Whether each task has a critic of its own.
+  """
+
+  methods: tuple[str, ...]
+  network: str
+  tasks: tuple[str, ...]
+  apart: bool
+
+
+def parse_variant(argument: str, tasks: str = "segmentation") -> Variant:
+  """Returns what an argument `METHOD[@NETWORK][,TASKS[,apart]]` says; see `base`.
+
+  Args:
+    argument: Argument of a config.
+    tasks: Tasks of an argument that names none.
+
+  Raises:
+    ValueError: A task is unknown, or the argument has another form.
+  """
+  method, *options = argument.split(",")
+  method, _, network = method.partition("@")
+  tasks, *options = options or [tasks]
+  names = tuple(TASKS) if tasks == "all" else tuple(tasks.split("+"))
+  for name in names:
+    choose(TASKS, name, "task")
+  if options not in ([], ["apart"]):
+    raise ValueError(f"variant {argument!r}; expected METHOD[@NETWORK][,TASKS[,apart]]")
+  return Variant(tuple(method.split("+")), network, names, bool(options))
+
+
 def base(
   argument: str, *, predictor: nn.Module, tasks: str = "segmentation", **term_settings: Mapping
 ) -> Config:
@@ -47,8 +84,8 @@ def base(
     ValueError: The method, network or task is unknown, and the message lists the known ones; or
       methods cannot be joined.
   """
-  method, network, task_names, apart = _parse_argument(argument, tasks)
-  method_terms = join_terms(method)
+  names, network, task_names, apart = parse_variant(argument, tasks)
+  method_terms = join_terms("+".join(names))
   if network:
     predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}
@@ -62,7 +99,7 @@ def base(
     for task in task_names:
       section = _term_section(kind, settings, (task,))
       terms[f"{kind}_{task}"] = {"kind": kind, **section, "tasks": (task,)}
-  released = any(METHODS[name].released for name in method.split("+"))
+  released = any(METHODS[name].released for name in names)
   config: Config = ConfigDict(
     {
       "seed": 0,
@@ -75,7 +112,7 @@ def base(
       "checkpoint": defaults(Checkpointing, metric=_BEST[task_names[0]]),
     }
   )
-  if method.startswith("load"):
+  if names[0].startswith("load"):
     config.lookahead = defaults(Lookahead)
   if "affinity" in terms and terms["affinity"]["adaptive"]:
     config.optimizer.affinity = _same_lr_as(config.optimizer.predictor)
@@ -114,7 +151,7 @@ def finetuning_schedule(
     steps: Steps of the predictor, with LoAd at most; 0 keeps the config's.
     ahead: Settings of `asmjax.lookahead.settings.Lookahead` that are not its defaults.
   """
-  method, *_ = _parse_argument(argument, "segmentation")
+  method = parse_variant(argument).methods[0]
   if method not in FINETUNED:
     return
   _use_finetuning_optimizers(config, rate)
@@ -125,7 +162,9 @@ def finetuning_schedule(
     config.train.updates = "alternate"
   else:
     config.lookahead.update(ahead or {})
-  config.data.scale = (1.0, 1.0)
+  smallest, largest = config.data.scale
+  if smallest != largest:  # One scale for all images is the data set's size, no augmentation.
+    config.data.scale = (1.0, 1.0)
   if crop:
     config.data.size = (crop, crop)
   if stride and config.predictor.name == "deeplab":
@@ -248,19 +287,6 @@ def _task_section(name: str, *, released: bool) -> dict:
 def _predictor_section(predictor: nn.Module) -> dict:
   name = next(name for name, kind in PREDICTORS.items() if kind is type(predictor))
   return {"name": name, "input_transform": AUTO, **as_section(predictor)}
-
-
-def _parse_argument(argument: str, tasks: str) -> tuple[str, str, tuple[str, ...], bool]:
-  """Returns the method, the network or "", the tasks, and whether these have critics apart."""
-  method, *options = argument.split(",")
-  method, _, network = method.partition("@")
-  tasks, *options = options or [tasks]
-  names = tuple(TASKS) if tasks == "all" else tuple(tasks.split("+"))
-  for name in names:
-    choose(TASKS, name, "task")
-  if options not in ([], ["apart"]):
-    raise ValueError(f"variant {argument!r}; expected METHOD[@NETWORK][,TASKS[,apart]]")
-  return method, network, names, bool(options)
 
 
 # By what the best checkpoint of a task is known.

@@ -2,7 +2,7 @@
 
 from asmjax.config.methods import BOUNDED
 
-# Settings of the form that other data sets have; `balance` is of a pixel loss beside it.
+# Keys of `BOUNDED` without `balance`, which needs a pixel loss.
 _BOUND = ("normalize", "margin", "binarize")
 
 

@@ -170,6 +170,8 @@ def test_finetuning_schedule_is_sgd_with_frozen_statistics(stage):
   assert all(section.frozen for section in sections)
   for term in config.terms.values():
     assert not any(norm.frozen for norm in norms(term.get("critic", {})))
+  # Views of 2D-3D-S are shrunk to half for all methods.
+  assert config.data.scale == ((0.5, 0.5) if file == "stanford2d3ds" else (1.0, 1.0))
   if not method.endswith("load_asm"):
     term = config.terms.adversarial
     assert term.joint_batch and term.hard

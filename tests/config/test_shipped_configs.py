@@ -137,6 +137,7 @@ def test_get_config_balances_structure_matching_beside_a_pixel_loss(file):
     scenes.get_config("gan_branches"),
     stanford2d3ds.get_config("gan_basic"),
     voc.get_config("gan_basic@pspnet_resnet101"),
+    voc.get_config("gan_branches@dilated8"),
     voc_animals.get_config("gan_product"),
   ],
 )
@@ -152,8 +153,11 @@ def test_get_config_lets_discriminators_of_untrained_predictors_set_in_late_and_
     (voc.get_config("gan_basic"), 1.0),
     (voc.get_config("gan_scaling@dilated8"), 1.0),
     (voc.get_config("cgan"), 0.01),
-    (cityscapes.get_config("cgan"), 0.01),
-    (stanford2d3ds.get_config("cgan"), 0.01),
+    (voc.get_config("gan_basic+dice"), 1.0),
+    (voc.get_config("cgan+dice"), 0.01),
+    (cityscapes.get_config("cgan+dice"), 0.01),
+    (stanford2d3ds.get_config("iid+cgan"), 0.01),
+    (stanford_background.get_config("cgan"), 0.01),
     (stanford_background.get_config("gan_branches"), 2.0),
   ],
 )
@@ -189,6 +193,7 @@ def test_get_config_does_not_limit_structure_matching_of_depth_and_normals():
     ("gan_product", (1e-6, 0.1)),
     ("gan_scaling@dilated8", (1e-5, 0.1)),
     ("iid@dilated8", (1e-6, 1e-6)),
+    ("gan_product+dice", (1e-6, 0.1)),
     ("gan_product@fcn8s_vgg16", (1e-3, 5e-4)),
     ("asm", (1e-3, 5e-4)),
   ],
@@ -214,8 +219,9 @@ def test_get_config_of_stanford_background_validates_on_no_test_photos():
   for variant in ("iid", "gan_branches"):
     config = stanford_background.get_config(variant)
     assert (config.data.split, config.eval.split) == ("luc_fit", "luc_val")
-  config = stanford_background.get_config("iid_balanced")
-  assert (config.data.split, config.eval.split) == ("load_train", "load_val")
+  for variant in ("iid_balanced", "iid_balanced+dice", "load,segmentation"):
+    config = stanford_background.get_config(variant)
+    assert (config.data.split, config.eval.split) == ("load_train", "load_val")
 
 
 def test_get_config_alternates_for_the_steps_of_load():

@@ -36,9 +36,6 @@ class ResourceMeter(Logger):
 
   def __init__(self):
     self.readings = []
-    # What earlier tests have left would take longer to look through, at every log, than a step.
-    gc.collect()
-    gc.freeze()
 
   def log_metrics(self, step, means, scores):
     """Notes what there is now."""
@@ -46,6 +43,17 @@ class ResourceMeter(Logger):
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     self.readings.append((pages * os.sysconf("SC_PAGE_SIZE"), files, threads))
+
+
+@pytest.fixture
+def only_new_garbage():
+  """The collector leaves alone what is there: to look through it at every log takes seconds."""
+  gc.collect()
+  gc.freeze()
+  yield
+  gc.unfreeze()
+  gc.collect()
+  gc.freeze()  # As tests/conftest.py does.
 
 
 @pytest.fixture
@@ -60,7 +68,7 @@ def written_at_once(monkeypatch):
   monkeypatch.setattr(ocp.AsyncCheckpointer, "save", save_and_wait)
 
 
-@pytest.mark.usefixtures("written_at_once")
+@pytest.mark.usefixtures("written_at_once", "only_new_garbage")
 @pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="Linux says what is used")
 @pytest.mark.parametrize("kind", RUNS)
 def test_train_keeps_memory_files_and_threads_flat(kind, tmp_path, injections):
