@@ -7,7 +7,7 @@ _BOUND = ("normalize", "margin", "binarize")
 
 
 def get_sweep() -> dict:
-  """15 rows of 100 epochs; the data set comes with `--set=data.root=FOLDER`.
+  """16 rows of 100 epochs; the data set comes with `--set=data.root=FOLDER`.
 
   The paper has batches of one image and twice the steps.
   """
@@ -23,6 +23,7 @@ def get_sweep() -> dict:
       "ASM w/o adv.": "horse:asm_no_adv",
       "IID + ASM": "horse:iid_asm",
       "ASM released": "horse:asm_released",
+      "ASM binarized": "horse:asm_binarized",
       "ASM bounded": {
         "config": "horse:asm",
         "overrides": {f"terms.structure.{key}": BOUNDED[key] for key in _BOUND},
