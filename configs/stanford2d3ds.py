@@ -19,7 +19,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
     argument: METHOD[@NETWORK][,TASKS[,apart]], see `presets.base`; normals by default.
       "@fcrn50" is the network of Laina et al. 2016.
   """
-  is_released_gan = "cgan" in presets.parse_variant(argument).methods
+  names = presets.parse_variant(argument).methods
   config = presets.base(
     argument,
     predictor=PUBLISHED["unet18"](heads={}),
@@ -29,7 +29,7 @@ def get_config(argument: str = "asm_released,normals") -> ConfigDict:
       "reconstruction_weight": 10.0,
       "critic": {"filters": (32, 64, 128, 128, 128)},
     },
-    adversarial={} if is_released_gan else methods.GAN_FROM_SCRATCH,
+    adversarial={} if "cgan" in names else methods.GAN_FROM_SCRATCH,
   )
   config.data = defaults(
     Data,

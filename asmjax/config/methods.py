@@ -1,5 +1,6 @@
 """Methods by name: what a predictor is trained by, as published, as released and bounded."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from asmjax.config.schema import choose, defaults
@@ -247,19 +248,22 @@ METHODS = {
 FINETUNED = ("load", "load_asm", "alternating")
 
 
-def join_terms(names: str) -> dict[str, dict[str, Any]]:
+def join_terms(names: Sequence[str]) -> dict[str, dict[str, Any]]:
   """Returns the terms of a method of `METHODS`, or those of several together; see `Method.terms`.
 
   Args:
-    names: Name of a method, or names joined by "+", as "dice+asm".
+    names: Names of the methods, as ("dice", "asm").
 
   Raises:
     ValueError: A name is unknown, or methods cannot be joined: they set the same key of a term to
       different values, or one of them is of `FINETUNED`.
   """
-  methods = {name: choose(METHODS, name, "variant") for name in names.split("+")}
+  variant = "+".join(names)
+  methods = {name: choose(METHODS, name, "variant") for name in names}
   if len(methods) > 1 and (alone := methods.keys() & set(FINETUNED)):
-    raise ValueError(f"variant {names!r}: {', '.join(sorted(alone))} cannot be joined with others")
+    raise ValueError(
+      f"variant {variant!r}: {', '.join(sorted(alone))} cannot be joined with others"
+    )
   terms: dict[str, dict[str, Any]] = {}
   for name, method in methods.items():
     for kind, settings in method.terms.items():
@@ -267,7 +271,7 @@ def join_terms(names: str) -> dict[str, dict[str, Any]]:
       for key, value in settings.items():
         if joined.setdefault(key, value) != value:
           raise ValueError(
-            f"variant {names!r}: {name} sets {kind}.{key} to {value}, another method to "
+            f"variant {variant!r}: {name} sets {kind}.{key} to {value}, another method to "
             f"{joined[key]}; expected methods that agree"
           )
   return terms

@@ -85,7 +85,7 @@ def base(
       methods cannot be joined.
   """
   names, network, task_names, apart = parse_variant(argument, tasks)
-  method_terms = join_terms("+".join(names))
+  method_terms = join_terms(names)
   if network:
     predictor = choose(PUBLISHED, network, "network")(heads={})
   terms = {}

@@ -2,8 +2,8 @@
 
 from asmjax.config.methods import BOUNDED
 
-# Keys of `BOUNDED` without `balance`, which needs a pixel loss.
-_BOUND = ("normalize", "margin", "binarize")
+# A balance needs a pixel loss.
+_BOUND = {f"terms.structure.{key}": BOUNDED[key] for key in BOUNDED if key != "balance"}
 
 
 def get_sweep() -> dict:
@@ -24,10 +24,7 @@ def get_sweep() -> dict:
       "IID + ASM": "horse:iid_asm",
       "ASM released": "horse:asm_released",
       "ASM binarized": "horse:asm_binarized",
-      "ASM bounded": {
-        "config": "horse:asm",
-        "overrides": {f"terms.structure.{key}": BOUNDED[key] for key in _BOUND},
-      },
+      "ASM bounded": {"config": "horse:asm", "overrides": _BOUND},
       "ASM by image": {
         "config": "horse:asm",
         "overrides": {"terms.structure.normalize": "image", "terms.structure.binarize": True},
