@@ -24,8 +24,8 @@ RELEASED = {
 # gradient on the rooms.
 BOUNDED = {"normalize": "pixel", "margin": 0.8, "binarize": True, "balance": 0.25}
 
-# A discriminator that meets a predictor which knows nothing: it sets in slowly, sends at most a
-# third of the pixel loss's gradient, and does not learn to be sure.
+# A discriminator that meets a predictor which knows nothing: it sets in slowly, sends at most
+# three tenths of the pixel loss's gradient, and does not learn to be sure.
 GAN_FROM_SCRATCH = {
   "weight": {"start": 0.0, "stop": 0.1, "shape": "linear", "begin": 0.1, "end": 0.3},
   "balance": 0.3,

@@ -41,6 +41,12 @@ def compare_maps(
   return jnp.where(labeled[..., None], probabilities, 0), truth.astype(probabilities.dtype)
 
 
+def ratio_or_one(part: Float[Array, "*n"], whole: Float[Array, "*n"]) -> Float[Array, "*n"]:
+  """Divides; where there is nothing to divide by, the ratio is 1 and has no gradient."""
+  some = whole > 0
+  return jnp.where(some, part / jnp.where(some, whole, 1), 1)
+
+
 def average_over_classes(
   losses: Float[Array, "n c"], truth: Float[Array, "n h w c"], classes: str
 ) -> MaskedMean:

@@ -57,18 +57,25 @@ def region_mutual_information_loss(
     raise ValueError(
       f"maps {p.shape[1:3]} have no region of {radius} x {radius} cells of {stride} pixels"
     )
-  predicted, true = (_centered_regions(x, radius) for x in cells)
+  predicted, true = (_region_components(x, radius) for x in cells)
   residual = _residual_covariance(predicted, true, epsilon)
   return average_over_classes(_log_det(residual, epsilon) / (2 * radius**2), g, classes)
 
 
-def _centered_regions(maps: Float[Array, "n h w c"], radius: int) -> Float[Array, "n c d m"]:
-  """Lists the regions of each image and class, less their mean."""
+def _region_components(maps: Float[Array, "n h w c"], radius: int) -> Float[Array, "n c d m"]:
+  """Lists the regions of each image and class in an orthonormal basis, less their mean.
+
+  No determinant depends on the basis, but rounding does: pixels of a smooth region are almost
+  equal, and single precision loses the small eigenvalues of their covariance. The components of a
+  cosine transform are almost uncorrelated, so each keeps its own precision.
+  """
   height, width = (side - radius + 1 for side in maps.shape[1:3])
   views = [maps[:, y : y + height, x : x + width] for y in range(radius) for x in range(radius)]
   regions = jnp.stack(views, axis=-1)
   regions = jnp.moveaxis(regions.reshape(len(maps), -1, *regions.shape[3:]), 1, -1)
-  return regions - jnp.mean(regions, axis=-1, keepdims=True)
+  cosines = jax.scipy.fft.dct(jnp.eye(radius, dtype=maps.dtype), norm="ortho", axis=0)
+  components = jnp.matmul(jnp.kron(cosines, cosines), regions, precision=lax.Precision.HIGHEST)
+  return components - jnp.mean(components, axis=-1, keepdims=True)
 
 
 def _residual_covariance(
@@ -77,8 +84,7 @@ def _residual_covariance(
   """Computes Syy - Syp (Spp + epsilon I)^-1 Spy, with the covariances S summed over regions.
 
   With B = Syp (Spp + epsilon I)^-1 it is (y - B p)(y - B p)' + epsilon B B', which no rounding
-  makes indefinite, and whose derivative by B is 0: so B is a constant of the backward pass, and
-  single precision is enough for matrices that are almost singular.
+  makes indefinite, and whose derivative by B is 0: so B is a constant of the backward pass.
   """
   transpose = lambda x: jnp.swapaxes(x, -1, -2)
   product = lambda a, b: jnp.matmul(a, transpose(b), precision=lax.Precision.HIGHEST)

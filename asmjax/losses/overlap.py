@@ -1,7 +1,7 @@
 """Losses on the overlap of predicted and true regions: Dice, Tversky and their relatives.
 
 All are computed image by image and then averaged, so that any number of devices gives the same
-value. Gradients are undefined nowhere: `smooth` keeps denominators from 0.
+value. A class that is neither there nor predicted has no loss, with a `smooth` of 0 as well.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from asmjax.losses.maps import average_over_classes, compare_maps
+from asmjax.losses.maps import average_over_classes, compare_maps, ratio_or_one
 from asmjax.ops.masked_mean import MaskedMean
 
 
@@ -63,7 +63,7 @@ def dice_loss(
   p, g = compare_maps(probabilities, label, mask)
   power = 2 if squared else 1
   overlap = _measure_overlap(p, g, power)
-  score = (2 * overlap.both + smooth) / (overlap.predicted + overlap.true + smooth)
+  score = ratio_or_one(2 * overlap.both + smooth, overlap.predicted + overlap.true + smooth)
   return average_over_classes(1 - score, g, classes)
 
 
@@ -110,7 +110,8 @@ def tversky_loss(
   """
   p, g = compare_maps(probabilities, label, mask)
   both, predicted, true = _measure_overlap(p, g)
-  score = (both + smooth) / (both + alpha * (predicted - both) + beta * (true - both) + smooth)
+  errors = alpha * (predicted - both) + beta * (true - both)
+  score = ratio_or_one(both + smooth, both + errors + smooth)
   loss = 1 - score
   if gamma != 1:
     # The slope of a power below 1 is infinite at 0.
@@ -153,7 +154,7 @@ def generalized_dice_loss(
   weights = jnp.where(true > 0, 1 / jnp.square(jnp.maximum(true, 1)), 0)
   weights = jnp.where(true > 0, weights, jnp.max(weights, axis=1, keepdims=True))
   shared, total = (jnp.sum(weights * x, axis=1) for x in (both, predicted + true))
-  score = (2 * shared + smooth) / (total + smooth)
+  score = ratio_or_one(2 * shared + smooth, total + smooth)
   return MaskedMean.from_values(1 - score, jnp.any(true > 0, axis=1))
 
 

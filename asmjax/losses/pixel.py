@@ -68,7 +68,7 @@ def focal_loss(
     mask: 1 where a labeled pixel counts; everywhere by default.
     weights: Factor on each pixel's loss, there alpha; 1 by default.
     gamma: Power by which pixels count less the surer they are of the truth; 0 is `cross_entropy`,
-      and 2, the default, what Lin et al. recommend. Between 0 and 1 the slope at p = 1 is infinite.
+      and 2, the default, what Lin et al. recommend.
 
   Returns:
     Sum over the pixels that count, and their number, whatever their weights.
@@ -83,8 +83,10 @@ def focal_loss(
     0.1733
   """
   _, of_truth, labeled = _log_probabilities(logits, label, mask, weights)
-  # 1 - p, exact where p is almost 1.
-  loss = -((-jnp.expm1(of_truth)) ** gamma) * of_truth
+  # 1 - p, exact where p is almost 1. Where it is 1, the slope of a power below 1 is infinite, and
+  # that of the loss is 0.
+  rest = jnp.maximum(-jnp.expm1(of_truth), jnp.finfo(of_truth.dtype).tiny)
+  loss = -(rest**gamma) * of_truth
   return MaskedMean.from_values(loss if weights is None else jnp.asarray(weights) * loss, labeled)
 
 

@@ -6,7 +6,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from asmjax.losses.maps import average_over_classes, compare_maps
+from asmjax.losses.maps import average_over_classes, compare_maps, ratio_or_one
 from asmjax.ops.masked_mean import MaskedMean
 from asmjax.ops.pooling import max_pool
 
@@ -50,9 +50,8 @@ def cl_dice_loss(
   """
   p, g = compare_maps(probabilities, label, mask)
   predicted, true = (soft_skeleton(x, iterations) for x in (p, g))
-  part = lambda skeleton, region: (
-    (jnp.sum(skeleton * region, axis=(1, 2)) + smooth) / (jnp.sum(skeleton, axis=(1, 2)) + smooth)
-  )
+  add = lambda x: jnp.sum(x, axis=(1, 2)) + smooth
+  part = lambda skeleton, region: ratio_or_one(add(skeleton * region), add(skeleton))
   precision, sensitivity = part(predicted, g), part(true, p)
   total = precision + sensitivity
   score = 2 * precision * sensitivity / jnp.where(total > 0, total, 1)

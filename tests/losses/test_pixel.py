@@ -218,9 +218,10 @@ def test_focal_loss_without_focus_is_the_cross_entropy():
   )
 
 
-def test_focal_loss_has_a_finite_gradient_where_predictions_are_sure():
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_has_a_finite_gradient_where_predictions_are_sure(gamma):
   logits = jnp.array([[[[200.0, 0.0], [-200.0, 0.0]]]])
-  gradient = jax.grad(lambda x: focal_loss(x, jnp.zeros((1, 1, 2), int)).total)(logits)
+  gradient = jax.grad(lambda x: focal_loss(x, jnp.zeros((1, 1, 2), int), gamma=gamma).total)(logits)
   np.testing.assert_allclose(gradient[0, 0], [[0, 0], [-1, 1]], atol=1e-6)
 
 

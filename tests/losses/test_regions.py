@@ -88,6 +88,17 @@ def test_tversky_loss_with_equal_weights_is_the_dice_loss():
   np.testing.assert_allclose(even.mean(), dice_loss(p, label, mask=mask, smooth=2.0).mean(), 1e-6)
 
 
+@pytest.mark.parametrize("loss", [dice_loss, tversky_loss, generalized_dice_loss, cl_dice_loss])
+def test_classes_that_are_nowhere_have_no_loss_and_a_finite_gradient_without_smoothing(loss):
+  label = np.zeros((2, 6, 6), np.int32)
+  label[:, 2] = 1
+  label[1] = 255  # No pixel of the second image counts.
+  p = np.eye(3, dtype=np.float32)[np.minimum(label, 2)]
+  value, gradient = jax.value_and_grad(lambda p: loss(p, label, smooth=0.0).mean())(p)
+  assert value == pytest.approx(0, abs=1e-6)
+  assert np.all(np.isfinite(gradient))
+
+
 def test_generalized_dice_loss_agrees_with_the_oracle():
   p, label, mask = example()
   loss = generalized_dice_loss(p, label, mask=mask)
@@ -187,6 +198,22 @@ def test_region_mutual_information_loss_agrees_with_explicit_covariances():
   ]
   loss = region_mutual_information_loss(p, label, stride=2)
   np.testing.assert_allclose(loss.mean(), np.mean(expected), rtol=2e-5)
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_region_mutual_information_loss_of_smooth_maps_survives_single_precision(width):
+  """Neighbors of smooth maps are almost equal, and their covariance is almost singular."""
+  size = 64
+  ahead = size / 3 - np.hypot(*(np.indices((size, size)) - size / 2))  # Of the rim of a disc.
+  q = 1 / (1 + np.exp(-ahead * width / size))
+  p = np.stack([1 - q, q], axis=-1)
+  label = np.int32(ahead > 0)
+  g = np.eye(2)[label]
+  expected = [oracle.region_mutual_information(p[..., c], g[..., c], 3, 5e-4) for c in range(2)]
+  loss = lambda p: region_mutual_information_loss(p, label[None], stride=1).mean()
+  value, gradient = jax.value_and_grad(loss)(np.float32(p[None]))
+  np.testing.assert_allclose(value, np.mean(expected), rtol=1e-4)
+  assert np.all(np.isfinite(gradient))
 
 
 def test_region_mutual_information_loss_has_the_gradient_of_the_explicit_formula(float64):
