@@ -139,8 +139,9 @@ def check_same_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Refuses to continue a run under another config.
 
   Settings that do not change what is computed may differ: `data.root`, `data.cache`,
-  `data.loader`, `train.log_every`, `train.on_nonfinite`, `eval.every`, `eval.batch_size` and
-  `checkpoint`.
+  `data.loader`, `train.log_every`, `train.on_nonfinite`, `eval.batch_size`, `checkpoint` and
+  `eval.every`. Where evaluations decide how the run goes on, with `eval.patience` or lookahead,
+  `checkpoint.metric` may not, and with `eval.patience` neither may `eval.every`.
 
   Args:
     workdir: Folder of the run, which need not exist yet.
@@ -218,20 +219,25 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
   A section that only one of them has is a single difference. What `now` leaves to the weights, the
   input transform "auto", is what the run `before` has.
   """
-  free = (
+  free = [
     "data.root",
     "data.cache",
     "data.loader",
     "train.log_every",
     "train.on_nonfinite",
-    "eval.every",
     "eval.batch_size",
-    "checkpoint.",
-  )
+    "checkpoint.every",
+    "checkpoint.keep",
+  ]
+  has_patience = now["eval"]["patience"] > 0
+  if not has_patience:
+    free.append("eval.every")
+  if not has_patience and "lookahead" not in now:
+    free.append("checkpoint.metric")
   return [
     f"{key}: {old} -> {new}"
     for key, old, new in _compare_sections(before, now)
-    if not key.startswith(free) and (key, new) != ("predictor.input_transform", repr(AUTO))
+    if not key.startswith(tuple(free)) and (key, new) != ("predictor.input_transform", repr(AUTO))
   ]
 
 

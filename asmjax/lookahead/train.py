@@ -186,6 +186,13 @@ class LookaheadSchedule(Schedule):
     is_last = count == self._experiment.training.steps
     return steps % self._settings.steps_per_propagation == 0 or is_last
 
+  def describe_progress(self, state: TrainState) -> dict[str, float]:
+    """Describes how far the run is: a step back takes the rate back, and no pass over the data."""
+    now, run = self.progress, self._experiment
+    model = self._best["step"] if now.retraining else state.step
+    steps = dict.fromkeys(run.game.critics, now.critic_steps) | {PREDICTOR: int(model)}
+    return run.describe_progress(now.predictor_steps, steps)
+
   def extra_state(self) -> ExtraState:
     """Returns the best predictor, the best critics of their present training, and the progress."""
     # A run whose last checkpoint is damaged goes on from another, and needs the maps of that.

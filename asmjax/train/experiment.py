@@ -291,15 +291,21 @@ class Experiment:
       if scale not in (0, 1) and self.optimizers[name].name in ("adam", "adamw")
     ]
 
-  def describe_progress(self, step: int) -> dict[str, float]:
-    """Describes the state after `step` steps: "epoch" and, by player, "learning_rate/PLAYER".
+  def describe_progress(self, batches: int, steps: Mapping[str, int]) -> dict[str, float]:
+    """Describes how far a run is: "epoch" and, by player, "learning_rate/PLAYER".
 
     Epochs are passes over the training examples; rates are those of the last step, before the
     multipliers.
+
+    Args:
+      batches: Number of training batches taken so far.
+      steps: By player, the step of its schedule after the last one; 0 before the first.
     """
-    last = self.updates.count_predictor_steps(max(step - 1, 0))
-    return {"epoch": step * self.training.batch_size / len(self.source)} | {
-      f"learning_rate/{name}": float(optimizer.learning_rate_at(last, self.training.steps))
+    rate = lambda name, optimizer: optimizer.learning_rate_at(
+      self.updates.count_predictor_steps(max(steps[name] - 1, 0)), self.training.steps
+    )
+    return {"epoch": batches * self.training.batch_size / len(self.source)} | {
+      f"learning_rate/{name}": float(rate(name, optimizer))
       for name, optimizer in self.optimizers.items()
     }
 

@@ -74,7 +74,7 @@ def train(
     if not results:  # The run has no steps, or its last checkpoint is that of its end.
       results = measure(state)
       if checkpoints.latest_step() is None:
-        checkpoints.save(state, results["metrics"])
+        checkpoints.save(state, results["metrics"], extra=schedule.extra_state())
     results |= schedule.summary(state) | {"best": checkpoints.describe_best()}
   if jax.process_index() == 0:
     write_json(workdir / "results.json", results)
@@ -107,8 +107,9 @@ def _take_steps(
     logger.log_warnings(schedule.done, checkpoints.damaged)
     if is_new:
       logger.log_warnings(schedule.done, experiment.warnings())
-    if result.saves:
+    if result.scores:
       logger.log_metrics(schedule.done, {}, result.scores)
+    if result.saves:
       checkpoints.save(result.state, step=schedule.done, extra=schedule.extra_state())
     take_steps = make_take_steps(experiment)
     monitor = GameMonitor(experiment.game.terms, read_jsonl(workdir / "metrics.jsonl"))
@@ -136,7 +137,7 @@ def _take_steps(
       if results:
         schedule.after_evaluation(results["metrics"])
       scores = drop_extra_classes(results.get("metrics", {}))
-      means |= experiment.describe_progress(int(result.state.step))
+      means |= schedule.describe_progress(result.state)
       logger.log_metrics(done, means, {**result.scores, **scores})
       texts = [f"{fault}; examples: {', '.join(fault.examples)}" for fault in skipped]
       warned = {entry["warning"] for entry in read_jsonl(workdir / "warnings.jsonl")}

@@ -140,6 +140,13 @@ class Schedule(abc.ABC):
     """Whether the run has ended: by default, whether all steps are taken."""
     return self.done == self.steps
 
+  def describe_progress(self, state: TrainState) -> dict[str, float]:
+    """Describes how far the run is in `state`; see `Experiment.describe_progress`."""
+    step = int(state.step)
+    return self._experiment.describe_progress(
+      step, dict.fromkeys(self._experiment.optimizers, step)
+    )
+
   def after_evaluation(self, metrics: Mapping[str, float]) -> None:
     """Takes note of the metrics of an evaluation that `after_steps` asked for; ignored by default.
 

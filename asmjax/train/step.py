@@ -21,8 +21,8 @@ Batch = Mapping[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]
 _Carry = TypeVar("_Carry")
 _Report = TypeVar("_Report")
-# Function of differentiated inputs, running statistics and a batch that returns the losses.
-ComputeLosses = Callable[[PyTree, PyTree, Batch], GameOutput]
+# Function of differentiated inputs, running statistics, a batch and a key that returns the losses.
+ComputeLosses = Callable[[PyTree, PyTree, Batch, Array], GameOutput]
 
 
 def make_step(
@@ -38,8 +38,8 @@ def make_step(
   """Makes the step of one device, to be mapped over the axis `DEVICES`.
 
   Masked means are divided by the counts of the global batch, so that any number of devices, and
-  any `grad_accum_steps`, gives the same value and the same gradient (batch statistics, and the
-  norms by which terms are balanced, are those of the microbatches that are computed at once).
+  any `grad_accum_steps`, gives the same value and the same gradient (batch statistics, dropout and
+  the norms by which terms are balanced are those of the microbatches that are computed at once).
 
   Args:
     game: Predictor and terms to train.
@@ -66,9 +66,8 @@ def make_step(
     predictor_steps = updates.count_predictor_steps(state.step)
     # Critics that are trained without the predictor have no last step.
     progress = jnp.minimum(predictor_steps / max(steps, 1), 1.0)
-    rng = _device_key(state)
 
-    def compute_losses(inputs: PyTree, stats: PyTree, batch: Batch) -> GameOutput:
+    def compute_losses(inputs: PyTree, stats: PyTree, batch: Batch, rng: Array) -> GameOutput:
       active, probes = inputs
       active = {name: stop_frozen(name, params) for name, params in active.items()}
       return game.compute_losses(
@@ -84,7 +83,9 @@ def make_step(
     zeros = Probe(jnp.zeros(()), jnp.zeros(()))
     probes = dict.fromkeys(game.terms, zeros) if PREDICTOR in active_players else {}
     inputs = ({name: state.params[name] for name in active_players}, probes)
-    (grads, squares), output = differentiate(compute_losses, inputs, state.batch_stats, batch)
+    (grads, squares), output = differentiate(
+      compute_losses, inputs, state.batch_stats, batch, _device_key(state)
+    )
     grads = lax.pmean(grads, DEVICES)
     stats = lax.pmean({name: output.batch_stats[name] for name in active_players}, DEVICES)
     players = _update(state.players, transformations, grads, stats, predictor_steps)
@@ -148,13 +149,15 @@ def _differentiate(
   inputs: PyTree,
   stats: PyTree,
   batch: Batch,
+  rng: Array,
   counts: Mapping[str, Array] | None = None,
 ) -> tuple[PyTree, GameOutput]:
   """Computes the gradient of the joint objective with respect to `inputs`, and the losses."""
 
   def objective(inputs: PyTree) -> tuple[Array, GameOutput]:
-    output = compute_losses(inputs, stats, batch)
-    return joint_objective(output.losses, _counts(output) if counts is None else counts), output
+    output = compute_losses(inputs, stats, batch, rng)
+    by = _average_counts(_counts(output)) if counts is None else counts
+    return joint_objective(output.losses, by), output
 
   (_, output), grads = jax.value_and_grad(objective, has_aux=True)(inputs)
   return grads, output
@@ -163,14 +166,18 @@ def _differentiate(
 def _accumulate(num_parts: int) -> Callable[..., tuple[PyTree, GameOutput]]:
   """Makes a `_differentiate` that goes through `num_parts` microbatches one after the other."""
 
-  def differentiate(compute_losses: ComputeLosses, inputs: PyTree, stats: PyTree, batch: Batch):
-    # Only the counts are used, which depend on the truth alone: no network is run for them.
-    counts = _counts(compute_losses(inputs, stats, batch))
-    microbatches = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
+  def differentiate(
+    compute_losses: ComputeLosses, inputs: PyTree, stats: PyTree, batch: Batch, rng: Array
+  ):
+    cut = lambda x: x.reshape(num_parts, -1, *x.shape[1:])
+    microbatches = jax.tree.map(cut, batch), jax.random.split(rng, num_parts)
+    # The counts come first. Most depend on the truth alone, and then no network is run for them.
+    counts = lax.map(lambda part: _counts(compute_losses(inputs, stats, *part)), microbatches)
+    counts = _average_counts(jax.tree.map(lambda x: jnp.sum(x, axis=0), counts))
 
-    def body(carry: PyTree, batch: PyTree):
+    def body(carry: PyTree, microbatch: PyTree):
       total, stats = carry
-      grads, output = _differentiate(compute_losses, inputs, stats, batch, counts)
+      grads, output = _differentiate(compute_losses, inputs, stats, *microbatch, counts)
       return (jax.tree.map(jnp.add, total, grads), stats | output.batch_stats), output.losses
 
     zeros = jax.tree.map(jnp.zeros_like, inputs)
@@ -181,10 +188,13 @@ def _accumulate(num_parts: int) -> Callable[..., tuple[PyTree, GameOutput]]:
 
 
 def _counts(output: GameOutput) -> dict[str, Array]:
+  """Returns the counts of the losses."""
+  return {name: loss.value.count for name, loss in output.losses.items()}
+
+
+def _average_counts(counts: Mapping[str, Array]) -> dict[str, Array]:
   """Averages the counts of the losses over devices."""
-  return lax.stop_gradient(
-    lax.pmean({name: loss.value.count for name, loss in output.losses.items()}, DEVICES)
-  )
+  return lax.stop_gradient(lax.pmean(dict(counts), DEVICES))
 
 
 def _update(

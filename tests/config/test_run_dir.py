@@ -10,6 +10,7 @@ from asmjax.config.build import build_experiment
 from asmjax.config.data_facts import DATA_SET, write_facts
 from asmjax.config.run_dir import (
   check_same_config,
+  config_differences,
   find_checkpoint,
   read_config,
   read_descriptor,
@@ -131,6 +132,28 @@ def test_check_same_config_gives_advice_and_names_five_differences(workdir):
   with pytest.raises(ValueError, match=r"; and 2 more$") as raised:
     check_same_config(workdir, config)
   assert str(raised.value).count(" -> ") == 5
+
+
+@pytest.mark.parametrize(
+  "patience, lookahead, differing",
+  [
+    (0, {}, []),
+    (0, {"lookahead": {}}, ["checkpoint.metric"]),
+    (2, {}, ["checkpoint.metric", "eval.every"]),
+  ],
+)
+def test_config_differences_are_those_of_settings_that_evaluations_decide_by(
+  patience, lookahead, differing
+):
+  configs = [
+    {
+      "eval": {"every": every, "batch_size": every, "patience": patience},
+      "checkpoint": {"every": every, "keep": every, "metric": metric},
+      **lookahead,
+    }
+    for every, metric in ((2, "depth/rms"), (3, "depth/rel"))
+  ]
+  assert [text.partition(":")[0] for text in config_differences(*configs)] == differing
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"name": 3}', '{"sources": 1}'])

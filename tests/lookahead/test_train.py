@@ -14,6 +14,7 @@ from asmjax.utils.checkpoint_folder import read_arrays
 from tests.helpers import damage, lookahead_runs
 from tests.helpers import small_configs as small
 
+POLY = {"optimizer.predictor.schedule": "poly"}
 # What may stand on a command line.
 AHEAD = {key: value for key, value in small.AHEAD.items() if "adversarial" not in key}
 
@@ -22,7 +23,7 @@ AHEAD = {key: value for key, value in small.AHEAD.items() if "adversarial" not i
 def finished(tmp_path_factory):
   """A run on eight devices, two steps a call, whose steps back were all compared with copies."""
   workdir = tmp_path_factory.mktemp("lookahead_runs")
-  return workdir, *lookahead_runs.run(workdir, **{"train.steps_per_call": 2})
+  return workdir, *lookahead_runs.run(workdir, **POLY, **{"train.steps_per_call": 2})
 
 
 def test_schedule_steps_the_predictor_back_to_the_best_and_no_critic(finished):
@@ -50,9 +51,29 @@ def test_schedule_ends_with_the_best_model(finished):
   assert history.best.miou == best and len(history.cycles) == schedule.progress.num_cycles
 
 
+def test_schedule_logs_the_predictors_epochs_and_rate(finished):
+  """Critics have steps of their own; a step back takes the rate back, but no minibatch."""
+  workdir, schedule, _ = finished
+  run = schedule._experiment
+  lines = [line for line in small.logged(workdir) if "epoch" in line]
+  epochs = [line["epoch"] for line in lines]
+  assert epochs == sorted(epochs)
+  assert epochs[-1] == schedule.progress.predictor_steps * run.training.batch_size / len(run.source)
+  backs = [line for line in lines if "lookahead/back_to" in line]
+  assert len(backs) == schedule.progress.num_cycles
+  for line in backs:
+    last = max(line["lookahead/back_to"] - 1, 0)
+    expected = run.optimizers["predictor"].learning_rate_at(last, run.training.steps)
+    assert line["learning_rate/predictor"] == pytest.approx(float(expected))
+
+
 def test_schedule_of_no_steps_evaluates_the_start(tmp_path):
   run = build_experiment(small.config("load", **small.AHEAD | {"train.steps": 0}))
-  results = train(run, tmp_path, build_schedule(small.config("load", **small.AHEAD), run))
+  make_schedule = build_schedule(small.config("load", **small.AHEAD), run)
+  results = train(run, tmp_path, make_schedule)
+  (line,) = small.logged(tmp_path)
+  assert line["lookahead/miou"] == results["lookahead"]["decision"]["start"]
+  assert train(run, tmp_path, make_schedule)["metrics"] == results["metrics"]
   summary = results["lookahead"]
   assert results["step"] == summary["cycles"] == summary["critic_steps"] == 0
   assert summary["decision"]["start"] == summary["decision"]["end"]
@@ -74,7 +95,7 @@ def test_schedule_goes_on_from_an_older_checkpoint_to_the_very_same_end(finished
   steps = sorted(int(path.name) for path in (copy / "checkpoints").iterdir())
   damage.empty_folder(copy / "checkpoints" / str(steps[-1]) / "manifest", None)
   # One that checks cannot go on: it has no copy of the best model.
-  again, results_again = lookahead_runs.run(copy, schedule=LookaheadSchedule)
+  again, results_again = lookahead_runs.run(copy, schedule=LookaheadSchedule, **POLY)
   assert f"checkpoints/{steps[-1]}/manifest" in capsys.readouterr().err
   assert results_again == results and small.logged(copy) == small.logged(workdir)
   ends = [

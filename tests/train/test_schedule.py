@@ -130,6 +130,12 @@ def test_train_ends_early_without_a_better_metric_and_resumes_its_patience(tmp_p
   assert (again["step"], again["early_stop"]) == (6, results["early_stop"])
 
 
+def test_train_of_no_steps_has_its_patience_in_the_checkpoint(tmp_path):
+  changes = {"train.steps": 0, "eval.every": 2, "eval.patience": 2, "predictor.levels": 1}
+  run = build_experiment(small.config("iid", **changes))
+  assert train(run, tmp_path)["metrics"] == train(run, tmp_path)["metrics"]
+
+
 def test_evaluation_refuses_patience_without_evaluations():
   with pytest.raises(ValueError, match="eval.patience=2 counts evaluations, and eval.every=0"):
     build_experiment(small.config(**{"eval.patience": 2, "eval.every": 0}))

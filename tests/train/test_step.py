@@ -112,6 +112,31 @@ def test_step_of_microbatches_gives_the_numbers_of_the_batch(float64):
   assert_close(parts, complete, 1e-9)
 
 
+class Draw(Term):
+  """Reports the first two moments of what a key gives."""
+
+  def __call__(self, context):
+    drawn = jax.random.uniform(context.rng, ())
+    moment = lambda power: LossTerm(MaskedMean(drawn**power, jnp.ones(())))
+    return TermOutput({"first": moment(1), "second": moment(2)})
+
+
+def test_step_of_microbatches_counts_hard_pixels_together_and_draws_apart(float64):
+  players = games.game(levels=1, norm="none", pixel=Pixel(hard_threshold=0.33), draw=Draw())
+  tx = {PREDICTOR: OPTIMIZER.make_transformation(STEPS)}
+  state = games.double(init_state(players, tx, seed=0, image_size=games.SIZE))
+  where, results, variances = jax.local_devices()[:1], [], []
+  for parts in (1, 4):
+    step = make_step(players, tx, active_players=(PREDICTOR,), steps=STEPS, grad_accum_steps=parts)
+    after, metrics = pmap_step(step, devices=where)(
+      state, shard_batch(games.batch(), devices=where)
+    )
+    variances.append(metrics.pop("draw/second") - metrics.pop("draw/first") ** 2)
+    results.append((after.players, metrics))
+  assert_close(results[1], results[0], 1e-9)
+  assert variances[0] == pytest.approx(0, abs=1e-6) and variances[1] > 0.01
+
+
 class Clock(Term):
   """Reports the progress, and has a critic, which is never updated."""
 
