@@ -105,7 +105,7 @@ class Sweep:
 
   Raises:
     ValueError: There are no rows or no seeds, a seed is given twice, two labels would have the same
-      folder, or `baseline` or a row's `start` is no label.
+      folder, `baseline` or a row's `start` is no label, or rows start from each other.
   """
 
   rows: tuple[Row, ...]
@@ -127,6 +127,13 @@ class Sweep:
     for label in (self.baseline, *(row.start for row in self.rows)):
       if label and label not in labels:
         raise ValueError(f"no row is called {label!r}; known: {', '.join(labels)}")
+    starts = {row.label: row.start for row in self.rows}
+    for label in labels:
+      chain = [label]
+      while (start := starts[chain[-1]]) and start not in chain:
+        chain.append(start)
+      if start:
+        raise ValueError(f"rows start from each other: {' from '.join([*chain, start])}")
 
   @classmethod
   def from_dict(cls, section: Mapping[str, Any]) -> "Sweep":

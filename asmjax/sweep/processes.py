@@ -144,20 +144,25 @@ class Pool:
       job, code = run.job, run.process.poll()
       if code is None:
         continue
-      if code == 0 and run.next_command < len(job.commands):
-        run.process = _launch(job, run.slot, job.commands[run.next_command])
-        run.next_command += 1
-        continue
+      seconds = time.monotonic() - run.began
+      fault = None
+      if code:
+        reason = f"exit status {code}" if code > 0 else signal.Signals(-code).name
+        fault = f"{reason} after {_format_duration(seconds)}; see {job.log}"
+      elif run.next_command < len(job.commands):
+        try:
+          run.process = _launch(job, run.slot, job.commands[run.next_command])
+        except OSError as error:
+          fault = str(error)
+        else:
+          run.next_command += 1
+          continue
       self._running.remove(run)
       self._free.insert(0, run.slot)
-      seconds = time.monotonic() - run.began
-      if code == 0:
+      if fault is None:
         self._seconds.setdefault(job.kind, []).append(seconds)
         self._on_end(job)
-        self._end(job, faults, None, seconds)
-      else:
-        reason = f"exit status {code}" if code > 0 else signal.Signals(-code).name
-        self._end(job, faults, f"{reason} after {_format_duration(seconds)}; see {job.log}")
+      self._end(job, faults, fault, seconds)
 
   def _end(self, job: Job, faults: dict[str, str], fault: str | None, seconds: float = 0.0) -> None:
     """Counts and reports a job that succeeded (`fault` is None) or failed."""

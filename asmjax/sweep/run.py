@@ -115,7 +115,7 @@ def run_sweep(
   def update_table(job: Job) -> None:
     try:
       write_table(sweep, runs, out)
-    except ValueError as error:  # A mistake in the table must not stop the remaining runs.
+    except (ValueError, OSError) as error:  # Without a table the remaining runs go on.
       say(f"no table: {error}")
 
   with lock_folder(out, "another sweep, or a run that it started,") as lock:
@@ -134,16 +134,20 @@ def run_sweep(
 def _find_unfinished(
   runs: Sequence[Run], say: Callable[[str], None]
 ) -> tuple[list[Run], dict[str, str]]:
-  """Returns the runs to start, and by name why others cannot be: their folders have other runs."""
+  """Returns the runs to start, and by name why others cannot be.
+
+  Their folders have runs of other configs, or files that cannot be read.
+  """
   unfinished, faults = [], {}
   for run in runs:
     try:
       run.check()
-    except ValueError as error:
+      finished = run.is_finished()
+    except (ValueError, OSError) as error:
       faults[run.name] = str(error)
       say(f"{run.name} FAILED: {error}")
       continue
-    if run.is_finished():
+    if finished:
       say(f"{run.name} was finished before")
     else:
       unfinished.append(run)

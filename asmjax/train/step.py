@@ -175,9 +175,9 @@ def _accumulate(num_parts: int) -> Callable[..., tuple[PyTree, GameOutput]]:
     counts = lax.map(lambda part: _counts(compute_losses(inputs, stats, *part)), microbatches)
     counts = _average_counts(jax.tree.map(lambda x: jnp.sum(x, axis=0), counts))
 
-    def body(carry: PyTree, microbatch: PyTree):
+    def body(carry: PyTree, microbatch: tuple[Batch, Array]):
       total, stats = carry
-      grads, output = _differentiate(compute_losses, inputs, stats, *microbatch, counts)
+      grads, output = _differentiate(compute_losses, inputs, stats, *microbatch, counts=counts)
       return (jax.tree.map(jnp.add, total, grads), stats | output.batch_stats), output.losses
 
     zeros = jax.tree.map(jnp.zeros_like, inputs)

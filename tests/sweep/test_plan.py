@@ -180,6 +180,10 @@ def test_read_sweep_calls_get_sweep_with_the_argument(tmp_path):
     ({"runs": {"IID": {"config": "a", "overides": {}}}}, "unknown key sweep.runs.IID.overides"),
     ({"runs": {"IID": "a", "B b": "a", "B_b": "a"}}, "expected names of different folders"),
     ({"metrics": [{"title": "x"}]}, "expected name and any of"),
+    (
+      {"runs": {x: {"config": "a", "start": y} for x, y in ("AB", "BC", "CB")}, "baseline": "A"},
+      "rows start from each other: A from B from C from B",
+    ),
   ],
 )
 def test_from_dict_refuses_invalid_sweeps(change, message):

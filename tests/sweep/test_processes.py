@@ -82,12 +82,15 @@ def test_pool_starts_no_jobs_that_need_earlier_faults(tmp_path):
 
 
 def test_pool_reports_commands_that_cannot_be_started(tmp_path):
+  none, some = ("/no/such/program",), job(tmp_path, "a", say("a"))
   jobs = [
-    Job("none", "k", (("/no/such/program",),), tmp_path / "log"),
-    job(tmp_path, "a", say("a")),
+    Job("first", "k", (none,), tmp_path / "log"),
+    Job("second", "k", (*some.commands, none), tmp_path / "log"),
+    some,
   ]
   _, faults = run([Slot()], jobs)
-  assert "/no/such/program" in faults["none"] and read_words(tmp_path) == ["a"]
+  assert read_words(tmp_path) == ["a", "a"]
+  assert all("/no/such/program" in faults.pop(name) for name in ("first", "second")) and not faults
 
 
 def test_pool_runs_a_job_in_the_environment_of_each_slot(tmp_path):

@@ -1,6 +1,7 @@
 """A sweep from its plan to its table: with commands that only pretend, and once with real ones."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -130,6 +131,17 @@ def test_run_sweep_leaves_runs_of_another_config_and_their_table_alone(tmp_path,
   assert failed == 2 and trainings(out) == 4 and (out / "table.md").read_text() == before
   assert "A/0 holds a run with another config; give" in progress[0]
   assert "Differing: train.steps: 3 -> 4" in progress[0]
+
+
+def test_run_sweep_goes_on_without_what_it_cannot_read_or_write(tmp_path, command):
+  out = tmp_path / "out"
+  (out / "A" / "0").mkdir(parents=True)
+  (out / "A" / "0" / "results.json").write_text("{")
+  (out / "table.md").mkdir()
+  failed, progress = run(SWEEP, out, command)
+  assert failed == 1 and trainings(out) == 3
+  assert re.search(r"A seed 0 FAILED: .*A/0/results\.json", progress[0])
+  assert any(line.startswith("no table: ") for line in progress)
 
 
 def test_run_sweep_starts_rows_from_others(tmp_path, command):
