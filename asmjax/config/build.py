@@ -76,6 +76,11 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   train, validation = (open_source(data, split) for split in (data.split, evaluation.split))
+  if difference := train.descriptor.describe_other_classes(validation.descriptor):
+    raise ValueError(
+      f"data.split {data.split!r} and eval.split {evaluation.split!r} have different classes: "
+      f"{difference}; expected one list of classes"
+    )
   if data.loader.on_error == "raise":
     check_files(train)
     check_files(validation)

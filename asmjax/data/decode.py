@@ -268,7 +268,9 @@ def _undo_shades(image: Image.Image, layout: Any) -> Image.Image:
     return image
   white = {"1": 1, "L": 255}.get(image.mode, 65535)
   by_bits = {"2": 3, "4": 15}.get(shades[2:3], white)
-  greatest = int(arguments[1]) if codec.startswith("ppm") else by_bits
+  # A plain bitmap has no greatest value.
+  has_greatest = codec.startswith("ppm") and not isinstance(arguments, str)
+  greatest = int(arguments[1]) if has_greatest else by_bits
   inverted = re.fullmatch(r"[1L];\d*I", shades)
   if greatest == white and not inverted:
     return image

@@ -1,6 +1,7 @@
 """Descriptors of data sets (classes, splits, truth), and the protocol that every source follows."""
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -73,6 +74,15 @@ class Descriptor:
         f"`id: {UNLABELED}`, and `ignored: []`"
       )
     return text
+
+  def describe_other_classes(self, other: "Descriptor") -> str:
+    """Describes the first label that is of another class in `other`; empty if there is none."""
+    pairs = itertools.zip_longest(self.classes, other.classes)
+    for label, names in enumerate(pairs):
+      if names[0] != names[1]:
+        here, there = ("no class" if name is None else repr(name) for name in names)
+        return f"label {label} is {here} in one and {there} in the other"
+    return ""
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as values that JSON can represent."""

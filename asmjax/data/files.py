@@ -4,11 +4,12 @@ import abc
 import collections
 import dataclasses
 import functools
+import glob
 import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from asmjax.data import decode, image_files
@@ -79,12 +80,13 @@ class FileSource(abc.ABC):
     """Returns the names of the files that a pattern finds, sorted, without their common end.
 
     Args:
-      pattern: Pattern of paths below the folder, as "images/*/*_photo.png". A name is what the
-        stars stand for, joined by "/" as in the path. Hidden files have none.
+      pattern: Pattern of paths below the folder, as "images/*/*_photo.png", in which stars alone
+        are special. A name is what they stand for, joined by "/" as in the path. Hidden files have
+        none.
     """
     before, _, end = pattern.rpartition("*")
     top = self.folder / before.partition("*")[0]
-    files = (file for file in self.folder.glob(pattern) if not file.name.startswith("."))
+    files = (path for path in _glob(self.folder, pattern) if not path.name.startswith("."))
     return tuple(sorted(file.relative_to(top).as_posix().removesuffix(end) for file in files))
 
   def __len__(self) -> int:
@@ -141,9 +143,14 @@ def find_splits(folder: pathlib.Path, pattern: str, option: str) -> list[str]:
     raise ValueError(f"{option} is {pattern!r}; expected {SPLIT} in it")
   # Wherever else `{split}` occurs, its value must be the same.
   regex = re.compile(before + "([^/]+)" + r"\1".join(after))
-  paths = folder.glob(pattern.replace(SPLIT, "*"))
+  paths = _glob(folder, pattern.replace(SPLIT, "*"))
   matches = (regex.fullmatch(path.relative_to(folder).as_posix()) for path in paths)
   return sorted(match[1] for match in matches if match)
+
+
+def _glob(folder: pathlib.Path, pattern: str) -> Iterator[pathlib.Path]:
+  """Finds paths below a folder; only stars of the pattern are special, no brackets of a name."""
+  return folder.glob("*".join(map(glob.escape, pattern.split("*"))))
 
 
 def check_fold(fold: int, folds: int) -> None:

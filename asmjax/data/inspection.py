@@ -206,8 +206,18 @@ def inspect(
           statistics[split].counts[index] = result.counts
         advance(split)
   problems += _find_repeats(occurrences.values())
-  problems += _find_single_class(statistics)
+  problems += _find_other_classes(statistics) or _find_single_class(statistics)
   return Report(statistics, tuple(problems))
+
+
+def _find_other_classes(statistics: Mapping[str, Statistics]) -> list[Problem]:
+  """Finds splits whose labels stand for other classes than those of the first split."""
+  (first, *others) = statistics.items()
+  return [
+    Problem("classes", split, "", f"splits {first[0]} and {split}: {difference}")
+    for split, of_split in others
+    if (difference := first[1].descriptor.describe_other_classes(of_split.descriptor))
+  ]
 
 
 def _find_single_class(statistics: Mapping[str, Statistics]) -> list[Problem]:

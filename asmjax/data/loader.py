@@ -223,9 +223,11 @@ def eval_batches(
   _check_not_empty(source)
   steps = -(-len(source) // batch_size)
 
+  # Padding past the end repeats example 0.
+  find_index = lambda position: position if position < len(source) else 0
+
   def read(position: int) -> tuple[Example, list[str]]:
-    # Padding past the end repeats example 0.
-    index = position if position < len(source) else 0
+    index = find_index(position)
     rng = np.random.default_rng([0, 0, index])
     example, errors = _read_or_replace(source, index, options.on_error, rng)
     example = transform(example, rng)
@@ -234,7 +236,7 @@ def eval_batches(
     return {**example, "weight": _REAL}, errors
 
   positions = range(process, steps * batch_size, processes)
-  describe = lambda position: name_example(source, min(position, len(source) - 1))
+  describe = lambda position: name_example(source, find_index(position))
   return _read_batches(read, positions, batch_size // processes, options, on_skip, describe)
 
 

@@ -247,10 +247,11 @@ class Augment:
     """Crops to a window of `size` at a random place, not too much of which is of one class."""
     height, width = example["image"].shape[:2]
     window = example
-    for _ in range(_CROPS if self.max_class_share < 1 and "label" in example else 1):
+    is_limited = self.max_class_share < 1 and "label" in example
+    for _ in range(_CROPS if is_limited else 1):
       top, left = int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1))
       window = crop(example, top, left, size)
-      if self.max_class_share == 1 or find_class_share(window["label"]) <= self.max_class_share:
+      if not is_limited or find_class_share(window["label"]) <= self.max_class_share:
         break
     return window
 

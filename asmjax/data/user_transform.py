@@ -5,6 +5,8 @@ import functools
 import importlib
 import importlib.util
 import pathlib
+import sys
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -71,10 +73,16 @@ def _load(name: str) -> Callable[..., Any]:
 
 def _load_file(place: str) -> object:
   """Runs a Python file as a module that nothing else imports."""
-  path = pathlib.Path(place)
-  spec = importlib.util.spec_from_file_location(f"asmjax_user_{path.stem}", path.resolve())
+  path = pathlib.Path(place).resolve()
+  name = f"asmjax_user_{path.stem}_{zlib.crc32(bytes(path)):08x}"  # One for each file.
+  spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
-    raise ImportError(f"{path} is no Python file")
+    raise ImportError(f"{place} is no Python file")
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  sys.modules[name] = module  # Where dataclasses look their module up.
+  try:
+    spec.loader.exec_module(module)
+  except BaseException:
+    del sys.modules[name]
+    raise
   return module

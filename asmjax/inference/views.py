@@ -187,12 +187,12 @@ class ImageSum:
 
   def add(self, sums: SoftPredictions, scale: float) -> None:
     """Adds the sums of a scale, or passes on those of its next rows."""
+    if self.scale_depth and scale != 1:
+      sums = {name: self.tasks[name].unscale(total, scale) for name, total in sums.items()}
     if self._on_rows:
       self._on_rows(self.key, self._divide(sums))
       return
     for name, total in sums.items():
-      if self.scale_depth and scale != 1:
-        total = self.tasks[name].unscale(total, scale)
       total = _resize(total, self._size)
       self._sums[name] = self._sums[name] + total if name in self._sums else total
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 GIB = 2**30
 
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
-# Files of a group of processes (version 2 and 1 of Linux's control groups): its limit and its use.
+# Files of a group of processes (version 2 and 1 of Linux's control groups): its limit and its use,
+# and what memory.stat calls the cached files in it, which the system drops as soon as it needs to.
 _CGROUP_FILES = (
-  ("memory.max", "memory.current"),
-  ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+  ("memory.max", "memory.current", "inactive_file"),
+  ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
@@ -60,11 +61,20 @@ def _free_of_groups(root: pathlib.Path = _CGROUPS) -> Iterator[float]:
 def _read_groups(root: pathlib.Path = _CGROUPS) -> Iterator[tuple[float, float]]:
   """Yields the limit and the use, in bytes, of each group around this process that has a limit."""
   for folder in _list_groups(root):
-    for limit, use in _CGROUP_FILES:
+    for limit, use, cached in _CGROUP_FILES:
       try:
-        yield float((folder / limit).read_text()), float((folder / use).read_text())
+        sizes = float((folder / limit).read_text()), float((folder / use).read_text())
       except (OSError, ValueError):  # There is no such file, or it says "max".
         continue
+      yield sizes[0], sizes[1] - _read_stat(folder / "memory.stat", cached)
+
+
+def _read_stat(path: pathlib.Path, name: str) -> float:
+  """Reads a number of bytes from the lines "NAME NUMBER" of a file; 0 if it is not there."""
+  try:
+    return float(dict(line.split() for line in path.read_text().splitlines())[name])
+  except (OSError, KeyError, ValueError):
+    return 0.0
 
 
 def _list_groups(root: pathlib.Path) -> list[pathlib.Path]:

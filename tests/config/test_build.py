@@ -15,6 +15,8 @@ from asmjax.game import PREDICTOR
 from asmjax.models.critics import LucNet, MobileNetCritic, PatchNet, TwoBranchNet
 from asmjax.models.layers import Norm
 from asmjax.models.predictors import DeepLab
+from tests.data.sources.test_coco import CATEGORIES
+from tests.data.sources.test_coco import write as write_coco
 from tests.helpers import small_configs as small
 from tests.helpers.tiny_horses import write_horses
 
@@ -41,6 +43,20 @@ def kitchens(tmp_path_factory):
 def test_build_experiment_renders_scenes_at_the_size_of_the_network():
   run = build_experiment(small.config(**{"data.size": (24, 16)}))
   assert run.source[0]["image"].shape == run.validation[0]["image"].shape == (24, 16, 3)
+
+
+def test_build_experiment_refuses_splits_whose_labels_are_of_other_classes(tmp_path):
+  """COCO's JSON has categories of its own for each split."""
+  for split, categories in (("train", CATEGORIES), ("val", CATEGORIES[:1])):
+    path = f"annotations/instances_{split}.json"
+    write_coco(tmp_path, path=path, categories=categories, annotations=[])
+  config = photo_config("coco,iid", "any", str(tmp_path))
+  with pytest.raises(
+    ValueError,
+    match=r"data\.split 'train' and eval\.split 'val' have different classes: "
+    "label 1 is 'car' in one and 'cat' in the other",
+  ):
+    build_experiment(config)
 
 
 def horse(root, variant="iid", **changes):

@@ -61,5 +61,8 @@ def test_read_ids_returns_the_numbers_of_netpbm_whatever_the_greatest(tmp_path, 
   (tmp_path / "plain.ppm").write_text(f"P2\n{text}{' '.join(map(str, ids.ravel()))}\n")
   raw = ids.astype(">u2" if greatest > 255 else np.uint8).tobytes()
   (tmp_path / "raw.ppm").write_bytes(f"P5\n{text}".encode() + raw)
+  if greatest == 1:
+    (tmp_path / "plain.pbm").write_text("P1\n4 1\n0 1 0 1\n")
+    (tmp_path / "raw.pbm").write_bytes(b"P4\n4 1\n\x50")
   for path in tmp_path.iterdir():
     np.testing.assert_array_equal(decode.read_ids(path), ids, path.name)

@@ -1,5 +1,6 @@
 """Inspecting a data set: planted problems are found, and nothing else."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -216,6 +217,17 @@ def test_open_splits_turns_errors_into_problems():
     ("split", "all,test", "classes.yaml is no YAML"),
     ("split", "val", "val.txt does not exist"),
   ]
+
+
+def test_inspect_reports_splits_of_other_classes():
+  first, second = (listed([example(seed)]) for seed in range(2))
+  fewer = dataclasses.replace(second.descriptor, classes=CLASSES[1:], palette=((0, 0, 0),) * 3)
+  second = dataclasses.replace(second, descriptor=fewer)
+  (problem,) = inspect({"train": first, "val": second}).problems
+  assert (problem.kind, problem.split) == ("classes", "val")
+  assert problem.message == (
+    f"splits train and val: label 0 is {CLASSES[0]!r} in one and {CLASSES[1]!r} in the other"
+  )
 
 
 def test_inspect_reports_masks_in_which_all_is_of_one_class():

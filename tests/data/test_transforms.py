@@ -327,6 +327,12 @@ def test_augment_avoids_crops_of_one_class():
   assert shares[1.0] < 0.2 and shares[0.75] > 0.5
 
 
+def test_augment_limits_no_classes_where_there_are_no_labels():
+  augment = Augment((16, 16), random_crop=True, max_class_share=0.75)
+  cropped = augment({"image": np.zeros((32, 32, 3), np.uint8)}, np.random.default_rng(0))
+  assert cropped["image"].shape == (16, 16, 3)
+
+
 def test_augment_draws_nothing_more_without_a_limit_of_classes():
   augment = Augment((16, 16), random_crop=True, max_class_share=0.99)
   for seed in range(20):  # The first crop of noise is balanced.

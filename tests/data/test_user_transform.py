@@ -10,7 +10,18 @@ from asmjax.data.user_transform import UserTransform
 from tests.data.test_transforms import example
 
 CODE = '''
+from __future__ import annotations
+
+import dataclasses
+
 import numpy as np
+
+
+@dataclasses.dataclass
+class Settings:
+  """Looks its module up by name."""
+
+  probability: float
 
 def rotate(example, rng):
   """Half a turn, with probability 1/2."""

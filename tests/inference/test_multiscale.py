@@ -146,18 +146,30 @@ def test_make_predict_undoes_flips_exactly(window):
   assert all(np.abs(turned[n] - values).max() > 1e-2 for n, values in flipped(upright).items())
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_make_predict_passes_on_rows_that_are_those_of_the_image(flip):
-  image = inference_runs.image(37, 20)
-  settings = Inference(window=10, overlap=4, flip=flip, batch_size=8)
-  trained, rows = inference_runs.trained(), []
+@pytest.mark.parametrize(
+  "flip, resize, scale, size",
+  [
+    (False, "none", 1.0, (37, 20)),
+    (True, "none", 1.0, (37, 20)),
+    # A view of another scale than the evaluation's may have the size of the image.
+    (False, "stretch", 2.0, (32, 48)),
+  ],
+)
+def test_make_predict_passes_on_rows_that_are_those_of_the_image(flip, resize, scale, size):
+  image = inference_runs.image(*size)
+  settings = Inference(window=10, overlap=4, scales=(scale,), flip=flip, batch_size=8)
+  trained, rows = inference_runs.trained(resize=resize), []
   ((_, expected),) = make_predict(trained, settings)([("a", image)])
   predict = make_predict(trained, settings, on_rows=lambda *each: rows.append(each))
   assert list(predict([("a", image)])) == [("a", {})]
-  assert len(rows) == 6 and {key for key, _ in rows} == {"a"}
+  assert len(rows) > 4 and {key for key, _ in rows} == {"a"}
   for name in games.TASKS:
     actual = np.concatenate([part[name] for _, part in rows])
     np.testing.assert_allclose(actual, expected[name], atol=1e-6)
+
+
+def test_make_predict_passes_on_no_rows_of_several_scales_or_one_window():
+  image, trained = inference_runs.image(37, 20), inference_runs.trained()
   # Several scales need all of it, and a single window is all of it.
   for inference in (Inference(window=10, scales=(1.0, 1.5)), Inference(window=50)):
     predict = make_predict(trained, inference, on_rows=lambda *_: pytest.fail("rows"))

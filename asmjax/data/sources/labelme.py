@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -119,19 +119,34 @@ class Labelme(FileSource):
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of a photo and its JSON file.
 
-    The photo is beside the file, with its name, or where the file says.
+    The photo is beside the file, with its name, or where the file says. Of several with its name
+    it is the one that the file says.
+
+    Raises:
+      ValueError: There are several beside the file, and it says none of them.
     """
     path = self.folder / self._folder(self.split) / f"{self.names[index]}.json"
-    beside = self._photos.get(self.names[index])
-    photo = beside or path.parent / get(
-      read_json_object(path), "imagePath", str, str(path)
-    ).replace("\\", "/")  # As Windows writes it.
-    return {"image": photo, "label": path}
+    beside = self._photos.get(self.names[index], ())
+    if len(beside) == 1:
+      return {"image": beside[0], "label": path}
+    named = get(read_json_object(path), "imagePath", str, str(path))
+    photo = path.parent / named.replace("\\", "/")  # As Windows writes it.
+    if not beside:
+      return {"image": photo, "label": path}
+    if path.parent / photo.name not in beside:
+      raise ValueError(
+        f"{path} has imagePath {named!r}; expected one of the pictures beside it, "
+        f"{', '.join(sorted(each.name for each in beside))}"
+      )
+    return {"image": path.parent / photo.name, "label": path}
 
   @functools.cached_property
-  def _photos(self) -> Mapping[str, pathlib.Path]:
-    folder = self.folder / self._folder(self.split)
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in decode.IMAGES}
+  def _photos(self) -> Mapping[str, Sequence[pathlib.Path]]:
+    photos: dict[str, list[pathlib.Path]] = {}
+    for path in (self.folder / self._folder(self.split)).iterdir():
+      if path.suffix.lower() in decode.IMAGES:
+        photos.setdefault(path.stem, []).append(path)
+    return photos
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a photo, and draws its labels and instances."""

@@ -96,6 +96,22 @@ def test_labelme_follows_paths_that_windows_wrote(tmp_path):
   assert_whole(Labelme(str(tmp_path), "train"))
 
 
+def test_labelme_takes_of_several_pictures_the_one_that_the_file_says(tmp_path):
+  write(tmp_path, imagePath="elsewhere/a.png")
+  for end in ("bmp", "jpg"):
+    save_photo(tmp_path / "train" / f"a.{end}", SIZE, seed=9)
+  assert Labelme(str(tmp_path), "train").files(0)["image"].name == "a.png"
+  write(tmp_path, imagePath="b.png")
+  with pytest.raises(ValueError, match=r"a\.json has imagePath 'b.png'.* a\.bmp, a\.jpg, a\.png$"):
+    Labelme(str(tmp_path), "train").files(0)
+
+
+def test_labelme_takes_brackets_of_a_path_as_they_are(tmp_path):
+  write(tmp_path, "photos [v1]/train/a")
+  source = Labelme(str(tmp_path), "train", annotations="photos [v1]/{split}")
+  assert source.names == ("a",)
+
+
 def test_labelme_splits_one_folder(tmp_path):
   for number in range(5):
     write(tmp_path, f"all/{number}")
