@@ -9,11 +9,11 @@ import numpy as np
 
 from asmjax.analysis.comparison import MetricColumn
 from asmjax.analysis.curves import COLORS
-from asmjax.analysis.formatting import display_scale, markdown_table, metric_direction
+from asmjax.analysis.formatting import display_scale, markdown_table
 from asmjax.analysis.plotting import save_figure
 from asmjax.analysis.runs import Group
 from asmjax.metrics.moments import nanmean
-from asmjax.metrics.names import group_by_class
+from asmjax.metrics.names import group_by_class, metric_direction
 
 # Metrics that papers list by class: IoUs and boundaries (Ke et al. 2018, Tables 2 to 9; Hwang et
 # al. 2019, Fig. 6), and depths and normals of instances (Hwang et al. 2019, Fig. 7).

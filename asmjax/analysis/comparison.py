@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.analysis.formatting import (
-  display_scale,
-  format_metric,
-  format_number,
-  markdown_table,
-  metric_direction,
-)
+from asmjax.analysis.formatting import display_scale, format_metric, format_number, markdown_table
 from asmjax.analysis.runs import Group, check_comparable
+from asmjax.metrics.names import metric_direction
 
 # Level of the confidence intervals, the usual 95 %.
 CONFIDENCE = 0.95

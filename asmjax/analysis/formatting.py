@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from asmjax.metrics.names import split_class
+from asmjax.metrics.names import split_quantity
 
 # Metrics that are fractions, displayed in per cent, by the last part of their names.
 _FRACTIONS = re.compile("iou|accuracy|delta|within|precision|recall|^bf|(^|_)f(_|$)")
@@ -17,31 +17,10 @@ _UNITS = {
   ("normals", "median"): "degrees",
 }
 
-# Errors, of which less is better, by the last part of their names.
-_ERRORS = frozenset(
-  (
-    "calibration_error",
-    "rel",
-    "rel_by_prediction",
-    "sq_rel",
-    "rms",
-    "log_rms",
-    "log10",
-    "mean",
-    "median",
-  )
-)
-
 
 def display_scale(metric: str) -> int:
   """Returns the factor from values to displayed values: 100 (per cent) for fractions, else 1."""
-  return 100 if _FRACTIONS.search(_split_quantity(metric)) else 1
-
-
-def metric_direction(metric: str) -> int:
-  """Returns 1 if higher values of a metric are better, -1 if lower ones are, 0 if neither."""
-  quantity = _split_quantity(metric)
-  return -1 if quantity in _ERRORS else 0 if quantity.endswith("_std") else 1
+  return 100 if _FRACTIONS.search(split_quantity(metric)) else 1
 
 
 def format_metric(metric: str) -> str:
@@ -88,7 +67,3 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   """Formats cells as a Markdown table."""
   lines = [head, ["---"] * len(head), *rows]
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _split_quantity(metric: str) -> str:
-  return split_class(metric)[0].rpartition("/")[2]

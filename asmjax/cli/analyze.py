@@ -37,7 +37,7 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "metrics", [], "the first one is drawn; by default the usual ones of the runs' tasks"
   )
-  flags.DEFINE_integer("count", 6, "validation examples in the grid and the album")
+  flags.DEFINE_integer("count", 6, "validation examples in the grid and the album", lower_bound=1)
   flags.DEFINE_string("data_root", None, "folder of the data set; the run's own by default")
   flags.DEFINE_list(
     "classes",
@@ -66,15 +66,18 @@ def main(_: list[str]) -> None:
   baseline, others = _split_baseline(groups, values.baseline)
   metrics = values.metrics or runs.select_main_metrics(groups)
   comparison = compare(groups, metrics, baseline=values.baseline)
+  out = pathlib.Path(values.out)
+  out.mkdir(parents=True, exist_ok=True)
   tables: list[str] = []
 
   def show(text: str) -> None:
     print(f"{text}\n", flush=True)
     tables.append(text)
+    # Each time anew: what comes later may need data that are gone.
+    with atomic_write(out / "tables.md") as path:
+      path.write_text("\n\n".join(tables) + "\n")
 
   show(f"{comparison.to_markdown()}\n\n{comparison.caption()}")
-  out = pathlib.Path(values.out)
-  out.mkdir(parents=True, exist_ok=True)
   styles = curves.number_styles(groups)
   with _drawing("learning curves", out):
     curves.save_charts(curves.read_learning_curves(groups, metrics[:1], styles), out / "curves.png")
@@ -89,8 +92,6 @@ def main(_: list[str]) -> None:
   for group in groups:
     _show_analyzer(group, out)
   _show_kernel_sizes(groups, out, show)
-  with atomic_write(out / "tables.md") as path:
-    path.write_text("\n\n".join(tables) + "\n")
 
 
 @contextlib.contextmanager

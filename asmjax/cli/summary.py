@@ -116,7 +116,14 @@ def describe_output_grid(
   """
   from asmjax.ops.resize import find_stride
 
-  stride = max(map(find_stride, size, output_size))
+  pairs = list(zip(size, output_size, strict=True))
+  if align_corners:
+    stride = max(find_stride(*pair) for pair in pairs)
+  else:
+    covers = lambda stride: all(-(-side // stride) == pixels for side, pixels in pairs)
+    strides = list(filter(covers, range(1, max(size) + 1)))
+    # Where the size does not fit several do: powers of two are those of most networks.
+    stride = max([each for each in strides if each.bit_count() == 1] or strides)
   more = int(align_corners)
   place = f"{stride} i" if align_corners or stride == 1 else f"{stride} i + {(stride - 1) / 2:g}"
   fitting = "x".join(str(-(-(side - more) // stride) * stride + more) for side in size)

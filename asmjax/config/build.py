@@ -28,7 +28,7 @@ from asmjax.data.wrappers import InMemory, SelectKeys
 from asmjax.game import PREDICTOR, Game, Task, Term
 from asmjax.lookahead.settings import Lookahead
 from asmjax.lookahead.train import LookaheadSchedule, check_experiment
-from asmjax.metrics.names import drop_classes
+from asmjax.metrics.names import drop_classes, metric_direction
 from asmjax.models.adapters import frozen_by_adapters
 from asmjax.models.input_transform import AUTO, INPUT_TRANSFORMS, InputTransform
 from asmjax.models.layers import with_compute_dtype
@@ -269,17 +269,26 @@ def _select_keys(data: Data, source: Source, keys: Iterable[str]) -> Source:
 
 
 def _check_ranking(metric: str, tasks: Mapping[str, Task]) -> None:
-  """Raises ValueError for a metric, to rank checkpoints by, that evaluation will not compute."""
+  """Raises ValueError for a metric by which checkpoints cannot be ranked.
+
+  Evaluation does not compute it, or its largest value is not the best.
+  """
   name, _, rest = metric.partition("/")
   kind = rest.partition("/")[0]
-  if name in tasks and kind in tasks[name].extra_metrics and rest != kind:
-    return
+  is_extra = name in tasks and kind in tasks[name].extra_metrics and rest != kind
   known = [f"{task}/{each}" for task in tasks for each in tasks[task].metric_names()]
-  if metric not in known:
-    extra = ", ".join(f"{task}/{kind}" for task in tasks for kind in tasks[task].extra_metrics)
-    more = f", and those of {extra}" if extra else ""
-    listing = ", ".join(drop_classes(dict.fromkeys(known)))
-    raise ValueError(f"unknown checkpoint.metric {metric!r}; known: {listing}{more}")
+  if (is_extra or metric in known) and metric_direction(metric) > 0:
+    return
+  extra = ", ".join(f"{task}/{kind}" for task in tasks for kind in tasks[task].extra_metrics)
+  more = f", and those of {extra}" if extra else ""
+  listing = ", ".join(
+    each for each in drop_classes(dict.fromkeys(known)) if metric_direction(each) > 0
+  )
+  fault = "is an error or a spread" if is_extra or metric in known else "is unknown"
+  raise ValueError(
+    f"checkpoint.metric {metric!r} {fault}; expected one whose largest value is the best: "
+    f"{listing}{more}"
+  )
 
 
 def _check_provided(keys: Iterable[str], descriptor: Descriptor, consumers: str) -> None:

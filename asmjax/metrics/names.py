@@ -18,6 +18,21 @@ MAIN_METRICS = (
   "normals/mean",
 )
 
+# Errors, of which less is better, by the last part of their names.
+_ERRORS = frozenset(
+  (
+    "calibration_error",
+    "rel",
+    "rel_by_prediction",
+    "sq_rel",
+    "rms",
+    "log_rms",
+    "log10",
+    "mean",
+    "median",
+  )
+)
+
 _T = TypeVar("_T")
 _OF_A_CLASS = re.compile(r"([^/]+/(?:iou|[^/]+/[^/]+))/(.+)", re.DOTALL)
 
@@ -33,6 +48,22 @@ def split_class(name: str) -> tuple[str, str | None]:
   """
   match = _OF_A_CLASS.fullmatch(name)
   return (match[1], match[2]) if match else (name, None)
+
+
+def split_quantity(name: str) -> str:
+  """Returns the last part of a metric's name but for the class: what is measured.
+
+  Examples:
+    >>> split_quantity("segmentation/boundary/f/wall")
+    'f'
+  """
+  return split_class(name)[0].rpartition("/")[2]
+
+
+def metric_direction(metric: str) -> int:
+  """Returns 1 if higher values of a metric are better, -1 if lower ones are, 0 if neither."""
+  quantity = split_quantity(metric)
+  return -1 if quantity in _ERRORS else 0 if quantity.endswith("_std") else 1
 
 
 def group_by_class(metrics: Mapping[str, _T]) -> dict[str, dict[str, _T]]:

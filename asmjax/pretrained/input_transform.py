@@ -5,7 +5,7 @@ import pathlib
 import flax.linen as nn
 
 from asmjax.config.schema import choose
-from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, ViT, Xception
 from asmjax.models.input_transform import (
   IMAGENET,
   INPUT_TRANSFORMS,
@@ -39,8 +39,8 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
     network: Network that the weights are for; of a predictor its backbone decides.
 
   Raises:
-    ValueError: The format is unknown, TF-Slim has no such network, or a run does not say which
-      transform it had.
+    ValueError: The format is unknown, TF-Slim has no such network, weights of such a network are
+      published under several transforms, or a run does not say which it had.
     FileNotFoundError: There is no `config.json` of a run at `path`.
 
   Examples:
@@ -50,9 +50,16 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
   namings = choose(NAMINGS, format, "format of weights")
   if "asmjax" in namings:
     return _read_from_run(pathlib.Path(path).expanduser())
+  backbone = getattr(network, "backbone", network)
   if namings == PYTORCH:
+    if isinstance(backbone, ViT) and not backbone.layer_scale:
+      raise ValueError(
+        "files of a ViT without layer scale do not say which input transform they need; expected "
+        "predictor.input_transform, such as 'symmetric' (Google's ViT, DPT) or 'imagenet' (DeiT, "
+        "MAE)"
+      )
     return IMAGENET
-  kind = type(getattr(network, "backbone", network))
+  kind = type(backbone)
   known = {network.__name__: transform for network, transform in SLIM.items()}
   return choose(known, kind.__name__, "network of TF-Slim's")
 

@@ -255,7 +255,7 @@ def _describe(content: Any) -> str:
 def write_jsonl(path: pathlib.Path, entries: Iterable[Any]) -> None:
   """Writes a JSON Lines file, atomically."""
   with atomic_write(path) as temporary:
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    temporary.write_text("".join(json.dumps(_finite(entry)) + "\n" for entry in entries))
 
 
 def write_npz(
@@ -271,4 +271,6 @@ def _finite(tree: Any) -> Any:
   """Replaces NaN and infinity, which JSON lacks, by None: the IoU of an absent class is NaN."""
   if isinstance(tree, Mapping):
     return {name: _finite(value) for name, value in tree.items()}
+  if isinstance(tree, list | tuple):
+    return [_finite(value) for value in tree]
   return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -2,13 +2,8 @@
 
 import pytest
 
-from asmjax.analysis.formatting import (
-  display_scale,
-  format_change,
-  format_metric,
-  format_value,
-  metric_direction,
-)
+from asmjax.analysis.formatting import display_scale, format_change, format_metric, format_value
+from asmjax.metrics.names import metric_direction
 
 
 @pytest.mark.parametrize(

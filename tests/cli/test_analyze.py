@@ -23,3 +23,7 @@ def test_analyze_compares_runs_without_classes_to_a_baseline(tmp_path):
   assert not call_asmjax("analyze", flags)
   assert "| B | 1.50 | -0.500, 1 of 1 |" in (out / "tables.md").read_text()
   assert (out / "predictions.png").exists() and not (out / "classes.png").exists()
+  # What was compared stays where there are no checkpoints any more to draw from.
+  shutil.rmtree(runs[1] / "checkpoints")
+  assert call_asmjax("analyze", [*flags, f"--out={tmp_path / 'again'}"])
+  assert "| B | 1.50 |" in (tmp_path / "again" / "tables.md").read_text()

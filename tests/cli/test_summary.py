@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+from asmjax.cli.summary import describe_output_grid
 from tests.helpers import small_configs as small
 
 
@@ -34,6 +37,20 @@ def test_summary_command_prints_networks_without_a_data_set():
     "2",
   ]
   assert "total for 1x64x96x3: " in output and "total for 1x32x48x2: " in output
+
+
+@pytest.mark.parametrize(
+  "size, output_size, stride, verdict",
+  [
+    ((336, 336), (24, 24), 14, "fits"),
+    ((100, 336), (8, 24), 14, "does not fit, 112x336 does"),
+    ((97, 64), (49, 32), 2, "does not fit, 98x64 does"),
+    ((90, 96), (6, 6), 16, "does not fit, 96x96 does"),
+  ],
+)
+def test_describe_output_grid_of_any_stride(size, output_size, stride, verdict):
+  text = describe_output_grid(size, output_size, align_corners=False)
+  assert f"pixel {stride} i + {(stride - 1) / 2:g}; " in text and text.endswith(f" {verdict}")
 
 
 def test_summary_command_asks_for_a_data_set_that_alone_knows_its_classes():

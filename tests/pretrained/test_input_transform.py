@@ -12,9 +12,9 @@ from asmjax.config.build import build_experiment
 from asmjax.config.run_dir import check_same_config, reopen, resolve_input_transform
 from asmjax.inference.export import export
 from asmjax.inference.trained import TrainedPredictor
-from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, Xception
+from asmjax.models.backbones import VGG, MobileNetV1, MobileNetV2, ResNet, ViT, Xception
 from asmjax.models.input_transform import IMAGENET, SUBTRACT_MEAN, SYMMETRIC
-from asmjax.models.predictors import FCN, DeepLab, PSPNet, SegFormer, UNet
+from asmjax.models.predictors import DPT, FCN, DeepLab, PSPNet, SegFormer, UNet, ViTLinear
 from asmjax.pretrained import input_transform, name_map, readers
 from asmjax.train.loop import make_eval_results
 from asmjax.utils.trees import leaves_by_path
@@ -30,6 +30,7 @@ from tests.helpers import small_configs as small
     ("safetensors", MobileNetV2(), IMAGENET),
     ("torch", DeepLab({}), IMAGENET),
     ("safetensors", SegFormer({}), IMAGENET),
+    ("safetensors", ViTLinear({}, ViT()), IMAGENET),
     ("tensorflow", MobileNetV1(), SYMMETRIC),
     ("tensorflow", DeepLab({}, MobileNetV2(top=False)), SYMMETRIC),
     ("tensorflow", DeepLab({}, Xception()), SYMMETRIC),
@@ -55,6 +56,8 @@ def test_input_transform_of_a_run_is_that_of_its_config(tmp_path):
 def test_input_transform_refuses_unknown_formats_networks_and_runs(tmp_path):
   with pytest.raises(ValueError, match="unknown network of TF-Slim's 'UNet'; .*known: MobileNetV1"):
     input_transform("x", "tensorflow", UNet({}))
+  with pytest.raises(ValueError, match="ViT without layer scale do not say .*; expected predictor"):
+    input_transform("x", "safetensors", DPT({}, ViT(layer_scale=0.0)))
   with pytest.raises(ValueError, match="unknown format of weights 'caffe'; known: orbax"):
     input_transform("x", "caffe", UNet({}))
   with pytest.raises(FileNotFoundError, match=r"no config\.json there says how images"):

@@ -22,8 +22,8 @@ def test_atomic_write_leaves_the_old_file_and_nothing_else_after_an_error(tmp_pa
 
 def test_write_json_writes_null_for_numbers_that_are_not_finite(tmp_path):
   path = tmp_path / "a.json"
-  files.write_json(path, {"a": {"b": math.nan, "c": 0.1}, "d": [1, "x"]})
-  assert files.read_json(path) == {"a": {"b": None, "c": 0.1}, "d": [1, "x"]}
+  files.write_json(path, {"a": {"b": math.nan, "c": 0.1}, "d": [1, "x", {"e": math.inf}]})
+  assert files.read_json(path) == {"a": {"b": None, "c": 0.1}, "d": [1, "x", {"e": None}]}
 
 
 def test_read_jsonl_returns_complete_lines(tmp_path):

@@ -90,11 +90,20 @@ def test_build_experiment_refuses_numbers_out_of_range(key, value):
 
 @pytest.mark.parametrize("metric", ["segmentation/miou", "depth/rel", "segmentation/boundary/f"])
 def test_build_experiment_refuses_to_rank_checkpoints_by_what_is_not_computed(metric):
-  with pytest.raises(ValueError, match=rf"unknown checkpoint.metric '{metric}'; known: segm"):
+  with pytest.raises(ValueError, match=rf"checkpoint.metric '{metric}' is unknown; .*best: segm"):
     build_experiment(small.config("iid", **{"checkpoint.metric": metric}))
   extra = {"tasks.segmentation.extra_metrics": ("boundary",)}
   ranked = small.config("iid", **extra, **{"checkpoint.metric": "segmentation/boundary/boundary_f"})
   build_experiment(ranked)
+
+
+@pytest.mark.parametrize("metric", ["depth/rel", "normals/mean"])
+def test_build_experiment_refuses_to_rank_checkpoints_by_errors(metric):
+  config = small.config("iid,depth+normals", **{"checkpoint.metric": metric})
+  with pytest.raises(
+    ValueError, match=f"'{metric}' is an error .* best: depth/delta_1.25, .*within"
+  ):
+    build_experiment(config)
 
 
 @pytest.mark.parametrize("term", [Pixel, Structure, Affinity, Adversarial])

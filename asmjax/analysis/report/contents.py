@@ -75,6 +75,7 @@ class RunRecord(NamedTuple):
   Attributes:
     label: Label of its group.
     workdir: Folder of the run.
+    steps: Steps of the predictor that its results are of.
     config: Config of the run; None if it left none.
     environment: Versions and devices that it recorded; empty if none.
     command: Command that it was started with; empty if it recorded none.
@@ -82,6 +83,7 @@ class RunRecord(NamedTuple):
 
   label: str
   workdir: pathlib.Path
+  steps: int
   config: dict[str, Any] | None
   environment: dict[str, Any]
   command: str
@@ -164,7 +166,7 @@ def read_report(
   results = groups[0].read_results()[0]
   metric = _choose_metric(runs[0].config, results["metrics"])
   published = {
-    run.label: find_published(run.config, results["data_set"])
+    run.label: find_published(run.config, results["data_set"], results["split"])
     for run in reversed(runs)  # The first run of a group that has left its config counts.
     if run.config is not None
   }
@@ -228,7 +230,7 @@ def _read_runs(groups: Sequence[Group]) -> tuple[list[RunRecord], list[str]]:
   """Reads configs, environments and commands, and notes which runs have left no config."""
   runs, notes = [], []
   for group in groups:
-    for workdir in group.workdirs:
+    for workdir, results in zip(group.workdirs, group.read_results(), strict=True):
       config, path = None, workdir / "config.json"
       if path.exists():
         config = read_config(workdir)
@@ -241,7 +243,7 @@ def _read_runs(groups: Sequence[Group]) -> tuple[list[RunRecord], list[str]]:
       if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{path} holds something else than texts; expected versions and a command")
       command = shlex.join(words)
-      runs.append(RunRecord(group.label, workdir, config, environment, command))
+      runs.append(RunRecord(group.label, workdir, results["step"], config, environment, command))
   return runs, notes
 
 
@@ -326,9 +328,9 @@ def _read_cycles(groups: Sequence[Group]) -> tuple[LookaheadCourse, ...]:
 
 
 def _choose_metric(config: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> str:
-  """Returns the metric that the best checkpoint is chosen by, or else the first one."""
-  best = config["checkpoint"]["metric"] if config else ""
-  return best if best in metrics else next(iter(metrics))
+  """Returns the metric that the best checkpoint is chosen by, or else the first of no class."""
+  best, known = config["checkpoint"]["metric"] if config else "", drop_classes(metrics)
+  return best if best in known else next(iter(known))
 
 
 def _flatten(config: Mapping[str, Any]) -> dict[str, str]:

@@ -10,19 +10,14 @@ from markupsafe import Markup
 
 from asmjax.analysis import curves
 from asmjax.analysis.classes import ClassScores
-from asmjax.analysis.formatting import (
-  display_scale,
-  format_change,
-  format_metric,
-  format_value,
-  metric_direction,
-)
+from asmjax.analysis.formatting import display_scale, format_change, format_metric, format_value
 from asmjax.analysis.lookahead import format_cycle_rows
 from asmjax.analysis.report import charts, reproduce
 from asmjax.analysis.report.contents import RunReport, TaskScores
 from asmjax.analysis.report.pictures import Gallery
 from asmjax.analysis.report.summary import summarize_report
 from asmjax.metrics.moments import nanmean
+from asmjax.metrics.names import metric_direction
 from asmjax.utils.printable import printable
 
 _ARROWS = {1: "\N{NO-BREAK SPACE}↑", -1: "\N{NO-BREAK SPACE}↓", 0: ""}

@@ -27,6 +27,9 @@ _VOC = {
   "optimizer.predictor.name": "sgd",
   "optimizer.predictor.learning_rate": 1e-3,
   "optimizer.predictor.weight_decay": 5e-4,
+  "data.split": "train_aug",
+  "eval.split": "val",
+  "init.required": True,
 }
 _ROOMS = {
   "train.batch_size": 8,
@@ -42,7 +45,16 @@ _CITIES = {
   "data.size": [720, 720],
   "optimizer.predictor.learning_rate": 1e-3,
   "optimizer.predictor.weight_decay": 5e-4,
+  "data.split": "train",
+  "eval.split": "val",
+  "init.required": True,
 }
+_RESNET101 = {
+  "predictor.backbone.name": "resnet",
+  "predictor.backbone.blocks": [3, 4, 23, 3],
+  "predictor.backbone.output_stride": 8,
+}
+_VGG16 = {"predictor.backbone.name": "vgg"}
 _STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
 _ASM, _AAF = "Hwang et al. 2019", "Ke et al. 2018"
 _LUC, _LOAD = "Luc et al. 2016", "Jamali-Rad and Szabo 2022"
@@ -77,12 +89,12 @@ _PARTIAL = "not all of the paper's settings are compared"
 # and caveat.
 _COMPARISONS = (
   ("weizmann_horse", f"{_ASM}, Table 1", "unet", "asm", {_IOU: (0.7728, 0.7962)}, _HORSE, _SPLIT),
-  ("pascal_voc", _ASM, "fcn", "asm", {_IOU: (0.6891, 0.7214)}, _VOC, ""),
-  ("pascal_voc", _ASM, "deeplab", "asm", {_IOU: (0.7754, 0.7805)}, _VOC, ""),
-  ("pascal_voc", _ASM, "pspnet", "asm", {_IOU: (0.8012, 0.8143)}, _VOC, ""),
-  ("pascal_voc", _AAF, "pspnet", "aaf", {_IOU: (0.8012, 0.8239)}, _VOC, ""),
-  ("pascal_voc", _AAF, "fcn", "aaf", {_IOU: (0.6891, 0.7195)}, _VOC, ""),
-  ("cityscapes", _AAF, "pspnet", "aaf", {_IOU: (0.7672, 0.7924)}, _CITIES, ""),
+  ("pascal_voc", _ASM, "fcn", "asm", {_IOU: (0.6891, 0.7214)}, _VOC | _VGG16, ""),
+  ("pascal_voc", _ASM, "deeplab", "asm", {_IOU: (0.7754, 0.7805)}, _VOC | _RESNET101, ""),
+  ("pascal_voc", _ASM, "pspnet", "asm", {_IOU: (0.8012, 0.8143)}, _VOC | _RESNET101, ""),
+  ("pascal_voc", _AAF, "pspnet", "aaf", {_IOU: (0.8012, 0.8239)}, _VOC | _RESNET101, ""),
+  ("pascal_voc", _AAF, "fcn", "aaf", {_IOU: (0.6891, 0.7195)}, _VOC | _VGG16, ""),
+  ("cityscapes", _AAF, "pspnet", "aaf", {_IOU: (0.7672, 0.7924)}, _CITIES | _RESNET101, ""),
   (
     "pascal_voc",
     _LUC,
@@ -156,17 +168,18 @@ class PublishedMatch(NamedTuple):
   differences: tuple[str, ...]
 
 
-def find_published(config: Mapping[str, Any], data_set: str) -> list[PublishedMatch]:
+def find_published(config: Mapping[str, Any], data_set: str, split: str) -> list[PublishedMatch]:
   """Finds the published rows of a run's method, network and data set.
 
   Args:
     config: Config of the run.
     data_set: Data set that it was evaluated on; with other classes than the published ones there
       is no row.
+    split: Split that it was evaluated on.
   """
   if config["data"]["classes"]:
     return []
-  flat = flatten(config)
+  flat = {**flatten(config), "eval.split": split}
   name, network = name_published_method(config), config["predictor"]["name"]
   return [
     PublishedMatch(row, _find_differences(row, flat))

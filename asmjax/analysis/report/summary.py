@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from asmjax.analysis.formatting import format_change, format_metric, format_value, metric_direction
+from asmjax.analysis.formatting import format_change, format_metric, format_value
 from asmjax.analysis.report.contents import RunReport
+from asmjax.metrics.names import metric_direction
 
 
 def summarize_report(report: RunReport) -> str:
@@ -22,9 +23,7 @@ def summarize_report(report: RunReport) -> str:
 def _describe_training(report: RunReport) -> str:
   """Describes the length of the training if all runs have the same."""
   lengths = {
-    (run.config["train"]["steps"], run.config["train"]["batch_size"])
-    for run in report.runs
-    if run.config is not None
+    (run.steps, run.config["train"]["batch_size"]) for run in report.runs if run.config is not None
   }
   if len(lengths) != 1:
     return ""

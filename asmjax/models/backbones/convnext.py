@@ -121,7 +121,7 @@ class ConvNeXtBlock(nn.Module):
     y = conv_block.finish(y, activate=False, name="depthwise")
     y = conv_block.activation(Linear(4 * width, dtype=conv_block.dtype, name="fc1")(y))
     if self.response_norm:
-      y = ResponseNorm(dtype=conv_block.dtype, name="response")(y)
+      y = ResponseNorm(name="response")(y)
     y = Linear(width, dtype=conv_block.dtype, name="fc2")(y)
     if self.layer_scale:
       scale = self.param("scale", nn.initializers.constant(self.layer_scale), (width,))
@@ -137,15 +137,13 @@ class ResponseNorm(nn.Module):
 
   Attributes:
     epsilon: Number added to the mean of the norms; that of the released code.
-    dtype: Compute type; norms are float32.
   """
 
   epsilon: float = 1e-6
-  dtype: Any = None
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Normalizes the channels of each example."""
+    """Normalizes the channels of each example, in its type but for the norms, which are float32."""
     scale, bias = (
       jnp.expand_dims(self.param(name, nn.initializers.zeros, (x.shape[-1],)), (0, 1, 2))
       for name in ("scale", "bias")

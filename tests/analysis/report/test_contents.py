@@ -103,11 +103,11 @@ def test_render_page_has_cycles_instead_of_learning_curves_of_lookahead(tmp_path
 
 def test_find_published_is_beside_runs_of_the_same_method(tmp_path):
   config = small.config("asm", "horse", **{"train.steps": 600}).to_dict()
-  (match,) = published.find_published(json.loads(json.dumps(config)), "weizmann_horse")
+  (match,) = published.find_published(json.loads(json.dumps(config)), "weizmann_horse", "val")
   assert match.row.values == {"segmentation/mean_iou": pytest.approx(0.7962)}
   assert match.differences[0] == "the paper's split is not published"
   assert "train.steps is 600, in the paper 19200" in match.differences
-  assert not published.find_published(config, "scenes")
+  assert not published.find_published(config, "scenes", "val")
   write_run(tmp_path / "run", (0.5, 0.8, 0.03, 0.9, 0.1))
   (tmp_path / "run" / "config.json").write_text(json.dumps(config))
   path = tmp_path / "run" / "results.json"
@@ -122,13 +122,26 @@ def test_find_published_is_beside_runs_of_the_same_method(tmp_path):
 
 def test_find_published_compares_the_settings_of_the_paper():
   config = json.loads(json.dumps(voc.get_config("asm").to_dict()))
-  (match,) = published.find_published(config, "pascal_voc")
+  (match,) = published.find_published(config, "pascal_voc", "val")
   assert match.row.network == "pspnet" and match.differences == (
     "terms.structure.normalize is pixel, in the paper none",
     "terms.structure.margin is 0.8, in the paper 0.0",
   )
+  other = json.loads(json.dumps(voc.get_config("iid@pspnet_resnet50").to_dict()))
+  (match, _) = published.find_published(other, "pascal_voc", "val[:10%]")
+  assert match.differences == (
+    "eval.split is val[:10%], in the paper val",
+    "predictor.backbone.blocks is [3, 4, 6, 3], in the paper [3, 4, 23, 3]",
+  )
   config["data"]["classes"] = {"cat": 0}
-  assert not published.find_published(config, "pascal_voc")
+  assert not published.find_published(config, "pascal_voc", "val")
+
+
+def test_read_report_compares_by_no_single_class(tmp_path):
+  ranking = {"checkpoint.metric": "segmentation/iou/wall"}
+  write_run(tmp_path / "run", (0.5, 0.8, 0.03, 0.9, 0.1), **ranking)
+  content = report.read_report([Group("A", (tmp_path / "run",))], count=0)
+  assert content.metric == "segmentation/mean_iou" and summarize_report(content)
 
 
 def test_name_published_method_depends_on_the_terms():
@@ -189,5 +202,5 @@ def test_summarize_report_tells_how_certain_it_is(tmp_path, first, second, endin
   assert text.endswith(ending)
   assert text.startswith(
     f"2 groups, {len(first + second)} runs in all, evaluated on the 5 "
-    "examples of scenes val after 12 training steps on batches of 8."
+    "examples of scenes val after 4 training steps on batches of 8."
   )
