@@ -122,7 +122,9 @@ def describe_output_grid(
   else:
     covers = lambda stride: all(-(-side // stride) == pixels for side, pixels in pairs)
     strides = list(filter(covers, range(1, max(size) + 1)))
-    # Where the size does not fit several do: powers of two are those of most networks.
+    if not strides:
+      raise ValueError(f"no stride makes outputs of {output_size} of an image of {size}")
+    # Where a size does not fit several do, and those of most networks are powers of two: a guess.
     stride = max([each for each in strides if each.bit_count() == 1] or strides)
   more = int(align_corners)
   place = f"{stride} i" if align_corners or stride == 1 else f"{stride} i + {(stride - 1) / 2:g}"

@@ -76,11 +76,6 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   training = construct(Training, config["train"], "train")
   evaluation = construct(Evaluation, config["eval"], "eval")
   train, validation = (open_source(data, split) for split in (data.split, evaluation.split))
-  if difference := train.descriptor.describe_other_classes(validation.descriptor):
-    raise ValueError(
-      f"data.split {data.split!r} and eval.split {evaluation.split!r} have different classes: "
-      f"{difference}; expected one list of classes"
-    )
   if data.loader.on_error == "raise":
     check_files(train)
     check_files(validation)
@@ -91,6 +86,12 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
   _check_provided(pasted_keys, train.descriptor, "copy-paste")
   eval_keys = {key for task in game.tasks.values() for key in task.extra_truth_keys}
   _check_provided(eval_keys, validation.descriptor, "the extra metrics of its tasks")
+  difference = train.descriptor.describe_other_classes(validation.descriptor)
+  if difference and "label" in truth_keys | eval_keys:
+    raise ValueError(
+      f"data.split {data.split!r} and eval.split {evaluation.split!r} have different classes: "
+      f"{difference}; expected one list of classes"
+    )
   validation = _select_keys(data, validation, truth_keys | eval_keys)
   fill = game.input_transform.fill
   prepare = dataclasses.replace(data.eval_transform(fill), keep_size=True)

@@ -229,7 +229,7 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     "checkpoint.every",
     "checkpoint.keep",
   ]
-  has_patience = now["eval"]["patience"] > 0
+  has_patience = now["eval"].get("patience", 0) > 0
   if not has_patience:
     free.append("eval.every")
   if not has_patience and "lookahead" not in now:

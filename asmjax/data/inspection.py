@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -212,11 +213,11 @@ def inspect(
 
 def _find_other_classes(statistics: Mapping[str, Statistics]) -> list[Problem]:
   """Finds splits whose labels stand for other classes than those of the first split."""
-  (first, *others) = statistics.items()
   return [
-    Problem("classes", split, "", f"splits {first[0]} and {split}: {difference}")
-    for split, of_split in others
-    if (difference := first[1].descriptor.describe_other_classes(of_split.descriptor))
+    Problem("classes", split, "", f"splits {first} and {split}: {difference}")
+    for first in itertools.islice(statistics, 1)
+    for split, each in statistics.items()
+    if (difference := statistics[first].descriptor.describe_other_classes(each.descriptor))
   ]
 
 
@@ -242,9 +243,10 @@ class _Inspected(NamedTuple):
 
 def _inspect_example(split: str, source: Source, index: int) -> _Inspected:
   """Reads, checks and counts one example."""
-  files = {key: str(path) for key, path in source.files(index).items()}
-  name = files.get("image", f"{split}[{index}]")
+  files, name = {}, f"{split}[{index}]"
   try:
+    files = {key: str(path) for key, path in source.files(index).items()}
+    name = files.get("image", name)
     example = source[index]
   except Exception as error:  # A library may raise anything; the next examples are still checked.
     kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "

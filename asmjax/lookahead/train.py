@@ -187,7 +187,10 @@ class LookaheadSchedule(Schedule):
     return steps % self._settings.steps_per_propagation == 0 or is_last
 
   def describe_progress(self, state: TrainState) -> dict[str, float]:
-    """Describes how far the run is: a step back takes the rate back, and no pass over the data."""
+    """Describes how far the run is.
+
+    After a step back the rate is that of the restored model; epochs count every batch taken.
+    """
     now, run = self.progress, self._experiment
     model = self._best["step"] if now.retraining else state.step
     steps = dict.fromkeys(run.game.critics, now.critic_steps) | {PREDICTOR: int(model)}

@@ -43,8 +43,8 @@ def compare_maps(
 
 def ratio_or_one(part: Float[Array, "*n"], whole: Float[Array, "*n"]) -> Float[Array, "*n"]:
   """Divides; where there is nothing to divide by, the ratio is 1 and has no gradient."""
-  some = whole > 0
-  return jnp.where(some, part / jnp.where(some, whole, 1), 1)
+  is_defined = whole > 0
+  return jnp.where(is_defined, part / jnp.where(is_defined, whole, 1), 1)
 
 
 def average_over_classes(

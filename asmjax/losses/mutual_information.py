@@ -2,6 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy  # Imports its modules at their first use.
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
@@ -73,8 +75,9 @@ def _region_components(maps: Float[Array, "n h w c"], radius: int) -> Float[Arra
   views = [maps[:, y : y + height, x : x + width] for y in range(radius) for x in range(radius)]
   regions = jnp.stack(views, axis=-1)
   regions = jnp.moveaxis(regions.reshape(len(maps), -1, *regions.shape[3:]), 1, -1)
-  cosines = jax.scipy.fft.dct(jnp.eye(radius, dtype=maps.dtype), norm="ortho", axis=0)
-  components = jnp.matmul(jnp.kron(cosines, cosines), regions, precision=lax.Precision.HIGHEST)
+  cosines = scipy.fft.dct(np.eye(radius), norm="ortho", axis=0)
+  basis = jnp.array(np.kron(cosines, cosines), maps.dtype)
+  components = jnp.matmul(basis, regions, precision=lax.Precision.HIGHEST)
   return components - jnp.mean(components, axis=-1, keepdims=True)
 
 

@@ -60,9 +60,9 @@ def split_quantity(name: str) -> str:
   return split_class(name)[0].rpartition("/")[2]
 
 
-def metric_direction(metric: str) -> int:
+def metric_direction(name: str) -> int:
   """Returns 1 if higher values of a metric are better, -1 if lower ones are, 0 if neither."""
-  quantity = split_quantity(metric)
+  quantity = split_quantity(name)
   return -1 if quantity in _ERRORS else 0 if quantity.endswith("_std") else 1
 
 

@@ -54,9 +54,9 @@ def input_transform(path: str | pathlib.Path, format: str, network: nn.Module) -
   if namings == PYTORCH:
     if isinstance(backbone, ViT) and not backbone.layer_scale:
       raise ValueError(
-        "files of a ViT without layer scale do not say which input transform they need; expected "
-        "predictor.input_transform, such as 'symmetric' (Google's ViT, DPT) or 'imagenet' (DeiT, "
-        "MAE)"
+        "files of a ViT without layer scale do not say which input transform they need: those of "
+        "Google's ViT and of DPT 'symmetric', those of DeiT and MAE 'imagenet'; expected that "
+        "predictor.input_transform of the config names it"
       )
     return IMAGENET
   kind = type(backbone)

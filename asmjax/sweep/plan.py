@@ -1,6 +1,7 @@
 """Plans of sweeps: labeled configs with overrides, each run with every seed."""
 
 import dataclasses
+import graphlib
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -127,13 +128,11 @@ class Sweep:
     for label in (self.baseline, *(row.start for row in self.rows)):
       if label and label not in labels:
         raise ValueError(f"no row is called {label!r}; known: {', '.join(labels)}")
-    starts = {row.label: row.start for row in self.rows}
-    for label in labels:
-      chain = [label]
-      while (start := starts[chain[-1]]) and start not in chain:
-        chain.append(start)
-      if start:
-        raise ValueError(f"rows start from each other: {' from '.join([*chain, start])}")
+    try:
+      graphlib.TopologicalSorter({row.label: {row.start} for row in self.rows}).prepare()
+    except graphlib.CycleError as error:
+      circle = " from ".join(reversed(error.args[1]))
+      raise ValueError(f"rows start from each other: {circle}") from error
 
   @classmethod
   def from_dict(cls, section: Mapping[str, Any]) -> "Sweep":

@@ -163,12 +163,13 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
     out: Path of the folder for both files.
 
   Returns:
-    Text of `table.md`; without finished runs, the list of the unfinished ones.
+    Text of `table.md`; without finished runs, the list of the others. Those whose files cannot be
+    read count among them.
 
   Raises:
     ValueError: A metric is unknown, or runs were evaluated on different examples.
   """
-  finished = [run for run in runs if run.is_finished()]
+  finished = [run for run in runs if _is_readable_and_finished(run)]
   missing = [run.name for run in runs if run not in finished]
   note = [f"Not finished: {', '.join(missing)}."] if missing else []
   compared = _compare_rows(sweep, finished)
@@ -181,6 +182,13 @@ def write_table(sweep: Sweep, runs: Sequence[Run], out: pathlib.Path) -> str:
     path.write_text(text)
   write_json(out / "table.json", content)
   return text
+
+
+def _is_readable_and_finished(run: Run) -> bool:
+  try:
+    return run.is_finished()
+  except (ValueError, OSError):
+    return False
 
 
 def _compare_rows(sweep: Sweep, finished: Sequence[Run]) -> Comparison | None:

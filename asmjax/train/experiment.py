@@ -299,7 +299,7 @@ class Experiment:
 
     Args:
       batches: Number of training batches taken so far.
-      steps: By player, the step of its schedule after the last one; 0 before the first.
+      steps: By player, the number of steps that its schedule has counted.
     """
     rate = lambda name, optimizer: optimizer.learning_rate_at(
       self.updates.count_predictor_steps(max(steps[name] - 1, 0)), self.training.steps

@@ -156,8 +156,8 @@ def _differentiate(
 
   def objective(inputs: PyTree) -> tuple[Array, GameOutput]:
     output = compute_losses(inputs, stats, batch, rng)
-    by = _average_counts(_counts(output)) if counts is None else counts
-    return joint_objective(output.losses, by), output
+    divisors = _average_counts(_counts(output)) if counts is None else counts
+    return joint_objective(output.losses, divisors), output
 
   (_, output), grads = jax.value_and_grad(objective, has_aux=True)(inputs)
   return grads, output
@@ -171,7 +171,8 @@ def _accumulate(num_parts: int) -> Callable[..., tuple[PyTree, GameOutput]]:
   ):
     cut = lambda x: x.reshape(num_parts, -1, *x.shape[1:])
     microbatches = jax.tree.map(cut, batch), jax.random.split(rng, num_parts)
-    # The counts come first. Most depend on the truth alone, and then no network is run for them.
+    # The counts come first. Those that depend on the truth alone need no network, which the
+    # compiler leaves out; the number of hard pixels needs the forward passes.
     counts = lax.map(lambda part: _counts(compute_losses(inputs, stats, *part)), microbatches)
     counts = _average_counts(jax.tree.map(lambda x: jnp.sum(x, axis=0), counts))
 
@@ -192,9 +193,9 @@ def _counts(output: GameOutput) -> dict[str, Array]:
   return {name: loss.value.count for name, loss in output.losses.items()}
 
 
-def _average_counts(counts: Mapping[str, Array]) -> dict[str, Array]:
+def _average_counts(counts: dict[str, Array]) -> dict[str, Array]:
   """Averages the counts of the losses over devices."""
-  return lax.stop_gradient(lax.pmean(dict(counts), DEVICES))
+  return lax.stop_gradient(lax.pmean(counts, DEVICES))
 
 
 def _update(

@@ -9,10 +9,10 @@ GIB = 2**30
 
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # Files of a group of processes (version 2 and 1 of Linux's control groups): its limit and its use,
-# and what memory.stat calls the cached files in it, which the system drops as soon as it needs to.
+# and how memory.stat begins the names of cached files, which the system drops when it needs to.
 _CGROUP_FILES = (
-  ("memory.max", "memory.current", "inactive_file"),
-  ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+  ("memory.max", "memory.current", ""),
+  ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
 
 
@@ -59,20 +59,24 @@ def _free_of_groups(root: pathlib.Path = _CGROUPS) -> Iterator[float]:
 
 
 def _read_groups(root: pathlib.Path = _CGROUPS) -> Iterator[tuple[float, float]]:
-  """Yields the limit and the use, in bytes, of each group around this process that has a limit."""
+  """Yields the limit and the use, in bytes, of each group around this process that has a limit.
+
+  The use is without cached files, as in the machine's MemAvailable.
+  """
   for folder in _list_groups(root):
-    for limit, use, cached in _CGROUP_FILES:
+    for limit, use, prefix in _CGROUP_FILES:
       try:
         sizes = float((folder / limit).read_text()), float((folder / use).read_text())
       except (OSError, ValueError):  # There is no such file, or it says "max".
         continue
-      yield sizes[0], sizes[1] - _read_stat(folder / "memory.stat", cached)
+      yield sizes[0], sizes[1] - _read_cached(folder / "memory.stat", prefix)
 
 
-def _read_stat(path: pathlib.Path, name: str) -> float:
-  """Reads a number of bytes from the lines "NAME NUMBER" of a file; 0 if it is not there."""
+def _read_cached(path: pathlib.Path, prefix: str) -> float:
+  """Reads the bytes of cached files from lines "NAME NUMBER"; 0 if they are not there."""
   try:
-    return float(dict(line.split() for line in path.read_text().splitlines())[name])
+    stat = dict(line.split() for line in path.read_text().splitlines())
+    return float(stat[f"{prefix}inactive_file"]) + float(stat[f"{prefix}active_file"])
   except (OSError, KeyError, ValueError):
     return 0.0
 

@@ -50,7 +50,8 @@ def test_build_experiment_refuses_splits_whose_labels_are_of_other_classes(tmp_p
   for split, categories in (("train", CATEGORIES), ("val", CATEGORIES[:1])):
     path = f"annotations/instances_{split}.json"
     write_coco(tmp_path, path=path, categories=categories, annotations=[])
-  config = photo_config("coco,iid", "any", str(tmp_path))
+  skip = {"data.loader.on_error": "skip"}  # There are no photos.
+  config = photo_config("coco,iid", "any", str(tmp_path), **skip)
   with pytest.raises(
     ValueError,
     match=r"data\.split 'train' and eval\.split 'val' have different classes: "

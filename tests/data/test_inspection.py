@@ -219,6 +219,10 @@ def test_open_splits_turns_errors_into_problems():
   ]
 
 
+def test_inspect_of_no_split_finds_nothing():
+  assert inspect({}).problems == ()
+
+
 def test_inspect_reports_splits_of_other_classes():
   first, second = (listed([example(seed)]) for seed in range(2))
   fewer = dataclasses.replace(second.descriptor, classes=CLASSES[1:], palette=((0, 0, 0),) * 3)

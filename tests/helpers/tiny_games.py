@@ -260,8 +260,8 @@ def compile_term(players: Game, name: str):
   """Compiles one term on random outputs, without the predictor.
 
   Returns:
-    `judge(critic, outputs, examples)` to the means of the losses, and the gradients of their
-    weighted sum by the critic's parameters and by the outputs; and its first two arguments.
+    `judge(critic, outputs, examples, progress)` to the means of the losses, and the gradients of
+    their weighted sum by the critic's parameters and by the outputs; and its first two arguments.
   """
   term, rng = players.terms[name], np.random.default_rng(1)
   params, stats = variables(players)
@@ -273,10 +273,12 @@ def compile_term(players: Game, name: str):
   }
 
   @jax.jit
-  def judge(critic, outputs, examples):
+  def judge(critic, outputs, examples, progress=0.0):
     def value(params, outputs):
       variables = {**critic, "params": params}
-      losses = evaluate(term, players.tasks, outputs, examples, critic=variables).losses
+      losses = evaluate(
+        term, players.tasks, outputs, examples, critic=variables, progress=progress
+      ).losses
       return joint_objective(losses), {key: loss.value.mean() for key, loss in losses.items()}
 
     gradients, means = jax.grad(value, (0, 1), has_aux=True)(critic["params"], outputs)

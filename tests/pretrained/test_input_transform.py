@@ -56,7 +56,9 @@ def test_input_transform_of_a_run_is_that_of_its_config(tmp_path):
 def test_input_transform_refuses_unknown_formats_networks_and_runs(tmp_path):
   with pytest.raises(ValueError, match="unknown network of TF-Slim's 'UNet'; .*known: MobileNetV1"):
     input_transform("x", "tensorflow", UNet({}))
-  with pytest.raises(ValueError, match="ViT without layer scale do not say .*; expected predictor"):
+  with pytest.raises(
+    ValueError, match="ViT without layer scale do not say .*; expected that predictor"
+  ):
     input_transform("x", "safetensors", DPT({}, ViT(layer_scale=0.0)))
   with pytest.raises(ValueError, match="unknown format of weights 'caffe'; known: orbax"):
     input_transform("x", "caffe", UNet({}))

@@ -142,6 +142,8 @@ def test_run_sweep_goes_on_without_what_it_cannot_read_or_write(tmp_path, comman
   assert failed == 1 and trainings(out) == 3
   assert re.search(r"A seed 0 FAILED: .*A/0/results\.json", progress[0])
   assert any(line.startswith("no table: ") for line in progress)
+  (out / "table.md").rmdir()
+  assert "Not finished: A seed 0." in write_table(SWEEP, SWEEP.runs(out), out)
 
 
 def test_run_sweep_starts_rows_from_others(tmp_path, command):

@@ -1,5 +1,7 @@
 """Terms that are a loss on the shape of depth and normals."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,10 +59,23 @@ def test_geometry_losses_are_those_of_meters_logarithms_and_unit_normals():
   assert evaluate(terms.SSIM(window=3, value_range=5.0, tasks=("depth",)), truth) == {
     "depth": near(ssim_loss(meters, known, mask=mask["depth"], window=3, value_range=5.0))
   }
+  assert evaluate(terms.SSIM(window=3, tasks=("normals",)), truth) == {
+    "normals": near(
+      ssim_loss(normals, truth["normals"], mask=mask["normals"], window=3, value_range=2.0)
+    )
+  }
   image = np.float32(truth["image"]) / 255
   assert evaluate(terms.Smoothness(sharpness=3.0, tasks=("normals",)), truth) == {
     "normals": near(edge_aware_smoothness(normals, image, sharpness=3.0))
   }
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_geometry_losses_are_descended_with_the_weights_of_their_tasks(name):
+  tasks = {"depth": dataclasses.replace(TASKS["depth"], weight=0.3)}
+  term = dataclasses.replace(TERMS[name], weight=0.5)
+  (loss,) = games.evaluate(term, tasks, outputs(), games.batch(4)).losses.values()
+  assert (loss.predictor_weight, loss.critic_weight) == (pytest.approx(0.15), 0)
 
 
 def test_smoothness_takes_the_image_at_the_size_of_the_outputs():

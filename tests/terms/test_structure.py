@@ -205,10 +205,23 @@ def test_structure_gives_missing_pixels_exactly_no_gradient(method):
   jax.tree.map(np.testing.assert_array_equal, of_critic, gradients(params, elsewhere)[0])
 
 
-def test_structure_for_each_task_equals_games_of_single_tasks():
+def test_structure_weighs_reconstructions_by_their_tasks():
+  tasks = {"depth": dataclasses.replace(games.TASKS["depth"], weight=0.3)}
+  players = games.game(tasks=("depth",), levels=1)
+  critic = {"params": games.variables(players)[0]["structure"]}
+  output = {"depth": jnp.zeros((4, *games.SIZE, 1))}
+  term = games.structure(reconstruction_weight=2.0)
+  losses = games.evaluate(term, tasks, output, games.batch(4), critic=critic).losses
+  assert losses["reconstruction_depth"].critic_weight == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+  "kind, make", [("structure", games.structure), ("adversarial", games.adversarial)]
+)
+def test_critics_for_each_task_equal_games_of_single_tasks(kind, make):
   """Two terms that judge one task each have the values of two games."""
   names = ("depth", "normals")
-  terms = {f"structure_{name}": games.structure(tasks=(name,)) for name in names}
+  terms = {f"{kind}_{name}": make(tasks=(name,)) for name in names}
   players = games.game(tasks=names, levels=1, **terms)
   params, stats = games.variables(players)
 
@@ -223,15 +236,15 @@ def test_structure_for_each_task_equals_games_of_single_tasks():
     heads = [f"head_{task}" for task in names if task != name]
     predictor = {key: value for key, value in params[PREDICTOR].items() if key not in heads}
     alone = losses(
-      games.game(tasks=(name,), levels=1, structure=games.structure()),
-      {PREDICTOR: predictor, "structure": params[f"structure_{name}"]},
-      {PREDICTOR: stats[PREDICTOR], "structure": {}},
+      games.game(tasks=(name,), levels=1, **{kind: make()}),
+      {PREDICTOR: predictor, kind: params[f"{kind}_{name}"]},
+      {PREDICTOR: stats[PREDICTOR], kind: {}},
     )
     assert alone.keys() == {
-      key.replace(f"structure_{name}/", "structure/") for key in together if f"_{name}/" in key
+      key.replace(f"{kind}_{name}/", f"{kind}/") for key in together if f"_{name}/" in key
     }
     for key, summand in alone.items():
-      expected = together[key.replace("structure/", f"structure_{name}/")]
+      expected = together[key.replace(f"{kind}/", f"{kind}_{name}/")]
       np.testing.assert_allclose(summand.value.total, expected.value.total, rtol=1e-5)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from asmjax.data.transforms import crop, pad
 from asmjax.metrics import BoundaryIoU, InstanceIoU
 from asmjax.metrics.names import drop_classes, group_by_class
 from asmjax.tasks import Depth, Segmentation
+from asmjax.train import evaluate
 from asmjax.train.evaluate import make_evaluate
 from tests.helpers import small_configs as small
 from tests.oracles import boundary as slow
@@ -42,6 +44,15 @@ def test_evaluate_ignores_padding_and_batches(evaluated):
   assert results[8].metrics.keys() == results[16].metrics.keys()
   for key, value in results[8].metrics.items():
     np.testing.assert_allclose(value, results[16].metrics[key], rtol=1e-4, err_msg=key)
+
+
+def test_evaluate_adds_up_more_pixels_than_a_device_can_count(monkeypatch):
+  monkeypatch.setattr(evaluate, "_MAX_PIXELS", 10)
+  sums = evaluate._Sums()
+  for count, pixels in ((2**31 - 1, 11), (5, 6), (2**31 - 9, 6), (3, 6)):
+    sums.add({"pixels": jnp.int32(count), "errors": jnp.float32(0.5)}, num_pixels=pixels)
+  total = sums.read()
+  assert (total["pixels"], total["errors"]) == (2**32 - 2, 2.0)
 
 
 def test_evaluate_computes_extra_metrics_of_the_predictions(evaluated):

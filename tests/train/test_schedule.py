@@ -130,6 +130,19 @@ def test_train_ends_early_without_a_better_metric_and_resumes_its_patience(tmp_p
   assert (again["step"], again["early_stop"]) == (6, results["early_stop"])
 
 
+def test_fixed_steps_count_evaluations_since_the_last_better_metric():
+  """NaN, of a metric without truth, is never better, and anything is better than NaN."""
+  run = build_experiment(small.config("iid", **{"eval.every": 2, "eval.patience": 3}))
+  schedule, counts = FixedSteps(run, print), []
+  for value in (np.nan, 0.3, 0.2, 0.4, np.nan, 0.4, 0.1):
+    assert not schedule.finished
+    schedule.after_evaluation({"segmentation/mean_iou": value})
+    counts.append(schedule.extra_state().fields)
+  assert [each["evals_without_gain"] for each in counts] == [1, 0, 1, 0, 1, 2, 3]
+  assert [each["best"] for each in counts] == [None, 0.3, 0.3, 0.4, 0.4, 0.4, 0.4]
+  assert schedule.finished
+
+
 def test_train_of_no_steps_has_its_patience_in_the_checkpoint(tmp_path):
   changes = {"train.steps": 0, "eval.every": 2, "eval.patience": 2, "predictor.levels": 1}
   run = build_experiment(small.config("iid", **changes))

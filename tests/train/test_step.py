@@ -121,20 +121,74 @@ class Draw(Term):
     return TermOutput({"first": moment(1), "second": moment(2)})
 
 
-def test_step_of_microbatches_counts_hard_pixels_together_and_draws_apart(float64):
-  players = games.game(levels=1, norm="none", pixel=Pixel(hard_threshold=0.33), draw=Draw())
-  tx = {PREDICTOR: OPTIMIZER.make_transformation(STEPS)}
-  state = games.double(init_state(players, tx, seed=0, image_size=games.SIZE))
-  where, results, variances = jax.local_devices()[:1], [], []
-  for parts in (1, 4):
-    step = make_step(players, tx, active_players=(PREDICTOR,), steps=STEPS, grad_accum_steps=parts)
-    after, metrics = pmap_step(step, devices=where)(
-      state, shard_batch(games.batch(), devices=where)
+def test_step_of_microbatches_counts_the_pixels_that_are_hard_for_each():
+  """With the statistics of a microbatch other pixels are hard than with those of the batch."""
+  pixel = Pixel(hard_threshold=0.33)
+  players = games.game(levels=1, norm="batch", pixel=pixel)
+  tx = {PREDICTOR: Optimizer("sgd", learning_rate=1.0, momentum=0.0).make_transformation(STEPS)}
+  state = init_state(players, tx, seed=0, image_size=games.SIZE)
+  options = {"active_players": (PREDICTOR,), "steps": STEPS, "grad_accum_steps": 2}
+  where = jax.local_devices()[:1]
+  step = pmap_step(make_step(players, tx, **options), devices=where)
+  after, _ = step(state, shard_batch(games.batch(), devices=where))
+
+  @jax.jit
+  def hard(params, part):
+    compute = lambda params: (
+      players.compute_losses({PREDICTOR: params}, state.batch_stats, part, rng=jax.random.key(0))
+      .losses["pixel/segmentation"]
+      .value
     )
-    variances.append(metrics.pop("draw/second") - metrics.pop("draw/first") ** 2)
-    results.append((after.players, metrics))
-  assert_close(results[1], results[0], 1e-9)
-  assert variances[0] == pytest.approx(0, abs=1e-6) and variances[1] > 0.01
+    return jax.grad(lambda params: compute(params).total.sum())(params), compute(params).count.sum()
+
+  params = state.params[PREDICTOR]
+  halves = [jax.tree.map(lambda x, k=k: np.split(x, 2)[k], games.batch()) for k in range(2)]
+  (first, n), (second, m) = (hard(params, half) for half in halves)
+  assert n + m != hard(params, games.batch())[1]
+  expected = jax.tree.map(lambda p, a, b: p - (a + b) / (n + m), params, first, second)
+  assert_close(jax.device_get(after).params[PREDICTOR], expected, 1e-4)
+
+
+def test_step_of_microbatches_draws_anew_for_each():
+  players = games.game(levels=1, norm="none", pixel=Pixel(), draw=Draw())
+  tx = {PREDICTOR: OPTIMIZER.make_transformation(STEPS)}
+  state = init_state(players, tx, seed=0, image_size=games.SIZE)
+  options = {"active_players": (PREDICTOR,), "steps": STEPS, "grad_accum_steps": 4}
+  where = jax.local_devices()[:1]
+  step = pmap_step(make_step(players, tx, **options), devices=where)
+  _, metrics = step(state, shard_batch(games.batch(), devices=where))
+  assert metrics["draw/second"] - metrics["draw/first"] ** 2 > 0.01
+
+
+def test_step_draws_anew_in_every_step_and_on_every_device():
+  players = games.game(levels=1, norm="none", pixel=Pixel(), draw=Draw())
+  tx = {PREDICTOR: OPTIMIZER.make_transformation(STEPS)}
+  state = init_state(players, tx, seed=0, image_size=games.SIZE)
+  where, drawn = jax.local_devices()[:2], []
+  step = pmap_step(make_step(players, tx, active_players=(PREDICTOR,), steps=STEPS), devices=where)
+  for _ in range(2):
+    state, metrics = step(state, shard_batch(games.batch(), devices=where))
+    drawn.append(float(metrics["draw/first"]))
+    assert metrics["draw/second"] - metrics["draw/first"] ** 2 > 1e-4
+  assert abs(drawn[1] - drawn[0]) > 1e-4
+
+
+def test_step_of_microbatches_updates_running_statistics_with_each():
+  options = {"method": "iid", "norm": "batch", "grad_accum_steps": 2}
+  players, _, _ = initial("iid", "batch", 1)
+  step, state = take_step(1, (PREDICTOR,), **options)
+  examples = games.batch()
+  after, _ = step(state, examples)
+  variables = state.params[PREDICTOR], state.batch_stats[PREDICTOR]
+  for part in np.split(IMAGENET(examples["image"]), 2):
+    _, updated = players.predictor.apply(
+      {"params": variables[0], "batch_stats": variables[1]},
+      part,
+      train=True,
+      mutable=["batch_stats"],
+    )
+    variables = variables[0], updated["batch_stats"]
+  assert_close(jax.device_get(after).batch_stats[PREDICTOR], variables[1], 1e-5)
 
 
 class Clock(Term):

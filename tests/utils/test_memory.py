@@ -24,8 +24,10 @@ def test_free_host_memory_keeps_the_limits_of_groups(tmp_path):
   (tmp_path / "memory" / "memory.limit_in_bytes").write_text("500\n")
   (tmp_path / "memory" / "memory.usage_in_bytes").write_text("100\n")
   assert list(memory._free_of_groups(tmp_path)) == [700.0, 400.0]
-  (tmp_path / "memory.stat").write_text("anon 50\nfile 250\ninactive_file 200\n")
-  (tmp_path / "memory" / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 40\n")
+  stat = "anon 50\nfile 250\ninactive_file 150\nactive_file 50\n"
+  (tmp_path / "memory.stat").write_text(stat)
+  stat = "inactive_file 1\nactive_file 1\ntotal_inactive_file 30\ntotal_active_file 10\n"
+  (tmp_path / "memory" / "memory.stat").write_text(stat)
   assert list(memory._free_of_groups(tmp_path)) == [900.0, 440.0]
 
 

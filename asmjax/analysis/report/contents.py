@@ -328,7 +328,7 @@ def _read_cycles(groups: Sequence[Group]) -> tuple[LookaheadCourse, ...]:
 
 
 def _choose_metric(config: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> str:
-  """Returns the metric that the best checkpoint is chosen by, or else the first of no class."""
+  """Returns the metric that the best checkpoint is chosen by, or else the first of all classes."""
   best, known = config["checkpoint"]["metric"] if config else "", drop_classes(metrics)
   return best if best in known else next(iter(known))
 

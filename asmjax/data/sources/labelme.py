@@ -119,11 +119,8 @@ class Labelme(FileSource):
   def files(self, index: int) -> Mapping[str, pathlib.Path]:
     """Returns the paths of a photo and its JSON file.
 
-    The photo is beside the file, with its name, or where the file says. Of several with its name
-    it is the one that the file says.
-
-    Raises:
-      ValueError: There are several beside the file, and it says none of them.
+    The photo is beside the file, with its name, or where the file says. Of several beside it with
+    its name it is the one that the file says.
     """
     path = self.folder / self._folder(self.split) / f"{self.names[index]}.json"
     beside = self._photos.get(self.names[index], ())
@@ -131,14 +128,8 @@ class Labelme(FileSource):
       return {"image": beside[0], "label": path}
     named = get(read_json_object(path), "imagePath", str, str(path))
     photo = path.parent / named.replace("\\", "/")  # As Windows writes it.
-    if not beside:
-      return {"image": photo, "label": path}
-    if path.parent / photo.name not in beside:
-      raise ValueError(
-        f"{path} has imagePath {named!r}; expected one of the pictures beside it, "
-        f"{', '.join(sorted(each.name for each in beside))}"
-      )
-    return {"image": path.parent / photo.name, "label": path}
+    near = path.parent / photo.name
+    return {"image": near if near in beside else photo, "label": path}
 
   @functools.cached_property
   def _photos(self) -> Mapping[str, Sequence[pathlib.Path]]:

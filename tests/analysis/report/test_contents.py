@@ -124,15 +124,23 @@ def test_find_published_compares_the_settings_of_the_paper():
   config = json.loads(json.dumps(voc.get_config("asm").to_dict()))
   (match,) = published.find_published(config, "pascal_voc", "val")
   assert match.row.network == "pspnet" and match.differences == (
+    "not all of the paper's settings are compared",
     "terms.structure.normalize is pixel, in the paper none",
     "terms.structure.margin is 0.8, in the paper 0.0",
   )
   other = json.loads(json.dumps(voc.get_config("iid@pspnet_resnet50").to_dict()))
   (match, _) = published.find_published(other, "pascal_voc", "val[:10%]")
   assert match.differences == (
+    "not all of the paper's settings are compared",
     "eval.split is val[:10%], in the paper val",
     "predictor.backbone.blocks is [3, 4, 6, 3], in the paper [3, 4, 23, 3]",
   )
+  for network in ("fcn_resnet101", "deeplab_v2_resnet101"):
+    same = json.loads(json.dumps(voc.get_config(f"iid@{network}").to_dict()))
+    assert all(
+      match.differences == ("not all of the paper's settings are compared",)
+      for match in published.find_published(same, "pascal_voc", "val")
+    )
   config["data"]["classes"] = {"cat": 0}
   assert not published.find_published(config, "pascal_voc", "val")
 

@@ -102,8 +102,8 @@ def test_labelme_takes_of_several_pictures_the_one_that_the_file_says(tmp_path):
     save_photo(tmp_path / "train" / f"a.{end}", SIZE, seed=9)
   assert Labelme(str(tmp_path), "train").files(0)["image"].name == "a.png"
   write(tmp_path, imagePath="b.png")
-  with pytest.raises(ValueError, match=r"a\.json has imagePath 'b.png'.* a\.bmp, a\.jpg, a\.png$"):
-    Labelme(str(tmp_path), "train").files(0)
+  with pytest.raises(FileNotFoundError, match=r"lacks 1 files: .*train/b\.png"):
+    check_files(Labelme(str(tmp_path), "train"))
 
 
 def test_labelme_takes_brackets_of_a_path_as_they_are(tmp_path):
