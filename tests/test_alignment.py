@@ -16,6 +16,7 @@ from asmjax.game import Game
 from asmjax.inference.multiscale import make_predict
 from asmjax.inference.trained import TrainedPredictor
 from asmjax.lookahead.generate import make_generate
+from asmjax.metrics import BoundaryIoU, DepthErrors, NormalErrors
 from asmjax.metrics.confusion import ConfusionMatrix, count_confusions
 from asmjax.terms.base import Term, TermOutput
 from asmjax.train.evaluate import make_evaluate
@@ -66,6 +67,32 @@ def test_make_evaluate_enlarges_with_aligned_corners():
   assert scores.protocols["segmentation"].endswith(", corners aligned")
   misaligned = predict(players, examples["image"], align_corners=False)["segmentation"]
   assert np.any(count_confusions(misaligned, examples["label"], num_classes=3) != expected)
+
+
+def test_make_evaluate_enlarges_all_tasks_and_extra_metrics_with_aligned_corners():
+  players, examples = game(), games.batch(8, size=SIZE)
+  detailed = dataclasses.replace(players.tasks["segmentation"], extra_metrics=("boundary_iou",))
+  players = dataclasses.replace(players, tasks={**players.tasks, "segmentation": detailed})
+  found = make_evaluate(players)({}, [examples]).metrics
+  predicted, misaligned = (
+    predict(players, examples["image"], align_corners=aligned) for aligned in (True, False)
+  )
+
+  def scores(of):
+    depth = DepthErrors.from_batch(of["depth"], examples["depth"]).compute()
+    normals = NormalErrors.from_batch(of["normals"], examples["normals"]).compute()
+    contours = BoundaryIoU.from_batch(
+      of["segmentation"], examples["label"], num_classes=3
+    ).compute()
+    return {
+      "depth/rel": depth["rel"],
+      "normals/mean": normals["mean"],
+      "segmentation/boundary_iou/boundary_iou": contours["boundary_iou"],
+    }
+
+  for name, value in scores(predicted).items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+    assert abs(scores(misaligned)[name] - value) > 1e-3 * abs(value), name
 
 
 @pytest.mark.parametrize("size", [SIZE, (14, 20)])

