@@ -68,13 +68,13 @@ class Data:
   def train_transform(self, fill: RGB) -> Augment:
     """Returns the transform of training, which pads images with the color `fill`."""
     return Augment(
-      self.size,
-      self.resize,
-      self.flip,
-      self.scale,
-      self.scale_depth,
-      self.random_crop,
-      fill,
+      size=self.size,
+      resize=self.resize,
+      flip=self.flip,
+      scale=self.scale,
+      scale_depth=self.scale_depth,
+      random_crop=self.random_crop,
+      fill=fill,
       distortions=self.distortions,
       max_class_share=self.max_class_share,
       transform=UserTransform(self.transform) if self.transform else None,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from asmjax.models.critics.autoencoder import StructureAutoencoder
+from tests.oracles import arrays as oracle
 
 
 def kernels(variables):
@@ -44,8 +45,30 @@ def test_structure_autoencoder_has_a_skip_from_the_first_to_the_last_layer():
   assert kernels(variables)["conv5"] == (3, 3, 6 + 6, 4)
 
 
-def test_structure_autoencoder_returns_features_before_the_relu():
-  net = StructureAutoencoder((4, 6))
-  x = jnp.array(np.random.default_rng(0).normal(size=(1, 8, 8, 3)), jnp.float32)
-  (taps, _), _ = jax.jit(lambda: net.init_with_output(jax.random.key(0), x))()
-  assert all(np.any(tap < 0) for tap in taps.values())
+def test_structure_autoencoder_is_its_definition():
+  """Two structures; features are those before the ReLU."""
+  net, rng = StructureAutoencoder((4, 6, 5)), np.random.default_rng(0)
+  x = [rng.normal(size=(2, 16, 24, channels)).astype(np.float32) for channels in (3, 1)]
+  variables = jax.jit(net.init)(jax.random.key(0), *x)
+  params = jax.device_get(variables["params"])
+
+  def layer(x, name, stride=1):
+    return oracle.convolve(x, params[name]["kernel"], params[name]["bias"], stride, 1)
+
+  def join(low, skip):
+    doubled = jax.image.resize(low, (*skip.shape[:3], low.shape[-1]), "bilinear")
+    return np.concatenate([doubled, skip], -1)
+
+  relu = lambda x: np.maximum(x, 0)
+  conv1 = np.concatenate([layer(each, f"conv1_{i}", 2) for i, each in enumerate(x, 1)], -1)
+  conv2 = layer(relu(conv1), "conv2", 2)
+  conv3 = layer(relu(conv2), "conv3", 2)
+  conv4 = layer(relu(conv3), "conv4")
+  conv5 = layer(join(relu(conv4), relu(conv2)), "conv5")
+  small = layer(join(relu(conv5), relu(conv1)), "reconstruction")
+  rebuilt = jax.image.resize(small, (2, 16, 24, 4), "bilinear")
+  features, *found = jax.jit(net.apply)(variables, *x)
+  expected = zip(net.layers, (conv1, conv2, conv3, conv4, conv5), strict=True)
+  for name, value in expected:
+    np.testing.assert_allclose(features[name], value, atol=1e-4, err_msg=name)
+  np.testing.assert_allclose(np.concatenate(found, -1), rebuilt, atol=1e-4)

@@ -7,6 +7,7 @@ import pytest
 
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.layers import Norm
+from tests.oracles import arrays as oracle
 
 SMALL = (4, 6, 8)
 
@@ -138,6 +139,57 @@ def test_discriminators_have_the_published_receptive_field(net, size, k, first, 
   logits = jax.jit(lambda v, *x: net.apply(v, *x, train=False))(averaging(variables), *inputs)
   assert logits[0, k, k, 0] == 0 and np.max(logits[0]) > 0
   assert np.all(logits[1:, k, k, 0] > 0)
+
+
+def stages(layer, x, pooled, count):
+  """Convolutions, each with a ReLU, and 2x2 max pools after some."""
+  for i in range(1, count + 1):
+    x = np.maximum(layer(x, f"conv{i}"), 0)
+    if i in pooled:
+      n, h, w, c = x.shape
+      x = x.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+  outputs = layer(x, "outputs")
+  return outputs[..., 1:] - outputs[..., :1]
+
+
+def luc(layer, structure):
+  return stages(layer, structure, (2, 4), 5)
+
+
+def two_branch(layer, structure, image):
+  relu = lambda x, name: np.maximum(layer(x, name), 0)
+  branches = relu(structure, "structure"), relu(relu(image, "image1"), "image2")
+  return stages(layer, np.concatenate(branches, -1), (1, 2), 3)
+
+
+def patch(layer, structure):
+  relu = lambda x, name, stride: np.maximum(layer(x, name, stride), 0)
+  return layer(relu(relu(relu(structure, "conv1", 2), "conv2", 2), "conv3", 1), "logit")
+
+
+@pytest.mark.parametrize(
+  "net, definition",
+  [
+    (LucNet(large=False, light=True), luc),
+    (TwoBranchNet(), two_branch),
+    (PatchNet(SMALL, norm=Norm("none")), patch),
+  ],
+  ids=["luc", "two_branch", "patch"],
+)
+def test_discriminators_are_their_definitions(net, definition):
+  inputs = structures(net, 8, 12)
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(
+    lambda p: p + rng.normal(size=p.shape).astype(np.float32) * (p.ndim == 1),  # Of biases.
+    jax.device_get(initial(net, *inputs)["params"]),
+  )
+
+  def layer(x, name, stride=1):
+    return oracle.convolve(x, params[name]["kernel"], params[name]["bias"], stride, 1)
+
+  logits = jax.jit(lambda *x: net.apply({"params": params}, *x, train=False))(*inputs)
+  expected = definition(layer, *map(np.asarray, inputs))
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3 * np.std(expected))
 
 
 def test_luc_net_has_the_logit_of_a_softmax_over_false_and_true():

@@ -119,6 +119,24 @@ def test_round_channels_gives_multiples_of_8_and_hardly_fewer(channels, expected
   assert round_channels(channels) == expected
 
 
+def test_mobilenet_v1_is_its_definition():
+  x = backbones.image(35, 18)
+  net = tiny_v1(norm=Norm("none"))
+  variables = backbones.initial(net, x)
+  params = jax.tree.map(np.asarray, variables["params"])
+
+  def layer(x, name, stride=1, grouped=False):
+    kernel, bias = (params[name][key] for key in ("kernel", "bias"))
+    dense = kernel * np.eye(x.shape[-1]) if grouped else kernel
+    return np.maximum(oracle.convolve(x, dense, bias, stride, 1), 0)
+
+  y = layer(x, "conv1", 2)
+  for i, (_, stride) in enumerate(mobilenet.V1_BLOCKS, 1):
+    y = layer(layer(y, f"block{i}_depthwise", stride, grouped=True), f"block{i}_pointwise")
+  features = jax.jit(lambda: net.apply(variables, x, train=False))()[32]
+  np.testing.assert_allclose(features, y, rtol=1e-3, atol=1e-3 * np.std(y))
+
+
 def test_mobilenet_v2_is_its_definition():
   x = backbones.image(35, 18)
   net = tiny_v2(norm=Norm("none"))
