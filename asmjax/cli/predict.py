@@ -36,7 +36,9 @@ def main(_: list[str]) -> int:
 
   values = flags.FLAGS
   inference = view_flags.read_inference(tuple(values.tasks))
-  options = OutputOptions(values.probabilities, values.overlay, values.crf)
+  options = OutputOptions(
+    probabilities=values.probabilities, overlay=values.overlay, crf=values.crf
+  )
   trained = TrainedPredictor.open(values.workdir, values.checkpoint)
   job = PredictionJob(trained, values.input, values.out, inference, options)
   summary = job.run()
