@@ -278,14 +278,15 @@ def _check_ranking(metric: str, tasks: Mapping[str, Task]) -> None:
   kind = rest.partition("/")[0]
   is_extra = name in tasks and kind in tasks[name].extra_metrics and rest != kind
   known = [f"{task}/{each}" for task in tasks for each in tasks[task].metric_names()]
-  if (is_extra or metric in known) and metric_direction(metric) > 0:
+  is_computed = is_extra or metric in known
+  if is_computed and metric_direction(metric) > 0:
     return
   extra = ", ".join(f"{task}/{kind}" for task in tasks for kind in tasks[task].extra_metrics)
   more = f", and those of {extra}" if extra else ""
   listing = ", ".join(
     each for each in drop_classes(dict.fromkeys(known)) if metric_direction(each) > 0
   )
-  fault = "is an error or a spread" if is_extra or metric in known else "is unknown"
+  fault = "is an error or a spread" if is_computed else "is unknown"
   raise ValueError(
     f"checkpoint.metric {metric!r} {fault}; expected one whose largest value is the best: "
     f"{listing}{more}"

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -213,12 +212,12 @@ def inspect(
 
 def _find_other_classes(statistics: Mapping[str, Statistics]) -> list[Problem]:
   """Finds splits whose labels stand for other classes than those of the first split."""
-  return [
-    Problem("classes", split, "", f"splits {first} and {split}: {difference}")
-    for first in itertools.islice(statistics, 1)
-    for split, each in statistics.items()
-    if (difference := statistics[first].descriptor.describe_other_classes(each.descriptor))
-  ]
+  problems, first = [], next(iter(statistics), "")
+  for split, each in statistics.items():
+    difference = statistics[first].descriptor.describe_other_classes(each.descriptor)
+    if difference:
+      problems.append(Problem("classes", split, "", f"splits {first} and {split}: {difference}"))
+  return problems
 
 
 def _find_single_class(statistics: Mapping[str, Statistics]) -> list[Problem]:
