@@ -19,7 +19,7 @@ from asmjax.terms import Pixel
 from asmjax.terms.base import FEATURES, LossTerm, Term, TermOutput
 from asmjax.train.optim import Optimizer
 from asmjax.train.parallel import pmap_step, shard_batch
-from asmjax.train.state import Player, TrainState, init_state
+from asmjax.train.state import init_state
 from asmjax.train.step import make_step
 from asmjax.train.updates import UpdateSchedule
 from tests.helpers import tiny_games as games
@@ -419,87 +419,3 @@ def test_step_learns_against_the_analyzer(float64):
   for _ in range(STEPS):
     state, _ = step(state, examples)
   assert before < 0.4 and accuracy(state) > 0.5
-
-
-def numpy_adam(gradients, rate, decay):
-  """Adam with an L2 penalty, step by step, for a scalar parameter of value 1."""
-  p, m, v = 1.0, 0.0, 0.0
-  for t, g in enumerate(gradients):
-    g = g + decay * p
-    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-    p -= rate(t) * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
-  return p
-
-
-def descend(optimizer, gradients, steps=10, name="kernel"):
-  """The parameters, all 1, after the given gradients."""
-  params = {"head_a": {name: jnp.ones(1)}, "body": {name: jnp.ones(1)}}
-  tx = optimizer.make_transformation(steps)
-  state = tx.init(params)
-  for t, g in enumerate(gradients):
-    updates, state = tx.update(
-      jax.tree.map(lambda p, g=g: g * jnp.ones_like(p), params), state, params, step=jnp.array(t)
-    )
-    params = optax.apply_updates(params, updates)
-  return params, state
-
-
-def test_optimizer_adam_with_poly_schedule_and_decay_agrees_with_the_oracle():
-  gradients = [0.5, -0.2, 1.0, 0.3]
-  optimizer = Optimizer("adam", learning_rate=0.1, weight_decay=0.3)
-  expected = numpy_adam(gradients, lambda t: 0.1 * (1 - t / 10) ** 0.9, 0.3)
-  params, _ = descend(optimizer, gradients)
-  np.testing.assert_allclose(params["body"]["kernel"], expected, rtol=1e-5)
-
-
-def test_optimizer_decays_kernels_alone():
-  optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, weight_decay=0.5)
-  assert descend(optimizer, [0.0], name="bias")[0]["body"]["bias"] == 1
-  np.testing.assert_allclose(descend(optimizer, [0.0])[0]["body"]["kernel"], 0.95)
-
-
-def test_optimizer_momentum_adagrad_clipping_and_multipliers_agree_with_formulas():
-  sgd = Optimizer("sgd", learning_rate=0.1, schedule="constant")
-  np.testing.assert_allclose(descend(sgd, [1.0, 1.0])[0]["body"]["kernel"], 1 - 0.1 - 0.19)
-  adagrad = Optimizer("adagrad", learning_rate=0.1, schedule="constant")
-  np.testing.assert_allclose(
-    descend(adagrad, [2.0])[0]["body"]["kernel"], 1 - 0.1 * 2 / np.sqrt(4.1), rtol=1e-5
-  )
-  clipped = Optimizer("sgd", learning_rate=0.1, clip_norm=0.5, schedule="constant")
-  np.testing.assert_allclose(
-    descend(clipped, [3.0])[0]["body"]["kernel"], 1 - 0.1 * 0.5 / np.sqrt(2), rtol=1e-6
-  )
-  grouped = Optimizer(
-    "sgd", learning_rate=0.01, lr_multipliers={"^head": 10.0}, schedule="constant"
-  )
-  params, _ = descend(grouped, [1.0])
-  np.testing.assert_allclose(
-    [params["head_a"]["kernel"][0], params["body"]["kernel"][0]], [0.9, 0.99], rtol=1e-6
-  )
-
-
-def test_learning_rate_at_warms_up_linearly_and_ends_at_zero():
-  optimizer = Optimizer(learning_rate=1.0, warmup_steps=4)
-  rates = np.array([optimizer.learning_rate_at(step, 100) for step in range(101)])
-  poly = (1 - np.arange(101) / 100) ** 0.9
-  np.testing.assert_allclose(rates[:4], poly[:4] * [0.2, 0.4, 0.6, 0.8], rtol=1e-5)
-  np.testing.assert_allclose(rates[4:], poly[4:], rtol=1e-5)
-
-
-def test_variables_are_the_moving_average_where_one_is_kept():
-  optimizer = Optimizer("sgd", learning_rate=0.1, momentum=0.0, schedule="constant", ema_decay=0.5)
-  params, opt_state = descend(optimizer, [1.0, 1.0])
-  state = TrainState(jnp.array(2), {PREDICTOR: Player(params, {}, opt_state)}, jnp.zeros(2))
-  keep = [1 / 10, 2 / 11]
-  first = keep[0] * 1 + (1 - keep[0]) * 0.9
-  expected = keep[1] * first + (1 - keep[1]) * 0.8
-  np.testing.assert_allclose(state.variables()["params"]["body"]["kernel"], expected, rtol=1e-6)
-  params, opt_state = descend(Optimizer(), [1.0])
-  state = TrainState(jnp.array(1), {PREDICTOR: Player(params, {}, opt_state)}, jnp.zeros(2))
-  assert state.variables()["params"] is params
-
-
-@pytest.mark.parametrize("field", ["name", "schedule"])
-def test_optimizer_refuses_unknown_rules_and_schedules(field):
-  with pytest.raises(ValueError, match=f"unknown {field} 'lion'; known"):
-    Optimizer(**{field: "lion"})
