@@ -15,20 +15,26 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
 
   The lambda is that of `gan_*`; `cgan` has its released 0.01.
 
-  The paper does not say how long it trains, nor the predictor's rate; they are ours. As in the
-  paper an eighth of the training photos is held out, and the final model chosen by it. For the
+  The paper trains on patches, with the hyperparameters of Farabet et al. (2013); whole photos,
+  their scales of 0.5 to 2, the predictor's rate, the batches of 7 and the length are ours. As in
+  the paper an eighth of the training photos is held out, and the final model chosen by it. For the
   scores on the test photos: `asmjax evaluate --workdir=DIR --checkpoint=best --split=luc_test`,
   and of LoAd `--split=load_test`.
 
-  LoAd, and the stage before it, "iid_balanced": DeepLab v3+ on Xception at 321 x 321, 12 epochs of
-  7 photos at 1e-4, the first 4 with balanced classes (Jamali-Rad and Szabo 2022, Sec. 4).
+  The stage before LoAd, "iid_balanced": DeepLab v3+ on Xception-65 at 321 x 321, 12 epochs of 7
+  photos at 1e-4, the first 4 with balanced classes (Jamali-Rad and Szabo 2022, Sec. 4). The paper
+  starts from a network trained on Cityscapes and names no optimizer; SGD with momentum is that of
+  DeepLab v3+. LoAd and "alternating" go on from there for at most 10000 steps, the limit ours.
+
+  Photos, of at most 320 x 320, are evaluated as they are, padded to one size.
 
   Args:
     variant: METHOD[@NETWORK]; see `presets.base`. The paper's discriminator sees the photo
       in a branch of its own: "gan_branches".
   """
   names = presets.parse_variant(variant).methods
-  load = not {"iid_balanced", *methods.FINETUNED}.isdisjoint(names)
+  first_stage = "iid_balanced" in names
+  load = first_stage or names[0] in methods.FINETUNED
   predictor = PUBLISHED["deeplab_v3_plus_xception65"](heads={}) if load else Farabet({})
   config = presets.base(
     variant, predictor=predictor, structure=methods.BOUNDED, adversarial={"weight": 2.0}
@@ -40,8 +46,7 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
     size=(240, 320),
     scale=(0.5, 2.0),
     random_crop=True,
-    eval_size=(240, 320),
-    eval_resize="letterbox",
+    eval_size=(320, 320),
     cache=True,
   )
   for player in (config.optimizer.predictor, config.optimizer.critic):
@@ -53,8 +58,10 @@ def get_config(variant: str = "gan_branches") -> ConfigDict:
   config.checkpoint.every = 500
   if load:
     config.data.update(split="load_train", size=(321, 321), scale=(1.0, 1.0), eval_size=(321, 321))
-    config.optimizer.predictor.update(learning_rate=1e-4, schedule="constant")
-    config.train.steps = 12 * 400 // 7
+    config.optimizer.predictor.update(name="sgd", learning_rate=1e-4, schedule="constant")
     config.eval.update(every=0, split="load_val")
+    config.init.required = True
+  if first_stage:
+    config.train.steps = 12 * 400 // 7
   presets.finetuning_schedule(config, variant)
   return config

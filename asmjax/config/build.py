@@ -104,7 +104,7 @@ def build_experiment(config: Mapping[str, Any]) -> Experiment:
     init=construct(Init, config.get("init", {}), "init"),
     optimizers=optimizers,
     source=_select_keys(data, train, truth_keys | pasted_keys),
-    augment=data.train_transform(fill),
+    augment=data.train_transform(fill, len(train.descriptor.classes)),
     validation=validation,
     prepare=prepare,
     loader_options=data.loader,

@@ -65,8 +65,11 @@ class Data:
   distortions: Distortions = Distortions()
   transform: str = ""
 
-  def train_transform(self, fill: RGB) -> Augment:
-    """Returns the transform of training, which pads images with the color `fill`."""
+  def train_transform(self, fill: RGB, num_classes: int = 0) -> Augment:
+    """Returns the transform of training, which pads images with the color `fill`.
+
+    A user's function is held to `num_classes` classes, unless that is 0.
+    """
     return Augment(
       size=self.size,
       resize=self.resize,
@@ -77,7 +80,7 @@ class Data:
       fill=fill,
       distortions=self.distortions,
       max_class_share=self.max_class_share,
-      transform=UserTransform(self.transform) if self.transform else None,
+      transform=UserTransform(self.transform, num_classes) if self.transform else None,
     )
 
   def eval_transform(self, fill: RGB) -> Augment:

@@ -150,8 +150,8 @@ def read_labels(
     by_id: Label of each id, for files of one channel or with a palette.
     by_color: Label of each color, for files of three channels. If it is empty, the channels must be
       equal and are ids.
-    palette_agrees: Whether to refuse a palette whose colors all have labels, but not those of their
-      ids: tools that shrink PNGs turn colors into palettes in an order of their own.
+    palette_agrees: Whether to refuse a palette whose colors have labels, most of them, but not
+      those of their ids: tools that shrink PNGs turn colors into palettes in an order of their own.
 
   Raises:
     ValueError: The tables lack an id or a color, or the palette does not agree.
@@ -162,6 +162,15 @@ def read_labels(
   if palette_agrees and image.mode == "P":
     _check_palette(image, by_id, by_color, path)
   return look_up_ids(_to_ids(image, path), by_id, path)
+
+
+def read_color_labels(path: pathlib.Path, by_color: Mapping[Color, int]) -> np.ndarray:
+  """Reads a mask of colors, of three channels or a palette, as labels, int32 (h, w).
+
+  Raises:
+    ValueError: The table lacks a color.
+  """
+  return _look_up_colors(read_colors(path), by_color, path)
 
 
 def read_colors(path: pathlib.Path) -> np.ndarray:
@@ -295,13 +304,17 @@ def _to_ids(image: Image.Image, path: pathlib.Path) -> np.ndarray:
 def _check_palette(
   image: Image.Image, by_id: Mapping[int, int], by_color: Mapping[Color, int], path: pathlib.Path
 ) -> None:
-  """Raises ValueError if all used colors have labels, and one differs from that of its id."""
+  """Raises ValueError if most used colors have labels, and one differs from that of its id.
+
+  Palettes of other colors are common, and one or two of theirs may have labels by chance.
+  """
   palette = np.reshape(image.getpalette() or [], (-1, 3)).tolist()
   ids = np.unique(np.asarray(image)).tolist()
   used = {id: tuple(palette[id]) for id in ids if id < len(palette)}
-  if not all(color in by_color for color in used.values()):
+  listed = {id: color for id, color in used.items() if color in by_color}
+  if len(listed) <= len(used) / 2:
     return
-  for id, color in used.items():
+  for id, color in listed.items():
     if by_id.get(id) != by_color[color]:
       raise ValueError(
         f"{path} has a palette in which {id} is {color}, by id label {by_id.get(id)}, by color "

@@ -24,7 +24,8 @@ class Descriptor:
     ignored: Ids in the published files that are read as unlabeled.
 
   Raises:
-    ValueError: `palette` and `classes` differ in length, or two classes have the same name.
+    ValueError: `palette` and `classes` differ in length, there are more classes than labels, or two
+      classes have the same name.
   """
 
   name: str
@@ -38,6 +39,11 @@ class Descriptor:
     if len(self.palette) != len(self.classes):
       raise ValueError(
         f"{self.name} has {len(self.palette)} colors for {len(self.classes)} classes"
+      )
+    if len(self.classes) > UNLABELED:
+      raise ValueError(
+        f"{self.name} has {len(self.classes)} classes; expected at most {UNLABELED}, since "
+        f"{UNLABELED} is unlabeled"
       )
     repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
     if repeated:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from asmjax.batch import MISSING, kind
+from asmjax.batch import MISSING, UNLABELED, kind
 from asmjax.data.copy_paste import choose_instances, paste
 from asmjax.data.descriptor import Source, name_example
 from asmjax.data.transforms import Example
@@ -120,12 +120,18 @@ class EpochSampler:
       return example
     if rng.random() < self.copy_paste:
       donor = self.transform(read(int(rng.integers(len(self.source)))), rng)
-      example = paste(example, donor, choose_instances(donor["instance"], rng))
+      example = paste(example, donor, choose_instances(_labeled_instances(donor), rng))
     return {key: value for key, value in example.items() if key != "instance"}
 
   def rng(self, epoch: int, index: int) -> np.random.Generator:
     """Returns the generator that transforms the source's example `index` in `epoch`."""
     return np.random.default_rng([self.seed, epoch, index])
+
+
+def _labeled_instances(example: Example) -> np.ndarray:
+  """Returns an example's instances, without those whose class is left out or not known."""
+  instance = example["instance"]
+  return np.where(example["label"] == UNLABELED, 0, instance) if "label" in example else instance
 
 
 def train_batches(

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from asmjax import batch
+from asmjax.batch import UNLABELED
 from asmjax.data.descriptor import Descriptor, Source
 from asmjax.data.transforms import Example
 from asmjax.utils.files import PARTIAL, atomic_write, hash_file, read_json_object, write_json
@@ -105,6 +106,19 @@ def check_example(example: Example, keys: Iterable[str], where: str) -> None:
     batch.check({key: value[None] for key, value in (example | _ONE).items()})
   except ValueError as error:
     raise ValueError(f"{where}, as a batch of one: {error}") from error
+
+
+def check_labels(label: np.ndarray, num_classes: int, where: str) -> None:
+  """Raises ValueError for labels that are neither of the classes nor `UNLABELED`.
+
+  The error message begins with `where`, a phrase for the place of the labels.
+  """
+  known = label[label != UNLABELED]
+  low, high = known.min(initial=0), known.max(initial=0)
+  if low < 0 or high >= num_classes:
+    raise ValueError(
+      f"{where} holds {low if low < 0 else high}; expected 0..{num_classes - 1}, or {UNLABELED}"
+    )
 
 
 def _make_plan(sources: Mapping[str, Source], examples_per_shard: int) -> dict[str, Any]:
@@ -253,9 +267,7 @@ def _encode_example(source: Source, features: Any, index: int) -> bytes:
   check_example(example, features, where)
   encoded = example | {"image": _encode_image(source, features["image"], index, example["image"])}
   if "label" in example:
-    low, high = example["label"].min(), example["label"].max()
-    if low < 0 or high > 255:
-      raise ValueError(f"label of {where} holds {low if low < 0 else high}; expected 0..255")
+    check_labels(example["label"], len(source.descriptor.classes), f"label of {where}")
     encoded["label"] = _encode_png(example["label"].astype(np.uint8))
   serializer = ExampleSerializer(features.get_serialized_info())
   proto = serializer.get_tf_example(features.encode_example(encoded))

@@ -236,10 +236,10 @@ def _check_split(split: str, info: "tfds.core.DatasetInfo", root: str) -> None:
     examples = info.splits[split].num_examples
   except ValueError as error:
     raise ValueError(
-      f"unknown split {split!r} of {root}; known: {', '.join(info.splits)}, and parts of them "
-      "such as train[:80%]"
+      f"split {split!r} of {root} is unknown, or a part reaches beyond its split; known: "
+      f"{', '.join(info.splits)}, and parts of them such as train[:80%]"
     ) from error
-  if not examples:
+  if examples <= 0:
     raise ValueError(f"split {split!r} of {root} is empty")
 
 

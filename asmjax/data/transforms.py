@@ -163,7 +163,8 @@ class Augment:
     transform: Function from (example, generator) to an example, which comes first.
 
   Raises:
-    ValueError: A field is invalid, or `scale` enlarges resized images without `random_crop`.
+    ValueError: A field is invalid, or `scale` enlarges resized images, or `max_class_share` is set,
+      without `random_crop`.
   """
 
   size: tuple[int, int]
@@ -188,6 +189,8 @@ class Augment:
       raise ValueError(f"unknown resize {self.resize!r}; known: {', '.join(_RESIZES)}")
     if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
       raise ValueError(f"scale {self.scale}: expected (low, high) with 0 < low <= high")
+    if self.max_class_share < 1 and not self.random_crop:
+      raise ValueError(f"max_class_share {self.max_class_share} is for crops: set random_crop")
     if self.scale[1] > 1 and self.resize != "none" and not self.random_crop:
       raise ValueError(f"scale {self.scale} enlarges images beyond {self.size}: set random_crop")
 

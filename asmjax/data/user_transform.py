@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from asmjax.data.packing import check_example
+from asmjax.data.packing import check_example, check_labels
 from asmjax.data.transforms import Example
 
 _FORMS = "MODULE:FUNCTION, as in my_package.mine:darken, or FILE.py:FUNCTION"
@@ -28,12 +28,14 @@ class UserTransform:
 
   Attributes:
     name: Place of the function, "MODULE:FUNCTION" or "FILE.py:FUNCTION".
+    num_classes: Number of classes, which labels of its results must be below; 0 for any number.
 
   Raises:
     ValueError: There is no such module, file or function.
   """
 
   name: str
+  num_classes: int = 0
 
   def __post_init__(self) -> None:
     _load(self.name)
@@ -42,7 +44,8 @@ class UserTransform:
     """Returns the example that the function makes of a copy of `example`.
 
     Raises:
-      ValueError: It is none, has other keys, or arrays of other types or of different sizes.
+      ValueError: It is none, has other keys, arrays of other types or of different sizes, or labels
+        of no class.
     """
     # A cached example's arrays cannot be written; a function may well write into what it gets.
     result = _load(self.name)({key: value.copy() for key, value in example.items()}, rng)
@@ -50,6 +53,8 @@ class UserTransform:
     if not isinstance(result, dict):
       raise ValueError(f"{where} is a {type(result).__name__}; expected a dict of arrays")
     check_example(result, example, where)
+    if self.num_classes and "label" in result:
+      check_labels(result["label"], self.num_classes, f"the label of {where}")
     return result
 
 

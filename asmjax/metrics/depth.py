@@ -67,7 +67,7 @@ class DepthErrors(PixelErrors):
   | `rel_by_prediction` | abs(y - p) / p | as Hwang et al. print it |
   | `sq_rel` | (y - p)^2 / y | meters |
   | `rms` | (y - p)^2, root of the mean | meters |
-  | `log_rms` | (ln y - ln p)^2, root of the mean | |
+  | `log_rms` | (ln y - ln p)^2, root of the mean | as Hwang et al. print "log10" |
   | `log10` | abs(log10 y - log10 p) | |
   | `delta_1.25^k` | max(y / p, p / y) < 1.25^k | part of the pixels |
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
@@ -61,3 +62,22 @@ AUTO = "auto"
 INPUT_TRANSFORMS: Mapping[str, InputTransform] = {
   transform.name: transform for transform in (IMAGENET, SYMMETRIC, SUBTRACT_MEAN)
 }
+
+
+def normalize_locally(x: Float[Array, "n h w c"], window: int = 15) -> Float[Array, "n h w c"]:
+  """Subtracts each channel's mean in the window around a pixel, and divides by its deviation there.
+
+  Where the deviation is below its mean over the image it is that mean, so that flat parts stay
+  flat (Jarrett et al. 2009).
+  """
+  x = x - _window_means(x, window)
+  # The gradient of a root is infinite at 0, where a window is flat.
+  deviation = jnp.sqrt(_window_means(jnp.square(x), window) + 1e-8)
+  return x / jnp.maximum(deviation, jnp.mean(deviation, (1, 2), keepdims=True))
+
+
+def _window_means(x: Array, window: int) -> Array:
+  """Averages the pixels in the window around each, axis by axis, of those within the image."""
+  for shape in ((window, 1), (1, window)):
+    x = nn.avg_pool(x, shape, (1, 1), "SAME", count_include_pad=False)
+  return x

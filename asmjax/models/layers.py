@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -33,6 +33,14 @@ def uniform_bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -
   return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
+def shorten_filters(
+  kernel: Float[Array, "k k c features"], max_norm: float
+) -> Float[Array, "k k c features"]:
+  """Scales the filters of output channels that are longer than `max_norm` down to that length."""
+  squared = jnp.sum(kernel**2, axis=(0, 1, 2), keepdims=True)
+  return kernel * jax.lax.rsqrt(jnp.maximum(squared / max_norm**2, 1))
+
+
 class Conv(Layer):
   """k x k convolution with (k - 1) // 2 pixels of zero padding above and left, k // 2 elsewhere.
 
@@ -50,6 +58,8 @@ class Conv(Layer):
     kernel_init: Initializer of the kernel (k, k, channels / groups, features).
     bias_init: Initializer of the bias (features,).
     mask: Array that the kernel is multiplied by; where it is 0, the kernel neither acts nor learns.
+    max_norm: Largest norm of the filter of one output channel: longer ones act as if scaled down to
+      it (max-norm constraint, Srivastava et al. 2014, Sec. 5.1); 0 for any.
     padding: Zeros (above, below) and (left, right) of a single map, in place of those above.
   """
 
@@ -63,6 +73,7 @@ class Conv(Layer):
   kernel_init: nn.initializers.Initializer = he_normal
   bias_init: nn.initializers.Initializer = nn.initializers.zeros
   mask: np.ndarray | None = None
+  max_norm: float = 0.0
   padding: Padding | None = None
 
   @nn.compact
@@ -77,6 +88,7 @@ class Conv(Layer):
     shape = (self.kernel, self.kernel, channels // self.groups, self.features)
     kernel = self.param("kernel", self.kernel_init, shape)
     kernel = kernel if self.mask is None else kernel * self.mask
+    kernel = shorten_filters(kernel, self.max_norm) if self.max_norm else kernel
     bias = self.param("bias", self.bias_init, (self.features,)) if self.bias else None
     x, kernel, bias, *coarse = promote_dtype(x, kernel, bias, *lows, dtype=self.dtype)
     options = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
@@ -128,7 +140,7 @@ class Norm:
     if self.kind == "none":
       return lambda x: x
     if self.kind == "group":
-      return nn.GroupNorm(epsilon=self.epsilon, dtype=dtype, name=name)
+      return lambda x: _check_groups(x, nn.GroupNorm(epsilon=self.epsilon, dtype=dtype, name=name))
     if self.kind == "layer":
       return LayerNorm(epsilon=self.epsilon, dtype=dtype, name=name)
     return BatchNorm(
@@ -139,6 +151,16 @@ class Norm:
       axis_name=DEVICES if self.kind == "sync_batch" else None,
       name=name,
     )
+
+
+def _check_groups(x: Array, norm: nn.GroupNorm) -> Array:
+  """Applies a group norm; ValueError with the layer's name if its groups do not fit."""
+  if x.shape[-1] % cast(int, norm.num_groups):
+    raise ValueError(
+      f"norm.kind='group' has {norm.num_groups} groups of channels; {norm.name} has {x.shape[-1]} "
+      "channels, expected a multiple"
+    )
+  return norm(x)
 
 
 class ConvBlock(NamedTuple):

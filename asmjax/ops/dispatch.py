@@ -3,6 +3,7 @@
 `asmjax.ops.cpu` holds the latter. Each of its modules has a function `applies`, which tells from
 shapes and options whether it is both correct and faster, and a function that then stands in for the
 operation, with the same arguments. Results differ by rounding alone.
+Derivatives are those of reverse mode; `jax.jvp` through them needs `use_cpu_kernels(False)`.
 """
 
 import contextlib
@@ -36,7 +37,8 @@ def use_cpu_kernels(enabled: bool) -> Iterator[None]:
   """Turns the implementations for CPUs on, which is the default, or off, within a `with` block.
 
   What is traced within the block is concerned; a function that JAX has compiled stays as it is.
-  Counting multiply-adds, exporting for other devices and comparing with XLA need them off.
+  Counting multiply-adds, exporting for other devices, comparing with XLA and forward-mode
+  derivatives (`jax.jvp`, `jax.linearize`, `jax.hessian`) need them off.
 
   Args:
     enabled: Whether they run where they apply; on GPUs and TPUs they never run.

@@ -1,5 +1,7 @@
 """Name maps for TF-Slim's networks and the DeepLab model zoo, as their checkpoints name arrays."""
 
+import jax
+
 from asmjax.models.backbones.mobilenet import V1_BLOCKS, MobileNetV1
 from asmjax.models.backbones.mobilenet_v2 import V2_BLOCKS, MobileNetV2
 from asmjax.models.backbones.resnet import ResNet
@@ -30,6 +32,7 @@ def resnet(network: ResNet) -> NameMap:
 
 def mobilenet_v1(network: MobileNetV1) -> NameMap:
   """Maps MobileNet: `Conv2d_{i}_depthwise` and `Conv2d_{i}_pointwise`."""
+  check_fields(network, "TF-Slim", activation=jax.nn.relu6)
   shift = epsilon_shift(network, LARGE_EPSILON)
   entries = slim_layer("conv1", "MobilenetV1/Conv2d_0", shift=shift)
   for i in range(1, len(V1_BLOCKS) + 1):

@@ -152,10 +152,10 @@ def transfer(
     name_map: Map from our paths to names of the file; see `asmjax.pretrained.names`.
     part: Module to load; what is outside of it stays fresh. "" loads all.
     strict: Whether every variable must get a value and every array must be used.
-    heads: Patterns of our paths that keep their fresh values where the file differs in the last
-      axis alone, the number of classes.
-    reinitialize: Patterns of our paths, such as "*/conv1/*", that keep their fresh values whether
-      or not the file has any. What it has may differ in the last axis.
+    heads: Patterns of our paths that keep their fresh values where the file differs in the number
+      of classes alone: in the last axis, or between classes in the last two by the same factor.
+    reinitialize: Patterns of our paths, such as "*/conv1/*", that keep their fresh values whatever
+      the file has.
     ignore: Patterns of names of the file that have no place in the network, besides `IGNORED`.
 
   Returns:
@@ -213,12 +213,20 @@ def _find_value(
   if value.shape == expected and not is_reset:
     coverage.loaded[path] = source.names
     return value
-  may_stay_fresh = is_reset or _matches(path, heads)
-  if may_stay_fresh and value.shape[:-1] == expected[:-1]:
+  if is_reset or (_matches(path, heads) and _differ_in_classes(value.shape, expected)):
     coverage.reinitialized[path] = value.shape
   else:
     coverage.shape_mismatch[path] = value.shape
   return None
+
+
+def _differ_in_classes(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+  """Returns whether shapes are those of one layer to, or between, other numbers of classes."""
+  if found[:-1] == expected[:-1]:
+    return True
+  # Kernels from classes to classes, as FCN enlarges them: two axes, each a multiple of the number.
+  fit = len(found) == len(expected) == 4 and found[:-2] == expected[:-2]
+  return fit and found[-2] * expected[-1] == found[-1] * expected[-2]
 
 
 def _convert(path: str, weights: Mapping[str, np.ndarray], source: WeightSource) -> np.ndarray:

@@ -90,7 +90,8 @@ def transformers_dpt(network: DPT) -> NameMap:
   """Maps DepthAnythingForDepthEstimation, DPTForDepthEstimation and DPTForSemanticSegmentation.
 
   One file has one head: that of "segmentation" or of "depth". The backbone is DINOv2 or, without
-  layer scale, DPT's own ViT, whose positions Hugging Face resamples bilinearly.
+  layer scale, DPT's own ViT, whose positions Hugging Face resamples bilinearly. Which blocks the
+  network reads, `backbone.outputs`, no file tells: see `asmjax.models.predictors.DPT`.
   """
   prefix = "backbone." if network.backbone.layer_scale else "dpt."
   entries = nest("backbone", prefix_names(prefix, transformers_vit(network.backbone)))

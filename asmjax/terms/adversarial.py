@@ -19,7 +19,7 @@ from asmjax.losses.adversarial import (
 )
 from asmjax.models.critics.discriminators import LucNet, PatchNet, TwoBranchNet
 from asmjax.models.critics.mobilenet import MobileNetCritic
-from asmjax.models.input_transform import IMAGENET
+from asmjax.models.input_transform import IMAGENET, normalize_locally
 from asmjax.ops import avg_pool
 from asmjax.ops.masked_mean import MaskedMean, promote_to_float32
 from asmjax.tasks.base import Task
@@ -57,7 +57,8 @@ class Adversarial(Term):
       (`optimizer.critic`) is what to change.
     inputs: Inputs of the discriminator: "basic" structures, their "product" with the image,
       "scaling" (the truth made as soft as the prediction; segmentation only), structure and image
-      "concatenated", or both for a network of two "branches".
+      "concatenated", or both for a network of two "branches". Images have ImageNet's mean and
+      deviation, those of "branches" are also normalized locally (Luc et al. 2016, supplement).
     saturating: Whether the predictor descends log(1 - a) rather than -log(a).
     label_smoothing: Distance below 1 of the discriminator's target for the truth.
     r1_weight: Factor gamma of the R1 gradient penalty on the discriminator.
@@ -182,8 +183,12 @@ class Adversarial(Term):
     predicted = structures.straight_through if self.hard else structures.predicted
     truth, predicted = (jnp.concatenate(maps, axis=-1) for maps in (structures.true, predicted))
     shape = (*predicted.shape[:3], 3)
-    # Centered on the mean (Luc et al. 2016, Sec. 3.2), whatever the predictor's input transform.
-    colors = jax.image.resize(IMAGENET(image), shape, "bilinear", antialias=True)
+    # Luc et al. (2016, supplement) center images on the mean, and normalize those of "branches"
+    # locally. That centered ones are divided by the deviation is ours.
+    colors = IMAGENET(image)
+    if self.inputs == "branches":
+      colors = normalize_locally(colors)
+    colors = jax.image.resize(colors, shape, "bilinear", antialias=True)
     return self._encode(truth, predicted, colors)
 
   def _encode(self, truth: Array, predicted: Array, image: Array) -> tuple[Inputs, Inputs]:

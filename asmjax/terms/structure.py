@@ -100,7 +100,10 @@ class Structure(Term):
     """Reports a V or gradient of the analyzer that explodes, a saturated V, vanishing features."""
     problems = {}
     value, start = (sum(means[layer] for layer in self.layers) for means in (now, first))
-    advice = "normalize features, or give the analyzer a margin, less weight or a smaller rate"
+    advice = (
+      "normalize features, or give the analyzer a margin, filters of bounded length "
+      "(critic.max_norm), less weight or a smaller rate"
+    )
     if value > _EXPLODED * max(start, 1):
       problems["explodes"] = f"V explodes: {value:.3g} after {start:.3g} at the start; {advice}"
     norm, before = now.get("gradient_norm", 0.0), first.get("gradient_norm", 0.0)

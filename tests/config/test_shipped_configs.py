@@ -224,6 +224,15 @@ def test_get_config_of_stanford_background_validates_on_no_test_photos():
     assert (config.data.split, config.eval.split) == ("load_train", "load_val")
 
 
+def test_get_config_of_stanford_background_trains_load_longer_than_the_stage_before():
+  first = stanford_background.get_config("iid_balanced")
+  assert first.train.steps == 685 and first.init.required  # 12 epochs of 400 photos.
+  for variant in ("load", "alternating"):
+    second = stanford_background.get_config(variant)
+    assert second.train.steps == 10_000 and second.optimizer.predictor.learning_rate == 1e-6
+  assert {config.data.eval_resize for config in (first, second)} == {"none"}
+
+
 def test_get_config_alternates_for_the_steps_of_load():
   for file in ("horse", "scenes", "voc_animals"):
     module = importlib.import_module(f"configs.{file}")

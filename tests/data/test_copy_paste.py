@@ -76,6 +76,15 @@ def test_epoch_sampler_pastes_as_seed_epoch_and_index_say():
   assert 2 in mixed  # Some pixels are another example's, others are not.
 
 
+def test_epoch_sampler_pastes_no_objects_of_unlabeled_classes():
+  made = with_instances(0)
+  made["label"] = np.where(made["instance"] == 2000, UNLABELED, 1).astype(np.int32)
+  source = ListSource([made, made], None)
+  pasting = EpochSampler(source, Augment((20, 32), flip=True), 3, copy_paste=1.0)
+  hidden = [np.sum(pasting.example(epoch, 0)["label"] == UNLABELED) for epoch in range(20)]
+  assert max(hidden) == np.sum(made["label"] == UNLABELED) and min(hidden) < max(hidden)
+
+
 def test_epoch_sampler_without_pasting_is_as_it_was():
   plain = sampler(0.0, flip=True)
   expected = plain.transform(plain.source[2], plain.rng(5, 2))

@@ -332,16 +332,22 @@ def test_read_labels_refuses_palette_that_contradicts_ids(tmp_path):
     ("agrees", (0, 0, 0, 128, 64, 128)),
     ("swapped", (128, 64, 128, 0, 0, 0)),
     ("painted", (9, 9, 9, 8, 8, 8)),
+    ("half", (9, 9, 9, 0, 0, 0)),
   ):
     picture = Image.fromarray(ids)
     picture.putpalette(colors)
     picture.save(tmp_path / f"{name}.png")
-  for name in ("agrees", "painted"):  # Unknown colors are decoration.
+  for name in ("agrees", "painted", "half"):  # Unknown colors are decoration.
     label = decode.read_labels(tmp_path / f"{name}.png", by_id, by_color, palette_agrees=True)
     np.testing.assert_array_equal(label, ids)
   with pytest.raises(ValueError, match=r"swapped\.png .* in which 0 is \(128, 64, 128\)"):
     decode.read_labels(tmp_path / "swapped.png", by_id, by_color, palette_agrees=True)
   np.testing.assert_array_equal(decode.read_labels(tmp_path / "swapped.png", by_id, by_color), ids)
+  picture = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8))
+  picture.putpalette((128, 64, 128, 0, 0, 0, 1, 2, 3))  # The last has no label.
+  picture.save(tmp_path / "more.png")
+  with pytest.raises(ValueError, match=r"more\.png .* in which 0 is \(128, 64, 128\)"):
+    decode.read_labels(tmp_path / "more.png", by_id | {2: 255}, by_color, palette_agrees=True)
 
 
 def test_read_ids_detects_any_flipped_bit(tmp_path):

@@ -383,6 +383,7 @@ def test_augment_without_random_crop_never_loses_pixels():
     ({"scale": (2.0, 1.0)}, "0 < low <= high"),
     ({"scale": (0.0, 1.0)}, "0 < low <= high"),
     ({"scale": (1.0, 2.0), "resize": "letterbox"}, "set random_crop"),
+    ({"max_class_share": 0.5}, "max_class_share 0.5 is for crops: set random_crop"),
     ({"max_class_share": 1.5}, "max_class_share=1.5; expected"),
   ],
 )

@@ -110,6 +110,14 @@ def test_user_transform_refuses_other_results(file, name, message):
     UserTransform(f"{file}:{name}")(example(), None)
 
 
+def test_user_transform_refuses_labels_of_no_class(file):
+  labels = example()["label"]
+  highest = int(labels[labels != 255].max())
+  UserTransform(f"{file}:write", num_classes=highest + 1)(example(), None)
+  with pytest.raises(ValueError, match=f"write returns holds {highest}; expected 0..{highest - 1}"):
+    UserTransform(f"{file}:write", num_classes=highest)(example(), None)
+
+
 @pytest.mark.parametrize(
   ("name", "message"),
   [

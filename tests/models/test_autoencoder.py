@@ -45,6 +45,20 @@ def test_structure_autoencoder_has_a_skip_from_the_first_to_the_last_layer():
   assert kernels(variables)["conv5"] == (3, 3, 6 + 6, 4)
 
 
+def test_structure_autoencoder_of_bounded_filters_does_not_see_how_long_they_are():
+  """All but the last layer's, which no feature depends on."""
+  net, x = StructureAutoencoder((4, 6), max_norm=0.5), jnp.ones((1, 8, 8, 2))
+  params = jax.jit(net.init)(jax.random.key(0), x)["params"]
+  grown = {name: layer | {"kernel": 1e4 * layer["kernel"]} for name, layer in params.items()} | {
+    "reconstruction": params["reconstruction"]
+  }
+  encode = jax.jit(net.apply)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    *(encode({"params": weights}, x) for weights in (params, grown)),
+  )
+
+
 def test_structure_autoencoder_is_its_definition():
   """Two structures; features are those before the ReLU."""
   net, rng = StructureAutoencoder((4, 6, 5)), np.random.default_rng(0)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asmjax.models.input_transform import normalize_locally
 from asmjax.models.predictors import Farabet
-from asmjax.models.predictors.farabet import laplacian_pyramid, normalize_locally
+from asmjax.models.predictors.farabet import laplacian_pyramid
 from asmjax.ops import resize_bilinear
 from tests.helpers import tiny_backbones as backbones
 from tests.oracles import arrays as reference

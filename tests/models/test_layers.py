@@ -65,6 +65,22 @@ def test_conv_of_two_maps_enlarges_concatenates_and_convolves(low, kernel, align
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results)
 
 
+def test_conv_scales_filters_down_to_the_largest_norm():
+  kernel = np.asarray(normal(3, 3, 2, 4))
+  lengths = np.linalg.norm(kernel.reshape(-1, 4), axis=0)
+  limit = float(np.sort(lengths)[1:3].mean())
+  assert sum(lengths > limit) == 2
+  params = {"kernel": kernel, "bias": normal(4)}
+  scaled = params | {"kernel": kernel * np.minimum(1, limit / lengths)}
+  x = normal(1, 5, 6, 2)
+  np.testing.assert_allclose(
+    Conv(4, max_norm=limit).apply({"params": params}, x),
+    Conv(4).apply({"params": scaled}, x),
+    rtol=1e-5,
+    atol=1e-5,
+  )
+
+
 def test_conv_keeps_float32_parameters_under_bfloat16_compute():
   layer = Conv(4, dtype=jnp.bfloat16)
   init = jax.jit(lambda: layer.init_with_output(jax.random.key(0), jnp.ones((1, 4, 4, 2))))
@@ -76,6 +92,12 @@ def test_conv_keeps_float32_parameters_under_bfloat16_compute():
 def test_norm_refuses_unknown_kinds_and_lists_the_known():
   with pytest.raises(ValueError, match="'weight'.*known: none, batch, sync_batch, group, layer"):
     Norm("weight")
+
+
+def test_norm_names_the_layer_whose_channels_are_no_multiple_of_its_groups():
+  layer = Norm("group").make_layer(train=True, name="conv1_norm")
+  with pytest.raises(ValueError, match="kind='group' has 32 groups.*conv1_norm has 48 channels"):
+    layer(jnp.zeros((1, 2, 2, 48)))
 
 
 @pytest.mark.parametrize("kernel, stride, groups", [(3, 1, 4), (3, 2, 4), (3, 1, 2), (1, 1, 2)])

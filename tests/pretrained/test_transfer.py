@@ -133,6 +133,22 @@ def test_transfer_leaves_a_head_of_other_classes_fresh_even_if_strict(weights):
     transfer(variables(classes=3), weights, MAP, heads=())
 
 
+@pytest.mark.parametrize("multiple", [1, 2])
+def test_transfer_leaves_kernels_between_classes_fresh(multiple):
+  """As those by which FCN enlarges class scores, and Dilated8's context, of twice the classes."""
+  path = "params/head_a_up/kernel"
+  fresh = {"params": {"head_a_up": {"kernel": jnp.ones((4, 4, 3 * multiple, 3))}}}
+  entries = {path: WeightSource(("up",))}
+  stored = {"up": np.zeros((4, 4, 5 * multiple, 5), np.float32)}
+  _, coverage = transfer(fresh, stored, entries)
+  assert coverage.reinitialized == {path: (4, 4, 5 * multiple, 5)}
+  other = {"up": np.zeros((4, 4, 4 * multiple, 5), np.float32)}
+  with pytest.raises(ValueError, match=r"of another shape \(1\)"):
+    transfer(fresh, other, entries)
+  _, coverage = transfer(fresh, other, entries, reinitialize=("*_up/*",))
+  assert coverage.reinitialized == {path: (4, 4, 4 * multiple, 5)}
+
+
 def test_transfer_refuses_a_head_that_differs_in_more_than_classes(weights):
   weights["head.weight"] = np.ones((3, 4, 3, 3), np.float32)
   with pytest.raises(ValueError, match=r"found \(3, 3, 4, 3\), expected \(1, 1, 4, 5\)"):

@@ -9,7 +9,7 @@ import pytest
 from asmjax.game import PREDICTOR
 from asmjax.losses.matching import pool_mask
 from asmjax.models.critics import PatchNet
-from asmjax.models.input_transform import IMAGENET
+from asmjax.models.input_transform import IMAGENET, normalize_locally
 from asmjax.models.layers import Conv, Norm
 from asmjax.terms import Adversarial
 from tests.helpers import tiny_games as games
@@ -42,6 +42,7 @@ def own_values(players, params, stats, examples):
     mutable=["batch_stats"],
   )
   image = IMAGENET(examples["image"])
+  image = normalize_locally(image) if term.inputs == "branches" else image
   valid = {name: task.mask(examples) for name, task in tasks.items()}
   concatenate = lambda of: jnp.concatenate([of(n, t) * valid[n] for n, t in tasks.items()], -1)
   truth = concatenate(lambda name, task: task.true_structure(examples))

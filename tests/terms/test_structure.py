@@ -289,18 +289,18 @@ def test_structure_value_is_zero_for_a_true_prediction():
 def climb():
   """V after n ascents of an analyzer that is linear: one convolution, tapped before its ReLU."""
   terms = {
-    normalize: Structure(
-      layers=("conv1",), critic=StructureAutoencoder(filters=(4,)), normalize=normalize
+    (normalize, max_norm): Structure(
+      layers=("conv1",), critic=StructureAutoencoder((4,), max_norm), normalize=normalize
     )
-    for normalize in ("none", "image")
+    for normalize, max_norm in (("none", 0.0), ("none", 0.5), ("image", 0.0))
   }
-  term = terms["none"]
+  term = terms["none", 0.0]
   truth = games.TASK.true_structure({"label": jnp.array(games.batch()["label"])})
   wrong = truth[:, :, ::-1]
   start = term.critic.init(jax.random.key(0), truth)["params"]
 
-  def run(tx, steps=100, normalize="none"):
-    value = lambda params: value_of(terms[normalize], params, wrong, truth)
+  def run(tx, steps=100, normalize="none", max_norm=0.0):
+    value = lambda params: value_of(terms[normalize, max_norm], params, wrong, truth)
 
     def body(carry, _):
       params, state = carry
@@ -407,6 +407,20 @@ def test_structure_normalized_by_the_image_bounds_the_free_analyzer(climb):
   """Where the published V grows without bound, this one comes to rest below 2."""
   values = climb(optax.sgd(0.5), normalize="image")
   assert values[-1] > values[0] and np.all(values < 2)
+
+
+def test_structure_of_bounded_filters_bounds_the_free_analyzer(climb):
+  """V is at most half the squared norm of all filters times that of the patches' differences.
+
+  It comes near the value of filters along the patches' first principal component.
+  """
+  values = climb(optax.sgd(0.5), steps=1000, max_norm=0.5)
+  truth = games.TASK.true_structure({"label": jnp.array(games.batch()["label"])})
+  padded = np.pad(truth - truth[:, :, ::-1], ((0, 0), (1, 1), (1, 1), (0, 0)))
+  windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
+  patches = windows.reshape(-1, windows.shape[3] * 9)
+  largest = np.linalg.eigvalsh(patches.T @ patches / len(patches))[-1] * 4 * 0.5**2 / 2
+  assert values[0] < 0.5 * largest and 0.9 * largest < values[-1] <= largest * (1 + 1e-5)
 
 
 def test_structure_losses_are_single_precision_for_half_precision_critics():

@@ -102,5 +102,10 @@ class CamVid(FileSource):
 
   def read(self, files: Mapping[str, pathlib.Path]) -> Example:
     """Reads a frame and its mask of colors or ids."""
-    label = decode.read_labels(files["label"], _BY_ID, _BY_COLOR)
+    mask = files["label"]
+    label = (
+      decode.read_color_labels(mask, _BY_COLOR)
+      if self._is_published
+      else decode.read_labels(mask, _BY_ID)
+    )
     return {"image": decode.read_photo(files["image"]), "label": label}

@@ -174,6 +174,7 @@ def get(entry: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
 
 def _parse_categories(content: Mapping[str, Any], path: pathlib.Path) -> tuple[Category, ...]:
   categories: dict[int, Category] = {}
+  names: set[str] = set()
   for number, entry in enumerate(get(content, "categories", list, str(path)), 1):
     where = f"{path}, category {number}"
     id, name = get(entry, "id", int, where), get(entry, "name", str, where)
@@ -184,6 +185,9 @@ def _parse_categories(content: Mapping[str, Any], path: pathlib.Path) -> tuple[C
     category = Category(id, name, tuple(color) if valid else None, entry.get("isthing", 1) != 0)
     if categories.setdefault(id, category) is not category:
       raise ValueError(f"{where} has the id {id} of {categories[id].name!r}; expected it once")
+    if name in names:
+      raise ValueError(f"{where} is a second {name!r}; expected every name once")
+    names.add(name)
   if not 0 < len(categories) < UNLABELED:
     raise ValueError(f"{path} has {len(categories)} categories; expected 1..{UNLABELED - 1}")
   order = sorted(categories)
@@ -197,6 +201,8 @@ def _parse_photos(content: Mapping[str, Any], path: pathlib.Path) -> dict[str, P
     where = f"{path}, image {number}"
     id, name = get(entry, "id", int, where), get(entry, "file_name", str, where)
     name = pathlib.PurePosixPath(name.replace("\\", "/")).as_posix()
+    if name.startswith("/"):
+      raise ValueError(f"{where}: file_name is {name!r}; expected a path below the photos' folder")
     if name in photos or id in ids:
       raise ValueError(f"{where} is {name!r} with the id {id}; expected every name and id once")
     ids.add(id)

@@ -148,6 +148,8 @@ class Folder(FileSource):
       lines = self.read_list(self.lists.replace(SPLIT, self.split))
       return _find_pairs([*map(_remove_suffix, lines)], images, masks, self.mask_suffix)
     names = sorted(_find_pictures(images))
+    if images == masks and self.mask_suffix:  # Masks lie beside their photos.
+      names = [name for name in names if not name.endswith(self.mask_suffix)]
     if self._has_folds or SPLIT in self.masks:
       _check_all_used(images, masks, self.mask_suffix, names)
     if self._has_folds:

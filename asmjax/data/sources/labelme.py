@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import functools
+import json
 import pathlib
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -151,8 +152,8 @@ class Labelme(FileSource):
     for index, shape in enumerate(get(content, "shapes", list, str(path)), 1):
       draw_shape(number, shape, index, path)
       label = self._find_label(shape, f"{path}, shape {index}")
-      group = (label, shape.get("group_id"))
-      first = index if group[1] is None else groups.setdefault(group, index)
+      group = (label, json.dumps(shape.get("group_id")))  # Mostly a number; lists have no hash.
+      first = index if group[1] == "null" else groups.setdefault(group, index)
       labels.append(label)
       instances.append(0 if label in (UNLABELED, outside) else first)
     label, instance = (np.array(table, np.int32)[number] for table in (labels, instances))
@@ -184,7 +185,7 @@ def draw_shape(array: np.ndarray, shape: Any, number: int, path: pathlib.Path) -
   points = get(shape, "points", list, where)
   kind = shape.get("shape_type") or "polygon"  # Old files have polygons alone.
   needed = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}
-  if kind not in needed:
+  if not isinstance(kind, str) or kind not in needed:
     known = ", ".join(needed)
     raise ValueError(f"{where} is a {reprlib.repr(kind)}, which has no area; expected {known}")
   try:

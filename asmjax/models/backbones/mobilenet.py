@@ -1,6 +1,10 @@
 """MobileNet, version 1: depthwise separable convolutions (Howard et al. 2017)."""
 
+import dataclasses
+from collections.abc import Callable
+
 import flax.linen as nn
+import jax
 from jaxtyping import Array, Float
 
 from asmjax.models.backbones.base import Backbone, Features
@@ -23,8 +27,8 @@ V1_BLOCKS = (
 class MobileNetV1(Backbone):
   """MobileNet (Howard et al. 2017) without its classifier.
 
-  ReLU follows every normalization, as in the paper's Fig. 3; released weights were trained with
-  ReLU6. With a classifier of 1000 classes it has 4.2 million parameters and does 569 million
+  Released weights were trained with ReLU6 after every normalization, where the paper's Fig. 3 has
+  ReLU. With a classifier of 1000 classes it has 4.2 million parameters and does 569 million
   multiply-adds for 224 x 224 pixels (Table 6).
 
   Parameters: `conv1`, then `block{i}_depthwise` and `block{i}_pointwise`, i = 1 to 13; each with
@@ -32,9 +36,11 @@ class MobileNetV1(Backbone):
   normalization.
 
   Attributes:
+    activation: Function after each normalization.
     width: Factor alpha on all numbers of channels.
   """
 
+  activation: Callable[[Array], Array] = dataclasses.field(default=jax.nn.relu6, kw_only=True)
   width: Positive = 1.0
 
   @nn.compact

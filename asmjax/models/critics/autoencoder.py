@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from asmjax.models.layers import Conv, uniform_bias
 from asmjax.ops import resize_bilinear, spatial_size
+from asmjax.utils.ranges import NonNegative
 
 
 class StructureAutoencoder(nn.Module):
@@ -31,10 +32,12 @@ class StructureAutoencoder(nn.Module):
   Attributes:
     filters: Channels of the stride-2 convolutions on the way down; those of the first for each
       structure.
+    max_norm: Largest norm of the filter of a feature, of all weights that it has; 0 for any.
     dtype: Compute type.
   """
 
   filters: tuple[int, ...] = (32, 64, 128, 128)
+  max_norm: NonNegative = 0.0
   dtype: Any = None
 
   @property
@@ -63,7 +66,7 @@ class StructureAutoencoder(nn.Module):
       outputs[self.layers[len(outputs)]] = features
       return nn.relu(features)
 
-    conv = functools.partial(Conv, dtype=self.dtype, bias_init=uniform_bias)
+    conv = functools.partial(Conv, dtype=self.dtype, bias_init=uniform_bias, max_norm=self.max_norm)
     first = [
       conv(self.filters[0], 3, 2, name="conv1" if len(structures) == 1 else f"conv1_{i}")(structure)
       for i, structure in enumerate(structures, 1)
@@ -75,6 +78,6 @@ class StructureAutoencoder(nn.Module):
     for skip, name in zip(reversed(skips), self.layers[len(self.filters) :], strict=True):
       inputs = (skip, record(conv(skip.shape[-1], 3, name=name)(*inputs)))
     channels = [structure.shape[-1] for structure in structures]
-    x = conv(sum(channels), 1, name="reconstruction")(*inputs)
+    x = conv(sum(channels), 1, max_norm=0.0, name="reconstruction")(*inputs)
     x = resize_bilinear(x, size)
     return outputs, *jnp.split(x, list(itertools.accumulate(channels))[:-1], axis=-1)

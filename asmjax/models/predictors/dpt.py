@@ -27,9 +27,11 @@ class DPT(Predictor):
   size, where outputs lie on the pixels that the loss taught them.
 
   Depth Anything's (Yang et al. 2024) for ViT-S is `readout="ignore", features=64,
-  channels=(48, 96, 192, 384)`. Its rule for sizes is followed: a fused map gets the size of the
-  next one, and the last one that of the padded image. Hugging Face's DPT doubles maps instead,
-  which differs for odd numbers of patches and for patches that are not 16 pixels wide.
+  channels=(48, 96, 192, 384)`; version 2 reads the blocks 3, 6, 9 and 12 (of ViT-L 5, 12, 18 and
+  24), the first version the last four, which files of weights do not tell apart. Its rule for sizes
+  is followed: a fused map gets the size of the next one, and the last one that of the padded image.
+  Hugging Face's DPT doubles maps instead, which differs for odd numbers of patches and for patches
+  that are not 16 pixels wide.
 
   Parameters: `backbone`; for i = 1 to 4, the finest first, `readout{i}`, `reassemble{i}`,
   `resize{i}`, `reduce{i}`; `fuse{i}`, see `Fusion`; `project`; `conv1_{task}` and, but for classes,

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from asmjax.models.input_transform import normalize_locally
 from asmjax.models.layers import Conv, Norm
 from asmjax.models.predictors.base import Maps, Predictor
 from asmjax.ops import max_pool, resize_bilinear, spatial_size
@@ -112,25 +113,6 @@ def laplacian_pyramid(x: Float[Array, "n h w c"], levels: int) -> list[Float[Arr
     bands.append(x - resize_bilinear(half, spatial_size(x)))
     x = half
   return [*bands, x]
-
-
-def normalize_locally(x: Float[Array, "n h w c"], window: int = 15) -> Float[Array, "n h w c"]:
-  """Subtracts each channel's mean in the window around a pixel, and divides by its deviation there.
-
-  Where the deviation is below its mean over the image it is that mean, so that flat parts stay
-  flat (Jarrett et al. 2009).
-  """
-  x = x - _window_means(x, window)
-  # The gradient of a root is infinite at 0, where a window is flat.
-  deviation = jnp.sqrt(_window_means(jnp.square(x), window) + 1e-8)
-  return x / jnp.maximum(deviation, jnp.mean(deviation, (1, 2), keepdims=True))
-
-
-def _window_means(x: Array, window: int) -> Array:
-  """Averages the pixels in the window around each, axis by axis, of those within the image."""
-  for shape in ((window, 1), (1, window)):
-    x = nn.avg_pool(x, shape, (1, 1), "SAME", count_include_pad=False)
-  return x
 
 
 def _blur(x: Array) -> Array:

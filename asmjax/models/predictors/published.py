@@ -66,12 +66,13 @@ _V2 = {"response_norm": True, "layer_scale": 0.0}
 
 
 # Width, heads and depth of vision transformers (Touvron et al. 2021, Table 1; Dosovitskiy et al.
-# 2021, Table 1), and the channels of Depth Anything's neck on each.
+# 2021, Table 1); of Depth Anything V2 the blocks that it reads, and the channels of its neck, which
+# is that of the first version. The first version reads the last four blocks.
 _VITS = {"small": (384, 6, 12), "base": (768, 12, 12), "large": (1024, 16, 24)}
 _NECKS = {
-  "small": {"channels": (48, 96, 192, 384), "features": 64},
-  "base": {"channels": (96, 192, 384, 768), "features": 128},
-  "large": {"channels": (256, 512, 1024, 1024), "features": 256},
+  "small": ((3, 6, 9, 12), {"channels": (48, 96, 192, 384), "features": 64}),
+  "base": ((3, 6, 9, 12), {"channels": (96, 192, 384, 768), "features": 128}),
+  "large": ((5, 12, 18, 24), {"channels": (256, 512, 1024, 1024), "features": 256}),
 }
 
 
@@ -87,8 +88,9 @@ def _dinov3(size: str) -> ViT:
 
 def _vit_predictors() -> "dict[str, Callable[..., Predictor]]":
   networks: dict[str, Callable[..., Predictor]] = {}
-  for size, neck in _NECKS.items():
-    dpt = functools.partial(DPT, backbone=_dinov2(size), readout="ignore", **neck)
+  for size, (blocks, neck) in _NECKS.items():
+    backbone = _dinov2(size).clone(outputs=blocks)
+    dpt = functools.partial(DPT, backbone=backbone, readout="ignore", **neck)
     networks[f"dinov2_{size}_dpt"] = dpt
     networks[f"dinov2_{size}_linear"] = functools.partial(ViTLinear, backbone=_dinov2(size))
     networks[f"dinov3_{size}_linear"] = functools.partial(ViTLinear, backbone=_dinov3(size))
@@ -180,7 +182,7 @@ DESCRIPTIONS = {
     f"{name}_{size}_{head}": f"{network}'s ViT-{size[0].upper()} and {description}"
     for size in _VITS
     for name, network, head, description in (
-      ("dinov2", "DINOv2", "dpt", "the DPT of Depth Anything (Yang et al. 2024)"),
+      ("dinov2", "DINOv2", "dpt", "the DPT of Depth Anything V2 (Yang et al. 2024)"),
       ("dinov2", "DINOv2", "linear", "a linear classifier of its patches (Oquab et al. 2024)"),
       ("dinov3", "DINOv3", "linear", "a linear classifier of its patches (Simeoni et al. 2025)"),
     )

@@ -14,7 +14,7 @@ from asmjax.analysis.runs import Group
 from asmjax.config import methods
 from asmjax.config.run_dir import describe_environment
 from asmjax.lookahead.state import End
-from configs import voc
+from configs import stanford_background, voc
 from tests.helpers import small_configs as small
 from tests.helpers.finished_runs import Parsed, decoded, results, table, write_run
 from tests.helpers.lookahead_logs import CYCLES, write_log
@@ -141,6 +141,16 @@ def test_find_published_compares_the_settings_of_the_paper():
       match.differences == ("not all of the paper's settings are compared",)
       for match in published.find_published(same, "pascal_voc", "val")
     )
+  stanford = json.loads(json.dumps(stanford_background.get_config("cgan").to_dict()))
+  (match,) = published.find_published(stanford, "stanford_background", "luc_val")
+  assert match.differences[1:] == (
+    "eval.split is luc_val, in the paper luc_test",
+    "terms.adversarial.inputs is concatenated, in the paper branches",
+    "terms.adversarial.weight is 0.01, in the paper 2.0",
+  )
+  stanford = json.loads(json.dumps(stanford_background.get_config("iid").to_dict()))
+  (match,) = published.find_published(stanford, "stanford_background", "luc_test")
+  assert len(match.differences) == 1
   config["data"]["classes"] = {"cat": 0}
   assert not published.find_published(config, "pascal_voc", "val")
 

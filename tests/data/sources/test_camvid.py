@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from asmjax.data.files import check_files
 from asmjax.data.sources.camvid import CamVid
@@ -82,6 +83,15 @@ def test_camvid_reads_ids_of_segnets_copy(copy):
   source = CamVid(str(copy), "test")
   assert_whole(source)
   assert source[0]["label"].ravel().tolist() == [*range(11), 255]
+
+
+def test_camvid_reads_colors_that_are_stored_as_a_palette(published):
+  """Positions in a palette are no ids."""
+  expected = CamVid(str(published), "val")[0]["label"]
+  picture = Image.fromarray(np.arange(32, dtype=np.uint8).reshape(4, 8))
+  picture.putpalette(COLORS.ravel().tolist())
+  picture.save(published / "LabeledApproved_full" / "0001TP_006690_L.png")
+  np.testing.assert_array_equal(CamVid(str(published), "val")[0]["label"], expected)
 
 
 def test_camvid_refuses_colors_in_another_order(published):

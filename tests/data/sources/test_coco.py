@@ -159,7 +159,12 @@ def changed(**fields):
   [
     ({"annotations": None}, "annotations is None; expected a list"),
     ({"categories": [*CATEGORIES, {"id": 3, "name": "dog"}]}, "category 3 has the id 3 of 'car'"),
+    ({"categories": [*CATEGORIES, {"id": 4, "name": "car"}]}, "category 3 is a second 'car'"),
     ({"categories": []}, "has 0 categories"),
+    (
+      {"images": [{"id": 7, "file_name": "/photos/a.png", "height": 12, "width": 16}]},
+      "image 1: file_name is '/photos/a.png'; expected a path below",
+    ),
     ({"images": [{"id": 7, "file_name": "a.png"}]}, "image 1: height is None; expected a whole"),
     ({"images": [], "annotations": []}, "split 'train' of coco .*is empty"),
     (changed(image_id=9), "annotation 1 is of image_id 9; expected an id under `images`"),

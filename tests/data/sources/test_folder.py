@@ -234,6 +234,16 @@ def test_folder_names_the_suffix_that_all_masks_have(root):
   assert "mask_suffix" not in str(raised.value)
 
 
+def test_folder_reads_masks_beside_their_photos(tmp_path):
+  for name in "abcde":
+    photo(tmp_path / "all" / f"{name}.png")
+    save(tmp_path / "all" / f"{name}_mask.png", IDS)
+  (tmp_path / "classes.yaml").write_text(YAML)
+  beside = {"images": "all", "masks": "all", "mask_suffix": "_mask"}
+  names = Folder(str(tmp_path), "all", **beside).names
+  assert names == tuple("abcde")
+
+
 def test_folder_reads_masks_of_all_splits_from_one_folder(root):
   for path in (root / "masks").glob("*/*.png"):
     path.rename(root / "masks" / path.name)

@@ -148,6 +148,7 @@ def test_labelme_refuses_outlines_on_photo_as_stored(tmp_path):
     ({"size": (6, 8)}, r"a\.json has .*a\.png as 6x8 .*expected 12x16"),
     ({"shapes": None}, "shapes is None; expected a list"),
     ({"shapes": [shape("weel", SHAPES[0]["points"])]}, "shape 1 is called 'weel'.*mean 'wheel'"),
+    ({"shapes": [SHAPES[0] | {"shape_type": ["polygon"]}]}, "shape 1 is a .*, which has no area"),
     ({"shapes": [shape("car", [[1, 2]], "point")]}, "shape 1 is a 'point', which has no area"),
     ({"shapes": [shape("car", [[1, 2], [3, 4]])]}, "shape 1 has the points .*3 or more of .*poly"),
     ({"shapes": [shape("car", [[1, 2], [3, 4], ["a", 1]])]}, "shape 1 has the points"),
