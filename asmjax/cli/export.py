@@ -52,7 +52,7 @@ def main(_: list[str]) -> None:
     artifact = export(trained, size=size, **settings)
   else:
     warn = lambda reason: print(reason, file=sys.stderr)
-    artifact = export_for_any_size(trained, on_fixed_size=warn, **settings)
+    artifact = export_for_any_size(trained, warn=warn, **settings)
   save(artifact, values.out)
   print(describe_artifact(pathlib.Path(values.out), artifact.metadata))
 

@@ -15,7 +15,9 @@ def define_flags() -> None:
   flags.DEFINE_list("scales", ["1"], "scales to average over, as 0.5,0.75,1,1.25,1.5,1.75")
   flags.DEFINE_bool("flip", False, "average over the image and its flipped image")
   flags.DEFINE_integer(
-    "window", 0, "side of sliding windows, best that of training; 0 shows images whole if they fit"
+    "window",
+    0,
+    "side of sliding windows, best that of training or a multiple of 32; 0 shows images whole",
   )
   flags.DEFINE_integer(
     "overlap", None, "pixels that windows share at least; a third of the window by default"

@@ -217,7 +217,8 @@ def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
   """Returns "key: before -> now" for each setting that changes what is computed and differs.
 
   A section that only one of them has is a single difference. What `now` leaves to the weights, the
-  input transform "auto", is what the run `before` has.
+  input transform "auto", is what the run `before` has. A setting that `before` lacks, since it was
+  made by an earlier version, was off: 0, False or empty.
   """
   free = [
     "data.root",
@@ -247,6 +248,8 @@ def _compare_sections(
   """Yields the dotted key of each difference, and what either side has there, in words."""
   for name in sorted(before.keys() | now.keys()):
     old, new = before.get(name), now.get(name)
+    if name not in before and not isinstance(new, Mapping) and not new:
+      continue
     if isinstance(old, Mapping) and isinstance(new, Mapping):
       yield from _compare_sections(old, new, path=f"{path}{name}.")
     elif as_lists(old) != as_lists(new):

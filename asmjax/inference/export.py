@@ -46,7 +46,8 @@ _DIGEST = "sha256"
 # Smallest side of images of any size, unless evaluation's are shorter.
 _MIN_SIDE = 32
 # Sides are padded to multiples, as predictions do: a network that halves maps and enlarges them
-# again would shift what it sees at other sizes. JAX cannot trace most networks otherwise, either.
+# again shifts what it sees at other sizes. JAX cannot trace most networks otherwise, either. The
+# multiple is smaller if evaluation's size is none of 32, so that its images get its numbers.
 _MULTIPLES = (16, 32)
 # Errors that JAX raises for a size that it cannot determine.
 _INCONCLUSIVE = (
@@ -109,6 +110,8 @@ def export(
   selected = Inference(tasks=tuple(tasks)).select_tasks(trained.game.tasks)
   soft = tasks_with_probabilities(selected, "probabilities") if probabilities else ()
   _check_platforms(platforms)
+  if min(size or (1, 1)) < 1 or len(size or (1, 1)) != 2 or (batch is not None and batch < 1):
+    raise ValueError(f"size={size}, batch={batch}; expected (height, width) and a number, above 0")
   n = "n" if batch is None else str(batch)
   predict = _make_function(trained, selected, soft)
 
@@ -139,24 +142,33 @@ def export(
 
 
 def export_for_any_size(
-  trained: TrainedPredictor, *, on_fixed_size: Callable[[str], None], **settings: Any
+  trained: TrainedPredictor, *, warn: Callable[[str], None], **settings: Any
 ) -> Artifact:
   """Exports for images of any size or, if that is impossible, of evaluation's size.
 
   Args:
     trained: Predictor of a run.
-    on_fixed_size: Function that is called with the reason why the size is fixed.
+    warn: Function that is called with the reason why the size is fixed, or with what other sizes
+      than evaluation's may cost.
     **settings: Further arguments of `export`.
 
   Raises:
     ValueError: A setting is invalid; see `export`.
   """
+  height, width = trained.prepare.size
   try:
-    return export(trained, **settings)
+    artifact = export(trained, **settings)
   except FixedSizeOnlyError as error:
-    size = trained.prepare.size
-    on_fixed_size(f"for images of {size[0]}x{size[1]} alone: {error}")
-    return export(trained, size=size, **settings)
+    warn(f"for images of {height}x{width} alone: {error}")
+    return export(trained, size=(height, width), **settings)
+  multiple = artifact.metadata["sides"]["multiple"]
+  if multiple < _MULTIPLES[-1] and not trained.game.align_corners:
+    warn(
+      f"images are padded to multiples of {multiple}, which leaves those of {height}x{width} as "
+      "evaluation has them; a network of a larger stride shifts what it sees in images of other "
+      "sizes: bring them to that size"
+    )
+  return artifact
 
 
 def save(artifact: Artifact, path: str | pathlib.Path) -> None:

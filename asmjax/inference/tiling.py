@@ -7,8 +7,9 @@ import numpy as np
 
 Size = tuple[int, int]
 
-# Largest stride of the networks: on inputs whose sides are multiples of it (plus one pixel with
-# aligned corners), every map has the size side / stride without rounding.
+# Stride of published networks, the largest: on inputs whose sides are multiples of it (plus one
+# pixel with aligned corners), every map has the size side / stride without rounding. A U-Net of
+# more levels halves its maps further, and rounds.
 _MULTIPLE = 32
 
 

@@ -15,6 +15,7 @@ from asmjax.inference.trained import TrainedPredictor
 from asmjax.tasks.base import Task
 from asmjax.utils.memory import GIB
 from asmjax.utils.ranges import NonNegative, PositiveInt, Range, check_ranges
+from asmjax.utils.shapes import check_image
 
 # Far beyond any use, and still in the memory of a machine.
 Scale = Annotated[float, Range(0, 64, above=True)]
@@ -35,8 +36,9 @@ class Inference:
     scales: Factors of the size that the run's evaluation gives an image; (1,) by default.
     flip: Whether to average over the flipped image, too.
     window: Side in pixels of the windows that an image is cut into at each scale, best the size of
-      the network's inputs in training; 0, the default, for the complete image at once, if memory
-      allows.
+      the network's inputs in training, or a multiple of 32: over other windows maps whose sides are
+      rounded are stretched, by up to half of the network's stride at either end, unless corners are
+      aligned. 0, the default, for the complete image at once, if memory allows.
     overlap: Smallest number of pixels that neighboring windows share; None, the default, for a
       third of the window.
     batch_size: Largest number of images or windows in a batch, fewer where memory is too small;
@@ -116,10 +118,10 @@ class ImageSum:
     """Cuts the image into views that fit into memory; arguments as for `make_predict`.
 
     Raises:
-      ValueError: The image has a size that evaluation cannot take.
+      ValueError: It is no uint8 (h, w, 3), or has a size that evaluation cannot take.
       MemoryError: Its soft predictions, or its smallest windows, do not fit into memory.
     """
-    self.key, self.image, self.tasks = key, image, tasks
+    self.key, self.image, self.tasks = key, check_image(image), tasks
     self.base = trained.resize(image)
     height, width = (image if own_size else self.base).shape[:2]
     self._size = height, width

@@ -138,6 +138,9 @@ class BoundaryMetric(Metric):
     if self.void_band != other.void_band:
       raise ValueError(f"cannot merge void bands of {self.void_band} and {other.void_band} px")
     names = {field.name for field in dataclasses.fields(self)} - {"tolerance", "void_band"}
+    for name in names:
+      if np.shape(getattr(self, name)) != np.shape(getattr(other, name)):
+        raise ValueError(f"cannot merge {name} of other numbers of classes")
     sums = {name: getattr(self, name) + getattr(other, name) for name in names}
     return dataclasses.replace(self, **sums)
 

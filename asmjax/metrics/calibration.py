@@ -136,7 +136,8 @@ class Calibration(Metric):
 
   def maximum_error(self) -> float:
     """Computes MCE (Eq. 5), the largest |gap| of a bin; NaN without any pixel."""
-    return float(max(np.abs(self.gaps()[self.counts > 0]), default=np.nan))
+    gaps = np.abs(self.gaps()[self.counts > 0])
+    return float(gaps.max()) if gaps.size else np.nan
 
   def mean_confidence(self) -> float:
     """Computes the mean confidence of all pixels; NaN without any."""

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Integer
 
 from asmjax.metrics.base import Metric
-from asmjax.metrics.label_maps import check_ids
+from asmjax.metrics.label_maps import as_ids, check_ids
 from asmjax.metrics.moments import nanmean, ratio
 from asmjax.utils.shapes import check_shapes
 
@@ -81,7 +81,7 @@ class ConfusionMatrix(Metric):
     Raises:
       ValueError: The shapes differ, or a labeled pixel's prediction is no id of a class.
     """
-    predictions, label = np.asarray(predictions), np.asarray(targets)
+    predictions, label = as_ids(predictions), as_ids(targets)
     check_shapes(predictions=(predictions, "*shape"), targets=(label, "*shape"))
     labeled = check_ids(predictions, label, num_classes)
     cells = label[labeled].astype(np.int64) * num_classes + predictions[labeled]
@@ -89,7 +89,8 @@ class ConfusionMatrix(Metric):
     return cls(counts.reshape(num_classes, num_classes))
 
   def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
-    """Adds the pixels of both."""
+    """Adds the pixels of both; ValueError if they have other numbers of classes."""
+    check_shapes(this=(self.counts, "c c"), other=(other.counts, "c c"))
     return ConfusionMatrix(self.counts + other.counts)
 
   def iou(self) -> np.ndarray:

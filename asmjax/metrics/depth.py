@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Integer, Num
 
 from asmjax.metrics.moments import ratio
-from asmjax.metrics.pixel_errors import PixelErrors, sum_on_device, sum_on_host
+from asmjax.metrics.pixel_errors import PixelErrors, as_groups, sum_on_device, sum_on_host
 from asmjax.utils.shapes import check_shapes
 
 # Depths in meters that errors are computed with; both keep every float32 sum finite.
@@ -124,12 +124,13 @@ def _pixel_errors(
 ) -> tuple[dict[str, Any], Any, Any]:
   """Computes errors by name in the namespace `xp`, where they count, and the checked groups."""
   predictions, targets = xp.asarray(predictions, float), xp.asarray(targets, float)
-  group = None if group is None else xp.asarray(group, int)
+  group = None if group is None else as_groups(group, xp)
   check_shapes(
     predictions=(predictions, "*shape"), targets=(targets, "*shape"), group=(group, "*shape")
   )
   if not NEAREST < cap <= FARTHEST:
     raise ValueError(f"expected a cap in ({NEAREST:g}, {FARTHEST:g}] m, found {cap!r}")
+  cap = max(cap, float(np.float32(cap)))  # Which a depth in float32 may be, as on the device.
   mask = (targets > 0) & (targets <= cap)
   targets = xp.maximum(xp.where(mask, targets, 1), NEAREST)
   predictions = xp.minimum(xp.where(predictions > NEAREST, predictions, NEAREST), cap)

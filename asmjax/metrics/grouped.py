@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asmjax.metrics.base import Metric
+from asmjax.metrics.label_maps import as_ids, check_whole
 from asmjax.metrics.moments import nanmean, ratio
 from asmjax.metrics.pixel_errors import PixelErrors
 from asmjax.utils.shapes import check_shapes
@@ -106,7 +107,10 @@ def instance_groups(instance: Any, label: Any, *, num_classes: int) -> Groups:
   Raises:
     ValueError: The shapes differ or are not (n, h, w).
   """
-  instance, label = np.asarray(instance, np.int64), np.asarray(label, np.int64)
+  instance, label = (as_ids(ids) for ids in (instance, label))
+  for name, ids in (("instance", instance), ("label", label)):
+    check_whole(ids, name)
+  instance, label = instance.astype(np.int64), label.astype(np.int64)
   check_shapes(instance=(instance, "n h w"), label=(label, "n h w"))
   keys = (np.arange(len(instance))[:, None, None] << 32) + instance
   inside = instance > 0
@@ -201,6 +205,7 @@ class GroupMeans(Metric):
     """Adds the members of both, which are of different images; ValueError if rules differ."""
     if self.protocol != other.protocol:
       raise ValueError(f"cannot merge by two rules: {self.protocol!r} and {other.protocol!r}")
+    check_shapes(this=(self.members, "c"), other=(other.members, "c"))
     sums = {name: value + other.sums[name] for name, value in self.sums.items()}
     return dataclasses.replace(self, sums=sums, members=self.members + other.members)
 

@@ -42,8 +42,8 @@ class InstanceIoU(Metric):
   Attributes:
     weighted: Sum of n_cx U_cx by class, float64 (c,).
     instances: Sum of n_cx by class, int64 (c,).
-    count_without_ids: Number of instances that a class counts as in an image that holds it without
-      any id: "left_out" (none), "once" (one) or "components" (its 8-connected components).
+    count_without_ids: Number of instances that a class counts as in an image that holds it, but no
+      instance of it: "left_out" (none), "once" (one) or "components" (its 8-connected components).
 
   Raises:
     ValueError: `count_without_ids` is unknown.
@@ -121,7 +121,8 @@ class InstanceIoU(Metric):
     return cls(weighted, number, count_without_ids)
 
   def merge(self, other: "InstanceIoU") -> "InstanceIoU":
-    """Adds the images of both; ValueError if they differ in `count_without_ids`."""
+    """Adds the images of both; ValueError if classes or `count_without_ids` differ."""
+    check_shapes(this=(self.instances, "c"), other=(other.instances, "c"))
     if self.count_without_ids != other.count_without_ids:
       raise ValueError(
         f"count_without_ids={self.count_without_ids!r} does not merge with "

@@ -29,6 +29,18 @@ class LabelPair(NamedTuple):
     return np.flatnonzero(np.bincount(ids))
 
 
+def as_ids(ids: Any) -> np.ndarray:
+  """Returns ids as an array; uint64, which has no integer type in common with others, as int64."""
+  ids = np.asarray(ids)
+  return ids.astype(np.int64) if ids.dtype == np.uint64 or not ids.size else ids
+
+
+def check_whole(ids: Any, name: str) -> None:
+  """Raises ValueError unless ids are whole numbers."""
+  if ids.dtype.kind not in "iub":
+    raise ValueError(f"{name} are {ids.dtype}; expected whole numbers, ids")
+
+
 def check_ids(predictions: np.ndarray, label: np.ndarray, num_classes: int) -> np.ndarray:
   """Returns whether pixels are labeled, after a check that they have predictions.
 
@@ -41,8 +53,7 @@ def check_ids(predictions: np.ndarray, label: np.ndarray, num_classes: int) -> n
     ValueError: Ids are no integers, or a labeled pixel's prediction is outside [0, num_classes).
   """
   for name, ids in (("predictions", predictions), ("targets", label)):
-    if ids.dtype.kind not in "iub" and ids.size:
-      raise ValueError(f"{name} are {ids.dtype}; expected whole numbers, the ids of classes")
+    check_whole(ids, name)
   labeled = (label >= 0) & (label < num_classes)
   wrong = labeled & ((predictions < 0) | (predictions >= num_classes))
   if wrong.any():
@@ -78,7 +89,7 @@ def label_pairs(
   predictions: Any, targets: Any, *, num_classes: int, sizes: Any = None, void_band: int = 0
 ) -> Iterator[LabelPair]:
   """Yields the images of a stack without their padding; see `BoundaryMetric.from_batch`."""
-  predictions, label = np.asarray(predictions), np.asarray(targets)
+  predictions, label = as_ids(predictions), as_ids(targets)
   axes = "h w" if label.ndim == 2 else "n h w"
   check_shapes(predictions=(predictions, axes), targets=(label, axes))
   labeled = check_ids(predictions, label, num_classes)

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Integer, Num
 
 from asmjax.metrics.moments import ratio
-from asmjax.metrics.pixel_errors import PixelErrors, sum_on_device, sum_on_host
+from asmjax.metrics.pixel_errors import PixelErrors, as_groups, sum_on_device, sum_on_host
 from asmjax.utils.shapes import check_shapes
 
 # Width of the histogram's bins in degrees. Papers print medians with two decimals, and so wide the
@@ -110,7 +110,7 @@ def _pixel_errors(
 ) -> tuple[dict[str, Any], Any, Any]:
   """Computes angles in degrees and whether they are small, where they count, and the groups."""
   predictions, targets = xp.asarray(predictions, float), xp.asarray(targets, float)
-  group = None if group is None else xp.asarray(group, int)
+  group = None if group is None else as_groups(group, xp)
   check_shapes(
     predictions=(predictions, "*shape 3"), targets=(targets, "*shape 3"), group=(group, "*shape")
   )

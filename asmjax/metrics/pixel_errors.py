@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from asmjax.metrics.base import Metric
+from asmjax.metrics.label_maps import check_whole
 from asmjax.utils.shapes import check_shapes
 
 _Errors = TypeVar("_Errors", bound="PixelErrors")
@@ -43,6 +44,14 @@ def sum_on_device(
     for name, x in numbers.items()
   }
   return {name: x.reshape(rows, -1)[:, :-1].sum(0) for name, x in scattered.items()}
+
+
+def as_groups(group: Any, xp: Any) -> Any:
+  """Returns ids of groups as integers in the namespace `xp`; ValueError for fractions."""
+  group = xp.asarray(group)
+  if group.size:
+    check_whole(group, "groups")
+  return group.astype(int)
 
 
 def sum_on_host(

@@ -7,7 +7,7 @@ _BOUND = {f"terms.structure.{key}": BOUNDED[key] for key in BOUNDED if key != "b
 
 
 def get_sweep() -> dict:
-  """16 rows of 100 epochs; the data set comes with `--set=data.root=FOLDER`.
+  """17 rows of 100 epochs; the data set comes with `--set=data.root=FOLDER`.
 
   The paper has batches of one image and twice the steps.
   """
@@ -28,6 +28,10 @@ def get_sweep() -> dict:
       "ASM by image": {
         "config": "horse:asm",
         "overrides": {"terms.structure.normalize": "image", "terms.structure.binarize": True},
+      },
+      "ASM bounded filters": {
+        "config": "horse:asm",
+        "overrides": {"terms.structure.critic.max_norm": 1.0, "terms.structure.binarize": True},
       },
       "AAF": "horse:aaf",
       "cGAN": "horse:cgan",

@@ -134,6 +134,17 @@ def test_check_same_config_gives_advice_and_names_five_differences(workdir):
   assert str(raised.value).count(" -> ") == 5
 
 
+def test_config_differences_take_settings_that_earlier_versions_lack_for_off():
+  now = {"terms": {"a": {"new": 0.0, "more": (), "scale": 1.0}}, "eval": {}}
+  before = {"terms": {"a": {}}, "eval": {}}
+  assert config_differences(before, now) == ["terms.a.scale: None -> 1.0"]
+  assert config_differences(now, before) == [
+    "terms.a.more: () -> None",
+    "terms.a.new: 0.0 -> None",
+    "terms.a.scale: 1.0 -> None",
+  ]
+
+
 @pytest.mark.parametrize(
   "patience, lookahead, differing",
   [

@@ -204,7 +204,7 @@ def test_export_for_any_size_falls_back_to_one_size_and_says_so():
   with pytest.raises(FixedSizeOnlyError, match=r"give a size, as --size=16x24. JAX says: .+"):
     export(trained, platforms=("cpu",))
   reasons = []
-  artifact = export_for_any_size(trained, on_fixed_size=reasons.append, batch=2, platforms=("cpu",))
+  artifact = export_for_any_size(trained, warn=reasons.append, batch=2, platforms=("cpu",))
   assert len(reasons) == 1 and reasons[0].startswith(
     "for images of 16x24 alone: the network cannot"
   )
@@ -216,9 +216,21 @@ def test_export_for_any_size_falls_back_to_one_size_and_says_so():
   np.testing.assert_allclose(artifact.exported.call(image)["depth"], depth, atol=1e-5)
 
 
+def test_export_for_any_size_warns_of_multiples_below_the_stride_of_networks():
+  warnings = []
+  trained = inference_runs.trained(tasks=("depth",))
+  artifact = export_for_any_size(trained, warn=warnings.append, platforms=("cpu",))
+  assert artifact.metadata["sides"]["multiple"] == 8
+  assert (
+    len(warnings) == 1 and "padded to multiples of 8, which leaves those of 16x24" in warnings[0]
+  )
+
+
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
+    ({"size": (0, 8)}, r"size=\(0, 8\), batch=None; expected"),
+    ({"batch": 0}, "size=None, batch=0; expected"),
     ({"tasks": ("edges",)}, "unknown task 'edges'; known: "),
     ({"platforms": ("cpu", "gpu")}, "unknown platform 'gpu'; known: cpu, cuda, tpu"),
     ({"platforms": ()}, "no platforms; known: cpu"),

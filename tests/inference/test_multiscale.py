@@ -177,6 +177,12 @@ def test_make_predict_passes_on_no_rows_of_several_scales_or_one_window():
     assert actual["segmentation"].shape[:2] == (37, 20)
 
 
+@pytest.mark.parametrize("wrong", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8)])
+def test_make_predict_refuses_what_is_no_image(wrong):
+  with pytest.raises(ValueError, match=r"expected \(h, w, 3\) uint8"):
+    estimates(predictor(), wrong)
+
+
 def test_make_predict_in_windows_agrees_within_the_receptive_field():
   """Their overlap has four times the network's reach: beyond that they show all that counts."""
   image, reach = inference_runs.image(*inference_runs.USUAL), inference_runs.REACH

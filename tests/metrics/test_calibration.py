@@ -40,6 +40,13 @@ def test_count_calibration_has_the_bins_of_the_host():
   np.testing.assert_array_equal(device.counts, host.counts)
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_calibration_of_a_bin_without_a_number_has_none(order):
+  probabilities = np.array([[np.nan, 0.1], [0.2, 0.8]])[order]
+  state = Calibration.from_batch(probabilities, np.array([0, 1])[order])
+  assert np.isnan([state.expected_error(), state.maximum_error()]).all()
+
+
 def test_calibration_merges_to_the_full_batch():
   probabilities, label = example()
   batch = Calibration.from_batch(probabilities, label)

@@ -129,6 +129,20 @@ def test_depth_errors_merge_associatively_to_the_full_batch():
     assert_scores(merged.compute(), batch, rtol=1e-13)
 
 
+@pytest.mark.parametrize("cap", [8.1, 65.535, 80.1])
+def test_depth_errors_count_a_truth_at_the_cap_in_any_precision(cap):
+  """Of the float32 of these caps two are larger than the cap, one is smaller."""
+  for dtype in (np.float32, np.float64):
+    truth = np.full(3, cap, dtype)
+    assert DepthErrors.from_batch(truth, truth, cap=cap).sums["pixels"] == 3
+    assert jax.device_get(sum_depth_errors(truth, truth, cap=cap))["pixels"] == 3
+
+
+def test_depth_errors_refuse_fractions_as_groups():
+  with pytest.raises(ValueError, match="groups are float64; expected whole numbers"):
+    DepthErrors.from_batch([1.0], [1.0], group=[0.5], num_groups=1)
+
+
 def test_depth_errors_refuse_bad_shapes_caps_and_merges():
   errors = DepthErrors.from_batch([1.0], [1.0], cap=10.0)
   with pytest.raises(ValueError, match="10.*80"):

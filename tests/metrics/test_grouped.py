@@ -149,7 +149,7 @@ def test_group_means_refuse_bad_shapes_and_merges():
   with pytest.raises(ValueError, match=r"group has shape \(3, 9, 7\)"):
     GroupMeans.from_batch(predicted[:2], truth[:2], errors=DepthErrors, groups=groups)
   with pytest.raises(ValueError, match=r"\(n, h, w\)"):
-    instance_groups(np.ones((3, 3)), np.ones((3, 3)), num_classes=2)
+    instance_groups(np.ones((3, 3), int), np.ones((3, 3), int), num_classes=2)
   a, b = (
     GroupMeans.from_batch(predicted, truth, errors=DepthErrors, groups=groups, cap=c)
     for c in (10.0, 80.0)
