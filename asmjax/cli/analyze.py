@@ -10,8 +10,9 @@ they were, the convergence of every run, and an album of a group's first run. Wi
 classes their IoU and, where the runs have them, boundary and instance metrics, as tables and as
 bars (ASM Fig. 6 and 7), and the confusion matrices of the first runs. Of a group's first run with a
 structure analyzer it shows what that looks at: `losses_LABEL.png` (ASM Fig. 4),
-`patches_LABEL.png` (Fig. 5) and, where it rebuilds structures, `errors_LABEL.png` (Fig. 3); of
-adaptive affinity fields the sizes they chose for each class, `sizes.png` (AAF Fig. 4).
+`patches_LABEL.png` (Fig. 5), where it rebuilds structures `errors_LABEL.png` (Fig. 3), and a table
+of how many directions its filters have; of adaptive affinity fields the sizes they chose for each
+class, `sizes.png` (AAF Fig. 4).
 """
 
 import contextlib
@@ -90,7 +91,7 @@ def main(_: list[str]) -> None:
   if baseline:
     _show_classes(baseline, others, out, show)
   for group in groups:
-    _show_analyzer(group, out)
+    _show_analyzer(group, out, show)
   _show_kernel_sizes(groups, out, show)
 
 
@@ -166,8 +167,8 @@ def _show_confusions(baseline: "Group", others: "Sequence[Group]", out: pathlib.
     )
 
 
-def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
-  from asmjax.analysis import analyzer, patches, runs
+def _show_analyzer(group: "Group", out: pathlib.Path, show: Show) -> None:
+  from asmjax.analysis import analyzer, filters, patches, runs
 
   workdir, name, count = group.workdirs[0], runs.make_file_name(group.label), flags.FLAGS.count
   if not analyzer.read_term_sections(workdir, "structure"):
@@ -178,6 +179,8 @@ def _show_analyzer(group: "Group", out: pathlib.Path) -> None:
     patches.save_patches(run, out / f"patches_{name}.png")
     if all(term.reconstruction_weight for term in run.terms.values()):
       analyzer.save_error_maps(run, out / f"errors_{name}.png", count=count)
+  table = filters.format_table(filters.measure_analyzers(run))
+  show(f"directions of the filters of {group.label}'s analyzer\n\n{table}")
 
 
 def _show_kernel_sizes(groups: "Sequence[Group]", out: pathlib.Path, show: Show) -> None:
