@@ -30,7 +30,11 @@ class MobileNetCritic(ConvNet):
     """Computes one logit for each structure."""
     x = resize_bilinear(structure, self.size)
     backbone = MobileNetV1(
-      self.width, norm=self.norm, activation=self.activation, dtype=self.dtype, name="backbone"
+      width=self.width,
+      norm=self.norm,
+      activation=self.activation,
+      dtype=self.dtype,
+      name="backbone",
     )
     x = backbone(x, train=train)[32]
     x = jnp.mean(x, (1, 2), keepdims=True)
