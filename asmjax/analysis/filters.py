@@ -53,8 +53,5 @@ def measure_analyzers(run: AnalyzerRun) -> list[FilterDirections]:
 
 def format_table(layers: Sequence[FilterDirections]) -> str:
   """Formats a Markdown table with a row for each layer."""
-  head = ["layer", "filters", "effective rank", "along the first direction"]
-  return markdown_table(
-    head,
-    [[x.layer, str(x.most), f"{x.effective_rank:.1f}", f"{x.first_share:.2f}"] for x in layers],
-  )
+  rows = [[x.layer, str(x.most), f"{x.effective_rank:.1f}", f"{x.first_share:.2f}"] for x in layers]
+  return markdown_table(["layer", "directions", "effective rank", "along the first one"], rows)

@@ -104,14 +104,17 @@ def export(
     probabilities: Whether the function returns class probabilities, too.
 
   Raises:
-    ValueError: A task or platform is unknown, or `probabilities` is set and no task has any.
+    ValueError: A task or platform is unknown, `size` or `batch` is not above 0, or `probabilities`
+      is set and no task has any.
     FixedSizeOnlyError: The network cannot be exported without a `size`.
   """
   selected = Inference(tasks=tuple(tasks)).select_tasks(trained.game.tasks)
   soft = tasks_with_probabilities(selected, "probabilities") if probabilities else ()
   _check_platforms(platforms)
-  if min(size or (1, 1)) < 1 or len(size or (1, 1)) != 2 or (batch is not None and batch < 1):
-    raise ValueError(f"size={size}, batch={batch}; expected (height, width) and a number, above 0")
+  if size is not None and (len(size) != 2 or min(size) < 1):
+    raise ValueError(f"size={size}; expected (height, width), above 0")
+  if batch is not None and batch < 1:
+    raise ValueError(f"batch={batch}; expected a number of images, above 0")
   n = "n" if batch is None else str(batch)
   predict = _make_function(trained, selected, soft)
 

@@ -229,8 +229,8 @@ def test_export_for_any_size_warns_of_multiples_below_the_stride_of_networks():
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"size": (0, 8)}, r"size=\(0, 8\), batch=None; expected"),
-    ({"batch": 0}, "size=None, batch=0; expected"),
+    ({"size": (0, 8)}, r"size=\(0, 8\); expected \(height, width\)"),
+    ({"batch": 0}, "batch=0; expected a number"),
     ({"tasks": ("edges",)}, "unknown task 'edges'; known: "),
     ({"platforms": ("cpu", "gpu")}, "unknown platform 'gpu'; known: cpu, cuda, tpu"),
     ({"platforms": ()}, "no platforms; known: cpu"),
