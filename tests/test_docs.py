@@ -100,7 +100,9 @@ def test_data_page_augments_as_it_says(tmp_path, monkeypatch):
   (tmp_path / "mine.py").write_text(example)
   monkeypatch.chdir(tmp_path)
   flags = dict(flag.split("=") for flag in re.findall(r"`--config\.(data\.\S+)`", page))
-  data = construct(Data, load_config("any:folder", flags).data, "data")
+  data = construct(
+    Data, load_config("any:folder", {**flags, "data.random_crop": "True"}).data, "data"
+  )
   image = np.full((48, 64, 3), 200, np.uint8)
   rngs = [np.random.default_rng(seed) for seed in range(8)]
   images = [data.train_transform((0, 0, 0))({"image": image}, rng)["image"] for rng in rngs]
