@@ -56,6 +56,7 @@ def check_fields(network: ConvNet, source: str, **expected: Any) -> None:
   for field, value in expected.items():
     actual = getattr(network, field)
     if actual != value:
+      expects, found = (getattr(x, "__name__", repr(x)) for x in (value, actual))
       raise ValueError(
-        f"{source}'s {type(network).__name__} has {field}={value!r}; found {field}={actual!r}"
+        f"{source}'s {type(network).__name__} has {field}={expects}; found {field}={found}"
       )

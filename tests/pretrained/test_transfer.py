@@ -137,12 +137,14 @@ def test_transfer_leaves_a_head_of_other_classes_fresh_even_if_strict(weights):
 def test_transfer_leaves_kernels_between_classes_fresh(multiple):
   """As those by which FCN enlarges class scores, and Dilated8's context, of twice the classes."""
   path = "params/head_a_up/kernel"
-  fresh = {"params": {"head_a_up": {"kernel": jnp.ones((4, 4, 3 * multiple, 3))}}}
-  entries = {path: WeightSource(("up",))}
-  stored = {"up": np.zeros((4, 4, 5 * multiple, 5), np.float32)}
+  up = {"kernel": jnp.ones((4, 4, 3 * multiple, 3))}
+  fresh = {"params": {"body": {"bias": jnp.ones(2)}, "head_a_up": up}}
+  entries = {"params/body/bias": WeightSource(("bias",)), path: WeightSource(("up",))}
+  body = {"bias": np.zeros(2, np.float32)}
+  stored = body | {"up": np.zeros((4, 4, 5 * multiple, 5), np.float32)}
   _, coverage = transfer(fresh, stored, entries)
   assert coverage.reinitialized == {path: (4, 4, 5 * multiple, 5)}
-  other = {"up": np.zeros((4, 4, 4 * multiple, 5), np.float32)}
+  other = body | {"up": np.zeros((4, 4, 4 * multiple, 5), np.float32)}
   with pytest.raises(ValueError, match=r"of another shape \(1\)"):
     transfer(fresh, other, entries)
   _, coverage = transfer(fresh, other, entries, reinitialize=("*_up/*",))
