@@ -132,14 +132,15 @@ class BoundaryMetric(Metric):
     """Creates the state of some images, or of none."""
 
   def merge(self: _State, other: _State) -> _State:
-    """Adds the images of both; ValueError if their tolerances or void bands differ."""
+    """Adds the images of both; ValueError if tolerances, void bands or classes differ."""
     if self.tolerance != other.tolerance:
       raise ValueError(f"cannot merge tolerances of {self.tolerance} and {other.tolerance}")
     if self.void_band != other.void_band:
       raise ValueError(f"cannot merge void bands of {self.void_band} and {other.void_band} px")
     names = {field.name for field in dataclasses.fields(self)} - {"tolerance", "void_band"}
+    shape_of = lambda sums: np.shape(getattr(sums, "count", sums))  # Of moments that of the number.
     for name in names:
-      if np.shape(getattr(self, name)) != np.shape(getattr(other, name)):
+      if shape_of(getattr(self, name)) != shape_of(getattr(other, name)):
         raise ValueError(f"cannot merge {name} of other numbers of classes")
     sums = {name: getattr(self, name) + getattr(other, name) for name in names}
     return dataclasses.replace(self, **sums)

@@ -35,7 +35,7 @@ def count_confusions(
   """
   check_shapes(predictions=(predictions, "*shape"), targets=(targets, "*shape"))
   if not isinstance(predictions, Tracer) and not isinstance(targets, Tracer):
-    check_ids(np.asarray(predictions), np.asarray(targets), num_classes)
+    check_ids(as_ids(predictions, "predictions"), as_ids(targets, "targets"), num_classes)
   # In 32 bits: cells of narrow ids would overflow.
   predictions, label = jnp.asarray(predictions, jnp.int32), jnp.asarray(targets, jnp.int32)
   is_class = lambda ids: (ids >= 0) & (ids < num_classes)
@@ -81,7 +81,7 @@ class ConfusionMatrix(Metric):
     Raises:
       ValueError: The shapes differ, or a labeled pixel's prediction is no id of a class.
     """
-    predictions, label = as_ids(predictions), as_ids(targets)
+    predictions, label = as_ids(predictions, "predictions"), as_ids(targets, "targets")
     check_shapes(predictions=(predictions, "*shape"), targets=(label, "*shape"))
     labeled = check_ids(predictions, label, num_classes)
     cells = label[labeled].astype(np.int64) * num_classes + predictions[labeled]

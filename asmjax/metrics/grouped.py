@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asmjax.metrics.base import Metric
-from asmjax.metrics.label_maps import as_ids, check_whole
+from asmjax.metrics.label_maps import as_ids
 from asmjax.metrics.moments import nanmean, ratio
 from asmjax.metrics.pixel_errors import PixelErrors
 from asmjax.utils.shapes import check_shapes
@@ -107,10 +107,8 @@ def instance_groups(instance: Any, label: Any, *, num_classes: int) -> Groups:
   Raises:
     ValueError: The shapes differ or are not (n, h, w).
   """
-  instance, label = (as_ids(ids) for ids in (instance, label))
-  for name, ids in (("instance", instance), ("label", label)):
-    check_whole(ids, name)
-  instance, label = instance.astype(np.int64), label.astype(np.int64)
+  instance = as_ids(instance, "instance").astype(np.int64)
+  label = as_ids(label, "label").astype(np.int64)
   check_shapes(instance=(instance, "n h w"), label=(label, "n h w"))
   keys = (np.arange(len(instance))[:, None, None] << 32) + instance
   inside = instance > 0

@@ -29,14 +29,20 @@ class LabelPair(NamedTuple):
     return np.flatnonzero(np.bincount(ids))
 
 
-def as_ids(ids: Any) -> np.ndarray:
-  """Returns ids as an array; uint64, which has no integer type in common with others, as int64."""
+def as_ids(ids: Any, name: str) -> np.ndarray:
+  """Returns ids as an array, of int64 if they are uint64, which has no type in common with others.
+
+  Raises:
+    ValueError: They are no whole numbers; the message calls them `name`.
+  """
   ids = np.asarray(ids)
+  if ids.size:
+    check_whole(ids, name)
   return ids.astype(np.int64) if ids.dtype == np.uint64 or not ids.size else ids
 
 
 def check_whole(ids: Any, name: str) -> None:
-  """Raises ValueError unless ids are whole numbers."""
+  """Raises ValueError unless an array, of NumPy or JAX, has whole numbers."""
   if ids.dtype.kind not in "iub":
     raise ValueError(f"{name} are {ids.dtype}; expected whole numbers, ids")
 
@@ -45,15 +51,13 @@ def check_ids(predictions: np.ndarray, label: np.ndarray, num_classes: int) -> n
   """Returns whether pixels are labeled, after a check that they have predictions.
 
   Args:
-    predictions: Predicted class ids, of any shape.
+    predictions: Predicted class ids, of any shape; see `as_ids`.
     label: True class ids of the same shape; others than [0, num_classes) mean unlabeled.
     num_classes: Number of classes.
 
   Raises:
-    ValueError: Ids are no integers, or a labeled pixel's prediction is outside [0, num_classes).
+    ValueError: A labeled pixel's prediction is outside [0, num_classes).
   """
-  for name, ids in (("predictions", predictions), ("targets", label)):
-    check_whole(ids, name)
   labeled = (label >= 0) & (label < num_classes)
   wrong = labeled & ((predictions < 0) | (predictions >= num_classes))
   if wrong.any():
@@ -89,7 +93,7 @@ def label_pairs(
   predictions: Any, targets: Any, *, num_classes: int, sizes: Any = None, void_band: int = 0
 ) -> Iterator[LabelPair]:
   """Yields the images of a stack without their padding; see `BoundaryMetric.from_batch`."""
-  predictions, label = as_ids(predictions), as_ids(targets)
+  predictions, label = as_ids(predictions, "predictions"), as_ids(targets, "targets")
   axes = "h w" if label.ndim == 2 else "n h w"
   check_shapes(predictions=(predictions, axes), targets=(label, axes))
   labeled = check_ids(predictions, label, num_classes)

@@ -2,8 +2,8 @@
 
 `asmjax.ops.cpu` holds the latter. Each of its modules has a function `applies`, which tells from
 shapes and options whether it is both correct and faster, and a function that then stands in for the
-operation, with the same arguments. Results differ by rounding alone.
-Derivatives are those of reverse mode; `jax.jvp` through them needs `use_cpu_kernels(False)`.
+operation, with the same arguments. Results differ by rounding alone. Derivatives are those of
+reverse mode; `jax.jvp` through them needs `use_cpu_kernels(False)`.
 """
 
 import contextlib

@@ -64,7 +64,8 @@ class Task(abc.ABC):
       if name not in self.extra_metric_kinds:
         known = ", ".join(sorted(self.extra_metric_kinds))
         raise ValueError(f"unknown extra_metrics {name!r}; known: {known}")
-      if name in ("instance", "class") and not getattr(self, "classes", True):
+      by_class = "label" in self.extra_metric_kinds[name].truth_keys
+      if by_class and not getattr(self, "classes", ()):
         raise ValueError(f"extra_metrics {name!r} without classes; expected their names")
 
   # Training: what the predictor and the critics are compared by.

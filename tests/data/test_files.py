@@ -164,3 +164,9 @@ def test_check_files_is_case_sensitive(tmp_path):
   (tmp_path / "label" / "x.png").rename(tmp_path / "label" / "X.png")
   with pytest.raises(FileNotFoundError, match=r"lacks 1 files: .*label/x\.png"):
     check_files(Tiny(str(tmp_path), "train"))
+
+
+def test_descriptor_refuses_more_classes_than_labels():
+  names = tuple(f"class {number}" for number in range(256))
+  with pytest.raises(ValueError, match="tiny has 256 classes; expected at most 255"):
+    Descriptor("tiny", names, ((0, 0, 0),) * 256, (), frozenset())

@@ -385,6 +385,8 @@ def test_boundary_metrics_refuse_bad_input_and_name_their_tolerance(metric):
     score(metric, (label, guess)).merge(metric.empty(CLASSES, tolerance=Tolerance(0.1)))
   with pytest.raises(ValueError, match="void bands of 0 and 3 px"):
     score(metric, (label, guess)).merge(metric.empty(CLASSES, tolerance=NEAR, void_band=3))
+  with pytest.raises(ValueError, match="of other numbers of classes"):
+    score(metric, (label, guess)).merge(metric.empty(1, tolerance=NEAR))
   with pytest.raises(ValueError, match="void_band=-1; expected a width in pixels"):
     metric.from_batch(guess, label, num_classes=CLASSES, void_band=-1)
   assert "1.5 px" in score(metric, (label, guess)).protocol

@@ -156,6 +156,11 @@ def test_group_means_refuse_bad_shapes_and_merges():
   )
   with pytest.raises(ValueError, match="10.*80"):
     a.merge(b)
+  one, three = (GroupMeans.empty(count, errors=DepthErrors) for count in (1, 3))
+  with pytest.raises(ValueError, match="this"):
+    one.merge(three)
+  with pytest.raises(ValueError, match="instance are float64; expected whole numbers"):
+    instance_groups(np.ones((1, 3, 3)), np.ones((1, 3, 3), int), num_classes=2)
 
 
 def test_protocols_of_errors_and_of_their_means_differ():

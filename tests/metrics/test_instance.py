@@ -116,6 +116,11 @@ def test_instance_iou_without_an_instance_is_nan():
   assert np.isnan(score(label, label, label).compute()["instance_mean_iou"])
 
 
+def test_instance_iou_refuses_another_number_of_classes():
+  with pytest.raises(ValueError, match="this"):
+    InstanceIoU.empty(3).merge(InstanceIoU.empty(1))
+
+
 def test_instance_iou_refuses_bad_shapes_and_options():
   label = np.zeros((2, 2), int)
   with pytest.raises(ValueError, match=r"instance has shape \(2,\); expected \(h, w\)"):

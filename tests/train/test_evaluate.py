@@ -216,3 +216,6 @@ def test_task_refuses_unknown_extra_metrics_and_lists_the_known():
     ValueError, match="unknown extra_metrics 'instances'; known: class, image, inst"
   ):
     dataclasses.replace(Depth(), extra_metrics=("instances",))
+  with pytest.raises(ValueError, match="extra_metrics 'instance' without classes"):
+    Depth(extra_metrics=("instance",))
+  assert Depth(extra_metrics=("image",)).classes == ()

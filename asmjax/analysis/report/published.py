@@ -60,9 +60,9 @@ _RESNET101 = {
   "predictor.backbone.blocks": [3, 4, 23, 3],
   "predictor.backbone.output_stride": 8,
 }
-_STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
 # Settings that a method has and its pixel loss has not.
-_OF_CRITIC = ("terms.adversarial.", "optimizer.critic.")
+_OF_METHOD = ("terms.structure.", "terms.adversarial.", "optimizer.critic.")
+_STRUCTURE = {"terms.structure.normalize": "none", "terms.structure.margin": 0.0}
 _BRANCHES = {
   "terms.adversarial.inputs": "branches",
   "terms.adversarial.weight": 2.0,
@@ -100,10 +100,42 @@ _PARTIAL = "not all of the paper's settings are compared"
 # Data set, source, network, method, values of the pixel loss and of the method by metric, settings
 # and caveat.
 _COMPARISONS = (
-  ("weizmann_horse", f"{_ASM}, Table 1", "unet", "asm", {_IOU: (0.7728, 0.7962)}, _HORSE, _SPLIT),
-  ("pascal_voc", _ASM, "fcn", "asm", {_IOU: (0.6891, 0.7160)}, _VOC | _RESNET101, _PARTIAL),
-  ("pascal_voc", _ASM, "deeplab_v2", "asm", {_IOU: (0.7754, 0.7805)}, _VOC | _RESNET101, _PARTIAL),
-  ("pascal_voc", _ASM, "pspnet", "asm", {_IOU: (0.8012, 0.8143)}, _VOC | _RESNET101, _PARTIAL),
+  (
+    "weizmann_horse",
+    f"{_ASM}, Table 1",
+    "unet",
+    "asm",
+    {_IOU: (0.7728, 0.7962)},
+    _HORSE | _STRUCTURE,
+    _SPLIT,
+  ),
+  (
+    "pascal_voc",
+    _ASM,
+    "fcn",
+    "asm",
+    {_IOU: (0.6891, 0.7160)},
+    _VOC | _RESNET101 | _STRUCTURE,
+    _PARTIAL,
+  ),
+  (
+    "pascal_voc",
+    _ASM,
+    "deeplab_v2",
+    "asm",
+    {_IOU: (0.7754, 0.7805)},
+    _VOC | _RESNET101 | _STRUCTURE,
+    _PARTIAL,
+  ),
+  (
+    "pascal_voc",
+    _ASM,
+    "pspnet",
+    "asm",
+    {_IOU: (0.8012, 0.8143)},
+    _VOC | _RESNET101 | _STRUCTURE,
+    _PARTIAL,
+  ),
   ("pascal_voc", _AAF, "pspnet", "aaf", {_IOU: (0.8012, 0.8239)}, _VOC | _RESNET101, _PARTIAL),
   ("pascal_voc", _AAF, "fcn", "aaf", {_IOU: (0.6891, 0.7195)}, _VOC | _RESNET101, _PARTIAL),
   ("cityscapes", _AAF, "pspnet", "aaf", {_IOU: (0.7672, 0.7924)}, _CITIES | _RESNET101, _PARTIAL),
@@ -163,7 +195,7 @@ _COMPARISONS = (
     "",
     "asm",
     {"depth/rel_by_prediction": (0.267, 0.252), "depth/delta_1.25": (0.466, 0.540)},
-    _ROOMS,
+    _ROOMS | _STRUCTURE,
     "",
   ),
   (
@@ -172,7 +204,7 @@ _COMPARISONS = (
     "",
     "asm",
     {"normals/median": (9.20, 8.28), "normals/within_11.25": (0.5801, 0.6329)},
-    _ROOMS,
+    _ROOMS | _STRUCTURE,
     "",
   ),
 )
@@ -183,7 +215,7 @@ PUBLISHED = tuple(
     name,
     source,
     {metric: pair[index] for metric, pair in values.items()},
-    {key: value for key, value in settings.items() if index or not key.startswith(_OF_CRITIC)},
+    {key: value for key, value in settings.items() if index or not key.startswith(_OF_METHOD)},
     caveat,
     network,
   )
@@ -252,10 +284,9 @@ def name_published_method(config: Mapping[str, Any]) -> str:
 
 
 def _find_differences(row: Published, config: Mapping[str, Any]) -> tuple[str, ...]:
-  settings = {**row.settings, **(_STRUCTURE if row.method == "asm" else {})}
   differing = tuple(
     f"{key} is {config.get(key)}, in the paper {value}"
-    for key, value in settings.items()
+    for key, value in row.settings.items()
     if config.get(key) != value
   )
   return (row.caveat,) * bool(row.caveat) + differing
